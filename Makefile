@@ -1,0 +1,36 @@
+# One word for each chore; the same words in continuous integration.
+PYTHON ?= python3.11
+VENV ?= .venv
+BIN := $(VENV)/bin
+THREADS := OMP_NUM_THREADS=1
+
+.PHONY: demo test lint bench clean
+
+demo: $(VENV)/demo  ## the main job on the shipped backbone, without a network
+	$(BIN)/python examples/digits.py
+
+test: $(VENV)/test  ## all tests
+	$(THREADS) $(BIN)/python -m pytest -n 2 --dist worksteal
+
+lint: $(VENV)/test  ## style, format and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(VENV)/test  ## each question's table; needs SKTRANSFER_TEST_DATA
+	$(BIN)/python benchmarks/run.py
+
+# fasttext compiles, which asks for a C++ compiler: only the tests need it.
+$(VENV)/demo: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[demo]"
+	touch $@
+
+$(VENV)/test: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[demo,test,words]"
+	touch $@
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+clean:  ## everything that the other words made
+	rm -rf $(VENV) build dist results demo *.egg-info

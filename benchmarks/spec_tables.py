@@ -1,0 +1,96 @@
+"""Write the table of torchvision's networks that the library ships, or say whether it is still right.
+
+    python benchmarks/spec_tables.py            # writes sktransfer/backbones/torchvision_models.json
+    python benchmarks/spec_tables.py --check    # compares, writes nothing; fails where they differ
+
+Every network is built without memory for its tensors, and its stages run on shapes alone: a few seconds for all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from typing import Any
+
+import torch
+from torch.overrides import TorchFunctionMode
+from torchvision import models
+
+from sktransfer.backbones.torchvision import TABLE, preprocess
+from sktransfer.backbones.torchvision_stages import Cut, build, cut
+
+OTHER_LICENCES = {"https://github.com/facebookresearch/SWAG/blob/main/LICENSE": "CC-BY-NC-4.0"}
+
+
+class Unallocated(TorchFunctionMode):
+    """Make tensors that are about to be drawn on the meta device; computing (RegNet's widths) stays real."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run `func`, `torch.empty` on the meta device."""
+        where = {"device": "meta"} if func is torch.empty else {}
+        return func(*args, **{**(kwargs or {}), **where})
+
+
+def unallocated(name: str) -> Cut:
+    """Return the parts of a network whose tensors have shapes and no values."""
+    with Unallocated():
+        model = build(name, models.get_model_weights(name).DEFAULT)
+    return cut(model.to("meta").eval())
+
+
+@torch.no_grad()
+def widths(parts: Cut, size: tuple[int, int]) -> dict[str, int]:
+    """Return the number of channels that each stage gives."""
+    values = torch.empty(1, 3, *size, device="meta")
+    found = {}
+    for name, stage in parts.stages:
+        values = stage.to("meta")(values)
+        found[name] = values.shape[2 if values.ndim == 3 else 1]
+    if parts.head(values).shape != (1, 1000):
+        raise RuntimeError(f"{type(parts.model).__name__}: the head gives {tuple(parts.head(values).shape)}")
+    return found
+
+
+def row(name: str) -> dict[str, Any]:
+    """Return all that the table says of a network."""
+    weights = models.get_model_weights(name).DEFAULT
+    size = preprocess(weights).crop
+    found = re.search(r"-([0-9a-f]{8,})\.pth$", weights.url)
+    if size is None or found is None:
+        raise RuntimeError(f"{name}: {weights.url} has no hash in its name, or the weights have no size of crop")
+    licence = weights.meta.get("license")
+    return {
+        "stages": widths(unallocated(name), size),
+        "input_size": size,
+        "weights": weights.name,
+        "url": weights.url,
+        "sha256": found[1],
+        "size": round(weights.meta["_file_size"] * 2**20),  # torchvision rounds to 0.001 MiB
+        "licence": "BSD-3-Clause" if licence is None else OTHER_LICENCES[licence],
+    }
+
+
+def differences(table: dict[str, Any], names: list[str]) -> list[str]:
+    """Return which networks are not what the table says, or not in it."""
+    return [name for name in names if table.get(name) != json.loads(json.dumps(row(name)))]
+
+
+def main() -> None:
+    """Write or compare."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="compare with the file, write nothing")
+    names = models.list_models(module=models)
+    if not parser.parse_args().check:
+        lines = [f"{json.dumps(name)}: {json.dumps(row(name))}" for name in names]
+        TABLE.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
+    table = json.loads(TABLE.read_text(encoding="utf-8"))
+    wrong = differences(table, names) + sorted(set(table) - set(names))
+    if wrong:
+        sys.exit(f"{TABLE} differs from the installed torchvision in {wrong}; run without --check")
+    print(f"{TABLE}: {len(names)} networks")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,54 @@
+"""Transfer learning for people who use scikit-learn.
+
+Names are loaded on first use: `import sktransfer` pulls in neither torch nor scikit-learn.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+_HOME = {
+    "Backbone": "sktransfer.backbones.backbone",
+    "BackboneSpec": "sktransfer.backbones.spec",
+    "FineTuneClassifier": "sktransfer.finetuning.classifier",
+    "FineTuneRegressor": "sktransfer.finetuning.regressor",
+    "ImageFeaturizer": "sktransfer.featurizers.image",
+    "TextFeaturizer": "sktransfer.featurizers.text",
+    "config_context": "sktransfer.config",
+    "get_config": "sktransfer.config",
+    "hookimpl": "sktransfer.backbones.hooks",
+    "list_backbones": "sktransfer.backbones.registry",
+    "load_backbone": "sktransfer.backbones.registry",
+    "load_image_folder": "sktransfer.samples.folders",
+    "set_config": "sktransfer.config",
+}
+__all__ = sorted(_HOME)  # noqa: PLE0605
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from sktransfer.backbones.backbone import Backbone as Backbone
+    from sktransfer.backbones.hooks import hookimpl as hookimpl
+    from sktransfer.backbones.registry import list_backbones as list_backbones
+    from sktransfer.backbones.registry import load_backbone as load_backbone
+    from sktransfer.backbones.spec import BackboneSpec as BackboneSpec
+    from sktransfer.config import config_context as config_context
+    from sktransfer.config import get_config as get_config
+    from sktransfer.config import set_config as set_config
+    from sktransfer.featurizers.image import ImageFeaturizer as ImageFeaturizer
+    from sktransfer.featurizers.text import TextFeaturizer as TextFeaturizer
+    from sktransfer.finetuning.classifier import FineTuneClassifier as FineTuneClassifier
+    from sktransfer.finetuning.regressor import FineTuneRegressor as FineTuneRegressor
+    from sktransfer.samples.folders import load_image_folder as load_image_folder
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'sktransfer' has no attribute {name!r}")
+    value = getattr(import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

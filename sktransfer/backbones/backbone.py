@@ -1,0 +1,316 @@
+"""The one idea: a backbone is an ordered list of stages."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import math
+import numbers
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sktransfer.backbones.pooling import check_pooling, pool
+from sktransfer.backbones.preprocess import Preprocess
+from sktransfer.exceptions import InvalidParameterError, did_you_mean
+
+__all__ = ["Backbone", "ImageStage", "PooledHead", "replace_stages"]
+
+
+class ImageStage(nn.Module):
+    """Modules run one after the other on values alone, for images have no mask.
+
+    Parameters
+    ----------
+    *modules : nn.Module
+        What a pretrained network does between two cuts.
+    """
+
+    def __init__(self, *modules: nn.Module) -> None:
+        super().__init__()
+        self.body = nn.Sequential(*modules)
+
+    def forward(self, values: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Return the values behind the last module."""
+        out: Tensor = self.body(values)
+        return out
+
+
+class PooledHead(nn.Module):
+    """A network's own head that works on a pooled last stage.
+
+    Parameters
+    ----------
+    layers : nn.Module
+        From pooled values (n, n_features) to logits (n, n_categories).
+    pooling : str
+        How the last stage is pooled.
+    prefix_tokens : int, default=0
+        As in `pool`.
+    """
+
+    def __init__(self, layers: nn.Module, pooling: str, prefix_tokens: int = 0) -> None:
+        super().__init__()
+        self.layers, self.pooling, self.prefix_tokens = layers, pooling, prefix_tokens
+
+    def forward(self, values: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Return logits (n, n_categories)."""
+        logits: Tensor = self.layers(pool(values, mask, self.pooling, prefix_tokens=self.prefix_tokens))
+        return logits
+
+
+class Backbone:
+    """A pretrained network as a list of stages: shared by all who use it, and never changed.
+
+    A stage is a module called as `stage(values, mask)`. It sees only what the stage before it gave, and the mask
+    (True where a token of a text is real; None for images), so that computing can stop and start at every cut.
+    `clone` and `copy.deepcopy` give back the same object, for its weights do not change.
+
+    Parameters
+    ----------
+    name : str
+        As given to `load_backbone`.
+    modality : {"image", "text"}
+        What its samples are.
+    stages : sequence of (str, nn.Module)
+        In order from the input. A module that several stages share stands in each; it belongs to the first.
+    preprocess : Preprocess
+        From validated samples to the tensors that the first stage takes.
+    pooling : str
+        What `pooling="auto"` means.
+    head : nn.Module, default=None
+        The network's own last part, called as `head(values, mask)` on the last stage's values; gives logits.
+    categories : sequence of str, default=()
+        What the head's logits stand for.
+    prefix_tokens : int, default=0
+        Tokens of an image sequence that stand before the patches; the first is the class token.
+    definition : str, default=""
+        What tells the stages' computing apart where their weights are equal (a configuration as JSON, say).
+
+    Examples
+    --------
+    >>> from sktransfer import load_backbone
+    >>> backbone = load_backbone("tiny/cnn")
+    >>> backbone.stage_names[:3]
+    ('stem', 'block1', 'block2')
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        modality: str,
+        stages: Sequence[tuple[str, nn.Module]],
+        preprocess: Preprocess,
+        pooling: str,
+        head: nn.Module | None = None,
+        categories: Sequence[str] = (),
+        prefix_tokens: int = 0,
+        definition: str = "",
+    ) -> None:
+        self.name = name
+        self.modality = modality
+        self.stage_names = tuple(stage for stage, _ in stages)
+        self.stages = nn.ModuleList(module for _, module in stages).eval().requires_grad_(False)
+        self.preprocess = preprocess
+        self.pooling = check_pooling(pooling, modality)
+        self.head = None if head is None else head.eval().requires_grad_(False)
+        self.categories = tuple(categories)
+        self.prefix_tokens = prefix_tokens
+        self.definition = definition
+        self.pretrained = True  # False where the weights are random: BatchNorm then has no statistics worth keeping
+        self.origin: tuple[Callable[..., Backbone], tuple[Any, ...]] | None = None  # how unpickling gets it back
+        self._hashes: list[bytes] = []
+        self._copies: dict[str, tuple[nn.ModuleList, nn.Module | None]] = {}
+
+    def run(
+        self, values: Tensor, mask: Tensor | None = None, *, start: int = 0, stop: int | None = None
+    ) -> Iterator[Tensor]:
+        """Yield what each of `stages[start:stop]` gives, in order.
+
+        Parameters
+        ----------
+        values : Tensor
+            What stage `start` takes: preprocessed samples for 0, else what the stage before it gave.
+        mask : Tensor of shape (n, tokens), default=None
+            True where a token is real; None for images.
+        start, stop : int
+            Which stages to run, as a slice.
+        """
+        for stage in self.stages[start:stop]:
+            values = stage(values, mask)
+            yield values
+
+    def position(self, layer: int | str) -> int:
+        """Return the index of the stage that `layer` names.
+
+        Parameters
+        ----------
+        layer : int or str
+            A Python index (-1 is the last), or a stage's name.
+
+        Raises
+        ------
+        InvalidParameterError
+            If there is no such stage.
+        """
+        n = len(self.stages)
+        if isinstance(layer, str):
+            if layer not in self.stage_names:
+                raise InvalidParameterError(
+                    f"layer={layer!r} is no stage of {self.name}; its stages are {self.stage_names}."
+                    + did_you_mean(layer, self.stage_names)
+                )
+            return self.stage_names.index(layer)
+        if isinstance(layer, bool) or not isinstance(layer, numbers.Integral):
+            raise InvalidParameterError(f"layer={layer!r} must be an int, a stage's name, 'all' or a list of these")
+        if not -n <= layer < n:
+            raise InvalidParameterError(
+                f"layer={layer} is out of range: {self.name} has {n} stages, so {-n} to {n - 1}"
+            )
+        return int(layer) % n
+
+    def positions(self, layer: int | str | Sequence[int | str]) -> list[int]:
+        """Return the indices of the stages that `layer` names: one, several, or "all".
+
+        Raises
+        ------
+        InvalidParameterError
+            If there is no such stage, or the list is empty.
+        """
+        if isinstance(layer, str) and layer == "all":
+            return list(range(len(self.stages)))
+        if isinstance(layer, (list, tuple)):
+            if not layer:
+                raise InvalidParameterError("layer=[] names no stage; give at least one, or 'all'")
+            return [self.position(one) for one in layer]
+        return [self.position(layer)]  # type: ignore[arg-type]
+
+    def n_frozen(self, freeze_depth: int | float | str, n_stages: int | None = None) -> int:
+        """Return how many of the first `n_stages` stages a freezing depth freezes.
+
+        Parameters
+        ----------
+        freeze_depth : int, float or str
+            A Python slice `stages[:freeze_depth]`; a share in [0, 1]; a stage's name, frozen up to and with it; "all".
+        n_stages : int, default=None
+            The stages that are kept; None for all.
+
+        Raises
+        ------
+        InvalidParameterError
+            If the depth is out of range, or of no kind above.
+        """
+        n = len(self.stages) if n_stages is None else n_stages
+        kinds = f"an int from {-n} to {n}, a float from 0 to 1, a stage's name or 'all'"
+        if isinstance(freeze_depth, str):
+            names = self.stage_names[:n]
+            if freeze_depth == "all":
+                return n
+            if freeze_depth not in names:
+                raise InvalidParameterError(
+                    f"freeze_depth={freeze_depth!r} is no stage of {self.name}; its stages are {names}; give {kinds}."
+                    + did_you_mean(freeze_depth, (*names, "all"))
+                )
+            return names.index(freeze_depth) + 1
+        if isinstance(freeze_depth, bool) or not isinstance(freeze_depth, numbers.Real):
+            raise InvalidParameterError(f"freeze_depth={freeze_depth!r} is not allowed; give {kinds}")
+        if isinstance(freeze_depth, numbers.Integral):
+            if not -n <= freeze_depth <= n:
+                raise InvalidParameterError(f"freeze_depth={freeze_depth} is out of range for {n} stages; give {kinds}")
+            return int(freeze_depth) if freeze_depth >= 0 else n + int(freeze_depth)
+        if not 0 <= freeze_depth <= 1:
+            raise InvalidParameterError(f"freeze_depth={freeze_depth} is out of range; give {kinds}")
+        return math.floor(float(freeze_depth) * n + 1e-9)  # 15/22 of 22 stages is 15, though its product is 14.99…
+
+    def fingerprint(self, stop: int | None = None) -> str:
+        """Return a hash of what `stages[:stop]` compute: their order, structure and weights.
+
+        Parameters
+        ----------
+        stop : int, default=None
+            How many stages count; None for all.
+        """
+        if not self._hashes:
+            running = hashlib.blake2b(self.definition.encode(), digest_size=20)
+            hashes = [running.digest()]
+            for module in self.stages:
+                running.update(repr(module).encode())
+                for name, tensor in module.state_dict().items():
+                    running.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+                    running.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+                hashes.append(running.copy().digest())
+            self._hashes = hashes
+        return self._hashes[len(self.stages) if stop is None else stop].hex()
+
+    def on(self, device: torch.device) -> Backbone:
+        """Return this backbone on another device: itself where it is there, else a copy that is kept."""
+        home = next((p.device for p in self.stages.parameters()), torch.device("cpu"))
+        if home == device:
+            return self
+        if str(device) not in self._copies:
+            stages, head = copy.deepcopy((self.stages, self.head))  # one call: what they share stays shared
+            self._copies[str(device)] = stages.to(device), None if head is None else head.to(device)
+        stages, head = self._copies[str(device)]
+        return self._changed(stages=stages, head=head)
+
+    def with_preprocess(self, preprocess: Preprocess) -> Backbone:
+        """Return a backbone of the same stages with another preprocessing."""
+        return self._changed(preprocess=preprocess, origin=(Backbone.with_preprocess, (self, preprocess)))
+
+    def _changed(self, **attributes: Any) -> Backbone:
+        other = Backbone.__new__(Backbone)
+        other.__dict__.update(self.__dict__, **attributes)
+        return other
+
+    def __sklearn_clone__(self) -> Backbone:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Backbone:
+        return self
+
+    def __copy__(self) -> Backbone:
+        return self
+
+    def __reduce__(self) -> tuple[Callable[..., Backbone], tuple[Any, ...]]:
+        if self.origin is not None:
+            return self.origin
+        return _restored, ({**self.__dict__, "_copies": {}},)  # copies on other devices are made anew when wanted
+
+    def __repr__(self) -> str:
+        return f"Backbone({self.name!r}, stages={list(self.stage_names)})"
+
+
+def _restored(state: dict[str, Any]) -> Backbone:
+    backbone = Backbone.__new__(Backbone)
+    backbone.__dict__.update(state)
+    return backbone
+
+
+def replace_stages(source: Backbone, first: int, modules: Sequence[nn.Module]) -> Backbone:
+    """Return a backbone whose stages from `first` on are others; the stages below are the source's own.
+
+    Parameters
+    ----------
+    source : Backbone
+        Where all the rest comes from.
+    first : int
+        The first stage that is replaced.
+    modules : sequence of nn.Module
+        The new stages; the backbone ends with the last of them. They are switched to `eval()` and without gradients.
+
+    Raises
+    ------
+    InvalidParameterError
+        If the source has no such stages.
+    """
+    stop, n = first + len(modules), len(source.stages)
+    if not 0 <= first <= stop <= n:
+        raise InvalidParameterError(f"stages {first} to {stop} cannot be replaced: {source.name} has {n} stages")
+    changes: dict[str, Any] = {} if stop == n else {"head": None, "categories": ()}
+    stages = nn.ModuleList([*source.stages[:first], *modules]).eval().requires_grad_(False)
+    origin = (replace_stages, (source, first, list(modules)))
+    names = source.stage_names[:stop]
+    return source._changed(stages=stages, stage_names=names, origin=origin, _hashes=[], _copies={}, **changes)

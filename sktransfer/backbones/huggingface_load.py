@@ -1,0 +1,171 @@
+"""Build the models behind `hf/...` with transformers, and take them apart into stages."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from sktransfer.backbones.backbone import Backbone
+from sktransfer.backbones.hub import hub_tokenizer
+from sktransfer.backbones.huggingface import FAMILIES
+from sktransfer.backbones.huggingface_heads import TEXT_HEADS
+from sktransfer.backbones.huggingface_images import IMAGE_HEADS, IMAGE_STAGES, prefix_tokens
+from sktransfer.backbones.huggingface_texts import TEXT_STAGES
+from sktransfer.backbones.huggingface_transforms import read_transform
+from sktransfer.backbones.preprocess import ImageTransform
+from sktransfer.backbones.spec import BackboneSpec
+from sktransfer.backbones.tokens import Tokens, load_tokens
+from sktransfer.backbones.weights import read_state
+from sktransfer.exceptions import WeightsError
+
+__all__ = ["load"]
+
+# These compute attention by themselves; the others through torch's fused kernel.
+_EAGER = ("deberta-v2", "mpnet", "openai-gpt")
+_CAUSAL = ("gpt2", "openai-gpt")
+# Settings that change nothing of what the stages compute.
+_IDLE = ("_name_or_path", "architectures", "dtype", "id2label", "label2id", "torch_dtype", "transformers_version")
+_quiet_lock = threading.Lock()
+
+
+def load(spec: BackboneSpec, path: Path | None) -> Backbone:
+    """Build a model of transformers as a backbone.
+
+    Parameters
+    ----------
+    spec : BackboneSpec
+        As `sktransfer_find_backbone` makes it.
+    path : Path or None
+        The model's folder, or a file of weights; None for random ones.
+
+    Returns
+    -------
+    backbone : Backbone
+
+    Raises
+    ------
+    WeightsError
+        If the weights, the configuration or the preprocessing cannot be read, or do not fit.
+    """
+    kind = spec.options["config"]["model_type"]
+    model, missing = _model(spec, path)
+    base = model.base_model
+    stages = (TEXT_STAGES | IMAGE_STAGES)[kind](base)
+    head = None if model is base else (TEXT_HEADS | IMAGE_HEADS)[kind](model)
+    _check_whole(model, missing, nn.ModuleList(stages if head is None else [*stages, head]), spec.name)
+    labels = model.config.id2label
+    return Backbone(
+        name=spec.name,
+        modality=spec.modality,
+        stages=list(zip(spec.stages, stages, strict=True)),
+        preprocess=_tokens(spec, path) if spec.modality == "text" else _transform(spec),
+        pooling=_pooling(kind, model.config),
+        head=head,
+        categories=() if head is None else [labels[i] for i in sorted(labels)],
+        prefix_tokens=prefix_tokens(model.config) if spec.modality == "image" else 0,
+        definition=json.dumps({k: v for k, v in spec.options["config"].items() if k not in _IDLE}, sort_keys=True),
+    )
+
+
+def _pooling(kind: str, config: Any) -> str:
+    if FAMILIES[kind].modality == "text":
+        return "last_token" if kind in _CAUSAL or getattr(config, "is_decoder", False) else "mean"
+    return "class_token" if prefix_tokens(config) else "average"
+
+
+def _model(spec: BackboneSpec, path: Path | None) -> tuple[Any, set[str]]:
+    """Return the model in the source library's own form, and the names of weights that were not found."""
+    import transformers
+
+    settings = dict(spec.options["config"])
+    settings.pop("auto_map", None)  # names code that came with the model: never run
+    kind = settings["model_type"]
+    architecture = (settings.get("architectures") or [""])[0]
+    auto, known = transformers.AutoModel, transformers.MODEL_MAPPING
+    if architecture.endswith("ForSequenceClassification"):
+        auto = transformers.AutoModelForSequenceClassification
+        known = transformers.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
+    elif architecture.endswith("ForImageClassification"):
+        auto = transformers.AutoModelForImageClassification
+        known = transformers.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING
+    options = {"attn_implementation": "eager" if kind in _EAGER else "sdpa", "dtype": torch.float32}
+    if FAMILIES[kind].stage == "stage":
+        options.pop("attn_implementation")  # a convolutional network attends to nothing
+    try:
+        config = transformers.CONFIG_MAPPING[kind].from_dict(settings)
+        with _quiet():
+            if path is None:
+                return auto.from_config(config, **options), set()
+            state = read_state(path) if path.is_file() else None
+            model, info = known[type(config)].from_pretrained(
+                None if path.is_file() else path,
+                config=config,
+                state_dict=state,
+                local_files_only=True,
+                output_loading_info=True,
+                **options,
+            )
+    except WeightsError:
+        raise
+    except Exception as error:  # OSError, ValueError, RuntimeError, errors of safetensors, of validation, of pickle
+        raise WeightsError(
+            f"{spec.name}: {path or 'its configuration'} cannot be read as a {kind} model ({error})"
+        ) from error
+    return model, set(info["missing_keys"])
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep transformers from printing bars and reports: what matters of them is checked here and raised."""
+    from transformers.utils import logging
+
+    with _quiet_lock:
+        level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+        logging.set_verbosity(logging.CRITICAL)
+        logging.disable_progress_bar()
+        try:
+            yield
+        finally:
+            logging.set_verbosity(level)
+            if bars:
+                logging.enable_progress_bar()
+
+
+def _check_whole(model: nn.Module, missing: set[str], used: nn.Module, name: str) -> None:
+    """Raise where weights are missing that a stage or the head uses; others, as an unused pooler's, may be."""
+    ours = {id(parameter) for parameter in used.parameters()}
+    lacking = sorted(key for key, value in model.named_parameters() if key in missing and id(value) in ours)
+    if lacking:
+        raise WeightsError(
+            f"{name}: its weights lack {len(lacking)} tensors of the model that config.json describes, the first of "
+            f"them {lacking[0]!r}; they would be random. Save model and configuration together with "
+            "`model.save_pretrained(folder)`."
+        )
+
+
+def _tokens(spec: BackboneSpec, path: Path | None) -> Tokens:
+    """Read the tokenizer: from the folder of the weights, or where these are none or a file, from the model's own."""
+    assert spec.weights is not None  # as sktransfer_find_backbone makes it
+    assert spec.input_size is not None
+    scheme, _, place = spec.weights.location.partition(":")
+    if path is None or path.is_file():
+        path = Path(place) if scheme == "file" else hub_tokenizer(place)
+    return load_tokens(path, spec.input_size[0])
+
+
+def _transform(spec: BackboneSpec) -> ImageTransform:
+    settings: Mapping[str, Any] | None = spec.options["preprocessor"]
+    kind = spec.options["config"]["model_type"]
+    transform = read_transform(settings, kind, spec.name)
+    size: Any = spec.input_size
+    if kind == "vit" and size != (transform.crop or transform.resize):
+        return replace(transform, resize=size, crop=None)  # it takes images of one size alone
+    return transform

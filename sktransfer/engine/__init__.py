@@ -1,0 +1,1 @@
+"""Run stages over samples: where, in which batches, and never twice for what is kept."""

@@ -1,0 +1,1 @@
+"""Frozen backbones as scikit-learn transformers."""

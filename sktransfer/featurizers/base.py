@@ -1,0 +1,204 @@
+"""What the featurizers of images and of texts have in common."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Self
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.callback import CallbackSupportMixin, with_callbacks
+from sklearn.utils import Tags
+from sklearn.utils.validation import check_is_fitted
+from tqdm import tqdm
+
+from sktransfer.backbones.backbone import Backbone
+from sktransfer.backbones.pooling import check_pooling
+from sktransfer.backbones.registry import load_backbone
+from sktransfer.engine.batching import Inputs, resolve_batch_size
+from sktransfer.engine.device import resolve_device
+from sktransfer.engine.forward import Tap, forward
+from sktransfer.engine.store import resolve_store
+from sktransfer.exceptions import InvalidParameterError
+from sktransfer.samples.base import Samples
+from sktransfer.samples.validation import check_samples, set_input_tags
+
+__all__ = ["Featurizer"]
+
+
+class Featurizer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+    """A frozen backbone as a transformer; subclasses name their modality and their parameters."""
+
+    _modality: str
+    backbone: str | Backbone
+    weights: Any
+    layer: int | str | Sequence[int | str]
+    pooling: str
+    batch_size: int | str
+    device: Any
+    cache: str | None
+    verbose: int
+
+    def fit(self, X: Any, y: Any = None) -> Self:
+        """Load the backbone and look at the samples; nothing is trained.
+
+        Parameters
+        ----------
+        X : array-like, Series, one-column DataFrame or list of n_samples
+            The samples.
+        y : ignored
+            There so that the featurizer can stand in a `Pipeline`.
+
+        Returns
+        -------
+        self : object
+
+        Raises
+        ------
+        InvalidParameterError
+            If a parameter is not allowed.
+        InvalidSampleError
+            If a sample cannot be used.
+        """
+        self._fit(X)
+        return self
+
+    def transform(self, X: Any) -> np.ndarray:
+        """Return the features of samples.
+
+        Parameters
+        ----------
+        X : array-like, Series, one-column DataFrame or list of n_samples
+            The samples.
+
+        Returns
+        -------
+        features : ndarray of shape (n_samples, n_features), float32
+
+        Raises
+        ------
+        InvalidSampleError
+            If a sample cannot be used.
+        """
+        check_is_fitted(self)
+        return self._features(self._check(X, reset=False))
+
+    @with_callbacks
+    def fit_transform(self, X: Any, y: Any = None) -> np.ndarray:
+        """Fit and return the features of the same samples, validating them once.
+
+        Parameters
+        ----------
+        X : array-like, Series, one-column DataFrame or list of n_samples
+            The samples.
+        y : ignored
+            There so that the featurizer can stand in a `Pipeline`.
+
+        Returns
+        -------
+        features : ndarray of shape (n_samples, n_features), float32
+
+        Raises
+        ------
+        InvalidParameterError
+            If a parameter is not allowed.
+        InvalidSampleError
+            If a sample cannot be used.
+        """
+        context = self._init_callback_context(max_subtasks=None)
+        context.call_on_fit_task_begin(estimator=self, X=X, y=y)
+        features = self._features(self._fit(X), context)
+        context.call_on_fit_task_end(estimator=self, X=X, y=y)
+        return features
+
+    def _load(self) -> Backbone:
+        raise NotImplementedError
+
+    def _fit(self, X: Any) -> Samples:
+        samples = self._check(X, reset=True)
+        backbone = self._load()
+        if backbone.modality != self._modality:
+            raise InvalidParameterError(
+                f"backbone={self.backbone!r} takes {backbone.modality}s, {type(self).__name__} featurizes {self._modality}s"
+            )
+        check_pooling(self.pooling, self._modality)
+        backbone.positions(self.layer)
+        device = resolve_device(self.device)
+        resolve_batch_size(self.batch_size, self._modality, device)
+        resolve_store(self.cache)
+        self.backbone_ = backbone
+        self._n_features_out = self._width()
+        return samples
+
+    def _check(self, X: Any, *, reset: bool) -> Samples:
+        return check_samples(self, X, self._modality, image_shape=getattr(self, "image_shape", None), reset=reset)
+
+    def _taps(self) -> list[Tap]:
+        pooling = self.backbone_.pooling if self.pooling == "auto" else self.pooling
+        return [Tap(position + 1, pooling) for position in self.backbone_.positions(self.layer)]
+
+    def _width(self) -> int:
+        """Return the number of features, found by one sample of the modality's simplest kind."""
+        blank: Any = "a" if self._modality == "text" else np.zeros((32, 32, 3), np.float32)
+        device = resolve_device("cpu")
+        inputs = Inputs(_One(blank), self.backbone_.preprocess)
+        store = resolve_store(self.cache)
+        (_, outputs), *_ = forward(self.backbone_, inputs, self._taps(), store=store, device=device, batch_size=1)
+        return sum(tap[0].numel() for tap in outputs)
+
+    def _features(self, samples: Samples, context: Any = None) -> np.ndarray:
+        device = resolve_device(self.device)
+        batch_size = resolve_batch_size(self.batch_size, self._modality, device)
+        inputs = Inputs(samples, self.backbone_.preprocess)
+        store, taps = resolve_store(self.cache), self._taps()
+        features: np.ndarray | None = None
+        with self._progress(len(samples)) as bar:
+            for rows, outputs in forward(
+                self.backbone_, inputs, taps, store=store, device=device, batch_size=batch_size
+            ):
+                values = np.concatenate([np.stack([one.numpy() for one in tap]) for tap in outputs], axis=1)
+                if features is None:
+                    features = np.empty((len(samples), values.shape[1]), np.float32)
+                features[rows] = values
+                if bar is not None:
+                    bar.update(len(rows))
+                if context is not None:
+                    task = context.subcontext(task_name="batch")
+                    task.call_on_fit_task_begin(estimator=self)
+                    task.call_on_fit_task_end(estimator=self)
+        inputs.warn_of_truncated()
+        assert features is not None  # validation lets no empty X through
+        return self._finish(features)
+
+    def _finish(self, features: np.ndarray) -> np.ndarray:
+        return features
+
+    def _progress(self, n: int) -> AbstractContextManager[Any]:
+        if not self.verbose:
+            return nullcontext()
+        return tqdm(total=n, desc=type(self).__name__, unit=self._modality, file=sys.stderr)
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.requires_fit = True
+        tags.transformer_tags.preserves_dtype = []  # features are float32, whatever comes in
+        set_input_tags(tags, self._modality)
+        return tags
+
+
+class _One:
+    """One sample, in the form of many."""
+
+    def __init__(self, sample: Any) -> None:
+        self.sample = sample
+
+    def __len__(self) -> int:
+        return 1
+
+    def load(self, row: int) -> Any:
+        return self.sample
+
+    def key(self, row: int) -> bytes:
+        return b"the blank sample"

@@ -1,0 +1,1 @@
+"""Backbones trained from a cut upwards, as scikit-learn estimators."""

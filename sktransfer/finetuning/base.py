@@ -1,0 +1,224 @@
+"""What fine-tuning a classifier and a regressor have in common."""
+
+from __future__ import annotations
+
+import functools
+import numbers
+from collections.abc import Sequence
+from typing import Any, Self
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator
+from sklearn.callback import CallbackSupportMixin
+from sklearn.utils import Tags, check_random_state
+from sklearn.utils.validation import _check_sample_weight, check_consistent_length, check_is_fitted
+from torch import Tensor, nn
+
+from sktransfer.backbones.backbone import Backbone, replace_stages
+from sktransfer.backbones.pooling import check_pooling
+from sktransfer.backbones.registry import load_backbone, modality_of
+from sktransfer.engine.batching import Inputs, in_batches, resolve_batch_size
+from sktransfer.engine.device import resolve_device
+from sktransfer.engine.forward import Tap, forward
+from sktransfer.engine.store import resolve_store
+from sktransfer.exceptions import InvalidParameterError
+from sktransfer.finetuning.data import CutDataset
+from sktransfer.finetuning.net import FineTuneNet, parameter_groups, resolve_optimizer
+from sktransfer.finetuning.network import FineTuneNetwork, split_taps, trainable_stages
+from sktransfer.finetuning.probe import init_head
+from sktransfer.samples.base import Samples
+from sktransfer.samples.validation import check_samples, set_input_tags
+
+__all__ = ["FineTuneBase"]
+
+AUTO_LR = 1e-4
+HEAD_LR_RATIO = {"probe": 1.0, "random": 10.0}  # a probe is near its place already
+
+
+class FineTuneBase(CallbackSupportMixin, BaseEstimator):
+    """Train the stages of a backbone above a cut, and a linear head; subclasses know their targets and loss."""
+
+    backbone: str | Backbone
+
+    def _fit(self, X: Any, y: Any, sample_weight: Any) -> Self:
+        rng = check_random_state(self.random_state)
+        seed = int(rng.randint(np.iinfo(np.int32).max))
+        device = resolve_device(self.device)
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            torch.manual_seed(seed)  # dropout and new weights draw from here; the caller's state comes back after
+            return self._fit_seeded(X, y, sample_weight, device, seed)
+
+    def _fit_seeded(self, X: Any, y: Any, sample_weight: Any, device: torch.device, seed: int) -> Self:
+        context = self._init_callback_context(max_subtasks=self._check_epochs())
+        context.call_on_fit_task_begin(estimator=self, X=X, y=y)
+        backbone = self._load(seed)
+        if y is None:
+            name = type(self).__name__
+            raise ValueError(f"This {name} estimator requires y to be passed, but the target y is None.")
+        samples = check_samples(self, X, backbone.modality, image_shape=self.image_shape, reset=True)
+        y = self._check_y(y)
+        check_consistent_length(samples, y)
+        weight = _check_sample_weight(sample_weight, samples, dtype=np.float64, ensure_non_negative=True)
+        if not weight.any():
+            raise ValueError("sample_weight: all weights are zero, so no sample is left to train on")
+        rows = np.flatnonzero(weight)  # a weight of zero is the sample's absence
+        samples, y, weight = samples.take(rows), y[rows], weight[rows]
+        targets, weight = self._targets(y, weight)
+
+        positions = sorted(set(backbone.positions(self.layer)))
+        stop = positions[-1] + 1
+        self.freeze_depth_ = backbone.n_frozen(self.freeze_depth, stop)
+        pooling = check_pooling(self.pooling, backbone.modality)
+        pooling = backbone.pooling if pooling == "auto" else pooling
+        self.backbone_ = backbone if stop == len(backbone.stages) else replace_stages(backbone, stop, [])
+        self._taps = [Tap(position + 1, pooling) for position in positions]
+
+        inputs = Inputs(samples, backbone.preprocess)
+        inputs.lengths(range(len(inputs)))
+        inputs.warn_of_truncated()
+        network = self._network(inputs, targets, weight, device)
+        self.net_ = self._net(network, device, seed)
+        dataset = self._dataset(inputs, device, torch.from_numpy(targets), torch.from_numpy(weight).float())
+        self.net_.on_epoch = functools.partial(self._tell, context)
+        self.net_.fit(dataset)
+        self.net_.on_epoch = None
+        self.n_iter_ = len(self.net_.history)
+        trained = [stage.cpu() for stage in network.stages]
+        self.backbone_ = replace_stages(self.backbone_, self.freeze_depth_, trained) if trained else self.backbone_
+        context.call_on_fit_task_end(estimator=self, X=X, y=y)
+        return self
+
+    def _load(self, seed: int) -> Backbone:
+        return load_backbone(
+            self.backbone, weights=self.weights, preprocess=self.preprocess, max_length=self.max_length, seed=seed
+        )
+
+    def _check_epochs(self) -> int:
+        epochs = self.max_epochs
+        if isinstance(epochs, bool) or not isinstance(epochs, numbers.Integral) or epochs < 0:
+            raise InvalidParameterError(f"max_epochs={epochs!r} must be an int of at least 0")
+        return int(epochs)
+
+    def _check_y(self, y: Any) -> np.ndarray:
+        raise NotImplementedError
+
+    def _targets(self, y: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return targets as the loss takes them, and weights."""
+        raise NotImplementedError
+
+    _loss: type[nn.Module]
+
+    def _n_outputs(self) -> int:
+        raise NotImplementedError
+
+    def _network(
+        self, inputs: Inputs, targets: np.ndarray, weight: np.ndarray, device: torch.device
+    ) -> FineTuneNetwork:
+        if self.head_init not in ("probe", "random"):
+            raise InvalidParameterError(f"head_init={self.head_init!r} must be 'probe' or 'random'")
+        backbone, cut = self.backbone_, self.freeze_depth_
+        _, upper = split_taps([tap.stop - 1 for tap in self._taps], self._taps[0].pooling or "", cut)
+        rows = range(len(inputs)) if self.head_init == "probe" else [0]  # one sample tells the width
+        features = self._features(inputs, rows, device)
+        network = FineTuneNetwork(
+            trainable_stages(backbone, cut, len(backbone.stages)),
+            upper,
+            cut,
+            features.shape[1],
+            self._n_outputs(),
+            prefix_tokens=backbone.prefix_tokens,
+            keep_statistics=backbone.pretrained,
+        )
+        if self.head_init == "probe":
+            init_head(network, features, targets, weight)
+        return network
+
+    def _features(self, inputs: Inputs, rows: Sequence[int], device: torch.device) -> np.ndarray:
+        """Return what the head sees while all stages are as they were pretrained."""
+        batch_size = resolve_batch_size("auto", self.backbone_.modality, device)
+        store, found = resolve_store(self.cache), {}
+        parts = forward(
+            self.backbone_, inputs, self._taps, rows=rows, store=store, device=device, batch_size=batch_size
+        )
+        for part, outputs in parts:
+            found.update(zip(part, map(torch.cat, zip(*outputs))))
+        return torch.stack([found[row] for row in rows]).numpy()  # (n, n_features)
+
+    def _net(self, network: FineTuneNetwork, device: torch.device, seed: int) -> FineTuneNet:
+        lr = AUTO_LR if isinstance(self.lr, str) and self.lr == "auto" else self.lr
+        head_lr = self.head_lr
+        if head_lr is None and isinstance(lr, numbers.Real):
+            head_lr = HEAD_LR_RATIO[self.head_init] * lr
+        for name, value in (("lr", lr), ("head_lr", head_lr)):
+            if isinstance(value, bool) or not isinstance(value, numbers.Real) or not value > 0:
+                raise InvalidParameterError(f"{name}={value!r} must be a number greater than 0 (lr also 'auto')")
+        if not isinstance(self.weight_decay, numbers.Real) or self.weight_decay < 0:
+            raise InvalidParameterError(f"weight_decay={self.weight_decay!r} must be a number of at least 0")
+        batch_size = self.batch_size
+        if isinstance(batch_size, bool) or not isinstance(batch_size, numbers.Integral) or batch_size < 1:
+            raise InvalidParameterError(f"batch_size={batch_size!r} must be an int of at least 1")
+        net = FineTuneNet(
+            network,
+            criterion=self._loss,
+            criterion__reduction="none",
+            optimizer=resolve_optimizer(self.optimizer),
+            lr=lr,
+            max_epochs=self._check_epochs(),
+            batch_size=int(batch_size),
+            train_split=None,
+            callbacks=self.callbacks,
+            device=str(device),
+            verbose=int(self.verbose),
+        )
+        net.seed = seed
+        net.groups = functools.partial(
+            parameter_groups, lr=lr, head_lr=head_lr, weight_decay=float(self.weight_decay)
+        )
+        return net
+
+    def _tell(self, context: Any) -> bool:
+        task = context.subcontext(task_name="epoch")
+        task.call_on_fit_task_begin(estimator=self)
+        return bool(task.call_on_fit_task_end(estimator=self))
+
+    def _dataset(self, inputs: Inputs, device: torch.device, targets: Tensor, weight: Tensor) -> CutDataset:
+        frozen, _ = split_taps([tap.stop - 1 for tap in self._taps], self._taps[0].pooling or "", self.freeze_depth_)
+        return CutDataset(
+            self.backbone_,
+            inputs,
+            self.freeze_depth_,
+            len(self.backbone_.stages),
+            frozen,
+            targets=targets,
+            sample_weight=weight,
+            store=resolve_store(self.cache),
+            device=device,
+            batch_size=resolve_batch_size("auto", self.backbone_.modality, device),
+        )
+
+    @torch.no_grad()
+    def _outputs(self, X: Any) -> np.ndarray:
+        """Return what the network gives for samples: (n_samples, n_outputs), float32."""
+        check_is_fitted(self)
+        samples: Samples = check_samples(
+            self, X, self.backbone_.modality, image_shape=self.image_shape, reset=False
+        )
+        device = resolve_device(self.device)
+        inputs = Inputs(samples, self.backbone_.preprocess)
+        n = len(samples)
+        dataset = self._dataset(inputs, device, torch.zeros(n), torch.ones(n))
+        network = self.net_.module_.to(device).eval()
+        outputs = np.empty((n, network.head.out_features), np.float32)
+        order = np.argsort(inputs.lengths(range(n)), kind="stable")  # texts of about the same length share a batch
+        for rows in in_batches(order.tolist(), dataset.batch_size):
+            arguments, _ = dataset.batch(rows)
+            outputs[rows] = network(**{name: values.to(device) for name, values in arguments.items()}).cpu().numpy()
+        inputs.warn_of_truncated()
+        return outputs
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        set_input_tags(tags, modality_of(self.backbone) or "image")
+        tags.target_tags.required = True
+        return tags

@@ -1,0 +1,217 @@
+"""Fine-tuning as a regressor."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from sklearn.base import RegressorMixin
+from sklearn.callback import with_callbacks
+from sklearn.utils import check_array
+from torch import nn
+
+from sktransfer.finetuning.base import FineTuneBase
+
+if TYPE_CHECKING:
+    import torch
+    from sklearn.utils import Tags
+
+    from sktransfer.backbones.backbone import Backbone
+    from sktransfer.backbones.preprocess import ImageTransform
+
+__all__ = ["FineTuneRegressor"]
+
+
+class FineTuneRegressor(RegressorMixin, FineTuneBase):
+    """Predict numbers from images or texts by a pretrained network whose upper stages are trained along.
+
+    Targets are scaled to zero mean and unit deviation for the training, and predictions back. All else is as in
+    `FineTuneClassifier`, where the parameters are described.
+
+    Parameters
+    ----------
+    backbone : str or Backbone, default="tiny/cnn"
+        A name or a loaded backbone; its modality decides whether X holds images or texts.
+    weights : {"pretrained", "random"} or path, default="pretrained"
+        Where the backbone starts from.
+    preprocess : "auto", ImageTransform or dict, default="auto"
+        As in `ImageFeaturizer`.
+    image_shape : tuple of int, default=None
+        As in `ImageFeaturizer`.
+    max_length : int, default=None
+        As in `TextFeaturizer`.
+    layer : int, str or list of these, default=-1
+        Which stage the head sees.
+    pooling : str, default="auto"
+        As in `ImageFeaturizer` and `TextFeaturizer`.
+    freeze_depth : int, float or str, default=-1
+        How many stages are frozen, counted from the input.
+    head_init : {"probe", "random"}, default="probe"
+        "probe" starts the head as a ridge regression on the pretrained features.
+    max_epochs : int, default=10
+        Passes over the samples.
+    batch_size : int, default=32
+        Samples a step.
+    lr : float or "auto", default="auto"
+        Learning rate of the stages; "auto" is 1e-4.
+    head_lr : float, default=None
+        Learning rate of the head; None for `lr` where the head starts as a probe, ten times `lr` where it is random.
+    optimizer : {"adamw", "adam", "sgd"} or class of torch.optim, default="adamw"
+        What does the steps.
+    weight_decay : float, default=0.01
+        Of weights; biases and norms are not decayed.
+    device : str or torch.device, default="auto"
+        "auto" is a GPU where there is one.
+    cache : {"memory", None}, default="memory"
+        "memory" keeps what the frozen stages give.
+    callbacks : list of skorch callbacks, default=None
+        Told of each epoch and batch.
+    random_state : int, RandomState or None, default=None
+        Draws order, dropout and new weights.
+    verbose : int, default=0
+        1 prints a line an epoch.
+
+    Attributes
+    ----------
+    backbone_ : Backbone
+        The backbone as trained.
+    net_ : skorch.NeuralNet
+        The trained net, with its `history`.
+    freeze_depth_ : int
+        How many stages were frozen.
+    n_iter_ : int
+        Epochs run.
+    n_features_in_ : int
+        Number of columns, where X has any.
+
+    See Also
+    --------
+    FineTuneClassifier : The same for labels.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sktransfer import FineTuneRegressor
+    >>> X, y = load_digits(return_X_y=True)
+    >>> ink = X.mean(axis=1)  # how much ink there is in each digit
+    >>> regressor = FineTuneRegressor("tiny/cnn", freeze_depth="all", max_epochs=3, random_state=0)
+    >>> bool(regressor.fit(X[:100] / 16, ink[:100]).score(X[100:200] / 16, ink[100:200]) > 0.5)
+    True
+    """
+
+    _loss = nn.MSELoss
+
+    def __init__(
+        self,
+        backbone: str | Backbone = "tiny/cnn",
+        *,
+        weights: str | os.PathLike[str] = "pretrained",
+        preprocess: str | ImageTransform | Mapping[str, Any] = "auto",
+        image_shape: tuple[int, ...] | None = None,
+        max_length: int | None = None,
+        layer: int | str | Sequence[int | str] = -1,
+        pooling: str = "auto",
+        freeze_depth: int | float | str = -1,
+        head_init: str = "probe",
+        max_epochs: int = 10,
+        batch_size: int = 32,
+        lr: float | str = "auto",
+        head_lr: float | None = None,
+        optimizer: str | type[torch.optim.Optimizer] = "adamw",
+        weight_decay: float = 0.01,
+        device: str | torch.device = "auto",
+        cache: str | None = "memory",
+        callbacks: Sequence[Any] | None = None,
+        random_state: Any = None,
+        verbose: int = 0,
+    ) -> None:
+        self.backbone = backbone
+        self.weights = weights
+        self.preprocess = preprocess
+        self.image_shape = image_shape
+        self.max_length = max_length
+        self.layer = layer
+        self.pooling = pooling
+        self.freeze_depth = freeze_depth
+        self.head_init = head_init
+        self.max_epochs = max_epochs
+        self.batch_size = batch_size
+        self.lr = lr
+        self.head_lr = head_lr
+        self.optimizer = optimizer
+        self.weight_decay = weight_decay
+        self.device = device
+        self.cache = cache
+        self.callbacks = callbacks
+        self.random_state = random_state
+        self.verbose = verbose
+
+    @with_callbacks
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+        """Train the stages above the cut, and the head.
+
+        Parameters
+        ----------
+        X : array-like, Series, one-column DataFrame or list of n_samples
+            Images or texts.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            Numbers.
+        sample_weight : array-like of shape (n_samples,), default=None
+            How much each sample counts; 0 is its absence.
+
+        Returns
+        -------
+        self : object
+
+        Raises
+        ------
+        InvalidParameterError
+            If a parameter is not allowed.
+        InvalidSampleError
+            If a sample cannot be used.
+        ValueError
+            If y does not fit X.
+        """
+        return self._fit(X, y, sample_weight)
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Return the predicted numbers, (n_samples,) or (n_samples, n_outputs) as y was; float64.
+
+        Parameters
+        ----------
+        X : array-like, Series, one-column DataFrame or list of n_samples
+            Images or texts.
+
+        Raises
+        ------
+        InvalidSampleError
+            If a sample cannot be used.
+        """
+        scaled = self._outputs(X).astype(np.float64)
+        predictions: np.ndarray = scaled * self._y_scale + self._y_mean  # (n, n_outputs)
+        return predictions[:, 0] if self._y_ndim == 1 else predictions
+
+    def _check_y(self, y: Any) -> np.ndarray:
+        checked: np.ndarray = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
+        if checked.ndim > 2:
+            raise ValueError(f"y has {checked.ndim} dimensions; give (n_samples,) or (n_samples, n_outputs)")
+        return checked
+
+    def _targets(self, y: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        self._y_ndim = y.ndim
+        columns = y.reshape(len(y), -1)  # (n, n_outputs)
+        self._y_mean = np.average(columns, axis=0, weights=weight)
+        deviation = np.sqrt(np.average((columns - self._y_mean) ** 2, axis=0, weights=weight))
+        self._y_scale = np.where(deviation > 0, deviation, 1.0)
+        return ((columns - self._y_mean) / self._y_scale).astype(np.float32), weight
+
+    def _n_outputs(self) -> int:
+        return len(self._y_mean)
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        tags.target_tags.single_output = True
+        return tags

@@ -1,0 +1,139 @@
+"""Images as arrays and tensors: which are allowed, and how they become RGB."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from sktransfer.exceptions import InvalidSampleError
+
+__all__ = ["array_to_rgb", "channels_last", "check_pixels", "check_range", "floats_to_rgb", "tensor_to_array"]
+
+CHANNELS = (1, 3, 4)  # grey, RGB, RGB and alpha
+SLACK = 1e-6  # by which rounding may take a float32 image out of [0, 1]
+
+
+def check_pixels(array: np.ndarray, row: int, name: str = "the array") -> None:
+    """Raise an error unless an array can be read as one image.
+
+    Parameters
+    ----------
+    array : ndarray of shape (height, width) or (height, width, 1, 3 or 4)
+        uint8, uint16, bool, or float in [0, 1].
+    row : int
+        Of the sample, for messages.
+    name : str, default="the array"
+        What messages call it.
+
+    Raises
+    ------
+    InvalidSampleError
+        If dtype, shape or values are others.
+    """
+    if array.dtype.kind not in "bf" and array.dtype not in (np.uint8, np.uint16):
+        raise InvalidSampleError(
+            row,
+            f"{name} has dtype {array.dtype}; allowed are uint8 (0 to 255), uint16 (0 to 65535), bool, and float in "
+            "[0, 1]. Where values run from 0 to 255, convert it: x.astype(np.uint8)",
+        )
+    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in CHANNELS):
+        raise InvalidSampleError(row, f"{name} has shape {array.shape}; {_shape_hint(array.shape)}")
+    if array.size == 0:
+        raise InvalidSampleError(row, f"{name} has shape {array.shape}, and so no pixel; drop this row from X and y")
+    if array.dtype.kind == "f":
+        check_range(float(array.min()), float(array.max()), row, name)
+
+
+def _shape_hint(shape: tuple[int, ...]) -> str:
+    allowed = "an image is (height, width) or (height, width, channels) with 1, 3 or 4 channels"
+    if len(shape) == 1:
+        return f"{allowed}. Rows of pixels are passed as one array (n, n_pixels): np.stack(list(X))"
+    if len(shape) == 3 and shape[0] in CHANNELS:
+        return f"{allowed}. Its channels seem to come first: move them, np.moveaxis(x, 0, -1)"
+    return f"{allowed}. Reshape it, or pick the channels to use"
+
+
+def check_range(low: float, high: float, row: int, name: str) -> None:
+    """Raise an error unless the values of a float image lie in [0, 1].
+
+    Parameters
+    ----------
+    low, high : float
+        The least and the greatest value; NaN where any value is.
+    row : int
+        Of the sample, for messages.
+    name : str
+        What messages call it.
+
+    Raises
+    ------
+    InvalidSampleError
+        If a value is NaN, infinite, or outside.
+    """
+    if not np.isfinite([low, high]).all():
+        raise InvalidSampleError(row, f"{name} holds NaN or infinite values; fill them, or drop this row from X and y")
+    if low < -SLACK or high > 1 + SLACK:
+        raise InvalidSampleError(
+            row,
+            f"{name} is a float image with values from {low:g} to {high:g}; floats must lie in [0, 1]. Divide by the "
+            "greatest value that a pixel can have (x / 255 for 8 bits), or pass uint8",
+        )
+
+
+def array_to_rgb(array: np.ndarray) -> Image.Image | np.ndarray:
+    """Make a checked array RGB: grey is repeated, alpha is dropped.
+
+    Parameters
+    ----------
+    array : ndarray of shape (height, width) or (height, width, 1, 3 or 4)
+        As `check_pixels` allows it.
+
+    Returns
+    -------
+    image : PIL image in mode RGB, or float32 ndarray (height, width, 3)
+        Floats for float arrays and for uint16 (divided by 65535), else a PIL image.
+    """
+    if array.dtype.kind == "f":
+        return floats_to_rgb(array)
+    if array.dtype == np.uint16:
+        return floats_to_rgb(array.astype(np.float32) / 65535)
+    pixels = array.astype(np.uint8) * 255 if array.dtype.kind == "b" else array
+    if pixels.ndim == 3 and pixels.shape[2] == 1:
+        pixels = pixels[:, :, 0]  # (height, width)
+    return Image.fromarray(np.ascontiguousarray(pixels)).convert("RGB")
+
+
+def floats_to_rgb(array: np.ndarray) -> np.ndarray:
+    """Return a float32 array (height, width, 3) of a float array with 1, 3, 4 or no channels."""
+    values = array.astype(np.float32)
+    if values.ndim == 2:
+        values = values[:, :, None]  # (height, width, 1)
+    if values.shape[2] == 1:
+        return np.repeat(values, 3, axis=2)  # (height, width, 3)
+    return np.ascontiguousarray(values[:, :, :3])  # (height, width, 3)
+
+
+def tensor_to_array(tensor: Any) -> np.ndarray:
+    """Return a torch tensor as an array, copied only where it is on a GPU or bfloat16."""
+    tensor = tensor.detach().cpu()
+    if str(tensor.dtype) == "torch.bfloat16":  # numpy knows no such type
+        tensor = tensor.float()
+    array: np.ndarray = tensor.numpy()
+    return array
+
+
+def channels_last(array: np.ndarray, axis: int) -> np.ndarray:
+    """Move the channels of images that were torch tensors to the end.
+
+    The axis that torch keeps them in decides: where it is 1, 3 or 4 long, they come first, whatever the others are.
+
+    Parameters
+    ----------
+    array : ndarray
+        (channels, height, width) or (height, width, channels); with axes before that for many images.
+    axis : int
+        Where channels stand if they come first.
+    """
+    return np.moveaxis(array, axis, -1) if array.shape[axis] in CHANNELS else array  # (..., height, width, channels)

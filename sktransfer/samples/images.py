@@ -1,0 +1,185 @@
+"""Images of any kind that a user may pass, checked at once and decoded when they are needed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import narwhals as nw
+import numpy as np
+from PIL import Image
+
+from sktransfer.exceptions import InvalidSampleError
+from sktransfer.samples.arrays import CHANNELS, array_to_rgb, channels_last, check_pixels, tensor_to_array
+from sktransfer.samples.base import Rows, content_hash
+from sktransfer.samples.columns import as_column, is_tensor, no_samples, only_series, quoted
+from sktransfer.samples.decoding import decode, decode_pil
+from sktransfer.samples.flat import check_flat, check_image_shape, flat_to_rgb, is_flat
+from sktransfer.samples.items import check_item, file_status
+
+__all__ = ["ImageSamples", "check_images", "is_flat"]
+
+
+class ImageSamples(Rows):
+    """Validated images, all of one kind.
+
+    Parameters
+    ----------
+    items : sequence
+        Paths, encoded bytes, PIL images or arrays.
+    kind : {"path", "bytes", "PIL image", "array", "flat"}
+        What they are.
+    """
+
+    def __init__(self, items: Sequence[Any] | np.ndarray, kind: str) -> None:
+        super().__init__(len(items))
+        self._items, self.kind = items, kind
+
+    def _load(self, row: int) -> Image.Image | np.ndarray:
+        return _LOAD[self.kind](self._items[row], row)
+
+    def _hash(self, row: int) -> bytes:
+        return _HASH[self.kind](self._items[row], row)
+
+
+def _hash_file(path: str, row: int) -> bytes:
+    status = file_status(path, row)
+    return content_hash("path", os.path.realpath(path), f"{status.st_size} {status.st_mtime_ns}")
+
+
+def _hash_pil(image: Image.Image, row: int) -> bytes:
+    # Mode, palette, orientation: all that matters of a PIL image shows in what it becomes.
+    return _hash_array(np.asarray(decode_pil(image, row)), "PIL image")
+
+
+def _hash_array(array: np.ndarray, kind: str) -> bytes:
+    return content_hash(kind, f"{array.dtype.str} {array.shape}", array)
+
+
+_LOAD: dict[str, Callable[[Any, int], Image.Image | np.ndarray]] = {
+    "path": decode,
+    "bytes": decode,
+    "PIL image": decode_pil,
+    "array": lambda item, row: array_to_rgb(item),
+    "flat": lambda item, row: flat_to_rgb(item),
+}
+_HASH: dict[str, Callable[[Any, int], bytes]] = {
+    "path": _hash_file,
+    "bytes": lambda item, row: content_hash("bytes", item),
+    "PIL image": _hash_pil,
+    "array": lambda item, row: _hash_array(item, "array"),
+    "flat": lambda item, row: _hash_array(item, "flat"),  # the same numbers in an array can load differently
+}
+
+
+def check_images(X: Any, *, image_shape: Sequence[int] | None = None) -> ImageSamples:
+    """Validate X as images.
+
+    Kinds, shapes, dtypes, values of arrays and the existence of files are checked at once; files are decoded by `load`.
+
+    Parameters
+    ----------
+    X : list, Series, one-column DataFrame, or array
+        One of these kinds throughout:
+
+        - paths (`str` or `Path`), encoded images (`bytes`), or PIL images, of any mode and size;
+        - arrays (height, width) or (height, width, channels) with 1, 3 or 4 channels, of uint8, uint16, bool, or float
+          in [0, 1]; their sizes may differ;
+        - torch tensors: channels come first where the first axis is 1, 3 or 4 long, whatever the last one is; else they
+          are read as arrays are;
+        - one array (n, height, width) or (n, height, width, channels); of torch (n, height, width), or
+          (n, channels, height, width) where the second axis is 1, 3 or 4 long, else channels last;
+        - flat rows: a table of numbers (n, n_pixels), as `is_flat` tells.
+    image_shape : tuple of int, default=None
+        (height, width) or (height, width, channels) that flat rows stand for, in the order rows, columns, channels.
+        None: n * n values are a grey square, 3 * n * n a colour square, any other number a grey strip one pixel high.
+        The other kinds have their shape, and need none.
+
+    Returns
+    -------
+    samples : ImageSamples of length n
+        `load` gives a PIL image in mode RGB for files, bytes, PIL images, uint8 and bool; float32 (height, width, 3)
+        for whatever has more than 8 bits: float and uint16 arrays, 16-bit files, flat rows. Grey is repeated for the
+        three colours, alpha is dropped (the colours below it count), the EXIF orientation is applied.
+
+    Raises
+    ------
+    InvalidSampleError
+        If a sample cannot be used; names the row, and the path.
+    InvalidParameterError
+        If `image_shape` is no shape, or does not fit.
+    ValueError
+        If X as a whole cannot be read: empty, a single sample, several columns.
+
+    Warns
+    -----
+    FlatImageWarning
+        Once, if flat rows are read as strips or lie outside [0, 1].
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sktransfer.samples.images import check_images
+    >>> samples = check_images(np.zeros((10, 8, 6, 3), dtype=np.uint8))
+    >>> len(samples), samples.load(0).size
+    (10, (6, 8))
+    >>> check_images(np.zeros((10, 48)), image_shape=(8, 6)).load(0).shape
+    (8, 6, 3)
+    """
+    image_shape = check_image_shape(image_shape)
+    if is_flat(X):
+        return ImageSamples(check_flat(X, image_shape), "flat")
+    stack = _as_stack(X)
+    if stack is not None:
+        return ImageSamples(_check_stack(stack), "array")
+    return _check_list(as_column(X, "image"))
+
+
+def _as_stack(X: Any) -> np.ndarray | None:
+    """Return an array whose first axis counts images, or None where X is no such array."""
+    if is_tensor(X):
+        if X.ndim == 3 and X.shape[0] in (3, 4):
+            raise ValueError(
+                f"X is a tensor of shape {tuple(X.shape)}: one colour image with its channels first, or as many grey "
+                "images? Pass X[None] for the one image, X[:, None] for the grey ones"
+            )
+        array = tensor_to_array(X)
+        return channels_last(array, 1) if array.ndim == 4 else array  # (n, height, width, channels)
+    if isinstance(X, (str, bytes, bytearray, os.PathLike, list, tuple, Image.Image)):
+        return None
+    if (series := only_series(X)) is not None:
+        return series.to_numpy() if series.dtype == nw.Array else None  # polars' fixed-size arrays
+    array = np.asarray(X) if hasattr(X, "__array__") else np.empty(0)
+    return array if array.ndim > 2 else None
+
+
+def _check_stack(stack: np.ndarray) -> np.ndarray:
+    if len(stack) == 0:
+        raise no_samples(stack.shape)
+    if stack.ndim == 3 and stack.shape[2] in CHANNELS:
+        raise ValueError(
+            f"X is an array of shape {stack.shape}: one image with its channels last, or {len(stack)} grey images "
+            f"{stack.shape[2]} wide? Pass X[None] for the one image, X[..., None] for the grey ones"
+        )
+    name = f"one image of the array of shape {stack.shape}"
+    first_row = stack[0]
+    check_pixels(first_row, 0, name)
+    if stack.dtype.kind == "f" and not (stack.min() >= 0 and stack.max() <= 1):  # NaN fails this too
+        for row, image in enumerate(stack):
+            check_pixels(image, row, name)
+    return stack
+
+
+def _check_list(items: list[Any]) -> ImageSamples:
+    samples, kinds = [], []
+    for row, item in enumerate(items):
+        kind, sample = check_item(item, row)
+        samples.append(sample)
+        kinds.append(kind)
+        if kind != kinds[0]:
+            name = quoted(sample) if kind == "path" else "the sample"
+            raise InvalidSampleError(
+                row, f"{name} is of kind {kind}, row 0 of kind {kinds[0]}; pass images of one kind"
+            )
+    return ImageSamples(samples, "array" if kinds[0] == "tensor" else kinds[0])

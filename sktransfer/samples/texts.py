@@ -1,0 +1,82 @@
+"""Texts: `str` in a list, Series, array or one-column frame."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sktransfer.exceptions import InvalidSampleError
+from sktransfer.samples.base import Rows, content_hash
+from sktransfer.samples.columns import as_column, is_missing, quoted
+
+__all__ = ["TextSamples", "check_texts"]
+
+
+class TextSamples(Rows):
+    """Validated texts.
+
+    Parameters
+    ----------
+    texts : list of str
+        The texts of X.
+    """
+
+    def __init__(self, texts: list[str]) -> None:
+        super().__init__(len(texts))
+        self._texts = texts
+
+    def _load(self, row: int) -> str:
+        return self._texts[row]
+
+    def _hash(self, row: int) -> bytes:
+        return content_hash("text", self._texts[row])
+
+
+def check_texts(X: Any) -> TextSamples:
+    """Validate X as texts.
+
+    Parameters
+    ----------
+    X : list or tuple of str, Series, one-column DataFrame, or array of shape (n,) or (n, 1)
+        The texts; pandas, polars and numpy in any type that holds strings. An empty text is a text.
+
+    Returns
+    -------
+    samples : TextSamples of length n
+
+    Raises
+    ------
+    InvalidSampleError
+        If a text is missing, or no `str`; names the row.
+    ValueError
+        If X is empty, one bare text, or has several columns.
+
+    Examples
+    --------
+    >>> from sktransfer.samples.texts import check_texts
+    >>> samples = check_texts(["a good film", "a bad film"])
+    >>> len(samples), samples.load(1)
+    (2, 'a bad film')
+    >>> check_texts(["a good film", None])
+    Traceback (most recent call last):
+        ...
+    sktransfer.exceptions.InvalidSampleError: row 1: the text is missing (None). Fill missing texts, X.fillna("") \
+in pandas or X.fill_null("") in polars, or drop these rows from X and y
+    """
+    return TextSamples([_text(value, row) for row, value in enumerate(as_column(X, "text"))])
+
+
+def _text(value: Any, row: int) -> str:
+    if isinstance(value, str):
+        return str.__str__(value)  # np.str_ and members of a str enumeration become their plain text
+    if is_missing(value):
+        way_out = (
+            'Fill missing texts, X.fillna("") in pandas or X.fill_null("") in polars, or drop these rows from X and y'
+        )
+        raise InvalidSampleError(row, f"the text is missing ({value!r}). {way_out}")
+    if isinstance(value, (bytes, bytearray)):
+        way_out = "decode it, value.decode('utf-8')"
+    elif isinstance(value, (list, tuple)):
+        way_out = "join its parts, ' '.join(value)"
+    else:
+        way_out = "turn the column into text, X.astype(str), if its values are meant to be read as words"
+    raise InvalidSampleError(row, f"{quoted(value, 80)} is a {type(value).__name__}, not a str: {way_out}")

@@ -1,0 +1,343 @@
+"""What scikit-learn's checks ask of estimators of numbers, asked of estimators of images and texts.
+
+scikit-learn yields no check for estimators whose X is not two-dimensional. These are for them; each says how to fix
+what it finds.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from sklearn.base import BaseEstimator, clone, is_classifier, is_regressor
+from sklearn.compose import ColumnTransformer
+from sklearn.exceptions import NotFittedError
+from sklearn.frozen import FrozenEstimator
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.utils.estimator_checks import check_no_attributes_set_in_init, check_parameters_default_constructible
+
+from sktransfer.exceptions import InvalidSampleError
+from sktransfer.testing.samples import make_samples
+
+__all__ = ["check_transfer_estimator", "parametrize_with_transfer_checks", "yield_transfer_checks"]
+
+Check = Callable[[Any, list[Any], np.ndarray], None]
+ATOL = 1e-5
+
+
+def _target(estimator: Any, y: np.ndarray) -> np.ndarray:
+    return (y == "good").astype(float) if is_regressor(estimator) else y
+
+
+def _outputs(estimator: Any, X: Any) -> np.ndarray:
+    """Return what a fitted estimator gives for X, as precisely as it can be asked."""
+    for method in ("transform", "predict_proba", "predict"):
+        if hasattr(estimator, method):
+            return np.asarray(getattr(estimator, method)(X))
+    raise AssertionError("the estimator has neither transform nor predict")
+
+
+def _fitted(estimator: Any, X: Any, y: np.ndarray) -> Any:
+    return clone(estimator).fit(X, _target(estimator, y))
+
+
+def _assert_equal(one: np.ndarray, other: np.ndarray, message: str) -> None:
+    scale = max(1.0, float(np.abs(other).max()))
+    np.testing.assert_allclose(one, other, rtol=0, atol=ATOL * scale, err_msg=message)
+
+
+def check_constructor(estimator: Any, X: list[Any], y: np.ndarray) -> None:
+    """`__init__` stores its arguments and does nothing else: move all work into `fit`."""
+    name = type(estimator).__name__
+    check_no_attributes_set_in_init(name, clone(estimator))
+    check_parameters_default_constructible(name, estimator)
+    assert clone(estimator).get_params(deep=False).keys() == estimator.get_params(deep=False).keys()
+
+
+def check_unfitted(estimator: Any, X: list[Any], y: np.ndarray) -> None:
+    """Before `fit` there is nothing to predict with: call `check_is_fitted` first."""
+    try:
+        _outputs(clone(estimator), X)
+    except NotFittedError:
+        return
+    raise AssertionError("no NotFittedError before fit")
+
+
+def check_fit_returns_self(estimator: Any, X: list[Any], y: np.ndarray) -> None:
+    """`fit` returns the estimator and leaves its parameters alone."""
+    unfitted = clone(estimator)
+    before = {name: value for name, value in unfitted.get_params(deep=False).items()}
+    assert unfitted.fit(X, _target(estimator, y)) is unfitted
+    after = unfitted.get_params(deep=False)
+    assert all(after[name] is value for name, value in before.items()), "fit changed a parameter"
+
+
+def check_fit_twice(estimator: Any, X: list[Any], y: np.ndarray) -> None:
+    """A second `fit` starts anew: it neither goes on from the first nor remembers it."""
+    once = _fitted(estimator, X, y)
+    first = _outputs(once, X)
+    twice = clone(estimator).fit(X[::-1], _target(estimator, y[::-1]))
+    _assert_equal(_outputs(twice.fit(X, _target(estimator, y)), X), first, "fit twice is not fit once")
+
+
+def check_containers(estimator: Any, X: list[Any], y: np.ndarray) -> None:
+    """A list, an object array, a Series and a one-column frame of the same samples mean the same."""
+    array = np.empty(len(X), dtype=object)
+    array[:] = X
+    expected = _outputs(_fitted(estimator, X, y), X)
+    for container in (array, array[:, None], pd.Series(array, index=range(5, 5 + len(X))), pd.DataFrame({"x": array})):
+        found = _outputs(_fitted(estimator, container, y), container)
+        _assert_equal(found, expected, f"{type(container).__name__} differs from list")
+
+
+def check_rows_are_independent(estimator: Any, X: list[Any], y: np.ndarray) -> None:
+    """What comes out for a sample depends neither on its place nor on its neighbours (left in training mode? padded?)."""
+    fitted = _fitted(estimator, X, y)
+    expected = _outputs(fitted, X)
+    order = np.random.default_rng(0).permutation(len(X))
+    _assert_equal(_outputs(fitted, [X[i] for i in order]), expected[order], "another order gives other results")
+    alone = np.concatenate([_outputs(fitted, [x]) for x in X])
+    _assert_equal(alone, expected, "a sample alone gives other results than in a batch")
+
+
+def check_missing(estimator: Any, X: list[Any], y: np.ndarray) -> None:
+    """A missing sample is an error that names its row: validate X before anything runs."""
+    for missing in (None, float("nan"), pd.NA):
+        broken = [*X[:3], missing, *X[4:]]
+        for call in (partial(_fitted, estimator, broken, y), partial(_outputs, _fitted(estimator, X, y), broken)):
+            try:
+                call()
+            except InvalidSampleError as error:
+                assert error.row == 3, f"the error names row {error.row}, the missing sample is row 3"
+            else:
+                raise AssertionError(f"{missing!r} among the samples is no error")
+
+
+def check_empty(estimator: Any, X: list[Any], y: np.ndarray) -> None:
+    """No samples at all is an error."""
+    try:
+        clone(estimator).fit([], [])
+    except ValueError:
+        return
+    raise AssertionError("fit on no samples is no error")
+
+
+def check_lengths(estimator: Any, X: list[Any], y: np.ndarray) -> None:
+    """X and y of different length is an error."""
+    try:
+        clone(estimator).fit(X, _target(estimator, y)[:-1])
+    except ValueError:
+        return
+    raise AssertionError("fit on y of another length is no error")
+
+
+def check_pickle(estimator: Any, X: list[Any], y: np.ndarray) -> None:
+    """A pickled estimator gives what it gave: keep open files, locks and lambdas out of its attributes."""
+    fitted = _fitted(estimator, X, y)
+    expected = _outputs(fitted, X)
+    _assert_equal(_outputs(pickle.loads(pickle.dumps(fitted)), X), expected, "pickling changes results")
+
+
+def check_clone(estimator: Any, X: list[Any], y: np.ndarray) -> None:
+    """A clone of a fitted estimator carries nothing of its fit."""
+    fresh = clone(_fitted(estimator, X, y))
+    assert not [name for name in vars(fresh) if name.endswith("_") and not name.startswith("_")]
+    check_unfitted(fresh, X, y)
+
+
+def check_frozen(estimator: Any, X: list[Any], y: np.ndarray) -> None:
+    """`FrozenEstimator` keeps a fitted estimator through clone and fit."""
+    fitted = _fitted(estimator, X, y)
+    frozen = clone(FrozenEstimator(fitted)).fit(X, y)
+    _assert_equal(_outputs(frozen, X), _outputs(fitted, X), "a frozen estimator gives other results")
+
+
+def check_global_state(estimator: Any, X: list[Any], y: np.ndarray) -> None:
+    """Random state, default dtype and threads of the process stay as they were: use generators of your own."""
+    torch_state, numpy_state = torch.get_rng_state(), np.random.get_state()[1]  # noqa: NPY002
+    others = torch.get_default_dtype(), torch.get_num_threads(), torch.is_grad_enabled()
+    _outputs(_fitted(estimator, X, y), X)
+    assert torch.equal(torch_state, torch.get_rng_state()), "torch's random state moved"
+    assert np.array_equal(numpy_state, np.random.get_state()[1]), "numpy's random state moved"  # noqa: NPY002
+    assert others == (torch.get_default_dtype(), torch.get_num_threads(), torch.is_grad_enabled())
+
+
+def check_repr(estimator: Any, X: list[Any], y: np.ndarray) -> None:
+    """Notebooks can show it, fitted or not."""
+    for shown in (clone(estimator), _fitted(estimator, X, y)):
+        assert type(estimator).__name__ in repr(shown)
+        assert type(estimator).__name__ in shown._repr_html_()
+
+
+def check_features(estimator: Any, X: list[Any], y: np.ndarray) -> None:
+    """Features are a finite float32 array with names, and a DataFrame where `set_output` asks for it."""
+    transformer = clone(estimator)
+    features = transformer.fit_transform(X, y)
+    assert features.dtype == np.float32
+    assert features.ndim == 2
+    assert np.isfinite(features).all()
+    _assert_equal(transformer.transform(X), features, "fit_transform and transform differ")
+    names = transformer.get_feature_names_out()
+    assert len(names) == len(set(names)) == features.shape[1]
+    frame = clone(estimator).set_output(transform="pandas").fit_transform(pd.Series(X, index=range(1, len(X) + 1)), y)
+    assert list(frame.columns) == list(names)
+    assert list(frame.index) == list(range(1, len(X) + 1))
+
+
+def check_column_transformer(estimator: Any, X: list[Any], y: np.ndarray) -> None:
+    """A column of samples stands beside columns of numbers in a `ColumnTransformer`, in a `Pipeline`, in folds."""
+    frame = pd.DataFrame({"n": np.arange(len(X), dtype=float)})
+    frame["x"] = pd.Series(X, dtype=object)
+    columns = ColumnTransformer([("samples", clone(estimator), ["x"]), ("numbers", "passthrough", ["n"])])
+    pipeline = make_pipeline(columns, LogisticRegression())
+    scores = cross_val_score(pipeline, frame, y, cv=2, error_score="raise")
+    assert np.isfinite(scores).all()
+
+
+def check_labels(estimator: Any, X: list[Any], y: np.ndarray) -> None:
+    """Labels of any kind come back as they were, and probabilities stand in the order of `classes_`."""
+    for labels in (y, (y == "good"), (y == "good").astype(int) + 7, y.astype(object)):
+        fitted = clone(estimator).fit(X, labels)
+        assert list(fitted.classes_) == sorted(set(labels.tolist()))
+        assert set(fitted.predict(X).tolist()) <= set(labels.tolist())
+        probabilities = fitted.predict_proba(X)
+        assert probabilities.shape == (len(X), 2)
+        np.testing.assert_allclose(probabilities.sum(1), 1, atol=1e-5)
+        assert np.array_equal(fitted.classes_[probabilities.argmax(1)], fitted.predict(X))
+
+
+def check_one_class(estimator: Any, X: list[Any], y: np.ndarray) -> None:
+    """One class alone is an error: there is nothing to tell apart."""
+    try:
+        clone(estimator).fit(X, np.full(len(X), "same"))
+    except ValueError:
+        return
+    raise AssertionError("fit on one class is no error")
+
+
+def check_sample_weight(estimator: Any, X: list[Any], y: np.ndarray) -> None:
+    """Equal weights change nothing, and a weight of zero is the sample's absence."""
+    target = _target(estimator, y)
+    plain = _outputs(clone(estimator).fit(X, target), X)
+    ones = _outputs(clone(estimator).fit(X, target, sample_weight=np.ones(len(X))), X)
+    _assert_equal(ones, plain, "weights of one change the result")
+    weight = np.where(np.arange(len(X)) < len(X) // 2, 1.0, 0.0)
+    half = _outputs(clone(estimator).fit(X[: len(X) // 2], target[: len(X) // 2]), X)
+    zeros = _outputs(clone(estimator).fit(X, target, sample_weight=weight), X)
+    _assert_equal(zeros, half, "weights of zero leave a trace")
+
+
+def yield_transfer_checks(estimator: Any) -> Iterator[Check]:
+    """Yield the checks that apply to an estimator, by what it can do."""
+    yield from (check_constructor, check_unfitted, check_fit_returns_self, check_fit_twice, check_containers)
+    yield from (check_rows_are_independent, check_missing, check_empty, check_pickle, check_clone)
+    yield from (check_frozen, check_global_state, check_repr)
+    if hasattr(estimator, "transform"):
+        yield from (check_features, check_column_transformer)
+    if is_classifier(estimator):
+        yield from (check_labels, check_one_class)
+    if is_classifier(estimator) or is_regressor(estimator):
+        yield from (check_lengths, check_sample_weight)
+
+
+def _modality(estimator: Any) -> str:
+    return "image" if estimator.__sklearn_tags__().input_tags.two_d_array else "text"
+
+
+def check_transfer_estimator(
+    estimator: BaseEstimator, *, expected_failed_checks: Mapping[str, str] | None = None
+) -> list[dict[str, Any]]:
+    """Run all checks that apply to an estimator of images or texts.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Unfitted, with a `random_state` if it has one to set.
+    expected_failed_checks : mapping of str to str, default=None
+        Name of a check -> reason why it is known to fail.
+
+    Returns
+    -------
+    results : list of dict
+        One a check: `check_name`, `status` ("passed" or "xfail") and `reason`.
+
+    Raises
+    ------
+    AssertionError
+        If a check fails that is not expected to, or passes that is.
+
+    Examples
+    --------
+    >>> from sktransfer import ImageFeaturizer
+    >>> from sktransfer.testing import check_transfer_estimator
+    >>> results = check_transfer_estimator(ImageFeaturizer("tiny/cnn"))
+    >>> {result["status"] for result in results}
+    {'passed'}
+    """
+    known, results = dict(expected_failed_checks or {}), []
+    X, y = make_samples(_modality(estimator))
+    for check in yield_transfer_checks(estimator):
+        name, reason = check.__name__, known.get(check.__name__)
+        try:
+            check(estimator, list(X), y.copy())
+        except AssertionError:
+            if reason is None:
+                raise
+            results.append({"check_name": name, "status": "xfail", "reason": reason})
+            continue
+        assert reason is None, f"{name} passes, but is expected to fail ({reason}): take it off the list"
+        results.append({"check_name": name, "status": "passed", "reason": None})
+    return results
+
+
+def parametrize_with_transfer_checks(
+    estimators: Sequence[BaseEstimator],
+    *,
+    expected_failed_checks: Callable[[Any], Mapping[str, str]] = lambda estimator: {},
+) -> Any:
+    """Make a pytest test run once for each estimator and check.
+
+    Parameters
+    ----------
+    estimators : sequence of estimators
+        Unfitted.
+    expected_failed_checks : callable, default=no failures
+        Estimator -> mapping of check name to reason; a check that passes all the same fails the test.
+
+    Returns
+    -------
+    decorator : pytest mark
+        For a test function with arguments `estimator` and `check`, that calls `check(estimator)`.
+
+    Examples
+    --------
+    >>> from sktransfer import ImageFeaturizer
+    >>> from sktransfer.testing import parametrize_with_transfer_checks
+    >>> @parametrize_with_transfer_checks([ImageFeaturizer("tiny/cnn")])
+    ... def test_estimators(estimator, check):
+    ...     check(estimator)
+    """
+    import pytest
+
+    def cases() -> Iterable[Any]:
+        for estimator in estimators:
+            reasons = expected_failed_checks(estimator)
+            X, y = make_samples(_modality(estimator))
+            for check in yield_transfer_checks(estimator):
+                reason = reasons.get(check.__name__)
+                marks = [pytest.mark.xfail(reason=reason, strict=True)] if reason else []
+                call = partial(_call, check, X, y)
+                yield pytest.param(estimator, call, marks=marks, id=f"{type(estimator).__name__}-{check.__name__}")
+
+    return pytest.mark.parametrize(("estimator", "check"), list(cases()))
+
+
+def _call(check: Check, X: list[Any], y: np.ndarray, estimator: Any) -> None:
+    check(estimator, list(X), y.copy())

@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+import socket
+
+import pytest
+
+LOCAL = ("localhost", "127.0.0.1", "::1", "0.0.0.0", "", None)
+
+
+class NetworkIsOff(OSError):
+    """A test has asked for the network."""
+
+
+def _host(address):
+    return address[0] if isinstance(address, tuple) else ""  # the address of a Unix socket is a path
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_network():
+    """Let sockets reach nothing but this machine: tests say the same with and without a network."""
+    connect, connect_ex, getaddrinfo = socket.socket.connect, socket.socket.connect_ex, socket.getaddrinfo
+
+    def check(host):
+        host = host.decode() if isinstance(host, bytes) else host
+        if host not in LOCAL:
+            raise NetworkIsOff(f"tests have no network, and {host!r} was asked for")
+
+    def guarded_connect(self, address):
+        check(_host(address))
+        return connect(self, address)
+
+    def guarded_connect_ex(self, address):
+        check(_host(address))
+        return connect_ex(self, address)
+
+    def guarded_getaddrinfo(host, *args, **kwargs):
+        check(host)
+        return getaddrinfo(host, *args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket.socket, "connect", guarded_connect)
+        patch.setattr(socket.socket, "connect_ex", guarded_connect_ex)
+        patch.setattr(socket, "getaddrinfo", guarded_getaddrinfo)
+        yield

@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from sktransfer.backbones.pooling import POOLINGS, check_pooling, pool
+from sktransfer.exceptions import InvalidParameterError
+
+RNG = np.random.default_rng(0)
+MAPS = RNG.normal(size=(2, 3, 6, 6)).astype(np.float32)
+TOKENS = RNG.normal(size=(2, 2 + 9, 4)).astype(np.float32)  # two prefix tokens, nine patches
+TEXT = RNG.normal(size=(3, 4, 2)).astype(np.float32)
+LENGTHS = (4, 2, 0)
+MASK = torch.arange(4) < torch.tensor(LENGTHS)[:, None]
+
+
+def pooled(values, kind, mask=None, prefix_tokens=0):
+    return pool(torch.from_numpy(values), mask, kind, prefix_tokens=prefix_tokens).numpy()
+
+
+def cells(maps, n):
+    """Average a map whose sides n divides, channel by channel, rows first."""
+    size = maps.shape[-1] // n
+    blocks = [maps[..., r * size : (r + 1) * size, c * size : (c + 1) * size] for r in range(n) for c in range(n)]
+    return np.stack([block.mean((2, 3)) for block in blocks], axis=2).reshape(len(maps), -1)
+
+
+PATCHES = TOKENS[:, 2:].transpose(0, 2, 1).reshape(2, 4, 3, 3)
+IMAGES = {
+    ("maps", "average"): MAPS.mean((2, 3)),
+    ("maps", "max"): MAPS.max((2, 3)),
+    ("maps", "flatten"): MAPS.reshape(2, -1),
+    ("maps", "grid2"): cells(MAPS, 2),
+    ("maps", "grid3"): cells(MAPS, 3),
+    ("tokens", "average"): TOKENS[:, 2:].mean(1),
+    ("tokens", "max"): TOKENS[:, 2:].max(1),
+    ("tokens", "class_token"): TOKENS[:, 0],
+    ("tokens", "flatten"): TOKENS.reshape(2, -1),
+    ("tokens", "grid3"): PATCHES.reshape(2, -1),
+}
+
+
+@pytest.mark.parametrize(("shape", "kind"), IMAGES)
+def test_images_are_pooled_as_by_hand(shape, kind):
+    values, prefix = (MAPS, 0) if shape == "maps" else (TOKENS, 2)
+    np.testing.assert_allclose(pooled(values, kind, prefix_tokens=prefix), IMAGES[shape, kind], rtol=1e-5, atol=1e-6)
+
+
+def test_a_grid_of_a_map_that_it_does_not_divide_has_its_size_all_the_same():
+    assert pooled(MAPS[:, :, :5, :3], "grid2").shape == (2, 3 * 4)
+    assert pooled(MAPS[:, :, :1, :1], "grid3").shape == (2, 3 * 9)
+
+
+def test_patches_that_are_no_square_are_averaged_as_a_strip():
+    np.testing.assert_allclose(pooled(TOKENS[:, :9], "average", prefix_tokens=1), TOKENS[:, 1:9].mean(1), rtol=1e-5)
+    assert pooled(TOKENS[:, :9], "grid2", prefix_tokens=1).shape == (2, 4 * 4)
+
+
+@pytest.mark.parametrize("kind", ["average", "max", "flatten"])
+def test_vectors_are_pooled_already(kind):
+    assert (pooled(MAPS[:, :, 0, 0], kind) == MAPS[:, :, 0, 0]).all()
+
+
+def by_hand(kind):
+    rows = []
+    for values, length in zip(TEXT, LENGTHS):
+        real = values[:length]
+        mean, highest = (real.mean(0), real.max(0)) if length else (np.zeros(2), np.zeros(2))
+        choices = {"mean": mean, "max": highest, "mean+max": np.concatenate([mean, highest])}
+        choices |= {"class_token": values[0], "last_token": values[max(length - 1, 0)]}
+        rows.append(choices[kind])
+    return np.stack(rows)
+
+
+@pytest.mark.parametrize("kind", POOLINGS["text"])
+def test_texts_are_pooled_as_by_hand(kind):
+    np.testing.assert_allclose(pooled(TEXT, kind, MASK), by_hand(kind), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("filler", [1e6, -1e6, np.nan, np.inf])
+@pytest.mark.parametrize("kind", ["mean", "max", "mean+max", "last_token"])
+def test_what_stands_in_padding_does_not_matter(kind, filler):
+    filled = np.where(MASK.numpy()[:, :, None], TEXT, np.float32(filler))
+    assert (pooled(filled[:2], kind, MASK[:2]) == pooled(TEXT[:2], kind, MASK[:2])).all()
+
+
+@pytest.mark.parametrize("kind", ["mean", "max", "mean+max"])
+def test_a_text_of_no_tokens_gives_zeros(kind):
+    filled = np.where(MASK.numpy()[:, :, None], TEXT, np.float32(np.nan))
+    assert (pooled(filled, kind, MASK)[2] == 0).all()
+
+
+@pytest.mark.parametrize("kind", ["mean", "max"])
+def test_vectors_of_texts_are_pooled_already(kind):
+    assert (pooled(TEXT[:, 0], kind, MASK) == TEXT[:, 0]).all()
+
+
+@pytest.mark.parametrize(
+    ("values", "mask", "kind", "prefix"),
+    [
+        (MAPS, None, "class_token", 0),
+        (TOKENS, None, "class_token", 0),
+        (MAPS[:, :, 0, 0], None, "class_token", 1),
+        (MAPS[:, :, 0, 0], None, "grid2", 0),
+        (TEXT[:, 0], MASK, "class_token", 0),
+        (TEXT[:, 0], MASK, "mean+max", 0),
+        (MAPS, None, "auto", 0),
+        (MAPS, None, "mean", 0),
+        (MAPS, None, "grid9", 0),
+        (TEXT, MASK, "average", 0),
+        (TEXT, MASK, "grid2", 0),
+        (TEXT, MASK, "auto", 0),
+    ],
+)
+def test_a_pooling_that_values_do_not_have_is_refused(values, mask, kind, prefix):
+    with pytest.raises(InvalidParameterError, match=f"pooling='{kind}'".replace("+", r"\+")):
+        pooled(values, kind, mask, prefix)
+
+
+@pytest.mark.parametrize("modality", POOLINGS)
+def test_each_modality_takes_its_own_poolings_and_auto(modality):
+    for kind in ("auto", *POOLINGS[modality]):
+        assert check_pooling(kind, modality) == kind
+
+
+@pytest.mark.parametrize(
+    ("kind", "modality", "says"),
+    [
+        ("mean", "image", "pooling='mean' is not known.*'average'"),
+        ("grid2", "text", "pooling='grid2'"),
+        ("averge", "image", "Did you mean 'average'"),
+        (None, "text", "pooling=None"),
+        (["mean"], "text", "pooling="),
+    ],
+)
+def test_a_bad_pooling_is_named_with_those_allowed(kind, modality, says):
+    with pytest.raises(InvalidParameterError, match=says):
+        check_pooling(kind, modality)

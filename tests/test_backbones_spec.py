@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import dataclasses
+import pickle
+import subprocess
+import sys
+
+import pytest
+
+from sktransfer import BackboneSpec
+from sktransfer.backbones.spec import CONTRACT, OLDEST_CONTRACT, WeightsSource
+from sktransfer.exceptions import PluginError
+
+GOOD = {"name": "mine/small", "loader": "mine.networks:load", "modality": "image", "stages": {"stem": 16, "top": 32}}
+
+
+def test_a_good_spec_tells_its_provider_and_its_defaults():
+    spec = BackboneSpec(**GOOD)
+    assert spec.provider == "mine"
+    assert (spec.input_size, spec.weights, spec.licence, dict(spec.options)) == (None, None, "unknown", {})
+    assert spec.contract == CONTRACT
+
+
+def test_a_model_may_have_slashes_of_its_own():
+    spec = BackboneSpec(**GOOD | {"name": "hf/owner/model"})
+    assert spec.provider == "hf"
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "says"),
+    [
+        ("name", "small", "name='small'"),
+        ("name", "/small", "name='/small'"),
+        ("name", "mine/", "name='mine/'"),
+        ("name", None, "name=None"),
+        ("loader", "mine.networks", "loader='mine.networks'"),
+        ("loader", "a:b:c", "loader='a:b:c'"),
+        ("loader", "mine:", "loader='mine:'"),
+        ("loader", ":load", "loader=':load'"),
+        ("loader", print, "loader="),
+        ("modality", "sound", "modality='sound'"),
+        ("stages", {}, "stages={}"),
+        ("stages", {"stem": 0}, "stages="),
+        ("stages", {"stem": "wide"}, "stages="),
+        ("stages", {"stem": True}, "stages="),
+        ("stages", {1: 16}, "stages="),
+        ("stages", {"all": 16}, "stages="),
+        ("stages", ["stem"], "stages="),
+        ("input_size", (0, 32), "input_size="),
+        ("input_size", (32.5, 32), "input_size="),
+        ("weights", "file.safetensors", "weights='file.safetensors'"),
+        ("contract", CONTRACT + 1, f"contract {CONTRACT + 1}"),
+        ("contract", OLDEST_CONTRACT - 1, f"contract {OLDEST_CONTRACT - 1}"),
+    ],
+)
+def test_a_bad_field_is_refused_and_named(field, value, says):
+    with pytest.raises(PluginError) as caught:
+        BackboneSpec(**GOOD | {field: value})
+    assert says in str(caught.value)
+    if field != "name":
+        assert "mine/small" in str(caught.value)
+
+
+def test_a_field_of_a_later_contract_is_a_type_error_that_names_it():
+    with pytest.raises(TypeError, match="colour"):
+        BackboneSpec(**GOOD, colour="red")
+
+
+@pytest.mark.parametrize("location", ["resnet.pth", "ftp://somewhere/x", "", None])
+def test_a_source_must_begin_with_a_known_scheme(location):
+    with pytest.raises(PluginError, match=r"location=.*'package', 'https', 'http', 'hub', 'file'"):
+        WeightsSource(location=location)
+
+
+@pytest.mark.parametrize("sha256", ["abc", "x" * 64, "a" * 65, None])
+def test_a_hash_that_is_too_short_or_no_hex_is_refused(sha256):
+    with pytest.raises(PluginError, match="sha256="):
+        WeightsSource(location="https://example.org/x", sha256=sha256)
+
+
+@pytest.mark.parametrize("sha256", ["", "0676ba61", "AB" * 32])
+def test_a_hash_may_be_absent_or_given_by_its_first_digits(sha256):
+    assert WeightsSource(location="https://example.org/x", sha256=sha256).sha256 == sha256
+
+
+def test_specs_do_not_change_and_can_be_sent_to_other_processes():
+    spec = BackboneSpec(**GOOD, weights=WeightsSource(location="file:/x"))
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        spec.name = "mine/other"
+    assert pickle.loads(pickle.dumps(spec)) == spec
+
+
+@pytest.mark.parametrize("module", ["spec", "hooks", "registry", "tiny", "torchvision", "huggingface"])
+def test_import_pulls_in_nothing_heavy(module):
+    code = (
+        f"import sys, sktransfer.backbones.{module}\n"
+        "heavy = {'torch', 'numpy', 'sklearn', 'pandas', 'scipy', 'transformers', 'torchvision', 'PIL'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert out.strip() == "[]"
+
+
+def test_listing_specs_loads_neither_torch_nor_transformers():
+    code = (
+        "import sys\nfrom sktransfer.backbones.registry import Registry\nRegistry(found=list)\n"
+        "print(sorted({'torch', 'numpy', 'sklearn', 'pandas', 'transformers', 'torchvision'} & set(sys.modules)))"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert out.strip() == "[]"

@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from toys import Listed, Words
+
+from sktransfer.backbones.preprocess import ImageTransform
+from sktransfer.engine.batching import Inputs, collate, in_batches, resolve_batch_size
+from sktransfer.exceptions import InvalidParameterError, TruncatedTextWarning
+
+CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
+
+
+def test_auto_takes_more_on_a_gpu_and_more_texts_than_images():
+    sizes = {(m, d): resolve_batch_size("auto", m, d) for m in ("image", "text") for d in (CPU, GPU)}
+    assert sizes == {("image", CPU): 8, ("image", GPU): 64, ("text", CPU): 32, ("text", GPU): 128}
+
+
+@pytest.mark.parametrize("size", [1, 7, np.int64(7)])
+def test_a_batch_size_is_an_int(size):
+    assert resolve_batch_size(size, "image", CPU) == size
+    assert type(resolve_batch_size(size, "image", CPU)) is int
+
+
+@pytest.mark.parametrize("size", [0, -1, True, 2.0, "8", "Auto", None])
+def test_any_other_batch_size_is_refused(size):
+    with pytest.raises(InvalidParameterError, match="batch_size=.* must be 'auto' or an int of at least 1"):
+        resolve_batch_size(size, "image", CPU)
+
+
+def test_batches_hold_all_rows_in_order():
+    assert list(in_batches(range(7), 3)) == [[0, 1, 2], [3, 4, 5], [6]]
+    assert list(in_batches([5, 3], 2)) == [[5, 3]]
+    assert list(in_batches([], 2)) == []
+
+
+def test_images_are_preprocessed_when_they_are_asked_for_and_not_kept():
+    samples = Listed(np.full((2, 3, 3, 3), 0.25, np.float32) * np.arange(1, 3).reshape(2, 1, 1, 1))
+    inputs = Inputs(samples, ImageTransform(mean=(0.25, 0.25, 0.25)))
+    assert len(inputs) == 2
+    assert not inputs.is_text
+    assert inputs.lengths([0, 1]) == [0, 0]
+    assert samples.loaded == []
+    (one,) = inputs.tensors([1])
+    assert torch.equal(one, torch.full((3, 3, 3), 0.25))
+    inputs.tensors([1])
+    assert samples.loaded == [1, 1]
+
+
+def test_tokens_are_made_once_and_kept():
+    samples = Listed(["a", "bb ccc", "d ee f"])
+    inputs = Inputs(samples, Words())
+    assert inputs.is_text
+    assert inputs.lengths([2, 0]) == [3, 1]
+    assert [one.tolist() for one in inputs.tensors([2, 1, 2])] == [[1, 2, 1], [2, 3], [1, 2, 1]]
+    inputs.tensors([0, 1, 2])
+    assert sorted(samples.loaded) == [0, 1, 2]
+
+
+def test_truncated_texts_are_counted_once_each():
+    inputs = Inputs(Listed(["a b c", "a", "a b c d"]), Words(limit=2))
+    inputs.tensors([0, 0, 1])
+    inputs.tensors([0, 2])
+    inputs.lengths([2])
+    with pytest.warns(TruncatedTextWarning, match="2 of 3 texts are longer than 2 tokens") as caught:
+        inputs.warn_of_truncated()
+    assert len(caught) == 1
+    inputs.warn_of_truncated()  # all have been told of; a warning would be an error here
+
+
+def test_nothing_is_said_where_nothing_was_cut():
+    inputs = Inputs(Listed(["a b", "a"]), Words(limit=2))
+    inputs.tensors([0, 1])
+    inputs.warn_of_truncated()
+
+
+def test_texts_are_padded_on_the_right_and_the_mask_says_where():
+    values, mask = collate([torch.tensor([5, 6, 7]), torch.tensor([8])], "text", pad_value=9)
+    assert values.tolist() == [[5, 6, 7], [8, 9, 9]]
+    assert mask.tolist() == [[True, True, True], [True, False, False]]
+    assert mask.dtype == torch.bool
+
+
+def test_a_real_token_that_looks_like_padding_stays_real():
+    _, mask = collate([torch.tensor([0, 0]), torch.tensor([0])], "text", pad_value=0)
+    assert mask.tolist() == [[True, True], [True, False]]
+
+
+def test_activations_of_texts_are_padded_too():
+    long, short = torch.rand(3, 2), torch.rand(1, 2)
+    values, mask = collate([long, short], "text")
+    assert values.shape == (2, 3, 2)
+    assert torch.equal(values[0], long)
+    assert torch.equal(values[1, :1], short)
+    assert (values[1, 1:] == 0).all()
+    assert mask.sum(1).tolist() == [3, 1]
+
+
+def test_a_text_of_no_tokens_is_all_padding():
+    values, mask = collate([torch.tensor([3, 4]), torch.tensor([], dtype=torch.int64)], "text", pad_value=1)
+    assert values.tolist() == [[3, 4], [1, 1]]
+    assert mask.tolist() == [[True, True], [False, False]]
+
+
+def test_images_are_stacked_without_a_mask():
+    images = [torch.rand(3, 4, 5), torch.rand(3, 4, 5)]
+    values, mask = collate(images, "image")
+    assert mask is None
+    assert torch.equal(values, torch.stack(images))
+
+
+def test_images_of_different_sizes_are_an_error_that_says_how_to_go_on():
+    with pytest.raises(
+        InvalidParameterError, match=r"\(3, 4, 4\), \(3, 4, 5\).*preprocess=\{'resize': \(height, width\)\}"
+    ):
+        collate([torch.rand(3, 4, 5), torch.rand(3, 4, 4)], "image")

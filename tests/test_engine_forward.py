@@ -1,0 +1,273 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from toys import TEXTS, Listed, image_backbone, images, text_backbone, token_backbone
+
+from sktransfer.backbones.backbone import replace_stages
+from sktransfer.backbones.pooling import pool
+from sktransfer.backbones.preprocess import ImageTransform
+from sktransfer.engine.batching import Inputs, collate
+from sktransfer.engine.forward import Tap, forward
+from sktransfer.engine.store import MemoryStore
+
+CPU = torch.device("cpu")
+IMAGES = images(7)
+MODALITIES = {
+    "image": (image_backbone, IMAGES, [Tap(1, "average"), Tap(3, "flatten"), Tap(2), Tap(0)]),
+    "tokens": (token_backbone, IMAGES, [Tap(2, "class_token"), Tap(2, "average"), Tap(1, "grid2")]),
+    "text": (text_backbone, Listed(TEXTS), [Tap(1, "mean"), Tap(3, "mean"), Tap(3, "last_token"), Tap(2), Tap(0)]),
+}
+
+
+@pytest.fixture(params=MODALITIES)
+def case(request):
+    build, samples, taps = MODALITIES[request.param]
+    return build(), Listed(samples.values), taps
+
+
+def ask(backbone, samples, taps, *, batch_size=3, **options):
+    """Return for each tap one tensor a row, in the order of the rows asked for."""
+    found = {}
+    inputs = Inputs(samples, backbone.preprocess)
+    for rows, outputs in forward(backbone, inputs, taps, device=CPU, batch_size=batch_size, **options):
+        assert not set(rows) & set(found)
+        assert all(len(tap) == len(rows) for tap in outputs)
+        found |= {row: [tap[k] for tap in outputs] for k, row in enumerate(rows)}
+    rows = options.get("rows")
+    order = range(len(samples)) if rows is None else rows
+    assert sorted(found) == sorted(order)
+    return [[found[row][k] for row in order] for k in range(len(taps))]
+
+
+def one_by_one(backbone, samples, taps):
+    """Return the same by hand: each sample alone, each tap by itself."""
+    results = []
+    for tap in taps:
+        outputs = []
+        for value in samples.values:
+            values, mask = collate(backbone.preprocess([value]), backbone.modality)
+            for stage in backbone.stages[: tap.stop]:
+                values = stage(values, mask)
+            if tap.pooling is not None:
+                values = pool(values, mask, tap.pooling, prefix_tokens=backbone.prefix_tokens)
+            outputs.append(values[0])
+        results.append(outputs)
+    return results
+
+
+def assert_close(found, expected, atol=1e-5):
+    for tap, other in zip(found, expected, strict=True):
+        largest = max(float(one.abs().max()) for one in other)
+        for one, two in zip(tap, other, strict=True):
+            torch.testing.assert_close(one, two, rtol=0, atol=atol * max(largest, 1e-12))
+
+
+def count_stages(backbone):
+    """Return a list that grows by a stage's number each time that it runs."""
+    ran = []
+    for number, stage in enumerate(backbone.stages):
+        stage.register_forward_hook(lambda *_, number=number: ran.append(number))
+    return ran
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 100])
+@pytest.mark.parametrize("kept", [False, True])
+def test_each_row_gets_what_its_sample_gives_alone(case, batch_size, kept):
+    backbone, samples, taps = case
+    store = MemoryStore() if kept else None
+    found = ask(backbone, samples, taps, batch_size=batch_size, store=store)
+    assert_close(found, one_by_one(backbone, samples, taps))
+
+
+def test_samples_give_different_features():
+    """Else no test here could tell one row from another."""
+    for build, samples, taps in MODALITIES.values():
+        for tap in ask(
+            build(),
+            Listed(dict.fromkeys(map(_hashable, samples.values)) if build is text_backbone else samples.values),
+            taps[:2],
+        ):
+            values = torch.stack(tap)
+            distances = torch.cdist(values, values) + torch.eye(len(values)) * 9
+            assert distances.min() > 1e-3 * values.abs().max()
+
+
+def _hashable(value):
+    return value
+
+
+def test_a_second_time_nothing_runs_and_the_values_are_the_same(case):
+    backbone, samples, taps = case
+    store = MemoryStore()
+    first = ask(backbone, samples, taps, store=store)
+    ran = count_stages(backbone)
+    second = ask(backbone, samples, taps, store=store, batch_size=2)
+    assert ran == []
+    assert all(torch.equal(one, two) for a, b in zip(first, second) for one, two in zip(a, b))
+
+
+def test_only_what_is_missing_runs(case):
+    backbone, samples, taps = case
+    store = MemoryStore()
+    ask(backbone, samples, taps, store=store, rows=[0, 2])
+    samples.loaded.clear()
+    ran = count_stages(backbone)
+    found = ask(backbone, samples, taps, store=store, rows=[2, 3, 0], batch_size=10)
+    assert samples.loaded == [3]
+    assert ran == list(range(max(tap.stop for tap in taps)))
+    assert_close(found, [[tap[row] for row in (2, 3, 0)] for tap in one_by_one(backbone, samples, taps)])
+
+
+def test_samples_of_the_same_content_share_what_is_stored():
+    backbone, store = image_backbone(), MemoryStore()
+    ask(backbone, images(2), [Tap(3, "average")], store=store)
+    ran = count_stages(backbone)
+    values = images(2).values
+    ask(backbone, Listed([values[1], values[0], values[1].copy()]), [Tap(3, "average")], store=store)
+    assert ran == []
+
+
+def test_one_pass_serves_all_taps(case):
+    backbone, samples, taps = case
+    ran = count_stages(backbone)
+    ask(backbone, samples, taps, batch_size=100)
+    assert ran == list(range(max(tap.stop for tap in taps)))
+
+
+def test_stages_above_the_last_tap_do_not_run():
+    backbone = image_backbone()
+    ran = count_stages(backbone)
+    ask(backbone, IMAGES, [Tap(1, "average")], batch_size=100)
+    assert ran == [0]
+
+
+def test_nothing_is_stored_without_a_store():
+    backbone = image_backbone()
+    ran = count_stages(backbone)
+    for _ in range(2):
+        ask(backbone, IMAGES, [Tap(1, "average")], batch_size=100)
+    assert ran == [0, 0]
+
+
+def test_some_rows_in_any_order(case):
+    backbone, samples, taps = case
+    rows = [5, 0, 3]
+    expected = one_by_one(backbone, samples, taps)
+    assert_close(ask(backbone, samples, taps, rows=rows), [[tap[row] for row in rows] for tap in expected])
+    assert list(forward(backbone, Inputs(samples, backbone.preprocess), taps, rows=[], device=CPU, batch_size=3)) == []
+
+
+def test_a_text_does_not_depend_on_longer_ones_beside_it():
+    backbone, taps = text_backbone(), [Tap(3, "mean"), Tap(3, "max"), Tap(3)]
+    alone = ask(backbone, Listed(["bb ccc"]), taps)
+    beside = ask(backbone, Listed(["bb ccc", "a bb ccc dddd eeeee f"]), taps, batch_size=2)
+    assert_close([tap[:1] for tap in beside], alone)
+
+
+def test_texts_of_like_length_share_a_batch():
+    backbone, shapes = text_backbone(), []
+    backbone.stages[0].register_forward_hook(lambda module, args, out: shapes.append(tuple(out.shape[:2])))
+    ask(backbone, Listed(["a", "a b c d", "a b", "a b c d e"]), [Tap(1, "mean")], batch_size=2)
+    assert shapes == [(2, 5), (2, 2)]
+
+
+def test_what_is_kept_of_a_text_has_no_padding():
+    backbone = text_backbone()
+    ids, values = ask(backbone, Listed(["a", "bb ccc dddd"]), [Tap(0), Tap(2)], batch_size=2)
+    assert [one.tolist() for one in ids] == [[1], [2, 3, 4]]
+    assert [tuple(one.shape) for one in values] == [(1, 4), (3, 4)]
+
+
+def test_a_stage_that_writes_into_its_input_does_not_spoil_what_is_taken_before():
+    backbone = image_backbone()  # its second stage begins with an in-place ReLU
+    (stem,) = ask(backbone, IMAGES, [Tap(1)])
+    together = ask(backbone, IMAGES, [Tap(1), Tap(2), Tap(3)])
+    assert min(float(one.min()) for one in stem) < 0
+    assert_close(together[:1], [stem])
+
+
+def test_values_own_their_memory(case):
+    backbone, samples, taps = case
+    store = MemoryStore()
+    for tap in [*ask(backbone, samples, taps, store=store, batch_size=100), list(store._kept.values())]:
+        for one in tap:
+            assert one.untyped_storage().nbytes() == one.numel() * one.element_size()
+
+
+def test_values_are_float32_on_the_cpu_and_carry_no_gradient(case):
+    backbone, samples, taps = case
+    for tap, outputs in zip(taps, ask(backbone, samples, taps)):
+        ids = tap.stop == 0 and backbone.modality == "text"
+        assert {one.dtype for one in outputs} == {torch.int64 if ids else torch.float32}
+        assert not any(one.requires_grad for one in outputs)
+        assert {one.device for one in outputs} == {CPU}
+
+
+def test_the_callers_gradient_mode_comes_back():
+    backbone = image_backbone()
+    inputs = Inputs(IMAGES, backbone.preprocess)
+    for _ in forward(backbone, inputs, [Tap(1)], device=CPU, batch_size=2):
+        assert torch.is_grad_enabled()
+
+
+def test_weights_stages_and_buffers_are_as_before(case):
+    backbone, samples, taps = case
+    before = {name: tensor.clone() for name, tensor in backbone.stages.state_dict().items()}
+    ask(backbone, samples, taps, store=MemoryStore())
+    assert all(torch.equal(tensor, before[name]) for name, tensor in backbone.stages.state_dict().items())
+
+
+def test_what_differs_has_another_name_in_the_store():
+    plain = image_backbone()
+    other = image_backbone(network=None, preprocess=ImageTransform(resize=(4, 4)))
+    names = [
+        Tap(1, "average").of(plain),
+        Tap(2, "average").of(plain),
+        Tap(1, "max").of(plain),
+        Tap(1).of(plain),
+        Tap(1, "average").of(image_backbone(seed=1)),
+        Tap(1, "average").of(other),
+        Tap(1, "average").of(image_backbone(prefix_tokens=1)),
+    ]
+    assert len(set(names)) == len(names)
+    assert Tap(1, "average").of(image_backbone()) == names[0]
+
+
+def test_a_replaced_upper_stage_leaves_what_is_stored_below():
+    plain, store = image_backbone(), MemoryStore()
+    other = replace_stages(plain, 2, [image_backbone(seed=1).stages[2]])
+    ask(plain, IMAGES, [Tap(2), Tap(3, "average")], store=store)
+    ran = count_stages(plain)
+    (below,) = ask(other, IMAGES, [Tap(2)], store=store)
+    assert ran == []
+    (above,) = ask(other, IMAGES, [Tap(3, "average")], store=store)
+    assert_close([below, above], one_by_one(other, IMAGES, [Tap(2), Tap(3, "average")]))
+
+
+def test_a_store_that_is_too_small_gives_right_values_all_the_same(case):
+    backbone, samples, taps = case
+    store = MemoryStore(budget=600)
+    for _ in range(2):
+        assert_close(ask(backbone, samples, taps, store=store), one_by_one(backbone, samples, taps))
+    assert store.n_bytes <= 600
+
+
+def test_threads_share_a_store_and_a_backbone():
+    from concurrent.futures import ThreadPoolExecutor
+
+    backbone, store, taps = image_backbone(), MemoryStore(), [Tap(1, "average"), Tap(3, "average")]
+    expected = one_by_one(backbone, IMAGES, taps)
+    with ThreadPoolExecutor(4) as threads:
+        for found in threads.map(lambda _: ask(backbone, Listed(IMAGES.values), taps, store=store), range(12)):
+            assert_close(found, expected)
+
+
+def test_images_of_different_sizes_are_an_error():
+    from sktransfer.exceptions import InvalidParameterError
+
+    backbone = image_backbone(preprocess=ImageTransform())
+    samples = Listed([np.zeros((8, 8, 3), np.float32), np.zeros((8, 9, 3), np.float32)])
+    with pytest.raises(InvalidParameterError, match="resize"):
+        ask(backbone, samples, [Tap(1, "average")])

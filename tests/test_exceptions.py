@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import pickle
+import subprocess
+import sys
+
+import pytest
+
+from sktransfer import exceptions
+from sktransfer.exceptions import (
+    BackboneNotFoundError,
+    FlatImageWarning,
+    InvalidParameterError,
+    InvalidSampleError,
+    PluginError,
+    SktransferError,
+    SktransferWarning,
+    TruncatedTextWarning,
+    WeightsError,
+    did_you_mean,
+)
+
+
+@pytest.mark.parametrize(
+    ("ours", "built_in"),
+    [
+        (BackboneNotFoundError, LookupError),
+        (WeightsError, OSError),
+        (InvalidParameterError, ValueError),
+        (InvalidSampleError, ValueError),
+        (PluginError, RuntimeError),
+    ],
+)
+def test_each_error_is_ours_and_the_built_in_kind(ours, built_in):
+    assert issubclass(ours, SktransferError)
+    assert issubclass(ours, built_in)
+
+
+@pytest.mark.parametrize("warning", [FlatImageWarning, TruncatedTextWarning])
+def test_each_warning_is_ours_and_a_user_warning(warning):
+    assert issubclass(warning, SktransferWarning)
+    assert issubclass(warning, UserWarning)
+
+
+def test_all_names_every_class_of_the_tree_once():
+    classes = {
+        name for name, value in vars(exceptions).items() if getattr(value, "__module__", "") == exceptions.__name__
+    }
+    classes.discard("did_you_mean")
+    assert classes == set(exceptions.__all__)
+    assert len(exceptions.__all__) == len(set(exceptions.__all__))
+
+
+def test_a_sample_error_names_its_row():
+    error = InvalidSampleError(3, "no such file")
+    assert str(error) == "row 3: no such file"
+    assert (error.row, error.message) == (3, "no such file")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        InvalidSampleError(3, "no such file"),
+        WeightsError("not here"),
+        PluginError("broken"),
+        BackboneNotFoundError("x"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_errors_come_back_whole_from_another_process(error):
+    back = pickle.loads(pickle.dumps(error))
+    assert type(back) is type(error)
+    assert str(back) == str(error)
+    assert vars(back) == vars(error)
+
+
+def test_near_names_are_offered_nearest_first_and_far_ones_are_not():
+    assert did_you_mean("resnet5", ["resnet50", "vgg11"]) == " Did you mean 'resnet50'?"
+    assert did_you_mean("blok1", iter(["block1", "block2"])) == " Did you mean 'block1' or 'block2'?"
+    assert did_you_mean("resnet5", ["vgg11"]) == ""
+    assert did_you_mean("abc1", ["abc2", "abc3", "abc4", "abc5"], n=2).count(" or ") == 1
+
+
+def test_the_module_stands_alone():
+    code = "import sys, sktransfer.exceptions; print([m for m in sys.modules if m.startswith('sktransfer')])"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert out.strip() == "['sktransfer', 'sktransfer.exceptions']"

@@ -1,0 +1,86 @@
+"""Labels, probabilities and weights."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from sktransfer import FineTuneClassifier
+from sktransfer.testing.samples import make_samples
+
+IMAGES, LABELS = make_samples("image", 12)
+
+
+def quick(**parameters):
+    return FineTuneClassifier(**{"max_epochs": 2, "random_state": 0, "freeze_depth": "all", **parameters})
+
+
+def test_three_classes_of_strings():
+    y = np.array(["a", "b", "c"])[np.arange(12) % 3]
+    clf = quick().fit(IMAGES, y)
+    assert list(clf.classes_) == ["a", "b", "c"]
+    assert clf.decision_function(IMAGES).shape == clf.predict_proba(IMAGES).shape == (12, 3)
+    np.testing.assert_array_equal(clf.classes_[clf.predict_proba(IMAGES).argmax(1)], clf.predict(IMAGES))
+
+
+def test_two_classes_have_one_decision_value():
+    clf = quick().fit(IMAGES, LABELS)
+    decision = clf.decision_function(IMAGES)
+    assert decision.shape == (12,)
+    np.testing.assert_allclose(1 / (1 + np.exp(-decision)), clf.predict_proba(IMAGES)[:, 1], atol=1e-5)
+
+
+def test_labels_may_be_a_series_with_an_index_of_its_own():
+    y = pd.Series(LABELS, index=range(100, 112))
+    assert quick().fit(IMAGES, y).score(IMAGES, y) == 1
+
+
+def noise():
+    rng = np.random.default_rng(0)
+    return list(rng.uniform(size=(30, 8, 8)).astype(np.float32)), np.array([0] * 27 + [1] * 3)
+
+
+def test_class_weight_moves_predictions_to_the_rare_class():
+    X, y = noise()
+    plain = quick(max_epochs=0).fit(X, y).predict_proba(X)[:, 1].mean()
+    balanced = quick(max_epochs=0, class_weight="balanced").fit(X, y).predict_proba(X)[:, 1].mean()
+    given = quick(max_epochs=0, class_weight={0: 30 / 54, 1: 30 / 6}).fit(X, y).predict_proba(X)[:, 1].mean()
+    assert balanced > plain + 0.05
+    assert given == pytest.approx(balanced, abs=1e-6)
+
+
+def test_a_weight_of_two_is_a_repeated_row():
+    X, y = noise()
+    weight = np.where(np.arange(30) % 3 == 0, 2.0, 1.0)
+    repeated = np.repeat(np.arange(30), weight.astype(int))
+    parameters = {"head_init": "random", "max_epochs": 5, "batch_size": 1000, "freeze_depth": 4, "lr": 1e-3}
+    weighted = quick(**parameters).fit(X, y, sample_weight=weight)
+    rows = quick(**parameters).fit([X[i] for i in repeated], y[repeated])
+    np.testing.assert_allclose(weighted.predict_proba(X), rows.predict_proba(X), atol=1e-3)
+
+
+def test_one_class_alone_is_an_error_that_names_it():
+    with pytest.raises(ValueError, match="one class only, 'bad'"):
+        quick().fit(IMAGES, ["bad"] * 12)
+
+
+@pytest.mark.parametrize(
+    ("y", "match"),
+    [
+        (None, "requires y"),
+        (LABELS[:-1], "inconsistent numbers of samples"),
+        (np.linspace(0, 1, 12), "Unknown label type"),
+        ([float("nan")] + [0.0] * 11, "NaN"),
+    ],
+)
+def test_wrong_labels(y, match):
+    with pytest.raises(ValueError, match=match):
+        quick().fit(IMAGES, y)
+
+
+def test_negative_and_all_zero_weights_are_errors():
+    with pytest.raises(ValueError, match="egative"):
+        quick().fit(IMAGES, LABELS, sample_weight=[-1] + [1] * 11)
+    with pytest.raises(ValueError, match="zero"):
+        quick().fit(IMAGES, LABELS, sample_weight=[0] * 12)

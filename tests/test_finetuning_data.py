@@ -1,0 +1,75 @@
+"""Batches that begin at the cut."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from tests.small_bert import small_bert
+
+from sktransfer import load_backbone
+from sktransfer.engine.batching import Inputs
+from sktransfer.engine.forward import Tap
+from sktransfer.finetuning.data import Batches, CutDataset
+from sktransfer.samples.images import check_images
+from sktransfer.samples.texts import check_texts
+from sktransfer.testing.samples import make_samples
+
+
+def dataset(modality, cut, n=13, taps=()):
+    X, y = make_samples(modality, n)
+    backbone = load_backbone("tiny/cnn" if modality == "image" else "hf/" + small_bert())
+    samples = check_images(X) if modality == "image" else check_texts(X)
+    return CutDataset(
+        backbone,
+        Inputs(samples, backbone.preprocess),
+        cut,
+        len(backbone.stages),
+        list(taps),
+        targets=torch.arange(n),
+        sample_weight=torch.ones(n),
+        store=None,
+        device=torch.device("cpu"),
+        batch_size=4,
+    )
+
+
+@pytest.mark.parametrize("modality", ["image", "text"])
+def test_each_row_comes_once_an_epoch_in_a_new_order(modality):
+    batches = Batches(dataset(modality, 2), 4, seed=0)
+    epochs = [[targets.tolist() for _, (targets, _) in batches] for _ in range(2)]
+    for epoch in epochs:
+        assert sorted(row for batch in epoch for row in batch) == list(range(13))
+        assert min(map(len, epoch)) > 1  # a last batch of one is joined to the one before
+    assert epochs[0] != epochs[1]
+
+
+def test_without_a_seed_rows_keep_their_order():
+    batches = Batches(dataset("image", 2), 4)
+    assert [row for _, (targets, _) in batches for row in targets.tolist()] == list(range(13))
+
+
+@pytest.mark.parametrize("cut", [0, 1, 3])
+def test_text_values_at_the_cut_go_on_to_what_the_whole_network_gives(cut):
+    data = dataset("text", cut)
+    arguments, _ = data.batch([3, 0, 8])
+    backbone = data.backbone
+    ids = data.inputs.tensors([3, 0, 8])
+    with torch.no_grad():
+        found = list(backbone.run(arguments["values"], arguments["mask"], start=cut))[-1]
+        for i, one in enumerate(ids):
+            whole = list(backbone.run(one[None], torch.ones(1, len(one), dtype=torch.bool)))[-1][0]
+            torch.testing.assert_close(found[i, : len(one)], whole, atol=1e-5, rtol=1e-5)
+
+
+def test_frozen_taps_come_as_vectors_and_values_only_where_they_are_needed():
+    taps = [Tap(1, "average"), Tap(7, "average")]
+    arguments, _ = dataset("image", 7, taps=taps).batch([0, 1])
+    assert set(arguments) == {"fixed"}
+    assert arguments["fixed"].shape == (2, 32 + 192)
+
+
+def test_rows_come_back_in_the_order_asked_for():
+    data = dataset("image", 2)
+    forth, back = data.batch([5, 1, 9])[0]["values"], data.batch([9, 1, 5])[0]["values"]
+    np.testing.assert_allclose(forth.flip(0).numpy(), back.numpy(), atol=1e-5)

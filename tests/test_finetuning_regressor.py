@@ -1,0 +1,42 @@
+"""Numbers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from sktransfer import FineTuneRegressor
+from sktransfer.testing.samples import make_samples
+
+IMAGES, _ = make_samples("image", 16)
+BRIGHTNESS = np.array([image.mean() for image in IMAGES], dtype=np.float64)
+
+
+def quick(**parameters):
+    return FineTuneRegressor(**{"max_epochs": 3, "random_state": 0, "freeze_depth": -1, **parameters})
+
+
+def test_brightness_is_learnt_whatever_its_unit():
+    small = quick().fit(IMAGES, BRIGHTNESS)
+    large = quick().fit(IMAGES, 1e6 * BRIGHTNESS + 5e7)
+    assert small.score(IMAGES, BRIGHTNESS) > 0.9
+    np.testing.assert_allclose(large.predict(IMAGES), 1e6 * small.predict(IMAGES) + 5e7, rtol=1e-3)
+
+
+def test_several_outputs_keep_their_shape():
+    y = np.column_stack([BRIGHTNESS, -3 * BRIGHTNESS])
+    predictions = quick().fit(IMAGES, y).predict(IMAGES)
+    assert predictions.shape == (16, 2)
+    assert predictions.dtype == np.float64
+    assert quick().fit(IMAGES, y[:, :1]).predict(IMAGES).shape == (16, 1)
+
+
+def test_a_constant_target_is_predicted():
+    np.testing.assert_allclose(quick().fit(IMAGES, np.full(16, 7.0)).predict(IMAGES), 7, atol=0.1)
+
+
+def test_targets_that_are_no_numbers_are_an_error():
+    with pytest.raises(ValueError, match="could not convert"):
+        quick().fit(IMAGES, ["a"] * 16)
+    with pytest.raises(ValueError, match="NaN"):
+        quick().fit(IMAGES, [float("nan")] * 16)

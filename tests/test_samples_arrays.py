@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from sktransfer.exceptions import InvalidSampleError
+from sktransfer.samples.arrays import array_to_rgb, channels_last, check_pixels, tensor_to_array
+
+RNG = np.random.default_rng(0)
+COLOURS = RNG.integers(0, 256, (4, 6, 4), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("shape", [(4, 6), (4, 6, 1), (4, 6, 3), (4, 6, 4), (1, 1), (3, 6, 3)])
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "bool", "float16", "float32", "float64"])
+def test_allowed_shapes_and_dtypes_pass_and_become_rgb(shape: tuple[int, ...], dtype: str):
+    array = np.ones(shape, dtype)
+    check_pixels(array, 0)
+    image = array_to_rgb(array)
+    if dtype in ("uint8", "bool"):
+        assert isinstance(image, Image.Image)
+        assert (image.mode, image.size) == ("RGB", (shape[1], shape[0]))
+    else:
+        assert (image.dtype, image.shape) == (np.float32, (*shape[:2], 3))
+
+
+def test_uint8_colours_are_kept_and_alpha_is_dropped():
+    assert np.array_equal(np.asarray(array_to_rgb(COLOURS[:, :, :3])), COLOURS[:, :, :3])
+    assert np.array_equal(np.asarray(array_to_rgb(COLOURS)), COLOURS[:, :, :3])
+
+
+@pytest.mark.parametrize("index", [np.s_[:, :, 0], np.s_[:, :, :1]])
+def test_grey_is_repeated(index: tuple[slice, ...]):
+    expected = np.repeat(COLOURS[:, :, :1], 3, axis=2)
+    assert np.array_equal(np.asarray(array_to_rgb(COLOURS[index])), expected)
+    floats = array_to_rgb(COLOURS[index] / 255)
+    assert np.allclose(floats, expected / 255, atol=1e-6)
+
+
+def test_floats_stay_floats_and_alpha_is_dropped():
+    values = RNG.random((4, 6, 4))
+    assert np.array_equal(array_to_rgb(values), values[:, :, :3].astype(np.float32))
+
+
+def test_uint16_is_divided_by_65535():
+    image = array_to_rgb(np.array([[0, 300, 65535]], dtype=np.uint16))
+    assert np.allclose(image[0, :, 0], [0, 300 / 65535, 1], atol=1e-7)
+
+
+def test_bool_is_black_and_white():
+    assert np.asarray(array_to_rgb(np.array([[False, True]])))[0].tolist() == [[0, 0, 0], [255, 255, 255]]
+
+
+def test_views_of_any_layout_are_read_rightly():
+    turned = COLOURS[::-1, ::2, :3].transpose(1, 0, 2)
+    assert np.array_equal(np.asarray(array_to_rgb(turned)), turned)
+
+
+def test_the_array_is_not_changed():
+    values = RNG.random((4, 6, 3)).astype(np.float32)
+    before = values.copy()
+    array_to_rgb(values)[:] = 0
+    assert np.array_equal(values, before)
+
+
+@pytest.mark.parametrize("dtype", ["int64", "int8", "uint32", "complex64", "object", "str"])
+def test_other_dtypes_are_named_with_the_way_out(dtype: str):
+    with pytest.raises(
+        InvalidSampleError, match=r"row 5: the array has dtype .*allowed are uint8.*x\.astype\(np\.uint8\)"
+    ):
+        check_pixels(np.zeros((4, 6)).astype(dtype), 5)
+
+
+@pytest.mark.parametrize(
+    ("shape", "hint"),
+    [
+        ((), "Reshape it"),
+        ((24,), r"np\.stack"),
+        ((3, 4, 6), r"channels seem to come first: move them, np\.moveaxis"),
+        ((5, 6, 2), "pick the channels"),
+        ((2, 4, 6, 3), "Reshape it"),
+    ],
+)
+def test_other_shapes_are_named_with_the_way_out(shape: tuple[int, ...], hint: str):
+    with pytest.raises(InvalidSampleError, match=rf"row 5: the array has shape .*with 1, 3 or 4 channels.*{hint}"):
+        check_pixels(np.zeros(shape), 5)
+
+
+@pytest.mark.parametrize("shape", [(0, 6), (4, 0, 3)])
+def test_an_image_without_pixels_is_an_error(shape: tuple[int, ...]):
+    with pytest.raises(InvalidSampleError, match=r"row 5: .*no pixel; drop this row"):
+        check_pixels(np.zeros(shape, np.uint8), 5)
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, 255), (-1, 1), (0, 1.01), (-0.01, 1)])
+def test_floats_outside_of_0_to_1_tell_range_and_way_out(low: float, high: float):
+    with pytest.raises(InvalidSampleError, match=rf"row 5: .*from {low:g} to {high:g}; .*x / 255 for 8 bits"):
+        check_pixels(np.array([[low, 0.5, high]]), 5)
+
+
+def test_rounding_of_float32_is_let_pass():
+    check_pixels(np.array([[0, np.nextafter(np.float32(1), np.float32(2))]], dtype=np.float32), 0)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_nan_and_infinity_are_errors(value: float):
+    with pytest.raises(InvalidSampleError, match=r"row 5: .*NaN or infinite values; fill them, or drop"):
+        check_pixels(np.array([[0, value]]), 5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.uint8])
+def test_tensors_of_any_dtype_become_arrays(dtype: torch.dtype):
+    tensor = torch.ones(2, 3, dtype=dtype)
+    assert np.array_equal(tensor_to_array(tensor), np.ones((2, 3)))
+
+
+def test_tensors_that_want_gradients_become_arrays():
+    assert np.array_equal(tensor_to_array(torch.ones(2, 3, requires_grad=True)), np.ones((2, 3)))
+
+
+@pytest.mark.parametrize(
+    ("shape", "axis", "expected"),
+    [
+        ((3, 4, 6), 0, (4, 6, 3)),
+        ((1, 4, 6), 0, (4, 6, 1)),
+        ((4, 6, 3), 0, (6, 3, 4)),  # four channels first, for torch keeps them there
+        ((5, 6, 3), 0, (5, 6, 3)),
+        ((2, 3, 4, 6), 1, (2, 4, 6, 3)),
+        ((2, 5, 6, 3), 1, (2, 5, 6, 3)),
+    ],
+)
+def test_channels_move_to_the_end_where_torch_keeps_them_first(
+    shape: tuple[int, ...], axis: int, expected: tuple[int, ...]
+):
+    assert channels_last(np.zeros(shape), axis).shape == expected

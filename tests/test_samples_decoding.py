@@ -1,0 +1,265 @@
+from __future__ import annotations
+
+import io
+import re
+import struct
+import warnings
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image, ImageFile
+
+from sktransfer.exceptions import InvalidSampleError
+from sktransfer.samples.decoding import decode, decode_pil
+
+RNG = np.random.default_rng(0)
+NOISE = RNG.integers(0, 256, (40, 60, 3), dtype=np.uint8)
+SMOOTH = np.dstack([*np.meshgrid(np.linspace(0, 255, 60), np.linspace(255, 0, 40)), np.full((40, 60), 90)]).astype(
+    np.uint8
+)
+
+
+def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def pixels(source: Any) -> np.ndarray:
+    image = decode(source, 0)
+    assert isinstance(image, Image.Image)
+    assert image.mode == "RGB"
+    return np.asarray(image)
+
+
+def deep_png(values: np.ndarray, colour_type: int) -> bytes:
+    """Write a PNG of 16 bits a channel, which Pillow reads in modes that it does not write."""
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    header = struct.pack(">IIBBBBB", values.shape[1], values.shape[0], 16, colour_type, 0, 0, 0)
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "PPM"])
+def test_lossless_files_give_their_pixels(tmp_path: Path, kind: str):
+    path = tmp_path / "image"
+    path.write_bytes(encoded(Image.fromarray(NOISE), kind))
+    assert np.array_equal(pixels(str(path)), NOISE)
+    assert np.array_equal(pixels(path.read_bytes()), NOISE)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "WEBP"])
+def test_lossy_files_come_near_to_their_pixels(kind: str):
+    found = pixels(encoded(Image.fromarray(SMOOTH), kind, quality=95))
+    assert np.abs(found.astype(int) - SMOOTH).mean() < 4
+
+
+@pytest.mark.parametrize(
+    ("orientation", "stored"),
+    [
+        (1, lambda x: x),
+        (2, lambda x: x[:, ::-1]),
+        (3, lambda x: x[::-1, ::-1]),
+        (4, lambda x: x[::-1]),
+        (5, lambda x: x.transpose(1, 0, 2)),
+        (6, lambda x: np.rot90(x, 1)),
+        (7, lambda x: np.rot90(x, 2).transpose(1, 0, 2)),
+        (8, lambda x: np.rot90(x, -1)),
+    ],
+)
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_exif_orientation_turns_images_upright(orientation: int, stored: Any, kind: str):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    content = encoded(Image.fromarray(np.ascontiguousarray(stored(SMOOTH))), kind, exif=exif)
+    found = pixels(content)
+    assert found.shape == SMOOTH.shape
+    assert np.abs(found.astype(int) - SMOOTH).mean() < 4
+    opened = Image.open(io.BytesIO(content))
+    assert np.array_equal(np.asarray(decode_pil(opened, 0)), found)
+
+
+def test_grey_is_repeated():
+    assert np.array_equal(
+        pixels(encoded(Image.fromarray(NOISE[:, :, 0]), "PNG")), np.repeat(NOISE[:, :, :1], 3, axis=2)
+    )
+
+
+def test_one_bit_is_black_and_white():
+    bits = NOISE[:, :, 0] > 127
+    assert np.array_equal(pixels(encoded(Image.fromarray(bits), "PNG"))[:, :, 1], bits * np.uint8(255))
+
+
+@pytest.mark.parametrize(("mode", "channels"), [("LA", [0, 0, 0]), ("RGBA", [0, 1, 2])])
+def test_alpha_is_dropped_and_the_colours_below_it_count(mode: str, channels: list[int]):
+    values = RNG.integers(0, 256, (4, 6, len(mode)), dtype=np.uint8)
+    values[0, 0, -1] = 0
+    assert np.array_equal(pixels(encoded(Image.fromarray(values), "PNG")), values[:, :, channels])
+
+
+@pytest.mark.parametrize("transparency", [None, 1, bytes([255, 128, 0])], ids=["opaque", "one", "several"])
+def test_palettes_give_their_colours_without_a_warning(transparency: Any):
+    image = Image.new("P", (3, 1))
+    image.putpalette([255, 0, 0, 0, 255, 0, 0, 0, 255])
+    image.putdata([0, 1, 2])
+    options = {} if transparency is None else {"transparency": transparency}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = pixels(encoded(image, "PNG", **options))
+    assert found[0].tolist() == [[255, 0, 0], [0, 255, 0], [0, 0, 255]]
+
+
+def test_cmyk_jpeg_gives_the_colours_seen():
+    content = encoded(Image.fromarray(SMOOTH).convert("CMYK"), "JPEG", quality=95)
+    assert Image.open(io.BytesIO(content)).mode == "CMYK"
+    assert np.abs(pixels(content).astype(int) - SMOOTH).mean() < 6
+
+
+@pytest.mark.parametrize("kind", ["GIF", "TIFF", "WEBP", "PNG"])
+def test_of_several_frames_the_first_counts(kind: str):
+    first, second = Image.new("RGB", (6, 4), (255, 0, 0)), Image.new("RGB", (6, 4), (0, 0, 255))
+    options = {"lossless": True} if kind == "WEBP" else {}
+    found = pixels(encoded(first, kind, save_all=True, append_images=[second], **options))
+    assert np.array_equal(found, np.asarray(first))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "PPM"])
+def test_16_bit_grey_is_scaled_and_not_clipped(kind: str):
+    values = np.array([[0, 300, 32768, 65535]], dtype=np.uint16)
+    found = decode(encoded(Image.fromarray(values), kind), 0)
+    assert (found.dtype, found.shape) == (np.float32, (1, 4, 3))
+    assert np.allclose(found, values[:, :, None] / 65535, atol=1e-7)
+
+
+def test_16_bit_grey_is_turned_upright():
+    values = RNG.integers(0, 65536, (3, 5), dtype=np.uint16)
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    found = decode(encoded(Image.fromarray(values), "PNG", exif=exif), 0)
+    assert np.allclose(found[:, :, 0], values[::-1, ::-1] / 65535, atol=1e-7)
+
+
+@pytest.mark.parametrize(("colour_type", "channels"), [(2, 3), (6, 4), (4, 2)])
+def test_16_bit_colours_keep_their_upper_8_bits(colour_type: int, channels: int):
+    values = RNG.integers(0, 65536, (2, 5, channels), dtype=np.uint16)
+    colours = values[:, :, :3] if channels > 2 else values[:, :, [0, 0, 0]]
+    assert np.abs(pixels(deep_png(values, colour_type)).astype(float) - colours / 257).max() <= 1
+
+
+def test_float_files_are_taken_as_they_are():
+    values = RNG.random((4, 6)).astype(np.float32)
+    found = decode(encoded(Image.fromarray(values), "TIFF"), 0)
+    assert np.array_equal(found, np.repeat(values[:, :, None], 3, axis=2))
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (np.array([[0, 255]], np.float32), "row 7: .*mode F is a float image with values from 0 to 255; .*Divide"),
+        (np.array([[0, np.nan]], np.float32), "row 7: .*mode F holds NaN"),
+        (np.array([[-5, 255]], np.int32), "row 7: .*mode I has values from -5 to 255; .*0 to 65535.*pass an array"),
+        (np.array([[0, 70000]], np.int32), "row 7: .*mode I has values from 0 to 70000"),
+    ],
+)
+def test_deep_files_out_of_range_tell_range_and_way_out(values: np.ndarray, message: str):
+    with pytest.raises(InvalidSampleError, match=message):
+        decode(encoded(Image.fromarray(values), "TIFF"), 7)
+    with pytest.raises(InvalidSampleError, match=message):
+        decode_pil(Image.fromarray(values), 7)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV", "RGBa"])
+def test_pil_images_of_any_mode_become_rgb_and_stay_as_they_are(mode: str):
+    image = Image.new(mode, (6, 4))
+    found = decode_pil(image, 0)
+    assert (found.mode, found.size, image.mode) == ("RGB", (6, 4), mode)
+    assert found is not image
+
+
+def test_changing_what_comes_out_does_not_change_the_pil_image():
+    image = Image.new("RGB", (2, 2))
+    decode_pil(image, 0).putpixel((0, 0), (255, 0, 0))
+    assert image.getpixel((0, 0)) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP"])
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
+def test_files_that_are_cut_off_name_row_and_path(tmp_path: Path, kind: str, share: float):
+    content = encoded(Image.fromarray(NOISE), kind)
+    path = tmp_path / f"cut.{kind.lower()}"
+    path.write_bytes(content[: int(share * len(content))])
+    with pytest.raises(InvalidSampleError, match=rf"row 7: '{re.escape(str(path))}' .*(drop this row|Get the image)"):
+        decode(str(path), 7)
+    assert ImageFile.LOAD_TRUNCATED_IMAGES is False
+
+
+def test_damaged_png_data_names_row_and_way_out():
+    content = bytearray(encoded(Image.fromarray(NOISE), "PNG"))
+    content[200:220] = bytes(20)
+    with pytest.raises(InvalidSampleError, match=r"row 7: an image in \d+ bytes is damaged or cut off .*drop this row"):
+        decode(bytes(content), 7)
+
+
+def test_a_web_page_saved_as_jpg_is_known_for_what_it_is(tmp_path: Path):
+    path = tmp_path / "cat.jpg"
+    path.write_text("\n<!DOCTYPE html><html>404</html>")
+    with pytest.raises(InvalidSampleError, match=r"row 7: .*cat\.jpg' is not an image .*HTML.*Get the image again"):
+        decode(str(path), 7)
+
+
+def test_other_bytes_show_how_they_begin():
+    with pytest.raises(InvalidSampleError, match=r"row 7: an image in 9 bytes .*begins with b'some text'.*JPEG or PNG"):
+        decode(b"some text", 7)
+
+
+def test_a_file_gone_since_it_was_checked_is_named(tmp_path: Path):
+    with pytest.raises(
+        InvalidSampleError, match=r"row 7: .*gone\.png' cannot be opened \(No such file.*check the path"
+    ):
+        decode(str(tmp_path / "gone.png"), 7)
+
+
+@pytest.mark.parametrize("limit", [2399, 1000], ids=["warning", "error"])
+@pytest.mark.parametrize("action", ["error", "ignore"])
+def test_decompression_bombs_are_errors_whatever_the_warnings_filter(
+    monkeypatch: pytest.MonkeyPatch, limit: int, action: str
+):
+    content = encoded(Image.new("RGB", (60, 40)), "PNG")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
+    with warnings.catch_warnings():
+        warnings.simplefilter(action)
+        with pytest.raises(InvalidSampleError, match=r"row 7: .*too large to be opened safely.*MAX_IMAGE_PIXELS"):
+            decode(content, 7)
+
+
+def test_pillows_limit_can_be_lifted(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
+    assert pixels(encoded(Image.new("RGB", (60, 40)), "PNG")).shape == (40, 60, 3)
+
+
+def test_a_pil_image_whose_file_is_closed_tells_what_to_do(tmp_path: Path):
+    path = tmp_path / "a.png"
+    Image.fromarray(NOISE).save(path)
+    with Image.open(path) as image:
+        pass
+    with pytest.raises(
+        InvalidSampleError, match=r"row 7: the PIL image cannot be decoded .*load\(\).*or pass the path"
+    ):
+        decode_pil(image, 7)
+
+
+def test_files_are_closed_again(tmp_path: Path):
+    path = tmp_path / "a.gif"
+    Image.fromarray(NOISE).save(path, save_all=True, append_images=[Image.fromarray(NOISE[::-1])])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ResourceWarning)
+        for _ in range(50):
+            decode(str(path), 0)
+    open_files = [link.readlink() for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
+    assert path not in open_files

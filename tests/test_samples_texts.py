@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+import enum
+import pickle
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+
+from sktransfer.exceptions import InvalidSampleError
+from sktransfer.samples.texts import check_texts
+
+TEXTS = ["one", "", "zwölf 🎉"]
+
+
+def loaded(X: object) -> list[str]:
+    samples = check_texts(X)
+    return [samples.load(row) for row in range(len(samples))]
+
+
+@pytest.mark.parametrize(
+    "X",
+    [
+        TEXTS,
+        tuple(TEXTS),
+        np.array(TEXTS),
+        np.array(TEXTS, dtype=object)[:, None],
+        pd.Series(TEXTS),
+        pd.Series(TEXTS, dtype=object),
+        pd.Series(TEXTS, dtype="string"),
+        pd.DataFrame({"text": TEXTS}),
+        pl.Series(TEXTS),
+        pl.DataFrame({"text": TEXTS}),
+    ],
+    ids=lambda X: f"{type(X).__module__.partition('.')[0]}-{type(X).__name__}",
+)
+def test_texts_come_back_as_plain_str(X: object):
+    texts = loaded(X)
+    assert texts == TEXTS
+    assert {type(text) for text in texts} == {str}
+
+
+def test_subclasses_of_str_become_their_text():
+    class Colour(str, enum.Enum):  # noqa: UP042 - the older kind, whose str() is its name
+        RED = "red"
+
+    texts = loaded([Colour.RED, np.str_("blue")])
+    assert texts == ["red", "blue"]
+    assert {type(text) for text in texts} == {str}
+
+
+@pytest.mark.parametrize(
+    "X",
+    [
+        ["a", None],
+        ["a", float("nan")],
+        np.array(["a", None], dtype=object),
+        pd.Series(["a", None]),
+        pd.Series(["a", np.nan], dtype=object),
+        pd.Series(["a", pd.NA], dtype="string"),
+        pd.Series(["a", None], dtype="category"),
+        pd.DataFrame({"text": ["a", None]}),
+        pl.Series(["a", None]),
+        pl.DataFrame({"text": ["a", None]}),
+    ],
+    ids=str,
+)
+def test_a_missing_text_names_its_row_and_the_way_out(X: object):
+    with pytest.raises(
+        InvalidSampleError, match=r'row 1: the text is missing .*fillna\(""\).*fill_null\(""\).*drop'
+    ) as caught:
+        check_texts(X)
+    assert caught.value.row == 1
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (3, r"3 is a int, not a str.*astype\(str\)"),
+        (np.float32(0.5), r"is a float32, not a str.*astype\(str\)"),
+        (b"abc", r"b'abc' is a bytes, not a str: decode it"),
+        (["a", "b"], r"\['a', 'b'\] is a list, not a str: join its parts"),
+        (True, "True is a bool, not a str"),
+    ],
+)
+def test_what_is_no_str_names_row_type_and_the_way_out(value: object, message: str):
+    with pytest.raises(InvalidSampleError, match=f"^row 2: .*{message}") as caught:
+        check_texts(["a", "b", value])
+    assert caught.value.row == 2
+
+
+def test_columns_of_numbers_are_no_texts():
+    for X in (np.array([1.0, 2.0]), pd.Series([1, 2]), pl.Series([1, 2])):
+        with pytest.raises(InvalidSampleError, match=r"row 0: .* not a str"):
+            check_texts(X)
+
+
+def test_a_bare_text_is_told_to_be_wrapped():
+    with pytest.raises(ValueError, match=r"one str, 'a good film', not a list of texts: wrap it in a list, \[X\]"):
+        check_texts("a good film")
+
+
+@pytest.mark.parametrize("library", [pd, pl])
+def test_several_columns_are_an_error_that_names_them(library: object):
+    with pytest.raises(ValueError, match=r"\['title', 'body'\].*ColumnTransformer"):
+        check_texts(library.DataFrame({"title": ["a"], "body": ["b"]}))
+
+
+def test_no_texts_are_an_error():
+    with pytest.raises(ValueError, match=r"0 sample\(s\)"):
+        check_texts([])
+
+
+def test_keys_are_those_of_the_content():
+    first, second = check_texts(["a", "b", "a"]), check_texts(np.array(["b"]))
+    assert first.key(0) == first.key(2)
+    assert first.key(1) == second.key(0)
+    assert first.key(0) != first.key(1)
+
+
+def test_take_and_pickle_keep_the_texts():
+    samples = pickle.loads(pickle.dumps(check_texts(TEXTS).take([2, 0])))
+    assert [samples.load(0), samples.load(1)] == [TEXTS[2], TEXTS[0]]

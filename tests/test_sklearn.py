@@ -1,0 +1,46 @@
+"""scikit-learn's own checks on the image estimators, and ours on all estimators."""
+
+from __future__ import annotations
+
+import pytest
+from sklearn.utils.estimator_checks import parametrize_with_checks
+from tests.small_bert import small_bert
+
+from sktransfer import FineTuneClassifier, FineTuneRegressor, ImageFeaturizer, TextFeaturizer
+from sktransfer.testing import parametrize_with_transfer_checks
+
+IMAGE_ESTIMATORS = [
+    ImageFeaturizer(),
+    FineTuneClassifier(random_state=0),
+    FineTuneRegressor(random_state=0),
+]
+
+
+def known_failures(estimator):
+    if isinstance(estimator, ImageFeaturizer):
+        return {}
+    return {
+        "check_sample_weight_equivalence_on_dense_data": "the check's tolerance of 1e-7 is below what float32 training keeps"
+    }
+
+
+# The checks feed random numbers as flat rows of any width; that these are no images is what the warnings say.
+@pytest.mark.filterwarnings("ignore::sktransfer.exceptions.FlatImageWarning")
+@parametrize_with_checks(IMAGE_ESTIMATORS, expected_failed_checks=known_failures, xfail_strict=True)
+def test_scikit_learns_checks(estimator, check):
+    check(estimator)
+
+
+TRANSFER_ESTIMATORS = [
+    ImageFeaturizer(),
+    FineTuneClassifier(max_epochs=2, random_state=0),
+    FineTuneRegressor(max_epochs=2, random_state=0),
+    TextFeaturizer("hf/" + small_bert()),
+    FineTuneClassifier("hf/" + small_bert(), max_epochs=2, freeze_depth=0.5, random_state=0),
+    FineTuneRegressor("hf/" + small_bert(), max_epochs=2, freeze_depth=0.5, random_state=0),
+]
+
+
+@parametrize_with_transfer_checks(TRANSFER_ESTIMATORS)
+def test_transfer_checks(estimator, check):
+    check(estimator)
