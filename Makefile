@@ -18,7 +18,7 @@ lint: $(VENV)/test  ## style, format and types
 	$(BIN)/mypy
 
 bench: $(VENV)/test  ## each question's table; needs SKTRANSFER_TEST_DATA
-	$(BIN)/python benchmarks/run.py
+	$(BIN)/python -m benchmarks.run
 
 # fasttext compiles, which asks for a C++ compiler: only the tests need it.
 $(VENV)/demo: pyproject.toml | $(BIN)/python

@@ -31,7 +31,9 @@ DEPTHS = [0, 0.5, -1, "all"]
 
 def on_features(weights: str) -> Pipeline:
     """Return a classifier on the features of `tiny/cnn`."""
-    return make_pipeline(ImageFeaturizer("tiny/cnn", weights=weights), StandardScaler(), LogisticRegression(max_iter=1000))
+    return make_pipeline(
+        ImageFeaturizer("tiny/cnn", weights=weights), StandardScaler(), LogisticRegression(max_iter=1000)
+    )
 
 
 def run(seeds: int) -> tuple[dict[str, list[float]], list[str], np.ndarray]:
@@ -56,7 +58,9 @@ def run(seeds: int) -> tuple[dict[str, list[float]], list[str], np.ndarray]:
         depth = GridSearchCV(tuner, {"freeze_depth": DEPTHS}, cv=folds).fit(X_train, y_train)
         for scores, model in zip(rows.values(), (raw, random, frozen, depth)):
             scores.append(model.score(X_test, y_test))
-        chosen.append(f"draw {seed}: {best['layer']}, {best['pooling']}, freeze_depth={depth.best_params_['freeze_depth']}")
+        chosen.append(
+            f"draw {seed}: {best['layer']}, {best['pooling']}, freeze_depth={depth.best_params_['freeze_depth']}"
+        )
         curves.append(depth.cv_results_["mean_test_score"])
     return rows, chosen, np.array(curves)
 

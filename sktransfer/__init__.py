@@ -23,7 +23,7 @@ _HOME = {
     "load_image_folder": "sktransfer.samples.folders",
     "set_config": "sktransfer.config",
 }
-__all__ = sorted(_HOME)  # noqa: PLE0605
+__all__ = sorted(_HOME)
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:

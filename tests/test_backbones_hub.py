@@ -130,7 +130,7 @@ def test_without_network_missing_weights_beside_a_cached_configuration_are_an_er
     (model / "model.safetensors").unlink()
     cached(cache, "me/model", model)
     start = time.monotonic()
-    with pytest.warns(SktransferWarning, match="fetching"), pytest.raises(WeightsError, match="fetching .* failed"):
+    with pytest.warns(SktransferWarning, match="fetching"), pytest.raises(WeightsError, match=r"fetching .* failed"):
         sktransfer.load_backbone("hf/me/model")
     assert time.monotonic() - start < 5
 

@@ -1,4 +1,4 @@
-"""Loading: weights are the right ones and whole, random ones are drawn by the seed, nothing foreign is run or changed."""
+"""Loading: weights are whole, random ones are drawn by the seed, nothing foreign is run or changed."""
 
 from __future__ import annotations
 

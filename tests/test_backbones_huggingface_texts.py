@@ -109,6 +109,23 @@ def test_computing_goes_on_from_every_cut(case):
 
 
 @cases
+def test_what_stands_in_the_padding_makes_no_difference_at_any_cut(case):
+    _, backbone = pair(case)
+    ids, mask = batch_of(backbone, TEXTS)
+    whole = run(backbone, ids, mask)
+    for cut in range(1, 5):
+        values = run(backbone, ids, mask, list(range(cut))).masked_fill(~mask[:, :, None], 7.0)
+        assert distance(run(backbone, values, mask, list(range(cut, 5)))[mask], whole[mask]) <= CLOSE
+
+
+@torch.no_grad()
+def test_deberta_embeds_padding_as_zeros_as_the_model_does():
+    _, backbone = pair("deberta-v2 with convolution")
+    ids, mask = batch_of(backbone, TEXTS)
+    assert (run(backbone, ids, mask, [0])[~mask] == 0).all()
+
+
+@cases
 def test_gradients_reach_every_weight_of_the_stages(case):
     stages = torch.nn.ModuleList(TEXT_STAGES[TEXT_MODELS[case][0]](build(case).base_model))
     _, backbone = pair(case)

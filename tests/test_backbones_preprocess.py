@@ -188,5 +188,5 @@ def test_updated_changes_what_is_named():
     with pytest.raises(InvalidParameterError, match=r"'resise' is not a setting.*Did you mean 'resize'"):
         before.updated({"resise": 4})
     for given in (3, "resize", None, [("resize", 3)]):
-        with pytest.raises(InvalidParameterError, match="preprocess=.*'auto'"):
+        with pytest.raises(InvalidParameterError, match=r"preprocess=.*'auto'"):
             before.updated(given)

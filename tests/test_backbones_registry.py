@@ -5,7 +5,6 @@ import sys
 import textwrap
 from importlib.metadata import EntryPoint
 
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -279,6 +278,13 @@ def test_random_weights_follow_the_seed_and_leave_the_global_generator(good):
     assert load_backbone("good/small", weights="random", seed=0).fingerprint() == zero
 
 
+def test_random_weights_leave_the_generators_of_gpus(good, monkeypatch):
+    seeded = []
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeded.append)  # what torch.manual_seed goes on to
+    load_backbone("good/small", weights="random", seed=77)
+    assert seeded == []
+
+
 def save(path, seed, **metadata):
     save_file(image_network(seed).state_dict(), path, metadata)
     return path
@@ -438,9 +444,3 @@ def test_threads_that_ask_at_once_get_one_copy(good):
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(lambda _: load_backbone("good/small", weights="random"), range(16)))
     assert len(set(map(id, found))) == 1
-
-
-def test_numpy_state_is_left_alone(good):
-    before = np.random.get_state()[1].copy()
-    load_backbone("good/small", weights="random", seed=11)
-    assert (np.random.get_state()[1] == before).all()

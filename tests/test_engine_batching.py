@@ -25,7 +25,7 @@ def test_a_batch_size_is_an_int(size):
 
 @pytest.mark.parametrize("size", [0, -1, True, 2.0, "8", "Auto", None])
 def test_any_other_batch_size_is_refused(size):
-    with pytest.raises(InvalidParameterError, match="batch_size=.* must be 'auto' or an int of at least 1"):
+    with pytest.raises(InvalidParameterError, match=r"batch_size=.* must be 'auto' or an int of at least 1"):
         resolve_batch_size(size, "image", CPU)
 
 

@@ -112,5 +112,5 @@ def test_none_is_no_store():
 
 @pytest.mark.parametrize("cache", ["disk", "", True, 3, MemoryStore()])
 def test_anything_else_is_refused(cache):
-    with pytest.raises(InvalidParameterError, match="cache=.* must be"):
+    with pytest.raises(InvalidParameterError, match=r"cache=.* must be"):
         resolve_store(cache)

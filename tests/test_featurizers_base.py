@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,11 +13,11 @@ from sklearn.compose import ColumnTransformer
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
-from tests.small_bert import small_bert
 
 from sktransfer import ImageFeaturizer, TextFeaturizer, load_backbone
 from sktransfer.exceptions import BackboneNotFoundError, InvalidParameterError
 from sktransfer.testing.samples import make_samples
+from tests.small_bert import small_bert
 
 IMAGES, LABELS = make_samples("image", 12)
 TEXTS, _ = make_samples("text", 12)
@@ -115,7 +117,7 @@ def test_a_progress_bar_nests_through_search_pipeline_and_batches():
 def test_batches_of_a_fit_transform_are_told_to_callbacks():
     class Listener:
         max_propagation_depth = None
-        tasks: list[str] = []
+        tasks: ClassVar[list[str]] = []
 
         def setup(self, estimator, context): ...
         def teardown(self, estimator, context): ...

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from tests.small_bert import small_bert
 
 from sktransfer import TextFeaturizer, load_backbone
 from sktransfer.exceptions import InvalidParameterError, InvalidSampleError, TruncatedTextWarning
 from sktransfer.testing.samples import make_samples
+from tests.small_bert import small_bert
 
 TEXTS, _ = make_samples("text", 10)
 BERT = "hf/" + small_bert()
@@ -35,7 +35,9 @@ def test_neighbours_and_batch_size_do_not_matter():
 
 
 def test_poolings_differ_in_what_they_give():
-    found = {p: TextFeaturizer(BERT, pooling=p).fit_transform(TEXTS) for p in ("mean", "class_token", "max", "last_token")}
+    found = {
+        p: TextFeaturizer(BERT, pooling=p).fit_transform(TEXTS) for p in ("mean", "class_token", "max", "last_token")
+    }
     for one, other in zip(list(found.values())[:-1], list(found.values())[1:]):
         assert np.abs(one - other).max() > 0.01
     both = TextFeaturizer(BERT, pooling="mean+max").fit_transform(TEXTS)

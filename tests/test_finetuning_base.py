@@ -14,11 +14,11 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from skorch.callbacks import Callback
-from tests.small_bert import small_bert
 
 from sktransfer import FineTuneClassifier, ImageFeaturizer, TextFeaturizer, load_backbone
 from sktransfer.exceptions import InvalidParameterError, TruncatedTextWarning
 from sktransfer.testing.samples import make_samples
+from tests.small_bert import small_bert
 
 IMAGES, LABELS = make_samples("image", 12)
 TEXTS, _ = make_samples("text", 12)
@@ -98,7 +98,7 @@ def test_grid_search_over_freezing_depth_in_a_pipeline(n_jobs):
     grid = {"finetuneclassifier__freeze_depth": [0, 0.5, -1, "all"]}
     search = GridSearchCV(pipeline, grid, cv=2, n_jobs=n_jobs, error_score="raise").fit(np.stack(IMAGES), LABELS)
     assert search.best_score_ == 1
-    assert len(set(search.cv_results_["params"][i]["finetuneclassifier__freeze_depth"] for i in range(4))) == 4
+    assert len(search.cv_results_["params"]) == 4
 
 
 def test_layers_on_both_sides_of_the_cut():

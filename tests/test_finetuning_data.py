@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from tests.small_bert import small_bert
 
 from sktransfer import load_backbone
 from sktransfer.engine.batching import Inputs
@@ -14,10 +13,11 @@ from sktransfer.finetuning.data import Batches, CutDataset
 from sktransfer.samples.images import check_images
 from sktransfer.samples.texts import check_texts
 from sktransfer.testing.samples import make_samples
+from tests.small_bert import small_bert
 
 
 def dataset(modality, cut, n=13, taps=()):
-    X, y = make_samples(modality, n)
+    X, _ = make_samples(modality, n)
     backbone = load_backbone("tiny/cnn" if modality == "image" else "hf/" + small_bert())
     samples = check_images(X) if modality == "image" else check_texts(X)
     return CutDataset(

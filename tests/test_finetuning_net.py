@@ -13,7 +13,9 @@ from sktransfer.finetuning.network import FineTuneNetwork
 
 
 def network():
-    return FineTuneNetwork(nn.ModuleList([nn.Sequential(nn.Linear(3, 3), nn.LayerNorm(3))]), [Tap(1, "average")], 0, 3, 2)
+    return FineTuneNetwork(
+        nn.ModuleList([nn.Sequential(nn.Linear(3, 3), nn.LayerNorm(3))]), [Tap(1, "average")], 0, 3, 2
+    )
 
 
 def test_stages_and_head_have_their_own_rates_and_only_matrices_decay():
@@ -32,7 +34,9 @@ def test_frozen_parameters_are_in_no_group():
     assert [g["lr"] for g in parameter_groups(net, 1e-4, 1e-3, 0.1)] == [1e-3, 1e-3]
 
 
-@pytest.mark.parametrize(("criterion", "targets"), [(nn.CrossEntropyLoss, [0, 1, 1]), (nn.MSELoss, [[0.0, 1], [1, 2], [2, 3]])])
+@pytest.mark.parametrize(
+    ("criterion", "targets"), [(nn.CrossEntropyLoss, [0, 1, 1]), (nn.MSELoss, [[0.0, 1], [1, 2], [2, 3]])]
+)
 def test_the_loss_is_the_weighted_mean(criterion, targets):
     net = FineTuneNet(network(), criterion=criterion, criterion__reduction="none")
     net.groups = lambda module: [{"params": list(module.parameters())}]

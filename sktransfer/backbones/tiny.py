@@ -43,14 +43,14 @@ def load_cnn(spec: BackboneSpec, path: Path | None) -> Backbone:
     from sktransfer.backbones.tiny_cnn import MEAN, STD, build_head, build_stages
     from sktransfer.backbones.weights import fill
 
-    network = nn.ModuleDict({"stages": nn.ModuleDict(dict(build_stages())), "head": build_head()})
-    whole = fill(network, path, head="head.")
+    stages, head = build_stages(), build_head()
+    whole = fill(nn.ModuleDict({"stages": nn.ModuleDict(dict(stages)), "head": head}), path, head="head.")
     return Backbone(
         name=spec.name,
         modality="image",
-        stages=[(name, ImageStage(stage)) for name, stage in network["stages"].items()],
+        stages=[(name, ImageStage(stage)) for name, stage in stages],
         preprocess=ImageTransform(resize=(32, 32), mean=MEAN, std=STD),
         pooling="average",
-        head=PooledHead(network["head"], "average") if whole else None,
+        head=PooledHead(head, "average") if whole else None,
         definition=spec.name,
     )

@@ -16,7 +16,6 @@ from tqdm import tqdm
 
 from sktransfer.backbones.backbone import Backbone
 from sktransfer.backbones.pooling import check_pooling
-from sktransfer.backbones.registry import load_backbone
 from sktransfer.engine.batching import Inputs, resolve_batch_size
 from sktransfer.engine.device import resolve_device
 from sktransfer.engine.forward import Tap, forward
@@ -85,7 +84,7 @@ class Featurizer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transfor
         check_is_fitted(self)
         return self._features(self._check(X, reset=False))
 
-    @with_callbacks
+    @with_callbacks  # type: ignore[untyped-decorator]
     def fit_transform(self, X: Any, y: Any = None) -> np.ndarray:
         """Fit and return the features of the same samples, validating them once.
 
@@ -121,7 +120,8 @@ class Featurizer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transfor
         backbone = self._load()
         if backbone.modality != self._modality:
             raise InvalidParameterError(
-                f"backbone={self.backbone!r} takes {backbone.modality}s, {type(self).__name__} featurizes {self._modality}s"
+                f"backbone={self.backbone!r} takes {backbone.modality}s, "
+                f"{type(self).__name__} featurizes {self._modality}s"
             )
         check_pooling(self.pooling, self._modality)
         backbone.positions(self.layer)
@@ -178,7 +178,8 @@ class Featurizer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transfor
     def _progress(self, n: int) -> AbstractContextManager[Any]:
         if not self.verbose:
             return nullcontext()
-        return tqdm(total=n, desc=type(self).__name__, unit=self._modality, file=sys.stderr)
+        bar: AbstractContextManager[Any] = tqdm(total=n, desc=type(self).__name__, unit=self._modality, file=sys.stderr)
+        return bar
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

@@ -137,7 +137,8 @@ class FineTuneBase(CallbackSupportMixin, BaseEstimator):
     def _features(self, inputs: Inputs, rows: Sequence[int], device: torch.device) -> np.ndarray:
         """Return what the head sees while all stages are as they were pretrained."""
         batch_size = resolve_batch_size("auto", self.backbone_.modality, device)
-        store, found = resolve_store(self.cache), {}
+        store = resolve_store(self.cache)
+        found: dict[int, Tensor] = {}
         parts = forward(
             self.backbone_, inputs, self._taps, rows=rows, store=store, device=device, batch_size=batch_size
         )
@@ -151,9 +152,9 @@ class FineTuneBase(CallbackSupportMixin, BaseEstimator):
         if head_lr is None and isinstance(lr, numbers.Real):
             head_lr = HEAD_LR_RATIO[self.head_init] * lr
         for name, value in (("lr", lr), ("head_lr", head_lr)):
-            if isinstance(value, bool) or not isinstance(value, numbers.Real) or not value > 0:
+            if isinstance(value, bool) or not isinstance(value, numbers.Real) or not float(value) > 0:
                 raise InvalidParameterError(f"{name}={value!r} must be a number greater than 0 (lr also 'auto')")
-        if not isinstance(self.weight_decay, numbers.Real) or self.weight_decay < 0:
+        if not isinstance(self.weight_decay, numbers.Real) or not float(self.weight_decay) >= 0:
             raise InvalidParameterError(f"weight_decay={self.weight_decay!r} must be a number of at least 0")
         batch_size = self.batch_size
         if isinstance(batch_size, bool) or not isinstance(batch_size, numbers.Integral) or batch_size < 1:
@@ -172,9 +173,7 @@ class FineTuneBase(CallbackSupportMixin, BaseEstimator):
             verbose=int(self.verbose),
         )
         net.seed = seed
-        net.groups = functools.partial(
-            parameter_groups, lr=lr, head_lr=head_lr, weight_decay=float(self.weight_decay)
-        )
+        net.groups = functools.partial(parameter_groups, lr=lr, head_lr=head_lr, weight_decay=float(self.weight_decay))
         return net
 
     def _tell(self, context: Any) -> bool:
@@ -201,9 +200,7 @@ class FineTuneBase(CallbackSupportMixin, BaseEstimator):
     def _outputs(self, X: Any) -> np.ndarray:
         """Return what the network gives for samples: (n_samples, n_outputs), float32."""
         check_is_fitted(self)
-        samples: Samples = check_samples(
-            self, X, self.backbone_.modality, image_shape=self.image_shape, reset=False
-        )
+        samples: Samples = check_samples(self, X, self.backbone_.modality, image_shape=self.image_shape, reset=False)
         device = resolve_device(self.device)
         inputs = Inputs(samples, self.backbone_.preprocess)
         n = len(samples)

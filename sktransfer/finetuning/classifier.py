@@ -173,7 +173,7 @@ class FineTuneClassifier(ClassifierMixin, FineTuneBase):
         self.random_state = random_state
         self.verbose = verbose
 
-    @with_callbacks
+    @with_callbacks  # type: ignore[untyped-decorator]
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Train the stages above the cut, and the head.
 
@@ -251,15 +251,17 @@ class FineTuneClassifier(ClassifierMixin, FineTuneBase):
         return labels
 
     def _check_y(self, y: Any) -> np.ndarray:
-        y = column_or_1d(y, warn=True)
-        assert_all_finite(y, input_name="y")
-        check_classification_targets(y)
-        return y
+        labels: np.ndarray = column_or_1d(y, warn=True)
+        assert_all_finite(labels, input_name="y")
+        check_classification_targets(labels)
+        return labels
 
     def _targets(self, y: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         self.classes_, indices = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
-            raise ValueError(f"y holds one class only, {self.classes_.tolist()[0]!r}; a classifier needs two or more to tell apart")
+            raise ValueError(
+                f"y holds one class only, {self.classes_.tolist()[0]!r}; a classifier needs two or more to tell apart"
+            )
         if self.class_weight is not None:
             weight = weight * compute_sample_weight(self.class_weight, y)
         return indices.astype(np.int64), weight

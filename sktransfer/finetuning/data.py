@@ -125,7 +125,7 @@ class Batches:
             size = self.POOL * self.batch_size
             pools = [order[start : start + size] for start in range(0, n, size)]
             order = np.concatenate([rows[np.argsort(lengths[rows], kind="stable")] for rows in pools])
-        batches = [batch for batch in in_batches(order.tolist(), self.batch_size)]
+        batches = list(in_batches(order.tolist(), self.batch_size))
         if len(batches) > 1 and len(batches[-1]) == 1:
             batches[-2:] = [batches[-2] + batches[-1]]
         self.generator.shuffle(batches)  # type: ignore[arg-type]

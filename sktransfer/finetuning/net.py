@@ -30,7 +30,9 @@ def resolve_optimizer(optimizer: str | type[torch.optim.Optimizer]) -> type[torc
         return optimizer
     if isinstance(optimizer, str) and optimizer in _OPTIMIZERS:
         return _OPTIMIZERS[optimizer]
-    raise InvalidParameterError(f"optimizer={optimizer!r} must be one of {tuple(_OPTIMIZERS)} or a class of torch.optim")
+    raise InvalidParameterError(
+        f"optimizer={optimizer!r} must be one of {tuple(_OPTIMIZERS)} or a class of torch.optim"
+    )
 
 
 def parameter_groups(network: FineTuneNetwork, lr: float, head_lr: float, weight_decay: float) -> list[dict[str, Any]]:

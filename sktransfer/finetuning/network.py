@@ -84,6 +84,9 @@ class FineTuneNetwork(nn.Module):
         self.register_buffer("scale", torch.ones(n_features))
         self.head = nn.Linear(n_features, n_outputs)
 
+    mean: Tensor
+    scale: Tensor
+
     def train(self, mode: bool = True) -> FineTuneNetwork:
         """Turn dropout on or off, and BatchNorm's batch statistics where they are not kept."""
         super().train(mode)

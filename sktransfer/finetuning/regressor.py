@@ -148,7 +148,7 @@ class FineTuneRegressor(RegressorMixin, FineTuneBase):
         self.random_state = random_state
         self.verbose = verbose
 
-    @with_callbacks
+    @with_callbacks  # type: ignore[untyped-decorator]
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Train the stages above the cut, and the head.
 
