@@ -36,7 +36,7 @@ def get_config() -> dict[str, Any]:
 
 
 def set_config(*, download: str | None = None) -> None:
-    """Change settings for this thread, and for threads that are started later.
+    """Change settings for this thread; from the main thread, also for threads that are started later.
 
     Parameters
     ----------
@@ -55,20 +55,23 @@ def set_config(*, download: str | None = None) -> None:
     >>> sktransfer.set_config(download="never")
     >>> sktransfer.set_config(download="auto")
     """
-    given = {"download": download}
-    for name, value in given.items():
-        if value is None:
-            continue
+    changes = _checked({"download": download})
+    _current().update(changes)
+    if threading.current_thread() is threading.main_thread():
+        _DEFAULTS.update(changes)
+
+
+def _checked(given: dict[str, Any]) -> dict[str, Any]:
+    changes = {name: value for name, value in given.items() if value is not None}
+    for name, value in changes.items():
         if value not in _ALLOWED[name]:
             raise InvalidParameterError(f"{name}={value!r} is not allowed; set it to one of {_ALLOWED[name]}")
-        _current()[name] = value
-        if threading.current_thread() is threading.main_thread():
-            _DEFAULTS[name] = value
+    return changes
 
 
 @contextmanager
 def config_context(*, download: str | None = None) -> Iterator[None]:
-    """Change settings inside a `with` block.
+    """Change settings of this thread inside a `with` block.
 
     Parameters
     ----------
@@ -87,9 +90,9 @@ def config_context(*, download: str | None = None) -> Iterator[None]:
     ...     sktransfer.get_config()["download"]
     'never'
     """
-    before = get_config()
-    set_config(download=download)
+    before, changes = get_config(), _checked({"download": download})
+    _current().update(changes)
     try:
         yield
     finally:
-        set_config(**before)
+        _current().update(before)

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from numbers import Integral, Real
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from sktransfer.exceptions import InvalidParameterError, did_you_mean
 
-__all__ = ["ImageTransform", "Preprocess"]
+__all__ = ["ImageTransform", "Preprocess", "TextPreprocess"]
 
 _RESAMPLING = {
     "nearest": Image.Resampling.NEAREST,
@@ -43,6 +43,26 @@ class Preprocess(Protocol):
 
     def __call__(self, samples: Sequence[Any]) -> list[Tensor]:
         """Return one tensor a sample."""
+
+
+@runtime_checkable
+class TextPreprocess(Preprocess, Protocol):
+    """What is asked of the preprocessing of texts beyond that.
+
+    Attributes
+    ----------
+    limit : int
+        The most tokens that are read of a text.
+    """
+
+    @property
+    def limit(self) -> int: ...
+
+    def tokenize(self, texts: Sequence[str]) -> tuple[list[Tensor], list[bool]]:
+        """Return token ids (tokens,) of each text, and whether it was cut."""
+
+    def with_max_length(self, max_length: int | None) -> TextPreprocess:
+        """Return a preprocessing that keeps another number of tokens."""
 
 
 @dataclass(frozen=True)

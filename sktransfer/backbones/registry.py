@@ -349,7 +349,9 @@ def _load(spec: BackboneSpec, path: Any, weights: str | os.PathLike[str], seed: 
     if backbone.head is not None and isinstance(metadata.get("categories"), list):
         backbone.categories = tuple(metadata["categories"])
     backbone.pretrained = path is not None
-    backbone.origin = (_restore, (spec.name, str(weights), seed, backbone.fingerprint(), backbone.preprocess.key))
+    # The path in full: whoever unpickles may stand in another folder.
+    given = str(weights) if weights in ("pretrained", "random") else str(path.resolve())
+    backbone.origin = (_restore, (spec.name, given, seed, backbone.fingerprint(), backbone.preprocess.key))
     return backbone
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 _CNN_STAGES = {"stem": 32, "block1": 32, "block2": 64, "block3": 64, "block4": 128, "block5": 128, "block6": 192}
 _CNN_WEIGHTS = WeightsSource(
     location="package:sktransfer.backbones/shipped/tiny_cnn.safetensors",
-    sha256="",
+    sha256="1d894b263e6d8a19b962ec30a4c813f60aef133427f17b58e64d2c03cc7dddd6",
 )
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from sktransfer.backbones.preprocess import Preprocess
+from sktransfer.backbones.preprocess import Preprocess, TextPreprocess
 from sktransfer.exceptions import InvalidParameterError, TruncatedTextWarning
 
 __all__ = ["Inputs", "collate", "in_batches", "resolve_batch_size"]
@@ -58,7 +58,7 @@ class Inputs:
 
     def __init__(self, samples: Any, preprocess: Preprocess) -> None:
         self.samples, self.preprocess = samples, preprocess
-        self.is_text = hasattr(preprocess, "tokenize")
+        self.is_text = isinstance(preprocess, TextPreprocess)
         self._tokens: dict[int, Tensor] = {}
         self._truncated = 0
 
@@ -67,11 +67,11 @@ class Inputs:
 
     def tensors(self, rows: Sequence[int]) -> list[Tensor]:
         """Return what the first stage takes, one tensor a row: (3, height, width) or (tokens,)."""
-        if not self.is_text:
+        if not isinstance(self.preprocess, TextPreprocess):
             return self.preprocess([self.samples.load(row) for row in rows])
         new = [row for row in dict.fromkeys(rows) if row not in self._tokens]  # each once, as it is counted
         if new:
-            tensors, truncated = self.preprocess.tokenize([self.samples.load(row) for row in new])  # type: ignore[attr-defined]
+            tensors, truncated = self.preprocess.tokenize([self.samples.load(row) for row in new])
             self._tokens.update(zip(new, tensors))
             self._truncated += sum(truncated)
         return [self._tokens[row] for row in rows]
@@ -82,11 +82,11 @@ class Inputs:
 
     def warn_of_truncated(self) -> None:
         """Warn once of all texts that were cut since the last time."""
-        if self._truncated:
-            limit = getattr(self.preprocess, "limit", None)
+        if self._truncated and isinstance(self.preprocess, TextPreprocess):
             warnings.warn(
-                f"{self._truncated} of {len(self)} texts are longer than {limit} tokens; what comes after is not read. "
-                "A greater max_length reads more, where the model takes it; splitting texts reads all.",
+                f"{self._truncated} of {len(self)} texts are longer than {self.preprocess.limit} tokens; what comes "
+                "after is not read. A greater max_length reads more, where the model takes it; splitting texts reads "
+                "all.",
                 TruncatedTextWarning,
                 stacklevel=2,
             )

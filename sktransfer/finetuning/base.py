@@ -46,7 +46,10 @@ class FineTuneBase(CallbackSupportMixin, BaseEstimator):
         seed = int(rng.randint(np.iinfo(np.int32).max))
         device = resolve_device(self.device)
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            torch.manual_seed(seed)  # dropout and new weights draw from here; the caller's state comes back after
+            # Dropout and new weights draw from here. torch.manual_seed would seed the other GPUs' generators as well.
+            torch.default_generator.manual_seed(seed)
+            if device.type == "cuda":
+                torch.cuda.default_generators[device.index].manual_seed(seed)
             return self._fit_seeded(X, y, sample_weight, device, seed)
 
     def _fit_seeded(self, X: Any, y: Any, sample_weight: Any, device: torch.device, seed: int) -> Self:

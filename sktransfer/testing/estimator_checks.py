@@ -124,7 +124,7 @@ def _row_of_error(call: Callable[[], Any]) -> int | None:
 
 
 def check_empty(estimator: Any, X: list[Any], y: np.ndarray) -> None:
-    """No samples at all is an error."""
+    """No samples at all is an error: count them before anything is computed of them."""
     try:
         clone(estimator).fit([], [])
     except ValueError:
@@ -133,7 +133,7 @@ def check_empty(estimator: Any, X: list[Any], y: np.ndarray) -> None:
 
 
 def check_lengths(estimator: Any, X: list[Any], y: np.ndarray) -> None:
-    """X and y of different length is an error."""
+    """X and y of different length is an error: call `check_consistent_length` in `fit`."""
     try:
         clone(estimator).fit(X, _target(estimator, y)[:-1])
     except ValueError:
