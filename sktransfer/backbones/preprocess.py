@@ -47,16 +47,11 @@ class Preprocess(Protocol):
 
 @runtime_checkable
 class TextPreprocess(Preprocess, Protocol):
-    """What is asked of the preprocessing of texts beyond that.
-
-    Attributes
-    ----------
-    limit : int
-        The most tokens that are read of a text.
-    """
+    """What is asked of the preprocessing of texts beyond that."""
 
     @property
-    def limit(self) -> int: ...
+    def limit(self) -> int:
+        """The most tokens that are read of a text."""
 
     def tokenize(self, texts: Sequence[str]) -> tuple[list[Tensor], list[bool]]:
         """Return token ids (tokens,) of each text, and whether it was cut."""
