@@ -11,7 +11,7 @@ from sktransfer.finetuning.network import FineTuneNetwork
 
 __all__ = ["init_head"]
 
-C = 0.1  # on standardised features; a probe that is sure of every training sample would leave nothing to learn from
+C = 0.01  # on standardised features; a probe that is sure of every training sample leaves nothing to learn from
 ALPHA = 10.0
 
 
