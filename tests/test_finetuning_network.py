@@ -29,7 +29,7 @@ def test_a_shared_parameter_belongs_to_the_first_stage_that_uses_it():
 
 
 def test_taps_fall_on_their_side_of_the_cut():
-    frozen, trained = split_taps([0, 2, 3], "average", 3)
+    frozen, trained = split_taps([Tap(1, "average"), Tap(3, "average"), Tap(4, "average")], 3)
     assert frozen == [Tap(1, "average"), Tap(3, "average")]
     assert trained == [Tap(4, "average")]
 

@@ -40,6 +40,10 @@ class FineTuneBase(CallbackSupportMixin, BaseEstimator):
     """Train the stages of a backbone above a cut, and a linear head; subclasses know their targets and loss."""
 
     backbone: str | Backbone
+    backbone_: Backbone
+    freeze_depth_: int
+    net_: FineTuneNet
+    n_iter_: int
 
     def _fit(self, X: Any, y: Any, sample_weight: Any) -> Self:
         rng = check_random_state(self.random_state)
@@ -56,27 +60,8 @@ class FineTuneBase(CallbackSupportMixin, BaseEstimator):
         context = self._init_callback_context(max_subtasks=self._check_epochs())
         context.call_on_fit_task_begin(estimator=self, X=X, y=y)
         backbone = self._load(seed)
-        if y is None:
-            name = type(self).__name__
-            raise ValueError(f"This {name} estimator requires y to be passed, but the target y is None.")
-        samples = check_samples(self, X, backbone.modality, image_shape=self.image_shape, reset=True)
-        y = self._check_y(y)
-        check_consistent_length(samples, y)
-        weight = _check_sample_weight(sample_weight, samples, dtype=np.float64, ensure_non_negative=True)
-        if not weight.any():
-            raise ValueError("sample_weight: all weights are zero, so no sample is left to train on")
-        rows = np.flatnonzero(weight)  # a weight of zero is the sample's absence
-        samples, y, weight = samples.take(rows), y[rows], weight[rows]
-        targets, weight = self._targets(y, weight)
-
-        positions = sorted(set(backbone.positions(self.layer)))
-        stop = positions[-1] + 1
-        self.freeze_depth_ = backbone.n_frozen(self.freeze_depth, stop)
-        pooling = check_pooling(self.pooling, backbone.modality)
-        pooling = backbone.pooling if pooling == "auto" else pooling
-        self.backbone_ = backbone if stop == len(backbone.stages) else replace_stages(backbone, stop, [])
-        self._taps = [Tap(position + 1, pooling) for position in positions]
-
+        samples, targets, weight = self._check_fit(X, y, sample_weight, backbone)
+        self._choose_stages(backbone)
         inputs = Inputs(samples, backbone.preprocess)
         inputs.lengths(range(len(inputs)))
         inputs.warn_of_truncated()
@@ -86,11 +71,39 @@ class FineTuneBase(CallbackSupportMixin, BaseEstimator):
         self.net_.on_epoch = functools.partial(self._tell, context)
         self.net_.fit(dataset)
         self.net_.on_epoch = None
+        self.net_.optimizer_.state.clear()  # twice the size of what it trained, and of no use once that is done
         self.n_iter_ = len(self.net_.history)
         trained = [stage.cpu() for stage in network.stages]
         self.backbone_ = replace_stages(self.backbone_, self.freeze_depth_, trained) if trained else self.backbone_
         context.call_on_fit_task_end(estimator=self, X=X, y=y)
         return self
+
+    def _check_fit(
+        self, X: Any, y: Any, sample_weight: Any, backbone: Backbone
+    ) -> tuple[Samples, np.ndarray, np.ndarray]:
+        """Return samples, targets as the loss takes them, and weights; what weighs nothing is left out."""
+        if y is None:
+            name = type(self).__name__
+            raise ValueError(f"This {name} estimator requires y to be passed, but the target y is None.")
+        samples = check_samples(self, X, backbone.modality, image_shape=self.image_shape, reset=True)
+        y = self._check_y(y)
+        check_consistent_length(samples, y)
+        weight = _check_sample_weight(sample_weight, samples, dtype=np.float64, ensure_non_negative=True)
+        rows = np.flatnonzero(weight)  # a weight of zero is the sample's absence
+        if len(rows) == 0:
+            raise ValueError("sample_weight: all weights are zero, so no sample is left to train on")
+        targets, weight = self._targets(y[rows], weight[rows])
+        return samples.take(rows), targets, weight
+
+    def _choose_stages(self, backbone: Backbone) -> None:
+        """Keep the stages up to the last layer that the head sees, and find the cut among them."""
+        positions = sorted(set(backbone.positions(self.layer)))
+        stop = positions[-1] + 1
+        pooling = check_pooling(self.pooling, backbone.modality)
+        pooling = backbone.pooling if pooling == "auto" else pooling
+        self.freeze_depth_ = backbone.n_frozen(self.freeze_depth, stop)
+        self.backbone_ = backbone if stop == len(backbone.stages) else replace_stages(backbone, stop, [])
+        self._taps = [Tap(position + 1, pooling) for position in positions]
 
     def _load(self, seed: int) -> Backbone:
         return load_backbone(
@@ -121,7 +134,7 @@ class FineTuneBase(CallbackSupportMixin, BaseEstimator):
         if self.head_init not in ("probe", "random"):
             raise InvalidParameterError(f"head_init={self.head_init!r} must be 'probe' or 'random'")
         backbone, cut = self.backbone_, self.freeze_depth_
-        _, upper = split_taps([tap.stop - 1 for tap in self._taps], self._taps[0].pooling or "", cut)
+        _, upper = split_taps(self._taps, cut)
         rows = range(len(inputs)) if self.head_init == "probe" else [0]  # one sample tells the width
         features = self._features(inputs, rows, device)
         network = FineTuneNetwork(
@@ -185,7 +198,7 @@ class FineTuneBase(CallbackSupportMixin, BaseEstimator):
         return bool(task.call_on_fit_task_end(estimator=self))
 
     def _dataset(self, inputs: Inputs, device: torch.device, targets: Tensor, weight: Tensor) -> CutDataset:
-        frozen, _ = split_taps([tap.stop - 1 for tap in self._taps], self._taps[0].pooling or "", self.freeze_depth_)
+        frozen, _ = split_taps(self._taps, self.freeze_depth_)
         return CutDataset(
             self.backbone_,
             inputs,

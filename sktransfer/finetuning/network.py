@@ -15,19 +15,16 @@ from sktransfer.engine.forward import Tap
 __all__ = ["FineTuneNetwork", "split_taps", "trainable_stages"]
 
 
-def split_taps(positions: Sequence[int], pooling: str, cut: int) -> tuple[list[Tap], list[Tap]]:
+def split_taps(taps: Sequence[Tap], cut: int) -> tuple[list[Tap], list[Tap]]:
     """Return the taps that a cut leaves in the frozen part, and those above it.
 
     Parameters
     ----------
-    positions : sequence of int
-        Indices of the stages whose pooled values the head sees.
-    pooling : str
-        How they are pooled.
+    taps : sequence of Tap
+        What the head sees.
     cut : int
         How many stages are frozen.
     """
-    taps = [Tap(position + 1, pooling) for position in positions]
     return [tap for tap in taps if tap.stop <= cut], [tap for tap in taps if tap.stop > cut]
 
 
