@@ -111,14 +111,13 @@ def test_layers_on_both_sides_of_the_cut():
 
 
 def test_a_probe_alone_is_a_logistic_regression_on_the_features():
-    from sklearn.preprocessing import StandardScaler
-
     from sktransfer.finetuning.probe import C
 
     clf = quick(freeze_depth="all", max_epochs=0).fit(IMAGES, LABELS)
     features = ImageFeaturizer().fit_transform(IMAGES)
-    probe = make_pipeline(StandardScaler(), LogisticRegression(C=C, max_iter=1000)).fit(features, LABELS)
-    np.testing.assert_allclose(clf.predict_proba(IMAGES), probe.predict_proba(features), atol=1e-4)
+    features = (features - features.mean(0)) / np.sqrt(features.var(0).mean())
+    probe = LogisticRegression(C=C, max_iter=1000).fit(features, LABELS)
+    np.testing.assert_allclose(clf.predict_proba(IMAGES), probe.predict_proba(features), atol=1e-3)
     assert clf.n_iter_ == 0
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+from skorch.callbacks import LRScheduler
 from torch import nn
 
 from sktransfer.engine.forward import Tap
 from sktransfer.exceptions import InvalidParameterError
-from sktransfer.finetuning.net import FineTuneNet, parameter_groups, resolve_optimizer
+from sktransfer.finetuning.net import FineTuneNet, parameter_groups, resolve_optimizer, with_schedule
 from sktransfer.finetuning.network import FineTuneNetwork
 
 
@@ -53,3 +54,19 @@ def test_optimizers_by_name_and_by_class():
     for wrong in ("lion", int, None):
         with pytest.raises(InvalidParameterError, match="adamw"):
             resolve_optimizer(wrong)
+
+
+def test_the_rate_falls_to_zero_in_a_straight_line_unless_a_schedule_is_given():
+    (name, linear), *rest = with_schedule(["mine"], 10)
+    assert (name, rest) == ("linear_decay", ["mine"])
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    schedule = linear.policy(optimizer, **linear.kwargs)
+    rates = []
+    for _ in range(10):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    assert rates == pytest.approx([1 - k / 10 for k in range(10)])
+    own = LRScheduler("StepLR", step_size=3)
+    assert with_schedule([("own", own)], 10) == [("own", own)]
+    assert with_schedule(None, 0) == []

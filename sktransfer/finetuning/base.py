@@ -24,7 +24,7 @@ from sktransfer.engine.forward import Tap, forward
 from sktransfer.engine.store import resolve_store
 from sktransfer.exceptions import InvalidParameterError
 from sktransfer.finetuning.data import CutDataset
-from sktransfer.finetuning.net import FineTuneNet, parameter_groups, resolve_optimizer
+from sktransfer.finetuning.net import FineTuneNet, parameter_groups, resolve_optimizer, with_schedule
 from sktransfer.finetuning.network import FineTuneNetwork, split_taps, trainable_stages
 from sktransfer.finetuning.probe import init_head
 from sktransfer.samples.base import Samples
@@ -66,7 +66,7 @@ class FineTuneBase(CallbackSupportMixin, BaseEstimator):
         inputs.lengths(range(len(inputs)))
         inputs.warn_of_truncated()
         network = self._network(inputs, targets, weight, device)
-        self.net_ = self._net(network, device, seed)
+        self.net_ = self._net(network, device, seed, len(inputs))
         dataset = self._dataset(inputs, device, torch.from_numpy(targets), torch.from_numpy(weight).float())
         self.net_.on_epoch = functools.partial(self._tell, context)
         self.net_.fit(dataset)
@@ -162,7 +162,7 @@ class FineTuneBase(CallbackSupportMixin, BaseEstimator):
             found.update(zip(part, map(torch.cat, zip(*outputs))))
         return torch.stack([found[row] for row in rows]).numpy()  # (n, n_features)
 
-    def _net(self, network: FineTuneNetwork, device: torch.device, seed: int) -> FineTuneNet:
+    def _net(self, network: FineTuneNetwork, device: torch.device, seed: int, n_samples: int) -> FineTuneNet:
         lr = AUTO_LR if isinstance(self.lr, str) and self.lr == "auto" else self.lr
         head_lr = self.head_lr
         if head_lr is None and isinstance(lr, numbers.Real):
@@ -184,7 +184,7 @@ class FineTuneBase(CallbackSupportMixin, BaseEstimator):
             max_epochs=self._check_epochs(),
             batch_size=int(batch_size),
             train_split=None,
-            callbacks=self.callbacks,
+            callbacks=with_schedule(self.callbacks, self._check_epochs() * -(-n_samples // int(batch_size))),
             device=str(device),
             verbose=int(self.verbose),
         )

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from skorch import NeuralNet
+from skorch.callbacks import LRScheduler
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import LinearLR
 
 from sktransfer.exceptions import InvalidParameterError
 from sktransfer.finetuning.data import Batches, CutDataset
 from sktransfer.finetuning.network import FineTuneNetwork
 
-__all__ = ["FineTuneNet", "parameter_groups", "resolve_optimizer"]
+__all__ = ["FineTuneNet", "parameter_groups", "resolve_optimizer", "with_schedule"]
 
 _OPTIMIZERS = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam, "sgd": torch.optim.SGD}
 
@@ -48,6 +50,24 @@ def parameter_groups(network: FineTuneNetwork, lr: float, head_lr: float, weight
             if group:
                 groups.append({"params": group, "lr": rate, "weight_decay": weight_decay if decays else 0.0})
     return groups
+
+
+def with_schedule(callbacks: Sequence[Any] | None, n_steps: int) -> list[Any]:
+    """Return skorch callbacks with a learning rate that falls to zero in a straight line, unless one is scheduled.
+
+    Parameters
+    ----------
+    callbacks : sequence of skorch callbacks or (name, callback), default=None
+        The user's own; an `LRScheduler` among them is used instead.
+    n_steps : int
+        Batches in all epochs together.
+    """
+    given = list(callbacks or [])
+    plain = [one[1] if isinstance(one, tuple) else one for one in given]
+    if n_steps == 0 or any(isinstance(one, LRScheduler) for one in plain):
+        return given
+    linear = LRScheduler(LinearLR, start_factor=1.0, end_factor=0.0, total_iters=n_steps, step_every="batch")
+    return [("linear_decay", linear), *given]
 
 
 class FineTuneNet(NeuralNet):  # type: ignore[misc]

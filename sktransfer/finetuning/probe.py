@@ -5,13 +5,14 @@ from __future__ import annotations
 import numpy as np
 import torch
 from sklearn.linear_model import LogisticRegression, Ridge
-from sklearn.preprocessing import StandardScaler
 
 from sktransfer.finetuning.network import FineTuneNetwork
 
 __all__ = ["init_head"]
 
-C = 0.01  # on standardised features; a probe that is sure of every training sample leaves nothing to learn from
+# One scale for all features: dividing each by its own deviation would blow up those that hardly vary, and with them the
+# noise of dropout and of the first steps.
+C = 0.1  # a probe that is sure of every training sample leaves nothing to learn from
 ALPHA = 10.0
 
 
@@ -34,8 +35,10 @@ def init_head(network: FineTuneNetwork, features: np.ndarray, y: np.ndarray, sam
     .. [1] A. Kumar et al., "Fine-Tuning can Distort Pretrained Features and Underperform Out-of-Distribution",
        ICLR 2022.
     """
-    scaler = StandardScaler().fit(features, sample_weight=sample_weight)
-    standard = scaler.transform(features)
+    mean = np.average(features, axis=0, weights=sample_weight)
+    variance = np.average((features - mean) ** 2, axis=0, weights=sample_weight)
+    scale = float(np.sqrt(variance.mean())) or 1.0
+    standard = (features - mean) / scale
     if y.ndim == 1:
         probe = LogisticRegression(C=C, max_iter=1000).fit(standard, y, sample_weight=sample_weight)
         weight, bias = probe.coef_, probe.intercept_
@@ -45,7 +48,7 @@ def init_head(network: FineTuneNetwork, features: np.ndarray, y: np.ndarray, sam
         probe = Ridge(alpha=ALPHA).fit(standard, y, sample_weight=sample_weight)
         weight, bias = np.atleast_2d(probe.coef_), np.atleast_1d(probe.intercept_)
     with torch.no_grad():
-        network.mean.copy_(torch.from_numpy(scaler.mean_))
-        network.scale.copy_(torch.from_numpy(scaler.scale_))
+        network.mean.copy_(torch.from_numpy(mean))
+        network.scale.fill_(scale)
         network.head.weight.copy_(torch.from_numpy(weight))
         network.head.bias.copy_(torch.from_numpy(bias))

@@ -55,7 +55,8 @@ class FineTuneRegressor(RegressorMixin, FineTuneBase):
     batch_size : int, default=32
         Samples a step.
     lr : float or "auto", default="auto"
-        Learning rate of the stages; "auto" is 1e-4.
+        Learning rate of the stages at the start, from where it falls to zero in a straight line; "auto" is 1e-4. An
+        `LRScheduler` of skorch among `callbacks` takes the place of that line.
     head_lr : float, default=None
         Learning rate of the head; None for `lr` where the head starts as a probe, ten times `lr` where it is random.
     optimizer : {"adamw", "adam", "sgd"} or class of torch.optim, default="adamw"
