@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import functools
 import numbers
-from collections.abc import Sequence
-from typing import Any, Self
+import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
@@ -30,6 +31,9 @@ from sktransfer.finetuning.probe import init_head
 from sktransfer.samples.base import Samples
 from sktransfer.samples.validation import check_samples, set_input_tags
 
+if TYPE_CHECKING:
+    from sktransfer.backbones.preprocess import ImageTransform
+
 __all__ = ["FineTuneBase"]
 
 AUTO_LR = 1e-4
@@ -39,11 +43,55 @@ HEAD_LR_RATIO = {"probe": 1.0, "random": 10.0}  # a probe is near its place alre
 class FineTuneBase(CallbackSupportMixin, BaseEstimator):
     """Train the stages of a backbone above a cut, and a linear head; subclasses know their targets and loss."""
 
-    backbone: str | Backbone
     backbone_: Backbone
     freeze_depth_: int
     net_: FineTuneNet
     n_iter_: int
+
+    def __init__(
+        self,
+        backbone: str | Backbone = "tiny/cnn",
+        *,
+        weights: str | os.PathLike[str] = "pretrained",
+        preprocess: str | ImageTransform | Mapping[str, Any] = "auto",
+        image_shape: tuple[int, ...] | None = None,
+        max_length: int | None = None,
+        layer: int | str | Sequence[int | str] = -1,
+        pooling: str = "auto",
+        freeze_depth: int | float | str = -1,
+        head_init: str = "probe",
+        max_epochs: int = 10,
+        batch_size: int = 32,
+        lr: float | str = "auto",
+        head_lr: float | None = None,
+        optimizer: str | type[torch.optim.Optimizer] = "adamw",
+        weight_decay: float = 0.01,
+        device: str | torch.device = "auto",
+        cache: str | None = "memory",
+        callbacks: Sequence[Any] | None = None,
+        random_state: Any = None,
+        verbose: int = 0,
+    ) -> None:
+        self.backbone = backbone
+        self.weights = weights
+        self.preprocess = preprocess
+        self.image_shape = image_shape
+        self.max_length = max_length
+        self.layer = layer
+        self.pooling = pooling
+        self.freeze_depth = freeze_depth
+        self.head_init = head_init
+        self.max_epochs = max_epochs
+        self.batch_size = batch_size
+        self.lr = lr
+        self.head_lr = head_lr
+        self.optimizer = optimizer
+        self.weight_decay = weight_decay
+        self.device = device
+        self.cache = cache
+        self.callbacks = callbacks
+        self.random_state = random_state
+        self.verbose = verbose
 
     def _fit(self, X: Any, y: Any, sample_weight: Any) -> Self:
         rng = check_random_state(self.random_state)

@@ -152,27 +152,29 @@ class FineTuneClassifier(ClassifierMixin, FineTuneBase):
         random_state: Any = None,
         verbose: int = 0,
     ) -> None:
-        self.backbone = backbone
-        self.weights = weights
-        self.preprocess = preprocess
-        self.image_shape = image_shape
-        self.max_length = max_length
-        self.layer = layer
-        self.pooling = pooling
-        self.freeze_depth = freeze_depth
-        self.head_init = head_init
-        self.max_epochs = max_epochs
-        self.batch_size = batch_size
-        self.lr = lr
-        self.head_lr = head_lr
-        self.optimizer = optimizer
-        self.weight_decay = weight_decay
+        super().__init__(
+            backbone,
+            weights=weights,
+            preprocess=preprocess,
+            image_shape=image_shape,
+            max_length=max_length,
+            layer=layer,
+            pooling=pooling,
+            freeze_depth=freeze_depth,
+            head_init=head_init,
+            max_epochs=max_epochs,
+            batch_size=batch_size,
+            lr=lr,
+            head_lr=head_lr,
+            optimizer=optimizer,
+            weight_decay=weight_decay,
+            device=device,
+            cache=cache,
+            callbacks=callbacks,
+            random_state=random_state,
+            verbose=verbose,
+        )
         self.class_weight = class_weight
-        self.device = device
-        self.cache = cache
-        self.callbacks = callbacks
-        self.random_state = random_state
-        self.verbose = verbose
 
     @with_callbacks  # type: ignore[untyped-decorator]
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -15,11 +13,8 @@ from torch import nn
 from sktransfer.finetuning.base import FineTuneBase
 
 if TYPE_CHECKING:
-    import torch
     from sklearn.utils import Tags
 
-    from sktransfer.backbones.backbone import Backbone
-    from sktransfer.backbones.preprocess import ImageTransform
 
 __all__ = ["FineTuneRegressor"]
 
@@ -103,51 +98,6 @@ class FineTuneRegressor(RegressorMixin, FineTuneBase):
     """
 
     _loss = nn.MSELoss
-
-    def __init__(
-        self,
-        backbone: str | Backbone = "tiny/cnn",
-        *,
-        weights: str | os.PathLike[str] = "pretrained",
-        preprocess: str | ImageTransform | Mapping[str, Any] = "auto",
-        image_shape: tuple[int, ...] | None = None,
-        max_length: int | None = None,
-        layer: int | str | Sequence[int | str] = -1,
-        pooling: str = "auto",
-        freeze_depth: int | float | str = -1,
-        head_init: str = "probe",
-        max_epochs: int = 10,
-        batch_size: int = 32,
-        lr: float | str = "auto",
-        head_lr: float | None = None,
-        optimizer: str | type[torch.optim.Optimizer] = "adamw",
-        weight_decay: float = 0.01,
-        device: str | torch.device = "auto",
-        cache: str | None = "memory",
-        callbacks: Sequence[Any] | None = None,
-        random_state: Any = None,
-        verbose: int = 0,
-    ) -> None:
-        self.backbone = backbone
-        self.weights = weights
-        self.preprocess = preprocess
-        self.image_shape = image_shape
-        self.max_length = max_length
-        self.layer = layer
-        self.pooling = pooling
-        self.freeze_depth = freeze_depth
-        self.head_init = head_init
-        self.max_epochs = max_epochs
-        self.batch_size = batch_size
-        self.lr = lr
-        self.head_lr = head_lr
-        self.optimizer = optimizer
-        self.weight_decay = weight_decay
-        self.device = device
-        self.cache = cache
-        self.callbacks = callbacks
-        self.random_state = random_state
-        self.verbose = verbose
 
     @with_callbacks  # type: ignore[untyped-decorator]
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
