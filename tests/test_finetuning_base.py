@@ -73,7 +73,7 @@ def test_same_seed_same_bits_and_another_seed_other_bits():
     assert np.abs(one.predict_proba(IMAGES) - other.predict_proba(IMAGES)).max() > 1e-4
 
 
-@pytest.mark.parametrize("backbone", ["tiny/cnn", BERT])
+@pytest.mark.parametrize("backbone", ["tiny/cnn", BERT], ids=["images", "texts"])
 def test_with_and_without_the_store_results_are_equal(backbone):
     X = IMAGES if backbone == "tiny/cnn" else TEXTS
     stored = quick(backbone, freeze_depth=2).fit(X, LABELS).decision_function(X)
