@@ -21,7 +21,7 @@ def known_failures(estimator):
     if not isinstance(estimator, ImageFeaturizer):
         known["check_sample_weight_equivalence_on_dense_data"] = "float32 training does not keep a tolerance of 1e-7"
     if isinstance(estimator, FineTuneRegressor):
-        # Predictions are float64, so that targets far from zero keep their digits; for float32 ones the check allows 1e-4.
+        # Predictions are float64, so that targets far from zero keep their digits; of float32 the check asks 1e-4.
         known["check_methods_subset_invariance"] = "a float32 network does not keep 1e-7 from batch to batch"
     return known
 
