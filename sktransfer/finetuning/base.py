@@ -136,7 +136,8 @@ class FineTuneBase(CallbackSupportMixin, BaseEstimator):
         samples = check_samples(self, X, backbone.modality, image_shape=self.image_shape, reset=True)
         y = self._check_y(y)
         check_consistent_length(samples, y)
-        weight = _check_sample_weight(sample_weight, samples, dtype=np.float64, ensure_non_negative=True)
+        rows = np.arange(len(samples))
+        weight = _check_sample_weight(sample_weight, rows, dtype=np.float64, ensure_non_negative=True)
         rows = np.flatnonzero(weight)  # a weight of zero is the sample's absence
         if len(rows) == 0:
             raise ValueError("sample_weight: all weights are zero, so no sample is left to train on")
