@@ -57,7 +57,7 @@ def test_spec_says_what_the_backbone_then_is(case, tmp_path):
         )  # as long as the spec says it takes
         axis = 2
     else:
-        values, mask = torch.zeros(1, 3, *spec.input_size), None
+        values, mask = torch.zeros(1, 3, *(spec.input_size or (32, 32))), None
         axis = 1 if "convnext" in case else 2
     with torch.no_grad():
         widths = [out.shape[axis] for out in backbone.run(values, mask)]
@@ -70,8 +70,11 @@ def test_what_a_configuration_leaves_out_is_as_transformers_takes_it(kind, tmp_p
     config, family = transformers.CONFIG_MAPPING[kind](), FAMILIES[kind]
     layers, width = getattr(config, family.layers[0]), getattr(config, family.width[0])
     assert list(spec.stages.values())[1:] == (list(width) if isinstance(layers, (list, tuple)) else [width] * layers)
-    size = getattr(config, family.size[0])
-    assert spec.input_size == ((size, size) if family.modality == "image" else (size - family.reserved,))
+    size = None if family.size is None else getattr(config, family.size[0])
+    if family.modality == "image":
+        assert spec.input_size == (None if size is None else (size, size))
+    else:
+        assert spec.input_size == (size - family.reserved,)
 
 
 def test_widths_of_convnext_are_those_of_its_stages(tmp_path):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +28,9 @@ class Family:
         What its samples are.
     layers, width : (str, value)
         Name and default of the number of layers (a list of depths for ConvNeXt), and of their width (a list there).
-    size : (str, value)
-        Name and default of the number of positions, or of an image's side.
+    size : (str, value) or None
+        Name and default of the number of positions, or of an image's side; None for models of images of any size, whose
+        preprocessing alone says what they get.
     reserved : int, default=0
         Positions that no token can take.
     stage : str, default="layer"
@@ -39,7 +40,7 @@ class Family:
     modality: str
     layers: tuple[str, Any]
     width: tuple[str, Any]
-    size: tuple[str, int]
+    size: tuple[str, int] | None
     reserved: int = 0
     stage: str = "layer"
 
@@ -51,9 +52,8 @@ def _encoder(layers: int = 12, width: int = 768, positions: int = 512, reserved:
 
 _GPT = ("n_layer", 12), ("n_embd", 768)
 _VIT = Family("image", ("num_hidden_layers", 12), ("hidden_size", 768), ("image_size", 224))
-_CONVNEXT = Family(
-    "image", ("depths", [3, 3, 9, 3]), ("hidden_sizes", [96, 192, 384, 768]), ("image_size", 224), 0, "stage"
-)
+_DINO = replace(_VIT, size=None)
+_CONVNEXT = Family("image", ("depths", [3, 3, 9, 3]), ("hidden_sizes", [96, 192, 384, 768]), None, stage="stage")
 
 FAMILIES: Mapping[str, Family] = {
     "albert": _encoder(width=4096),
@@ -69,8 +69,8 @@ FAMILIES: Mapping[str, Family] = {
     "xlm-roberta": _encoder(reserved=2),
     "convnext": _CONVNEXT,
     "convnextv2": _CONVNEXT,
-    "dinov2": _VIT,
-    "dinov2_with_registers": _VIT,
+    "dinov2": _DINO,
+    "dinov2_with_registers": _DINO,
     "vit": _VIT,
 }
 
@@ -155,7 +155,7 @@ def _family(config: Mapping[str, Any], name: str) -> Family:
 def _spec(name: str, config: dict[str, Any], preprocessor: Path | None, location: str) -> BackboneSpec:
     family = _family(config, name)
     try:
-        stages, size = _stages(family, config), _number(config.get(family.size[0], family.size[1]))
+        stages, size = _stages(family, config), _size(family, config)
     except (TypeError, ValueError) as error:
         raise WeightsError(f"{name!r}: its config.json holds what cannot be used ({error})") from error
     return BackboneSpec(
@@ -163,7 +163,7 @@ def _spec(name: str, config: dict[str, Any], preprocessor: Path | None, location
         loader=_LOADER,
         modality=family.modality,
         stages=stages,
-        input_size=size if family.modality == "image" else (size[0] - family.reserved,),
+        input_size=size,
         weights=WeightsSource(location=location),
         options={"config": config, "preprocessor": None if preprocessor is None else _read(preprocessor)},
     )
@@ -175,6 +175,11 @@ def _stages(family: Family, config: Mapping[str, Any]) -> dict[str, int]:
     return {"embeddings": widths[0]} | {f"{family.stage}{i}": one for i, one in enumerate(widths, start=1)}
 
 
-def _number(size: Any) -> tuple[int, int]:
+def _size(family: Family, config: Mapping[str, Any]) -> tuple[int, ...] | None:
+    if family.size is None:
+        return None
+    size = config.get(*family.size)
+    if family.modality == "text":
+        return (int(size) - family.reserved,)
     height, width = size if isinstance(size, list) else (size, size)
     return int(height), int(width)

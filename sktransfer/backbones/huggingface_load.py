@@ -163,9 +163,8 @@ def _tokens(spec: BackboneSpec, path: Path | None) -> Tokens:
 
 def _transform(spec: BackboneSpec) -> ImageTransform:
     settings: Mapping[str, Any] | None = spec.options["preprocessor"]
-    kind = spec.options["config"]["model_type"]
-    transform = read_transform(settings, kind, spec.name)
+    transform = read_transform(settings, spec.options["config"]["model_type"], spec.name)
     size: Any = spec.input_size
-    if kind == "vit" and size != (transform.crop or transform.resize):
+    if size not in (None, transform.crop or transform.resize):
         return replace(transform, resize=size, crop=None)  # it takes images of one size alone
     return transform
