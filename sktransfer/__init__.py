@@ -19,7 +19,8 @@ _HOME = {
     "get_config": "sktransfer.config",
     "hookimpl": "sktransfer.backbones.hooks",
     "list_backbones": "sktransfer.backbones.registry",
-    "load_backbone": "sktransfer.backbones.registry",
+    "list_plugins": "sktransfer.backbones.registry",
+    "load_backbone": "sktransfer.backbones.loading",
     "load_image_folder": "sktransfer.samples.folders",
     "set_config": "sktransfer.config",
 }
@@ -29,8 +30,9 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from sktransfer.backbones.backbone import Backbone as Backbone
     from sktransfer.backbones.hooks import hookimpl as hookimpl
+    from sktransfer.backbones.loading import load_backbone as load_backbone
     from sktransfer.backbones.registry import list_backbones as list_backbones
-    from sktransfer.backbones.registry import load_backbone as load_backbone
+    from sktransfer.backbones.registry import list_plugins as list_plugins
     from sktransfer.backbones.spec import BackboneSpec as BackboneSpec
     from sktransfer.config import config_context as config_context
     from sktransfer.config import get_config as get_config

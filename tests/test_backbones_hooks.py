@@ -1,11 +1,15 @@
 from __future__ import annotations
 
 import inspect
+import subprocess
+import sys
+from importlib import import_module
 
 import pluggy
 import pytest
 
 import sktransfer
+import sktransfer.backbones as surface
 from sktransfer.backbones import hooks
 
 
@@ -46,3 +50,23 @@ def test_an_argument_that_the_contract_does_not_have_is_refused():
 
     with pytest.raises(pluggy.PluginValidationError, match="colour"):
         manager().register(Plugin())
+
+
+def test_authors_of_plugins_find_what_they_need_in_one_place():
+    assert surface.__all__ == sorted(surface.__all__)
+    assert {"Backbone", "BackboneSpec", "ImageStage", "ImageTransform", "Tokens", "fill"} < set(surface.__all__)
+    for name in surface.__all__:
+        assert getattr(surface, name) is getattr(import_module(surface._HOME[name]), name)
+        assert name in dir(surface)
+    assert surface.Backbone is sktransfer.Backbone
+    assert surface.hookimpl is hooks.hookimpl
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        surface.nonsense  # noqa: B018
+
+
+def test_a_plugins_module_that_imports_from_that_place_stays_light():
+    code = "import sys; from sktransfer.backbones import BackboneSpec, WeightsSource, hookimpl; "
+    code += "print(sorted({'torch', 'numpy', 'sklearn', 'PIL', 'transformers'} & set(sys.modules)))"
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    )

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import pickle
 import subprocess
 import sys
@@ -48,6 +49,9 @@ def test_a_model_may_have_slashes_of_its_own():
         ("stages", ["stem"], "stages="),
         ("input_size", (0, 32), "input_size="),
         ("input_size", (32.5, 32), "input_size="),
+        ("input_size", 32, "input_size=32"),
+        ("contract", "1", "contract='1'"),
+        ("contract", True, "contract=True"),
         ("weights", "file.safetensors", "weights='file.safetensors'"),
         ("contract", CONTRACT + 1, f"contract {CONTRACT + 1}"),
         ("contract", OLDEST_CONTRACT - 1, f"contract {OLDEST_CONTRACT - 1}"),
@@ -61,9 +65,30 @@ def test_a_bad_field_is_refused_and_named(field, value, says):
         assert "mine/small" in str(caught.value)
 
 
-def test_a_field_of_a_later_contract_is_a_type_error_that_names_it():
-    with pytest.raises(TypeError, match="colour"):
+def test_an_unknown_field_is_a_type_error_that_names_it_and_says_what_to_upgrade():
+    with pytest.raises(TypeError, match=r"no field 'colour'; contract 1 has name, loader.* upgrade sktransfer"):
         BackboneSpec(**GOOD, colour="red")
+    with pytest.raises(TypeError, match=r"no field 'wieghts'.* Did you mean 'weights'"):
+        BackboneSpec(**GOOD, wieghts=None)
+    with pytest.raises(TypeError, match="WeightsSource has no field 'sha1'"):
+        WeightsSource(location="file:/x", sha1="")
+
+
+def test_a_later_contract_is_told_before_its_fields():
+    with pytest.raises(PluginError, match=r"contract 2; this sktransfer understands 1 to 1. Upgrade sktransfer"):
+        BackboneSpec(**GOOD, colour="red", contract=CONTRACT + 1)
+    with pytest.raises(PluginError, match="Upgrade the plugin"):
+        BackboneSpec(**GOOD, contract=OLDEST_CONTRACT - 1)
+
+
+def test_the_signature_is_that_of_the_fields():
+    assert list(inspect.signature(BackboneSpec).parameters) == [
+        field.name for field in dataclasses.fields(BackboneSpec)
+    ]
+    with pytest.raises(TypeError, match="missing 3 required keyword-only arguments"):
+        BackboneSpec(name="a/b")
+    with pytest.raises(TypeError, match="positional"):
+        BackboneSpec("a/b")
 
 
 @pytest.mark.parametrize("location", ["resnet.pth", "ftp://somewhere/x", "", None])
@@ -88,9 +113,12 @@ def test_specs_do_not_change_and_can_be_sent_to_other_processes():
     with pytest.raises(dataclasses.FrozenInstanceError):
         spec.name = "mine/other"
     assert pickle.loads(pickle.dumps(spec)) == spec
+    assert dataclasses.replace(spec, name="mine/other").loader == spec.loader
 
 
-@pytest.mark.parametrize("module", ["spec", "hooks", "registry", "tiny", "torchvision", "huggingface"])
+@pytest.mark.parametrize(
+    "module", ["spec", "hooks", "plugins", "registry", "loading", "tiny", "torchvision", "huggingface"]
+)
 def test_import_pulls_in_nothing_heavy(module):
     code = (
         f"import sys, sktransfer.backbones.{module}\n"

@@ -1,29 +1,25 @@
-"""Find plugins, keep each one's failure away from the others, and load a backbone once a process."""
+"""Which backbones there are: what plugins offer, and which of them failed without harm to the others."""
 
 from __future__ import annotations
 
-import importlib
 import os
 import threading
-from collections import OrderedDict
+import time
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, fields
 from fnmatch import fnmatchcase
-from importlib.metadata import EntryPoint, entry_points
-from pathlib import Path
+from importlib.metadata import EntryPoint
 from typing import TYPE_CHECKING, Any
-from weakref import WeakValueDictionary
-
-import pluggy
 
 from sktransfer.backbones import hooks
-from sktransfer.backbones.spec import BackboneSpec
+from sktransfer.backbones.plugins import Finder, Plugin, allowed, check_spec, declared, installed, origin, reason
+from sktransfer.backbones.spec import MODALITIES, BackboneSpec
 from sktransfer.config import config_context
 from sktransfer.exceptions import (
     BackboneNotFoundError,
     InvalidParameterError,
     PluginError,
     SktransferError,
-    WeightsError,
     did_you_mean,
 )
 
@@ -32,13 +28,13 @@ if TYPE_CHECKING:
 
     from sktransfer.backbones.backbone import Backbone
 
-__all__ = ["Registry", "list_backbones", "load_backbone", "modality_of", "registry"]
+__all__ = ["COLUMNS", "Registry", "backbone_rows", "list_backbones", "list_plugins", "modality_of", "registry"]
 
 BUILT_IN = tuple(
     EntryPoint(name, f"sktransfer.backbones.{module}", hooks.GROUP)
     for name, module in (("tiny", "tiny"), ("torchvision", "torchvision"), ("hf", "huggingface"))
 )
-_KEPT = 4  # loaded backbones that stay in memory when no estimator holds them: a grid search drops its candidates
+COLUMNS = ("name", "modality", "n_stages", "width", "input_size", "licence")
 
 
 class Registry:
@@ -49,67 +45,82 @@ class Registry:
     found : callable, default=None
         Gives the entry points of third parties; None for those that are installed.
     environ : mapping, default=os.environ
-        Read for `SKTRANSFER_PLUGINS` (which third parties to load, by entry-point name; unset: all; empty: none) and
-        `SKTRANSFER_STRICT` (set: a plugin's failure is raised).
+        Read for `SKTRANSFER_PLUGINS` (which third parties to load, by the names of their entry points or distributions;
+        unset: all; empty: none) and `SKTRANSFER_STRICT` (set, and not to 0: a plugin's failure is raised).
 
     Attributes
     ----------
     specs : dict of str to BackboneSpec
         The backbones that are listed.
-    sources : dict of str to str
-        Plugin name -> module, for those that could be loaded.
-    failures : dict of str to BaseException
-        `name = module` -> why it could not be loaded.
+    plugins : list of Plugin
+        What became of each plugin: the built-in ones, then third parties by name.
+
+    Raises
+    ------
+    PluginError
+        If a plugin fails where `SKTRANSFER_STRICT` says so.
     """
 
     def __init__(
         self, found: Callable[[], Iterable[EntryPoint]] | None = None, environ: Mapping[str, str] = os.environ
     ) -> None:
         self.specs: dict[str, BackboneSpec] = {}
-        self.sources: dict[str, str] = {}
-        self.failures: dict[str, BaseException] = {}
-        self._finders: dict[str, Callable[..., list[BackboneSpec | None]]] = {}
-        third = entry_points(group=hooks.GROUP) if found is None else found()
-        allowed = environ.get("SKTRANSFER_PLUGINS")
-        names = None if allowed is None else {name.strip() for name in allowed.split(",")}
-        unique = {(entry.name, entry.value): entry for entry in third}  # one install can be seen twice on sys.path
-        for entry in (*BUILT_IN, *(unique[key] for key in sorted(unique))):
-            if entry not in BUILT_IN and names is not None and entry.name not in names:
-                continue
-            try:
-                self._add(entry)
-            # RuntimeError of a broken library, OSError of a missing one, a module that calls sys.exit: anything
-            except (Exception, SystemExit) as error:
-                if environ.get("SKTRANSFER_STRICT"):
-                    raise
-                self.failures[f"{entry.name} = {entry.value}"] = error
+        self.plugins: list[Plugin] = []
+        self._finders: dict[str, Finder] = {}
+        self._strict = environ.get("SKTRANSFER_STRICT", "") not in ("", "0")
+        for entry in BUILT_IN:
+            self._add(entry)
+        entries, unreadable = installed() if found is None else (list(found()), [])
+        for plugin in unreadable:
+            self._keep(plugin)
+        unique = {(entry.name, entry.value): entry for entry in reversed(entries)}  # an install may be seen twice
+        third = [unique[key] for key in sorted(unique)]
+        wanted = [entry for entry in third if allowed(entry, environ)]
+        for entry in third:
+            if entry in wanted:
+                self._add(entry, [other for other in (*BUILT_IN, *wanted) if other.name == entry.name])
+            else:
+                self._keep(_record(entry, "not allowed"))
 
-    def _add(self, entry: EntryPoint) -> None:
-        taken = {built_in.name: built_in.value for built_in in BUILT_IN if built_in != entry} | self.sources
-        if entry.name in taken:
-            raise PluginError(f"{entry.name!r} is taken by {taken[entry.name]}; rename the entry point of one")
-        manager = pluggy.PluginManager(hooks.GROUP)  # one a plugin: a failure leaves nothing behind
-        manager.add_hookspecs(hooks)
-        plugin = entry.load()
-        manager.register(plugin, name=entry.name)
-        manager.check_pending()
-        if not manager.get_hookcallers(plugin):
-            raise PluginError(f"{entry.value} has no function marked with @hookimpl, so it offers nothing")
-        specs = [spec for batch in manager.hook.sktransfer_backbones() for spec in batch]  # generators run in here
-        for spec in specs:
-            self._check(spec, entry.name)
-        if len({spec.name for spec in specs}) < len(specs):
-            raise PluginError(f"{entry.name!r} declares a name twice")
+    @property
+    def sources(self) -> dict[str, str]:
+        """Plugin name -> module, for those that are loaded."""
+        return {plugin.name: plugin.module for plugin in self.plugins if plugin.status == "loaded"}
+
+    @property
+    def failures(self) -> dict[str, str]:
+        """`name = module` -> why it could not be loaded."""
+        return {f"{one.name} = {one.module}": one.error for one in self.plugins if one.status == "failed"}
+
+    def _add(self, entry: EntryPoint, namesakes: list[EntryPoint] | None = None) -> None:
+        start = time.perf_counter()
+        try:
+            if namesakes and len(namesakes) > 1:
+                raise PluginError(_clash(entry, namesakes))
+            specs, finder = declared(entry)
+        except KeyboardInterrupt:
+            raise
+        # RuntimeError of a broken library, OSError of a missing one, a module that calls sys.exit, a panic of Rust code
+        # (which is no Exception): anything.
+        except BaseException as error:
+            seconds = time.perf_counter() - start
+            self._keep(_record(entry, "failed", seconds=seconds, error=reason(error)), error)
+            return
+        seconds = time.perf_counter() - start
         self.specs |= {spec.name: spec for spec in specs}
-        self.sources[entry.name] = entry.value
-        self._finders[entry.name] = manager.hook.sktransfer_find_backbone
+        if finder is not None:
+            self._finders[entry.name] = finder
+        counted: dict[str, Any] = {"n_backbones": len(specs), "open_family": finder is not None}
+        self._keep(_record(entry, "loaded", seconds=seconds, **counted))
 
-    @staticmethod
-    def _check(spec: object, provider: str) -> None:
-        if not isinstance(spec, BackboneSpec):
-            raise PluginError(f"{provider!r} must give BackboneSpec objects, not {type(spec).__name__}")
-        if spec.provider != provider:
-            raise PluginError(f"{spec.name!r} lacks the prefix '{provider}/', the name of its entry point")
+    def _keep(self, plugin: Plugin, error: BaseException | None = None) -> None:
+        if plugin.status == "failed" and self._strict:
+            raise PluginError(f"the plugin {plugin.label} could not be loaded: {plugin.error}") from error
+        self.plugins.append(plugin)
+
+    def plugin(self, provider: str) -> Plugin | None:
+        """Return the plugin that is loaded under a name; None if there is none."""
+        return next((one for one in self.plugins if one.name == provider and one.status == "loaded"), None)
 
     def find(self, name: str) -> BackboneSpec:
         """Return the spec of a backbone.
@@ -123,13 +134,14 @@ class Registry:
         ------
         BackboneNotFoundError
             If there is none of that name, or several.
+        PluginError
+            If the plugin that is asked for it fails.
         """
         if name in self.specs:
             return self.specs[name]
         provider, _, model = name.partition("/")
         if provider in self._finders and model:
             for spec in self._ask(provider, model):
-                self._check(spec, provider)
                 return spec
         bare = [full for full in self.specs if full.partition("/")[2] == name]
         if len(bare) == 1:
@@ -140,31 +152,58 @@ class Registry:
 
     def _ask(self, provider: str, model: str) -> list[BackboneSpec]:
         try:
-            return [spec for spec in self._finders[provider](name=model) if spec is not None]
-        except (SktransferError, OSError):
+            found = [spec for spec in self._finders[provider](name=model) if spec is not None]
+            return [check_spec(spec, provider) for spec in found]
+        except SktransferError:
             raise
-        except Exception as error:
-            raise PluginError(
-                f"the plugin {provider!r} failed on {model!r}: {type(error).__name__}: {error}"
-            ) from error
+        except (Exception, SystemExit) as error:
+            plugin = self.plugin(provider)
+            label = provider if plugin is None else plugin.label
+            raise PluginError(f"the plugin {label} failed when asked for {model!r}: {reason(error)}") from error
 
     def _not_found(self, name: str, provider: str) -> str:
         short = {full.partition("/")[2]: full for full in self.specs}
         hint = did_you_mean(name, self.specs) or did_you_mean(name, short)
         message = f"there is no backbone {name!r}.{hint} list_backbones() shows all of {sorted(self.sources)}; "
         message += "'hf/<hub id or local folder>' takes models of transformers."
-        failed = "; ".join(
-            f"{source}: {type(error).__name__}: {error}"
-            for source, error in self.failures.items()
-            if provider not in self._finders or source.startswith(f"{provider} = ")  # of the same name: a clash
-        )
-        return message + (f" Plugins that could not be loaded: {failed}" if failed else "")
+        failed = [plugin for plugin in self.plugins if plugin.status == "failed"]
+        concerned = [plugin for plugin in failed if plugin.name == provider]
+        if not concerned and self.plugin(provider) is None:
+            concerned = failed
+        if concerned:
+            told = "; ".join(f"{plugin.label}: {plugin.error}" for plugin in concerned)
+            message += f" Plugins that could not be loaded: {told}"
+        for plugin in self.plugins:
+            if plugin.name == provider and plugin.status == "not allowed":
+                message += f" {plugin.label} is installed, but SKTRANSFER_PLUGINS leaves it out."
+        return message
+
+
+def _is_built_in(entry: EntryPoint) -> bool:
+    return any(entry is one for one in BUILT_IN)  # equal to one is also a plugin that claims our module
+
+
+def _record(entry: EntryPoint, status: str, **known: Any) -> Plugin:
+    from sktransfer import __version__
+
+    name, version = ("sktransfer", __version__) if _is_built_in(entry) else origin(entry.dist)
+    return Plugin(name=entry.name, module=entry.value, distribution=name, version=version, status=status, **known)
+
+
+def _clash(entry: EntryPoint, namesakes: list[EntryPoint]) -> str:
+    """Say who else wants a name. None of several third parties gets it: the order of names must not choose weights."""
+    others = [_record(other, "") for other in namesakes if other is not entry]
+    if any(map(_is_built_in, namesakes)):
+        return f"{entry.name!r} is taken by {others[0].module} of {others[0].source}; rename the plugin's entry point"
+    claimed = " and by ".join(f"{one.module} of {one.source}" for one in [_record(entry, ""), *others])
+    return (
+        f"{entry.name!r} is claimed by {claimed}, so none of them is loaded: uninstall all but one, or name the "
+        "distribution to keep in SKTRANSFER_PLUGINS"
+    )
 
 
 _lock = threading.RLock()
 _registry: Registry | None = None
-_loaded: WeakValueDictionary[tuple[Any, ...], Backbone] = WeakValueDictionary()  # all that anyone holds
-_recent: OrderedDict[tuple[Any, ...], Backbone] = OrderedDict()
 
 
 def registry() -> Registry:
@@ -174,6 +213,35 @@ def registry() -> Registry:
         if _registry is None:
             _registry = Registry()
         return _registry
+
+
+def backbone_rows(modality: str | None = None, pattern: str | None = None) -> list[dict[str, Any]]:
+    """Return what `list_backbones` shows, one dict of `COLUMNS` a backbone.
+
+    Parameters
+    ----------
+    modality, pattern : str, default=None
+        As in `list_backbones`.
+
+    Raises
+    ------
+    InvalidParameterError
+        If there is no such modality.
+    """
+    if modality is not None and modality not in MODALITIES:
+        raise InvalidParameterError(f"modality={modality!r} must be one of {MODALITIES}, or None for all")
+    return [
+        {
+            "name": spec.name,
+            "modality": spec.modality,
+            "n_stages": len(spec.stages),
+            "width": list(spec.stages.values())[-1],
+            "input_size": spec.input_size,
+            "licence": spec.licence,
+        }
+        for spec in registry().specs.values()
+        if (modality is None or spec.modality == modality) and (pattern is None or fnmatchcase(spec.name, pattern))
+    ]
 
 
 def list_backbones(modality: str | None = None, pattern: str | None = None) -> pd.DataFrame:
@@ -201,28 +269,35 @@ def list_backbones(modality: str | None = None, pattern: str | None = None) -> p
     Examples
     --------
     >>> from sktransfer import list_backbones
-    >>> list_backbones(pattern="tiny/c*")["n_stages"].tolist()
-    [7]
+    >>> list_backbones(pattern="torchvision/resnet18")["width"].tolist()
+    [512]
     """
     import pandas as pd
 
-    from sktransfer.backbones.spec import MODALITIES
+    return pd.DataFrame(backbone_rows(modality, pattern), columns=list(COLUMNS))
 
-    if modality is not None and modality not in MODALITIES:
-        raise InvalidParameterError(f"modality={modality!r} must be one of {MODALITIES}, or None for all")
-    rows = [
-        {
-            "name": spec.name,
-            "modality": spec.modality,
-            "n_stages": len(spec.stages),
-            "width": list(spec.stages.values())[-1],
-            "input_size": spec.input_size,
-            "licence": spec.licence,
-        }
-        for spec in registry().specs.values()
-        if (modality is None or spec.modality == modality) and (pattern is None or fnmatchcase(spec.name, pattern))
-    ]
-    return pd.DataFrame(rows, columns=["name", "modality", "n_stages", "width", "input_size", "licence"])
+
+def list_plugins() -> pd.DataFrame:
+    """List the plugins that are installed, those that failed among them, without loading any backbone.
+
+    Returns
+    -------
+    plugins : DataFrame
+        One row a plugin: name (the prefix of its backbones), module, distribution, version, status ("loaded", "failed"
+        or "not allowed" by `SKTRANSFER_PLUGINS`), seconds (that importing it took), n_backbones, open_family (whether
+        it finds more by name), error (why it failed).
+
+    Examples
+    --------
+    >>> from sktransfer import list_plugins
+    >>> plugins = list_plugins().set_index("name")
+    >>> plugins.loc["hf", ["module", "status"]].tolist()
+    ['sktransfer.backbones.huggingface', 'loaded']
+    """
+    import pandas as pd
+
+    rows = [asdict(plugin) for plugin in registry().plugins]
+    return pd.DataFrame(rows, columns=[field.name for field in fields(Plugin)])
 
 
 def modality_of(backbone: str | Backbone) -> str | None:
@@ -234,146 +309,3 @@ def modality_of(backbone: str | Backbone) -> str | None:
             return registry().find(backbone).modality
     except (SktransferError, OSError):
         return None
-
-
-def load_backbone(
-    name: str | Backbone,
-    *,
-    weights: str | os.PathLike[str] = "pretrained",
-    preprocess: Any = "auto",
-    max_length: int | None = None,
-    seed: int = 0,
-) -> Backbone:
-    """Load a backbone: once a process, shared by all who use it.
-
-    Parameters
-    ----------
-    name : str or Backbone
-        `provider/model`. A `Backbone` keeps its own weights.
-    weights : {"pretrained", "random"} or path, default="pretrained"
-        A local file is read as safetensors, or as a state dict that `torch.load(weights_only=True)` takes.
-    preprocess : "auto", ImageTransform or dict, default="auto"
-        For images. "auto" takes what the weights' file says of itself (`preprocess` in its metadata), else what the
-        spec says. A dict changes single settings: `{"resize": 256, "crop": (224, 224)}`.
-    max_length : int, default=None
-        For texts: tokens that are read; None for as many as the model takes.
-    seed : int, default=0
-        Draws the weights where they are random.
-
-    Returns
-    -------
-    backbone : Backbone
-
-    Raises
-    ------
-    BackboneNotFoundError
-        If there is none of that name.
-    WeightsError
-        If the weights cannot be found, fetched or trusted.
-    PluginError
-        If the plugin that offers it fails.
-    InvalidParameterError
-        If a parameter is not allowed.
-
-    Examples
-    --------
-    >>> from sktransfer import load_backbone
-    >>> load_backbone("tiny/cnn").stage_names[-1]
-    'block6'
-    """
-    from sktransfer.backbones.backbone import Backbone
-
-    if not isinstance(name, (str, Backbone)):
-        hint = " Pass its backbone_ attribute once it is fitted." if hasattr(name, "fit") else ""
-        raise InvalidParameterError(f"backbone={name!r} must be a name or a Backbone, not {type(name).__name__}.{hint}")
-    if isinstance(name, Backbone) and weights != "pretrained":
-        raise InvalidParameterError(f"weights={weights!r}: {name!r} has its weights; leave weights='pretrained'")
-    backbone = name if isinstance(name, Backbone) else _shared(name, weights, seed)
-    changed: Any = backbone.preprocess
-    if not (isinstance(preprocess, str) and preprocess == "auto"):
-        if not hasattr(changed, "updated"):
-            raise InvalidParameterError(f"preprocess={preprocess!r}: {backbone.name} takes no images; leave it 'auto'")
-        changed = changed.updated(preprocess)
-    if max_length is not None:
-        if not hasattr(changed, "with_max_length"):
-            raise InvalidParameterError(f"max_length={max_length!r}: {backbone.name} takes no texts; leave it None")
-        changed = changed.with_max_length(max_length)
-    return backbone if changed is backbone.preprocess else backbone.with_preprocess(changed)
-
-
-def _shared(name: str, weights: str | os.PathLike[str], seed: int) -> Backbone:
-    from sktransfer.backbones.weights import locate
-
-    spec = registry().find(name)
-    with _lock:
-        path = locate(spec, weights)
-        # A file that is written anew under the same name is another file: size and time tell. So do a spec's settings,
-        # which an open family reads from a file each time.
-        key = (repr(spec), None if path is None else _state(path), seed if path is None else None)
-        backbone = _loaded.get(key)
-        if backbone is None:
-            backbone = _loaded[key] = _load(spec, path, weights, seed)
-        _recent[key] = backbone
-        _recent.move_to_end(key)
-        while len(_recent) > _KEPT:
-            _recent.popitem(last=False)
-        return backbone
-
-
-def _state(path: Path) -> tuple[Any, ...]:
-    """Return what changes when a file, or one in a folder, is written anew."""
-    files = sorted(path.iterdir()) if path.is_dir() else [path]
-    stats = [(file.name, file.stat()) for file in files if file.exists()]  # an editor's lock is a link to nowhere
-    return str(path.resolve()), *((name, stat.st_size, stat.st_mtime_ns) for name, stat in stats)
-
-
-def _load(spec: BackboneSpec, path: Any, weights: str | os.PathLike[str], seed: int) -> Backbone:
-    import torch
-
-    from sktransfer.backbones.backbone import Backbone
-    from sktransfer.backbones.preprocess import ImageTransform
-    from sktransfer.backbones.weights import read_metadata
-
-    metadata = read_metadata(path)
-    function = _loader(spec)
-    with torch.random.fork_rng(devices=[]):  # drawing weights leaves the caller's random state as it was
-        torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed the GPUs' generators as well
-        backbone = function(spec, path)
-    if not isinstance(backbone, Backbone):
-        raise PluginError(f"{spec.name}: {spec.loader} must return a Backbone, not {type(backbone).__name__}")
-    if isinstance(backbone.preprocess, ImageTransform) and isinstance(metadata.get("preprocess"), dict):
-        try:
-            backbone.preprocess = ImageTransform().updated(metadata["preprocess"])
-        except InvalidParameterError as error:
-            raise WeightsError(f"{path}: its metadata is not to be used: {error}") from error
-    if backbone.head is not None and isinstance(metadata.get("categories"), list):
-        backbone.categories = tuple(metadata["categories"])
-    backbone.pretrained = path is not None
-    # The path in full: whoever unpickles may stand in another folder.
-    given = str(weights) if weights in ("pretrained", "random") else str(path.resolve())
-    backbone.origin = (_restore, (spec.name, given, seed, backbone.fingerprint(), backbone.preprocess.key))
-    return backbone
-
-
-def _loader(spec: BackboneSpec) -> Callable[[BackboneSpec, Path | None], object]:
-    module, _, function = spec.loader.partition(":")
-    try:
-        found: Callable[[BackboneSpec, Path | None], object] = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError) as error:
-        raise PluginError(f"{spec.name}: its loader {spec.loader!r} cannot be imported: {error}") from error
-    return found
-
-
-def _restore(name: str, weights: str, seed: int, fingerprint: str, preprocess: str) -> Backbone:
-    """Load a backbone that was pickled by name, and make sure that it is still the same."""
-    backbone = load_backbone(name, weights=weights, seed=seed)
-    now, then = (backbone.fingerprint(), backbone.preprocess.key), (fingerprint, preprocess)
-    if now != then:
-        what, found, expected = next(
-            (w, a, b) for w, a, b in zip(("fingerprint", "preprocessing"), now, then) if a != b
-        )
-        raise PluginError(
-            f"{name} (weights={weights!r}) is not what it was when this was pickled: its {what} is {found}, expected "
-            f"{expected}. Install the same versions, or fit again."
-        )
-    return backbone

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, fields
+from typing import Any, TypeVar
 
-from sktransfer.exceptions import PluginError
+from sktransfer.exceptions import PluginError, did_you_mean
 
 __all__ = ["CONTRACT", "OLDEST_CONTRACT", "BackboneSpec", "WeightsSource"]
 
@@ -18,6 +19,43 @@ SCHEMES = ("package", "https", "http", "hub", "file")
 _SHA256 = re.compile("([0-9a-fA-F]{8,64})?")
 
 
+_T = TypeVar("_T")
+
+
+def _known_fields_only(cls: type[_T]) -> type[_T]:
+    """Make a dataclass say what to do about a field that it does not have."""
+    plain = cls.__init__
+    known = [one.name for one in fields(cls)]  # type: ignore[arg-type]
+
+    @functools.wraps(plain)
+    def init(self: _T, *args: Any, **given: Any) -> None:
+        if "contract" in given:  # before the fields: a later contract may have some that are not known here
+            _check_contract(given.get("name"), given["contract"])
+        for name in given:
+            if name not in known:
+                raise TypeError(
+                    f"{cls.__name__} has no field {name!r}; contract {CONTRACT} has {', '.join(known)}."
+                    f"{did_you_mean(name, known)} If a later sktransfer has it, upgrade sktransfer; else the plugin's "
+                    "author must correct it."
+                )
+        plain(self, *args, **given)
+
+    cls.__init__ = init  # type: ignore[method-assign,assignment]
+    return cls
+
+
+def _check_contract(name: object, contract: object) -> None:
+    if isinstance(contract, bool) or not isinstance(contract, int):
+        raise PluginError(f"{name!r}: contract={contract!r} must be an int")
+    if not OLDEST_CONTRACT <= contract <= CONTRACT:
+        what = "sktransfer" if contract > CONTRACT else "the plugin"
+        raise PluginError(
+            f"{name!r} is written for contract {contract}; this sktransfer understands {OLDEST_CONTRACT} to "
+            f"{CONTRACT}. Upgrade {what}."
+        )
+
+
+@_known_fields_only
 @dataclass(frozen=True, kw_only=True)
 class WeightsSource:
     """Where pretrained weights come from, and how to know that they are the right ones.
@@ -45,6 +83,7 @@ class WeightsSource:
             raise PluginError(f"weights: sha256={self.sha256!r} must be 8 to 64 hexadecimal digits, or '' for none")
 
 
+@_known_fields_only
 @dataclass(frozen=True, kw_only=True)
 class BackboneSpec:
     """All that can be known of a backbone without importing torch.
@@ -75,6 +114,8 @@ class BackboneSpec:
     ------
     PluginError
         If a field is not valid.
+    TypeError
+        If there is no such field.
 
     Examples
     --------
@@ -95,11 +136,6 @@ class BackboneSpec:
     contract: int = CONTRACT
 
     def __post_init__(self) -> None:
-        if not OLDEST_CONTRACT <= self.contract <= CONTRACT:
-            raise PluginError(
-                f"{self.name!r} is written for contract {self.contract}; this sktransfer understands "
-                f"{OLDEST_CONTRACT} to {CONTRACT}. Install a version of either that fits the other."
-            )
         provider, _, model = self.name.partition("/") if isinstance(self.name, str) else ("", "", "")
         if not provider or not model:
             raise PluginError(f"name={self.name!r} must have the form 'provider/model'")
@@ -113,8 +149,10 @@ class BackboneSpec:
                 f"{self.name!r}: stages={self.stages!r} must map at least one stage's name to its width, an int of at "
                 f"least 1; no stage may be called one of {RESERVED}, which mean several"
             )
-        if self.input_size is not None and not all(isinstance(n, int) and n > 0 for n in self.input_size):
-            raise PluginError(f"{self.name!r}: input_size={self.input_size!r} must hold ints of at least 1, or be None")
+        if self.input_size is not None and not _is_size(self.input_size):
+            raise PluginError(
+                f"{self.name!r}: input_size={self.input_size!r} must be a tuple of ints of at least 1, or None for any"
+            )
         if self.weights is not None and not isinstance(self.weights, WeightsSource):
             raise PluginError(f"{self.name!r}: weights={self.weights!r} must be a WeightsSource, or None for none")
 
@@ -122,6 +160,10 @@ class BackboneSpec:
     def provider(self) -> str:
         """The part of the name before the first slash."""
         return self.name.partition("/")[0]
+
+
+def _is_size(size: object) -> bool:
+    return isinstance(size, (tuple, list)) and all(isinstance(n, int) and n > 0 for n in size)
 
 
 def _is_stage(item: tuple[Any, Any]) -> bool:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from sktransfer.backbones.registry import load_backbone
+from sktransfer.backbones.loading import load_backbone
 from sktransfer.featurizers.base import Featurizer
 
 if TYPE_CHECKING:

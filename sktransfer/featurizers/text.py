@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from sklearn.preprocessing import normalize
 
-from sktransfer.backbones.registry import load_backbone
+from sktransfer.backbones.loading import load_backbone
 from sktransfer.featurizers.base import Featurizer
 
 if TYPE_CHECKING:

@@ -17,8 +17,9 @@ from sklearn.utils.validation import _check_sample_weight, check_consistent_leng
 from torch import Tensor, nn
 
 from sktransfer.backbones.backbone import Backbone, replace_stages
+from sktransfer.backbones.loading import load_backbone
 from sktransfer.backbones.pooling import check_pooling
-from sktransfer.backbones.registry import load_backbone, modality_of
+from sktransfer.backbones.registry import modality_of
 from sktransfer.engine.batching import Inputs, in_batches, resolve_batch_size
 from sktransfer.engine.device import resolve_device
 from sktransfer.engine.forward import Tap, forward
