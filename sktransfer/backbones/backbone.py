@@ -6,7 +6,7 @@ import copy
 import hashlib
 import math
 import numbers
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -124,6 +124,66 @@ class Backbone:
         self.origin: tuple[Callable[..., Backbone], tuple[Any, ...]] | None = None  # how unpickling gets it back
         self._hashes: list[bytes] = []
         self._copies: dict[str, tuple[nn.ModuleList, nn.Module | None]] = {}
+
+    @classmethod
+    def from_modules(
+        cls,
+        modules: Sequence[tuple[str, nn.Module]],
+        *,
+        name: str | None = None,
+        modality: str = "image",
+        input_size: tuple[int, int] | None = None,
+        preprocess: Preprocess | Mapping[str, Any] | None = None,
+        head: nn.Module | None = None,
+        pooling: str = "auto",
+        categories: Sequence[str] = (),
+    ) -> Backbone:
+        """Make a backbone of one's own modules, for use as `backbone=`.
+
+        The modules are copied (in float32, on the CPU; what they share stays shared): they can be trained further, and
+        the backbone does not change. `clone` keeps the backbone, pickling takes the weights along. Activations are
+        stored for this backbone and its pickles alone, never for another one of the same modules.
+
+        Parameters
+        ----------
+        modules : sequence of (str, nn.Module)
+            The stages by name, in order from the input, such as `list(network.named_children())`. Those of images are
+            called as `module(values)`, those of texts as `module(values, mask)`, as are those of images whose `forward`
+            has `mask` as second parameter.
+        name : str, default=None
+            What messages call it; None for "own/network".
+        modality : {"image", "text"}, default="image"
+            What its samples are.
+        input_size : (int, int), default=None
+            (height, width) that images are resized to, whatever the ratio of their sides; None leaves their size.
+        preprocess : Preprocess or mapping, default=None
+            For images an `ImageTransform`, or settings of one. None makes float32 tensors (3, height, width) in [0, 1],
+            of `input_size`, without subtracting a mean: a network trained on normalised images needs `{"mean": ...,
+            "std": ...}`. Texts need a `TextPreprocess`.
+        head : nn.Module, default=None
+            Called on pooled values (n, n_features), or as `head(values, mask)` on the last stage's where its `forward`
+            has `mask` as second parameter; gives logits.
+        pooling : str, default="auto"
+            What `pooling="auto"` of an estimator means; "auto" here: "average" for images, "mean" for texts.
+        categories : sequence of str, default=()
+            What the head's logits stand for.
+
+        Raises
+        ------
+        InvalidParameterError
+            If a parameter is not allowed.
+
+        Examples
+        --------
+        >>> from torch import nn
+        >>> from sktransfer import Backbone
+        >>> network = nn.Sequential(nn.Conv2d(3, 8, 3, stride=2), nn.ReLU(), nn.Conv2d(8, 16, 3, stride=2))
+        >>> Backbone.from_modules([("stem", network[:2]), ("top", network[2])], input_size=(32, 32))
+        Backbone('own/network', stages=['stem', 'top'])
+        """
+        from sktransfer.backbones.modules import backbone_of
+
+        return backbone_of(modules, name, modality, input_size, preprocess, head, pooling, categories)
 
     def run(
         self, values: Tensor, mask: Tensor | None = None, *, start: int = 0, stop: int | None = None
