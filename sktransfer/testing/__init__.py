@@ -1,7 +1,39 @@
-"""Checks for those who write estimators or backbones, shipped as scikit-learn ships its own."""
+"""Checks for those who write estimators or backbones, shipped as scikit-learn ships its own.
+
+Names are loaded on first use: checks of backbones start processes, which need no scikit-learn.
+"""
 
 from __future__ import annotations
 
-from sktransfer.testing.estimator_checks import check_transfer_estimator, parametrize_with_transfer_checks
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["check_transfer_estimator", "parametrize_with_transfer_checks"]
+_HOME = {
+    "CheckResult": "sktransfer.testing.backbone_checks",
+    "check_backbone": "sktransfer.testing.backbone_checks",
+    "check_transfer_estimator": "sktransfer.testing.estimator_checks",
+    "parametrize_with_backbone_checks": "sktransfer.testing.backbone_checks",
+    "parametrize_with_transfer_checks": "sktransfer.testing.estimator_checks",
+    "yield_backbone_checks": "sktransfer.testing.backbone_checks",
+}
+__all__ = sorted(_HOME)
+
+if TYPE_CHECKING:
+    from sktransfer.testing.backbone_checks import CheckResult as CheckResult
+    from sktransfer.testing.backbone_checks import check_backbone as check_backbone
+    from sktransfer.testing.backbone_checks import parametrize_with_backbone_checks as parametrize_with_backbone_checks
+    from sktransfer.testing.backbone_checks import yield_backbone_checks as yield_backbone_checks
+    from sktransfer.testing.estimator_checks import check_transfer_estimator as check_transfer_estimator
+    from sktransfer.testing.estimator_checks import parametrize_with_transfer_checks as parametrize_with_transfer_checks
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'sktransfer.testing' has no attribute {name!r}")
+    value = getattr(import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

@@ -1,0 +1,259 @@
+"""What `check_estimator` is to those who write estimators, for those who write backbones: `check_backbone`."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sktransfer.backbones.backbone import Backbone
+from sktransfer.exceptions import InvalidParameterError, SktransferWarning, did_you_mean
+from sktransfer.testing import backbone_checks_device as on_device
+from sktransfer.testing import backbone_checks_forward as forward
+from sktransfer.testing import backbone_checks_loading as loading
+from sktransfer.testing import backbone_checks_state as state
+from sktransfer.testing import backbone_checks_static as static
+from sktransfer.testing import backbone_checks_training as training
+from sktransfer.testing.backbone_subject import NotRun, Reference, Subject, restored
+
+__all__ = ["CHECKS", "CheckResult", "check_backbone", "parametrize_with_backbone_checks", "yield_backbone_checks"]
+
+Check = Callable[[Subject], None]
+Expected = Mapping[str, str]
+
+CHECKS: tuple[Check, ...] = (
+    static.check_light_listing,
+    static.check_stage_names,
+    static.check_widths,
+    static.check_input_size,
+    static.check_tampered_weights,
+    static.check_pretrained_differs,
+    loading.check_offline,
+    loading.check_reload,
+    loading.check_beside_another,
+    loading.check_pickle,
+    forward.check_reference,
+    forward.check_values,
+    forward.check_determinism,
+    forward.check_batch,
+    forward.check_order,
+    forward.check_padding,
+    forward.check_restart,
+    state.check_state,
+    state.check_global_state,
+    state.check_gradients,
+    state.check_memory,
+    state.check_preprocess,
+    state.check_odd_inputs,
+    training.check_features,
+    training.check_freezing,
+    training.check_estimator_pickle,
+    on_device.check_device,
+    on_device.check_device_memory,
+)
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """What one check has found.
+
+    Parameters
+    ----------
+    name : str
+        The check's.
+    status : {"passed", "failed", "expected", "not run"}
+        "expected" is a known failure.
+    reason : str, default=""
+        Why it failed or was not run; for a known failure, the reason that was given.
+    """
+
+    name: str
+    status: str
+    reason: str = ""
+
+
+def check_backbone(
+    backbone: str | Backbone,
+    *,
+    device: str | torch.device | None = None,
+    reference: Reference | None = None,
+    expected_failures: Expected | None = None,
+    on_fail: str | None = "raise",
+) -> list[CheckResult]:
+    """Run all checks that a backbone has to pass.
+
+    Parameters
+    ----------
+    backbone : str or Backbone
+        A name, as `load_backbone` takes it, or a loaded backbone; the checks of spec and loader are not run for the
+        latter. Its pretrained weights are used where they are on this machine, else random ones: nothing is fetched.
+    device : str or torch.device, default=None
+        Compared with the CPU; None for the first CUDA device, where there is one.
+    reference : callable, default=None
+        The model's own forward, called as `reference(values)` with preprocessed images, or as
+        `reference(values, mask)` with the token ids of texts; gives the head's logits, or where there is no head the
+        last stage's values.
+    expected_failures : mapping of str to str, default=None
+        Name of a check -> reason why it is known to fail. A check that passes all the same is a failure.
+    on_fail : {"raise", None}, default="raise"
+        "raise" raises once all checks have run; None only returns.
+
+    Returns
+    -------
+    results : list of CheckResult
+        One a check, in order: `name`, `status` and `reason`.
+
+    Raises
+    ------
+    AssertionError
+        If checks fail, with what each of them has to say.
+    InvalidParameterError
+        If a parameter is not allowed, or `expected_failures` names no check.
+    BackboneNotFoundError
+        If there is no backbone of that name.
+
+    Examples
+    --------
+    >>> from sktransfer.testing import check_backbone
+    >>> results = check_backbone("tiny/cnn")
+    >>> [result.name for result in results if result.status == "failed"]
+    []
+    """
+    if on_fail not in ("raise", None):
+        raise InvalidParameterError(f"on_fail={on_fail!r} must be 'raise' or None")
+    if not isinstance(backbone, (str, Backbone)):
+        raise InvalidParameterError(
+            f"backbone={backbone!r} must be a name or a Backbone, not {type(backbone).__name__}"
+        )
+    known = _checked(expected_failures or {})
+    subject = Subject(backbone, device=device, reference=reference)
+    if not subject.is_loaded:
+        subject.spec  # noqa: B018  a name that does not exist is an error of its own, not thirty failures
+    results = [_result(check, subject, known.get(check.__name__)) for check in CHECKS]
+    failures = [f"{result.name}: {result.reason}" for result in results if result.status == "failed"]
+    if failures and on_fail == "raise":
+        raise AssertionError(f"{len(failures)} of {len(results)} checks failed\n\n" + "\n\n".join(failures))
+    return results
+
+
+def _checked(expected: Expected) -> Expected:
+    names = [check.__name__ for check in CHECKS]
+    for name in expected:
+        if name not in names:
+            raise InvalidParameterError(
+                f"expected_failures: {name!r} is no check; checks are {names}." + did_you_mean(name, names)
+            )
+    return expected
+
+
+def _result(check: Check, subject: Subject, expected: str | None) -> CheckResult:
+    name = check.__name__
+    try:
+        _run(check, subject)
+    except NotRun as error:
+        return CheckResult(name, "not run", str(error))
+    except AssertionError as error:
+        return CheckResult(name, "failed", str(error)) if expected is None else CheckResult(name, "expected", expected)
+    if expected is not None:
+        return CheckResult(name, "failed", f"passes, but is expected to fail ({expected}): take it off the list")
+    return CheckResult(name, "passed")
+
+
+def _run(check: Check, subject: Subject) -> None:
+    """Run one check; whatever the backbone raises becomes a failure that states the rule."""
+    rule = (check.__doc__ or "").partition("\n")[0]
+    try:
+        with restored(), warnings.catch_warnings():
+            warnings.simplefilter("ignore", SktransferWarning)  # of texts that are cut: that is what is tried
+            check(subject)
+    except NotRun:
+        raise
+    except AssertionError as error:
+        raise AssertionError(f"{error}\n    Rule: {rule}") from error
+    except Exception as error:
+        raise AssertionError(
+            f"{subject.name} raised {type(error).__name__}: {error}; expected: no error\n    Rule: {rule}"
+        ) from error
+
+
+def yield_backbone_checks(backbone: str | Backbone, **settings: Any) -> Iterator[tuple[str, Callable[[], None]]]:
+    """Yield the name of each check, and a function of no arguments that runs it on a backbone.
+
+    Parameters
+    ----------
+    backbone : str or Backbone
+        As in `check_backbone`. It is loaded when the first check that needs it runs, and shared by all.
+    **settings : `device` or `reference`
+        As in `check_backbone`.
+
+    Yields
+    ------
+    name : str
+    check : callable
+        Raises AssertionError where the check fails, `unittest.SkipTest` where it does not apply.
+
+    Examples
+    --------
+    >>> from sktransfer.testing import yield_backbone_checks
+    >>> name, check = next(yield_backbone_checks("tiny/cnn"))
+    >>> name
+    'check_light_listing'
+    >>> check()
+    """
+    subject = Subject(backbone, **settings)
+    for check in CHECKS:
+        yield check.__name__, partial(_run, check, subject)
+
+
+def parametrize_with_backbone_checks(
+    names: Sequence[str | Backbone], expected_failures: Expected | Callable[[Any], Expected] | None = None
+) -> Any:
+    """Make a pytest test run once for each backbone and check.
+
+    Parameters
+    ----------
+    names : sequence of str or Backbone
+        As in `check_backbone`.
+    expected_failures : mapping or callable, default=None
+        Name of a check -> reason why it is known to fail, for all of `names`; or a callable that gives such a mapping
+        for one of them. A check that passes all the same fails the test.
+
+    Returns
+    -------
+    decorator : pytest mark
+        For a test function with arguments `backbone_name` and `check`, that calls `check()`. A check that does not
+        apply is skipped, with its reason.
+
+    Raises
+    ------
+    InvalidParameterError
+        If `expected_failures` names no check.
+
+    Examples
+    --------
+    >>> from sktransfer.testing import parametrize_with_backbone_checks
+    >>> @parametrize_with_backbone_checks(["tiny/cnn"], {"check_values": "gives float16 for now"})
+    ... def test_backbones(backbone_name, check):
+    ...     check()
+    """
+    import pytest
+
+    cases = []
+    for backbone in names:
+        known = _checked((expected_failures(backbone) if callable(expected_failures) else expected_failures) or {})
+        full = backbone if isinstance(backbone, str) else backbone.name
+        for name, check in yield_backbone_checks(backbone):
+            marks = [pytest.mark.xfail(reason=known[name], strict=True)] if name in known else []
+            cases.append(pytest.param(full, check, marks=marks, id=f"{_short(full)}-{name}"))
+    return pytest.mark.parametrize(("backbone_name", "check"), cases)
+
+
+def _short(name: str) -> str:
+    """Return the name for a test's id, a folder without those above it: parallel workers must agree on ids."""
+    provider, _, model = name.partition("/")
+    return f"{provider}/{Path(model).name}" if Path(model).is_absolute() else name
