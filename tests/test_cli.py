@@ -1,0 +1,188 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tomllib
+from dataclasses import fields
+from importlib.metadata import EntryPoint
+
+import pytest
+from plugin_zoo import BROKEN, ROOT, WORKING, distribution, install, offers, python, spec
+
+import sktransfer
+from sktransfer.backbones.plugins import Plugin
+from sktransfer.backbones.registry import COLUMNS
+from sktransfer.cli import main
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """A folder with some plugins: good, slow, loud and broken ones."""
+    chosen = [distribution(name, WORKING[name]) for name in ("good", "slow", "loud", "open")]
+    wrong = {"stem": 4, "top": 5}  # the network gives 6
+    chosen += [
+        distribution("wrong", offers(spec("wrong/width", stages=wrong))),
+        distribution("leaves", BROKEN["leaves"][0]),
+    ]
+    return install(tmp_path_factory.mktemp("site"), chosen)
+
+
+def cli(*arguments, site, **options):
+    return python("-m", "sktransfer", *arguments, path=[site], check=False, **options)
+
+
+def rows_of(table):
+    """Return the cells of an aligned table, cut where the names of its columns begin."""
+    lines = table.splitlines()
+    starts = [at for at, letter in enumerate(lines[0]) if letter != " " and (at == 0 or lines[0][at - 2 : at] == "  ")]
+    ends = [*starts[1:], None]
+    return [[line[start:end].strip() for start, end in zip(starts, ends)] for line in lines]
+
+
+def test_the_command_is_installed_under_its_name():
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+    assert EntryPoint("sktransfer", scripts["sktransfer"], "console_scripts").load() is main
+
+
+def test_backbones_are_listed_in_an_aligned_table(site):
+    done = cli("backbones", "good/*", site=site)
+    assert done.returncode == 0
+    header, *rows = rows_of(done.stdout)
+    assert tuple(header) == COLUMNS
+    assert rows == [
+        ["good/small", "image", "2", "6", "16x16", "unknown"],
+        ["good/wide", "image", "2", "7", "16x16", "unknown"],
+    ]
+    assert "plugins that failed: 1" in done.stderr
+    assert "hf/..., open/..." in done.stderr
+
+
+def test_backbones_are_given_as_json(site):
+    done = cli("backbones", "--modality", "image", "--json", site=site)
+    rows = json.loads(done.stdout)
+    assert {tuple(row) for row in rows} == {COLUMNS}
+    assert {row["modality"] for row in rows} == {"image"}
+    small = next(row for row in rows if row["name"] == "good/small")
+    assert (small["n_stages"], small["width"], small["input_size"]) == (2, 6, [16, 16])
+    installed = set(sktransfer.list_backbones("image")["name"])  # in this process, without the plugins above
+    assert {row["name"] for row in rows} - installed == {"good/small", "good/wide", "slow/a", "loud/a", "wrong/width"}
+
+
+def test_a_pattern_that_matches_nothing_is_told(site):
+    done = cli("backbones", "smal", site=site)
+    assert (done.returncode, len(done.stdout.splitlines())) == (0, 1)
+    assert "no backbone matches 'smal'" in done.stderr
+    assert "'*smal*'" in done.stderr
+    assert json.loads(cli("backbones", "smal", "--json", site=site).stdout) == []
+
+
+def test_plugins_are_listed_with_what_is_wrong(site):
+    done = cli("plugins", site=site)
+    assert done.returncode == 0
+    header, *rows = rows_of(done.stdout)
+    assert header == ["name", "status", "backbones", "seconds", "from", "module", "note"]
+    table = {row[0]: dict(zip(header, row)) for row in rows}
+    assert table["leaves"]["status"] == "failed"
+    assert table["leaves"]["note"] == "SystemExit: no licence"
+    assert table["good"]["from"] == "zoo-good 1.2"
+    assert (table["good"]["backbones"], table["good"]["note"]) == ("2", "")
+    assert table["slow"]["note"].startswith("slow: more than 0.2 s")
+    assert float(table["slow"]["seconds"]) > 0.25
+    assert table["open"]["backbones"] == "0 and more by name"
+    assert "hello from a plugin" in done.stderr  # what a plugin prints is not part of the table
+
+
+def test_plugins_are_given_as_json(site):
+    plugins = json.loads(cli("plugins", "--json", site=site, SKTRANSFER_PLUGINS="good,leaves").stdout)
+    assert {tuple(plugin) for plugin in plugins} == {tuple(field.name for field in fields(Plugin))}
+    assert {plugin["name"]: plugin["status"] for plugin in plugins} == {
+        **dict.fromkeys(["tiny", "torchvision", "hf", "good"], "loaded"),
+        **dict.fromkeys(["slow", "loud", "open", "wrong"], "not allowed"),
+        "leaves": "failed",
+    }
+
+
+@pytest.mark.parametrize("arguments", [["plugins"], ["plugins", "--json"], ["backbones"], ["backbones", "--json"]])
+def test_listing_imports_nothing_heavy(arguments, site):
+    code = f"import sys; from sktransfer.cli import main; main({arguments!r}); "
+    code += "print(sorted({'torch', 'numpy', 'pandas', 'sklearn', 'transformers'} & set(sys.modules)))"
+    assert python("-c", code, path=[site]).stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["check", "tiny/cnm"], "there is no backbone 'tiny/cnm'. Did you mean 'tiny/cnn'"),
+        (["check", "good/smal"], "Did you mean 'good/small'"),
+        (["check", "leaves/a"], "leaves = zoo_leaves of zoo-leaves 1.2: SystemExit: no licence"),
+        (["check", "open/text"], "must give BackboneSpec objects, not str"),
+    ],
+)
+def test_a_name_that_is_not_found_is_one_line_on_stderr(arguments, says, site):
+    done = cli(*arguments, site=site)
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = [line for line in done.stderr.splitlines() if line != "hello from a plugin"]
+    assert line.startswith("sktransfer: error: ")
+    assert says in line
+
+
+def test_strict_fails_with_the_plugins_error(site):
+    done = cli("plugins", site=site, SKTRANSFER_STRICT="1")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "leaves = zoo_leaves of zoo-leaves 1.2 could not be loaded: SystemExit: no licence" in done.stderr
+
+
+@pytest.mark.parametrize("arguments", [[], ["nonsense"], ["backbones", "--modality", "sound"], ["check"]])
+def test_a_command_line_that_is_not_understood_ends_with_2(arguments, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+    assert "usage: sktransfer" in capsys.readouterr().err
+
+
+def test_the_version_is_told(capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["--version"])
+    assert (caught.value.code, capsys.readouterr().out) == (0, f"sktransfer {sktransfer.__version__}\n")
+
+
+def test_a_broken_pipe_is_quiet():
+    command = [sys.executable, "-m", "sktransfer", "backbones", "--json"]
+    reader, writer = os.pipe()
+    os.close(reader)
+    environ = {**os.environ, "PYTHONPATH": str(ROOT), "SKTRANSFER_PLUGINS": ""}
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, env=environ, check=False)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_characters_that_a_terminal_lacks_are_escaped(site):
+    done = cli("check", "tiny/caf\u00e9", site=site, PYTHONIOENCODING="ascii")
+    assert done.returncode == 2
+    assert r"tiny/caf\xe9" in done.stderr
+
+
+def test_a_backbone_that_conforms_passes(site):
+    done = cli("check", "good/small", site=site)
+    assert done.returncode == 0, done.stdout + done.stderr
+    *lines, summary = done.stdout.splitlines()
+    assert summary.startswith("good/small: ")
+    assert ", 0 failed, " in summary
+    statuses = {line.split()[0]: " ".join(line.split()[1:]) for line in lines}
+    assert statuses["check_widths"] == "passed"
+    assert statuses["check_tampered_weights"].startswith("not run")
+
+
+def test_a_backbone_that_does_not_conform_fails_and_says_why(site):
+    done = cli("check", "wrong/width", "--json", site=site)
+    assert done.returncode == 1, done.stderr
+    told = json.loads(done.stdout)
+    assert list(told) == ["name", "passed", "failed", "not run", "results"]
+    assert {tuple(result) for result in told["results"]} == {("name", "status", "reason")}
+    failed = {result["name"]: result["reason"] for result in told["results"] if result["status"] == "failed"}
+    assert "5" in failed["check_widths"]
+    assert "6" in failed["check_widths"]
+    assert told["failed"] == len(failed)
+    assert told["passed"] + told["failed"] + told["not run"] == len(told["results"])
