@@ -7,8 +7,9 @@ TEST_ENV := OMP_NUM_THREADS=1 SCIPY_ARRAY_API=1
 
 .PHONY: demo test lint bench clean
 
-demo: $(VENV)/demo  ## the main job on the shipped backbone, without a network
+demo: $(VENV)/demo  ## the main job on the shipped backbones, without a network
 	$(BIN)/python examples/digits.py
+	$(BIN)/python examples/docstrings.py
 
 test: $(VENV)/test  ## all tests
 	$(TEST_ENV) $(BIN)/python -m pytest -n 2 --dist worksteal
@@ -18,7 +19,7 @@ lint: $(VENV)/test  ## style, format and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(VENV)/test  ## each question's table; needs SKTRANSFER_TEST_DATA
+bench: $(VENV)/bench  ## each question's table; needs SKTRANSFER_TEST_DATA
 	$(BIN)/python -m benchmarks.run
 
 # fasttext compiles, which asks for a C++ compiler: only the tests need it.
@@ -26,8 +27,12 @@ $(VENV)/demo: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[demo]"
 	touch $@
 
-$(VENV)/test: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[demo,test,words]"
+$(VENV)/test: pyproject.toml plugins/timm/pyproject.toml plugins/sentence_transformers/pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[demo,test,words]" -e plugins/timm -e plugins/sentence_transformers
+	touch $@
+
+$(VENV)/bench: $(VENV)/test
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[bench]"
 	touch $@
 
 $(BIN)/python:

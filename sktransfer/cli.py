@@ -6,7 +6,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -139,7 +139,10 @@ def _check(arguments: argparse.Namespace) -> int:
     name = arguments.name
     _known().find(name)  # a name that does not exist is told before anything heavy is imported
     results: list[CheckResult] = []
-    outcomes = _outcomes(name, arguments.device)
+    with redirect_stdout(sys.stderr):
+        from sktransfer.testing.backbone_checks import yield_results
+        from sktransfer.testing.backbone_subject import Subject
+    outcomes = yield_results(Subject(name, device=arguments.device), {})
     while True:
         with redirect_stdout(sys.stderr):
             result = next(outcomes, None)
@@ -154,22 +157,6 @@ def _check(arguments: argparse.Namespace) -> int:
     else:
         print(f"{name}: " + ", ".join(f"{count} {status}" for status, count in counts.items()))
     return 1 if counts["failed"] else 0
-
-
-def _outcomes(name: str, device: str | None) -> Iterator[CheckResult]:
-    from unittest import SkipTest
-
-    from sktransfer.testing import CheckResult, yield_backbone_checks
-
-    for check_name, check in yield_backbone_checks(name, device=device):
-        try:
-            check()
-        except SkipTest as error:
-            yield CheckResult(check_name, "not run", str(error))
-        except AssertionError as error:
-            yield CheckResult(check_name, "failed", str(error))
-        else:
-            yield CheckResult(check_name, "passed")
 
 
 def _table(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:

@@ -21,7 +21,14 @@ from sktransfer.testing import backbone_checks_static as static
 from sktransfer.testing import backbone_checks_training as training
 from sktransfer.testing.backbone_subject import NotRun, Reference, Subject, restored
 
-__all__ = ["CHECKS", "CheckResult", "check_backbone", "parametrize_with_backbone_checks", "yield_backbone_checks"]
+__all__ = [
+    "CHECKS",
+    "CheckResult",
+    "check_backbone",
+    "parametrize_with_backbone_checks",
+    "yield_backbone_checks",
+    "yield_results",
+]
 
 Check = Callable[[Subject], None]
 Expected = Mapping[str, str]
@@ -131,14 +138,19 @@ def check_backbone(
             f"backbone={backbone!r} must be a name or a Backbone, not {type(backbone).__name__}"
         )
     known = _checked(expected_failures or {})
-    subject = Subject(backbone, device=device, reference=reference)
-    if not subject.is_loaded:
-        subject.spec  # noqa: B018  a name that does not exist is an error of its own, not thirty failures
-    results = [_result(check, subject, known.get(check.__name__)) for check in CHECKS]
+    results = list(yield_results(Subject(backbone, device=device, reference=reference), known))
     failures = [f"{result.name}: {result.reason}" for result in results if result.status == "failed"]
     if failures and on_fail == "raise":
         raise AssertionError(f"{len(failures)} of {len(results)} checks failed\n\n" + "\n\n".join(failures))
     return results
+
+
+def yield_results(subject: Subject, expected: Expected) -> Iterator[CheckResult]:
+    """Yield what each check finds, as it is found; a name that does not exist is an error, not thirty failures."""
+    if not subject.is_loaded:
+        subject.spec  # noqa: B018  raises where there is none
+    for check in CHECKS:
+        yield _result(check, subject, expected.get(check.__name__))
 
 
 def _checked(expected: Expected) -> Expected:

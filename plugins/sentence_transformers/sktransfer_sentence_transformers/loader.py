@@ -1,0 +1,74 @@
+"""Build a model of sentence-transformers: the stages of its transformer, and one that makes a vector of a text."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from sktransfer.backbones import Backbone, BackboneSpec, Tokens, WeightsSource
+from sktransfer.backbones.hub import hub_tokenizer
+from sktransfer.backbones.huggingface_load import load as load_transformer
+from sktransfer.exceptions import WeightsError
+from sktransfer_sentence_transformers.recipe import Recipe
+from sktransfer_sentence_transformers.sentence import sentence_stage
+from sktransfer_sentence_transformers.texts import texts_of
+
+__all__ = ["load"]
+
+
+def load(spec: BackboneSpec, path: Path | None) -> Backbone:
+    """Build a model of sentence-transformers as a backbone.
+
+    Parameters
+    ----------
+    spec : BackboneSpec
+        As `sktransfer_find_backbone` makes it.
+    path : Path or None
+        The model's folder, or a file with the weights of a transformer behind which nothing is trained; None for random
+        weights.
+
+    Returns
+    -------
+    backbone : Backbone
+
+    Raises
+    ------
+    WeightsError
+        If weights or tokenizer cannot be read, or do not fit.
+    """
+    recipe: Recipe = spec.options["recipe"]
+    if path is not None and not path.is_dir() and any(layer.kind in ("Dense", "LayerNorm") for layer in recipe.layers):
+        raise WeightsError(
+            f"{spec.name}: {path} is one file, and this model has weights in several; give a folder that "
+            "`SentenceTransformer(...).save(folder)` has made"
+        )
+    root = path if path is not None and path.is_dir() else None
+    home = root or _home(spec)  # where the tokenizer is
+    folder = home / recipe.transformer.path
+    *names, last = spec.stages
+    transformer = load_transformer(
+        replace(
+            spec,
+            stages={name: spec.stages[name] for name in names},
+            input_size=(spec.options["n_positions"],),
+            weights=WeightsSource(location=f"file:{folder}"),
+            options={"config": spec.options["transformer"], "preprocessor": None},
+        ),
+        folder if root else path,
+    )
+    assert isinstance(transformer.preprocess, Tokens)  # as hf makes it for texts
+    preprocess, prompt_length = texts_of(transformer.preprocess, folder, recipe, spec.options["n_positions"])
+    return Backbone(
+        name=spec.name,
+        modality="text",
+        stages=[*zip(names, transformer.stages), (last, sentence_stage(recipe, prompt_length, root))],
+        preprocess=preprocess,
+        pooling="mean",  # of the stages below the last one, which gives vectors
+        definition=transformer.definition,
+    )
+
+
+def _home(spec: BackboneSpec) -> Path:
+    assert spec.weights is not None  # as sktransfer_find_backbone makes it
+    scheme, _, place = spec.weights.location.partition(":")
+    return Path(place) if scheme == "file" else hub_tokenizer(place)

