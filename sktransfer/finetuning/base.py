@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import numbers
 import os
@@ -122,7 +123,9 @@ class FineTuneBase(CallbackSupportMixin, BaseEstimator):
         self.net_.on_epoch = None
         self.net_.optimizer_.state.clear()  # twice the size of what it trained, and of no use once that is done
         self.n_iter_ = len(self.net_.history)
-        trained = [stage.cpu() for stage in network.stages]
+        # What is kept lies on the CPU: a pickle must load on a machine without a GPU.
+        self.net_.device = "cpu"
+        trained = list(network.cpu().stages)
         self.backbone_ = replace_stages(self.backbone_, self.freeze_depth_, trained) if trained else self.backbone_
         context.call_on_fit_task_end(estimator=self, X=X, y=y)
         return self
@@ -271,7 +274,8 @@ class FineTuneBase(CallbackSupportMixin, BaseEstimator):
         inputs = Inputs(samples, self.backbone_.preprocess)
         n = len(samples)
         dataset = self._dataset(inputs, device, torch.zeros(n), torch.ones(n))
-        network = self.net_.module_.to(device).eval()
+        network = self.net_.module_ if device.type == "cpu" else copy.deepcopy(self.net_.module_).to(device)
+        network.eval()
         outputs = np.empty((n, network.head.out_features), np.float32)
         order = np.argsort(inputs.lengths(range(n)), kind="stable")  # texts of about the same length share a batch
         for rows in in_batches(order.tolist(), dataset.batch_size):
