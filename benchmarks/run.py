@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-QUESTIONS = ["hymenoptera", "movie_reviews"]
+QUESTIONS = ["startup", "tiny_images", "tiny_texts", "hymenoptera", "movie_reviews"]
 
 
 def main() -> int:

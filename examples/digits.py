@@ -23,7 +23,7 @@ from sklearn.preprocessing import StandardScaler
 from sktransfer import FineTuneClassifier, ImageFeaturizer
 
 GRID = {
-    "imagefeaturizer__layer": ["block2", "block3", "block4", "block5", "block6"],
+    "imagefeaturizer__layer": ["block1", "block2", "block3", "block4", "block5"],
     "imagefeaturizer__pooling": ["average", "grid2", "grid3"],
 }
 DEPTHS = [0, 0.5, -1, "all"]

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from dataclasses import dataclass
+from importlib.metadata import entry_points
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -172,6 +173,10 @@ def install(folder: Path, distributions=None) -> Path:
 def imported(folder: Path) -> set[str]:
     """Return the modules in a folder that any process has imported."""
     return {path.stem for path in folder.glob("*.imported")}
+
+
+# Plugins that the environment of the tests has of its own: no test of the zoo speaks of them.
+ELSEWHERE = {entry.name for entry in entry_points(group="sktransfer")}
 
 
 def python(*arguments, path=(), check=True, **environ):

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import hashlib
+import subprocess
+import sys
 from importlib.resources import files
 
 import pytest
@@ -22,9 +24,20 @@ def images(backbone, n=3):
     return collate(backbone.preprocess([*gradients, *(Image.new("RGB", (40, 40), c) for c in colours)]), "image")[0]
 
 
-def test_cnn_is_shipped():
-    assert "tiny/cnn" in [spec.name for spec in SPECS]
+def test_both_are_shipped():
+    assert [spec.name for spec in SPECS] == ["tiny/cnn", "tiny/bert"]
     assert "tiny/cnn" in set(list_backbones("image")["name"])
+    assert "tiny/bert" in set(list_backbones("text")["name"])
+
+
+def test_arrays_need_neither_torchvision_nor_transformers():
+    program = (
+        "import sys, numpy; from sktransfer import ImageFeaturizer; "
+        "ImageFeaturizer('tiny/cnn').fit_transform(numpy.zeros((2, 32, 32, 3))); "
+        "print([name for name in ('torchvision', 'transformers', 'tokenizers', 'skorch') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)
@@ -34,7 +47,7 @@ def test_the_weights_are_in_the_package_and_are_those_of_the_spec(spec):
     content = files(module).joinpath(file).read_bytes()
     assert scheme == "package"
     assert hashlib.sha256(content).hexdigest().startswith(spec.weights.sha256)
-    assert len(content) < 10_000_000
+    assert len(content) < 5_000_000  # both, the word pieces and all code are to fit into a wheel of 9 MB
     assert spec.licence != "unknown"
 
 
@@ -47,6 +60,12 @@ def test_cnn_keeps_what_its_spec_says(weights):
     widths = [out.shape[1] for out in backbone.run(values)]
     assert widths == list(spec.stages.values())
     assert backbone.modality == spec.modality
+
+
+def test_the_heads_categories_have_names():
+    categories = load_backbone("tiny/cnn").categories
+    assert len(set(categories)) == CATEGORIES
+    assert {"goldfish", "Egyptian cat", "school bus"} <= set(categories)
 
 
 def test_cnn_works_without_a_network_and_tells_images_apart():

@@ -21,7 +21,7 @@ def test_each_stage_has_its_width_and_three_of_them_halve_the_map():
         values = stage.eval()(values)
         assert values.shape[:2] == (2, WIDTHS[name])
         sizes.append((name, values.shape[2]))
-    assert dict(sizes) == {"stem": 32, "block1": 32, "block2": 16, "block3": 16, "block4": 8, "block5": 8, "block6": 4}
+    assert dict(sizes) == {"stem": 32, "block1": 16, "block2": 16, "block3": 8, "block4": 8, "block5": 4, "top": 4}
     assert build_head()(values.mean((2, 3))).shape == (2, CATEGORIES)
 
 

@@ -41,7 +41,10 @@ def test_readme_python_blocks_run(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("script", "arguments", "leaves"),
-    [("digits.py", ["--seeds", "1", "--out", "out"], "out/freeze_depth.png")],
+    [
+        ("digits.py", ["--seeds", "1", "--out", "out"], "out/freeze_depth.png"),
+        ("docstrings.py", ["--seeds", "1", "--out", "out"], "out/docstrings.png"),
+    ],
 )
 def test_examples_run_and_leave_their_picture(script, arguments, leaves, tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -52,5 +55,5 @@ def test_examples_run_and_leave_their_picture(script, arguments, leaves, tmp_pat
 
 
 def test_every_example_is_run():
-    known = {"digits.py"}
+    known = {"digits.py", "docstrings.py"}
     assert {path.name for path in (ROOT / "examples").glob("*.py")} == known

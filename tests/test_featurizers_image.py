@@ -51,7 +51,7 @@ def test_preprocess_is_overridden_setting_by_setting():
 
 
 def test_pooling_sets_the_width():
-    width = {"average": 192, "max": 192, "grid2": 4 * 192, "grid3": 9 * 192, "flatten": 16 * 192, "auto": 192}
+    width = {"average": 512, "max": 512, "grid2": 4 * 512, "grid3": 9 * 512, "flatten": 16 * 512, "auto": 512}
     for pooling, n in width.items():
         featurizer = ImageFeaturizer(pooling=pooling)
         assert featurizer.fit_transform(IMAGES).shape == (6, n)

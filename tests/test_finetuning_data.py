@@ -66,7 +66,7 @@ def test_frozen_taps_come_as_vectors_and_values_only_where_they_are_needed():
     taps = [Tap(1, "average"), Tap(7, "average")]
     arguments, _ = dataset("image", 7, taps=taps).batch([0, 1])
     assert set(arguments) == {"fixed"}
-    assert arguments["fixed"].shape == (2, 32 + 192)
+    assert arguments["fixed"].shape == (2, 32 + 512)
 
 
 def test_rows_come_back_in_the_order_asked_for():

@@ -7,7 +7,6 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from sktransfer import FineTuneClassifier, FineTuneRegressor, ImageFeaturizer, TextFeaturizer
 from sktransfer.testing import parametrize_with_transfer_checks
-from tests.small_bert import small_bert
 
 IMAGE_ESTIMATORS = [
     ImageFeaturizer(),
@@ -37,9 +36,9 @@ TRANSFER_ESTIMATORS = [
     ImageFeaturizer(),
     FineTuneClassifier(max_epochs=2, random_state=0),
     FineTuneRegressor(max_epochs=2, random_state=0),
-    TextFeaturizer("hf/" + small_bert()),
-    FineTuneClassifier("hf/" + small_bert(), max_epochs=2, freeze_depth=0.5, random_state=0),
-    FineTuneRegressor("hf/" + small_bert(), max_epochs=2, freeze_depth=0.5, random_state=0),
+    TextFeaturizer(),
+    FineTuneClassifier("tiny/bert", max_epochs=2, freeze_depth=0.5, random_state=0),
+    FineTuneRegressor("tiny/bert", max_epochs=2, freeze_depth=0.5, random_state=0),
 ]
 
 

@@ -29,8 +29,8 @@ class TextFeaturizer(Featurizer):
     Parameters
     ----------
     backbone : str or Backbone, default="tiny/bert"
-        `"hf/<hub id>"` or `"hf/<local folder>"` of a model of transformers, or a loaded backbone, such as
-        `clf.backbone_` of a fitted `FineTuneClassifier`.
+        "tiny/bert" is shipped; `"hf/<hub id>"` or `"hf/<local folder>"` of a model of transformers, or a loaded
+        backbone, such as `clf.backbone_` of a fitted `FineTuneClassifier`.
     weights : {"pretrained", "random"} or path, default="pretrained"
         "random" is the honest control: the same network, untrained.
     max_length : int, default=None
@@ -69,9 +69,9 @@ class TextFeaturizer(Featurizer):
     Examples
     --------
     >>> from sktransfer import TextFeaturizer
+    >>> TextFeaturizer().fit_transform(["a good film", "a bad one"]).shape
+    (2, 160)
     >>> featurizer = TextFeaturizer("hf/distilbert-base-uncased", layer=4)  # nothing is loaded before fit
-    >>> featurizer.layer
-    4
     """
 
     _modality = "text"

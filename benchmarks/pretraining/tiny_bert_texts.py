@@ -1,0 +1,91 @@
+"""What `tiny/bert` reads: film reviews (IMDB) cut into segments of all lengths, and the glosses of WordNet.
+
+None of it is a text that the network is measured on (MR, Amazon MDSD, MPQA and SST stay out).
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import re
+from pathlib import Path
+
+import numpy as np
+
+VOCABULARY = 10_000
+MAX_WORDS = 180  # a segment's; about 230 word pieces
+_SENTENCE_END = re.compile(r"(?<=[.!?])[\"')]*\s+")
+
+
+def segments(data: Path, wordnet: Path, seed: int = 0) -> list[str]:
+    """Return all texts, shuffled.
+
+    Parameters
+    ----------
+    data : Path
+        The folder that holds `text/imdb_train.csv.gz`.
+    wordnet : Path
+        The folder of WordNet 3.1 that holds `data.noun` and its like.
+    seed : int, default=0
+        Draws where reviews are cut, and the order.
+    """
+    generator = np.random.default_rng(seed)
+    texts = [piece for review in _reviews(data) for piece in _cut(review, generator)] + _glosses(wordnet)
+    return [texts[i] for i in generator.permutation(len(texts))]
+
+
+def train_tokenizer(texts: list[str], path: Path) -> None:
+    """Train lower-case word pieces on the texts and write them as one `tokenizer.json`."""
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece()
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    settings = {"vocab_size": VOCABULARY, "min_frequency": 3, "limit_alphabet": 200, "show_progress": False}
+    tokenizer.train_from_iterator(texts, trainers.WordPieceTrainer(special_tokens=special, **settings))
+    ends = [(token, tokenizer.token_to_id(token)) for token in ("[SEP]", "[CLS]")]
+    tokenizer.post_processor = processors.BertProcessing(*ends)
+    tokenizer.save(str(path), pretty=False)
+
+
+def _reviews(data: Path) -> list[str]:
+    with gzip.open(data / "text" / "imdb_train.csv.gz", "rt", encoding="utf-8", newline="") as file:
+        return [re.sub(r"(<br\s*/?>\s*)+", " ", row["text"]) for row in csv.DictReader(file)]
+
+
+def _cut(review: str, generator: np.random.Generator) -> list[str]:
+    """Return phrases, sentences and paragraphs that together make up the review: texts come in all lengths."""
+    pieces: list[str] = []
+    words: list[str] = []
+    wanted = _wanted(generator)
+    for sentence in _SENTENCE_END.split(review):
+        words += sentence.split()
+        while len(words) >= wanted:
+            # A phrase is cut out of its sentence, anything longer ends where a sentence ends, if it is not too long.
+            take = wanted if wanted < 8 else min(len(words), MAX_WORDS)
+            pieces.append(" ".join(words[:take]))
+            words, wanted = words[take:], _wanted(generator)
+    return [*pieces, " ".join(words)] if words else pieces
+
+
+def _wanted(generator: np.random.Generator) -> int:
+    """Return how many words the next segment should at least have."""
+    low, high = ((2, 8), (8, 20), (20, 60), (60, 150))[generator.choice(4, p=[0.15, 0.55, 0.2, 0.1])]
+    return int(generator.integers(low, high))
+
+
+def _glosses(wordnet: Path) -> list[str]:
+    texts = []
+    for part in ("noun", "verb", "adj", "adv"):
+        for line in (wordnet / f"data.{part}").read_text(encoding="utf-8").splitlines():
+            if line.startswith(" ") or " | " not in line:  # the licence stands in the first lines
+                continue
+            fields, gloss = line.split(" | ", 1)
+            words = fields.split()
+            # Offset, file, type, count (hexadecimal), then pairs of a word and a number; adjectives may carry a "(p)".
+            names = words[4 : 4 + 2 * min(3, int(words[3], 16)) : 2]
+            plain = [re.sub(r"\(\w+\)$", "", name).replace("_", " ") for name in names]
+            texts.append(f"{', '.join(plain)}: {gloss.strip()}")
+    return texts
