@@ -2,7 +2,7 @@
 
     python -m benchmarks.startup
 
-Each in a new process, in turn; the ratio of each round, and which round's figures do not matter on a noisy machine.
+Each in a new process, the two in turn; the ratio is taken within each round, for machines are noisy.
 """
 
 from __future__ import annotations

@@ -89,8 +89,8 @@ def mean_by_word(states: Tensor, words: Tensor) -> Tensor:
     """Return the mean state of each word, (n_words, channels), from those of tokens (tokens, channels)."""
     real = words >= 0
     n_words = int(words.max()) + 1 if len(words) else 0
-    sums = states.new_zeros(max(n_words, 0), states.shape[1]).index_add_(0, words[real], states[real])
-    counts = torch.bincount(words[real], minlength=max(n_words, 0)).clamp(min=1)
+    sums = states.new_zeros(n_words, states.shape[1]).index_add_(0, words[real], states[real])
+    counts = torch.bincount(words[real], minlength=n_words).clamp(min=1)
     return sums / counts[:, None]
 
 
