@@ -1,4 +1,4 @@
-"""The command line: `sktransfer backbones | plugins | check NAME`."""
+"""The command line: `sktransfer backbones | plugins | check NAME | cache FOLDER`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import sys
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import asdict
@@ -15,13 +16,16 @@ from sktransfer import __version__
 from sktransfer.backbones.plugins import Plugin
 from sktransfer.backbones.registry import COLUMNS, Registry, backbone_rows, registry
 from sktransfer.backbones.spec import MODALITIES
-from sktransfer.exceptions import SktransferError
+from sktransfer.config import parse_size
+from sktransfer.exceptions import InvalidParameterError, SktransferError, StoreError
 
 if TYPE_CHECKING:
+    from sktransfer.engine.disk_columns import KeptColumn
     from sktransfer.testing import CheckResult
 
 __all__ = ["main"]
 
+ROOM = 2**30  # bytes by which a full store may grow for a while: to delete is to write
 SLOW = 0.2  # seconds that importing a plugin may take before the table says so: each listing pays for it
 
 
@@ -79,6 +83,16 @@ def _parser() -> argparse.ArgumentParser:
     check = command("check", _check, "Run the checks that every backbone has to pass.")
     check.add_argument("name", metavar="NAME", help="a backbone, as in 'torchvision/resnet18'")
     check.add_argument("--device", help="compared with the CPU, as in 'cuda'; else the first CUDA device, if any")
+    cache = command("cache", _cache, "Show what is kept in a folder that estimators were given as `cache`.")
+    cache.add_argument("folder", metavar="FOLDER", help="the folder")
+    acts = cache.add_mutually_exclusive_group()
+    acts.add_argument("--clear", action="store_true", help="forget everything")
+    acts.add_argument(
+        "--prune",
+        metavar="SIZE",
+        help="forget what was not used for longest, until the rest takes SIZE, as in '2 GB'",
+    )
+    acts.add_argument("--older-than", metavar="DAYS", type=float, help="forget what was not used in so many days")
     return parser
 
 
@@ -157,6 +171,59 @@ def _check(arguments: argparse.Namespace) -> int:
     else:
         print(f"{name}: " + ", ".join(f"{count} {status}" for status, count in counts.items()))
     return 1 if counts["failed"] else 0
+
+
+def _cache(arguments: argparse.Namespace) -> int:
+    import lmdb
+
+    from sktransfer.engine import disk_columns
+    from sktransfer.engine.disk_environment import Environment
+    from sktransfer.engine.store import check_folder
+
+    folder, size, days = check_folder(arguments.folder), arguments.prune, arguments.older_than
+    size = None if size is None else parse_size("--prune", size)
+    if days is not None and not days >= 0:
+        raise InvalidParameterError(f"--older-than={days} must be a number of days of at least 0")
+    for other in disk_columns.other_versions(folder):
+        print(f"sktransfer: left alone, of another version: {folder / other}", file=sys.stderr)
+    if (size_now := disk_columns.size_on_disk(folder)) is None:
+        raise StoreError(f"{folder} keeps nothing: no estimator has had it as its cache")
+    environment = Environment(folder, size_now + ROOM)
+    gone: list[KeptColumn] = []
+    try:
+        if arguments.clear:
+            disk_columns.clear(environment)
+        elif size is not None or days is not None:
+            gone = disk_columns.prune(environment, size=size, days=days)
+        kept = [] if arguments.clear else disk_columns.list_columns(environment)
+    except (lmdb.Error, OSError) as error:
+        raise StoreError(f"the store in {folder} cannot be read or changed ({error}); --clear begins anew") from error
+    on_disk = disk_columns.size_on_disk(folder) or 0
+    if arguments.json:
+        told = {"folder": str(folder), "on_disk": on_disk}
+        told |= {"columns": list(map(_column_row, kept)), "forgotten": list(map(_column_row, gone))}
+        print(json.dumps(told, indent=2))
+    else:
+        _show_columns(kept, gone, on_disk)
+    return 0
+
+
+def _show_columns(kept: Sequence[KeptColumn], gone: Sequence[KeptColumn], on_disk: int) -> None:
+    from sktransfer.engine.store import readable_size
+
+    for one in gone:
+        print(f"forgotten: {one.column.backbone} {one.column.stage}, {readable_size(one.n_bytes)}", file=sys.stderr)
+    rows = [_column_row(one) for one in kept]
+    names = ["backbone", "stage", "pooling", "dtype", "values", "bytes", "last used"]
+    _table(names, [{**row, "bytes": readable_size(row["bytes"])} for row in rows])
+    n_bytes = readable_size(sum(one.n_bytes for one in kept))
+    print(f"sktransfer: {n_bytes} in {len(kept)} columns; {readable_size(on_disk)} on the disk", file=sys.stderr)
+
+
+def _column_row(one: KeptColumn) -> dict[str, Any]:
+    column, used = one.column, time.strftime("%Y-%m-%d %H:%M", time.localtime(one.used)) if one.used else "unknown"
+    row = {"backbone": column.backbone, "stage": column.stage, "pooling": column.pooling, "dtype": column.dtype}
+    return row | {"values": one.n_entries, "bytes": one.n_bytes, "last used": used}
 
 
 def _table(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:

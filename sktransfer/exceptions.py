@@ -5,11 +5,15 @@ SktransferError
 ├── WeightsError (OSError)                weights cannot be found, fetched or trusted
 ├── InvalidParameterError (ValueError)    an argument that is not allowed
 ├── InvalidSampleError (ValueError)       a sample that cannot be used; knows its row
-└── PluginError (RuntimeError)            a plugin that breaks the contract
+├── PluginError (RuntimeError)            a plugin that breaks the contract
+└── StoreError (OSError)                  a folder's store cannot be cleared or pruned
 
 SktransferWarning (UserWarning)
+├── DisagreementWarning                   scores rank otherwise than a probe does
 ├── FlatImageWarning                      flat rows read as images in a way worth knowing
-└── TruncatedTextWarning                  texts longer than the model takes
+├── StoreWarning                          a folder's store cannot be read or written; computing goes on
+├── TruncatedTextWarning                  texts longer than the model takes
+└── UnknownWordsWarning                   many words of the texts have no vector
 
 Each error is also the built-in kind in brackets, so that scikit-learn and callers who have never heard of sktransfer
 handle it rightly.
@@ -22,13 +26,17 @@ from difflib import get_close_matches
 
 __all__ = [
     "BackboneNotFoundError",
+    "DisagreementWarning",
     "FlatImageWarning",
     "InvalidParameterError",
     "InvalidSampleError",
     "PluginError",
     "SktransferError",
     "SktransferWarning",
+    "StoreError",
+    "StoreWarning",
     "TruncatedTextWarning",
+    "UnknownWordsWarning",
     "WeightsError",
 ]
 
@@ -71,16 +79,32 @@ class PluginError(SktransferError, RuntimeError):
     """A plugin breaks the contract."""
 
 
+class StoreError(SktransferError, OSError):
+    """A folder's store cannot be cleared or pruned."""
+
+
 class SktransferWarning(UserWarning):
     """What all warnings of sktransfer have in common."""
+
+
+class DisagreementWarning(SktransferWarning):
+    """Scores rank backbones and layers otherwise than a probe does."""
 
 
 class FlatImageWarning(SktransferWarning):
     """Flat rows are read as images in a way that the caller should know of."""
 
 
+class StoreWarning(SktransferWarning):
+    """A folder's store cannot be read or written; what it would have given is computed."""
+
+
 class TruncatedTextWarning(SktransferWarning):
     """Texts are longer than the model takes, and were cut."""
+
+
+class UnknownWordsWarning(SktransferWarning):
+    """Many words of the texts have no vector."""
 
 
 def did_you_mean(given: str, allowed: Iterable[str], n: int = 3) -> str:

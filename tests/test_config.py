@@ -23,8 +23,14 @@ def in_thread(function):
     return found[0]
 
 
-def test_downloads_are_allowed_until_told_otherwise():
-    assert get_config() == {"download": "auto"}
+def test_defaults():
+    assert get_config() == {
+        "download": "auto",
+        "cache_memory": 2 * 1024**3,
+        "cache_disk": 10 * 1024**3,
+        "cache_dtype": "auto",
+        "compile": False,
+    }
 
 
 def test_set_and_get():
@@ -61,6 +67,61 @@ def test_a_bad_value_names_the_parameter_and_what_is_allowed(value):
         with pytest.raises(InvalidParameterError, match=r"download=.*'auto', 'never'"):
             change(download=value)
     assert get_config()["download"] == "auto"
+
+
+@pytest.mark.parametrize("name", ["cache_memory", "cache_disk"])
+@pytest.mark.parametrize(
+    ("given", "n_bytes"),
+    [
+        (1, 1),
+        ("123", 123),
+        ("4 GB", 4 * 10**9),
+        ("4gb", 4 * 10**9),
+        ("1.5 TB", 1_500_000_000_000),
+        (" 2 kB ", 2000),
+        ("2 MiB", 2 * 1024**2),
+        ("2KiB", 2048),
+        ("7 bytes", 7),
+        ("7 B", 7),
+    ],
+)
+def test_sizes_are_bytes_or_what_people_write(name, given, n_bytes):
+    before = get_config()
+    with config_context(**{name: given}):
+        assert get_config() == before | {name: n_bytes}
+    set_config(**{name: given})
+    assert get_config() == before | {name: n_bytes}
+
+
+@pytest.mark.parametrize("name", ["cache_memory", "cache_disk"])
+@pytest.mark.parametrize(
+    "value", [0, -1, "", "GB", "4 XB", "4 iB", "-4 GB", "4 GB GB", "0 GB", 1.5, True, [1], "4,5 GB"]
+)
+def test_a_size_that_is_none_is_refused(name, value):
+    before = get_config()
+    for change in (set_config, lambda **given: config_context(**given).__enter__()):
+        with pytest.raises(InvalidParameterError, match=rf"{name}=.* must be a number of bytes .* '4 GB'"):
+            change(**{name: value})
+    assert get_config() == before
+
+
+@pytest.mark.parametrize("dtype", ["auto", "float16", "bfloat16"])
+def test_dtypes_of_the_stores(dtype):
+    set_config(cache_dtype=dtype)
+    assert get_config()["cache_dtype"] == dtype
+
+
+@pytest.mark.parametrize("value", ["float32", "half", 16, True, ["float16"]])
+def test_other_dtypes_are_refused(value):
+    with pytest.raises(InvalidParameterError, match=r"cache_dtype=.*'auto', 'float16', 'bfloat16'"):
+        set_config(cache_dtype=value)
+
+
+def test_one_wrong_setting_changes_none():
+    before = get_config()
+    with pytest.raises(InvalidParameterError):
+        set_config(download="never", cache_memory=100, cache_disk="nothing")
+    assert get_config() == before
 
 
 def test_an_unknown_setting_is_refused():

@@ -1,116 +1,154 @@
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+import os
+from pathlib import Path
 
 import pytest
 import torch
+from plugin_zoo import python
 
-from sktransfer.engine.store import BUDGET, MemoryStore, resolve_store
+from sktransfer import cache_info, clear_cache, config_context
+from sktransfer.engine.store import CacheInfo, Column, readable_size, resolve_store
 from sktransfer.exceptions import InvalidParameterError
 
-
-def key(n, what="stem"):
-    return bytes([n]), what
-
-
-def test_what_is_put_is_got():
-    store, value = MemoryStore(), torch.rand(3, 4)
-    store.put(key(1), value)
-    assert store.get(key(1)) is value
-    assert store.get(key(2)) is None
-    assert store.get(key(1, "top")) is None
+COLUMN = Column(bytes(16), "tiny/cnn", "stem", "average", "float32")
+KEYS = [bytes([n]) * 20 for n in range(8)]
 
 
-def test_bytes_are_counted_by_size_of_elements():
-    store = MemoryStore()
-    store.put(key(1), torch.zeros(10, dtype=torch.float32))
-    store.put(key(2), torch.zeros(10, dtype=torch.int64))
-    store.put(key(3), torch.zeros(10, dtype=torch.bool))
-    assert store.n_bytes == 40 + 80 + 10
-
-
-def test_the_budget_is_kept_and_reached():
-    store = MemoryStore(budget=12)
-    for n in range(3):
-        store.put(key(n), torch.zeros(1))
-    assert [store.get(key(n)) is not None for n in range(3)] == [True] * 3
-    store.put(key(3), torch.zeros(1))
-    assert [store.get(key(n)) is not None for n in range(4)] == [False, True, True, True]
-    assert store.n_bytes == 12
-
-
-def test_the_least_recently_used_go_first():
-    store = MemoryStore(budget=12)
-    for n in range(3):
-        store.put(key(n), torch.zeros(1))
-    store.get(key(0))
-    store.put(key(3), torch.zeros(1))
-    assert [store.get(key(n)) is not None for n in range(4)] == [True, False, True, True]
-
-
-def test_a_large_one_pushes_out_as_many_as_it_takes():
-    store = MemoryStore(budget=16)
-    for n in range(4):
-        store.put(key(n), torch.zeros(1))
-    store.put(key(4), torch.zeros(3))
-    assert [store.get(key(n)) is not None for n in range(5)] == [False, False, False, True, True]
-    assert store.n_bytes == 16
-
-
-def test_what_is_larger_than_the_budget_is_not_kept_and_pushes_nothing_out():
-    store = MemoryStore(budget=8)
-    store.put(key(0), torch.zeros(1))
-    store.put(key(1), torch.zeros(3))
-    assert store.get(key(0)) is not None
-    assert store.get(key(1)) is None
-    assert store.n_bytes == 4
-
-
-def test_putting_again_counts_once_and_keeps_the_first():
-    store, first = MemoryStore(), torch.zeros(1)
-    store.put(key(0), first)
-    store.put(key(0), torch.ones(1))
-    assert store.get(key(0)) is first
-    assert store.n_bytes == 4
-
-
-def test_clear_forgets():
-    store = MemoryStore()
-    store.put(key(0), torch.zeros(1))
-    store.clear()
-    assert store.get(key(0)) is None
-    assert store.n_bytes == 0
-
-
-def test_threads_keep_the_count_right():
-    store = MemoryStore(budget=4 * 50)
-
-    def work(seed):
-        for n in range(2000):
-            number = (n * 7 + seed * 13) % 120
-            found = store.get(key(number))
-            assert found is None or found.item() == number
-            store.put(key(number), torch.full((1,), float(number)))
-            if n % 500 == 499:
-                store.clear()
-
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(work, range(8)))
-    kept = [store.get(key(n)) for n in range(120)]
-    assert store.n_bytes == 4 * sum(one is not None for one in kept) <= store.budget
+@pytest.fixture(autouse=True)
+def _empty():
+    clear_cache()
+    yield
+    clear_cache()
 
 
 def test_memory_is_one_store_a_process():
-    store = resolve_store("memory")
-    assert resolve_store("memory") is store
-    assert store.budget == BUDGET == 2 * 1024**3
+    assert resolve_store("memory") is resolve_store("memory")
+
+
+def test_a_folder_is_one_store_a_process_however_it_is_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "link").symlink_to("kept")
+    named = ["kept", Path("kept"), tmp_path / "kept", "./a/../kept", "~/kept", "link"]
+    assert len({id(resolve_store(name)) for name in named}) == 1
+    assert resolve_store("other") is not resolve_store("kept")
 
 
 def test_none_is_no_store():
     assert resolve_store(None) is None
 
 
-@pytest.mark.parametrize("cache", ["disk", "", True, 3, MemoryStore()])
-def test_anything_else_is_refused(cache):
-    with pytest.raises(InvalidParameterError, match=r"cache=.* must be"):
-        resolve_store(cache)
+@pytest.mark.parametrize("cache", ["", " ", "Memory", "none", "None", "disk", "auto", True, 3, b"folder", ["folder"]])
+def test_what_is_no_folder_is_refused(cache, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for call in (resolve_store, cache_info, clear_cache):
+        with pytest.raises(InvalidParameterError, match=r"cache=.* must be 'memory', a folder"):
+            call(cache)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_can_have_any_name_that_is_a_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert resolve_store("./None").info().location == str(tmp_path / "None")
+
+
+def test_a_file_is_no_folder(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(InvalidParameterError, match="is a file"):
+        resolve_store(tmp_path / "file")
+
+
+def test_none_has_no_counts():
+    for call in (cache_info, clear_cache):
+        with pytest.raises(InvalidParameterError, match="names no store"):
+            call(None)
+
+
+@pytest.mark.parametrize("where", ["memory", "folder"])
+def test_both_kinds_keep_count_and_forget_alike(where, tmp_path):
+    cache = "memory" if where == "memory" else tmp_path / "kept"
+    store = resolve_store(cache)
+    values = [torch.full((3, n), float(n)) for n in range(4)]
+    assert store.get(COLUMN, KEYS[:4]) == [None] * 4
+    store.put(COLUMN, KEYS[:4], values)
+    found = store.get(COLUMN, KEYS[2:6])
+    assert [one is not None for one in found] == [True, True, False, False]
+    assert torch.equal(found[0], values[2])
+    info = cache_info(cache)
+    assert (info.hits, info.misses, info.n_entries) == (2, 6, 4)
+    assert info.n_bytes >= sum(value.nbytes for value in values)
+    assert info.location == (where if where == "memory" else str(tmp_path / "kept"))
+    assert 0 < store.room() <= info.limit - info.n_bytes
+    clear_cache(cache)
+    after = cache_info(cache)
+    assert (after.hits, after.misses, after.n_entries, after.n_bytes) == (0, 0, 0, 0)
+    assert store.get(COLUMN, KEYS[:4]) == [None] * 4
+
+
+@pytest.mark.parametrize("where", ["memory", "folder"])
+def test_columns_do_not_mix(where, tmp_path):
+    store = resolve_store("memory" if where == "memory" else tmp_path / "kept")
+    other = Column(b"\1" * 16, "tiny/cnn", "top", "average", "float32")
+    store.put(COLUMN, KEYS[:1], [torch.zeros(2)])
+    assert store.get(other, KEYS[:1]) == [None]
+    store.put(other, KEYS[:1], [torch.ones(2)])
+    assert [store.get(column, KEYS[:1])[0].sum().item() for column in (COLUMN, other)] == [0, 2]
+
+
+@pytest.mark.parametrize("where", ["memory", "folder"])
+def test_of_two_values_under_one_key_the_first_is_kept(where, tmp_path):
+    store = resolve_store("memory" if where == "memory" else tmp_path / "kept")
+    store.put(COLUMN, [KEYS[0], KEYS[0]], [torch.zeros(2), torch.ones(2)])
+    store.put(COLUMN, KEYS[:1], [torch.ones(2)])
+    assert store.get(COLUMN, KEYS[:1])[0].sum() == 0
+    assert store.info().n_entries == 1
+
+
+def test_settings_are_the_limits(tmp_path):
+    with config_context(cache_memory=20_000, cache_disk="3 MB"):
+        store = resolve_store("memory")
+        store.put(COLUMN, KEYS, [torch.zeros(1000) for _ in KEYS])
+        assert cache_info().n_entries == 4
+        assert (cache_info().limit, cache_info(tmp_path / "kept").limit) == (20_000, 3_000_000)
+    assert cache_info().limit == 2 * 1024**3
+    assert cache_info(tmp_path / "kept").limit == 10 * 1024**3
+
+
+def test_counts_are_readable():
+    info = CacheInfo("memory", 12, 3, 15, 46_080, 2 * 1024**3)
+    assert repr(info) == "<cache memory: 15 values, 46.1 kB of 2.1 GB; 12 hits, 3 misses>"
+
+
+@pytest.mark.parametrize(
+    ("n_bytes", "text"),
+    [
+        (0, "0 bytes"),
+        (999, "999 bytes"),
+        (1000, "1.0 kB"),
+        (999_949, "999.9 kB"),
+        (999_999, "1.0 MB"),
+        (1_500_000_000, "1.5 GB"),
+        (2 * 10**12, "2.0 TB"),
+        (5 * 10**15, "5000.0 TB"),
+    ],
+)
+def test_sizes_are_readable(n_bytes, text):
+    assert readable_size(n_bytes) == text
+
+
+def test_counts_need_neither_torch_nor_a_database():
+    code = (
+        "import sys, sktransfer; sktransfer.cache_info(); print(sorted({'torch', 'numpy', 'lmdb'} & set(sys.modules)))"
+    )
+    assert python("-c", code).stdout.strip() == "[]"
+
+
+def test_an_estimators_cache_is_the_same_folder_in_each_process(tmp_path):
+    code = (
+        "import sys, torch; from sktransfer.engine.store import Column, resolve_store; "
+        "column = Column(bytes(16), 'tiny/cnn', 'stem', 'average', 'float32'); "
+        f"resolve_store({os.fspath(tmp_path / 'kept')!r}).put(column, [bytes(20)], [torch.arange(5)])"
+    )
+    python("-c", code)
+    assert resolve_store(tmp_path / "kept").get(COLUMN, [bytes(20)])[0].tolist() == [0, 1, 2, 3, 4]

@@ -9,13 +9,17 @@ import pytest
 from sktransfer import exceptions
 from sktransfer.exceptions import (
     BackboneNotFoundError,
+    DisagreementWarning,
     FlatImageWarning,
     InvalidParameterError,
     InvalidSampleError,
     PluginError,
     SktransferError,
     SktransferWarning,
+    StoreError,
+    StoreWarning,
     TruncatedTextWarning,
+    UnknownWordsWarning,
     WeightsError,
     did_you_mean,
 )
@@ -29,6 +33,7 @@ from sktransfer.exceptions import (
         (InvalidParameterError, ValueError),
         (InvalidSampleError, ValueError),
         (PluginError, RuntimeError),
+        (StoreError, OSError),
     ],
 )
 def test_each_error_is_ours_and_the_built_in_kind(ours, built_in):
@@ -36,7 +41,7 @@ def test_each_error_is_ours_and_the_built_in_kind(ours, built_in):
     assert issubclass(ours, built_in)
 
 
-@pytest.mark.parametrize("warning", [FlatImageWarning, TruncatedTextWarning])
+@pytest.mark.parametrize("warning", [DisagreementWarning, FlatImageWarning, StoreWarning, TruncatedTextWarning, UnknownWordsWarning])
 def test_each_warning_is_ours_and_a_user_warning(warning):
     assert issubclass(warning, SktransferWarning)
     assert issubclass(warning, UserWarning)
