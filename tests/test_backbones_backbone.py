@@ -13,6 +13,8 @@ from toys import STAGES, image_backbone, image_network, text_backbone
 
 from sktransfer.backbones.backbone import Backbone, ImageStage, PooledHead, replace_stages
 from sktransfer.backbones.preprocess import ImageTransform
+from sktransfer.engine.compute import Compute
+from sktransfer.engine.placement import placed
 from sktransfer.exceptions import InvalidParameterError
 
 N = len(STAGES)
@@ -286,8 +288,8 @@ def test_modules_that_stages_share_stay_shared():
     back = pickle.loads(pickle.dumps(made))
     assert back.stages[0].body[0] is back.stages[1].body[1]
     assert back.fingerprint() == made.fingerprint()
-    moved = made.on(torch.device("meta"))
-    assert moved.stages[0].body[0] is moved.stages[1].body[1]
+    moved = placed(made, Compute(torch.device("meta")))
+    assert moved[0].body[0] is moved[1].body[1]
 
 
 def test_an_unregistered_backbone_is_pickled_whole(backbone):
@@ -316,17 +318,6 @@ def test_another_preprocessing_shares_all_the_rest(backbone):
     assert (made.preprocess.resize, backbone.preprocess.resize) == (5, (8, 8))
     assert made.stages is backbone.stages
     assert made.fingerprint() == backbone.fingerprint()
-
-
-def test_moving_to_a_device_copies_once_and_leaves_the_original(backbone):
-    packed = pickle.dumps(backbone)
-    assert backbone.on(torch.device("cpu")) is backbone
-    moved = backbone.on(torch.device("meta"))
-    assert {p.device.type for p in moved.stages.parameters()} == {"meta"}
-    assert {p.device.type for p in backbone.stages.parameters()} == {"cpu"}
-    assert backbone.on(torch.device("meta")).stages is moved.stages
-    assert {p.device.type for p in moved.head.parameters()} == {"meta"}
-    assert len(pickle.dumps(backbone)) == len(packed)  # copies are made anew where they are wanted
 
 
 def test_stages_of_texts_get_the_mask():

@@ -6,27 +6,8 @@ import torch
 from toys import Listed, Words
 
 from sktransfer.backbones.preprocess import ImageTransform
-from sktransfer.engine.batching import Inputs, collate, in_batches, resolve_batch_size
+from sktransfer.engine.batching import Inputs, collate, in_batches
 from sktransfer.exceptions import InvalidParameterError, TruncatedTextWarning
-
-CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
-
-
-def test_auto_takes_more_on_a_gpu_and_more_texts_than_images():
-    sizes = {(m, d): resolve_batch_size("auto", m, d) for m in ("image", "text") for d in (CPU, GPU)}
-    assert sizes == {("image", CPU): 8, ("image", GPU): 64, ("text", CPU): 32, ("text", GPU): 128}
-
-
-@pytest.mark.parametrize("size", [1, 7, np.int64(7)])
-def test_a_batch_size_is_an_int(size):
-    assert resolve_batch_size(size, "image", CPU) == size
-    assert type(resolve_batch_size(size, "image", CPU)) is int
-
-
-@pytest.mark.parametrize("size", [0, -1, True, 2.0, "8", "Auto", None])
-def test_any_other_batch_size_is_refused(size):
-    with pytest.raises(InvalidParameterError, match=r"batch_size=.* must be 'auto' or an int of at least 1"):
-        resolve_batch_size(size, "image", CPU)
 
 
 def test_batches_hold_all_rows_in_order():
@@ -48,9 +29,17 @@ def test_images_are_preprocessed_when_they_are_asked_for_and_not_kept():
     assert samples.loaded == [1, 1]
 
 
-def test_tokens_are_made_once_and_kept():
-    samples = Listed(["a", "bb ccc", "d ee f"])
+def test_tokens_are_made_anew_unless_they_are_to_be_kept():
+    samples = Listed(["a b", "bb ccc"])
     inputs = Inputs(samples, Words())
+    assert [len(one) for one in inputs.tensors([0, 0, 1])] == [2, 2, 2]
+    inputs.tensors([1])
+    assert samples.loaded == [0, 1, 1]
+
+
+def test_tokens_are_made_once_where_they_are_kept():
+    samples = Listed(["a", "bb ccc", "d ee f"])
+    inputs = Inputs(samples, Words(), keep=True)
     assert inputs.is_text
     assert inputs.lengths([2, 0]) == [3, 1]
     assert [one.tolist() for one in inputs.tensors([2, 1, 2])] == [[1, 2, 1], [2, 3], [1, 2, 1]]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -15,7 +17,15 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from skorch.callbacks import Callback
 
-from sktransfer import FineTuneClassifier, ImageFeaturizer, TextFeaturizer, load_backbone
+from sktransfer import (
+    FineTuneClassifier,
+    ImageFeaturizer,
+    TextFeaturizer,
+    cache_info,
+    clear_cache,
+    config_context,
+    load_backbone,
+)
 from sktransfer.exceptions import InvalidParameterError, TruncatedTextWarning
 from sktransfer.testing.samples import make_samples
 from tests.small_bert import small_bert
@@ -246,3 +256,44 @@ def test_what_was_fitted_on_a_gpu_lies_on_the_cpu():
     assert {tensor.device.type for tensor in tensors} == {"cpu"}
     moved = pickle.loads(pickle.dumps(clf)).set_params(device="cpu")
     np.testing.assert_allclose(moved.predict_proba(X), on_gpu, atol=1e-3)
+
+
+@pytest.mark.parametrize("backbone", ["tiny/cnn", BERT])
+@pytest.mark.parametrize("precision", ["bfloat16", "float16", "auto"])
+def test_a_lower_precision_trains_to_nearly_the_same_weights_which_stay_float32(backbone, precision):
+    X = IMAGES if backbone == "tiny/cnn" else TEXTS
+    exact = quick(backbone, lr=1e-3, head_init="random").fit(X, LABELS)
+    rounded = quick(backbone, lr=1e-3, head_init="random", precision=precision).fit(X, LABELS)
+    assert {p.dtype for p in rounded.net_.module_.parameters()} == {torch.float32}
+    np.testing.assert_allclose(rounded.predict_proba(X), exact.predict_proba(X), atol=0.05)
+    before = state(load_backbone(backbone))
+    assert unequal(before, state(rounded.backbone_))[:2] == [False, False]
+
+
+def test_a_store_too_small_for_the_cut_changes_nothing_but_the_time():
+    expected = quick(freeze_depth=2, cache=None).fit(IMAGES, LABELS).predict_proba(IMAGES)
+    clear_cache()
+    with config_context(cache_memory=20_000):
+        found = quick(freeze_depth=2).fit(IMAGES, LABELS).predict_proba(IMAGES)
+        assert cache_info().n_bytes <= 20_000
+    clear_cache()
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def test_a_folder_keeps_what_the_next_process_goes_on_from(tmp_path):
+    clf = quick(freeze_depth=3, cache=tmp_path).fit(IMAGES, LABELS)
+    program = (
+        "import sys, pickle, numpy, torch\n"
+        "from sktransfer import load_backbone\n"
+        "clf, X, y = pickle.load(sys.stdin.buffer)\n"
+        "ran = []\n"
+        "for stage in load_backbone('tiny/cnn').stages[:3]:\n"
+        "    stage.register_forward_hook(lambda *_: torch.is_grad_enabled() or ran.append(1))\n"
+        "again = clf.fit(X, y).predict_proba(X)\n"
+        "assert not ran, ran\n"
+        "sys.stdout.buffer.write(again.tobytes())\n"
+    )
+    given = pickle.dumps((clone(clf), IMAGES, LABELS))
+    done = subprocess.run([sys.executable, "-c", program], input=given, capture_output=True, check=True)
+    again = np.frombuffer(done.stdout, np.float32).reshape(len(IMAGES), -1)
+    np.testing.assert_allclose(again, clf.predict_proba(IMAGES), atol=1e-5)

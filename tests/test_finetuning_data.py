@@ -8,6 +8,7 @@ import torch
 
 from sktransfer import load_backbone
 from sktransfer.engine.batching import Inputs
+from sktransfer.engine.compute import Compute
 from sktransfer.engine.forward import Tap
 from sktransfer.finetuning.data import Batches, CutDataset
 from sktransfer.samples.images import check_images
@@ -28,9 +29,8 @@ def dataset(modality, cut, n=13, taps=()):
         list(taps),
         targets=torch.arange(n),
         sample_weight=torch.ones(n),
+        compute=Compute(torch.device("cpu")),
         store=None,
-        device=torch.device("cpu"),
-        batch_size=4,
     )
 
 

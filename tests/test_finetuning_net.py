@@ -7,16 +7,16 @@ import torch
 from skorch.callbacks import LRScheduler
 from torch import nn
 
+from sktransfer.backbones.backbone import ImageStage
+from sktransfer.engine.compute import Compute
 from sktransfer.engine.forward import Tap
-from sktransfer.exceptions import InvalidParameterError
-from sktransfer.finetuning.net import FineTuneNet, parameter_groups, resolve_optimizer, with_schedule
+from sktransfer.finetuning.net import FineTuneNet, parameter_groups, with_schedule
 from sktransfer.finetuning.network import FineTuneNetwork
 
 
 def network():
-    return FineTuneNetwork(
-        nn.ModuleList([nn.Sequential(nn.Linear(3, 3), nn.LayerNorm(3))]), [Tap(1, "average")], 0, 3, 2
-    )
+    stage = ImageStage(nn.Linear(3, 3), nn.LayerNorm(3))
+    return FineTuneNetwork(nn.ModuleList([stage]), [Tap(1, "average")], 0, 3, 2)
 
 
 def test_stages_and_head_have_their_own_rates_and_only_matrices_decay():
@@ -48,14 +48,6 @@ def test_the_loss_is_the_weighted_mean(criterion, targets):
     assert loss.item() == pytest.approx((single[0] + 2 * single[1]) / 3)
 
 
-def test_optimizers_by_name_and_by_class():
-    assert resolve_optimizer("sgd") is torch.optim.SGD
-    assert resolve_optimizer(torch.optim.RMSprop) is torch.optim.RMSprop
-    for wrong in ("lion", int, None):
-        with pytest.raises(InvalidParameterError, match="adamw"):
-            resolve_optimizer(wrong)
-
-
 def test_the_rate_falls_to_zero_in_a_straight_line_unless_a_schedule_is_given():
     (name, linear), *rest = with_schedule(["mine"], 10)
     assert (name, rest) == ("linear_decay", ["mine"])
@@ -70,3 +62,43 @@ def test_the_rate_falls_to_zero_in_a_straight_line_unless_a_schedule_is_given():
     own = LRScheduler("StepLR", step_size=3)
     assert with_schedule([("own", own)], 10) == [("own", own)]
     assert with_schedule(None, 0) == []
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16, torch.float16])
+def test_weights_stay_float32_whatever_the_precision_and_gradients_are_of_the_true_loss(precision):
+    torch.manual_seed(0)
+    whole = network()
+    net = FineTuneNet(whole, criterion=nn.CrossEntropyLoss, criterion__reduction="none", optimizer=torch.optim.SGD)
+    net.groups = lambda module: [{"params": list(module.parameters())}]
+    net.compute = Compute(torch.device("cpu"), precision)
+    net.initialize()
+    batch = ({"values": torch.randn(8, 3)}, (torch.arange(8) % 2, torch.ones(8)))
+    loss = net.train_step_single(batch)["loss"]
+    found = [p.grad.clone() for p in net.module_.parameters()]
+    assert {p.dtype for p in net.module_.parameters()} == {g.dtype for g in found} == {torch.float32}
+    net.module_.zero_grad()
+    logits = net.module_(**batch[0])
+    expected = nn.functional.cross_entropy(logits, batch[1][0])
+    expected.backward()
+    assert loss.item() == pytest.approx(expected.item(), rel=2e-2)
+    tolerance = 1e-6 if precision == torch.float32 else 3e-2
+    for gradient, p in zip(found, net.module_.parameters()):
+        torch.testing.assert_close(gradient, p.grad, atol=tolerance, rtol=tolerance)
+
+
+def test_a_step_in_float16_changes_weights_as_one_in_float32_does():
+    steps = []
+    for precision in (torch.float32, torch.float16):
+        torch.manual_seed(0)
+        whole = network()
+        net = FineTuneNet(
+            whole, criterion=nn.CrossEntropyLoss, criterion__reduction="none", optimizer=torch.optim.SGD, lr=0.1
+        )
+        net.groups = lambda module: [{"params": list(module.parameters())}]
+        net.compute = Compute(torch.device("cpu"), precision)
+        net.initialize()
+        before = net.module_.head.weight.detach().clone()
+        net.train_step(({"values": torch.randn(8, 3)}, (torch.arange(8) % 2, torch.ones(8))))
+        steps.append(net.module_.head.weight.detach() - before)
+    assert steps[0].abs().max() > 1e-3
+    torch.testing.assert_close(steps[0], steps[1], atol=1e-4, rtol=3e-2)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import math
 import numbers
@@ -123,7 +122,7 @@ class Backbone:
         self.pretrained = True  # False where the weights are random: BatchNorm then has no statistics worth keeping
         self.origin: tuple[Callable[..., Backbone], tuple[Any, ...]] | None = None  # how unpickling gets it back
         self._hashes: list[bytes] = []
-        self._copies: dict[str, tuple[nn.ModuleList, nn.Module | None]] = {}
+        self.copies: dict[str, nn.ModuleList] = {}  # made ready for other devices and precisions, kept by who runs them
 
     @classmethod
     def from_modules(
@@ -293,28 +292,17 @@ class Backbone:
         stop : int, default=None
             How many stages count; None for all.
         """
-        if not self._hashes:
-            running = hashlib.blake2b(self.definition.encode(), digest_size=20)
-            hashes = [running.digest()]
-            for module in self.stages:
-                running.update(repr(module).encode())
-                for name, tensor in module.state_dict().items():
-                    running.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-                    running.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
-                hashes.append(running.copy().digest())
-            self._hashes = hashes
-        return self._hashes[len(self.stages) if stop is None else stop].hex()
-
-    def on(self, device: torch.device) -> Backbone:
-        """Return this backbone on another device: itself where it is there, else a copy that is kept."""
-        home = next((p.device for p in self.stages.parameters()), torch.device("cpu"))
-        if home == device:
-            return self
-        if str(device) not in self._copies:
-            stages, head = copy.deepcopy((self.stages, self.head))  # one call: what they share stays shared
-            self._copies[str(device)] = stages.to(device), None if head is None else head.to(device)
-        stages, head = self._copies[str(device)]
-        return self._changed(stages=stages, head=head)
+        stop = len(self.stages) if stop is None else stop
+        hashes = list(self._hashes) or [hashlib.blake2b(self.definition.encode(), digest_size=20).digest()]
+        for module in self.stages[len(hashes) - 1 : stop]:  # each goes on from the one before it
+            running = hashlib.blake2b(hashes[-1], digest_size=20)
+            running.update(repr(module).encode())
+            for name, tensor in module.state_dict().items():
+                running.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+                running.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+            hashes.append(running.digest())
+        self._hashes = hashes
+        return hashes[stop].hex()
 
     def with_preprocess(self, preprocess: Preprocess) -> Backbone:
         """Return a backbone of the same stages with another preprocessing."""
@@ -337,7 +325,7 @@ class Backbone:
     def __reduce__(self) -> tuple[Callable[..., Backbone], tuple[Any, ...]]:
         if self.origin is not None:
             return self.origin
-        return _restored, ({**self.__dict__, "_copies": {}},)  # copies on other devices are made anew when wanted
+        return _restored, ({**self.__dict__, "copies": {}},)  # they are made anew when they are wanted
 
     def __repr__(self) -> str:
         return f"Backbone({self.name!r}, stages={list(self.stage_names)})"
@@ -373,4 +361,5 @@ def replace_stages(source: Backbone, first: int, modules: Sequence[nn.Module]) -
     stages = nn.ModuleList([*source.stages[:first], *modules]).eval().requires_grad_(False)
     origin = (replace_stages, (source, first, list(modules)))
     names = source.stage_names[:stop]
-    return source._changed(stages=stages, stage_names=names, origin=origin, _hashes=[], _copies={}, **changes)
+    hashes = source._hashes[: first + 1]
+    return source._changed(stages=stages, stage_names=names, origin=origin, _hashes=hashes, copies={}, **changes)

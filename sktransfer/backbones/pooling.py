@@ -63,6 +63,7 @@ def pool(values: Tensor, mask: Tensor | None, kind: str, *, prefix_tokens: int =
     Returns
     -------
     pooled : Tensor of shape (n, n_features)
+        float32, whatever the precision of the values: a mean in bfloat16 would round its sum.
 
     Raises
     ------
@@ -73,7 +74,11 @@ def pool(values: Tensor, mask: Tensor | None, kind: str, *, prefix_tokens: int =
     if kind not in POOLINGS[modality]:
         raise InvalidParameterError(f"pooling={kind!r} is none of {POOLINGS[modality]}, which {modality}s have")
     if mask is not None:
-        return _pool_text(values, mask, kind)
+        return _pool_text(values, mask, kind).float()
+    return _pool_image(values, kind, prefix_tokens).float()
+
+
+def _pool_image(values: Tensor, kind: str, prefix_tokens: int) -> Tensor:
     if values.ndim == 2:  # vectors are pooled already; there is no grid and no token to take
         if kind in ("average", "max", "flatten"):
             return values
@@ -89,11 +94,11 @@ def pool(values: Tensor, mask: Tensor | None, kind: str, *, prefix_tokens: int =
     if values.ndim == 3:
         values = _patches_as_maps(values[:, prefix_tokens:])  # (n, channels, height, width)
     if kind == "average":
-        return values.mean((2, 3))  # (n, channels)
+        return values.mean((2, 3), dtype=torch.float32)  # (n, channels)
     if kind == "max":
         return values.amax((2, 3))  # (n, channels)
     cells = int(kind.removeprefix("grid"))
-    return F.adaptive_avg_pool2d(values, cells).flatten(1)  # (n, channels * cells * cells)
+    return F.adaptive_avg_pool2d(values.float(), cells).flatten(1)  # (n, channels * cells * cells)
 
 
 def _patches_as_maps(tokens: Tensor) -> Tensor:
@@ -117,6 +122,7 @@ def _pool_text(values: Tensor, mask: Tensor, kind: str) -> Tensor:
         return torch.cat([_pool_text(values, mask, "mean"), _pool_text(values, mask, "max")], 1)  # (n, 2 * channels)
     real = mask.unsqueeze(2)  # (n, tokens, 1)
     if kind == "mean":
-        return values.masked_fill(~real, 0.0).sum(1) / real.sum(1).clamp(min=1)  # (n, channels)
+        total = values.masked_fill(~real, 0.0).sum(1, dtype=torch.float32)  # (n, channels)
+        return total / real.sum(1).clamp(min=1)  # (n, channels)
     highest = values.masked_fill(~real, -torch.inf).amax(1)  # (n, channels)
     return torch.where(mask.any(1, keepdim=True), highest, 0.0)  # a text of no tokens gives zeros, as its mean does

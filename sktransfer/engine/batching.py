@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Sequence
-from numbers import Integral
 from typing import Any
 
 import torch
@@ -14,39 +13,11 @@ from torch.nn.utils.rnn import pad_sequence
 from sktransfer.backbones.preprocess import Preprocess, TextPreprocess
 from sktransfer.exceptions import InvalidParameterError, TruncatedTextWarning
 
-__all__ = ["Inputs", "collate", "in_batches", "resolve_batch_size"]
-
-_AUTO = {("image", "cpu"): 8, ("image", "gpu"): 64, ("text", "cpu"): 32, ("text", "gpu"): 128}
-
-
-def resolve_batch_size(batch_size: int | str, modality: str, device: torch.device) -> int:
-    """Return how many samples go through the network at once.
-
-    Parameters
-    ----------
-    batch_size : int or "auto"
-        "auto": on a CPU 8 images (more leave its cache) or 32 texts, on a GPU 64 or 128.
-    modality : {"image", "text"}
-        What the samples are.
-    device : torch.device
-        Where the network runs.
-
-    Raises
-    ------
-    InvalidParameterError
-        If it is no positive int and not "auto".
-    """
-    if isinstance(batch_size, str) and batch_size == "auto":
-        return _AUTO[modality, "cpu" if device.type == "cpu" else "gpu"]
-    if isinstance(batch_size, bool) or not isinstance(batch_size, Integral) or batch_size < 1:
-        raise InvalidParameterError(f"batch_size={batch_size!r} must be 'auto' or an int of at least 1")
-    return int(batch_size)
+__all__ = ["Inputs", "collate", "in_batches"]
 
 
 class Inputs:
     """Samples behind a backbone's preprocessing, made when they are asked for.
-
-    Token ids are small and are kept; images are not.
 
     Parameters
     ----------
@@ -54,13 +25,15 @@ class Inputs:
         What the user gave, validated.
     preprocess : Preprocess
         The backbone's own.
+    keep : bool, default=False
+        Whether token ids are kept: who comes back for the same texts saves their tokenising. Images never are.
     """
 
-    def __init__(self, samples: Any, preprocess: Preprocess) -> None:
-        self.samples, self.preprocess = samples, preprocess
+    def __init__(self, samples: Any, preprocess: Preprocess, *, keep: bool = False) -> None:
+        self.samples, self.preprocess, self.keep = samples, preprocess, keep
         self.is_text = isinstance(preprocess, TextPreprocess)
         self._tokens: dict[int, Tensor] = {}
-        self._truncated = 0
+        self._truncated: dict[int, bool] = {}
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -69,12 +42,17 @@ class Inputs:
         """Return what the first stage takes, one tensor a row: (3, height, width) or (tokens,)."""
         if not isinstance(self.preprocess, TextPreprocess):
             return self.preprocess([self.samples.load(row) for row in rows])
-        new = [row for row in dict.fromkeys(rows) if row not in self._tokens]  # each once, as it is counted
+        new = [row for row in dict.fromkeys(rows) if row not in self._tokens]
+        made: dict[int, Tensor] = {}
         if new:
             tensors, truncated = self.preprocess.tokenize([self.samples.load(row) for row in new])
-            self._tokens.update(zip(new, tensors))
-            self._truncated += sum(truncated)
-        return [self._tokens[row] for row in rows]
+            made = dict(zip(new, tensors))
+            self._truncated.update(
+                (row, True) for row, cut in zip(new, truncated) if cut and row not in self._truncated
+            )
+            if self.keep:
+                self._tokens.update(made)
+        return [made[row] if row in made else self._tokens[row] for row in rows]
 
     def lengths(self, rows: Sequence[int]) -> list[int]:
         """Return the number of tokens of each row; all the same for images."""
@@ -82,15 +60,15 @@ class Inputs:
 
     def warn_of_truncated(self) -> None:
         """Warn once of all texts that were cut since the last time."""
-        if self._truncated and isinstance(self.preprocess, TextPreprocess):
+        n = sum(self._truncated.values())
+        if n and isinstance(self.preprocess, TextPreprocess):
             warnings.warn(
-                f"{self._truncated} of {len(self)} texts are longer than {self.preprocess.limit} tokens; what comes "
-                "after is not read. A greater max_length reads more, where the model takes it; splitting texts reads "
-                "all.",
+                f"{n} of {len(self)} texts are longer than {self.preprocess.limit} tokens; what comes after is not "
+                "read. A greater max_length reads more, where the model takes it; splitting texts reads all.",
                 TruncatedTextWarning,
                 stacklevel=2,
             )
-        self._truncated = 0
+        self._truncated = dict.fromkeys(self._truncated, False)
 
 
 def in_batches(rows: Sequence[int], size: int) -> Iterator[list[int]]:
@@ -105,7 +83,8 @@ def collate(tensors: Sequence[Tensor], modality: str, pad_value: int = 0) -> tup
     Parameters
     ----------
     tensors : sequence of Tensor
-        One a sample. Those of texts (tokens, ...) may differ in their number of tokens.
+        One a sample. Those of texts, (tokens,) of int or (tokens, channels), may differ in their number of tokens;
+        behind a stage that pools they are vectors (channels,).
     modality : {"image", "text"}
         What the samples are.
     pad_value : int, default=0
@@ -122,6 +101,8 @@ def collate(tensors: Sequence[Tensor], modality: str, pad_value: int = 0) -> tup
     InvalidParameterError
         If images of a batch differ in size.
     """
+    if modality == "text" and tensors[0].ndim == 1 and tensors[0].is_floating_point():  # a vector a text: no tokens
+        return torch.stack(list(tensors)), torch.ones(len(tensors), 1, dtype=torch.bool)  # (n, channels), (n, 1)
     if modality == "text":
         values = pad_sequence(list(tensors), batch_first=True, padding_value=pad_value)  # (n, tokens, ...)
         lengths = torch.tensor([len(tensor) for tensor in tensors])

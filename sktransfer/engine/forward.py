@@ -2,39 +2,32 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
 from itertools import chain
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sktransfer.backbones.backbone import Backbone
 from sktransfer.backbones.pooling import pool
 from sktransfer.engine.batching import Inputs, collate, in_batches
-from sktransfer.engine.store import Key, MemoryStore
+from sktransfer.engine.compute import Compute
+from sktransfer.engine.memory_limits import halving
+from sktransfer.engine.placement import has_convolutions, placed
+from sktransfer.engine.records import Record, Records
+from sktransfer.engine.store import Store
+from sktransfer.engine.taps import Tap
+from sktransfer.engine.workers import in_parallel
 
-__all__ = ["Tap", "forward"]
+__all__ = ["Outputs", "Tap", "forward"]
 
+_LOOK_UP = 64  # samples at a time: what was found is handed on before the next are looked up
+_SORTED = 1024  # texts at a time that are sorted by length: more of them would be held in memory for little
 
-@dataclass(frozen=True)
-class Tap:
-    """Something wanted of a backbone: the values behind `stages[:stop]`, or one vector pooled from them.
-
-    Parameters
-    ----------
-    stop : int
-        How many stages have run.
-    pooling : str, default=None
-        "auto" resolved; None for the values themselves, texts without their padding.
-    """
-
-    stop: int
-    pooling: str | None = None
-
-    def of(self, backbone: Backbone) -> str:
-        """Return what tells this tap of this backbone from all others, in the store."""
-        return f"{backbone.fingerprint(self.stop)} {backbone.preprocess.key} {self.pooling} {backbone.prefix_tokens}"
+Outputs = tuple[list[int], list[list[Tensor]]]
 
 
 def forward(
@@ -42,12 +35,16 @@ def forward(
     inputs: Inputs,
     taps: Sequence[Tap],
     *,
+    compute: Compute,
     rows: Sequence[int] | None = None,
-    store: MemoryStore | None = None,
-    device: torch.device,
-    batch_size: int,
-) -> Iterator[tuple[list[int], list[list[Tensor]]]]:
+    store: Store | None = None,
+    keep: int | None = None,
+    spares: Sequence[Tap] = (),
+) -> Iterator[Outputs]:
     """Yield, for some rows at a time, what each tap gives.
+
+    Equal samples are computed once. Where the store lacks a tap but holds values of a stage below it, the stages go on
+    from there.
 
     Parameters
     ----------
@@ -57,79 +54,230 @@ def forward(
         The samples.
     taps : sequence of Tap
         What is wanted; all come from the same pass.
+    compute : Compute
+        Where and how the stages run.
     rows : sequence of int, default=None
         Which samples; None for all.
-    store : MemoryStore, default=None
+    store : Store, default=None
         Where results are looked up, and kept.
-    device : torch.device
-        Where the stages run.
-    batch_size : int
-        Samples that go through at once.
+    keep : int, default=None
+        Outputs of this many first stages are kept; None for all.
+    spares : sequence of Tap, default=()
+        What else of the same pass is kept for later, where the store has room; the first are the dearest.
 
     Yields
     ------
     rows : list of int
         In any order, each row once.
     outputs : list of list of Tensor
-        For each tap one tensor a row, on the CPU: token ids for `stop=0` of texts, else float32.
+        For each tap one tensor a row, on the CPU: vectors in float32, values as they are computed, token ids.
     """
     wanted = list(range(len(inputs))) if rows is None else list(rows)
-    names = [] if store is None else [tap.of(backbone) for tap in taps]
-    missing = []
-    for batch in in_batches(wanted, batch_size):
-        known = {row: _known(store, [(inputs.samples.key(row), name) for name in names]) for row in batch}
-        missing += [row for row, outputs in known.items() if outputs is None]
-        found = {row: outputs for row, outputs in known.items() if outputs is not None}
-        if found:
-            yield list(found), [list(tap) for tap in zip(*found.values())]
-    if not missing:
-        return
-    # Texts of about the same length share a batch: little of it is padding.
-    lengths = inputs.lengths(missing)
-    missing = [row for _, row in sorted(zip(lengths, missing), key=lambda pair: -pair[0])]
-    moved = backbone.on(device)
-    for batch in in_batches(missing, batch_size):
-        outputs = _run(moved, inputs.tensors(batch), taps, device)
-        if store is not None:
-            for name, values in zip(names, outputs):
-                for row, value in zip(batch, values):
-                    store.put((inputs.samples.key(row), name), value)
-        yield batch, outputs
+    one_pass = _Pass(backbone, inputs, taps, compute, spares, len(wanted))
+    if store is not None:
+        n_kept = len(backbone.stages) if keep is None else keep
+        one_pass.records = Records(store, backbone, compute, one_pass.computed, n_kept)
+    jobs = one_pass.jobs(wanted)
+    try:
+        for job in jobs:
+            if not one_pass.is_known(job[0]):
+                yield from in_parallel(chain([job], jobs), one_pass.run)
+            else:  # to hand on what was found needs no other thread
+                yield one_pass.run(job)
+    finally:
+        if store is not None and one_pass.has_kept:
+            store.flush()
 
 
-def _known(store: MemoryStore | None, keys: Sequence[Key]) -> list[Tensor] | None:
-    if store is None:
-        return None
-    outputs = []
-    for key in keys:
-        value = store.get(key)
-        if value is None:
-            return None
-        outputs.append(value)
-    return outputs
+class _Pass:
+    """Samples on their way through a backbone; several threads work on it."""
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        inputs: Inputs,
+        taps: Sequence[Tap],
+        compute: Compute,
+        spares: Sequence[Tap],
+        n_samples: int,
+    ) -> None:
+        self.backbone, self.inputs, self.taps = backbone, inputs, list(taps)
+        self.compute, self.n_samples = compute, n_samples
+        self.records: Records | None = None
+        # Token ids are at hand wherever they are asked for, and made faster than they are found.
+        self.computed = [tap for tap in self.taps if tap.stop or not inputs.is_text]
+        self.last = max((tap.stop for tap in self.computed), default=0)
+        self._spares = [tap for tap in spares if tap not in self.taps and 0 < tap.stop <= self.last]
+        self._chosen: list[Tap] | None = None
+        self.has_kept = False
+        self._mean_length = 0.0
+        self._stages: tuple[nn.ModuleList, bool] | None = None
+        # A GPU takes one batch at a time, while others are decoded; each core has a batch of its own.
+        self._device: AbstractContextManager[Any] = nullcontext() if compute.on_cpu else threading.Lock()
+
+    def is_known(self, record: Record) -> bool:
+        """Return whether nothing is left to compute of a sample."""
+        return all(tap in record.found for tap in self.computed)
+
+    def jobs(self, rows: Sequence[int]) -> Iterator[list[Record]]:
+        """Yield samples that share a batch; those that are known already come together, as they are found."""
+        text = self.backbone.modality == "text"
+        size = _SORTED if text else max(_LOOK_UP, 8 * self.compute.n_images(self.backbone.preprocess))
+        waiting: dict[bytes | int, Record] = {}
+        for part in in_batches(rows, _LOOK_UP):
+            fresh = self._records(part, waiting)
+            known = []
+            for name, record in fresh.items():
+                if self.is_known(record):
+                    known.append(record)
+                else:
+                    waiting[name] = record
+            if known:
+                yield known
+            if len(waiting) >= size:
+                yield from self._batches(list(waiting.values()))
+                waiting = {}
+        yield from self._batches(list(waiting.values()))
+
+    def _records(self, rows: Sequence[int], waiting: dict[bytes | int, Record]) -> dict[bytes | int, Record]:
+        """Return what samples stand in some rows, each once, but for those that wait already."""
+        keyed = self.records is not None or self.inputs.is_text  # to hash images would cost, and serve nobody else
+        fresh: dict[bytes | int, Record] = {}
+        for row in rows:
+            key = self.inputs.samples.key(row) if keyed else b""
+            name = key or row
+            twin = waiting.get(name) or fresh.get(name)
+            if twin is None:
+                fresh[name] = Record([row], key)
+            else:
+                twin.rows.append(row)
+        if self.records is not None:
+            self.records.look_up(list(fresh.values()))
+        return fresh
+
+    def _batches(self, records: list[Record]) -> Iterator[list[Record]]:
+        for start in sorted({record.start for record in records}):
+            group = [record for record in records if record.start == start]
+            if self.backbone.modality == "image":
+                yield from _parts(group, self.compute.n_images(self.backbone.preprocess))
+                continue
+            if start == 0:
+                for record, tokens in zip(group, self.inputs.tensors([record.rows[0] for record in group])):
+                    record.values = tokens
+            lengths = [len(record.values) for record in group if record.values is not None]
+            self._mean_length = self._mean_length or sum(lengths) / len(lengths)
+            for batch in self.compute.batches(lengths):
+                yield [group[place] for place in batch]
+
+    def run(self, batch: list[Record]) -> Outputs:
+        """Return the outputs for the rows of a batch, computed where they are not known."""
+        if not self.is_known(batch[0]):
+            tensors = self._tensors(batch)
+            halving(lambda part: self._compute(batch[part], tensors[part]), [record.rows[0] for record in batch])
+        rows = [row for record in batch for row in record.rows]
+        outputs = []
+        for tap in self.taps:
+            if tap not in self.computed:
+                outputs.append(self.inputs.tensors(rows))
+                continue
+            dtype = tap.dtype(self.compute)
+            outputs.append([_typed(record.found[tap], dtype) for record in batch for _ in record.rows])
+        return rows, outputs
+
+    def _tensors(self, batch: list[Record]) -> list[Tensor]:
+        asked = [record for record in batch if record.values is None]
+        for record, tensor in zip(asked, self.inputs.tensors([record.rows[0] for record in asked])):
+            record.values = tensor
+        return [record.values for record in batch if record.values is not None]
+
+    def _compute(self, batch: list[Record], tensors: list[Tensor]) -> None:
+        """Run the stages on one batch, write into its records what the taps give, and have it kept."""
+        extra = self._spares if self._chosen is None else self._chosen
+        taken = self._run(tensors, batch[0].start, [*self.computed, *extra])
+        for tap in self.computed:
+            for record, value in zip(batch, taken.get(tap, ())):
+                record.found[tap] = value
+        if self.records is not None:
+            if self._chosen is None:
+                self._choose(taken, tensors)
+            for tap in (*self.computed, *(self._chosen or ())):
+                if tap in taken and self.records.may_keep(tap):
+                    self.records.keep_values(tap, batch, taken[tap])
+                    self.has_kept = True
+
+    def _run(self, tensors: list[Tensor], start: int, taps: Sequence[Tap]) -> dict[Tap, list[Tensor]]:
+        values, mask = collate(tensors, self.backbone.modality, self.backbone.preprocess.pad_value)
+        lengths = None if mask is None else mask.sum(1).tolist()
+        stages, channels_last = self._placed()
+        if self.compute.device.type == "cuda":  # from pinned memory, copies run beside the network
+            values, mask = values.pin_memory(), None if mask is None else mask.pin_memory()
+        taken: dict[Tap, list[Tensor]] = {}
+        with self._device, torch.inference_mode():
+            mask = None if mask is None else mask.to(self.compute.device, non_blocking=True)
+            values = values.to(self.compute.device, non_blocking=True)
+            values = _typed(values, self.compute.dtype)
+            if values.ndim == 4 and channels_last:
+                values = values.to(memory_format=torch.channels_last)
+            # Taken before the next stage runs: one that begins with an in-place ReLU writes into what it is given.
+            for stop, given in enumerate(_run(stages[start : self.last], values, mask), start=start):
+                for tap in taps:
+                    if tap.stop == stop and tap not in taken:
+                        taken[tap] = self._take(tap, given, mask, lengths)
+        return taken
+
+    def _placed(self) -> tuple[nn.ModuleList, bool]:
+        if self._stages is None:
+            stages = placed(self.backbone, self.compute)
+            self._stages = stages, has_convolutions(stages)
+        return self._stages
+
+    def _take(self, tap: Tap, given: Tensor, mask: Tensor | None, lengths: list[int] | None) -> list[Tensor]:
+        """Return one tensor a sample that owns its memory: a view would keep the whole batch alive."""
+        if tap.pooling is not None:
+            given = pool(given, mask, tap.pooling, prefix_tokens=self.backbone.prefix_tokens)  # (n, n_features)
+        if tap.pooling is not None or (given.ndim == 2 and given.is_floating_point()):  # one vector a text
+            lengths = None
+        if self.records is not None:
+            given = self.records.rounded(tap, given)
+        given = given.cpu()
+        with torch.inference_mode(False), torch.no_grad():  # what is taken may be trained on
+            return [
+                (one if lengths is None else one[: lengths[i]]).clone(memory_format=torch.contiguous_format)
+                for i, one in enumerate(given)
+            ]
+
+    def _choose(self, taken: dict[Tap, list[Tensor]], tensors: list[Tensor]) -> None:
+        """Choose the spares that half of the store's room will hold, once, by what the first batch shows."""
+        assert self.records is not None
+        room = self.records.store.room()
+        # The longest texts come first: what a text takes is found by its share of the tokens.
+        share = self._mean_length * len(tensors) / max(1, sum(map(len, tensors))) if self._mean_length else 1.0
+
+        def size(tap: Tap) -> float:
+            per_sample = sum(value.nbytes for value in taken.get(tap, ())) / len(tensors)
+            return self.n_samples * per_sample * (1.0 if tap.pooling else share)
+
+        left = float("inf") if room is None else (room - sum(map(size, self.computed))) / 2
+        chosen = []
+        for tap in self._spares:
+            left -= size(tap)
+            if left >= 0 and self.records.may_keep(tap):
+                chosen.append(tap)
+        self._chosen = chosen
 
 
-@torch.no_grad()
-def _run(
-    backbone: Backbone, tensors: Sequence[Tensor], taps: Sequence[Tap], device: torch.device
-) -> list[list[Tensor]]:
-    values, mask = collate(tensors, backbone.modality, backbone.preprocess.pad_value)
-    values, mask = values.to(device), None if mask is None else mask.to(device)
-    outputs: dict[Tap, list[Tensor]] = {}
-    last = max(tap.stop for tap in taps)
-    # Taken before the next stage runs: one that begins with an in-place ReLU writes into what the one before it gave.
-    for stop, given in enumerate(chain([values], backbone.run(values, mask, stop=last))):
-        for tap in taps:
-            if tap.stop == stop:
-                outputs[tap] = _split(given, mask, tap.pooling, backbone.prefix_tokens)
-    return [outputs[tap] for tap in taps]
+def _run(stages: nn.ModuleList, values: Tensor, mask: Tensor | None) -> Iterator[Tensor]:
+    """Yield what the first stage is given, and what each stage gives."""
+    yield values
+    for stage in stages:
+        values = stage(values, mask)
+        yield values
 
 
-def _split(values: Tensor, mask: Tensor | None, pooling: str | None, prefix_tokens: int) -> list[Tensor]:
-    """Return one tensor a sample that owns its memory: a view would keep the whole batch alive."""
-    if pooling is not None:
-        values, mask = pool(values, mask, pooling, prefix_tokens=prefix_tokens), None  # (n, n_features)
-    values = values.cpu()
-    if mask is None:
-        return [one.clone() for one in values]
-    return [one[:n].clone() for one, n in zip(values, mask.sum(1).tolist())]
+def _typed(values: Tensor, dtype: torch.dtype) -> Tensor:
+    return values.to(dtype) if values.is_floating_point() else values
+
+
+def _parts(records: list[Record], size: int) -> Iterator[list[Record]]:
+    for start in range(0, len(records), size):
+        yield records[start : start + size]

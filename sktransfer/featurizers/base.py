@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Self
 
@@ -16,15 +17,17 @@ from tqdm import tqdm
 
 from sktransfer.backbones.backbone import Backbone
 from sktransfer.backbones.pooling import check_pooling
-from sktransfer.engine.batching import Inputs, resolve_batch_size
-from sktransfer.engine.device import resolve_device
-from sktransfer.engine.forward import Tap, forward
+from sktransfer.engine.batching import Inputs
+from sktransfer.engine.compute import Compute, resolve_compute
+from sktransfer.engine.forward import Outputs, Tap, forward
 from sktransfer.engine.store import resolve_store
 from sktransfer.exceptions import InvalidParameterError
 from sktransfer.samples.base import Samples
 from sktransfer.samples.validation import check_samples, set_input_tags
 
 __all__ = ["Featurizer"]
+
+_OF_ANY_STAGE = ("average", "max", "mean", "mean+max")  # poolings that small vectors come from, whatever the stage
 
 
 class Featurizer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
@@ -37,7 +40,8 @@ class Featurizer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transfor
     pooling: str
     batch_size: int | str
     device: Any
-    cache: str | None
+    precision: str
+    cache: str | os.PathLike[str] | None
     verbose: int
 
     def fit(self, X: Any, y: Any = None) -> Self:
@@ -61,7 +65,10 @@ class Featurizer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transfor
         InvalidSampleError
             If a sample cannot be used.
         """
-        self._fit(X)
+        samples = self._fit(X)
+        # The first sample tells the width, and whether stage and pooling go together; the store has what it gives.
+        (_, outputs), *_ = self._forward(Inputs(samples, self.backbone_.preprocess), rows=[0])
+        self._n_features_out = sum(tap[0].numel() for tap in outputs)
         return self
 
     def transform(self, X: Any) -> np.ndarray:
@@ -109,6 +116,7 @@ class Featurizer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transfor
         context = self._init_callback_context(max_subtasks=None)
         context.call_on_fit_task_begin(estimator=self, X=X, y=y)
         features = self._features(self._fit(X), context)
+        self._n_features_out = features.shape[1]
         context.call_on_fit_task_end(estimator=self, X=X, y=y)
         return features
 
@@ -125,12 +133,13 @@ class Featurizer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transfor
             )
         check_pooling(self.pooling, self._modality)
         backbone.positions(self.layer)
-        device = resolve_device(self.device)
-        resolve_batch_size(self.batch_size, self._modality, device)
+        self._compute()
         resolve_store(self.cache)
         self.backbone_ = backbone
-        self._n_features_out = self._width()
         return samples
+
+    def _compute(self) -> Compute:
+        return resolve_compute(self.device, self.precision, self.batch_size)
 
     def _check(self, X: Any, *, reset: bool) -> Samples:
         return check_samples(self, X, self._modality, image_shape=getattr(self, "image_shape", None), reset=reset)
@@ -139,25 +148,29 @@ class Featurizer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transfor
         pooling = self.backbone_.pooling if self.pooling == "auto" else self.pooling
         return [Tap(position + 1, pooling) for position in self.backbone_.positions(self.layer)]
 
-    def _width(self) -> int:
-        """Return the number of features, found by one sample of the modality's simplest kind."""
-        blank: Any = "a" if self._modality == "text" else np.zeros((32, 32, 3), np.float32)
-        device = resolve_device("cpu")
-        inputs = Inputs(_One(blank), self.backbone_.preprocess)
-        store = resolve_store(self.cache)
-        (_, outputs), *_ = forward(self.backbone_, inputs, self._taps(), store=store, device=device, batch_size=1)
-        return sum(tap[0].numel() for tap in outputs)
+    def _spares(self) -> list[Tap]:
+        """Return what a search over layers may ask for next: vectors of the stages below, values to go on from."""
+        *_, top = sorted(self._taps(), key=lambda tap: tap.stop)
+        below = range(1, top.stop) if top.pooling in _OF_ANY_STAGE else ()
+        above = [Tap(top.stop)] if top.stop < len(self.backbone_.stages) else []
+        return [Tap(stop, top.pooling) for stop in below] + above
+
+    def _forward(self, inputs: Inputs, rows: Sequence[int] | None = None) -> Iterator[Outputs]:
+        return forward(
+            self.backbone_,
+            inputs,
+            self._taps(),
+            rows=rows,
+            compute=self._compute(),
+            store=resolve_store(self.cache),
+            spares=self._spares(),
+        )
 
     def _features(self, samples: Samples, context: Any = None) -> np.ndarray:
-        device = resolve_device(self.device)
-        batch_size = resolve_batch_size(self.batch_size, self._modality, device)
         inputs = Inputs(samples, self.backbone_.preprocess)
-        store, taps = resolve_store(self.cache), self._taps()
         features: np.ndarray | None = None
         with self._progress(len(samples)) as bar:
-            for rows, outputs in forward(
-                self.backbone_, inputs, taps, store=store, device=device, batch_size=batch_size
-            ):
+            for rows, outputs in self._forward(inputs):
                 values = np.concatenate([np.stack([one.numpy() for one in tap]) for tap in outputs], axis=1)
                 if features is None:
                     features = np.empty((len(samples), values.shape[1]), np.float32)
@@ -187,19 +200,3 @@ class Featurizer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transfor
         tags.transformer_tags.preserves_dtype = []  # features are float32, whatever comes in
         set_input_tags(tags, self._modality)
         return tags
-
-
-class _One:
-    """One sample, in the form of many."""
-
-    def __init__(self, sample: Any) -> None:
-        self.sample = sample
-
-    def __len__(self) -> int:
-        return 1
-
-    def load(self, row: int) -> Any:
-        return self.sample
-
-    def key(self, row: int) -> bytes:
-        return b"the blank sample"

@@ -45,12 +45,16 @@ class ImageFeaturizer(Featurizer):
         How a stage's values become a vector. "grid2" averages over each cell of a 2x2 grid and concatenates; "auto" is
         what the network's own head does.
     batch_size : int or "auto", default="auto"
-        Images that go through the network at once: "auto" is 8 on a CPU, 64 on a GPU.
+        Images that go through the network at once: "auto" is what fills a core's caches, or a GPU, counted in pixels.
     device : str or torch.device, default="auto"
         "auto" is a GPU where there is one.
-    cache : {"memory", None}, default="memory"
-        "memory" keeps the features of each image, by its content, for whoever asks again in this process: folds,
-        candidates and clones. 2 GiB at most; the least recently used go first.
+    precision : {"float32", "bfloat16", "float16", "auto"}, default="float32"
+        In which the network computes: "auto" is bfloat16 where the processor or the GPU has it natively, else float32.
+        Features are float32 in any case.
+    cache : "memory", path or None, default="memory"
+        Keeps the features of each image, by its content, for whoever asks again: folds, candidates and clones. "memory"
+        lasts as long as the process, a folder is shared by processes and sessions; `set_config` sets their size,
+        `cache_info` tells what they hold.
     verbose : int, default=0
         1 shows a progress bar.
 
@@ -100,7 +104,8 @@ class ImageFeaturizer(Featurizer):
         pooling: str = "auto",
         batch_size: int | str = "auto",
         device: str | torch.device = "auto",
-        cache: str | None = "memory",
+        precision: str = "float32",
+        cache: str | os.PathLike[str] | None = "memory",
         verbose: int = 0,
     ) -> None:
         self.backbone = backbone
@@ -111,6 +116,7 @@ class ImageFeaturizer(Featurizer):
         self.pooling = pooling
         self.batch_size = batch_size
         self.device = device
+        self.precision = precision
         self.cache = cache
         self.verbose = verbose
 

@@ -43,12 +43,16 @@ class TextFeaturizer(Featurizer):
     normalize : bool, default=False
         Scale each text's features to length 1.
     batch_size : int or "auto", default="auto"
-        Texts that go through the network at once: "auto" is 32 on a CPU, 128 on a GPU.
+        Texts that go through the network at once: "auto" is what fills a core's caches, or a GPU, counted in tokens.
     device : str or torch.device, default="auto"
         "auto" is a GPU where there is one.
-    cache : {"memory", None}, default="memory"
-        "memory" keeps the features of each text, by its content, for whoever asks again in this process: folds,
-        candidates and clones. 2 GiB at most; the least recently used go first.
+    precision : {"float32", "bfloat16", "float16", "auto"}, default="float32"
+        In which the network computes: "auto" is bfloat16 where the processor or the GPU has it natively, else float32.
+        Features are float32 in any case.
+    cache : "memory", path or None, default="memory"
+        Keeps the features of each text, by its content, for whoever asks again: folds, candidates and clones. "memory"
+        lasts as long as the process, a folder is shared by processes and sessions; `set_config` sets their size,
+        `cache_info` tells what they hold.
     verbose : int, default=0
         1 shows a progress bar.
 
@@ -87,7 +91,8 @@ class TextFeaturizer(Featurizer):
         normalize: bool = False,
         batch_size: int | str = "auto",
         device: str | torch.device = "auto",
-        cache: str | None = "memory",
+        precision: str = "float32",
+        cache: str | os.PathLike[str] | None = "memory",
         verbose: int = 0,
     ) -> None:
         self.backbone = backbone
@@ -98,6 +103,7 @@ class TextFeaturizer(Featurizer):
         self.normalize = normalize
         self.batch_size = batch_size
         self.device = device
+        self.precision = precision
         self.cache = cache
         self.verbose = verbose
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import copy
 import functools
-import numbers
 import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
@@ -21,15 +19,15 @@ from sktransfer.backbones.backbone import Backbone, replace_stages
 from sktransfer.backbones.loading import load_backbone
 from sktransfer.backbones.pooling import check_pooling
 from sktransfer.backbones.registry import modality_of
-from sktransfer.engine.batching import Inputs, in_batches, resolve_batch_size
-from sktransfer.engine.device import resolve_device
+from sktransfer.engine.batching import Inputs
+from sktransfer.engine.compute import Compute, resolve_compute
 from sktransfer.engine.forward import Tap, forward
-from sktransfer.engine.store import resolve_store
-from sktransfer.exceptions import InvalidParameterError
-from sktransfer.finetuning.data import CutDataset
-from sktransfer.finetuning.net import FineTuneNet, parameter_groups, resolve_optimizer, with_schedule
+from sktransfer.engine.store import Store, resolve_store
+from sktransfer.finetuning.data import CutDataset, gathered
+from sktransfer.finetuning.net import FineTuneNet, build_net
 from sktransfer.finetuning.network import FineTuneNetwork, split_taps, trainable_stages
 from sktransfer.finetuning.probe import init_head
+from sktransfer.finetuning.settings import check_settings
 from sktransfer.samples.base import Samples
 from sktransfer.samples.validation import check_samples, set_input_tags
 
@@ -37,9 +35,6 @@ if TYPE_CHECKING:
     from sktransfer.backbones.preprocess import ImageTransform
 
 __all__ = ["FineTuneBase"]
-
-AUTO_LR = 1e-4
-HEAD_LR_RATIO = {"probe": 1.0, "random": 10.0}  # a probe is near its place already
 
 
 class FineTuneBase(CallbackSupportMixin, BaseEstimator):
@@ -69,7 +64,8 @@ class FineTuneBase(CallbackSupportMixin, BaseEstimator):
         optimizer: str | type[torch.optim.Optimizer] = "adamw",
         weight_decay: float = 0.01,
         device: str | torch.device = "auto",
-        cache: str | None = "memory",
+        precision: str = "float32",
+        cache: str | os.PathLike[str] | None = "memory",
         callbacks: Sequence[Any] | None = None,
         random_state: Any = None,
         verbose: int = 0,
@@ -90,6 +86,7 @@ class FineTuneBase(CallbackSupportMixin, BaseEstimator):
         self.optimizer = optimizer
         self.weight_decay = weight_decay
         self.device = device
+        self.precision = precision
         self.cache = cache
         self.callbacks = callbacks
         self.random_state = random_state
@@ -98,26 +95,28 @@ class FineTuneBase(CallbackSupportMixin, BaseEstimator):
     def _fit(self, X: Any, y: Any, sample_weight: Any) -> Self:
         rng = check_random_state(self.random_state)
         seed = int(rng.randint(np.iinfo(np.int32).max))
-        device = resolve_device(self.device)
+        compute = resolve_compute(self.device, self.precision)
+        device = compute.device
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             # Dropout and new weights draw from here. torch.manual_seed would seed the other GPUs' generators as well.
             torch.default_generator.manual_seed(seed)
             if device.type == "cuda":
                 torch.cuda.default_generators[device.index].manual_seed(seed)
-            return self._fit_seeded(X, y, sample_weight, device, seed)
+            return self._fit_seeded(X, y, sample_weight, compute, seed)
 
-    def _fit_seeded(self, X: Any, y: Any, sample_weight: Any, device: torch.device, seed: int) -> Self:
-        context = self._init_callback_context(max_subtasks=self._check_epochs())
+    def _fit_seeded(self, X: Any, y: Any, sample_weight: Any, compute: Compute, seed: int) -> Self:
+        settings = check_settings(self)
+        context = self._init_callback_context(max_subtasks=settings.max_epochs)
         context.call_on_fit_task_begin(estimator=self, X=X, y=y)
         backbone = self._load(seed)
         samples, targets, weight = self._check_fit(X, y, sample_weight, backbone)
         self._choose_stages(backbone)
-        inputs = Inputs(samples, backbone.preprocess)
+        inputs = Inputs(samples, backbone.preprocess, keep=True)
         inputs.lengths(range(len(inputs)))
         inputs.warn_of_truncated()
-        network = self._network(inputs, targets, weight, device)
-        self.net_ = self._net(network, device, seed, len(inputs))
-        dataset = self._dataset(inputs, device, torch.from_numpy(targets), torch.from_numpy(weight).float())
+        network = self._network(inputs, targets, weight, compute)
+        dataset = self._dataset(inputs, compute, torch.from_numpy(targets), torch.from_numpy(weight).float())
+        self.net_ = build_net(network, settings, self._loss, compute, seed, self.callbacks, len(inputs))
         self.net_.on_epoch = functools.partial(self._tell, context)
         self.net_.fit(dataset)
         self.net_.on_epoch = None
@@ -163,12 +162,6 @@ class FineTuneBase(CallbackSupportMixin, BaseEstimator):
             self.backbone, weights=self.weights, preprocess=self.preprocess, max_length=self.max_length, seed=seed
         )
 
-    def _check_epochs(self) -> int:
-        epochs = self.max_epochs
-        if isinstance(epochs, bool) or not isinstance(epochs, numbers.Integral) or epochs < 0:
-            raise InvalidParameterError(f"max_epochs={epochs!r} must be an int of at least 0")
-        return int(epochs)
-
     def _check_y(self, y: Any) -> np.ndarray:
         raise NotImplementedError
 
@@ -181,15 +174,10 @@ class FineTuneBase(CallbackSupportMixin, BaseEstimator):
     def _n_outputs(self) -> int:
         raise NotImplementedError
 
-    def _network(
-        self, inputs: Inputs, targets: np.ndarray, weight: np.ndarray, device: torch.device
-    ) -> FineTuneNetwork:
-        if self.head_init not in ("probe", "random"):
-            raise InvalidParameterError(f"head_init={self.head_init!r} must be 'probe' or 'random'")
+    def _network(self, inputs: Inputs, targets: np.ndarray, weight: np.ndarray, compute: Compute) -> FineTuneNetwork:
         backbone, cut = self.backbone_, self.freeze_depth_
         _, upper = split_taps(self._taps, cut)
-        rows = range(len(inputs)) if self.head_init == "probe" else [0]  # one sample tells the width
-        features = self._features(inputs, rows, device)
+        features = self._features(inputs, compute)
         network = FineTuneNetwork(
             trainable_stages(backbone, cut, len(backbone.stages)),
             upper,
@@ -203,54 +191,41 @@ class FineTuneBase(CallbackSupportMixin, BaseEstimator):
             init_head(network, features, targets, weight)
         return network
 
-    def _features(self, inputs: Inputs, rows: Sequence[int], device: torch.device) -> np.ndarray:
-        """Return what the head sees while all stages are as they were pretrained."""
-        batch_size = resolve_batch_size("auto", self.backbone_.modality, device)
-        store = resolve_store(self.cache)
-        found: dict[int, Tensor] = {}
-        parts = forward(
-            self.backbone_, inputs, self._taps, rows=rows, store=store, device=device, batch_size=batch_size
-        )
-        for part, outputs in parts:
-            found.update(zip(part, map(torch.cat, zip(*outputs))))
-        return torch.stack([found[row] for row in rows]).numpy()  # (n, n_features)
+    def _features(self, inputs: Inputs, compute: Compute) -> np.ndarray:
+        """Return what the head sees while all stages are as they were pretrained; in the store, leave the cut's values.
 
-    def _net(self, network: FineTuneNetwork, device: torch.device, seed: int, n_samples: int) -> FineTuneNet:
-        lr = AUTO_LR if isinstance(self.lr, str) and self.lr == "auto" else self.lr
-        head_lr = self.head_lr
-        if head_lr is None and isinstance(lr, numbers.Real):
-            head_lr = HEAD_LR_RATIO[self.head_init] * lr
-        for name, value in (("lr", lr), ("head_lr", head_lr)):
-            if isinstance(value, bool) or not isinstance(value, numbers.Real) or not float(value) > 0:
-                raise InvalidParameterError(f"{name}={value!r} must be a number greater than 0 (lr also 'auto')")
-        if not isinstance(self.weight_decay, numbers.Real) or not float(self.weight_decay) >= 0:
-            raise InvalidParameterError(f"weight_decay={self.weight_decay!r} must be a number of at least 0")
-        batch_size = self.batch_size
-        if isinstance(batch_size, bool) or not isinstance(batch_size, numbers.Integral) or batch_size < 1:
-            raise InvalidParameterError(f"batch_size={batch_size!r} must be an int of at least 1")
-        net = FineTuneNet(
-            network,
-            criterion=self._loss,
-            criterion__reduction="none",
-            optimizer=resolve_optimizer(self.optimizer),
-            lr=lr,
-            max_epochs=self._check_epochs(),
-            batch_size=int(batch_size),
-            train_split=None,
-            callbacks=with_schedule(self.callbacks, self._check_epochs() * -(-n_samples // int(batch_size))),
-            device=str(device),
-            verbose=int(self.verbose),
-        )
-        net.seed = seed
-        net.groups = functools.partial(parameter_groups, lr=lr, head_lr=head_lr, weight_decay=float(self.weight_decay))
-        return net
+        Where the head does not start from these features, the first sample is enough to tell the width.
+        """
+        store, cut, n = resolve_store(self.cache), Tap(self.freeze_depth_), len(self.backbone_.stages)
+        options: dict[str, Any] = {"compute": compute, "store": store, "spares": self._spares()}
+        trains = cut.stop < n
+        *_, last = gathered(self.backbone_, inputs, [*self._taps, cut] if trains else self._taps, [0], **options)
+        rows = range(len(inputs)) if self.head_init == "probe" else range(1)
+        taps = list(self._taps)
+        if store is not None and trains and self._fits(store, last[0], inputs):
+            # One pass fills what training is going to ask for again and again.
+            if self.head_init != "probe":
+                gathered(self.backbone_, inputs, [cut], range(len(inputs)), **options)
+            else:
+                taps.append(cut)
+        found = gathered(self.backbone_, inputs, taps, rows, **options)[: len(self._taps)]
+        return torch.cat([torch.stack(tap) for tap in found], 1).numpy()  # (n, n_features)
+
+    def _fits(self, store: Store, one: Tensor, inputs: Inputs) -> bool:
+        """Return whether a store can hold the values at the cut of all samples; else they would push each other out."""
+        n = sum(inputs.lengths(range(len(inputs)))) / inputs.lengths([0])[0] if inputs.is_text else len(inputs)
+        return n * one.nbytes < store.info().limit
+
+    def _spares(self) -> list[Tap]:
+        """Return what other depths of a search will start from; the uppermost save most."""
+        return [Tap(stop) for stop in range(len(self.backbone_.stages) - 1, 0, -1)]
 
     def _tell(self, context: Any) -> bool:
         task = context.subcontext(task_name="epoch")
         task.call_on_fit_task_begin(estimator=self)
         return bool(task.call_on_fit_task_end(estimator=self))
 
-    def _dataset(self, inputs: Inputs, device: torch.device, targets: Tensor, weight: Tensor) -> CutDataset:
+    def _dataset(self, inputs: Inputs, compute: Compute, targets: Tensor, weight: Tensor) -> CutDataset:
         frozen, _ = split_taps(self._taps, self.freeze_depth_)
         return CutDataset(
             self.backbone_,
@@ -260,9 +235,8 @@ class FineTuneBase(CallbackSupportMixin, BaseEstimator):
             frozen,
             targets=targets,
             sample_weight=weight,
+            compute=compute,
             store=resolve_store(self.cache),
-            device=device,
-            batch_size=resolve_batch_size("auto", self.backbone_.modality, device),
         )
 
     @torch.no_grad()
@@ -270,17 +244,22 @@ class FineTuneBase(CallbackSupportMixin, BaseEstimator):
         """Return what the network gives for samples: (n_samples, n_outputs), float32."""
         check_is_fitted(self)
         samples: Samples = check_samples(self, X, self.backbone_.modality, image_shape=self.image_shape, reset=False)
-        device = resolve_device(self.device)
         inputs = Inputs(samples, self.backbone_.preprocess)
-        n = len(samples)
-        dataset = self._dataset(inputs, device, torch.zeros(n), torch.ones(n))
-        network = self.net_.module_ if device.type == "cpu" else copy.deepcopy(self.net_.module_).to(device)
-        network.eval()
-        outputs = np.empty((n, network.head.out_features), np.float32)
-        order = np.argsort(inputs.lengths(range(n)), kind="stable")  # texts of about the same length share a batch
-        for rows in in_batches(order.tolist(), dataset.batch_size):
-            arguments, _ = dataset.batch(rows)
-            outputs[rows] = network(**{name: values.to(device) for name, values in arguments.items()}).cpu().numpy()
+        head = self.net_.module_.eval()
+        outputs = np.empty((len(samples), head.head.out_features), np.float32)
+        # Only what frozen stages give may serve another estimator: the rest is kept by nobody.
+        parts = forward(
+            self.backbone_,
+            inputs,
+            self._taps,
+            compute=resolve_compute(self.device, self.precision),
+            store=resolve_store(self.cache),
+            keep=self.freeze_depth_,
+            spares=[Tap(self.freeze_depth_)],
+        )
+        for rows, found in parts:
+            features = torch.cat([torch.stack(tap) for tap in found], 1)  # (n, n_features)
+            outputs[rows] = head.logits(features).numpy()
         inputs.warn_of_truncated()
         return outputs
 

@@ -75,9 +75,13 @@ class FineTuneClassifier(ClassifierMixin, FineTuneBase):
         Weight of each class, as everywhere in scikit-learn.
     device : str or torch.device, default="auto"
         "auto" is a GPU where there is one.
-    cache : {"memory", None}, default="memory"
-        "memory" keeps what the frozen stages give, by sample content, for further epochs, folds, candidates and clones
-        in this process. 2 GiB at most; the least recently used go first.
+    precision : {"float32", "bfloat16", "float16", "auto"}, default="float32"
+        In which the stages compute: "auto" is bfloat16 where the processor or the GPU has it natively, else float32.
+        Weights that are trained stay float32.
+    cache : "memory", path or None, default="memory"
+        Keeps what the frozen stages give, by sample content, for further epochs, folds, candidates and clones. "memory"
+        lasts as long as the process, a folder is shared by processes and sessions; `set_config` sets their size,
+        `cache_info` tells what they hold. None runs the frozen stages in each epoch.
     callbacks : list of skorch callbacks, default=None
         Told of each epoch and batch. Callbacks of scikit-learn (`set_callbacks`) work as well.
     random_state : int, RandomState or None, default=None
@@ -107,7 +111,7 @@ class FineTuneClassifier(ClassifierMixin, FineTuneBase):
 
     Notes
     -----
-    With `cache="memory"` a frozen stage runs once for each sample; epochs, folds and candidates of a grid search share
+    With a cache a frozen stage runs once for each sample; epochs, folds and candidates of a grid search share
     what it gave.
 
     References
@@ -147,7 +151,8 @@ class FineTuneClassifier(ClassifierMixin, FineTuneBase):
         weight_decay: float = 0.01,
         class_weight: Mapping[Any, float] | str | None = None,
         device: str | torch.device = "auto",
-        cache: str | None = "memory",
+        precision: str = "float32",
+        cache: str | os.PathLike[str] | None = "memory",
         callbacks: Sequence[Any] | None = None,
         random_state: Any = None,
         verbose: int = 0,
@@ -169,6 +174,7 @@ class FineTuneClassifier(ClassifierMixin, FineTuneBase):
             optimizer=optimizer,
             weight_decay=weight_decay,
             device=device,
+            precision=precision,
             cache=cache,
             callbacks=callbacks,
             random_state=random_state,

@@ -12,12 +12,38 @@ from torch.utils.data import Dataset
 
 from sktransfer.backbones.backbone import Backbone
 from sktransfer.engine.batching import Inputs, collate, in_batches
+from sktransfer.engine.compute import Compute
 from sktransfer.engine.forward import Tap, forward
-from sktransfer.engine.store import MemoryStore
+from sktransfer.engine.store import Store
+from sktransfer.engine.workers import ahead
 
-__all__ = ["Batches", "CutDataset"]
+__all__ = ["Batches", "CutDataset", "gathered"]
 
 Batch = tuple[dict[str, Tensor], tuple[Tensor, Tensor]]
+
+
+def gathered(
+    backbone: Backbone, inputs: Inputs, taps: Sequence[Tap], rows: Sequence[int], **options: Any
+) -> list[list[Tensor]]:
+    """Return what each tap gives for some rows, in their order.
+
+    Parameters
+    ----------
+    backbone, inputs, taps, **options
+        As `forward` takes them.
+    rows : sequence of int
+        Which samples.
+
+    Returns
+    -------
+    outputs : list of list of Tensor
+        For each tap one tensor a row.
+    """
+    outputs: list[dict[int, Tensor]] = [{} for _ in taps]
+    for part, found in forward(backbone, inputs, taps, rows=rows, **options):
+        for tap, values in zip(outputs, found):
+            tap.update(zip(part, values))
+    return [[tap[row] for row in rows] for tap in outputs]
 
 
 class CutDataset(Dataset[Any]):
@@ -35,9 +61,9 @@ class CutDataset(Dataset[Any]):
         What the head sees of the frozen part.
     targets, sample_weight : Tensor
         One row a sample.
-    store : MemoryStore or None
-    device : torch.device
-    batch_size : int
+    compute : Compute
+        How the frozen stages run.
+    store : Store or None
     """
 
     def __init__(
@@ -50,15 +76,23 @@ class CutDataset(Dataset[Any]):
         *,
         targets: Tensor,
         sample_weight: Tensor,
-        store: MemoryStore | None,
-        device: torch.device,
-        batch_size: int,
+        compute: Compute,
+        store: Store | None,
     ) -> None:
         self.backbone, self.inputs = backbone, inputs
-        self.n_fixed = len(frozen_taps)
-        self.taps = [*frozen_taps, *([Tap(cut)] if cut < stop else [])]
+        self.frozen_taps = list(frozen_taps)
+        self.cut_tap = Tap(cut) if cut < stop else None
         self.targets, self.sample_weight = targets, sample_weight
-        self.store, self.device, self.batch_size = store, device, batch_size
+        self.compute, self.store = compute, store
+        # Vectors of all samples take no more room than the user's own table of features would: they are held.
+        self.fixed = self._fixed() if self.frozen_taps else None
+
+    def _fixed(self) -> Tensor:
+        found = self._gathered(self.frozen_taps, range(len(self)))
+        return torch.cat([torch.stack(tap) for tap in found], 1)  # (n_samples, n_fixed)
+
+    def _gathered(self, taps: Sequence[Tap], rows: Sequence[int]) -> list[list[Tensor]]:
+        return gathered(self.backbone, self.inputs, taps, rows, compute=self.compute, store=self.store)
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -68,28 +102,18 @@ class CutDataset(Dataset[Any]):
 
     def batch(self, rows: Sequence[int]) -> Batch:
         """Return the network's arguments for some rows, and (targets, weights)."""
-        found: dict[int, list[Tensor]] = {}
-        for part, outputs in forward(
-            self.backbone,
-            self.inputs,
-            self.taps,
-            rows=rows,
-            store=self.store,
-            device=self.device,
-            batch_size=self.batch_size,
-        ):
-            found.update(zip(part, map(list, zip(*outputs))))
+        index = list(rows)
         arguments: dict[str, Tensor] = {}
-        if self.n_fixed:
-            arguments["fixed"] = torch.stack([torch.cat(found[row][: self.n_fixed]) for row in rows])  # (n, n_fixed)
-        if len(self.taps) > self.n_fixed:
-            at_cut = [found[row][-1] for row in rows]
-            pad = self.backbone.preprocess.pad_value if self.taps[-1].stop == 0 else 0
+        if self.fixed is not None:
+            arguments["fixed"] = self.fixed[index]  # (n, n_fixed)
+        if self.cut_tap is not None:
+            (at_cut,) = self._gathered([self.cut_tap], index)
+            pad = self.backbone.preprocess.pad_value if self.cut_tap.stop == 0 else 0
             values, mask = collate(at_cut, self.backbone.modality, pad)  # (n, ...), (n, tokens)
             arguments["values"] = values
             if mask is not None:
                 arguments["mask"] = mask
-        return arguments, (self.targets[list(rows)], self.sample_weight[list(rows)])
+        return arguments, (self.targets[index], self.sample_weight[index])
 
 
 class Batches:
@@ -112,8 +136,8 @@ class Batches:
         self.generator = None if seed is None else np.random.default_rng(seed)
 
     def __iter__(self) -> Iterator[Batch]:
-        for rows in self._order():
-            yield self.dataset.batch(rows)
+        batches = map(self.dataset.batch, self._order())
+        return batches if self.dataset.compute.on_cpu else ahead(batches)  # while a GPU trains, the cores are free
 
     def _order(self) -> list[list[int]]:
         n = len(self.dataset)

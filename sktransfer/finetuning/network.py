@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from sktransfer.backbones.backbone import Backbone
 from sktransfer.backbones.pooling import pool
 from sktransfer.engine.forward import Tap
+from sktransfer.engine.placement import has_convolutions
 
 __all__ = ["FineTuneNetwork", "split_taps", "trainable_stages"]
 
@@ -74,7 +75,7 @@ class FineTuneNetwork(nn.Module):
         keep_statistics: bool = True,
     ) -> None:
         super().__init__()
-        self.stages = stages
+        self.stages = stages.to(memory_format=torch.channels_last) if has_convolutions(stages) else stages
         self.keep_statistics = keep_statistics
         self.taps, self.cut, self.prefix_tokens = tuple(taps), cut, prefix_tokens
         self.register_buffer("mean", torch.zeros(n_features))
@@ -106,11 +107,16 @@ class FineTuneNetwork(nn.Module):
             True where a token is real.
         """
         features = [] if fixed is None else [fixed]
+        if values is not None and values.ndim == 4:  # maps: convolutions are fastest where channels lie side by side
+            values = values.to(memory_format=torch.channels_last)
         for stop, stage in enumerate(self.stages, start=self.cut + 1):
             values = stage(values, mask)
             for tap in self.taps:
                 if tap.stop == stop and tap.pooling is not None:
                     features.append(pool(values, mask, tap.pooling, prefix_tokens=self.prefix_tokens))
-        joined = torch.cat(features, 1)  # (n, n_features)
-        outputs: Tensor = self.head((joined - self.mean) / self.scale)  # (n, n_outputs)
+        return self.logits(torch.cat(features, 1))  # (n, n_outputs)
+
+    def logits(self, features: Tensor) -> Tensor:
+        """Return what the head makes of the features (n, n_features) that it sees: (n, n_outputs)."""
+        outputs: Tensor = self.head((features - self.mean) / self.scale)  # (n, n_outputs)
         return outputs

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 from sklearn.linear_model import LogisticRegression, Ridge
+from threadpoolctl import threadpool_limits
 
 from sktransfer.finetuning.network import FineTuneNetwork
 
@@ -40,7 +41,8 @@ def init_head(network: FineTuneNetwork, features: np.ndarray, y: np.ndarray, sam
     scale = float(np.sqrt(variance.mean())) or 1.0
     standard = (features - mean) / scale
     if y.ndim == 1:
-        probe = LogisticRegression(C=C, max_iter=1000).fit(standard, y, sample_weight=sample_weight)
+        with threadpool_limits(1, user_api="blas"):  # each step is so small that several threads wait for one another
+            probe = LogisticRegression(C=C, max_iter=1000).fit(standard, y, sample_weight=sample_weight)
         weight, bias = probe.coef_, probe.intercept_
         if len(weight) == 1:  # two classes: one decision value stands for the difference of two logits
             weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2

@@ -60,8 +60,10 @@ class FineTuneRegressor(RegressorMixin, FineTuneBase):
         Of weights; biases and norms are not decayed.
     device : str or torch.device, default="auto"
         "auto" is a GPU where there is one.
-    cache : {"memory", None}, default="memory"
-        "memory" keeps what the frozen stages give.
+    precision : {"float32", "bfloat16", "float16", "auto"}, default="float32"
+        In which the stages compute.
+    cache : "memory", path or None, default="memory"
+        Keeps what the frozen stages give.
     callbacks : list of skorch callbacks, default=None
         Told of each epoch and batch.
     random_state : int, RandomState or None, default=None

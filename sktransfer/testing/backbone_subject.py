@@ -21,6 +21,8 @@ from sktransfer.backbones.spec import BackboneSpec
 from sktransfer.backbones.weights import locate
 from sktransfer.config import config_context
 from sktransfer.engine.batching import collate
+from sktransfer.engine.compute import Compute
+from sktransfer.engine.placement import placed
 from sktransfer.exceptions import SktransferError
 from sktransfer.samples.images import check_images
 from sktransfer.samples.texts import check_texts
@@ -169,9 +171,15 @@ def run_stages(backbone: Backbone, tensors: Sequence[Tensor], device: torch.devi
         Where; None for where the backbone is.
     """
     values, mask = collate(tensors, backbone.modality, backbone.preprocess.pad_value)
+    stages = backbone.stages
     if device is not None:
-        backbone, values, mask = backbone.on(device), values.to(device), None if mask is None else mask.to(device)
-    return [rows_of(given, tensors, mask) for given in backbone.run(values, mask)]
+        stages = placed(backbone, Compute(device))
+        values, mask = values.to(device), None if mask is None else mask.to(device)
+    outputs = []
+    for stage in stages:
+        values = stage(values, mask)
+        outputs.append(rows_of(values, tensors, mask))
+    return outputs
 
 
 def rows_of(values: Tensor, tensors: Sequence[Tensor], mask: Tensor | None) -> list[Tensor]:

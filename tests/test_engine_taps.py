@@ -1,0 +1,49 @@
+"""What is taken of a backbone has a name of its own in the store."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from toys import image_backbone
+
+from sktransfer.backbones.preprocess import ImageTransform
+from sktransfer.engine.compute import Compute
+from sktransfer.engine.taps import Tap, kept_dtype
+
+CPU = Compute(torch.device("cpu"))
+HALF = Compute(torch.device("cpu"), torch.bfloat16)
+
+
+def test_what_differs_has_another_name():
+    plain, vector = image_backbone(), Tap(1, "average")
+    columns = [
+        vector.column(plain, CPU),
+        Tap(2, "average").column(plain, CPU),
+        Tap(1, "max").column(plain, CPU),
+        Tap(1).column(plain, CPU),
+        vector.column(image_backbone(seed=1), CPU),
+        vector.column(image_backbone(preprocess=ImageTransform(resize=(4, 4))), CPU),
+        vector.column(image_backbone(prefix_tokens=1), CPU),
+        vector.column(plain, HALF),
+        vector.column(plain, Compute(torch.device("cuda", 0))),
+    ]
+    assert len({column.digest for column in columns}) == len(columns)
+    assert vector.column(image_backbone(), CPU) == columns[0]
+    assert vector.column(plain, Compute(torch.device("cpu"), batch_size=5)) == columns[0]
+
+
+def test_people_can_read_what_it_is():
+    column = Tap(2, "average").column(image_backbone(), CPU)
+    assert (column.backbone, column.stage, column.pooling, column.dtype) == ("toy/maps", "middle", "average", "float32")
+    column = Tap(0).column(image_backbone(), HALF)
+    assert (column.stage, column.pooling, column.dtype) == ("input", "", "bfloat16")
+    assert len(column.digest) == 16
+
+
+@pytest.mark.parametrize("setting", ["auto", "float16", "bfloat16"])
+def test_the_type_that_is_kept_belongs_to_the_name(setting):
+    plain = Tap(1, "average").column(image_backbone(), CPU)
+    column = Tap(1, "average").column(image_backbone(), CPU, setting)
+    assert column.dtype == ("float32" if setting == "auto" else setting)
+    assert (column.digest == plain.digest) == (setting == "auto")
+    assert kept_dtype(torch.bfloat16, setting) == torch.bfloat16  # is short already, and would lose once more

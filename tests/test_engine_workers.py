@@ -1,0 +1,122 @@
+"""One batch a core: all results, errors where they belong, and no thread left behind."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+import torch
+
+from sktransfer.engine.workers import ahead, in_parallel
+
+
+@pytest.fixture(params=[1, 2, 3])
+def threads(request):
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)
+
+
+def alive():
+    return [thread for thread in threading.enumerate() if thread.name.startswith("sktransfer-")]
+
+
+@pytest.mark.parametrize("n", [0, 1, 2, 5, 100])
+def test_each_job_is_done_once(threads, n):
+    assert sorted(in_parallel(iter(range(n)), lambda job: job * 2)) == [2 * job for job in range(n)]
+    assert not alive()
+
+
+def test_as_many_at_once_as_there_are_threads_and_each_has_its_share(threads):
+    at_once, most, shares = set(), [], set()
+
+    def work(job):
+        at_once.add(threading.get_ident())
+        most.append(len(at_once))
+        shares.add(torch.get_num_threads())
+        time.sleep(0.02)
+        at_once.discard(threading.get_ident())
+        return job
+
+    list(in_parallel(iter(range(12)), work))
+    assert max(most) == threads
+    assert shares == {1}
+    assert torch.get_num_threads() == threads  # the caller's own
+
+
+def test_a_single_job_has_all_threads(threads):
+    assert list(in_parallel(iter([0]), lambda _: torch.get_num_threads())) == [threads]
+
+
+def test_what_a_job_raises_is_raised_to_the_caller(threads):
+    def work(job):
+        if job == 3:
+            raise ValueError("row 3")
+        return job
+
+    with pytest.raises(ValueError, match="row 3"):
+        list(in_parallel(iter(range(100)), work))
+    assert not alive()
+
+
+def test_what_making_a_job_raises_is_raised_to_the_caller(threads):
+    def jobs():
+        yield from range(5)
+        raise KeyError("job 5")
+
+    with pytest.raises(KeyError, match="job 5"):
+        list(in_parallel(jobs(), lambda job: job))
+    assert not alive()
+
+
+def test_who_stops_asking_stops_the_work(threads):
+    done = []
+    results = in_parallel(iter(range(1000)), lambda job: done.append(job))
+    next(results)
+    results.close()
+    assert not alive()
+    assert len(done) < 50
+
+
+def test_jobs_are_asked_for_as_they_are_done_and_results_do_not_pile_up(threads):
+    asked = []
+
+    def jobs():
+        for job in range(1000):
+            asked.append(job)
+            yield job
+
+    results = in_parallel(jobs(), lambda job: job)
+    next(results)
+    time.sleep(0.3)
+    assert len(asked) < 30
+    results.close()
+
+
+def test_ahead_keeps_the_order_and_works_while_the_caller_does():
+    made = []
+
+    def jobs():
+        for job in range(20):
+            made.append(job)
+            yield job
+
+    results = ahead(jobs())
+    assert next(results) == 0
+    time.sleep(0.3)
+    assert 1 < len(made) < 10
+    assert list(results) == list(range(1, 20))
+    assert not alive()
+
+
+def test_ahead_raises_when_its_turn_has_come():
+    def jobs():
+        yield 1
+        raise ValueError("second")
+
+    results = ahead(jobs())
+    assert next(results) == 1
+    with pytest.raises(ValueError, match="second"):
+        next(results)

@@ -1,0 +1,54 @@
+"""The numbers that shape a training are checked before anything is computed."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from sktransfer import FineTuneClassifier
+from sktransfer.exceptions import InvalidParameterError
+from sktransfer.finetuning.settings import check_settings
+
+
+def settings(**parameters):
+    return check_settings(FineTuneClassifier(**parameters))
+
+
+def test_optimizers_by_name_and_by_class():
+    assert settings(optimizer="sgd").optimizer is torch.optim.SGD
+    assert settings(optimizer=torch.optim.RMSprop).optimizer is torch.optim.RMSprop
+    for wrong in ("lion", int, None):
+        with pytest.raises(InvalidParameterError, match="adamw"):
+            settings(optimizer=wrong)
+
+
+def test_a_random_head_learns_faster_than_a_probe_unless_told_otherwise():
+    assert (settings().lr, settings().head_lr) == (1e-4, 1e-4)
+    assert settings(head_init="random").head_lr == pytest.approx(1e-3)
+    assert settings(head_init="random", lr=0.5).head_lr == pytest.approx(5.0)
+    assert settings(head_init="random", head_lr=0.1).head_lr == 0.1
+
+
+@pytest.mark.parametrize(
+    ("parameters", "match"),
+    [
+        ({"max_epochs": -1}, "max_epochs=-1 must be an int of at least 0"),
+        ({"max_epochs": True}, "max_epochs=True"),
+        ({"batch_size": 0}, "batch_size=0 must be an int of at least 1"),
+        ({"batch_size": 2.0}, "batch_size=2.0"),
+        ({"lr": 0}, "lr=0 must be a number greater than 0"),
+        ({"lr": "fast"}, "lr='fast'"),
+        ({"lr": float("nan")}, "lr=nan"),
+        ({"head_lr": -1.0}, "head_lr=-1.0"),
+        ({"weight_decay": -0.1}, "weight_decay=-0.1 must be a number of at least 0"),
+        ({"head_init": "zeros"}, r"head_init='zeros' must be one of \('probe', 'random'\)"),
+    ],
+)
+def test_wrong_values_are_named_with_what_is_allowed(parameters, match):
+    with pytest.raises(InvalidParameterError, match=match):
+        settings(**parameters)
+
+
+def test_they_are_checked_before_the_samples_are_read():
+    with pytest.raises(InvalidParameterError, match="lr=-1"):
+        FineTuneClassifier(lr=-1).fit(["no such file.jpg", "nor this.jpg"], [0, 1])
