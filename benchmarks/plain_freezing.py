@@ -1,0 +1,219 @@
+"""The peer of fine-tuning: skorch nets with plain freezing, as well written as skorch allows.
+
+Frozen modules get no gradients and stay in `eval()`, texts are padded to the longest of their batch and batches hold
+texts of about the same length. Order of batches, new head, optimizer and schedule are those of `FineTuneClassifier`,
+so that scores can be compared one by one; the networks come from transformers and torchvision themselves.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+from skorch import NeuralNetClassifier
+from skorch.callbacks import LRScheduler
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+from torch.optim.lr_scheduler import LinearLR
+from torch.utils.data import DataLoader, Dataset
+
+from benchmarks.common import mobilenet_weights, sentence_folder
+from benchmarks.timing import device
+
+BATCH_SIZE = 32
+SORTED = 32  # batches whose texts are sorted by length together
+LAYERS_OF_STAGES = (1, 2, 4, 7, 11, 14, 17, 19)  # MobileNetV2's `features` behind each of our stages
+LR, HEAD_LR = 1e-4, 1e-3
+
+
+@functools.cache
+def bert() -> nn.Module:
+    """Return all-MiniLM-L6-v2 as transformers loads it."""
+    from transformers import AutoModel
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()  # it tells that the pooler, which nobody asks for, is left out
+    logging.disable_progress_bar()
+    model: nn.Module = AutoModel.from_pretrained(sentence_folder(), add_pooling_layer=False)
+    return model
+
+
+@functools.cache
+def mobilenet() -> nn.Module:
+    """Return torchvision's MobileNetV2 with its pretrained weights."""
+    from torchvision.models import mobilenet_v2
+
+    model: nn.Module = mobilenet_v2()
+    model.load_state_dict({name: value.float() for name, value in load_file(mobilenet_weights()).items()})
+    return model
+
+
+def new_head(n_features: int, seed: int) -> nn.Linear:
+    """Return a head as drawn from a seed, which dropout goes on drawing from."""
+    torch.manual_seed(seed)
+    return nn.Linear(n_features, 2)
+
+
+class PlainText(nn.Module):
+    """A sentence encoder whose lower stages (embeddings, then layers) are frozen, mean pooling and a head."""
+
+    def __init__(self, freeze_depth: int = 0, seed: int = 0) -> None:
+        super().__init__()
+        body: Any = copy.deepcopy(bert())
+        self.body: nn.Module = body
+        self.frozen: list[nn.Module] = [body.embeddings, *body.encoder.layer][:freeze_depth]
+        for module in self.frozen:
+            module.requires_grad_(False)
+        self.seed, self.head = seed, new_head(384, seed)
+
+    def train(self, mode: bool = True) -> PlainText:
+        """Turn dropout on or off, but for the frozen part."""
+        super().train(mode)
+        for module in self.frozen:
+            module.eval()
+        return self
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Return logits (n, 2)."""
+        values = self.body(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state  # (n, tokens, 384)
+        weight = attention_mask[..., None].to(values.dtype)  # (n, tokens, 1)
+        logits: Tensor = self.head((values * weight).sum(1) / weight.sum(1))  # (n, 2)
+        return logits
+
+
+class PlainImage(nn.Module):
+    """A MobileNetV2 whose lower stages are frozen, average pooling and a head; BatchNorm keeps its statistics."""
+
+    def __init__(self, freeze_depth: int = 0, seed: int = 0, channels_last: bool = False) -> None:
+        super().__init__()
+        body: Any = copy.deepcopy(mobilenet().features)
+        self.body: nn.Module = body
+        for module in list(body)[: LAYERS_OF_STAGES[freeze_depth - 1] if freeze_depth else 0]:
+            module.requires_grad_(False)
+        self.seed, self.head = seed, new_head(1280, seed)
+        self.form = torch.channels_last if channels_last else torch.contiguous_format
+        body.to(memory_format=self.form)
+
+    def train(self, mode: bool = True) -> PlainImage:
+        """Leave BatchNorm in `eval()`; there is nothing else that training would change."""
+        super().train(mode)
+        self.body.eval()
+        return self
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return logits (n, 2) of images (n, 3, height, width) of bytes."""
+        values = (images.float() / 255 - 0.5) / 0.5  # (n, 3, height, width)
+        values = self.body(values.contiguous(memory_format=self.form))  # (n, 1280, rows, columns)
+        logits: Tensor = self.head(values.mean((2, 3)))  # (n, 2)
+        return logits
+
+
+class Rows(Dataset[Any]):
+    """Token ids, or images, and labels: skorch's own data set would index each of them by guessing what it is."""
+
+    def __init__(self, X: Any, y: Any = None) -> None:
+        self.X = [torch.as_tensor(one) for one in X]
+        self.y = np.zeros(len(X), np.int64) if y is None else np.asarray(y, np.int64)
+
+    def __len__(self) -> int:
+        return len(self.X)
+
+    def __getitem__(self, row: int) -> tuple[Tensor, int]:
+        return self.X[row], int(self.y[row])
+
+
+def collate(rows: Sequence[tuple[Tensor, int]]) -> tuple[Any, Tensor]:
+    """Put rows into one batch; texts are padded to the longest."""
+    values, labels = [value for value, _ in rows], torch.tensor([label for _, label in rows])
+    if values[0].ndim == 3:
+        return torch.stack(values), labels  # (n, 3, height, width)
+    ids = pad_sequence(values, batch_first=True)  # (n, tokens)
+    mask = torch.arange(ids.shape[1]) < torch.tensor([len(value) for value in values])[:, None]  # (n, tokens)
+    return {"input_ids": ids, "attention_mask": mask.long()}, labels
+
+
+class Order:
+    """Batches of row numbers, drawn anew each epoch: texts of about the same length together, batches mixed."""
+
+    def __init__(self, lengths: np.ndarray | None, n: int, seed: int) -> None:
+        self.lengths, self.n, self.generator = lengths, n, np.random.default_rng(seed)
+
+    def __len__(self) -> int:
+        return -(-self.n // BATCH_SIZE)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        order, size = self.generator.permutation(self.n), SORTED * BATCH_SIZE
+        if self.lengths is not None:
+            pools = [order[start : start + size] for start in range(0, self.n, size)]
+            order = np.concatenate([rows[np.argsort(self.lengths[rows], kind="stable")] for rows in pools])
+        batches = [order[start : start + BATCH_SIZE].tolist() for start in range(0, self.n, BATCH_SIZE)]
+        if len(batches) > 1 and len(batches[-1]) == 1:
+            batches[-2:] = [batches[-2] + batches[-1]]
+        self.generator.shuffle(batches)
+        yield from batches
+
+
+class PlainNet(NeuralNetClassifier):  # type: ignore[misc]
+    """skorch's classifier, with batches by length in training."""
+
+    def get_iterator(self, dataset: Rows, training: bool = False) -> DataLoader[Any]:
+        """Return a loader of batches, shuffled in training."""
+        # The loader draws from its own generator, so that dropout draws what it does elsewhere.
+        generator = torch.Generator()
+        if not training:
+            return DataLoader(dataset, batch_size=BATCH_SIZE, collate_fn=collate, generator=generator)
+        texts = dataset.X[0].ndim == 1
+        lengths = np.array([len(one) for one in dataset.X]) if texts else None
+        order = Order(lengths, len(dataset), self.module_.seed)
+        return DataLoader(dataset, batch_sampler=order, collate_fn=collate, generator=generator)
+
+
+def plain_net(module: type[nn.Module], n_train: int, max_epochs: int, seed: int, **options: Any) -> PlainNet:
+    """Return the net for a number of training samples, over which the learning rate falls to zero.
+
+    Parameters
+    ----------
+    module : {PlainText, PlainImage}
+        What is trained.
+    n_train : int
+        Samples of a fold's training part.
+    max_epochs : int
+        Passes over them.
+    seed : int
+        Draws head, dropout and order.
+    """
+    steps = max_epochs * -(-n_train // BATCH_SIZE)
+    linear = LRScheduler(LinearLR, start_factor=1.0, end_factor=0.0, total_iters=steps, step_every="batch")
+    return PlainNet(
+        module,
+        module__seed=seed,
+        criterion=nn.CrossEntropyLoss,
+        optimizer=torch.optim.AdamW,
+        optimizer__weight_decay=0.0,
+        optimizer__param_groups=[("head.*", {"lr": HEAD_LR})],
+        lr=LR,
+        max_epochs=max_epochs,
+        batch_size=BATCH_SIZE,
+        dataset=Rows,
+        train_split=None,
+        callbacks=[("linear", linear)],
+        device=str(device()),
+        verbose=0,
+        **options,
+    )
+
+
+def tokenized(X: Sequence[str], max_length: int | None = None) -> np.ndarray:
+    """Return token ids of each text, (n,) of int arrays."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(sentence_folder())
+    ids = tokenizer(list(X), truncation=True, max_length=max_length or 512)["input_ids"]
+    found = np.empty(len(ids), dtype=object)
+    found[:] = [np.asarray(one) for one in ids]
+    return found

@@ -1,0 +1,144 @@
+"""How speeds are compared: the two in turn, in one process, and the machine's own rates beside them."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+Programs = Mapping[str, Callable[[], Any]]
+
+
+def device() -> torch.device:
+    """Return where ours and the peers run: a GPU where there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def n_cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def threads(n: int) -> Iterator[None]:
+    """Let torch use n threads a call, here and in threads that start meanwhile; put back what was."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(n)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def finished() -> None:
+    """Wait until a GPU has done what it was told."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def seconds(program: Callable[[], Any]) -> float:
+    """Return how long a program takes."""
+    finished()
+    started = time.perf_counter()
+    program()
+    finished()
+    return time.perf_counter() - started
+
+
+def in_turn(
+    programs: Programs,
+    rounds: int,
+    before: Callable[[], Any] | None = None,
+    each_round: Callable[[], Any] | None = None,
+) -> dict[str, list[float]]:
+    """Run programs one after the other, in every second round the other way round, and return each one's seconds.
+
+    Parameters
+    ----------
+    programs : mapping of str to callable
+        What is compared.
+    rounds : int
+        How often all of them run.
+    before : callable, default=None
+        Run ahead of each program, outside its time.
+    each_round : callable, default=None
+        Run ahead of each round: the machine's own rates are taken there, for clocks wander.
+    """
+    taken: dict[str, list[float]] = {name: [] for name in programs}
+    for number in range(rounds):
+        if each_round is not None:
+            each_round()
+        for name in list(programs)[:: 1 if number % 2 == 0 else -1]:
+            if before is not None:
+                before()
+            taken[name].append(seconds(programs[name]))
+    return taken
+
+
+def ratios(over: Sequence[float], under: Sequence[float]) -> list[float]:
+    """Return the ratio of each round."""
+    return [one / other for one, other in zip(over, under, strict=True)]
+
+
+def fastest(programs: Mapping[Any, Callable[[], Any]]) -> Any:
+    """Return the name of the program that takes least time, each run once."""
+    taken = {name: seconds(program) for name, program in programs.items()}
+    return min(taken, key=taken.__getitem__)
+
+
+def product_rate(dtype: torch.dtype, shape: tuple[int, int, int] = (1024, 384, 1536), least: float = 0.5) -> float:
+    """Return operations a second of a matrix product (m, k) @ (k, n) with all threads: the best of five spells.
+
+    Parameters
+    ----------
+    dtype : torch.dtype
+        Of both factors.
+    shape : (int, int, int)
+        m, k and n.
+    least : float, default=0.5
+        Seconds that all spells take together.
+    """
+    m, k, n = shape
+    generator = torch.Generator().manual_seed(0)
+    left, right = (torch.randn(*size, generator=generator).to(device(), dtype) for size in ((m, k), (k, n)))
+    best = 0.0
+    with torch.no_grad():
+        torch.mm(left, right)
+        for _ in range(5):
+            finished()
+            started, done = time.perf_counter(), 0
+            while time.perf_counter() - started < least / 5:
+                torch.mm(left, right)  # (m, n)
+                finished()
+                done += 1
+            best = max(best, 2 * m * k * n * done / (time.perf_counter() - started))
+    return best
+
+
+def filled_rate(work: Callable[[], int], least: float = 1.0) -> float:
+    """Return units a second where each core repeats a piece of work on its own, with one thread.
+
+    Parameters
+    ----------
+    work : callable
+        Does some units and returns how many.
+    least : float, default=1.0
+        Seconds that it runs.
+    """
+    cores = n_cores()
+
+    def repeat(_: int) -> float:
+        torch.set_num_threads(1)  # this thread's own setting; `threads` put one for the process beside it
+        work()
+        started, done = time.perf_counter(), 0
+        while time.perf_counter() - started < least:
+            done += work()
+        return done / (time.perf_counter() - started)
+
+    with threads(1), ThreadPoolExecutor(cores) as pool:
+        return sum(pool.map(repeat, range(cores)))
