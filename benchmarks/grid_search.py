@@ -95,7 +95,7 @@ def times(report: Report, what: str, featurizer: Featurizer, X: Any, y: np.ndarr
 
     taken = in_turn({"ours": ours, "by hand": by_hand}, rounds, before=clear_cache)
     difference = float(np.abs(found["ours"] - found["by hand"]).max())
-    assert difference <= 2 / len(X), f"scores differ by {difference}"  # two samples at a boundary
+    assert difference <= 2.001 / len(X), f"scores differ by {difference}"  # two samples at a boundary
     spent: dict[str, Any] = {
         f"seconds_{name.replace(' ', '_')}": float(np.median(values)) for name, values in taken.items()
     }

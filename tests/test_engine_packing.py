@@ -64,3 +64,18 @@ def test_where_torch_packs_otherwise_layers_stay_plain(monkeypatch):
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
     pack(stages)
     assert packed(stages) == [False]
+
+
+@pytest.mark.parametrize(("activation", "folds"), [("gelu", True), ("gelu_new", False), ("relu", False)])
+def test_a_gelu_behind_a_linear_layer_is_done_along_with_it(activation, folds):
+    from transformers.models.bert.modeling_bert import BertConfig, BertIntermediate
+
+    torch.manual_seed(0)
+    config = BertConfig(hidden_size=8, intermediate_size=12, hidden_act=activation)
+    stages = nn.ModuleList([BertIntermediate(config)]).eval()
+    plain, values = copy.deepcopy(stages), torch.randn(3, 5, 8)
+    pack(stages)
+    assert packed(stages) == [True]
+    assert isinstance(stages[0].intermediate_act_fn, nn.Identity) == folds
+    with torch.inference_mode():
+        torch.testing.assert_close(stages[0](values), plain[0](values), atol=1e-6, rtol=1e-5)

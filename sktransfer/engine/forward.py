@@ -106,6 +106,7 @@ class _Pass:
         self.records: Records | None = None
         # Token ids are at hand wherever they are asked for, and made faster than they are found.
         self.computed = [tap for tap in self.taps if tap.stop or not inputs.is_text]
+        self._n_computed = len(set(self.computed))
         self.last = max((tap.stop for tap in self.computed), default=0)
         self._spares = [tap for tap in spares if tap not in self.taps and 0 < tap.stop <= self.last]
         self._chosen: list[Tap] | None = None
@@ -117,7 +118,7 @@ class _Pass:
 
     def is_known(self, record: Record) -> bool:
         """Return whether nothing is left to compute of a sample."""
-        return all(tap in record.found for tap in self.computed)
+        return len(record.found) == self._n_computed
 
     def jobs(self, rows: Sequence[int]) -> Iterator[list[Record]]:
         """Yield samples that share a batch; those that are known already come together, as they are found."""
@@ -180,8 +181,9 @@ class _Pass:
             if tap not in self.computed:
                 outputs.append(self.inputs.tensors(rows))
                 continue
-            dtype = tap.dtype(self.compute)
-            outputs.append([_typed(record.found[tap], dtype) for record in batch for _ in record.rows])
+            found = [record.found[tap] for record in batch for _ in record.rows]
+            dtype = tap.dtype(self.compute)  # the store may keep a shorter one
+            outputs.append(found if found[0].dtype == dtype else [_typed(value, dtype) for value in found])
         return rows, outputs
 
     def _tensors(self, batch: list[Record]) -> list[Tensor]:

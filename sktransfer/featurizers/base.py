@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Self
 
 import numpy as np
+import torch
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.callback import CallbackSupportMixin, with_callbacks
 from sklearn.utils import Tags
@@ -171,7 +172,7 @@ class Featurizer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transfor
         features: np.ndarray | None = None
         with self._progress(len(samples)) as bar:
             for rows, outputs in self._forward(inputs):
-                values = np.concatenate([np.stack([one.numpy() for one in tap]) for tap in outputs], axis=1)
+                values = np.concatenate([torch.stack(tap).numpy() for tap in outputs], axis=1)  # (n, n_features)
                 if features is None:
                     features = np.empty((len(samples), values.shape[1]), np.float32)
                 features[rows] = values

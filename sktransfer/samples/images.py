@@ -35,17 +35,24 @@ class ImageSamples(Rows):
     def __init__(self, items: Sequence[Any] | np.ndarray, kind: str) -> None:
         super().__init__(len(items))
         self._items, self.kind = items, kind
+        self._folders: dict[str, str] = {}  # real paths: to follow each folder once is enough, and slow enough
 
     def _load(self, row: int) -> Image.Image | np.ndarray:
         return _LOAD[self.kind](self._items[row], row)
 
     def _hash(self, row: int) -> bytes:
+        if self.kind == "path":
+            return self._hash_file(self._items[row], row)
         return _HASH[self.kind](self._items[row], row)
 
-
-def _hash_file(path: str, row: int) -> bytes:
-    status = file_status(path, row)
-    return content_hash("path", os.path.realpath(path), f"{status.st_size} {status.st_mtime_ns}")
+    def _hash_file(self, path: str, row: int) -> bytes:
+        status = file_status(path, row)
+        folder, name = os.path.split(path)
+        if os.path.islink(path):  # noqa: PTH114 - a Path for each of many files takes as long as all the rest
+            folder, name = os.path.split(os.path.realpath(path))
+        if folder not in self._folders:
+            self._folders[folder] = os.path.realpath(folder)
+        return content_hash("path", self._folders[folder], name, f"{status.st_size} {status.st_mtime_ns}")
 
 
 def _hash_pil(image: Image.Image, row: int) -> bytes:
@@ -65,7 +72,6 @@ _LOAD: dict[str, Callable[[Any, int], Image.Image | np.ndarray]] = {
     "flat": lambda item, row: flat_to_rgb(item),
 }
 _HASH: dict[str, Callable[[Any, int], bytes]] = {
-    "path": _hash_file,
     "bytes": lambda item, row: content_hash("bytes", item),
     "PIL image": _hash_pil,
     "array": lambda item, row: _hash_array(item, "array"),
