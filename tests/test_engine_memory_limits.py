@@ -43,7 +43,8 @@ def features(most, n=8):
 
 def test_batches_are_halved_until_they_fit_and_nothing_is_lost():
     backbone, found = features(3)
-    assert backbone.stages[0].body[0].seen == [8, 4, 2, 2, 4, 2, 2]
+    (stages,) = backbone.copies.values()
+    assert stages[0].body[0].seen == [8, 4, 2, 2, 4, 2, 2]
     np.testing.assert_array_equal(found, features(100)[1])
 
 

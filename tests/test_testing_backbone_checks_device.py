@@ -6,6 +6,8 @@ import pytest
 import torch
 from mutants import image_twin, text_twin
 
+from sktransfer.engine.compute import Compute
+from sktransfer.engine.placement import placed
 from sktransfer.exceptions import InvalidParameterError
 from sktransfer.testing import backbone_checks_device as on_device
 from sktransfer.testing.backbone_subject import NotRun, Subject, run_stages
@@ -38,9 +40,9 @@ def test_the_twin_that_runs_there_computes_the_same_and_keeps_its_copies_to_itse
     for one, other in zip(run_stages(twin, tensors), run_stages(backbone, tensors)):
         assert all(map(torch.equal, one, other))
     assert twin.fingerprint() == backbone.fingerprint()
-    twin.on(torch.device("meta"))
-    assert twin._copies
-    assert not backbone._copies
+    placed(twin, Compute(torch.device("meta")))
+    assert twin.copies
+    assert not backbone.copies
 
 
 @pytest.mark.gpu
