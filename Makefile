@@ -19,7 +19,7 @@ lint: $(VENV)/test  ## style, format and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(VENV)/bench  ## each question's table; needs SKTRANSFER_TEST_DATA
+bench: $(VENV)/bench  ## each question's table, one JSON and a picture in results/; SIZE=full for all; needs SKTRANSFER_TEST_DATA
 	$(BIN)/python -m benchmarks.run
 
 # fasttext compiles, which asks for a C++ compiler: only the tests need it.

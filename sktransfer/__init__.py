@@ -15,6 +15,9 @@ _HOME = {
     "FineTuneRegressor": "sktransfer.finetuning.regressor",
     "ImageFeaturizer": "sktransfer.featurizers.image",
     "TextFeaturizer": "sktransfer.featurizers.text",
+    "WordEmbedder": "sktransfer.featurizers.words",
+    "cache_info": "sktransfer.engine.store",
+    "clear_cache": "sktransfer.engine.store",
     "config_context": "sktransfer.config",
     "get_config": "sktransfer.config",
     "hookimpl": "sktransfer.backbones.hooks",
@@ -22,6 +25,7 @@ _HOME = {
     "list_plugins": "sktransfer.backbones.registry",
     "load_backbone": "sktransfer.backbones.loading",
     "load_image_folder": "sktransfer.samples.folders",
+    "load_vectors": "sktransfer.words.loading",
     "set_config": "sktransfer.config",
 }
 __all__ = sorted(_HOME)
@@ -37,11 +41,15 @@ if TYPE_CHECKING:
     from sktransfer.config import config_context as config_context
     from sktransfer.config import get_config as get_config
     from sktransfer.config import set_config as set_config
+    from sktransfer.engine.store import cache_info as cache_info
+    from sktransfer.engine.store import clear_cache as clear_cache
     from sktransfer.featurizers.image import ImageFeaturizer as ImageFeaturizer
     from sktransfer.featurizers.text import TextFeaturizer as TextFeaturizer
+    from sktransfer.featurizers.words import WordEmbedder as WordEmbedder
     from sktransfer.finetuning.classifier import FineTuneClassifier as FineTuneClassifier
     from sktransfer.finetuning.regressor import FineTuneRegressor as FineTuneRegressor
     from sktransfer.samples.folders import load_image_folder as load_image_folder
+    from sktransfer.words.loading import load_vectors as load_vectors
 
 
 def __getattr__(name: str) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from sktransfer import FineTuneClassifier, FineTuneRegressor, ImageFeaturizer, TextFeaturizer
+from sktransfer import FineTuneClassifier, FineTuneRegressor, ImageFeaturizer, TextFeaturizer, WordEmbedder
 from sktransfer.testing import parametrize_with_transfer_checks
 
 IMAGE_ESTIMATORS = [
@@ -37,6 +37,8 @@ TRANSFER_ESTIMATORS = [
     FineTuneClassifier(max_epochs=2, random_state=0),
     FineTuneRegressor(max_epochs=2, random_state=0),
     TextFeaturizer(),
+    WordEmbedder(random_state=0),
+    WordEmbedder("word2vec", min_count=1, pooling="sif", random_state=0),
     FineTuneClassifier("tiny/bert", max_epochs=2, freeze_depth=0.5, random_state=0),
     FineTuneRegressor("tiny/bert", max_epochs=2, freeze_depth=0.5, random_state=0),
 ]

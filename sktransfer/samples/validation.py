@@ -11,7 +11,7 @@ from sktransfer.samples.base import Samples
 from sktransfer.samples.images import check_images, is_flat
 from sktransfer.samples.texts import check_texts
 
-__all__ = ["check_samples", "set_input_tags"]
+__all__ = ["check_samples", "remember_columns", "set_input_tags"]
 
 
 def check_samples(
@@ -45,12 +45,32 @@ def check_samples(
     """
     if modality == "image" and is_flat(X):
         return check_images(validate_data(estimator, X, reset=reset), image_shape=image_shape)
+    remember_columns(estimator, X, reset=reset)
+    return check_texts(X) if modality == "text" else check_images(X, image_shape=image_shape)
+
+
+def remember_columns(estimator: Any, X: Any, *, reset: bool) -> None:
+    """Let an estimator remember the columns of X in `fit`, and compare them elsewhere, where X has columns.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Gets `n_features_in_` and `feature_names_in_`.
+    X : anything
+        What the caller gave.
+    reset : bool
+        True in `fit`: remember; False elsewhere: compare.
+
+    Raises
+    ------
+    ValueError
+        If the columns are not those of `fit`.
+    """
     if hasattr(X, "columns"):
         validate_data(estimator, X, reset=reset, skip_check_array=True)
     elif reset:  # lists and Series have no columns to remember, nor may those of an earlier fit stay
         for attribute in ("n_features_in_", "feature_names_in_"):
             estimator.__dict__.pop(attribute, None)
-    return check_texts(X) if modality == "text" else check_images(X, image_shape=image_shape)
 
 
 def set_input_tags(tags: Tags, modality: str) -> None:

@@ -62,7 +62,9 @@ def check_constructor(estimator: Any, X: list[Any], y: np.ndarray) -> None:
 
 
 def check_unfitted(estimator: Any, X: list[Any], y: np.ndarray) -> None:
-    """Before `fit` there is nothing to predict with: call `check_is_fitted` first."""
+    """Before `fit` there is nothing to predict with: call `check_is_fitted` first, or say `requires_fit=False`."""
+    if not estimator.__sklearn_tags__().requires_fit:
+        return
     try:
         _outputs(clone(estimator), X)
     except NotFittedError:

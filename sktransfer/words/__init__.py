@@ -1,0 +1,1 @@
+"""Words as vectors: read, trained, continued, looked up, pooled."""

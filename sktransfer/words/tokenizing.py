@@ -1,0 +1,134 @@
+"""From an X of texts or of lists of tokens to lists of tokens."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from sktransfer.exceptions import InvalidParameterError, InvalidSampleError
+from sktransfer.samples.columns import as_column, is_missing, quoted
+from sktransfer.samples.texts import check_texts
+from sktransfer.samples.validation import remember_columns
+
+__all__ = ["Documents", "Tokenizer", "check_documents", "split_words"]
+
+Tokenizer = Callable[[str], Sequence[str]]
+# Words as the Penn Treebank and GloVe have them: "it's" is two, "don't" is "do" and "n't". Punctuation is left out.
+_WORD = re.compile(r"\w+?(?=n't\b)|n't\b|'(?:s|re|ve|d|ll|m)\b|\w+", re.IGNORECASE)
+
+
+def split_words(text: str) -> list[str]:
+    """Return the words of a text; endings such as "n't" and "'s" stand alone, punctuation is left out.
+
+    Parameters
+    ----------
+    text : str
+        The text.
+
+    Examples
+    --------
+    >>> from sktransfer.words.tokenizing import split_words
+    >>> split_words("It's good, don't miss it!")
+    ['It', "'s", 'good', 'do', "n't", 'miss', 'it']
+    """
+    return _WORD.findall(text.replace("’", "'"))  # noqa: RUF001
+
+
+class Documents:
+    """Validated documents, each a text or a list of tokens.
+
+    Parameters
+    ----------
+    items : list of (str or list of str)
+        The samples of X.
+    tokenizer : callable or None
+        Text -> tokens; None: `split_words`.
+    lowercase : bool
+        Whether tokens are lowercased.
+    """
+
+    def __init__(self, items: list[str | list[str]], tokenizer: Tokenizer | None, lowercase: bool) -> None:
+        self.items, self.tokenizer, self.lowercase = items, tokenizer, lowercase
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __iter__(self) -> Iterator[list[str]]:
+        for row, item in enumerate(self.items):
+            if isinstance(item, list):
+                yield [token.lower() for token in item] if self.lowercase else item
+            else:
+                yield self._tokens(item.lower() if self.lowercase else item, row)
+
+    def _tokens(self, text: str, row: int) -> list[str]:
+        if self.tokenizer is None:
+            return split_words(text)
+        tokens = list(self.tokenizer(text))
+        if not all(issubclass(kind, str) for kind in set(map(type, tokens))):
+            raise InvalidSampleError(row, f"the tokenizer gave {quoted(tokens, 80)}: it must give a list of str")
+        return tokens
+
+    def blocks(self, n_tokens: int) -> Iterator[tuple[int, list[list[str]]]]:
+        """Yield documents in turn, as many at once as hold about `n_tokens` tokens, each time with the first row."""
+        start, block, size = 0, [], 0
+        for row, tokens in enumerate(self):
+            block.append(tokens)
+            size += len(tokens) + 1  # a document without tokens takes room, too
+            if size >= n_tokens:
+                yield start, block
+                start, block, size = row + 1, [], 0
+        if block:
+            yield start, block
+
+
+def check_documents(estimator: Any, X: Any, *, tokenizer: Tokenizer | None, lowercase: bool, reset: bool) -> Documents:
+    """Validate X as texts or lists of tokens.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Gets `n_features_in_` and `feature_names_in_` where X has columns.
+    X : list, tuple, Series, one-column DataFrame, or object array
+        Each sample is a `str`, or a list, tuple or array of `str`.
+    tokenizer : callable or None
+        Text -> tokens; None: `split_words`.
+    lowercase : bool
+        Whether tokens are lowercased.
+    reset : bool
+        True in `fit`: remember columns; False elsewhere: compare.
+
+    Returns
+    -------
+    documents : Documents
+
+    Raises
+    ------
+    InvalidSampleError
+        If a sample is missing or of another kind; names the row.
+    InvalidParameterError
+        If the tokenizer cannot be called.
+    ValueError
+        If X is empty or has several columns.
+    """
+    if tokenizer is not None and not callable(tokenizer):
+        raise InvalidParameterError(f"tokenizer={tokenizer!r} must be a function from a str to a list of str, or None")
+    remember_columns(estimator, X, reset=reset)
+    values = as_column(X, "text")
+    lists = {row: _token_list(value, row) for row, value in enumerate(values) if _is_list(value)}
+    texts = check_texts(["" if row in lists else value for row, value in enumerate(values)])
+    items = [lists[row] if row in lists else texts.load(row) for row in range(len(values))]
+    return Documents(items, tokenizer, bool(lowercase))
+
+
+def _is_list(value: Any) -> bool:
+    return not isinstance(value, (str, bytes)) and hasattr(value, "__len__") and hasattr(value, "__iter__")
+
+
+def _token_list(value: Any, row: int) -> list[str]:
+    tokens = list(value)
+    for place, token in enumerate(tokens):
+        if not isinstance(token, str):
+            what = "is missing" if is_missing(token) else f"is {quoted(token, 40)}"
+            raise InvalidSampleError(row, f"token {place} {what}; a list of tokens holds nothing but str")
+    return tokens
