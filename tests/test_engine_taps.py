@@ -47,3 +47,13 @@ def test_the_type_that_is_kept_belongs_to_the_name(setting):
     assert column.dtype == ("float32" if setting == "auto" else setting)
     assert (column.digest == plain.digest) == (setting == "auto")
     assert kept_dtype(torch.bfloat16, setting) == torch.bfloat16  # is short already, and would lose once more
+
+
+def test_what_a_gpu_rounds_has_another_name(monkeypatch):
+    gpu, vector = Compute(torch.device("cuda", 0)), Tap(1, "average")
+    digests = set()
+    for allowed in (True, False):
+        monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", allowed)
+        digests.add(vector.column(image_backbone(), gpu).digest)
+        assert vector.column(image_backbone(), CPU).digest not in digests
+    assert len(digests) == 2

@@ -18,7 +18,7 @@ from sktransfer import WordEmbedder, load_vectors
 from sktransfer.exceptions import InvalidParameterError, InvalidSampleError, UnknownWordsWarning, WeightsError
 from sktransfer.words.tokenizing import split_words
 from sktransfer.words.vectors import WordVectors
-from tests.word_files import SENTENCES, fasttext_file, keyed_vectors, quantized_file, word2vec_file
+from tests.word_files import SENTENCES, fasttext_file, keyed_vectors, quantized_file, short, word2vec_file
 
 SMALL = {"vector_size": 8, "epochs": 2, "random_state": 0}
 TEXTS = [*SENTENCES[:4], "", "!?", "an unheard-of ocelot"]
@@ -171,7 +171,7 @@ def test_training_goes_on_from_other_vectors():
         WordEmbedder(word2vec_file(), continue_from=general).fit(SENTENCES)
 
 
-@pytest.mark.parametrize("model", [fasttext_file(), quantized_file(), word2vec_file(), keyed_vectors()], ids=str)
+@pytest.mark.parametrize("model", [fasttext_file(), quantized_file(), word2vec_file(), keyed_vectors()], ids=short)
 def test_any_source_of_vectors_will_do(model):
     embedder = WordEmbedder(model, oov="zero").fit(["w1 cat"])
     assert embedder.vectors_.shape == (len(embedder.vocabulary_), load_vectors(model).n_dims)

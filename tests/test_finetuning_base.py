@@ -258,7 +258,7 @@ def test_what_was_fitted_on_a_gpu_lies_on_the_cpu():
     np.testing.assert_allclose(moved.predict_proba(X), on_gpu, atol=1e-3)
 
 
-@pytest.mark.parametrize("backbone", ["tiny/cnn", BERT])
+@pytest.mark.parametrize("backbone", ["tiny/cnn", BERT], ids=["images", "texts"])
 @pytest.mark.parametrize("precision", ["bfloat16", "float16", "auto"])
 def test_a_lower_precision_trains_to_nearly_the_same_weights_which_stay_float32(backbone, precision):
     X = IMAGES if backbone == "tiny/cnn" else TEXTS

@@ -8,13 +8,13 @@ import pytest
 
 from sktransfer.exceptions import WeightsError
 from sktransfer.words.fasttext_format import read_fasttext
-from tests.word_files import fasttext_file, folder, quantized_file, supervised_file
+from tests.word_files import fasttext_file, folder, quantized_file, short, supervised_file
 
 UNKNOWN = ["catt", "dogs", "größen", "東京都", "x", "", "</s>"]
 
 
 @pytest.mark.parametrize(
-    "path", [fasttext_file(), fasttext_file(0, 0), fasttext_file(1, 2), supervised_file()], ids=str
+    "path", [fasttext_file(), fasttext_file(0, 0), fasttext_file(1, 2), supervised_file()], ids=short
 )
 def test_words_and_vectors_are_fasttexts_own_to_the_bit(path):
     theirs, ours = fasttext.load_model(str(path)), read_fasttext(path)
@@ -24,7 +24,7 @@ def test_words_and_vectors_are_fasttexts_own_to_the_bit(path):
             np.testing.assert_array_equal(row, theirs.get_word_vector(word), err_msg=word)
 
 
-@pytest.mark.parametrize("path", [fasttext_file(), fasttext_file(1, 2), supervised_file()], ids=str)
+@pytest.mark.parametrize("path", [fasttext_file(), fasttext_file(1, 2), supervised_file()], ids=short)
 def test_vectors_of_unknown_words_are_fasttexts_own_to_the_bit(path):
     theirs, ours = fasttext.load_model(str(path)), read_fasttext(path)
     unknown = [word for word in UNKNOWN if word not in ours.words]
@@ -38,7 +38,7 @@ def test_models_without_subwords_have_none():
     assert read_fasttext(quantized_file()).rows is None
 
 
-@pytest.mark.parametrize("path", [fasttext_file(), quantized_file()], ids=str)
+@pytest.mark.parametrize("path", [fasttext_file(), quantized_file()], ids=short)
 @pytest.mark.parametrize("share", [0.001, 0.05, 0.5, 0.9, 0.9999])
 def test_a_cut_file_is_an_error_that_names_its_end(path, share):
     content = path.read_bytes()

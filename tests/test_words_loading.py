@@ -14,7 +14,7 @@ import pytest
 from sktransfer import load_vectors
 from sktransfer.exceptions import WeightsError
 from sktransfer.words import loading
-from tests.word_files import fasttext_file, keyed_vectors, quantized_file, word2vec_file
+from tests.word_files import fasttext_file, keyed_vectors, quantized_file, short, word2vec_file
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def test_a_changed_file_is_loaded_anew(tmp_path):
 
 
 @pytest.mark.usefixtures("_all_is_large")
-@pytest.mark.parametrize("path", [word2vec_file(n_words=9000), word2vec_file(True, n_words=9000)], ids=str)
+@pytest.mark.parametrize("path", [word2vec_file(n_words=9000), word2vec_file(True, n_words=9000)], ids=short)
 def test_large_tables_are_converted_once_and_mapped(path, tmp_path):
     vectors = load_vectors(path)
     keyed = keyed_vectors(9000)
@@ -76,7 +76,7 @@ def test_a_large_file_that_is_cut_leaves_nothing_in_the_cache(tmp_path):
 
 
 @pytest.mark.usefixtures("_all_is_large")
-@pytest.mark.parametrize("path", [fasttext_file(), fasttext_file(0, 0)], ids=str)
+@pytest.mark.parametrize("path", [fasttext_file(), fasttext_file(0, 0)], ids=short)
 @pytest.mark.parametrize("packed", [False, True])
 def test_fasttext_models_are_mapped_and_equal_to_the_bit(path, packed, tmp_path):
     theirs = fasttext.load_model(str(path))

@@ -86,3 +86,8 @@ def word2vec_file(binary: bool = False, header: bool = True, packed: bool = Fals
         archive.write_bytes(gzip.compress(path.read_bytes()))
         return archive
     return path
+
+
+def short(source):
+    """Return a name for a test: the folder is another one in each process."""
+    return Path(source).name if isinstance(source, (str, Path)) else type(source).__name__

@@ -40,11 +40,17 @@ class Tap:
             backbone.fingerprint(self.stop),
             backbone.preprocess.key,
             f"{self.pooling} {backbone.prefix_tokens}",
-            f"{compute.device.type} {compute.dtype} {kept}",
+            f"{compute.device.type} {compute.dtype} {_shortened(compute)} {kept}",
         )
         digest = hashlib.blake2b("\n".join(parts).encode(), digest_size=16).digest()
         stage = backbone.stage_names[self.stop - 1] if self.stop else "input"
         return Column(digest, backbone.name, stage, self.pooling or "", kept)
+
+
+def _shortened(compute: Compute) -> bool:
+    """Return whether a GPU rounds what it multiplies in float32 to ten bits (TF32)."""
+    on_gpu = compute.device.type == "cuda" and compute.dtype == torch.float32
+    return on_gpu and (torch.backends.cuda.matmul.allow_tf32 or torch.backends.cudnn.allow_tf32)
 
 
 def kept_dtype(dtype: torch.dtype, cache_dtype: str) -> torch.dtype:
