@@ -10,11 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 _HOME = {
     "Backbone": "sktransfer.backbones.backbone",
+    "BackboneRankingDisplay": "sktransfer.displays.backbone_ranking",
     "BackboneSpec": "sktransfer.backbones.spec",
+    "BestBackbone": "sktransfer.selection.best",
+    "FeatureMapDisplay": "sktransfer.displays.feature_map",
     "FineTuneClassifier": "sktransfer.finetuning.classifier",
     "FineTuneRegressor": "sktransfer.finetuning.regressor",
+    "FreezeDepthDisplay": "sktransfer.displays.freeze_depth",
     "ImageFeaturizer": "sktransfer.featurizers.image",
+    "LayerScoreDisplay": "sktransfer.displays.layer_score",
+    "PretrainedClassifier": "sktransfer.classifiers.pretrained",
     "TextFeaturizer": "sktransfer.featurizers.text",
+    "TrainingHistoryDisplay": "sktransfer.displays.training_history",
     "WordEmbedder": "sktransfer.featurizers.words",
     "cache_info": "sktransfer.engine.store",
     "clear_cache": "sktransfer.engine.store",
@@ -26,6 +33,7 @@ _HOME = {
     "load_backbone": "sktransfer.backbones.loading",
     "load_image_folder": "sktransfer.samples.folders",
     "load_vectors": "sktransfer.words.loading",
+    "rank_backbones": "sktransfer.selection.ranking",
     "set_config": "sktransfer.config",
 }
 __all__ = sorted(_HOME)
@@ -38,9 +46,15 @@ if TYPE_CHECKING:
     from sktransfer.backbones.registry import list_backbones as list_backbones
     from sktransfer.backbones.registry import list_plugins as list_plugins
     from sktransfer.backbones.spec import BackboneSpec as BackboneSpec
+    from sktransfer.classifiers.pretrained import PretrainedClassifier as PretrainedClassifier
     from sktransfer.config import config_context as config_context
     from sktransfer.config import get_config as get_config
     from sktransfer.config import set_config as set_config
+    from sktransfer.displays.backbone_ranking import BackboneRankingDisplay as BackboneRankingDisplay
+    from sktransfer.displays.feature_map import FeatureMapDisplay as FeatureMapDisplay
+    from sktransfer.displays.freeze_depth import FreezeDepthDisplay as FreezeDepthDisplay
+    from sktransfer.displays.layer_score import LayerScoreDisplay as LayerScoreDisplay
+    from sktransfer.displays.training_history import TrainingHistoryDisplay as TrainingHistoryDisplay
     from sktransfer.engine.store import cache_info as cache_info
     from sktransfer.engine.store import clear_cache as clear_cache
     from sktransfer.featurizers.image import ImageFeaturizer as ImageFeaturizer
@@ -49,6 +63,8 @@ if TYPE_CHECKING:
     from sktransfer.finetuning.classifier import FineTuneClassifier as FineTuneClassifier
     from sktransfer.finetuning.regressor import FineTuneRegressor as FineTuneRegressor
     from sktransfer.samples.folders import load_image_folder as load_image_folder
+    from sktransfer.selection.best import BestBackbone as BestBackbone
+    from sktransfer.selection.ranking import rank_backbones as rank_backbones
     from sktransfer.words.loading import load_vectors as load_vectors
 
 

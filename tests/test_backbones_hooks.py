@@ -24,10 +24,15 @@ def test_the_public_marker_is_the_one_that_is_read():
     assert hooks.GROUP == "sktransfer"
 
 
-def test_there_are_two_hooks_with_the_arguments_that_plugins_are_told_of():
+def test_there_are_three_hooks_with_the_arguments_that_plugins_are_told_of():
     hook = manager().hook
     found = {name: list(inspect.signature(getattr(hooks, name)).parameters) for name in vars(hook) if name[0] != "_"}
-    assert found == {"sktransfer_backbones": [], "sktransfer_find_backbone": ["name"]}
+    expected = {
+        "sktransfer_backbones": [],
+        "sktransfer_find_backbone": ["name"],
+        "sktransfer_transferability_scores": [],
+    }
+    assert found == expected
 
 
 def test_a_marked_function_is_called_and_none_means_not_found():

@@ -42,6 +42,7 @@ def test_readme_python_blocks_run(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("script", "arguments", "leaves"),
     [
+        ("choose_a_backbone.py", ["--n", "150", "--out", "out"], "out/choose_a_backbone.png"),
         ("digits.py", ["--seeds", "1", "--out", "out"], "out/freeze_depth.png"),
         ("docstrings.py", ["--seeds", "1", "--out", "out"], "out/docstrings.png"),
         ("words.py", ["--seeds", "1", "--words", "50000", "--out", "out"], "out/words.png"),
@@ -56,5 +57,5 @@ def test_examples_run_and_leave_their_picture(script, arguments, leaves, tmp_pat
 
 
 def test_every_example_is_run():
-    known = {"digits.py", "docstrings.py", "words.py"}
+    known = {"choose_a_backbone.py", "digits.py", "docstrings.py", "words.py"}
     assert {path.name for path in (ROOT / "examples").glob("*.py")} == known

@@ -41,7 +41,9 @@ def test_each_error_is_ours_and_the_built_in_kind(ours, built_in):
     assert issubclass(ours, built_in)
 
 
-@pytest.mark.parametrize("warning", [DisagreementWarning, FlatImageWarning, StoreWarning, TruncatedTextWarning, UnknownWordsWarning])
+@pytest.mark.parametrize(
+    "warning", [DisagreementWarning, FlatImageWarning, StoreWarning, TruncatedTextWarning, UnknownWordsWarning]
+)
 def test_each_warning_is_ours_and_a_user_warning(warning):
     assert issubclass(warning, SktransferWarning)
     assert issubclass(warning, UserWarning)

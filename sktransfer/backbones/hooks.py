@@ -1,4 +1,4 @@
-"""The two questions that sktransfer asks a plugin. Imports neither torch nor numpy."""
+"""The questions that sktransfer asks a plugin. Imports neither torch nor numpy."""
 
 from __future__ import annotations
 
@@ -27,3 +27,12 @@ def sktransfer_find_backbone(name: str) -> BackboneSpec | None:  # type: ignore[
 
     `name` comes without the provider's prefix. A small file may be read, or fetched where `download` allows it.
     """
+
+
+@hookspec
+def sktransfer_transferability_scores() -> Iterable[object]:
+    """Return `sktransfer.selection.scores.Score` objects, imported inside: this runs when a score of a plugin is named.
+
+    Their names begin with the name of the entry point.
+    """
+    raise NotImplementedError

@@ -19,7 +19,7 @@ from sktransfer.exceptions import PluginError, did_you_mean
 __all__ = ["Finder", "Plugin", "allowed", "check_spec", "declared", "installed", "origin", "reason"]
 
 Finder = Callable[..., list[BackboneSpec | None]]
-_HOOKS = ("sktransfer_backbones", "sktransfer_find_backbone")
+_HOOKS = ("sktransfer_backbones", "sktransfer_find_backbone", "sktransfer_transferability_scores")
 
 
 @dataclass(frozen=True, kw_only=True)

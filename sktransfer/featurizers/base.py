@@ -23,6 +23,7 @@ from sktransfer.engine.compute import Compute, resolve_compute
 from sktransfer.engine.forward import Outputs, Tap, forward
 from sktransfer.engine.store import resolve_store
 from sktransfer.exceptions import InvalidParameterError
+from sktransfer.html import BackboneHTML
 from sktransfer.samples.base import Samples
 from sktransfer.samples.validation import check_samples, set_input_tags
 
@@ -31,7 +32,7 @@ __all__ = ["Featurizer"]
 _OF_ANY_STAGE = ("average", "max", "mean", "mean+max")  # poolings that small vectors come from, whatever the stage
 
 
-class Featurizer(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+class Featurizer(BackboneHTML, CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     """A frozen backbone as a transformer; subclasses name their modality and their parameters."""
 
     _modality: str

@@ -1,0 +1,207 @@
+"""Features in two dimensions, with some of the samples that they belong to."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+import numpy as np
+from PIL import Image
+from sklearn.base import BaseEstimator, clone
+from sklearn.decomposition import PCA
+
+from sktransfer.displays.axes import COLOURS, MARKERS, axes_for, finish
+from sktransfer.exceptions import InvalidParameterError
+from sktransfer.samples.validation import check_samples
+
+__all__ = ["FeatureMapDisplay"]
+
+_THUMBNAIL = 34  # pixels of the longer side
+_WORDS = 28  # characters of a text that are shown
+_LETTER = (0.0098, 0.042)  # a letter's width, and a line's height, as shares of the axes
+
+
+class FeatureMapDisplay:
+    """A scatter of samples by their features, coloured by class, with thumbnails or texts of some.
+
+    Parameters
+    ----------
+    places : ndarray of shape (n_samples, 2)
+        Where each sample stands.
+    y : array-like of shape (n_samples,), default=None
+        Labels; at most eight are told apart, the rest shares one colour.
+    shown : dict of int to (PIL image or str), default=None
+        What is drawn beside the points of some rows.
+    axis_names : (str, str), default=("", "")
+        What the two directions are.
+
+    Attributes
+    ----------
+    ax_ : Axes
+        Where it is drawn.
+    figure_ : Figure
+        What that is part of.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sktransfer.displays.feature_map import FeatureMapDisplay
+    >>> display = FeatureMapDisplay(np.eye(2), ["a", "b"], {0: "a text"}).plot()
+    >>> len(display.ax_.texts)
+    1
+    """
+
+    def __init__(
+        self, places: Any, y: Any = None, shown: dict[int, Any] | None = None, axis_names: tuple[str, str] = ("", "")
+    ) -> None:
+        self.places = np.asarray(places, dtype=float)
+        self.y = None if y is None else np.asarray(y)
+        self.shown, self.axis_names = dict(shown or {}), axis_names
+
+    @classmethod
+    def from_estimator(
+        cls, estimator: Any, X: Any, y: Any = None, *, reducer: Any = None, n_shown: int = 16, ax: Any = None
+    ) -> Self:
+        """Draw the features that a featurizer gives for samples.
+
+        Parameters
+        ----------
+        estimator : ImageFeaturizer or TextFeaturizer
+            Cloned and fitted; one behind `FrozenEstimator` is used as it is.
+        X : array-like, Series, one-column DataFrame or list of n_samples
+            Images or texts.
+        y : array-like of shape (n_samples,), default=None
+            Labels.
+        reducer : transformer, default=None
+            From features to two dimensions, `umap.UMAP()` say; None for the first two principal components.
+        n_shown : int, default=16
+            How many samples are shown beside their points: such as stand far from each other.
+        ax : Axes, default=None
+            None makes a figure.
+
+        Raises
+        ------
+        InvalidParameterError
+            If the reducer does not give two dimensions.
+        """
+        fitted = clone(estimator)
+        features = np.asarray(fitted.fit_transform(X))
+        reducer = PCA(2, random_state=0) if reducer is None else clone(reducer)
+        places = np.asarray(reducer.fit_transform(features))
+        if places.ndim != 2 or places.shape[1] != 2:
+            raise InvalidParameterError(f"reducer={reducer!r} gives {places.shape}, where (n_samples, 2) is wanted")
+        names = ("", "")
+        if isinstance(reducer, PCA):
+            first, second = 100 * reducer.explained_variance_ratio_
+            names = (f"first component ({first:.0f} % of variance)", f"second component ({second:.0f} %)")
+        modality = fitted.backbone_.modality
+        shape = getattr(estimator, "image_shape", None)
+        samples = check_samples(BaseEstimator(), X, modality, image_shape=shape, reset=True)
+        shown = {row: _small(samples.load(row)) for row in _apart(places, n_shown)}
+        return cls(places, y, shown, names).plot(ax=ax)
+
+    def plot(self, ax: Any = None) -> Self:
+        """Draw.
+
+        Parameters
+        ----------
+        ax : Axes, default=None
+            None makes a figure.
+        """
+        self.ax_ = axes_for(ax, (7.0, 5.5))
+        self.figure_ = self.ax_.figure
+        colours = self._points()
+        for row in self._legible():
+            self._show(row, self.shown[row], colours[row])
+        self.ax_.margins(0.12)
+        self.ax_.set_xlabel(self.axis_names[0])
+        self.ax_.set_ylabel(self.axis_names[1])
+        self.ax_.set_xticks([])
+        self.ax_.set_yticks([])
+        finish(self.ax_)
+        return self
+
+    def _points(self) -> list[str]:
+        """Draw the points, a colour and a marker a class; return each row's colour."""
+        n = len(self.places)
+        if self.y is None:
+            self.ax_.scatter(*self.places.T, s=18, color=COLOURS[0])
+            return [COLOURS[0]] * n
+        classes, counts = np.unique(self.y, return_counts=True)
+        kept = classes if len(classes) <= 8 else np.sort(classes[np.argsort(-counts, kind="stable")[:7]])
+        colours = [COLOURS[7]] * n
+        for k, one in enumerate(kept):
+            rows = np.flatnonzero(self.y == one)
+            colour = COLOURS[k]
+            self.ax_.scatter(*self.places[rows].T, s=22, color=colour, marker=MARKERS[k], label=str(one), alpha=0.8)
+            for row in rows:
+                colours[row] = colour
+        rest = ~np.isin(self.y, kept)
+        if rest.any():
+            label = f"{len(classes) - len(kept)} others"
+            self.ax_.scatter(*self.places[rest].T, s=22, color=COLOURS[7], marker=MARKERS[7], label=label, alpha=0.8)
+        self.ax_.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+        return colours
+
+    def _legible(self) -> list[int]:
+        """Return the rows whose samples are drawn: of texts that would lie over each other the first."""
+        span = np.where(np.ptp(self.places, axis=0) > 0, np.ptp(self.places, axis=0), 1) * 1.24  # with the margins
+        kept: list[int] = []
+        boxes: list[tuple[float, float, float]] = []
+        for row, sample in self.shown.items():
+            if isinstance(sample, str):
+                (x, y), width = self.places[row] / span, len(sample) * _LETTER[0] + 0.02
+                left = x if self._points_right(row) else x - width
+                if any(abs(y - b) < _LETTER[1] and left < right and a < left + width for a, right, b in boxes):
+                    continue
+                boxes.append((left, left + width, y))
+            kept.append(row)
+        return kept
+
+    def _points_right(self, row: int) -> bool:
+        """Return whether a text stands right of its point: towards the middle, so that nothing is cut."""
+        return bool(self.places[row, 0] < (self.places[:, 0].max() + self.places[:, 0].min()) / 2)
+
+    def _show(self, row: int, sample: Any, colour: str) -> None:
+        from matplotlib.offsetbox import AnnotationBbox, OffsetImage
+
+        if isinstance(sample, str):
+            side = 1 if self._points_right(row) else -1
+            self.ax_.annotate(
+                sample,
+                self.places[row],
+                xytext=(5 * side, 4),
+                textcoords="offset points",
+                ha="left" if side > 0 else "right",
+                fontsize=7.5,
+                color="black",
+                bbox={"facecolor": "white", "edgecolor": colour, "linewidth": 0.6, "alpha": 0.8, "pad": 1.2},
+            )
+            return
+        box = OffsetImage(np.asarray(sample), zoom=1.0)
+        frame = {"edgecolor": colour, "linewidth": 1.6, "boxstyle": "square,pad=0.05"}
+        self.ax_.add_artist(AnnotationBbox(box, self.places[row], pad=0.05, bboxprops=frame))
+
+
+def _small(sample: Any) -> Any:
+    """Return a thumbnail of an image, the beginning of a text."""
+    if isinstance(sample, str):
+        text = " ".join(sample.split())
+        return text if len(text) <= _WORDS else text[: _WORDS - 1].rstrip() + "…"
+    if isinstance(sample, np.ndarray):
+        sample = Image.fromarray(np.uint8(np.clip(sample, 0, 1) * 255))
+    scale = _THUMBNAIL / max(sample.size)
+    return sample.resize([max(1, round(side * scale)) for side in sample.size], Image.Resampling.BILINEAR)
+
+
+def _apart(places: np.ndarray, n: int) -> list[int]:
+    """Return n rows whose points stand far from each other, the outermost first."""
+    if n <= 0 or not len(places):
+        return []
+    spread = places.std(0)
+    scaled = (places - places.mean(0)) / np.maximum(spread, max(1e-4 * spread.max(), 1e-12))  # noise is no direction
+    chosen = [int((scaled**2).sum(1).argmax())]
+    distance = ((scaled - scaled[chosen[0]]) ** 2).sum(1)  # of each row to the nearest that is chosen
+    while len(chosen) < min(n, len(places)) and distance.max() > 1e-6:  # equal samples are shown once
+        chosen.append(int(distance.argmax()))
+        distance = np.minimum(distance, ((scaled - scaled[chosen[-1]]) ** 2).sum(1))
+    return chosen

@@ -1,0 +1,104 @@
+"""How training went, epoch by epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Self
+
+import numpy as np
+from sklearn.utils.validation import check_is_fitted
+
+from sktransfer.displays.axes import COLOURS, MARKERS, axes_for, finish
+from sktransfer.exceptions import InvalidParameterError
+
+__all__ = ["TrainingHistoryDisplay"]
+
+
+class TrainingHistoryDisplay:
+    """Losses against epochs; on an axis of their own, at the right, whatever else was measured in each epoch.
+
+    Parameters
+    ----------
+    losses : dict of str to array-like of shape (n_epochs,)
+        By name: "train_loss" and, where samples were held out, "valid_loss".
+    others : dict of str to array-like of shape (n_epochs,), default=None
+        Scores by name, "valid_acc" say.
+
+    Attributes
+    ----------
+    ax_ : Axes
+        Where losses are drawn.
+    right_ax_ : Axes or None
+        Where the scores are.
+    figure_ : Figure
+        What they are part of.
+
+    Examples
+    --------
+    >>> from sktransfer.displays.training_history import TrainingHistoryDisplay
+    >>> TrainingHistoryDisplay({"train_loss": [0.9, 0.5, 0.4]}).plot().ax_.get_xlabel()
+    'epoch'
+    """
+
+    def __init__(self, losses: dict[str, Any], others: dict[str, Any] | None = None) -> None:
+        self.losses = {name: np.asarray(values, dtype=float) for name, values in losses.items()}
+        self.others = {name: np.asarray(values, dtype=float) for name, values in (others or {}).items()}
+
+    @classmethod
+    def from_estimator(cls, estimator: Any, *, scores: Sequence[str] = ("valid_acc",), ax: Any = None) -> Self:
+        """Draw the history of a fitted estimator.
+
+        Parameters
+        ----------
+        estimator : FineTuneClassifier or FineTuneRegressor
+            Fitted, with at least one epoch.
+        scores : sequence of str, default=("valid_acc",)
+            Which other columns of `net_.history` to draw, where it has them.
+        ax : Axes, default=None
+            None makes a figure.
+
+        Raises
+        ------
+        InvalidParameterError
+            If no epoch was trained.
+        """
+        check_is_fitted(estimator)
+        history = estimator.net_.history
+        if not len(history):
+            raise InvalidParameterError("no epoch was trained (max_epochs=0): there is no history to draw")
+        known = [name for name in history[-1] if all(name in epoch for epoch in history)]
+        losses = {name: history[:, name] for name in ("train_loss", "valid_loss") if name in known}
+        return cls(losses, {name: history[:, name] for name in scores if name in known}).plot(ax=ax)
+
+    def plot(self, ax: Any = None) -> Self:
+        """Draw.
+
+        Parameters
+        ----------
+        ax : Axes, default=None
+            None makes a figure.
+        """
+        from matplotlib.ticker import MaxNLocator
+
+        self.ax_ = axes_for(ax)
+        self.figure_, self.right_ax_ = self.ax_.figure, None
+        lines = [self._line(self.ax_, k, name, values) for k, (name, values) in enumerate(self.losses.items())]
+        self.ax_.set_xlabel("epoch")
+        self.ax_.set_ylabel("loss")
+        self.ax_.xaxis.set_major_locator(MaxNLocator(integer=True))
+        finish(self.ax_)
+        if self.others:
+            self.right_ax_ = self.ax_.twinx()
+            self.right_ax_.spines[["top", "left"]].set_visible(False)
+            self.right_ax_.set_ylabel("score (dashed)")
+            for k, (name, values) in enumerate(self.others.items(), start=len(self.losses)):
+                lines.append(self._line(self.right_ax_, k, name, values, linestyle="--"))
+        labels = [line.get_label() for line in lines]
+        self.ax_.legend(lines, labels, frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(lines))
+        return self
+
+    def _line(self, ax: Any, k: int, name: str, values: np.ndarray, **style: Any) -> Any:
+        epochs = np.arange(1, len(values) + 1)
+        style |= {"color": COLOURS[k % 6], "marker": MARKERS[k % len(MARKERS)], "markersize": 4}
+        (line,) = ax.plot(epochs, values, label=name.replace("_", " "), **style)
+        return line
