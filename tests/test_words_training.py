@@ -150,3 +150,16 @@ def test_the_seed_also_draws_what_training_samples():
     start = train(DOCUMENTS, PLAIN)  # all words start here, so that nothing of the start is drawn
     one, other = (train(DOCUMENTS, replace(PLAIN, seed=seed), start) for seed in (1, 2))
     assert np.abs(one.matrix - other.matrix).max() > 1e-6
+
+
+def test_documents_are_read_in_an_order_of_chance_that_the_seed_draws(tmp_path):
+    """Class by class, one thread would learn the last class over the first."""
+    path, documents = tmp_path / "texts.txt", [[f"word{row}", "und", "größer"] for row in range(50)]
+    orders = []
+    for seed in (0, 0, 1):
+        _, lengths = training._write_texts(documents, path, 1)
+        training._shuffle(path, lengths, seed)
+        orders.append(path.read_text("utf-8").splitlines())
+        assert sorted(orders[-1]) == sorted(map(" ".join, documents))
+    assert orders[0] == orders[1]
+    assert orders[0] != orders[2] != list(map(" ".join, documents)) != orders[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import mmap
 import os
 import subprocess
 import sys
@@ -96,7 +97,8 @@ def train(documents: Iterable[Sequence[str]], how: Training, start: WordVectors 
             f"vector_size={start.n_dims}"
         )
     with tempfile.TemporaryDirectory(prefix="sktransfer-words-") as folder:
-        vocabulary = _write_texts(documents, Path(folder, "texts.txt"), how.min_count)
+        vocabulary, lengths = _write_texts(documents, Path(folder, "texts.txt"), how.min_count)
+        _shuffle(Path(folder, "texts.txt"), lengths, how.seed)
         n_buckets = _n_buckets(vocabulary, how)
         _write_start(vocabulary, Path(folder, "start.vec"), how, start)
         trained = _trained(_run(Path(folder), how, n_buckets), how, n_buckets)
@@ -106,9 +108,10 @@ def train(documents: Iterable[Sequence[str]], how: Training, start: WordVectors 
     return _with_the_rest(trained, start)
 
 
-def _write_texts(documents: Iterable[Sequence[str]], path: Path, min_count: int) -> list[str]:
-    """Write one document a line; return the words that are frequent enough, in the order of their first use."""
+def _write_texts(documents: Iterable[Sequence[str]], path: Path, min_count: int) -> tuple[list[str], list[int]]:
+    """Write one document a line; return the words that are frequent enough, by their first use, and bytes a line."""
     counts: Counter[str] = Counter()
+    lengths = []
     with path.open("wb") as file:
         for row, tokens in enumerate(documents):
             counts.update(tokens)
@@ -118,7 +121,7 @@ def _write_texts(documents: Iterable[Sequence[str]], path: Path, min_count: int)
                         row, f"the token {token!r} holds white space, where fastText would split it"
                     )
             try:
-                file.write((" ".join(tokens) + "\n").encode("utf-8", "surrogateescape"))
+                lengths.append(file.write((" ".join(tokens) + "\n").encode("utf-8", "surrogateescape")))
             except UnicodeEncodeError as error:
                 raise InvalidSampleError(
                     row,
@@ -132,7 +135,21 @@ def _write_texts(documents: Iterable[Sequence[str]], path: Path, min_count: int)
             f"no word occurs min_count={min_count} times in {row + 1} texts (the most frequent {most} times): lower "
             "min_count, or give more texts"
         )
-    return vocabulary
+    return vocabulary, lengths
+
+
+def _shuffle(path: Path, lengths: Sequence[int], seed: int) -> None:
+    """Put lines into an order of chance: where texts come class by class, the last would be learnt over the first."""
+    ends = np.cumsum(lengths)
+    shuffled = path.with_suffix(".shuffled")
+    with (
+        path.open("rb") as file,
+        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text,
+        shuffled.open("wb") as out,
+    ):
+        for row in np.random.default_rng(seed).permutation(len(lengths)):
+            out.write(text[ends[row] - lengths[row] : ends[row]])
+    shuffled.replace(path)
 
 
 def _n_buckets(vocabulary: list[str], how: Training) -> int:
