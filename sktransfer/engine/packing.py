@@ -82,7 +82,7 @@ def _with_gelu(stages: nn.ModuleList) -> dict[int, str]:
 
 def _agrees(linear: nn.Linear) -> bool:
     """Return whether torch packs as this code expects: what it calls is not promised to stay."""
-    if not torch.backends.mkldnn.is_available():
+    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return False
     values = torch.linspace(-1, 1, 3 * linear.in_features, dtype=linear.weight.dtype).view(3, -1)  # (3, in_features)
     try:
