@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import socket
+import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -42,3 +44,10 @@ def _no_network():
         patch.setattr(socket.socket, "connect_ex", guarded_connect_ex)
         patch.setattr(socket, "getaddrinfo", guarded_getaddrinfo)
         yield
+
+
+def pytest_make_parametrize_id(config, val, argname):
+    """Name what lies in a temporary folder by its last part: the folder is another one in each process of the tests."""
+    if isinstance(val, (str, Path)) and tempfile.gettempdir() in str(val):
+        return Path(str(val)).name
+    return None

@@ -48,6 +48,6 @@ def test_another_column_ranks_and_the_top_may_be_all_that_is_shown():
 def test_a_fitted_choice_is_shown_without_a_probe():
     best = BestBackbone({"one": "tiny/cnn", "other": "tiny/cnn"}, layers="last").fit(*make_samples("image", 24))
     display = BackboneRankingDisplay.from_estimator(best)
-    assert display.metric == "h_score"
+    assert display.metric == "logme"
     assert display.names == ["one · top", "other · top"]
     assert "probe" not in display.ax_.texts[0].get_text()

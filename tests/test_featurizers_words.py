@@ -30,7 +30,7 @@ def test_the_mean_of_a_texts_vectors_is_its_features():
     assert features.dtype == np.float32
     for text, found in zip(TEXTS, features):
         words = split_words(text.lower())
-        expected = np.mean([embedder.embedding_[word] for word in words], axis=0) if words else np.zeros(8)
+        expected = np.mean([embedder.embedding_[word] for word in words], axis=0) if words else np.zeros(10)
         np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
@@ -38,7 +38,7 @@ def test_the_mean_of_a_texts_vectors_is_its_features():
 def test_features_do_not_depend_on_how_texts_are_cut_into_blocks(pooling, monkeypatch):
     embedder = WordEmbedder(fasttext_file(), pooling=pooling).fit(SENTENCES)
     expected = embedder.transform(TEXTS)
-    assert expected.shape == (len(TEXTS), 16 if pooling == "mean+max" else 8)
+    assert expected.shape == (len(TEXTS), 20 if pooling == "mean+max" else 10)
     monkeypatch.setattr("sktransfer.featurizers.words._BLOCK", 3)
     np.testing.assert_allclose(embedder.transform(TEXTS), expected, atol=1e-7)
     np.testing.assert_allclose(np.concatenate([embedder.transform([text]) for text in TEXTS]), expected, atol=1e-7)
@@ -66,9 +66,9 @@ def test_no_pooling_gives_one_array_a_text():
     embedder = WordEmbedder(fasttext_file(), pooling=None)
     tokens = embedder.fit_transform([["the", "cat"], ["cat"], []])
     assert tokens.dtype == object
-    assert [array.shape for array in tokens] == [(2, 8), (1, 8), (0, 8)]
+    assert [array.shape for array in tokens] == [(2, 10), (1, 10), (0, 10)]
     np.testing.assert_array_equal(tokens[1][0], embedder.embedding_["cat"])
-    assert [array.shape for array in embedder.transform(["the cat", "the cat"])] == [(2, 8), (2, 8)]  # equal lengths
+    assert [array.shape for array in embedder.transform(["the cat", "the cat"])] == [(2, 10), (2, 10)]  # equal lengths
     with pytest.raises(InvalidParameterError, match="no columns"):
         embedder.get_feature_names_out()
     assert "WordEmbedder" in embedder._repr_html_()
@@ -83,7 +83,7 @@ def test_policies_differ_in_unknown_words_alone(oov):
     expected = {
         "subword": embedder.embedding_["ocelot"],
         "unk": embedder.vectors_[-max(1, len(embedder.vectors_) // 10) :].mean(0),
-    }.get(oov, np.zeros(8))
+    }.get(oov, np.zeros(10))
     np.testing.assert_allclose(found, expected, atol=1e-6)
     halved = np.abs(embedder.transform(["cat ocelot"]) - reference.transform(["cat"])).max()
     assert halved == 0 if oov == "skip" else halved > 1e-3

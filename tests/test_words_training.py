@@ -142,8 +142,19 @@ def test_dirty_memory_is_noticed():
         rows[3, 3] = dirt
         with pytest.raises(SktransferError, match="memory that was not empty"):
             training._check_clean(rows, used, HOW)
-    used[3] = True
+    used[3], rows[3, 3] = True, 1.0
     training._check_clean(rows, used, HOW)
+    for dirt in (-2e30, np.nan):  # what is trained may be of any size but this
+        rows[3, 3] = dirt
+        with pytest.raises(SktransferError, match="memory that was not empty"):
+            training._check_clean(rows, used, HOW)
+
+
+def test_tiny_matrices_start_empty_as_well():
+    """Small pieces of memory are handed out by another part of the allocator."""
+    for seed in range(1, 6):
+        trained = train([["a", "b", "c"] * 5], replace(PLAIN, n_dims=8, epochs=1, seed=seed))
+        assert np.abs(trained.matrix).max() < 1
 
 
 def test_the_seed_also_draws_what_training_samples():

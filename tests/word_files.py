@@ -33,10 +33,10 @@ def texts_file() -> Path:
 
 @functools.cache
 def fasttext_file(min_n: int = 2, max_n: int = 4) -> Path:
-    """Return a model of fastText's own; ten threads, since with fewer it leaves memory as it finds it."""
+    """Return a model of fastText's own; ten threads and ten dimensions: with fewer it leaves memory as it finds it."""
     path = folder() / f"model{min_n}{max_n}.bin"
     model = fasttext.train_unsupervised(
-        str(texts_file()), dim=8, minn=min_n, maxn=max_n, bucket=500, minCount=5, epoch=2, thread=10, verbose=0
+        str(texts_file()), dim=10, minn=min_n, maxn=max_n, bucket=500, minCount=5, epoch=2, thread=10, verbose=0
     )
     model.save_model(str(path))
     return path
@@ -48,7 +48,7 @@ def quantized_file() -> Path:
     lines = [f"__label__{i % 2} {sentence}" for i, sentence in enumerate(SENTENCES)]
     labelled.write_text("\n".join(lines) + "\n", encoding="utf-8")
     model = fasttext.train_supervised(
-        str(labelled), dim=8, minn=2, maxn=3, bucket=500, epoch=1, thread=10, verbose=0, minCount=1
+        str(labelled), dim=10, minn=2, maxn=3, bucket=500, epoch=1, thread=10, verbose=0, minCount=1
     )
     supervised = folder() / "supervised.bin"
     model.save_model(str(supervised))

@@ -26,6 +26,7 @@ from sktransfer.words.vectors import WordVectors
 __all__ = ["Training", "train"]
 
 _LEARNING_RATE = 0.05  # fastText's own
+_LARGEST = 1e4  # no number of trained vectors comes near; what memory held may be anything
 _MOST_BUCKETS = 2_000_000
 _SEPARATORS = frozenset(" \t\n\v\f\r\0")  # what ends a word for fastText
 _END_OF_LINE = "</s>"  # a word that fastText reads at each
@@ -200,8 +201,10 @@ def _run(folder: Path, how: Training, n_buckets: int) -> FastTextFile:
     settings = {"path": sys.path, "arguments": arguments, "model": how.architecture, "save": str(save)}
     (folder / "settings.json").write_text(json.dumps(settings), "utf-8")
     command = [sys.executable, "-P", train_process.__file__, str(folder / "settings.json")]
-    # glibc fills what it hands out with the complement of this byte: zeros.
-    environment = {**os.environ, "MALLOC_PERTURB_": "255"}
+    # glibc fills what it hands out with the complement of this byte: zeros. Its cache of small pieces, of which tiny
+    # matrices are made, would be left out.
+    tunables = ":".join(filter(None, [os.environ.get("GLIBC_TUNABLES"), "glibc.malloc.tcache_count=0"]))
+    environment = {**os.environ, "MALLOC_PERTURB_": "255", "GLIBC_TUNABLES": tunables}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, errors="replace", check=False)
     if done.returncode:
         raise SktransferError(
@@ -221,6 +224,7 @@ def _trained(model: FastTextFile, how: Training, n_buckets: int) -> WordVectors:
     n_grams = np.array(rows[len(words) :], dtype=np.float32)
     _check_clean(n_grams, used, how)
     matrix = np.concatenate([block for _, block in model.blocks()])
+    _check_clean(matrix, np.ones(len(matrix), bool), how)
     keep = [row for row, word in enumerate(words) if word != _END_OF_LINE]
     subwords = None
     if how.subwords:
@@ -233,7 +237,8 @@ def _trained(model: FastTextFile, how: Training, n_buckets: int) -> WordVectors:
 def _check_clean(rows: np.ndarray, used: np.ndarray, how: Training) -> None:
     """Make sure that n-grams no word has stand as they began: at zero, or at fastText's small random numbers."""
     untouched = rows[~used]
-    if untouched.size and not float(np.abs(untouched).max()) <= 1.001 / how.n_dims:  # NaN is not <= either
+    clean = not untouched.size or float(np.abs(untouched).max()) <= 1.001 / how.n_dims  # NaN is not <= either
+    if not (clean and (not rows.size or float(np.abs(rows).max()) <= _LARGEST)):
         raise SktransferError(
             "fastText trained in memory that was not empty: its vectors are not to be used. Fit again"
         )
