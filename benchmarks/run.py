@@ -23,7 +23,7 @@ from benchmarks.picture import draw
 
 SPEED = ["startup", "text_throughput", "image_throughput", "grid_search", "freeze_depth_search", "full_fine_tuning"]
 SPEED += ["memory", "second_process"]
-ACCURACY = ["tiny_images", "tiny_texts", "hymenoptera", "movie_reviews", "words", "ranking"]
+ACCURACY = ["tiny_images", "tiny_texts", "hymenoptera", "movie_reviews", "words", "recipes", "ranking"]
 
 
 def collect(questions: Sequence[str], took: dict[str, float]) -> dict[str, Any]:

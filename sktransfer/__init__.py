@@ -13,19 +13,26 @@ _HOME = {
     "BackboneRankingDisplay": "sktransfer.displays.backbone_ranking",
     "BackboneSpec": "sktransfer.backbones.spec",
     "BestBackbone": "sktransfer.selection.best",
+    "EMA": "sktransfer.finetuning.averaging",
     "FeatureMapDisplay": "sktransfer.displays.feature_map",
     "FineTuneClassifier": "sktransfer.finetuning.classifier",
     "FineTuneRegressor": "sktransfer.finetuning.regressor",
     "FreezeDepthDisplay": "sktransfer.displays.freeze_depth",
+    "Head": "sktransfer.finetuning.heads",
     "ImageFeaturizer": "sktransfer.featurizers.image",
     "LayerScoreDisplay": "sktransfer.displays.layer_score",
+    "LearningRates": "sktransfer.finetuning.finder",
+    "MicroBatches": "sktransfer.finetuning.micro_batches",
     "PretrainedClassifier": "sktransfer.classifiers.pretrained",
+    "SWA": "sktransfer.finetuning.averaging",
     "TextFeaturizer": "sktransfer.featurizers.text",
     "TrainingHistoryDisplay": "sktransfer.displays.training_history",
+    "WiSEFT": "sktransfer.finetuning.averaging",
     "WordEmbedder": "sktransfer.featurizers.words",
     "cache_info": "sktransfer.engine.store",
     "clear_cache": "sktransfer.engine.store",
     "config_context": "sktransfer.config",
+    "find_lr": "sktransfer.finetuning.finder",
     "get_config": "sktransfer.config",
     "hookimpl": "sktransfer.backbones.hooks",
     "list_backbones": "sktransfer.backbones.registry",
@@ -60,7 +67,14 @@ if TYPE_CHECKING:
     from sktransfer.featurizers.image import ImageFeaturizer as ImageFeaturizer
     from sktransfer.featurizers.text import TextFeaturizer as TextFeaturizer
     from sktransfer.featurizers.words import WordEmbedder as WordEmbedder
+    from sktransfer.finetuning.averaging import EMA as EMA
+    from sktransfer.finetuning.averaging import SWA as SWA
+    from sktransfer.finetuning.averaging import WiSEFT as WiSEFT
     from sktransfer.finetuning.classifier import FineTuneClassifier as FineTuneClassifier
+    from sktransfer.finetuning.finder import LearningRates as LearningRates
+    from sktransfer.finetuning.finder import find_lr as find_lr
+    from sktransfer.finetuning.heads import Head as Head
+    from sktransfer.finetuning.micro_batches import MicroBatches as MicroBatches
     from sktransfer.finetuning.regressor import FineTuneRegressor as FineTuneRegressor
     from sktransfer.samples.folders import load_image_folder as load_image_folder
     from sktransfer.selection.best import BestBackbone as BestBackbone

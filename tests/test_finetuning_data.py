@@ -27,6 +27,7 @@ def dataset(modality, cut, n=13, taps=()):
         cut,
         len(backbone.stages),
         list(taps),
+        rows=range(n),
         targets=torch.arange(n),
         sample_weight=torch.ones(n),
         compute=Compute(torch.device("cpu")),

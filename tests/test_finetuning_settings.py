@@ -41,7 +41,17 @@ def test_a_random_head_learns_faster_than_a_probe_unless_told_otherwise():
         ({"lr": float("nan")}, "lr=nan"),
         ({"head_lr": -1.0}, "head_lr=-1.0"),
         ({"weight_decay": -0.1}, "weight_decay=-0.1 must be a number of at least 0"),
-        ({"head_init": "zeros"}, r"head_init='zeros' must be one of \('probe', 'random'\)"),
+        ({"head_init": "zeros"}, r"head_init='zeros' must be one of \('probe', 'class_means', 'random'\)"),
+        ({"head": "mlp"}, "head='mlp' must be 'linear', or the head_"),
+        ({"lr_schedule": "step"}, "lr_schedule='step' must be one of"),
+        ({"layer_lr_decay": 0.9}, "layer_lr_decay=0.9 must be a number of at least 1"),
+        ({"layer_lr_decay": float("inf")}, "layer_lr_decay=inf"),
+        ({"unfreezing": "slow"}, "unfreezing='slow' must be one of"),
+        ({"l2_sp": -1}, "l2_sp=-1 must be a number of at least 0"),
+        ({"label_smoothing": 1.0}, "label_smoothing=1.0 must be a number from 0 to 1, less than 1"),
+        ({"early_stopping": 1}, "early_stopping=1 must be True or False"),
+        ({"validation_fraction": 0}, "validation_fraction=0 must be a number from 0 to 1, greater than 0"),
+        ({"patience": 0}, "patience=0 must be an int of at least 1"),
     ],
 )
 def test_wrong_values_are_named_with_what_is_allowed(parameters, match):

@@ -20,7 +20,7 @@ def test_vectors_are_fasttexts_own():
 
 
 def test_half_characters_are_no_error():
-    assert QuantizedModel(quantized_file()).vectors(["a\ud83d", "caf\udce9"]).shape == (2, 8)
+    assert QuantizedModel(quantized_file()).vectors(["a\ud83d", "caf\udce9"]).shape == (2, 10)
 
 
 def test_a_missing_package_is_an_error_with_the_command(monkeypatch):
@@ -29,4 +29,4 @@ def test_a_missing_package_is_an_error_with_the_command(monkeypatch):
         fasttext_module("that")
     with pytest.raises(ImportError, match=r"training word vectors needs.*sktransfer\[words\]"):
         WordEmbedder().fit(["a text"])
-    assert WordEmbedder(fasttext_file()).fit_transform(["the cat"]).shape == (1, 8)  # .bin is read without it
+    assert WordEmbedder(fasttext_file()).fit_transform(["the cat"]).shape == (1, 10)  # .bin is read without it

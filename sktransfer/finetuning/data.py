@@ -16,6 +16,7 @@ from sktransfer.engine.compute import Compute
 from sktransfer.engine.forward import Tap, forward
 from sktransfer.engine.store import Store
 from sktransfer.engine.workers import ahead
+from sktransfer.finetuning.augmentation import Augmentation
 
 __all__ = ["Batches", "CutDataset", "gathered"]
 
@@ -59,11 +60,15 @@ class CutDataset(Dataset[Any]):
         How many stages are frozen, and with how many the network ends.
     frozen_taps : sequence of Tap
         What the head sees of the frozen part.
+    rows : sequence of int
+        Which samples: those trained on, or those set aside.
     targets, sample_weight : Tensor
-        One row a sample.
+        One row for each of these.
     compute : Compute
         How the frozen stages run.
     store : Store or None
+    augmentation : Augmentation, default=None
+        Changes samples anew in each epoch, which all stages then see: nothing of that is stored.
     """
 
     def __init__(
@@ -74,28 +79,35 @@ class CutDataset(Dataset[Any]):
         stop: int,
         frozen_taps: Sequence[Tap],
         *,
+        rows: Sequence[int],
         targets: Tensor,
         sample_weight: Tensor,
         compute: Compute,
         store: Store | None,
+        augmentation: Augmentation | None = None,
     ) -> None:
-        self.backbone, self.inputs = backbone, inputs
+        self.backbone, self.inputs, self.rows = backbone, inputs, list(rows)
         self.frozen_taps = list(frozen_taps)
         self.cut_tap = Tap(cut) if cut < stop else None
         self.targets, self.sample_weight = targets, sample_weight
         self.compute, self.store = compute, store
+        self.augmentation = augmentation
         # Vectors of all samples take no more room than the user's own table of features would: they are held.
-        self.fixed = self._fixed() if self.frozen_taps else None
+        self.fixed = self._fixed() if self.frozen_taps and augmentation is None else None
 
     def _fixed(self) -> Tensor:
         found = self._gathered(self.frozen_taps, range(len(self)))
         return torch.cat([torch.stack(tap) for tap in found], 1)  # (n_samples, n_fixed)
 
     def _gathered(self, taps: Sequence[Tap], rows: Sequence[int]) -> list[list[Tensor]]:
-        return gathered(self.backbone, self.inputs, taps, rows, compute=self.compute, store=self.store)
+        places = [self.rows[row] for row in rows]
+        if self.augmentation is None:
+            return gathered(self.backbone, self.inputs, taps, places, compute=self.compute, store=self.store)
+        views = Inputs(self.augmentation.views(self.inputs.samples, places), self.backbone.preprocess)
+        return gathered(self.backbone, views, taps, range(len(places)), compute=self.compute)
 
     def __len__(self) -> int:
-        return len(self.inputs)
+        return len(self.rows)
 
     def __getitem__(self, row: int) -> Batch:
         return self.batch([row])
@@ -104,10 +116,17 @@ class CutDataset(Dataset[Any]):
         """Return the network's arguments for some rows, and (targets, weights)."""
         index = list(rows)
         arguments: dict[str, Tensor] = {}
+        taps = [] if self.cut_tap is None else [self.cut_tap]
         if self.fixed is not None:
             arguments["fixed"] = self.fixed[index]  # (n, n_fixed)
+        else:
+            taps = [*self.frozen_taps, *taps]  # of the samples as they are changed in this epoch
+        found = self._gathered(taps, index) if taps else []
+        if self.fixed is None and self.frozen_taps:
+            vectors = found[: len(self.frozen_taps)]
+            arguments["fixed"] = torch.cat([torch.stack(tap) for tap in vectors], 1)  # (n, n_fixed)
         if self.cut_tap is not None:
-            (at_cut,) = self._gathered([self.cut_tap], index)
+            at_cut = found[-1]
             pad = self.backbone.preprocess.pad_value if self.cut_tap.stop == 0 else 0
             values, mask = collate(at_cut, self.backbone.modality, pad)  # (n, ...), (n, tokens)
             arguments["values"] = values
@@ -136,6 +155,8 @@ class Batches:
         self.generator = None if seed is None else np.random.default_rng(seed)
 
     def __iter__(self) -> Iterator[Batch]:
+        if self.dataset.augmentation is not None and self.generator is not None:
+            self.dataset.augmentation.epoch += 1
         batches = map(self.dataset.batch, self._order())
         return batches if self.dataset.compute.on_cpu else ahead(batches)  # while a GPU trains, the cores are free
 
@@ -145,7 +166,7 @@ class Batches:
             return list(in_batches(range(n), self.batch_size))
         order = self.generator.permutation(n)
         if self.dataset.inputs.is_text:
-            lengths = np.array(self.dataset.inputs.lengths(range(n)))
+            lengths = np.array(self.dataset.inputs.lengths(self.dataset.rows))
             size = self.POOL * self.batch_size
             pools = [order[start : start + size] for start in range(0, n, size)]
             order = np.concatenate([rows[np.argsort(lengths[rows], kind="stable")] for rows in pools])

@@ -9,27 +9,33 @@ from typing import Any
 
 import torch
 from skorch import NeuralNet
-from skorch.callbacks import LRScheduler
+from skorch.callbacks import Callback
+from skorch.helper import predefined_split
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.optim.lr_scheduler import LinearLR
 
 from sktransfer.engine.compute import Compute
 from sktransfer.finetuning.data import Batches, CutDataset
+from sktransfer.finetuning.groups import parameter_groups
 from sktransfer.finetuning.network import FineTuneNetwork
+from sktransfer.finetuning.regularisation import pull_to_start
+from sktransfer.finetuning.schedules import with_schedule
 from sktransfer.finetuning.settings import Settings
+from sktransfer.finetuning.stopping import BestWeights
+from sktransfer.finetuning.unfreezing import Unfreezing, check_phases, n_phases
 
-__all__ = ["FineTuneNet", "build_net", "parameter_groups", "with_schedule"]
+__all__ = ["FineTuneNet", "build_net"]
 
 
 def build_net(
     network: FineTuneNetwork,
     settings: Settings,
-    loss: type[nn.Module],
+    criterion: nn.Module,
     compute: Compute,
     seed: int,
     callbacks: Sequence[Any] | None,
     n_samples: int,
+    valid: CutDataset | None = None,
 ) -> FineTuneNet:
     """Return the net that trains a network.
 
@@ -39,8 +45,8 @@ def build_net(
         The part above the cut.
     settings : Settings
         How long, how fast.
-    loss : class of nn.Module
-        Takes `reduction="none"`.
+    criterion : nn.Module
+        From outputs and targets to a loss a sample, or one a sample and output.
     compute : Compute
         Where, and in which precision.
     seed : int
@@ -49,59 +55,56 @@ def build_net(
         The user's own.
     n_samples : int
         How many there are to train on.
+    valid : CutDataset, default=None
+        Samples set aside, by whose loss the training ends.
+
+    Raises
+    ------
+    InvalidParameterError
+        If the epochs are too few for each stage to have its turn, or two schedules are asked for.
     """
+    check_phases(settings.unfreezing, len(network.places()), settings.max_epochs)
     n_steps = settings.max_epochs * -(-n_samples // settings.batch_size)
+    own: list[Any] = []
+    if settings.unfreezing != "none":
+        own.append(("unfreezing", Unfreezing(settings.unfreezing)))
+    if valid is not None:
+        wait = n_phases(settings.unfreezing, len(network.places())) - 1
+        own.append(("best_weights", BestWeights(settings.patience, wait)))
     net = FineTuneNet(
         network,
-        criterion=loss,
-        criterion__reduction="none",
+        criterion=criterion,
         optimizer=settings.optimizer,
         lr=settings.lr,
         max_epochs=settings.max_epochs,
         batch_size=settings.batch_size,
-        train_split=None,
-        callbacks=with_schedule(callbacks, n_steps),
+        train_split=None if valid is None else predefined_split(valid),
+        callbacks=[
+            *with_schedule([*own, *(callbacks or [])], settings.lr_schedule, n_steps),
+            ("listener", _Listener()),
+        ],
         device=str(compute.device),
         verbose=settings.verbose,
     )
-    net.seed, net.compute = seed, compute
+    net.seed, net.compute, net.l2_sp = seed, compute, settings.l2_sp
     net.groups = functools.partial(
-        parameter_groups, lr=settings.lr, head_lr=settings.head_lr, weight_decay=settings.weight_decay
+        parameter_groups,
+        lr=settings.lr,
+        head_lr=settings.head_lr,
+        weight_decay=settings.weight_decay,
+        decay=settings.layer_lr_decay,
+        l2_sp=settings.l2_sp,
     )
     return net
 
 
-def parameter_groups(network: FineTuneNetwork, lr: float, head_lr: float, weight_decay: float) -> list[dict[str, Any]]:
-    """Return the groups that an optimizer takes: stages and head, each with and without weight decay.
+class _Listener(Callback):  # type: ignore[misc]
+    """Tell who listens to the net, last of all callbacks, and stop where that is asked for."""
 
-    Biases and the weights of norms (one dimension) are not decayed.
-    """
-    groups = []
-    for module, rate in ((network.stages, lr), (network.head, head_lr)):
-        parameters = [p for p in module.parameters() if p.requires_grad]
-        for decays in (True, False):
-            group = [p for p in parameters if (p.ndim > 1) == decays]
-            if group:
-                groups.append({"params": group, "lr": rate, "weight_decay": weight_decay if decays else 0.0})
-    return groups
-
-
-def with_schedule(callbacks: Sequence[Any] | None, n_steps: int) -> list[Any]:
-    """Return skorch callbacks with a learning rate that falls to zero in a straight line, unless one is scheduled.
-
-    Parameters
-    ----------
-    callbacks : sequence of skorch callbacks or (name, callback), default=None
-        The user's own; an `LRScheduler` among them is used instead.
-    n_steps : int
-        Batches in all epochs together.
-    """
-    given = list(callbacks or [])
-    plain = [one[1] if isinstance(one, tuple) else one for one in given]
-    if n_steps == 0 or any(isinstance(one, LRScheduler) for one in plain):
-        return given
-    linear = LRScheduler(LinearLR, start_factor=1.0, end_factor=0.0, total_iters=n_steps, step_every="batch")
-    return [("linear_decay", linear), *given]
+    def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:
+        net.history.record("lr", max(group["lr"] for group in net.optimizer_.param_groups))
+        if net.on_epoch is not None and net.on_epoch():
+            raise KeyboardInterrupt  # skorch's own way to end a training early
 
 
 class FineTuneNet(NeuralNet):  # type: ignore[misc]
@@ -114,6 +117,9 @@ class FineTuneNet(NeuralNet):  # type: ignore[misc]
     on_epoch: Callable[[], bool] | None = None
     groups: Callable[[nn.Module], list[dict[str, Any]]] | None = None
     compute: Compute = Compute(torch.device("cpu"))
+    l2_sp: float = 0.0
+    micro_batch_size: int | None = None  # what is computed at once of a batch; None for all of it
+    _pull: Callable[[], None] | None = None
 
     def infer(self, x: Any, **fit_params: Any) -> Any:
         """Return the network's outputs, in float32."""
@@ -122,12 +128,15 @@ class FineTuneNet(NeuralNet):  # type: ignore[misc]
 
     def get_loss(self, y_pred: Tensor, y_true: tuple[Tensor, Tensor], X: Any = None, training: bool = False) -> Tensor:
         """Return the weighted mean of the samples' losses."""
+        return self._sum_of_losses(y_pred, y_true) / _total(y_true, y_pred.device)
+
+    def _sum_of_losses(self, y_pred: Tensor, y_true: tuple[Tensor, Tensor]) -> Tensor:
         targets, weight = (part.to(y_pred.device) for part in y_true)
         losses = self.criterion_(y_pred, targets)  # (n,) or (n, n_outputs)
         if losses.ndim > 1:
             losses = losses.mean(1)  # (n,)
-        mean: Tensor = (losses * weight).sum() / weight.sum()
-        return mean
+        total: Tensor = (losses * weight).sum()
+        return total
 
     def get_iterator(self, dataset: CutDataset, training: bool = False) -> Batches:
         """Return batches: shuffled in training, in order elsewhere."""
@@ -143,15 +152,39 @@ class FineTuneNet(NeuralNet):  # type: ignore[misc]
         )
         return self
 
+    def go_on_from(self, other: FineTuneNet) -> None:
+        """Take over the momenta of another net's optimizer, where it has stepped the same parameters."""
+        new, old = self.optimizer_.state_dict(), other.optimizer_.state_dict()
+        if type(self.optimizer_) is type(other.optimizer_) and self._stepped() == other._stepped():
+            self.optimizer_.load_state_dict({**new, "state": old["state"]})
+
+    def _stepped(self) -> list[tuple[int, ...]]:
+        return [tuple(p.shape) for group in self.optimizer_.param_groups for p in group["params"]]
+
+    def to_cpu(self) -> None:
+        """Move what is kept to the CPU: a pickle must load on a machine without a GPU."""
+        self.device = "cpu"
+        self.module_.cpu()
+        for state in self.optimizer_.state.values():
+            state.update({name: value.cpu() for name, value in state.items() if isinstance(value, Tensor)})
+
     def train_step_single(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
-        """Compute loss and gradients of one batch."""
+        """Compute loss and gradients of one batch, in parts where that is asked for."""
         self._set_training(True)
-        arguments, targets = batch
-        y_pred = self.infer(arguments, **fit_params)
-        loss = self.get_loss(y_pred, targets, X=arguments, training=True)
-        self.scaler_.scale(loss).backward()  # type: ignore[no-untyped-call]
+        n, size = len(batch[1][1]), self.micro_batch_size
+        parts = [batch] if size is None else [_rows(batch, start, start + size) for start in range(0, n, size)]
+        total = _total(batch[1], self.device)
+        losses, outputs = [], []
+        for arguments, targets in parts:
+            y_pred = self.infer(arguments, **fit_params)
+            loss = self._sum_of_losses(y_pred, targets) / total  # the parts' gradients add up to that of the batch
+            self.scaler_.scale(loss).backward()  # type: ignore[no-untyped-call]
+            losses.append(loss.detach())
+            outputs.append(y_pred.detach())
         self.scaler_.unscale_(self.optimizer_)
-        return {"loss": loss, "y_pred": y_pred}
+        if self._pull is not None:
+            self._pull()
+        return {"loss": torch.stack(losses).sum(), "y_pred": torch.cat(outputs)}
 
     def _step_optimizer(self, step_fn: Callable[[], Tensor]) -> None:
         if not self.scaler_.is_enabled():
@@ -161,11 +194,31 @@ class FineTuneNet(NeuralNet):  # type: ignore[misc]
         self.scaler_.step(self.optimizer_)
         self.scaler_.update()
 
-    def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:
-        """Tell who listens, and stop where that is asked for."""
-        super().on_epoch_end(net, **kwargs)
-        if self.on_epoch is not None and self.on_epoch():
-            raise KeyboardInterrupt  # skorch's own way to end a training early
+    def on_train_begin(self, net: NeuralNet, *args: Any, **kwargs: Any) -> None:
+        """Remember where L2-SP holds the stages."""
+        super().on_train_begin(net, *args, **kwargs)
+        self._pull = pull_to_start(self.module_.stages, self.l2_sp) if self.l2_sp else None
+
+    def on_train_end(self, net: NeuralNet, *args: Any, **kwargs: Any) -> None:
+        """Forget it: a pickle has no use for it."""
+        super().on_train_end(net, *args, **kwargs)
+        self._pull = None
+
+    def on_batch_end(self, net: NeuralNet, batch: Any = None, training: bool = False, **kwargs: Any) -> None:
+        """Let a batch count in the epoch's mean loss by the weight of its samples."""
+        super().on_batch_end(net, batch=batch, training=training, **kwargs)
+        self.history.record_batch(f"{'train' if training else 'valid'}_batch_size", float(batch[1][1].sum()))
+
+
+def _total(y_true: tuple[Tensor, Tensor], device: Any) -> Tensor:
+    """Return the sum of the weights, greater than zero."""
+    return y_true[1].sum().clamp_min(torch.finfo(torch.float32).tiny).to(device)
+
+
+def _rows(batch: Any, start: int, stop: int) -> Any:
+    """Return some rows of a batch, padded as all of it."""
+    arguments, targets = batch
+    return {name: value[start:stop] for name, value in arguments.items()}, tuple(one[start:stop] for one in targets)
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,7 @@ from sktransfer.backbones.backbone import Backbone
 from sktransfer.backbones.pooling import pool
 from sktransfer.engine.forward import Tap
 from sktransfer.engine.placement import has_convolutions
+from sktransfer.finetuning.mixing import ScalarMix
 
 __all__ = ["FineTuneNetwork", "split_taps", "trainable_stages"]
 
@@ -61,6 +62,8 @@ class FineTuneNetwork(nn.Module):
     keep_statistics : bool, default=True
         Whether BatchNorm goes on normalising by its pretrained statistics while its weights are trained. Batches of a
         small data set estimate them badly, and a probe was fitted to features that they gave.
+    n_mixed : int, default=None
+        How many layers of equal width are mixed into one by learnt weights; None where the head sees them side by side.
     """
 
     def __init__(
@@ -73,6 +76,7 @@ class FineTuneNetwork(nn.Module):
         *,
         prefix_tokens: int = 0,
         keep_statistics: bool = True,
+        n_mixed: int | None = None,
     ) -> None:
         super().__init__()
         self.stages = stages.to(memory_format=torch.channels_last) if has_convolutions(stages) else stages
@@ -80,19 +84,45 @@ class FineTuneNetwork(nn.Module):
         self.taps, self.cut, self.prefix_tokens = tuple(taps), cut, prefix_tokens
         self.register_buffer("mean", torch.zeros(n_features))
         self.register_buffer("scale", torch.ones(n_features))
-        self.head = nn.Linear(n_features, n_outputs)
+        self.mix = None if n_mixed is None else ScalarMix(n_mixed)
+        self.head = nn.Linear(n_features // (n_mixed or 1), n_outputs)
+        # What may be trained at all; what has its turn later is frozen until then.
+        self.trainable = frozenset(name for name, parameter in self.named_parameters() if parameter.requires_grad)
+        self.waiting: frozenset[int] = frozenset()
 
     mean: Tensor
     scale: Tensor
 
     def train(self, mode: bool = True) -> FineTuneNetwork:
-        """Turn dropout on or off, and BatchNorm's batch statistics where they are not kept."""
+        """Turn dropout on or off, and BatchNorm's batch statistics where they are not kept; what waits stays off."""
         super().train(mode)
+        for place in self.waiting:
+            self.stages[place].eval()
         if self.keep_statistics:
             for module in self.stages.modules():
                 if isinstance(module, nn.modules.batchnorm._BatchNorm):
                     module.eval()
         return self
+
+    def places(self) -> list[int]:
+        """Return which stages have something to learn, from the lowest to the top."""
+        return sorted({int(name.split(".")[1]) for name in self.trainable if name.startswith("stages.")})
+
+    def thaw(self, stages: Collection[int], head: bool = True) -> None:
+        """Let some stages learn, and the head; the others wait, without gradient and as in evaluation.
+
+        Parameters
+        ----------
+        stages : collection of int
+            Their places above the cut, 0 the lowest.
+        head : bool, default=True
+            Whether the head learns, and the mixture of layers.
+        """
+        self.waiting = frozenset(range(len(self.stages))) - set(stages)
+        for name, parameter in self.named_parameters():
+            part, _, rest = name.partition(".")
+            learns = int(rest.partition(".")[0]) in stages if part == "stages" else head
+            parameter.requires_grad_(name in self.trainable and learns)
 
     def forward(self, fixed: Tensor | None = None, values: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
         """Return logits or predictions (n, n_outputs).
@@ -118,5 +148,10 @@ class FineTuneNetwork(nn.Module):
 
     def logits(self, features: Tensor) -> Tensor:
         """Return what the head makes of the features (n, n_features) that it sees: (n, n_outputs)."""
-        outputs: Tensor = self.head((features - self.mean) / self.scale)  # (n, n_outputs)
+        outputs: Tensor = self.head(self.seen(features))  # (n, n_outputs)
         return outputs
+
+    def seen(self, features: Tensor) -> Tensor:
+        """Return features as the linear layer sees them: standardised, and mixed where layers are mixed."""
+        standard = (features - self.mean) / self.scale  # (n, n_features)
+        return standard if self.mix is None else self.mix(standard)  # (n, n_features / n_mixed)

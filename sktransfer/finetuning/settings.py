@@ -1,4 +1,4 @@
-"""The numbers that shape a training, checked before anything is computed."""
+"""What shapes a training, checked before anything is computed."""
 
 from __future__ import annotations
 
@@ -9,11 +9,15 @@ from typing import Any
 import torch
 
 from sktransfer.exceptions import InvalidParameterError
+from sktransfer.finetuning.adapters import check_adapter
+from sktransfer.finetuning.heads import Head
+from sktransfer.finetuning.schedules import SCHEDULES
+from sktransfer.finetuning.unfreezing import UNFREEZING
 
 __all__ = ["Settings", "check_settings"]
 
 AUTO_LR = 1e-4
-HEAD_LR_RATIO = {"probe": 1.0, "random": 10.0}  # a probe is near its place already
+HEAD_LR_RATIO = {"probe": 1.0, "class_means": 1.0, "random": 10.0}  # all but the last are near their place already
 _OPTIMIZERS = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam, "sgd": torch.optim.SGD}
 
 
@@ -25,8 +29,16 @@ class Settings:
     batch_size: int
     lr: float
     head_lr: float
-    weight_decay: float
+    lr_schedule: str
+    layer_lr_decay: float
+    unfreezing: str
     optimizer: type[torch.optim.Optimizer]
+    weight_decay: float
+    l2_sp: float
+    label_smoothing: float
+    early_stopping: bool
+    validation_fraction: float
+    patience: int
     verbose: int
 
 
@@ -36,34 +48,90 @@ def check_settings(estimator: Any) -> Settings:
     Raises
     ------
     InvalidParameterError
-        If one of them is not allowed.
+        If one of them is not allowed, or two contradict each other.
     """
-    if estimator.head_init not in HEAD_LR_RATIO:
-        raise InvalidParameterError(f"head_init={estimator.head_init!r} must be one of {tuple(HEAD_LR_RATIO)}")
+    _check_head(estimator)
+    l2_sp = _number("l2_sp", estimator.l2_sp, 0.0)
+    if estimator.adapter is not None:
+        check_adapter(estimator.adapter)
+        if l2_sp:
+            raise InvalidParameterError(
+                f"l2_sp={l2_sp:g} holds weights that are trained, and adapter={estimator.adapter!r} trains none of "
+                "them; leave one of the two out"
+            )
     lr = AUTO_LR if isinstance(estimator.lr, str) and estimator.lr == "auto" else _rate("lr", estimator.lr)
     head_lr = estimator.head_lr
-    weight_decay = estimator.weight_decay
-    if not isinstance(weight_decay, numbers.Real) or not float(weight_decay) >= 0:
-        raise InvalidParameterError(f"weight_decay={weight_decay!r} must be a number of at least 0")
+    ratio = HEAD_LR_RATIO[estimator.head_init]
     return Settings(
         max_epochs=_count("max_epochs", estimator.max_epochs, 0),
         batch_size=_count("batch_size", estimator.batch_size, 1),
         lr=lr,
-        head_lr=HEAD_LR_RATIO[estimator.head_init] * lr if head_lr is None else _rate("head_lr", head_lr),
-        weight_decay=float(weight_decay),
+        head_lr=ratio * lr if head_lr is None else _rate("head_lr", head_lr),
+        lr_schedule=_one_of("lr_schedule", estimator.lr_schedule, tuple(SCHEDULES)),
+        layer_lr_decay=_number("layer_lr_decay", estimator.layer_lr_decay, 1.0),
+        unfreezing=_one_of("unfreezing", estimator.unfreezing, UNFREEZING),
         optimizer=_optimizer(estimator.optimizer),
+        weight_decay=_number("weight_decay", estimator.weight_decay, 0.0),
+        l2_sp=l2_sp,
+        label_smoothing=_share("label_smoothing", getattr(estimator, "label_smoothing", 0.0), zero=True),
+        early_stopping=_switch("early_stopping", estimator.early_stopping),
+        validation_fraction=_share("validation_fraction", estimator.validation_fraction),
+        patience=_count("patience", estimator.patience, 1),
         verbose=int(estimator.verbose),
     )
 
 
+def _check_head(estimator: Any) -> None:
+    _one_of("head_init", estimator.head_init, tuple(HEAD_LR_RATIO))
+    head = estimator.head
+    if isinstance(head, str) and head == "linear":
+        return
+    if not isinstance(head, Head):
+        raise InvalidParameterError(f"head={head!r} must be 'linear', or the head_ of a fitted estimator")
+    if estimator.head_init != "probe":
+        raise InvalidParameterError(
+            f"head_init={estimator.head_init!r} says how a new head starts, and a fitted head is given, which starts "
+            "as it is; leave one of them out"
+        )
+
+
+def _one_of(name: str, value: Any, allowed: tuple[str, ...]) -> str:
+    if not isinstance(value, str) or value not in allowed:
+        raise InvalidParameterError(f"{name}={value!r} must be one of {allowed}")
+    return value
+
+
+def _is_number(value: Any, kind: type = numbers.Real) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool)
+
+
 def _count(name: str, value: Any, least: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
+    if not _is_number(value, numbers.Integral) or value < least:
         raise InvalidParameterError(f"{name}={value!r} must be an int of at least {least}")
     return int(value)
 
 
+def _number(name: str, value: Any, least: float) -> float:
+    if not _is_number(value) or not least <= float(value) < float("inf"):
+        raise InvalidParameterError(f"{name}={value!r} must be a number of at least {least:g}")
+    return float(value)
+
+
+def _share(name: str, value: Any, zero: bool = False) -> float:
+    if not _is_number(value) or not 0 <= float(value) < 1 or (value == 0 and not zero):
+        least = "" if zero else "greater than 0 and "
+        raise InvalidParameterError(f"{name}={value!r} must be a number from 0 to 1, {least}less than 1")
+    return float(value)
+
+
+def _switch(name: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise InvalidParameterError(f"{name}={value!r} must be True or False")
+    return value
+
+
 def _rate(name: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not float(value) > 0:
+    if not _is_number(value) or not float(value) > 0:
         raise InvalidParameterError(f"{name}={value!r} must be a number greater than 0 (lr also 'auto')")
     return float(value)
 

@@ -1,0 +1,349 @@
+"""From samples and targets to a trained network: what every fit does, in its order."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+import torch
+from sklearn.base import BaseEstimator
+from sklearn.callback import CallbackSupportMixin
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import _check_sample_weight, check_consistent_length
+from torch import nn
+
+from sktransfer.backbones.backbone import Backbone, replace_stages
+from sktransfer.backbones.loading import load_backbone
+from sktransfer.backbones.pooling import check_pooling
+from sktransfer.engine.batching import Inputs
+from sktransfer.engine.compute import Compute, resolve_compute
+from sktransfer.engine.forward import Tap
+from sktransfer.engine.store import resolve_store
+from sktransfer.exceptions import InvalidParameterError
+from sktransfer.finetuning.adapters import add_adapters, merge_adapters
+from sktransfer.finetuning.augmentation import Augmentation, check_augment
+from sktransfer.finetuning.data import CutDataset
+from sktransfer.finetuning.first_pass import first_pass
+from sktransfer.finetuning.heads import Head
+from sktransfer.finetuning.net import FineTuneNet, build_net
+from sktransfer.finetuning.network import FineTuneNetwork, split_taps, trainable_stages
+from sktransfer.finetuning.probe import init_head, standardise
+from sktransfer.finetuning.records import history_frame, stages_frame
+from sktransfer.finetuning.settings import Settings, check_settings
+from sktransfer.finetuning.stopping import hold_out
+from sktransfer.samples.base import Samples
+from sktransfer.samples.validation import check_samples
+
+__all__ = ["Fitting"]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Data:
+    """Validated samples with all that belongs to them, a row each."""
+
+    samples: Samples
+    targets: np.ndarray
+    weight: np.ndarray
+    groups: np.ndarray | None
+
+
+@dataclasses.dataclass(frozen=True)
+class _Fitted:
+    """What an earlier fit has left, where the next goes on from it."""
+
+    backbone: Backbone
+    head: Head
+    net: FineTuneNet | None
+    history: pd.DataFrame
+    seed: int
+
+
+class Fitting(CallbackSupportMixin, BaseEstimator):
+    """What an estimator's `fit` does; its parameters are those of `FineTuneBase`."""
+
+    backbone_: Backbone
+    freeze_depth_: int
+    head_: Head
+    history_: pd.DataFrame
+    lr_: float
+    net_: FineTuneNet
+    n_iter_: int
+    stages_: pd.DataFrame
+    _task: str
+
+    # Parameters, as `FineTuneBase` takes them.
+    adapter: Any
+    augment: Any
+    backbone: Any
+    cache: Any
+    callbacks: Any
+    device: Any
+    freeze_depth: Any
+    head: Any
+    head_init: str
+    image_shape: Any
+    layer: Any
+    max_length: Any
+    pooling: str
+    precision: str
+    preprocess: Any
+    random_state: Any
+    warm_start: bool
+    weights: Any
+
+    def _fit(self, X: Any, y: Any, sample_weight: Any, groups: Any = None) -> Self:
+        settings = check_settings(self)
+        start = self._fitted(None) if self.warm_start and hasattr(self, "net_") else None
+        self._seeded(settings, start, 0, X, y, sample_weight, groups)
+        self.net_.optimizer_.state.clear()  # twice the size of what it trained, and of no use once that is done
+        return self
+
+    def _partial_fit(self, X: Any, y: Any, sample_weight: Any) -> Self:
+        settings = check_settings(self)
+        for name, value in (("early_stopping", False), ("unfreezing", "none")):
+            if getattr(settings, name) != value:
+                raise InvalidParameterError(
+                    f"{name}={getattr(self, name)!r} goes by epochs, of which partial_fit runs one a call; "
+                    f"set {name}={value!r}, or call fit"
+                )
+        settings = dataclasses.replace(settings, max_epochs=1, lr_schedule="constant")
+        start = self._fitted(self.net_) if hasattr(self, "net_") else None
+        n_before = self.n_iter_ if start else 0
+        self._seeded(settings, start, n_before, X, y, sample_weight, None)
+        if start is not None:
+            self.n_iter_ += n_before
+            self.history_ = pd.concat([start.history, self.history_], ignore_index=True).rename_axis("epoch")
+            self.history_.index += 1
+        return self
+
+    def _fitted(self, net: FineTuneNet | None) -> _Fitted:
+        return _Fitted(self.backbone_, self.head_, net, self.history_, self._seed)
+
+    def _seeded(self, settings: Settings, start: _Fitted | None, n_before: int, *data: Any) -> Self:
+        """Fit with random numbers of our own; each call of `partial_fit` draws others."""
+        rng = check_random_state(self.random_state)
+        seeds = rng.randint(np.iinfo(np.int32).max, size=n_before + 1)
+        compute = resolve_compute(self.device, self.precision)
+        device = compute.device
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            # Dropout and new weights draw from here. torch.manual_seed would seed the other GPUs' generators as well.
+            torch.default_generator.manual_seed(int(seeds[-1]))
+            if device.type == "cuda":
+                torch.cuda.default_generators[device.index].manual_seed(int(seeds[-1]))
+            return self._train(settings, start, compute, int(seeds[-1]), *data)
+
+    def _train(
+        self,
+        settings: Settings,
+        start: _Fitted | None,
+        compute: Compute,
+        seed: int,
+        X: Any,
+        y: Any,
+        sample_weight: Any,
+        groups: Any,
+    ) -> Self:
+        context = self._init_callback_context(max_subtasks=settings.max_epochs)
+        context.call_on_fit_task_begin(estimator=self, X=X, y=y)
+        self._seed = seed if start is None else start.seed
+        backbone = self._load(self._seed)
+        change = check_augment(self.augment, backbone.modality)
+        data = self._check_fit(X, y, sample_weight, groups, backbone, start)
+        self._choose_stages(backbone, start)
+        inputs = Inputs(data.samples, backbone.preprocess, keep=True)
+        inputs.lengths(range(len(inputs)))
+        inputs.warn_of_truncated()
+        train, valid = self._hold_out(settings, data, seed)
+        network = self._network(inputs, data, train, len(valid) > 0, start, compute)
+        self.net_ = build_net(
+            network,
+            settings,
+            self._criterion(settings),
+            compute,
+            seed,
+            self.callbacks,
+            len(train),
+            self._dataset(inputs, data, valid, compute) if len(valid) else None,
+        )
+        augmentation = None if change is None else Augmentation(change, seed)
+        self._run(self._dataset(inputs, data, train, compute, augmentation), context, start)
+        self._keep(network)
+        self.lr_ = settings.lr
+        context.call_on_fit_task_end(estimator=self, X=X, y=y)
+        return self
+
+    def _run(self, dataset: CutDataset, context: Any, start: _Fitted | None) -> None:
+        net = self.net_
+        net.on_epoch = functools.partial(self._tell, context)
+        net.initialize()
+        if start is not None and start.net is not None:
+            net.go_on_from(start.net)
+        net.partial_fit(dataset)
+        net.on_epoch = None
+
+    def _keep(self, network: FineTuneNetwork) -> None:
+        """Keep what was trained, on the CPU: a pickle must load on a machine without a GPU."""
+        net = self.net_
+        self.stages_ = stages_frame(self.backbone_, network, net, self.freeze_depth_)
+        self.history_ = history_frame(net.history)
+        self.n_iter_ = len(net.history)
+        net.to_cpu()
+        if self.adapter is not None:
+            merge_adapters(network.stages)
+        trained = list(network.stages)
+        self.backbone_ = replace_stages(self.backbone_, self.freeze_depth_, trained) if trained else self.backbone_
+        self.head_ = Head(network, self._task, *self._units())
+
+    def _check_fit(
+        self, X: Any, y: Any, sample_weight: Any, groups: Any, backbone: Backbone, start: _Fitted | None
+    ) -> _Data:
+        """Return samples, targets as the loss takes them, and weights; what weighs nothing is left out."""
+        if y is None:
+            name = type(self).__name__
+            raise ValueError(f"This {name} estimator requires y to be passed, but the target y is None.")
+        samples = check_samples(self, X, backbone.modality, image_shape=self.image_shape, reset=start is None)
+        y = self._check_y(y)
+        check_consistent_length(samples, y, groups)
+        rows = np.arange(len(samples))
+        weight = _check_sample_weight(sample_weight, rows, dtype=np.float64, ensure_non_negative=True)
+        rows = np.flatnonzero(weight)  # a weight of zero is the sample's absence
+        if len(rows) == 0:
+            raise ValueError("sample_weight: all weights are zero, so no sample is left to train on")
+        targets, weight = self._targets(y[rows], weight[rows])
+        return _Data(samples.take(rows), targets, weight, None if groups is None else np.asarray(groups)[rows])
+
+    def _choose_stages(self, backbone: Backbone, start: _Fitted | None) -> None:
+        """Keep the stages up to the last layer that the head sees, and find the cut among them."""
+        self._mixed = isinstance(self.layer, str) and self.layer == "mix"
+        positions = sorted(set(backbone.positions("all" if self._mixed else self.layer)))
+        stop = positions[-1] + 1
+        pooling = check_pooling(self.pooling, backbone.modality)
+        pooling = backbone.pooling if pooling == "auto" else pooling
+        self.freeze_depth_ = backbone.n_frozen(self.freeze_depth, stop)
+        self.backbone_ = backbone if stop == len(backbone.stages) else replace_stages(backbone, stop, [])
+        self._taps = [Tap(position + 1, pooling) for position in positions]
+        if start is not None:
+            if start.backbone.stage_names != self.backbone_.stage_names:
+                raise InvalidParameterError(
+                    f"the fit that is to be gone on from has stages {start.backbone.stage_names}, and backbone and "
+                    f"layer now ask for {self.backbone_.stage_names}; set them as they were, or warm_start=False"
+                )
+            self.backbone_ = start.backbone
+
+    def _load(self, seed: int) -> Backbone:
+        return load_backbone(
+            self.backbone, weights=self.weights, preprocess=self.preprocess, max_length=self.max_length, seed=seed
+        )
+
+    def _hold_out(self, settings: Settings, data: _Data, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        if not settings.early_stopping:
+            return np.arange(len(data.targets)), np.arange(0)
+        stratify = self._task == "classes"
+        return hold_out(data.targets, data.groups, settings.validation_fraction, seed, stratify=stratify)
+
+    def _check_y(self, y: Any) -> np.ndarray:
+        """Return y, validated, and remember of what kind it is."""
+        raise NotImplementedError
+
+    def _targets(self, y: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return targets as the loss takes them, and weights."""
+        raise NotImplementedError
+
+    def _criterion(self, settings: Settings) -> nn.Module:
+        """Return what gives a loss a sample, or one a sample and output."""
+        raise NotImplementedError
+
+    def _n_outputs(self) -> int:
+        raise NotImplementedError
+
+    def _units(self) -> tuple[Any, ...]:
+        """Return what the outputs stand for: classes, shift and spread, as a `Head` takes them."""
+        raise NotImplementedError
+
+    def _network(
+        self,
+        inputs: Inputs,
+        data: _Data,
+        train: np.ndarray,
+        has_valid: bool,
+        start: _Fitted | None,
+        compute: Compute,
+    ) -> FineTuneNetwork:
+        backbone, cut = self.backbone_, self.freeze_depth_
+        head = start.head if start is not None else self.head
+        is_new = not isinstance(head, Head)
+        needs_features = is_new and (self.head_init != "random" or self._mixed)
+        everything = range(len(inputs))
+        found = first_pass(
+            backbone,
+            inputs,
+            self._taps,
+            cut,
+            everything if needs_features else everything[:1],
+            keep=everything if self.augment is None else [],  # changed samples are computed anew each time
+            compute=compute,
+            store=resolve_store(self.cache),
+        )
+        features = self._side_by_side([tap.numpy() for tap in found])
+        stages = trainable_stages(backbone, cut, len(backbone.stages))
+        if self.adapter is not None:
+            add_adapters(stages, self.adapter)
+        network = FineTuneNetwork(
+            stages,
+            split_taps(self._taps, cut)[1],
+            cut,
+            features.shape[1],
+            self._n_outputs(),
+            prefix_tokens=backbone.prefix_tokens,
+            keep_statistics=backbone.pretrained,
+            n_mixed=len(self._taps) if self._mixed else None,
+        )
+        if isinstance(head, Head):
+            head.start(network, self._task, *self._units())
+        elif self.head_init != "random":
+            labels = self._task == "labels"
+            weight = data.weight[train]
+            init_head(network, features[train], data.targets[train], weight, init=self.head_init, labels=labels)
+        elif self._mixed:
+            standardise(network, features[train], data.weight[train])
+        return network
+
+    def _side_by_side(self, taps: list[np.ndarray]) -> np.ndarray:
+        widths = {name: tap.shape[1] for name, tap in zip(self.backbone_.stage_names, taps)}
+        if self._mixed and len(set(widths.values())) > 1:
+            raise InvalidParameterError(
+                f"layer='mix' adds layers up, and those of {self.backbone_.name} are of different width: {widths}; "
+                "layer='all' sets them side by side"
+            )
+        return np.concatenate(taps, axis=1)  # (n, n_features)
+
+    def _tell(self, context: Any) -> bool:
+        task = context.subcontext(task_name="epoch")
+        task.call_on_fit_task_begin(estimator=self)
+        return bool(task.call_on_fit_task_end(estimator=self))
+
+    def _dataset(
+        self,
+        inputs: Inputs,
+        data: _Data,
+        rows: np.ndarray,
+        compute: Compute,
+        augmentation: Augmentation | None = None,
+    ) -> CutDataset:
+        frozen, _ = split_taps(self._taps, self.freeze_depth_)
+        return CutDataset(
+            self.backbone_,
+            inputs,
+            self.freeze_depth_,
+            len(self.backbone_.stages),
+            frozen,
+            rows=rows.tolist(),
+            targets=torch.from_numpy(data.targets[rows]),
+            sample_weight=torch.from_numpy(data.weight[rows]).float(),
+            compute=compute,
+            store=resolve_store(self.cache),
+            augmentation=augmentation,
+        )

@@ -1,0 +1,45 @@
+"""The ablation of recipes: what is compared, on what, and its picture."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from benchmarks import recipes
+from sktransfer import FineTuneClassifier
+from sktransfer.testing.samples import make_samples
+
+TEXTS, LABELS = make_samples("text", 32)
+
+
+@pytest.fixture
+def reviews(monkeypatch):
+    X = np.array([f"{text} {row % 150}" for row, text in enumerate(TEXTS * 5)], dtype=object)  # ten come twice
+    monkeypatch.setattr(recipes, "movie_reviews", lambda: (X, np.tile(LABELS == "good", 5).astype(int)))
+
+
+def test_draws_are_balanced_and_share_no_sentence_with_the_test(reviews):
+    drawn = [recipes.draw_samples(20, 40, seed) for seed in (0, 0, 1)]
+    for X, y, X_test, y_test in drawn:
+        assert np.bincount(y).tolist() == [10, 10]
+        assert not set(X) & set(X_test)
+        assert len(X_test) == len(y_test) == 40
+    assert drawn[0][0].tolist() == drawn[1][0].tolist() != drawn[2][0].tolist()
+    assert drawn[0][2].tolist() == drawn[2][2].tolist()
+
+
+@pytest.mark.parametrize("name", recipes.RECIPES)
+def test_each_recipe_is_allowed(name, reviews):
+    data = recipes.draw_samples(8, 10, 0)
+    assert 0 <= recipes.score(recipes.RECIPES[name], data, 0) <= 1
+    assert FineTuneClassifier(**recipes.BASE).get_params()["freeze_depth"] == 0
+
+
+def test_gains_are_points_on_the_same_draws_and_the_picture_is_drawn(tmp_path):
+    rows = {name: [0.5 + place / 100, 0.6] for place, name in enumerate(recipes.RECIPES)}
+    assert recipes.gain(rows, "full") == 0
+    assert recipes.gain(rows, "last") == pytest.approx(1.0)
+    recipes.draw({100: rows, 500: rows}, tmp_path / "recipes.png")
+    with Image.open(tmp_path / "recipes.png") as picture:
+        assert picture.size[0] > 1000

@@ -1,0 +1,79 @@
+"""Heads that are gone on from."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+
+from sktransfer import FineTuneClassifier, FineTuneRegressor, Head
+from sktransfer.exceptions import InvalidParameterError
+from sktransfer.testing.samples import make_samples
+
+IMAGES, LABELS = make_samples("image", 18)
+THREE = np.array(["a", "b", "c"])[np.arange(18) % 3]
+NUMBERS = np.arange(18.0)
+
+
+def quick(cls=FineTuneClassifier, **parameters):
+    return cls(**{"max_epochs": 0, "freeze_depth": "all", "random_state": 0, **parameters})
+
+
+def test_a_head_and_a_backbone_give_what_their_estimator_gave():
+    source = quick(max_epochs=2, freeze_depth=-1, lr=1e-3).fit(IMAGES, THREE)
+    target = quick(backbone=source.backbone_, head=source.head_)
+    for one in (target, clone(target), copy.deepcopy(target), pickle.loads(pickle.dumps(target))):
+        found = one.fit(IMAGES[:6], THREE[:6]).predict_proba(IMAGES)
+        np.testing.assert_allclose(found, source.predict_proba(IMAGES), atol=1e-5)
+    assert clone(target).head is source.head_
+    assert repr(source.head_) == "Head(task='classes', n_features=512, n_outputs=3)"
+
+
+def test_training_a_target_leaves_the_sources_head_as_it_was():
+    source = quick().fit(IMAGES, THREE)
+    before = source.predict_proba(IMAGES)
+    tuned = quick(head=source.head_, max_epochs=2, head_lr=0.1).fit(IMAGES, THREE[::-1])
+    assert np.abs(tuned.predict_proba(IMAGES) - before).max() > 0.01
+    again = quick(head=source.head_).fit(IMAGES, THREE).predict_proba(IMAGES)
+    np.testing.assert_allclose(again, before, atol=1e-6)
+
+
+def test_a_regressors_head_keeps_its_units_whatever_the_new_targets_are():
+    y = np.stack([NUMBERS, -3 * NUMBERS + 100], 1)
+    source = quick(FineTuneRegressor).fit(IMAGES, y)
+    target = quick(FineTuneRegressor, head=source.head_).fit(IMAGES, 7 * y[::-1] + 5)
+    np.testing.assert_allclose(target.predict(IMAGES), source.predict(IMAGES), rtol=1e-4, atol=1e-3)
+
+
+def test_mixed_layers_go_along():
+    source = FineTuneClassifier("tiny/bert", layer="mix", max_epochs=2, freeze_depth="all", random_state=0)
+    texts, y = make_samples("text", 12)
+    source.fit(texts, y)
+    target = clone(source).set_params(head=source.head_, max_epochs=0).fit(texts, y)
+    np.testing.assert_array_equal(target.layer_weights_, source.layer_weights_)
+    np.testing.assert_allclose(target.predict_proba(texts), source.predict_proba(texts), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("y", "parameters", "match"),
+    [
+        (LABELS, {}, r"\['a', 'b', 'c'\], and y holds \['bad', 'good'\]"),
+        (np.eye(3, dtype=int)[np.arange(18) % 3] + [0, 1, 0], {}, "fitted for classes; y holds labels"),
+        (THREE, {"layer": "block2"}, "here a head sees 64 features"),
+        (THREE, {"head_init": "random"}, "leave one of them out"),
+    ],
+)
+def test_a_head_that_does_not_fit_is_refused(y, parameters, match):
+    head = quick().fit(IMAGES, THREE).head_
+    y = np.minimum(y, 1) if np.ndim(y) == 2 else y
+    with pytest.raises(InvalidParameterError, match=match):
+        quick(head=head, **parameters).fit(IMAGES, y)
+
+
+def test_only_heads_are_heads():
+    assert isinstance(quick().fit(IMAGES, THREE).head_, Head)
+    with pytest.raises(InvalidParameterError, match="'linear', or the head_ of a fitted"):
+        quick(head=quick().fit(IMAGES, THREE)).fit(IMAGES, THREE)

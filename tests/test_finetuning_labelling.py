@@ -1,0 +1,110 @@
+"""One of several classes, or any of several labels."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.sparse import csr_matrix
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.frozen import FrozenEstimator
+from sklearn.model_selection import GridSearchCV, cross_val_score
+
+from sktransfer import FineTuneClassifier
+from sktransfer.exceptions import InvalidParameterError
+from sktransfer.testing.samples import make_samples
+
+IMAGES, LABELS = make_samples("image", 24)
+BRIGHT = LABELS == "good"
+EVEN = np.arange(24) % 4 < 2
+Y = np.stack([BRIGHT, ~BRIGHT, EVEN], 1).astype(int)
+
+
+def quick(**parameters):
+    return FineTuneClassifier(**{"max_epochs": 2, "random_state": 0, "freeze_depth": "all", **parameters})
+
+
+@pytest.mark.parametrize("head_init", ["probe", "class_means", "random"])
+def test_several_labels_may_hold_at_once(head_init):
+    clf = quick(head_init=head_init, max_epochs=20, lr=1e-2).fit(IMAGES, Y)
+    assert clf.classes_.tolist() == [0, 1, 2]
+    probabilities, decision, predicted = clf.predict_proba(IMAGES), clf.decision_function(IMAGES), clf.predict(IMAGES)
+    assert probabilities.shape == decision.shape == predicted.shape == (24, 3)
+    np.testing.assert_allclose(probabilities, 1 / (1 + np.exp(-decision)), atol=1e-6)
+    np.testing.assert_array_equal(predicted, probabilities > 0.5)
+    np.testing.assert_array_equal(predicted[:, :2], Y[:, :2])
+    assert predicted.dtype == np.int64
+
+
+def test_each_labels_head_is_that_of_the_label_alone():
+    whole = quick(max_epochs=0).fit(IMAGES, Y)
+    for place, column in enumerate(Y.T):
+        alone = quick(max_epochs=0).fit(IMAGES, column).predict_proba(IMAGES)[:, 1]
+        np.testing.assert_allclose(whole.predict_proba(IMAGES)[:, place], alone, atol=1e-5)
+
+
+def test_labels_that_hold_always_or_never_are_learnt_as_that():
+    y = np.stack([BRIGHT, np.ones(24), np.zeros(24)], 1).astype(int)
+    for head_init in ("probe", "class_means"):
+        probabilities = quick(max_epochs=0, head_init=head_init).fit(IMAGES, y).predict_proba(IMAGES)
+        assert np.isfinite(probabilities).all()
+    clf = quick(max_epochs=0).fit(IMAGES, y)
+    np.testing.assert_array_equal(clf.predict(IMAGES), y)
+    np.testing.assert_allclose(clf.predict_proba(IMAGES)[:, 1], 25 / 26, atol=1e-4)
+
+
+def test_sparse_matrices_folds_and_stopping_take_labels():
+    dense, sparse = quick().fit(IMAGES, Y), quick().fit(IMAGES, csr_matrix(Y))
+    np.testing.assert_array_equal(dense.predict_proba(IMAGES), sparse.predict_proba(IMAGES))
+    assert np.isfinite(cross_val_score(quick(), IMAGES, Y, cv=2, error_score="raise")).all()
+    stopped = quick(early_stopping=True, label_smoothing=0.1, freeze_depth=-1).fit(IMAGES, Y)
+    assert stopped.history_["valid_loss"].notna().all()
+    assert stopped.score(IMAGES, Y) >= 0
+
+
+def test_class_weight_of_labels_is_refused():
+    with pytest.raises(InvalidParameterError, match="indicator matrix"):
+        quick(class_weight="balanced").fit(IMAGES, Y)
+
+
+def test_probabilities_can_be_calibrated():
+    clf = quick().fit(IMAGES[:12], LABELS[:12])
+    calibrated = CalibratedClassifierCV(FrozenEstimator(clf), method="temperature").fit(IMAGES[12:], LABELS[12:])
+    np.testing.assert_allclose(calibrated.predict_proba(IMAGES).sum(1), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize("n_jobs", [2])
+def test_a_grid_over_six_parameters_of_recipes(n_jobs):
+    grid = {
+        "lr_schedule": ["linear", "slanted_triangular"],
+        "layer_lr_decay": [2.6],
+        "unfreezing": ["none", "gradual"],
+        "l2_sp": [0.1],
+        "label_smoothing": [0.1],
+        "head_init": ["class_means"],
+    }
+    search = GridSearchCV(quick(freeze_depth=-1), grid, cv=2, n_jobs=n_jobs, error_score="raise")
+    assert len(search.fit(np.stack(IMAGES), LABELS).cv_results_["params"]) == 4
+
+
+def test_a_weight_of_two_is_a_repeated_row_for_the_probe_to_five_digits():
+    rng = np.random.default_rng(0)
+    X, y = list(rng.uniform(size=(30, 8, 8)).astype(np.float32)), rng.integers(0, 3, 30)
+    repeats = rng.integers(1, 4, 30)
+    rows = np.repeat(np.arange(30), repeats)
+    for head_init in ("probe", "class_means"):
+        options = {"max_epochs": 0, "head_init": head_init, "layer": ["block1", "block3"]}
+        weighted = quick(**options).fit(X, y, sample_weight=repeats).predict_proba(X)
+        repeated = quick(**options).fit([X[row] for row in rows], y[rows]).predict_proba(X)
+        np.testing.assert_allclose(weighted, repeated, atol=1e-5)
+
+
+@pytest.mark.parametrize("labels", [False, True])
+def test_a_weight_of_two_is_a_repeated_row_for_the_training(labels):
+    rng = np.random.default_rng(0)
+    X, repeats = list(rng.uniform(size=(20, 8, 8)).astype(np.float32)), rng.integers(1, 4, 20)
+    y = rng.integers(0, 2, (20, 3)) if labels else rng.integers(0, 3, 20)
+    rows = np.repeat(np.arange(20), repeats)
+    options = {"max_epochs": 4, "batch_size": 1000, "freeze_depth": 4, "layer_lr_decay": 2.6, "l2_sp": 0.1}
+    weighted = quick(**options, label_smoothing=0.1).fit(X, y, sample_weight=repeats).predict_proba(X)
+    repeated = quick(**options, label_smoothing=0.1).fit([X[row] for row in rows], y[rows]).predict_proba(X)
+    np.testing.assert_allclose(weighted, repeated, atol=1e-3)
