@@ -15,7 +15,7 @@ from sktransfer.backbones.pooling import check_pooling, pool
 from sktransfer.backbones.preprocess import Preprocess
 from sktransfer.exceptions import InvalidParameterError, did_you_mean
 
-__all__ = ["Backbone", "ImageStage", "PooledHead", "replace_stages"]
+__all__ = ["Backbone", "ImageStage", "PooledHead", "replace_stages", "run_stages"]
 
 
 class ImageStage(nn.Module):
@@ -198,9 +198,7 @@ class Backbone:
         start, stop : int
             Which stages to run, as a slice.
         """
-        for stage in self.stages[start:stop]:
-            values = stage(values, mask)
-            yield values
+        return run_stages(self.stages[start:stop], values, mask)
 
     def position(self, layer: int | str) -> int:
         """Return the index of the stage that `layer` names.
@@ -329,6 +327,23 @@ class Backbone:
 
     def __repr__(self) -> str:
         return f"Backbone({self.name!r}, stages={list(self.stage_names)})"
+
+
+def run_stages(stages: nn.ModuleList, values: Tensor, mask: Tensor | None) -> Iterator[Tensor]:
+    """Yield what each stage gives, in order.
+
+    Parameters
+    ----------
+    stages : nn.ModuleList
+        A backbone's own, or a copy of them.
+    values : Tensor
+        What the first of them takes.
+    mask : Tensor of shape (n, tokens) or None
+        True where a token is real; None for images.
+    """
+    for stage in stages:
+        values = stage(values, mask)
+        yield values
 
 
 def _restored(state: dict[str, Any]) -> Backbone:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -13,7 +13,9 @@ from torch.nn.utils.rnn import pad_sequence
 from sktransfer.backbones.preprocess import Preprocess, TextPreprocess
 from sktransfer.exceptions import InvalidParameterError, TruncatedTextWarning
 
-__all__ = ["Inputs", "collate", "in_batches"]
+__all__ = ["Inputs", "collate", "in_batches", "side_by_side"]
+
+Row = TypeVar("Row")
 
 
 class Inputs:
@@ -71,10 +73,15 @@ class Inputs:
         self._truncated = dict.fromkeys(self._truncated, False)
 
 
-def in_batches(rows: Sequence[int], size: int) -> Iterator[list[int]]:
+def in_batches(rows: Sequence[Row], size: int) -> Iterator[list[Row]]:
     """Yield `rows` in lists of at most `size`."""
     for start in range(0, len(rows), size):
         yield list(rows[start : start + size])
+
+
+def side_by_side(taps: Sequence[Sequence[Tensor]]) -> Tensor:
+    """Put the vectors of several taps, each given as one a sample, into one table (n, n_features)."""
+    return torch.cat([torch.stack(list(tap)) for tap in taps], 1)  # (n, n_features)
 
 
 def collate(tensors: Sequence[Tensor], modality: str, pad_value: int = 0) -> tuple[Tensor, Tensor | None]:

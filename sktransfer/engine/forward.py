@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sktransfer.backbones.backbone import Backbone
+from sktransfer.backbones.backbone import Backbone, run_stages
 from sktransfer.backbones.pooling import pool
 from sktransfer.engine.batching import Inputs, collate, in_batches
 from sktransfer.engine.compute import Compute
@@ -160,7 +160,7 @@ class _Pass:
         for start in sorted({record.start for record in records}):
             group = [record for record in records if record.start == start]
             if self.backbone.modality == "image":
-                yield from _parts(group, self.compute.n_images(self.backbone.preprocess))
+                yield from in_batches(group, self.compute.n_images(self.backbone.preprocess))
                 continue
             if start == 0:
                 for record, tokens in zip(group, self.inputs.tensors([record.rows[0] for record in group])):
@@ -220,8 +220,9 @@ class _Pass:
             values = _typed(values, self.compute.dtype)
             if values.ndim == 4 and channels_last:
                 values = values.to(memory_format=torch.channels_last)
+            passed = chain([values], run_stages(stages[start : self.last], values, mask))
             # Taken before the next stage runs: one that begins with an in-place ReLU writes into what it is given.
-            for stop, given in enumerate(_run(stages[start : self.last], values, mask), start=start):
+            for stop, given in enumerate(passed, start=start):
                 for tap in taps:
                     if tap.stop == stop and tap not in taken:
                         taken[tap] = self._take(tap, given, mask, lengths)
@@ -268,18 +269,5 @@ class _Pass:
         self._chosen = chosen
 
 
-def _run(stages: nn.ModuleList, values: Tensor, mask: Tensor | None) -> Iterator[Tensor]:
-    """Yield what the first stage is given, and what each stage gives."""
-    yield values
-    for stage in stages:
-        values = stage(values, mask)
-        yield values
-
-
 def _typed(values: Tensor, dtype: torch.dtype) -> Tensor:
     return values.to(dtype) if values.is_floating_point() else values
-
-
-def _parts(records: list[Record], size: int) -> Iterator[list[Record]]:
-    for start in range(0, len(records), size):
-        yield records[start : start + size]

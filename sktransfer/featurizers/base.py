@@ -9,7 +9,6 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Self
 
 import numpy as np
-import torch
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.callback import CallbackSupportMixin, with_callbacks
 from sklearn.utils import Tags
@@ -18,7 +17,7 @@ from tqdm import tqdm
 
 from sktransfer.backbones.backbone import Backbone
 from sktransfer.backbones.pooling import check_pooling
-from sktransfer.engine.batching import Inputs
+from sktransfer.engine.batching import Inputs, side_by_side
 from sktransfer.engine.compute import Compute, resolve_compute
 from sktransfer.engine.forward import Outputs, Tap, forward
 from sktransfer.engine.store import resolve_store
@@ -173,7 +172,7 @@ class Featurizer(BackboneHTML, CallbackSupportMixin, ClassNamePrefixFeaturesOutM
         features: np.ndarray | None = None
         with self._progress(len(samples)) as bar:
             for rows, outputs in self._forward(inputs):
-                values = np.concatenate([torch.stack(tap).numpy() for tap in outputs], axis=1)  # (n, n_features)
+                values = side_by_side(outputs).numpy()  # (n, n_features)
                 if features is None:
                     features = np.empty((len(samples), values.shape[1]), np.float32)
                 features[rows] = values

@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from sktransfer.backbones.backbone import Backbone
 from sktransfer.backbones.registry import modality_of
-from sktransfer.engine.batching import Inputs
+from sktransfer.engine.batching import Inputs, side_by_side
 from sktransfer.engine.compute import resolve_compute
 from sktransfer.engine.forward import Tap, forward
 from sktransfer.engine.store import resolve_store
@@ -131,8 +131,7 @@ class FineTuneBase(BackboneHTML, Fitting):
             spares=[Tap(self.freeze_depth_)],
         )
         for rows, found in parts:
-            features = torch.cat([torch.stack(tap) for tap in found], 1)  # (n, n_features)
-            outputs[rows] = head.logits(features).numpy()
+            outputs[rows] = head.logits(side_by_side(found)).numpy()
         inputs.warn_of_truncated()
         return outputs
 

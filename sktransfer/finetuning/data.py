@@ -6,12 +6,11 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from sktransfer.backbones.backbone import Backbone
-from sktransfer.engine.batching import Inputs, collate, in_batches
+from sktransfer.engine.batching import Inputs, collate, in_batches, side_by_side
 from sktransfer.engine.compute import Compute
 from sktransfer.engine.forward import Tap, forward
 from sktransfer.engine.store import Store
@@ -96,8 +95,7 @@ class CutDataset(Dataset[Any]):
         self.fixed = self._fixed() if self.frozen_taps and augmentation is None else None
 
     def _fixed(self) -> Tensor:
-        found = self._gathered(self.frozen_taps, range(len(self)))
-        return torch.cat([torch.stack(tap) for tap in found], 1)  # (n_samples, n_fixed)
+        return side_by_side(self._gathered(self.frozen_taps, range(len(self))))  # (n_samples, n_fixed)
 
     def _gathered(self, taps: Sequence[Tap], rows: Sequence[int]) -> list[list[Tensor]]:
         places = [self.rows[row] for row in rows]
@@ -123,8 +121,7 @@ class CutDataset(Dataset[Any]):
             taps = [*self.frozen_taps, *taps]  # of the samples as they are changed in this epoch
         found = self._gathered(taps, index) if taps else []
         if self.fixed is None and self.frozen_taps:
-            vectors = found[: len(self.frozen_taps)]
-            arguments["fixed"] = torch.cat([torch.stack(tap) for tap in vectors], 1)  # (n, n_fixed)
+            arguments["fixed"] = side_by_side(found[: len(self.frozen_taps)])  # (n, n_fixed)
         if self.cut_tap is not None:
             at_cut = found[-1]
             pad = self.backbone.preprocess.pad_value if self.cut_tap.stop == 0 else 0
