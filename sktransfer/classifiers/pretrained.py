@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
 from numbers import Integral
 from typing import TYPE_CHECKING, Any, Self
 
@@ -15,7 +13,6 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.metrics import accuracy_score
 from sklearn.utils import Tags, column_or_1d
 from sklearn.utils.validation import check_consistent_length
-from tqdm import tqdm
 
 from sktransfer.backbones.backbone import Backbone
 from sktransfer.backbones.loading import load_backbone
@@ -23,6 +20,7 @@ from sktransfer.backbones.registry import modality_of
 from sktransfer.classifiers.own_head import OwnHead, check_has_categories
 from sktransfer.engine.batching import Inputs
 from sktransfer.engine.compute import resolve_compute
+from sktransfer.engine.progress import progress
 from sktransfer.engine.store import resolve_store
 from sktransfer.exceptions import InvalidParameterError, did_you_mean
 from sktransfer.html import BackboneHTML
@@ -191,13 +189,12 @@ class PretrainedClassifier(BackboneHTML, ClassifierMixin, BaseEstimator):
         compute = resolve_compute(self.device, self.precision, self.batch_size)
         classes, columns = np.unique(np.array(backbone.categories, dtype=str), return_inverse=True)
         probabilities = np.zeros((len(samples), len(classes)), np.float32)
-        with self._progress(len(samples), backbone.modality) as bar:
+        with progress(len(samples), type(self).__name__, backbone.modality, self.verbose) as bar:
             for rows, found in head.run(inputs, compute, resolve_store(self.cache)):
                 np.add.at(
                     probabilities, np.ix_(np.asarray(rows), columns), found
                 )  # several categories may bear one name
-                if bar is not None:
-                    bar.update(len(rows))
+                bar.update(len(rows))
         inputs.warn_of_truncated()
         return probabilities
 
@@ -288,12 +285,6 @@ class PretrainedClassifier(BackboneHTML, ClassifierMixin, BaseEstimator):
                 )
         named: np.ndarray = labels.astype(str)
         return named
-
-    def _progress(self, n: int, modality: str) -> AbstractContextManager[Any]:
-        if not self.verbose:
-            return nullcontext()
-        bar: AbstractContextManager[Any] = tqdm(total=n, desc=type(self).__name__, unit=modality, file=sys.stderr)
-        return bar
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

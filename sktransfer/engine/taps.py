@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 
 from sktransfer.backbones.backbone import Backbone
+from sktransfer.backbones.pooling import check_pooling
 from sktransfer.engine.compute import PRECISIONS, Compute
 from sktransfer.engine.store import Column
 
-__all__ = ["Tap", "kept_dtype"]
+__all__ = ["Tap", "kept_dtype", "taps_for"]
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,19 @@ class Tap:
         digest = hashlib.blake2b("\n".join(parts).encode(), digest_size=16).digest()
         stage = backbone.stage_names[self.stop - 1] if self.stop else "input"
         return Column(digest, backbone.name, stage, self.pooling or "", kept)
+
+
+def taps_for(backbone: Backbone, layer: int | str | Sequence[int | str], pooling: str) -> list[Tap]:
+    """Return what the parameters `layer` and `pooling` of an estimator ask for, a tap a layer, in their order.
+
+    Raises
+    ------
+    InvalidParameterError
+        If there is no such layer or pooling.
+    """
+    pooling = check_pooling(pooling, backbone.modality)
+    pooling = backbone.pooling if pooling == "auto" else pooling
+    return [Tap(position + 1, pooling) for position in backbone.positions(layer)]
 
 
 def _shortened(compute: Compute) -> bool:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Self
 
 import numpy as np
@@ -13,14 +11,14 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.callback import CallbackSupportMixin, with_callbacks
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
-from tqdm import tqdm
 
 from sktransfer.backbones.backbone import Backbone
-from sktransfer.backbones.pooling import check_pooling
 from sktransfer.engine.batching import Inputs, side_by_side
 from sktransfer.engine.compute import Compute, resolve_compute
 from sktransfer.engine.forward import Outputs, Tap, forward
+from sktransfer.engine.progress import progress
 from sktransfer.engine.store import resolve_store
+from sktransfer.engine.taps import taps_for
 from sktransfer.exceptions import InvalidParameterError
 from sktransfer.html import BackboneHTML
 from sktransfer.samples.base import Samples
@@ -132,8 +130,7 @@ class Featurizer(BackboneHTML, CallbackSupportMixin, ClassNamePrefixFeaturesOutM
                 f"backbone={self.backbone!r} takes {backbone.modality}s, "
                 f"{type(self).__name__} featurizes {self._modality}s"
             )
-        check_pooling(self.pooling, self._modality)
-        backbone.positions(self.layer)
+        taps_for(backbone, self.layer, self.pooling)
         self._compute()
         resolve_store(self.cache)
         self.backbone_ = backbone
@@ -146,8 +143,7 @@ class Featurizer(BackboneHTML, CallbackSupportMixin, ClassNamePrefixFeaturesOutM
         return check_samples(self, X, self._modality, image_shape=getattr(self, "image_shape", None), reset=reset)
 
     def _taps(self) -> list[Tap]:
-        pooling = self.backbone_.pooling if self.pooling == "auto" else self.pooling
-        return [Tap(position + 1, pooling) for position in self.backbone_.positions(self.layer)]
+        return taps_for(self.backbone_, self.layer, self.pooling)
 
     def _spares(self) -> list[Tap]:
         """Return what a search over layers may ask for next: vectors of the stages below, values to go on from."""
@@ -170,14 +166,13 @@ class Featurizer(BackboneHTML, CallbackSupportMixin, ClassNamePrefixFeaturesOutM
     def _features(self, samples: Samples, context: Any = None) -> np.ndarray:
         inputs = Inputs(samples, self.backbone_.preprocess)
         features: np.ndarray | None = None
-        with self._progress(len(samples)) as bar:
+        with progress(len(samples), type(self).__name__, self._modality, self.verbose) as bar:
             for rows, outputs in self._forward(inputs):
                 values = side_by_side(outputs).numpy()  # (n, n_features)
                 if features is None:
                     features = np.empty((len(samples), values.shape[1]), np.float32)
                 features[rows] = values
-                if bar is not None:
-                    bar.update(len(rows))
+                bar.update(len(rows))
                 if context is not None:
                     task = context.subcontext(task_name="batch")
                     task.call_on_fit_task_begin(estimator=self)
@@ -188,12 +183,6 @@ class Featurizer(BackboneHTML, CallbackSupportMixin, ClassNamePrefixFeaturesOutM
 
     def _finish(self, features: np.ndarray) -> np.ndarray:
         return features
-
-    def _progress(self, n: int) -> AbstractContextManager[Any]:
-        if not self.verbose:
-            return nullcontext()
-        bar: AbstractContextManager[Any] = tqdm(total=n, desc=type(self).__name__, unit=self._modality, file=sys.stderr)
-        return bar
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

@@ -17,11 +17,10 @@ from torch import nn
 
 from sktransfer.backbones.backbone import Backbone, replace_stages
 from sktransfer.backbones.loading import load_backbone
-from sktransfer.backbones.pooling import check_pooling
 from sktransfer.engine.batching import Inputs
 from sktransfer.engine.compute import Compute, resolve_compute
-from sktransfer.engine.forward import Tap
 from sktransfer.engine.store import resolve_store
+from sktransfer.engine.taps import taps_for
 from sktransfer.exceptions import InvalidParameterError
 from sktransfer.finetuning.adapters import add_adapters, merge_adapters
 from sktransfer.finetuning.augmentation import Augmentation, check_augment
@@ -218,13 +217,11 @@ class Fitting(CallbackSupportMixin, BaseEstimator):
     def _choose_stages(self, backbone: Backbone, start: _Fitted | None) -> None:
         """Keep the stages up to the last layer that the head sees, and find the cut among them."""
         self._mixed = isinstance(self.layer, str) and self.layer == "mix"
-        positions = sorted(set(backbone.positions("all" if self._mixed else self.layer)))
-        stop = positions[-1] + 1
-        pooling = check_pooling(self.pooling, backbone.modality)
-        pooling = backbone.pooling if pooling == "auto" else pooling
+        taps = taps_for(backbone, "all" if self._mixed else self.layer, self.pooling)
+        self._taps = sorted(set(taps), key=lambda tap: tap.stop)
+        stop = self._taps[-1].stop
         self.freeze_depth_ = backbone.n_frozen(self.freeze_depth, stop)
         self.backbone_ = backbone if stop == len(backbone.stages) else replace_stages(backbone, stop, [])
-        self._taps = [Tap(position + 1, pooling) for position in positions]
         if start is not None:
             if start.backbone.stage_names != self.backbone_.stage_names:
                 raise InvalidParameterError(

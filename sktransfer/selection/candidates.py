@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
@@ -11,16 +10,16 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from sktransfer.backbones.backbone import Backbone
 from sktransfer.backbones.loading import load_backbone
-from sktransfer.backbones.pooling import check_pooling
 from sktransfer.classifiers.own_head import OwnHead
 from sktransfer.engine.batching import Inputs
 from sktransfer.engine.compute import Compute, resolve_compute
 from sktransfer.engine.forward import Tap, forward
+from sktransfer.engine.progress import progress
 from sktransfer.engine.store import Store, resolve_store
+from sktransfer.engine.taps import taps_for
 from sktransfer.exceptions import InvalidParameterError
 
 __all__ = ["Candidates", "Pass", "Run", "layer_taps", "named", "run_once"]
@@ -116,9 +115,7 @@ def layer_taps(backbone: Backbone, layers: str | Sequence[int | str], pooling: s
     """
     if not isinstance(layers, (list, tuple)) and layers not in ("all", "last"):
         raise InvalidParameterError(f"layers={layers!r} must be 'all', 'last' or a list of indices and names of stages")
-    positions = backbone.positions(-1 if layers == "last" else layers)  # type: ignore[arg-type]
-    pooling = check_pooling(pooling, backbone.modality)
-    return [Tap(position + 1, backbone.pooling if pooling == "auto" else pooling) for position in positions]
+    return taps_for(backbone, -1 if layers == "last" else layers, pooling)
 
 
 def run_once(
@@ -147,16 +144,14 @@ def run_once(
     wanted = list(dict.fromkeys([*taps, *([head.tap] if head else [])]))
     features: list[np.ndarray] = [np.empty(0)] * len(taps)
     probabilities = np.empty((len(inputs), len(backbone.categories)), np.float32) if head else None
-    bar: Any = tqdm(total=len(inputs), desc=name, unit=backbone.modality) if run.verbose else nullcontext()
-    with bar:
+    with progress(len(inputs), name, backbone.modality, run.verbose) as bar:
         for rows, outputs in forward(backbone, inputs, wanted, compute=run.compute, store=run.store):
             taken = dict(zip(wanted, outputs))
             for place, tap in enumerate(taps):
                 _write(features, place, rows, taken[tap], len(inputs))
             if head is not None and probabilities is not None:
                 probabilities[rows] = head.probabilities(taken[head.tap])
-            if run.verbose:
-                bar.update(len(rows))
+            bar.update(len(rows))
     inputs.warn_of_truncated()
     return Pass(features, probabilities, perf_counter() - started)
 
