@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import socket
+import sys
 import tempfile
 from pathlib import Path
 
@@ -44,6 +45,13 @@ def _no_network():
         patch.setattr(socket.socket, "connect_ex", guarded_connect_ex)
         patch.setattr(socket, "getaddrinfo", guarded_getaddrinfo)
         yield
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _empty_store():
+    """Begin with an empty store: what the tests of another file left there would decide what is kept."""
+    if "sktransfer.engine.memory_store" in sys.modules:
+        sys.modules["sktransfer.engine.memory_store"].process_store.clear()
 
 
 def pytest_make_parametrize_id(config, val, argname):

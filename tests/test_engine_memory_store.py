@@ -56,7 +56,7 @@ def test_bytes_are_counted_by_size_of_elements():
     dtypes = [torch.float32, torch.bfloat16, torch.int64, torch.bool]
     store.put(COLUMN, [key(n) for n in range(4)], [torch.zeros(10, dtype=dtype) for dtype in dtypes])
     assert store.info().n_bytes == store.n_bytes == 40 + 20 + 80 + 10
-    assert store.limit - store.room() == store.n_bytes + 4 * OVERHEAD
+    assert store._used == store.n_bytes + 4 * OVERHEAD
 
 
 def test_the_limit_is_kept_and_reached():
@@ -65,7 +65,7 @@ def test_the_limit_is_kept_and_reached():
     assert held(store, range(4)) == [0, 1, 2]
     put(store, 3)
     assert held(store, range(4)) == [1, 2, 3]
-    assert (store.room(), store.n_bytes) == (0, 12)
+    assert (store._used, store.n_bytes) == (store.limit, 12)
 
 
 def test_the_least_recently_used_go_first():
@@ -81,7 +81,7 @@ def test_a_large_one_pushes_out_as_many_as_it_takes():
     put(store, 0, 1, 2, 3)
     store.put(COLUMN, [key(4)], [torch.zeros(1 + 2 * SIZE // 4)])
     assert held(store, range(5)) == [3, 4]
-    assert store.room() == 0
+    assert store._used == store.limit
 
 
 def test_what_is_larger_than_the_limit_is_not_kept_and_pushes_nothing_out():
@@ -152,6 +152,15 @@ def test_a_validation_set_lives_beside_the_training_set():
     assert found == 100
 
 
+def test_what_is_waited_for_takes_room_and_what_was_abandoned_does_not():
+    store = MemoryStore(limit=20 * SIZE)
+    for _ in range(10):
+        ask(store, range(10))
+    assert store.room() == 10 * SIZE
+    ask(store, range(1000, 1200))  # a new data set, after which the first one has not been asked for
+    assert store.room() >= 10 * SIZE
+
+
 def test_clear_forgets():
     store = MemoryStore()
     put(store, 0)
@@ -181,7 +190,7 @@ def test_threads_keep_the_count_right():
         list(pool.map(work, range(8)))
     kept = held(store, range(120))
     assert store.n_bytes == 4 * len(kept)
-    assert store.limit - store.room() == SIZE * len(kept) <= store.limit
+    assert store._used == SIZE * len(kept) <= store.limit
 
 
 @pytest.mark.filterwarnings("ignore:.*use of fork.*:DeprecationWarning")

@@ -38,6 +38,15 @@ def test_a_new_data_set_ends_it_soon():
     assert patience.asks < 0.01 * 2000
 
 
+def test_a_new_data_set_ends_it_soon_where_only_every_eighth_sample_is_remembered_too(monkeypatch):
+    monkeypatch.setattr(Patience, "REMEMBERED", 150)
+    patience = Patience()
+    see(patience, *[range(1000)] * 3)
+    assert patience._every == 8
+    see(patience, range(1000, 1050))
+    assert patience.asks < 0.01 * 2000
+
+
 def test_a_tenth_of_new_samples_does_not_end_it():
     patience, new = Patience(), iter(range(10**6, 10**7))
     for _ in range(5):

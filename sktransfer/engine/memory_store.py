@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
 from collections import OrderedDict
@@ -103,11 +104,13 @@ class MemoryStore:
         if size > self.limit:
             return False
         while self._used + size > self.limit:
-            oldest = next(iter(self._kept.values()))
-            if self._patience.clock - oldest.asked < self._patience.asks:
+            if not self._may_go(next(iter(self._kept.values()))):
                 return False
             self._drop_oldest()
         return True
+
+    def _may_go(self, entry: _Entry) -> bool:
+        return self._patience.clock - entry.asked >= self._patience.asks
 
     def _drop_oldest(self) -> None:
         _, entry = self._kept.popitem(last=False)
@@ -122,8 +125,10 @@ class MemoryStore:
                 self._drop_oldest()
 
     def room(self) -> int:
-        """Return the bytes that can be kept before others must go."""
-        return max(0, self.limit - self._used)
+        """Return the bytes that can be kept before something must go that is waited for."""
+        with _lock:
+            abandoned = sum(entry.size for entry in itertools.takewhile(self._may_go, self._kept.values()))
+            return max(0, self.limit - self._used + abandoned)
 
     def info(self) -> CacheInfo:
         """Return the counts."""

@@ -43,10 +43,14 @@ class Patience:
         before = self._last.pop(number, None)
         self._last[number] = self.clock  # at the end: the dict is in order of the last ask
         if before is None:
-            self._mean -= self._mean * self.NEW
+            self._move_mean(0, self.NEW)
             self._forget()
         else:
-            self._mean += (self.clock - before - self._mean) * self.RETURNING
+            self._move_mean(self.clock - before, self.RETURNING)
+
+    def _move_mean(self, interval: int, weight: float) -> None:
+        # One sample that is remembered speaks for all those between it and the next one.
+        self._mean += (interval - self._mean) * (1 - (1 - weight) ** self._every)
 
     def _forget(self) -> None:
         while len(self._last) > self.REMEMBERED:
