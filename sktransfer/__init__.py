@@ -13,6 +13,7 @@ _HOME = {
     "BackboneRankingDisplay": "sktransfer.displays.backbone_ranking",
     "BackboneSpec": "sktransfer.backbones.spec",
     "BestBackbone": "sktransfer.selection.best",
+    "Checkpoint": "sktransfer.finetuning.checkpoints",
     "EMA": "sktransfer.finetuning.averaging",
     "FeatureMapDisplay": "sktransfer.displays.feature_map",
     "FineTuneClassifier": "sktransfer.finetuning.classifier",
@@ -70,6 +71,7 @@ if TYPE_CHECKING:
     from sktransfer.finetuning.averaging import EMA as EMA
     from sktransfer.finetuning.averaging import SWA as SWA
     from sktransfer.finetuning.averaging import WiSEFT as WiSEFT
+    from sktransfer.finetuning.checkpoints import Checkpoint as Checkpoint
     from sktransfer.finetuning.classifier import FineTuneClassifier as FineTuneClassifier
     from sktransfer.finetuning.finder import LearningRates as LearningRates
     from sktransfer.finetuning.finder import find_lr as find_lr

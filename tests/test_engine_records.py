@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import os
+import signal
 
 import numpy as np
 import pytest
 import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
 from test_engine_forward import IMAGES, ask, assert_close, count_stages, one_by_one
 from toys import TEXTS, Listed, image_backbone, text_backbone
 
@@ -160,3 +165,31 @@ def test_a_search_over_layers_of_texts_too():
     for layer in (1, 0, 2):
         TextFeaturizer(backbone, layer=layer).fit_transform(texts)
     assert counts == dict.fromkeys(range(3), len(texts))
+
+
+@pytest.mark.parametrize("n_threads", [1, 2])
+def test_an_interrupted_search_with_a_folder_runs_nothing_again_that_was_stored(n_threads, tmp_path):
+    backbone = image_backbone(seed=77)
+    counts, stages = runs(backbone), backbone.stages
+
+    def interrupt(module, args, out):
+        if counts[2] == 12:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    pipeline = make_pipeline(ImageFeaturizer(backbone, batch_size=2, cache=tmp_path), LogisticRegression())
+    search = GridSearchCV(pipeline, {"logisticregression__C": [0.1, 1.0]}, cv=2)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(n_threads)
+    try:
+        handle = stages[2].register_forward_hook(interrupt)
+        backbone.copies.clear()  # copies have the hooks that there were when they were made
+        with pytest.raises(KeyboardInterrupt):
+            search.fit(X, Y)
+        before = counts[2]
+        handle.remove()
+        backbone.copies.clear()
+        search.fit(X, Y)
+    finally:
+        torch.set_num_threads(threads)
+    assert before < 24
+    assert 24 <= counts[2] <= 24 + 2 * n_threads  # what was in flight, a batch a thread

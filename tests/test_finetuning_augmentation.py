@@ -98,10 +98,11 @@ def test_a_tenth_of_the_words_is_left_out_never_all():
 def test_a_view_depends_on_seed_epoch_and_row_not_on_its_neighbours():
     samples = check_images([Image.fromarray(np.arange(192, dtype=np.uint8).reshape(8, 8, 3))] * 3)
     augmentation = Augmentation(check_augment("strong", "image"), 0)
-    alone, together = augmentation.views(samples, [2]).load(0), augmentation.views(samples, [0, 2])
+    alone, together = augmentation.views(samples, [2], 0).load(0), augmentation.views(samples, [0, 2], 0)
     np.testing.assert_array_equal(alone, together.load(1))
     assert np.abs(together.load(0) - together.load(1)).max() > 1e-3
     assert len(together.take([1])) == 1
+    assert np.abs(augmentation.views(samples, [2], 1).load(0) - alone).max() > 1e-3
 
 
 @pytest.mark.parametrize(

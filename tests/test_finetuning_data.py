@@ -37,12 +37,15 @@ def dataset(modality, cut, n=13, taps=()):
 
 @pytest.mark.parametrize("modality", ["image", "text"])
 def test_each_row_comes_once_an_epoch_in_a_new_order(modality):
-    batches = Batches(dataset(modality, 2), 4, seed=0)
-    epochs = [[targets.tolist() for _, (targets, _) in batches] for _ in range(2)]
+    data, epochs = dataset(modality, 2), []
+    for data.epoch in (0, 1, 0):
+        epochs.append([targets.tolist() for _, (targets, _) in Batches(data, 4, seed=0)])
     for epoch in epochs:
         assert sorted(row for batch in epoch for row in batch) == list(range(13))
         assert min(map(len, epoch)) > 1  # a last batch of one is joined to the one before
     assert epochs[0] != epochs[1]
+    assert epochs[0] == epochs[2]  # by its number alone, not by what came before
+    assert epochs[0] != [targets.tolist() for _, (targets, _) in Batches(data, 4, seed=1)]
 
 
 def test_without_a_seed_rows_keep_their_order():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import queue
 import threading
 from collections.abc import Callable, Iterator
@@ -67,11 +66,6 @@ def _same(job: Job) -> Job:
     return job
 
 
-@functools.cache  # to look for them takes longer than a small batch
-def _libraries() -> Any:
-    return ThreadpoolController().select(user_api="openmp")  # a limit of these holds for the thread that sets it
-
-
 class _Crew:
     """Threads that take jobs and hand in results."""
 
@@ -80,9 +74,8 @@ class _Crew:
         self._jobs_lock = threading.Lock()
         self._done: queue.Queue[tuple[Any, BaseException | None]] = queue.Queue(maxsize=2 * n)
         self._stopped = threading.Event()
-        self._libraries = ThreadpoolController().select(
-            user_api="openmp"
-        )  # its limit holds for the thread that sets it
+        # Looked for anew, for some may have been loaded since. A limit of these holds for the thread that sets it.
+        self._libraries = ThreadpoolController().select(user_api="openmp")
         self._threads = [threading.Thread(target=self._run, name=f"sktransfer-{i}", daemon=True) for i in range(n)]
         for thread in self._threads:
             thread.start()

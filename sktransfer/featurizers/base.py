@@ -21,6 +21,7 @@ from sktransfer.engine.store import resolve_store
 from sktransfer.engine.taps import taps_for
 from sktransfer.exceptions import InvalidParameterError
 from sktransfer.html import BackboneHTML
+from sktransfer.rollback import all_or_nothing
 from sktransfer.samples.base import Samples
 from sktransfer.samples.validation import check_samples, set_input_tags
 
@@ -90,6 +91,7 @@ class Featurizer(BackboneHTML, CallbackSupportMixin, ClassNamePrefixFeaturesOutM
         check_is_fitted(self)
         return self._features(self._check(X, reset=False))
 
+    @all_or_nothing
     @with_callbacks  # type: ignore[untyped-decorator]
     def fit_transform(self, X: Any, y: Any = None) -> np.ndarray:
         """Fit and return the features of the same samples, validating them once.

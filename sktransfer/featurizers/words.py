@@ -11,6 +11,7 @@ from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from sktransfer.exceptions import InvalidParameterError, did_you_mean
+from sktransfer.rollback import all_or_nothing
 from sktransfer.samples.validation import set_input_tags
 from sktransfer.words.loading import load_vectors
 from sktransfer.words.oov import OovReport, report, resolve_policy, warn_of_unknown
@@ -139,6 +140,7 @@ Most frequent: baad (1)
         self.n_jobs = n_jobs
         self.random_state = random_state
 
+    @all_or_nothing
     def fit(self, X: Any, y: Any = None) -> Self:
         """Train or load the vectors, and fit what the pooling learns from the texts.
 

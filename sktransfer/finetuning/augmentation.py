@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from sktransfer.exceptions import InvalidParameterError
+from sktransfer.finetuning.randomness import seed_of
 from sktransfer.samples.base import Samples
 
 __all__ = ["Augmentation", "Augmented", "check_augment"]
@@ -30,10 +31,14 @@ class Augmentation:
     """
 
     def __init__(self, change: Callable[[Any], Any], seed: int) -> None:
-        self.change, self.seed, self.epoch = change, seed, 0
+        self.change, self.seed = change, seed
 
-    def views(self, samples: Samples, rows: Sequence[int]) -> Augmented:
-        """Return this epoch's views of some samples.
+    def identity(self) -> list[Any]:
+        """Return what the views depend on beside sample, epoch and row."""
+        return [getattr(self.change, "__qualname__", repr(self.change)), self.seed]
+
+    def views(self, samples: Samples, rows: Sequence[int], epoch: int) -> Augmented:
+        """Return an epoch's views of some samples.
 
         Parameters
         ----------
@@ -41,12 +46,13 @@ class Augmentation:
             As the user gave them.
         rows : sequence of int
             Which of them.
+        epoch : int
+            Counted from 0.
         """
         changed = []
         with torch.random.fork_rng(devices=[]):
             for row in rows:
-                draw = np.random.SeedSequence([self.seed, self.epoch, row]).generate_state(1, np.uint64)
-                torch.default_generator.manual_seed(int(draw[0] >> 1))
+                torch.default_generator.manual_seed(seed_of(self.seed, epoch, row))
                 changed.append(self.change(samples.load(row)))
         return Augmented(changed)
 
@@ -142,6 +148,9 @@ class _OnImages:
 
     def __init__(self, transform: Any) -> None:
         self.transform = transform
+
+    def __repr__(self) -> str:
+        return repr(self.transform)
 
     def __call__(self, image: Image.Image | np.ndarray) -> np.ndarray:
         values = np.asarray(image)

@@ -10,6 +10,7 @@ import numpy as np
 from sklearn.callback import with_callbacks
 
 from sktransfer.finetuning.labelling import Labelling
+from sktransfer.rollback import all_or_nothing
 
 if TYPE_CHECKING:
     import torch
@@ -246,6 +247,7 @@ class FineTuneClassifier(Labelling):
         self.label_smoothing = label_smoothing
         self.class_weight = class_weight
 
+    @all_or_nothing
     @with_callbacks  # type: ignore[untyped-decorator]
     def fit(self, X: Any, y: Any, sample_weight: Any = None, groups: Any = None) -> Self:
         """Train the stages above the cut, and the head.
@@ -277,6 +279,7 @@ class FineTuneClassifier(Labelling):
         self._known = None
         return self._fit(X, y, sample_weight, groups)
 
+    @all_or_nothing
     @with_callbacks  # type: ignore[untyped-decorator]
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
         """Go on training with more samples, in one pass and at a constant rate; the first call starts as `fit` does.

@@ -91,6 +91,7 @@ class CutDataset(Dataset[Any]):
         self.targets, self.sample_weight = targets, sample_weight
         self.compute, self.store = compute, store
         self.augmentation = augmentation
+        self.epoch = 0  # on which the order and the views of samples depend
         # Vectors of all samples take no more room than the user's own table of features would: they are held.
         self.fixed = self._fixed() if self.frozen_taps and augmentation is None else None
 
@@ -101,8 +102,16 @@ class CutDataset(Dataset[Any]):
         places = [self.rows[row] for row in rows]
         if self.augmentation is None:
             return gathered(self.backbone, self.inputs, taps, places, compute=self.compute, store=self.store)
-        views = Inputs(self.augmentation.views(self.inputs.samples, places), self.backbone.preprocess)
+        views = Inputs(self.augmentation.views(self.inputs.samples, places, self.epoch), self.backbone.preprocess)
         return gathered(self.backbone, views, taps, range(len(places)), compute=self.compute)
+
+    def identity(self) -> list[Any]:
+        """Return all that a training on these samples depends on, and no other does."""
+        taps = [*self.frozen_taps, *([] if self.cut_tap is None else [self.cut_tap])]
+        columns = [tap.column(self.backbone, self.compute).digest for tap in taps]
+        keys = [self.inputs.samples.key(row) for row in self.rows]
+        change = None if self.augmentation is None else self.augmentation.identity()
+        return [columns, keys, self.targets, self.sample_weight, change]
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -133,7 +142,7 @@ class CutDataset(Dataset[Any]):
 
 
 class Batches:
-    """An iterator of batches, new on each pass: shuffled by its own generator, texts beside others of their length.
+    """The batches of an epoch: shuffled by its own random numbers, texts beside others of their length.
 
     Parameters
     ----------
@@ -142,26 +151,24 @@ class Batches:
     batch_size : int
         Samples a batch. A last batch of one is joined to the one before it, for one sample has no batch statistics.
     seed : int, default=None
-        Draws the order; None keeps the order of the rows.
+        Draws the order, with the number of the data set's epoch; None keeps the order of the rows.
     """
 
     POOL = 32  # batches whose texts are sorted by length together: little padding, still a random mix
 
     def __init__(self, dataset: CutDataset, batch_size: int, seed: int | None = None) -> None:
-        self.dataset, self.batch_size = dataset, batch_size
-        self.generator = None if seed is None else np.random.default_rng(seed)
+        self.dataset, self.batch_size, self.seed = dataset, batch_size, seed
 
     def __iter__(self) -> Iterator[Batch]:
-        if self.dataset.augmentation is not None and self.generator is not None:
-            self.dataset.augmentation.epoch += 1
         batches = map(self.dataset.batch, self._order())
         return batches if self.dataset.compute.on_cpu else ahead(batches)  # while a GPU trains, the cores are free
 
     def _order(self) -> list[list[int]]:
         n = len(self.dataset)
-        if self.generator is None:
+        if self.seed is None:
             return list(in_batches(range(n), self.batch_size))
-        order = self.generator.permutation(n)
+        generator = np.random.default_rng([self.seed, self.dataset.epoch])
+        order = generator.permutation(n)
         if self.dataset.inputs.is_text:
             lengths = np.array(self.dataset.inputs.lengths(self.dataset.rows))
             size = self.POOL * self.batch_size
@@ -170,5 +177,5 @@ class Batches:
         batches = list(in_batches(order.tolist(), self.batch_size))
         if len(batches) > 1 and len(batches[-1]) == 1:
             batches[-2:] = [batches[-2] + batches[-1]]
-        self.generator.shuffle(batches)  # type: ignore[arg-type]
+        generator.shuffle(batches)  # type: ignore[arg-type]
         return batches

@@ -30,6 +30,7 @@ from sktransfer.finetuning.heads import Head
 from sktransfer.finetuning.net import FineTuneNet, build_net
 from sktransfer.finetuning.network import FineTuneNetwork, split_taps, trainable_stages
 from sktransfer.finetuning.probe import init_head, standardise
+from sktransfer.finetuning.randomness import seed_torch
 from sktransfer.finetuning.records import history_frame, stages_frame
 from sktransfer.finetuning.settings import Settings, check_settings
 from sktransfer.finetuning.stopping import hold_out
@@ -128,10 +129,7 @@ class Fitting(CallbackSupportMixin, BaseEstimator):
         compute = resolve_compute(self.device, self.precision)
         device = compute.device
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            # Dropout and new weights draw from here. torch.manual_seed would seed the other GPUs' generators as well.
-            torch.default_generator.manual_seed(int(seeds[-1]))
-            if device.type == "cuda":
-                torch.cuda.default_generators[device.index].manual_seed(int(seeds[-1]))
+            seed_torch(int(seeds[-1]), device)  # new weights draw from here, dropout from what each epoch seeds
             return self._train(settings, start, compute, int(seeds[-1]), *data)
 
     def _train(
@@ -194,6 +192,9 @@ class Fitting(CallbackSupportMixin, BaseEstimator):
             merge_adapters(network.stages)
         trained = list(network.stages)
         self.backbone_ = replace_stages(self.backbone_, self.freeze_depth_, trained) if trained else self.backbone_
+        self._keep_head(network)
+
+    def _keep_head(self, network: FineTuneNetwork) -> None:
         self.head_ = Head(network, self._task, *self._units())
 
     def _check_fit(
@@ -253,7 +254,8 @@ class Fitting(CallbackSupportMixin, BaseEstimator):
         """Return what gives a loss a sample, or one a sample and output."""
         raise NotImplementedError
 
-    def _n_outputs(self) -> int:
+    def _n_outputs(self) -> int | None:
+        """Return the width of the head's output; None for no head."""
         raise NotImplementedError
 
     def _units(self) -> tuple[Any, ...]:

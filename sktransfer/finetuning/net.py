@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,7 +19,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from sktransfer.engine.compute import Compute
 from sktransfer.finetuning.data import Batches, CutDataset
 from sktransfer.finetuning.groups import parameter_groups
+from sktransfer.finetuning.interruption import noticed_interrupts
 from sktransfer.finetuning.network import FineTuneNetwork
+from sktransfer.finetuning.randomness import seed_of, seed_torch
 from sktransfer.finetuning.regularisation import pull_to_start
 from sktransfer.finetuning.schedules import with_schedule
 from sktransfer.finetuning.settings import Settings
@@ -87,6 +91,7 @@ def build_net(
         verbose=settings.verbose,
     )
     net.seed, net.compute, net.l2_sp = seed, compute, settings.l2_sp
+    net.identity = [dataclasses.replace(settings, verbose=0), criterion, seed, str(compute.device.type), compute.dtype]
     net.groups = functools.partial(
         parameter_groups,
         lr=settings.lr,
@@ -116,10 +121,42 @@ class FineTuneNet(NeuralNet):  # type: ignore[misc]
 
     on_epoch: Callable[[], bool] | None = None
     groups: Callable[[nn.Module], list[dict[str, Any]]] | None = None
+    batches: type[Batches] = Batches
     compute: Compute = Compute(torch.device("cpu"))
     l2_sp: float = 0.0
     micro_batch_size: int | None = None  # what is computed at once of a batch; None for all of it
+    checkpoint: Any = None  # writes an epoch down, and has it gone on from
+    identity: Sequence[Any] = ()  # what the result of a training depends on beside network and samples
+    _interrupted: Callable[[], bool] | None = None
     _pull: Callable[[], None] | None = None
+
+    def partial_fit(self, X: Any, y: Any = None, classes: Any = None, **fit_params: Any) -> FineTuneNet:
+        """Train; unlike in skorch, Ctrl-C is raised."""
+        with noticed_interrupts() as self._interrupted:
+            try:
+                super().partial_fit(X, y, classes, **fit_params)
+                if self._interrupted():
+                    raise KeyboardInterrupt
+            finally:
+                self._interrupted = None
+        return self
+
+    def is_interrupted(self) -> bool:
+        """Return whether the training under way is to end because its user wants so."""
+        return self._interrupted is not None and self._interrupted()
+
+    def fit_loop(self, X: CutDataset, y: Any = None, epochs: int | None = None, **fit_params: Any) -> FineTuneNet:
+        """Train epochs whose random numbers depend on the seed and their own number alone, so that any can be first."""
+        last = len(self.history) + (self.max_epochs if epochs is None else epochs)
+        if self.checkpoint is not None:
+            self.checkpoint.resume(self)
+        while len(self.history) < last:
+            X.epoch = len(self.history)
+            seed_torch(seed_of(self.seed, X.epoch), self.compute.device)
+            super().fit_loop(X, y, epochs=1, **fit_params)
+            if self.checkpoint is not None:
+                self.checkpoint.write(self)
+        return self
 
     def infer(self, x: Any, **fit_params: Any) -> Any:
         """Return the network's outputs, in float32."""
@@ -140,7 +177,7 @@ class FineTuneNet(NeuralNet):  # type: ignore[misc]
 
     def get_iterator(self, dataset: CutDataset, training: bool = False) -> Batches:
         """Return batches: shuffled in training, in order elsewhere."""
-        return Batches(dataset, self.batch_size, self.seed if training else None)
+        return self.batches(dataset, self.batch_size, self.seed if training else None)
 
     def initialize_optimizer(self, *args: Any, **kwargs: Any) -> FineTuneNet:
         """Make the optimizer over the groups of stages and head."""
@@ -156,7 +193,8 @@ class FineTuneNet(NeuralNet):  # type: ignore[misc]
         """Take over the momenta of another net's optimizer, where it has stepped the same parameters."""
         new, old = self.optimizer_.state_dict(), other.optimizer_.state_dict()
         if type(self.optimizer_) is type(other.optimizer_) and self._stepped() == other._stepped():
-            self.optimizer_.load_state_dict({**new, "state": old["state"]})
+            # A copy: what is trained on from may be gone back to.
+            self.optimizer_.load_state_dict({**new, "state": copy.deepcopy(old["state"])})
 
     def _stepped(self) -> list[tuple[int, ...]]:
         return [tuple(p.shape) for group in self.optimizer_.param_groups for p in group["params"]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Collection, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -55,8 +56,10 @@ class FineTuneNetwork(nn.Module):
         What the head sees of them, `stop` counted from the backbone's input.
     cut : int
         How many stages lie below.
-    n_features, n_outputs : int
-        Width of the head's input, frozen taps included, and of its output.
+    n_features : int
+        Width of the head's input, frozen taps included.
+    n_outputs : int or None
+        Width of its output; None for no head: the network then gives what one would see.
     prefix_tokens : int, default=0
         As in `pool`.
     keep_statistics : bool, default=True
@@ -72,7 +75,7 @@ class FineTuneNetwork(nn.Module):
         taps: Sequence[Tap],
         cut: int,
         n_features: int,
-        n_outputs: int,
+        n_outputs: int | None,
         *,
         prefix_tokens: int = 0,
         keep_statistics: bool = True,
@@ -85,7 +88,9 @@ class FineTuneNetwork(nn.Module):
         self.register_buffer("mean", torch.zeros(n_features))
         self.register_buffer("scale", torch.ones(n_features))
         self.mix = None if n_mixed is None else ScalarMix(n_mixed)
-        self.head = nn.Linear(n_features // (n_mixed or 1), n_outputs)
+        n_seen = n_features // (n_mixed or 1)
+        self.head: Any = nn.Identity() if n_outputs is None else nn.Linear(n_seen, n_outputs)
+        self.n_outputs = n_seen if n_outputs is None else n_outputs
         # What may be trained at all; what has its turn later is frozen until then.
         self.trainable = frozenset(name for name, parameter in self.named_parameters() if parameter.requires_grad)
         self.waiting: frozenset[int] = frozenset()

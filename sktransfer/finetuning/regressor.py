@@ -12,6 +12,7 @@ from torch import nn
 
 from sktransfer.exceptions import InvalidParameterError
 from sktransfer.finetuning.base import FineTuneBase
+from sktransfer.rollback import all_or_nothing
 
 if TYPE_CHECKING:
     from sklearn.utils import Tags
@@ -139,6 +140,7 @@ class FineTuneRegressor(RegressorMixin, FineTuneBase):
     _y_scale: np.ndarray
     _y_ndim: int
 
+    @all_or_nothing
     @with_callbacks  # type: ignore[untyped-decorator]
     def fit(self, X: Any, y: Any, sample_weight: Any = None, groups: Any = None) -> Self:
         """Train the stages above the cut, and the head.
@@ -170,6 +172,7 @@ class FineTuneRegressor(RegressorMixin, FineTuneBase):
         self._goes_on = False
         return self._fit(X, y, sample_weight, groups)
 
+    @all_or_nothing
     @with_callbacks  # type: ignore[untyped-decorator]
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Go on training with more samples, in one pass and at a constant rate; the first call starts as `fit` does.

@@ -21,6 +21,7 @@ from sktransfer.backbones.registry import modality_of
 from sktransfer.engine.forward import Tap
 from sktransfer.exceptions import InvalidParameterError
 from sktransfer.html import BackboneHTML
+from sktransfer.rollback import all_or_nothing
 from sktransfer.samples.validation import check_samples, set_input_tags
 from sktransfer.selection.arrays import kind_of
 from sktransfer.selection.candidates import Candidates, Run, layer_taps, named, run_once
@@ -131,6 +132,7 @@ class BestBackbone(BackboneHTML, MetaEstimatorMixin, BaseEstimator):
         self.cache = cache
         self.verbose = verbose
 
+    @all_or_nothing
     def fit(self, X: Any, y: Any, **fit_params: Any) -> Self:
         """Choose a backbone and a layer, and fit the estimator on its features.
 

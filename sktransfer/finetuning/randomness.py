@@ -1,0 +1,40 @@
+"""Random numbers that depend on where they are drawn alone: on a seed, an epoch, a row."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+__all__ = ["seed_of", "seed_torch"]
+
+
+def seed_of(*numbers: int) -> int:
+    """Return a seed for torch that belongs to some numbers; those of any two others are independent.
+
+    Parameters
+    ----------
+    *numbers : int
+        Not negative.
+
+    Examples
+    --------
+    >>> from sktransfer.finetuning.randomness import seed_of
+    >>> seed_of(0, 1) == seed_of(0, 1), seed_of(0, 1) == seed_of(1, 0)
+    (True, False)
+    """
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)  # torch takes 63 bits
+
+
+def seed_torch(seed: int, device: torch.device) -> None:
+    """Seed the CPU's generator, and that of a GPU; `torch.manual_seed` would seed the other GPUs' as well.
+
+    Parameters
+    ----------
+    seed : int
+        For both.
+    device : torch.device
+        Where there is computed.
+    """
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.default_generators[device.index].manual_seed(seed)
