@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 import time
 
@@ -120,3 +123,46 @@ def test_ahead_raises_when_its_turn_has_come():
     assert next(results) == 1
     with pytest.raises(ValueError, match="second"):
         next(results)
+
+
+OF_MANY_KINDS = """
+import sys
+import multiprocessing
+import numpy as np
+from joblib import Parallel, delayed
+from sktransfer import FineTuneClassifier, ImageFeaturizer, TextFeaturizer
+
+X = np.random.default_rng(0).random((40, 16, 16, 3)).astype(np.float32)
+texts = [f"a film to love, number {i}" for i in range(40)]
+
+
+def work(kind):
+    if kind == "images":
+        return ImageFeaturizer(cache=None, batch_size=8).fit_transform(X)
+    if kind == "texts":
+        return TextFeaturizer(cache=None, batch_size=8).fit_transform(texts)
+    return FineTuneClassifier(cache=None, max_epochs=1, random_state=0).fit(X, np.arange(40) % 2).decision_function(X)
+
+
+KINDS = ["images", "texts", "training"]
+if __name__ == "__main__":
+    here = [work(kind) for kind in KINDS]  # the threads of this process have run
+    for way in sys.argv[1:]:
+        if way in ("loky", "threading"):
+            there = Parallel(2, backend=way)(delayed(work)(kind) for kind in KINDS)
+        else:
+            with multiprocessing.get_context(way).Pool(1) as pool:
+                there = pool.map_async(work, KINDS).get(300)
+        for one, other in zip(here, there):
+            np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
+        print(way, "equal")
+"""
+
+
+def test_other_processes_and_threads_come_to_the_same_result(tmp_path):
+    program, ways = tmp_path / "program.py", ["fork", "spawn", "loky", "threading"]
+    program.write_text(OF_MANY_KINDS)
+    command = [sys.executable, "-W", "ignore", str(program), *ways]
+    environ = {**os.environ, "OMP_NUM_THREADS": "2"}
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
+    assert done.stdout.splitlines() == [f"{way} equal" for way in ways], done.stderr[-2000:]

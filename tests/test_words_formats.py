@@ -59,3 +59,28 @@ def test_a_cut_archive_is_an_error_of_the_file():
     path.write_bytes(word2vec_file(packed=True, n_words=4000).read_bytes()[:-200])
     with pytest.raises(WeightsError, match=r"cut\.gz"):
         read(path)
+
+
+@pytest.mark.parametrize("at", [2, 12, 40])
+def test_a_damaged_archive_is_an_error_of_the_file(at, tmp_path):
+    content = bytearray(word2vec_file(packed=True).read_bytes())
+    content[at : at + 3] = b"\xff\xff\xff"
+    path = tmp_path / "damaged.gz"
+    path.write_bytes(bytes(content))
+    with pytest.raises(WeightsError, match=r"damaged\.gz"):
+        list(read_blocks(path, sniff(path)))
+
+
+@pytest.mark.parametrize("line", [b"1 " + b"2" * 50, b"1" * 5000 + b" 2", b"2 2000000"])
+def test_a_header_that_promises_too_much_is_refused(line, tmp_path):
+    path = tmp_path / "large.vec"
+    path.write_bytes(line + b"\nup 1 2\n")
+    with pytest.raises(WeightsError, match="first line promises"):
+        sniff(path)
+
+
+def test_a_number_too_large_is_told_of_without_a_warning(tmp_path):
+    path = tmp_path / "large.vec"
+    path.write_bytes(b"up 1 2\ndown 1e60 2\n")
+    with pytest.raises(WeightsError, match="line 2: a number is not finite"):
+        list(read_blocks(path, sniff(path)))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import os
 import queue
 import threading
 from collections.abc import Callable, Iterator
@@ -18,6 +20,10 @@ MOST = 8  # more would wait for one another: Python's own part of a batch is don
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 _END = object()
+
+if hasattr(os, "register_at_fork"):
+    # A forked process has none of OpenMP's threads, and waits for them for ever if it asks for more than one.
+    os.register_at_fork(after_in_child=functools.partial(torch.set_num_threads, 1))
 
 
 def in_parallel(jobs: Iterator[Job], work: Callable[[Job], Result]) -> Iterator[Result]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -19,6 +21,7 @@ __all__ = ["Format", "is_gzipped", "open_file", "read_blocks", "sniff"]
 
 _GZIP = b"\x1f\x8b"
 _LINE = 1 << 20  # no line of vectors is longer
+_DIGITS = 18  # no count is longer
 _NUMBERS = frozenset(b"0123456789+-.eE naifNAIF\r\n\t")
 
 
@@ -47,9 +50,20 @@ def is_gzipped(path: Path) -> bool:
         return file.read(2) == _GZIP
 
 
-def open_file(path: Path) -> BinaryIO:
-    """Return the file opened, unpacked where it is gzipped."""
-    return cast(BinaryIO, gzip.open(path, "rb")) if is_gzipped(path) else path.open("rb")
+@contextmanager
+def open_file(path: Path) -> Iterator[BinaryIO]:
+    """Open a file for reading, unpacked where it is gzipped.
+
+    Raises
+    ------
+    WeightsError
+        If the archive is damaged, as far as it is read inside the block.
+    """
+    with cast(BinaryIO, gzip.open(path, "rb")) if is_gzipped(path) else path.open("rb") as file:
+        try:
+            yield file
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            raise WeightsError(f"{path}: {error}. The archive was cut or is damaged: fetch it anew") from error
 
 
 def sniff(path: Path) -> Format:
@@ -67,9 +81,10 @@ def sniff(path: Path) -> Format:
         return Format("fasttext", None, 0)
     fields = first.split()
     if len(fields) == 2 and all(field.isdigit() for field in fields):
-        n_words, n_dims = map(int, fields)
-        if n_words < 1 or n_dims < 1:
-            raise WeightsError(f"{path}: its first line promises {n_words} words of {n_dims} dimensions")
+        n_words, n_dims = (int(field) if len(field) <= _DIGITS else 0 for field in fields)
+        if n_words < 1 or not 1 <= n_dims < _LINE:
+            promised = " words of ".join(str(field[:_DIGITS], "ascii") for field in fields)
+            raise WeightsError(f"{path}: its first line promises {promised} dimensions")
         return Format("text" if _is_text(second) else "binary", n_words, n_dims)
     if len(fields) > 2 and _are_numbers(fields[1:]):
         return Format("text", None, len(fields) - 1)
@@ -95,13 +110,10 @@ def read_blocks(path: Path, form: Format) -> Iterator[Block]:
         If the file is damaged; names the line or byte.
     """
     with open_file(path) as file:
-        try:
-            if form.kind == "text":
-                yield from read_text(file, str(path), n_words=form.n_words, n_dims=form.n_dims)
-            else:
-                yield from read_binary(file, str(path), n_words=form.n_words or 0, n_dims=form.n_dims)
-        except (EOFError, gzip.BadGzipFile) as error:
-            raise WeightsError(f"{path}: {error} The archive was cut or is damaged: fetch it anew") from error
+        if form.kind == "text":
+            yield from read_text(file, str(path), n_words=form.n_words, n_dims=form.n_dims)
+        else:
+            yield from read_binary(file, str(path), n_words=form.n_words or 0, n_dims=form.n_dims)
 
 
 def _is_text(content: bytes) -> bool:
@@ -112,7 +124,8 @@ def _is_text(content: bytes) -> bool:
 
 def _are_numbers(fields: list[bytes]) -> bool:
     try:
-        np.array(fields, dtype=np.float32)
+        with np.errstate(over="ignore"):
+            np.array(fields, dtype=np.float32)
     except ValueError:
         return False
     return True

@@ -16,7 +16,6 @@ from sktransfer.words.fasttext_format import read_fasttext
 from sktransfer.words.files import Source, kept, source_of
 from sktransfer.words.formats import is_gzipped, open_file, read_blocks, sniff
 from sktransfer.words.objects import from_object
-from sktransfer.words.quantized import QuantizedModel
 from sktransfer.words.text_format import Block
 from sktransfer.words.vectors import WordVectors
 
@@ -96,19 +95,13 @@ def _load_fasttext(path: Path, source: Source) -> WordVectors:
     if is_gzipped(path):
         path = kept(source.key(FORMAT_VERSION) + "-unpacked", functools.partial(_unpack, path)) / "model.bin"
     model = read_fasttext(path)
-    if model.rows is None:
-        quantized = QuantizedModel(path)
-        return WordVectors(model.words, quantized.vectors(model.words), subwords=quantized, source=source)
     words, matrix = _table(source, model.blocks())
     return WordVectors(words, matrix, subwords=model.subwords, source=source)
 
 
 def _unpack(path: Path, folder: Path) -> None:
     with open_file(path) as packed, (folder / "model.bin").open("wb") as unpacked:
-        try:
-            shutil.copyfileobj(packed, unpacked, 1 << 20)
-        except EOFError as error:
-            raise WeightsError(f"{path}: {error} The archive was cut: fetch it anew") from error
+        shutil.copyfileobj(packed, unpacked, 1 << 20)
 
 
 def _table(source: Source, blocks: Iterable[Block]) -> tuple[list[str], np.ndarray]:

@@ -1,78 +1,103 @@
-"""fastText's quantized models (`.ftz`): their vectors are taken from the package fasttext, which can unpack them."""
+"""fastText's quantized matrices (`.ftz`): rows put together from parts of a few, each row from its codes.
+
+The package fasttext can unpack them, too, but trusts what a file says: a damaged one ends the process.
+"""
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Sequence
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-__all__ = ["QuantizedModel", "fasttext_module"]
+from sktransfer.words.reader import Reader
+
+__all__ = ["QuantizedRows", "read_quantized"]
+
+_CENTROIDS = 256  # of each part: a code is a byte
 
 
-def fasttext_module(purpose: str) -> Any:
-    """Return fastText's compiled module.
+@dataclass(frozen=True)
+class _Quantizer:
+    """A product quantizer [1]_: a vector is cut into parts, and each stands for one of 256 centroids.
 
-    Its Python layer is passed by: parts of it do not run on numpy 2, nor does it hand the seed on.
+    References
+    ----------
+    .. [1] H. Jégou et al., "Product Quantization for Nearest Neighbor Search", TPAMI 2011.
+    """
+
+    n_dims: int
+    parts: list[np.ndarray]  # (256, width) each; the last may be narrower
+
+    def rows(self, codes: np.ndarray) -> np.ndarray:
+        """Return vectors (n, n_dims) for codes (n, n_parts)."""
+        return np.concatenate([part[codes[:, i]] for i, part in enumerate(self.parts)], axis=1)  # (n, n_dims)
+
+
+class QuantizedRows:
+    """A matrix whose rows are unpacked where they are asked for, so that it takes no more than its file.
 
     Parameters
     ----------
-    purpose : str
-        What it is needed for: the start of the message where it is missing.
+    codes : ndarray of shape (n_rows, n_parts), uint8
+        Which centroid each part of a row is.
+    quantizer : _Quantizer
+        Of the rows.
+    norms : ndarray of shape (n_rows,), float32, default=None
+        What each row is multiplied by.
+    """
+
+    def __init__(self, codes: np.ndarray, quantizer: _Quantizer, norms: np.ndarray | None = None) -> None:
+        self._codes, self._quantizer, self._norms = codes, quantizer, norms
+        self.shape = len(codes), quantizer.n_dims
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        rows = self._quantizer.rows(self._codes[index])  # (n, n_dims)
+        return rows if self._norms is None else rows * self._norms[index, None]
+
+
+def read_quantized(reader: Reader) -> QuantizedRows:
+    """Read a quantized matrix.
+
+    Parameters
+    ----------
+    reader : Reader
+        Where it begins.
 
     Raises
     ------
-    ImportError
-        If the package is not installed; says how to install it.
+    WeightsError
+        If it ends too early or contradicts itself.
     """
-    try:
-        return importlib.import_module("fasttext_pybind")
-    except ImportError as error:
-        raise ImportError(
-            f"{purpose} needs the package fasttext, which cannot be imported ({error}): pip install "
-            '"sktransfer[words]". Vectors in other files (.bin, .vec, .txt) are read without it'
-        ) from error
+    has_norms, n_rows, n_dims, n_codes = reader.values("?2qi", "the quantized matrix")
+    codes = _octets(reader, n_codes, "the quantized matrix")
+    quantizer = _quantizer(reader)
+    if quantizer.n_dims != n_dims or n_codes != n_rows * len(quantizer.parts):
+        raise reader.damaged(f"its quantized matrix of {n_rows:,} rows and {n_dims:,} columns has {n_codes:,} codes")
+    norms = None
+    if has_norms:
+        of_norms = _octets(reader, n_rows, "the quantized norms")
+        of_one = _quantizer(reader)
+        if of_one.n_dims != 1:
+            raise reader.damaged(f"its norms are of {of_one.n_dims} dimensions")
+        norms = of_one.rows(of_norms[:, None])[:, 0]  # (n_rows,)
+    return QuantizedRows(codes.reshape(n_rows, len(quantizer.parts)), quantizer, norms)
 
 
-class QuantizedModel:
-    """A quantized model in memory.
-
-    Parameters
-    ----------
-    path : Path
-        A `.ftz` file, measured before: the package would loop without end on one that was cut.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._module = fasttext_module(f"{path} is quantized: reading it")
-        self._model = self._module.fasttext()
-        self._model.loadModel(str(path))
-        self._n_dims = self._model.getArgs().dim
-
-    def vectors(self, words: Sequence[str]) -> np.ndarray:
-        """Return the vectors of words, listed or not; zeros where no n-gram is known.
-
-        Parameters
-        ----------
-        words : sequence of str
-            The words.
-
-        Returns
-        -------
-        vectors : ndarray of shape (n_words, n_dims), float32
-        """
-        found = np.empty((len(words), self._n_dims), np.float32)
-        vector = self._module.Vector(self._n_dims)
-        for row, word in enumerate(words):
-            self._model.getWordVector(vector, _utf8(word))
-            found[row] = np.asarray(vector)
-        return found
+def _quantizer(reader: Reader) -> _Quantizer:
+    n_dims, n_parts, width, last = reader.values("4i", "the quantizer")
+    if not (n_parts >= 1 and width >= 1 and 1 <= last <= width and (n_parts - 1) * width + last == n_dims):
+        raise reader.damaged(f"its quantizer cuts {n_dims} dimensions into {n_parts} parts of {width}, the last {last}")
+    start = reader.skip(4 * n_dims * _CENTROIDS, "the quantizer")
+    values = np.frombuffer(reader.content, np.dtype("<f4"), n_dims * _CENTROIDS, start).astype(np.float32)
+    cuts = [width * _CENTROIDS * part for part in range(1, n_parts)]
+    parts = [part.reshape(_CENTROIDS, -1) for part in np.split(values, cuts)]  # (256, width) each
+    return _Quantizer(n_dims, parts)
 
 
-def _utf8(word: str) -> bytes:
-    try:
-        return word.encode("utf-8", "surrogateescape")
-    except UnicodeEncodeError:  # half of a character that takes two in UTF-16
-        return word.encode("utf-8", "replace")
+def _octets(reader: Reader, n: int, what: str) -> np.ndarray:
+    start = reader.skip(n, what)
+    return np.frombuffer(reader.content, np.uint8, n, start).copy()  # (n,)

@@ -70,7 +70,8 @@ def _parse(line: bytes, name: str, number: int, n_dims: int) -> tuple[str, np.nd
             "is damaged: fetch it anew"
         )
     try:
-        row = np.array(parts[1:], dtype=np.float32)
+        with np.errstate(over="ignore"):  # what is too large becomes infinite, and is told of below
+            row = np.array(parts[1:], dtype=np.float32)
     except ValueError as error:
         raise WeightsError(f"{name}, line {number}: {error}. The file is damaged: fetch it anew") from None
     if not np.isfinite(row).all():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import mmap
 import os
@@ -19,7 +20,6 @@ from sktransfer.exceptions import InvalidParameterError, InvalidSampleError, Skt
 from sktransfer.words import train_process
 from sktransfer.words.fasttext_format import FastTextFile, read_fasttext
 from sktransfer.words.fitting import fit_n_grams
-from sktransfer.words.quantized import fasttext_module
 from sktransfer.words.subwords import Subwords, buckets, character_ngrams
 from sktransfer.words.vectors import WordVectors
 
@@ -91,7 +91,7 @@ def train(documents: Iterable[Sequence[str]], how: Training, start: WordVectors 
     InvalidSampleError
         If a token holds white space.
     """
-    fasttext_module("training word vectors")
+    _check_installed()
     if start is not None and start.n_dims != how.n_dims:
         raise InvalidParameterError(
             f"continue_from has vectors of {start.n_dims} dimensions, vector_size={how.n_dims}: set "
@@ -107,6 +107,17 @@ def train(documents: Iterable[Sequence[str]], how: Training, start: WordVectors 
         return trained
     _fit_parts(trained)
     return _with_the_rest(trained, start)
+
+
+def _check_installed() -> None:
+    try:
+        # The package's Python layer is passed by: parts of it do not run on numpy 2, nor does it hand the seed on.
+        importlib.import_module("fasttext_pybind")
+    except ImportError as error:
+        raise ImportError(
+            f"training word vectors needs the package fasttext, which cannot be imported ({error}): pip install "
+            '"sktransfer[words]". Vectors in files are read without it'
+        ) from error
 
 
 def _write_texts(documents: Iterable[Sequence[str]], path: Path, min_count: int) -> tuple[list[str], list[int]]:
