@@ -5,7 +5,9 @@ SktransferError
 ├── WeightsError (OSError)                weights cannot be found, fetched or trusted
 ├── InvalidParameterError (ValueError)    an argument that is not allowed
 ├── InvalidSampleError (ValueError)       a sample that cannot be used; knows its row
+├── LoadError (OSError)                   a saved estimator cannot be loaded, or is not to be trusted
 ├── PluginError (RuntimeError)            a plugin that breaks the contract
+├── SaveError (ValueError)                an estimator cannot be saved
 └── StoreError (OSError)                  a folder's store cannot be cleared or pruned
 
 SktransferWarning (UserWarning)
@@ -36,7 +38,9 @@ __all__ = [
     "InvalidSample",
     "InvalidSampleError",
     "InvalidSampleWarning",
+    "LoadError",
     "PluginError",
+    "SaveError",
     "SktransferError",
     "SktransferWarning",
     "StoreError",
@@ -102,8 +106,16 @@ class InvalidSample(NamedTuple):
         return f"row {self.row}: {'' if self.path is None else short_path(self.path) + ' '}{self.reason}"
 
 
+class LoadError(SktransferError, OSError):
+    """A saved estimator cannot be loaded: it is missing, damaged, of another version, or holds what is not trusted."""
+
+
 class PluginError(SktransferError, RuntimeError):
     """A plugin breaks the contract."""
+
+
+class SaveError(SktransferError, ValueError):
+    """An estimator cannot be saved: it holds what no file without code can, or the place cannot be written to."""
 
 
 class StoreError(SktransferError, OSError):

@@ -190,3 +190,23 @@ def test_updated_changes_what_is_named():
     for given in (3, "resize", None, [("resize", 3)]):
         with pytest.raises(InvalidParameterError, match=r"preprocess=.*'auto'"):
             before.updated(given)
+
+
+@pytest.mark.parametrize("size", [(1, 4000), (4000, 1), (2, 4001), (3, 5000)])
+@pytest.mark.parametrize("kind", ["pixels", "floats"])
+def test_strips_are_trimmed_where_resizing_them_whole_would_take_too_much(monkeypatch, size, kind):
+    from sktransfer.backbones import preprocess
+
+    image = picture(*size)
+    image = image if kind == "pixels" else np.asarray(image, np.float32) / 255
+    transform = ImageTransform(resize=32, crop=(28, 30))
+    (whole,) = transform([image])
+    monkeypatch.setattr(preprocess, "_LARGEST", 1000)
+    resized = []
+    target = ImageTransform._target
+    monkeypatch.setattr(
+        ImageTransform, "_target", lambda self, *shape: resized.append(target(self, *shape)) or resized[-1]
+    )
+    (trimmed,) = transform([image])
+    assert max(resized[-1]) <= 17 * 32 < max(resized[0])
+    assert (trimmed - whole).abs().mean() < 0.02  # shifted by less than a pixel, where the sides are odd

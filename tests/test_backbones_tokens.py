@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import pickle
+import random
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 import torch
 import transformers
 from huggingface_folders import TEXTS, make_tokenizer, save_tokenizer
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 from sktransfer.backbones.tokens import Tokens, has_tokenizer, load_tokens
 from sktransfer.exceptions import InvalidParameterError, WeightsError
@@ -146,3 +148,57 @@ def test_a_damaged_tokenizer_is_an_error_that_names_the_folder(tmp_path):
     (tmp_path / "tokenizer.json").write_text("{")
     with pytest.raises(WeightsError, match=f"{tmp_path}: its tokenizer cannot be read"):
         load_tokens(tmp_path, 64)
+
+
+def unigram():
+    trainer = trainers.UnigramTrainer(vocab_size=60, unk_token="<unk>", special_tokens=["<unk>"], show_progress=False)
+    tokenizer = Tokenizer(models.Unigram())
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer.train_from_iterator(["a good film", "nothing to love here", "the best of all films"] * 9, trainer)
+    return tokenizer
+
+
+def byte_pairs():
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=330, show_progress=False, initial_alphabet=pre_tokenizers.ByteLevel.alphabet()
+    )
+    tokenizer.train_from_iterator(["a good film", "nothing to love here", "the best of all films"] * 9, trainer)
+    return tokenizer
+
+
+class Counting:
+    """A tokenizer that writes down how much text it is given."""
+
+    def __init__(self, tokenizer, read):
+        self.tokenizer, self.read = tokenizer, read
+
+    def __getattr__(self, name):
+        return getattr(self.tokenizer, name)
+
+    def encode(self, text, **options):
+        self.read.append(len(text))
+        return self.tokenizer.encode(text, **options)
+
+
+@pytest.mark.parametrize("make", [unigram, byte_pairs, make_tokenizer])
+@pytest.mark.parametrize("side", ["right", "left"])
+@pytest.mark.parametrize("limit", [3, 40])
+def test_of_a_long_text_no_more_is_read_than_its_tokens_need(make, side, limit):
+    tokenizer, rng = make(), random.Random(0)
+    tokens = Tokens(tokenizer, limit=limit, side=side)
+    n_special = tokenizer.num_special_tokens_to_add(False)
+    read = []
+    counted = Tokens(Counting(tokenizer, read), limit=limit, side=side)
+    pieces = ["a good film ", "thebestofall", "nothing   ", "\u00e9\u6f22", "\n", ".", " love", "x" * 50, " " * 90]
+    for _ in range(4):
+        text = "".join(rng.choices(pieces, k=1500))
+        whole = tokenizer.encode(text, add_special_tokens=False)
+        whole.truncate(limit - n_special, direction=side)
+        expected = tokenizer.post_process(whole).ids
+        (ids,), truncated = tokens.tokenize([text])
+        assert ids.tolist() == expected
+        assert truncated == [True]
+        counted.tokenize([text])
+        assert max(read) < len(text) / 2

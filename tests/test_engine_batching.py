@@ -7,7 +7,7 @@ from toys import Listed, Words
 
 from sktransfer.backbones.preprocess import ImageTransform
 from sktransfer.engine.batching import Inputs, collate, in_batches
-from sktransfer.exceptions import InvalidParameterError, TruncatedTextWarning
+from sktransfer.exceptions import InvalidParameterError, InvalidSample, InvalidSampleError, TruncatedTextWarning
 
 
 def test_batches_hold_all_rows_in_order():
@@ -104,3 +104,39 @@ def test_images_of_different_sizes_are_an_error_that_says_how_to_go_on():
         InvalidParameterError, match=r"\(3, 4, 4\), \(3, 4, 5\).*preprocess=\{'resize': \(height, width\)\}"
     ):
         collate([torch.rand(3, 4, 5), torch.rand(3, 4, 4)], "image")
+
+
+class Broken(Listed):
+    """Rows whose value is a str cannot be read; those of "key" not even be told from others."""
+
+    def load(self, row):
+        if isinstance(self.values[row], str):
+            raise InvalidSampleError(row, f"'{row}.png' is broken")
+        return super().load(row)
+
+    def key(self, row):
+        if self.values[row] == "key":
+            raise InvalidSampleError(row, "no file")
+        return super().key(row)
+
+    def path(self, row):
+        return f"{row}.png"
+
+
+def test_samples_that_cannot_be_read_are_left_out_and_noted():
+    values = [np.zeros((2, 2, 3), np.float32), "load", np.ones((2, 2, 3), np.float32), "key"]
+    inputs = Inputs(Broken(values), ImageTransform(), leave_out=True)
+    read = inputs.readable([2, 1, 0])
+    assert list(read) == [2, 0]
+    assert torch.equal(read[2], torch.ones(3, 2, 2))
+    assert inputs.key(3) is None
+    assert inputs.left_out == {1: InvalidSample(1, "1.png", "is broken"), 3: InvalidSample(3, "3.png", "no file")}
+    assert inputs.readable([1]) == {}
+
+
+def test_unless_they_are_to_be_left_out_they_raise():
+    inputs = Inputs(Broken(["load", "key"]), ImageTransform())
+    for ask in (lambda: inputs.readable([0]), lambda: inputs.key(1), lambda: inputs.tensors([0])):
+        with pytest.raises(InvalidSampleError):
+            ask()
+    assert inputs.left_out == {}

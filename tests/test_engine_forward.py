@@ -8,13 +8,15 @@ import torch
 from toys import TEXTS, Listed, image_backbone, images, text_backbone, token_backbone
 
 import sktransfer
-from sktransfer.backbones.backbone import Backbone, ImageStage, replace_stages
+from sktransfer.backbones.backbone import Backbone, replace_stages
 from sktransfer.backbones.pooling import pool
 from sktransfer.backbones.preprocess import ImageTransform
+from sktransfer.backbones.stages import ImageStage
 from sktransfer.engine.batching import Inputs, collate
 from sktransfer.engine.compute import Compute
 from sktransfer.engine.forward import Tap, forward
 from sktransfer.engine.memory_store import MemoryStore
+from sktransfer.exceptions import InvalidSampleError
 
 CPU = torch.device("cpu")
 IMAGES = images(7)
@@ -313,3 +315,34 @@ def test_a_stage_may_turn_texts_into_vectors_and_be_gone_on_from():
     ran = count_stages(backbone)
     assert_close(ask(backbone, samples, [Tap(5, "mean")], store=store), expected[:1])
     assert set(ran) == {4}
+
+
+class Gaps(Listed):
+    def load(self, row):
+        if self.values[row] is None:
+            raise InvalidSampleError(row, "missing")
+        return super().load(row)
+
+    def key(self, row):
+        return b"gap" if self.values[row] is None else super().key(row)
+
+    def path(self, row):
+        return None
+
+
+@pytest.mark.parametrize("n_gaps", [0, 1, 3, 6])
+@pytest.mark.parametrize("stored", [False, True])
+def test_samples_that_inputs_leave_out_do_not_come_and_are_not_kept(n_gaps, stored):
+    backbone, images = image_backbone(), list(IMAGES.values)[:6]
+    images[:n_gaps] = [None] * n_gaps
+    store = MemoryStore() if stored else None
+    inputs = Inputs(Gaps(images), backbone.preprocess, leave_out=True)
+    compute = Compute(CPU, batch_size=2)
+    found = {}
+    for rows, (tap,) in (one for one in forward(backbone, inputs, [Tap(2)], compute=compute, store=store) if one[0]):
+        found.update(zip(rows, tap))
+    assert sorted(found) == list(range(n_gaps, 6))
+    left_out = set(range(n_gaps)) if not stored else {0} if n_gaps else set()  # equal samples are tried once
+    assert set(inputs.left_out) == left_out
+    if stored:
+        assert store.info().n_entries == 6 - n_gaps

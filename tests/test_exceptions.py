@@ -12,7 +12,9 @@ from sktransfer.exceptions import (
     DisagreementWarning,
     FlatImageWarning,
     InvalidParameterError,
+    InvalidSample,
     InvalidSampleError,
+    InvalidSampleWarning,
     PluginError,
     SktransferError,
     SktransferWarning,
@@ -22,6 +24,7 @@ from sktransfer.exceptions import (
     UnknownWordsWarning,
     WeightsError,
     did_you_mean,
+    short_path,
 )
 
 
@@ -53,7 +56,7 @@ def test_all_names_every_class_of_the_tree_once():
     classes = {
         name for name, value in vars(exceptions).items() if getattr(value, "__module__", "") == exceptions.__name__
     }
-    classes.discard("did_you_mean")
+    classes -= {"did_you_mean", "short_path"}
     assert classes == set(exceptions.__all__)
     assert len(exceptions.__all__) == len(set(exceptions.__all__))
 
@@ -92,3 +95,22 @@ def test_the_module_stands_alone():
     code = "import sys, sktransfer.exceptions; print([m for m in sys.modules if m.startswith('sktransfer')])"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert out.strip() == "['sktransfer', 'sktransfer.exceptions']"
+
+
+def test_a_warning_of_samples_lists_ten_and_counts_the_rest_and_pickles():
+    failures = [InvalidSample(row, None if row else "a b.png", "is broken") for row in range(12)]
+    warning = InvalidSampleWarning(failures, 50)
+    lines = str(warning).splitlines()
+    assert lines[:3] == ["12 of 50 images cannot be used; their rows are NaN:", "  row 0: 'a b.png' is broken"] + [
+        "  row 1: is broken"
+    ]
+    assert lines[-1].startswith("  and 2 more: ")
+    assert len(lines) == 12
+    back = pickle.loads(pickle.dumps(warning))
+    assert (back.failures, back.n_samples, str(back)) == (tuple(failures), 50, str(warning))
+
+
+def test_a_long_path_keeps_its_beginning_and_its_end():
+    assert short_path("a\nb.png") == r"'a\nb.png'"
+    short = short_path("/data/" + "x" * 500 + "/cat.png")
+    assert (len(short), short.startswith("'/data/xx"), short.endswith("xx/cat.png'")) == (200, True, True)

@@ -220,7 +220,7 @@ def test_other_bytes_show_how_they_begin():
 
 def test_a_file_gone_since_it_was_checked_is_named(tmp_path: Path):
     with pytest.raises(
-        InvalidSampleError, match=r"row 7: .*gone\.png' cannot be opened \(No such file.*check the path"
+        InvalidSampleError, match=r"row 7: .*gone\.png' cannot be opened, there is no such file .*check the path"
     ):
         decode(str(tmp_path / "gone.png"), 7)
 

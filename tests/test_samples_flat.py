@@ -257,3 +257,14 @@ def test_what_is_no_table_of_real_numbers_is_an_error_with_a_way_out(name: str, 
 
 def test_numbers_as_objects_become_numbers():
     assert check_flat(np.array([[0, 0.5, 1, True]], dtype=object), None).dtype == np.float64
+
+
+def test_rows_that_are_not_finite_are_noted_where_there_is_something_to_note_them_in():
+    X = np.full((5, 4), 0.5)
+    X[3, 2], X[4] = np.nan, np.inf
+    invalid: dict[int, str] = {}
+    assert check_flat(X, None, invalid).shape == (5, 2, 2)
+    assert sorted(invalid) == [3, 4]
+    assert check_flat(np.full((2, 4), np.nan), None, invalid).shape == (2, 2, 2)
+    with pytest.warns(FlatImageWarning, match="values run from 0.5 to 9 "):  # of the rows that are left
+        check_flat(np.vstack([X, np.full((1, 4), 9.0)]), None, invalid)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -34,7 +35,7 @@ def test_results_are_one_dimensional_arrays_of_str(tmp_path: Path):
 
 
 def test_all_suffixes_count_and_others_do_not(tmp_path: Path):
-    suffixes = ["jpg", "jpeg", "png", "bmp", "gif", "webp", "tif", "tiff", "ppm", "pgm", "TIFF"]
+    suffixes = ["jpg", "jpeg", "jpe", "jfif", "png", "bmp", "gif", "webp", "avif", "tif", "ppm", "pgm", "TIFF"]
     write(tmp_path, *(f"a/1.{suffix}" for suffix in suffixes), "a/notes.txt", "a/jpg", "a/1.png.part")
     assert sorted(Path(path).suffix[1:] for path in load_image_folder(tmp_path)[0]) == sorted(suffixes)
 
@@ -76,7 +77,9 @@ def test_an_empty_class_is_named_in_a_warning(tmp_path: Path):
 
 def test_images_outside_of_classes_are_counted_in_a_warning(tmp_path: Path):
     write(tmp_path, "a/1.png", "2.png", "3.png", "readme.txt")
-    with pytest.warns(SktransferWarning, match="2 images lie in no class folder; they are left out"):
+    with pytest.warns(
+        SktransferWarning, match=r"2 images lie in no class folder \(the first is '.*2\.png'\); they are left out"
+    ):
         load_image_folder(tmp_path)
 
 
@@ -100,8 +103,41 @@ def test_no_class_folders_tell_how_to_lay_them_out(tmp_path: Path):
 
 
 def test_no_images_tell_the_suffixes(tmp_path: Path):
-    write(tmp_path, "a/1.txt", "b/2.heic")
+    write(tmp_path, "a/1.txt", "b/2.md")
     with pytest.raises(
         ValueError, match=r"\['a', 'b'\] holds an image; files count as images by their suffix: jpg, .*pgm"
     ):
+        load_image_folder(tmp_path)
+
+
+def test_what_other_systems_leave_is_passed_over_without_a_word(tmp_path: Path):
+    write(tmp_path, "a/1.png", "a/._1.png", "a/.DS_Store", "a/Thumbs.db", "a/desktop.ini", "a/@eaDir/1.png")
+    write(tmp_path, "__MACOSX/a/._1.png", ".DS_Store", "Thumbs.db", "@eaDir/2.png", ".ipynb_checkpoints/1.png")
+    paths, labels = load_image_folder(tmp_path)
+    assert paths.tolist() == [str(tmp_path / "a" / "1.png")]
+    assert labels.tolist() == ["a"]
+
+
+def test_links_that_lead_nowhere_and_pictures_of_unknown_kind_are_counted_in_a_warning(tmp_path: Path):
+    write(tmp_path, "a/1.png", "a/2.HEIC", "a/notes.txt")
+    (tmp_path / "a" / "3.jpg").symlink_to("nowhere.jpg")
+    (tmp_path / "a" / "notes").symlink_to("nowhere")
+    with pytest.warns(
+        SktransferWarning, match=r"2 pictures cannot be read, .*first is '.*2\.HEIC'\); they are left out"
+    ):
+        paths, _ = load_image_folder(tmp_path)
+    assert [Path(path).name for path in paths] == ["1.png"]
+
+
+def test_a_folder_that_cannot_be_read_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    write(tmp_path, "a/1.png", "a/closed/2.png")
+    scandir = os.scandir
+
+    def denied(path):  # root may read every folder, and tests may run as root
+        if str(path).endswith("closed"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", denied)
+    with pytest.raises(PermissionError, match="closed"):
         load_image_folder(tmp_path)

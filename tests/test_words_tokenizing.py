@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
+from sklearn.base import BaseEstimator
 
 from sktransfer.exceptions import InvalidParameterError, InvalidSampleError
 from sktransfer.words.tokenizing import check_documents, split_words
@@ -82,3 +83,9 @@ def test_blocks_hold_whole_documents_in_order():
     assert [start for start, _ in blocks] == [0, 1, 3, 5]
     assert [tokens for _, block in blocks for tokens in block] == list(documents)
     assert list(check([""]).blocks(4)) == [(0, [[]])]
+
+
+@pytest.mark.parametrize("value", [{"a": 1}, bytearray(b"ab")])
+def test_what_has_items_but_is_no_list_of_tokens_is_told_as_such(value):
+    with pytest.raises(InvalidSampleError, match=f"row 1: .* is a {type(value).__name__}, not a str"):
+        check_documents(BaseEstimator(), [["a"], value], tokenizer=None, lowercase=True, reset=True)

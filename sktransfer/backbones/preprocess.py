@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from numbers import Integral, Real
@@ -18,6 +19,8 @@ from sktransfer.exceptions import InvalidParameterError, did_you_mean
 
 __all__ = ["ImageTransform", "Preprocess", "TextPreprocess"]
 
+_LARGEST = 2**24  # pixels that an image is resized to; strips that would get more are trimmed first
+_STRIP = 16  # times as long as wide is what is left of them
 _RESAMPLING = {
     "nearest": Image.Resampling.NEAREST,
     "bilinear": Image.Resampling.BILINEAR,
@@ -149,6 +152,7 @@ class ImageTransform:
         return [self._normalized(self._resized(image)) for image in samples]
 
     def _resized(self, image: Image.Image | np.ndarray) -> Tensor:
+        image = self._trimmed(image)
         if isinstance(image, Image.Image):
             size = self._target(image.height, image.width)
             if size != (image.height, image.width):
@@ -165,6 +169,22 @@ class ImageTransform:
             return F.interpolate(values[None], size, mode="nearest-exact")[0]  # (3, *size)
         mode = "bilinear" if self.interpolation == "bilinear" else "bicubic"
         return F.interpolate(values[None], size, mode=mode, antialias=True)[0]  # (3, *size)
+
+    def _trimmed(self, image: Image.Image | np.ndarray) -> Image.Image | np.ndarray:
+        """Return an image without the ends that the crop will cut off anyway, where it is a very long strip.
+
+        To resize a strip of 1 x 20000 pixels by its shorter side takes gigabytes, of which the crop leaves next to
+        nothing.
+        """
+        height, width = (image.height, image.width) if isinstance(image, Image.Image) else image.shape[:2]
+        if self.crop is None or not isinstance(self.resize, int) or max(self.crop) > _STRIP * self.resize:
+            return image
+        if math.prod(self._target(height, width)) <= _LARGEST:
+            return image
+        top, left = max(0, height - _STRIP * width) // 2, max(0, width - _STRIP * height) // 2
+        if isinstance(image, Image.Image):
+            return image.crop((left, top, width - left, height - top))
+        return image[top : height - top, left : width - left]  # (height, width, 3), shorter
 
     def _target(self, height: int, width: int) -> tuple[int, int]:
         if self.resize is None:

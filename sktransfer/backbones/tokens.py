@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import numbers
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 __all__ = ["Tokens", "has_tokenizer", "load_tokens"]
+
+_CHARACTERS = 16  # a token, of the first part of a long text that is read; few languages have more than 6
+_SPARE = 64  # tokens beyond those that are kept
 
 # Any of these holds a vocabulary; what stands beside it (tokenizer_config.json) only says how to read it.
 _VOCABULARIES = (
@@ -158,16 +161,29 @@ class Tokens:
         return [torch.tensor(one, dtype=torch.int64) for one in ids], list(truncated)
 
     def _encode(self, text: str) -> tuple[list[int], bool]:
-        encoding = self._tokenizer.encode(_without_lone_surrogates(text))
-        ids: list[int] = encoding.ids
-        truncated = len(ids) > self.limit
+        room = self.limit - self._n_special
+        for part in self._parts(_without_lone_surrogates(text)):
+            encoding = self._tokenizer.encode(part, add_special_tokens=False)
+            if len(encoding.ids) >= self.limit + _SPARE:  # where a part ends, tokens may be others, but not before
+                break
+        # The text's own tokens are cut, then the special ones added: a closing token must not be what is cut off.
+        truncated = len(encoding.ids) > room
         if truncated:
-            # Cut the text's own tokens, then add the special ones: a closing token must not be what is cut off.
-            encoding = self._tokenizer.encode(_without_lone_surrogates(text), add_special_tokens=False)
-            encoding.truncate(self.limit - self._n_special, direction=self.side)
-            ids = self._tokenizer.post_process(encoding).ids
+            encoding.truncate(room, direction=self.side)
+        ids: list[int] = self._tokenizer.post_process(encoding).ids
         # A GPT has no special tokens, so an empty text has none at all; there would be nothing to attend to or to pool.
         return ids or [self.empty_value], truncated
+
+    def _parts(self, text: str) -> Iterator[str]:
+        """Yield ever longer parts of a long text, from the side that is kept, and at last the text itself.
+
+        Ten megabytes would take minutes and gigabytes, for the few hundred tokens that are kept of them.
+        """
+        n = _CHARACTERS * (self.limit + _SPARE)
+        while n < len(text):
+            yield text[:n] if self.side == "right" else text[-n:]
+            n *= 8
+        yield text
 
 
 def _without_lone_surrogates(text: str) -> str:
@@ -207,7 +223,7 @@ def load_tokens(folder: Path, limit: int) -> Tokens:
             "`tokenizer.save_pretrained(folder)`."
         )
     try:
-        found = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        found = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # a damaged file gives anything from KeyError to an exception of the Rust library
         raise WeightsError(f"{folder}: its tokenizer cannot be read ({error})") from error
     if getattr(found, "backend_tokenizer", None) is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from sktransfer.backbones.preprocess import Preprocess, TextPreprocess
-from sktransfer.exceptions import InvalidParameterError, TruncatedTextWarning
+from sktransfer.exceptions import InvalidParameterError, InvalidSample, InvalidSampleError, TruncatedTextWarning
+from sktransfer.samples.invalid import described
 
 __all__ = ["Inputs", "collate", "in_batches", "side_by_side"]
 
@@ -29,16 +30,45 @@ class Inputs:
         The backbone's own.
     keep : bool, default=False
         Whether token ids are kept: who comes back for the same texts saves their tokenising. Images never are.
+    leave_out : bool, default=False
+        Whether samples that cannot be read are left out and noted; else they raise.
+
+    Attributes
+    ----------
+    left_out : dict of int to InvalidSample
+        What was left out so far.
     """
 
-    def __init__(self, samples: Any, preprocess: Preprocess, *, keep: bool = False) -> None:
-        self.samples, self.preprocess, self.keep = samples, preprocess, keep
+    def __init__(self, samples: Any, preprocess: Preprocess, *, keep: bool = False, leave_out: bool = False) -> None:
+        self.samples, self.preprocess, self.keep, self.leave_out = samples, preprocess, keep, leave_out
+        self.left_out: dict[int, InvalidSample] = {}
         self.is_text = isinstance(preprocess, TextPreprocess)
         self._tokens: dict[int, Tensor] = {}
         self._truncated: dict[int, bool] = {}
 
     def __len__(self) -> int:
         return len(self.samples)
+
+    def key(self, row: int) -> bytes | None:
+        """Return what tells a sample from any other; None if it is left out."""
+        key: bytes | None = self._read(self.samples.key, row)
+        return key
+
+    def readable(self, rows: Sequence[int]) -> dict[int, Tensor]:
+        """Return the tensors of some rows, without those that are left out."""
+        if not self.leave_out:
+            return dict(zip(rows, self.tensors(rows)))
+        images = {row: image for row in rows if (image := self._read(self.samples.load, row)) is not None}
+        return dict(zip(images, self.preprocess(list(images.values()))))
+
+    def _read(self, read: Callable[[int], Any], row: int) -> Any:
+        try:
+            return read(row)
+        except InvalidSampleError as error:
+            if not self.leave_out:
+                raise
+            self.left_out[row] = described(error, self.samples.path(row))
+            return None
 
     def tensors(self, rows: Sequence[int]) -> list[Tensor]:
         """Return what the first stage takes, one tensor a row: (3, height, width) or (tokens,)."""

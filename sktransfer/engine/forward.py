@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sktransfer.backbones.backbone import Backbone, run_stages
+from sktransfer.backbones.backbone import Backbone
 from sktransfer.backbones.pooling import pool
+from sktransfer.backbones.stages import run_stages
 from sktransfer.engine.batching import Inputs, collate, in_batches
 from sktransfer.engine.compute import Compute
 from sktransfer.engine.memory_limits import halving
@@ -68,7 +69,7 @@ def forward(
     Yields
     ------
     rows : list of int
-        In any order, each row once.
+        In any order, each row once, but for those that `inputs` leaves out: none at all, where it leaves out a batch.
     outputs : list of list of Tensor
         For each tap one tensor a row, on the CPU: vectors in float32, values as they are computed, token ids.
     """
@@ -145,7 +146,9 @@ class _Pass:
         keyed = self.records is not None or self.inputs.is_text  # to hash images would cost, and serve nobody else
         fresh: dict[bytes | int, Record] = {}
         for row in rows:
-            key = self.inputs.samples.key(row) if keyed else b""
+            key = self.inputs.key(row) if keyed else b""
+            if key is None:
+                continue
             name = key or row
             twin = waiting.get(name) or fresh.get(name)
             if twin is None:
@@ -173,7 +176,9 @@ class _Pass:
     def run(self, batch: list[Record]) -> Outputs:
         """Return the outputs for the rows of a batch, computed where they are not known."""
         if not self.is_known(batch[0]):
-            tensors = self._tensors(batch)
+            batch, tensors = self._read(batch)
+            if not batch:
+                return [], []
             halving(lambda part: self._compute(batch[part], tensors[part]), [record.rows[0] for record in batch])
         rows = [row for record in batch for row in record.rows]
         outputs = []
@@ -186,11 +191,14 @@ class _Pass:
             outputs.append(found if found[0].dtype == dtype else [_typed(value, dtype) for value in found])
         return rows, outputs
 
-    def _tensors(self, batch: list[Record]) -> list[Tensor]:
+    def _read(self, batch: list[Record]) -> tuple[list[Record], list[Tensor]]:
+        """Return the records that there are values to go on from for, and these values."""
         asked = [record for record in batch if record.values is None]
-        for record, tensor in zip(asked, self.inputs.tensors([record.rows[0] for record in asked])):
-            record.values = tensor
-        return [record.values for record in batch if record.values is not None]
+        read = self.inputs.readable([record.rows[0] for record in asked])
+        for record in asked:
+            record.values = read.get(record.rows[0])
+        batch = [record for record in batch if record.values is not None]
+        return batch, [record.values for record in batch if record.values is not None]
 
     def _compute(self, batch: list[Record], tensors: list[Tensor]) -> None:
         """Run the stages on one batch, write into its records what the taps give, and have it kept."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any, Self
 
@@ -19,14 +20,17 @@ from sktransfer.engine.forward import Outputs, Tap, forward
 from sktransfer.engine.progress import progress
 from sktransfer.engine.store import resolve_store
 from sktransfer.engine.taps import taps_for
-from sktransfer.exceptions import InvalidParameterError
+from sktransfer.exceptions import InvalidParameterError, InvalidSample, InvalidSampleWarning
 from sktransfer.html import BackboneHTML
 from sktransfer.rollback import all_or_nothing
 from sktransfer.samples.base import Samples
+from sktransfer.samples.images import check_images
 from sktransfer.samples.validation import check_samples, set_input_tags
 
 __all__ = ["Featurizer"]
 
+_ON_ERROR = ("raise", "warn", "nan")
+_BLANK = (224, 224, 3)
 _OF_ANY_STAGE = ("average", "max", "mean", "mean+max")  # poolings that small vectors come from, whatever the stage
 
 
@@ -43,6 +47,7 @@ class Featurizer(BackboneHTML, CallbackSupportMixin, ClassNamePrefixFeaturesOutM
     precision: str
     cache: str | os.PathLike[str] | None
     verbose: int
+    on_error: str = "raise"  # texts are there or are not: only image featurizers have the parameter
 
     def fit(self, X: Any, y: Any = None) -> Self:
         """Load the backbone and look at the samples; nothing is trained.
@@ -65,10 +70,7 @@ class Featurizer(BackboneHTML, CallbackSupportMixin, ClassNamePrefixFeaturesOutM
         InvalidSampleError
             If a sample cannot be used.
         """
-        samples = self._fit(X)
-        # The first sample tells the width, and whether stage and pooling go together; the store has what it gives.
-        (_, outputs), *_ = self._forward(Inputs(samples, self.backbone_.preprocess), rows=[0])
-        self._n_features_out = sum(tap[0].numel() for tap in outputs)
+        self._n_features_out = self._width(self._inputs(self._fit(X)))
         return self
 
     def transform(self, X: Any) -> np.ndarray:
@@ -89,7 +91,7 @@ class Featurizer(BackboneHTML, CallbackSupportMixin, ClassNamePrefixFeaturesOutM
             If a sample cannot be used.
         """
         check_is_fitted(self)
-        return self._features(self._check(X, reset=False))
+        return self._features(self._check(X, reset=False), width=self._n_features_out)
 
     @all_or_nothing
     @with_callbacks  # type: ignore[untyped-decorator]
@@ -116,7 +118,7 @@ class Featurizer(BackboneHTML, CallbackSupportMixin, ClassNamePrefixFeaturesOutM
         """
         context = self._init_callback_context(max_subtasks=None)
         context.call_on_fit_task_begin(estimator=self, X=X, y=y)
-        features = self._features(self._fit(X), context)
+        features = self._features(self._fit(X), context=context)
         self._n_features_out = features.shape[1]
         context.call_on_fit_task_end(estimator=self, X=X, y=y)
         return features
@@ -142,7 +144,27 @@ class Featurizer(BackboneHTML, CallbackSupportMixin, ClassNamePrefixFeaturesOutM
         return resolve_compute(self.device, self.precision, self.batch_size)
 
     def _check(self, X: Any, *, reset: bool) -> Samples:
-        return check_samples(self, X, self._modality, image_shape=getattr(self, "image_shape", None), reset=reset)
+        if self.on_error not in _ON_ERROR:
+            raise InvalidParameterError(f"on_error={self.on_error!r} must be one of {_ON_ERROR}")
+        shape, defer = getattr(self, "image_shape", None), self.on_error != "raise"
+        return check_samples(self, X, self._modality, image_shape=shape, reset=reset, defer=defer)
+
+    def _inputs(self, samples: Samples) -> Inputs:
+        return Inputs(samples, self.backbone_.preprocess, leave_out=self.on_error != "raise")
+
+    def _width(self, inputs: Inputs) -> int:
+        """Return the number of features, as the first sample tells it that can be read, else a blank image does.
+
+        The store has what the sample gives, and an error here says whether stage and pooling go together.
+        """
+        for row in range(len(inputs)):
+            for rows, outputs in self._forward(inputs, rows=[row]):
+                if rows:
+                    return sum(tap[0].numel() for tap in outputs)
+        return self._blank_width()
+
+    def _blank_width(self) -> int:
+        return self._width(self._inputs(check_images(np.zeros((1, *_BLANK), np.uint8))))
 
     def _taps(self) -> list[Tap]:
         return taps_for(self.backbone_, self.layer, self.pooling)
@@ -165,22 +187,30 @@ class Featurizer(BackboneHTML, CallbackSupportMixin, ClassNamePrefixFeaturesOutM
             spares=self._spares(),
         )
 
-    def _features(self, samples: Samples, context: Any = None) -> np.ndarray:
-        inputs = Inputs(samples, self.backbone_.preprocess)
+    def _features(self, samples: Samples, *, width: int | None = None, context: Any = None) -> np.ndarray:
+        inputs = self._inputs(samples)
         features: np.ndarray | None = None
+        is_given = np.zeros(len(samples), dtype=bool)
         with progress(len(samples), type(self).__name__, self._modality, self.verbose) as bar:
             for rows, outputs in self._forward(inputs):
+                if not rows:
+                    continue
                 values = side_by_side(outputs).numpy()  # (n, n_features)
                 if features is None:
                     features = np.empty((len(samples), values.shape[1]), np.float32)
-                features[rows] = values
+                features[rows], is_given[rows] = values, True
                 bar.update(len(rows))
                 if context is not None:
                     task = context.subcontext(task_name="batch")
                     task.call_on_fit_task_begin(estimator=self)
                     task.call_on_fit_task_end(estimator=self)
+            bar.update(int((~is_given).sum()))
         inputs.warn_of_truncated()
-        assert features is not None  # validation lets no empty X through
+        if features is None:
+            features = np.empty((len(samples), width or self._blank_width()), np.float32)
+        features[~is_given] = np.nan
+        if self.on_error == "warn":
+            _warn_of_left_out(inputs, np.flatnonzero(~is_given).tolist())
         return self._finish(features)
 
     def _finish(self, features: np.ndarray) -> np.ndarray:
@@ -192,3 +222,12 @@ class Featurizer(BackboneHTML, CallbackSupportMixin, ClassNamePrefixFeaturesOutM
         tags.transformer_tags.preserves_dtype = []  # features are float32, whatever comes in
         set_input_tags(tags, self._modality)
         return tags
+
+
+def _warn_of_left_out(inputs: Inputs, rows: list[int]) -> None:
+    if not rows:
+        return
+    inputs.readable([row for row in rows if row not in inputs.left_out])  # of equal samples, only one was tried
+    mended = "could not be read when it was its turn, and now it can: ask for it again"
+    left_out = [inputs.left_out.get(row, InvalidSample(row, inputs.samples.path(row), mended)) for row in rows]
+    warnings.warn(InvalidSampleWarning(left_out, len(inputs)), stacklevel=2)

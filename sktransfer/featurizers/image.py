@@ -55,6 +55,11 @@ class ImageFeaturizer(Featurizer):
         Keeps the features of each image, by its content, for whoever asks again: folds, candidates and clones. "memory"
         lasts as long as the process, a folder is shared by processes and sessions; `set_config` sets their size,
         `cache_info` tells what they hold.
+    on_error : {"raise", "warn", "nan"}, default="raise"
+        What an image does that cannot be used, because its file is missing, empty, cut off or no image, say. "raise":
+        it is an error that names row, path and reason. "warn" and "nan": its row of features is NaN, the other rows are
+        as they would be without it; "warn" tells of all such rows in one `InvalidSampleWarning`, whose `failures` lists
+        row, path and reason. `find_bad_images(X)` gives the same list beforehand.
     verbose : int, default=0
         1 shows a progress bar.
 
@@ -73,6 +78,10 @@ class ImageFeaturizer(Featurizer):
     Notes
     -----
     Features do not depend on the batch that an image is in. They are float32 whatever comes in.
+
+    Where `on_error` lets rows of NaN through, what comes next must take them: `HistGradientBoostingClassifier` does,
+    and `SimpleImputer` fills them. `fit` alone gives no features, and so no warning. Nothing is stored of an image that
+    cannot be used: once its file is mended, so are its features.
 
     References
     ----------
@@ -106,6 +115,7 @@ class ImageFeaturizer(Featurizer):
         device: str | torch.device = "auto",
         precision: str = "float32",
         cache: str | os.PathLike[str] | None = "memory",
+        on_error: str = "raise",
         verbose: int = 0,
     ) -> None:
         self.backbone = backbone
@@ -118,6 +128,7 @@ class ImageFeaturizer(Featurizer):
         self.device = device
         self.precision = precision
         self.cache = cache
+        self.on_error = on_error
         self.verbose = verbose
 
     def _load(self) -> Backbone:

@@ -9,7 +9,15 @@ from PIL import Image
 
 from sktransfer.exceptions import InvalidSampleError
 
-__all__ = ["array_to_rgb", "channels_last", "check_pixels", "check_range", "floats_to_rgb", "tensor_to_array"]
+__all__ = [
+    "array_to_rgb",
+    "channels_last",
+    "check_layout",
+    "check_pixels",
+    "check_range",
+    "floats_to_rgb",
+    "tensor_to_array",
+]
 
 CHANNELS = (1, 3, 4)  # grey, RGB, RGB and alpha
 SLACK = 1e-6  # by which rounding may take a float32 image out of [0, 1]
@@ -32,6 +40,28 @@ def check_pixels(array: np.ndarray, row: int, name: str = "the array") -> None:
     InvalidSampleError
         If dtype, shape or values are others.
     """
+    check_layout(array, row, name)
+    if array.dtype.kind == "f":
+        check_range(float(array.min()), float(array.max()), row, name)
+
+
+def check_layout(array: np.ndarray, row: int, name: str) -> None:
+    """Raise an error unless dtype and shape are those of an image, whatever its values.
+
+    Parameters
+    ----------
+    array : ndarray
+        One image.
+    row : int
+        Of the sample, for messages.
+    name : str
+        What messages call it.
+
+    Raises
+    ------
+    InvalidSampleError
+        If dtype or shape are others.
+    """
     if array.dtype.kind not in "bf" and array.dtype not in (np.uint8, np.uint16):
         raise InvalidSampleError(
             row,
@@ -42,8 +72,6 @@ def check_pixels(array: np.ndarray, row: int, name: str = "the array") -> None:
         raise InvalidSampleError(row, f"{name} has shape {array.shape}; {_shape_hint(array.shape)}")
     if array.size == 0:
         raise InvalidSampleError(row, f"{name} has shape {array.shape}, and so no pixel; drop this row from X and y")
-    if array.dtype.kind == "f":
-        check_range(float(array.min()), float(array.max()), row, name)
 
 
 def _shape_hint(shape: tuple[int, ...]) -> str:

@@ -23,6 +23,9 @@ class Samples(Protocol):
     def key(self, row: int) -> bytes:
         """Return 20 bytes that tell the sample's content from any other."""
 
+    def path(self, row: int) -> str | None:
+        """Return the file that a sample is read from, where it is one."""
+
     def take(self, rows: Sequence[int] | np.ndarray) -> Samples:
         """Return some of the rows."""
 
@@ -83,6 +86,16 @@ class Rows:
         if original not in self._keys:
             self._keys[original] = self._hash(original)
         return self._keys[original]
+
+    def path(self, row: int) -> str | None:
+        """Return the file that a sample is read from; None for samples that are no files.
+
+        Parameters
+        ----------
+        row : int
+            Its place among these rows.
+        """
+        return None
 
     def take(self, rows: Sequence[int] | np.ndarray) -> Self:
         """Return some of the rows; samples and hashes are shared, and errors go on naming rows of the original X.

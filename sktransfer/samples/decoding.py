@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import io
-from pathlib import Path
+from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageChops, UnidentifiedImageError
 
-from sktransfer.exceptions import InvalidSampleError
+from sktransfer.exceptions import InvalidSampleError, short_path
 from sktransfer.samples.arrays import array_to_rgb, check_pixels
+from sktransfer.samples.beginnings import kind_of_file, read_beginning
+from sktransfer.samples.items import unreachable
 
 __all__ = ["decode", "decode_pil"]
 
 _BOMBS = (Image.DecompressionBombWarning, Image.DecompressionBombError)
+_TURNS: dict[Any, Image.Transpose] = {  # by the value of the EXIF orientation; 1 is upright
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 def decode(source: str | bytes, row: int) -> Image.Image | np.ndarray:
@@ -36,10 +47,10 @@ def decode(source: str | bytes, row: int) -> Image.Image | np.ndarray:
     InvalidSampleError
         If there is no file, or none that can be read as an image, or it is too large to be opened without danger.
     """
-    name = repr(source) if isinstance(source, str) else f"an image in {len(source)} bytes"
+    name = short_path(source) if isinstance(source, str) else f"an image in {len(source)} bytes"
     try:
         # An encoded image of a few kB can unpack to many GB; Pillow warns or raises from MAX_IMAGE_PIXELS on.
-        with Image.open(source if isinstance(source, str) else io.BytesIO(source)) as image:
+        with Image.open(source if isinstance(source, str) else io.BytesIO(source), formats=_formats()) as image:
             limit = Image.MAX_IMAGE_PIXELS
             if limit is not None and image.width * image.height > limit:
                 raise Image.DecompressionBombWarning(f"{image.width} x {image.height} pixels, the limit is {limit}")
@@ -52,30 +63,34 @@ def decode(source: str | bytes, row: int) -> Image.Image | np.ndarray:
             f"{name} is too large to be opened safely ({error}). Make it smaller, or set PIL.Image.MAX_IMAGE_PIXELS",
         ) from error
     except UnidentifiedImageError as error:
-        raise InvalidSampleError(row, f"{name} is not an image that Pillow can read; {_beginning(source)}") from error
+        raise _no_image(source, row, name) from error
     except OSError as error:
-        if error.errno is not None:  # the file system's, not the decoder's
-            raise InvalidSampleError(row, f"{name} cannot be opened ({error.strerror}); check the path") from error
+        if error.errno is not None and isinstance(source, str):  # the file system's, not the decoder's
+            raise unreachable(source, row, error) from error
         raise _damaged(row, name, error) from error
     except Exception as error:  # decoders of broken files raise SyntaxError, struct.error, EOFError: anything
         raise _damaged(row, name, error) from error
+
+
+def _formats() -> list[str]:
+    """Return all formats but PostScript: to draw it, Pillow starts another program that runs what the file says."""
+    Image.init()
+    return [name for name in Image.ID if name != "EPS"]
+
+
+def _no_image(source: str | bytes, row: int, name: str) -> InvalidSampleError:
+    try:
+        return InvalidSampleError(
+            row, f"{name} is not an image that Pillow can read, it {kind_of_file(read_beginning(source))}"
+        )
+    except OSError as error:  # gone since it was opened
+        return unreachable(str(source), row, error)
 
 
 def _damaged(row: int, name: str, error: Exception) -> InvalidSampleError:
     return InvalidSampleError(
         row, f"{name} is damaged or cut off ({error}). Get the file again, or drop this row from X and y"
     )
-
-
-def _beginning(source: str | bytes) -> str:
-    if isinstance(source, str):
-        with Path(source).open("rb") as file:
-            first = file.read(24)
-    else:
-        first = source[:24]
-    if first.lstrip()[:1] == b"<":
-        return f"it begins with {first!r}, so it is HTML, XML or SVG: a download that went wrong? Get the image again"
-    return f"it begins with {first!r}. Save it as JPEG or PNG, or drop this row from X and y"
 
 
 def decode_pil(image: Image.Image, row: int) -> Image.Image | np.ndarray:
@@ -112,9 +127,12 @@ def decode_pil(image: Image.Image, row: int) -> Image.Image | np.ndarray:
 
 
 def _to_rgb(image: Image.Image, row: int, name: str) -> Image.Image | np.ndarray:
-    image = ImageOps.exif_transpose(image)
+    is_jpeg, has_marker = image.format in ("JPEG", "MPO"), "adobe" in image.info
+    image = _upright(image)
     if image.mode == "F" or image.mode.startswith("I"):
         return _deep_to_rgb(np.asarray(image), row, f"{name} of mode {image.mode}")
+    if image.mode == "CMYK" and is_jpeg and not has_marker:
+        image = ImageChops.invert(image)  # Pillow takes values for inverted, which only those of Adobe's programs are
     if image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")  # straight to RGB, Pillow warns where several colours are transparent
     try:
@@ -123,6 +141,16 @@ def _to_rgb(image: Image.Image, row: int, name: str) -> Image.Image | np.ndarray
         raise InvalidSampleError(
             row, f"{name} of mode {image.mode} cannot become RGB ({error}): convert it to RGB first"
         ) from error
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Return a copy that is turned as the EXIF orientation says."""
+    image.load()
+    try:
+        turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation))
+    except Exception:  # the picture is whole, though what is told about it is not
+        turn = None
+    return image.copy() if turn is None else image.transpose(turn)
 
 
 def _deep_to_rgb(values: np.ndarray, row: int, name: str) -> Image.Image | np.ndarray:

@@ -24,6 +24,7 @@ from sktransfer.samples.columns import (
     only_series,
     quoted,
 )
+from sktransfer.samples.invalid import noting
 
 __all__ = ["check_flat", "check_image_shape", "flat_to_rgb", "is_flat"]
 
@@ -125,7 +126,7 @@ def check_image_shape(image_shape: Sequence[int] | None) -> tuple[int, ...] | No
     return tuple(int(n) for n in image_shape)
 
 
-def check_flat(X: Any, image_shape: Sequence[int] | None) -> np.ndarray:
+def check_flat(X: Any, image_shape: Sequence[int] | None, invalid: dict[int, str] | None = None) -> np.ndarray:
     """Return flat rows as images, values and dtype as they are.
 
     Parameters
@@ -134,6 +135,8 @@ def check_flat(X: Any, image_shape: Sequence[int] | None) -> np.ndarray:
         Finite numbers.
     image_shape : tuple of int or None
         (height, width) or (height, width, channels) of each row; None for what its length tells.
+    invalid : dict of int to str, default=None
+        Gets the rows that hold NaN or infinite values, and why they cannot be used; None: they raise.
 
     Returns
     -------
@@ -162,7 +165,7 @@ def check_flat(X: Any, image_shape: Sequence[int] | None) -> np.ndarray:
             "one pixel high; image_shape=(height, width) says what they are"
         )
     if rows.dtype.kind != "b" and rows.dtype != np.uint8:
-        low, high = _finite_range(rows)
+        low, high = _finite_range(rows, invalid)
         if low < 0 or high > 1:
             parts.append(
                 f"values run from {low:g} to {high:g} and are taken as they are; images are expected in [0, 1], so "
@@ -217,15 +220,19 @@ def _shape_of(width: int, image_shape: tuple[int, ...] | None) -> tuple[bool, tu
     return True, (1, width)
 
 
-def _finite_range(rows: np.ndarray) -> tuple[float, float]:
+def _finite_range(rows: np.ndarray, invalid: dict[int, str] | None) -> tuple[float, float]:
     low, high = float(rows.min()), float(rows.max())
     greatest = float(np.finfo(np.float32).max)
-    if not (-greatest <= low and high <= greatest):  # NaN fails this too
-        bad = int(np.argmin(((rows >= -greatest) & (rows <= greatest)).all(axis=1)))
-        raise InvalidSampleError(
-            bad, "the row holds NaN, infinity or a value too large for float32; fill it, or drop this row from X and y"
-        )
-    return low, high
+    if -greatest <= low and high <= greatest:  # not so where there is NaN
+        return low, high
+    good = ((rows >= -greatest) & (rows <= greatest)).all(axis=1)
+    for row in np.flatnonzero(~good).tolist():
+        with noting(invalid):
+            raise InvalidSampleError(
+                row,
+                "the row holds NaN, infinity or a value too large for float32; fill it, or drop this row from X and y",
+            )
+    return (float(rows[good].min()), float(rows[good].max())) if good.any() else (0.0, 0.0)
 
 
 def flat_to_rgb(image: np.ndarray) -> np.ndarray:

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import narwhals as nw
 import numpy as np
 from PIL import Image
 
-from sktransfer.exceptions import InvalidSampleError
-from sktransfer.samples.arrays import CHANNELS, array_to_rgb, channels_last, check_pixels, tensor_to_array
+from sktransfer.exceptions import InvalidSampleError, short_path
+from sktransfer.samples.arrays import CHANNELS, array_to_rgb, channels_last, check_layout, check_pixels, tensor_to_array
 from sktransfer.samples.base import Rows, content_hash
-from sktransfer.samples.columns import as_column, is_tensor, no_samples, only_series, quoted
+from sktransfer.samples.columns import as_column, is_tensor, no_samples, only_series
 from sktransfer.samples.decoding import decode, decode_pil
 from sktransfer.samples.flat import check_flat, check_image_shape, flat_to_rgb, is_flat
+from sktransfer.samples.invalid import noting
 from sktransfer.samples.items import check_item, file_status
 
 __all__ = ["ImageSamples", "check_images", "is_flat"]
+
+_NONE: Mapping[int, str] = {}
 
 
 class ImageSamples(Rows):
@@ -30,20 +33,33 @@ class ImageSamples(Rows):
         Paths, encoded bytes, PIL images or arrays.
     kind : {"path", "bytes", "PIL image", "array", "flat"}
         What they are.
+    invalid : mapping of int to str, default={}
+        Rows that are known to be no images, and why: they raise when they are loaded or hashed.
     """
 
-    def __init__(self, items: Sequence[Any] | np.ndarray, kind: str) -> None:
+    def __init__(self, items: Sequence[Any] | np.ndarray, kind: str, invalid: Mapping[int, str] = _NONE) -> None:
         super().__init__(len(items))
-        self._items, self.kind = items, kind
+        self._items, self.kind, self._invalid = items, kind, invalid
         self._folders: dict[str, str] = {}  # real paths: to follow each folder once is enough, and slow enough
 
+    def path(self, row: int) -> str | None:
+        """Return the file that the sample at a place among these rows is read from; None for other kinds."""
+        item = self._items[int(self._rows[row])]
+        return item if isinstance(item, str) else None
+
     def _load(self, row: int) -> Image.Image | np.ndarray:
+        self._check(row)
         return _LOAD[self.kind](self._items[row], row)
 
     def _hash(self, row: int) -> bytes:
+        self._check(row)
         if self.kind == "path":
             return self._hash_file(self._items[row], row)
         return _HASH[self.kind](self._items[row], row)
+
+    def _check(self, row: int) -> None:
+        if row in self._invalid:
+            raise InvalidSampleError(row, self._invalid[row])
 
     def _hash_file(self, path: str, row: int) -> bytes:
         status = file_status(path, row)
@@ -79,7 +95,7 @@ _HASH: dict[str, Callable[[Any, int], bytes]] = {
 }
 
 
-def check_images(X: Any, *, image_shape: Sequence[int] | None = None) -> ImageSamples:
+def check_images(X: Any, *, image_shape: Sequence[int] | None = None, defer: bool = False) -> ImageSamples:
     """Validate X as images.
 
     Kinds, shapes, dtypes, values of arrays and the existence of files are checked at once; files are decoded by `load`.
@@ -101,6 +117,8 @@ def check_images(X: Any, *, image_shape: Sequence[int] | None = None) -> ImageSa
         (height, width) or (height, width, channels) that flat rows stand for, in the order rows, columns, channels.
         None: n * n values are a grey square, 3 * n * n a colour square, any other number a grey strip one pixel high.
         The other kinds have their shape, and need none.
+    defer : bool, default=False
+        Let samples that cannot be used raise when they are loaded or hashed, and not at once.
 
     Returns
     -------
@@ -112,7 +130,7 @@ def check_images(X: Any, *, image_shape: Sequence[int] | None = None) -> ImageSa
     Raises
     ------
     InvalidSampleError
-        If a sample cannot be used; names the row, and the path.
+        If a sample cannot be used, unless `defer`; names the row, and the path.
     InvalidParameterError
         If `image_shape` is no shape, or does not fit.
     ValueError
@@ -134,12 +152,15 @@ def check_images(X: Any, *, image_shape: Sequence[int] | None = None) -> ImageSa
     (8, 6, 3)
     """
     image_shape = check_image_shape(image_shape)
+    invalid: dict[int, str] | None = {} if defer else None
+    items: Any
     if is_flat(X):
-        return ImageSamples(check_flat(X, image_shape), "flat")
-    stack = _as_stack(X)
-    if stack is not None:
-        return ImageSamples(_check_stack(stack), "array")
-    return _check_list(as_column(X, "image"))
+        items, kind = check_flat(X, image_shape, invalid), "flat"
+    elif (stack := _as_stack(X)) is not None:
+        items, kind = _check_stack(stack, invalid), "array"
+    else:
+        items, kind = _check_list(as_column(X, "image"), invalid)
+    return ImageSamples(items, kind, invalid or _NONE)
 
 
 def _as_stack(X: Any) -> np.ndarray | None:
@@ -160,7 +181,7 @@ def _as_stack(X: Any) -> np.ndarray | None:
     return array if array.ndim > 2 else None
 
 
-def _check_stack(stack: np.ndarray) -> np.ndarray:
+def _check_stack(stack: np.ndarray, invalid: dict[int, str] | None) -> np.ndarray:
     if len(stack) == 0:
         raise no_samples(stack.shape)
     if stack.ndim == 3 and stack.shape[2] in CHANNELS:
@@ -169,23 +190,30 @@ def _check_stack(stack: np.ndarray) -> np.ndarray:
             f"{stack.shape[2]} wide? Pass X[None] for the one image, X[..., None] for the grey ones"
         )
     name = f"one image of the array of shape {stack.shape}"
-    first_row = stack[0]
-    check_pixels(first_row, 0, name)
+    check_layout(stack[0], 0, name)
     if stack.dtype.kind == "f" and not (stack.min() >= 0 and stack.max() <= 1):  # NaN fails this too
         for row, image in enumerate(stack):
-            check_pixels(image, row, name)
+            with noting(invalid):
+                check_pixels(image, row, name)
     return stack
 
 
-def _check_list(items: list[Any]) -> ImageSamples:
-    samples, kinds = [], []
+def _check_list(items: Iterable[Any], invalid: dict[int, str] | None) -> tuple[list[Any], str]:
+    samples, first = [], None
     for row, item in enumerate(items):
-        kind, sample = check_item(item, row)
+        kind, sample = None, _path_of(item)
+        with noting(invalid):
+            kind, sample = check_item(item, row)
+            first = first or (kind, row)
+            if kind != first[0]:
+                name = short_path(sample) if kind == "path" else "the sample"
+                raise InvalidSampleError(
+                    row, f"{name} is of kind {kind}, row {first[1]} of kind {first[0]}; pass images of one kind"
+                )
         samples.append(sample)
-        kinds.append(kind)
-        if kind != kinds[0]:
-            name = quoted(sample) if kind == "path" else "the sample"
-            raise InvalidSampleError(
-                row, f"{name} is of kind {kind}, row 0 of kind {kinds[0]}; pass images of one kind"
-            )
-    return ImageSamples(samples, "array" if kinds[0] == "tensor" else kinds[0])
+    kind = "path" if first is None else first[0]
+    return samples, "array" if kind == "tensor" else kind
+
+
+def _path_of(item: Any) -> str | None:
+    return os.fsdecode(item) if isinstance(item, (str, os.PathLike)) else None

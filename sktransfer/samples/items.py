@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from pathlib import Path
@@ -10,11 +11,19 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from sktransfer.exceptions import InvalidSampleError
+from sktransfer.exceptions import InvalidSampleError, short_path
 from sktransfer.samples.arrays import channels_last, check_pixels, tensor_to_array
 from sktransfer.samples.columns import is_missing, is_tensor, quoted
 
-__all__ = ["check_item", "file_status"]
+__all__ = ["check_item", "file_status", "unreachable"]
+
+_SPECIAL = (
+    (stat.S_ISFIFO, "a named pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
+_OF_ALL_FILES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 
 def check_item(item: Any, row: int) -> tuple[str, Any]:
@@ -72,10 +81,16 @@ def _check_path(path: str | bytes, row: int) -> str:
     status = file_status(path, row)
     if stat.S_ISDIR(status.st_mode):
         raise InvalidSampleError(
-            row, f"{quoted(path)} is a folder; pass the images in it (load_image_folder lists those of class folders)"
+            row,
+            f"{short_path(path)} is a folder; pass the images in it (load_image_folder lists those of class folders)",
         )
+    if not stat.S_ISREG(status.st_mode):  # reading a pipe or a device might wait, or go on, for ever
+        kind = next((name for test, name in _SPECIAL if test(status.st_mode)), "a special file")
+        raise InvalidSampleError(row, f"{short_path(path)} is {kind}, not a file; drop this row from X and y")
     if status.st_size == 0:
-        raise InvalidSampleError(row, f"{quoted(path)} has 0 bytes; get the file again, or drop this row from X and y")
+        raise InvalidSampleError(
+            row, f"{short_path(path)} has 0 bytes; get the file again, or drop this row from X and y"
+        )
     return path
 
 
@@ -86,14 +101,37 @@ def file_status(path: str, row: int) -> os.stat_result:
     ------
     InvalidSampleError
         If it is not there, or not to be reached.
+    OSError
+        If this process cannot open any file: too many are open, say.
     """
     try:
         return os.stat(path)  # noqa: PTH116 - to a Path, "" is the current folder
     except (OSError, ValueError) as error:  # ValueError: a path that holds a null byte
-        if "://" in path:
-            way_out = "it looks like an address: download the image first, or pass its bytes"
-        elif isinstance(error, FileNotFoundError):
-            way_out = f"there is no such file (looked in {Path(path).absolute().parent}); check the path"
-        else:
-            way_out = f"it cannot be opened ({getattr(error, 'strerror', None) or error}); check the path"
-        raise InvalidSampleError(row, f"{quoted(path)}: {way_out}") from error
+        raise unreachable(path, row, error) from error
+
+
+def unreachable(path: str, row: int, error: OSError | ValueError) -> InvalidSampleError:
+    """Return the error for a file that the system does not let be reached, in plain words.
+
+    Raises
+    ------
+    OSError
+        The error itself, where it is not this file's: it would meet any other one, too.
+    """
+    number = getattr(error, "errno", None)
+    if number in _OF_ALL_FILES:
+        raise error
+    if number == errno.ENOENT and os.path.islink(path):  # noqa: PTH114
+        reason = f"is a link to {short_path(os.readlink(path))}, where there is no file; mend the link"  # noqa: PTH115
+    elif "://" in path:
+        reason = "cannot be opened, it looks like an address: download the image first, or pass its bytes"
+    elif number == errno.ENOENT:
+        folder = short_path(str(Path(path).absolute().parent))
+        reason = f"cannot be opened, there is no such file (looked in {folder}); check the path"
+    elif number in (errno.EACCES, errno.EPERM):
+        reason = "cannot be opened, you have no permission to read it; change the rights of the file or of its folder"
+    elif number == errno.ELOOP:
+        reason = "cannot be opened, it is a link that leads back to itself; mend the link"
+    else:
+        reason = f"cannot be opened ({getattr(error, 'strerror', None) or error}); check the path"
+    return InvalidSampleError(row, f"{short_path(path)} {reason}")

@@ -15,7 +15,13 @@ __all__ = ["check_samples", "remember_columns", "set_input_tags"]
 
 
 def check_samples(
-    estimator: Any, X: Any, modality: str, *, image_shape: tuple[int, ...] | None = None, reset: bool
+    estimator: Any,
+    X: Any,
+    modality: str,
+    *,
+    image_shape: tuple[int, ...] | None = None,
+    reset: bool,
+    defer: bool = False,
 ) -> Samples:
     """Validate X as samples of a modality, and let the estimator remember columns as scikit-learn wants it.
 
@@ -31,6 +37,8 @@ def check_samples(
         What flat rows of pixels stand for.
     reset : bool
         True in `fit`: remember; False elsewhere: compare.
+    defer : bool, default=False
+        Let images that cannot be used raise when they are loaded or hashed, and not at once.
 
     Returns
     -------
@@ -39,14 +47,15 @@ def check_samples(
     Raises
     ------
     InvalidSampleError
-        If a sample cannot be used.
+        If a sample cannot be used, unless `defer`.
     ValueError
         If X as a whole cannot.
     """
     if modality == "image" and is_flat(X):
-        return check_images(validate_data(estimator, X, reset=reset), image_shape=image_shape)
+        table = validate_data(estimator, X, reset=reset, ensure_all_finite=not defer)
+        return check_images(table, image_shape=image_shape, defer=defer)
     remember_columns(estimator, X, reset=reset)
-    return check_texts(X) if modality == "text" else check_images(X, image_shape=image_shape)
+    return check_texts(X) if modality == "text" else check_images(X, image_shape=image_shape, defer=defer)
 
 
 def remember_columns(estimator: Any, X: Any, *, reset: bool) -> None:

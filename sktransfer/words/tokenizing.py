@@ -122,7 +122,11 @@ def check_documents(estimator: Any, X: Any, *, tokenizer: Tokenizer | None, lowe
 
 
 def _is_list(value: Any) -> bool:
-    return not isinstance(value, (str, bytes, bytearray, Mapping)) and hasattr(value, "__len__") and hasattr(value, "__iter__")
+    return (
+        not isinstance(value, (str, bytes, bytearray, Mapping))
+        and hasattr(value, "__len__")
+        and hasattr(value, "__iter__")
+    )
 
 
 def _token_list(value: Any, row: int) -> list[str]:
