@@ -2,10 +2,11 @@
 PYTHON ?= python3.11
 VENV ?= .venv
 BIN := $(VENV)/bin
+PLUGINS := plugins/timm plugins/sentence_transformers plugins/clip
 # One thread a worker; SciPy only speaks array API, which a check of scikit-learn asks for, where this says so.
 TEST_ENV := OMP_NUM_THREADS=1 SCIPY_ARRAY_API=1
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test fuzz lint bench clean
 
 demo: $(VENV)/demo  ## the main job on the shipped backbones, without a network
 	$(BIN)/python examples/digits.py
@@ -13,6 +14,9 @@ demo: $(VENV)/demo  ## the main job on the shipped backbones, without a network
 
 test: $(VENV)/test  ## all tests
 	$(TEST_ENV) $(BIN)/python -m pytest -n 2 --dist worksteal
+
+fuzz: $(VENV)/fuzz  ## ten minutes of damaged files and odd texts, with counts of what was tried and found
+	$(TEST_ENV) $(BIN)/python tests/fuzz.py
 
 lint: $(VENV)/test  ## style, format and types
 	$(BIN)/ruff check .
@@ -27,12 +31,16 @@ $(VENV)/demo: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[demo]"
 	touch $@
 
-$(VENV)/test: pyproject.toml plugins/timm/pyproject.toml plugins/sentence_transformers/pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[demo,test,words]" -e plugins/timm -e plugins/sentence_transformers
+$(VENV)/test: pyproject.toml $(PLUGINS:=/pyproject.toml) | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[demo,test,words]" $(addprefix -e ,$(PLUGINS))
 	touch $@
 
 $(VENV)/bench: $(VENV)/test
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[bench]"
+	touch $@
+
+$(VENV)/fuzz: $(VENV)/test
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[fuzz]"
 	touch $@
 
 $(BIN)/python:

@@ -14,6 +14,7 @@ _HOME = {
     "BackboneSpec": "sktransfer.backbones.spec",
     "BestBackbone": "sktransfer.selection.best",
     "Checkpoint": "sktransfer.finetuning.checkpoints",
+    "ContrastiveFineTuner": "sktransfer.finetuning.contrastive",
     "EMA": "sktransfer.finetuning.averaging",
     "FeatureMapDisplay": "sktransfer.displays.feature_map",
     "FineTuneClassifier": "sktransfer.finetuning.classifier",
@@ -22,26 +23,33 @@ _HOME = {
     "Head": "sktransfer.finetuning.heads",
     "ImageFeaturizer": "sktransfer.featurizers.image",
     "LayerScoreDisplay": "sktransfer.displays.layer_score",
+    "LearningRateDisplay": "sktransfer.displays.learning_rate",
     "LearningRates": "sktransfer.finetuning.finder",
     "MicroBatches": "sktransfer.finetuning.micro_batches",
+    "Mixup": "sktransfer.finetuning.mixup",
+    "NearestClassMean": "sktransfer.classifiers.nearest_mean",
     "PretrainedClassifier": "sktransfer.classifiers.pretrained",
     "SWA": "sktransfer.finetuning.averaging",
     "TextFeaturizer": "sktransfer.featurizers.text",
     "TrainingHistoryDisplay": "sktransfer.displays.training_history",
     "WiSEFT": "sktransfer.finetuning.averaging",
     "WordEmbedder": "sktransfer.featurizers.words",
+    "ZeroShotClassifier": "sktransfer.classifiers.zero_shot",
     "cache_info": "sktransfer.engine.store",
     "clear_cache": "sktransfer.engine.store",
     "config_context": "sktransfer.config",
+    "find_bad_images": "sktransfer.samples.finding",
     "find_lr": "sktransfer.finetuning.finder",
     "get_config": "sktransfer.config",
     "hookimpl": "sktransfer.backbones.hooks",
     "list_backbones": "sktransfer.backbones.registry",
     "list_plugins": "sktransfer.backbones.registry",
+    "load": "sktransfer.persistence.loading",
     "load_backbone": "sktransfer.backbones.loading",
     "load_image_folder": "sktransfer.samples.folders",
     "load_vectors": "sktransfer.words.loading",
     "rank_backbones": "sktransfer.selection.ranking",
+    "save": "sktransfer.persistence.saving",
     "set_config": "sktransfer.config",
 }
 __all__ = sorted(_HOME)
@@ -54,7 +62,9 @@ if TYPE_CHECKING:
     from sktransfer.backbones.registry import list_backbones as list_backbones
     from sktransfer.backbones.registry import list_plugins as list_plugins
     from sktransfer.backbones.spec import BackboneSpec as BackboneSpec
+    from sktransfer.classifiers.nearest_mean import NearestClassMean as NearestClassMean
     from sktransfer.classifiers.pretrained import PretrainedClassifier as PretrainedClassifier
+    from sktransfer.classifiers.zero_shot import ZeroShotClassifier as ZeroShotClassifier
     from sktransfer.config import config_context as config_context
     from sktransfer.config import get_config as get_config
     from sktransfer.config import set_config as set_config
@@ -62,6 +72,7 @@ if TYPE_CHECKING:
     from sktransfer.displays.feature_map import FeatureMapDisplay as FeatureMapDisplay
     from sktransfer.displays.freeze_depth import FreezeDepthDisplay as FreezeDepthDisplay
     from sktransfer.displays.layer_score import LayerScoreDisplay as LayerScoreDisplay
+    from sktransfer.displays.learning_rate import LearningRateDisplay as LearningRateDisplay
     from sktransfer.displays.training_history import TrainingHistoryDisplay as TrainingHistoryDisplay
     from sktransfer.engine.store import cache_info as cache_info
     from sktransfer.engine.store import clear_cache as clear_cache
@@ -73,11 +84,16 @@ if TYPE_CHECKING:
     from sktransfer.finetuning.averaging import WiSEFT as WiSEFT
     from sktransfer.finetuning.checkpoints import Checkpoint as Checkpoint
     from sktransfer.finetuning.classifier import FineTuneClassifier as FineTuneClassifier
+    from sktransfer.finetuning.contrastive import ContrastiveFineTuner as ContrastiveFineTuner
     from sktransfer.finetuning.finder import LearningRates as LearningRates
     from sktransfer.finetuning.finder import find_lr as find_lr
     from sktransfer.finetuning.heads import Head as Head
     from sktransfer.finetuning.micro_batches import MicroBatches as MicroBatches
+    from sktransfer.finetuning.mixup import Mixup as Mixup
     from sktransfer.finetuning.regressor import FineTuneRegressor as FineTuneRegressor
+    from sktransfer.persistence.loading import load as load
+    from sktransfer.persistence.saving import save as save
+    from sktransfer.samples.finding import find_bad_images as find_bad_images
     from sktransfer.samples.folders import load_image_folder as load_image_folder
     from sktransfer.selection.best import BestBackbone as BestBackbone
     from sktransfer.selection.ranking import rank_backbones as rank_backbones

@@ -9,8 +9,9 @@ from torch import nn
 from torch.nn import functional as F
 from toys import Attend, Embed, Words
 
-from sktransfer.backbones.backbone import Backbone, ImageStage, PooledHead
+from sktransfer.backbones.backbone import Backbone
 from sktransfer.backbones.preprocess import ImageTransform
+from sktransfer.backbones.stages import ImageStage, PooledHead
 from sktransfer.testing import yield_backbone_checks
 
 STAGES = {"stem": 6, "middle": 6, "top": 5}

@@ -11,8 +11,9 @@ from sklearn.base import clone
 from torch import nn
 from toys import STAGES, image_backbone, image_network, text_backbone
 
-from sktransfer.backbones.backbone import Backbone, ImageStage, PooledHead, replace_stages
+from sktransfer.backbones.backbone import Backbone, replace_stages
 from sktransfer.backbones.preprocess import ImageTransform
+from sktransfer.backbones.stages import ImageStage
 from sktransfer.engine.compute import Compute
 from sktransfer.engine.placement import placed
 from sktransfer.exceptions import InvalidParameterError
@@ -68,13 +69,6 @@ def test_the_head_is_called_on_the_last_stage(backbone):
     *_, last = backbone.run(batch())
     expected = image_network()["head"](last.mean((2, 3)))
     assert torch.allclose(backbone.head(last), expected)
-
-
-def test_a_head_pools_as_it_is_told():
-    values = torch.arange(16.0).view(1, 4, 4)  # one image, class token and three patches
-    layers = nn.Identity()
-    assert PooledHead(layers, "class_token", 1)(values).tolist() == [[0, 1, 2, 3]]
-    assert PooledHead(layers, "average", 1)(values).tolist() == [[8, 9, 10, 11]]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -56,7 +57,8 @@ def test_backbones_are_listed_in_an_aligned_table(site):
         ["good/wide", "image", "2", "7", "16x16", "unknown"],
     ]
     assert "plugins that failed: 1" in done.stderr
-    assert "hf/..., open/..." in done.stderr
+    (note,) = [line for line in done.stderr.splitlines() if "and not listed" in line]
+    assert {"hf/...", "open/..."} <= set(re.findall(r"[\w-]+/\.\.\.", note))  # others may be installed
 
 
 def test_backbones_are_given_as_json(site):

@@ -6,7 +6,7 @@ import pytest
 from torch import nn
 
 from sktransfer import FineTuneClassifier
-from sktransfer.backbones.backbone import ImageStage
+from sktransfer.backbones.stages import ImageStage
 from sktransfer.engine.forward import Tap
 from sktransfer.finetuning.groups import MIX_LR, parameter_groups
 from sktransfer.finetuning.network import FineTuneNetwork

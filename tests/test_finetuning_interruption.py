@@ -26,8 +26,10 @@ def test_the_exception_of_that_name_is_none():
 
 def test_the_handler_is_the_one_of_before_even_after_an_error():
     before = signal.getsignal(signal.SIGINT)
-    with pytest.raises(ZeroDivisionError), noticed_interrupts():
+    with noticed_interrupts():
         assert signal.getsignal(signal.SIGINT) is not before
+    assert signal.getsignal(signal.SIGINT) is before
+    with pytest.raises(ZeroDivisionError), noticed_interrupts():
         raise ZeroDivisionError
     assert signal.getsignal(signal.SIGINT) is before
 

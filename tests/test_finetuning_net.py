@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from sktransfer.backbones.backbone import ImageStage
+from sktransfer.backbones.stages import ImageStage
 from sktransfer.engine.compute import Compute
 from sktransfer.engine.forward import Tap
 from sktransfer.finetuning.net import FineTuneNet

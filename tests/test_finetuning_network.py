@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from sktransfer.backbones.backbone import Backbone, ImageStage
+from sktransfer.backbones.backbone import Backbone
 from sktransfer.backbones.preprocess import ImageTransform
+from sktransfer.backbones.stages import ImageStage
 from sktransfer.engine.forward import Tap
 from sktransfer.finetuning.network import FineTuneNetwork, split_taps, trainable_stages
 

@@ -5,7 +5,15 @@ from __future__ import annotations
 import pytest
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from sktransfer import FineTuneClassifier, FineTuneRegressor, ImageFeaturizer, TextFeaturizer, WordEmbedder, clear_cache
+from sktransfer import (
+    ContrastiveFineTuner,
+    FineTuneClassifier,
+    FineTuneRegressor,
+    ImageFeaturizer,
+    TextFeaturizer,
+    WordEmbedder,
+    clear_cache,
+)
 from sktransfer.testing import parametrize_with_transfer_checks
 
 
@@ -22,12 +30,13 @@ IMAGE_ESTIMATORS = [
     ImageFeaturizer(),
     FineTuneClassifier(random_state=0),
     FineTuneRegressor(random_state=0),
+    ContrastiveFineTuner(max_epochs=2, random_state=0),
 ]
 
 
 def known_failures(estimator):
     known = {}
-    if not isinstance(estimator, ImageFeaturizer):
+    if isinstance(estimator, (FineTuneClassifier, FineTuneRegressor)):
         known["check_sample_weight_equivalence_on_dense_data"] = "float32 training does not keep a tolerance of 1e-7"
     if isinstance(estimator, FineTuneRegressor):
         # Predictions are float64, so that targets far from zero keep their digits; of float32 the check asks 1e-4.
@@ -51,6 +60,8 @@ TRANSFER_ESTIMATORS = [
     WordEmbedder("word2vec", min_count=1, pooling="sif", random_state=0),
     FineTuneClassifier("tiny/bert", max_epochs=2, freeze_depth=0.5, random_state=0),
     FineTuneRegressor("tiny/bert", max_epochs=2, freeze_depth=0.5, random_state=0),
+    ContrastiveFineTuner(max_epochs=2, random_state=0),
+    ContrastiveFineTuner("tiny/bert", max_epochs=2, freeze_depth=0.5, random_state=0),
 ]
 
 

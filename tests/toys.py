@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from sktransfer.backbones.backbone import Backbone, ImageStage, PooledHead
+from sktransfer.backbones.backbone import Backbone
 from sktransfer.backbones.preprocess import ImageTransform
+from sktransfer.backbones.stages import ImageStage, PooledHead
 from sktransfer.backbones.weights import fill
 
 STAGES = {"stem": 4, "middle": 6, "top": 5}

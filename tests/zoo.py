@@ -11,8 +11,9 @@ from mutants import STAGES, Remembering, Skipping, image_modules
 from safetensors.torch import save_file
 from torch import nn
 
-from sktransfer.backbones.backbone import Backbone, ImageStage, PooledHead
+from sktransfer.backbones.backbone import Backbone
 from sktransfer.backbones.preprocess import ImageTransform
+from sktransfer.backbones.stages import ImageStage, PooledHead
 from sktransfer.backbones.weights import fill
 
 RIGHT = {"loader": "zoo:load", "stages": STAGES, "input_size": (12, 12)}

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 _HOME = {
     "Backbone": "sktransfer.backbones.backbone",
     "BackboneSpec": "sktransfer.backbones.spec",
-    "ImageStage": "sktransfer.backbones.backbone",
+    "ImageStage": "sktransfer.backbones.stages",
     "ImageTransform": "sktransfer.backbones.preprocess",
-    "PooledHead": "sktransfer.backbones.backbone",
+    "PooledHead": "sktransfer.backbones.stages",
     "Preprocess": "sktransfer.backbones.preprocess",
+    "SharedSpace": "sktransfer.backbones.shared_space",
     "TextPreprocess": "sktransfer.backbones.preprocess",
     "Tokens": "sktransfer.backbones.tokens",
     "WeightsSource": "sktransfer.backbones.spec",
@@ -28,15 +29,16 @@ __all__ = sorted(_HOME)
 
 if TYPE_CHECKING:
     from sktransfer.backbones.backbone import Backbone as Backbone
-    from sktransfer.backbones.backbone import ImageStage as ImageStage
-    from sktransfer.backbones.backbone import PooledHead as PooledHead
     from sktransfer.backbones.backbone import replace_stages as replace_stages
     from sktransfer.backbones.hooks import hookimpl as hookimpl
     from sktransfer.backbones.preprocess import ImageTransform as ImageTransform
     from sktransfer.backbones.preprocess import Preprocess as Preprocess
     from sktransfer.backbones.preprocess import TextPreprocess as TextPreprocess
+    from sktransfer.backbones.shared_space import SharedSpace as SharedSpace
     from sktransfer.backbones.spec import BackboneSpec as BackboneSpec
     from sktransfer.backbones.spec import WeightsSource as WeightsSource
+    from sktransfer.backbones.stages import ImageStage as ImageStage
+    from sktransfer.backbones.stages import PooledHead as PooledHead
     from sktransfer.backbones.tokens import Tokens as Tokens
     from sktransfer.backbones.weights import fill as fill
     from sktransfer.backbones.weights import read_state as read_state

@@ -11,53 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sktransfer.backbones.pooling import check_pooling, pool
+from sktransfer.backbones.pooling import check_pooling
 from sktransfer.backbones.preprocess import Preprocess
+from sktransfer.backbones.shared_space import SharedSpace
+from sktransfer.backbones.stages import run_stages
 from sktransfer.exceptions import InvalidParameterError, did_you_mean
 
-__all__ = ["Backbone", "ImageStage", "PooledHead", "replace_stages", "run_stages"]
-
-
-class ImageStage(nn.Module):
-    """Modules run one after the other on values alone, for images have no mask.
-
-    Parameters
-    ----------
-    *modules : nn.Module
-        What a pretrained network does between two cuts.
-    """
-
-    def __init__(self, *modules: nn.Module) -> None:
-        super().__init__()
-        self.body = nn.Sequential(*modules)
-
-    def forward(self, values: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Return the values behind the last module."""
-        out: Tensor = self.body(values)
-        return out
-
-
-class PooledHead(nn.Module):
-    """A network's own head that works on a pooled last stage.
-
-    Parameters
-    ----------
-    layers : nn.Module
-        From pooled values (n, n_features) to logits (n, n_categories).
-    pooling : str
-        How the last stage is pooled.
-    prefix_tokens : int, default=0
-        As in `pool`.
-    """
-
-    def __init__(self, layers: nn.Module, pooling: str, prefix_tokens: int = 0) -> None:
-        super().__init__()
-        self.layers, self.pooling, self.prefix_tokens = layers, pooling, prefix_tokens
-
-    def forward(self, values: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Return logits (n, n_categories)."""
-        logits: Tensor = self.layers(pool(values, mask, self.pooling, prefix_tokens=self.prefix_tokens))
-        return logits
+__all__ = ["Backbone", "replace_stages", "with_max_length"]
 
 
 class Backbone:
@@ -87,6 +47,8 @@ class Backbone:
         Tokens of an image sequence that stand before the patches; the first is the class token.
     definition : str, default=""
         What tells the stages' computing apart where their weights are equal (a configuration as JSON, say).
+    shared_space : SharedSpace, default=None
+        Where the last stage's vectors lie in a space with those of texts, as CLIP's do: who makes the latter.
 
     Examples
     --------
@@ -108,6 +70,7 @@ class Backbone:
         categories: Sequence[str] = (),
         prefix_tokens: int = 0,
         definition: str = "",
+        shared_space: SharedSpace | None = None,
     ) -> None:
         self.name = name
         self.modality = modality
@@ -119,6 +82,7 @@ class Backbone:
         self.categories = tuple(categories)
         self.prefix_tokens = prefix_tokens
         self.definition = definition
+        self.shared_space = shared_space
         self.pretrained = True  # False where the weights are random: BatchNorm then has no statistics worth keeping
         self.origin: tuple[Callable[..., Backbone], tuple[Any, ...]] | None = None  # how unpickling gets it back
         self._hashes: list[bytes] = []
@@ -304,7 +268,12 @@ class Backbone:
 
     def with_preprocess(self, preprocess: Preprocess) -> Backbone:
         """Return a backbone of the same stages with another preprocessing."""
-        return self._changed(preprocess=preprocess, origin=(Backbone.with_preprocess, (self, preprocess)))
+        origin: tuple[Callable[..., Backbone], tuple[Any, ...]] = (Backbone.with_preprocess, (self, preprocess))
+        cut = getattr(self.preprocess, "with_max_length", None)
+        limit = getattr(preprocess, "limit", None)
+        if cut is not None and limit is not None and cut(limit).key == preprocess.key:
+            origin = (with_max_length, (self, limit))  # a pickle need not hold a tokenizer that its source has
+        return self._changed(preprocess=preprocess, origin=origin)
 
     def _changed(self, **attributes: Any) -> Backbone:
         other = Backbone.__new__(Backbone)
@@ -327,23 +296,6 @@ class Backbone:
 
     def __repr__(self) -> str:
         return f"Backbone({self.name!r}, stages={list(self.stage_names)})"
-
-
-def run_stages(stages: nn.ModuleList, values: Tensor, mask: Tensor | None) -> Iterator[Tensor]:
-    """Yield what each stage gives, in order.
-
-    Parameters
-    ----------
-    stages : nn.ModuleList
-        A backbone's own, or a copy of them.
-    values : Tensor
-        What the first of them takes.
-    mask : Tensor of shape (n, tokens) or None
-        True where a token is real; None for images.
-    """
-    for stage in stages:
-        values = stage(values, mask)
-        yield values
 
 
 def _restored(state: dict[str, Any]) -> Backbone:
@@ -372,9 +324,33 @@ def replace_stages(source: Backbone, first: int, modules: Sequence[nn.Module]) -
     stop, n = first + len(modules), len(source.stages)
     if not 0 <= first <= stop <= n:
         raise InvalidParameterError(f"stages {first} to {stop} cannot be replaced: {source.name} has {n} stages")
-    changes: dict[str, Any] = {} if stop == n else {"head": None, "categories": ()}
+    changes: dict[str, Any] = {} if stop == n else {"head": None, "categories": (), "shared_space": None}
     stages = nn.ModuleList([*source.stages[:first], *modules]).eval().requires_grad_(False)
-    origin = (replace_stages, (source, first, list(modules)))
+    origin = (replace_stages, _collapsed(source, first, list(modules)))
     names = source.stage_names[:stop]
     hashes = source._hashes[: first + 1]
     return source._changed(stages=stages, stage_names=names, origin=origin, _hashes=hashes, copies={}, **changes)
+
+
+def with_max_length(source: Backbone, max_length: int) -> Backbone:
+    """Return a backbone that reads no more than so many tokens of a text.
+
+    Parameters
+    ----------
+    source : Backbone
+        Of texts.
+    max_length : int
+        As its preprocessing takes it.
+    """
+    return source.with_preprocess(source.preprocess.with_max_length(max_length))  # type: ignore[attr-defined]
+
+
+def _collapsed(source: Backbone, first: int, modules: list[nn.Module]) -> tuple[Backbone, int, list[nn.Module]]:
+    """Return what makes the same backbone of one whose stages were never replaced.
+
+    Training goes on from what training has left: each step would else keep all that came before it.
+    """
+    if source.origin is None or source.origin[0] is not replace_stages:
+        return source, first, modules
+    base, lowest, replaced = source.origin[1]
+    return base, min(lowest, first), [*replaced[: max(0, first - lowest)], *modules]

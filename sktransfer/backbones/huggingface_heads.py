@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from sktransfer.backbones.backbone import PooledHead
+from sktransfer.backbones.stages import PooledHead
 
 __all__ = ["TEXT_HEADS"]
 

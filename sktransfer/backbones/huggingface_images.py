@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sktransfer.backbones.backbone import ImageStage, PooledHead
+from sktransfer.backbones.stages import ImageStage, PooledHead
 from sktransfer.exceptions import InvalidParameterError
 
 __all__ = ["IMAGE_HEADS", "IMAGE_STAGES", "prefix_tokens"]

@@ -26,13 +26,24 @@ from sktransfer.backbones.tokens import Tokens, load_tokens
 from sktransfer.backbones.weights import read_state
 from sktransfer.exceptions import WeightsError
 
-__all__ = ["load"]
+__all__ = ["build_model", "check_whole", "load", "tokens_of", "transform_of"]
 
 # These compute attention by themselves; the others through torch's fused kernel.
 _EAGER = ("deberta-v2", "mpnet", "openai-gpt")
 _CAUSAL = ("gpt2", "openai-gpt")
 # Settings that change nothing of what the stages compute.
 _IDLE = ("_name_or_path", "architectures", "dtype", "id2label", "label2id", "torch_dtype", "transformers_version")
+# What may name code to fetch, that came with the model or lies elsewhere on a hub: never run.
+_NAMES_CODE = (
+    "auto_map",
+    "attn_implementation",
+    "_attn_implementation",
+    "_attn_implementation_internal",
+    "experts_implementation",
+    "_experts_implementation",
+    "_experts_implementation_internal",
+    "quantization_config",
+)
 _quiet_lock = threading.Lock()
 
 
@@ -56,17 +67,17 @@ def load(spec: BackboneSpec, path: Path | None) -> Backbone:
         If the weights, the configuration or the preprocessing cannot be read, or do not fit.
     """
     kind = spec.options["config"]["model_type"]
-    model, missing = _model(spec, path)
+    model, missing = build_model(spec, path)
     base = model.base_model
     stages = (TEXT_STAGES | IMAGE_STAGES)[kind](base)
     head = None if model is base else (TEXT_HEADS | IMAGE_HEADS)[kind](model)
-    _check_whole(model, missing, nn.ModuleList(stages if head is None else [*stages, head]), spec.name)
+    check_whole(model, missing, nn.ModuleList(stages if head is None else [*stages, head]), spec.name)
     labels = model.config.id2label
     return Backbone(
         name=spec.name,
         modality=spec.modality,
         stages=list(zip(spec.stages, stages, strict=True)),
-        preprocess=_tokens(spec, path) if spec.modality == "text" else _transform(spec),
+        preprocess=tokens_of(spec, path) if spec.modality == "text" else transform_of(spec),
         pooling=_pooling(kind, model.config),
         head=head,
         categories=() if head is None else [labels[i] for i in sorted(labels)],
@@ -81,12 +92,26 @@ def _pooling(kind: str, config: Any) -> str:
     return "class_token" if prefix_tokens(config) else "average"
 
 
-def _model(spec: BackboneSpec, path: Path | None) -> tuple[Any, set[str]]:
-    """Return the model in the source library's own form, and the names of weights that were not found."""
+def build_model(spec: BackboneSpec, path: Path | None) -> tuple[Any, set[str]]:
+    """Return the model in the source library's own form, and the names of weights that were not found.
+
+    Parameters
+    ----------
+    spec : BackboneSpec
+        Its option `config` says which.
+    path : Path or None
+        As in `load`.
+
+    Raises
+    ------
+    WeightsError
+        If weights or configuration cannot be read, or do not fit.
+    """
     import transformers
 
     settings = dict(spec.options["config"])
-    settings.pop("auto_map", None)  # names code that came with the model: never run
+    for name in _NAMES_CODE:
+        settings.pop(name, None)
     kind = settings["model_type"]
     architecture = (settings.get("architectures") or [""])[0]
     auto, known = transformers.AutoModel, transformers.MODEL_MAPPING
@@ -97,7 +122,7 @@ def _model(spec: BackboneSpec, path: Path | None) -> tuple[Any, set[str]]:
         auto = transformers.AutoModelForImageClassification
         known = transformers.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING
     options = {"attn_implementation": "eager" if kind in _EAGER else "sdpa", "dtype": torch.float32}
-    if FAMILIES[kind].stage == "stage":
+    if kind in FAMILIES and FAMILIES[kind].stage == "stage":
         options.pop("attn_implementation")  # a convolutional network attends to nothing
     try:
         config = transformers.CONFIG_MAPPING[kind].from_dict(settings)
@@ -139,8 +164,25 @@ def _quiet() -> Iterator[None]:
                 logging.enable_progress_bar()
 
 
-def _check_whole(model: nn.Module, missing: set[str], used: nn.Module, name: str) -> None:
-    """Raise where weights are missing that a stage or the head uses; others, as an unused pooler's, may be."""
+def check_whole(model: nn.Module, missing: set[str], used: nn.Module, name: str) -> None:
+    """Raise where weights are missing that a stage or the head uses; others, as an unused pooler's, may be.
+
+    Parameters
+    ----------
+    model : nn.Module
+        As `build_model` returns it.
+    missing : set of str
+        Likewise.
+    used : nn.Module
+        What of the model the backbone is made of.
+    name : str
+        The backbone's, for the message.
+
+    Raises
+    ------
+    WeightsError
+        If there are such.
+    """
     ours = {id(parameter) for parameter in used.parameters()}
     lacking = sorted(key for key, value in model.named_parameters() if key in missing and id(value) in ours)
     if lacking:
@@ -151,17 +193,44 @@ def _check_whole(model: nn.Module, missing: set[str], used: nn.Module, name: str
         )
 
 
-def _tokens(spec: BackboneSpec, path: Path | None) -> Tokens:
-    """Read the tokenizer: from the folder of the weights, or where these are none or a file, from the model's own."""
+def tokens_of(spec: BackboneSpec, path: Path | None) -> Tokens:
+    """Read the tokenizer: from the folder of the weights, or where these are none or a file, from the model's own.
+
+    Parameters
+    ----------
+    spec : BackboneSpec
+        Its `input_size` limits the tokens.
+    path : Path or None
+        As in `load`.
+
+    Raises
+    ------
+    WeightsError
+        If there is none that can be read.
+    """
+    if "tokens" in spec.options:
+        return spec.options["tokens"]  # type: ignore[no-any-return]  # read already, from a saved estimator
     assert spec.weights is not None  # as sktransfer_find_backbone makes it
     assert spec.input_size is not None
     scheme, _, place = spec.weights.location.partition(":")
     if path is None or path.is_file():
-        path = Path(place) if scheme == "file" else hub_tokenizer(place)
+        path = Path(place) if scheme == "file" else hub_tokenizer(place, spec.name)
     return load_tokens(path, spec.input_size[0])
 
 
-def _transform(spec: BackboneSpec) -> ImageTransform:
+def transform_of(spec: BackboneSpec) -> ImageTransform:
+    """Return the preprocessing that a spec's `preprocessor` describes, to images of its `input_size`.
+
+    Parameters
+    ----------
+    spec : BackboneSpec
+        Of images.
+
+    Raises
+    ------
+    WeightsError
+        If there is none, or one that no `ImageTransform` expresses.
+    """
     settings: Mapping[str, Any] | None = spec.options["preprocessor"]
     transform = read_transform(settings, spec.options["config"]["model_type"], spec.name)
     size: Any = spec.input_size

@@ -13,10 +13,11 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from sktransfer.backbones.backbone import Backbone, ImageStage, PooledHead
+from sktransfer.backbones.backbone import Backbone
 from sktransfer.backbones.pooling import POOLINGS, check_pooling
 from sktransfer.backbones.preprocess import ImageTransform, Preprocess, TextPreprocess
 from sktransfer.backbones.spec import MODALITIES, RESERVED
+from sktransfer.backbones.stages import ImageStage, PooledHead
 from sktransfer.exceptions import InvalidParameterError
 
 __all__ = ["backbone_of"]

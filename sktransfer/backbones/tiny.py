@@ -56,8 +56,9 @@ def load_cnn(spec: BackboneSpec, path: Path | None) -> Backbone:
     """Build `tiny/cnn` (see `tiny_cnn.py`; its card lies beside its weights)."""
     from torch import nn
 
-    from sktransfer.backbones.backbone import Backbone, ImageStage, PooledHead
+    from sktransfer.backbones.backbone import Backbone
     from sktransfer.backbones.preprocess import ImageTransform
+    from sktransfer.backbones.stages import ImageStage, PooledHead
     from sktransfer.backbones.tiny_cnn import MEAN, STD, build_head, build_stages
     from sktransfer.backbones.weights import fill
 

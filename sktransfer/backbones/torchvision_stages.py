@@ -19,7 +19,7 @@ from torchvision.models.squeezenet import Fire
 from torchvision.models.swin_transformer import SwinTransformer
 from torchvision.ops import Permute
 
-from sktransfer.backbones.backbone import ImageStage, PooledHead
+from sktransfer.backbones.stages import ImageStage, PooledHead
 from sktransfer.backbones.torchvision_inputs import FixedSize, TokensOfImage, TransformInput
 from sktransfer.exceptions import PluginError
 

@@ -9,8 +9,9 @@ import torch
 from scipy.special import softmax
 from torch import Tensor
 
-from sktransfer.backbones.backbone import Backbone, PooledHead
+from sktransfer.backbones.backbone import Backbone
 from sktransfer.backbones.huggingface_heads import FirstTokenHead
+from sktransfer.backbones.stages import PooledHead
 from sktransfer.engine.batching import Inputs, collate
 from sktransfer.engine.compute import Compute
 from sktransfer.engine.forward import Tap, forward

@@ -11,18 +11,19 @@ import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.metrics import accuracy_score
-from sklearn.utils import Tags, column_or_1d
+from sklearn.utils import Tags
 from sklearn.utils.validation import check_consistent_length
 
 from sktransfer.backbones.backbone import Backbone
 from sktransfer.backbones.loading import load_backbone
 from sktransfer.backbones.registry import modality_of
+from sktransfer.classifiers.known_labels import check_known
 from sktransfer.classifiers.own_head import OwnHead, check_has_categories
 from sktransfer.engine.batching import Inputs
 from sktransfer.engine.compute import resolve_compute
 from sktransfer.engine.progress import progress
 from sktransfer.engine.store import resolve_store
-from sktransfer.exceptions import InvalidParameterError, did_you_mean
+from sktransfer.exceptions import InvalidParameterError
 from sktransfer.html import BackboneHTML
 from sktransfer.samples.validation import check_samples, set_input_tags
 
@@ -272,17 +273,13 @@ class PretrainedClassifier(BackboneHTML, ClassifierMixin, BaseEstimator):
         return float(accuracy_score(self._labels(y), self.predict(X), sample_weight=sample_weight))
 
     def _labels(self, y: Any) -> np.ndarray:
-        """Return labels as names of categories; one that is none would count as a mistake in every sample."""
-        labels = column_or_1d(y, warn=True)
-        classes = self.classes_
-        known = set(classes.tolist())
-        for label in dict.fromkeys(labels.tolist()):
-            if label not in known:
-                raise InvalidParameterError(
-                    f"y holds {label!r}, which is none of the {len(classes)} categories of {self.backbone_.name}."
-                    f"{_near(str(label), classes)} `classes_` has all of them; for labels of your own, "
-                    "FineTuneClassifier learns them."
-                )
+        """Return labels as names of categories."""
+        labels = check_known(
+            y,
+            self.classes_,
+            of=f"categories of {self.backbone_.name}",
+            way="; for labels of your own, FineTuneClassifier learns them.",
+        )
         named: np.ndarray = labels.astype(str)
         return named
 
@@ -291,12 +288,3 @@ class PretrainedClassifier(BackboneHTML, ClassifierMixin, BaseEstimator):
         tags.requires_fit = False
         set_input_tags(tags, modality_of(self.backbone) or "image")
         return tags
-
-
-def _near(label: str, classes: np.ndarray) -> str:
-    """Return a hint at categories that differ in case only, else at those spelled almost so."""
-    names = classes.tolist()
-    by_case = {name.casefold(): name for name in names}
-    if label.casefold() in by_case:
-        return f" Did you mean {by_case[label.casefold()]!r}?"
-    return did_you_mean(label, names)

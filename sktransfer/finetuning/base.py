@@ -119,7 +119,7 @@ class FineTuneBase(BackboneHTML, Fitting):
         samples: Samples = check_samples(self, X, self.backbone_.modality, image_shape=self.image_shape, reset=False)
         inputs = Inputs(samples, self.backbone_.preprocess)
         head = self.net_.module_.eval()
-        outputs = np.empty((len(samples), head.head.out_features), np.float32)
+        outputs = np.empty((len(samples), head.n_outputs), np.float32)
         # Only what frozen stages give may serve another estimator: the rest is kept by nobody.
         parts = forward(
             self.backbone_,

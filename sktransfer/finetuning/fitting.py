@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any, Self
 
 import numpy as np
@@ -33,6 +34,7 @@ from sktransfer.finetuning.probe import init_head, standardise
 from sktransfer.finetuning.randomness import seed_torch
 from sktransfer.finetuning.records import history_frame, stages_frame
 from sktransfer.finetuning.settings import Settings, check_settings
+from sktransfer.finetuning.snapshots import so_far
 from sktransfer.finetuning.stopping import hold_out
 from sktransfer.samples.base import Samples
 from sktransfer.samples.validation import check_samples
@@ -166,15 +168,18 @@ class Fitting(CallbackSupportMixin, BaseEstimator):
             self._dataset(inputs, data, valid, compute) if len(valid) else None,
         )
         augmentation = None if change is None else Augmentation(change, seed)
-        self._run(self._dataset(inputs, data, train, compute, augmentation), context, start)
+        tell = functools.partial(self._tell, context, X, y, sample_weight)
+        self._run(self._dataset(inputs, data, train, compute, augmentation), tell, start)
         self._keep(network)
         self.lr_ = settings.lr
-        context.call_on_fit_task_end(estimator=self, X=X, y=y)
+        context.call_on_fit_task_end(
+            estimator=self, X=X, y=y, metadata=_given(sample_weight), reconstruction_attributes={}
+        )
         return self
 
-    def _run(self, dataset: CutDataset, context: Any, start: _Fitted | None) -> None:
+    def _run(self, dataset: CutDataset, tell: Callable[[], bool], start: _Fitted | None) -> None:
         net = self.net_
-        net.on_epoch = functools.partial(self._tell, context)
+        net.on_epoch = tell
         net.initialize()
         if start is not None and start.net is not None:
             net.go_on_from(start.net)
@@ -319,10 +324,18 @@ class Fitting(CallbackSupportMixin, BaseEstimator):
             )
         return np.concatenate(taps, axis=1)  # (n, n_features)
 
-    def _tell(self, context: Any) -> bool:
+    def _tell(self, context: Any, X: Any, y: Any, sample_weight: Any) -> bool:
+        """Tell scikit-learn's callbacks of an epoch that is over; return whether one of them ends the training."""
         task = context.subcontext(task_name="epoch")
-        task.call_on_fit_task_begin(estimator=self)
-        return bool(task.call_on_fit_task_end(estimator=self))
+        task.call_on_fit_task_begin(estimator=self, X=X, y=y)
+        stop = task.call_on_fit_task_end(
+            estimator=self,
+            X=X,
+            y=y,
+            metadata=_given(sample_weight),
+            reconstruction_attributes=functools.partial(so_far, self),  # called where a callback asks for it
+        )
+        return bool(stop)
 
     def _dataset(
         self,
@@ -346,3 +359,7 @@ class Fitting(CallbackSupportMixin, BaseEstimator):
             store=resolve_store(self.cache),
             augmentation=augmentation,
         )
+
+
+def _given(sample_weight: Any) -> dict[str, Any]:
+    return {} if sample_weight is None else {"sample_weight": sample_weight}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import functools
+import pickle
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -20,6 +21,7 @@ from sktransfer.engine.compute import Compute
 from sktransfer.finetuning.data import Batches, CutDataset
 from sktransfer.finetuning.groups import parameter_groups
 from sktransfer.finetuning.interruption import noticed_interrupts
+from sktransfer.finetuning.mixup import Mixture
 from sktransfer.finetuning.network import FineTuneNetwork
 from sktransfer.finetuning.randomness import seed_of, seed_torch
 from sktransfer.finetuning.regularisation import pull_to_start
@@ -125,6 +127,7 @@ class FineTuneNet(NeuralNet):  # type: ignore[misc]
     compute: Compute = Compute(torch.device("cpu"))
     l2_sp: float = 0.0
     micro_batch_size: int | None = None  # what is computed at once of a batch; None for all of it
+    mixture: Callable[[int], Mixture] | None = None  # draws how the samples of a batch are mixed
     checkpoint: Any = None  # writes an epoch down, and has it gone on from
     identity: Sequence[Any] = ()  # what the result of a training depends on beside network and samples
     _interrupted: Callable[[], bool] | None = None
@@ -167,12 +170,15 @@ class FineTuneNet(NeuralNet):  # type: ignore[misc]
         """Return the weighted mean of the samples' losses."""
         return self._sum_of_losses(y_pred, y_true) / _total(y_true, y_pred.device)
 
-    def _sum_of_losses(self, y_pred: Tensor, y_true: tuple[Tensor, Tensor]) -> Tensor:
-        targets, weight = (part.to(y_pred.device) for part in y_true)
-        losses = self.criterion_(y_pred, targets)  # (n,) or (n, n_outputs)
-        if losses.ndim > 1:
-            losses = losses.mean(1)  # (n,)
-        total: Tensor = (losses * weight).sum()
+    def _sum_of_losses(self, y_pred: Tensor, y_true: tuple[Tensor, ...]) -> Tensor:
+        """Return the sum of weighted losses; where samples are mixed, targets and weights come more than once."""
+        parts = [part.to(y_pred.device) for part in y_true]
+        total = torch.zeros((), device=y_pred.device)
+        for targets, weight in zip(parts[::2], parts[1::2]):
+            losses = self.criterion_(y_pred, targets)  # (n,) or (n, n_outputs)
+            if losses.ndim > 1:
+                losses = losses.mean(1)  # (n,)
+            total = total + (losses * weight).sum()
         return total
 
     def get_iterator(self, dataset: CutDataset, training: bool = False) -> Batches:
@@ -202,9 +208,14 @@ class FineTuneNet(NeuralNet):  # type: ignore[misc]
     def to_cpu(self) -> None:
         """Move what is kept to the CPU: a pickle must load on a machine without a GPU."""
         self.device = "cpu"
+        self.train_split = None  # holds the samples that were set aside, which are nobody's who predicts
         self.module_.cpu()
         for state in self.optimizer_.state.values():
             state.update({name: value.cpu() for name, value in state.items() if isinstance(value, Tensor)})
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the attributes as they are; skorch would write the weights apart, and so twice beside a backbone."""
+        return {**self.__dict__, "__cuda_dependent_attributes__": pickle.dumps({})}
 
     def train_step_single(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
         """Compute loss and gradients of one batch, in parts where that is asked for."""
@@ -214,7 +225,7 @@ class FineTuneNet(NeuralNet):  # type: ignore[misc]
         total = _total(batch[1], self.device)
         losses, outputs = [], []
         for arguments, targets in parts:
-            y_pred = self.infer(arguments, **fit_params)
+            y_pred, targets = self._mixed(arguments, targets, **fit_params)
             loss = self._sum_of_losses(y_pred, targets) / total  # the parts' gradients add up to that of the batch
             self.scaler_.scale(loss).backward()  # type: ignore[no-untyped-call]
             losses.append(loss.detach())
@@ -223,6 +234,16 @@ class FineTuneNet(NeuralNet):  # type: ignore[misc]
         if self._pull is not None:
             self._pull()
         return {"loss": torch.stack(losses).sum(), "y_pred": torch.cat(outputs)}
+
+    def _mixed(
+        self, arguments: dict[str, Tensor], targets: tuple[Tensor, ...], **fit_params: Any
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Return outputs, and what they are held against."""
+        if self.mixture is None:
+            return self.infer(arguments, **fit_params), targets
+        mixture = self.mixture(len(targets[1]))
+        y_pred = self.infer(mixture.inputs(arguments), **fit_params)
+        return mixture.outputs(y_pred, arguments), mixture.targets(targets)
 
     def _step_optimizer(self, step_fn: Callable[[], Tensor]) -> None:
         if not self.scaler_.is_enabled():

@@ -1,0 +1,64 @@
+"""Nearest class mean: what scikit-learn's checks ask, what its definition says, and where NearestCentroid gives out."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.neighbors import NearestCentroid
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from sktransfer import NearestClassMean
+from sktransfer.exceptions import InvalidParameterError
+
+rng = np.random.default_rng(0)
+X = rng.normal(size=(30, 20)) + np.repeat(np.eye(3, 20), 10, axis=0) * 3
+y = np.repeat(["a", "b", "c"], 10)
+
+
+@parametrize_with_checks([NearestClassMean()])
+def test_scikit_learns_checks(estimator, check):
+    check(estimator)
+
+
+def test_scores_are_scaled_cosines_with_the_mean_of_unit_vectors():
+    clf = NearestClassMean(scale=5.0).fit(X, y)
+    unit = X / np.linalg.norm(X, axis=1, keepdims=True)
+    means = np.stack([unit[y == label].mean(0) for label in "abc"])
+    means /= np.linalg.norm(means, axis=1, keepdims=True)
+    np.testing.assert_allclose(clf.means_, means)
+    np.testing.assert_allclose(clf.decision_function(X), 5 * unit @ means.T)
+    assert clf.score(X, y) > 0.9
+
+
+def test_one_sample_a_class_is_enough_where_nearest_centroid_has_no_probabilities():
+    few = X[[0, 10, 20]], y[[0, 10, 20]]
+    probabilities = NearestClassMean().fit(*few).predict_proba(X)
+    assert np.isfinite(probabilities).all()
+    with pytest.warns(RuntimeWarning):
+        theirs = NearestCentroid().fit(*few)
+    with pytest.raises(ValueError, match="NaN"):
+        theirs.predict_proba(X)
+
+
+def test_what_is_likeliest_is_what_is_predicted_which_nearest_centroid_does_not_hold_to():
+    few = X[::5], y[::5]  # two samples a class
+    ours, theirs = NearestClassMean().fit(*few), NearestCentroid().fit(*few)
+    assert (ours.classes_[ours.predict_proba(X).argmax(1)] == ours.predict(X)).all()
+    assert (theirs.classes_[theirs.predict_proba(X).argmax(1)] != theirs.predict(X)).any()
+
+
+def test_the_scale_makes_probabilities_surer_and_predictions_no_other():
+    unsure, sure = (NearestClassMean(scale=scale).fit(X, y) for scale in (1.0, 50.0))
+    assert sure.predict_proba(X).max(1).mean() > unsure.predict_proba(X).max(1).mean() + 0.2
+    assert (sure.predict(X) == unsure.predict(X)).all()
+    with pytest.raises(InvalidParameterError, match="scale=0"):
+        NearestClassMean(scale=0).fit(X, y)
+
+
+def test_weights_count_samples_and_leave_out_classes_that_weigh_nothing():
+    twice = NearestClassMean().fit(np.concatenate([X, X[:5]]), np.concatenate([y, y[:5]]))
+    weighted = NearestClassMean().fit(X, y, sample_weight=1.0 + (np.arange(30) < 5))
+    np.testing.assert_allclose(weighted.means_, twice.means_)
+    assert NearestClassMean().fit(X, y, sample_weight=(y != "b") * 1.0).classes_.tolist() == ["a", "c"]
+    with pytest.raises(ValueError, match="one class only"):
+        NearestClassMean().fit(X, y, sample_weight=(y == "b") * 1.0)
