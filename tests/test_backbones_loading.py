@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 import pickle
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
+from misbehaving_server import serving, stalls
 from plugin_zoo import offers, toy_spec
 from safetensors.torch import save_file
 from toys import image_network
@@ -11,9 +14,10 @@ from toys import image_network
 import sktransfer.backbones.loading as home
 from sktransfer import load_backbone
 from sktransfer.backbones.preprocess import ImageTransform
+from sktransfer.backbones.spec import WeightsSource
 from sktransfer.exceptions import InvalidParameterError, PluginError, WeightsError
 
-pytest_plugins = ["plugin_zoo_fixtures"]
+pytest_plugins = ["download_fixtures", "plugin_zoo_fixtures"]
 
 
 def test_one_copy_is_shared(good):
@@ -213,8 +217,36 @@ def test_unpickling_is_refused_where_the_preprocessing_is_another(good, tmp_path
 
 
 def test_threads_that_ask_at_once_get_one_copy(good):
-    from concurrent.futures import ThreadPoolExecutor
-
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(lambda _: load_backbone("good/small", weights="random"), range(16)))
     assert len(set(map(id, found))) == 1
+
+
+@pytest.fixture
+def slow_download(plugin, use, tmp_path, monkeypatch, no_proxies):
+    """Offer a backbone whose weights a server never sends, beside one without weights, and give the server."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr("sktransfer.backbones.downloads.STALL_SECONDS", 60.0)
+    monkeypatch.setattr("sktransfer.backbones.downloads.PAUSE_SECONDS", 0.01)
+    with serving(b"content", stalls(0)) as server:
+        remote = toy_spec("good/remote", weights=WeightsSource(location=f"{server.url}/w"))
+        source = "from sktransfer.backbones import WeightsSource"
+        use(plugin("good", f"{source}\n{offers(remote, toy_spec('good/small'))}"))
+        yield server
+
+
+@pytest.mark.filterwarnings("ignore:good/remote. fetching")
+def test_a_download_keeps_nobody_from_another_backbone(slow_download):
+    with ThreadPoolExecutor(2) as pool:
+        waiting = pool.submit(load_backbone, "good/remote")
+        while not slow_download.asked:
+            assert not waiting.done()
+            time.sleep(0.01)
+        try:
+            other = pool.submit(load_backbone, "good/small", weights="random").result(20)
+            assert other.name == "good/small"
+            assert not waiting.done()
+        finally:
+            slow_download.over.set()
+        with pytest.raises(WeightsError, match="good/remote: looked for"):
+            waiting.result()

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from sktransfer.config import get_config
 from sktransfer.exceptions import BackboneNotFoundError, WeightsError
 
-__all__ = ["check_network", "hub_file", "hub_tokenizer", "split_revision"]
+__all__ = ["check_network", "failure", "hub_cache", "hub_file", "hub_tokenizer", "is_offline", "split_revision"]
 
 _PROBE_SECONDS = 5.0
 _TOKENIZER_PATTERNS = ["*.json", "*.txt", "*.model"]
@@ -28,6 +29,28 @@ def split_revision(model: str) -> tuple[str, str | None]:
     return repository, revision or None
 
 
+def hub_cache() -> Path:
+    """Return the folder that the hub's client keeps models in (`HF_HUB_CACHE`, or `hub` in `HF_HOME`)."""
+    from huggingface_hub import constants
+
+    return Path(constants.HF_HUB_CACHE)
+
+
+def is_offline(location: str = "hub:") -> bool:
+    """Return whether `HF_HUB_OFFLINE` forbids to fetch what is at a location: on the hub, by whatever address.
+
+    Parameters
+    ----------
+    location : str, default="hub:"
+        As in `WeightsSource`.
+    """
+    from huggingface_hub import constants
+
+    hosts = (urlsplit(constants.ENDPOINT).hostname, "huggingface.co", "hf.co")
+    at_hub = location.startswith("hub:") or urlsplit(location).hostname in hosts
+    return at_hub and bool(constants.HF_HUB_OFFLINE)
+
+
 def check_network() -> None:
     """Make sure that the hub answers at all.
 
@@ -41,13 +64,19 @@ def check_network() -> None:
     """
     from huggingface_hub import constants, get_session
 
+    from sktransfer.backbones.connections import within
+
+    if is_offline():
+        raise ConnectionError("HF_HUB_OFFLINE (or TRANSFORMERS_OFFLINE) is set, which forbids it")
     try:
-        get_session().head(constants.ENDPOINT, timeout=_PROBE_SECONDS)
+        within(_PROBE_SECONDS, lambda: get_session().head(constants.ENDPOINT, timeout=_PROBE_SECONDS))
+    except TimeoutError as error:
+        raise ConnectionError(f"{constants.ENDPOINT} does not answer within {_PROBE_SECONDS:g} seconds") from error
     except Exception as error:  # the HTTP library behind the client, and with it its errors, has changed more than once
         raise ConnectionError(f"{constants.ENDPOINT} does not answer: {error}") from error
 
 
-def hub_file(model: str, file: str) -> Path | None:
+def hub_file(model: str, file: str, asker: str | None = None) -> Path | None:
     """Return one small file of a hub's model, fetched first where it is not here and that is allowed.
 
     Parameters
@@ -56,6 +85,8 @@ def hub_file(model: str, file: str) -> Path | None:
         `owner/model`, with `@revision` where it is not the main one.
     file : str
         Its path inside the model.
+    asker : str, default=None
+        The backbone that it is for, as messages name it; None for `hf/<model>`.
 
     Returns
     -------
@@ -72,70 +103,92 @@ def hub_file(model: str, file: str) -> Path | None:
     from huggingface_hub import hf_hub_download, try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
 
-    repository, revision = split_revision(model)
+    asker, (repository, revision) = asker or f"hf/{model}", split_revision(model)
     try:
         found = try_to_load_from_cache(repository, file, revision=revision)
     except HFValidationError as error:
+        provider = asker.partition("/")[0]
         raise BackboneNotFoundError(
-            f"'hf/{model}' is neither a local folder nor the id of a hub model ({error}). Ids have the form "
-            "'owner/model'; local folders are named 'hf/./folder' or 'hf//absolute/folder'."
+            f"{asker!r} is neither a local folder nor the id of a hub model ({error}). Ids have the form "
+            f"'owner/model'; local folders are named '{provider}/./folder' or '{provider}//absolute/folder'."
         ) from error
     if found is not None:  # a path, or the knowledge from last time that the model has no such file
         return Path(found) if isinstance(found, str) else None
-    _may_fetch(model, file)
+    _check_allowed(asker, file)
     try:
         check_network()
         return Path(hf_hub_download(repository, file, revision=revision))
     except Exception as error:  # sorted below: what the hub's client raises ranges from OSError to its own kinds
-        _explain(error, model, file)
-        return None
+        if _is_absent(error):
+            return None
+        raise _explained(error, model, file, asker) from error
 
 
-def _explain(error: Exception, model: str, file: str) -> None:
-    """Raise our own error, unless the one given means that the model has no such file."""
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        LocalEntryNotFoundError,
-        RemoteEntryNotFoundError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
+def _is_absent(error: Exception) -> bool:
+    """Return whether an error says that the model is there, and has no such file."""
+    from huggingface_hub.errors import LocalEntryNotFoundError, RemoteEntryNotFoundError
 
-    if isinstance(error, RemoteEntryNotFoundError) and not isinstance(error, LocalEntryNotFoundError):
-        return
+    return isinstance(error, RemoteEntryNotFoundError) and not isinstance(error, LocalEntryNotFoundError)
+
+
+def failure(error: Exception, model: str) -> str:
+    """Return what an error of the hub's client means to the user.
+
+    Parameters
+    ----------
+    error : Exception
+        As the client raised it.
+    model : str
+        `owner/model`.
+    """
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
+
     if isinstance(error, GatedRepoError):
-        raise WeightsError(
-            f"'hf/{model}': its owner gives it only to those who have asked: ask on its page, then log in with "
+        return (
+            f"the owner of {model!r} gives it only to those who have asked: ask on its page, then log in with "
             "`hf auth login`"
-        ) from error
+        )
     if isinstance(error, (RepositoryNotFoundError, RevisionNotFoundError)):
-        raise BackboneNotFoundError(
+        return (
             f"there is no hub model {model!r}, or it is private and you are not logged in (`hf auth login`); check its "
             "name on the hub's page"
-        ) from error
-    raise WeightsError(
-        f"'hf/{model}': looked for its {file} in {_cache()}, where it is not, and fetching it failed ({error}). "
-        "Without a network, name a local folder ('hf/./folder'), or one of 'tiny/*', which need none."
-    ) from error
+        )
+    return str(error) or type(error).__name__
 
 
-def _may_fetch(model: str, file: str) -> None:
+def _explained(error: Exception, model: str, file: str, asker: str) -> BackboneNotFoundError | WeightsError:
+    """Return our own error for one of the hub's client."""
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
+
+    why = failure(error, model)
+    if isinstance(error, GatedRepoError):  # a kind of the next ones
+        return WeightsError(f"{asker!r}: {why}")
+    if isinstance(error, (RepositoryNotFoundError, RevisionNotFoundError)):
+        return BackboneNotFoundError(f"{asker!r}: {why}")
+    return WeightsError(
+        f"{asker!r}: looked for its {file} in {hub_cache()}, where it is not, and fetching it failed ({why}). Without "
+        f"a network, name a local folder ('{asker.partition('/')[0]}/./folder'), or one of 'tiny/*', which need none."
+    )
+
+
+def _check_allowed(asker: str, file: str) -> None:
     if get_config()["download"] == "never":
         raise WeightsError(
-            f"'hf/{model}': looked for its {file} in {_cache()}, where it is not, and set_config(download='never') "
+            f"{asker!r}: looked for its {file} in {hub_cache()}, where it is not, and set_config(download='never') "
             "forbids fetching it. Allow downloads, fetch the model there beforehand (`hf download`), or name a "
-            "local folder ('hf/./folder')."
+            f"local folder ('{asker.partition('/')[0]}/./folder')."
         )
 
 
-def _cache() -> str:
-    from huggingface_hub import constants
-
-    return str(constants.HF_HUB_CACHE)
-
-
-def hub_tokenizer(model: str) -> Path:
+def hub_tokenizer(model: str, asker: str | None = None) -> Path:
     """Return a local folder with the tokenizer's files of a hub's model, fetched where needed and allowed.
+
+    Parameters
+    ----------
+    model : str
+        `owner/model`, with `@revision` where it is not the main one.
+    asker : str, default=None
+        The backbone that it is for, as messages name it; None for `hf/<model>`.
 
     Raises
     ------
@@ -146,19 +199,16 @@ def hub_tokenizer(model: str) -> Path:
     """
     from huggingface_hub import snapshot_download
 
+    from sktransfer.backbones.hub_folders import cached_folder
     from sktransfer.backbones.tokens import has_tokenizer
 
-    repository, revision = split_revision(model)
-    try:
-        folder = Path(snapshot_download(repository, revision=revision, local_files_only=True))
-        if has_tokenizer(folder):
-            return folder
-    except (OSError, ValueError):
-        pass  # not here, or not whole: fetch it
-    _may_fetch(model, "tokenizer.json")
+    asker, (repository, revision) = asker or f"hf/{model}", split_revision(model)
+    folder = cached_folder(repository, revision)
+    if folder is not None and has_tokenizer(folder):
+        return folder
+    _check_allowed(asker, "tokenizer.json")
     try:
         check_network()
         return Path(snapshot_download(repository, revision=revision, allow_patterns=_TOKENIZER_PATTERNS))
     except Exception as error:  # as in hub_file
-        _explain(error, model, "tokenizer.json")
-        raise WeightsError(f"'hf/{model}' has no tokenizer that could be fetched ({error})") from error
+        raise _explained(error, model, "tokenizer.json", asker) from error

@@ -6,6 +6,7 @@ import importlib
 import os
 import threading
 from collections import OrderedDict
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
@@ -96,8 +97,9 @@ def _shared(name: str, weights: str | os.PathLike[str], seed: int) -> Backbone:
     from sktransfer.backbones.weights import locate
 
     spec = registry().find(name)
-    with _lock:
-        path = locate(spec, weights)
+    path = locate(spec, weights)  # without the lock: nobody waits for the download of another backbone
+    _fetch_tokenizer(spec, path)
+    with _lock:  # it guards torch's random state too, which is set where weights are drawn
         # A file that is written anew under the same name is another file: size and time tell. So do a spec's settings,
         # which an open family reads from a file each time.
         key = (repr(spec), None if path is None else _state(path), seed if path is None else None)
@@ -109,6 +111,17 @@ def _shared(name: str, weights: str | os.PathLike[str], seed: int) -> Backbone:
         while len(_recent) > _KEPT:
             _recent.popitem(last=False)
         return backbone
+
+
+def _fetch_tokenizer(spec: BackboneSpec, path: Path | None) -> None:
+    """Fetch what a loader needs of a hub beside weights that are random, or in a file: the lock is not held yet."""
+    from sktransfer.backbones.hub import hub_tokenizer
+
+    if spec.modality == "text" and spec.weights and (path is None or path.is_file()):
+        scheme, _, model = spec.weights.location.partition(":")
+        if scheme == "hub":
+            with suppress(SktransferError):  # a loader that has no use for it goes on; others say what is missing
+                hub_tokenizer(model, spec.name)
 
 
 def _state(path: Path) -> tuple[Any, ...]:

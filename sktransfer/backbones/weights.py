@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import http.client
 import importlib.util
 import json
 import os
-import urllib.error
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -17,6 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sktransfer.backbones.downloads import fetch
+from sktransfer.backbones.hub import hub_cache, is_offline
 from sktransfer.backbones.spec import BackboneSpec, WeightsSource
 from sktransfer.config import get_config
 from sktransfer.exceptions import InvalidParameterError, SktransferWarning, WeightsError
@@ -94,44 +94,39 @@ def _url(spec: BackboneSpec, source: WeightsSource) -> Path:
         folder = Path(torch.hub.get_dir(), "checkpoints")  # torchvision's own place: what it has fetched is found here
     else:  # elsewhere many files have the same name, model.safetensors say
         folder = Path(torch.hub.get_dir(), "sktransfer", hashlib.sha256(source.location.encode()).hexdigest()[:16])
-    path = folder / file
+    path = folder / (file or "weights")
     if path.is_file():
         return path
-    _may_download(spec, source, path)
-    folder.mkdir(parents=True, exist_ok=True)
-    sha256 = source.sha256.lower() or None
+    _check_allowed(spec, source, path)
+
+    def notify(what: str) -> None:
+        if what == "fetching":
+            _announce(spec, source, path)
+        else:
+            _warn(f"{spec.name}: another process is fetching {source.location}; waiting for it")
+
     try:
-        # Writes to a temporary file, checks the hash, then renames: nothing half-written is ever found above.
-        torch.hub.download_url_to_file(source.location, str(path), hash_prefix=sha256, progress=False)
-    except (OSError, RuntimeError, http.client.HTTPException) as error:
-        if isinstance(error, urllib.error.HTTPError):
-            error.close()  # an answer of 404 holds its connection open for as long as the error is kept
+        fetch(source.location, path, sha256=source.sha256, notify=notify)
+    except (OSError, ValueError) as error:
         raise WeightsError(_not_fetched(spec, source, path, error)) from error
     return path
 
 
 def _hub(spec: BackboneSpec, source: WeightsSource) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.constants import HF_HUB_CACHE
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    from sktransfer.backbones.hub import split_revision
+    from sktransfer.backbones.hub_folders import cached_folder, fetch_folder, lacking
 
-    from sktransfer.backbones.hub import check_network
-
-    repository, _, revision = source.location.removeprefix("hub:").partition("@")
-    patterns = ["*.json", "*.txt", "*.model", "*.safetensors"]
-    options: dict[str, Any] = {"revision": revision or None, "allow_patterns": patterns}
+    model, revision = split_revision(source.location.removeprefix("hub:"))
+    folder = cached_folder(model, revision)
+    lacks = lacking(folder, tokenizer=spec.modality == "text")
+    if folder is not None and not lacks:
+        return folder
+    where = hub_cache() / f"models--{model.replace('/', '--')}" if folder is None else folder / lacks
+    _check_allowed(spec, source, where)
+    _announce(spec, source, where)
     try:
-        folder = Path(snapshot_download(repository, local_files_only=True, **options))
-        if any(folder.glob("*.safetensors")):  # the configuration may have been fetched alone, to learn the stages
-            return folder
-    except (LocalEntryNotFoundError, OSError, ValueError):
-        pass  # not here, or not whole: fetch it
-    where = Path(HF_HUB_CACHE, repository.replace("/", "--"))
-    _may_download(spec, source, where)
-    try:
-        check_network()
-        return Path(snapshot_download(repository, **options))
-    except (OSError, ValueError, HfHubHTTPError) as error:
+        return fetch_folder(model, revision)
+    except (OSError, ValueError) as error:
         raise WeightsError(_not_fetched(spec, source, where, error)) from error
 
 
@@ -144,14 +139,29 @@ _SCHEMES: Mapping[str, Callable[[BackboneSpec, WeightsSource], Path]] = {
 }
 
 
-def _may_download(spec: BackboneSpec, source: WeightsSource, path: Path) -> None:
-    size = f" ({source.size / 1e6:.0f} MB)" if source.size else ""
+def _size(source: WeightsSource) -> str:
+    return f" ({source.size / 1e6:.0f} MB)" if source.size else ""
+
+
+def _check_allowed(spec: BackboneSpec, source: WeightsSource, path: Path) -> None:
+    why = ""
     if get_config()["download"] == "never":
+        why = "set_config(download='never') forbids fetching"
+    elif is_offline(source.location):
+        why = "HF_HUB_OFFLINE (or TRANSFORMERS_OFFLINE), which is set, forbids fetching"
+    if why:
         raise WeightsError(
-            f"{spec.name}: looked for {path}, which is not there, and set_config(download='never') forbids fetching "
-            f"{source.location}{size}. Put the file there, pass weights=<path of a local file>, or allow downloads."
+            f"{spec.name}: looked for {path}, which is not there, and {why} {source.location}{_size(source)}. Put the "
+            "file there, pass weights=<path of a local file>, or allow downloads."
         )
-    warnings.warn(f"{spec.name}: fetching {source.location}{size} into {path.parent}", SktransferWarning, stacklevel=4)
+
+
+def _announce(spec: BackboneSpec, source: WeightsSource, path: Path) -> None:
+    _warn(f"{spec.name}: fetching {source.location}{_size(source)} into {path.parent}")
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, SktransferWarning, stacklevel=5)
 
 
 def _not_fetched(spec: BackboneSpec, source: WeightsSource, path: Path, error: Exception) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from sktransfer.backbones.hub import hub_file
-from sktransfer.exceptions import BackboneNotFoundError, SktransferError, WeightsError
+from sktransfer.exceptions import BackboneNotFoundError, WeightsError
 
 __all__ = ["PROVIDER", "ModelFiles", "is_inside", "locate", "positive", "read_json"]
 
@@ -52,7 +52,7 @@ class ModelFiles:
         path = self.root / file
         if path.is_file():
             return path
-        return None if self.whole else _hub_file(self.hub, file)
+        return None if self.whole else hub_file(self.hub, file, self.name)
 
     def read(self, file: str) -> dict[str, Any] | None:
         """Return the settings in a JSON file; None if the model has no such file.
@@ -133,7 +133,7 @@ def locate(model: str) -> ModelFiles:
         return _local(model, folder)
     short = model.removeprefix(f"{PROVIDER}/")  # one name a model: with and without its owner
     hub = short if "/" in short else f"{PROVIDER}/{short}"
-    path = _hub_file(hub, "modules.json")
+    path = hub_file(hub, "modules.json", f"{PROVIDER}/{short}")
     if path is None:
         raise WeightsError(_no_modules(f"{PROVIDER}/{short}", "this hub model", hub))
     root = path.parent
@@ -160,10 +160,3 @@ def _no_modules(name: str, where: str, plain: str) -> str:
         f"{name!r}: {where} has no modules.json, which every model of sentence-transformers has. Save one with "
         f"`SentenceTransformer(...).save(folder)`; a model of transformers alone is named 'hf/{plain}'"
     )
-
-
-def _hub_file(hub: str, file: str) -> Path | None:
-    try:
-        return hub_file(hub, file)
-    except SktransferError as error:  # it speaks of 'hf/...', whoever asks
-        raise type(error)(str(error).replace("'hf/", f"'{PROVIDER}/")) from error

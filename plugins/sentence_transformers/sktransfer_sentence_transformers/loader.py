@@ -6,14 +6,16 @@ from dataclasses import replace
 from pathlib import Path
 
 from sktransfer.backbones import Backbone, BackboneSpec, Tokens, WeightsSource
-from sktransfer.backbones.hub import hub_tokenizer
+from sktransfer.backbones.hub import hub_file, hub_tokenizer
 from sktransfer.backbones.huggingface_load import load as load_transformer
 from sktransfer.exceptions import WeightsError
 from sktransfer_sentence_transformers.recipe import Recipe
-from sktransfer_sentence_transformers.sentence import sentence_stage
+from sktransfer_sentence_transformers.sentence import WEIGHTS, sentence_stage
 from sktransfer_sentence_transformers.texts import texts_of
 
 __all__ = ["load"]
+
+_TRAINED = ("Dense", "LayerNorm")
 
 
 def load(spec: BackboneSpec, path: Path | None) -> Backbone:
@@ -37,12 +39,14 @@ def load(spec: BackboneSpec, path: Path | None) -> Backbone:
         If weights or tokenizer cannot be read, or do not fit.
     """
     recipe: Recipe = spec.options["recipe"]
-    if path is not None and not path.is_dir() and any(layer.kind in ("Dense", "LayerNorm") for layer in recipe.layers):
+    if path is not None and not path.is_dir() and any(layer.kind in _TRAINED for layer in recipe.layers):
         raise WeightsError(
             f"{spec.name}: {path} is one file, and this model has weights in several; give a folder that "
             "`SentenceTransformer(...).save(folder)` has made"
         )
     root = path if path is not None and path.is_dir() else None
+    if root is not None:
+        _complete(spec, recipe, root)
     home = root or _home(spec)  # where the tokenizer is
     folder = home / recipe.transformer.path
     *names, last = spec.stages
@@ -68,7 +72,17 @@ def load(spec: BackboneSpec, path: Path | None) -> Backbone:
     )
 
 
+def _complete(spec: BackboneSpec, recipe: Recipe, root: Path) -> None:
+    """Fetch weights of layers that a hub's copy lacks, as an interrupted download leaves it."""
+    assert spec.weights is not None  # as sktransfer_find_backbone makes it
+    scheme, _, model = spec.weights.location.partition(":")
+    for layer in recipe.layers:
+        folder = root / layer.path
+        if scheme == "hub" and layer.kind in _TRAINED and not any((folder / name).is_file() for name in WEIGHTS):
+            hub_file(model, f"{layer.path}/{WEIGHTS[0]}", spec.name)
+
+
 def _home(spec: BackboneSpec) -> Path:
     assert spec.weights is not None  # as sktransfer_find_backbone makes it
     scheme, _, place = spec.weights.location.partition(":")
-    return Path(place) if scheme == "file" else hub_tokenizer(place)
+    return Path(place) if scheme == "file" else hub_tokenizer(place, spec.name)

@@ -14,7 +14,9 @@ from sktransfer.exceptions import WeightsError
 from sktransfer_sentence_transformers.layers import Layer
 from sktransfer_sentence_transformers.recipe import Recipe
 
-__all__ = ["POOLINGS", "Dense", "Normalize", "Sentence", "Truncate", "sentence_stage"]
+__all__ = ["POOLINGS", "WEIGHTS", "Dense", "Normalize", "Sentence", "Truncate", "sentence_stage"]
+
+WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # the names that a layer's file may have
 
 
 def _first(values: Tensor, real: Tensor) -> Tensor:
@@ -185,11 +187,10 @@ def _built(layer: Layer, root: Path | None) -> nn.Module:
 
 
 def _weights(folder: Path) -> Path:
-    names = ("model.safetensors", "pytorch_model.bin")
-    for name in names:
+    for name in WEIGHTS:
         if (folder / name).is_file():
             return folder / name
     raise WeightsError(
-        f"{folder}: lacks its weights; looked for {' and '.join(names)}. Save the model whole with "
+        f"{folder}: lacks its weights; looked for {' and '.join(WEIGHTS)}. Save the model whole with "
         "`SentenceTransformer(...).save(folder)`; of one on a hub, `hf download` fetches all files"
     )

@@ -85,7 +85,7 @@ def texts_of(tokens: Tokens, folder: Path, recipe: Recipe, n_positions: int) -> 
     if recipe.transformer.lowercase or hides_prompt or longest > tokens.model_limit:
         from transformers import AutoTokenizer
 
-        found = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        found = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         specials = found.all_special_ids
         tokens = Tokens(
             _lowercased(found.backend_tokenizer) if recipe.transformer.lowercase else found.backend_tokenizer,

@@ -115,6 +115,14 @@ def test_a_copy_of_a_hubs_model_that_lacks_files_is_not_taken_for_a_whole_one(ca
         load_backbone("sentence-transformers/someone/model")
 
 
+def test_a_layers_weights_that_an_interrupted_download_left_out_are_asked_for(cache):
+    root = cached(cache, "someone/model")
+    (root / "2_Dense" / "model.safetensors").unlink()
+    asked = r"^'sentence-transformers/someone/model': looked for its 2_Dense/model\.safetensors .*forbids fetching it"
+    with pytest.raises(WeightsError, match=asked):
+        load_backbone("sentence-transformers/someone/model")
+
+
 def test_a_model_that_is_not_here_is_said_so_under_our_own_name(cache):
     with pytest.raises(WeightsError, match=r"'sentence-transformers/someone/other'.*'sentence-transformers/\./folder'"):
         load_backbone("sentence-transformers/someone/other")
