@@ -2,38 +2,15 @@
 
 from __future__ import annotations
 
-import atexit
+import os
 import sys
+import tempfile
+import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-
-from hypothesis import strategies
-
-
-def mutants(seeds: list[bytes]) -> strategies.SearchStrategy[bytes]:
-    """Return what draws seeds with a few bytes changed, cut, repeated or put in, and bytes of no kind."""
-
-    @strategies.composite
-    def draw_one(draw) -> bytes:
-        data = bytearray(draw(strategies.sampled_from(seeds)))
-        for _ in range(draw(strategies.integers(0, 4))):
-            at = draw(strategies.integers(0, max(0, len(data) - 1)))
-            how = draw(strategies.sampled_from(["set", "cut", "put in", "repeat", "drop"]))
-            some = draw(strategies.binary(min_size=1, max_size=8))
-            if how == "cut":
-                del data[at:]
-            elif how == "drop":
-                del data[at : at + len(some)]
-            elif how == "repeat":
-                data[at:at] = data[at : at + 64]
-            else:
-                data[at : at + len(some) * (how == "set")] = some
-        return bytes(data)
-
-    return strategies.one_of(draw_one(), strategies.binary(max_size=200))
 
 
 def instrumented(name: str, *packages: str) -> AbstractContextManager[object]:
@@ -55,27 +32,32 @@ def instrumented(name: str, *packages: str) -> AbstractContextManager[object]:
 
 
 def fuzz(target: Callable[[bytes], str], seeds: Iterable[bytes]) -> None:
-    """Run a target under atheris, with libFuzzer's options from the command line; print what came of the inputs.
+    """Run a target under atheris for the seconds that the command line names; print what came of the inputs.
 
     Parameters
     ----------
     target : callable
-        Returns in a word what came of an input; what it raises is a finding.
+        Returns in a word what came of an input; what it raises, warnings too, ends the run as a finding.
     seeds : iterable of bytes
-        Written into the corpus, which is the first argument.
+        Inputs to begin with.
     """
     import atheris
 
     warnings.simplefilter("error")
-    corpus = Path(sys.argv[1])
-    corpus.mkdir(parents=True, exist_ok=True)
+    corpus = Path(tempfile.mkdtemp(prefix="sktransfer-fuzz-"))
     for number, seed in enumerate(seeds):
         (corpus / f"seed-{number}").write_bytes(seed)
-    outcomes: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
+
+    end = time.monotonic() + float(sys.argv[1])
 
     def one_input(data: bytes) -> None:
-        outcomes[target(data)] += 1
+        counts["tried"] += 1
+        counts[target(data)] += 1
+        if time.monotonic() > end:
+            print(dict(counts), flush=True)
+            os._exit(0)  # libFuzzer takes any other way out for a finding
 
-    atexit.register(lambda: print("outcomes:", dict(outcomes), file=sys.stderr, flush=True))
-    atheris.Setup(sys.argv, one_input)
+    options = ["-timeout=20", "-rss_limit_mb=4096", "-verbosity=0"]
+    atheris.Setup([sys.argv[0], str(corpus), f"-artifact_prefix={corpus}/", *options], one_input)
     atheris.Fuzz()

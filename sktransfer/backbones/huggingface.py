@@ -12,6 +12,7 @@ from sktransfer.backbones.hooks import hookimpl
 from sktransfer.backbones.hub import hub_file
 from sktransfer.backbones.spec import BackboneSpec, WeightsSource
 from sktransfer.exceptions import BackboneNotFoundError, WeightsError
+from sktransfer.paths import local_path
 
 __all__ = ["FAMILIES", "Family", "sktransfer_backbones", "sktransfer_find_backbone"]
 
@@ -97,7 +98,7 @@ def sktransfer_find_backbone(name: str) -> BackboneSpec:
     WeightsError
         If its configuration is missing, cannot be read, or may not or cannot be fetched.
     """
-    folder = Path(name).expanduser()
+    folder = local_path(name)
     if name.startswith((".", "/", "~")) or folder.exists():
         return _spec_of_folder(name, folder)
     path = hub_file(name, "config.json")

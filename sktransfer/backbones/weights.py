@@ -20,6 +20,7 @@ from sktransfer.backbones.hub import hub_cache, is_offline
 from sktransfer.backbones.spec import BackboneSpec, WeightsSource
 from sktransfer.config import get_config
 from sktransfer.exceptions import InvalidParameterError, SktransferWarning, WeightsError
+from sktransfer.paths import local_path
 
 __all__ = ["fill", "locate", "read_metadata", "read_state"]
 
@@ -51,7 +52,7 @@ def locate(spec: BackboneSpec, weights: str | os.PathLike[str]) -> Path | None:
     if weights == "random":
         return None
     if weights != "pretrained":
-        path = Path(weights).expanduser()
+        path = local_path(weights)
         if not path.exists():
             raise WeightsError(
                 f"weights={str(weights)!r}: there is no such file. Give the path of a safetensors file (or of a state "

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from sktransfer.config import get_config
 from sktransfer.exceptions import InvalidParameterError
+from sktransfer.paths import local_path
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -137,7 +138,7 @@ def check_folder(cache: str | os.PathLike[str]) -> Path:
         raise InvalidParameterError(f"cache={cache!r} {allowed}")
     if not name.strip() or name.lower() in ("memory", "none", "disk", "auto"):  # slips that would make a folder
         raise InvalidParameterError(f"cache={cache!r} {allowed}; for a folder of that name give './{name}'")
-    path = Path(os.path.realpath(Path(name).expanduser()))
+    path = Path(os.path.realpath(local_path(name)))
     if path.exists() and not path.is_dir():
         raise InvalidParameterError(f"cache={cache!r} {allowed}; {path} is a file")
     return path

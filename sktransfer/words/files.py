@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sktransfer.exceptions import WeightsError, did_you_mean
+from sktransfer.paths import local_path
 
 __all__ = ["Source", "cache_folder", "kept", "source_of"]
 
@@ -68,7 +69,7 @@ def source_of(path: str | os.PathLike[str]) -> Source:
     WeightsError
         If there is no such file.
     """
-    resolved = Path(path).expanduser().resolve()
+    resolved = local_path(path).resolve()
     if not resolved.is_file():
         near = did_you_mean(str(path), ["fasttext", "word2vec"])
         raise WeightsError(
@@ -83,7 +84,7 @@ def cache_folder() -> Path:
     """Return the folder of files that can be made again: $SKTRANSFER_CACHE, else `sktransfer` in the user's cache."""
     given = os.environ.get("SKTRANSFER_CACHE")
     if given:
-        return Path(given).expanduser()
+        return local_path(given)
     home = os.environ.get("XDG_CACHE_HOME")
     return (Path(home) if home else Path.home() / ".cache") / "sktransfer"
 

@@ -10,6 +10,7 @@ from typing import Any
 from sktransfer.backbones import BackboneSpec, WeightsSource, hookimpl
 from sktransfer.backbones.hub import hub_file
 from sktransfer.exceptions import BackboneNotFoundError, SktransferError, WeightsError
+from sktransfer.paths import local_path
 
 __all__ = ["PROVIDER", "TEXT", "sktransfer_backbones", "sktransfer_find_backbone"]
 
@@ -48,9 +49,9 @@ def sktransfer_find_backbone(name: str) -> BackboneSpec:
     WeightsError
         If its files are missing, damaged, or may not or cannot be fetched.
     """
-    is_text = name.endswith(TEXT) and not Path(name).expanduser().exists()
+    is_text = name.endswith(TEXT) and not local_path(name).exists()
     model = name.removesuffix(TEXT) if is_text else name
-    folder = Path(model).expanduser()
+    folder = local_path(model)
     if model.startswith((".", "/", "~")) or folder.exists():
         folder = folder.resolve()  # what is pickled by name is found again from another working directory
         config, own = _local(folder, "config.json"), folder / "preprocessor_config.json"

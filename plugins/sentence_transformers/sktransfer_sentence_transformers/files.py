@@ -9,6 +9,7 @@ from typing import Any
 
 from sktransfer.backbones.hub import hub_file
 from sktransfer.exceptions import BackboneNotFoundError, WeightsError
+from sktransfer.paths import local_path
 
 __all__ = ["PROVIDER", "ModelFiles", "is_inside", "locate", "positive", "read_json"]
 
@@ -128,7 +129,7 @@ def locate(model: str) -> ModelFiles:
     WeightsError
         If it is none of sentence-transformers, or may not or cannot be fetched.
     """
-    folder = Path(model).expanduser()
+    folder = local_path(model)
     if model.startswith((".", "/", "~")) or folder.exists():
         return _local(model, folder)
     short = model.removeprefix(f"{PROVIDER}/")  # one name a model: with and without its owner

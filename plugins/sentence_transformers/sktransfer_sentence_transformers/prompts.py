@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from sktransfer.exceptions import BackboneNotFoundError, WeightsError, did_you_mean
+from sktransfer.paths import local_path
 
 __all__ = ["choose_prompt", "split_prompt"]
 
@@ -26,7 +26,7 @@ def split_prompt(name: str) -> tuple[str, str | None]:
     >>> split_prompt("someone/model")
     ('someone/model', None)
     """
-    if Path(name).expanduser().exists():  # a folder may have a # in its name
+    if local_path(name).exists():  # a folder may have a # in its name
         return name, None
     model, mark, prompt = name.rpartition("#")
     return (model, prompt) if mark else (name, None)
