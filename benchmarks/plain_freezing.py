@@ -24,6 +24,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.common import mobilenet_weights, sentence_folder
 from benchmarks.timing import device
+from sktransfer.finetuning.randomness import seed_of
 
 BATCH_SIZE = 32
 SORTED = 32  # batches whose texts are sorted by length together
@@ -141,20 +142,23 @@ class Order:
     """Batches of row numbers, drawn anew each epoch: texts of about the same length together, batches mixed."""
 
     def __init__(self, lengths: np.ndarray | None, n: int, seed: int) -> None:
-        self.lengths, self.n, self.generator = lengths, n, np.random.default_rng(seed)
+        self.lengths, self.n, self.seed, self.epoch = lengths, n, seed, 0
 
     def __len__(self) -> int:
         return -(-self.n // BATCH_SIZE)
 
     def __iter__(self) -> Iterator[list[int]]:
-        order, size = self.generator.permutation(self.n), SORTED * BATCH_SIZE
+        generator = np.random.default_rng([self.seed, self.epoch])
+        torch.manual_seed(seed_of(self.seed, self.epoch))  # from which dropout draws
+        self.epoch += 1
+        order, size = generator.permutation(self.n), SORTED * BATCH_SIZE
         if self.lengths is not None:
             pools = [order[start : start + size] for start in range(0, self.n, size)]
             order = np.concatenate([rows[np.argsort(self.lengths[rows], kind="stable")] for rows in pools])
         batches = [order[start : start + BATCH_SIZE].tolist() for start in range(0, self.n, BATCH_SIZE)]
         if len(batches) > 1 and len(batches[-1]) == 1:
             batches[-2:] = [batches[-2] + batches[-1]]
-        self.generator.shuffle(batches)
+        generator.shuffle(batches)
         yield from batches
 
 

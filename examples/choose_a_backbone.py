@@ -57,8 +57,8 @@ def main() -> None:
         print(f"BestBackbone by {metric}, chosen inside each of three folds: accuracy {scores.mean():.3f}")
 
     args.out.mkdir(parents=True, exist_ok=True)
-    BackboneRankingDisplay.from_ranking(ranking).figure_.savefig(args.out / "choose_a_backbone.png", dpi=120)
-    LayerScoreDisplay.from_ranking(ranking, backbone="pretrained").figure_.savefig(args.out / "layers.png", dpi=120)
+    BackboneRankingDisplay.from_ranking(ranking).figure_.savefig(args.out / "choose_a_backbone.png", dpi=100)
+    LayerScoreDisplay.from_ranking(ranking, backbone="pretrained").figure_.savefig(args.out / "layers.png", dpi=100)
     plt.close("all")
     print(f"pictures: {args.out}/choose_a_backbone.png, layers.png\n{time.perf_counter() - started:.0f} seconds")
 

@@ -10,17 +10,21 @@ from __future__ import annotations
 
 import argparse
 import time
-import warnings
 from pathlib import Path
 
+import matplotlib
+
+matplotlib.use("Agg")
+
 import numpy as np
+from matplotlib import pyplot as plt
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, StratifiedKFold, train_test_split
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from sktransfer import FineTuneClassifier, ImageFeaturizer
+from sktransfer import FineTuneClassifier, FreezeDepthDisplay, ImageFeaturizer
 
 GRID = {
     "imagefeaturizer__layer": ["block1", "block2", "block3", "block4", "block5"],
@@ -67,26 +71,6 @@ def run(seeds: int) -> tuple[dict[str, list[float]], list[str], np.ndarray]:
     return rows, chosen, np.array(curves)
 
 
-def picture(curves: np.ndarray, path: Path) -> None:
-    """Draw accuracy against freezing depth."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
-    mean, deviation = curves.mean(0), curves.std(0)
-    axes.errorbar(range(len(DEPTHS)), mean, yerr=deviation, marker="o", capsize=4, color="#0072B2")
-    axes.set_xticks(range(len(DEPTHS)), [repr(depth) for depth in DEPTHS])
-    axes.set_xlabel("freeze_depth (0 trains all stages, 'all' freezes all)")
-    axes.set_ylabel("accuracy, cross-validated on 100 digits")
-    axes.set_title("How deep to freeze tiny/cnn")
-    axes.grid(alpha=0.3)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
-
-
 def main() -> None:
     """Print the table, save the picture."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -94,15 +78,19 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("demo"))
     args = parser.parse_args()
     started = time.perf_counter()
-    with warnings.catch_warnings():
-        rows, chosen, curves = run(args.seeds)
+    rows, chosen, curves = run(args.seeds)
     print(f"digits, 10 labels a class, test accuracy over {args.seeds} draws\n")
     for name, scores in rows.items():
         print(f"  {name:40s} {np.mean(scores):.3f} ± {np.std(scores):.3f}")
     print("\nchosen by cross-validation on the training part:", *chosen, sep="\n  ")
-    path = args.out / "freeze_depth.png"
-    picture(curves, path)
-    print(f"\npicture: {path}\n{time.perf_counter() - started:.0f} seconds")
+
+    args.out.mkdir(parents=True, exist_ok=True)
+    told = "accuracy, cross-validated on 100 digits"
+    display = FreezeDepthDisplay(DEPTHS, curves.mean(0), curves.std(0), told).plot()
+    display.ax_.set_title("How deep to freeze tiny/cnn")
+    display.figure_.savefig(args.out / "digits.png", dpi=100)
+    plt.close("all")
+    print(f"\npicture: {args.out}/digits.png\n{time.perf_counter() - started:.0f} seconds")
 
 
 if __name__ == "__main__":

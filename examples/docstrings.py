@@ -3,8 +3,8 @@
     python examples/docstrings.py
 
 The texts are the first sentences of the docstrings of the SciPy that is installed. Prints a table of test accuracy over
-five draws and saves it as a picture. Layer and pooling are chosen by cross-validation on the training texts; the test
-texts are seen once, at the end.
+five draws and saves it as a picture, with a map of the sentences of three modules. Layer and pooling are chosen by
+cross-validation on the training texts; the test texts are seen once, at the end.
 """
 
 from __future__ import annotations
@@ -16,16 +16,22 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import matplotlib
+
+matplotlib.use("Agg")
+
 import numpy as np
+from matplotlib import pyplot as plt
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, StratifiedKFold, train_test_split
 from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from sktransfer import TextFeaturizer
+from sktransfer import FeatureMapDisplay, TextFeaturizer
 
 MODULES = ("interpolate", "io", "linalg", "optimize", "signal", "sparse", "spatial", "stats")
+MAPPED = ("io", "sparse", "stats")
 A_MODULE, LABELLED = 100, 10  # texts, and how many of them have a label
 GRID = {"textfeaturizer__layer": [1, 2, 3, 4], "textfeaturizer__pooling": ["mean", "mean+max"]}
 
@@ -93,27 +99,20 @@ def run(seeds: int) -> dict[str, list[float]]:
     return rows
 
 
-def picture(rows: dict[str, list[float]], path: Path) -> None:
+def picture(rows: dict[str, list[float]]) -> plt.Figure:
     """Draw the table as bars."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    figure, axes = plt.subplots(figsize=(6, 2.5), layout="constrained")
+    figure, axes = plt.subplots(figsize=(7, 2.6), layout="constrained")
     names = list(rows)[::-1]
     mean, deviation = [np.mean(rows[name]) for name in names], [np.std(rows[name]) for name in names]
     axes.barh(names, mean, xerr=deviation, color="#0072B2")
     axes.axvline(1 / len(MODULES), color="0.3", linestyle=":")
-    axes.set_xlabel(f"test accuracy, {LABELLED} labels a module (dotted: chance)")
-    axes.set_title("Which module of SciPy is this sentence from?")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
+    axes.set_xlabel("test accuracy (dotted: chance)")
+    figure.suptitle(f"Which module of SciPy is this sentence from? {LABELLED} labels a module", fontsize=11)
+    return figure
 
 
 def main() -> None:
-    """Print the table, save the picture."""
+    """Print the table, save the pictures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--out", type=Path, default=Path("demo"))
@@ -123,9 +122,15 @@ def main() -> None:
     print(f"first sentences of SciPy's docstrings, {LABELLED} labels a module, test accuracy over {args.seeds} draws\n")
     for name, scores in rows.items():
         print(f"  {name:40s} {np.mean(scores):.3f} ± {np.std(scores):.3f}")
-    path = args.out / "docstrings.png"
-    picture(rows, path)
-    print(f"\npicture: {path}\n{time.perf_counter() - started:.0f} seconds")
+
+    args.out.mkdir(parents=True, exist_ok=True)
+    picture(rows).savefig(args.out / "docstrings.png", dpi=100)
+    X, y = first_sentences()
+    some = np.isin(y, MAPPED)
+    shown = FeatureMapDisplay.from_estimator(TextFeaturizer("tiny/bert", layer=3), X[some], y[some], n_shown=40)
+    shown.figure_.savefig(args.out / "docstrings_map.png", dpi=100)
+    plt.close("all")
+    print(f"\npictures: {args.out}/docstrings.png, docstrings_map.png\n{time.perf_counter() - started:.0f} seconds")
 
 
 if __name__ == "__main__":

@@ -18,7 +18,12 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
+import matplotlib
+
+matplotlib.use("Agg")
+
 import numpy as np
+from matplotlib import pyplot as plt
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
@@ -118,13 +123,8 @@ def run(seeds: int, n_words: int) -> dict[str, tuple[list[float], list[float]]]:
     return rows
 
 
-def picture(rows: dict[str, tuple[list[float], list[float]]], path: Path) -> None:
+def picture(rows: dict[str, tuple[list[float], list[float]]]) -> plt.Figure:
     """Draw the table as bars."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
     figure, axes = plt.subplots(figsize=(7, 3), layout="constrained")
     names = list(rows)[::-1]
     for column, (label, colour, shift) in enumerate((("as written", "#0072B2", 0.2), ("damaged", "#D55E00", -0.2))):
@@ -136,9 +136,7 @@ def picture(rows: dict[str, tuple[list[float], list[float]]], path: Path) -> Non
     axes.set_xlabel(f"test accuracy, {LABELLED} labels a module (dotted: chance)")
     axes.set_title("Which module of SciPy is this sentence from?")
     axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
+    return figure
 
 
 def main() -> None:
@@ -156,9 +154,10 @@ def main() -> None:
     print(f"  {'':36s} {'as written':15s} damaged")
     for name, columns in rows.items():
         print(f"  {name:36s} " + "   ".join(f"{np.mean(some):.3f} ± {np.std(some):.3f}" for some in columns))
-    path = args.out / "words.png"
-    picture(rows, path)
-    print(f"\npicture: {path}\n{time.perf_counter() - started:.0f} seconds")
+    args.out.mkdir(parents=True, exist_ok=True)
+    picture(rows).savefig(args.out / "words.png", dpi=100)
+    plt.close("all")
+    print(f"\npicture: {args.out}/words.png\n{time.perf_counter() - started:.0f} seconds")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Run every fuzzer for a share of the time, each in a process of its own; print what was tried and what was found.
 
-    python tests/fuzz.py [SECONDS]
+python tests/fuzz.py [SECONDS]
 """
 
 from __future__ import annotations

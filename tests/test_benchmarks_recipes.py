@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -36,10 +38,49 @@ def test_each_recipe_is_allowed(name, reviews):
     assert FineTuneClassifier(**recipes.BASE).get_params()["freeze_depth"] == 0
 
 
+def test_all_labels_are_all_that_the_test_leaves(reviews):
+    X, _, X_test, _ = recipes.draw_samples(0, 40, 0)
+    assert len(X) == len(set(recipes.movie_reviews()[0])) - 40
+    assert not set(X) & set(X_test)
+
+
+def test_photos_have_the_split_of_their_own(monkeypatch):
+    paths = [f"images/hymenoptera/{part}/{n}.jpg" for part in ("train", "val") for n in range(10)]
+    monkeypatch.setattr(recipes, "photos", lambda: (paths, np.arange(20)))
+    X, y, X_test, y_test = recipes.draw_photos(0, 1000, 1)
+    assert [len(X), len(X_test)] == [10, 10]
+    assert all("/train/" in path for path in X)
+    assert y.tolist() == list(range(10))
+    assert y_test.tolist() == list(range(10, 20))
+    assert len(recipes.draw_photos(4, 3, 1)[0]) == 4
+
+
+def test_the_control_of_other_weights_sees_the_same_pixels_and_freezes_nothing(monkeypatch):
+    seen = {}
+
+    class Tuner(FineTuneClassifier):
+        def fit(self, X, y):
+            seen.update(self.get_params())
+            return self
+
+        def score(self, X, y):
+            return 0.5
+
+    monkeypatch.setattr(recipes, "FineTuneClassifier", Tuner)
+    monkeypatch.setattr(
+        recipes, "load_backbone", lambda name, weights: SimpleNamespace(preprocess=f"that of {weights}")
+    )
+    settings = {"weights": "a file", "freeze_depth": 4}
+    assert recipes.score({"weights": "random"}, ([], [], [], []), 0, "tiny/cnn", settings) == 0.5
+    assert (seen["weights"], seen["preprocess"], seen["freeze_depth"]) == ("random", "that of a file", 0)
+    recipes.score({}, ([], [], [], []), 0, "tiny/cnn", settings)
+    assert (seen["weights"], seen["preprocess"], seen["freeze_depth"]) == ("a file", "auto", 4)
+
+
 def test_gains_are_points_on_the_same_draws_and_the_picture_is_drawn(tmp_path):
     rows = {name: [0.5 + place / 100, 0.6] for place, name in enumerate(recipes.RECIPES)}
     assert recipes.gain(rows, "full") == 0
     assert recipes.gain(rows, "last") == pytest.approx(1.0)
-    recipes.draw({100: rows, 500: rows}, tmp_path / "recipes.png")
+    recipes.draw({"100": rows, "all 900": rows}, tmp_path / "recipes.png", "MR, tiny/bert")
     with Image.open(tmp_path / "recipes.png") as picture:
         assert picture.size[0] > 1000

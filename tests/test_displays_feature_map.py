@@ -2,9 +2,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from matplotlib import pyplot as plt
 from matplotlib.offsetbox import AnnotationBbox
 from pictures import close, cut_labels
+from PIL import Image
 from sklearn.decomposition import PCA, TruncatedSVD
+from sklearn.manifold import TSNE
 
 from sktransfer import ImageFeaturizer, TextFeaturizer
 from sktransfer.displays.feature_map import FeatureMapDisplay
@@ -63,3 +66,24 @@ def test_more_classes_than_colours_share_the_last():
 def test_equal_points_are_shown_once():
     display = FeatureMapDisplay.from_estimator(ImageFeaturizer(), [IMAGES[0]] * 3 + [IMAGES[1]], n_shown=4)
     assert len(display.shown) == 2
+
+
+@pytest.mark.parametrize("size", [(7.0, 5.5), (3.0, 2.5)])
+def test_thumbnails_that_would_lie_over_each_other_are_left_out(size):
+    figure, ax = plt.subplots(figsize=size)
+    places = np.random.default_rng(0).normal(size=(60, 2))
+    tiles = {row: Image.new("RGB", (34, 30)) for row in range(60)}
+    FeatureMapDisplay(places, None, tiles).plot(ax=ax)
+    figure.canvas.draw()
+    drawn = ax.findobj(AnnotationBbox)
+    assert 3 <= len(drawn) < 40
+    corners = [box.offsetbox.get_window_extent(figure.canvas.get_renderer()) for box in drawn]
+    assert not any(one.overlaps(other) for k, one in enumerate(corners) for other in corners[:k])
+
+
+def test_umap_like_reducers_are_cloned_and_named_by_nothing():
+    reducer = TSNE(perplexity=5, random_state=0)  # has no transform, as UMAP has none that it needs here
+    display = FeatureMapDisplay.from_estimator(ImageFeaturizer(), IMAGES, LABELS, reducer=reducer)
+    assert not hasattr(reducer, "embedding_")
+    assert display.places.shape == (24, 2)
+    assert display.ax_.get_ylabel() == ""

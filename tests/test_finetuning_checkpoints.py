@@ -17,7 +17,7 @@ from skorch.callbacks import Callback
 from test_finetuning_base import BERT, TEXTS
 from toys import image_backbone
 
-from sktransfer import EMA, SWA, Checkpoint, FineTuneClassifier, FineTuneRegressor, MicroBatches, WiSEFT
+from sktransfer import EMA, SWA, Checkpoint, FineTuneClassifier, FineTuneRegressor, MicroBatches, Mixup, WiSEFT
 from sktransfer.exceptions import CheckpointWarning, InvalidParameterError
 
 BACKBONE = image_backbone()
@@ -61,6 +61,7 @@ RECIPES = {
     "ema": {"callbacks": [EMA(0.8)]},
     "swa": {"callbacks": [SWA(0.2)], "lr_schedule": "constant"},
     "wise-ft": {"callbacks": [WiSEFT(0.5)]},
+    "mixup": {"callbacks": [Mixup(0.4)]},
     "micro batches": {"callbacks": [MicroBatches(2)]},
     "early stopping": {"early_stopping": True, "validation_fraction": 0.25, "patience": 1},
     "gradual": {"unfreezing": "gradual", "layer_lr_decay": 2.6, "lr_schedule": "slanted_triangular"},

@@ -53,19 +53,20 @@ def log_likelihood(clf, X, y):
     return float(np.log(clf.predict_proba(X)[np.arange(len(y)), np.searchsorted(clf.classes_, y)]).mean())
 
 
-def test_what_was_learnt_first_is_forgotten_less():
+@pytest.mark.parametrize(("optimizer", "lr", "firmly"), [("sgd", 0.02, 40.0), ("adamw", 1e-3, 100.0)])
+def test_what_was_learnt_first_is_forgotten_less(optimizer, lr, firmly):
     X, y = make_samples("image", 40)
     first, second = slice(0, 20), slice(20, 40)
     turned = np.where(y[second] == "good", "bad", "good")  # the second task contradicts the first
     lost = {}
-    for l2_sp in (0.0, 40.0):
-        clf = FineTuneClassifier(freeze_depth=-2, optimizer="sgd", warm_start=True, l2_sp=l2_sp, random_state=0)
-        clf.set_params(lr=0.02, max_epochs=2).fit(X[first], y[first])
+    for l2_sp in (0.0, firmly):
+        clf = FineTuneClassifier(freeze_depth=-2, optimizer=optimizer, warm_start=True, l2_sp=l2_sp, random_state=0)
+        clf.set_params(lr=lr, max_epochs=2).fit(X[first], y[first])
         before = log_likelihood(clf, X[first], y[first])
         clf.set_params(head_lr=1e-9, max_epochs=10).fit(X[second], turned)
         lost[l2_sp] = before - log_likelihood(clf, X[first], y[first])
     assert lost[0.0] > 0.5
-    assert lost[40.0] < 0.5 * lost[0.0]
+    assert lost[firmly] < 0.5 * lost[0.0]
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])

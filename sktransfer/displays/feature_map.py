@@ -15,9 +15,9 @@ from sktransfer.samples.validation import check_samples
 
 __all__ = ["FeatureMapDisplay"]
 
-_THUMBNAIL = 34  # pixels of the longer side
+_THUMBNAIL = 34  # pixels of the longer side, each drawn as one point
 _WORDS = 28  # characters of a text that are shown
-_LETTER = (0.0098, 0.042)  # a letter's width, and a line's height, as shares of the axes
+_LETTER = (3.8, 12.8)  # a letter's width, and a line's height with its frame, in points
 
 
 class FeatureMapDisplay:
@@ -74,7 +74,7 @@ class FeatureMapDisplay:
         reducer : transformer, default=None
             From features to two dimensions, `umap.UMAP()` say; None for the first two principal components.
         n_shown : int, default=16
-            How many samples are shown beside their points: such as stand far from each other.
+            How many samples are shown at most: such as stand far from each other, and do not lie over each other.
         ax : Axes, default=None
             None makes a figure.
 
@@ -143,17 +143,21 @@ class FeatureMapDisplay:
         return colours
 
     def _legible(self) -> list[int]:
-        """Return the rows whose samples are drawn: of texts that would lie over each other the first."""
+        """Return the rows whose samples are drawn: of those that would lie over each other the first."""
         span = np.where(np.ptp(self.places, axis=0) > 0, np.ptp(self.places, axis=0), 1) * 1.24  # with the margins
+        box = self.ax_.get_window_extent()
+        points = np.array([box.width, box.height]) * 72 / self.figure_.dpi
         kept: list[int] = []
-        boxes: list[tuple[float, float, float]] = []
+        taken: list[tuple[float, float, float, float]] = []  # left, right, bottom, top, in points
         for row, sample in self.shown.items():
+            (x, y), (width, height) = self.places[row] / span * points, _size(sample)
+            left = x - width / 2
             if isinstance(sample, str):
-                (x, y), width = self.places[row] / span, len(sample) * _LETTER[0] + 0.02
                 left = x if self._points_right(row) else x - width
-                if any(abs(y - b) < _LETTER[1] and left < right and a < left + width for a, right, b in boxes):
-                    continue
-                boxes.append((left, left + width, y))
+            bottom = y - height / 2
+            if any(left < b and a < left + width and bottom < d and c < bottom + height for a, b, c, d in taken):
+                continue
+            taken.append((left, left + width, bottom, bottom + height))
             kept.append(row)
         return kept
 
@@ -180,6 +184,14 @@ class FeatureMapDisplay:
         box = OffsetImage(np.asarray(sample), zoom=1.0)
         frame = {"edgecolor": colour, "linewidth": 1.6, "boxstyle": "square,pad=0.05"}
         self.ax_.add_artist(AnnotationBbox(box, self.places[row], pad=0.05, bboxprops=frame))
+
+
+def _size(sample: Any) -> tuple[float, float]:
+    """Return how wide and high a sample is drawn, in points; thumbnails may touch, by the width of their frames."""
+    if isinstance(sample, str):
+        return len(sample) * _LETTER[0] + 8, _LETTER[1]
+    width, height = sample.size
+    return width, height
 
 
 def _small(sample: Any) -> Any:

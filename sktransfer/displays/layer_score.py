@@ -119,6 +119,11 @@ class LayerScoreDisplay:
         self.ax_.set_xlabel("layer, from the input up")
         self.ax_.set_ylabel("share of the score's own range")
         self.ax_.set_title(self.name)
-        self.ax_.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0), title="score, and its range")
+        self.ax_.legend(
+            frameon=False,
+            loc="upper left",
+            bbox_to_anchor=(1.0, 1.0),
+            title="score, and its range\n(ringed: its best layer)",
+        )
         finish(self.ax_)
         return self

@@ -1,0 +1,135 @@
+"""Benchmarks of what transfers: what they take from where, what they keep of an interrupted run, their pictures."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from benchmarks import common, forgetting, freezing_curve, layer_mix, source_task
+from benchmarks.remembered import Remembered
+from sktransfer import FineTuneClassifier, load_backbone
+from sktransfer.testing.samples import make_samples
+
+IMAGES, LABELS = make_samples("image", 12)
+TEXTS, _ = make_samples("text", 24)
+
+
+@pytest.fixture(autouse=True)
+def results(tmp_path, monkeypatch):
+    monkeypatch.setattr(common, "RESULTS", tmp_path)
+    return tmp_path
+
+
+def is_picture(path):
+    with Image.open(path) as picture:
+        return picture.size[0] > 400
+
+
+def test_figures_are_measured_once_and_survive_a_write_that_was_cut_short(results):
+    asked = []
+
+    def measure(value):
+        return lambda: asked.append(value) or value
+
+    known = Remembered("some")
+    assert known({"of": "a", "seed": 0}, measure(1.5)) == 1.5
+    assert known({"seed": 0, "of": "a"}, measure(2.5)) == 1.5
+    with (results / "some.jsonl").open("a") as file:
+        file.write('["torn')
+    again = Remembered("some")
+    assert again({"of": "a", "seed": 0}, measure(3.5)) == 1.5
+    assert again({"of": "a", "seed": 1}, measure([4, 5])) == [4, 5]
+    assert Remembered("some")({"of": "a", "seed": 1}, measure(0)) == [4, 5]
+    assert asked == [1.5, [4, 5]]
+
+
+def test_k_stages_come_from_the_source_and_the_rest_is_random():
+    source, random = load_backbone("tiny/cnn"), load_backbone("tiny/cnn", weights="random", seed=1)
+    joined = freezing_curve.joined(source, 3, random)
+    assert [any(stage is one for one in source.stages) for stage in joined.stages] == [True] * 3 + [False] * 4
+    assert [any(stage is one for one in random.stages) for stage in joined.stages] == [False] * 3 + [True] * 4
+    assert not joined.pretrained
+    assert source.pretrained
+    assert freezing_curve.depths(7) == [0, 1, 3, 5, 7]
+    assert freezing_curve.depths(8) == [0, 2, 4, 6, 8]
+
+
+def test_random_filters_have_seen_the_images_and_stay_random():
+    random = load_backbone("tiny/cnn", weights="random", seed=1)
+    seen = freezing_curve.with_statistics(random, IMAGES, LABELS)
+    for before, after in zip(random.stages.state_dict().items(), seen.stages.state_dict().items()):
+        if "running" in before[0]:
+            assert not before[1].equal(after[1])
+        elif "tracked" not in before[0]:
+            np.testing.assert_allclose(before[1], after[1], atol=1e-12)
+
+
+def test_sources_are_of_one_kind_and_of_equal_size():
+    names = np.array([f"n{number:08d}" for number in (1443537, 2129165, 2699494, 3544143, 4067472, 7873807)])
+    images = {"classes": names, "y": np.tile(np.arange(6), 10), "split": np.arange(60) // 48}
+    for kind, expected in (("animals", {0, 1}), ("artefacts", {2, 3, 4})):
+        rows = freezing_curve.source_rows(images, kind, 2, 3)
+        assert len(rows) == len(set(rows)) == 6
+        assert set(images["y"][rows]) <= expected
+        assert (images["split"][rows] == 0).all()
+
+
+def test_curves_share_their_first_point_and_are_drawn(results):
+    known, calls = Remembered("curve"), []
+
+    def measured(what, measure):
+        return known(what, lambda: calls.append(what) or 0.5 + what["k"] / 20)
+
+    report = common.Report("?", "curve")
+    random = load_backbone("tiny/cnn", weights="random", seed=1)
+    sources = {"near": lambda: random, "far": lambda: random}
+    found = freezing_curve.curves("toy", lambda seed: None, sources, lambda seed: random, 2, measured, report)
+    assert list(found) == ["near, frozen", "near, tuned", "far, frozen", "far, tuned", "random filters, frozen"]
+    assert all(list(curve) == [0, 1, 3, 5, 7] for curve in found.values())
+    assert len(calls) == 2 * (1 + 5 * 4)
+    freezing_curve.draw({"toy": found}, {"toy": list(random.stage_names)}, results / "curve.png")
+    assert is_picture(results / "curve.png")
+
+
+def test_what_is_taken_of_a_source_task():
+    clf = FineTuneClassifier("tiny/bert", max_epochs=0, random_state=0).fit(TEXTS, np.tile([0, 1], 12))
+    random = load_backbone("tiny/bert", weights="random", seed=1000)
+    for taken, expected in (("", 0), ("E", 1), ("EH", 5), ("EHO", 5)):
+        backbone = source_task.start(taken, clf, 0)
+        own = [any(stage is one for one in clf.backbone_.stages) for stage in backbone.stages]
+        assert own == [True] * expected + [False] * (5 - expected)
+        assert len(backbone.stages) == len(random.stages)
+
+
+def test_each_row_of_the_table_is_measured_and_a_whole_source_is_used_as_it_is(results, monkeypatch):
+    monkeypatch.setattr(source_task, "TARGET", {**source_task.TARGET, "max_epochs": 1})
+    y = (np.array([("good" in text) for text in TEXTS])).astype(int)
+    clf = FineTuneClassifier("tiny/bert", freeze_depth="all", max_epochs=5, random_state=0).fit(TEXTS, y)
+    data = (np.array(TEXTS[:12], dtype=object), y[:12], np.array(TEXTS, dtype=object), 1 - y)
+    table = {row: [source_task.measure(row, clf, data, 0)] * 2 for row in source_task.ROWS}
+    assert table["E(f) H(f) O(f)"][0] == clf.score(TEXTS, 1 - y)
+    assert list(table) == list(source_task.ROWS)
+    source_task.draw(table, results / "source.png")
+    assert is_picture(results / "source.png")
+
+
+def test_layers_have_the_same_choice_of_rates(results):
+    assert [one["head_lr"] for one in layer_mix.candidates({"layer": "mix"})] == layer_mix.RATES
+    assert len(layer_mix.candidates({"layer": "mix", "max_epochs": 0})) == 1
+    assert len(layer_mix.candidates({"layer": [1, 2]})) == 2 * len(layer_mix.RATES)
+    X, y = np.array(TEXTS, dtype=object), np.tile([0, 1], 12)
+    found = layer_mix.measure({"layer": "mix", "max_epochs": 0}, "tiny/bert", X, y, 8, 0)
+    assert found["weights"] == [0.2] * 5
+    rows = {what: [0.5, 0.6] for what in layer_mix.ROWS}
+    layer_mix.draw({"MR": rows, "MPQA": rows}, results / "mix.png")
+    assert is_picture(results / "mix.png")
+
+
+def test_forgetting_is_measured_on_both_tasks(results, monkeypatch):
+    monkeypatch.setattr(forgetting, "BASE", {**forgetting.BASE, "max_epochs": 0, "freeze_depth": "all"})
+    alone, after = (forgetting.measure(l2_sp, 100, 0) for l2_sp in (None, 0.3))
+    assert len(alone) == len(after) == 2
+    assert alone[0] > alone[1]
+    forgetting.draw({"first task alone": [alone] * 2, "l2_sp=0": [after] * 2}, results / "forgetting.png")
+    assert is_picture(results / "forgetting.png")
