@@ -18,9 +18,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from torch import nn
 
-from sktransfer import Backbone, PretrainedClassifier, load_backbone
+from sktransfer import Backbone, PretrainedClassifier, config_context, load_backbone
 from sktransfer.engine.memory_store import MemoryStore
-from sktransfer.exceptions import InvalidParameterError
+from sktransfer.exceptions import InvalidParameterError, WeightsError
 from sktransfer.testing import parametrize_with_transfer_checks
 from sktransfer.testing.samples import make_samples
 
@@ -218,3 +218,14 @@ def known_failures(estimator):
 @parametrize_with_transfer_checks([PretrainedClassifier(dark_or_bright())], expected_failed_checks=known_failures)
 def test_transfer_checks(estimator, check):
     check(estimator)
+
+
+def test_a_pipeline_is_shown_where_the_weights_are_not_to_be_had(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    pipeline = make_pipeline(FunctionTransformer(), PretrainedClassifier("torchvision/resnet50"))
+    with config_context(download="never"):
+        assert "torchvision/resnet50" in pipeline._repr_html_()
+        with pytest.raises(AttributeError, match=r"classes_ cannot be told: torchvision/resnet50: looked for"):
+            _ = pipeline[-1].classes_
+        with pytest.raises(WeightsError, match="looked for"):
+            pipeline.predict([np.zeros((8, 8, 3))])

@@ -23,7 +23,7 @@ from sktransfer.engine.batching import Inputs
 from sktransfer.engine.compute import resolve_compute
 from sktransfer.engine.progress import progress
 from sktransfer.engine.store import resolve_store
-from sktransfer.exceptions import InvalidParameterError
+from sktransfer.exceptions import InvalidParameterError, SktransferError
 from sktransfer.html import BackboneHTML
 from sktransfer.samples.validation import check_samples, set_input_tags
 
@@ -133,6 +133,12 @@ class PretrainedClassifier(BackboneHTML, ClassifierMixin, BaseEstimator):
     @property
     def classes_(self) -> np.ndarray:
         """The categories, sorted, each once."""
+        try:
+            return self._classes()
+        except SktransferError as error:  # `hasattr`, which notebooks ask of what they show, lets no other kind pass
+            raise AttributeError(f"classes_ cannot be told: {error}") from error
+
+    def _classes(self) -> np.ndarray:
         return np.unique(np.array(self.backbone_.categories, dtype=str))
 
     def __sklearn_is_fitted__(self) -> bool:
@@ -212,7 +218,7 @@ class PretrainedClassifier(BackboneHTML, ClassifierMixin, BaseEstimator):
         InvalidSampleError
             If a sample cannot be used.
         """
-        names: np.ndarray = self.classes_[self.predict_proba(X).argmax(1)]
+        names: np.ndarray = self._classes()[self.predict_proba(X).argmax(1)]
         return names
 
     def decode(self, X: Any, top: int = 5) -> pd.DataFrame:
@@ -237,7 +243,7 @@ class PretrainedClassifier(BackboneHTML, ClassifierMixin, BaseEstimator):
         InvalidSampleError
             If a sample cannot be used.
         """
-        classes = self.classes_
+        classes = self._classes()
         if isinstance(top, bool) or not isinstance(top, Integral) or not 1 <= top <= len(classes):
             raise InvalidParameterError(
                 f"top={top!r} must be an int from 1 to {len(classes)}, the number of categories"
@@ -276,7 +282,7 @@ class PretrainedClassifier(BackboneHTML, ClassifierMixin, BaseEstimator):
         """Return labels as names of categories."""
         labels = check_known(
             y,
-            self.classes_,
+            self._classes(),
             of=f"categories of {self.backbone_.name}",
             way="; for labels of your own, FineTuneClassifier learns them.",
         )

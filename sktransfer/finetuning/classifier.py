@@ -111,7 +111,7 @@ class FineTuneClassifier(Labelling):
         `cache_info` tells what they hold. None runs the frozen stages in each epoch.
     callbacks : list of skorch callbacks, default=None
         Told of each epoch and batch: skorch's own (`GradientNormClipping` and others), `EMA`, `SWA`, `WiSEFT`,
-        `MicroBatches`. Callbacks of scikit-learn (`set_callbacks`) work as well.
+        `MicroBatches`, `Mixup`. Callbacks of scikit-learn (`set_callbacks`) work as well.
     warm_start : bool, default=False
         Whether a further `fit` goes on from what the last has left, backbone and head.
     random_state : int, RandomState or None, default=None
