@@ -63,8 +63,8 @@ class SeedsGlobally(ImageFeaturizer):
 
 
 class DoubleFeatures(ImageFeaturizer):
-    def _features(self, samples, context=None):
-        return super()._features(samples, context).astype(np.float64)
+    def _features(self, samples, **options):
+        return super()._features(samples, **options).astype(np.float64)
 
 
 class LosesLabels(FineTuneClassifier):
