@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import signal
 import socket
 import sys
 import tempfile
@@ -45,6 +46,14 @@ def _no_network():
         patch.setattr(socket.socket, "connect_ex", guarded_connect_ex)
         patch.setattr(socket, "getaddrinfo", guarded_getaddrinfo)
         yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _interruptible():
+    """Have Ctrl-C raised, as in a terminal: a shell that starts the tests in the background has it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(autouse=True, scope="module")
