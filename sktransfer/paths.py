@@ -24,6 +24,6 @@ def local_path(given: str | os.PathLike[str]) -> Path:
     '~nobody of that name/model'
     """
     path = Path(given)
-    with suppress(RuntimeError):  # what pathlib raises for users that it does not know
+    with suppress(RuntimeError, ValueError):  # nobody of that name, or no name at all
         return path.expanduser()
     return path

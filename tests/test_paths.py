@@ -14,6 +14,7 @@ def test_home_is_put_in_where_it_is_known(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     assert local_path("~/model") == tmp_path / "model"
     assert local_path("~no such user/model") == Path("~no such user/model")
+    assert local_path("~no\0name/model") == Path("~no\0name/model")
     assert local_path(Path("plain")) == Path("plain")
 
 
@@ -21,6 +22,8 @@ def test_a_home_that_nobody_has_is_no_other_error_than_a_missing_file(tmp_path, 
     monkeypatch.chdir(tmp_path)
     with pytest.raises(BackboneNotFoundError):
         registry().find("hf/~nosuchuser/model")
+    with pytest.raises(BackboneNotFoundError):
+        registry().find("hf/~no\0name")
     with pytest.raises(WeightsError, match="no such file"):
         FineTuneClassifier(weights="~nosuchuser/weights.safetensors").fit([[0.0] * 64] * 4, [0, 1, 0, 1])
     with pytest.raises(WeightsError, match="~nosuchuser"):
