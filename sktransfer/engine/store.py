@@ -89,7 +89,7 @@ class Store(Protocol):
         """Let other processes find what was put, where they share the store."""
 
     def room(self) -> int | None:
-        """Return the bytes that can be kept before others must go, or storing ends; None where nothing says."""
+        """Return the bytes that fit before what is waited for must go, or storing ends; None where nothing says."""
 
     def info(self) -> CacheInfo:
         """Return the counts."""

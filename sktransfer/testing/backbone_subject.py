@@ -18,6 +18,7 @@ from sktransfer.backbones.backbone import Backbone
 from sktransfer.backbones.loading import load_backbone
 from sktransfer.backbones.registry import registry
 from sktransfer.backbones.spec import BackboneSpec
+from sktransfer.backbones.stages import run_stages as each_stage
 from sktransfer.backbones.weights import locate
 from sktransfer.config import config_context
 from sktransfer.engine.batching import collate
@@ -175,11 +176,7 @@ def run_stages(backbone: Backbone, tensors: Sequence[Tensor], device: torch.devi
     if device is not None:
         stages = placed(backbone, Compute(device))
         values, mask = values.to(device), None if mask is None else mask.to(device)
-    outputs = []
-    for stage in stages:
-        values = stage(values, mask)
-        outputs.append(rows_of(values, tensors, mask))
-    return outputs
+    return [rows_of(outputs, tensors, mask) for outputs in each_stage(stages, values, mask)]
 
 
 def rows_of(values: Tensor, tensors: Sequence[Tensor], mask: Tensor | None) -> list[Tensor]:
