@@ -117,7 +117,8 @@ GROUNDS = {
     "minilm": Ground(
         "MR, all-MiniLM-L6-v2",
         sentence_encoder,
-        lambda: {"lr": 1e-4, "max_epochs": 10},  # chain-thaw takes nine epochs of seven stages
+        # chain-thaw takes nine epochs of seven stages
+        lambda: {"lr": 1e-4, "max_epochs": 10, "precision": "bfloat16"},
         draw_samples,
         (100, 500) if sized(0, 1) else (100,),
         3,
@@ -126,7 +127,7 @@ GROUNDS = {
         # The lower half of the stages, with 3 in 100 of the weights, is frozen, and runs once a photo.
         f"hymenoptera, MobileNetV2 from stage {sized(4, 0)} up",
         lambda: "torchvision/mobilenet_v2",
-        lambda: {"weights": mobilenet_weights(), "freeze_depth": sized(4, 0), "lr": 1e-4},
+        lambda: {"weights": mobilenet_weights(), "freeze_depth": sized(4, 0), "lr": 1e-4, "max_epochs": 10},
         draw_photos,
         (0,),
         3,

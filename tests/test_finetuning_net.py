@@ -69,3 +69,30 @@ def test_a_step_in_float16_changes_weights_as_one_in_float32_does():
         steps.append(net.module_.head.weight.detach() - before)
     assert steps[0].abs().max() > 1e-3
     torch.testing.assert_close(steps[0], steps[1], atol=1e-4, rtol=3e-2)
+
+
+class Unfused(torch.optim.AdamW):
+    """One of the user's own: nothing is known of what it takes."""
+
+    def __init__(self, params, lr):
+        super().__init__(params, lr=lr)
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.float16])
+def test_standard_optimizers_step_in_one_pass_to_where_others_step_in_several(precision):
+    ends = []
+    for optimizer in (torch.optim.AdamW, Unfused):
+        torch.manual_seed(0)
+        net = FineTuneNet(
+            network(), criterion=nn.CrossEntropyLoss, criterion__reduction="none", optimizer=optimizer, lr=0.1
+        )
+        net.groups = lambda module: [{"params": list(module.parameters()), "weight_decay": 0.01}]
+        net.compute = Compute(torch.device("cpu"), precision)
+        net.initialize()
+        before = net.module_.head.weight.detach().clone()
+        for _ in range(3):
+            net.train_step(({"values": torch.randn(8, 3)}, (torch.arange(8) % 2, torch.ones(8))))
+        assert bool(net.optimizer_.param_groups[0]["fused"]) == (optimizer is torch.optim.AdamW)
+        assert not net.module_.head.weight.equal(before)
+        ends.append(net.module_.state_dict())
+    torch.testing.assert_close(ends[0], ends[1], atol=1e-5, rtol=1e-5)
