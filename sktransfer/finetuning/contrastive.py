@@ -299,7 +299,7 @@ class ContrastiveFineTuner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Fi
         return network
 
     def _run(self, *args: Any) -> None:
-        self.net_.batches = PairBatches
+        self.net_.batches, self.net_.task = PairBatches, "features"
         super()._run(*args)
 
     def _keep_head(self, network: FineTuneNetwork) -> None:

@@ -167,6 +167,7 @@ class Fitting(CallbackSupportMixin, BaseEstimator):
             len(train),
             self._dataset(inputs, data, valid, compute) if len(valid) else None,
         )
+        self.net_.task = self._task
         augmentation = None if change is None else Augmentation(change, seed)
         tell = functools.partial(self._tell, context, X, y, sample_weight)
         self._run(self._dataset(inputs, data, train, compute, augmentation), tell, start)

@@ -26,6 +26,7 @@ from sktransfer.finetuning.network import FineTuneNetwork
 from sktransfer.finetuning.randomness import seed_of, seed_torch
 from sktransfer.finetuning.regularisation import pull_to_start
 from sktransfer.finetuning.schedules import with_schedule
+from sktransfer.finetuning.scoring import ScoredNet
 from sktransfer.finetuning.settings import Settings
 from sktransfer.finetuning.stopping import BestWeights
 from sktransfer.finetuning.unfreezing import Unfreezing, check_phases, n_phases
@@ -116,7 +117,7 @@ class _Listener(Callback):  # type: ignore[misc]
             raise KeyboardInterrupt  # skorch's own way to end a training early
 
 
-class FineTuneNet(NeuralNet):  # type: ignore[misc]
+class FineTuneNet(ScoredNet):
     """A skorch `NeuralNet` whose batches carry a weight for each sample.
 
     `on_epoch` is called after each epoch and stops the training where it returns True. In a lower precision than
@@ -266,11 +267,6 @@ class FineTuneNet(NeuralNet):  # type: ignore[misc]
         """Forget it: a pickle has no use for it."""
         super().on_train_end(net, *args, **kwargs)
         self._pull = None
-
-    def on_batch_end(self, net: NeuralNet, batch: Any = None, training: bool = False, **kwargs: Any) -> None:
-        """Let a batch count in the epoch's mean loss by the weight of its samples."""
-        super().on_batch_end(net, batch=batch, training=training, **kwargs)
-        self.history.record_batch(f"{'train' if training else 'valid'}_batch_size", float(batch[1][1].sum()))
 
 
 def _total(y_true: tuple[Tensor, Tensor], device: Any) -> Tensor:

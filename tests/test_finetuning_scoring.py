@@ -1,0 +1,139 @@
+"""Callbacks of skorch: its scoring ones by the names of metrics, and all the others that need no other package."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import get_scorer
+from skorch import callbacks as skorch_callbacks
+
+from sktransfer import ContrastiveFineTuner, FineTuneClassifier, FineTuneRegressor
+from sktransfer.exceptions import InvalidParameterError
+from sktransfer.testing.samples import make_samples
+
+IMAGES, LABELS = make_samples("image", 24)
+INDICATORS = np.stack([np.arange(24) % 2, np.arange(24) % 3 == 0], 1).astype(int)
+TASKS = {
+    "strings": (FineTuneClassifier, LABELS),
+    "three classes": (FineTuneClassifier, np.arange(24) % 3),
+    "two labels at once": (FineTuneClassifier, INDICATORS),
+    "one number": (FineTuneRegressor, np.arange(24.0)),
+    "two numbers": (FineTuneRegressor, np.stack([np.arange(24.0), -np.arange(24.0) ** 2], 1)),
+}
+METRICS = {
+    "strings": ["accuracy", "roc_auc", "neg_log_loss", "f1"],
+    "three classes": ["accuracy", "roc_auc_ovr", "f1_macro"],
+    "two labels at once": ["accuracy", "roc_auc", "f1_micro", "average_precision"],
+    "one number": ["r2", "neg_mean_absolute_error"],
+    "two numbers": ["r2"],
+}
+
+
+class Asked(skorch_callbacks.Callback):
+    """Scores of a net on the samples that were set aside, computed anew."""
+
+    def __init__(self, names):
+        self.names = names
+
+    def on_train_begin(self, net, **kwargs):
+        self.scores_ = []
+
+    def on_epoch_end(self, net, dataset_valid=None, **kwargs):
+        y = dataset_valid.targets.numpy()
+        self.scores_.append([get_scorer(name)(net, dataset_valid, y) for name in self.names])
+
+
+def fitted(task, callbacks, **options):
+    estimator, y = TASKS[task]
+    options = {"max_epochs": 2, "batch_size": 8, "random_state": 0, **options}
+    return estimator("tiny/cnn", callbacks=callbacks, **options).fit(IMAGES, y)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_metric_by_its_name_is_that_of_the_net_on_what_is_set_aside(task):
+    asked = Asked(METRICS[task])
+    scorings = [skorch_callbacks.EpochScoring(name, lower_is_better=False) for name in METRICS[task]]
+    clf = fitted(task, [*scorings, asked], early_stopping=True, validation_fraction=0.4)
+    np.testing.assert_allclose(clf.history_[METRICS[task]], asked.scores_, rtol=1e-5)
+    assert np.isfinite(clf.history_[METRICS[task]]).all(axis=None)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_training_is_scored_too_by_the_epoch_and_by_the_batch(task):
+    scoring = skorch_callbacks.EpochScoring(None, on_train=True, lower_is_better=False, name="whole")
+    parts = skorch_callbacks.BatchScoring(None, on_train=True, lower_is_better=False, name="parts")
+    clf = fitted(task, [scoring, parts], freeze_depth="all", max_epochs=12, lr=1e-3)
+    assert clf.history_["whole"].iloc[-1] > (0.3 if "number" in task else 0.6)
+    if "number" not in task:
+        np.testing.assert_allclose(clf.history_["whole"], clf.history_["parts"], atol=1e-6)
+
+
+def test_a_training_ends_by_a_metric():
+    scoring = skorch_callbacks.EpochScoring("accuracy", on_train=True, lower_is_better=False)
+    stop = skorch_callbacks.EarlyStopping("accuracy", lower_is_better=False, patience=2)
+    clf = fitted("strings", [scoring, stop], freeze_depth="all", max_epochs=30)
+    assert clf.n_iter_ < 30
+    assert clf.history_["accuracy"].iloc[-1] == 1
+
+
+def test_a_net_without_a_head_has_no_classes_and_says_what_it_sees():
+    seen = []
+
+    class Listen(skorch_callbacks.Callback):
+        def on_epoch_end(self, net, dataset_train=None, **kwargs):
+            seen.append((hasattr(net, "classes_"), net.predict(dataset_train)))
+
+        def on_batch_end(self, net, batch=None, **kwargs):
+            assert isinstance(batch[1], torch.Tensor)
+
+    tuner = ContrastiveFineTuner(max_epochs=1, callbacks=[Listen()], normalize=False, random_state=0)
+    tuner.fit(IMAGES, LABELS)
+    assert not seen[0][0]
+    np.testing.assert_allclose(seen[0][1], tuner.transform(IMAGES), rtol=1e-4, atol=1e-5)
+
+
+OTHERS = {
+    "BatchScoring": {"scoring": "accuracy", "on_train": True},
+    "Checkpoint": {"monitor": "train_loss_best", "load_best": True},
+    "EarlyStopping": {"monitor": "train_loss"},
+    "EpochScoring": {"scoring": "accuracy", "on_train": True},
+    "EpochTimer": {},
+    "Freezer": {"patterns": "stages.*"},
+    "GradientNormClipping": {"gradient_clip_value": 1.0},
+    "Initializer": {"patterns": "head.weight", "fn": torch.nn.init.zeros_},
+    "LRScheduler": {"policy": "ReduceLROnPlateau", "monitor": "train_loss"},
+    "ParamMapper": {"patterns": "head.bias", "fn": torch.nn.init.zeros_, "at": 2},
+    "PassthroughScoring": {"name": "train_loss", "on_train": True},
+    "PrintLog": {"sink": [].append},
+    "ProgressBar": {},
+    "TrainEndCheckpoint": {},
+    "Unfreezer": {"patterns": "stages.*", "at": 2},
+}
+ELSEWHERE = {"InputShapeSetter", "LoadInitState", "MlflowLogger", "NeptuneLogger", "SacredLogger", "TensorBoard"}
+ELSEWHERE |= {"Callback", "WandbLogger", "WarmRestartLR"}
+
+
+def test_all_callbacks_of_skorch_are_tried_but_those_that_need_another_package_or_are_no_callbacks_by_themselves():
+    assert set(skorch_callbacks.__all__) == set(OTHERS) | ELSEWHERE
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_every_callback_of_skorch_works(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # some write where they are
+    callback = getattr(skorch_callbacks, name)(**OTHERS[name])
+    clf = fitted("strings", [callback], max_epochs=3)
+    assert clf.n_iter_ == 3
+    assert clf.predict_proba(IMAGES).shape == (24, 2)
+
+
+def test_a_net_is_loaded_where_skorchs_checkpoint_has_written_it(tmp_path):
+    written = skorch_callbacks.Checkpoint(monitor=None, dirname=str(tmp_path))
+    first = fitted("strings", [written], max_epochs=1)
+    loaded = fitted("strings", [skorch_callbacks.LoadInitState(written)], max_epochs=0)
+    np.testing.assert_allclose(loaded.predict_proba(IMAGES), first.predict_proba(IMAGES), atol=1e-6)
+
+
+def test_a_metric_that_does_not_suit_the_task_is_scikit_learns_error():
+    with pytest.raises((ValueError, InvalidParameterError)):
+        fitted("one number", [skorch_callbacks.EpochScoring("accuracy", on_train=True)])
