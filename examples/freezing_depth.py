@@ -18,7 +18,6 @@ import matplotlib
 matplotlib.use("Agg")
 
 from matplotlib import pyplot as plt
-from sklearn.base import clone
 from sklearn.datasets import load_digits
 from sklearn.model_selection import GridSearchCV, StratifiedKFold, train_test_split
 
@@ -45,8 +44,8 @@ def main() -> None:
         "tiny/cnn", layer="block4", freeze_depth=0, max_epochs=args.epochs, batch_size=16, random_state=0
     )
 
-    # One short training whose rate rises from step to step: the rate is right well before the loss turns upwards.
-    found = find_lr(clone(tuner).set_params(head_init="random"), X, y, n_steps=40)
+    # One short training whose rate rises from step to step: the rate is right well before gains turn into losses.
+    found = find_lr(tuner, X, y)
     LearningRateDisplay.from_finder(found).figure_.savefig(args.out / "learning_rate.png", dpi=100)
     tuner.set_params(lr=found.lr)
     print(f"find_lr proposes {found.lr:.1e}\n\naccuracy on {len(X_test)} test digits")

@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from pictures import close, cut_labels
+from sklearn.exceptions import NotFittedError
 
 from sktransfer import FineTuneClassifier, LearningRateDisplay, find_lr
 from sktransfer.exceptions import InvalidParameterError
@@ -29,11 +30,11 @@ def test_what_was_found_is_drawn_with_the_rate_that_is_proposed():
     display = LearningRateDisplay.from_finder(found)
     np.testing.assert_array_equal(display.line_.get_xdata(), found.curve["lr"])
     np.testing.assert_array_equal(display.line_.get_ydata(), found.curve["smoothed"])
-    np.testing.assert_array_equal(display.ax_.collections[0].get_offsets(), found.curve[["lr", "loss"]])
+    np.testing.assert_array_equal(display.ax_.collections[0].get_offsets(), found.curve[["lr", "change"]])
     assert marked(display) == found.lr
     assert display.ax_.get_xscale() == "log"
     labels = [text.get_text() for text in display.ax_.get_legend().get_texts()]
-    assert labels == ["loss of a batch", "smoothed", f"proposed: {found.lr:.2g}"]
+    assert labels == ["a batch", "smoothed", f"proposed: {found.lr:.2g}"]
     assert display.figure_ is display.ax_.figure
     assert cut_labels(display.figure_) == []
 
@@ -48,6 +49,18 @@ def test_an_estimator_is_tried_on_a_clone_as_the_finder_does():
     assert not hasattr(TUNER, "net_")
     with pytest.raises(InvalidParameterError, match="n_steps=1"):
         LearningRateDisplay.from_estimator(TUNER, X, y, n_steps=1)
+
+
+def test_an_estimator_that_found_its_rate_shows_it_and_one_that_was_given_it_says_so():
+    clf = TUNER.__class__(lr="find", max_epochs=1, random_state=0).fit(X, y)
+    display = LearningRateDisplay.from_finder(clf)
+    assert marked(display) == clf.lr_
+    assert display.smoothed.tolist() == clf.lr_curve_["smoothed"].tolist()
+    clf.set_params(lr=1e-3).fit(X, y)
+    with pytest.raises(InvalidParameterError, match=r"lr=0\.001.*lr='find'"):
+        LearningRateDisplay.from_finder(clf)
+    with pytest.raises(NotFittedError):
+        LearningRateDisplay.from_finder(TUNER)
 
 
 def test_the_fall_fills_the_picture_and_what_diverges_leaves_it():

@@ -19,7 +19,7 @@ TASKS = {
     "three classes": (FineTuneClassifier, np.arange(24) % 3),
     "two labels at once": (FineTuneClassifier, INDICATORS),
     "one number": (FineTuneRegressor, np.arange(24.0)),
-    "two numbers": (FineTuneRegressor, np.stack([np.arange(24.0), -np.arange(24.0) ** 2], 1)),
+    "two numbers": (FineTuneRegressor, np.stack([np.arange(24.0), -(np.arange(24.0) ** 2)], 1)),
 }
 METRICS = {
     "strings": ["accuracy", "roc_auc", "neg_log_loss", "f1"],

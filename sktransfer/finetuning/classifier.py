@@ -61,8 +61,9 @@ class FineTuneClassifier(Labelling):
         Passes over the samples; 0 leaves the probe.
     batch_size : int, default=32
         Samples a step.
-    lr : float or "auto", default="auto"
-        Highest learning rate of the uppermost stage; "auto" is 1e-4.
+    lr : float, "auto" or "find", default="auto"
+        Highest learning rate of the uppermost stage. "auto" is 1e-4, which suits AdamW and pretrained weights; "find"
+        tries rising rates on a copy first, for up to 60 steps, and takes a tenth of the best (`find_lr`).
     head_lr : float, default=None
         Highest learning rate of the head; None for `lr`, or ten times `lr` where the head starts at random.
     lr_schedule : {"linear", "slanted_triangular", "one_cycle", "cosine", "constant"}, default="linear"
@@ -137,6 +138,8 @@ class FineTuneClassifier(Labelling):
         How much each stage counts, where `layer="mix"`; they sum to one.
     lr_ : float
         The rate that `lr` stood for.
+    lr_curve_ : DataFrame
+        Where `lr="find"`: what each rate gained, a row a step; `LearningRateDisplay.from_finder(clf)` draws it.
     n_iter_ : int
         Epochs run.
     stages_ : DataFrame

@@ -70,8 +70,9 @@ class ContrastiveFineTuner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Fi
     batch_size : int, default=32
         Samples a step, all pairs of which are learnt from; 4 or more. Where there are more samples than that, classes
         take turns in giving two, so that a rare class is seen as often as others.
-    lr : float or "auto", default="auto"
-        Highest learning rate of the uppermost stage; "auto" is 1e-4.
+    lr : float, "auto" or "find", default="auto"
+        Highest learning rate of the uppermost stage. "auto" is 1e-4, which suits AdamW and pretrained weights; "find"
+        tries rising rates on a copy first, for up to 60 steps, and takes a tenth of the best (`find_lr`).
     lr_schedule : {"linear", "slanted_triangular", "one_cycle", "cosine", "constant"}, default="linear"
         As in `FineTuneClassifier`.
     layer_lr_decay : float, default=1.0
@@ -113,6 +114,8 @@ class ContrastiveFineTuner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Fi
         How much each stage counts, where `layer="mix"`.
     lr_ : float
         The rate that `lr` stood for.
+    lr_curve_ : DataFrame
+        Where `lr="find"`: what each rate gained, a row a step; `LearningRateDisplay.from_finder(clf)` draws it.
     n_iter_ : int
         Epochs run.
     stages_ : DataFrame
@@ -142,7 +145,7 @@ class ContrastiveFineTuner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Fi
     ['up']
     """
 
-    _task = "classes"
+    _task, _scored, _batches = "classes", "features", PairBatches
 
     def __init__(
         self,
@@ -297,10 +300,6 @@ class ContrastiveFineTuner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Fi
             )
         self._n_features_out = network.n_outputs
         return network
-
-    def _run(self, *args: Any) -> None:
-        self.net_.batches, self.net_.task = PairBatches, "features"
-        super()._run(*args)
 
     def _keep_head(self, network: FineTuneNetwork) -> None:
         """Keep none: there is none."""

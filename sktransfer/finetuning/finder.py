@@ -1,41 +1,82 @@
-"""Which learning rate suits: the loss of a short training whose rate rises from step to step."""
+"""Which learning rate suits: what the steps of a short training gain while its rate rises."""
 
 from __future__ import annotations
 
-import functools
+import copy
+import itertools
 import math
+import warnings
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from sklearn.base import clone
-from skorch import NeuralNet
-from skorch.callbacks import Callback, LRScheduler
-from torch.optim.lr_scheduler import LambdaLR
+from sklearn.exceptions import ConvergenceWarning
+from skorch.callbacks import GradientNormClipping
 
 from sktransfer.exceptions import InvalidParameterError
-from sktransfer.finetuning.base import FineTuneBase
-from sktransfer.finetuning.settings import check_settings
+from sktransfer.finetuning.data import CutDataset
+from sktransfer.finetuning.micro_batches import MicroBatches
+from sktransfer.finetuning.mixup import Mixup
+from sktransfer.finetuning.net import FineTuneNet
+from sktransfer.finetuning.network import FineTuneNetwork
+from sktransfer.finetuning.randomness import seed_of, seed_torch
 
-__all__ = ["LearningRates", "find_lr"]
+__all__ = ["LearningRates", "Range", "find_lr", "range_test", "shaping_steps"]
 
-MEMORY = 0.9  # what the smoothed loss keeps of itself at each step
-DIVERGED = 4.0  # times the lowest loss: from there on nothing is to be learnt
-BELOW = 10.0  # the rate that is proposed lies this far below the one of the lowest loss
+MEMORY = 0.9  # what the smoothed change keeps of itself at each step
+ENOUGH = 0.9  # of the most that was gained: where all is learnt, higher rates gain no more and lose nothing yet
+BELOW = 10.0  # the rate that is proposed lies this far below the first that gained enough
+
+
+@dataclass(frozen=True)
+class Range:
+    """Which rates are tried.
+
+    Parameters
+    ----------
+    lowest : float, default=1e-06
+        Of the uppermost stage, at the first step.
+    highest : float, default=1.0
+        At the last step.
+    n_steps : int, default=60
+        Batches at most.
+    """
+
+    lowest: float = 1e-6
+    highest: float = 1.0
+    n_steps: int = 60
+
+    def __post_init__(self) -> None:
+        for name in ("lowest", "highest"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, Real) or not 0 < float(value) < math.inf:
+                raise InvalidParameterError(f"{name}={value!r} must be a number greater than 0")
+        if not self.lowest < self.highest:
+            raise InvalidParameterError(f"lowest={self.lowest!r} must be less than highest={self.highest!r}")
+        if isinstance(self.n_steps, bool) or not isinstance(self.n_steps, Integral) or self.n_steps < 2:
+            raise InvalidParameterError(f"n_steps={self.n_steps!r} must be an int of at least 2")
+
+    def rates(self) -> np.ndarray:
+        """Return the rate of each step, (n_steps,)."""
+        return np.geomspace(self.lowest, self.highest, self.n_steps)
 
 
 @dataclass(frozen=True)
 class LearningRates:
-    """What `find_lr` has found.
+    """What `find_lr` has found, or a `fit` with `lr="find"`.
 
     Parameters
     ----------
     lr : float
-        A tenth of the rate at which the smoothed loss was lowest.
+        A tenth of the lowest rate by which nine tenths were gained of all that was gained at any, by smoothed changes.
     curve : DataFrame
-        A row a step: `lr`, `loss`, and `smoothed`.
+        A row a step: `lr`; `loss` of its batch before the step; `change`, by how much that is above what the same batch
+        cost at the start, all random numbers being equal; and `smoothed`, the running mean of changes.
     """
 
     lr: float
@@ -43,7 +84,7 @@ class LearningRates:
 
 
 def find_lr(
-    estimator: FineTuneBase,
+    estimator: Any,
     X: Any,
     y: Any,
     sample_weight: Any = None,
@@ -52,15 +93,18 @@ def find_lr(
     highest: float = 1.0,
     n_steps: int = 60,
 ) -> LearningRates:
-    """Train a clone for some steps while its rate rises, and return the loss at each rate [1]_.
+    """Train a clone for some steps while its rate rises, and return what that gained at each rate [1]_.
 
-    The estimator itself is left as it is. The head's rate rises in proportion, as do those of the stages where
-    `layer_lr_decay` sets them apart; all stages above the cut learn from the first step on.
+    Losses of single batches differ far more than a step changes them, above all where the head starts as a probe. So a
+    batch is held against itself: its loss now, less its loss under the weights of the start. The head's rate rises in
+    proportion, as do those of the stages where `layer_lr_decay` sets them apart; all stages above the cut learn from
+    the first step on. The estimator is left as it is. With `lr="find"`, its own `fit` does the same before it trains.
 
     Parameters
     ----------
-    estimator : FineTuneClassifier or FineTuneRegressor
-        With the parameters that it is to be trained with.
+    estimator : FineTuneClassifier, FineTuneRegressor or ContrastiveFineTuner
+        With the parameters that it is to be trained with; of its callbacks those count that shape a step
+        (`MicroBatches`, `Mixup`, `GradientNormClipping`).
     X : array-like, Series, one-column DataFrame or list of n_samples
         Images or texts.
     y : array-like of shape (n_samples,) or (n_samples, n_outputs)
@@ -92,64 +136,93 @@ def find_lr(
     >>> from sklearn.datasets import load_digits
     >>> from sktransfer import FineTuneClassifier, find_lr
     >>> X, y = load_digits(return_X_y=True)
-    >>> found = find_lr(FineTuneClassifier(head_init="random", random_state=0), X[:100] / 16, y[:100], n_steps=20)
-    >>> bool(1e-6 <= found.lr < 0.1), list(found.curve)
-    (True, ['lr', 'loss', 'smoothed'])
+    >>> found = find_lr(FineTuneClassifier(random_state=0), X[:100] / 16, y[:100], n_steps=20)
+    >>> bool(1e-6 < found.lr < 0.1), list(found.curve)
+    (True, ['lr', 'loss', 'change', 'smoothed'])
     """
-    settings = check_settings(estimator)
-    _check(lowest, highest, n_steps)
-    n_epochs = math.ceil(n_steps / max(1, math.ceil(len(y) / settings.batch_size)))
-    recorder = _Recorder(n_steps)
-    rise = functools.partial(_factor, highest / lowest, n_steps)
-    trial = clone(estimator).set_params(
-        lr=lowest,
-        head_lr=lowest * settings.head_lr / settings.lr,
-        lr_schedule="linear",
-        unfreezing="none",
-        early_stopping=False,
-        warm_start=False,
-        max_epochs=n_epochs,
-        verbose=0,
-        callbacks=[LRScheduler(LambdaLR, lr_lambda=rise, step_every="batch"), recorder],
-    )
-    trial.fit(X, y, sample_weight=sample_weight)
-    losses = np.array(recorder.losses_)
-    rates = lowest * np.array([rise(step) for step in range(len(losses))])
-    curve = pd.DataFrame({"lr": rates, "loss": losses, "smoothed": recorder.smoothed_})
-    return LearningRates(float(rates[curve["smoothed"].argmin()] / BELOW), curve)
+    trial = clone(estimator).set_params(max_epochs=0)
+    trial._range = Range(lowest, highest, n_steps)
+    trial.fit(X, y, **({} if sample_weight is None else {"sample_weight": sample_weight}))
+    return LearningRates(trial.lr_, trial.lr_curve_)
 
 
-def _factor(ratio: float, n_steps: int, step: int) -> float:
-    return float(ratio ** (step / (n_steps - 1)))
+def shaping_steps(callbacks: Sequence[Any] | None) -> list[Any]:
+    """Return copies of the callbacks that shape a step, not those that watch it, average, or end a training.
+
+    Parameters
+    ----------
+    callbacks : sequence of skorch callbacks or (name, callback), default=None
+        The user's own.
+    """
+    plain = [one[1] if isinstance(one, tuple) else one for one in callbacks or []]
+    return [copy.deepcopy(one) for one in plain if isinstance(one, (MicroBatches, Mixup, GradientNormClipping))]
 
 
-def _check(lowest: Any, highest: Any, n_steps: Any) -> None:
-    for name, value in (("lowest", lowest), ("highest", highest)):
-        if isinstance(value, bool) or not isinstance(value, Real) or not 0 < float(value) < math.inf:
-            raise InvalidParameterError(f"{name}={value!r} must be a number greater than 0")
-    if not lowest < highest:
-        raise InvalidParameterError(f"lowest={lowest!r} must be less than highest={highest!r}")
-    if isinstance(n_steps, bool) or not isinstance(n_steps, Integral) or n_steps < 2:
-        raise InvalidParameterError(f"n_steps={n_steps!r} must be an int of at least 2")
+def range_test(net: FineTuneNet, dataset: CutDataset, scope: Range) -> LearningRates:
+    """Train a net at rising rates, and say which suits.
+
+    Parameters
+    ----------
+    net : FineTuneNet
+        Not initialized, its rates set for the lowest of the range; changed, and of no further use.
+    dataset : CutDataset
+        What it is trained on.
+    scope : Range
+        Which rates.
+
+    Warns
+    -----
+    ConvergenceWarning
+        If no rate gained anything.
+    """
+    net.initialize()
+    net.notify("on_train_begin", X=dataset, y=None)
+    start = copy.deepcopy(net.module_)
+    first = [group["lr"] for group in net.optimizer_.param_groups]
+    losses: list[float] = []
+    changes: list[float] = []
+    smoothed: list[float] = []
+    rates, mean = scope.rates(), 0.0
+    for rate, batch in zip(rates, _endless(net, dataset)):
+        for group, lr in zip(net.optimizer_.param_groups, first):
+            group["lr"] = lr * rate / scope.lowest
+        before = _loss_under(net, start, batch)
+        losses.append(float(net.train_step(batch)["loss"]))
+        changes.append(losses[-1] - before)
+        mean = MEMORY * mean + (1 - MEMORY) * changes[-1]
+        smoothed.append(mean / (1 - MEMORY ** len(changes)))
+        # Diverged: more was lost than ever gained, and than there was at the start. So has what is not finite.
+        if not smoothed[-1] <= max(before, -2 * min(smoothed)):
+            break
+    net.notify("on_train_end", X=dataset, y=None)
+    curve = pd.DataFrame({"lr": rates[: len(losses)], "loss": losses, "change": changes, "smoothed": smoothed})
+    gains = -np.nan_to_num(smoothed, nan=-np.inf)  # (n,)
+    best = int(np.argmax(gains >= ENOUGH * gains.max()))  # the first that gained enough
+    if not gains.max() > 0:
+        warnings.warn(
+            f"no learning rate from {scope.lowest:g} to {scope.highest:g} made the loss fall within {len(losses)} "
+            f"steps: nothing is left to learn, or rates begin too high. {rates[best] / BELOW:.1e} is taken, which "
+            "changes next to nothing; set lr to a number",
+            ConvergenceWarning,
+            stacklevel=2,
+        )
+    return LearningRates(float(rates[best] / BELOW), curve)
 
 
-class _Recorder(Callback):  # type: ignore[misc]
-    """Remember the loss of each step; stop after the last, or when it has diverged."""
+def _endless(net: FineTuneNet, dataset: CutDataset) -> Iterator[Any]:
+    """Yield the batches of one epoch after another, as training does, random numbers and all."""
+    for epoch in itertools.count():
+        dataset.epoch = epoch
+        seed_torch(seed_of(net.seed, epoch), net.compute.device)
+        yield from net.get_iterator(dataset, training=True)
 
-    def __init__(self, n_steps: int) -> None:
-        self.n_steps = n_steps
 
-    def on_train_begin(self, net: NeuralNet, **kwargs: Any) -> None:
-        self.losses_: list[float] = []
-        self.smoothed_: list[float] = []
-        self._mean = 0.0
-
-    def on_batch_end(self, net: NeuralNet, training: bool = False, loss: Any = None, **kwargs: Any) -> None:
-        if not training:
-            return
-        self.losses_.append(float(loss))
-        self._mean = MEMORY * self._mean + (1 - MEMORY) * self.losses_[-1]
-        self.smoothed_.append(self._mean / (1 - MEMORY ** len(self.losses_)))
-        diverged = not self.smoothed_[-1] <= DIVERGED * min(self.smoothed_)  # NaN has diverged as well
-        if diverged or len(self.losses_) == self.n_steps:
-            raise KeyboardInterrupt  # skorch's own way to end a training early
+def _loss_under(net: FineTuneNet, module: FineTuneNetwork, batch: Any) -> float:
+    """Return a batch's loss under other weights; the next step draws the random numbers that were drawn here."""
+    device = net.compute.device
+    trained, net.module_ = net.module_, module.train()
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            return float(sum(loss for loss, _ in net.losses(batch)))
+    finally:
+        net.module_ = trained

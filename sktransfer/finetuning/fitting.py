@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import functools
 from collections.abc import Callable
@@ -25,7 +26,8 @@ from sktransfer.engine.taps import taps_for
 from sktransfer.exceptions import InvalidParameterError
 from sktransfer.finetuning.adapters import add_adapters, merge_adapters
 from sktransfer.finetuning.augmentation import Augmentation, check_augment
-from sktransfer.finetuning.data import CutDataset
+from sktransfer.finetuning.data import Batches, CutDataset
+from sktransfer.finetuning.finder import Range, range_test, shaping_steps
 from sktransfer.finetuning.first_pass import first_pass
 from sktransfer.finetuning.heads import Head
 from sktransfer.finetuning.net import FineTuneNet, build_net
@@ -73,8 +75,12 @@ class Fitting(CallbackSupportMixin, BaseEstimator):
     lr_: float
     net_: FineTuneNet
     n_iter_: int
+    lr_curve_: pd.DataFrame
     stages_: pd.DataFrame
     _task: str
+    _scored: str | None = None  # what a net in training predicts, where that is not the task's
+    _batches: type[Batches] = Batches
+    _range: Range | None = None  # of the rates to try before training, if it is not the usual one
 
     # Parameters, as `FineTuneBase` takes them.
     adapter: Any
@@ -113,6 +119,8 @@ class Fitting(CallbackSupportMixin, BaseEstimator):
                 )
         settings = dataclasses.replace(settings, max_epochs=1, lr_schedule="constant")
         start = self._fitted(self.net_) if hasattr(self, "net_") else None
+        if start is not None and settings.finds_lr:
+            settings = settings.at(self.lr_)  # what the first call has found
         n_before = self.n_iter_ if start else 0
         self._seeded(settings, start, n_before, X, y, sample_weight, None)
         if start is not None:
@@ -156,27 +164,49 @@ class Fitting(CallbackSupportMixin, BaseEstimator):
         inputs.lengths(range(len(inputs)))
         inputs.warn_of_truncated()
         train, valid = self._hold_out(settings, data, seed)
-        network = self._network(inputs, data, train, len(valid) > 0, start, compute)
-        self.net_ = build_net(
-            network,
-            settings,
-            self._criterion(settings),
-            compute,
-            seed,
-            self.callbacks,
-            len(train),
-            self._dataset(inputs, data, valid, compute) if len(valid) else None,
-        )
-        self.net_.task = self._task
+        network = self._network(inputs, data, train, start, compute)
         augmentation = None if change is None else Augmentation(change, seed)
-        tell = functools.partial(self._tell, context, X, y, sample_weight)
-        self._run(self._dataset(inputs, data, train, compute, augmentation), tell, start)
+        dataset = self._dataset(inputs, data, train, compute, augmentation)
+        build = functools.partial(self._net, compute, seed, len(train))
+        settings = self._find_lr(settings, network, dataset, build)
+        valid_set = self._dataset(inputs, data, valid, compute) if len(valid) else None
+        self.net_ = build(network, settings, self.callbacks, valid_set)
+        self._run(dataset, functools.partial(self._tell, context, X, y, sample_weight), start)
         self._keep(network)
         self.lr_ = settings.lr
         context.call_on_fit_task_end(
             estimator=self, X=X, y=y, metadata=_given(sample_weight), reconstruction_attributes={}
         )
         return self
+
+    def _net(
+        self,
+        compute: Compute,
+        seed: int,
+        n_samples: int,
+        network: FineTuneNetwork,
+        settings: Settings,
+        callbacks: Any,
+        valid: CutDataset | None = None,
+    ) -> FineTuneNet:
+        net = build_net(network, settings, self._criterion(settings), compute, seed, callbacks, n_samples, valid)
+        net.batches, net.task = self._batches, self._scored or self._task
+        return net
+
+    def _find_lr(
+        self, settings: Settings, network: FineTuneNetwork, dataset: CutDataset, build: Callable[..., FineTuneNet]
+    ) -> Settings:
+        """Return settings at a rate that a copy of the network was tried at, where it is to be found."""
+        if hasattr(self, "lr_curve_"):
+            del self.lr_curve_  # of an earlier fit
+        scope = self._range or (Range() if settings.finds_lr and settings.max_epochs else None)
+        if scope is None:
+            return settings
+        tried = dataclasses.replace(settings.at(scope.lowest), lr_schedule="constant", unfreezing="none", verbose=0)
+        net = build(copy.deepcopy(network), tried, shaping_steps(self.callbacks))
+        found = range_test(net, dataset, scope)
+        self.lr_curve_ = found.curve
+        return settings.at(found.lr)
 
     def _run(self, dataset: CutDataset, tell: Callable[[], bool], start: _Fitted | None) -> None:
         net = self.net_
@@ -273,7 +303,6 @@ class Fitting(CallbackSupportMixin, BaseEstimator):
         inputs: Inputs,
         data: _Data,
         train: np.ndarray,
-        has_valid: bool,
         start: _Fitted | None,
         compute: Compute,
     ) -> FineTuneNetwork:

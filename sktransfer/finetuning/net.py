@@ -222,16 +222,20 @@ class FineTuneNet(ScoredNet):
         """Return the attributes as they are; skorch would write the weights apart, and so twice beside a backbone."""
         return {**self.__dict__, "__cuda_dependent_attributes__": pickle.dumps({})}
 
-    def train_step_single(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
-        """Compute loss and gradients of one batch, in parts where that is asked for."""
-        self._set_training(True)
+    def losses(self, batch: Any, **fit_params: Any) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield loss and outputs of a batch, in parts where that is asked for; the parts' losses add up to its own."""
         n, size = len(batch[1][1]), self.micro_batch_size
         parts = [batch] if size is None else [_rows(batch, start, start + size) for start in range(0, n, size)]
         total = _total(batch[1], self.device)
-        losses, outputs = [], []
         for arguments, targets in parts:
             y_pred, targets = self._mixed(arguments, targets, **fit_params)
-            loss = self._sum_of_losses(y_pred, targets) / total  # the parts' gradients add up to that of the batch
+            yield self._sum_of_losses(y_pred, targets) / total, y_pred
+
+    def train_step_single(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
+        """Compute loss and gradients of one batch."""
+        self._set_training(True)
+        losses, outputs = [], []
+        for loss, y_pred in self.losses(batch, **fit_params):
             self.scaler_.scale(loss).backward()  # type: ignore[no-untyped-call]
             losses.append(loss.detach())
             outputs.append(y_pred.detach())

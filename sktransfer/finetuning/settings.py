@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
 import numbers
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -21,12 +21,13 @@ HEAD_LR_RATIO = {"probe": 1.0, "class_means": 1.0, "random": 10.0}  # all but th
 _OPTIMIZERS = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam, "sgd": torch.optim.SGD}
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Settings:
     """Parameters of an estimator, "auto" and None resolved."""
 
     max_epochs: int
     batch_size: int
+    finds_lr: bool
     lr: float
     head_lr: float
     lr_schedule: str
@@ -40,6 +41,10 @@ class Settings:
     validation_fraction: float
     patience: int
     verbose: int
+
+    def at(self, lr: float) -> Settings:
+        """Return the settings at another rate; the head's stands to it as before."""
+        return dataclasses.replace(self, finds_lr=False, lr=lr, head_lr=lr * self.head_lr / self.lr)
 
 
 def check_settings(estimator: Any) -> Settings:
@@ -59,12 +64,20 @@ def check_settings(estimator: Any) -> Settings:
                 f"l2_sp={l2_sp:g} holds weights that are trained, and adapter={estimator.adapter!r} trains none of "
                 "them; leave one of the two out"
             )
-    lr = AUTO_LR if isinstance(estimator.lr, str) and estimator.lr == "auto" else _rate("lr", estimator.lr)
+    finds_lr = isinstance(estimator.lr, str) and estimator.lr == "find"
+    is_auto = isinstance(estimator.lr, str) and estimator.lr == "auto"
+    lr = AUTO_LR if finds_lr or is_auto else _rate("lr", estimator.lr)
     head_lr = estimator.head_lr
+    if finds_lr and head_lr is not None:
+        raise InvalidParameterError(
+            f"head_lr={head_lr!r} is a rate of its own, and lr='find' finds one that the head's stands in proportion "
+            "to; leave head_lr=None, or set lr to a number"
+        )
     ratio = HEAD_LR_RATIO[estimator.head_init]
     return Settings(
         max_epochs=_count("max_epochs", estimator.max_epochs, 0),
         batch_size=_count("batch_size", estimator.batch_size, 1),
+        finds_lr=finds_lr,
         lr=lr,
         head_lr=ratio * lr if head_lr is None else _rate("head_lr", head_lr),
         lr_schedule=_one_of("lr_schedule", estimator.lr_schedule, tuple(SCHEDULES)),
@@ -132,7 +145,7 @@ def _switch(name: str, value: Any) -> bool:
 
 def _rate(name: str, value: Any) -> float:
     if not _is_number(value) or not float(value) > 0:
-        raise InvalidParameterError(f"{name}={value!r} must be a number greater than 0 (lr also 'auto')")
+        raise InvalidParameterError(f"{name}={value!r} must be a number greater than 0 (lr also 'auto' or 'find')")
     return float(value)
 
 
