@@ -129,6 +129,7 @@ def test_callbacks_that_watch_or_average_or_end_a_training_stay_out_of_it():
     kept = finder.shaping_steps(callbacks)
     assert [type(one) for one in kept] == [GradientNormClipping, MicroBatches, Mixup]
     assert kept[0] is not clip
+    assert isinstance(*finder.shaping_steps([Mixup, EMA]), Mixup)
     clf = quick(lr="find", max_epochs=1, callbacks=callbacks).fit(IMAGES, LABELS)
     assert len(clf.history_) == 1
 

@@ -11,12 +11,11 @@ import numpy as np
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.callback import with_callbacks
 from sklearn.preprocessing import normalize as to_unit_length
-from sklearn.utils import Tags, column_or_1d
-from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import assert_all_finite
+from sklearn.utils import Tags
 
 from sktransfer.exceptions import InvalidParameterError
 from sktransfer.finetuning.base import FineTuneBase
+from sktransfer.finetuning.labelling import check_labels
 from sktransfer.finetuning.network import FineTuneNetwork
 from sktransfer.finetuning.pairs import PAIR_LOSSES, PairBatches
 from sktransfer.rollback import all_or_nothing
@@ -265,10 +264,7 @@ class ContrastiveFineTuner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Fi
             )
 
     def _check_y(self, y: Any) -> np.ndarray:
-        labels: np.ndarray = column_or_1d(y, warn=True)
-        assert_all_finite(labels, input_name="y")
-        check_classification_targets(labels)
-        return labels
+        return check_labels(y)
 
     def _targets(self, y: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         classes, indices, counts = np.unique(y, return_inverse=True, return_counts=True)

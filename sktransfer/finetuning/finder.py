@@ -155,7 +155,8 @@ def shaping_steps(callbacks: Sequence[Any] | None) -> list[Any]:
         The user's own.
     """
     plain = [one[1] if isinstance(one, tuple) else one for one in callbacks or []]
-    return [copy.deepcopy(one) for one in plain if isinstance(one, (MicroBatches, Mixup, GradientNormClipping))]
+    made = [one() if isinstance(one, type) else copy.deepcopy(one) for one in plain]  # skorch takes classes as well
+    return [one for one in made if isinstance(one, (MicroBatches, Mixup, GradientNormClipping))]
 
 
 def range_test(net: FineTuneNet, dataset: CutDataset, scope: Range) -> LearningRates:

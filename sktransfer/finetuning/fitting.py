@@ -35,6 +35,7 @@ from sktransfer.finetuning.network import FineTuneNetwork, split_taps, trainable
 from sktransfer.finetuning.probe import init_head, standardise
 from sktransfer.finetuning.randomness import seed_torch
 from sktransfer.finetuning.records import history_frame, stages_frame
+from sktransfer.finetuning.rows import check_none_missing
 from sktransfer.finetuning.settings import Settings, check_settings
 from sktransfer.finetuning.snapshots import so_far
 from sktransfer.finetuning.stopping import hold_out
@@ -243,13 +244,16 @@ class Fitting(CallbackSupportMixin, BaseEstimator):
         samples = check_samples(self, X, backbone.modality, image_shape=self.image_shape, reset=start is None)
         y = self._check_y(y)
         check_consistent_length(samples, y, groups)
+        if groups is not None:
+            groups = np.asarray(groups)
+            check_none_missing(groups, "groups", "group")
         rows = np.arange(len(samples))
         weight = _check_sample_weight(sample_weight, rows, dtype=np.float64, ensure_non_negative=True)
         rows = np.flatnonzero(weight)  # a weight of zero is the sample's absence
         if len(rows) == 0:
             raise ValueError("sample_weight: all weights are zero, so no sample is left to train on")
         targets, weight = self._targets(y[rows], weight[rows])
-        return _Data(samples.take(rows), targets, weight, None if groups is None else np.asarray(groups)[rows])
+        return _Data(samples.take(rows), targets, weight, None if groups is None else groups[rows])
 
     def _choose_stages(self, backbone: Backbone, start: _Fitted | None) -> None:
         """Keep the stages up to the last layer that the head sees, and find the cut among them."""

@@ -17,13 +17,34 @@ from torch import nn
 from sktransfer.exceptions import InvalidParameterError
 from sktransfer.finetuning.base import FineTuneBase
 from sktransfer.finetuning.regularisation import LabelLoss
+from sktransfer.finetuning.rows import check_none_missing
 
 if TYPE_CHECKING:
     from sklearn.utils import Tags
 
     from sktransfer.finetuning.settings import Settings
 
-__all__ = ["Labelling"]
+__all__ = ["Labelling", "check_labels"]
+
+
+def check_labels(y: Any) -> np.ndarray:
+    """Return labels of one task, (n_samples,).
+
+    Parameters
+    ----------
+    y : array-like of shape (n_samples,)
+        Labels of any kind.
+
+    Raises
+    ------
+    ValueError
+        If one is missing, or they are no labels.
+    """
+    labels: np.ndarray = column_or_1d(y, warn=True)
+    check_none_missing(labels, "y", "label")
+    assert_all_finite(labels, input_name="y")
+    check_classification_targets(labels)
+    return labels
 
 
 class Labelling(ClassifierMixin, FineTuneBase):
@@ -95,10 +116,7 @@ class Labelling(ClassifierMixin, FineTuneBase):
             self._task = "labels"
             return np.asarray(y)
         self._task = "classes"
-        labels: np.ndarray = column_or_1d(y, warn=True)
-        assert_all_finite(labels, input_name="y")
-        check_classification_targets(labels)
-        return labels
+        return check_labels(y)
 
     def _targets(self, y: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         if self._task == "labels":

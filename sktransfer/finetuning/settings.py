@@ -7,6 +7,8 @@ import numbers
 from typing import Any
 
 import torch
+from sklearn.callback import FitCallback
+from skorch.callbacks import Callback
 
 from sktransfer.exceptions import InvalidParameterError
 from sktransfer.finetuning.adapters import check_adapter
@@ -56,6 +58,8 @@ def check_settings(estimator: Any) -> Settings:
         If one of them is not allowed, or two contradict each other.
     """
     _check_head(estimator)
+    _check_callbacks(estimator.callbacks)
+    _switch("warm_start", getattr(estimator, "warm_start", False))
     l2_sp = _number("l2_sp", estimator.l2_sp, 0.0)
     if estimator.adapter is not None:
         check_adapter(estimator.adapter)
@@ -66,22 +70,24 @@ def check_settings(estimator: Any) -> Settings:
             )
     finds_lr = isinstance(estimator.lr, str) and estimator.lr == "find"
     is_auto = isinstance(estimator.lr, str) and estimator.lr == "auto"
-    lr = AUTO_LR if finds_lr or is_auto else _rate("lr", estimator.lr)
+    lr = AUTO_LR if finds_lr or is_auto else _rate("lr", estimator.lr, ", 'auto' or 'find'")
     head_lr = estimator.head_lr
     if finds_lr and head_lr is not None:
         raise InvalidParameterError(
             f"head_lr={head_lr!r} is a rate of its own, and lr='find' finds one that the head's stands in proportion "
             "to; leave head_lr=None, or set lr to a number"
         )
-    ratio = HEAD_LR_RATIO[estimator.head_init]
+    ratio, verbose = HEAD_LR_RATIO[estimator.head_init], estimator.verbose
     return Settings(
         max_epochs=_count("max_epochs", estimator.max_epochs, 0),
         batch_size=_count("batch_size", estimator.batch_size, 1),
         finds_lr=finds_lr,
         lr=lr,
-        head_lr=ratio * lr if head_lr is None else _rate("head_lr", head_lr),
+        head_lr=ratio * lr if head_lr is None else _rate("head_lr", head_lr, "; None stands in proportion to lr"),
         lr_schedule=_one_of("lr_schedule", estimator.lr_schedule, tuple(SCHEDULES)),
-        layer_lr_decay=_number("layer_lr_decay", estimator.layer_lr_decay, 1.0),
+        layer_lr_decay=_number(
+            "layer_lr_decay", estimator.layer_lr_decay, 1.0, "; it divides the rate, from each stage to the one below"
+        ),
         unfreezing=_one_of("unfreezing", estimator.unfreezing, UNFREEZING),
         optimizer=_optimizer(estimator.optimizer),
         weight_decay=_number("weight_decay", estimator.weight_decay, 0.0),
@@ -90,7 +96,7 @@ def check_settings(estimator: Any) -> Settings:
         early_stopping=_switch("early_stopping", estimator.early_stopping),
         validation_fraction=_share("validation_fraction", estimator.validation_fraction),
         patience=_count("patience", estimator.patience, 1),
-        verbose=int(estimator.verbose),
+        verbose=_count("verbose", int(verbose) if isinstance(verbose, bool) else verbose, 0),
     )
 
 
@@ -105,6 +111,25 @@ def _check_head(estimator: Any) -> None:
         raise InvalidParameterError(
             f"head_init={estimator.head_init!r} says how a new head starts, and a fitted head is given, which starts "
             "as it is; leave one of them out"
+        )
+
+
+def _check_callbacks(callbacks: Any) -> None:
+    if callbacks is None:
+        return
+    if not isinstance(callbacks, (list, tuple)):
+        raise InvalidParameterError(f"callbacks={callbacks!r} must be None or a list: callbacks=[...]")
+    for place, one in enumerate(callbacks):
+        named = isinstance(one, (tuple, list)) and len(one) == 2 and isinstance(one[0], str)
+        callback = one[1] if named else one
+        if isinstance(callback, Callback) or (isinstance(callback, type) and issubclass(callback, Callback)):
+            continue
+        way_out = (
+            "those of scikit-learn go to set_callbacks" if isinstance(callback, FitCallback) else "derive from that"
+        )
+        raise InvalidParameterError(
+            f"callbacks[{place}]={callback!r} is no callback of skorch (skorch.callbacks.Callback), with or without a "
+            f"name (name, callback); {way_out}"
         )
 
 
@@ -124,9 +149,9 @@ def _count(name: str, value: Any, least: int) -> int:
     return int(value)
 
 
-def _number(name: str, value: Any, least: float) -> float:
+def _number(name: str, value: Any, least: float, why: str = "") -> float:
     if not _is_number(value) or not least <= float(value) < float("inf"):
-        raise InvalidParameterError(f"{name}={value!r} must be a number of at least {least:g}")
+        raise InvalidParameterError(f"{name}={value!r} must be a number of at least {least:g}{why}")
     return float(value)
 
 
@@ -143,9 +168,9 @@ def _switch(name: str, value: Any) -> bool:
     return value
 
 
-def _rate(name: str, value: Any) -> float:
-    if not _is_number(value) or not float(value) > 0:
-        raise InvalidParameterError(f"{name}={value!r} must be a number greater than 0 (lr also 'auto' or 'find')")
+def _rate(name: str, value: Any, otherwise: str) -> float:
+    if not _is_number(value) or not 0 < float(value) < float("inf"):
+        raise InvalidParameterError(f"{name}={value!r} must be a number greater than 0{otherwise}")
     return float(value)
 
 

@@ -1,0 +1,40 @@
+"""Values of samples: a missing one is named by its row."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from sktransfer import ContrastiveFineTuner, FineTuneClassifier
+from sktransfer.finetuning.rows import check_none_missing
+from sktransfer.testing.samples import make_samples
+
+IMAGES, LABELS = make_samples("image", 12)
+
+
+def without(values, rows, missing):
+    found = np.array(values, dtype=object)
+    found[rows] = missing
+    return found
+
+
+@pytest.mark.parametrize("missing", [None, np.nan, pd.NA])
+def test_the_first_row_and_their_number_are_told(missing):
+    with pytest.raises(ValueError, match=r"y\[2\] is .*: 2 of 12 samples have no label; leave such samples out"):
+        check_none_missing(without(LABELS, [2, 7], missing), "y", "label")
+    check_none_missing(without(LABELS, [], missing), "y", "label")
+    check_none_missing(np.array([1.0, np.nan]), "y", "label")  # of numbers scikit-learn says so in its own words
+
+
+@pytest.mark.parametrize("estimator", [FineTuneClassifier(max_epochs=0), ContrastiveFineTuner(max_epochs=0)])
+@pytest.mark.parametrize("wrap", [list, np.asarray, lambda y: pd.Series(y, index=np.arange(12) + 5)])
+def test_a_label_that_is_missing(estimator, wrap):
+    with pytest.raises(ValueError, match=r"y\[11\] is (None|nan): 1 of 12 samples has no label"):
+        estimator.fit(IMAGES, wrap(without(LABELS, 11, None)))
+
+
+def test_a_group_that_is_missing():
+    groups = without(["a", "b"] * 6, 3, None)
+    with pytest.raises(ValueError, match=r"groups\[3\] is None: 1 of 12 samples has no group"):
+        FineTuneClassifier(max_epochs=1, early_stopping=True).fit(IMAGES, LABELS, groups=groups)
