@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks import recipes
+from benchmarks import common, recipes
 from sktransfer import FineTuneClassifier
 from sktransfer.testing.samples import make_samples
 
@@ -79,8 +79,29 @@ def test_the_control_of_other_weights_sees_the_same_pixels_and_freezes_nothing(m
 
 def test_gains_are_points_on_the_same_draws_and_the_picture_is_drawn(tmp_path):
     rows = {name: [0.5 + place / 100, 0.6] for place, name in enumerate(recipes.RECIPES)}
-    assert recipes.gain(rows, "full") == 0
-    assert recipes.gain(rows, "last") == pytest.approx(1.0)
-    recipes.draw({"100": rows, "all 900": rows}, tmp_path / "recipes.png", "MR, tiny/bert")
-    with Image.open(tmp_path / "recipes.png") as picture:
-        assert picture.size[0] > 1000
+    assert recipes.gain(rows, "full").tolist() == [0, 0]
+    place = list(rows).index("last")
+    assert recipes.gain(rows, "last") == pytest.approx([place, 0])
+    for n in (1, 4):
+        recipes.draw({f"ground {one}": rows for one in range(n)}, tmp_path / "recipes.png")
+        with Image.open(tmp_path / "recipes.png") as picture:
+            assert picture.size[0] > 500 * min(n, 2)
+
+
+def test_a_ground_is_measured_once_and_reported_by_recipe(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(common, "RESULTS", tmp_path)
+    asked = []
+
+    def score(changes, data, seed, backbone, settings):
+        asked.append((tuple(changes), seed))
+        return 0.5 + len(asked) / 1000
+
+    drawn = recipes.Ground("toy", lambda: "tiny/bert", lambda n: {"lr": n}, lambda n, n_test, seed: ([0] * 7,), (0,), 2)
+    monkeypatch.setattr(recipes, "score", score)
+    monkeypatch.setitem(recipes.GROUNDS, "toy", drawn)
+    for _ in range(2):
+        what, rows = recipes.measure("toy", 0, 10, 2, common.Report("?", "recipes"))
+        assert what == "toy, all 7 labels"
+        assert len(asked) == 2 * len(recipes.RECIPES)
+        assert all(len(scores) == 2 for scores in rows.values())
+    assert capsys.readouterr().out.count("toy, all 7 labels: all three") == 2
