@@ -71,7 +71,7 @@ class ContrastiveFineTuner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Fi
         take turns in giving two, so that a rare class is seen as often as others.
     lr : float, "auto" or "find", default="auto"
         Highest learning rate of the uppermost stage. "auto" is 1e-4, which suits AdamW and pretrained weights; "find"
-        tries rising rates on a copy first, for up to 60 steps, and takes a tenth of the best (`find_lr`).
+        tries rising rates on a copy first, for up to 60 steps, and takes a fifth of the best (`find_lr`).
     lr_schedule : {"linear", "slanted_triangular", "one_cycle", "cosine", "constant"}, default="linear"
         As in `FineTuneClassifier`.
     layer_lr_decay : float, default=1.0

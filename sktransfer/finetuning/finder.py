@@ -30,7 +30,7 @@ __all__ = ["LearningRates", "Range", "find_lr", "range_test", "shaping_steps"]
 
 MEMORY = 0.9  # what the smoothed change keeps of itself at each step
 ENOUGH = 0.9  # of the most that was gained: where all is learnt, higher rates gain no more and lose nothing yet
-BELOW = 10.0  # the rate that is proposed lies this far below the first that gained enough
+BELOW = 5.0  # the rate that is proposed lies this far below the first that gained enough
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class LearningRates:
     Parameters
     ----------
     lr : float
-        A tenth of the lowest rate by which nine tenths were gained of all that was gained at any, by smoothed changes.
+        A fifth of the lowest rate by which nine tenths were gained of all that was gained at any, by smoothed changes.
     curve : DataFrame
         A row a step: `lr`; `loss` of its batch before the step; `change`, by how much that is above what the same batch
         cost at the start, all random numbers being equal; and `smoothed`, the running mean of changes.

@@ -57,7 +57,7 @@ class FineTuneRegressor(RegressorMixin, FineTuneBase):
         Samples a step.
     lr : float, "auto" or "find", default="auto"
         Highest learning rate of the uppermost stage. "auto" is 1e-4, which suits AdamW and pretrained weights; "find"
-        tries rising rates on a copy first, for up to 60 steps, and takes a tenth of the best (`find_lr`).
+        tries rising rates on a copy first, for up to 60 steps, and takes a fifth of the best (`find_lr`).
     head_lr : float, default=None
         Highest learning rate of the head; None for `lr`, or ten times `lr` where the head starts at random.
     lr_schedule : {"linear", "slanted_triangular", "one_cycle", "cosine", "constant"}, default="linear"
