@@ -50,9 +50,10 @@ BASE: dict[str, Any] = {
 DISCRIMINATIVE = {"layer_lr_decay": 2.6}
 TRIANGLE = {"lr_schedule": "slanted_triangular"}
 GRADUAL = {"unfreezing": "gradual"}
+SCRATCH = "from scratch"
 RECIPES: dict[str, dict[str, Any]] = {
     "full": {},  # first: the others are compared with it
-    "from scratch": {"weights": "random"},
+    SCRATCH: {"weights": "random"},
     "full, rate found": {"lr": "find"},
     "last": {"freeze_depth": "all"},
     "full + discriminative": DISCRIMINATIVE,
@@ -188,7 +189,10 @@ def gain(rows: dict[str, list[float]], name: str) -> np.ndarray:
 
 
 def draw(table: dict[str, dict[str, list[float]]], path: Path) -> None:
-    """Draw a point a recipe, with its deviation, and each draw in grey; one panel a ground."""
+    """Draw a point a recipe, with its deviation, and each draw in grey; one panel a ground.
+
+    What is trained from scratch lies so far off that it stands in the title: the others would be one point.
+    """
     from matplotlib.figure import Figure  # not pyplot: it would start a window system
 
     n_columns = min(3, len(table))
@@ -197,13 +201,13 @@ def draw(table: dict[str, dict[str, list[float]]], path: Path) -> None:
     figure = Figure(figsize=(2 + 4 * n_columns, height * n_lines), layout="constrained")
     panels = np.ravel(figure.subplots(n_lines, n_columns, sharey=True))
     for axes, (what, rows) in zip(panels, table.items()):
-        names = list(rows)
-        scores = 100 * np.array(list(rows.values()))  # (n_recipes, n_draws)
+        names = [name for name in rows if name != SCRATCH]
+        scores = 100 * np.array([rows[name] for name in names])  # (n_recipes, n_draws)
         for one in scores.T:
             axes.plot(one, names, ".", color="#bbbbbb", markersize=4)
         axes.errorbar(scores.mean(1), names, xerr=scores.std(1), fmt="o", color="#0072B2", linewidth=1.4)
         axes.axvline(scores.mean(1)[names.index("full")], color="black", linewidth=0.8, linestyle=":")
-        axes.set_title(f"{what}: accuracy (%)", fontsize=9)
+        axes.set_title(f"{what}\naccuracy (%); from scratch {100 * np.mean(rows[SCRATCH]):.1f}", fontsize=9)
         axes.tick_params(labelsize=8)
         axes.grid(axis="x", alpha=0.25)
     for axes in panels[len(table) :]:
