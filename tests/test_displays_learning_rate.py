@@ -57,7 +57,7 @@ def test_an_estimator_that_found_its_rate_shows_it_and_one_that_was_given_it_say
     assert marked(display) == clf.lr_
     assert display.smoothed.tolist() == clf.lr_curve_["smoothed"].tolist()
     clf.set_params(lr=1e-3).fit(X, y)
-    with pytest.raises(InvalidParameterError, match=r"lr=0\.001.*lr='find'"):
+    with pytest.raises(InvalidParameterError, match=r"lr=0\.001 and max_epochs=1.*lr='find' and an epoch"):
         LearningRateDisplay.from_finder(clf)
     with pytest.raises(NotFittedError):
         LearningRateDisplay.from_finder(TUNER)

@@ -5,6 +5,7 @@ import resource
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,17 @@ from skorch.callbacks import Callback
 from test_finetuning_base import BERT, TEXTS
 from toys import image_backbone
 
-from sktransfer import EMA, SWA, Checkpoint, FineTuneClassifier, FineTuneRegressor, MicroBatches, Mixup, WiSEFT
+from sktransfer import (
+    EMA,
+    SWA,
+    Checkpoint,
+    ContrastiveFineTuner,
+    FineTuneClassifier,
+    FineTuneRegressor,
+    MicroBatches,
+    Mixup,
+    WiSEFT,
+)
 from sktransfer.exceptions import CheckpointWarning, InvalidParameterError
 
 BACKBONE = image_backbone()
@@ -175,6 +186,30 @@ def test_other_samples_targets_weights_or_callbacks_are_another_fit(changed, tmp
     callbacks = [EMA(0.5)] if changed == "callback" else []
     classifier(tmp_path, *callbacks).fit(X, y, sample_weight=weight)
     assert Steps.n == 20
+
+
+def test_other_adapters_of_the_same_shape_are_another_fit(tmp_path):
+    found = []
+    for alpha in (4, 400):
+        adapter = LoraConfig(r=2, lora_alpha=alpha, target_modules="all-linear")
+        options = {"freeze_depth": 2, "adapter": adapter, "max_epochs": 1, "random_state": 0}
+        callbacks = [Checkpoint(tmp_path, keep=True)]
+        clf = FineTuneClassifier(BERT, callbacks=callbacks, **options).fit(TEXTS, LABELS[: len(TEXTS)])
+        alone = FineTuneClassifier(BERT, **options).fit(TEXTS, LABELS[: len(TEXTS)])
+        np.testing.assert_array_equal(clf.predict_proba(TEXTS), alone.predict_proba(TEXTS))
+        found.append(clf)
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.mark.parametrize("estimator", [ContrastiveFineTuner, partial(FineTuneClassifier, head_init="random")])
+def test_another_pooling_of_what_is_trained_is_another_fit(estimator, tmp_path):
+    for pooling in ("mean", "max"):
+        options = {"freeze_depth": 2, "pooling": pooling, "max_epochs": 1, "random_state": 0}
+        tuner = estimator(BERT, callbacks=[Checkpoint(tmp_path, keep=True)], **options)
+        alone = estimator(BERT, **options)
+        losses = [one.fit(TEXTS, LABELS[: len(TEXTS)]).history_["train_loss"].tolist() for one in (tuner, alone)]
+        assert losses[0] == losses[1]
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 def test_what_is_kept_is_not_trained_again(tmp_path):

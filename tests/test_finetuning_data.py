@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
+from skorch.callbacks import Callback
 
-from sktransfer import load_backbone
+from sktransfer import FineTuneClassifier, Mixup, load_backbone
 from sktransfer.engine.batching import Inputs
 from sktransfer.engine.compute import Compute
 from sktransfer.engine.forward import Tap
+from sktransfer.finetuning import data
 from sktransfer.finetuning.data import Batches, CutDataset
 from sktransfer.samples.images import check_images
 from sktransfer.samples.texts import check_texts
@@ -77,3 +81,36 @@ def test_rows_come_back_in_the_order_asked_for():
     data = dataset("image", 2)
     forth, back = data.batch([5, 1, 9])[0]["values"], data.batch([9, 1, 5])[0]["values"]
     np.testing.assert_allclose(forth.flip(0).numpy(), back.numpy(), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("on_cpu", "alone", "changed", "expected"),
+    [
+        (True, False, True, False),
+        (False, False, True, True),
+        (False, True, False, True),
+        (False, True, True, False),
+    ],
+)
+def test_samples_are_not_changed_in_another_thread_while_others_draw(monkeypatch, on_cpu, alone, changed, expected):
+    ran_ahead = []
+    monkeypatch.setattr(data, "ahead", lambda batches: ran_ahead.append(True) or batches)
+    dataset = SimpleNamespace(compute=SimpleNamespace(on_cpu=on_cpu), augmentation=object() if changed else None)
+    batches = Batches(dataset, 2, alone=alone)
+    monkeypatch.setattr(batches, "_order", lambda: [[0, 1], [2]])
+    dataset.batch = list
+    assert list(batches) == [[0, 1], [2]]
+    assert bool(ran_ahead) == expected
+
+
+def test_who_draws_random_numbers_of_the_cpu_says_so():
+    said = []
+
+    class Watched(Callback):
+        def on_epoch_begin(self, net, dataset_train=None, **kwargs):
+            said.append(net.get_iterator(dataset_train, training=True).alone)
+
+    for callbacks in ([], [Mixup()]):
+        clf = FineTuneClassifier("tiny/cnn", max_epochs=1, callbacks=[*callbacks, Watched()], random_state=0)
+        clf.fit(*make_samples("image", 12))
+    assert said == [False, True]

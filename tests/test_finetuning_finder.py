@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import threading
 import warnings
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import GridSearchCV
-from skorch.callbacks import EpochScoring, GradientNormClipping
+from skorch.callbacks import Callback, EarlyStopping, EpochScoring, GradientNormClipping
 
 from sktransfer import (
     EMA,
@@ -25,6 +26,7 @@ from sktransfer import (
 )
 from sktransfer.exceptions import InvalidParameterError
 from sktransfer.finetuning import finder, fitting
+from sktransfer.finetuning.net import FineTuneNet
 from sktransfer.testing.samples import make_samples
 from tests.small_bert import small_bert
 
@@ -67,6 +69,31 @@ def test_a_head_that_starts_as_a_probe_has_something_to_gain_and_the_rate_is_no_
     assert min(rates) > 1e-5
     assert max(rates) < 1e-1
     assert max(rates) / min(rates) < 10
+
+
+def test_layers_are_mixed_at_the_rate_of_training_while_others_rise():
+    tuner = quick(backbone=BERT, layer="mix", random_state=0)
+    seen = []
+    trained = FineTuneNet.train_step
+
+    def watched(net, batch, **kwargs):
+        mix = {id(parameter) for parameter in net.module_.mix.parameters()}
+        groups = net.optimizer_.param_groups
+        seen.append([group["lr"] for group in groups if mix & set(map(id, group["params"]))])
+        return trained(net, batch, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FineTuneNet, "train_step", watched)
+        find_lr(tuner, TEXTS, MOODS, n_steps=5)
+    assert seen == [[0.01, 0.01]] * 5
+
+
+def test_what_is_no_number_has_gained_nothing():
+    tuner = quick(freeze_depth=0, precision="float16", batch_size=32)
+    found = find_lr(tuner, IMAGES, LABELS, highest=1e2, n_steps=10)
+    assert not np.isfinite(found.curve["smoothed"].iloc[-1])
+    finite = found.curve[np.isfinite(found.curve["smoothed"])]
+    assert found.lr <= finite["lr"].max() / 5
 
 
 def test_what_diverges_is_gone_no_further_with():
@@ -134,6 +161,17 @@ def test_callbacks_that_watch_or_average_or_end_a_training_stay_out_of_it():
     assert len(clf.history_) == 1
 
 
+def test_callbacks_that_cannot_be_copied_or_that_ask_for_epochs_do_no_harm():
+    class Log(Callback):
+        def __init__(self, lock):
+            self.lock = lock
+
+    stop = EarlyStopping(monitor="train_loss", load_best=True)
+    clf = quick(lr="find", max_epochs=1, callbacks=[Log(threading.Lock()), stop]).fit(IMAGES, LABELS)
+    assert clf.lr_ > 0
+    assert find_lr(quick(callbacks=[stop]), IMAGES, LABELS).lr == clf.lr_
+
+
 def test_a_rate_of_the_heads_own_contradicts_finding_one():
     with pytest.raises(InvalidParameterError, match=r"head_lr=0\.01.*lr='find'"):
         quick(lr="find", head_lr=0.01).fit(IMAGES, LABELS)
@@ -146,6 +184,10 @@ def test_more_samples_are_trained_on_at_the_rate_of_the_first_call():
     found = clf.lr_
     assert hasattr(clf, "lr_curve_")
     assert clf.partial_fit(IMAGES[12:], LABELS[12:]).lr_ == found
+    assert hasattr(clf, "lr_curve_")
+    never = quick(lr="find", max_epochs=0).fit(IMAGES, LABELS)
+    assert not hasattr(never, "lr_curve_")
+    assert hasattr(never.partial_fit(IMAGES, LABELS), "lr_curve_")
 
 
 def test_nothing_is_tried_where_nothing_is_trained():

@@ -108,3 +108,23 @@ def test_a_weight_of_two_is_a_repeated_row_for_the_training(labels):
     weighted = quick(**options, label_smoothing=0.1).fit(X, y, sample_weight=repeats).predict_proba(X)
     repeated = quick(**options, label_smoothing=0.1).fit([X[row] for row in rows], y[rows]).predict_proba(X)
     np.testing.assert_allclose(weighted, repeated, atol=1e-3)
+
+
+@pytest.mark.parametrize("low", [-1, 2])
+def test_a_matrix_of_other_numbers_than_0_and_1_is_no_indicator_matrix(low):
+    with pytest.raises(ValueError, match=r"y holds \[.*\]; an indicator matrix holds 0 and 1: give"):
+        quick(max_epochs=0).fit(IMAGES, np.where(Y > 0, 1, low))
+
+
+def test_lists_of_labels_are_told_what_to_become():
+    with pytest.raises(ValueError, match="MultiLabelBinarizer"):
+        quick(max_epochs=0).fit(IMAGES, [["a", "b"], ["a"]] * (len(IMAGES) // 2))
+
+
+def test_names_of_several_labels_may_be_given_with_each_call():
+    clf = quick(freeze_depth="all")
+    names = [f"label {one}" for one in range(Y.shape[1])]
+    for _ in range(2):
+        clf.partial_fit(IMAGES, Y, classes=names)
+    with pytest.raises(ValueError, match="not those of the first call"):
+        clf.partial_fit(IMAGES, Y, classes=names[1:])

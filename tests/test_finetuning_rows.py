@@ -24,7 +24,10 @@ def test_the_first_row_and_their_number_are_told(missing):
     with pytest.raises(ValueError, match=r"y\[2\] is .*: 2 of 12 samples have no label; leave such samples out"):
         check_none_missing(without(LABELS, [2, 7], missing), "y", "label")
     check_none_missing(without(LABELS, [], missing), "y", "label")
-    check_none_missing(np.array([1.0, np.nan]), "y", "label")  # of numbers scikit-learn says so in its own words
+    with pytest.raises(ValueError, match=r"groups\[1\] is .*nan"):
+        check_none_missing(np.array([1.0, np.nan]), "groups", "group")
+    with pytest.raises(ValueError, match="Input y contains NaN"):  # of numbers scikit-learn says so in its own words
+        FineTuneClassifier(max_epochs=0).fit(IMAGES, np.where(np.arange(12) == 3, np.nan, 1.0))
 
 
 @pytest.mark.parametrize("estimator", [FineTuneClassifier(max_epochs=0), ContrastiveFineTuner(max_epochs=0)])
@@ -35,6 +38,6 @@ def test_a_label_that_is_missing(estimator, wrap):
 
 
 def test_a_group_that_is_missing():
-    groups = without(["a", "b"] * 6, 3, None)
-    with pytest.raises(ValueError, match=r"groups\[3\] is None: 1 of 12 samples has no group"):
-        FineTuneClassifier(max_epochs=1, early_stopping=True).fit(IMAGES, LABELS, groups=groups)
+    for groups in (without(["a", "b"] * 6, 3, None), pd.Series(np.where(np.arange(12) == 3, np.nan, 1.0))):
+        with pytest.raises(ValueError, match=r"groups\[3\] is .*: 1 of 12 samples has no group"):
+            FineTuneClassifier(max_epochs=1, early_stopping=True).fit(IMAGES, LABELS, groups=groups)

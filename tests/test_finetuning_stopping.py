@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from skorch.callbacks import EarlyStopping, EpochScoring
 
 from sktransfer import FineTuneClassifier, FineTuneRegressor
 from sktransfer.finetuning.stopping import hold_out
@@ -124,3 +125,13 @@ def test_numbers_are_set_aside_too():
 def test_the_same_seed_gives_the_same_bits():
     one, other = (quick().fit(IMAGES, LABELS).predict_proba(IMAGES) for _ in range(2))
     np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_all_are_told_of_the_epoch_that_ends_the_training(own):
+    scoring = EpochScoring("accuracy", on_train=True, lower_is_better=False)
+    stop = [] if own else [EarlyStopping("valid_loss", patience=1, threshold=0.0)]
+    options = {"patience": 1 if own else 30, "max_epochs": 40}
+    clf = quick(callbacks=[*stop, scoring], lr=0.1, **options).fit(IMAGES, LABELS)
+    assert clf.n_iter_ < 40
+    assert clf.history_[["lr", "accuracy"]].notna().all(axis=None)

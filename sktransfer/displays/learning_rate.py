@@ -80,8 +80,8 @@ class LearningRateDisplay:
             check_is_fitted(found)
             if not hasattr(found, "lr_curve_"):
                 raise InvalidParameterError(
-                    f"this {type(found).__name__} was fitted at lr={found.lr!r}, and no rates were tried; fit it with "
-                    "lr='find', or give what find_lr returns"
+                    f"this {type(found).__name__} was fitted with lr={found.lr!r} and max_epochs={found.max_epochs}, "
+                    "and no rates were tried; fit it with lr='find' and an epoch or more, or give what find_lr returns"
                 )
             lr, curve = found.lr_, found.lr_curve_
         return cls(curve["lr"], curve["change"], curve["smoothed"], float(lr)).plot(ax=ax)

@@ -9,7 +9,7 @@ from torch import nn
 
 from sktransfer.exceptions import InvalidParameterError
 
-__all__ = ["add_adapters", "check_adapter", "merge_adapters"]
+__all__ = ["adapter_identity", "add_adapters", "check_adapter", "merge_adapters"]
 
 
 def check_adapter(adapter: Any) -> None:
@@ -34,6 +34,27 @@ def check_adapter(adapter: Any) -> None:
             f"adapter={adapter!r} must be None or a configuration of peft that adds to layers, such as "
             "peft.LoraConfig(r=8, target_modules='all-linear')"
         )
+
+
+def adapter_identity(adapter: Any) -> list[tuple[str, str]]:
+    """Return what an adapter does, the same in all processes: a set of names has an order of its own in each.
+
+    Parameters
+    ----------
+    adapter : peft.PeftConfig or None
+        None for no adapter.
+
+    Examples
+    --------
+    >>> import peft
+    >>> from sktransfer.finetuning.adapters import adapter_identity
+    >>> dict(adapter_identity(peft.LoraConfig(r=4, target_modules=["value", "query"])))["target_modules"]
+    "['query', 'value']"
+    """
+    if adapter is None:
+        return []
+    items = sorted(adapter.to_dict().items())
+    return [(name, repr(sorted(value) if isinstance(value, (set, frozenset)) else value)) for name, value in items]
 
 
 def add_adapters(stages: nn.ModuleList, adapter: Any) -> None:

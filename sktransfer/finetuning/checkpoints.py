@@ -18,7 +18,7 @@ from sktransfer.finetuning.states import Digest, params_of, set_state, state_of
 
 __all__ = ["Checkpoint"]
 
-_FORMAT = 1
+_FORMAT = 2
 
 
 class Checkpoint(Callback):  # type: ignore[misc]

@@ -316,7 +316,9 @@ class FineTuneClassifier(Labelling):
                 raise ValueError("the first call of partial_fit needs classes: all labels that will come")
             self._known = np.unique(classes)
         else:
-            if classes is not None and not np.array_equal(np.unique(classes), self.classes_):
+            given = self.classes_ if classes is None else np.unique(classes)
+            names = self._task == "labels" and len(given) == len(self.classes_)  # of columns, which have numbers here
+            if not names and not np.array_equal(given, self.classes_):
                 raise ValueError(f"classes={np.unique(classes)} are not those of the first call, {self.classes_}")
             self._known = self.classes_
         return self._partial_fit(X, y, sample_weight)

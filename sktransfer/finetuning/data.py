@@ -152,16 +152,21 @@ class Batches:
         Samples a batch. A last batch of one is joined to the one before it, for one sample has no batch statistics.
     seed : int, default=None
         Draws the order, with the number of the data set's epoch; None keeps the order of the rows.
+    alone : bool, default=False
+        Whether he who takes the batches draws random numbers of the CPU. Samples are then not changed in another
+        thread meanwhile, for that draws from the same generator.
     """
 
     POOL = 32  # batches whose texts are sorted by length together: little padding, still a random mix
 
-    def __init__(self, dataset: CutDataset, batch_size: int, seed: int | None = None) -> None:
-        self.dataset, self.batch_size, self.seed = dataset, batch_size, seed
+    def __init__(self, dataset: CutDataset, batch_size: int, seed: int | None = None, alone: bool = False) -> None:
+        self.dataset, self.batch_size, self.seed, self.alone = dataset, batch_size, seed, alone
 
     def __iter__(self) -> Iterator[Batch]:
         batches = map(self.dataset.batch, self._order())
-        return batches if self.dataset.compute.on_cpu else ahead(batches)  # while a GPU trains, the cores are free
+        if self.dataset.compute.on_cpu or (self.alone and self.dataset.augmentation is not None):
+            return batches
+        return ahead(batches)  # while a GPU trains, the cores are free
 
     def _order(self) -> list[list[int]]:
         n = len(self.dataset)

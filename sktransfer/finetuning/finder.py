@@ -19,6 +19,7 @@ from sklearn.exceptions import ConvergenceWarning
 from skorch.callbacks import GradientNormClipping
 
 from sktransfer.exceptions import InvalidParameterError
+from sktransfer.finetuning.callback_list import is_of, unnamed
 from sktransfer.finetuning.data import CutDataset
 from sktransfer.finetuning.micro_batches import MicroBatches
 from sktransfer.finetuning.mixup import Mixup
@@ -97,8 +98,9 @@ def find_lr(
 
     Losses of single batches differ far more than a step changes them, above all where the head starts as a probe. So a
     batch is held against itself: its loss now, less its loss under the weights of the start. The head's rate rises in
-    proportion, as do those of the stages where `layer_lr_decay` sets them apart; all stages above the cut learn from
-    the first step on. The estimator is left as it is. With `lr="find"`, its own `fit` does the same before it trains.
+    proportion, as do those of the stages where `layer_lr_decay` sets them apart, but not that of the weights of mixed
+    layers; all stages above the cut learn from the first step on. The estimator is left as it is. With `lr="find"`, its
+    own `fit` does the same before it trains.
 
     Parameters
     ----------
@@ -140,7 +142,7 @@ def find_lr(
     >>> bool(1e-6 < found.lr < 0.1), list(found.curve)
     (True, ['lr', 'loss', 'change', 'smoothed'])
     """
-    trial = clone(estimator).set_params(max_epochs=0)
+    trial = clone(estimator).set_params(max_epochs=0, callbacks=shaping_steps(estimator.callbacks))
     trial._range = Range(lowest, highest, n_steps)
     trial.fit(X, y, **({} if sample_weight is None else {"sample_weight": sample_weight}))
     return LearningRates(trial.lr_, trial.lr_curve_)
@@ -154,9 +156,9 @@ def shaping_steps(callbacks: Sequence[Any] | None) -> list[Any]:
     callbacks : sequence of skorch callbacks or (name, callback), default=None
         The user's own.
     """
-    plain = [one[1] if isinstance(one, tuple) else one for one in callbacks or []]
-    made = [one() if isinstance(one, type) else copy.deepcopy(one) for one in plain]  # skorch takes classes as well
-    return [one for one in made if isinstance(one, (MicroBatches, Mixup, GradientNormClipping))]
+    # Chosen first and copied then: what else there is may hold files and locks.
+    kept = [one for one in unnamed(callbacks) if is_of(one, MicroBatches, Mixup, GradientNormClipping)]
+    return [one() if isinstance(one, type) else copy.deepcopy(one) for one in kept]
 
 
 def range_test(net: FineTuneNet, dataset: CutDataset, scope: Range) -> LearningRates:
@@ -177,15 +179,17 @@ def range_test(net: FineTuneNet, dataset: CutDataset, scope: Range) -> LearningR
         If no rate gained anything.
     """
     net.initialize()
+    net.paired = True
     net.notify("on_train_begin", X=dataset, y=None)
     start = copy.deepcopy(net.module_)
-    first = [group["lr"] for group in net.optimizer_.param_groups]
+    rising = _rising(net)
+    first = [group["lr"] for group in rising]
     losses: list[float] = []
     changes: list[float] = []
     smoothed: list[float] = []
     rates, mean = scope.rates(), 0.0
     for rate, batch in zip(rates, _endless(net, dataset)):
-        for group, lr in zip(net.optimizer_.param_groups, first):
+        for group, lr in zip(rising, first):
             group["lr"] = lr * rate / scope.lowest
         before = _loss_under(net, start, batch)
         losses.append(float(net.train_step(batch)["loss"]))
@@ -197,9 +201,10 @@ def range_test(net: FineTuneNet, dataset: CutDataset, scope: Range) -> LearningR
             break
     net.notify("on_train_end", X=dataset, y=None)
     curve = pd.DataFrame({"lr": rates[: len(losses)], "loss": losses, "change": changes, "smoothed": smoothed})
-    gains = -np.nan_to_num(smoothed, nan=-np.inf)  # (n,)
-    best = int(np.argmax(gains >= ENOUGH * gains.max()))  # the first that gained enough
-    if not gains.max() > 0:
+    gains = np.where(np.isfinite(smoothed), np.negative(smoothed), 0.0)  # (n,), nothing where it has diverged
+    most = gains.max()
+    best = int(np.argmax(gains >= ENOUGH * most)) if most > 0 else 0  # the first that gained enough
+    if not most > 0:
         warnings.warn(
             f"no learning rate from {scope.lowest:g} to {scope.highest:g} made the loss fall within {len(losses)} "
             f"steps: nothing is left to learn, or rates begin too high. {rates[best] / BELOW:.1e} is taken, which "
@@ -208,6 +213,13 @@ def range_test(net: FineTuneNet, dataset: CutDataset, scope: Range) -> LearningR
             stacklevel=2,
         )
     return LearningRates(float(rates[best] / BELOW), curve)
+
+
+def _rising(net: FineTuneNet) -> list[dict[str, Any]]:
+    """Return the groups whose rates rise; the mixture of layers has a rate of its own in training, too."""
+    mix = net.module_.mix
+    steady = set() if mix is None else {id(parameter) for parameter in mix.parameters()}
+    return [group for group in net.optimizer_.param_groups if steady.isdisjoint(map(id, group["params"]))]
 
 
 def _endless(net: FineTuneNet, dataset: CutDataset) -> Iterator[Any]:

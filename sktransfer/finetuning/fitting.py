@@ -24,9 +24,10 @@ from sktransfer.engine.compute import Compute, resolve_compute
 from sktransfer.engine.store import resolve_store
 from sktransfer.engine.taps import taps_for
 from sktransfer.exceptions import InvalidParameterError
-from sktransfer.finetuning.adapters import add_adapters, merge_adapters
+from sktransfer.finetuning.adapters import adapter_identity, add_adapters, merge_adapters
 from sktransfer.finetuning.augmentation import Augmentation, check_augment
 from sktransfer.finetuning.data import Batches, CutDataset
+from sktransfer.finetuning.earlier import Earlier
 from sktransfer.finetuning.finder import Range, range_test, shaping_steps
 from sktransfer.finetuning.first_pass import first_pass
 from sktransfer.finetuning.heads import Head
@@ -36,6 +37,7 @@ from sktransfer.finetuning.probe import init_head, standardise
 from sktransfer.finetuning.randomness import seed_torch
 from sktransfer.finetuning.records import history_frame, stages_frame
 from sktransfer.finetuning.rows import check_none_missing
+from sktransfer.finetuning.schedules import has_scheduler
 from sktransfer.finetuning.settings import Settings, check_settings
 from sktransfer.finetuning.snapshots import so_far
 from sktransfer.finetuning.stopping import hold_out
@@ -53,17 +55,6 @@ class _Data:
     targets: np.ndarray
     weight: np.ndarray
     groups: np.ndarray | None
-
-
-@dataclasses.dataclass(frozen=True)
-class _Fitted:
-    """What an earlier fit has left, where the next goes on from it."""
-
-    backbone: Backbone
-    head: Head
-    net: FineTuneNet | None
-    history: pd.DataFrame
-    seed: int
 
 
 class Fitting(CallbackSupportMixin, BaseEstimator):
@@ -106,6 +97,8 @@ class Fitting(CallbackSupportMixin, BaseEstimator):
     def _fit(self, X: Any, y: Any, sample_weight: Any, groups: Any = None) -> Self:
         settings = check_settings(self)
         start = self._fitted(None) if self.warm_start and hasattr(self, "net_") else None
+        if hasattr(self, "lr_curve_"):
+            del self.lr_curve_  # of an earlier fit
         self._seeded(settings, start, 0, X, y, sample_weight, groups)
         self.net_.optimizer_.state.clear()  # twice the size of what it trained, and of no use once that is done
         return self
@@ -118,10 +111,12 @@ class Fitting(CallbackSupportMixin, BaseEstimator):
                     f"{name}={getattr(self, name)!r} goes by epochs, of which partial_fit runs one a call; "
                     f"set {name}={value!r}, or call fit"
                 )
-        settings = dataclasses.replace(settings, max_epochs=1, lr_schedule="constant")
+        # A scheduler of the user's own is asked for with each call, and starts anew.
+        schedule = settings.lr_schedule if has_scheduler(self.callbacks) else "constant"
+        settings = dataclasses.replace(settings, max_epochs=1, lr_schedule=schedule)
         start = self._fitted(self.net_) if hasattr(self, "net_") else None
-        if start is not None and settings.finds_lr:
-            settings = settings.at(self.lr_)  # what the first call has found
+        if start is not None and settings.finds_lr and hasattr(self, "lr_curve_"):
+            settings = settings.at(self.lr_)  # what an earlier call has found
         n_before = self.n_iter_ if start else 0
         self._seeded(settings, start, n_before, X, y, sample_weight, None)
         if start is not None:
@@ -130,10 +125,10 @@ class Fitting(CallbackSupportMixin, BaseEstimator):
             self.history_.index += 1
         return self
 
-    def _fitted(self, net: FineTuneNet | None) -> _Fitted:
-        return _Fitted(self.backbone_, self.head_, net, self.history_, self._seed)
+    def _fitted(self, net: FineTuneNet | None) -> Earlier:
+        return Earlier(self.backbone_, self.head_, net, self.history_, self._seed)
 
-    def _seeded(self, settings: Settings, start: _Fitted | None, n_before: int, *data: Any) -> Self:
+    def _seeded(self, settings: Settings, start: Earlier | None, n_before: int, *data: Any) -> Self:
         """Fit with random numbers of our own; each call of `partial_fit` draws others."""
         rng = check_random_state(self.random_state)
         seeds = rng.randint(np.iinfo(np.int32).max, size=n_before + 1)
@@ -146,7 +141,7 @@ class Fitting(CallbackSupportMixin, BaseEstimator):
     def _train(
         self,
         settings: Settings,
-        start: _Fitted | None,
+        start: Earlier | None,
         compute: Compute,
         seed: int,
         X: Any,
@@ -192,14 +187,13 @@ class Fitting(CallbackSupportMixin, BaseEstimator):
     ) -> FineTuneNet:
         net = build_net(network, settings, self._criterion(settings), compute, seed, callbacks, n_samples, valid)
         net.batches, net.task = self._batches, self._scored or self._task
+        net.identity = [*net.identity, adapter_identity(self.adapter)]
         return net
 
     def _find_lr(
         self, settings: Settings, network: FineTuneNetwork, dataset: CutDataset, build: Callable[..., FineTuneNet]
     ) -> Settings:
         """Return settings at a rate that a copy of the network was tried at, where it is to be found."""
-        if hasattr(self, "lr_curve_"):
-            del self.lr_curve_  # of an earlier fit
         scope = self._range or (Range() if settings.finds_lr and settings.max_epochs else None)
         if scope is None:
             return settings
@@ -209,11 +203,11 @@ class Fitting(CallbackSupportMixin, BaseEstimator):
         self.lr_curve_ = found.curve
         return settings.at(found.lr)
 
-    def _run(self, dataset: CutDataset, tell: Callable[[], bool], start: _Fitted | None) -> None:
+    def _run(self, dataset: CutDataset, tell: Callable[[], bool], start: Earlier | None) -> None:
         net = self.net_
         net.on_epoch = tell
         net.initialize()
-        if start is not None and start.net is not None:
+        if start is not None and start.net is not None and self.adapter is None:  # adapters are drawn anew
             net.go_on_from(start.net)
         net.partial_fit(dataset)
         net.on_epoch = None
@@ -235,7 +229,7 @@ class Fitting(CallbackSupportMixin, BaseEstimator):
         self.head_ = Head(network, self._task, *self._units())
 
     def _check_fit(
-        self, X: Any, y: Any, sample_weight: Any, groups: Any, backbone: Backbone, start: _Fitted | None
+        self, X: Any, y: Any, sample_weight: Any, groups: Any, backbone: Backbone, start: Earlier | None
     ) -> _Data:
         """Return samples, targets as the loss takes them, and weights; what weighs nothing is left out."""
         if y is None:
@@ -255,7 +249,7 @@ class Fitting(CallbackSupportMixin, BaseEstimator):
         targets, weight = self._targets(y[rows], weight[rows])
         return _Data(samples.take(rows), targets, weight, None if groups is None else groups[rows])
 
-    def _choose_stages(self, backbone: Backbone, start: _Fitted | None) -> None:
+    def _choose_stages(self, backbone: Backbone, start: Earlier | None) -> None:
         """Keep the stages up to the last layer that the head sees, and find the cut among them."""
         self._mixed = isinstance(self.layer, str) and self.layer == "mix"
         taps = taps_for(backbone, "all" if self._mixed else self.layer, self.pooling)
@@ -264,11 +258,7 @@ class Fitting(CallbackSupportMixin, BaseEstimator):
         self.freeze_depth_ = backbone.n_frozen(self.freeze_depth, stop)
         self.backbone_ = backbone if stop == len(backbone.stages) else replace_stages(backbone, stop, [])
         if start is not None:
-            if start.backbone.stage_names != self.backbone_.stage_names:
-                raise InvalidParameterError(
-                    f"the fit that is to be gone on from has stages {start.backbone.stage_names}, and backbone and "
-                    f"layer now ask for {self.backbone_.stage_names}; set them as they were, or warm_start=False"
-                )
+            start.check(self.backbone_, self)
             self.backbone_ = start.backbone
 
     def _load(self, seed: int) -> Backbone:
@@ -307,7 +297,7 @@ class Fitting(CallbackSupportMixin, BaseEstimator):
         inputs: Inputs,
         data: _Data,
         train: np.ndarray,
-        start: _Fitted | None,
+        start: Earlier | None,
         compute: Compute,
     ) -> FineTuneNetwork:
         backbone, cut = self.backbone_, self.freeze_depth_

@@ -93,7 +93,7 @@ class Head:
         if self.classes is not None and not np.array_equal(self.classes, np.asarray(classes)):
             raise InvalidParameterError(
                 f"head={self!r} was fitted for classes {_short(self.classes)}, and y holds {_short(classes)}; only a "
-                "head for the same classes can be gone on from: leave it out, and a new one is made"
+                "head for the same classes can be gone on from: leave it out, or warm_start, and a new one is made"
             )
         own = network.state_dict()
         if any(name not in own or own[name].shape != value.shape for name, value in self._state.items()):

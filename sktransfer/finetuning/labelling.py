@@ -41,10 +41,21 @@ def check_labels(y: Any) -> np.ndarray:
         If one is missing, or they are no labels.
     """
     labels: np.ndarray = column_or_1d(y, warn=True)
-    check_none_missing(labels, "y", "label")
+    if labels.dtype == object:  # of numbers scikit-learn says so in its own words
+        check_none_missing(labels, "y", "label")
     assert_all_finite(labels, input_name="y")
     check_classification_targets(labels)
     return labels
+
+
+def _shape(y: Any) -> tuple[int, ...]:
+    try:
+        return np.asarray(y).shape
+    except ValueError as error:  # rows of different length
+        raise ValueError(
+            "y holds lists of different length; several labels a sample are an indicator matrix: "
+            "sklearn.preprocessing.MultiLabelBinarizer().fit_transform(y)"
+        ) from error
 
 
 class Labelling(ClassifierMixin, FineTuneBase):
@@ -111,7 +122,7 @@ class Labelling(ClassifierMixin, FineTuneBase):
     def _check_y(self, y: Any) -> np.ndarray:
         y = y.toarray() if issparse(y) else y
         # A single column is labels of one task, and type_of_target stumbles over the NaN that it may hold.
-        shape = np.asarray(y).shape
+        shape = _shape(y)
         if len(shape) == 2 and shape[1] > 1 and type_of_target(y, input_name="y") == "multilabel-indicator":
             self._task = "labels"
             return np.asarray(y)
@@ -144,6 +155,12 @@ class Labelling(ClassifierMixin, FineTuneBase):
         if self._known is not None and len(self._known) != y.shape[1]:
             raise ValueError(f"y has {y.shape[1]} columns, and classes are {self._known.tolist()}")
         self.classes_ = np.arange(y.shape[1])
+        strange = np.setdiff1d(y, [0, 1])
+        if len(strange):
+            raise ValueError(
+                f"y holds {np.unique(y).tolist()}; an indicator matrix holds 0 and 1: give (y > 0).astype(int), if "
+                "that is what its values mean"
+            )
         indicators: np.ndarray = (y != 0).astype(np.float32)  # (n_samples, n_labels)
         return indicators
 

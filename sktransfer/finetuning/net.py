@@ -96,7 +96,8 @@ def build_net(
         verbose=settings.verbose,
     )
     net.seed, net.compute, net.l2_sp = seed, compute, settings.l2_sp
-    net.identity = [dataclasses.replace(settings, verbose=0), criterion, seed, str(compute.device.type), compute.dtype]
+    how = [dataclasses.replace(settings, verbose=0), criterion, seed, str(compute.device.type), compute.dtype]
+    net.identity = [*how, network.taps, network.prefix_tokens, network.keep_statistics]
     net.groups = functools.partial(
         parameter_groups,
         lr=settings.lr,
@@ -131,6 +132,7 @@ class FineTuneNet(ScoredNet):
     l2_sp: float = 0.0
     micro_batch_size: int | None = None  # what is computed at once of a batch; None for all of it
     mixture: Callable[[int], Mixture] | None = None  # draws how the samples of a batch are mixed
+    paired: bool = False  # whether a batch is computed twice with the same random numbers
     checkpoint: Any = None  # writes an epoch down, and has it gone on from
     identity: Sequence[Any] = ()  # what the result of a training depends on beside network and samples
     _interrupted: Callable[[], bool] | None = None
@@ -150,6 +152,22 @@ class FineTuneNet(ScoredNet):
     def is_interrupted(self) -> bool:
         """Return whether the training under way is to end because its user wants so."""
         return self._interrupted is not None and self._interrupted()
+
+    def notify(self, method_name: str, **kwargs: Any) -> None:
+        """Tell the callbacks; that an epoch is over all of them, though one ends the training with it."""
+        if method_name != "on_epoch_end":
+            super().notify(method_name, **kwargs)
+            return
+        end = None
+        for one in [self, *(callback for _, callback in self.callbacks_)]:
+            try:
+                one.on_epoch_end(self, **kwargs)
+            except KeyboardInterrupt as stop:  # skorch's own way to end a training early
+                if self.is_interrupted():
+                    raise
+                end = stop
+        if end is not None:
+            raise end
 
     def fit_loop(self, X: CutDataset, y: Any = None, epochs: int | None = None, **fit_params: Any) -> FineTuneNet:
         """Train epochs whose random numbers depend on the seed and their own number alone, so that any can be first."""
@@ -186,7 +204,8 @@ class FineTuneNet(ScoredNet):
 
     def get_iterator(self, dataset: CutDataset, training: bool = False) -> Batches:
         """Return batches: shuffled in training, in order elsewhere."""
-        return self.batches(dataset, self.batch_size, self.seed if training else None)
+        draws = self.mixture is not None or self.paired
+        return self.batches(dataset, self.batch_size, self.seed if training else None, draws)
 
     def initialize_optimizer(self, *args: Any, **kwargs: Any) -> FineTuneNet:
         """Make the optimizer over the groups of stages and head."""

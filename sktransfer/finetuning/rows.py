@@ -9,12 +9,12 @@ __all__ = ["check_none_missing"]
 
 
 def check_none_missing(values: np.ndarray, name: str, what: str) -> None:
-    """Raise where a row of an object array has no value: None, NaN or pandas' NA.
+    """Raise where a row has no value: None, NaN or pandas' NA.
 
     Parameters
     ----------
     values : ndarray of shape (n_samples,)
-        Numbers and strings are not looked at.
+        Of any kind.
     name, what : str
         The parameter, and what one of its values is.
 
@@ -32,7 +32,7 @@ def check_none_missing(values: np.ndarray, name: str, what: str) -> None:
         ...
     ValueError: y[1] is None: 1 of 2 samples has no label; leave such samples out
     """
-    rows = np.flatnonzero(pd.isna(values)) if values.dtype == object else np.arange(0)
+    rows = np.flatnonzero(pd.isna(values))
     if len(rows):
         have = "has" if len(rows) == 1 else "have"
         raise ValueError(

@@ -11,6 +11,7 @@ from skorch.callbacks import LRScheduler
 from torch.optim.lr_scheduler import LambdaLR
 
 from sktransfer.exceptions import InvalidParameterError
+from sktransfer.finetuning.callback_list import is_of, unnamed
 
 __all__ = ["SCHEDULES", "has_scheduler", "with_schedule"]
 
@@ -80,9 +81,8 @@ SCHEDULES: dict[str, Callable[[int, int], float]] = {
 
 
 def has_scheduler(callbacks: Sequence[Any] | None) -> bool:
-    """Return whether an `LRScheduler` of skorch is among callbacks, which may come as (name, callback)."""
-    plain = [one[1] if isinstance(one, tuple) else one for one in callbacks or []]
-    return any(isinstance(one, LRScheduler) for one in plain)
+    """Return whether an `LRScheduler` of skorch is among callbacks."""
+    return any(is_of(one, LRScheduler) for one in unnamed(callbacks))
 
 
 def with_schedule(callbacks: Sequence[Any] | None, schedule: str, n_steps: int) -> list[Any]:

@@ -7,11 +7,10 @@ import numbers
 from typing import Any
 
 import torch
-from sklearn.callback import FitCallback
-from skorch.callbacks import Callback
 
 from sktransfer.exceptions import InvalidParameterError
 from sktransfer.finetuning.adapters import check_adapter
+from sktransfer.finetuning.callback_list import check_callbacks
 from sktransfer.finetuning.heads import Head
 from sktransfer.finetuning.schedules import SCHEDULES
 from sktransfer.finetuning.unfreezing import UNFREEZING
@@ -58,7 +57,7 @@ def check_settings(estimator: Any) -> Settings:
         If one of them is not allowed, or two contradict each other.
     """
     _check_head(estimator)
-    _check_callbacks(estimator.callbacks)
+    check_callbacks(estimator.callbacks)
     _switch("warm_start", getattr(estimator, "warm_start", False))
     l2_sp = _number("l2_sp", estimator.l2_sp, 0.0)
     if estimator.adapter is not None:
@@ -111,25 +110,6 @@ def _check_head(estimator: Any) -> None:
         raise InvalidParameterError(
             f"head_init={estimator.head_init!r} says how a new head starts, and a fitted head is given, which starts "
             "as it is; leave one of them out"
-        )
-
-
-def _check_callbacks(callbacks: Any) -> None:
-    if callbacks is None:
-        return
-    if not isinstance(callbacks, (list, tuple)):
-        raise InvalidParameterError(f"callbacks={callbacks!r} must be None or a list: callbacks=[...]")
-    for place, one in enumerate(callbacks):
-        named = isinstance(one, (tuple, list)) and len(one) == 2 and isinstance(one[0], str)
-        callback = one[1] if named else one
-        if isinstance(callback, Callback) or (isinstance(callback, type) and issubclass(callback, Callback)):
-            continue
-        way_out = (
-            "those of scikit-learn go to set_callbacks" if isinstance(callback, FitCallback) else "derive from that"
-        )
-        raise InvalidParameterError(
-            f"callbacks[{place}]={callback!r} is no callback of skorch (skorch.callbacks.Callback), with or without a "
-            f"name (name, callback); {way_out}"
         )
 
 
