@@ -57,7 +57,7 @@ def test_k_stages_come_from_the_source_and_the_rest_is_random():
 
 def test_random_filters_have_seen_the_images_and_stay_random():
     random = load_backbone("tiny/cnn", weights="random", seed=1)
-    seen = freezing_curve.with_statistics(random, IMAGES, LABELS)
+    seen = freezing_curve.with_statistics(random, IMAGES, LABELS, freezing_curve.TARGET)
     for before, after in zip(random.stages.state_dict().items(), seen.stages.state_dict().items()):
         if "running" in before[0]:
             assert not before[1].equal(after[1])
@@ -84,7 +84,7 @@ def test_curves_share_their_first_point_and_are_drawn(results):
     report = common.Report("?", "curve")
     random = load_backbone("tiny/cnn", weights="random", seed=1)
     sources = {"near": lambda: random, "far": lambda: random}
-    found = freezing_curve.curves("toy", lambda seed: None, sources, lambda seed: random, 2, measured, report)
+    found = freezing_curve.curves("toy", lambda seed: None, sources, lambda seed: random, 2, measured, report, {})
     assert list(found) == ["near, frozen", "near, tuned", "far, frozen", "far, tuned", "random filters, frozen"]
     assert all(list(curve) == [0, 1, 3, 5, 7] for curve in found.values())
     assert len(calls) == 2 * (1 + 5 * 4)

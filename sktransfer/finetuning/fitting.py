@@ -40,6 +40,7 @@ from sktransfer.finetuning.rows import check_none_missing
 from sktransfer.finetuning.schedules import has_scheduler
 from sktransfer.finetuning.settings import Settings, check_settings
 from sktransfer.finetuning.snapshots import so_far
+from sktransfer.finetuning.statistics import settle_statistics
 from sktransfer.finetuning.stopping import hold_out
 from sktransfer.samples.base import Samples
 from sktransfer.samples.validation import check_samples
@@ -113,7 +114,7 @@ class Fitting(CallbackSupportMixin, BaseEstimator):
                 )
         # A scheduler of the user's own is asked for with each call, and starts anew.
         schedule = settings.lr_schedule if has_scheduler(self.callbacks) else "constant"
-        settings = dataclasses.replace(settings, max_epochs=1, lr_schedule=schedule)
+        settings = dataclasses.replace(settings, max_epochs=1, lr_schedule=schedule, in_parts=True)
         start = self._fitted(self.net_) if hasattr(self, "net_") else None
         if start is not None and settings.finds_lr and hasattr(self, "lr_curve_"):
             settings = settings.at(self.lr_)  # what an earlier call has found
@@ -168,6 +169,8 @@ class Fitting(CallbackSupportMixin, BaseEstimator):
         valid_set = self._dataset(inputs, data, valid, compute) if len(valid) else None
         self.net_ = build(network, settings, self.callbacks, valid_set)
         self._run(dataset, functools.partial(self._tell, context, X, y, sample_weight), start)
+        if len(self.net_.history) and not settings.in_parts:
+            settle_statistics(self.net_, dataset)
         self._keep(network)
         self.lr_ = settings.lr
         context.call_on_fit_task_end(

@@ -42,6 +42,7 @@ class Settings:
     validation_fraction: float
     patience: int
     verbose: int
+    in_parts: bool = False  # whether further samples will come
 
     def at(self, lr: float) -> Settings:
         """Return the settings at another rate; the head's stands to it as before."""
