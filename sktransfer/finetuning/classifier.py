@@ -111,8 +111,9 @@ class FineTuneClassifier(Labelling):
         lasts as long as the process, a folder is shared by processes and sessions; `set_config` sets their size,
         `cache_info` tells what they hold. None runs the frozen stages in each epoch.
     callbacks : list of skorch callbacks, default=None
-        Told of each epoch and batch: skorch's own (`GradientNormClipping` and others), `EMA`, `SWA`, `WiSEFT`,
-        `MicroBatches`, `Mixup`. Callbacks of scikit-learn (`set_callbacks`) work as well.
+        Told of each epoch and batch: skorch's own (`EpochScoring`, `GradientNormClipping` and others; to scores, classes
+        are their places in `classes_`), `EMA`, `SWA`, `WiSEFT`, `MicroBatches`, `Mixup`, `Checkpoint`. Callbacks of
+        scikit-learn (`set_callbacks`) work as well.
     warm_start : bool, default=False
         Whether a further `fit` goes on from what the last has left, backbone and head.
     random_state : int, RandomState or None, default=None
@@ -156,6 +157,9 @@ class FineTuneClassifier(Labelling):
     -----
     With a cache a frozen stage runs once for each sample; epochs, folds and candidates of a grid search share
     what it gave.
+
+    Pretrained BatchNorm keeps its statistics. Where weights are random, it learns them, and `fit` takes them once more
+    at its end, over all training samples: after few steps the running ones are of no use.
 
     References
     ----------
