@@ -111,8 +111,8 @@ class FineTuneClassifier(Labelling):
         lasts as long as the process, a folder is shared by processes and sessions; `set_config` sets their size,
         `cache_info` tells what they hold. None runs the frozen stages in each epoch.
     callbacks : list of skorch callbacks, default=None
-        Told of each epoch and batch: skorch's own (`EpochScoring`, `GradientNormClipping` and others; scores see classes
-        as their places in `classes_`), `EMA`, `SWA`, `WiSEFT`, `MicroBatches`, `Mixup`, `Checkpoint`. Callbacks of
+        Told of each epoch and batch: skorch's own (`EpochScoring`, `GradientNormClipping` and others; a score sees
+        classes as their places in `classes_`), `EMA`, `SWA`, `WiSEFT`, `MicroBatches`, `Mixup`, `Checkpoint`. Callbacks of
         scikit-learn (`set_callbacks`) work as well.
     warm_start : bool, default=False
         Whether a further `fit` goes on from what the last has left, backbone and head.
