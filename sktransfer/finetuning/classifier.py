@@ -112,7 +112,7 @@ class FineTuneClassifier(Labelling):
         `cache_info` tells what they hold. None runs the frozen stages in each epoch.
     callbacks : list of skorch callbacks, default=None
         Told of each epoch and batch: skorch's own (`EpochScoring`, `GradientNormClipping` and others; a score sees
-        classes as their places in `classes_`), `EMA`, `SWA`, `WiSEFT`, `MicroBatches`, `Mixup`, `Checkpoint`. Callbacks of
+        classes as their places in `classes_`), `EMA`, `SWA`, `WiSEFT`, `MicroBatches`, `Mixup`, `Checkpoint`. Those of
         scikit-learn (`set_callbacks`) work as well.
     warm_start : bool, default=False
         Whether a further `fit` goes on from what the last has left, backbone and head.
