@@ -20,6 +20,7 @@ from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
+from skorch.callbacks import Callback
 from toys import image_backbone
 
 from sktransfer import (
@@ -212,12 +213,9 @@ def test_texts_have_no_such_parameter():
 def test_fine_tuning_tells_of_a_bad_image_before_it_trains(paths):
     trained = []
 
-    class Listener:
-        def notify(self, method, net, **kwargs):
-            trained.append(method)
-
-        def initialize(self):
-            return self
+    class Listener(Callback):
+        def on_train_begin(self, net, **kwargs):
+            trained.append("training")
 
     order = [*GOOD, 5]  # the last of all
     for head_init in ("probe", "random"):
