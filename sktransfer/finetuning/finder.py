@@ -25,7 +25,7 @@ from sktransfer.finetuning.micro_batches import MicroBatches
 from sktransfer.finetuning.mixup import Mixup
 from sktransfer.finetuning.net import FineTuneNet
 from sktransfer.finetuning.network import FineTuneNetwork
-from sktransfer.finetuning.randomness import seed_of, seed_torch
+from sktransfer.finetuning.randomness import kept_random_state, seed_of, seed_torch
 
 __all__ = ["LearningRates", "Range", "find_lr", "range_test", "shaping_steps"]
 
@@ -232,10 +232,9 @@ def _endless(net: FineTuneNet, dataset: CutDataset) -> Iterator[Any]:
 
 def _loss_under(net: FineTuneNet, module: FineTuneNetwork, batch: Any) -> float:
     """Return a batch's loss under other weights; the next step draws the random numbers that were drawn here."""
-    device = net.compute.device
     trained, net.module_ = net.module_, module.train()
     try:
-        with torch.no_grad(), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        with torch.no_grad(), kept_random_state(net.compute.device):
             return float(sum(loss for loss, _ in net.losses(batch)))
     finally:
         net.module_ = trained

@@ -34,7 +34,7 @@ from sktransfer.finetuning.heads import Head
 from sktransfer.finetuning.net import FineTuneNet, build_net
 from sktransfer.finetuning.network import FineTuneNetwork, split_taps, trainable_stages
 from sktransfer.finetuning.probe import init_head, standardise
-from sktransfer.finetuning.randomness import seed_torch
+from sktransfer.finetuning.randomness import kept_random_state, seed_torch
 from sktransfer.finetuning.records import history_frame, stages_frame
 from sktransfer.finetuning.rows import check_none_missing
 from sktransfer.finetuning.schedules import has_scheduler
@@ -135,7 +135,7 @@ class Fitting(CallbackSupportMixin, BaseEstimator):
         seeds = rng.randint(np.iinfo(np.int32).max, size=n_before + 1)
         compute = resolve_compute(self.device, self.precision)
         device = compute.device
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        with kept_random_state(device):
             seed_torch(int(seeds[-1]), device)  # new weights draw from here, dropout from what each epoch seeds
             return self._train(settings, start, compute, int(seeds[-1]), *data)
 

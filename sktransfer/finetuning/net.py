@@ -27,13 +27,11 @@ from sktransfer.finetuning.randomness import seed_of, seed_torch
 from sktransfer.finetuning.regularisation import pull_to_start
 from sktransfer.finetuning.schedules import with_schedule
 from sktransfer.finetuning.scoring import ScoredNet
-from sktransfer.finetuning.settings import Settings
+from sktransfer.finetuning.settings import OPTIMIZERS, Settings
 from sktransfer.finetuning.stopping import BestWeights
 from sktransfer.finetuning.unfreezing import Unfreezing, check_phases, n_phases
 
 __all__ = ["FineTuneNet", "build_net"]
-
-FUSED = (torch.optim.AdamW, torch.optim.Adam, torch.optim.SGD)  # on a CPU as well as on a GPU
 
 
 def build_net(
@@ -211,7 +209,7 @@ class FineTuneNet(ScoredNet):
         """Make the optimizer over the groups of stages and head."""
         assert self.groups is not None
         # One pass over weights, gradients and momenta in place of a dozen: the same steps but for the last bits.
-        options = {"fused": True} if self.optimizer in FUSED else {}
+        options = {"fused": True} if self.optimizer in OPTIMIZERS.values() else {}
         self.optimizer_ = self.optimizer(self.groups(self.module_), lr=self.lr, **options)
         # Gradients in float16 are often too small for it: they are computed of a multiple of the loss.
         self.scaler_ = torch.amp.GradScaler(

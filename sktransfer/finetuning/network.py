@@ -104,10 +104,13 @@ class FineTuneNetwork(nn.Module):
         for place in self.waiting:
             self.stages[place].eval()
         if self.keep_statistics:
-            for module in self.stages.modules():
-                if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                    module.eval()
+            for norm in self.norms():
+                norm.eval()
         return self
+
+    def norms(self) -> list[nn.modules.batchnorm._BatchNorm]:
+        """Return the BatchNorms of the trained stages."""
+        return [module for module in self.stages.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
 
     def places(self) -> list[int]:
         """Return which stages have something to learn, from the lowest to the top."""

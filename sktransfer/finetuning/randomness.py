@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
+
 import numpy as np
 import torch
 
-__all__ = ["seed_of", "seed_torch"]
+__all__ = ["kept_random_state", "seed_of", "seed_torch"]
+
+
+def kept_random_state(device: torch.device) -> AbstractContextManager[None]:
+    """Return a block after which the generators of the CPU and of a device are as they were before.
+
+    Parameters
+    ----------
+    device : torch.device
+        Where there is computed.
+    """
+    return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
 
 
 def seed_of(*numbers: int) -> int:

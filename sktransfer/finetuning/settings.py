@@ -15,11 +15,11 @@ from sktransfer.finetuning.heads import Head
 from sktransfer.finetuning.schedules import SCHEDULES
 from sktransfer.finetuning.unfreezing import UNFREEZING
 
-__all__ = ["Settings", "check_settings"]
+__all__ = ["OPTIMIZERS", "Settings", "check_settings"]
 
 AUTO_LR = 1e-4
 HEAD_LR_RATIO = {"probe": 1.0, "class_means": 1.0, "random": 10.0}  # all but the last are near their place already
-_OPTIMIZERS = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam, "sgd": torch.optim.SGD}
+OPTIMIZERS = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam, "sgd": torch.optim.SGD}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,8 +158,6 @@ def _rate(name: str, value: Any, otherwise: str) -> float:
 def _optimizer(optimizer: Any) -> type[torch.optim.Optimizer]:
     if isinstance(optimizer, type) and issubclass(optimizer, torch.optim.Optimizer):
         return optimizer
-    if isinstance(optimizer, str) and optimizer in _OPTIMIZERS:
-        return _OPTIMIZERS[optimizer]
-    raise InvalidParameterError(
-        f"optimizer={optimizer!r} must be one of {tuple(_OPTIMIZERS)} or a class of torch.optim"
-    )
+    if isinstance(optimizer, str) and optimizer in OPTIMIZERS:
+        return OPTIMIZERS[optimizer]
+    raise InvalidParameterError(f"optimizer={optimizer!r} must be one of {tuple(OPTIMIZERS)} or a class of torch.optim")

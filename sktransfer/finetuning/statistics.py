@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
 
 from sktransfer.finetuning.data import CutDataset
 from sktransfer.finetuning.net import FineTuneNet
@@ -26,8 +25,7 @@ def settle_statistics(net: FineTuneNet, dataset: CutDataset) -> None:
         What it was trained on.
     """
     network = net.module_
-    norms = [one for one in network.stages.modules() if isinstance(one, nn.modules.batchnorm._BatchNorm)]
-    norms = [one for one in norms if one.track_running_stats]
+    norms = [norm for norm in network.norms() if norm.track_running_stats]
     if network.keep_statistics or not norms:
         return
     network.eval()
