@@ -16,7 +16,7 @@ test: $(VENV)/test  ## all tests
 	$(TEST_ENV) $(BIN)/python -m pytest -n 2 --dist worksteal
 
 fuzz: $(VENV)/fuzz  ## ten minutes of damaged files and odd texts, with counts of what was tried and found
-	$(TEST_ENV) $(BIN)/python tests/fuzz.py
+	$(TEST_ENV) $(BIN)/python tests/fuzz/fuzz.py
 
 lint: $(VENV)/test  ## style, format and types
 	$(BIN)/ruff check .

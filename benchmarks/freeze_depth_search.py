@@ -36,7 +36,7 @@ DEPTHS: dict[str, list[int | str]] = {
 }
 FIRST_CASE, _, RATES_CASE = DEPTHS
 TOLERANCE = 0.01  # of a mean score; rounding can turn a sample at the boundary
-# Fewer epochs are enough from a probe; the rest of what keeps the chosen model as good is successive halving.
+# Fewer epochs are enough from a probe; the rest of what keeps the chosen model as good is successive retry_on_oom.
 LEVERS = {"precision": "bfloat16", "head_init": "probe", "max_epochs": 2}
 
 
@@ -157,7 +157,7 @@ def peer_search(task: Task, case: str) -> GridSearchCV:
     return GridSearchCV(net, grids(task, case)[1], cv=task.folds, refit=False).fit(task.peer_X(task.X), task.y)
 
 
-def halving(task: Task) -> HalvingGridSearchCV:
+def retry_on_oom(task: Task) -> HalvingGridSearchCV:
     """Return our fitted search of (a) with every lever that keeps the chosen model as good."""
     grid = grids(task, FIRST_CASE)[0]
     search = HalvingGridSearchCV(
@@ -190,7 +190,7 @@ def compare(report: Report, task: Task, case: str, rounds: int, *, levers: bool 
         "peer": lambda: found.update(peer=peer_search(task, case)),
     }
     if levers:
-        programs["levers"] = lambda: found.update(levers=halving(task))
+        programs["levers"] = lambda: found.update(levers=retry_on_oom(task))
     taken = in_turn(programs, rounds, before=clear_cache)
     scores = [found[name].cv_results_["mean_test_score"] for name in ("ours", "peer")]
     difference = float(np.abs(scores[0] - scores[1]).max())
@@ -221,7 +221,7 @@ def over_users(report: Report, n: int) -> None:
     clear_cache()
     ours = seconds(lambda: our_search(task, case))
     clear_cache()
-    levers = seconds(lambda: halving(task))
+    levers = seconds(lambda: retry_on_oom(task))
     peer = seconds(lambda: as_users_write_it(task.X, task.y, depths, task.folds, EPOCHS))
     what = "MiniLM, MR (a): over skorch as users write it"
     more: dict[str, Any] = {"N": n, "seconds_ours": ours, "seconds_peer": peer, "with_every_lever": peer / levers}

@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.common import mobilenet_weights, sentence_folder
 from benchmarks.timing import device
-from sktransfer.finetuning.randomness import seed_of
+from sktransfer.training.rng import derive_seed
 
 BATCH_SIZE = 32
 SORTED = 32  # batches whose texts are sorted by length together
@@ -149,7 +149,7 @@ class Order:
 
     def __iter__(self) -> Iterator[list[int]]:
         generator = np.random.default_rng([self.seed, self.epoch])
-        torch.manual_seed(seed_of(self.seed, self.epoch))  # from which dropout draws
+        torch.manual_seed(derive_seed(self.seed, self.epoch))  # from which dropout draws
         self.epoch += 1
         order, size = generator.permutation(self.n), SORTED * BATCH_SIZE
         if self.lengths is not None:

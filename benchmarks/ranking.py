@@ -22,7 +22,7 @@ MOBILENET = "torchvision/mobilenet_v2"
 METRICS = ("h_score", "logme", "knn")
 
 
-def own_head(report: Report) -> None:
+def pretrained_head(report: Report) -> None:
     """Measure in how many photos the five likeliest of 1,000 categories hold exactly "ant" or "bee"."""
     paths, y = photos()
     clf = PretrainedClassifier(MOBILENET, weights=mobilenet_weights())
@@ -89,7 +89,7 @@ def main() -> None:
     report = Report("own heads, and which backbone and layer to take", "ranking")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DisagreementWarning)  # the table says it
-        own_head(report)
+        pretrained_head(report)
         layers(report)
         backbones(report)
     report.write()

@@ -18,8 +18,8 @@ import torch
 from torch.overrides import TorchFunctionMode
 from torchvision import models
 
-from sktransfer.backbones.torchvision import TABLE, preprocess
-from sktransfer.backbones.torchvision_stages import Cut, build, cut
+from sktransfer.providers.torchvision import TABLE, preprocess
+from sktransfer.providers.torchvision_stages import Cut, build, cut
 
 OTHER_LICENCES = {"https://github.com/facebookresearch/SWAG/blob/main/LICENSE": "CC-BY-NC-4.0"}
 

@@ -8,38 +8,40 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from sktransfer._version import __version__ as __version__
+
 _HOME = {
     "Backbone": "sktransfer.backbones.backbone",
     "BackboneRankingDisplay": "sktransfer.displays.backbone_ranking",
     "BackboneSpec": "sktransfer.backbones.spec",
     "BestBackbone": "sktransfer.selection.best",
-    "Checkpoint": "sktransfer.finetuning.checkpoints",
+    "Checkpoint": "sktransfer.callbacks.checkpoint",
     "ContrastiveFineTuner": "sktransfer.finetuning.contrastive",
-    "EMA": "sktransfer.finetuning.averaging",
+    "EMA": "sktransfer.callbacks.averaging",
     "FeatureMapDisplay": "sktransfer.displays.feature_map",
     "FineTuneClassifier": "sktransfer.finetuning.classifier",
     "FineTuneRegressor": "sktransfer.finetuning.regressor",
     "FreezeDepthDisplay": "sktransfer.displays.freeze_depth",
-    "Head": "sktransfer.finetuning.heads",
+    "Head": "sktransfer.training.heads",
     "ImageFeaturizer": "sktransfer.featurizers.image",
     "LayerScoreDisplay": "sktransfer.displays.layer_score",
     "LearningRateDisplay": "sktransfer.displays.learning_rate",
-    "LearningRates": "sktransfer.finetuning.finder",
-    "MicroBatches": "sktransfer.finetuning.micro_batches",
-    "Mixup": "sktransfer.finetuning.mixup",
+    "LearningRates": "sktransfer.training.lr_finder",
+    "MicroBatches": "sktransfer.callbacks.micro_batches",
+    "Mixup": "sktransfer.callbacks.mixup",
     "NearestClassMean": "sktransfer.classifiers.nearest_mean",
     "PretrainedClassifier": "sktransfer.classifiers.pretrained",
-    "SWA": "sktransfer.finetuning.averaging",
+    "SWA": "sktransfer.callbacks.averaging",
     "TextFeaturizer": "sktransfer.featurizers.text",
     "TrainingHistoryDisplay": "sktransfer.displays.training_history",
-    "WiSEFT": "sktransfer.finetuning.averaging",
+    "WiSEFT": "sktransfer.callbacks.averaging",
     "WordEmbedder": "sktransfer.featurizers.words",
     "ZeroShotClassifier": "sktransfer.classifiers.zero_shot",
-    "cache_info": "sktransfer.engine.store",
-    "clear_cache": "sktransfer.engine.store",
+    "cache_info": "sktransfer.cache.resolve",
+    "clear_cache": "sktransfer.cache.resolve",
     "config_context": "sktransfer.config",
-    "find_bad_images": "sktransfer.samples.finding",
-    "find_lr": "sktransfer.finetuning.finder",
+    "find_bad_images": "sktransfer.samples.bad_images",
+    "find_lr": "sktransfer.training.lr_finder",
     "get_config": "sktransfer.config",
     "hookimpl": "sktransfer.backbones.hooks",
     "list_backbones": "sktransfer.backbones.registry",
@@ -53,7 +55,6 @@ _HOME = {
     "set_config": "sktransfer.config",
 }
 __all__ = sorted(_HOME)
-__version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from sktransfer.backbones.backbone import Backbone as Backbone
@@ -62,6 +63,14 @@ if TYPE_CHECKING:
     from sktransfer.backbones.registry import list_backbones as list_backbones
     from sktransfer.backbones.registry import list_plugins as list_plugins
     from sktransfer.backbones.spec import BackboneSpec as BackboneSpec
+    from sktransfer.cache.resolve import cache_info as cache_info
+    from sktransfer.cache.resolve import clear_cache as clear_cache
+    from sktransfer.callbacks.averaging import EMA as EMA
+    from sktransfer.callbacks.averaging import SWA as SWA
+    from sktransfer.callbacks.averaging import WiSEFT as WiSEFT
+    from sktransfer.callbacks.checkpoint import Checkpoint as Checkpoint
+    from sktransfer.callbacks.micro_batches import MicroBatches as MicroBatches
+    from sktransfer.callbacks.mixup import Mixup as Mixup
     from sktransfer.classifiers.nearest_mean import NearestClassMean as NearestClassMean
     from sktransfer.classifiers.pretrained import PretrainedClassifier as PretrainedClassifier
     from sktransfer.classifiers.zero_shot import ZeroShotClassifier as ZeroShotClassifier
@@ -74,29 +83,21 @@ if TYPE_CHECKING:
     from sktransfer.displays.layer_score import LayerScoreDisplay as LayerScoreDisplay
     from sktransfer.displays.learning_rate import LearningRateDisplay as LearningRateDisplay
     from sktransfer.displays.training_history import TrainingHistoryDisplay as TrainingHistoryDisplay
-    from sktransfer.engine.store import cache_info as cache_info
-    from sktransfer.engine.store import clear_cache as clear_cache
     from sktransfer.featurizers.image import ImageFeaturizer as ImageFeaturizer
     from sktransfer.featurizers.text import TextFeaturizer as TextFeaturizer
     from sktransfer.featurizers.words import WordEmbedder as WordEmbedder
-    from sktransfer.finetuning.averaging import EMA as EMA
-    from sktransfer.finetuning.averaging import SWA as SWA
-    from sktransfer.finetuning.averaging import WiSEFT as WiSEFT
-    from sktransfer.finetuning.checkpoints import Checkpoint as Checkpoint
     from sktransfer.finetuning.classifier import FineTuneClassifier as FineTuneClassifier
     from sktransfer.finetuning.contrastive import ContrastiveFineTuner as ContrastiveFineTuner
-    from sktransfer.finetuning.finder import LearningRates as LearningRates
-    from sktransfer.finetuning.finder import find_lr as find_lr
-    from sktransfer.finetuning.heads import Head as Head
-    from sktransfer.finetuning.micro_batches import MicroBatches as MicroBatches
-    from sktransfer.finetuning.mixup import Mixup as Mixup
     from sktransfer.finetuning.regressor import FineTuneRegressor as FineTuneRegressor
     from sktransfer.persistence.loading import load as load
     from sktransfer.persistence.saving import save as save
-    from sktransfer.samples.finding import find_bad_images as find_bad_images
+    from sktransfer.samples.bad_images import find_bad_images as find_bad_images
     from sktransfer.samples.folders import load_image_folder as load_image_folder
     from sktransfer.selection.best import BestBackbone as BestBackbone
     from sktransfer.selection.ranking import rank_backbones as rank_backbones
+    from sktransfer.training.heads import Head as Head
+    from sktransfer.training.lr_finder import LearningRates as LearningRates
+    from sktransfer.training.lr_finder import find_lr as find_lr
     from sktransfer.words.loading import load_vectors as load_vectors
 
 

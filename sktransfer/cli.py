@@ -12,7 +12,7 @@ from contextlib import redirect_stdout
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from sktransfer import __version__
+from sktransfer._version import __version__
 from sktransfer.backbones.plugins import Plugin
 from sktransfer.backbones.registry import COLUMNS, Registry, backbone_rows, registry
 from sktransfer.backbones.spec import MODALITIES
@@ -20,7 +20,7 @@ from sktransfer.config import parse_size
 from sktransfer.exceptions import InvalidParameterError, SktransferError, StoreError
 
 if TYPE_CHECKING:
-    from sktransfer.engine.disk_columns import KeptColumn
+    from sktransfer.cache.disk_columns import KeptColumn
     from sktransfer.testing import CheckResult
 
 __all__ = ["main"]
@@ -176,9 +176,9 @@ def _check(arguments: argparse.Namespace) -> int:
 def _cache(arguments: argparse.Namespace) -> int:
     import lmdb
 
-    from sktransfer.engine import disk_columns
-    from sktransfer.engine.disk_environment import Environment
-    from sktransfer.engine.store import check_folder
+    from sktransfer.cache import disk_columns
+    from sktransfer.cache.lmdb_environment import Environment
+    from sktransfer.cache.resolve import check_folder
 
     folder, size, days = check_folder(arguments.folder), arguments.prune, arguments.older_than
     size = None if size is None else parse_size("--prune", size)
@@ -209,7 +209,7 @@ def _cache(arguments: argparse.Namespace) -> int:
 
 
 def _show_columns(kept: Sequence[KeptColumn], gone: Sequence[KeptColumn], on_disk: int) -> None:
-    from sktransfer.engine.store import readable_size
+    from sktransfer.cache.types import readable_size
 
     for one in gone:
         print(f"forgotten: {one.column.backbone} {one.column.stage}, {readable_size(one.n_bytes)}", file=sys.stderr)

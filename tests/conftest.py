@@ -59,8 +59,8 @@ def _interruptible():
 @pytest.fixture(autouse=True, scope="module")
 def _empty_store():
     """Begin with an empty store: what the tests of another file left there would decide what is kept."""
-    if "sktransfer.engine.memory_store" in sys.modules:
-        sys.modules["sktransfer.engine.memory_store"].process_store.clear()
+    if "sktransfer.cache.memory" in sys.modules:
+        sys.modules["sktransfer.cache.memory"].process_store.clear()
 
 
 def pytest_make_parametrize_id(config, val, argname):

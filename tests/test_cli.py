@@ -10,12 +10,12 @@ from dataclasses import fields
 from importlib.metadata import EntryPoint
 
 import pytest
-from plugin_zoo import BROKEN, ROOT, WORKING, distribution, install, offers, python, spec
 
 import sktransfer
 from sktransfer.backbones.plugins import Plugin
 from sktransfer.backbones.registry import COLUMNS
 from sktransfer.cli import main
+from tests.helpers.plugin_zoo import BROKEN, ROOT, WORKING, distribution, install, offers, python, spec
 
 
 @pytest.fixture(scope="module")

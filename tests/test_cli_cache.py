@@ -6,14 +6,14 @@ import time
 
 import pytest
 import torch
-from plugin_zoo import python
-from test_cli import rows_of
-from test_engine_disk_columns import MIDDLE, NEW, OLD
-from test_engine_disk_store import keep
+from tests.test_cli import rows_of
 
+from sktransfer.cache.disk_columns import list_columns
+from sktransfer.cache.disk_store import DiskStore
 from sktransfer.cli import main
-from sktransfer.engine.disk_columns import list_columns
-from sktransfer.engine.disk_store import DiskStore
+from tests.cache.test_disk_columns import MIDDLE, NEW, OLD
+from tests.cache.test_disk_store import keep
+from tests.helpers.plugin_zoo import python
 
 KEYS = [n.to_bytes(20, "big") for n in range(50)]
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from sktransfer.engine.progress import progress
+from sktransfer._utils import progress
 
 
 @pytest.mark.parametrize("verbose", [0, 1, 2])

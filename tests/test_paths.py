@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from sktransfer import FineTuneClassifier, ImageFeaturizer, load_vectors
+from sktransfer._utils import local_path
 from sktransfer.backbones.registry import registry
 from sktransfer.exceptions import BackboneNotFoundError, WeightsError
-from sktransfer.paths import local_path
 
 
 def test_home_is_put_in_where_it_is_known(monkeypatch, tmp_path):

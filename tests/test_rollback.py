@@ -5,10 +5,10 @@ import inspect
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
-from toys import image_backbone
 
 from sktransfer import BestBackbone, FineTuneClassifier, FineTuneRegressor, ImageFeaturizer
-from sktransfer.rollback import all_or_nothing
+from sktransfer._utils import all_or_nothing
+from tests.helpers.toys import image_backbone
 
 X = np.random.default_rng(0).random((12, 8, 8, 3)).astype(np.float32)
 Y = np.arange(12) % 2

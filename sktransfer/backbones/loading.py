@@ -94,7 +94,7 @@ def load_backbone(
 
 
 def _shared(name: str, weights: str | os.PathLike[str], seed: int) -> Backbone:
-    from sktransfer.backbones.weights import locate
+    from sktransfer.weights.reading import locate
 
     spec = registry().find(name)
     path = locate(spec, weights)  # without the lock: nobody waits for the download of another backbone
@@ -115,7 +115,7 @@ def _shared(name: str, weights: str | os.PathLike[str], seed: int) -> Backbone:
 
 def _fetch_tokenizer(spec: BackboneSpec, path: Path | None) -> None:
     """Fetch what a loader needs of a hub beside weights that are random, or in a file: the lock is not held yet."""
-    from sktransfer.backbones.hub import hub_tokenizer
+    from sktransfer.weights.hub import hub_tokenizer
 
     if spec.modality == "text" and spec.weights and (path is None or path.is_file()):
         scheme, _, model = spec.weights.location.partition(":")
@@ -136,7 +136,7 @@ def _load(spec: BackboneSpec, path: Any, weights: str | os.PathLike[str], seed: 
 
     from sktransfer.backbones.backbone import Backbone
     from sktransfer.backbones.preprocess import ImageTransform
-    from sktransfer.backbones.weights import read_metadata
+    from sktransfer.weights.reading import read_metadata
 
     metadata = read_metadata(path)
     with torch.random.fork_rng(devices=[]):  # drawing weights leaves the caller's random state as it was

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["COLUMNS", "Registry", "backbone_rows", "list_backbones", "list_plugins", "modality_of", "registry"]
 
 BUILT_IN = tuple(
-    EntryPoint(name, f"sktransfer.backbones.{module}", hooks.GROUP)
+    EntryPoint(name, f"sktransfer.providers.{module}", hooks.GROUP)
     for name, module in (("tiny", "tiny"), ("torchvision", "torchvision"), ("hf", "huggingface"))
 )
 COLUMNS = ("name", "modality", "n_stages", "width", "input_size", "licence")
@@ -184,7 +184,7 @@ def _is_built_in(entry: EntryPoint) -> bool:
 
 
 def _record(entry: EntryPoint, status: str, **known: Any) -> Plugin:
-    from sktransfer import __version__
+    from sktransfer._version import __version__
 
     name, version = ("sktransfer", __version__) if _is_built_in(entry) else origin(entry.dist)
     return Plugin(name=entry.name, module=entry.value, distribution=name, version=version, status=status, **known)
@@ -292,7 +292,7 @@ def list_plugins() -> pd.DataFrame:
     >>> from sktransfer import list_plugins
     >>> plugins = list_plugins().set_index("name")
     >>> plugins.loc["hf", ["module", "status"]].tolist()
-    ['sktransfer.backbones.huggingface', 'loaded']
+    ['sktransfer.providers.huggingface', 'loaded']
     """
     import pandas as pd
 

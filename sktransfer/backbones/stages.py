@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from torch import Tensor, nn
 
 from sktransfer.backbones.pooling import pool
 
-__all__ = ["ImageStage", "PooledHead", "run_stages"]
+__all__ = ["ImageStage", "PooledHead", "SharedSpace", "run_stages"]
 
 
 class ImageStage(nn.Module):
@@ -68,3 +69,27 @@ def run_stages(stages: nn.ModuleList, values: Tensor, mask: Tensor | None) -> It
     for stage in stages:
         values = stage(values, mask)
         yield values
+
+
+@dataclass(frozen=True)
+class SharedSpace:
+    """A space of vectors in which the samples of a backbone are compared with texts, by the cosine.
+
+    A network of two towers is two backbones, each a list of stages like any other; this is all that joins them.
+
+    Parameters
+    ----------
+    texts : str
+        Name of the backbone that puts texts there.
+    scale : float
+        What the network multiplies cosines by before a softmax.
+
+    Examples
+    --------
+    >>> from sktransfer.backbones import SharedSpace
+    >>> SharedSpace(texts="clip/openai/clip-vit-base-patch32#text", scale=100.0).scale
+    100.0
+    """
+
+    texts: str
+    scale: float

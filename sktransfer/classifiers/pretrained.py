@@ -14,15 +14,15 @@ from sklearn.metrics import accuracy_score
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_consistent_length
 
+from sktransfer._utils import progress
 from sktransfer.backbones.backbone import Backbone
 from sktransfer.backbones.loading import load_backbone
 from sktransfer.backbones.registry import modality_of
+from sktransfer.cache.resolve import resolve_store
 from sktransfer.classifiers.known_labels import check_known
-from sktransfer.classifiers.own_head import OwnHead, check_has_categories
-from sktransfer.engine.batching import Inputs
+from sktransfer.classifiers.pretrained_head import PretrainedHead, check_has_categories
 from sktransfer.engine.compute import resolve_compute
-from sktransfer.engine.progress import progress
-from sktransfer.engine.store import resolve_store
+from sktransfer.engine.inputs import PreprocessedSamples
 from sktransfer.exceptions import InvalidParameterError, SktransferError
 from sktransfer.html import BackboneHTML
 from sktransfer.samples.validation import check_samples, set_input_tags
@@ -190,9 +190,9 @@ class PretrainedClassifier(BackboneHTML, ClassifierMixin, BaseEstimator):
             If a sample cannot be used.
         """
         backbone = self.backbone_
-        head = OwnHead(backbone)
+        head = PretrainedHead(backbone)
         samples = check_samples(self, X, backbone.modality, image_shape=self.image_shape, reset=False)
-        inputs = Inputs(samples, backbone.preprocess)
+        inputs = PreprocessedSamples(samples, backbone.preprocess)
         compute = resolve_compute(self.device, self.precision, self.batch_size)
         classes, columns = np.unique(np.array(backbone.categories, dtype=str), return_inverse=True)
         probabilities = np.zeros((len(samples), len(classes)), np.float32)

@@ -13,21 +13,20 @@ from sklearn.utils import Tags, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
+from sktransfer._utils import all_or_nothing, progress
 from sktransfer.backbones.backbone import Backbone
 from sktransfer.backbones.loading import load_backbone
 from sktransfer.backbones.registry import modality_of
+from sktransfer.cache.resolve import resolve_store
 from sktransfer.classifiers.cosine import SCALE, CosineClassifier, check_scale, mean_direction
 from sktransfer.classifiers.descriptions import classes_of, texts_of
 from sktransfer.classifiers.known_labels import check_known
-from sktransfer.engine.batching import Inputs, side_by_side
 from sktransfer.engine.compute import resolve_compute
 from sktransfer.engine.forward import forward
-from sktransfer.engine.progress import progress
-from sktransfer.engine.store import resolve_store
-from sktransfer.engine.taps import taps_for
+from sktransfer.engine.inputs import PreprocessedSamples, concat_features
+from sktransfer.engine.layers import resolve_layers
 from sktransfer.exceptions import InvalidParameterError
 from sktransfer.html import BackboneHTML
-from sktransfer.rollback import all_or_nothing
 from sktransfer.samples.base import Samples
 from sktransfer.samples.texts import check_texts
 from sktransfer.samples.validation import check_samples, set_input_tags
@@ -262,13 +261,13 @@ class ZeroShotClassifier(BackboneHTML, CosineClassifier, BaseEstimator):
 
     def _vectors(self, backbone: Backbone, samples: Samples, pooling: str, verbose: int) -> np.ndarray:
         """Return the last stage's features of samples, of length 1: (n_samples, n_features)."""
-        inputs = Inputs(samples, backbone.preprocess)
+        inputs = PreprocessedSamples(samples, backbone.preprocess)
         compute = resolve_compute(self.device, self.precision, self.batch_size)
-        taps = taps_for(backbone, -1, pooling)
+        taps = resolve_layers(backbone, -1, pooling)
         found: dict[int, np.ndarray] = {}
         with progress(len(samples), type(self).__name__, backbone.modality, verbose) as bar:
             for rows, outputs in forward(backbone, inputs, taps, compute=compute, store=resolve_store(self.cache)):
-                found.update(zip(rows, side_by_side(outputs).numpy()))
+                found.update(zip(rows, concat_features(outputs).numpy()))
                 bar.update(len(rows))
         inputs.warn_of_truncated()
         vectors = np.stack([found[row] for row in range(len(samples))])  # (n_samples, n_features)

@@ -10,7 +10,7 @@ from sklearn.utils.validation import check_is_fitted
 from sktransfer.displays.axes import COLOURS, axes_for, finish
 from sktransfer.exceptions import InvalidParameterError
 from sktransfer.finetuning.base import FineTuneBase
-from sktransfer.finetuning.finder import LearningRates, find_lr
+from sktransfer.training.lr_finder import LearningRates, find_lr
 
 __all__ = ["LearningRateDisplay"]
 

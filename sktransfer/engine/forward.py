@@ -14,16 +14,16 @@ from torch import Tensor, nn
 from sktransfer.backbones.backbone import Backbone
 from sktransfer.backbones.pooling import pool
 from sktransfer.backbones.stages import run_stages
-from sktransfer.engine.batching import Inputs, collate, in_batches
+from sktransfer.cache.types import Store
 from sktransfer.engine.compute import Compute
-from sktransfer.engine.memory_limits import halving
-from sktransfer.engine.placement import has_convolutions, placed
+from sktransfer.engine.inference import has_convolutions, prepare_for_inference
+from sktransfer.engine.inputs import PreprocessedSamples, collate, in_batches
+from sktransfer.engine.layers import LayerOutput
+from sktransfer.engine.oom import retry_on_oom
 from sktransfer.engine.records import Record, Records
-from sktransfer.engine.store import Store
-from sktransfer.engine.taps import Tap
 from sktransfer.engine.workers import in_parallel
 
-__all__ = ["Outputs", "Tap", "forward"]
+__all__ = ["Outputs", "LayerOutput", "forward"]
 
 _LOOK_UP = 64  # samples at a time: what was found is handed on before the next are looked up
 _SORTED = 1024  # texts at a time that are sorted by length: more of them would be held in memory for little
@@ -33,14 +33,14 @@ Outputs = tuple[list[int], list[list[Tensor]]]
 
 def forward(
     backbone: Backbone,
-    inputs: Inputs,
-    taps: Sequence[Tap],
+    inputs: PreprocessedSamples,
+    taps: Sequence[LayerOutput],
     *,
     compute: Compute,
     rows: Sequence[int] | None = None,
     store: Store | None = None,
     keep: int | None = None,
-    spares: Sequence[Tap] = (),
+    prefetch: Sequence[LayerOutput] = (),
 ) -> Iterator[Outputs]:
     """Yield, for some rows at a time, what each tap gives.
 
@@ -51,9 +51,9 @@ def forward(
     ----------
     backbone : Backbone
         Whose stages run, frozen.
-    inputs : Inputs
+    inputs : PreprocessedSamples
         The samples.
-    taps : sequence of Tap
+    taps : sequence of LayerOutput
         What is wanted; all come from the same pass.
     compute : Compute
         Where and how the stages run.
@@ -63,7 +63,7 @@ def forward(
         Where results are looked up, and kept.
     keep : int, default=None
         Outputs of this many first stages are kept; None for all.
-    spares : sequence of Tap, default=()
+    prefetch : sequence of LayerOutput, default=()
         What else of the same pass is kept for later, where the store has room; the first are the dearest.
 
     Yields
@@ -74,7 +74,7 @@ def forward(
         For each tap one tensor a row, on the CPU: vectors in float32, values as they are computed, token ids.
     """
     wanted = list(range(len(inputs))) if rows is None else list(rows)
-    one_pass = _Pass(backbone, inputs, taps, compute, spares, len(wanted))
+    one_pass = _Pass(backbone, inputs, taps, compute, prefetch, len(wanted))
     if store is not None:
         n_kept = len(backbone.stages) if keep is None else keep
         one_pass.records = Records(store, backbone, compute, one_pass.computed, n_kept)
@@ -96,10 +96,10 @@ class _Pass:
     def __init__(
         self,
         backbone: Backbone,
-        inputs: Inputs,
-        taps: Sequence[Tap],
+        inputs: PreprocessedSamples,
+        taps: Sequence[LayerOutput],
         compute: Compute,
-        spares: Sequence[Tap],
+        prefetch: Sequence[LayerOutput],
         n_samples: int,
     ) -> None:
         self.backbone, self.inputs, self.taps = backbone, inputs, list(taps)
@@ -109,8 +109,8 @@ class _Pass:
         self.computed = [tap for tap in self.taps if tap.stop or not inputs.is_text]
         self._n_computed = len(set(self.computed))
         self.last = max((tap.stop for tap in self.computed), default=0)
-        self._spares = [tap for tap in spares if tap not in self.taps and 0 < tap.stop <= self.last]
-        self._chosen: list[Tap] | None = None
+        self._spares = [tap for tap in prefetch if tap not in self.taps and 0 < tap.stop <= self.last]
+        self._chosen: list[LayerOutput] | None = None
         self.has_kept = False
         self._mean_length = 0.0
         self._stages: tuple[nn.ModuleList, bool] | None = None
@@ -179,7 +179,7 @@ class _Pass:
             batch, tensors = self._read(batch)
             if not batch:
                 return [], []
-            halving(lambda part: self._compute(batch[part], tensors[part]), [record.rows[0] for record in batch])
+            retry_on_oom(lambda part: self._compute(batch[part], tensors[part]), [record.rows[0] for record in batch])
         rows = [row for record in batch for row in record.rows]
         outputs = []
         for tap in self.taps:
@@ -215,13 +215,13 @@ class _Pass:
                     self.records.keep_values(tap, batch, taken[tap])
                     self.has_kept = True
 
-    def _run(self, tensors: list[Tensor], start: int, taps: Sequence[Tap]) -> dict[Tap, list[Tensor]]:
+    def _run(self, tensors: list[Tensor], start: int, taps: Sequence[LayerOutput]) -> dict[LayerOutput, list[Tensor]]:
         values, mask = collate(tensors, self.backbone.modality, self.backbone.preprocess.pad_value)
         lengths = None if mask is None else mask.sum(1).tolist()
         stages, channels_last = self._placed()
         if self.compute.device.type == "cuda":  # from pinned memory, copies run beside the network
             values, mask = values.pin_memory(), None if mask is None else mask.pin_memory()
-        taken: dict[Tap, list[Tensor]] = {}
+        taken: dict[LayerOutput, list[Tensor]] = {}
         with self._device, torch.inference_mode():
             mask = None if mask is None else mask.to(self.compute.device, non_blocking=True)
             values = values.to(self.compute.device, non_blocking=True)
@@ -238,11 +238,11 @@ class _Pass:
 
     def _placed(self) -> tuple[nn.ModuleList, bool]:
         if self._stages is None:
-            stages = placed(self.backbone, self.compute)
+            stages = prepare_for_inference(self.backbone, self.compute)
             self._stages = stages, has_convolutions(stages)
         return self._stages
 
-    def _take(self, tap: Tap, given: Tensor, mask: Tensor | None, lengths: list[int] | None) -> list[Tensor]:
+    def _take(self, tap: LayerOutput, given: Tensor, mask: Tensor | None, lengths: list[int] | None) -> list[Tensor]:
         """Return one tensor a sample that owns its memory: a view would keep the whole batch alive."""
         if tap.pooling is not None:
             given = pool(given, mask, tap.pooling, prefix_tokens=self.backbone.prefix_tokens)  # (n, n_features)
@@ -257,14 +257,14 @@ class _Pass:
                 for i, one in enumerate(given)
             ]
 
-    def _choose(self, taken: dict[Tap, list[Tensor]], tensors: list[Tensor]) -> None:
-        """Choose the spares that half of the store's room will hold, once, by what the first batch shows."""
+    def _choose(self, taken: dict[LayerOutput, list[Tensor]], tensors: list[Tensor]) -> None:
+        """Choose the prefetch that half of the store's room will hold, once, by what the first batch shows."""
         assert self.records is not None
         room = self.records.store.room()
         # The longest texts come first: what a text takes is found by its share of the tokens.
         share = self._mean_length * len(tensors) / max(1, sum(map(len, tensors))) if self._mean_length else 1.0
 
-        def size(tap: Tap) -> float:
+        def size(tap: LayerOutput) -> float:
             per_sample = sum(value.nbytes for value in taken.get(tap, ())) / len(tensors)
             return self.n_samples * per_sample * (1.0 if tap.pooling else share)
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from sktransfer.backbones.backbone import Backbone
+from sktransfer.cache.types import CacheNamespace, Store
 from sktransfer.config import get_config
 from sktransfer.engine.compute import Compute
-from sktransfer.engine.store import Column, Store
-from sktransfer.engine.taps import Tap, kept_dtype
+from sktransfer.engine.layers import LayerOutput, kept_dtype
 
 __all__ = ["Record", "Records"]
 
@@ -30,7 +30,7 @@ class Record:
 
     rows: list[int]
     key: bytes = b""
-    found: dict[Tap, Tensor] = field(default_factory=dict)
+    found: dict[LayerOutput, Tensor] = field(default_factory=dict)
     start: int = 0  # the stage to go on from
     values: Tensor | None = None  # what that stage takes; None for the sample itself
 
@@ -46,19 +46,21 @@ class Records:
         Whose values they are.
     compute : Compute
         How they are computed.
-    taps : sequence of Tap
+    taps : sequence of LayerOutput
         What is wanted.
     keep : int
         Outputs of this many first stages may be kept; those above belong to one estimator alone.
     """
 
-    def __init__(self, store: Store, backbone: Backbone, compute: Compute, taps: Sequence[Tap], keep: int) -> None:
+    def __init__(
+        self, store: Store, backbone: Backbone, compute: Compute, taps: Sequence[LayerOutput], keep: int
+    ) -> None:
         self.store, self._backbone, self._compute, self.keep = store, backbone, compute, keep
         self._taps = tuple(dict.fromkeys(taps))
         self._cache_dtype = get_config()["cache_dtype"]  # of the caller's thread: others work on the pass
-        self._columns: dict[Tap, Column] = {}
+        self._columns: dict[LayerOutput, CacheNamespace] = {}
 
-    def may_keep(self, tap: Tap) -> bool:
+    def may_keep(self, tap: LayerOutput) -> bool:
         """Return whether a tap's values are kept."""
         return tap.stop <= self.keep
 
@@ -76,32 +78,32 @@ class Records:
         }
         lowest = 1 if self._backbone.modality == "text" else 0  # token ids are made faster than they are found
         for stop in range(max(waiting.values(), default=-1), lowest - 1, -1):
-            if not self.may_keep(Tap(stop)):
+            if not self.may_keep(LayerOutput(stop)):
                 continue
             asked = [one for one in records if one.values is None and waiting.get(id(one), -1) >= stop]
-            for record, value in zip(asked, self._get(Tap(stop), asked)):
+            for record, value in zip(asked, self._get(LayerOutput(stop), asked)):
                 if value is not None:
                     record.start, record.values = stop, value
 
     def _ceiling(self, record: Record) -> int:
         return min(tap.stop for tap in self._taps if tap not in record.found)
 
-    def keep_values(self, tap: Tap, records: Sequence[Record], values: Sequence[Tensor]) -> None:
+    def keep_values(self, tap: LayerOutput, records: Sequence[Record], values: Sequence[Tensor]) -> None:
         """Store what a tap gave for some samples."""
         self.store.put(self._column(tap), [record.key for record in records], values)
 
-    def rounded(self, tap: Tap, values: Tensor) -> Tensor:
+    def rounded(self, tap: LayerOutput, values: Tensor) -> Tensor:
         """Return values as the store will give them back, so that they are the same the first time."""
         if not values.is_floating_point():
             return values
         return values.to(kept_dtype(tap.dtype(self._compute), self._cache_dtype))
 
-    def _get(self, tap: Tap, records: Sequence[Record]) -> list[Tensor | None]:
+    def _get(self, tap: LayerOutput, records: Sequence[Record]) -> list[Tensor | None]:
         if not records:
             return []
         return self.store.get(self._column(tap), [record.key for record in records])
 
-    def _column(self, tap: Tap) -> Column:
+    def _column(self, tap: LayerOutput) -> CacheNamespace:
         if tap not in self._columns:
-            self._columns[tap] = tap.column(self._backbone, self._compute, self._cache_dtype)
+            self._columns[tap] = tap.namespace(self._backbone, self._compute, self._cache_dtype)
         return self._columns[tap]

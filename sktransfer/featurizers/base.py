@@ -13,16 +13,15 @@ from sklearn.callback import CallbackSupportMixin, with_callbacks
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
+from sktransfer._utils import all_or_nothing, progress
 from sktransfer.backbones.backbone import Backbone
-from sktransfer.engine.batching import Inputs, side_by_side
+from sktransfer.cache.resolve import resolve_store
 from sktransfer.engine.compute import Compute, resolve_compute
-from sktransfer.engine.forward import Outputs, Tap, forward
-from sktransfer.engine.progress import progress
-from sktransfer.engine.store import resolve_store
-from sktransfer.engine.taps import taps_for
+from sktransfer.engine.forward import LayerOutput, Outputs, forward
+from sktransfer.engine.inputs import PreprocessedSamples, concat_features
+from sktransfer.engine.layers import resolve_layers
 from sktransfer.exceptions import InvalidParameterError, InvalidSample, InvalidSampleWarning
 from sktransfer.html import BackboneHTML
-from sktransfer.rollback import all_or_nothing
 from sktransfer.samples.base import Samples
 from sktransfer.samples.images import check_images
 from sktransfer.samples.validation import check_samples, set_input_tags
@@ -134,7 +133,7 @@ class Featurizer(BackboneHTML, CallbackSupportMixin, ClassNamePrefixFeaturesOutM
                 f"backbone={self.backbone!r} takes {backbone.modality}s, "
                 f"{type(self).__name__} featurizes {self._modality}s"
             )
-        taps_for(backbone, self.layer, self.pooling)
+        resolve_layers(backbone, self.layer, self.pooling)
         self._compute()
         resolve_store(self.cache)
         self.backbone_ = backbone
@@ -149,10 +148,10 @@ class Featurizer(BackboneHTML, CallbackSupportMixin, ClassNamePrefixFeaturesOutM
         shape, defer = getattr(self, "image_shape", None), self.on_error != "raise"
         return check_samples(self, X, self._modality, image_shape=shape, reset=reset, defer=defer)
 
-    def _inputs(self, samples: Samples) -> Inputs:
-        return Inputs(samples, self.backbone_.preprocess, leave_out=self.on_error != "raise")
+    def _inputs(self, samples: Samples) -> PreprocessedSamples:
+        return PreprocessedSamples(samples, self.backbone_.preprocess, leave_out=self.on_error != "raise")
 
-    def _width(self, inputs: Inputs) -> int:
+    def _width(self, inputs: PreprocessedSamples) -> int:
         """Return the number of features, as the first sample tells it that can be read, else a blank image does.
 
         The store has what the sample gives, and an error here says whether stage and pooling go together.
@@ -166,17 +165,17 @@ class Featurizer(BackboneHTML, CallbackSupportMixin, ClassNamePrefixFeaturesOutM
     def _blank_width(self) -> int:
         return self._width(self._inputs(check_images(np.zeros((1, *_BLANK), np.uint8))))
 
-    def _taps(self) -> list[Tap]:
-        return taps_for(self.backbone_, self.layer, self.pooling)
+    def _taps(self) -> list[LayerOutput]:
+        return resolve_layers(self.backbone_, self.layer, self.pooling)
 
-    def _spares(self) -> list[Tap]:
+    def _spares(self) -> list[LayerOutput]:
         """Return what a search over layers may ask for next: vectors of the stages below, values to go on from."""
         *_, top = sorted(self._taps(), key=lambda tap: tap.stop)
         below = range(1, top.stop) if top.pooling in _OF_ANY_STAGE else ()
-        above = [Tap(top.stop)] if top.stop < len(self.backbone_.stages) else []
-        return [Tap(stop, top.pooling) for stop in below] + above
+        above = [LayerOutput(top.stop)] if top.stop < len(self.backbone_.stages) else []
+        return [LayerOutput(stop, top.pooling) for stop in below] + above
 
-    def _forward(self, inputs: Inputs, rows: Sequence[int] | None = None) -> Iterator[Outputs]:
+    def _forward(self, inputs: PreprocessedSamples, rows: Sequence[int] | None = None) -> Iterator[Outputs]:
         return forward(
             self.backbone_,
             inputs,
@@ -184,7 +183,7 @@ class Featurizer(BackboneHTML, CallbackSupportMixin, ClassNamePrefixFeaturesOutM
             rows=rows,
             compute=self._compute(),
             store=resolve_store(self.cache),
-            spares=self._spares(),
+            prefetch=self._spares(),
         )
 
     def _features(self, samples: Samples, *, width: int | None = None, context: Any = None) -> np.ndarray:
@@ -195,7 +194,7 @@ class Featurizer(BackboneHTML, CallbackSupportMixin, ClassNamePrefixFeaturesOutM
             for rows, outputs in self._forward(inputs):
                 if not rows:
                     continue
-                values = side_by_side(outputs).numpy()  # (n, n_features)
+                values = concat_features(outputs).numpy()  # (n, n_features)
                 if features is None:
                     features = np.empty((len(samples), values.shape[1]), np.float32)
                 features[rows], is_given[rows] = values, True
@@ -224,7 +223,7 @@ class Featurizer(BackboneHTML, CallbackSupportMixin, ClassNamePrefixFeaturesOutM
         return tags
 
 
-def _warn_of_left_out(inputs: Inputs, rows: list[int]) -> None:
+def _warn_of_left_out(inputs: PreprocessedSamples, rows: list[int]) -> None:
     if not rows:
         return
     inputs.readable([row for row in rows if row not in inputs.left_out])  # of equal samples, only one was tried

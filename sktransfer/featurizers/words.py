@@ -10,8 +10,8 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_is_fitted
 
+from sktransfer._utils import all_or_nothing
 from sktransfer.exceptions import InvalidParameterError, did_you_mean
-from sktransfer.rollback import all_or_nothing
 from sktransfer.samples.validation import set_input_tags
 from sktransfer.words.loading import load_vectors
 from sktransfer.words.oov import OovReport, report, resolve_policy, warn_of_unknown

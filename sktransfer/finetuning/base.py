@@ -14,15 +14,15 @@ from sklearn.utils.validation import check_is_fitted
 
 from sktransfer.backbones.backbone import Backbone
 from sktransfer.backbones.registry import modality_of
-from sktransfer.engine.batching import Inputs, side_by_side
+from sktransfer.cache.resolve import resolve_store
 from sktransfer.engine.compute import resolve_compute
-from sktransfer.engine.forward import Tap, forward
-from sktransfer.engine.store import resolve_store
+from sktransfer.engine.forward import LayerOutput, forward
+from sktransfer.engine.inputs import PreprocessedSamples, concat_features
 from sktransfer.finetuning.fitting import Fitting
-from sktransfer.finetuning.heads import Head
 from sktransfer.html import BackboneHTML
 from sktransfer.samples.base import Samples
 from sktransfer.samples.validation import check_samples, set_input_tags
+from sktransfer.training.heads import Head
 
 if TYPE_CHECKING:
     from sktransfer.backbones.preprocess import ImageTransform
@@ -117,7 +117,7 @@ class FineTuneBase(BackboneHTML, Fitting):
         """Return what the network gives for samples: (n_samples, n_outputs), float32."""
         check_is_fitted(self)
         samples: Samples = check_samples(self, X, self.backbone_.modality, image_shape=self.image_shape, reset=False)
-        inputs = Inputs(samples, self.backbone_.preprocess)
+        inputs = PreprocessedSamples(samples, self.backbone_.preprocess)
         head = self.net_.module_.eval()
         outputs = np.empty((len(samples), head.n_outputs), np.float32)
         # Only what frozen stages give may serve another estimator: the rest is kept by nobody.
@@ -128,10 +128,10 @@ class FineTuneBase(BackboneHTML, Fitting):
             compute=resolve_compute(self.device, self.precision),
             store=resolve_store(self.cache),
             keep=self.freeze_depth_,
-            spares=[Tap(self.freeze_depth_)],
+            prefetch=[LayerOutput(self.freeze_depth_)],
         )
         for rows, found in parts:
-            outputs[rows] = head.logits(side_by_side(found)).numpy()
+            outputs[rows] = head.logits(concat_features(found)).numpy()
         inputs.warn_of_truncated()
         return outputs
 

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from sklearn.callback import with_callbacks
 
+from sktransfer._utils import all_or_nothing
 from sktransfer.finetuning.labelling import Labelling
-from sktransfer.rollback import all_or_nothing
 
 if TYPE_CHECKING:
     import torch
 
     from sktransfer.backbones.backbone import Backbone
     from sktransfer.backbones.preprocess import ImageTransform
-    from sktransfer.finetuning.heads import Head
+    from sktransfer.training.heads import Head
 
 __all__ = ["FineTuneClassifier"]
 

@@ -13,12 +13,12 @@ from sklearn.callback import with_callbacks
 from sklearn.preprocessing import normalize as to_unit_length
 from sklearn.utils import Tags
 
+from sktransfer._utils import all_or_nothing
 from sktransfer.exceptions import InvalidParameterError
 from sktransfer.finetuning.base import FineTuneBase
 from sktransfer.finetuning.labelling import check_labels
-from sktransfer.finetuning.network import FineTuneNetwork
-from sktransfer.finetuning.pairs import PAIR_LOSSES, PairBatches
-from sktransfer.rollback import all_or_nothing
+from sktransfer.tasks.pairs import PAIR_LOSSES, PairBatches
+from sktransfer.training.network import FineTuneNetwork
 
 if TYPE_CHECKING:
     import torch
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from sktransfer.backbones.backbone import Backbone
     from sktransfer.backbones.preprocess import ImageTransform
-    from sktransfer.finetuning.settings import Settings
+    from sktransfer.training.settings import Settings
 
 __all__ = ["ContrastiveFineTuner"]
 

@@ -19,31 +19,30 @@ from torch import nn
 
 from sktransfer.backbones.backbone import Backbone, replace_stages
 from sktransfer.backbones.loading import load_backbone
-from sktransfer.engine.batching import Inputs
+from sktransfer.cache.resolve import resolve_store
 from sktransfer.engine.compute import Compute, resolve_compute
-from sktransfer.engine.store import resolve_store
-from sktransfer.engine.taps import taps_for
+from sktransfer.engine.inputs import PreprocessedSamples
+from sktransfer.engine.layers import resolve_layers
 from sktransfer.exceptions import InvalidParameterError
-from sktransfer.finetuning.adapters import adapter_identity, add_adapters, merge_adapters
-from sktransfer.finetuning.augmentation import Augmentation, check_augment
-from sktransfer.finetuning.data import Batches, CutDataset
-from sktransfer.finetuning.earlier import Earlier
-from sktransfer.finetuning.finder import Range, range_test, shaping_steps
-from sktransfer.finetuning.first_pass import first_pass
-from sktransfer.finetuning.heads import Head
-from sktransfer.finetuning.net import FineTuneNet, build_net
-from sktransfer.finetuning.network import FineTuneNetwork, split_taps, trainable_stages
-from sktransfer.finetuning.probe import init_head, standardise
-from sktransfer.finetuning.randomness import kept_random_state, seed_torch
-from sktransfer.finetuning.records import history_frame, stages_frame
-from sktransfer.finetuning.rows import check_none_missing
-from sktransfer.finetuning.schedules import has_scheduler
-from sktransfer.finetuning.settings import Settings, check_settings
-from sktransfer.finetuning.snapshots import so_far
-from sktransfer.finetuning.statistics import settle_statistics
-from sktransfer.finetuning.stopping import hold_out
 from sktransfer.samples.base import Samples
 from sktransfer.samples.validation import check_samples
+from sktransfer.training.adapters import adapter_identity, add_adapters, merge_adapters
+from sktransfer.training.augmentation import Augmentation, check_augment
+from sktransfer.training.batch_norm import update_bn_statistics
+from sktransfer.training.data import Batches, FrozenPrefixDataset
+from sktransfer.training.early_stopping import hold_out
+from sktransfer.training.features import first_pass
+from sktransfer.training.head_init import init_head, standardise
+from sktransfer.training.heads import Head
+from sktransfer.training.history import history_frame, so_far, stages_frame
+from sktransfer.training.lr_finder import Range, range_test, step_callbacks
+from sktransfer.training.net import FineTuneNet, build_net
+from sktransfer.training.network import FineTuneNetwork, split_taps, trainable_stages
+from sktransfer.training.optimisation import has_scheduler
+from sktransfer.training.previous import Earlier
+from sktransfer.training.rng import fork_rng, seed_torch
+from sktransfer.training.settings import Settings, check_settings
+from sktransfer.training.validation import check_none_missing
 
 __all__ = ["Fitting"]
 
@@ -135,7 +134,7 @@ class Fitting(CallbackSupportMixin, BaseEstimator):
         seeds = rng.randint(np.iinfo(np.int32).max, size=n_before + 1)
         compute = resolve_compute(self.device, self.precision)
         device = compute.device
-        with kept_random_state(device):
+        with fork_rng(device):
             seed_torch(int(seeds[-1]), device)  # new weights draw from here, dropout from what each epoch seeds
             return self._train(settings, start, compute, int(seeds[-1]), *data)
 
@@ -157,7 +156,7 @@ class Fitting(CallbackSupportMixin, BaseEstimator):
         change = check_augment(self.augment, backbone.modality)
         data = self._check_fit(X, y, sample_weight, groups, backbone, start)
         self._choose_stages(backbone, start)
-        inputs = Inputs(data.samples, backbone.preprocess, keep=True)
+        inputs = PreprocessedSamples(data.samples, backbone.preprocess, keep=True)
         inputs.lengths(range(len(inputs)))
         inputs.warn_of_truncated()
         train, valid = self._hold_out(settings, data, seed)
@@ -170,7 +169,7 @@ class Fitting(CallbackSupportMixin, BaseEstimator):
         self.net_ = build(network, settings, self.callbacks, valid_set)
         self._run(dataset, functools.partial(self._tell, context, X, y, sample_weight), start)
         if len(self.net_.history) and not settings.in_parts:
-            settle_statistics(self.net_, dataset)
+            update_bn_statistics(self.net_, dataset)
         self._keep(network)
         self.lr_ = settings.lr
         context.call_on_fit_task_end(
@@ -186,7 +185,7 @@ class Fitting(CallbackSupportMixin, BaseEstimator):
         network: FineTuneNetwork,
         settings: Settings,
         callbacks: Any,
-        valid: CutDataset | None = None,
+        valid: FrozenPrefixDataset | None = None,
     ) -> FineTuneNet:
         net = build_net(network, settings, self._criterion(settings), compute, seed, callbacks, n_samples, valid)
         net.batches, net.task = self._batches, self._scored or self._task
@@ -194,19 +193,23 @@ class Fitting(CallbackSupportMixin, BaseEstimator):
         return net
 
     def _find_lr(
-        self, settings: Settings, network: FineTuneNetwork, dataset: CutDataset, build: Callable[..., FineTuneNet]
+        self,
+        settings: Settings,
+        network: FineTuneNetwork,
+        dataset: FrozenPrefixDataset,
+        build: Callable[..., FineTuneNet],
     ) -> Settings:
         """Return settings at a rate that a copy of the network was tried at, where it is to be found."""
         scope = self._range or (Range() if settings.finds_lr and settings.max_epochs else None)
         if scope is None:
             return settings
         tried = dataclasses.replace(settings.at(scope.lowest), lr_schedule="constant", unfreezing="none", verbose=0)
-        net = build(copy.deepcopy(network), tried, shaping_steps(self.callbacks))
+        net = build(copy.deepcopy(network), tried, step_callbacks(self.callbacks))
         found = range_test(net, dataset, scope)
         self.lr_curve_ = found.curve
         return settings.at(found.lr)
 
-    def _run(self, dataset: CutDataset, tell: Callable[[], bool], start: Earlier | None) -> None:
+    def _run(self, dataset: FrozenPrefixDataset, tell: Callable[[], bool], start: Earlier | None) -> None:
         net = self.net_
         net.on_epoch = tell
         net.initialize()
@@ -255,7 +258,7 @@ class Fitting(CallbackSupportMixin, BaseEstimator):
     def _choose_stages(self, backbone: Backbone, start: Earlier | None) -> None:
         """Keep the stages up to the last layer that the head sees, and find the cut among them."""
         self._mixed = isinstance(self.layer, str) and self.layer == "mix"
-        taps = taps_for(backbone, "all" if self._mixed else self.layer, self.pooling)
+        taps = resolve_layers(backbone, "all" if self._mixed else self.layer, self.pooling)
         self._taps = sorted(set(taps), key=lambda tap: tap.stop)
         stop = self._taps[-1].stop
         self.freeze_depth_ = backbone.n_frozen(self.freeze_depth, stop)
@@ -297,7 +300,7 @@ class Fitting(CallbackSupportMixin, BaseEstimator):
 
     def _network(
         self,
-        inputs: Inputs,
+        inputs: PreprocessedSamples,
         data: _Data,
         train: np.ndarray,
         start: Earlier | None,
@@ -366,14 +369,14 @@ class Fitting(CallbackSupportMixin, BaseEstimator):
 
     def _dataset(
         self,
-        inputs: Inputs,
+        inputs: PreprocessedSamples,
         data: _Data,
         rows: np.ndarray,
         compute: Compute,
         augmentation: Augmentation | None = None,
-    ) -> CutDataset:
+    ) -> FrozenPrefixDataset:
         frozen, _ = split_taps(self._taps, self.freeze_depth_)
-        return CutDataset(
+        return FrozenPrefixDataset(
             self.backbone_,
             inputs,
             self.freeze_depth_,

@@ -16,13 +16,13 @@ from torch import nn
 
 from sktransfer.exceptions import InvalidParameterError
 from sktransfer.finetuning.base import FineTuneBase
-from sktransfer.finetuning.regularisation import LabelLoss
-from sktransfer.finetuning.rows import check_none_missing
+from sktransfer.training.optimisation import MultiLabelBCE
+from sktransfer.training.validation import check_none_missing
 
 if TYPE_CHECKING:
     from sklearn.utils import Tags
 
-    from sktransfer.finetuning.settings import Settings
+    from sktransfer.training.settings import Settings
 
 __all__ = ["Labelling", "check_labels"]
 
@@ -166,7 +166,7 @@ class Labelling(ClassifierMixin, FineTuneBase):
 
     def _criterion(self, settings: Settings) -> nn.Module:
         if self._task == "labels":
-            return LabelLoss(settings.label_smoothing)
+            return MultiLabelBCE(settings.label_smoothing)
         return nn.CrossEntropyLoss(reduction="none", label_smoothing=settings.label_smoothing)
 
     def _n_outputs(self) -> int:

@@ -10,14 +10,14 @@ from sklearn.callback import with_callbacks
 from sklearn.utils import check_array
 from torch import nn
 
+from sktransfer._utils import all_or_nothing
 from sktransfer.exceptions import InvalidParameterError
 from sktransfer.finetuning.base import FineTuneBase
-from sktransfer.rollback import all_or_nothing
 
 if TYPE_CHECKING:
     from sklearn.utils import Tags
 
-    from sktransfer.finetuning.settings import Settings
+    from sktransfer.training.settings import Settings
 
 
 __all__ = ["FineTuneRegressor"]

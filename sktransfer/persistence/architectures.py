@@ -10,7 +10,6 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from sktransfer.backbones import huggingface
 from sktransfer.backbones.backbone import Backbone
 from sktransfer.backbones.loading import _built
 from sktransfer.backbones.preprocess import ImageTransform
@@ -21,6 +20,7 @@ from sktransfer.config import config_context
 from sktransfer.exceptions import LoadError
 from sktransfer.persistence.parts import entry
 from sktransfer.persistence.states import check_fingerprint, fill
+from sktransfer.providers import huggingface
 
 __all__ = ["rebuilt", "recipe_of"]
 

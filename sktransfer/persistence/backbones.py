@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from sktransfer.backbones.backbone import Backbone, replace_stages, with_max_length
 from sktransfer.backbones.loading import _restore
 from sktransfer.backbones.preprocess import ImageTransform
-from sktransfer.engine.placement import has_convolutions
+from sktransfer.engine.inference import has_convolutions
 from sktransfer.exceptions import LoadError, SaveError
 from sktransfer.persistence.architectures import rebuilt, recipe_of
 from sktransfer.persistence.parts import Codec, Loading, Saving, entry

@@ -13,11 +13,11 @@ __all__ = ["CODECS", "LEFT_OUT", "find_callback"]
 
 # Where each may come from. skorch's that read or write files are not among them.
 CALLBACKS = {
-    "EMA": "sktransfer.finetuning.averaging",
-    "MicroBatches": "sktransfer.finetuning.micro_batches",
-    "Mixup": "sktransfer.finetuning.mixup",
-    "SWA": "sktransfer.finetuning.averaging",
-    "WiSEFT": "sktransfer.finetuning.averaging",
+    "EMA": "sktransfer.callbacks.averaging",
+    "MicroBatches": "sktransfer.callbacks.micro_batches",
+    "Mixup": "sktransfer.callbacks.mixup",
+    "SWA": "sktransfer.callbacks.averaging",
+    "WiSEFT": "sktransfer.callbacks.averaging",
     "EarlyStopping": "skorch.callbacks",
     "EpochScoring": "skorch.callbacks",
     "EpochTimer": "skorch.callbacks",

@@ -10,12 +10,12 @@ from torch import nn
 
 from sktransfer.backbones.backbone import Backbone
 from sktransfer.exceptions import SaveError
-from sktransfer.finetuning.heads import Head
 from sktransfer.persistence import callbacks, estimators, values, word_vectors
 from sktransfer.persistence.backbones import BACKBONE
 from sktransfer.persistence.frames import FRAME
 from sktransfer.persistence.heads import HEAD
 from sktransfer.persistence.parts import Codec
+from sktransfer.training.heads import Head
 
 __all__ = ["CODECS", "find_codec"]
 

@@ -14,11 +14,11 @@ from sktransfer.backbones.backbone import Backbone
 from sktransfer.backbones.loading import load_backbone
 from sktransfer.exceptions import LoadError, SaveError
 from sktransfer.finetuning.base import FineTuneBase
-from sktransfer.finetuning.heads import Head
 from sktransfer.persistence.callbacks import LEFT_OUT
 from sktransfer.persistence.fine_tuned import encode_net, make_net
 from sktransfer.persistence.parts import Codec, Loading, Part, Saving, entry
 from sktransfer.persistence.values import DICT
+from sktransfer.training.heads import Head
 from sktransfer.words.vectors import WordVectors
 
 __all__ = ["CODECS", "ESTIMATORS", "find_estimator"]

@@ -11,14 +11,14 @@ from skorch.history import History
 from torch import nn
 
 from sktransfer.engine.compute import Compute
-from sktransfer.engine.taps import Tap
+from sktransfer.engine.layers import LayerOutput
 from sktransfer.exceptions import LoadError
 from sktransfer.finetuning.base import FineTuneBase
-from sktransfer.finetuning.net import FineTuneNet, build_net
-from sktransfer.finetuning.network import FineTuneNetwork, split_taps
-from sktransfer.finetuning.settings import check_settings
 from sktransfer.persistence.parts import Loading, Saving, entry
 from sktransfer.persistence.states import fill
+from sktransfer.training.net import FineTuneNet, build_net
+from sktransfer.training.network import FineTuneNetwork, split_taps
+from sktransfer.training.settings import check_settings
 
 __all__ = ["encode_net", "make_net"]
 
@@ -104,7 +104,11 @@ def make_net(estimator: FineTuneBase, data: dict[str, Any], loading: Loading) ->
 def _network(estimator: FineTuneBase, state: dict[str, Any]) -> FineTuneNetwork:
     backbone, taps, cut = estimator.backbone_, estimator._taps, estimator.freeze_depth_
     n, mixed = len(backbone.stages), estimator._mixed
-    if not isinstance(taps, list) or not taps or not all(isinstance(tap, Tap) and 0 < tap.stop <= n for tap in taps):
+    if (
+        not isinstance(taps, list)
+        or not taps
+        or not all(isinstance(tap, LayerOutput) and 0 < tap.stop <= n for tap in taps)
+    ):
         raise LoadError(f"its head sees {taps!r}, of {n} stages")
     if type(cut) is not int or not 0 <= cut <= n or type(mixed) is not bool:
         raise LoadError(f"freeze_depth_ is {cut!r} of {n} stages, layers are mixed: {mixed!r}")

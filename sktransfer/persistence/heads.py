@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from sktransfer.exceptions import LoadError
-from sktransfer.finetuning.heads import Head
 from sktransfer.persistence.parts import Codec, Loading, Saving, entry
+from sktransfer.training.heads import Head
 
 __all__ = ["HEAD"]
 

@@ -109,6 +109,6 @@ def save(estimator: Any, path: str | os.PathLike[str], *, weights: str = "refere
 
 
 def _own_version() -> str:
-    from sktransfer import __version__
+    from sktransfer._version import __version__
 
     return __version__

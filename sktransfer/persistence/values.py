@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from sktransfer.backbones.preprocess import ImageTransform
-from sktransfer.engine.taps import Tap
+from sktransfer.engine.layers import LayerOutput
 from sktransfer.exceptions import LoadError
 from sktransfer.persistence.parts import Codec, Loading, Saving, entry
 
@@ -41,12 +41,12 @@ def _decode_transform(data: dict[str, Any], loading: Loading) -> ImageTransform:
     return ImageTransform(**{field.name: entry(data, field.name, object) for field in fields(ImageTransform)})
 
 
-def _encode_tap(tap: Tap, saving: Saving) -> dict[str, Any]:
+def _encode_tap(tap: LayerOutput, saving: Saving) -> dict[str, Any]:
     return {"stop": int(tap.stop), "pooling": tap.pooling}
 
 
-def _decode_tap(data: dict[str, Any], loading: Loading) -> Tap:
-    return Tap(entry(data, "stop", int), entry(data, "pooling", (str, type(None))))
+def _decode_tap(data: dict[str, Any], loading: Loading) -> LayerOutput:
+    return LayerOutput(entry(data, "stop", int), entry(data, "pooling", (str, type(None))))
 
 
 def _encode_optimizer(optimizer: type, saving: Saving) -> dict[str, Any]:
@@ -92,7 +92,7 @@ def _encode_dict(given: dict[Any, Any], saving: Saving) -> dict[str, Any]:
 _BY_TYPE = {
     torch.device: Codec("Device", _encode_device, _decode_device),
     ImageTransform: Codec("ImageTransform", _encode_transform, _decode_transform),
-    Tap: Codec("Tap", _encode_tap, _decode_tap),
+    LayerOutput: Codec("LayerOutput", _encode_tap, _decode_tap),
     np.random.RandomState: Codec("RandomState", _encode_random_state, _decode_random_state),
 }
 _PATH = Codec("Path", _encode_path, _decode_path)

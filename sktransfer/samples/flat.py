@@ -16,6 +16,7 @@ from scipy.sparse import issparse
 
 from sktransfer.exceptions import FlatImageWarning, InvalidParameterError, InvalidSampleError
 from sktransfer.samples.arrays import CHANNELS, floats_to_rgb, tensor_to_array
+from sktransfer.samples.base import noting
 from sktransfer.samples.columns import (
     column_names,
     is_frame,
@@ -24,7 +25,6 @@ from sktransfer.samples.columns import (
     only_series,
     quoted,
 )
-from sktransfer.samples.invalid import noting
 
 __all__ = ["check_flat", "check_image_shape", "flat_to_rgb", "is_flat"]
 

@@ -12,11 +12,10 @@ from PIL import Image
 
 from sktransfer.exceptions import InvalidSampleError, short_path
 from sktransfer.samples.arrays import CHANNELS, array_to_rgb, channels_last, check_layout, check_pixels, tensor_to_array
-from sktransfer.samples.base import Rows, content_hash
+from sktransfer.samples.base import Rows, content_hash, noting
 from sktransfer.samples.columns import as_column, is_tensor, no_samples, only_series
 from sktransfer.samples.decoding import decode, decode_pil
 from sktransfer.samples.flat import check_flat, check_image_shape, flat_to_rgb, is_flat
-from sktransfer.samples.invalid import noting
 from sktransfer.samples.items import check_item, file_status
 
 __all__ = ["ImageSamples", "check_images", "is_flat"]

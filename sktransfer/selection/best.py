@@ -16,12 +16,12 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import assert_all_finite, check_consistent_length, check_is_fitted
 
+from sktransfer._utils import all_or_nothing
 from sktransfer.backbones.backbone import Backbone
 from sktransfer.backbones.registry import modality_of
-from sktransfer.engine.forward import Tap
+from sktransfer.engine.forward import LayerOutput
 from sktransfer.exceptions import InvalidParameterError
 from sktransfer.html import BackboneHTML
-from sktransfer.rollback import all_or_nothing
 from sktransfer.samples.validation import check_samples, set_input_tags
 from sktransfer.selection.arrays import kind_of
 from sktransfer.selection.candidates import Candidates, Run, layer_taps, named, run_once
@@ -265,7 +265,7 @@ class BestBackbone(BackboneHTML, MetaEstimatorMixin, BaseEstimator):
     def _features(self, X: Any) -> np.ndarray:
         check_is_fitted(self)
         samples = check_samples(self, X, self.backbone_.modality, image_shape=self.image_shape, reset=False)
-        tap: Tap = self._tap
+        tap: LayerOutput = self._tap
         return self._typed(run_once(self.backbone_, samples, [tap], self._run(), name=self.best_backbone_).features[0])
 
     def _typed(self, features: np.ndarray) -> np.ndarray:

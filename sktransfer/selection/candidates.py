@@ -11,15 +11,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sktransfer._utils import progress
 from sktransfer.backbones.backbone import Backbone
 from sktransfer.backbones.loading import load_backbone
-from sktransfer.classifiers.own_head import OwnHead
-from sktransfer.engine.batching import Inputs
+from sktransfer.cache.resolve import resolve_store
+from sktransfer.cache.types import Store
+from sktransfer.classifiers.pretrained_head import PretrainedHead
 from sktransfer.engine.compute import Compute, resolve_compute
-from sktransfer.engine.forward import Tap, forward
-from sktransfer.engine.progress import progress
-from sktransfer.engine.store import Store, resolve_store
-from sktransfer.engine.taps import taps_for
+from sktransfer.engine.forward import LayerOutput, forward
+from sktransfer.engine.inputs import PreprocessedSamples
+from sktransfer.engine.layers import resolve_layers
 from sktransfer.exceptions import InvalidParameterError
 
 __all__ = ["Candidates", "Pass", "Run", "layer_taps", "named", "run_once"]
@@ -105,7 +106,7 @@ def named(candidates: Any) -> dict[str, Backbone]:
     return found
 
 
-def layer_taps(backbone: Backbone, layers: str | Sequence[int | str], pooling: str = "auto") -> list[Tap]:
+def layer_taps(backbone: Backbone, layers: str | Sequence[int | str], pooling: str = "auto") -> list[LayerOutput]:
     """Return what is taken of a backbone for `layers`: "all", "last", or a list of indices and names.
 
     Raises
@@ -115,11 +116,11 @@ def layer_taps(backbone: Backbone, layers: str | Sequence[int | str], pooling: s
     """
     if not isinstance(layers, (list, tuple)) and layers not in ("all", "last"):
         raise InvalidParameterError(f"layers={layers!r} must be 'all', 'last' or a list of indices and names of stages")
-    return taps_for(backbone, -1 if layers == "last" else layers, pooling)
+    return resolve_layers(backbone, -1 if layers == "last" else layers, pooling)
 
 
 def run_once(
-    backbone: Backbone, samples: Any, taps: Sequence[Tap], run: Run, *, name: str = "", with_head: bool = False
+    backbone: Backbone, samples: Any, taps: Sequence[LayerOutput], run: Run, *, name: str = "", with_head: bool = False
 ) -> Pass:
     """Return features of several layers, and the head's probabilities, out of one pass.
 
@@ -129,7 +130,7 @@ def run_once(
         Whose stages run.
     samples : Samples
         Validated.
-    taps : sequence of Tap
+    taps : sequence of LayerOutput
         One a layer.
     run : Run
         Where and how.
@@ -139,8 +140,10 @@ def run_once(
         Whether probabilities are wanted.
     """
     started = perf_counter()
-    inputs = Inputs(samples, backbone.preprocess)
-    head = OwnHead(backbone) if with_head and backbone.head is not None and len(backbone.categories) > 1 else None
+    inputs = PreprocessedSamples(samples, backbone.preprocess)
+    head = (
+        PretrainedHead(backbone) if with_head and backbone.head is not None and len(backbone.categories) > 1 else None
+    )
     wanted = list(dict.fromkeys([*taps, *([head.tap] if head else [])]))
     features: list[np.ndarray] = [np.empty(0)] * len(taps)
     probabilities = np.empty((len(inputs), len(backbone.categories)), np.float32) if head else None

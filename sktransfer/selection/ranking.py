@@ -18,7 +18,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_consistent_length
 
 from sktransfer.backbones.backbone import Backbone
-from sktransfer.engine.forward import Tap
+from sktransfer.engine.forward import LayerOutput
 from sktransfer.exceptions import DisagreementWarning, InvalidParameterError
 from sktransfer.samples.base import Samples
 from sktransfer.samples.validation import check_samples
@@ -172,7 +172,7 @@ class Scored:
         The backbone's, as the ranking shows it.
     backbone : Backbone
         Itself.
-    tap : Tap
+    tap : LayerOutput
         The layer, and how it is pooled.
     features : ndarray of shape (n_samples, n_features), float32
         What it gives.
@@ -184,7 +184,7 @@ class Scored:
 
     name: str
     backbone: Backbone
-    tap: Tap
+    tap: LayerOutput
     features: np.ndarray
     scores: dict[str, float]
     seconds: float
@@ -204,7 +204,7 @@ class Scored:
 
 def score_layers(
     backbones: dict[str, Backbone],
-    taps: dict[str, list[Tap]],
+    taps: dict[str, list[LayerOutput]],
     samples: Samples,
     y: np.ndarray,
     kind: str,
@@ -217,7 +217,7 @@ def score_layers(
     ----------
     backbones : dict of str to Backbone
         By name.
-    taps : dict of str to list of Tap
+    taps : dict of str to list of LayerOutput
         The layers of each.
     samples : Samples
         Validated.

@@ -13,12 +13,12 @@ import torch
 
 from sktransfer.backbones.backbone import Backbone
 from sktransfer.exceptions import InvalidParameterError, SktransferWarning, did_you_mean
-from sktransfer.testing import backbone_checks_device as on_device
-from sktransfer.testing import backbone_checks_forward as forward
-from sktransfer.testing import backbone_checks_loading as loading
-from sktransfer.testing import backbone_checks_state as state
-from sktransfer.testing import backbone_checks_static as static
-from sktransfer.testing import backbone_checks_training as training
+from sktransfer.testing import checks_device as on_device
+from sktransfer.testing import checks_forward as forward
+from sktransfer.testing import checks_loading as loading
+from sktransfer.testing import checks_state as state
+from sktransfer.testing import checks_static as static
+from sktransfer.testing import checks_training as training
 from sktransfer.testing.backbone_subject import NotRun, Reference, Subject, restored
 
 __all__ = [

@@ -19,15 +19,15 @@ from sktransfer.backbones.loading import load_backbone
 from sktransfer.backbones.registry import registry
 from sktransfer.backbones.spec import BackboneSpec
 from sktransfer.backbones.stages import run_stages as each_stage
-from sktransfer.backbones.weights import locate
 from sktransfer.config import config_context
-from sktransfer.engine.batching import collate
 from sktransfer.engine.compute import Compute
-from sktransfer.engine.placement import placed
+from sktransfer.engine.inference import prepare_for_inference
+from sktransfer.engine.inputs import collate
 from sktransfer.exceptions import SktransferError
 from sktransfer.samples.images import check_images
 from sktransfer.samples.texts import check_texts
 from sktransfer.testing.samples import make_samples
+from sktransfer.weights.reading import locate
 
 __all__ = [
     "NotRun",
@@ -174,7 +174,7 @@ def run_stages(backbone: Backbone, tensors: Sequence[Tensor], device: torch.devi
     values, mask = collate(tensors, backbone.modality, backbone.preprocess.pad_value)
     stages = backbone.stages
     if device is not None:
-        stages = placed(backbone, Compute(device))
+        stages = prepare_for_inference(backbone, Compute(device))
         values, mask = values.to(device), None if mask is None else mask.to(device)
     return [rows_of(outputs, tensors, mask) for outputs in each_stage(stages, values, mask)]
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sktransfer._utils import local_path
 from sktransfer.exceptions import WeightsError, did_you_mean
-from sktransfer.paths import local_path
 
 __all__ = ["Source", "cache_folder", "kept", "source_of"]
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from sktransfer.exceptions import WeightsError
 from sktransfer.words.binary_format import read_binary
-from sktransfer.words.fasttext_format import MAGIC
+from sktransfer.words.fasttext import MAGIC
 from sktransfer.words.text_format import Block, read_text
 
 __all__ = ["Format", "is_gzipped", "open_file", "read_blocks", "sniff"]

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from sktransfer.exceptions import WeightsError
-from sktransfer.words.fasttext_format import read_fasttext
+from sktransfer.words.fasttext import read_fasttext
 from sktransfer.words.files import Source, kept, source_of
 from sktransfer.words.formats import is_gzipped, open_file, read_blocks, sniff
 from sktransfer.words.objects import from_object

@@ -18,7 +18,7 @@ import numpy as np
 
 from sktransfer.exceptions import InvalidParameterError, InvalidSampleError, SktransferError
 from sktransfer.words import train_process
-from sktransfer.words.fasttext_format import FastTextFile, read_fasttext
+from sktransfer.words.fasttext import FastTextFile, read_fasttext
 from sktransfer.words.fitting import fit_n_grams
 from sktransfer.words.subwords import Subwords, buckets, character_ngrams
 from sktransfer.words.vectors import WordVectors

@@ -9,8 +9,8 @@ from typing import Any
 from torch import nn
 
 from sktransfer.backbones import Backbone, BackboneSpec, SharedSpace, Tokens
-from sktransfer.backbones.huggingface_load import build_model, check_whole, tokens_of, transform_of
 from sktransfer.exceptions import WeightsError
+from sktransfer.providers.huggingface_load import build_model, check_whole, tokens_of, transform_of
 from sktransfer_clip.plugin import TEXT
 from sktransfer_clip.towers import image_stages, text_stages
 

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from sktransfer._utils import local_path
 from sktransfer.backbones import BackboneSpec, WeightsSource, hookimpl
-from sktransfer.backbones.hub import hub_file
 from sktransfer.exceptions import BackboneNotFoundError, SktransferError, WeightsError
-from sktransfer.paths import local_path
+from sktransfer.weights.hub import hub_file
 
 __all__ = ["PROVIDER", "TEXT", "sktransfer_backbones", "sktransfer_find_backbone"]
 

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sktransfer.backbones.huggingface_texts import Embeddings, Layer
 from sktransfer.exceptions import InvalidParameterError
+from sktransfer.providers.huggingface_text import Embeddings, Layer
 
 __all__ = ["image_stages", "text_stages"]
 

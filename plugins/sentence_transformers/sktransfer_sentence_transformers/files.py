@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from sktransfer.backbones.hub import hub_file
+from sktransfer._utils import local_path
 from sktransfer.exceptions import BackboneNotFoundError, WeightsError
-from sktransfer.paths import local_path
+from sktransfer.weights.hub import hub_file
 
 __all__ = ["PROVIDER", "ModelFiles", "is_inside", "locate", "positive", "read_json"]
 

@@ -6,9 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from sktransfer.backbones import Backbone, BackboneSpec, Tokens, WeightsSource
-from sktransfer.backbones.hub import hub_file, hub_tokenizer
-from sktransfer.backbones.huggingface_load import load as load_transformer
 from sktransfer.exceptions import WeightsError
+from sktransfer.providers.huggingface_load import load as load_transformer
+from sktransfer.weights.hub import hub_file, hub_tokenizer
 from sktransfer_sentence_transformers.recipe import Recipe
 from sktransfer_sentence_transformers.sentence import WEIGHTS, sentence_stage
 from sktransfer_sentence_transformers.texts import texts_of

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from sktransfer.backbones import BackboneSpec, WeightsSource, hookimpl
-from sktransfer.backbones import huggingface as hf
 from sktransfer.exceptions import BackboneNotFoundError, SktransferError, WeightsError
+from sktransfer.providers import huggingface as hf
 from sktransfer_sentence_transformers.files import ModelFiles, locate
 from sktransfer_sentence_transformers.prompts import split_prompt
 from sktransfer_sentence_transformers.recipe import read_recipe

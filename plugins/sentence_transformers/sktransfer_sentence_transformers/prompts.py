@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from sktransfer._utils import local_path
 from sktransfer.exceptions import BackboneNotFoundError, WeightsError, did_you_mean
-from sktransfer.paths import local_path
 
 __all__ = ["choose_prompt", "split_prompt"]
 

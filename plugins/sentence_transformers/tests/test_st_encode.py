@@ -16,7 +16,7 @@ from torch import nn
 
 from sktransfer import TextFeaturizer, load_backbone
 from sktransfer.backbones.pooling import pool
-from sktransfer.engine.batching import collate
+from sktransfer.engine.inputs import collate
 from sktransfer.exceptions import TruncatedTextWarning
 
 pytestmark = pytest.mark.filterwarnings("ignore::sktransfer.exceptions.TruncatedTextWarning")

@@ -15,8 +15,8 @@ from st_folders import open_model, small_model
 
 from sktransfer import FineTuneClassifier, TextFeaturizer, load_backbone
 from sktransfer.testing import parametrize_with_backbone_checks
-from sktransfer.testing.backbone_checks_forward import check_reference
 from sktransfer.testing.backbone_subject import Subject
+from sktransfer.testing.checks_forward import check_reference
 
 NAME = f"sentence-transformers/{small_model()}"
 GOOD, BAD = ("good", "clever", "very good"), ("bad", "stupid", "very bad")

@@ -1,0 +1,198 @@
+"""Checks of single parameters, with one wording for the errors."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from numbers import Integral, Real
+from typing import Any
+
+from sktransfer.exceptions import InvalidParameterError
+
+__all__ = ["check_bool", "check_float", "check_fraction", "check_int", "check_option", "is_int", "is_real"]
+
+
+def is_int(value: Any) -> bool:
+    """Return whether a value is an integer; a bool is not.
+
+    Examples
+    --------
+    >>> from sktransfer._validation import is_int
+    >>> is_int(1), is_int(True), is_int(1.0)
+    (True, False, False)
+    """
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def is_real(value: Any) -> bool:
+    """Return whether a value is a real number, NaN and infinity included; a bool is not.
+
+    Examples
+    --------
+    >>> from sktransfer._validation import is_real
+    >>> is_real(0.5), is_real(2), is_real(False), is_real("2")
+    (True, True, False, False)
+    """
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def check_int(name: str, value: Any, minimum: int, hint: str = "") -> int:
+    """Return `value` as an int.
+
+    Parameters
+    ----------
+    name : str
+        Name of the parameter, for the error.
+    value : object
+        Value to check.
+    minimum : int
+        Smallest value allowed.
+    hint : str, default=""
+        End of the error message: other values allowed, or what to do.
+
+    Raises
+    ------
+    InvalidParameterError
+        If `value` is not an integer or is smaller than `minimum`.
+
+    Examples
+    --------
+    >>> from sktransfer._validation import check_int
+    >>> check_int("batch_size", 32, 1)
+    32
+    >>> check_int("batch_size", 0, 1, " or 'auto'")
+    Traceback (most recent call last):
+    sktransfer.exceptions.InvalidParameterError: batch_size=0 must be an int of at least 1 or 'auto'
+    """
+    if not is_int(value) or value < minimum:
+        raise InvalidParameterError(f"{name}={value!r} must be an int of at least {minimum}{hint}")
+    return int(value)
+
+
+def check_float(
+    name: str,
+    value: Any,
+    minimum: float = 0.0,
+    maximum: float = math.inf,
+    *,
+    exclude_minimum: bool = False,
+    hint: str = "",
+) -> float:
+    """Return `value` as a finite float.
+
+    Parameters
+    ----------
+    name : str
+        Name of the parameter, for the error.
+    value : object
+        Value to check.
+    minimum, maximum : float, default=0.0 and inf
+        Smallest and largest value allowed.
+    exclude_minimum : bool, default=False
+        Whether `value` must be greater than `minimum`.
+    hint : str, default=""
+        End of the error message: other values allowed, or what to do.
+
+    Raises
+    ------
+    InvalidParameterError
+        If `value` is not a finite number in this range.
+
+    Examples
+    --------
+    >>> from sktransfer._validation import check_float
+    >>> check_float("weight_decay", 0)
+    0.0
+    >>> check_float("lr", 0.0, exclude_minimum=True, hint=" or 'auto'")
+    Traceback (most recent call last):
+    sktransfer.exceptions.InvalidParameterError: lr=0.0 must be a number greater than 0 or 'auto'
+    """
+    in_range = is_real(value) and math.isfinite(value) and minimum <= float(value) <= maximum
+    if not in_range or (exclude_minimum and float(value) == minimum):
+        lower = f"greater than {minimum:g}" if exclude_minimum else f"of at least {minimum:g}"
+        upper = "" if maximum == math.inf else f" and at most {maximum:g}"
+        raise InvalidParameterError(f"{name}={value!r} must be a number {lower}{upper}{hint}")
+    return float(value)
+
+
+def check_fraction(name: str, value: Any, *, zero: bool = False) -> float:
+    """Return `value` as a float less than 1 and greater than 0, or not less than 0.
+
+    Parameters
+    ----------
+    name : str
+        Name of the parameter, for the error.
+    value : object
+        Value to check.
+    zero : bool, default=False
+        Whether 0 is allowed.
+
+    Raises
+    ------
+    InvalidParameterError
+        If `value` is not such a number.
+
+    Examples
+    --------
+    >>> from sktransfer._validation import check_fraction
+    >>> check_fraction("validation_fraction", 0.1)
+    0.1
+    """
+    if not is_real(value) or not 0 <= float(value) < 1 or (value == 0 and not zero):
+        lower = "" if zero else "greater than 0 and "
+        raise InvalidParameterError(f"{name}={value!r} must be a number from 0 to 1, {lower}less than 1")
+    return float(value)
+
+
+def check_option(name: str, value: Any, options: Sequence[str]) -> str:
+    """Return `value`, one of the strings in `options`.
+
+    Parameters
+    ----------
+    name : str
+        Name of the parameter, for the error.
+    value : object
+        Value to check.
+    options : sequence of str
+        Values allowed.
+
+    Raises
+    ------
+    InvalidParameterError
+        If `value` is none of them.
+
+    Examples
+    --------
+    >>> from sktransfer._validation import check_option
+    >>> check_option("decode", "argmax", ("auto", "argmax"))
+    'argmax'
+    """
+    if not isinstance(value, str) or value not in options:
+        raise InvalidParameterError(f"{name}={value!r} must be one of {tuple(options)}")
+    return value
+
+
+def check_bool(name: str, value: Any) -> bool:
+    """Return `value`, True or False.
+
+    Parameters
+    ----------
+    name : str
+        Name of the parameter, for the error.
+    value : object
+        Value to check.
+
+    Raises
+    ------
+    InvalidParameterError
+        If `value` is neither.
+
+    Examples
+    --------
+    >>> from sktransfer._validation import check_bool
+    >>> check_bool("normalize", True)
+    True
+    """
+    if not isinstance(value, bool):
+        raise InvalidParameterError(f"{name}={value!r} must be True or False")
+    return value

@@ -1,0 +1,1 @@
+"""Storage of layer outputs: what is kept, where and for how long."""

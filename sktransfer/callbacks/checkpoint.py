@@ -1,0 +1,253 @@
+"""Trainings that are cut short and gone on with: their state in a file, an epoch at a time."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from skorch import NeuralNet
+from skorch.callbacks import Callback
+from torch import Tensor
+
+from sktransfer.exceptions import CheckpointWarning, InvalidParameterError
+
+__all__ = ["Checkpoint", "Digest", "params_of", "set_state", "state_of"]
+
+_FORMAT = 2
+
+
+class Checkpoint(Callback):  # type: ignore[misc]
+    """Write the state of a training to a folder after each epoch; the same fit, asked for again, goes on from there.
+
+    A file stands for one fit: for its parameters, samples, targets, weights and seed. So one folder serves a whole
+    `GridSearchCV`, and what goes on comes to the same result, to the bit on a CPU, as what was never cut short. Of
+    other callbacks the attributes that end in "_" are kept, where they are numbers, strings or tensors, or have a
+    `state_dict`.
+
+    Parameters
+    ----------
+    folder : str or Path
+        Made where it is missing.
+    keep : bool, default=False
+        Whether the file stays when the training has ended. The same fit again then trains nothing: a search that was
+        interrupted is soon back where it was. A file takes the size of what is trained, three times for Adam.
+
+    Warns
+    -----
+    CheckpointWarning
+        If a file cannot be read, and the training starts anew; or cannot be written, and it goes on without.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from sklearn.datasets import load_digits
+    >>> from sktransfer import Checkpoint, FineTuneClassifier
+    >>> X, y = load_digits(return_X_y=True)
+    >>> clf = FineTuneClassifier(callbacks=[Checkpoint(tempfile.mkdtemp())], max_epochs=2, random_state=0)
+    >>> clf.fit(X[:100] / 16, y[:100]).n_iter_  # interrupted and called again, it would begin where it was
+    2
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], *, keep: bool = False) -> None:
+        self.folder = folder
+        self.keep = keep
+
+    def on_train_begin(self, net: NeuralNet, X: Any = None, **kwargs: Any) -> None:
+        """Find the file of this fit; the net asks for it when the other callbacks have begun."""
+        folder = Path(self.folder)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+        except OSError as error:
+            raise InvalidParameterError(
+                f"folder={str(self.folder)!r} of a Checkpoint cannot be written to: {error}; name another"
+            ) from error
+        self._path = folder / f"{self._digest(net, X)}.pt"
+        self._may_write = True
+        net.checkpoint = self
+
+    def on_train_end(self, net: NeuralNet, **kwargs: Any) -> None:
+        """Delete the file, unless the training was interrupted or its file is to be kept."""
+        net.checkpoint = None
+        if not self.keep and not net.is_interrupted():
+            self._path.unlink(missing_ok=True)
+
+    def resume(self, net: NeuralNet) -> None:
+        """Bring a net to where the file says it was, if there is one.
+
+        Parameters
+        ----------
+        net : NeuralNet
+            Initialized, its callbacks begun.
+        """
+        if not self._path.exists():
+            return
+        try:
+            state = torch.load(self._path, map_location="cpu", weights_only=True)
+            if Digest().add(state["parts"]).hex() != state["digest"]:
+                raise ValueError("it holds other values than were written")
+        except Exception as error:  # whatever torch says of a damaged file: nothing of it was used
+            text = f"{self._path} cannot be read ({error}): the training starts anew"
+            warnings.warn(text, CheckpointWarning, stacklevel=2)
+            return
+        parts = state["parts"]
+        net.module_.load_state_dict(parts["module"])
+        net.optimizer_.load_state_dict(parts["optimizer"])
+        net.scaler_.load_state_dict(parts["scaler"])
+        for name, callback in net.callbacks_:
+            set_state(callback, parts["callbacks"].get(name, {}))
+        net.history.extend(json.loads(parts["history"]))
+
+    def write(self, net: NeuralNet) -> None:
+        """Write where a net is, beside the file and then in its place.
+
+        Parameters
+        ----------
+        net : NeuralNet
+            At the end of an epoch.
+        """
+        if not self._may_write:
+            return
+        parts = {
+            "module": net.module_.state_dict(),
+            "optimizer": net.optimizer_.state_dict(),
+            "scaler": net.scaler_.state_dict(),
+            "callbacks": {name: state_of(one) for name, one in net.callbacks_ if one is not self},
+            "history": json.dumps([{**row, "batches": []} for row in net.history], default=float),
+        }
+        beside = self._path.with_suffix(f".{os.getpid()}")
+        try:
+            torch.save({"parts": parts, "digest": Digest().add(parts).hex()}, beside)
+            beside.replace(self._path)
+        except (OSError, RuntimeError) as error:  # torch raises the second where a disk is full
+            self._may_write = False
+            text = f"{self._path} cannot be written ({error}): the training goes on, but not after an interruption"
+            warnings.warn(text, CheckpointWarning, stacklevel=2)
+        finally:
+            beside.unlink(missing_ok=True)
+
+    def _digest(self, net: NeuralNet, dataset: Any) -> str:
+        """Return a hash of all that the result of this training depends on."""
+        digest = Digest().add(_FORMAT, torch.__version__, *net.identity, net.module_.state_dict())
+        digest.add(net.optimizer_.state_dict(), dataset.identity())
+        valid = net.get_split_datasets(dataset, None)[1]
+        digest.add(None if valid is None else valid.identity())
+        for name, callback in net.callbacks_:
+            if callback is not self:
+                digest.add(name, type(callback).__qualname__, params_of(callback))
+        return digest.hex()
+
+
+def state_of(callback: Any) -> dict[str, Any]:
+    """Return the attributes of a callback that end in "_", as far as they are plain or have a `state_dict`.
+
+    Parameters
+    ----------
+    callback : skorch Callback
+        Others' state is not known to be worth keeping.
+    """
+    state = {}
+    for name, value in vars(callback).items():
+        if not name.endswith("_") or name.endswith("__"):
+            continue
+        if hasattr(value, "state_dict") and not isinstance(value, type):
+            state[name] = value.state_dict()
+        elif _is_plain(value):
+            state[name] = value.item() if isinstance(value, np.generic) else value
+    return state
+
+
+def params_of(callback: Any) -> dict[str, Any]:
+    """Return the parameters of a callback; of what is not plain, what it is called in all processes.
+
+    Parameters
+    ----------
+    callback : skorch Callback
+        Any.
+    """
+    params = callback.get_params(deep=False)
+    return {
+        name: value if _is_plain(value) else getattr(value, "__qualname__", type(value).__qualname__)
+        for name, value in params.items()
+    }
+
+
+def set_state(callback: Any, state: Mapping[str, Any]) -> None:
+    """Give a callback back what `state_of` returned.
+
+    Parameters
+    ----------
+    callback : skorch Callback
+        That has begun, so that what has a `state_dict` is there.
+    state : mapping
+        By name of attribute.
+    """
+    for name, value in state.items():
+        held: Any = getattr(callback, name, None)
+        if hasattr(held, "load_state_dict"):
+            held.load_state_dict(value)
+        else:
+            setattr(callback, name, value)
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return all(isinstance(name, str) and _is_plain(one) for name, one in value.items())
+    if isinstance(value, (list, tuple)):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, (bool, int, float, str, Tensor, np.number))
+
+
+class Digest:
+    """A hash of numbers, names, arrays and tensors, and of lists and mappings of them.
+
+    Examples
+    --------
+    >>> from sktransfer.callbacks.checkpoint import Digest
+    >>> len(Digest().add({"lr": 0.1}, [1, 2]).hex())
+    40
+    """
+
+    def __init__(self) -> None:
+        self._running = hashlib.blake2b(digest_size=20)
+
+    def add(self, *parts: Any) -> Digest:
+        """Take in some more.
+
+        Parameters
+        ----------
+        *parts : anything
+            What is neither an array nor a list or mapping goes by its `repr`.
+        """
+        for part in parts:
+            if isinstance(part, Tensor):
+                part = part.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy()  # (n_bytes,)
+            if isinstance(part, Mapping):
+                self._open("mapping", len(part)).add(*(one for item in part.items() for one in item))
+            elif isinstance(part, (list, tuple)):
+                self._open("list", len(part)).add(*part)
+            elif isinstance(part, np.ndarray) and part.dtype != object:
+                self._open(f"{part.dtype.str} {part.shape}", part.nbytes)
+                self._running.update(np.ascontiguousarray(part).data.cast("B"))
+            else:
+                data = part if isinstance(part, bytes) else repr(part).encode()
+                self._open(type(part).__name__, len(data))
+                self._running.update(data)
+        return self
+
+    def _open(self, kind: str, size: int) -> Digest:
+        self._running.update(f"{kind} {size}\n".encode())  # parts cannot run into one another
+        return self
+
+    def hex(self) -> str:
+        """Return the digest of all that was taken in."""
+        return self._running.hexdigest()

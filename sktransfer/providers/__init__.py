@@ -1,0 +1,1 @@
+"""Built-in providers of backbones, written as plugins."""

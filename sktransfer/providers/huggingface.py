@@ -1,0 +1,186 @@
+"""`hf/<hub id>` and `hf/<local folder>`: models of transformers, found by name. Reads JSON, imports nothing heavy."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from sktransfer._utils import local_path
+from sktransfer.backbones.hooks import hookimpl
+from sktransfer.backbones.spec import BackboneSpec, WeightsSource
+from sktransfer.exceptions import BackboneNotFoundError, WeightsError
+from sktransfer.weights.hub import hub_file
+
+__all__ = ["FAMILIES", "Family", "sktransfer_backbones", "sktransfer_find_backbone"]
+
+_LOADER = "sktransfer.providers.huggingface_load:load"
+
+
+@dataclass(frozen=True)
+class Family:
+    """How the configurations of one model type name what a spec needs. Values are what transformers takes by default.
+
+    Parameters
+    ----------
+    modality : {"image", "text"}
+        What its samples are.
+    layers, width : (str, value)
+        Name and default of the number of layers (a list of depths for ConvNeXt), and of their width (a list there).
+    size : (str, value) or None
+        Name and default of the number of positions, or of an image's side; None for models of images of any size, whose
+        preprocessing alone says what they get.
+    reserved : int, default=0
+        Positions that no token can take.
+    stage : str, default="layer"
+        What its stages behind the embeddings are called.
+    """
+
+    modality: str
+    layers: tuple[str, Any]
+    width: tuple[str, Any]
+    size: tuple[str, int] | None
+    reserved: int = 0
+    stage: str = "layer"
+
+
+def _encoder(layers: int = 12, width: int = 768, positions: int = 512, reserved: int = 0) -> Family:
+    layer_names, size = ("num_hidden_layers", layers), ("max_position_embeddings", positions)
+    return Family("text", layer_names, ("hidden_size", width), size, reserved)
+
+
+_GPT = ("n_layer", 12), ("n_embd", 768)
+_VIT = Family("image", ("num_hidden_layers", 12), ("hidden_size", 768), ("image_size", 224))
+_DINO = replace(_VIT, size=None)
+_CONVNEXT = Family("image", ("depths", [3, 3, 9, 3]), ("hidden_sizes", [96, 192, 384, 768]), None, stage="stage")
+
+FAMILIES: Mapping[str, Family] = {
+    "albert": _encoder(width=4096),
+    "bert": _encoder(),
+    "deberta-v2": _encoder(24, 1536),
+    "distilbert": Family("text", ("n_layers", 6), ("dim", 768), ("max_position_embeddings", 512)),
+    "electra": _encoder(width=256),
+    "gpt2": Family("text", *_GPT, ("n_positions", 1024)),
+    "modernbert": _encoder(22, 768, 8192),
+    "mpnet": _encoder(reserved=2),  # positions start behind that of the padding
+    "openai-gpt": Family("text", *_GPT, ("n_positions", 512)),
+    "roberta": _encoder(reserved=2),
+    "xlm-roberta": _encoder(reserved=2),
+    "convnext": _CONVNEXT,
+    "convnextv2": _CONVNEXT,
+    "dinov2": _DINO,
+    "dinov2_with_registers": _DINO,
+    "vit": _VIT,
+}
+
+
+@hookimpl
+def sktransfer_backbones() -> list[BackboneSpec]:
+    """Return nothing: the family is open, and its members are found by name."""
+    return []
+
+
+@hookimpl
+def sktransfer_find_backbone(name: str) -> BackboneSpec:
+    """Return the spec of a model of transformers.
+
+    Parameters
+    ----------
+    name : str
+        A hub id (`owner/model`, `owner/model@revision`) or a local folder.
+
+    Raises
+    ------
+    BackboneNotFoundError
+        If there is no such model or folder, or it is of a type that is not supported.
+    WeightsError
+        If its configuration is missing, cannot be read, or may not or cannot be fetched.
+    """
+    folder = local_path(name)
+    if name.startswith((".", "/", "~")) or folder.exists():
+        return _spec_of_folder(name, folder)
+    path = hub_file(name, "config.json")
+    if path is None:
+        raise WeightsError(f"'hf/{name}': this hub model has no config.json, so it is none of transformers")
+    config = _read(path)
+    images = _family(config, f"hf/{name}").modality == "image"
+    preprocessor = hub_file(name, "preprocessor_config.json") if images else None
+    return _spec(f"hf/{name}", config, preprocessor, f"hub:{name}")
+
+
+def _spec_of_folder(name: str, folder: Path) -> BackboneSpec:
+    if not folder.is_dir():
+        raise BackboneNotFoundError(
+            f"'hf/{name}' names a local folder, and there is none at {folder.absolute()}; hub ids have the form "
+            "'owner/model'"
+        )
+    if not (folder / "config.json").is_file():
+        found = sorted(path.name for path in folder.iterdir())[:8]
+        raise WeightsError(
+            f"'hf/{name}': {folder.absolute()} lacks config.json (a model's folder holds config.json, "
+            f"model.safetensors and, for texts, tokenizer.json; this one holds {found}). Save it there with "
+            "`model.save_pretrained(folder)`."
+        )
+    folder = folder.resolve()  # what is pickled by name is found again from another working directory
+    preprocessor = folder / "preprocessor_config.json"
+    config = _read(folder / "config.json")
+    return _spec(f"hf/{folder}", config, preprocessor if preprocessor.is_file() else None, f"file:{folder}")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise WeightsError(f"{path}: cannot be read as JSON ({error})") from error
+    if not isinstance(config, dict):
+        raise WeightsError(f"{path}: holds a {type(config).__name__}, not the settings of a model")
+    return config
+
+
+def _family(config: Mapping[str, Any], name: str) -> Family:
+    kind = str(config.get("model_type"))
+    if kind not in FAMILIES:
+        raise BackboneNotFoundError(
+            f"{name!r} is of model_type {kind!r}, which is not supported; supported are {', '.join(sorted(FAMILIES))}"
+        )
+    if config.get("position_embedding_type", "absolute") != "absolute":
+        raise BackboneNotFoundError(
+            f"{name!r} has position_embedding_type={config['position_embedding_type']!r}, which transformers no longer "
+            "computes; only 'absolute' is supported"
+        )
+    return FAMILIES[kind]
+
+
+def _spec(name: str, config: dict[str, Any], preprocessor: Path | None, location: str) -> BackboneSpec:
+    family = _family(config, name)
+    try:
+        stages, size = _stages(family, config), _size(family, config)
+    except (TypeError, ValueError) as error:
+        raise WeightsError(f"{name!r}: its config.json holds what cannot be used ({error})") from error
+    return BackboneSpec(
+        name=name,
+        loader=_LOADER,
+        modality=family.modality,
+        stages=stages,
+        input_size=size,
+        weights=WeightsSource(location=location),
+        options={"config": config, "preprocessor": None if preprocessor is None else _read(preprocessor)},
+    )
+
+
+def _stages(family: Family, config: Mapping[str, Any]) -> dict[str, int]:
+    layers, width = config.get(*family.layers), config.get(*family.width)
+    widths = [int(one) for one in width] if isinstance(width, list) else [int(width)] * int(layers)
+    return {"embeddings": widths[0]} | {f"{family.stage}{i}": one for i, one in enumerate(widths, start=1)}
+
+
+def _size(family: Family, config: Mapping[str, Any]) -> tuple[int, ...] | None:
+    if family.size is None:
+        return None
+    size = config.get(*family.size)
+    if family.modality == "text":
+        return (int(size) - family.reserved,)
+    height, width = size if isinstance(size, list) else (size, size)
+    return int(height), int(width)

@@ -1,0 +1,76 @@
+"""Which of many images cannot be used."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from joblib import Parallel, delayed
+
+from sktransfer.exceptions import InvalidSample, InvalidSampleError
+from sktransfer.samples.base import described
+from sktransfer.samples.images import ImageSamples, check_images
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["find_bad_images"]
+
+_AT_ONCE = 64
+
+
+def find_bad_images(X: Any, *, image_shape: tuple[int, ...] | None = None, n_jobs: int | None = None) -> pd.DataFrame:
+    """List the images that cannot be used, and why; each is read as an estimator would read it.
+
+    Parameters
+    ----------
+    X : array-like, Series, one-column DataFrame or list of n_samples
+        Images of any kind that `ImageFeaturizer` takes.
+    image_shape : tuple of int, default=None
+        (height, width) or (height, width, channels) of images that come as flat rows.
+    n_jobs : int, default=None
+        How many images are read at once, by threads; None for one, -1 for as many as there are cores.
+
+    Returns
+    -------
+    table : DataFrame
+        A row an image that cannot be used, none where all can: row (in X, from 0), path (None for images that are no
+        files), reason.
+
+    Raises
+    ------
+    ValueError
+        If X as a whole cannot be read: empty, a single sample, several columns.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from PIL import Image
+    >>> from sktransfer import find_bad_images
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     paths = [str(Path(folder, name)) for name in ("good.png", "page.jpg", "nowhere.jpg")]
+    ...     Image.new("RGB", (8, 8)).save(paths[0])
+    ...     _ = Path(paths[1]).write_text("<html>404 Not Found</html>")
+    ...     bad = find_bad_images(paths)
+    >>> bad["row"].tolist()
+    [1, 2]
+    >>> print(bad["reason"][0])  # doctest: +ELLIPSIS
+    is not an image that Pillow can read, it is HTML or XML (it begins with b'<html>404 Not Found</htm'), a download ...
+    """
+    import pandas as pd
+
+    samples = check_images(X, image_shape=image_shape, defer=True)
+    parts = [range(start, min(start + _AT_ONCE, len(samples))) for start in range(0, len(samples), _AT_ONCE)]
+    found = Parallel(n_jobs=n_jobs, prefer="threads")(delayed(_bad)(samples, rows) for rows in parts)
+    return pd.DataFrame([one for part in found for one in part], columns=InvalidSample._fields)
+
+
+def _bad(samples: ImageSamples, rows: Sequence[int]) -> list[InvalidSample]:
+    failures = []
+    for row in rows:
+        try:
+            samples.load(row)
+        except InvalidSampleError as error:
+            failures.append(described(error, samples.path(row)))
+    return failures

@@ -1,0 +1,1 @@
+"""Learning tasks: targets, losses, heads and predictions, one module per kind."""

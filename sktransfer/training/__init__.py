@@ -1,0 +1,1 @@
+"""Training of stages and heads."""

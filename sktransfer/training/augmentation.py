@@ -1,0 +1,167 @@
+"""Samples changed a little, and anew in each epoch, before the first stage sees them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from sktransfer.exceptions import InvalidParameterError
+from sktransfer.samples.base import Samples
+from sktransfer.training.rng import derive_seed
+
+__all__ = ["Augmentation", "Augmented", "check_augment"]
+
+DROPPED = 0.1  # of the words of a text
+IMAGES, TEXTS = ("light", "strong"), ("word_dropout",)
+
+
+class Augmentation:
+    """What changes samples, by random numbers that depend on the seed, the epoch and the sample's row alone.
+
+    Parameters
+    ----------
+    change : callable
+        From a sample to another; draws from torch's generator of the CPU, which is seeded for it and put back.
+    seed : int
+        Draws all views.
+    """
+
+    def __init__(self, change: Callable[[Any], Any], seed: int) -> None:
+        self.change, self.seed = change, seed
+
+    def identity(self) -> list[Any]:
+        """Return what the views depend on beside sample, epoch and row."""
+        return [getattr(self.change, "__qualname__", repr(self.change)), self.seed]
+
+    def views(self, samples: Samples, rows: Sequence[int], epoch: int) -> Augmented:
+        """Return an epoch's views of some samples.
+
+        Parameters
+        ----------
+        samples : Samples
+            As the user gave them.
+        rows : sequence of int
+            Which of them.
+        epoch : int
+            Counted from 0.
+        """
+        changed = []
+        with torch.random.fork_rng(devices=[]):
+            for row in rows:
+                torch.default_generator.manual_seed(derive_seed(self.seed, epoch, row))
+                changed.append(self.change(samples.load(row)))
+        return Augmented(changed)
+
+
+class Augmented:
+    """Samples that exist for one batch, and are equal to no others.
+
+    Parameters
+    ----------
+    samples : list
+        Images or texts, as stages' preprocessing takes them.
+    """
+
+    def __init__(self, samples: list[Any]) -> None:
+        self.samples = samples
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def load(self, row: int) -> Any:
+        """Return one sample."""
+        return self.samples[row]
+
+    def key(self, row: int) -> bytes:
+        """Return what tells it from the others of its batch."""
+        return row.to_bytes(20, "big")
+
+    def take(self, rows: Sequence[int] | np.ndarray) -> Augmented:
+        """Return some of the rows."""
+        return Augmented([self.samples[row] for row in rows])
+
+
+def check_augment(augment: Any, modality: str) -> Callable[[Any], Any] | None:
+    """Return what an `augment` parameter does with a sample.
+
+    Parameters
+    ----------
+    augment : anything
+        What a user gave.
+    modality : {"image", "text"}
+        What the samples are.
+
+    Raises
+    ------
+    InvalidParameterError
+        If it is nothing that changes samples of that kind.
+    """
+    if augment is None:
+        return None
+    if modality == "text":
+        if isinstance(augment, str) and augment in TEXTS:
+            return drop_words
+        raise InvalidParameterError(f"augment={augment!r} must be None or one of {TEXTS}, for X holds texts")
+    from torchvision.transforms import v2
+
+    if isinstance(augment, v2.Transform):
+        return _OnImages(augment)
+    if isinstance(augment, str) and augment in IMAGES:
+        shift = v2.RandomAffine(0, translate=(0.1, 0.1), scale=(0.9, 1.1), interpolation=v2.InterpolationMode.BILINEAR)
+        steps = [v2.RandomHorizontalFlip(), shift]
+        return _OnImages(v2.Compose(steps if augment == "light" else [*steps, v2.RandAugment(), v2.RandomErasing()]))
+    raise InvalidParameterError(
+        f"augment={augment!r} must be None, one of {IMAGES} or a transform of torchvision.transforms.v2, for X holds "
+        "images"
+    )
+
+
+def drop_words(text: str) -> str:
+    """Return a text without about a tenth of its words; at least one stays.
+
+    Parameters
+    ----------
+    text : str
+        Words are what spaces part.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sktransfer.training.augmentation import drop_words
+    >>> _ = torch.manual_seed(0)
+    >>> drop_words("one two three four five six seven eight nine ten")
+    'one two four five six seven eight nine ten'
+    """
+    words = text.split()
+    stays = torch.rand(len(words)) >= DROPPED  # (n_words,)
+    if not stays.any() and words:
+        stays[int(torch.randint(len(words), ()))] = True
+    return " ".join(word for word, stay in zip(words, stays.tolist()) if stay)
+
+
+class _OnImages:
+    """A transform of torchvision on images as samples give them."""
+
+    def __init__(self, transform: Any) -> None:
+        self.transform = transform
+
+    def __repr__(self) -> str:
+        return repr(self.transform)
+
+    def __call__(self, image: Image.Image | np.ndarray) -> np.ndarray:
+        values = np.asarray(image)
+        pixels = torch.from_numpy(np.array(values, dtype=np.float32)).permute(2, 0, 1)  # (3, height, width)
+        pixels = pixels / 255 if values.dtype == np.uint8 else pixels
+        changed = self.transform(pixels)
+        if not isinstance(changed, torch.Tensor) or changed.shape[0] != 3 or changed.ndim != 3:
+            raise InvalidParameterError(
+                f"augment={self.transform!r} must make a tensor (3, height, width) of one, and made "
+                f"{tuple(changed.shape) if isinstance(changed, torch.Tensor) else type(changed).__name__}"
+            )
+        changed = changed.float() / 255 if changed.dtype == torch.uint8 else changed
+        pixels_last: np.ndarray = changed.permute(1, 2, 0).contiguous().numpy()  # (height, width, 3)
+        return pixels_last

@@ -1,0 +1,1 @@
+"""Locating, downloading and reading of weight files."""

@@ -1,0 +1,270 @@
+from __future__ import annotations
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from sklearn.base import clone
+from sklearn.model_selection import GridSearchCV
+from torch import nn
+
+from sktransfer import Backbone, FineTuneClassifier, ImageFeaturizer, TextFeaturizer
+from sktransfer.backbones import ImageStage, ImageTransform, PooledHead
+from sktransfer.exceptions import InvalidParameterError
+from tests.helpers.toys import Attend, Embed, Words
+
+
+class Scale(nn.Module):
+    """What it computes shows neither in its weights nor in its repr."""
+
+    def __init__(self, factor):
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, values):
+        return values * self.factor
+
+
+class MaskedHead(nn.Module):
+    def forward(self, values, mask=None):
+        return values.flatten(1)[:, :2]  # (n, 2)
+
+
+def network(seed=0):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return [
+            ("stem", nn.Sequential(nn.Conv2d(3, 4, 3, 2, 1), nn.BatchNorm2d(4), nn.ReLU())),
+            ("block1", nn.Sequential(nn.Conv2d(4, 6, 3, 2, 1), nn.Dropout(0.5), nn.ReLU())),
+            ("block2", nn.Conv2d(6, 5, 3, 2, 1)),
+        ]
+
+
+def seen(modules):
+    """Give BatchNorm statistics, as training does."""
+    values = torch.rand(8, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+    for _, module in modules:
+        values = module(values)
+    return modules
+
+
+@pytest.fixture
+def own():
+    return Backbone.from_modules(seen(network()), input_size=(16, 16))
+
+
+@pytest.fixture(scope="module")
+def data():
+    generator = np.random.default_rng(0)
+    y = np.arange(24) % 3
+    X = generator.random((24, 16, 16, 3)) * 0.3 + y[:, None, None, None] / 4  # (n, height, width, 3)
+    return X.astype(np.float32), y
+
+
+def test_stages_compute_what_the_modules_compute(own):
+    modules = seen(network())
+    values = torch.rand(2, 3, 16, 16)
+    for (name, module), given in zip(modules, own.run(values)):
+        values = module.eval()(values)
+        assert torch.equal(given, values), name
+    assert own.stage_names == ("stem", "block1", "block2")
+    assert (own.name, own.modality, own.pooling, own.head, own.categories) == (
+        "own/network",
+        "image",
+        "average",
+        None,
+        (),
+    )
+
+
+def test_the_users_modules_stay_as_they_are_and_can_be_trained_on():
+    modules = seen(network())
+    before = [tensor.clone() for _, module in modules for tensor in module.state_dict().values()]
+    own = Backbone.from_modules(modules)
+    assert all(module.training for _, module in modules)
+    assert all(parameter.requires_grad for _, module in modules for parameter in module.parameters())
+    after = [tensor for _, module in modules for tensor in module.state_dict().values()]
+    assert all(torch.equal(one, other) for one, other in zip(before, after))
+    fingerprint = own.fingerprint()
+    with torch.no_grad():
+        modules[0][1][0].weight += 1
+    own._hashes.clear()
+    assert own.fingerprint() == fingerprint
+
+
+def test_what_modules_and_head_share_stays_shared():
+    shared = nn.Conv2d(3, 3, 3, padding=1)
+    head = nn.Sequential(nn.Linear(3, 2))
+    tail = nn.Sequential(nn.ReLU(), shared)
+    own = Backbone.from_modules([("a", shared), ("b", tail), ("c", shared)], head=head)
+    assert own.stages[0].body[0] is own.stages[1].body[0][1] is own.stages[2].body[0]
+    assert own.stages[0].body[0] is not shared
+    tied = nn.Linear(3, 3)
+    own = Backbone.from_modules([("a", nn.Sequential(nn.Flatten(), nn.Linear(12, 3), tied))], head=tied)
+    assert own.head.layers is own.stages[0].body[0][2]
+
+
+def test_the_copies_are_in_float32_on_the_cpu():
+    own = Backbone.from_modules([("a", nn.Conv2d(3, 4, 1).double()), ("b", nn.Conv2d(4, 4, 1).half())])
+    assert {parameter.dtype for parameter in own.stages.parameters()} == {torch.float32}
+    assert not any(parameter.requires_grad for parameter in own.stages.parameters())
+    assert not any(module.training for module in own.stages.modules())
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_modules_on_a_gpu_stay_there_and_their_copies_do_not():
+    module = nn.Conv2d(3, 4, 1).cuda()
+    own = Backbone.from_modules([("a", module)])
+    assert module.weight.device.type == "cuda"
+    assert own.stages[0].body[0].weight.device.type == "cpu"
+
+
+def test_equal_weights_and_structure_are_never_taken_for_one_network(data):
+    X, _ = data
+    twice, thrice = (Backbone.from_modules([("scale", Scale(factor))], name="same") for factor in (2, 3))
+    assert repr(twice.stages) == repr(thrice.stages)
+    assert twice.fingerprint() != thrice.fingerprint()
+    two, three = (ImageFeaturizer(one).fit_transform(X) for one in (twice, thrice))  # the store is shared
+    assert np.allclose(two * 3, three * 2)
+    assert not np.allclose(two, three)
+
+
+def test_preprocessing_is_what_the_docstring_says(data):
+    X, _ = data
+    plain = Backbone.from_modules(network())
+    assert plain.preprocess == ImageTransform()
+    assert torch.equal(plain.preprocess(list(X[:1]))[0], torch.from_numpy(X[0]).permute(2, 0, 1))
+    sized = Backbone.from_modules(network(), input_size=(8, 12), preprocess={"mean": [0.5, 0.5, 0.5]})
+    assert sized.preprocess == ImageTransform(resize=(8, 12), mean=(0.5, 0.5, 0.5))
+    whole = ImageTransform(resize=9)
+    assert Backbone.from_modules(network(), preprocess=whole).preprocess is whole
+
+
+def test_heads_are_called_on_pooled_values_or_with_the_mask():
+    linear = nn.Linear(5, 2)
+    own = Backbone.from_modules(network(), head=linear, categories=["a", "b"], pooling="max")
+    values = torch.rand(3, 5, 2, 2)
+    assert torch.equal(own.head(values), linear(values.amax((2, 3))))
+    assert own.categories == ("a", "b")
+    for head in (MaskedHead(), PooledHead(nn.Linear(5, 2), "average")):
+        own = Backbone.from_modules(network(), head=head)
+        assert type(own.head) is type(head)
+        assert torch.equal(own.head(values), head(values))
+
+
+def test_image_modules_that_take_the_mask_are_called_as_stages_are():
+    own = Backbone.from_modules([("a", ImageStage(nn.ReLU())), ("b", MaskedHead())])
+    assert [type(stage) for stage in own.stages] == [ImageStage, MaskedHead]
+
+
+def test_statistics_count_as_pretrained_where_there_are_any():
+    assert not Backbone.from_modules(network()).pretrained
+    assert Backbone.from_modules(seen(network())).pretrained
+    assert Backbone.from_modules([("a", nn.Conv2d(3, 4, 1))]).pretrained
+
+
+def test_cloning_keeps_the_object_and_pickling_the_weights(own, data):
+    assert clone(ImageFeaturizer(own)).backbone is own
+    back = pickle.loads(pickle.dumps(own))
+    assert back.fingerprint() == own.fingerprint()
+    X, _ = data
+    fitted = ImageFeaturizer(own).fit(X)
+    again = pickle.loads(pickle.dumps(fitted))
+    assert np.array_equal(again.transform(X), fitted.transform(X))
+
+
+def test_a_featurizer_gives_the_pooled_values(own, data):
+    X, _ = data
+    values = torch.from_numpy(X).permute(0, 3, 1, 2)  # (n, 3, height, width)
+    *_, top = own.run(values)
+    assert np.allclose(ImageFeaturizer(own).fit_transform(X), top.mean((2, 3)).numpy(), atol=1e-5)
+
+
+@pytest.mark.parametrize("depth", [0, 1, -1, 3, "block1", 0.34, "all"])
+def test_every_freezing_depth_trains_what_it_says(depth, own, data):
+    before = [{name: t.clone() for name, t in stage.state_dict().items()} for stage in own.stages]
+    clf = FineTuneClassifier(own, freeze_depth=depth, max_epochs=2, lr=1e-2, random_state=0, device="cpu").fit(*data)
+    frozen = own.n_frozen(depth)
+    assert clf.freeze_depth_ == frozen
+    for index, (old, new) in enumerate(zip(before, clf.backbone_.stages)):
+        same = all(torch.equal(old[name], tensor) for name, tensor in new.state_dict().items())
+        assert same == (index < frozen)
+    after = [stage.state_dict() for stage in own.stages]
+    assert all(torch.equal(old[name], new[name]) for old, new in zip(before, after) for name in old)
+    assert np.array_equal(pickle.loads(pickle.dumps(clf)).predict(data[0]), clf.predict(data[0]))
+
+
+def test_a_grid_search_in_two_processes_takes_it_along(own, data):
+    clf = FineTuneClassifier(own, max_epochs=1, random_state=0, device="cpu")
+    search = GridSearchCV(clf, {"freeze_depth": [1, "all"]}, cv=2, n_jobs=2, error_score="raise").fit(*data)
+    alone = GridSearchCV(clf, {"freeze_depth": [1, "all"]}, cv=2, error_score="raise").fit(*data)
+    assert np.allclose(search.cv_results_["mean_test_score"], alone.cv_results_["mean_test_score"])
+    assert search.best_estimator_.backbone is own
+
+
+def test_texts_take_modules_with_a_mask_and_a_preprocessing():
+    own = Backbone.from_modules([("embed", Embed()), ("attend", Attend())], modality="text", preprocess=Words())
+    assert own.pooling == "mean"
+    alone = TextFeaturizer(own).fit_transform(["bb ccc"])
+    beside = TextFeaturizer(own, cache=None).fit_transform(["bb ccc", "a bb ccc dddd ee f"])
+    assert np.allclose(alone[0], beside[0], atol=1e-6)
+    embedding = ImageStage(nn.Embedding(10, 4))  # each token by itself: no mask is needed
+    own = Backbone.from_modules([("embed", embedding)], modality="text", preprocess=Words())
+    assert TextFeaturizer(own).fit_transform(["a bb"]).shape == (1, 4)
+
+
+CONVOLUTION = nn.Conv2d(3, 3, 1)
+PLAIN = [("a", CONVOLUTION)]
+
+
+@pytest.mark.parametrize(
+    ("modules", "says"),
+    [
+        ([], r"modules=\[\] holds no stage"),
+        (nn.Sequential(CONVOLUTION), r"list\(network.named_children\(\)\), not Sequential"),
+        ({"a": CONVOLUTION}, "not dict"),
+        ("a", "not str"),
+        ([CONVOLUTION], r"modules\[0\] is Conv2d"),
+        ([*PLAIN, ("b", CONVOLUTION, 3)], r"modules\[1\]"),
+        ([*PLAIN, ("b", torch.relu)], r"modules\[1\]: 'b' must be a torch.nn.Module, not builtin"),
+        ([*PLAIN, ("b", nn.ReLU)], r"modules\[1\]: 'b' .* \(an instance, not the class\), not ReLU"),
+        ([(3, CONVOLUTION)], r"modules\[0\]: the stage's name 3"),
+        ([("", CONVOLUTION)], r"modules\[0\]: the stage's name ''"),
+        ([*PLAIN, ("all", CONVOLUTION)], r"modules\[1\]: no stage may be called 'all'"),
+        ([("mix", CONVOLUTION)], "may be called 'mix'"),
+        ([*PLAIN, ("b", CONVOLUTION), *PLAIN], "the name 'a' stands for two stages"),
+        ([("a", nn.LazyConv2d(3, 1))], "shape is not known yet"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Lazy modules are a new feature")
+def test_modules_of_another_form_are_refused(modules, says):
+    with pytest.raises(InvalidParameterError, match=says):
+        Backbone.from_modules(modules)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"modality": "sound"}, "modality='sound' must be one of"),
+        ({"pooling": "median"}, "pooling='median'"),
+        ({"head": torch.relu}, "head=.*must be a torch.nn.Module"),
+        ({"input_size": 32}, "input_size=32"),
+        ({"input_size": (32, 0)}, "input_size="),
+        ({"input_size": (32, 32), "preprocess": ImageTransform()}, "says the size already"),
+        ({"preprocess": {"size": 3}}, "'size' is not a setting"),
+        ({"preprocess": torch.relu}, "give an ImageTransform"),
+        ({"preprocess": Words()}, "give an ImageTransform"),
+        ({"modality": "text"}, "preprocess=None: for modality='text' give what turns texts into token ids"),
+        ({"modality": "text", "preprocess": ImageTransform()}, "for modality='text'"),
+        ({"modality": "text", "preprocess": Words(), "input_size": (8, 8)}, "input_size=.* is for images"),
+        (
+            {"modality": "text", "preprocess": Words()},
+            r"forward of 'a' \(Conv2d\) must have the param",
+        ),
+    ],
+)
+def test_other_parameters_that_are_not_allowed_are_named(options, says):
+    with pytest.raises(InvalidParameterError, match=says):
+        Backbone.from_modules(PLAIN, **options)

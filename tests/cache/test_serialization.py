@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import random
+
+import pytest
+import torch
+
+from sktransfer.cache.serialization import decode, encode, intact
+
+KEY = b"a key"
+DTYPES = ["float32", "float16", "bfloat16", "float64", "int64", "int32", "int16", "int8", "uint8", "bool"]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(5,), (2, 3, 4), (1, 1), (), (0,), (3, 0, 2)])
+def test_a_tensor_comes_back_as_it_was(dtype, shape):
+    value = (100 * torch.randn(shape)).to(getattr(torch, dtype))
+    found = decode(memoryview(encode(value, KEY)), KEY)
+    assert (found.dtype, found.shape) == (value.dtype, value.shape)
+    assert torch.equal(found, value)
+
+
+def test_special_floats_come_back_bit_by_bit():
+    value = torch.tensor([float("nan"), float("inf"), -0.0, 1e-45, -float("inf")])
+    found = decode(memoryview(encode(value, KEY)), KEY)
+    assert torch.equal(found.view(torch.int32), value.view(torch.int32))
+
+
+def test_views_and_transposed_tensors_are_stored_as_they_read():
+    value = torch.arange(12.0).view(3, 4)
+    for one in (value.T, value[:, 1], value[1:]):
+        assert torch.equal(decode(memoryview(encode(one, KEY)), KEY), one)
+
+
+def test_a_tensor_that_was_read_has_memory_of_its_own():
+    record = bytearray(encode(torch.full((4,), 5.0), KEY))
+    found = decode(memoryview(record), KEY)
+    record[:] = bytes(len(record))
+    found += 1
+    assert found.tolist() == [6] * 4
+    assert found.data_ptr() % 8 == 0
+
+
+def test_another_keys_record_is_none():
+    record = memoryview(encode(torch.zeros(4), KEY))
+    assert intact(record, KEY)
+    assert not intact(record, b"another")
+    assert decode(record, b"another") is None
+
+
+def test_each_damaged_bit_is_noticed():
+    record = encode(torch.rand(3, 2), KEY)
+    for position in range(8 * len(record)):
+        damaged = bytearray(record)
+        damaged[position // 8] ^= 1 << position % 8
+        assert decode(memoryview(damaged), KEY) is None
+
+
+def test_torn_records_are_noticed():
+    record, noise = encode(torch.rand(300), KEY), random.Random(0)
+    for length in range(len(record)):
+        assert decode(memoryview(record[:length]), KEY) is None
+    for length in range(100):
+        assert decode(memoryview(noise.randbytes(length)), KEY) is None
+        assert decode(memoryview(bytes(length)), KEY) is None
+    assert decode(memoryview(record[:600] + bytes(len(record) - 600)), KEY) is None
+
+
+def test_dtypes_that_have_no_code_are_refused():
+    with pytest.raises(KeyError, match="complex64"):
+        encode(torch.zeros(2, dtype=torch.complex64), KEY)
+
+
+def test_records_of_before_are_read():
+    """What has once been written must be read for as long as the folder's layout has this name."""
+    record = bytes.fromhex("0000803f000000400200000000000000" + "00" + "01" + "52c0cd98")
+    assert decode(memoryview(record), KEY).tolist() == [1, 2]

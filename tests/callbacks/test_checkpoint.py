@@ -1,0 +1,295 @@
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from peft import LoraConfig
+from sklearn.model_selection import GridSearchCV
+from sklearn.utils.validation import check_is_fitted
+from skorch.callbacks import Callback
+
+from sktransfer import (
+    EMA,
+    SWA,
+    Checkpoint,
+    ContrastiveFineTuner,
+    FineTuneClassifier,
+    FineTuneRegressor,
+    MicroBatches,
+    Mixup,
+    WiSEFT,
+)
+from sktransfer.exceptions import CheckpointWarning, InvalidParameterError
+from tests.finetuning.test_base import BERT, TEXTS
+from tests.helpers.toys import image_backbone
+
+BACKBONE = image_backbone()
+IMAGES = np.random.default_rng(0).random((24, 8, 8, 3)).astype(np.float32)
+LABELS = np.array(["a", "b"])[np.arange(24) % 2]
+OPTIONS = {"freeze_depth": 1, "max_epochs": 5, "batch_size": 6, "lr": 1e-2, "random_state": 0}
+
+
+class Steps(Callback):
+    """Count the steps of all trainings, and end one of them in the middle of an epoch."""
+
+    n = 0
+    stop_at = None
+
+    def on_batch_end(self, net, training=False, **kwargs):
+        if training:
+            Steps.n += 1
+            if Steps.n == Steps.stop_at:
+                os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.fixture(autouse=True)
+def _steps():
+    Steps.n, Steps.stop_at = 0, None
+
+
+def classifier(folder, *callbacks, backbone=BACKBONE, **options):
+    saved = [] if folder is None else [Checkpoint(folder)]
+    return FineTuneClassifier(backbone, callbacks=[*saved, Steps(), *callbacks], **{**OPTIONS, **options})
+
+
+def interrupted(clf, X, y, at):
+    Steps.n, Steps.stop_at = 0, at
+    with pytest.raises(KeyboardInterrupt):
+        clf.fit(X, y)
+    Steps.n, Steps.stop_at = 0, None
+
+
+RECIPES = {
+    "plain": {},
+    "ema": {"callbacks": [EMA(0.8)]},
+    "swa": {"callbacks": [SWA(0.2)], "lr_schedule": "constant"},
+    "wise-ft": {"callbacks": [WiSEFT(0.5)]},
+    "mixup": {"callbacks": [Mixup(0.4)]},
+    "micro batches": {"callbacks": [MicroBatches(2)]},
+    "early stopping": {"early_stopping": True, "validation_fraction": 0.25, "patience": 1},
+    "gradual": {"unfreezing": "gradual", "layer_lr_decay": 2.6, "lr_schedule": "slanted_triangular"},
+    "one cycle": {"lr_schedule": "one_cycle", "l2_sp": 0.1, "label_smoothing": 0.1},
+    "augment": {"augment": "light"},
+    "sgd": {"optimizer": "sgd"},
+    "float16": {"precision": "float16"},
+    "nothing frozen": {"freeze_depth": 0, "cache": None},
+}
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=str)
+def test_what_was_interrupted_comes_to_the_same_result_to_the_bit(recipe, tmp_path):
+    options = dict(RECIPES[recipe])
+    callbacks = options.pop("callbacks", [])
+    whole = classifier(None, *callbacks, **options).fit(IMAGES, LABELS)
+    n_steps, clf = Steps.n, classifier(tmp_path, *callbacks, **options)
+    n_an_epoch = n_steps // whole.n_iter_
+    interrupted(clf, IMAGES, LABELS, n_an_epoch * (whole.n_iter_ - 1) - 1)
+    clf.fit(IMAGES, LABELS)
+    assert Steps.n == 2 * n_an_epoch  # the last epoch, and the one that was interrupted
+    np.testing.assert_array_equal(clf.decision_function(IMAGES), whole.decision_function(IMAGES))
+    times = ["seconds"]
+    assert clf.history_.drop(columns=times).equals(whole.history_.drop(columns=times))
+    assert clf.stages_.equals(whole.stages_)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("options", [{}, {"adapter": LoraConfig(target_modules=["query", "value"], lora_dropout=0.2)}])
+def test_dropout_and_adapters_go_on_too(options, tmp_path):
+    y = np.arange(len(TEXTS)) % 2
+    whole = classifier(None, backbone=BERT, **options).fit(TEXTS, y)
+    n_steps, clf = Steps.n, classifier(tmp_path, backbone=BERT, **options)
+    interrupted(clf, TEXTS, y, n_steps - 1)
+    clf.fit(TEXTS, y)
+    assert Steps.n < n_steps / 2
+    np.testing.assert_array_equal(clf.decision_function(TEXTS), whole.decision_function(TEXTS))
+
+
+def test_regression_goes_on_too(tmp_path):
+    y = np.random.default_rng(0).normal(size=24)
+    whole = FineTuneRegressor(BACKBONE, **OPTIONS).fit(IMAGES, y)
+    reg = FineTuneRegressor(BACKBONE, callbacks=[Steps(), Checkpoint(tmp_path)], **OPTIONS)
+    interrupted(reg, IMAGES, y, 9)
+    reg.fit(IMAGES, y)
+    assert Steps.n == 3 * 4
+    np.testing.assert_array_equal(reg.predict(IMAGES), whole.predict(IMAGES))
+
+
+def test_ctrl_c_is_raised_and_leaves_the_estimator_as_it_was(tmp_path):
+    clf = classifier(tmp_path)
+    interrupted(clf, IMAGES, LABELS, 6)
+    with pytest.raises(ValueError, match="not fitted"):
+        check_is_fitted(clf)
+    before = clf.fit(IMAGES, LABELS).decision_function(IMAGES)
+    interrupted(clf, IMAGES, LABELS[::-1], 6)
+    np.testing.assert_array_equal(clf.decision_function(IMAGES), before)
+
+
+def test_interrupted_partial_fits_leave_momenta_as_they_were():
+    plain, clf = classifier(None), classifier(None)
+    for one in (plain, clf):
+        one.partial_fit(IMAGES, LABELS, classes=["a", "b"])
+    Steps.n, Steps.stop_at = 0, 3
+    with pytest.raises(KeyboardInterrupt):
+        clf.partial_fit(IMAGES, LABELS)
+    Steps.stop_at = None
+    for one in (plain, clf):
+        one.partial_fit(IMAGES, LABELS)
+    np.testing.assert_array_equal(clf.decision_function(IMAGES), plain.decision_function(IMAGES))
+
+
+class Stop(Callback):
+    def on_epoch_end(self, net, **kwargs):
+        if len(net.history) == 2:
+            raise KeyboardInterrupt
+
+
+def test_a_callback_may_still_end_a_training(tmp_path):
+    clf = classifier(tmp_path, Stop()).fit(IMAGES, LABELS)
+    assert clf.n_iter_ == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"lr": 1e-3},
+        {"random_state": 1},
+        {"max_epochs": 6},
+        {"freeze_depth": 2},
+        {"l2_sp": 0.1},
+        {"precision": "bfloat16"},
+    ],
+    ids=str,
+)
+def test_another_fit_starts_anew_and_leaves_the_file_alone(change, tmp_path):
+    interrupted(classifier(tmp_path), IMAGES, LABELS, 18)
+    clf = classifier(tmp_path, **change).fit(IMAGES, LABELS)
+    assert Steps.n == clf.max_epochs * 4
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize("changed", ["sample", "target", "weight", "callback"])
+def test_other_samples_targets_weights_or_callbacks_are_another_fit(changed, tmp_path):
+    interrupted(classifier(tmp_path), IMAGES, LABELS, 18)
+    X, y, weight = IMAGES.copy(), LABELS.copy(), np.ones(24)
+    X[3] = X[4] if changed == "sample" else X[3]
+    y[3] = "a" if changed == "target" else y[3]
+    weight[3] = 2 if changed == "weight" else 1
+    callbacks = [EMA(0.5)] if changed == "callback" else []
+    classifier(tmp_path, *callbacks).fit(X, y, sample_weight=weight)
+    assert Steps.n == 20
+
+
+def test_other_adapters_of_the_same_shape_are_another_fit(tmp_path):
+    found = []
+    for alpha in (4, 400):
+        adapter = LoraConfig(r=2, lora_alpha=alpha, target_modules="all-linear")
+        options = {"freeze_depth": 2, "adapter": adapter, "max_epochs": 1, "random_state": 0}
+        callbacks = [Checkpoint(tmp_path, keep=True)]
+        clf = FineTuneClassifier(BERT, callbacks=callbacks, **options).fit(TEXTS, LABELS[: len(TEXTS)])
+        alone = FineTuneClassifier(BERT, **options).fit(TEXTS, LABELS[: len(TEXTS)])
+        np.testing.assert_array_equal(clf.predict_proba(TEXTS), alone.predict_proba(TEXTS))
+        found.append(clf)
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.mark.parametrize("estimator", [ContrastiveFineTuner, partial(FineTuneClassifier, head_init="random")])
+def test_another_pooling_of_what_is_trained_is_another_fit(estimator, tmp_path):
+    for pooling in ("mean", "max"):
+        options = {"freeze_depth": 2, "pooling": pooling, "max_epochs": 1, "random_state": 0}
+        tuner = estimator(BERT, callbacks=[Checkpoint(tmp_path, keep=True)], **options)
+        alone = estimator(BERT, **options)
+        losses = [one.fit(TEXTS, LABELS[: len(TEXTS)]).history_["train_loss"].tolist() for one in (tuner, alone)]
+        assert losses[0] == losses[1]
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_what_is_kept_is_not_trained_again(tmp_path):
+    options = {**OPTIONS, "callbacks": [Steps(), EMA(0.8), Checkpoint(tmp_path, keep=True)]}
+    first = FineTuneClassifier(BACKBONE, **options).fit(IMAGES, LABELS)
+    Steps.n = 0
+    second = FineTuneClassifier(BACKBONE, **options).fit(IMAGES, LABELS)
+    assert Steps.n == 0
+    np.testing.assert_array_equal(second.decision_function(IMAGES), first.decision_function(IMAGES))
+
+
+def test_an_interrupted_search_goes_on_where_it_was_with_a_file_a_fit(tmp_path):
+    grid = {"freeze_depth": [1, 2], "lr": [1e-2, 1e-3]}
+    clf = FineTuneClassifier(BACKBONE, **{**OPTIONS, "callbacks": [Steps(), Checkpoint(tmp_path, keep=True)]})
+    search = GridSearchCV(clf, grid, cv=2)
+    whole = GridSearchCV(classifier(None), grid, cv=2).fit(IMAGES, LABELS)
+    n_steps = Steps.n
+    interrupted(search, IMAGES, LABELS, n_steps // 2)
+    search.fit(IMAGES, LABELS)
+    assert n_steps == 100  # 9 fits; two steps an epoch of a fold's 12 samples, four in the refit
+    assert Steps.n == 52  # the interrupted epoch again
+    np.testing.assert_array_equal(search.cv_results_["mean_test_score"], whole.cv_results_["mean_test_score"])
+
+
+KILLED = """
+import os, sys
+sys.path.insert(0, {tests!r})
+from tests.callbacks.test_checkpoint import *
+class Kill(Callback):
+    def on_batch_end(self, net, training=False, **kwargs):
+        if training and len(net.history) == 4:
+            os._exit(9)
+FineTuneClassifier(BACKBONE, callbacks=[Steps(), Checkpoint({folder!r}), Kill()], **OPTIONS).fit(IMAGES, LABELS)
+"""
+
+
+class Kill(Callback):
+    pass
+
+
+def test_a_killed_process_loses_the_epoch_it_was_in(tmp_path):
+    code = KILLED.format(tests=str(Path(__file__).parents[2]), folder=str(tmp_path))
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 9
+    clf = FineTuneClassifier(BACKBONE, callbacks=[Steps(), Checkpoint(tmp_path), Kill()], **OPTIONS).fit(IMAGES, LABELS)
+    assert Steps.n == 2 * 4
+    whole = classifier(None).fit(IMAGES, LABELS)
+    np.testing.assert_array_equal(clf.decision_function(IMAGES), whole.decision_function(IMAGES))
+
+
+@pytest.mark.parametrize("damage", ["empty", "half", "last byte", "flipped", "text"])
+def test_a_damaged_file_is_told_of_and_the_training_starts_anew(damage, tmp_path):
+    whole = classifier(None).fit(IMAGES, LABELS).decision_function(IMAGES)
+    interrupted(classifier(tmp_path), IMAGES, LABELS, 18)
+    (path,) = tmp_path.iterdir()
+    data = bytearray(path.read_bytes())
+    flipped, weight = bytearray(data), next(iter(torch.load(path)["parts"]["module"].values()))
+    flipped[data.index(weight.numpy().tobytes()) + 1] ^= 1
+    damaged = {"empty": b"", "half": data[: len(data) // 2], "last byte": data[:-1], "flipped": flipped, "text": b"hi"}
+    path.write_bytes(damaged[damage])
+    with pytest.warns(CheckpointWarning, match="cannot be read .*starts anew"):
+        clf = classifier(tmp_path).fit(IMAGES, LABELS)
+    assert Steps.n == 20
+    np.testing.assert_array_equal(clf.decision_function(IMAGES), whole)
+
+
+def test_a_disk_that_is_full_ends_writing_not_training(tmp_path):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.warns(CheckpointWarning, match="cannot be written") as told:
+            classifier(tmp_path).fit(IMAGES, LABELS)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert len(told) == 1
+    assert Steps.n == 20
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_written_to_is_an_error_before_anything_is_trained(tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(InvalidParameterError, match=r"folder=.*cannot be written to"):
+        classifier(tmp_path / "file").fit(IMAGES, LABELS)
+    assert Steps.n == 0

@@ -1,0 +1,191 @@
+"""Samples mixed with others, and held to the targets of both."""
+
+from __future__ import annotations
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from skorch.callbacks import Callback
+from torch.nn import functional
+
+from sktransfer import (
+    ContrastiveFineTuner,
+    FineTuneClassifier,
+    FineTuneRegressor,
+    MicroBatches,
+    Mixup,
+    cache_info,
+    load_backbone,
+)
+from sktransfer.callbacks.mixup import Mixture
+from sktransfer.exceptions import InvalidParameterError
+from sktransfer.testing.samples import make_samples
+from sktransfer.training.optimisation import MultiLabelBCE
+from tests.helpers.small_bert import small_bert
+
+IMAGES, LABELS = make_samples("image", 12)
+TEXTS, _ = make_samples("text", 12)
+BERT = "hf/" + small_bert()
+WEIGHT = np.random.default_rng(0).uniform(0.1, 3, 12)
+HALVES = Mixture(torch.arange(5, -1, -1), torch.tensor(0.3))
+LOGITS = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
+
+
+def quick(backbone="tiny/cnn", mixup=None, cls=FineTuneClassifier, others=(), **parameters):
+    callbacks = [*([] if mixup is None else [mixup]), *others]
+    options = {"max_epochs": 2, "batch_size": 6, "lr": 1e-3, "random_state": 0, **parameters}
+    return cls(backbone, callbacks=callbacks, **options)
+
+
+class Spy(Callback):
+    """What batches hold, what the trained part is given of them, what the head sees, and the losses."""
+
+    def on_train_begin(self, net, **kwargs):
+        self.batches, self.given, self.seen, self.losses = [], [], [], []
+        self.hooks = [
+            net.module_.register_forward_pre_hook(self.note, with_kwargs=True),
+            net.module_.head.register_forward_pre_hook(lambda module, args: self.seen.append(args[0].detach().clone())),
+        ]
+        self.mixture, self.drawn = net.mixture, []
+        net.mixture = lambda n: self.drawn.append(self.mixture(n)) or self.drawn[-1]
+
+    def note(self, module, args, kwargs):
+        self.given.append({name: value.clone() for name, value in kwargs.items()})
+
+    def on_batch_begin(self, net, batch, training):
+        self.batches.append(batch)
+
+    def on_batch_end(self, net, loss, training, **kwargs):
+        self.losses.append(loss)
+
+    def on_train_end(self, net, **kwargs):
+        for hook in self.hooks:
+            hook.remove()
+        net.mixture = None
+        self.hooks, self.mixture = [], None
+
+
+def spied(backbone, X, others=(), **parameters):
+    clf = quick(backbone, Mixup(1.0), others=[*others, ("spy", Spy())], **parameters).fit(X, LABELS)
+    return clf, dict(clf.net_.callbacks_)["spy"]
+
+
+@pytest.mark.parametrize("depth", [0, -2, "all"])
+def test_images_are_mixed_in_what_the_frozen_stages_gave(depth):
+    _, spy = spied("tiny/cnn", IMAGES, freeze_depth=depth)
+    assert len(spy.drawn) == len(spy.batches) == 4
+    assert len({float(mixture.share) for mixture in spy.drawn}) == 4
+    for mixture, given, (arguments, _) in zip(spy.drawn, spy.given, spy.batches):
+        assert sorted(mixture.partners.tolist()) == list(range(6))
+        assert set(given) == set(arguments)
+        for name, value in arguments.items():
+            expected = mixture.share * value + (1 - mixture.share) * value[mixture.partners]
+            torch.testing.assert_close(given[name], expected)
+            assert not torch.equal(given[name], value)
+
+
+def test_texts_are_mixed_behind_pooling_for_their_lengths_differ():
+    clf, spy = spied(BERT, TEXTS, freeze_depth=2, max_epochs=1, lr=1e-12, head_lr=1e-12)
+    for mixture, given, seen, loss, (arguments, targets) in zip(
+        spy.drawn, spy.given, spy.seen, spy.losses, spy.batches
+    ):
+        assert all(torch.equal(given[name], value) for name, value in arguments.items())
+        features = mixture.share * seen + (1 - mixture.share) * seen[mixture.partners]
+        with torch.no_grad():
+            logits = clf.net_.module_.head(features)
+        own, other = (functional.cross_entropy(logits, one) for one in (targets, targets[mixture.partners]))
+        torch.testing.assert_close(loss, mixture.share * own + (1 - mixture.share) * other, atol=1e-5, rtol=1e-4)
+
+
+def test_losses_are_those_of_mixed_targets_and_weights_keep_their_sum():
+    weight = torch.rand(6) + 0.1
+    classes = torch.tensor([0, 1, 2, 3, 3, 0])
+    own, w_own, other, w_other = HALVES.targets((classes, weight))
+    assert (w_own + w_other).sum() == pytest.approx(weight.sum())
+    torch.testing.assert_close(w_other, 0.7 * weight.flip(0))
+    even = (classes, torch.ones(6))
+    own, w_own, other, w_other = HALVES.targets(even)
+    loss = functional.cross_entropy(LOGITS, own, reduction="none", label_smoothing=0.1) * w_own
+    loss += functional.cross_entropy(LOGITS, other, reduction="none", label_smoothing=0.1) * w_other
+    mixed = HALVES.of(functional.one_hot(classes, 4).float())
+    expected = functional.cross_entropy(LOGITS, mixed, reduction="none", label_smoothing=0.1)
+    torch.testing.assert_close(loss, expected)
+
+
+@pytest.mark.parametrize("criterion", [MultiLabelBCE(0.1), torch.nn.MSELoss(reduction="none")])
+def test_several_labels_and_numbers_have_the_gradient_of_a_mixed_target(criterion):
+    targets = (torch.rand(6, 4) > 0.5).float()
+    logits = LOGITS.clone().requires_grad_()
+    own, w_own, other, w_other = HALVES.targets((targets, torch.ones(6)))
+    loss = (criterion(logits, own).mean(1) * w_own + criterion(logits, other).mean(1) * w_other).sum()
+    expected = criterion(logits, HALVES.of(targets)).mean(1).sum()
+    for one, two in zip(torch.autograd.grad(loss, logits), torch.autograd.grad(expected, logits)):
+        torch.testing.assert_close(one, two)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "X", "depth"), [("tiny/cnn", IMAGES, 6), (BERT, TEXTS, 2)], ids=["images", "texts"]
+)
+def test_the_seed_draws_mixtures_and_the_store_knows_nothing_of_them(backbone, X, depth):
+    def fit(mixup=None, seed=0):
+        return quick(backbone, mixup, freeze_depth=depth, max_epochs=1, random_state=seed).fit(X, LABELS)
+
+    plain = fit().predict_proba(X)
+    held = cache_info().n_entries
+    clf = fit(Mixup(1.0))
+    mixed = clf.predict_proba(X)
+    assert cache_info().n_entries == held
+    assert np.abs(mixed - plain).max() > 1e-4
+    np.testing.assert_array_equal(fit(Mixup(1.0)).predict_proba(X), mixed)
+    assert np.abs(fit(Mixup(1.0), seed=1).predict_proba(X) - mixed).max() > 1e-4
+    np.testing.assert_array_equal(fit().predict_proba(X), plain)
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(clf)).predict_proba(X), mixed)
+    for stage, trained in zip(load_backbone(backbone).stages[:depth], clf.backbone_.stages[:depth]):
+        assert all(a.equal(b) for a, b in zip(stage.state_dict().values(), trained.state_dict().values()))
+
+
+def test_weights_labels_numbers_and_smoothing_go_along():
+    quick(mixup=Mixup(), class_weight="balanced", label_smoothing=0.1).fit(IMAGES, LABELS, sample_weight=WEIGHT)
+    indicators = np.stack([LABELS == "good", np.arange(12) % 2 == 0], 1).astype(int)
+    assert quick(mixup=Mixup()).fit(IMAGES, indicators).predict_proba(IMAGES).shape == (12, 2)
+    y = np.where(LABELS == "good", 100.0, -100.0)
+    assert quick(mixup=Mixup(), cls=FineTuneRegressor, max_epochs=5).fit(IMAGES, y).score(IMAGES, y) > 0.8
+
+
+def test_what_is_heavy_counts_more_in_mixtures_too():
+    turned = np.where(np.arange(12) < 6, LABELS, np.where(LABELS == "good", "bad", "good"))
+    options = {"freeze_depth": "all", "head_init": "random", "head_lr": 0.01, "max_epochs": 30, "batch_size": 12}
+    for heavy in (slice(0, 6), slice(6, 12)):
+        weight = np.full(12, 0.01)
+        weight[heavy] = 1.0
+        clf = quick(mixup=Mixup(1.0), **options).fit(IMAGES, turned, sample_weight=weight)
+        assert clf.score(IMAGES[heavy], turned[heavy]) == 1
+
+
+def test_between_two_classes_no_prediction_is_sure():
+    options = {"freeze_depth": "all", "head_lr": 0.01, "max_epochs": 20, "batch_size": 12}
+    plain, mixed = (
+        quick(mixup=mixup, **options).fit(IMAGES, LABELS).history_["train_loss"].tail(10).mean()
+        for mixup in (None, Mixup(8.0))
+    )
+    assert plain < 0.05
+    assert mixed > 0.2  # about half the pairs are of two classes, and of them each half has ln 2
+
+
+def test_parts_of_a_batch_are_mixed_within_themselves():
+    _, spy = spied("tiny/cnn", IMAGES, [MicroBatches(4)])
+    assert [len(mixture.partners) for mixture in spy.drawn] == [4, 2] * 4
+    assert [len(given["values"]) for given in spy.given] == [4, 2] * 4
+
+
+@pytest.mark.parametrize("alpha", [0, -1.0, True, "much", float("nan"), float("inf")])
+def test_what_is_no_alpha_is_refused(alpha):
+    with pytest.raises(InvalidParameterError, match="must be a number greater than 0; leave Mixup out"):
+        quick(mixup=Mixup(alpha)).fit(IMAGES, LABELS)
+
+
+def test_pairs_of_samples_cannot_be_mixed():
+    with pytest.raises(InvalidParameterError, match="goes by pairs of samples"):
+        ContrastiveFineTuner(callbacks=[Mixup()], max_epochs=1).fit(IMAGES, LABELS)

@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+
+from sktransfer import BestBackbone
+from sktransfer.displays.backbone_ranking import BackboneRankingDisplay
+from sktransfer.exceptions import InvalidParameterError
+from sktransfer.testing.samples import make_samples
+from tests.helpers.pictures import close, cut_labels
+
+TABLE = pd.DataFrame(
+    {
+        "backbone": ["good", "good", "hf//home/someone/models/bert-large-uncased", "bad", "none"],
+        "layer": ["top", "stem", "layer12", "top", "top"],
+        "logme": [0.5, 0.4, 0.3, -0.2, None],
+        "knn": [0.1, 0.2, 0.3, 0.4, None],
+        "probe_mean": [0.9, 0.8, 0.85, 0.6, 0.5],
+        "probe_std": [0.01, 0.02, 0.03, 0.04, 0.05],
+        "seconds": 1.0,
+        "bytes": 10,
+    }
+)
+
+
+@pytest.fixture(autouse=True)
+def _closed():
+    yield
+    close()
+
+
+def test_each_backbone_is_a_bar_with_its_best_layer():
+    display = BackboneRankingDisplay.from_ranking(TABLE)
+    assert display.names == ["good · top", "hf/…/models/bert-large-uncased · layer12", "bad · top"]
+    assert [bar.get_width() for bar in display.ax_.patches] == [0.5, 0.3, -0.2]
+    assert "probe 0.900 ± 0.010" in display.ax_.texts[0].get_text()
+    assert cut_labels(display.figure_) == []
+
+
+def test_another_column_ranks_and_the_top_may_be_all_that_is_shown():
+    display = BackboneRankingDisplay.from_ranking(TABLE, metric="knn", top=2)
+    assert display.names[0] == "bad · top"
+    assert len(display.names) == 2
+    with pytest.raises(InvalidParameterError, match="metric='leep' is no column"):
+        BackboneRankingDisplay.from_ranking(TABLE, metric="leep")
+
+
+def test_a_fitted_choice_is_shown_without_a_probe():
+    best = BestBackbone({"one": "tiny/cnn", "other": "tiny/cnn"}, layers="last").fit(*make_samples("image", 24))
+    display = BackboneRankingDisplay.from_estimator(best)
+    assert display.metric == "logme"
+    assert display.names == ["one · top", "other · top"]
+    assert "probe" not in display.ax_.texts[0].get_text()

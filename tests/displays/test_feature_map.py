@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from matplotlib import pyplot as plt
+from matplotlib.offsetbox import AnnotationBbox
+from PIL import Image
+from sklearn.decomposition import PCA, TruncatedSVD
+from sklearn.manifold import TSNE
+
+from sktransfer import ImageFeaturizer, TextFeaturizer
+from sktransfer.displays.feature_map import FeatureMapDisplay
+from sktransfer.exceptions import InvalidParameterError
+from sktransfer.testing.samples import make_samples
+from tests.helpers.pictures import close, cut_labels
+
+IMAGES, LABELS = make_samples("image", 24)
+TEXTS, MOODS = make_samples("text", 24)
+
+
+@pytest.fixture(autouse=True)
+def _closed():
+    yield
+    close()
+
+
+def test_images_stand_where_their_features_principal_components_do_with_thumbnails_of_some():
+    display = FeatureMapDisplay.from_estimator(ImageFeaturizer(layer="block2"), IMAGES, LABELS, n_shown=5)
+    features = ImageFeaturizer(layer="block2").fit_transform(IMAGES)
+    expected = PCA(2, random_state=0).fit_transform(features)
+    np.testing.assert_allclose(np.abs(display.places), np.abs(expected), atol=1e-3)
+    boxes = display.ax_.findobj(AnnotationBbox)
+    assert len(boxes) == len(display.shown) == 5
+    assert {max(image.size) for image in display.shown.values()} == {34}
+    assert [text.get_text() for text in display.ax_.get_legend().get_texts()] == ["bad", "good"]
+    assert "% of variance" in display.ax_.get_xlabel()
+    assert cut_labels(display.figure_) == []
+
+
+def test_texts_are_shortened_and_those_that_would_lie_over_each_other_left_out():
+    long = [f"{text} {'and so on ' * 5}" for text in TEXTS]
+    display = FeatureMapDisplay.from_estimator(TextFeaturizer(), long, MOODS, n_shown=24)
+    drawn = [text for text in display.ax_.texts if text.get_text()]
+    assert 1 <= len(drawn) < 24
+    assert all(len(text.get_text()) <= 28 for text in drawn)
+    assert cut_labels(display.figure_) == []
+    display.figure_.canvas.draw()
+    boxes = [text.get_window_extent() for text in drawn]
+    assert not any(one.overlaps(other) for k, one in enumerate(boxes) for other in boxes[:k])
+
+
+def test_another_reducer_is_used_and_must_give_two_dimensions():
+    display = FeatureMapDisplay.from_estimator(ImageFeaturizer(), IMAGES, reducer=TruncatedSVD(2, random_state=0))
+    assert display.ax_.get_xlabel() == ""
+    assert display.ax_.get_legend() is None
+    with pytest.raises(InvalidParameterError, match=r"gives \(24, 3\)"):
+        FeatureMapDisplay.from_estimator(ImageFeaturizer(), IMAGES, reducer=TruncatedSVD(3))
+
+
+def test_more_classes_than_colours_share_the_last():
+    rng = np.random.default_rng(0)
+    display = FeatureMapDisplay(rng.normal(size=(40, 2)), np.arange(40) % 10).plot()
+    assert [text.get_text() for text in display.ax_.get_legend().get_texts()][-1] == "3 others"
+
+
+def test_equal_points_are_shown_once():
+    display = FeatureMapDisplay.from_estimator(ImageFeaturizer(), [IMAGES[0]] * 3 + [IMAGES[1]], n_shown=4)
+    assert len(display.shown) == 2
+
+
+@pytest.mark.parametrize("size", [(7.0, 5.5), (3.0, 2.5)])
+def test_thumbnails_that_would_lie_over_each_other_are_left_out(size):
+    figure, ax = plt.subplots(figsize=size)
+    places = np.random.default_rng(0).normal(size=(60, 2))
+    tiles = {row: Image.new("RGB", (34, 30)) for row in range(60)}
+    FeatureMapDisplay(places, None, tiles).plot(ax=ax)
+    figure.canvas.draw()
+    drawn = ax.findobj(AnnotationBbox)
+    assert 3 <= len(drawn) < 40
+    corners = [box.offsetbox.get_window_extent(figure.canvas.get_renderer()) for box in drawn]
+    assert not any(one.overlaps(other) for k, one in enumerate(corners) for other in corners[:k])
+
+
+def test_umap_like_reducers_are_cloned_and_named_by_nothing():
+    reducer = TSNE(perplexity=5, random_state=0)  # has no transform, as UMAP has none that it needs here
+    display = FeatureMapDisplay.from_estimator(ImageFeaturizer(), IMAGES, LABELS, reducer=reducer)
+    assert not hasattr(reducer, "embedding_")
+    assert display.places.shape == (24, 2)
+    assert display.ax_.get_ylabel() == ""

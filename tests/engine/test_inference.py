@@ -1,0 +1,63 @@
+"""Stages made ready to be run, the backbone's own left as they are."""
+
+from __future__ import annotations
+
+import pickle
+from concurrent.futures import ThreadPoolExecutor
+
+import torch
+
+from sktransfer.engine.compute import Compute
+from sktransfer.engine.inference import has_convolutions, prepare_for_inference
+from tests.helpers.toys import image_backbone, text_backbone
+
+CPU = Compute(torch.device("cpu"))
+
+
+def test_weights_that_stay_as_they_are_are_not_copied():
+    backbone = text_backbone()
+    copied = zip(prepare_for_inference(backbone, CPU).parameters(), backbone.stages.parameters(), strict=True)
+    assert all(one is other for one, other in copied)
+
+
+def test_another_device_or_precision_is_a_copy_that_is_made_once():
+    backbone = text_backbone()
+    packed = len(pickle.dumps(backbone))
+    meta = prepare_for_inference(backbone, Compute(torch.device("meta")))
+    half = prepare_for_inference(backbone, Compute(torch.device("cpu"), torch.bfloat16))
+    assert {p.device.type for p in meta.parameters()} == {"meta"}
+    assert {p.dtype for p in half.parameters()} == {torch.bfloat16}
+    assert {(p.device.type, p.dtype) for p in backbone.stages.parameters()} == {("cpu", torch.float32)}
+    assert prepare_for_inference(backbone, Compute(torch.device("meta"))) is meta
+    assert len(pickle.dumps(backbone)) == packed  # copies are made anew where they are wanted
+
+
+def test_convolutions_run_with_their_channels_side_by_side():
+    backbone = image_backbone()
+    assert has_convolutions(backbone.stages)
+    assert not has_convolutions(text_backbone().stages)
+    before = {name: tensor.clone() for name, tensor in backbone.stages.state_dict().items()}
+    stages = prepare_for_inference(backbone, CPU)
+    convolutions = [module for module in stages.modules() if isinstance(module, torch.nn.Conv2d)]
+    assert all(one.weight.is_contiguous(memory_format=torch.channels_last) for one in convolutions)
+    assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in stages.modules())
+    assert all(torch.equal(tensor, before[name]) for name, tensor in backbone.stages.state_dict().items())
+    assert not any(p.requires_grad for p in stages.parameters())
+
+
+def test_threads_that_ask_at_once_get_one_copy():
+    backbone = image_backbone()
+    with ThreadPoolExecutor(8) as threads:
+        found = list(threads.map(lambda _: prepare_for_inference(backbone, CPU), range(32)))
+    assert len(set(map(id, found))) == 1
+
+
+def test_compiled_stages_give_the_same():
+    backbone = image_backbone()
+    compiled = prepare_for_inference(backbone, Compute(torch.device("cpu"), compiled=True))
+    assert compiled is not prepare_for_inference(backbone, CPU)
+    values = torch.randn(2, 3, 8, 8)
+    with torch.inference_mode():
+        found, expected = compiled[0](values), prepare_for_inference(backbone, CPU)[0](values)
+    assert compiled[0]._compiled_call_impl is not None
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)

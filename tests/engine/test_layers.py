@@ -1,0 +1,59 @@
+"""What is taken of a backbone has a name of its own in the store."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from sktransfer.backbones.preprocess import ImageTransform
+from sktransfer.engine.compute import Compute
+from sktransfer.engine.layers import LayerOutput, kept_dtype
+from tests.helpers.toys import image_backbone
+
+CPU = Compute(torch.device("cpu"))
+HALF = Compute(torch.device("cpu"), torch.bfloat16)
+
+
+def test_what_differs_has_another_name():
+    plain, vector = image_backbone(), LayerOutput(1, "average")
+    columns = [
+        vector.namespace(plain, CPU),
+        LayerOutput(2, "average").namespace(plain, CPU),
+        LayerOutput(1, "max").namespace(plain, CPU),
+        LayerOutput(1).namespace(plain, CPU),
+        vector.namespace(image_backbone(seed=1), CPU),
+        vector.namespace(image_backbone(preprocess=ImageTransform(resize=(4, 4))), CPU),
+        vector.namespace(image_backbone(prefix_tokens=1), CPU),
+        vector.namespace(plain, HALF),
+        vector.namespace(plain, Compute(torch.device("cuda", 0))),
+    ]
+    assert len({column.digest for column in columns}) == len(columns)
+    assert vector.namespace(image_backbone(), CPU) == columns[0]
+    assert vector.namespace(plain, Compute(torch.device("cpu"), batch_size=5)) == columns[0]
+
+
+def test_people_can_read_what_it_is():
+    column = LayerOutput(2, "average").namespace(image_backbone(), CPU)
+    assert (column.backbone, column.stage, column.pooling, column.dtype) == ("toy/maps", "middle", "average", "float32")
+    column = LayerOutput(0).namespace(image_backbone(), HALF)
+    assert (column.stage, column.pooling, column.dtype) == ("input", "", "bfloat16")
+    assert len(column.digest) == 16
+
+
+@pytest.mark.parametrize("setting", ["auto", "float16", "bfloat16"])
+def test_the_type_that_is_kept_belongs_to_the_name(setting):
+    plain = LayerOutput(1, "average").namespace(image_backbone(), CPU)
+    column = LayerOutput(1, "average").namespace(image_backbone(), CPU, setting)
+    assert column.dtype == ("float32" if setting == "auto" else setting)
+    assert (column.digest == plain.digest) == (setting == "auto")
+    assert kept_dtype(torch.bfloat16, setting) == torch.bfloat16  # is short already, and would lose once more
+
+
+def test_what_a_gpu_rounds_has_another_name(monkeypatch):
+    gpu, vector = Compute(torch.device("cuda", 0)), LayerOutput(1, "average")
+    digests = set()
+    for allowed in (True, False):
+        monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", allowed)
+        digests.add(vector.namespace(image_backbone(), gpu).digest)
+        assert vector.namespace(image_backbone(), CPU).digest not in digests
+    assert len(digests) == 2

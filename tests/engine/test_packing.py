@@ -1,0 +1,81 @@
+"""Packed linear layers give what plain ones give."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from sktransfer.engine.inference import PackedLinear, pack
+
+
+def packed(stages):
+    return [type(module) is PackedLinear for module in stages.modules() if isinstance(module, nn.Linear)]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("shape", [(5, 7, 12), (3, 12), (1, 1, 12), (12,)])
+def test_what_comes_out_is_the_same_but_for_rounding(dtype, shape):
+    torch.manual_seed(0)
+    stages = nn.ModuleList([nn.Sequential(nn.Linear(12, 20), nn.ReLU(), nn.Linear(20, 4, bias=False))]).to(dtype).eval()
+    plain, values = copy.deepcopy(stages), torch.randn(shape).to(dtype)
+    pack(stages)
+    assert packed(stages) == [True, True]
+    with torch.inference_mode():
+        found, expected = stages[0](values), plain[0](values)
+    assert found.dtype == dtype
+    assert found.shape == expected.shape
+    tolerance = (1e-5 if dtype == torch.float32 else 2e-2) * float(expected.abs().max())
+    torch.testing.assert_close(found, expected, atol=tolerance, rtol=0)
+    assert float(expected.abs().max()) > 0.1
+
+
+def test_weights_stay_within_reach_and_as_they_are():
+    linear = nn.Linear(4, 3)
+    stages = nn.ModuleList([linear]).eval()
+    pack(stages)
+    assert stages[0].weight is linear.weight
+    assert (stages[0].in_features, stages[0].out_features) == (4, 3)
+    assert list(stages.state_dict()) == ["0.weight", "0.bias"]
+
+
+def test_a_layer_that_stands_in_two_places_is_packed_once():
+    linear = nn.Linear(4, 4)
+    stages = nn.ModuleList([nn.Sequential(linear, linear)]).eval()
+    pack(stages)
+    assert stages[0][0] is stages[0][1]
+    assert packed(stages) == [True]
+
+
+def test_other_types_and_subclasses_are_left_alone():
+    class Own(nn.Linear):
+        def forward(self, values):
+            return super().forward(values) + 1
+
+    stages = nn.ModuleList([nn.Linear(4, 4).half(), Own(4, 4), nn.Linear(4, 4).double()]).eval()
+    pack(stages)
+    assert packed(stages) == [False, False, False]
+
+
+def test_where_torch_packs_otherwise_layers_stay_plain(monkeypatch):
+    stages = nn.ModuleList([nn.Linear(4, 4)]).eval()
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    pack(stages)
+    assert packed(stages) == [False]
+
+
+@pytest.mark.parametrize(("activation", "folds"), [("gelu", True), ("gelu_new", False), ("relu", False)])
+def test_a_gelu_behind_a_linear_layer_is_done_along_with_it(activation, folds):
+    from transformers.models.bert.modeling_bert import BertConfig, BertIntermediate
+
+    torch.manual_seed(0)
+    config = BertConfig(hidden_size=8, intermediate_size=12, hidden_act=activation)
+    stages = nn.ModuleList([BertIntermediate(config)]).eval()
+    plain, values = copy.deepcopy(stages), torch.randn(3, 5, 8)
+    pack(stages)
+    assert packed(stages) == [True]
+    assert isinstance(stages[0].intermediate_act_fn, nn.Identity) == folds
+    with torch.inference_mode():
+        torch.testing.assert_close(stages[0](values), plain[0](values), atol=1e-6, rtol=1e-5)

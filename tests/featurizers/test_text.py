@@ -1,0 +1,72 @@
+"""Texts as features."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from sktransfer import TextFeaturizer, load_backbone
+from sktransfer.exceptions import InvalidParameterError, InvalidSampleError, TruncatedTextWarning
+from sktransfer.testing.samples import make_samples
+from tests.helpers.small_bert import small_bert
+
+TEXTS, _ = make_samples("text", 10)
+BERT = "hf/" + small_bert()
+
+
+@pytest.mark.parametrize("layer", [0, 2, -1, "layer1"])
+def test_features_are_the_mean_over_real_tokens(layer):
+    backbone = load_backbone(BERT)
+    features = TextFeaturizer(BERT, layer=layer, cache=None).fit_transform(TEXTS)
+    for text, found in zip(TEXTS, features):
+        ids = backbone.preprocess([text])[0][None]
+        with torch.no_grad():
+            values = list(backbone.run(ids, torch.ones_like(ids, dtype=torch.bool)))[backbone.position(layer)]
+        np.testing.assert_allclose(found, values[0].mean(0).numpy(), atol=1e-5 * np.abs(features).max())
+
+
+def test_neighbours_and_batch_size_do_not_matter():
+    texts = [*TEXTS, " ".join(["good"] * 20)]
+    expected = TextFeaturizer(BERT, cache=None, batch_size=1).fit_transform(texts)
+    for batch_size in (2, 5, 64):
+        found = TextFeaturizer(BERT, cache=None, batch_size=batch_size).fit_transform(texts)
+        np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
+
+
+def test_poolings_differ_in_what_they_give():
+    found = {
+        p: TextFeaturizer(BERT, pooling=p).fit_transform(TEXTS) for p in ("mean", "class_token", "max", "last_token")
+    }
+    for one, other in zip(list(found.values())[:-1], list(found.values())[1:]):
+        assert np.abs(one - other).max() > 0.01
+    both = TextFeaturizer(BERT, pooling="mean+max").fit_transform(TEXTS)
+    np.testing.assert_allclose(both, np.concatenate([found["mean"], found["max"]], axis=1), atol=1e-5)
+
+
+def test_normalized_features_have_length_one():
+    features = TextFeaturizer(BERT, normalize=True).fit_transform(TEXTS)
+    np.testing.assert_allclose(np.linalg.norm(features, axis=1), 1, atol=1e-6)
+    raw = TextFeaturizer(BERT).fit_transform(TEXTS)  # what is in the store has not been scaled along
+    assert np.abs(np.linalg.norm(raw, axis=1) - 1).min() > 0.01
+
+
+def test_long_texts_are_cut_and_counted():
+    long = "good " * 60
+    with pytest.warns(TruncatedTextWarning, match=r"2 of 11 texts are longer than 24 tokens"):
+        features = TextFeaturizer(BERT).fit_transform([long, *TEXTS[:9], long + "bad"])
+    np.testing.assert_array_equal(features[0], features[-1])
+    with pytest.warns(TruncatedTextWarning, match="than 4 tokens"):
+        TextFeaturizer(BERT, max_length=4).fit_transform(TEXTS)
+
+
+def test_max_length_beyond_the_model_is_refused():
+    with pytest.raises(InvalidParameterError, match="24"):
+        TextFeaturizer(BERT, max_length=25).fit(TEXTS)
+    with pytest.raises(InvalidParameterError, match="max_length"):
+        TextFeaturizer(BERT, max_length=0).fit(TEXTS)
+
+
+def test_missing_texts_name_their_row():
+    with pytest.raises(InvalidSampleError, match=r"row 2"):
+        TextFeaturizer(BERT).fit(["a", "b", None])

@@ -1,0 +1,299 @@
+"""What fine-tuning promises of frozen stages, of the shared backbone, and of its parameters."""
+
+from __future__ import annotations
+
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from sklearn.base import clone
+from sklearn.callback import ProgressBar
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+from skorch.callbacks import Callback
+
+from sktransfer import (
+    FineTuneClassifier,
+    ImageFeaturizer,
+    TextFeaturizer,
+    cache_info,
+    clear_cache,
+    config_context,
+    load_backbone,
+)
+from sktransfer.exceptions import InvalidParameterError, TruncatedTextWarning
+from sktransfer.testing.samples import make_samples
+from tests.helpers.small_bert import small_bert
+
+IMAGES, LABELS = make_samples("image", 12)
+TEXTS, _ = make_samples("text", 12)
+BERT = "hf/" + small_bert()
+
+
+def quick(backbone="tiny/cnn", **parameters):
+    return FineTuneClassifier(backbone, **{"max_epochs": 2, "random_state": 0, **parameters})
+
+
+def state(backbone):
+    return [{name: t.clone() for name, t in stage.state_dict().items()} for stage in backbone.stages]
+
+
+def unequal(one, other):
+    return [any(not torch.equal(a[name], b[name]) for name in a) for a, b in zip(one, other)]
+
+
+@pytest.mark.parametrize("depth", [0, 3, -1, 0.5, "block2", "all"])
+@pytest.mark.parametrize("weights", ["pretrained", "random"])
+def test_frozen_stages_are_bit_equal_and_the_others_are_trained(depth, weights):
+    clf = quick(freeze_depth=depth, weights=weights, lr=1e-3)
+    source = clf._load(int(np.random.RandomState(0).randint(np.iinfo(np.int32).max)))
+    before = state(source)
+    clf.fit(IMAGES, LABELS)
+    changed = unequal(before, state(clf.backbone_))
+    assert changed == [k >= clf.freeze_depth_ for k in range(7)]
+    assert not any(unequal(before, state(source)))  # the shared backbone itself never changes
+
+
+def test_frozen_texts_have_no_dropout_and_no_gradient():
+    before = state(load_backbone(BERT))
+    clf = quick(BERT, freeze_depth=2, lr=1e-3).fit(TEXTS, LABELS)
+    assert unequal(before, state(clf.backbone_)) == [False, False, True, True]
+    frozen = [module for stage in clf.backbone_.stages[:2] for module in stage.modules()]
+    assert not any(module.training for module in frozen)
+    assert all(p.grad is None for stage in load_backbone(BERT).stages for p in stage.parameters())
+
+
+def test_pretrained_batch_statistics_stay_while_weights_are_trained():
+    clf = quick(freeze_depth=0, lr=1e-3).fit(IMAGES, LABELS)
+    for before, after in zip(state(load_backbone("tiny/cnn")), state(clf.backbone_)):
+        for name in before:
+            if "running" in name:
+                assert torch.equal(before[name], after[name])
+
+
+def test_same_seed_same_bits_and_another_seed_other_bits():
+    one = quick(weights="random", head_init="random").fit(IMAGES, LABELS)
+    torch.rand(1)  # what the process draws elsewhere is of no matter
+    same = quick(weights="random", head_init="random").fit(IMAGES, LABELS)
+    other = quick(weights="random", head_init="random", random_state=1).fit(IMAGES, LABELS)
+    np.testing.assert_array_equal(one.predict_proba(IMAGES), same.predict_proba(IMAGES))
+    assert np.abs(one.predict_proba(IMAGES) - other.predict_proba(IMAGES)).max() > 1e-4
+
+
+@pytest.mark.parametrize("backbone", ["tiny/cnn", BERT], ids=["images", "texts"])
+def test_with_and_without_the_store_results_are_equal(backbone):
+    X = IMAGES if backbone == "tiny/cnn" else TEXTS
+    stored = quick(backbone, freeze_depth=2).fit(X, LABELS).decision_function(X)
+    plain = quick(backbone, freeze_depth=2, cache=None).fit(X, LABELS).decision_function(X)
+    np.testing.assert_allclose(stored, plain, atol=1e-4 * np.abs(plain).max())
+
+
+def test_a_frozen_stage_runs_once_a_sample_over_epochs_folds_candidates_and_refit():
+    backbone = load_backbone("tiny/cnn", weights="random", seed=777)
+    seen = []
+    hook = backbone.stages[0].register_forward_hook(lambda module, args, out: seen.append(len(out)))
+    grid = {"freeze_depth": ["block3"], "lr": [1e-4, 1e-3]}
+    GridSearchCV(quick(backbone, layer="block4"), grid, cv=3).fit(IMAGES, LABELS)
+    hook.remove()
+    # Twice: once for the pooled features of the probe, once for the values at the cut.
+    assert sum(seen) <= 2 * len(IMAGES)
+
+
+@pytest.mark.parametrize("n_jobs", [None, 2])
+def test_grid_search_over_freezing_depth_in_a_pipeline(n_jobs):
+    pipeline = make_pipeline(FunctionTransformer(), quick())
+    grid = {"finetuneclassifier__freeze_depth": [0, 0.5, -1, "all"]}
+    search = GridSearchCV(pipeline, grid, cv=2, n_jobs=n_jobs, error_score="raise").fit(np.stack(IMAGES), LABELS)
+    assert search.best_score_ == 1
+    assert len(search.cv_results_["params"]) == 4
+
+
+def test_layers_on_both_sides_of_the_cut():
+    clf = quick(layer=["block1", "block4"], freeze_depth=3).fit(IMAGES, LABELS)
+    assert clf.net_.module_.head.in_features == 64 + 128
+    assert len(clf.backbone_.stages) == 5  # what lies above the last layer is left out
+    assert clf.freeze_depth_ == 3
+    assert clf.score(IMAGES, LABELS) == 1
+    assert quick(layer="block4", freeze_depth=1.0).fit(IMAGES, LABELS).freeze_depth_ == 5
+
+
+def test_a_probe_alone_is_a_logistic_regression_on_the_features():
+    from sktransfer.training.head_init import C
+
+    clf = quick(freeze_depth="all", max_epochs=0).fit(IMAGES, LABELS)
+    features = ImageFeaturizer().fit_transform(IMAGES)
+    features = (features - features.mean(0)) / np.sqrt(features.var(0).mean())
+    probe = LogisticRegression(C=C, max_iter=1000).fit(features, LABELS)
+    np.testing.assert_allclose(clf.predict_proba(IMAGES), probe.predict_proba(features), atol=1e-3)
+    assert clf.n_iter_ == 0
+
+
+def test_from_one_task_to_the_next():
+    source = quick(freeze_depth=4, lr=1e-3).fit(IMAGES, LABELS)
+    target = quick(source.backbone_, freeze_depth="all").fit(IMAGES, LABELS)
+    assert target.backbone_ is source.backbone_
+    assert clone(target).backbone is source.backbone_
+    featurizer = ImageFeaturizer(source.backbone_)
+    assert np.abs(featurizer.fit_transform(IMAGES) - ImageFeaturizer().fit_transform(IMAGES)).max() > 1e-3
+    with pytest.raises(InvalidParameterError, match="backbone_"):
+        quick(source).fit(IMAGES, LABELS)
+
+
+def test_pickles_hold_what_was_trained_and_no_more():
+    shallow = quick(freeze_depth="all").fit(IMAGES, LABELS)
+    deep = quick(freeze_depth=-2).fit(IMAGES, LABELS)
+    assert len(pickle.dumps(shallow)) < 100_000
+    assert len(pickle.dumps(deep)) > 1_000_000
+    copied = pickle.loads(pickle.dumps(deep))
+    np.testing.assert_array_equal(copied.predict_proba(IMAGES), deep.predict_proba(IMAGES))
+
+
+def test_text_batches_are_padded_to_their_own_longest():
+    widths = []
+
+    class Watch(Callback):
+        def on_batch_begin(self, net, batch, training):
+            values, mask = batch[0]["values"], batch[0]["mask"]
+            assert mask.any(0).all()  # no column is padding alone
+            widths.append(values.shape[1])
+
+    quick(BERT, freeze_depth=1, batch_size=4, callbacks=[Watch()]).fit(TEXTS, LABELS)
+    assert len(set(widths)) > 1
+    assert max(widths) < 24
+
+
+def test_skorch_callbacks_are_told_of_epochs():
+    class Count(Callback):
+        n = 0
+
+        def on_epoch_end(self, net, **kwargs):
+            Count.n += 1
+
+    clf = quick(callbacks=[("count", Count())], max_epochs=3).fit(IMAGES, LABELS)
+    assert Count.n == clf.n_iter_ == 3
+    assert len(clf.net_.history[:, "train_loss"]) == 3
+
+
+def test_scikit_learn_callbacks_can_end_the_training():
+    class StopAtSecond:
+        def setup(self, estimator, context): ...
+        def teardown(self, estimator, context): ...
+        def on_fit_task_begin(self, estimator, context): ...
+        def on_fit_task_end(self, estimator, context):
+            return context.task_name == "epoch" and context.task_id == 1
+
+    clf = quick(max_epochs=9).set_callbacks(StopAtSecond()).fit(IMAGES, LABELS)
+    assert clf.n_iter_ == 2
+
+
+def test_a_progress_bar_nests_through_search_and_epochs():
+    search = GridSearchCV(quick(), {"freeze_depth": [-1, "all"]}, cv=2).set_callbacks(ProgressBar())
+    assert search.fit(IMAGES, LABELS).best_score_ == 1
+
+
+def test_verbose_prints_a_line_an_epoch(capsys):
+    quick(verbose=1).fit(IMAGES, LABELS)
+    assert "train_loss" in capsys.readouterr().out
+
+
+def test_long_texts_are_counted_once_a_fit():
+    texts = ["good " * 40, *TEXTS[1:]]
+    with pytest.warns(TruncatedTextWarning, match="1 of 12 texts") as caught:
+        clf = quick(BERT, freeze_depth=2, cache=None).fit(texts, LABELS)
+    assert len(caught) == 1
+    with pytest.warns(TruncatedTextWarning, match="1 of 2 texts"):
+        clf.predict(texts[:2])
+
+
+@pytest.mark.parametrize(
+    ("parameters", "match"),
+    [
+        ({"freeze_depth": 8}, "7 stages"),
+        ({"freeze_depth": True}, "freeze_depth=True"),
+        ({"freeze_depth": 1.5}, "from 0 to 1"),
+        ({"freeze_depth": "block9"}, "block5"),
+        ({"freeze_depth": "block5", "layer": "block2"}, "block2"),
+        ({"head_init": "zeros"}, "probe"),
+        ({"optimizer": "lion"}, "adamw"),
+        ({"lr": 0}, "lr=0"),
+        ({"lr": "fast"}, "'auto'"),
+        ({"head_lr": -1}, "head_lr"),
+        ({"weight_decay": -1}, "weight_decay"),
+        ({"batch_size": 0}, "batch_size"),
+        ({"max_epochs": -1}, "max_epochs"),
+        ({"max_length": 5}, "takes no texts"),
+    ],
+)
+def test_wrong_parameters_are_named_with_what_is_allowed(parameters, match):
+    with pytest.raises(InvalidParameterError, match=match):
+        quick(**parameters).fit(IMAGES, LABELS)
+
+
+def test_preprocess_of_a_text_backbone_is_refused_not_ignored():
+    with pytest.raises(InvalidParameterError, match="takes no images"):
+        quick(BERT, preprocess={"resize": 3}).fit(TEXTS, LABELS)
+
+
+def test_features_of_a_tuned_text_backbone():
+    clf = quick(BERT, freeze_depth=2, lr=1e-2).fit(TEXTS, LABELS)
+    tuned = TextFeaturizer(clf.backbone_).fit_transform(TEXTS)
+    plain = TextFeaturizer(BERT).fit_transform(TEXTS)
+    assert np.abs(tuned - plain).max() > 1e-2
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_what_was_fitted_on_a_gpu_lies_on_the_cpu():
+    X, y = make_samples("image", 12)
+    clf = FineTuneClassifier(freeze_depth=-1, max_epochs=1, device="cuda", random_state=0).fit(X, y)
+    on_gpu = clf.predict_proba(X)
+    tensors = [*clf.backbone_.stages.state_dict().values(), *clf.net_.module_.state_dict().values()]
+    assert {tensor.device.type for tensor in tensors} == {"cpu"}
+    moved = pickle.loads(pickle.dumps(clf)).set_params(device="cpu")
+    np.testing.assert_allclose(moved.predict_proba(X), on_gpu, atol=1e-3)
+
+
+@pytest.mark.parametrize("backbone", ["tiny/cnn", BERT], ids=["images", "texts"])
+@pytest.mark.parametrize("precision", ["bfloat16", "float16", "auto"])
+def test_a_lower_precision_trains_to_nearly_the_same_weights_which_stay_float32(backbone, precision):
+    X = IMAGES if backbone == "tiny/cnn" else TEXTS
+    exact = quick(backbone, lr=1e-3, head_init="random").fit(X, LABELS)
+    rounded = quick(backbone, lr=1e-3, head_init="random", precision=precision).fit(X, LABELS)
+    assert {p.dtype for p in rounded.net_.module_.parameters()} == {torch.float32}
+    np.testing.assert_allclose(rounded.predict_proba(X), exact.predict_proba(X), atol=0.05)
+    before = state(load_backbone(backbone))
+    assert unequal(before, state(rounded.backbone_))[:2] == [False, False]
+
+
+def test_a_store_too_small_for_the_cut_changes_nothing_but_the_time():
+    expected = quick(freeze_depth=2, cache=None).fit(IMAGES, LABELS).predict_proba(IMAGES)
+    clear_cache()
+    with config_context(cache_memory=20_000):
+        found = quick(freeze_depth=2).fit(IMAGES, LABELS).predict_proba(IMAGES)
+        assert cache_info().n_bytes <= 20_000
+    clear_cache()
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def test_a_folder_keeps_what_the_next_process_goes_on_from(tmp_path):
+    clf = quick(freeze_depth=3, cache=tmp_path).fit(IMAGES, LABELS)
+    program = (
+        "import sys, pickle, numpy, torch\n"
+        "from sktransfer import load_backbone\n"
+        "clf, X, y = pickle.load(sys.stdin.buffer)\n"
+        "ran = []\n"
+        "for stage in load_backbone('tiny/cnn').stages[:3]:\n"
+        "    stage.register_forward_hook(lambda *_: torch.is_grad_enabled() or ran.append(1))\n"
+        "again = clf.fit(X, y).predict_proba(X)\n"
+        "assert not ran, ran\n"
+        "sys.stdout.buffer.write(again.tobytes())\n"
+    )
+    given = pickle.dumps((clone(clf), IMAGES, LABELS))
+    done = subprocess.run([sys.executable, "-c", program], input=given, capture_output=True, check=True)
+    again = np.frombuffer(done.stdout, np.float32).reshape(len(IMAGES), -1)
+    np.testing.assert_allclose(again, clf.predict_proba(IMAGES), atol=1e-5)

@@ -1,0 +1,70 @@
+"""A few examples of what `fuzz_images.py` and `fuzz_texts.py` try for minutes."""
+
+from __future__ import annotations
+
+import warnings
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from tests.fuzz import fuzz_images, fuzz_texts
+from tests.helpers.dirty_texts import ODD
+
+FEW = settings(max_examples=60, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+SHARE = st.floats(0, 1, exclude_max=True)
+EDITS = st.lists(st.tuples(st.sampled_from(fuzz_images.KINDS), SHARE, SHARE, st.integers(0, 2**16)), min_size=1)
+# Half a character counts as a character here.
+TEXT = st.text(st.characters(codec=None), max_size=200)
+
+
+@pytest.mark.parametrize("name", fuzz_images.NAMES)
+def test_whole_images_are_read(name):
+    assert fuzz_images.outcome(fuzz_images.SEEDS[name]) == "ok"
+
+
+@FEW
+@given(name=st.sampled_from(fuzz_images.NAMES), edits=EDITS)
+def test_damaged_images_are_read_or_refused(name, edits):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's, of what it could make sense of
+        assert fuzz_images.outcome(fuzz_images.damaged(fuzz_images.SEEDS[name], edits)) in ("ok", "refused")
+
+
+@FEW
+@given(content=st.binary(min_size=1, max_size=100))
+def test_any_bytes_are_read_or_refused(content):
+    assert fuzz_images.outcome(content) in ("ok", "refused")
+
+
+@FEW
+@given(text=TEXT | st.sampled_from(list(ODD.values())))
+@example("")
+def test_any_text_has_tokens(text):
+    fuzz_texts.check_tokens(text)
+
+
+@settings(FEW, max_examples=8)
+@given(texts=st.lists(TEXT, min_size=1, max_size=8))
+@pytest.mark.filterwarnings("ignore::sktransfer.exceptions.TruncatedTextWarning")
+def test_any_texts_have_features(texts):
+    fuzz_texts.check_features(texts)
+
+
+def test_long_runs_count_what_they_try(capsys):
+    for run in (fuzz_images.main, fuzz_texts.main):
+        with warnings.catch_warnings():
+            counts = run(0.5, seed=1)
+        assert counts["tried"] == counts["ok"] + counts["refused"] > 0
+        assert "wrong 0, slow 0" in capsys.readouterr().out
+
+
+def test_what_is_wrong_is_seen(monkeypatch):
+    def broken(content, row):
+        raise KeyError("something else")
+
+    monkeypatch.setattr(fuzz_images, "decode", broken)
+    with pytest.raises(KeyError):
+        fuzz_images.outcome(b"abc")
+    with warnings.catch_warnings():
+        assert fuzz_images.main(0.2, seed=1)["wrong"] > 0

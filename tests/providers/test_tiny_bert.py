@@ -1,0 +1,75 @@
+"""The network of `tiny/bert` is a Bert like any other."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from sktransfer import FineTuneClassifier, TextFeaturizer, load_backbone
+from sktransfer.backbones.registry import registry
+from sktransfer.engine.inputs import collate
+from sktransfer.exceptions import InvalidParameterError, TruncatedTextWarning
+from sktransfer.providers.tiny_bert import CONFIG, build_model
+from sktransfer.weights.reading import read_state
+
+TEXTS = ["A good film.", "it broke after two weeks", "Naïve, überraschend — 東京!", "so-so", ""]
+
+
+def ids_and_mask(backbone):
+    return collate(backbone.preprocess(TEXTS), "text", backbone.preprocess.pad_value)
+
+
+def test_the_specs_stages_are_the_networks():
+    spec = registry().find("tiny/bert")
+    assert list(spec.stages.values()) == [CONFIG["hidden_size"]] * (1 + CONFIG["num_hidden_layers"])
+    assert spec.input_size == (CONFIG["max_position_embeddings"],)
+    assert load_backbone("tiny/bert").preprocess.limit == CONFIG["max_position_embeddings"]
+
+
+def test_stages_in_order_are_transformers_own_forward():
+    from sktransfer.weights.reading import locate
+
+    model = build_model().eval()
+    state = read_state(locate(registry().find("tiny/bert"), "pretrained"))
+    model.load_state_dict({name: tensor.float() for name, tensor in state.items()})
+    backbone = load_backbone("tiny/bert")
+    ids, mask = ids_and_mask(backbone)
+    with torch.no_grad():
+        expected = model(input_ids=ids, attention_mask=mask, output_hidden_states=True).hidden_states
+        found = list(backbone.run(ids, mask))
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one[mask], other[mask], atol=1e-5, rtol=1e-5)
+
+
+def test_word_pieces_fill_the_table_and_lower_the_case():
+    tokenizer = load_backbone("tiny/bert").preprocess._tokenizer
+    assert tokenizer.get_vocab_size() == CONFIG["vocab_size"]
+    assert tokenizer.encode("The FILM, naïve!").tokens == ["[CLS]", "the", "film", ",", "naive", "!", "[SEP]"]
+    assert tokenizer.token_to_id("[PAD]") == load_backbone("tiny/bert").preprocess.pad_value == 0
+
+
+def test_longer_texts_are_cut_at_its_positions():
+    with pytest.warns(TruncatedTextWarning, match="256 tokens"):
+        features = TextFeaturizer().fit_transform(["word " * 300, "word " * 400])
+    np.testing.assert_array_equal(features[0], features[1])
+    with pytest.raises(InvalidParameterError, match="256"):
+        TextFeaturizer(max_length=257).fit(TEXTS)
+
+
+def test_settings_can_be_changed_for_training():
+    model = build_model(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+    assert {module.p for module in model.modules() if isinstance(module, torch.nn.Dropout)} == {0.0}
+    assert max(module.p for module in build_model().modules() if isinstance(module, torch.nn.Dropout)) == 0.1
+
+
+@pytest.mark.parametrize("depth", [0, 2, "layer4", "all"])
+def test_freezing_depth_freezes_what_lies_below(depth):
+    texts, y = ["good film", "great fun", "bad film", "awful bore"] * 3, ["up", "up", "down", "down"] * 3
+    clf = FineTuneClassifier("tiny/bert", freeze_depth=depth, max_epochs=1, random_state=0).fit(texts, y)
+    before, after = (
+        [torch.cat([tensor.flatten() for tensor in stage.state_dict().values()]) for stage in backbone.stages]
+        for backbone in (load_backbone("tiny/bert"), clf.backbone_)
+    )
+    same = [torch.equal(one, other) for one, other in zip(before, after, strict=True)]
+    assert same == [i < clf.freeze_depth_ for i in range(5)]

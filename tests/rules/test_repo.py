@@ -1,0 +1,139 @@
+"""Rules of the repository: layers, file sizes, names, documented parameters."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import sktransfer
+
+ROOT = Path(__file__).parents[2]
+SOURCES = sorted((ROOT / "sktransfer").rglob("*.py"))
+PROSE = sorted(path for folder in ("plugins", "examples", "benchmarks") for path in (ROOT / folder).rglob("*.py"))
+# From the bottom up: a package imports from itself and from those before it.
+LAYERS = ["_version", "exceptions", "_validation", "_parameters", "config", "_utils", "html", "samples", "weights"]
+LAYERS += ["backbones", "providers", "cache", "engine", "words", "featurizers", "tasks", "training", "callbacks"]
+LAYERS += ["finetuning", "classifiers", "selection", "displays", "persistence", "testing", "cli", "__main__"]
+MAX_LINES, MAX_FILES = 600, 16
+QUESTION = re.compile(r"(What|Which|Whose|Where|Whether|Who|How|Of|As)\b")
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def package(module: str) -> str:
+    return module.split(".")[1] if "." in module else ""
+
+
+def imported(path: Path) -> set[str]:
+    """Return the modules of sktransfer that a file imports, at any depth of its code."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        elif isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+    return {name for name in names if name.startswith("sktransfer.")}
+
+
+def test_imports_point_downwards():
+    upwards = []
+    for path in SOURCES:
+        module = module_name(path)
+        if module == "sktransfer":
+            continue  # the top-level package lists every public name
+        layer = LAYERS.index(package(module))
+        upwards += [f"{module} -> {name}" for name in imported(path) if LAYERS.index(package(name)) > layer]
+    assert not upwards, upwards
+
+
+def test_imports_have_no_circles():
+    modules = {module_name(path): path for path in SOURCES}
+    # A package's __init__ that only lists lazy names is no part of a circle.
+    edges = {
+        name: imported(path) & modules.keys() - {name} for name, path in modules.items() if path.name != "__init__.py"
+    }
+    done: set[str] = set()
+
+    def visit(name: str, trail: tuple[str, ...]) -> None:
+        assert name not in trail, f"import circle: {' -> '.join([*trail[trail.index(name) :], name])}"
+        if name not in done:
+            for target in sorted(edges.get(name, ())):
+                visit(target, (*trail, name))
+            done.add(name)
+
+    for name in edges:
+        visit(name, ())
+
+
+def test_files_and_folders_are_small():
+    long = [str(path) for path in SOURCES if len(path.read_text().splitlines()) > MAX_LINES]
+    folders = {path.parent for path in SOURCES} - {ROOT / "sktransfer"}
+    full = [str(folder) for folder in folders if len(list(folder.glob("*.py"))) > MAX_FILES]
+    assert not long + full
+
+
+def test_module_docstrings_name_the_thing():
+    summaries = {path: ast.get_docstring(ast.parse(path.read_text())) or "" for path in [*SOURCES, *PROSE]}
+    questions = [f"{path}: {text.splitlines()[0]}" for path, text in summaries.items() if QUESTION.match(text)]
+    assert not questions, questions
+
+
+def test_public_names_are_sorted_and_exist():
+    assert sktransfer.__all__ == sorted(sktransfer.__all__)
+    for name in sktransfer.__all__:
+        assert getattr(sktransfer, name).__doc__, f"{name} has no docstring"
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        sktransfer.nonsense  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("code", "heavy"),
+    [
+        ("import sktransfer", ["torch", "sklearn", "transformers", "pandas", "numpy"]),
+        ("import sktransfer; sktransfer.list_backbones()", ["torch", "torchvision", "transformers", "sklearn"]),
+        (
+            "import numpy, sktransfer; sktransfer.ImageFeaturizer().fit_transform(numpy.zeros((1, 8, 8)))",
+            ["torchvision", "transformers"],
+        ),
+    ],
+)
+def test_import_of_heavy_libraries_is_lazy(code, heavy):
+    report = f"{code}\nimport sys; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", report], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.strip() == "[]"
+
+
+def documented() -> list[tuple[str, object]]:
+    """Return the public functions and estimators."""
+    public = [(name, getattr(sktransfer, name)) for name in sktransfer.__all__]
+    return [(name, thing) for name, thing in public if inspect.isfunction(thing) or hasattr(thing, "get_params")]
+
+
+def test_docstrings_state_every_parameter_and_its_default():
+    faults = []
+    for name, thing in documented():
+        documentation = inspect.getdoc(thing)
+        for parameter in inspect.signature(thing).parameters.values():
+            entry = re.search(rf"^(?:\w+, )*{parameter.name}(?:, \w+)* : (.+)$", documentation, re.MULTILINE)
+            stated = entry and entry.group(1).partition("default=")[2].replace('"', "'")
+            if entry is None or (parameter.default is not inspect.Parameter.empty and stated != repr(parameter.default)):
+                faults.append(f"{name}: {parameter.name} is stated as {stated!r}, its default is {parameter.default!r}")
+    assert not faults, faults
+
+
+def test_no_tracked_file_names_a_machine():
+    # Spelled in pieces, so that this file does not match itself.
+    paths = ["/" + "work/", "/" + "tmp/lab", "../" + "shared", "/" + "farm/"]
+    tracked = subprocess.run(["git", "ls-files"], capture_output=True, text=True, cwd=ROOT, check=False).stdout.split()
+    names = [name for name in tracked if name.endswith((".py", ".md", ".toml", "Makefile")) and (ROOT / name).exists()]
+    named = [name for name in names if any(path in (ROOT / name).read_text() for path in paths)]
+    assert not named

@@ -1,0 +1,185 @@
+"""What SECURITY.md promises, held against the code: nothing in a file can choose what is run."""
+
+from __future__ import annotations
+
+import ast
+import json
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from sktransfer import load_backbone
+from sktransfer.exceptions import WeightsError
+from tests.helpers.huggingface_folders import make_folder
+
+ROOT = Path(__file__).parents[2]
+SOURCES = sorted([*(ROOT / "sktransfer").rglob("*.py"), *ROOT.glob("plugins/*/sktransfer_*/**/*.py")])
+
+BUILT_IN = ("eval", "exec", "compile", "__import__", "breakpoint")
+DANGEROUS = (
+    *("os.system", "os.popen", "os.execv", "os.spawnv", "pty.spawn", "code.interact", "runpy.run_path"),
+    *("pickle.load", "pickle.loads", "pickle.Unpickler", "joblib.load", "dill.load", "dill.loads", "cloudpickle.load"),
+    *("cloudpickle.loads", "marshal.load", "marshal.loads", "shelve.open", "pandas.read_pickle", "pd.read_pickle"),
+    *("yaml.load", "yaml.unsafe_load", "yaml.full_load", "torch.hub.load", "torch.jit.load", "torch.export.load"),
+    *("KeyedVectors.load", "Word2Vec.load", "FastText.load", "skops.io.get_untrusted_types", "tempfile.mktemp"),
+    *("ssl._create_unverified_context", "importlib.util.spec_from_file_location", "zipfile.ZipFile.extractall"),
+)
+# (file, what it does) -> why that is safe.
+EXCUSED = {
+    ("sktransfer/persistence/tree.py", "pickle.loads"): "reads what it has pickled on the lines before",
+    ("sktransfer/persistence/tree.py", "skops.io.get_untrusted_types"): "names the types of what is about to be saved",
+    ("sktransfer/testing/backbone_checks_loading.py", "pickle.loads"): "a check pickles and reads on one line",
+    ("sktransfer/testing/backbone_checks_training.py", "pickle.loads"): "a check pickles and reads on one line",
+    ("sktransfer/testing/estimator_checks.py", "pickle.loads"): "a check pickles and reads on one line",
+    ("sktransfer/testing/backbone_process.py", "pickle.loads"): "talks with its own process by a folder of its own",
+    ("sktransfer/__init__.py", "importlib.import_module(?)"): "names come from a table in the file",
+    ("sktransfer/backbones/__init__.py", "importlib.import_module(?)"): "names come from a table in the file",
+    ("sktransfer/testing/__init__.py", "importlib.import_module(?)"): "names come from a table in the file",
+    ("sktransfer/persistence/estimators.py", "importlib.import_module(?)"): "names come from a table in the file",
+    ("sktransfer/persistence/callbacks.py", "importlib.import_module(?)"): "names come from a table in the file",
+    ("sktransfer/backbones/loading.py", "importlib.import_module(?)"): "the loader of a spec, from an installed plugin",
+}
+
+
+def full_names(tree: ast.Module) -> dict[str, str]:
+    """Return what the names of a module's imports stand for."""
+    names = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.asname or alias.name.partition(".")[0]: alias.name for alias in node.names if alias.asname}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def called(node: ast.expr, names: dict[str, str]) -> str:
+    """Return the full name of what is called, as far as it can be read off."""
+    if isinstance(node, ast.Name):
+        return names.get(node.id, node.id)
+    if isinstance(node, ast.Attribute):
+        return f"{called(node.value, names)}.{node.attr}"
+    return "?"
+
+
+def is_constant(node: ast.expr | None, *values: object) -> bool:
+    return isinstance(node, ast.Constant) and any(node.value is value for value in values)
+
+
+def faults_of_call(node: ast.Call, names: dict[str, str]) -> list[str]:
+    name, keywords = called(node.func, names), {one.arg: one.value for one in node.keywords}
+    found = [name] if name in BUILT_IN or name in DANGEROUS or name.endswith((".extractall", ".load_model")) else []
+    if name == "torch.load" and not is_constant(keywords.get("weights_only"), True):
+        found.append("torch.load without weights_only=True")
+    if name.startswith("importlib.import_module") and not isinstance(node.args[0], ast.Constant):
+        found.append("importlib.import_module(?)")
+    allowed = {
+        "trust_remote_code": (False,),
+        "shell": (False,),
+        "allow_pickle": (False,),
+        "weights_only": (True,),
+        "verify": (True,),
+    }
+    found += [
+        f"{key}=?" for key, values in allowed.items() if key in keywords and not is_constant(keywords[key], *values)
+    ]
+    if name.endswith("Tokenizer.from_pretrained") and "trust_remote_code" not in keywords:
+        found.append("from_pretrained without trust_remote_code=False")  # it would ask at the terminal
+    return found
+
+
+def faults(code: str) -> list[str]:
+    """Return what a module's code does that could run what a file says."""
+    tree = ast.parse(code)
+    names = full_names(tree)
+    return [fault for node in ast.walk(tree) if isinstance(node, ast.Call) for fault in faults_of_call(node, names)]
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_file_that_is_read_can_choose_what_is_run(path):
+    name = path.relative_to(ROOT).as_posix()
+    assert [fault for fault in faults(path.read_text()) if (name, fault) not in EXCUSED] == []
+
+
+def test_no_excuse_outlives_its_reason():
+    stale = [place for place in EXCUSED if place[1] not in faults((ROOT / place[0]).read_text())]
+    assert stale == []
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "eval(text)",
+        "exec(text)",
+        "import pickle\npickle.load(file)",
+        "from pickle import loads as read\nread(b)",
+        "import pickle as p\np.Unpickler(file).load()",
+        "import torch\ntorch.load(path)",
+        "import torch\ntorch.load(path, weights_only=False)",
+        "import torch\ntorch.load(path, weights_only=given)",
+        "from torch import load\nload(path)",
+        "import joblib\njoblib.load(path)",
+        "AutoModel.from_pretrained(name, trust_remote_code=True)",
+        "AutoTokenizer.from_pretrained(name)",
+        "import yaml\nyaml.load(text)",
+        "import numpy as np\nnp.load(path, allow_pickle=True)",
+        "import subprocess\nsubprocess.run(command, shell=True)",
+        "import importlib\nimportlib.import_module(settings['module'])",
+        "from importlib import import_module\nimport_module(name)",
+        "import os\nos.system('ls')",
+        "archive.extractall(folder)",
+        "client.get(url, verify=False)",
+    ],
+)
+def test_what_would_break_the_promise_is_noticed(code):
+    assert faults(code)
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "model.eval()",
+        "import torch\ntorch.load(path, weights_only=True)",
+        "import pickle\npickle.dumps(a)",
+        "import importlib\nimportlib.import_module('fasttext_pybind')",
+        "AutoTokenizer.from_pretrained(name, trust_remote_code=False)",
+        "re.compile(pattern)",
+    ],
+)
+def test_what_is_harmless_is_let_through(code):
+    assert faults(code) == []
+
+
+def test_no_name_of_the_document_is_out_of_date():
+    text = (ROOT / "SECURITY.md").read_text()
+    import sktransfer
+
+    for name in ("save", "load"):
+        assert f"`sktransfer.{name}`" in text
+        assert callable(getattr(sktransfer, name))
+    assert "SKTRANSFER_PLUGINS" in text
+    assert "SKTRANSFER_PLUGINS" in (ROOT / "sktransfer" / "backbones" / "plugins.py").read_text()
+
+
+REMOTE_CODE = """
+from pathlib import Path
+Path({mark!r}).touch()
+class Config: ...
+class Model: ...
+class Tokenizer: ...
+"""
+
+
+@pytest.mark.parametrize("where", ["config.json", "tokenizer_config.json"])
+def test_code_that_comes_with_a_model_is_not_run_whatever_the_terminal_says(where, tmp_path, monkeypatch):
+    monkeypatch.setattr("builtins.input", lambda *_: "yes")
+    folder, mark = tmp_path / "model", tmp_path / "it was run"
+    make_folder("bert", folder)
+    (folder / "evil.py").write_text(REMOTE_CODE.format(mark=str(mark)))
+    settings = json.loads((folder / where).read_text()) if (folder / where).exists() else {}
+    classes = {"AutoConfig": "evil.Config", "AutoModel": "evil.Model", "AutoTokenizer": ["evil.Tokenizer", None]}
+    settings |= {"auto_map": classes, "tokenizer_class": "Tokenizer"}
+    (folder / where).write_text(json.dumps(settings))
+    with suppress(WeightsError):  # refused, or what is described is taken without its code: either will do
+        load_backbone(f"hf/{folder}")
+    assert not mark.exists()

@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sktransfer.samples.decoding import LENGTH, kind_of_file, read_beginning
+from tests.helpers.dirty_images import BAD, GOOD
+
+
+@pytest.mark.parametrize(
+    ("start", "words"),
+    [
+        (b"\xef\xbb\xbf<?xml version='1.0'?>", "is HTML or XML"),
+        (b"<SVG>", "is an SVG"),
+        (b"  \n{", "is JSON"),
+        (b"\0\0\0\x1cftypmif1", "is a HEIC or HEIF photo"),
+        (b"\0\0\0\x1cftypmp42", "is a video"),
+        (b"\x93NUMPY\x01", "is a NumPy array: read it, numpy.load"),
+        (b"\0" * 64, "begins with nothing but zeros"),
+        (b"MZ\x90", r"begins with b'MZ\x90': save it as JPEG or PNG"),
+    ],
+)
+def test_kinds_are_told_with_a_way_out(start, words):
+    assert kind_of_file(start).startswith(words)
+
+
+def test_no_image_that_can_be_read_is_taken_for_something_else():
+    for name, (content, _, _) in GOOD.items():
+        assert kind_of_file(content[:LENGTH]).startswith("begins with b"), name
+
+
+def test_no_more_is_read_than_the_beginning(tmp_path: Path):
+    content = BAD["zeros.jpg"][0] + b"end"
+    (tmp_path / "a").write_bytes(content)
+    assert read_beginning(str(tmp_path / "a")) == read_beginning(content) == bytes(LENGTH)

@@ -1,0 +1,52 @@
+"""Callbacks as they are given: with and without names, made and not yet made."""
+
+from __future__ import annotations
+
+import pytest
+from sklearn.callback import ProgressBar
+from skorch.callbacks import EarlyStopping, LRScheduler, PrintLog
+
+from sktransfer import EMA, FineTuneClassifier
+from sktransfer.exceptions import InvalidParameterError
+from sktransfer.testing.samples import make_samples
+from sktransfer.training.callback_list import check_callbacks, is_callback_type, unnamed
+
+IMAGES, LABELS = make_samples("image", 24)
+STEP = LRScheduler("StepLR", step_size=1)
+
+
+def test_names_are_taken_off_and_classes_stand_for_instances():
+    average = EMA(0.5)
+    assert unnamed([average, ("a", average), ["b", EMA], EMA]) == [average, average, EMA, EMA]
+    assert unnamed(None) == []
+    assert [is_callback_type(one, EMA) for one in (average, EMA, STEP, LRScheduler)] == [True, True, False, False]
+    assert is_callback_type(STEP, EMA, LRScheduler)
+
+
+@pytest.mark.parametrize("callbacks", [None, [], (EMA(),), [EMA, ("log", PrintLog), ["stop", EarlyStopping()]]])
+def test_what_skorch_takes_is_taken(callbacks):
+    check_callbacks(callbacks)
+
+
+@pytest.mark.parametrize(
+    "wrong", ["EMA", EMA(0.9), {"ema": EMA()}, [1], [("a", EMA(), 2)], [(3, EMA())], [ProgressBar()]]
+)
+def test_what_is_none_is_named(wrong):
+    with pytest.raises(InvalidParameterError, match="callbacks"):
+        check_callbacks(wrong)
+
+
+@pytest.mark.parametrize("callbacks", [[STEP], [("s", STEP)], [["s", STEP]]])
+def test_a_scheduler_is_found_however_it_is_given(callbacks):
+    options = {"callbacks": callbacks, "freeze_depth": "all", "max_epochs": 2, "lr": 0.1, "random_state": 0}
+    clf = FineTuneClassifier(**options).fit(IMAGES, LABELS)
+    assert clf.history_["lr"].tolist() == pytest.approx([0.01, 0.001])  # of the user's scheduler alone
+    with pytest.raises(InvalidParameterError, match="two schedules"):
+        clf.set_params(lr_schedule="cosine").fit(IMAGES, LABELS)
+
+
+def test_partial_fit_takes_the_users_scheduler():
+    clf = FineTuneClassifier(callbacks=[STEP], freeze_depth="all", lr=0.1, random_state=0)
+    for _ in range(2):
+        clf.partial_fit(IMAGES, LABELS, classes=["bad", "good"])
+    assert clf.history_["lr"].tolist() == pytest.approx([0.01, 0.01])  # it starts anew with each call

@@ -1,0 +1,42 @@
+"""A head made of class means."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.neighbors import NearestCentroid
+
+from sktransfer import FineTuneClassifier, FineTuneRegressor, ImageFeaturizer
+from sktransfer.exceptions import InvalidParameterError
+from sktransfer.testing.samples import make_samples
+from sktransfer.training.head_init import class_means
+
+IMAGES, _ = make_samples("image", 18)
+LABELS = np.arange(18) % 3
+
+
+def test_the_largest_output_is_that_of_the_nearest_mean():
+    rng = np.random.default_rng(0)
+    X, y, weight = rng.normal(size=(60, 4)), rng.integers(0, 3, 60), rng.integers(1, 4, 60)
+    X -= np.average(X, axis=0, weights=weight)
+    W, b = class_means(X, y, weight.astype(float), 3)
+    nearest = NearestCentroid().fit(np.repeat(X, weight, axis=0), np.repeat(y, weight))
+    np.testing.assert_array_equal((X @ W.T + b).argmax(1), nearest.predict(X))
+    doubled = class_means(10 * X, y, weight.astype(float), 3)
+    np.testing.assert_allclose(10 * X @ doubled[0].T + doubled[1], X @ W.T + b)  # whatever the features' scale
+
+
+def test_a_class_without_samples_is_no_more_likely_than_the_mean_of_all():
+    W, b = class_means(np.array([[1.0], [-1.0]]), np.array([0, 2]), np.ones(2), 3)
+    assert (W[1], b[1]) == (0, 0)
+    assert np.isfinite(class_means(np.zeros((2, 1)), np.array([0, 1]), np.ones(2), 2)[0]).all()
+
+
+def test_an_estimator_starts_from_class_means():
+    clf = FineTuneClassifier(head_init="class_means", max_epochs=0).fit(IMAGES, LABELS)
+    features = ImageFeaturizer().fit_transform(IMAGES)
+    means = np.stack([features[label == LABELS].mean(0) for label in range(3)])  # (3, n_features)
+    nearest = ((features[:, None] - means) ** 2).sum(2).argmin(1)
+    np.testing.assert_array_equal(clf.predict(IMAGES), nearest)
+    with pytest.raises(InvalidParameterError, match="needs classes"):
+        FineTuneRegressor(head_init="class_means").fit(IMAGES, LABELS)

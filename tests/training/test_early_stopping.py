@@ -1,0 +1,137 @@
+"""What is set aside, when a training ends, and with which weights."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from skorch.callbacks import EarlyStopping, EpochScoring
+
+from sktransfer import FineTuneClassifier, FineTuneRegressor
+from sktransfer.testing.samples import make_samples
+from sktransfer.training.early_stopping import hold_out
+
+IMAGES, LABELS = make_samples("image", 40)
+RNG = np.random.default_rng(0)
+
+
+def quick(**parameters):
+    options = {"max_epochs": 3, "random_state": 0, "early_stopping": True, "validation_fraction": 0.25, **parameters}
+    return FineTuneClassifier(**options)
+
+
+def test_each_class_has_its_share_in_both_parts_and_the_seed_draws_them():
+    y = np.array([0] * 80 + [1] * 20)
+    train, valid = hold_out(y, None, 0.2, 0, stratify=True)
+    assert sorted([*train, *valid]) == list(range(100))
+    assert np.bincount(y[valid]).tolist() == [16, 4]
+    assert np.array_equal(valid, hold_out(y, None, 0.2, 0, stratify=True)[1])
+    assert not np.array_equal(valid, hold_out(y, None, 0.2, 1, stratify=True)[1])
+
+
+@pytest.mark.parametrize("stratify", [True, False])
+def test_samples_of_a_group_stay_together(stratify):
+    y, groups = np.arange(100) % 2, np.arange(100) // 5
+    train, valid = hold_out(y, groups, 0.2, 0, stratify=stratify)
+    assert not set(groups[train]) & set(groups[valid])
+    assert sorted([*train, *valid]) == list(range(100))
+    assert 15 <= len(valid) <= 25
+
+
+@pytest.mark.parametrize(
+    ("y", "groups", "fraction", "match"),
+    [
+        ([0, 0, 0, 1], None, 0.5, "least populated class"),
+        ([0] * 9 + [1] * 9, [0] * 9 + [1] * 9, 0.5, "none to train on for some class"),
+        ([0, 1], None, 0.1, "not possible here"),
+    ],
+)
+def test_what_cannot_be_set_aside_is_an_error_with_a_way_out(y, groups, fraction, match):
+    with pytest.raises(ValueError, match=match) as caught:
+        hold_out(np.array(y), groups if groups is None else np.array(groups), fraction, 0, stratify=True)
+    assert "early_stopping=False" in str(caught.value)
+
+
+def losses(clf, X, y):
+    probabilities = clf.predict_proba(X)
+    return -np.log(probabilities[np.arange(len(y)), np.searchsorted(clf.classes_, y)])
+
+
+def set_aside(clf, y):
+    """Return the rows that a fit with random_state=0 has set aside."""
+    seed = int(np.random.RandomState(0).randint(np.iinfo(np.int32).max, size=1)[-1])
+    return hold_out(np.searchsorted(clf.classes_, y), None, 0.25, seed, stratify=True)
+
+
+def test_training_ends_when_the_loss_no_longer_falls_and_the_best_weights_are_restored():
+    y = RNG.permutation(LABELS)  # nothing to learn: what is trained can only get worse
+    clf = quick(max_epochs=30, lr=1e-2, patience=2, lr_schedule="constant").fit(IMAGES, y)
+    valid_loss = clf.history_["valid_loss"]
+    assert clf.n_iter_ == len(valid_loss) < 30
+    assert valid_loss.idxmin() == clf.n_iter_ - 2
+    _, valid = set_aside(clf, y)
+    X_valid = [IMAGES[row] for row in valid]
+    assert losses(clf, X_valid, y[valid]).mean() == pytest.approx(valid_loss.min(), rel=1e-3)
+    assert valid_loss.iloc[-1] > valid_loss.min() * 1.01
+
+
+def test_the_loss_counts_samples_by_their_weight():
+    weight = RNG.uniform(0.1, 5, 40)
+    clf = quick(max_epochs=1, batch_size=7).fit(IMAGES, LABELS, sample_weight=weight)
+    _, valid = set_aside(clf, LABELS)
+    found = losses(clf, [IMAGES[row] for row in valid], LABELS[valid])
+    assert clf.history_["valid_loss"].iloc[0] == pytest.approx(np.average(found, weights=weight[valid]), rel=1e-3)
+    assert clf.history_["valid_loss"].iloc[0] != pytest.approx(found.mean(), rel=1e-3)
+
+
+def test_what_is_set_aside_is_not_trained_on_not_even_by_the_probe():
+    plain = quick(max_epochs=0)
+    train, _ = set_aside(plain.fit(IMAGES, LABELS), LABELS)
+    alone = quick(max_epochs=0, early_stopping=False).fit([IMAGES[row] for row in train], LABELS[train])
+    np.testing.assert_allclose(alone.predict_proba(IMAGES), plain.predict_proba(IMAGES), atol=1e-4)
+
+
+def test_groups_reach_the_split_and_weights_of_zero_leave_with_their_rows():
+    groups = np.arange(40) // 4
+    seen = []
+
+    class Spy(FineTuneClassifier):
+        def _hold_out(self, settings, data, seed):
+            train, valid = super()._hold_out(settings, data, seed)
+            seen.append((data.groups[train], data.groups[valid]))
+            return train, valid
+
+    weight = np.where(groups == 3, 0.0, 1.0)
+    spy = Spy(max_epochs=0, early_stopping=True, validation_fraction=0.25, random_state=0)
+    spy.fit(IMAGES, LABELS, sample_weight=weight, groups=groups)
+    ((train, valid),) = seen
+    assert not set(train) & set(valid)
+    assert set(train) | set(valid) == set(range(10)) - {3}
+
+
+def test_epochs_in_which_stages_wait_are_not_counted_as_vain():
+    y = RNG.permutation(LABELS)
+    options = {"lr": 1e-2, "head_lr": 1.0, "patience": 1, "max_epochs": 6, "freeze_depth": -2}
+    waiting = quick(unfreezing="gradual", **options).fit(IMAGES, y)
+    assert waiting.n_iter_ >= 3
+    assert quick(**options).fit(IMAGES, y).n_iter_ == 2
+
+
+def test_numbers_are_set_aside_too():
+    y = np.linspace(0, 1, 40)
+    reg = FineTuneRegressor(early_stopping=True, max_epochs=2, random_state=0).fit(IMAGES, y, groups=np.arange(40) // 4)
+    assert reg.history_["valid_loss"].notna().all()
+
+
+def test_the_same_seed_gives_the_same_bits():
+    one, other = (quick().fit(IMAGES, LABELS).predict_proba(IMAGES) for _ in range(2))
+    np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_all_are_told_of_the_epoch_that_ends_the_training(own):
+    scoring = EpochScoring("accuracy", on_train=True, lower_is_better=False)
+    stop = [] if own else [EarlyStopping("valid_loss", patience=1, threshold=0.0)]
+    options = {"patience": 1 if own else 30, "max_epochs": 40}
+    clf = quick(callbacks=[*stop, scoring], lr=0.1, **options).fit(IMAGES, LABELS)
+    assert clf.n_iter_ < 40
+    assert clf.history_[["lr", "accuracy"]].notna().all(axis=None)

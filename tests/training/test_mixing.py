@@ -1,0 +1,91 @@
+"""Layers added up by learnt weights."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from sklearn.base import clone
+from sklearn.linear_model import LogisticRegression
+
+from sktransfer import FineTuneClassifier, FineTuneRegressor, TextFeaturizer
+from sktransfer.exceptions import InvalidParameterError
+from sktransfer.testing.samples import make_samples
+from sktransfer.training.head_init import C
+from sktransfer.training.network import ScalarMix
+from tests.helpers.small_bert import small_bert
+
+TEXTS, LABELS = make_samples("text", 24)
+BERT = "hf/" + small_bert()
+
+
+def quick(**parameters):
+    return FineTuneClassifier(BERT, layer="mix", **{"max_epochs": 2, "random_state": 0, **parameters})
+
+
+def test_layers_are_weighted_by_a_softmax_and_scaled():
+    mix = ScalarMix(3)
+    with torch.no_grad():
+        mix.scores.copy_(torch.tensor([0.0, 1.0, -2.0]))
+        mix.gamma.fill_(3.0)
+    layers = torch.randn(5, 3, 4)
+    weights = np.exp([0.0, 1.0, -2.0]) / np.exp([0.0, 1.0, -2.0]).sum()
+    expected = 3 * sum(float(weight) * layers[:, place] for place, weight in enumerate(weights))
+    torch.testing.assert_close(mix(layers.flatten(1)), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_before_training_the_head_is_a_probe_on_the_mean_of_standardised_layers():
+    clf = quick(freeze_depth="all", max_epochs=0).fit(TEXTS, LABELS)
+    names = clf.backbone_.stage_names
+    assert list(clf.layer_weights_.index) == list(names)
+    np.testing.assert_allclose(clf.layer_weights_, 1 / len(names))
+    layers = [TextFeaturizer(BERT, layer=name).fit_transform(TEXTS) for name in names]
+    mean = np.mean([(one - one.mean(0)) / np.sqrt(one.var(0).mean()) for one in layers], 0)
+    probe = LogisticRegression(C=C, max_iter=1000).fit(mean, LABELS)
+    np.testing.assert_allclose(clf.predict_proba(TEXTS), probe.predict_proba(mean), atol=1e-4)
+
+
+@pytest.mark.parametrize("freeze_depth", ["all", 2, 0])
+@pytest.mark.parametrize("head_init", ["probe", "random"])
+def test_weights_are_learnt_wherever_the_cut_is(freeze_depth, head_init):
+    clf = quick(freeze_depth=freeze_depth, head_init=head_init).fit(TEXTS, LABELS)
+    weights = clf.layer_weights_
+    assert weights.sum() == pytest.approx(1, abs=1e-6)
+    assert weights.std() > 1e-4
+    scale = clf.net_.module_.scale.reshape(len(weights), -1)
+    assert (scale == scale[:, :1]).all()
+    assert len(scale[:, 0].unique()) == len(weights)  # each layer by its own scale
+
+
+def test_the_layer_that_tells_classes_apart_comes_to_count_more():
+    torch.manual_seed(0)
+    clf = quick(freeze_depth="all", max_epochs=40, lr_schedule="constant")
+
+    class Told(FineTuneClassifier):
+        def _dataset(self, *args):
+            dataset = super()._dataset(*args)
+            width = dataset.fixed.shape[1] // 4
+            dataset.fixed[:] = torch.randn_like(dataset.fixed)
+            dataset.fixed[:, 2 * width] += 4.0 * (dataset.targets.float() * 2 - 1)  # the third layer alone
+            return dataset
+
+    told = Told(**{**clf.get_params(), "head_init": "random", "head_lr": 0.01, "weight_decay": 0.0})
+    weights = told.fit(TEXTS * 4, np.tile(LABELS, 4)).layer_weights_
+    assert weights.idxmax() == told.backbone_.stage_names[2]
+    assert weights.max() > 0.4
+
+
+def test_numbers_and_clones_and_grids_take_it_too():
+    reg = FineTuneRegressor(BERT, layer="mix", max_epochs=1, random_state=0).fit(TEXTS, np.arange(24.0))
+    assert clone(reg).layer == "mix"
+    assert len(reg.layer_weights_) == 4
+
+
+def test_layers_of_different_width_cannot_be_added_up():
+    X, y = make_samples("image", 8)
+    with pytest.raises(InvalidParameterError, match=r"different width: \{'stem': 32.*layer='all'"):
+        FineTuneClassifier("tiny/cnn", layer="mix").fit(X, y)
+    clf = FineTuneClassifier("tiny/cnn", max_epochs=0).fit(X, y)
+    assert not hasattr(clf, "layer_weights_")
+    with pytest.raises(AttributeError, match="mixes no layers"):
+        clf.layer_weights_  # noqa: B018

@@ -1,0 +1,56 @@
+"""Which parameters are trained, and where the head looks."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from sktransfer.backbones.backbone import Backbone
+from sktransfer.backbones.preprocess import ImageTransform
+from sktransfer.backbones.stages import ImageStage
+from sktransfer.engine.forward import LayerOutput
+from sktransfer.training.network import FineTuneNetwork, split_taps, trainable_stages
+
+
+def backbone_with_shared_layer():
+    shared = nn.Conv2d(3, 3, 1)
+    stages = [(f"s{i}", ImageStage(shared, nn.BatchNorm2d(3))) for i in range(3)]
+    return Backbone(name="toy", modality="image", stages=stages, preprocess=ImageTransform(), pooling="average")
+
+
+def test_a_shared_parameter_belongs_to_the_first_stage_that_uses_it():
+    backbone = backbone_with_shared_layer()
+    all_trained = trainable_stages(backbone, 0, 3)
+    assert all(p.requires_grad for p in all_trained.parameters())
+    assert all_trained[0].body[0] is all_trained[2].body[0]  # still one layer in the copy
+    upper = trainable_stages(backbone, 1, 3)
+    assert not upper[0].body[0].weight.requires_grad
+    assert upper[0].body[1].weight.requires_grad
+    assert not any(p.requires_grad for p in backbone.stages.parameters())
+
+
+def test_taps_fall_on_their_side_of_the_cut():
+    frozen, trained = split_taps([LayerOutput(1, "average"), LayerOutput(3, "average"), LayerOutput(4, "average")], 3)
+    assert frozen == [LayerOutput(1, "average"), LayerOutput(3, "average")]
+    assert trained == [LayerOutput(4, "average")]
+
+
+def test_batch_statistics_are_kept_or_learnt():
+    for keep in (True, False):
+        stages = trainable_stages(backbone_with_shared_layer(), 1, 3)
+        network = FineTuneNetwork(stages, [LayerOutput(3, "average")], 1, 3, 2, keep_statistics=keep).train()
+        network(values=torch.rand(4, 3, 5, 5))
+        moved = stages[0].body[1].running_mean.abs().max() > 0
+        assert bool(moved) != keep
+
+
+def test_the_head_sees_frozen_and_trained_features_standardised():
+    stages = trainable_stages(backbone_with_shared_layer(), 2, 3)
+    network = FineTuneNetwork(stages, [LayerOutput(3, "average")], 2, 5, 2).eval()
+    with torch.no_grad():
+        network.mean.fill_(1.0)
+        network.scale.fill_(2.0)
+    fixed, values = torch.rand(4, 2), torch.rand(4, 3, 5, 5)
+    pooled = stages[0](values).mean((2, 3))
+    expected = network.head((torch.cat([fixed, pooled], 1) - 1) / 2)
+    torch.testing.assert_close(network(fixed=fixed, values=values), expected)

@@ -1,0 +1,83 @@
+"""The numbers that shape a training are checked before anything is computed."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from sklearn.callback import ProgressBar
+from skorch.callbacks import PrintLog
+
+from sktransfer import EMA, FineTuneClassifier
+from sktransfer.exceptions import InvalidParameterError
+from sktransfer.training.settings import check_settings
+
+
+def settings(**parameters):
+    return check_settings(FineTuneClassifier(**parameters))
+
+
+def test_optimizers_by_name_and_by_class():
+    assert settings(optimizer="sgd").optimizer is torch.optim.SGD
+    assert settings(optimizer=torch.optim.RMSprop).optimizer is torch.optim.RMSprop
+    for wrong in ("lion", int, None):
+        with pytest.raises(InvalidParameterError, match="adamw"):
+            settings(optimizer=wrong)
+
+
+def test_a_random_head_learns_faster_than_a_probe_unless_told_otherwise():
+    assert (settings().lr, settings().head_lr) == (1e-4, 1e-4)
+    assert settings(head_init="random").head_lr == pytest.approx(1e-3)
+    assert settings(head_init="random", lr=0.5).head_lr == pytest.approx(5.0)
+    assert settings(head_init="random", head_lr=0.1).head_lr == 0.1
+
+
+@pytest.mark.parametrize(
+    ("parameters", "match"),
+    [
+        ({"max_epochs": -1}, "max_epochs=-1 must be an int of at least 0"),
+        ({"max_epochs": True}, "max_epochs=True"),
+        ({"batch_size": 0}, "batch_size=0 must be an int of at least 1"),
+        ({"batch_size": 2.0}, "batch_size=2.0"),
+        ({"lr": 0}, "lr=0 must be a number greater than 0"),
+        ({"lr": "fast"}, "lr='fast'"),
+        ({"lr": float("nan")}, "lr=nan"),
+        ({"head_lr": -1.0}, "head_lr=-1.0"),
+        ({"weight_decay": -0.1}, "weight_decay=-0.1 must be a number of at least 0"),
+        ({"head_init": "zeros"}, r"head_init='zeros' must be one of \('probe', 'class_means', 'random'\)"),
+        ({"head": "mlp"}, "head='mlp' must be 'linear', or the head_"),
+        ({"lr_schedule": "step"}, "lr_schedule='step' must be one of"),
+        ({"layer_lr_decay": 0.9}, "layer_lr_decay=0.9 must be a number of at least 1; it divides the rate"),
+        ({"layer_lr_decay": float("inf")}, "layer_lr_decay=inf"),
+        ({"unfreezing": "slow"}, "unfreezing='slow' must be one of"),
+        ({"l2_sp": -1}, "l2_sp=-1 must be a number of at least 0"),
+        ({"label_smoothing": 1.0}, "label_smoothing=1.0 must be a number from 0 to 1, less than 1"),
+        ({"early_stopping": 1}, "early_stopping=1 must be True or False"),
+        ({"validation_fraction": 0}, "validation_fraction=0 must be a number from 0 to 1, greater than 0"),
+        ({"patience": 0}, "patience=0 must be an int of at least 1"),
+        ({"warm_start": "yes"}, "warm_start='yes' must be True or False"),
+        ({"verbose": "yes"}, "verbose='yes' must be an int of at least 0"),
+        ({"lr": float("inf")}, "lr=inf must be a number greater than 0, 'auto' or 'find'"),
+        ({"callbacks": EMA(0.9)}, r"callbacks=.*EMA.* must be None or a list: callbacks=\[...\]"),
+        ({"callbacks": "EMA"}, "callbacks='EMA' must be None or a list"),
+        ({"callbacks": [EMA(), "SWA"]}, r"callbacks\[1\]='SWA' is no callback of skorch .*; derive from that"),
+        ({"callbacks": [("stop", None)]}, r"callbacks\[0\]=None is no callback"),
+        ({"callbacks": [ProgressBar()]}, r"callbacks\[0\]=.*those of scikit-learn go to set_callbacks"),
+    ],
+)
+def test_wrong_values_are_named_with_what_is_allowed(parameters, match):
+    with pytest.raises(InvalidParameterError, match=match):
+        settings(**parameters)
+
+
+def test_they_are_checked_before_the_samples_are_read():
+    with pytest.raises(InvalidParameterError, match="lr=-1"):
+        FineTuneClassifier(lr=-1).fit(["no such file.jpg", "nor this.jpg"], [0, 1])
+
+
+@pytest.mark.parametrize("callbacks", [None, [], (EMA(),), [EMA, ("log", PrintLog)]])
+def test_callbacks_may_be_classes_and_have_names(callbacks):
+    assert settings(callbacks=callbacks).max_epochs == 10
+
+
+def test_verbose_may_be_a_bool_as_elsewhere():
+    assert [settings(verbose=one).verbose for one in (True, 2, False)] == [1, 2, 0]

@@ -1,0 +1,100 @@
+"""Stages that wait are frozen until their turn, bit by bit."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from skorch.callbacks import Callback
+
+from sktransfer import FineTuneClassifier
+from sktransfer.exceptions import InvalidParameterError
+from sktransfer.testing.samples import make_samples
+from sktransfer.training.unfreezing import UNFREEZING, check_phases, n_phases, phase
+from tests.helpers.small_bert import small_bert
+
+IMAGES, LABELS = make_samples("image", 12)
+TEXTS, _ = make_samples("text", 12)
+BERT = "hf/" + small_bert()
+
+
+class Watch(Callback):
+    """What each part is before training and after each epoch, and whether it trains in it."""
+
+    def on_train_begin(self, net, **kwargs):
+        self.states, self.modes = [self.state(net)], []
+
+    def on_batch_begin(self, net, training, **kwargs):
+        pass
+
+    def on_grad_computed(self, net, **kwargs):
+        parts = [*net.module_.stages, net.module_.head]
+        mode = [any(p.grad is not None for p in part.parameters()) for part in parts]
+        assert [stage.training for stage in net.module_.stages] == mode[:-1]
+        if len(self.modes) < len(net.history):
+            self.modes.append(mode)
+        assert self.modes[-1] == mode
+
+    def on_epoch_end(self, net, **kwargs):
+        self.states.append(self.state(net))
+
+    def state(self, net):
+        parts = [*net.module_.stages, net.module_.head]
+        return [{name: value.clone() for name, value in part.state_dict().items()} for part in parts]
+
+    def changes(self):
+        return [
+            [any(not before[name].equal(after[name]) for name in before) for before, after in zip(*pair)]
+            for pair in zip(self.states, self.states[1:])
+        ]
+
+
+def watched(backbone="tiny/cnn", X=IMAGES, **parameters):
+    watch = Watch()
+    options = {"max_epochs": 5, "lr": 1e-3, "random_state": 0, "lr_schedule": "constant", **parameters}
+    clf = FineTuneClassifier(backbone, callbacks=[("watch", watch)], **options).fit(X, LABELS)
+    return clf, dict(clf.net_.callbacks_)["watch"]
+
+
+@pytest.mark.parametrize(("backbone", "X"), [("tiny/cnn", IMAGES), (BERT, TEXTS)], ids=["images", "texts"])
+def test_gradual_thaws_one_stage_an_epoch_from_the_top(backbone, X):
+    _, watch = watched(backbone, X, unfreezing="gradual", freeze_depth=-3, max_epochs=4, weight_decay=0.1)
+    expected = [[False, False, False, True], [False, False, True, True], [False, True, True, True], [True] * 4]
+    assert watch.modes == expected
+    assert watch.changes() == expected  # what waits is bit-equal, weight decay or not
+
+
+def test_chain_thaw_takes_each_part_alone_and_then_all():
+    clf, watch = watched(unfreezing="chain_thaw", freeze_depth=-2, max_epochs=5, weight_decay=0.1, l2_sp=0.1)
+    expected = [[False, False, True], [True, False, False], [False, True, False], [True] * 3, [True] * 3]
+    assert watch.modes == expected
+    assert watch.changes() == expected
+    assert not clf.net_.module_.waiting
+
+
+@pytest.mark.parametrize("unfreezing", ["gradual", "chain_thaw"])
+def test_batch_statistics_of_a_network_drawn_at_random_wait_too(unfreezing):
+    _, watch = watched(unfreezing=unfreezing, freeze_depth=-2, max_epochs=4, weights="random")
+    assert watch.changes()[0] == [False, False, True]
+
+
+def test_phases_end_with_all_whatever_is_left_of_the_epochs():
+    for unfreezing in UNFREEZING:
+        last = n_phases(unfreezing, 4) - 1
+        assert phase(unfreezing, 4, last) == phase(unfreezing, 4, last + 7) == ({0, 1, 2, 3}, True)
+        assert last == 0 or phase(unfreezing, 4, last - 1) != phase(unfreezing, 4, last)
+    assert phase("gradual", 0, 0) == phase("chain_thaw", 0, 0) == (set(), True)
+
+
+@pytest.mark.parametrize(("unfreezing", "least"), [("gradual", 4), ("chain_thaw", 5)])
+def test_epochs_too_few_for_all_stages_are_an_error_that_counts_them(unfreezing, least):
+    for max_epochs in (0, least, least + 1):
+        check_phases(unfreezing, 3, max_epochs)
+    with pytest.raises(InvalidParameterError, match=f"takes {least} epochs, but max_epochs={least - 1}"):
+        FineTuneClassifier(freeze_depth=-3, unfreezing=unfreezing, max_epochs=least - 1).fit(IMAGES, LABELS)
+
+
+def test_the_same_seed_gives_the_same_bits_under_every_order():
+    for unfreezing in UNFREEZING:
+        options = {"unfreezing": unfreezing, "freeze_depth": -1, "max_epochs": 3, "head_init": "random"}
+        one, other = (watched(BERT, TEXTS, **options)[0].predict_proba(TEXTS) for _ in range(2))
+        np.testing.assert_array_equal(one, other)

@@ -1,0 +1,220 @@
+"""Copies of hub models: whole, interrupted, damaged on the way, and what is asked for to make them whole."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from pathlib import Path
+
+import huggingface_hub
+import pytest
+from safetensors.torch import load_file, save_file
+
+import sktransfer
+from sktransfer.exceptions import SktransferWarning, WeightsError
+from sktransfer.weights.hub import cached_folder, fetch_folder, lacking
+from tests.helpers.hub_server import COMMIT, lay_into_cache, use_hub
+from tests.helpers.huggingface_folders import make_folder
+from tests.helpers.misbehaving_server import breaks_off, claims_length, says, stalls
+
+pytest_plugins = ["tests.helpers.download_fixtures"]
+pytestmark = pytest.mark.usefixtures("no_proxies")
+INDEX = "model.safetensors.index.json"
+SHARDS = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
+
+
+@pytest.fixture
+def model(tmp_path) -> Path:
+    make_folder("bert", tmp_path / "model")
+    return tmp_path / "model"
+
+
+@pytest.fixture
+def in_shards(model) -> Path:
+    """Split the model's weights over two files."""
+    state = load_file(model / "model.safetensors")
+    (model / "model.safetensors").unlink()
+    halves = [sorted(state)[::2], sorted(state)[1::2]]
+    for shard, names in zip(SHARDS, halves, strict=True):
+        save_file({name: state[name] for name in names}, model / shard, {"format": "pt"})
+    weight_map = {name: shard for shard, names in zip(SHARDS, halves, strict=True) for name in names}
+    (model / INDEX).write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
+    return model
+
+
+@pytest.fixture(autouse=True)
+def quick_and_quiet(monkeypatch):
+    """Leave out the client's pauses, and keep its warnings of retries out of the report."""
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    logger = logging.getLogger("huggingface_hub")
+    monkeypatch.setattr(logger, "disabled", True)
+
+
+@pytest.fixture
+def stalls_are_short(monkeypatch):
+    """As `HF_HUB_DOWNLOAD_TIMEOUT` in the environment does, which the client has read already."""
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DOWNLOAD_TIMEOUT", 0.5)
+
+
+def test_whole_folders_lack_nothing(model):
+    assert lacking(model, tokenizer=True) == ""
+
+
+def test_no_folder_lacks_its_weights():
+    assert lacking(None, tokenizer=False) == "model.safetensors"
+
+
+@pytest.mark.parametrize("gone", [*SHARDS, INDEX])
+def test_of_weights_in_several_files_each_is_missed(gone, in_shards):
+    assert lacking(in_shards, tokenizer=True) == ""
+    (in_shards / gone).unlink()
+    assert lacking(in_shards, tokenizer=True) == gone
+
+
+def test_the_tokenizer_is_missed_where_one_is_needed(model):
+    for file in model.glob("tokenizer*"):
+        file.unlink()
+    assert lacking(model, tokenizer=True) == "tokenizer.json"
+    assert lacking(model, tokenizer=False) == ""
+
+
+def test_a_model_of_several_modules_has_its_weights_in_folders(tmp_path, model):
+    root = tmp_path / "modules"
+    shutil.copytree(model, root / "0_Transformer")
+    (root / "modules.json").write_text("[]")
+    assert lacking(root, tokenizer=True) == ""
+    (root / "0_Transformer" / "model.safetensors").unlink()
+    assert lacking(root, tokenizer=True) == "model.safetensors"
+    (root / "0_Transformer" / INDEX).write_text('{"weight_map": {"a": "b.safetensors"}}')
+    (root / "0_Transformer" / "a.safetensors").touch()
+    assert lacking(root, tokenizer=True) == "0_Transformer/b.safetensors"
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"weight_map": 3}', '{"weight_map": {"a": 1}}', "\x00"])
+def test_an_index_that_cannot_be_read_is_named(text, model):
+    (model / INDEX).write_text(text)
+    with pytest.raises(WeightsError, match=rf"{INDEX}: cannot be read as an index of weights .*Delete it"):
+        lacking(model, tokenizer=True)
+
+
+def test_an_index_leads_to_no_other_folder(model):
+    (model / INDEX).write_text('{"weight_map": {"a": "../../../etc/passwd", "b": "/etc/passwd"}}')
+    assert lacking(model, tokenizer=True) == ""
+
+
+@pytest.mark.parametrize("gone", ["model.safetensors", "tokenizer.json"])
+def test_an_interrupted_copy_is_completed(gone, hub, cache, model):
+    folder = lay_into_cache(cache, "me/model", model)
+    (folder / gone).unlink()
+    with pytest.warns(SktransferWarning, match="hf/me/model: fetching hub:me/model into"):
+        backbone = sktransfer.load_backbone("hf/me/model")
+    assert (folder / gone).is_file()
+    assert backbone.fingerprint() == sktransfer.load_backbone(f"hf/{model}").fingerprint()
+
+
+def test_a_missing_shard_is_fetched_and_the_others_are_not(hub, cache, in_shards):
+    folder = lay_into_cache(cache, "me/model", in_shards)
+    (folder / SHARDS[1]).unlink()
+    with pytest.warns(SktransferWarning, match="fetching"):
+        backbone = sktransfer.load_backbone("hf/me/model")
+    assert backbone.fingerprint() == sktransfer.load_backbone(f"hf/{in_shards}").fingerprint()
+    assert hub.bodies(SHARDS[1]) == [None]
+    assert hub.bodies(SHARDS[0]) == []
+
+
+@pytest.mark.parametrize("gone", [*SHARDS, "tokenizer.json"])
+def test_an_interrupted_copy_is_not_taken_as_whole_without_leave_or_network(gone, cache, in_shards, monkeypatch):
+    folder = lay_into_cache(cache, "me/model", in_shards)
+    (folder / gone).unlink()
+    with (
+        sktransfer.config_context(download="never"),
+        pytest.raises(
+            WeightsError, match=rf"hf/me/model: looked for {folder / gone}, which is not there, and set_conf"
+        ),
+    ):
+        sktransfer.load_backbone("hf/me/model")
+    with (
+        pytest.warns(SktransferWarning, match="fetching"),
+        pytest.raises(WeightsError, match=rf"hf/me/model: looked for {folder / gone}, .*failed .*does not answer"),
+    ):
+        sktransfer.load_backbone("hf/me/model")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(WeightsError, match=rf"looked for {folder / gone}, .*HF_HUB_OFFLINE .*forbids"):
+        sktransfer.load_backbone("hf/me/model")
+
+
+def test_a_copy_that_lacks_only_what_nobody_needs_is_whole(hub, cache, model, monkeypatch):
+    """The client calls it incomplete: it knows that the hub has more."""
+    (model / "onnx").mkdir()
+    (model / "onnx" / "config.json").write_text("{}")
+    folder = fetch_folder("me/model", None)
+    (folder / "onnx" / "config.json").unlink()
+    use_hub(monkeypatch, "http://127.0.0.1:9")
+    assert cached_folder("me/model", None) == folder
+    assert sktransfer.load_backbone("hf/me/model").name == "hf/me/model"
+
+
+def test_a_model_is_fetched_once_and_announced(hub, model):
+    with pytest.warns(SktransferWarning, match="fetching hub:me/model"):
+        backbone = sktransfer.load_backbone("hf/me/model")
+    assert backbone.fingerprint() == sktransfer.load_backbone(f"hf/{model}").fingerprint()
+    n = len(hub.asked)
+    assert sktransfer.load_backbone("hf/me/model") is backbone
+    assert len(hub.asked) == n
+
+
+@pytest.mark.parametrize("behaviour", [breaks_off(1000), stalls(1000)], ids=["breaks off", "stalls"])
+def test_a_broken_connection_is_gone_on_with(behaviour, hub, model, monkeypatch, stalls_are_short):
+    monkeypatch.setattr(huggingface_hub.constants, "DOWNLOAD_CHUNK_SIZE", 500)  # it keeps whole chunks alone
+    hub.scripts["model.safetensors"].append(behaviour)
+    folder = fetch_folder("me/model", None)
+    assert (folder / "model.safetensors").read_bytes() == (model / "model.safetensors").read_bytes()
+    assert hub.bodies("model.safetensors") == [None, "bytes=1000-"]
+
+
+def test_files_that_came_before_a_failure_are_not_fetched_again(hub, in_shards):
+    hub.scripts[SHARDS[1]].extend([says(404)])
+    with pytest.raises(WeightsError):
+        fetch_folder("me/model", None)
+    assert lacking(cached_folder("me/model", None), tokenizer=True) == SHARDS[1]
+    fetch_folder("me/model", None)
+    assert lacking(cached_folder("me/model", None), tokenizer=True) == ""
+    assert hub.bodies(SHARDS[0]) == [None]
+
+
+def test_other_bytes_than_the_hub_has_are_refused_and_not_kept(hub, model):
+    hub.damaged.add("model.safetensors")
+    with pytest.raises(WeightsError, match=r"model\.safetensors arrived damaged: its sha256 is .*; try again"):
+        fetch_folder("me/model", None)
+    assert lacking(cached_folder("me/model", None), tokenizer=True) == "model.safetensors"
+    hub.damaged.clear()
+    folder = fetch_folder("me/model", None)
+    assert (folder / "model.safetensors").read_bytes() == (model / "model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("behaviour", [stalls(0), says(403), says(500), claims_length(10, b"abc")])
+def test_what_does_not_pass_is_told_and_nothing_is_taken_for_whole(behaviour, hub, stalls_are_short):
+    hub.scripts["model.safetensors"].extend([behaviour] * 10)
+    with pytest.raises(WeightsError):
+        fetch_folder("me/model", None)
+    assert lacking(cached_folder("me/model", None), tokenizer=False) == "model.safetensors"
+
+
+def test_a_model_without_weights_that_can_be_read_says_so(hub, model):
+    (model / "model.safetensors").rename(model / "pytorch_model.bin")
+    with pytest.raises(WeightsError, match=r"the hub's 'me/model' has no model\.safetensors; weights in other formats"):
+        fetch_folder("me/model", None)
+    assert not any("pytorch_model.bin" in line for line in hub.lines)
+
+
+def test_a_model_that_no_hub_has_is_told(hub):
+    with pytest.raises(WeightsError, match="there is no hub model 'you/other'"):
+        fetch_folder("you/other", None)
+
+
+def test_a_revision_is_asked_for(hub, cache):
+    fetch_folder("me/model", "v2")
+    assert any(line.endswith("/revision/v2") for line in hub.lines)
+    assert cached_folder("me/model", "v2").name == COMMIT
+    assert cached_folder("me/model", None) is None

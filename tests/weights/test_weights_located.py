@@ -1,0 +1,214 @@
+"""Where weights are looked for, what is fetched, and what is refused."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from concurrent.futures import ThreadPoolExecutor
+
+import huggingface_hub
+import pytest
+import torch
+from safetensors.torch import save
+
+from sktransfer import BackboneSpec, config_context
+from sktransfer.backbones.spec import SCHEMES, WeightsSource
+from sktransfer.exceptions import InvalidParameterError, SktransferWarning, WeightsError
+from sktransfer.weights import download as downloads
+from sktransfer.weights import reading as home
+from sktransfer.weights.reading import locate
+from tests.helpers.hub_server import lay_into_cache
+from tests.helpers.misbehaving_server import drips, says, serving, well
+
+pytest_plugins = ["tests.helpers.download_fixtures"]
+pytestmark = pytest.mark.usefixtures("no_proxies")
+STATE = {"a": torch.arange(6.0).view(2, 3), "b": torch.tensor([1.5])}
+CONTENT = save(STATE)
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
+
+
+def spec(location=None, **source):
+    given = None if location is None else WeightsSource(location=location, **source)
+    return BackboneSpec(name="toy/a", loader="a:b", modality="image", stages={"s": 1}, weights=given)
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "w.safetensors"
+    path.write_bytes(CONTENT)
+    return path
+
+
+@pytest.fixture
+def hub_dir(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    return tmp_path / "torch" / "hub"
+
+
+@pytest.fixture
+def server():
+    with serving(CONTENT) as made:
+        yield made
+
+
+def test_every_scheme_that_a_spec_may_name_can_be_located():
+    assert set(home._SCHEMES) == set(SCHEMES)
+
+
+def test_random_weights_are_nowhere():
+    assert locate(spec(), "random") is None
+
+
+def test_a_local_file_is_taken_as_it_is(file, monkeypatch):
+    assert locate(spec(), file) == locate(spec(), str(file)) == file
+    monkeypatch.setenv("HOME", str(file.parent))
+    assert locate(spec(), "~/w.safetensors") == file
+
+
+def test_a_local_file_that_is_not_there_says_what_else_is_allowed():
+    with pytest.raises(WeightsError, match=r"weights='pretraned': there is no such file.*'pretrained', or 'random'"):
+        locate(spec(), "pretraned")
+
+
+@pytest.mark.parametrize("given", [None, 3, True, {}])
+def test_what_is_no_path_is_refused(given):
+    with pytest.raises(InvalidParameterError, match="weights="):
+        locate(spec(), given)
+
+
+def test_a_backbone_without_pretrained_weights_says_so():
+    with pytest.raises(InvalidParameterError, match=r"toy/a has none.*weights='random'"):
+        locate(spec(), "pretrained")
+
+
+def test_a_file_of_the_spec(file):
+    assert locate(spec(f"file:{file}", sha256=SHA256), "pretrained") == file
+    with pytest.raises(WeightsError, match=r"toy/a: looked for .*absent"):
+        locate(spec(f"file:{file.parent}/absent"), "pretrained")
+
+
+def test_a_file_inside_a_package(tmp_path, monkeypatch):
+    (tmp_path / "toy_package" / "data").mkdir(parents=True)
+    (tmp_path / "toy_package" / "__init__.py").touch()
+    path = tmp_path / "toy_package" / "data" / "w.safetensors"
+    path.write_bytes(CONTENT)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert locate(spec("package:toy_package/data/w.safetensors", sha256=SHA256), "pretrained") == path
+    with pytest.raises(WeightsError, match=r"data/x, which does not exist: install 'toy_package' again"):
+        locate(spec("package:toy_package/data/x"), "pretrained")
+    with pytest.raises(WeightsError, match=r"package 'toy_absent', which is not installed"):
+        locate(spec("package:toy_absent/w"), "pretrained")
+
+
+@pytest.mark.parametrize("sha256", [SHA256, SHA256[:8], SHA256.upper(), ""])
+def test_a_file_is_fetched_once_and_announced(sha256, server, hub_dir):
+    one = spec(f"{server.url}/folder/w.safetensors?download=1", sha256=sha256, size=2_000_000)
+    with pytest.warns(SktransferWarning, match=rf"toy/a: fetching {server.url}.*\(2 MB\)"):
+        path = locate(one, "pretrained")
+    assert path.read_bytes() == CONTENT
+    assert path.name == "w.safetensors"
+    assert hub_dir in path.parents
+    assert locate(one, "pretrained") == path
+    with config_context(download="never"):
+        assert locate(one, "pretrained") == path
+    assert len(server.asked) == 1
+
+
+def test_files_of_one_name_at_two_places_are_two_files(server, hub_dir):
+    with pytest.warns(SktransferWarning):
+        paths = {locate(spec(f"{server.url}/{folder}/model.safetensors"), "pretrained") for folder in "ab"}
+    assert len(paths) == 2
+    assert [path for _, path, _ in server.asked] == ["/a/model.safetensors", "/b/model.safetensors"]
+
+
+def test_what_torchvision_has_fetched_is_found(hub_dir):
+    (hub_dir / "checkpoints").mkdir(parents=True)
+    path = hub_dir / "checkpoints" / "net-12345678.pth"
+    path.write_bytes(CONTENT)
+    assert locate(spec("https://download.pytorch.org/models/net-12345678.pth", sha256=SHA256), "pretrained") == path
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "sha256", "why"),
+    [(well, "0" * 64, "its sha256 is"), (says(404), "", "the server answered 404 Not Found")],
+)
+def test_a_fetch_that_fails_says_where_and_what_to_do_and_leaves_nothing(behaviour, sha256, why, server, hub_dir):
+    server.usual = behaviour
+    with pytest.warns(SktransferWarning, match="fetching"), pytest.raises(WeightsError, match=why) as caught:
+        locate(spec(f"{server.url}/w", sha256=sha256), "pretrained")
+    for words in ("toy/a", f"{server.url}/w", str(hub_dir), "weights=<path of a local file>"):
+        assert words in str(caught.value)
+    assert [one for one in hub_dir.rglob("*") if one.is_file() and one.suffix != ".lock"] == []
+
+
+def test_an_address_without_a_file_name_has_one_here(server, hub_dir):
+    with pytest.warns(SktransferWarning, match="fetching"):
+        assert locate(spec(f"{server.url}/", sha256=SHA256), "pretrained").name == "weights"
+
+
+def test_who_waits_for_another_process_is_told(server, hub_dir, monkeypatch):
+    monkeypatch.setattr(downloads, "WAIT_NOTICE_SECONDS", 0.05)
+    server.usual = drips(0.1, len(CONTENT) // 5)
+    one = spec(f"{server.url}/w", sha256=SHA256)
+    with pytest.warns(SktransferWarning) as told, ThreadPoolExecutor(2) as pool:
+        list(pool.map(locate, [one, one], ["pretrained"] * 2))
+    messages = sorted(str(warning.message) for warning in told)
+    assert messages[0] == f"toy/a: another process is fetching {server.url}/w; waiting for it"
+    assert messages[1].startswith(f"toy/a: fetching {server.url}/w into")
+    assert len(server.asked) == 1
+
+
+def test_the_hubs_offline_mode_holds_for_its_addresses(hub_dir, monkeypatch):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    place = "https://huggingface.co/me/model/resolve/main/w.safetensors"
+    with pytest.raises(WeightsError, match=rf"looked for .*HF_HUB_OFFLINE .* forbids fetching {place}"):
+        locate(spec(place), "pretrained")
+
+
+def test_without_leave_nothing_is_fetched(server, hub_dir):
+    with config_context(download="never"), pytest.raises(WeightsError) as caught:
+        locate(spec(f"{server.url}/w", size=3_000_000), "pretrained")
+    for words in ("toy/a", f"{server.url}/w", "(3 MB)", str(hub_dir), "download='never'", "weights=<path"):
+        assert words in str(caught.value)
+    assert server.asked == []
+
+
+def test_a_hub_is_not_asked_without_leave(cache):
+    with config_context(download="never"), pytest.raises(WeightsError) as caught:
+        locate(spec("hub:someone/never-fetched"), "pretrained")
+    for words in ("toy/a", str(cache), "hub:someone/never-fetched", "download='never'"):
+        assert words in str(caught.value)
+
+
+def test_a_hub_that_cannot_be_reached_is_our_error_at_once(cache):
+    with pytest.warns(SktransferWarning, match="toy/a: fetching hub:"), pytest.raises(WeightsError, match="failed"):
+        locate(spec("hub:someone/never-fetched"), "pretrained")
+
+
+def test_a_spec_of_images_needs_no_tokenizer(cache, tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "model.safetensors").write_bytes(CONTENT)
+    folder = lay_into_cache(cache, "me/images", tmp_path / "model")
+    assert locate(spec("hub:me/images"), "pretrained") == folder
+
+
+def test_a_tampered_file_is_refused_before_it_is_parsed(file, monkeypatch):
+    one = spec(f"file:{file}", sha256=SHA256)
+    assert locate(one, "pretrained") == file
+    file.write_bytes(CONTENT[:-1] + b"x")
+    os.utime(file, ns=(1, 1))
+    with pytest.raises(WeightsError, match=f"{file} is not the file that the spec names.*expected {SHA256}"):
+        locate(one, "pretrained")
+
+
+def test_an_unchanged_file_is_hashed_once(file, monkeypatch):
+    one, hashed = spec(f"file:{file}", sha256=SHA256), []
+    digest = hashlib.file_digest
+    monkeypatch.setattr(hashlib, "file_digest", lambda *args: hashed.append(1) or digest(*args))
+    for _ in range(3):
+        locate(one, "pretrained")
+    assert len(hashed) == 1
+    file.write_bytes(CONTENT)
+    os.utime(file, ns=(5, 5))
+    locate(one, "pretrained")
+    assert len(hashed) == 2

@@ -1,0 +1,83 @@
+"""A table of vectors: looked up, compared, shared."""
+
+from __future__ import annotations
+
+import pickle
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+
+from sktransfer import WordEmbedder
+from sktransfer.exceptions import InvalidParameterError
+from sktransfer.words.subwords import Subwords
+from sktransfer.words.vectors import WordVectors
+from tests.helpers.word_files import keyed_vectors
+
+WORDS = ["man", "king", "woman", "queen", "stone"]
+ROWS = np.array([[1, 0, 0], [1, 0, 1], [0, 1, 0], [0, 2, 2], [-1, -1, 0]], np.float32)
+
+
+def test_words_are_found_by_name_and_others_are_an_error_with_near_names():
+    vectors = WordVectors(WORDS, ROWS)
+    assert len(vectors) == 5
+    assert "king" in vectors
+    np.testing.assert_array_equal(vectors["stone"], ROWS[4])
+    with pytest.raises(KeyError, match=r"'kingg' is not among the 5 words\. Did you mean 'king'"):
+        vectors["kingg"]
+
+
+def test_of_a_word_listed_twice_the_first_row_counts():
+    assert WordVectors(["a", "b", "a"], ROWS[:3]).index == {"a": 0, "b": 1}
+
+
+def test_unknown_words_are_built_of_parts_where_there_are_parts():
+    vectors = WordVectors(WORDS, ROWS, subwords=Subwords(np.ones((10, 3), np.float32), 3, 3, 10))
+    np.testing.assert_array_equal(vectors["kingg"], [1, 1, 1])
+    with pytest.raises(KeyError):
+        WordVectors(WORDS, ROWS, subwords=Subwords(np.ones((10, 3), np.float32), 5, 5, 10))["ab"]  # "<ab>" is too short
+
+
+def test_neighbours_and_analogies_are_gensims():
+    keyed = keyed_vectors()
+    vectors = WordVectors(keyed.index_to_key, keyed.vectors)
+    for ours, theirs in (
+        (vectors.similar("w3", 7), keyed.most_similar("w3", topn=7)),
+        (vectors.analogy("w1", "w2", "w3", 4), keyed.most_similar(positive=["w2", "w3"], negative=["w1"], topn=4)),
+    ):
+        assert [word for word, _ in ours] == [word for word, _ in theirs]
+        np.testing.assert_allclose([cosine for _, cosine in ours], [cosine for _, cosine in theirs], atol=1e-6)
+
+
+def test_an_analogy_leaves_out_what_was_asked_with():
+    assert WordVectors(WORDS, ROWS).analogy("man", "king", "woman")[0][0] == "queen"
+    assert len(WordVectors(WORDS, ROWS).similar("man", 100)) == 4
+
+
+def test_neighbours_do_not_depend_on_the_size_of_blocks(monkeypatch):
+    keyed = keyed_vectors()
+    expected = WordVectors(keyed.index_to_key, keyed.vectors).similar("w3", 40)
+    monkeypatch.setattr("sktransfer.words.vectors._BLOCK", 7)
+    assert [word for word, _ in WordVectors(keyed.index_to_key, keyed.vectors).similar("w3", 40)] == [
+        word for word, _ in expected
+    ]
+
+
+def test_a_word_without_a_vector_has_no_neighbours():
+    with pytest.raises(InvalidParameterError, match="'nonsense' is not among"):
+        WordVectors(WORDS, ROWS).similar("nonsense")
+
+
+def test_clones_share_the_vectors_and_nobody_can_write_to_them():
+    vectors = WordVectors(WORDS, ROWS.copy())
+    assert clone(WordEmbedder(vectors)).model is vectors
+    with pytest.raises(ValueError, match="read-only"):
+        vectors.matrix[0] = 0
+
+
+def test_pickles_hold_what_has_no_file():
+    vectors = WordVectors(WORDS, ROWS, subwords=Subwords(np.ones((10, 3), np.float32), 3, 3, 10))
+    back = pickle.loads(pickle.dumps(vectors))
+    assert back.index == vectors.index
+    np.testing.assert_array_equal(back.matrix, ROWS)
+    np.testing.assert_array_equal(back["kingg"], vectors["kingg"])
