@@ -23,6 +23,7 @@ from sktransfer.html import BackboneHTML
 from sktransfer.samples.base import Samples
 from sktransfer.samples.validation import check_samples, set_input_tags
 from sktransfer.training.heads import Head
+from sktransfer.training.saved_net import net_from_state, net_to_state
 
 if TYPE_CHECKING:
     from sktransfer.backbones.preprocess import ImageTransform
@@ -32,6 +33,8 @@ __all__ = ["FineTuneBase"]
 
 class FineTuneBase(BackboneHTML, Fitting):
     """Train the stages of a backbone above a cut, and a linear head; subclasses know their targets and loss."""
+
+    _not_saved = ("net_",)  # it is built again from `_saved_state`
 
     def __init__(
         self,
@@ -140,3 +143,11 @@ class FineTuneBase(BackboneHTML, Fitting):
         set_input_tags(tags, modality_of(self.backbone) or "image")
         tags.target_tags.required = True
         return tags
+
+    def _saved_state(self) -> dict[str, Any]:
+        """Return the state of the fitted net for `sktransfer.save`; {} if not fitted."""
+        return net_to_state(self) if "net_" in vars(self) else {}
+
+    def _restore_state(self, state: dict[str, Any]) -> None:
+        """Build the fitted net of a saved state, after all other attributes are set."""
+        self.net_ = net_from_state(self, state)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from sktransfer.exceptions import InvalidParameterError
+from sktransfer._validation import require_field
+from sktransfer.exceptions import InvalidParameterError, LoadError
 from sktransfer.training.network import FineTuneNetwork
 
 __all__ = ["Head"]
@@ -108,6 +111,39 @@ class Head:
     def __repr__(self) -> str:
         n_outputs, n_features = self._state["head.weight"].shape
         return f"Head(task={self.task!r}, n_features={n_features}, n_outputs={n_outputs})"
+
+    def to_state(self) -> dict[str, Any]:
+        """Return the task, the classes, the weights and the units of the outputs."""
+        return {
+            "task": self.task,
+            "classes": self.classes,
+            "weights": dict(self._state),
+            "units": {"shift": self._shift, "spread": self._spread},
+        }
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> Head:
+        """Return the head of a state.
+
+        Raises
+        ------
+        LoadError
+            If a field is missing, or weights, units and classes do not fit each other.
+        """
+        head = cls.__new__(cls)
+        head.task = require_field(state, "task", str, ("classes", "labels", "numbers"))
+        head.classes = require_field(state, "classes", (np.ndarray, type(None)))
+        weights, units = require_field(state, "weights", dict), require_field(state, "units", dict)
+        if not {"mean", "scale", "head.weight", "head.bias"} <= weights.keys():
+            raise LoadError(f"a head has only the weights {sorted(weights)}")
+        shift, spread = require_field(units, "shift", Tensor), require_field(units, "spread", Tensor)
+        n_outputs = len(weights["head.bias"])
+        fits = weights["head.weight"].shape[:1] == shift.shape == spread.shape == (n_outputs,)
+        fits = fits and shift.dtype == spread.dtype == torch.float64
+        if not fits or (head.classes is not None and len(head.classes) != n_outputs):
+            raise LoadError(f"a head of {n_outputs} outputs has {tuple(shift.shape)} units and classes {head.classes}")
+        head._state, head._shift, head._spread = weights, shift, spread
+        return head
 
 
 def _short(classes: Any) -> str:
