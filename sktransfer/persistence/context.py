@@ -140,6 +140,9 @@ class LoadContext:
     def get_tensors(self, data: Any) -> dict[str, Tensor]:
         """Return the tensors that `SaveContext.add_tensors` has written. Names that share a tensor get copies of it."""
         prefix, same = require_field(data, "group", str) + "/", require_field(data, "same", dict)
+        missing = sorted(set(same.values()) - self.tensors.keys())
+        if missing:
+            raise LoadError(f"its weights lack the tensors {missing[:3]}")
         own = {name.removeprefix(prefix): value for name, value in self.tensors.items() if name.startswith(prefix)}
         return own | {name: self.tensors[other].clone() for name, other in same.items()}
 
