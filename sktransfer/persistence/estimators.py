@@ -31,10 +31,12 @@ _TYPES: dict[str, type | tuple[type, ...]] = {
 def estimator_codec(kind: str, path: str) -> Codec:
     """Return the codec of an estimator class: its attributes, and the state that its hooks return.
 
-    A class may have these hooks: `_not_saved`, a tuple of names of attributes that are not written;
-    `_saved_state()`, which returns a dict with what is needed in their place; `_restore_state(state)`, called with that
-    dict once the other attributes are set; `_embedded_params()`, which returns the parameters that change in a file
-    with embedded weights.
+    A class may have these hooks:
+
+    - `_not_saved`, names of attributes that are not written.
+    - `_saved_state()`, which returns a dict from which those attributes can be restored.
+    - `_restore_state(state)`, called with that dict after all other attributes are set.
+    - `_embedded_params()`, which returns the parameters that differ in a file with embedded weights.
 
     Parameters
     ----------

@@ -28,46 +28,57 @@ def test_load_context_build_names_what_it_cannot_build(kind, data, message):
         CONTEXT.build(kind, data)
 
 
-def test_add_tensors_writes_equal_tensors_once():
+def test_add_state_writes_equal_tensors_once():
     context = SaveContext(False)
     both = torch.arange(6.0).reshape(2, 3)
-    groups = [
-        context.add_tensors({"a": both, "b": both, "t": both.T}),
-        context.add_tensors({"c": both.clone(), "part": both[1]}),
+    states = [
+        context.add_state({"a": both, "b": both, "t": both.T}),
+        context.add_state({"c": both.clone(), "part": both[1]}),
     ]
     assert set(context.tensors) == {"0/a", "0/t", "1/part"}
     assert all(value.is_contiguous() for value in context.tensors.values())
     safetensors.torch.save(context.tensors)  # refuses tensors that share memory
-    first, second = map(LoadContext(context.tensors, {}).get_tensors, groups)
+    first, second = map(LoadContext(context.tensors, {}).take_state, states)
     assert torch.equal(first["b"], both)
     assert torch.equal(first["t"], both.T)
     assert torch.equal(second["c"], both)
     assert torch.equal(second["part"], both[1])
 
 
-def test_get_tensors_gives_names_that_share_a_tensor_memory_of_their_own():
-    context = SaveContext(False)
-    groups = [context.add_tensors({"a": torch.zeros(3)}), context.add_tensors({"b": torch.zeros(3)})]
-    loading = LoadContext(context.tensors, {})
-    loading.get_tensors(groups[1])["b"].add_(1)
-    assert torch.equal(loading.get_tensors(groups[0])["a"], torch.zeros(3))
-
-
-def test_add_tensors_tells_dtype_and_shape_apart():
+def test_add_state_tells_dtype_and_shape_apart():
     context = SaveContext(False)
     named = {"a": torch.zeros(4), "b": torch.zeros(2, 2), "c": torch.zeros(4, dtype=torch.int32), "d": torch.zeros(0)}
-    loaded = LoadContext(context.tensors, {}).get_tensors(context.add_tensors(named))
+    loaded = LoadContext(context.tensors, {}).take_state(context.add_state(named))
     assert len(context.tensors) == 4
     for name, value in named.items():
         assert loaded[name].dtype == value.dtype
         assert torch.equal(loaded[name], value)
 
 
-def test_add_tensors_keeps_tensors_apart_whose_memory_is_reused():
+def test_add_state_keeps_tensors_apart_whose_memory_is_reused():
     context = SaveContext(False)
-    groups = [context.add_tensors({"x": torch.full((1000, 2), float(n)).T}) for n in range(20)]  # written as copies
+    states = [context.add_state({"x": torch.full((1000, 2), float(n)).T}) for n in range(20)]  # written as copies
     loading = LoadContext(context.tensors, {})
-    assert [loading.get_tensors(group)["x"][0, 0].item() for group in groups] == list(range(20))
+    assert [loading.take_state(state)["x"][0, 0].item() for state in states] == list(range(20))
+
+
+def test_pack_keeps_equal_arrays_and_tensors_apart():
+    context = SaveContext(False)
+    packed = context.pack([np.zeros(1000), np.zeros(1000), torch.zeros(3), torch.zeros(3)])
+    arrays = unpack(packed, LoadContext(context.tensors, DECODERS))
+    arrays[0][:] = 1
+    arrays[2][:] = 1
+    assert not arrays[1].any()
+    assert not arrays[3].any()
+
+
+def test_take_tensors_gives_a_group_once():
+    context = SaveContext(False)
+    data = context.add_tensors(pack_strings(["a"] * 100))
+    loading = LoadContext(context.tensors, DECODERS)
+    assert loading.build("Strings", data) == ["a"] * 100
+    with pytest.raises(LoadError, match="several objects claim them"):
+        loading.build("Strings", data)
 
 
 def unpack(value, context):
@@ -147,8 +158,8 @@ def test_pack_leaves_other_values_to_skops(value):
         ("Dict", {"keys": [[]], "values": [1]}),
         ("Array", {}),
         ("Tensors", {"group": "0", "same": {"a": "missing"}}),
-        ("Tensor", {"group": "0", "same": {}}),
-        ("Strings", {"group": 0, "same": {}}),
+        ("Tensor", {"group": "0"}),
+        ("Strings", {"group": 0}),
     ],
 )
 def test_invalid_data_of_packed_kinds_are_refused(kind, data):
@@ -173,7 +184,7 @@ def test_unpack_strings_refuses_ends_that_do_not_fit(change):
     assert unpack_strings(**packed) == fitted("WordEmbedder").embedding_.words
     text, ends = change(packed["text"], packed["ends"])
     with pytest.raises(LoadError):
-        LoadContext({"0/text": text, "0/ends": ends}, DECODERS).build("Strings", {"group": "0", "same": {}})
+        LoadContext({"0/text": text, "0/ends": ends}, DECODERS).build("Strings", {"group": "0"})
 
 
 def test_import_class_takes_module_and_class():
