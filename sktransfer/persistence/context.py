@@ -88,7 +88,7 @@ class SaveContext:
             value = tensor.detach().cpu().contiguous()
             if value.untyped_storage().nbytes() != value.nbytes:
                 value = value.clone()  # a view would keep, and safetensors refuse, the rest of its storage
-            content = value.view(-1).view(torch.uint8).numpy() if value.numel() else b""
+            content: Any = value.view(-1).view(torch.uint8).numpy() if value.numel() else b""
             key = (value.dtype, tuple(value.shape), hashlib.sha256(content).digest())
             if key in self._names:
                 same[name] = self._names[key]
