@@ -10,7 +10,8 @@ from sklearn.utils.validation import check_is_fitted
 from sktransfer.displays.axes import COLOURS, axes_for, finish
 from sktransfer.exceptions import InvalidParameterError
 from sktransfer.finetuning.base import FineTuneBase
-from sktransfer.training.lr_finder import LearningRates, find_lr
+from sktransfer.finetuning.find_lr import find_lr
+from sktransfer.training.lr_finder import LearningRates
 
 __all__ = ["LearningRateDisplay"]
 

@@ -18,11 +18,11 @@ from torch import Tensor, nn
 from sktransfer._utils import local_path
 from sktransfer.backbones.spec import BackboneSpec, WeightsSource
 from sktransfer.config import get_config
-from sktransfer.exceptions import InvalidParameterError, SktransferWarning, WeightsError
+from sktransfer.exceptions import InvalidParameterError, LoadError, SktransferWarning, WeightsError
 from sktransfer.weights.download import fetch
 from sktransfer.weights.hub import hub_cache, is_offline
 
-__all__ = ["fill", "locate", "read_metadata", "read_state"]
+__all__ = ["copy_state", "fill", "locate", "read_metadata", "read_state"]
 
 
 def locate(spec: BackboneSpec, weights: str | os.PathLike[str]) -> Path | None:
@@ -278,3 +278,37 @@ def fill(module: nn.Module, path: Path | None, *, head: str = "", rename: Callab
         if name in own and name not in misshapen:
             own[name].copy_(tensor)  # not load_state_dict: some ask for a version, which a safetensors file has not
     return not (head and any(name.startswith(head) for name in (*missing, *misshapen)))
+
+
+@torch.no_grad()
+def copy_state(own: Mapping[str, Tensor], state: Mapping[str, Any], name: str) -> None:
+    """Copy saved tensors into a network that must have exactly these names, shapes and dtypes.
+
+    Parameters
+    ----------
+    own : mapping of str to Tensor
+        `state_dict()` of the network, whose tensors are written to.
+    state : mapping of str to Tensor
+        Tensors read from a file, by the same names.
+    name : str
+        Name of the network, for messages.
+
+    Raises
+    ------
+    LoadError
+        If names, shapes or dtypes differ. Nothing is written then.
+    """
+    missing, unexpected = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys(), key=str)
+    if missing or unexpected:
+        raise LoadError(f"the weights of {name} lack {missing[:3]} and hold unexpected {unexpected[:3]}")
+    for key, value in own.items():
+        saved = state[key]
+        if not isinstance(saved, Tensor):
+            raise LoadError(f"the weights of {name}: {key} is of type {type(saved).__name__}, not Tensor")
+        if value.shape != saved.shape or value.dtype != saved.dtype:
+            raise LoadError(
+                f"the weights of {name}: {key} is {tuple(saved.shape)} of {saved.dtype}, and must be "
+                f"{tuple(value.shape)} of {value.dtype}"
+            )
+    for key, value in own.items():
+        value.copy_(state[key])
