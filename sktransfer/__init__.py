@@ -46,12 +46,12 @@ _HOME = {
     "hookimpl": "sktransfer.backbones.hooks",
     "list_backbones": "sktransfer.backbones.registry",
     "list_plugins": "sktransfer.backbones.registry",
-    "load": "sktransfer.persistence.loading",
+    "load": "sktransfer.persistence.api",
     "load_backbone": "sktransfer.backbones.loading",
     "load_image_folder": "sktransfer.samples.folders",
     "load_vectors": "sktransfer.words.loading",
     "rank_backbones": "sktransfer.selection.ranking",
-    "save": "sktransfer.persistence.saving",
+    "save": "sktransfer.persistence.api",
     "set_config": "sktransfer.config",
 }
 __all__ = sorted(_HOME)
@@ -90,8 +90,8 @@ if TYPE_CHECKING:
     from sktransfer.finetuning.contrastive import ContrastiveFineTuner as ContrastiveFineTuner
     from sktransfer.finetuning.find_lr import find_lr as find_lr
     from sktransfer.finetuning.regressor import FineTuneRegressor as FineTuneRegressor
-    from sktransfer.persistence.loading import load as load
-    from sktransfer.persistence.saving import save as save
+    from sktransfer.persistence.api import load as load
+    from sktransfer.persistence.api import save as save
     from sktransfer.samples.bad_images import find_bad_images as find_bad_images
     from sktransfer.samples.folders import load_image_folder as load_image_folder
     from sktransfer.selection.best import BestBackbone as BestBackbone

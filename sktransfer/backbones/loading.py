@@ -19,7 +19,7 @@ from sktransfer.exceptions import InvalidParameterError, PluginError, Sktransfer
 if TYPE_CHECKING:
     from sktransfer.backbones.backbone import Backbone
 
-__all__ = ["load_backbone"]
+__all__ = ["build_backbone", "load_backbone", "restore_backbone"]
 
 _KEPT = 4  # loaded backbones that stay in memory when no estimator holds them: a grid search drops its candidates
 _lock = threading.RLock()
@@ -141,7 +141,7 @@ def _load(spec: BackboneSpec, path: Any, weights: str | os.PathLike[str], seed: 
     metadata = read_metadata(path)
     with torch.random.fork_rng(devices=[]):  # drawing weights leaves the caller's random state as it was
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed the GPUs' generators as well
-        backbone = _built(spec, path)
+        backbone = build_backbone(spec, path)
     if not isinstance(backbone, Backbone):
         raise PluginError(f"{spec.name}: {spec.loader} must return a Backbone, not {type(backbone).__name__}")
     if isinstance(backbone.preprocess, ImageTransform) and isinstance(metadata.get("preprocess"), dict):
@@ -154,11 +154,11 @@ def _load(spec: BackboneSpec, path: Any, weights: str | os.PathLike[str], seed: 
     backbone.pretrained = path is not None
     # The path in full: whoever unpickles may stand in another folder.
     given = str(weights) if weights in ("pretrained", "random") else str(path.resolve())
-    backbone.origin = (_restore, (spec.name, given, seed, backbone.fingerprint(), backbone.preprocess.key))
+    backbone.origin = (restore_backbone, (spec.name, given, seed, backbone.fingerprint(), backbone.preprocess.key))
     return backbone
 
 
-def _built(spec: BackboneSpec, path: Path | None) -> object:
+def build_backbone(spec: BackboneSpec, path: Path | None) -> object:
     """Run a plugin's loader. What breaks in it, or in a library that it imports, is told as the plugin's failure."""
     module, _, function = spec.loader.partition(":")
     try:
@@ -176,7 +176,7 @@ def _built(spec: BackboneSpec, path: Path | None) -> object:
         ) from error
 
 
-def _restore(name: str, weights: str, seed: int, fingerprint: str, preprocess: str) -> Backbone:
+def restore_backbone(name: str, weights: str, seed: int, fingerprint: str, preprocess: str) -> Backbone:
     """Load a backbone that was pickled by name, and make sure that it is still the same."""
     backbone = load_backbone(name, weights=weights, seed=seed)
     now, then = (backbone.fingerprint(), backbone.preprocess.key), (fingerprint, preprocess)

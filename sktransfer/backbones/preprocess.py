@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
+from sktransfer._validation import require_field
 from sktransfer.exceptions import InvalidParameterError, did_you_mean
 
 __all__ = ["ImageTransform", "Preprocess", "TextPreprocess"]
@@ -200,6 +201,23 @@ class ImageTransform:
             values = _centre_crop(values, *self.crop)  # (3, *crop)
         mean, std = (torch.tensor(colours, dtype=torch.float32).view(3, 1, 1) for colours in (self.mean, self.std))
         return (values - mean) / std
+
+    def to_state(self) -> dict[str, Any]:
+        """Return all settings."""
+        return asdict(self)
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> ImageTransform:
+        """Return the transform of a state.
+
+        Raises
+        ------
+        LoadError
+            If a setting is missing.
+        InvalidParameterError
+            If a setting is not allowed.
+        """
+        return cls(**{field.name: require_field(state, field.name, object) for field in fields(cls)})
 
 
 def _size(name: str, value: Any) -> Any:

@@ -6,12 +6,13 @@ import hashlib
 import numbers
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from sktransfer.exceptions import InvalidParameterError, WeightsError
+from sktransfer._validation import require_field
+from sktransfer.exceptions import InvalidParameterError, LoadError, WeightsError
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -184,6 +185,44 @@ class Tokens:
             yield text[:n] if self.side == "right" else text[-n:]
             n *= 8
         yield text
+
+    def to_state(self) -> dict[str, Any]:
+        """Return the tokenizer as JSON, and the settings."""
+        return {
+            "tokenizer": self._tokenizer.to_str(),
+            "limit": self.model_limit,
+            "max_length": self.max_length,
+            "pad_value": self.pad_value,
+            "empty_value": self.empty_value,
+            "side": self.side,
+        }
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> Tokens:
+        """Return the tokenisation of a state.
+
+        Raises
+        ------
+        LoadError
+            If a field is missing or does not fit, or the tokenizer cannot be read.
+        """
+        from tokenizers import Tokenizer
+
+        text = require_field(state, "tokenizer", str)
+        try:
+            tokenizer = Tokenizer.from_str(text)
+        except BaseException as error:  # a panic of the Rust library is not an Exception
+            if isinstance(error, (KeyboardInterrupt, SystemExit)):
+                raise
+            raise LoadError(f"its tokenizer cannot be read ({error})") from error
+        return cls(
+            tokenizer,
+            limit=require_field(state, "limit", int),
+            max_length=require_field(state, "max_length", (int, type(None))),
+            pad_value=require_field(state, "pad_value", int),
+            empty_value=require_field(state, "empty_value", int),
+            side=require_field(state, "side", str, ("right", "left")),
+        )
 
 
 def _without_lone_surrogates(text: str) -> str:
