@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sktransfer._parameters import Parameter
-from sktransfer.engine.parameters import BACKBONE, COMPUTE, LAYER, VERBOSE
+from sktransfer.engine import parameters as engine
 
 __all__ = [
     "CLASSIFICATION",
@@ -18,11 +18,18 @@ __all__ = [
     "VALIDATION",
 ]
 
-_compute = {one.name: one for one in COMPUTE}
-
 INPUT = [
-    *BACKBONE,
-    *LAYER,
+    engine.BACKBONE,
+    engine.WEIGHTS,
+    engine.PREPROCESS,
+    engine.IMAGE_SHAPE,
+    engine.MAX_LENGTH,
+    engine.LAYER.replace(
+        description="""Stage whose output the head reads: an index (-1 is the last stage), a name, a list (concatenated)
+        or "all". Stages above the highest of them are dropped. "mix" adds all stages up by learned weights
+        (`layer_weights_`) [2]_, if their features are of equal width."""
+    ),
+    engine.POOLING,
     Parameter(
         "freeze_depth",
         -1,
@@ -150,12 +157,12 @@ VALIDATION = [
     ),
 ]
 END = [
-    _compute["device"],
-    _compute["precision"].replace(
+    engine.DEVICE,
+    engine.PRECISION.replace(
         description="""Precision of the stages. "auto" is bfloat16 if the processor or the GPU supports it natively,
         else float32. Trained weights are float32 in any case."""
     ),
-    _compute["cache"].replace(
+    engine.CACHE.replace(
         description="""Cache of the outputs of frozen stages, by content of the sample, shared by epochs, folds,
         candidates and clones. "memory" lasts as long as the process. A folder is shared by processes and sessions.
         `set_config` sets their size, `cache_info` shows what they hold. None runs the frozen stages in each epoch."""
@@ -177,5 +184,5 @@ END = [
         "int, RandomState or None",
         "Seed of order, dropout and new weights. Equal seeds give equal results on a CPU.",
     ),
-    VERBOSE.replace(description="1 prints one line per epoch."),
+    engine.VERBOSE.replace(description="1 prints one line per epoch."),
 ]
