@@ -22,7 +22,7 @@ __all__ = ["CALLBACKS", "CODECS", "DECODERS", "ESTIMATORS", "STATES", "find_code
 
 # Tables of kind -> "module:Class". Classes come from these tables, never from a file.
 STATES = {
-    "Head": "sktransfer.training.heads:Head",
+    "Head": "sktransfer.tasks.heads:Head",
     "ImageTransform": "sktransfer.backbones.preprocess:ImageTransform",
     "LayerOutput": "sktransfer.engine.layers:LayerOutput",
     "Subwords": "sktransfer.words.subwords:Subwords",

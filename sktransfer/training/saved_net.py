@@ -1,4 +1,4 @@
-"""State of the net of a fitted estimator: its head, seed and history, from which the net is built again."""
+"""State of a fitted net for saving: heads, tasks and history. The trained stages are saved with the backbone."""
 
 from __future__ import annotations
 
@@ -12,82 +12,81 @@ from skorch.history import History
 from torch import nn
 
 from sktransfer._validation import require_field
+from sktransfer.backbones.backbone import Backbone
 from sktransfer.engine.compute import Compute
 from sktransfer.engine.layers import LayerOutput
 from sktransfer.exceptions import LoadError
-from sktransfer.training.heads import Head
+from sktransfer.tasks.base import Task
 from sktransfer.training.net import FineTuneNet, build_net
-from sktransfer.training.network import FineTuneNetwork, split_taps
-from sktransfer.training.settings import check_settings
+from sktransfer.training.network import FineTuneNetwork, split_layers
+from sktransfer.training.settings import Settings, check_settings
 from sktransfer.weights.reading import copy_state
 
 __all__ = ["net_from_state", "net_to_state"]
 
 
-def net_to_state(estimator: Any) -> dict[str, Any]:
-    """Return the state of the net of a fitted estimator. The trained stages are in its `backbone_`.
+def net_to_state(net: FineTuneNet, estimator: Any) -> dict[str, Any]:
+    """Return the state of a fitted net.
 
     Parameters
     ----------
-    estimator : FineTuneBase
-        Fitted estimator.
+    net : FineTuneNet
+        Fitted net.
+    estimator : estimator
+        Estimator with the parameters of the training.
 
     Raises
     ------
     InvalidParameterError
-        If its parameters were set to values that are not allowed since it was fitted.
+        If parameters were set to values that are not allowed since the estimator was fitted.
     """
     check_settings(estimator)
-    net = estimator.net_
-    rows = [{**row, "batches": []} for row in net.history]
+    network = net.module_
     return {
-        "head": _head_state(net.module_),
+        "tasks": {name: {"class": type(task).__name__, "state": task.to_state()} for name, task in net.tasks.items()},
+        "heads": {name: dict(head.state_dict()) for name, head in network.heads.items()},
+        "widths": dict(network.widths),
+        "n_mixed": network.n_mixed,
         "seed": int(net.seed),
-        "history": json.dumps(rows, default=float),
+        "history": json.dumps([{**row, "batches": []} for row in net.history], default=float),
     }
 
 
-def _head_state(network: FineTuneNetwork) -> dict[str, Any]:
-    return {name: value for name, value in network.state_dict().items() if not name.startswith("stages.")}
+def net_from_state(
+    state: Mapping[str, Any], estimator: Any, backbone: Backbone, layers: Any, boundary: Any
+) -> FineTuneNet:
+    """Return the net that `net_to_state` described.
 
-
-def net_from_state(estimator: Any, state: Mapping[str, Any]) -> FineTuneNet:
-    """Return the net of an estimator whose other attributes are set.
-
-    The net has a new optimizer and no callbacks, because neither is needed to predict.
+    It has a new optimizer and none of the callbacks, because predictions need neither.
 
     Parameters
     ----------
-    estimator : FineTuneBase
-        Estimator that gets the net.
     state : mapping
-        Output of `net_to_state`, read from a file.
+        Result of `net_to_state`, read from a file.
+    estimator : estimator
+        Estimator with the parameters of the training.
+    backbone : Backbone
+        Backbone with the trained stages.
+    layers : dict of str to list of LayerOutput
+        Layer outputs that heads read, by kind of input.
+    boundary : int
+        Number of frozen stages.
 
     Raises
     ------
     LoadError
-        If state and attributes do not fit each other.
+        If the parts do not fit each other.
     """
-    head = require_field(state, "head", dict)
-    require_field({"head_": vars(estimator).get("head_")}, "head_", (Head, type(None)))
     settings = dataclasses.replace(
         check_settings(estimator), unfreezing="none", early_stopping=False, lr_schedule="constant", verbose=0
     )
+    tasks = {
+        name: _task(require_field(saved, "class", str), require_field(saved, "state", dict))
+        for name, saved in require_field(state, "tasks", dict).items()
+    }
+    _check_layers(layers, boundary, len(backbone.stages))
     with torch.random.fork_rng(devices=[]):
-        network = _network(estimator, head)
-        copy_state(_head_state(network), head, "the head")
-        net = build_net(
-            network,
-            settings,
-            estimator._criterion(settings),
-            Compute(torch.device("cpu")),
-            require_field(state, "seed", int),
-            None,
-            1,
-        )
-        network.stages.requires_grad_(True)  # the optimizer asks for the parameters that it may train
-        net.initialize()
-        network.stages.requires_grad_(False)
+        net = _net(state, tasks, settings, backbone, layers, boundary)
     net.to_cpu()
     rows = json.loads(require_field(state, "history", str))
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
@@ -96,27 +95,55 @@ def net_from_state(estimator: Any, state: Mapping[str, Any]) -> FineTuneNet:
     return net
 
 
-def _network(estimator: Any, head: dict[str, Any]) -> FineTuneNetwork:
-    backbone, layers, boundary = estimator.backbone_, estimator._taps, estimator.freeze_depth_
-    n, is_mixed = len(backbone.stages), estimator._mixed
-    if (
-        not isinstance(layers, list)
-        or not layers
-        or not all(isinstance(layer, LayerOutput) and 0 < layer.stop <= n for layer in layers)
-    ):
-        raise LoadError(f"its head reads the layers {layers!r}, of {n} stages")
-    if type(boundary) is not int or not 0 <= boundary <= n or type(is_mixed) is not bool:
-        raise LoadError(f"freeze_depth_ is {boundary!r} of {n} stages, layers are mixed: {is_mixed!r}")
-    if head.keys() < {"mean", "scale"}:
-        raise LoadError(f"its head has only the weights {sorted(head)}")
-    bias = head.get("head.bias")
-    return FineTuneNetwork(
+def _net(
+    state: Mapping[str, Any],
+    tasks: Mapping[str, Task],
+    settings: Settings,
+    backbone: Backbone,
+    layers: Mapping[str, list[LayerOutput]],
+    boundary: int,
+) -> FineTuneNet:
+    widths, n_mixed = require_field(state, "widths", dict), state.get("n_mixed")
+    saved = require_field(state, "heads", dict)
+    heads = nn.ModuleDict()
+    for name, task in tasks.items():
+        if (
+            task.reads not in layers
+            or type(widths.get(task.reads)) is not int
+            or type(n_mixed) not in (int, type(None))
+        ):
+            raise LoadError(f"the head of task {name!r} reads {task.reads}, of widths {widths} and layers {layers}")
+        head = task.make_head(widths[task.reads], n_mixed)
+        if head is not None:
+            copy_state(head.state_dict(), require_field(saved, name, dict), f"the head of task {name!r}")
+            heads[name] = head
+    network = FineTuneNetwork(
         nn.ModuleList(backbone.stages[boundary:]),
-        split_taps(layers, boundary)[1],
+        {kind: split_layers(outputs, boundary)[1] for kind, outputs in layers.items()},
         boundary,
-        len(head["mean"]),
-        None if bias is None else len(bias),
+        heads,
+        {name: task.reads for name, task in tasks.items()},
+        widths=widths,
+        n_mixed=n_mixed,
         prefix_tokens=backbone.prefix_tokens,
         keep_statistics=backbone.pretrained,
-        n_mixed=len(layers) if is_mixed else None,
     )
+    net = build_net(network, tasks, settings, Compute(torch.device("cpu")), require_field(state, "seed", int), None, 1)
+    network.stages.requires_grad_(True)  # the optimizer asks for the parameters that it may train
+    net.initialize()
+    network.stages.requires_grad_(False)
+    return net
+
+
+def _task(name: str, state: dict[str, Any]) -> Task:
+    if name not in Task.by_name:
+        raise LoadError(f"there is no task {name!r}; this version has {sorted(Task.by_name)}")
+    return Task.by_name[name].from_state(state)
+
+
+def _check_layers(layers: Any, boundary: Any, n_stages: int) -> None:
+    outputs = [one for some in layers.values() for one in some] if isinstance(layers, dict) else []
+    if not outputs or not all(isinstance(one, LayerOutput) and 0 < one.stop <= n_stages for one in outputs):
+        raise LoadError(f"its heads read {layers!r}, of {n_stages} stages")
+    if type(boundary) is not int or not 0 <= boundary <= n_stages:
+        raise LoadError(f"freeze_depth_ is {boundary!r} of {n_stages} stages")

@@ -50,6 +50,7 @@ def test_load_predicts_the_same_to_the_bit(name, weights, tmp_path):
     assert np.array_equal(predictions(estimator, name), expected)  # save does not change the estimator
 
 
+@pytest.mark.process
 def test_load_in_new_process_predicts_the_same_to_the_bit(tmp_path):
     jobs, expected = [], []
     embedded = (
@@ -185,6 +186,7 @@ def test_save_weights_must_be_reference_or_embed(tmp_path):
         save(ImageFeaturizer(), tmp_path / "one.skt", weights="all")
 
 
+@pytest.mark.process
 def test_import_of_skops_is_lazy():
     code = "import sys, sktransfer; from sktransfer import ImageFeaturizer; print('skops' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
