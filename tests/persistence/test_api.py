@@ -75,7 +75,7 @@ def test_pickle_predicts_the_same_to_the_bit(name):
 
 
 def trained_bytes(clf):
-    head = sum(value.nbytes for value in clf.head_.to_state()["weights"].values()) if hasattr(clf, "head_") else 0
+    head = sum(value.nbytes for value in clf.head_.to_state()["state"].values()) if hasattr(clf, "head_") else 0
     return head + sum(p.nbytes for stage in clf.net_.module_.stages for p in stage.state_dict().values())
 
 

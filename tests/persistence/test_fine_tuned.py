@@ -43,7 +43,7 @@ def test_history_keeps_epochs_and_drops_batches(loaded):
 def test_weights_shared_by_head_and_net_are_written_once(tmp_path):
     save(fitted("FineTuneClassifier"), tmp_path / "one")
     tensors = safetensors.torch.load(unzip((tmp_path / "one").read_bytes())[WEIGHTS])
-    assert len([name for name in tensors if name.endswith("/head.weight")]) == 1
+    assert len([name for name in tensors if name.endswith("/linear.weight")]) == 1
 
 
 def test_layer_weights_of_mixed_layers_are_kept(tmp_path):
@@ -75,9 +75,8 @@ def test_save_checks_parameters_changed_after_fit(tmp_path):
     [
         ("freeze_depth_", 99, "freeze_depth_ is 99 of 7 stages"),
         ("freeze_depth_", -1, "freeze_depth_ is -1"),
-        ("_taps", [], r"its head reads the layers \[\]"),
-        ("_taps", "x", "its head reads the layers 'x'"),
-        ("_mixed", 1, "layers are mixed: 1"),
+        ("_layers", [], r"its heads read \[\]"),
+        ("_layers", "x", "its heads read 'x'"),
         ("lr", "fast", "lr='fast'"),
         ("backbone_", None, "'backbone_' is of type NoneType"),
         ("head_", "x", "'head_' is of type str, not Head"),
@@ -96,14 +95,25 @@ def test_attributes_that_do_not_fit_the_net_are_refused(tmp_path, name, value, m
         load(tmp_path / "one")
 
 
-def test_history_must_be_a_list_of_epochs(tmp_path):
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("n_mixed", "1", "the head of task 'y' reads features"),
+        ("widths", "x", "'widths' is of type str"),
+        ("heads", "x", "'heads' is of type str"),
+        ("tasks", "x", "'tasks' is of type str"),
+        ("seed", "x", "'seed' is of type str"),
+        ("history", "[3]", "history is not a list of epochs"),
+    ],
+)
+def test_state_that_does_not_fit_the_net_is_refused(tmp_path, name, value, message):
     save(fitted("FineTuneClassifier"), tmp_path / "one")
 
     def change(schema):
-        node_data(schema, "FineTuneClassifier")[0]["state"]["content"]["history"] = json_node("[3]")
+        node_data(schema, "FineTuneClassifier")[0]["state"]["content"][name] = json_node(value)
 
     forge(tmp_path / "one", schema=change)
-    with pytest.raises(LoadError, match="history is not a list of epochs"):
+    with pytest.raises(LoadError, match=message):
         load(tmp_path / "one")
 
 

@@ -13,7 +13,7 @@ from sktransfer.engine.layers import LayerOutput
 from sktransfer.exceptions import InvalidParameterError, LoadError, SaveError
 from sktransfer.persistence.codecs import DECODERS
 from sktransfer.persistence.context import LoadContext
-from sktransfer.training.heads import Head
+from sktransfer.tasks.heads import Head
 from sktransfer.weights.reading import copy_state
 from sktransfer.words.pooling import Weights
 from sktransfer.words.subwords import Subwords
@@ -67,7 +67,7 @@ def test_head_from_state_inverts_to_state(name):
     assert repr(after) == repr(before)
     assert (after.classes is None) == (before.classes is None)
     assert before.classes is None or np.array_equal(after.classes, before.classes)
-    for field in ("weights", "units"):
+    for field in ("state", "units"):
         first, second = before.to_state()[field], after.to_state()[field]
         assert first.keys() == second.keys()
         assert all(torch.equal(first[key], second[key]) for key in first)
@@ -79,11 +79,11 @@ def test_head_from_state_inverts_to_state(name):
         lambda state: state.update(task="mischief"),
         lambda state: state.update(classes="abc"),
         lambda state: state.update(classes=np.arange(3)),
-        lambda state: state["weights"].pop("head.bias"),
-        lambda state: state["weights"].update({"head.weight": state["weights"]["head.weight"][:2]}),
+        lambda state: state["state"].pop("linear.bias"),
+        lambda state: state["state"].update({"linear.weight": state["state"]["linear.weight"][:2]}),
         lambda state: state["units"].update({"shift": state["units"]["shift"].float()}),
         lambda state: state["units"].pop("spread"),
-        lambda state: state.pop("weights"),
+        lambda state: state.pop("state"),
     ],
 )
 def test_head_from_state_refuses_fields_that_do_not_fit(change):
