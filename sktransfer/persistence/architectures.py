@@ -11,7 +11,7 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from sktransfer.backbones.backbone import Backbone
-from sktransfer.backbones.loading import _built
+from sktransfer.backbones.loading import build_backbone
 from sktransfer.backbones.preprocess import ImageTransform
 from sktransfer.backbones.registry import registry
 from sktransfer.backbones.spec import BackboneSpec
@@ -51,7 +51,7 @@ def recipe_of(backbone: Backbone, origin: Mapping[str, Any]) -> dict[str, Any]:
         "tokens": None,
     }
     spec = registry().find(origin["name"])
-    if spec.loader != huggingface._LOADER:
+    if spec.loader != huggingface.LOADER:
         return recipe  # its package knows how to build it, and to read texts for it
     recipe["config"], recipe["preprocessor"] = dict(spec.options["config"]), spec.options["preprocessor"]
     if isinstance(backbone.preprocess, Tokens):
@@ -133,13 +133,13 @@ def _spec(recipe: Mapping[str, Any], name: str, state: Mapping[str, Tensor]) -> 
     for number in _numbers(config):
         if abs(number) > _LARGEST:
             raise LoadError(f"the settings of {name} hold the number {number}")
-    family = huggingface._family(config, name)
+    family = huggingface.family_of(config, name)
     layers = config.get(*family.layers)
     n_layers = len(layers) if isinstance(layers, list) else layers
     deepest = max([n_layers, *(layers if isinstance(layers, list) else [])])
     if deepest > len(state):
         raise LoadError(f"the settings of {name} ask for {deepest} layers, and it has {len(state)} tensors")
-    spec = huggingface._spec(name, config, None, f"file:{name}")
+    spec = huggingface.make_spec(name, config, None, f"file:{name}")
     preprocessor = entry(recipe, "preprocessor", (dict, type(None)))
     tokens = entry(recipe, "tokens", (dict, type(None)))
     options = {**spec.options, "preprocessor": preprocessor, "tokens": None if tokens is None else _tokens(tokens)}
@@ -172,7 +172,4 @@ def _check_sizes(spec: BackboneSpec, state: Mapping[str, Tensor]) -> None:
 def _drawn(spec: BackboneSpec) -> Backbone:
     """Return a network with random weights."""
     with torch.random.fork_rng(devices=[]):
-        backbone = _built(spec, None)
-    if not isinstance(backbone, Backbone):
-        raise LoadError(f"{spec.name}: its loader gives no Backbone")
-    return backbone
+        return build_backbone(spec, None)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from sktransfer.backbones.backbone import Backbone, replace_stages, with_max_length
-from sktransfer.backbones.loading import _restore
+from sktransfer.backbones.loading import restore_backbone
 from sktransfer.backbones.preprocess import ImageTransform
 from sktransfer.engine.inference import has_convolutions
 from sktransfer.exceptions import LoadError, SaveError
@@ -35,7 +35,7 @@ def _encode(backbone: Backbone, saving: Saving) -> dict[str, Any]:
         return {"how": "preprocess", "source": given[0], "preprocess": _settings(backbone)}
     if make is rebuilt:
         recipe, _ = given
-    elif make is _restore:
+    elif make is restore_backbone:
         recipe = dict(zip(("name", "weights", "seed", "fingerprint", "preprocess"), given, strict=True))
         recipe["weights"] = str(recipe["weights"])
     else:
@@ -98,7 +98,7 @@ def _by_name(data: dict[str, Any], loading: Loading) -> Backbone:
             raise LoadError(f"weights={weights!r} is neither a file nor a folder")
     name, seed = entry(data, "name", str), entry(data, "seed", int)
     try:
-        return _restore(name, weights, seed, entry(data, "fingerprint", str), entry(data, "preprocess", str))
+        return restore_backbone(name, weights, seed, entry(data, "fingerprint", str), entry(data, "preprocess", str))
     except Exception as error:
         reason = str(error).rstrip(".")
         raise LoadError(

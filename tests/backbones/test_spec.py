@@ -9,8 +9,8 @@ import sys
 import pytest
 
 from sktransfer import BackboneSpec
-from sktransfer.backbones.spec import CONTRACT, OLDEST_CONTRACT, WeightsSource
 from sktransfer.exceptions import PluginError
+from sktransfer.weights.source import CONTRACT, OLDEST_CONTRACT, WeightsSource
 
 GOOD = {"name": "mine/small", "loader": "mine.networks:load", "modality": "image", "stages": {"stem": 16, "top": 32}}
 
@@ -131,7 +131,7 @@ def test_import_pulls_in_nothing_heavy(module):
 
 def test_listing_specs_loads_neither_torch_nor_transformers():
     code = (
-        "import sys\nfrom sktransfer.backbones.registry import Registry\nRegistry(found=list)\n"
+        "import sys\nfrom sktransfer.backbones.registry import Registry\nRegistry(entry_points=list)\n"
         "print(sorted({'torch', 'numpy', 'sklearn', 'pandas', 'transformers', 'torchvision'} & set(sys.modules)))"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout

@@ -54,7 +54,7 @@ def spec(name, loader="zoo_network:load", stages=None, **more):
 
 def toy_spec(name, **fields):
     """Return the code of a spec of the network in `toys.py`."""
-    toy = {"loader": "toys:load_image", "stages": {"stem": 4, "middle": 6, "top": 5}, "input_size": None}
+    toy = {"loader": "tests.helpers.toys:load_image", "stages": {"stem": 4, "middle": 6, "top": 5}, "input_size": None}
     return spec(name, **(toy | fields))
 
 

@@ -12,11 +12,11 @@ import torch
 from safetensors.torch import save
 
 from sktransfer import BackboneSpec, config_context
-from sktransfer.backbones.spec import SCHEMES, WeightsSource
 from sktransfer.exceptions import InvalidParameterError, SktransferWarning, WeightsError
 from sktransfer.weights import download as downloads
-from sktransfer.weights import reading as home
-from sktransfer.weights.reading import locate
+from sktransfer.weights import locate as home
+from sktransfer.weights.locate import locate
+from sktransfer.weights.source import SCHEMES, WeightsSource
 from tests.helpers.hub_server import lay_into_cache
 from tests.helpers.misbehaving_server import drips, says, serving, well
 
