@@ -117,11 +117,15 @@ def test_specs_do_not_change_and_can_be_sent_to_other_processes():
 
 
 @pytest.mark.parametrize(
-    "module", ["spec", "hooks", "plugins", "registry", "loading", "tiny", "torchvision", "huggingface"]
+    "module",
+    [
+        *(f"backbones.{name}" for name in ("spec", "hooks", "plugins", "registry", "loading")),
+        *(f"providers.{name}" for name in ("tiny", "torchvision", "huggingface")),
+    ],
 )
-def test_import_pulls_in_nothing_heavy(module):
+def test_import_of_specs_plugins_and_providers_is_light(module):
     code = (
-        f"import sys, sktransfer.backbones.{module}\n"
+        f"import sys, sktransfer.{module}\n"
         "heavy = {'torch', 'numpy', 'sklearn', 'pandas', 'scipy', 'transformers', 'torchvision', 'PIL'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )

@@ -36,7 +36,7 @@ def package(module: str) -> str:
 def imported(path: Path) -> set[str]:
     """Return the modules of sktransfer that a file imports, at any depth of its code."""
     tree = ast.parse(path.read_text())
-    if path.name == "__init__.py":  # the types of its lazy names
+    if path.name == "__init__.py":  # `if TYPE_CHECKING:` lists the types of its lazy names
         tree.body = [
             node for node in tree.body if not (isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test))
         ]

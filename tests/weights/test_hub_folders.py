@@ -107,7 +107,7 @@ def test_an_index_leads_to_no_other_folder(model):
 def test_an_interrupted_copy_is_completed(gone, hub, cache, model):
     folder = lay_into_cache(cache, "me/model", model)
     (folder / gone).unlink()
-    with pytest.warns(SktransferWarning, match="hf/me/model: fetching hub:me/model into"):
+    with pytest.warns(SktransferWarning, match="hf/me/model: downloading hub:me/model into"):
         backbone = sktransfer.load_backbone("hf/me/model")
     assert (folder / gone).is_file()
     assert backbone.fingerprint() == sktransfer.load_backbone(f"hf/{model}").fingerprint()
@@ -116,7 +116,7 @@ def test_an_interrupted_copy_is_completed(gone, hub, cache, model):
 def test_a_missing_shard_is_fetched_and_the_others_are_not(hub, cache, in_shards):
     folder = lay_into_cache(cache, "me/model", in_shards)
     (folder / SHARDS[1]).unlink()
-    with pytest.warns(SktransferWarning, match="fetching"):
+    with pytest.warns(SktransferWarning, match="downloading"):
         backbone = sktransfer.load_backbone("hf/me/model")
     assert backbone.fingerprint() == sktransfer.load_backbone(f"hf/{in_shards}").fingerprint()
     assert hub.bodies(SHARDS[1]) == [None]
@@ -130,12 +130,12 @@ def test_an_interrupted_copy_is_not_taken_as_whole_without_leave_or_network(gone
     with (
         sktransfer.config_context(download="never"),
         pytest.raises(
-            WeightsError, match=rf"hf/me/model: looked for {folder / gone}, which is not there, and set_conf"
+            WeightsError, match=rf"hf/me/model: looked for {folder / gone}, which does not exist, and set_conf"
         ),
     ):
         sktransfer.load_backbone("hf/me/model")
     with (
-        pytest.warns(SktransferWarning, match="fetching"),
+        pytest.warns(SktransferWarning, match="downloading"),
         pytest.raises(WeightsError, match=rf"hf/me/model: looked for {folder / gone}, .*failed .*does not answer"),
     ):
         sktransfer.load_backbone("hf/me/model")
@@ -156,7 +156,7 @@ def test_a_copy_that_lacks_only_what_nobody_needs_is_whole(hub, cache, model, mo
 
 
 def test_a_model_is_fetched_once_and_announced(hub, model):
-    with pytest.warns(SktransferWarning, match="fetching hub:me/model"):
+    with pytest.warns(SktransferWarning, match="downloading hub:me/model"):
         backbone = sktransfer.load_backbone("hf/me/model")
     assert backbone.fingerprint() == sktransfer.load_backbone(f"hf/{model}").fingerprint()
     n = len(hub.asked)

@@ -8,8 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from sktransfer.backbones import Tokens
-from sktransfer.backbones.preprocess import TextPreprocess
+from sktransfer.backbones import TextPreprocess, Tokens
 from sktransfer_sentence_transformers.recipe import Recipe
 
 __all__ = ["PromptedTokens", "texts_of"]
