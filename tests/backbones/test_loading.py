@@ -235,7 +235,7 @@ def slow_download(plugin, use, tmp_path, monkeypatch, no_proxies):
         yield server
 
 
-@pytest.mark.filterwarnings("ignore:good/remote: downloading")
+@pytest.mark.filterwarnings("ignore:good/remote. downloading")
 def test_a_download_keeps_nobody_from_another_backbone(slow_download):
     with ThreadPoolExecutor(2) as pool:
         waiting = pool.submit(load_backbone, "good/remote")
