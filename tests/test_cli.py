@@ -130,7 +130,7 @@ def test_listing_imports_nothing_heavy(arguments, site):
         (["check", "tiny/cnm"], "there is no backbone 'tiny/cnm'. Did you mean 'tiny/cnn'"),
         (["check", "good/smal"], "Did you mean 'good/small'"),
         (["check", "leaves/a"], "leaves = zoo_leaves of zoo-leaves 1.2: SystemExit: no licence"),
-        (["check", "open/text"], "must give BackboneSpec objects, not str"),
+        (["check", "open/text"], "must return BackboneSpec objects, not str"),
     ],
 )
 def test_a_name_that_is_not_found_is_one_line_on_stderr(arguments, says, site):

@@ -16,7 +16,7 @@ from sktransfer.engine.compute import Compute
 from sktransfer.engine.forward import LayerOutput, forward
 from sktransfer.engine.inputs import PreprocessedSamples, collate
 from sktransfer.exceptions import InvalidParameterError
-from sktransfer.providers.huggingface_heads import FirstTokenHead
+from sktransfer.providers.huggingface_text import FirstTokenHead
 
 __all__ = ["PretrainedHead", "check_has_categories"]
 

@@ -15,6 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from sktransfer._utils import all_or_nothing, progress
 from sktransfer.backbones.backbone import Backbone
+from sktransfer.backbones.pooling import cheap_poolings
 from sktransfer.cache.resolve import resolve_store
 from sktransfer.engine.compute import Compute, resolve_compute
 from sktransfer.engine.forward import LayerOutput, Outputs, forward
@@ -30,7 +31,6 @@ __all__ = ["Featurizer"]
 
 _ON_ERROR = ("raise", "warn", "nan")
 _BLANK = (224, 224, 3)
-_OF_ANY_STAGE = ("average", "max", "mean", "mean+max")  # poolings that small vectors come from, whatever the stage
 
 
 class Featurizer(BackboneHTML, CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
@@ -171,7 +171,7 @@ class Featurizer(BackboneHTML, CallbackSupportMixin, ClassNamePrefixFeaturesOutM
     def _spares(self) -> list[LayerOutput]:
         """Return what a search over layers may ask for next: vectors of the stages below, values to go on from."""
         *_, top = sorted(self._taps(), key=lambda tap: tap.stop)
-        below = range(1, top.stop) if top.pooling in _OF_ANY_STAGE else ()
+        below = range(1, top.stop) if top.pooling in cheap_poolings() else ()
         above = [LayerOutput(top.stop)] if top.stop < len(self.backbone_.stages) else []
         return [LayerOutput(stop, top.pooling) for stop in below] + above
 

@@ -27,7 +27,7 @@ from sktransfer.exceptions import SktransferError
 from sktransfer.samples.images import check_images
 from sktransfer.samples.texts import check_texts
 from sktransfer.testing.samples import make_samples
-from sktransfer.weights.reading import locate
+from sktransfer.weights.locate import locate
 
 __all__ = [
     "NotRun",

@@ -12,7 +12,7 @@ import torch
 from sktransfer.exceptions import WeightsError
 from sktransfer.testing.backbone_process import imported_by_listing
 from sktransfer.testing.backbone_subject import NotRun, Subject, require, run_stages, tensors_of
-from sktransfer.weights.reading import locate
+from sktransfer.weights.locate import locate
 
 __all__ = [
     "check_input_size",

@@ -120,7 +120,7 @@ def _spec(provider, model, changes, digest):
 
 
 def _plugin(provider, models, digest, first=""):
-    head = "from sktransfer import BackboneSpec, hookimpl\nfrom sktransfer.backbones.spec import WeightsSource\n"
+    head = "from sktransfer import BackboneSpec, hookimpl\nfrom sktransfer.weights.source import WeightsSource\n"
     specs = ",\n        ".join(_spec(provider, model, SPECS[model], digest) for model in models)
     return f"{first}{head}\n\n@hookimpl\ndef sktransfer_backbones():\n    return [\n        {specs}\n    ]\n"
 
