@@ -1,4 +1,4 @@
-"""One folder for many: processes share what was computed, and nobody gets what belongs to another file or weights."""
+"""Sharing of a folder store by processes, and invalidation of entries by file content and weights."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sklearn.pipeline import make_pipeline
 
 import sktransfer
 from sktransfer import ImageFeaturizer, TextFeaturizer, cache_info
-from tests.engine.test_faults import TEXTS, features_elsewhere
+from tests.cache.test_faults import TEXTS, features_elsewhere
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def image_files(tmp_path):
     return paths
 
 
-def test_a_file_that_changed_under_its_path_is_computed_again(image_files, tmp_path):
+def test_cache_misses_a_file_with_changed_content(image_files, tmp_path):
     featurizer = ImageFeaturizer(cache=tmp_path / "kept")
     before = featurizer.fit_transform(image_files)
     pixels = np.random.default_rng(1)
@@ -41,7 +41,7 @@ def test_a_file_that_changed_under_its_path_is_computed_again(image_files, tmp_p
     assert [np.array_equal(a, b) for a, b in zip(before, after)] == [True, False, False, True]
 
 
-def test_weights_that_changed_under_their_name_are_computed_again(image_files, tmp_path):
+def test_cache_misses_changed_weights(image_files, tmp_path):
     file, features = tmp_path / "weights.safetensors", []
     (shipped,) = (Path(sktransfer.__file__).parent / "providers" / "shipped").glob("tiny_cnn.safetensors")
     for factor in (1.0, 0.5):
@@ -53,7 +53,7 @@ def test_weights_that_changed_under_their_name_are_computed_again(image_files, t
     assert not np.allclose(features[0], features[2], rtol=1e-2)
 
 
-def test_a_second_process_computes_nothing(tmp_path):
+def test_cache_hits_entries_of_another_process(tmp_path):
     assert features_elsewhere(tmp_path / "kept") == ["equal"]
     found = TextFeaturizer(cache=tmp_path / "kept").fit_transform(TEXTS)
     assert np.array_equal(found, TextFeaturizer(cache=None).fit_transform(TEXTS))
@@ -61,7 +61,7 @@ def test_a_second_process_computes_nothing(tmp_path):
     assert (info.hits, info.misses) == (len(TEXTS), 0)
 
 
-def test_a_search_by_processes_shares_a_folder(tmp_path):
+def test_cache_is_shared_by_grid_search_processes(tmp_path):
     X, y = [f"film {n} {'good' if n % 2 else 'bad'}" for n in range(24)], np.arange(24) % 2
     scores = {}
     for cache, n_jobs in ((tmp_path / "kept", 2), (None, 1)):

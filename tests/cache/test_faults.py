@@ -1,4 +1,4 @@
-"""What goes wrong around a folder's store: processes die, disks fill, files change. No value is ever wrong."""
+"""Faults of folder stores: killed processes, full disks, read-only folders and damaged files give no wrong value."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ import pytest
 import torch
 
 from sktransfer import TextFeaturizer, cache_info, clear_cache
-from sktransfer.cache.disk_columns import forget, prune
-from sktransfer.cache.disk_store import DiskStore
+from sktransfer.cache.disk import DiskStore
+from sktransfer.cache.lmdb import LAYOUT, get_environment, list_namespaces, namespace_path, prune
 from sktransfer.cache.types import CacheNamespace
 from sktransfer.exceptions import StoreWarning
 from tests.cache.test_memory import status_of
@@ -25,7 +25,7 @@ from tests.helpers.plugin_zoo import python
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*use of fork.*:DeprecationWarning")
 
-COLUMN = CacheNamespace(bytes(16), "tiny/cnn", "stem", "average", "float32")
+NAMESPACE = CacheNamespace(bytes(16), "tiny/cnn", "stem", "average", "float32")
 LIMIT = 10**8
 TEXTS = ["a good film", "a bad film", "no film at all", "a film about films"]
 
@@ -39,14 +39,14 @@ def value(number):
     return torch.full((number % 7 * 100 + 5, 3), float(number))
 
 
-def keep(store, numbers):
-    store.put(COLUMN, [key(number) for number in numbers], [value(number) for number in numbers])
+def keep(store, numbers, namespace=NAMESPACE):
+    store.put(namespace, [key(number) for number in numbers], [value(number) for number in numbers])
     store.flush()
 
 
 def known(store, numbers):
     """Return the numbers that are found, each with its own value."""
-    found = dict(zip(numbers, store.get(COLUMN, [key(number) for number in numbers])))
+    found = dict(zip(numbers, store.get(NAMESPACE, [key(number) for number in numbers])))
     wrong = [number for number, one in found.items() if one is not None and not torch.equal(one, value(number))]
     assert wrong == []
     return [number for number, one in found.items() if one is not None]
@@ -83,13 +83,13 @@ with warnings.catch_warnings(record=True) as told:
 print("equal" if np.array_equal(features, TextFeaturizer(cache=None).fit_transform({TEXTS!r})) else "different")
 for one in told:
     if one.category.__name__ == "StoreWarning":
-        text = "cannot be opened or read"
-        print("told:", text if text in str(one.message) else one.message)
+        text = "cannot be written"
+        print("warned:", text if text in str(one.message) else one.message)
 """
     return python("-c", code).stdout.splitlines()
 
 
-def test_a_process_that_is_killed_while_it_writes_leaves_right_values(tmp_path):
+def test_put_of_a_killed_process_leaves_right_values(tmp_path):
     delay, total, folder = random.Random(0), 0, tmp_path / "kept"
     for life in range(12):
         reader, writer = os.pipe()
@@ -115,16 +115,16 @@ def test_a_process_that_is_killed_while_it_writes_leaves_right_values(tmp_path):
         assert len(found) in (told * 8, told * 8 + 8)  # it may have died after the last write, before telling
         total += len(found)
         assert store.info().n_entries == total
-        store._environment.close()
+        store._environment(NAMESPACE).close()
 
 
-def test_a_writer_that_is_killed_or_stopped_holds_up_no_reader(tmp_path):
+def test_get_does_not_wait_for_a_killed_or_stopped_writer(tmp_path):
     store, (reader, writer) = DiskStore(tmp_path, LIMIT), os.pipe()
     keep(store, range(10))
 
     def work():
-        with DiskStore(tmp_path, LIMIT)._environment.transaction(write=True) as transaction:
-            transaction.put(b"v" + bytes(36), b"half of it")
+        with DiskStore(tmp_path, LIMIT)._environment(NAMESPACE).transaction(write=True) as transaction:
+            transaction.put(bytes(20), b"half of it")
             os.write(writer, b".")
             time.sleep(1000)
 
@@ -139,15 +139,15 @@ def test_a_writer_that_is_killed_or_stopped_holds_up_no_reader(tmp_path):
     assert known(store, range(20)) == list(range(20))
 
 
-def test_what_a_dead_process_was_reading_does_not_fill_a_store(tmp_path):
+def test_flush_frees_pages_of_dead_readers(tmp_path):
     store, (reader, writer) = DiskStore(tmp_path, 300_000), os.pipe()
 
     def fill():
-        store.put(COLUMN, [key(number) for number in range(40)], [torch.zeros(1000) for _ in range(40)])
+        store.put(NAMESPACE, [key(number) for number in range(40)], [torch.zeros(1000) for _ in range(40)])
         store.flush()
 
     def work():
-        with DiskStore(tmp_path, 300_000)._environment.transaction():
+        with DiskStore(tmp_path, 300_000)._environment(NAMESPACE).transaction():
             os.write(writer, b".")
             time.sleep(1000)
 
@@ -158,12 +158,15 @@ def test_what_a_dead_process_was_reading_does_not_fill_a_store(tmp_path):
     os.kill(child, 9)
     os.waitpid(child, 0)
     for _ in range(3):
-        forget(store._environment, [COLUMN])
-        fill()  # no warning, which would be an error
+        with store._environment(NAMESPACE).transaction(write=True) as transaction:
+            for number in range(40):
+                transaction.delete(key(number))
+            transaction.delete(b"namespace")
+        fill()  # a warning would be an error
         assert store.info().n_entries == 40
 
 
-def test_processes_that_fill_one_folder_at_once(tmp_path):
+def test_put_from_several_processes(tmp_path):
     numbers = list(range(300))
 
     def work(seed):
@@ -183,7 +186,7 @@ def test_processes_that_fill_one_folder_at_once(tmp_path):
     assert store.info().n_entries == 300
 
 
-def test_a_folder_that_is_cleared_and_pruned_while_others_fill_it(tmp_path):
+def test_clear_and_prune_while_other_processes_put(tmp_path):
     def work(seed):
         store, order = DiskStore(tmp_path, LIMIT), random.Random(seed)
         for _ in range(60):
@@ -197,7 +200,7 @@ def test_a_folder_that_is_cleared_and_pruned_while_others_fill_it(tmp_path):
         if step % 3 == 0:
             store.clear()
         else:
-            prune(store._environment, size=10**9)
+            prune(tmp_path, size=10**9 if step % 3 == 1 else 0)
         known(store, range(200))
         time.sleep(0.03)
     assert [status_of(child) for child in children] == [0] * 3
@@ -205,7 +208,7 @@ def test_a_folder_that_is_cleared_and_pruned_while_others_fill_it(tmp_path):
     assert known(store, range(200)) == list(range(200))
 
 
-def test_a_full_disk_is_told_once_and_what_was_stored_stays(tmp_path):
+def test_full_disk_warns_once_and_keeps_entries(tmp_path):
     """By a limit on the size of files, which a write meets as it does the end of a disk."""
     keep(DiskStore(tmp_path, LIMIT), range(50))
 
@@ -234,15 +237,15 @@ def test_a_full_disk_is_told_once_and_what_was_stored_stays(tmp_path):
     assert n_before < len(known(store, range(2000))) == 2000
 
 
-def test_a_disk_that_is_full_from_the_beginning(tmp_path):
+def test_full_disk_before_the_first_write(tmp_path):
     before = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))"
-    assert features_elsewhere(tmp_path / "kept", before) == ["equal", "told: cannot be opened or read"]
+    assert features_elsewhere(tmp_path / "kept", before) == ["equal", "warned: cannot be written"]
 
 
-@pytest.mark.parametrize("other", ["sktransfer-store-0", "sktransfer-store-2"])
-def test_data_of_another_version_is_left_alone(other, tmp_path):
+@pytest.mark.parametrize("other", ["sktransfer-store-1", "sktransfer-store-3"])
+def test_other_layouts_are_not_read_and_not_changed(other, tmp_path):
     keep(DiskStore(tmp_path, LIMIT), range(10))
-    (tmp_path / "sktransfer-store-1").rename(tmp_path / other)
+    (tmp_path / LAYOUT).rename(tmp_path / other)
     before = {path: path.read_bytes() for path in (tmp_path / other).rglob("*") if path.is_file()}
     with pytest.warns(StoreWarning, match=rf"holds data of another version of sktransfer \({other}\)"):
         store = DiskStore(tmp_path, LIMIT)
@@ -260,7 +263,7 @@ def readonly():
     folder.chmod(0o755)
     store = DiskStore(folder, LIMIT)
     keep(store, range(10))
-    store._environment.close()
+    store._environment(NAMESPACE).close()
     paths = [folder, *folder.rglob("*")]
     for path in paths:
         path.chmod(0o555 if path.is_dir() else 0o444)
@@ -275,7 +278,7 @@ def readonly():
     shutil.rmtree(folder)
 
 
-def test_a_folder_that_cannot_be_written_is_read(readonly):
+def test_get_reads_a_read_only_folder(readonly):
     folder, become_ordinary = readonly
 
     def work():
@@ -299,12 +302,12 @@ def test_a_folder_that_cannot_be_written_is_read(readonly):
     assert status_of(fork(work)) == 0
 
 
-def test_a_folder_that_cannot_be_made_is_told_once(readonly):
+def test_folder_that_cannot_be_created_warns_once(readonly):
     folder, _ = readonly
     # A superuser may write anywhere, and the ordinary one that it becomes may not read all of Python's own files.
     before = "import os, sktransfer.cache.disk_store; from sktransfer import TextFeaturizer; "
     before += "TextFeaturizer(cache=None).fit_transform(['a']); os.getuid() or os.setuid(65534)"
-    assert features_elsewhere(folder / "new", before) == ["equal", "told: cannot be opened or read"]
+    assert features_elsewhere(folder / "new", before) == ["equal", "warned: cannot be written"]
 
 
 @pytest.mark.parametrize(
@@ -316,10 +319,13 @@ def test_a_folder_that_cannot_be_made_is_told_once(readonly):
         ("a newer database", "cannot be opened or read"),
     ],
 )
-def test_a_damaged_database_is_named_once_and_not_used(damage, says, tmp_path):
+def test_damaged_database_warns_once_and_is_not_used(damage, says, tmp_path):
     expected = TextFeaturizer(cache=None).fit_transform(TEXTS)
-    keep(DiskStore(tmp_path, LIMIT), range(100))
-    file = tmp_path / "sktransfer-store-1" / "lmdb" / "data.mdb"
+    TextFeaturizer(cache=tmp_path).fit_transform(TEXTS)
+    (info,) = list_namespaces(tmp_path)
+    keep(DiskStore(tmp_path, LIMIT), range(100), info.namespace)
+    get_environment(namespace_path(tmp_path, info.namespace)).close()
+    file = namespace_path(tmp_path, info.namespace) / "data.mdb"
     content = file.read_bytes()
     contents = {
         "text": b"no database " * 10_000,
@@ -339,17 +345,17 @@ def test_a_damaged_database_is_named_once_and_not_used(damage, says, tmp_path):
     assert cache_info(tmp_path).hits >= len(TEXTS)
 
 
-def test_pages_that_a_crash_of_the_machine_left_unwritten_give_no_wrong_value(tmp_path):
+def test_unwritten_pages_give_no_wrong_value(tmp_path):
     store, noise = DiskStore(tmp_path / "whole", LIMIT), random.Random(0)
     keep(store, range(300))
-    store._environment.close()
-    whole = (tmp_path / "whole" / "sktransfer-store-1" / "lmdb" / "data.mdb").read_bytes()
+    store._environment(NAMESPACE).close()
+    whole = (namespace_path(tmp_path / "whole", NAMESPACE) / "data.mdb").read_bytes()
     statuses = []
     for trial in range(20):
         content = bytearray(whole)
         for page in noise.sample(range(2, len(whole) // 4096), noise.choice([1, 5, 30])):
             content[page * 4096 : (page + 1) * 4096] = noise.choice([bytes(4096), noise.randbytes(4096)])
-        torn = tmp_path / str(trial) / "sktransfer-store-1" / "lmdb" / "data.mdb"
+        torn = namespace_path(tmp_path / str(trial), NAMESPACE) / "data.mdb"
         torn.parent.mkdir(parents=True)
         torn.write_bytes(content)
 
