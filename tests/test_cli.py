@@ -42,12 +42,12 @@ def rows_of(table):
     return [[line[start:end].strip() for start, end in zip(starts, ends)] for line in lines]
 
 
-def test_the_command_is_installed_under_its_name():
+def test_main_is_the_entry_point_of_the_command():
     scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
     assert EntryPoint("sktransfer", scripts["sktransfer"], "console_scripts").load() is main
 
 
-def test_backbones_are_listed_in_an_aligned_table(site):
+def test_backbones_prints_an_aligned_table(site):
     done = cli("backbones", "good/*", site=site)
     assert done.returncode == 0
     header, *rows = rows_of(done.stdout)
@@ -61,7 +61,7 @@ def test_backbones_are_listed_in_an_aligned_table(site):
     assert {"hf/...", "open/..."} <= set(re.findall(r"[\w-]+/\.\.\.", note))  # others may be installed
 
 
-def test_backbones_are_given_as_json(site):
+def test_backbones_json(site):
     done = cli("backbones", "--modality", "image", "--json", site=site)
     rows = json.loads(done.stdout)
     assert {tuple(row) for row in rows} == {COLUMNS}
@@ -72,7 +72,7 @@ def test_backbones_are_given_as_json(site):
     assert {row["name"] for row in rows} - installed == {"good/small", "good/wide", "slow/a", "loud/a", "wrong/width"}
 
 
-def test_a_pattern_that_matches_nothing_is_told(site):
+def test_backbones_pattern_without_a_match_prints_a_hint(site):
     done = cli("backbones", "smal", site=site)
     assert (done.returncode, len(done.stdout.splitlines())) == (0, 1)
     assert "no backbone matches 'smal'" in done.stderr
@@ -80,7 +80,7 @@ def test_a_pattern_that_matches_nothing_is_told(site):
     assert json.loads(cli("backbones", "smal", "--json", site=site).stdout) == []
 
 
-def test_plugins_are_listed_with_what_is_wrong(site):
+def test_plugins_prints_errors_and_slow_imports(site):
     done = cli("plugins", site=site)
     assert done.returncode == 0
     header, *rows = rows_of(done.stdout)
@@ -96,7 +96,7 @@ def test_plugins_are_listed_with_what_is_wrong(site):
     assert "hello from a plugin" in done.stderr  # what a plugin prints is not part of the table
 
 
-def test_plugins_are_given_as_json(site):
+def test_plugins_json(site):
     plugins = json.loads(cli("plugins", "--json", site=site, SKTRANSFER_PLUGINS="good,leaves").stdout)
     assert {tuple(plugin) for plugin in plugins} == {tuple(field.name for field in fields(Plugin))}
     expected = {
@@ -111,7 +111,7 @@ def test_plugins_are_given_as_json(site):
 
 
 @pytest.mark.parametrize("arguments", [["plugins"], ["plugins", "--json"], ["backbones"], ["backbones", "--json"]])
-def test_listing_imports_nothing_heavy(arguments, site):
+def test_backbones_and_plugins_do_not_import_torch(arguments, site):
     code = f"import sys; from sktransfer.cli import main; main({arguments!r}); "
     code += "print(sorted({'torch', 'numpy', 'pandas', 'sklearn', 'transformers'} & set(sys.modules)))"
     assert python("-c", code, path=[site]).stdout.splitlines()[-1] == "[]"
@@ -126,7 +126,7 @@ def test_listing_imports_nothing_heavy(arguments, site):
         (["check", "open/text"], "must give BackboneSpec objects, not str"),
     ],
 )
-def test_a_name_that_is_not_found_is_one_line_on_stderr(arguments, says, site):
+def test_check_of_an_unknown_name_prints_one_line_to_stderr(arguments, says, site):
     done = cli(*arguments, site=site)
     assert (done.returncode, done.stdout) == (2, "")
     (line,) = [line for line in done.stderr.splitlines() if line != "hello from a plugin"]
@@ -134,27 +134,27 @@ def test_a_name_that_is_not_found_is_one_line_on_stderr(arguments, says, site):
     assert says in line
 
 
-def test_strict_fails_with_the_plugins_error(site):
+def test_plugins_in_strict_mode_fails_with_the_error_of_a_plugin(site):
     done = cli("plugins", site=site, SKTRANSFER_STRICT="1")
     assert (done.returncode, done.stdout) == (2, "")
     assert "leaves = zoo_leaves of zoo-leaves 1.2 could not be loaded: SystemExit: no licence" in done.stderr
 
 
 @pytest.mark.parametrize("arguments", [[], ["nonsense"], ["backbones", "--modality", "sound"], ["check"]])
-def test_a_command_line_that_is_not_understood_ends_with_2(arguments, capsys):
+def test_main_exits_with_2_for_invalid_arguments(arguments, capsys):
     with pytest.raises(SystemExit) as caught:
         main(arguments)
     assert caught.value.code == 2
     assert "usage: sktransfer" in capsys.readouterr().err
 
 
-def test_the_version_is_told(capsys):
+def test_version_is_printed(capsys):
     with pytest.raises(SystemExit) as caught:
         main(["--version"])
     assert (caught.value.code, capsys.readouterr().out) == (0, f"sktransfer {sktransfer.__version__}\n")
 
 
-def test_a_broken_pipe_is_quiet():
+def test_main_is_silent_for_a_broken_pipe():
     command = [sys.executable, "-m", "sktransfer", "backbones", "--json"]
     reader, writer = os.pipe()
     os.close(reader)
@@ -164,13 +164,13 @@ def test_a_broken_pipe_is_quiet():
     assert (done.returncode, done.stderr) == (141, "")
 
 
-def test_characters_that_a_terminal_lacks_are_escaped(site):
+def test_main_escapes_characters_that_stderr_cannot_encode(site):
     done = cli("check", "tiny/caf\u00e9", site=site, PYTHONIOENCODING="ascii")
     assert done.returncode == 2
     assert r"tiny/caf\xe9" in done.stderr
 
 
-def test_a_backbone_that_conforms_passes(site):
+def test_check_of_a_valid_backbone_exits_with_0(site):
     done = cli("check", "good/small", site=site)
     assert done.returncode == 0, done.stdout + done.stderr
     *lines, summary = done.stdout.splitlines()
@@ -181,7 +181,7 @@ def test_a_backbone_that_conforms_passes(site):
     assert statuses["check_tampered_weights"].startswith("not run")
 
 
-def test_a_backbone_that_does_not_conform_fails_and_says_why(site):
+def test_check_of_an_invalid_backbone_exits_with_1_and_reasons(site):
     done = cli("check", "wrong/width", "--json", site=site)
     assert done.returncode == 1, done.stderr
     told = json.loads(done.stdout)

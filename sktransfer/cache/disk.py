@@ -209,6 +209,12 @@ class DiskStore:
         """Write the records of one namespace and return whether other namespaces can be written."""
         environment = self._environment(namespace)
         try:
+            with environment.transaction():  # opens the database if there is one
+                pass
+        except (lmdb.Error, OSError) as error:
+            self._disable(namespace, error)
+            return True
+        try:
             self._fit_map(environment, records)
             self._write(environment, namespace, records)
         except _DAMAGED as error:

@@ -28,8 +28,8 @@ import lmdb
 from sktransfer.cache.types import CacheNamespace
 
 __all__ = [
-    "Environment",
     "LAYOUT",
+    "Environment",
     "NamespaceInfo",
     "add_counts",
     "clear",
@@ -43,7 +43,9 @@ __all__ = [
     "prune",
 ]
 
-LAYOUT = "sktransfer-store-2"  # subfolder of the user's folder. A layout that older versions cannot read gets a new name
+LAYOUT = (
+    "sktransfer-store-2"  # subfolder of the user's folder. A layout that older versions cannot read gets a new name
+)
 LOCK_BYTES = 64 * 1024  # room for about 1,000 simultaneous readers per environment
 MAP_BYTES = 256 * 1024**2  # address space of an environment before it grows
 MAX_OPEN = 64  # environments that a process keeps open, with three file descriptors each
@@ -295,7 +297,7 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 def _before_fork() -> None:
     """Close every environment, because a child can neither use nor close those of its parent."""
-    global _forking  # noqa: PLW0603
+    global _forking
     _lock.acquire()
     _forking = True
     _lock.wait_for(lambda: not any(environment._active for environment in _opened))
@@ -304,7 +306,7 @@ def _before_fork() -> None:
 
 
 def _after_fork() -> None:
-    global _forking  # noqa: PLW0603
+    global _forking
     _forking = False
     _lock.notify_all()
     _lock.release()

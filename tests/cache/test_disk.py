@@ -252,11 +252,15 @@ def test_disk_store_does_not_warn_without_a_cause(tmp_path):
 
 def test_limit_holds_for_the_sum_of_all_namespaces(tmp_path):
     store, n_kept = DiskStore(tmp_path, 500_000), []
-    with pytest.warns(StoreWarning, match="has reached its limit of 500.0 kB") as caught:
+
+    def fill():
         for namespace in MANY:
             store._paused_until = 0
             keep(store, namespace, KEYS[:20], VALUES[:20])
             n_kept.append(sum(same(store.get(namespace, KEYS[:20]))))
+
+    with pytest.warns(StoreWarning, match="has reached its limit of 500.0 kB") as caught:
+        fill()
     assert len(caught) == 1
     assert n_kept[:2] == [20, 20]
     assert n_kept[6:] == [0] * (len(MANY) - 6)
@@ -349,4 +353,9 @@ def test_write_buffer_clear_drops_waiting_and_taken_records():
     buffer.take()
     buffer.add(NAMESPACE, [(b"b", b"1")])
     buffer.clear()
-    assert (buffer.find(NAMESPACE, b"a"), buffer.find(NAMESPACE, b"b"), buffer.take(), buffer.n_bytes) == (None, None, [], 0)
+    assert (buffer.find(NAMESPACE, b"a"), buffer.find(NAMESPACE, b"b"), buffer.take(), buffer.n_bytes) == (
+        None,
+        None,
+        [],
+        0,
+    )

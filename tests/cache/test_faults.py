@@ -305,7 +305,7 @@ def test_get_reads_a_read_only_folder(readonly):
 def test_folder_that_cannot_be_created_warns_once(readonly):
     folder, _ = readonly
     # A superuser may write anywhere, and the ordinary one that it becomes may not read all of Python's own files.
-    before = "import os, sktransfer.cache.disk_store; from sktransfer import TextFeaturizer; "
+    before = "import os, sktransfer.cache.disk; from sktransfer import TextFeaturizer; "
     before += "TextFeaturizer(cache=None).fit_transform(['a']); os.getuid() or os.setuid(65534)"
     assert features_elsewhere(folder / "new", before) == ["equal", "warned: cannot be written"]
 
@@ -322,19 +322,19 @@ def test_folder_that_cannot_be_created_warns_once(readonly):
 def test_damaged_database_warns_once_and_is_not_used(damage, says, tmp_path):
     expected = TextFeaturizer(cache=None).fit_transform(TEXTS)
     TextFeaturizer(cache=tmp_path).fit_transform(TEXTS)
-    (info,) = list_namespaces(tmp_path)
-    keep(DiskStore(tmp_path, LIMIT), range(100), info.namespace)
-    get_environment(namespace_path(tmp_path, info.namespace)).close()
-    file = namespace_path(tmp_path, info.namespace) / "data.mdb"
-    content = file.read_bytes()
-    contents = {
-        "text": b"no database " * 10_000,
-        "empty pages": content[:8192] + bytes(len(content) - 8192),
-        "cut to a page": content[:4096],
-        "a newer database": content[:20] + b"\x07" + content[21:4116] + b"\x07" + content[4117:],
-    }
-    os.truncate(file, 0)  # in place, as damage is
-    file.write_bytes(contents[damage])
+    for info in list_namespaces(tmp_path):
+        keep(DiskStore(tmp_path, LIMIT), range(100), info.namespace)
+        path = namespace_path(tmp_path, info.namespace)
+        get_environment(path).close()
+        content = (path / "data.mdb").read_bytes()
+        contents = {
+            "text": b"no database " * 10_000,
+            "empty pages": content[:8192] + bytes(len(content) - 8192),
+            "cut to a page": content[:4096],
+            "a newer database": content[:20] + b"\x07" + content[21:4116] + b"\x07" + content[4117:],
+        }
+        os.truncate(path / "data.mdb", 0)  # in place, so that the inode stays
+        (path / "data.mdb").write_bytes(contents[damage])
     with pytest.warns(StoreWarning, match=rf"store .*{tmp_path.name}.* {says}.*: going on without it") as told:
         found = [TextFeaturizer(cache=tmp_path).fit_transform(TEXTS) for _ in range(2)]
     assert all(np.array_equal(features, expected) for features in found)
