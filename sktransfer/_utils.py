@@ -26,8 +26,8 @@ def local_path(given: str | os.PathLike[str]) -> Path:
     Examples
     --------
     >>> from sktransfer._utils import local_path
-    >>> str(local_path("~nobody of that name/model"))
-    '~nobody of that name/model'
+    >>> str(local_path("~unknown user/model"))
+    '~unknown user/model'
     """
     path = Path(given)
     with suppress(RuntimeError, ValueError):  # unknown user, or not a valid name

@@ -143,7 +143,7 @@ def parse_size(name: str, value: Any) -> int:
             size = round(float(match[1]) * base ** " kmgt".index((match[2] or " ").lower()))
     if size < 1:
         raise InvalidParameterError(
-            f"{name}={value!r} must be a number of bytes of at least 1 or a string such as '4 GB'"
+            f"{name}={value!r} must be a number of bytes of at least 1 or a size such as '4 GB'"
         )
     return size
 

@@ -20,9 +20,9 @@ from tests.helpers.plugin_zoo import BROKEN, ROOT, WORKING, distribution, instal
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    """A folder with some plugins: good, slow, loud and broken ones."""
+    """A folder with working, slow, printing and broken plugins."""
     chosen = [distribution(name, WORKING[name]) for name in ("good", "slow", "loud", "open")]
-    wrong = {"stem": 4, "top": 5}  # the network gives 6
+    wrong = {"stem": 4, "top": 5}  # the width of the network is 6
     chosen += [
         distribution("wrong", offers(spec("wrong/width", stages=wrong))),
         distribution("leaves", BROKEN["leaves"][0]),
@@ -35,7 +35,7 @@ def cli(*arguments, site, **options):
 
 
 def rows_of(table):
-    """Return the cells of an aligned table, cut where the names of its columns begin."""
+    """Return the cells of an aligned table, split where its column names begin."""
     lines = table.splitlines()
     starts = [at for at, letter in enumerate(lines[0]) if letter != " " and (at == 0 or lines[0][at - 2 : at] == "  ")]
     ends = [*starts[1:], None]
@@ -58,7 +58,7 @@ def test_backbones_prints_an_aligned_table(site):
     ]
     assert "plugins that failed: 1" in done.stderr
     (note,) = [line for line in done.stderr.splitlines() if "and not listed" in line]
-    assert {"hf/...", "open/..."} <= set(re.findall(r"[\w-]+/\.\.\.", note))  # others may be installed
+    assert {"hf/...", "open/..."} <= set(re.findall(r"[\w-]+/\.\.\.", note))  # other plugins may be installed
 
 
 def test_backbones_json(site):
@@ -68,7 +68,7 @@ def test_backbones_json(site):
     assert {row["modality"] for row in rows} == {"image"}
     small = next(row for row in rows if row["name"] == "good/small")
     assert (small["n_stages"], small["width"], small["input_size"]) == (2, 6, [16, 16])
-    installed = set(sktransfer.list_backbones("image")["name"])  # in this process, without the plugins above
+    installed = set(sktransfer.list_backbones("image")["name"])  # this process does not have the plugins above
     assert {row["name"] for row in rows} - installed == {"good/small", "good/wide", "slow/a", "loud/a", "wrong/width"}
 
 
@@ -93,7 +93,7 @@ def test_plugins_prints_errors_and_slow_imports(site):
     assert table["slow"]["note"].startswith("slow: more than 0.2 s")
     assert float(table["slow"]["seconds"]) > 0.25
     assert table["open"]["backbones"] == "0 and more by name"
-    assert "hello from a plugin" in done.stderr  # what a plugin prints is not part of the table
+    assert "hello from a plugin" in done.stderr  # output of plugins is not part of the table
 
 
 def test_plugins_json(site):
@@ -106,7 +106,7 @@ def test_plugins_json(site):
     }
     status = {plugin["name"]: plugin["status"] for plugin in plugins}
     assert {name: status[name] for name in expected} == expected
-    others = set(status) - set(expected)  # plugins that are installed beside those of this test
+    others = set(status) - set(expected)  # other installed plugins
     assert {status[name] for name in others} <= {"not allowed"}
 
 
@@ -184,11 +184,11 @@ def test_check_of_a_valid_backbone_exits_with_0(site):
 def test_check_of_an_invalid_backbone_exits_with_1_and_reasons(site):
     done = cli("check", "wrong/width", "--json", site=site)
     assert done.returncode == 1, done.stderr
-    told = json.loads(done.stdout)
-    assert list(told) == ["name", "passed", "failed", "not run", "results"]
-    assert {tuple(result) for result in told["results"]} == {("name", "status", "reason")}
-    failed = {result["name"]: result["reason"] for result in told["results"] if result["status"] == "failed"}
+    report = json.loads(done.stdout)
+    assert list(report) == ["name", "passed", "failed", "not run", "results"]
+    assert {tuple(result) for result in report["results"]} == {("name", "status", "reason")}
+    failed = {result["name"]: result["reason"] for result in report["results"] if result["status"] == "failed"}
     assert "5" in failed["check_widths"]
     assert "6" in failed["check_widths"]
-    assert told["failed"] == len(failed)
-    assert told["passed"] + told["failed"] + told["not run"] == len(told["results"])
+    assert report["failed"] == len(failed)
+    assert report["passed"] + report["failed"] + report["not run"] == len(report["results"])

@@ -19,7 +19,7 @@ KEYS = [n.to_bytes(20, "big") for n in range(50)]
 
 @pytest.fixture
 def folder(tmp_path):
-    """A folder with 50 values in each of three namespaces, used 30, 20 and 10 days ago."""
+    """A folder with 50 entries in each of three namespaces, last used 30, 20 and 10 days ago."""
     store = DiskStore(tmp_path / "kept", 10**8)
     for days, namespace in ((30, OLD), (20, MIDDLE), (10, NEW)):
         keep(store, namespace, KEYS, [torch.zeros(1500) for _ in KEYS])
@@ -33,28 +33,28 @@ def left(folder):
 
 def test_cache_prints_a_table_of_namespaces(folder, capsys):
     assert main(["cache", str(folder)]) == 0
-    told = capsys.readouterr()
-    header, *rows = rows_of(told.out)
+    output = capsys.readouterr()
+    header, *rows = rows_of(output.out)
     assert header == ["backbone", "stage", "pooling", "dtype", "values", "bytes", "last used"]
     day = time.strftime("%Y-%m-%d", time.localtime(time.time() - 10 * 86400))
     assert rows[0][:4] == ["tiny/2", "stage 2", "average", "float32"]
     assert rows[0][4:6] == ["50", "300.7 kB"]
     assert rows[0][6].startswith(day)
     assert [row[0] for row in rows] == ["tiny/2", "tiny/1", "tiny/0"]
-    assert "902.1 kB in 3 columns; " in told.err
+    assert "902.1 kB in 3 columns; " in output.err
     assert left(folder) == ["tiny/2", "tiny/1", "tiny/0"]
 
 
 def test_cache_json(folder, capsys):
     assert main(["cache", str(folder), "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert list(told) == ["folder", "on_disk", "columns", "forgotten"]
-    assert told["folder"] == str(folder)
-    assert told["on_disk"] == disk_usage(folder)
-    assert [(one["backbone"], one["values"], one["bytes"]) for one in told["columns"]] == [
+    output = json.loads(capsys.readouterr().out)
+    assert list(output) == ["folder", "on_disk", "columns", "forgotten"]
+    assert output["folder"] == str(folder)
+    assert output["on_disk"] == disk_usage(folder)
+    assert [(row["backbone"], row["values"], row["bytes"]) for row in output["columns"]] == [
         (f"tiny/{n}", 50, 300_700) for n in (2, 1, 0)
     ]
-    assert told["forgotten"] == []
+    assert output["forgotten"] == []
 
 
 @pytest.mark.parametrize(
@@ -71,19 +71,19 @@ def test_cache_json(folder, capsys):
 )
 def test_cache_clear_prune_and_older_than_delete_namespaces(arguments, remain, folder, capsys):
     assert main(["cache", str(folder), *arguments]) == 0
-    told = capsys.readouterr()
-    assert [row[0] for row in rows_of(told.out)[1:]] == remain
+    output = capsys.readouterr()
+    assert [row[0] for row in rows_of(output.out)[1:]] == remain
     if "--clear" not in arguments:
-        assert told.err.count("forgotten: tiny/") == 3 - len(remain)
+        assert output.err.count("forgotten: tiny/") == 3 - len(remain)
     assert left(folder) == remain
     assert disk_usage(folder) < 60_000 + 450_000 * len(remain)
 
 
 def test_cache_json_lists_forgotten_namespaces(folder, capsys):
     assert main(["cache", str(folder), "--json", "--older-than", "15"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert [one["backbone"] for one in told["columns"]] == ["tiny/2"]
-    assert {one["backbone"] for one in told["forgotten"]} == {"tiny/0", "tiny/1"}
+    output = json.loads(capsys.readouterr().out)
+    assert [row["backbone"] for row in output["columns"]] == ["tiny/2"]
+    assert {row["backbone"] for row in output["forgotten"]} == {"tiny/0", "tiny/1"}
 
 
 @pytest.mark.parametrize(

@@ -16,11 +16,11 @@ def _as_before():
 
 
 def in_thread(function):
-    found = []
-    thread = threading.Thread(target=lambda: found.append(function()))
+    values = []
+    thread = threading.Thread(target=lambda: values.append(function()))
     thread.start()
     thread.join()
-    return found[0]
+    return values[0]
 
 
 def test_get_config_defaults():
@@ -148,13 +148,13 @@ def test_set_config_in_a_thread_applies_to_that_thread():
 
 def test_set_config_in_the_main_thread_does_not_change_running_threads():
     started, changed = threading.Event(), threading.Event()
-    found = []
+    values = []
 
     def other():
-        found.append(get_config()["download"])
+        values.append(get_config()["download"])
         started.set()
         changed.wait(10)
-        found.append(get_config()["download"])
+        values.append(get_config()["download"])
 
     thread = threading.Thread(target=other)
     thread.start()
@@ -162,4 +162,4 @@ def test_set_config_in_the_main_thread_does_not_change_running_threads():
     set_config(download="never")
     changed.set()
     thread.join()
-    assert found == ["auto", "auto"]
+    assert values == ["auto", "auto"]

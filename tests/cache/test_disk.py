@@ -32,8 +32,8 @@ def keep_each(store, namespace, keys, values):
         keep(store, namespace, [key], [value])
 
 
-def same(found, values=VALUES):
-    return [one is not None and torch.equal(one, value) for one, value in zip(found, values)]
+def same(entries, values=VALUES):
+    return [entry is not None and torch.equal(entry, value) for entry, value in zip(entries, values)]
 
 
 def damage(store, key):
@@ -68,7 +68,7 @@ def test_put_writes_after_half_a_second_or_32_megabytes(tmp_path, monkeypatch):
     monkeypatch.setattr(disk.time, "monotonic", lambda: now[0])
 
     def n_written():
-        return sum(one.n_entries for one in list_namespaces(tmp_path))
+        return sum(info.n_entries for info in list_namespaces(tmp_path))
 
     store.put(NAMESPACE, KEYS[:1], VALUES[:1])
     now[0] += 0.4
@@ -94,9 +94,9 @@ def test_flush_stores_the_part_of_a_batch_that_fits_the_limit(tmp_path):
     store = DiskStore(tmp_path, 300_000)
     with pytest.warns(StoreWarning, match="limit"):
         keep(store, NAMESPACE, KEYS, VALUES)
-    found = same(store.get(NAMESPACE, KEYS))
-    assert 15 < sum(found) < 75
-    assert found == sorted(found, reverse=True)
+    entries = same(store.get(NAMESPACE, KEYS))
+    assert 15 < sum(entries) < 75
+    assert entries == sorted(entries, reverse=True)
 
 
 def test_get_returns_a_copy(tmp_path):
@@ -115,7 +115,7 @@ def test_get_counts_a_damaged_record_as_missing_and_put_replaces_it(tmp_path):
     keep(store, NAMESPACE, KEYS, VALUES)
     before = store.info()
     damage(store, KEYS[3])
-    assert [n for n, one in enumerate(store.get(NAMESPACE, KEYS)) if one is None] == [3]
+    assert [n for n, entry in enumerate(store.get(NAMESPACE, KEYS)) if entry is None] == [3]
     keep(store, NAMESPACE, KEYS, VALUES)
     assert all(same(store.get(NAMESPACE, KEYS)))
     assert (store.info().n_entries, store.info().n_bytes) == (before.n_entries, before.n_bytes)
@@ -126,15 +126,15 @@ def test_get_counts_a_record_of_another_key_as_missing(tmp_path):
     keep(store, NAMESPACE, KEYS[:2], VALUES[:2])
     with store._environment(NAMESPACE).transaction(write=True) as transaction:
         transaction.put(KEYS[1], bytes(transaction.get(KEYS[0])))
-    assert [one is None for one in store.get(NAMESPACE, KEYS[:2])] == [False, True]
+    assert [entry is None for entry in store.get(NAMESPACE, KEYS[:2])] == [False, True]
 
 
 def test_limit_reached_warns_once_and_keeps_entries(tmp_path):
     store = DiskStore(tmp_path, 200_000)
-    with pytest.warns(StoreWarning, match="has reached its limit of 200.0 kB: going on without storing") as told:
+    with pytest.warns(StoreWarning, match="has reached its limit of 200.0 kB: going on without storing") as caught:
         keep_each(store, NAMESPACE, KEYS, VALUES)
-    assert len(told) == 1
-    assert str(tmp_path) in str(told[0].message)
+    assert len(caught) == 1
+    assert str(tmp_path) in str(caught[0].message)
     n_kept = store.info().n_entries
     assert 10 < n_kept < 50
     assert same(store.get(NAMESPACE, KEYS)) == [n < n_kept for n in range(100)]
@@ -147,7 +147,7 @@ def test_put_resumes_after_the_pause_that_follows_the_limit(tmp_path, monkeypatc
     with pytest.warns(StoreWarning):
         keep(store, NAMESPACE, KEYS[:1], large)
     keep(store, NAMESPACE, KEYS[:1], VALUES[:1])
-    assert store.info().n_entries == 0  # a full store is not tried at each batch
+    assert store.info().n_entries == 0  # writing is paused after the limit was reached
     monkeypatch.setattr(disk.time, "monotonic", lambda: 1e9)
     keep(store, NAMESPACE, KEYS[:1], VALUES[:1])
     assert store.info().n_entries == 1
@@ -166,7 +166,7 @@ def test_room_is_the_limit_minus_the_file_sizes(tmp_path):
     store = DiskStore(tmp_path, 10**6)
     before = store.room()
     keep(store, NAMESPACE, KEYS[:50], VALUES[:50])
-    assert 50 * 4000 < before - store.room() < 2.2 * 50 * 4000  # values of a page and a bit take two
+    assert 50 * 4000 < before - store.room() < 2.2 * 50 * 4000  # a record of 4,014 bytes takes two pages of 4,096
 
 
 def test_mark_used_is_called_once_per_minute_for_hits(tmp_path, monkeypatch):
@@ -228,8 +228,10 @@ def test_get_and_put_from_several_threads(tmp_path):
         started.wait()
         for start in range(0, 100, 5):
             rows = [(n * 7 + seed) % 100 for n in range(start, start + 5)]
-            found = store.get(NAMESPACE, [KEYS[n] for n in rows])
-            wrong.extend(n for n, one in zip(rows, found) if one is not None and not torch.equal(one, VALUES[n]))
+            entries = store.get(NAMESPACE, [KEYS[n] for n in rows])
+            wrong.extend(
+                n for n, entry in zip(rows, entries) if entry is not None and not torch.equal(entry, VALUES[n])
+            )
             keep(store, NAMESPACE, [KEYS[n] for n in rows], [VALUES[n] for n in rows])
 
     with ThreadPoolExecutor(6) as threads:

@@ -35,7 +35,7 @@ def key(number):
 
 
 def value(number):
-    """Return what belongs under a number's key, of a size of its own."""
+    """Return the value of a number's key, with a size that depends on the number."""
     return torch.full((number % 7 * 100 + 5, 3), float(number))
 
 
@@ -44,16 +44,16 @@ def keep(store, numbers, namespace=NAMESPACE):
     store.flush()
 
 
-def known(store, numbers):
-    """Return the numbers that are found, each with its own value."""
-    found = dict(zip(numbers, store.get(NAMESPACE, [key(number) for number in numbers])))
-    wrong = [number for number, one in found.items() if one is not None and not torch.equal(one, value(number))]
+def stored(store, numbers):
+    """Return the numbers that have an entry, after checking its value."""
+    entries = dict(zip(numbers, store.get(NAMESPACE, [key(number) for number in numbers])))
+    wrong = [number for number, entry in entries.items() if entry is not None and not torch.equal(entry, value(number))]
     assert wrong == []
-    return [number for number, one in found.items() if one is not None]
+    return [number for number, entry in entries.items() if entry is not None]
 
 
 def fork(act):
-    """Start a process that does something, but no computing, and ends: with 0 if it raises nothing."""
+    """Fork a process that calls a function and exits with 0 if it raises nothing. It must not use torch threads."""
     child = os.fork()
     if child:
         return child
@@ -70,21 +70,21 @@ def fork(act):
 
 
 def features_elsewhere(folder, before=""):
-    """Return what a new process says of features with a folder as cache, and of those without."""
+    """Return the output of a new process that compares features with and without a folder as cache."""
     code = f"""
 {before}
 import warnings
 import numpy as np
 from sktransfer import TextFeaturizer
-with warnings.catch_warnings(record=True) as told:
+with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
     for _ in range(2):
         features = TextFeaturizer(cache={str(folder)!r}).fit_transform({TEXTS!r})
 print("equal" if np.array_equal(features, TextFeaturizer(cache=None).fit_transform({TEXTS!r})) else "different")
-for one in told:
-    if one.category.__name__ == "StoreWarning":
+for warning in caught:
+    if warning.category.__name__ == "StoreWarning":
         text = "cannot be written"
-        print("warned:", text if text in str(one.message) else one.message)
+        print("warned:", text if text in str(warning.message) else warning.message)
 """
     return python("-c", code).stdout.splitlines()
 
@@ -106,14 +106,14 @@ def test_put_of_a_killed_process_leaves_right_values(tmp_path):
         time.sleep(delay.uniform(0, 0.1))
         os.kill(child, 9)
         os.waitpid(child, 0)
-        told = 1
+        n_writes = 1
         while part := os.read(reader, 4096):
-            told += len(part)
+            n_writes += len(part)
         os.close(reader)
         store = DiskStore(folder, LIMIT)
-        found = known(store, range(life * 10**6, life * 10**6 + told * 8 + 80))
-        assert len(found) in (told * 8, told * 8 + 8)  # it may have died after the last write, before telling
-        total += len(found)
+        numbers = stored(store, range(life * 10**6, life * 10**6 + n_writes * 8 + 80))
+        assert len(numbers) in (n_writes * 8, n_writes * 8 + 8)  # a write may have ended without its byte in the pipe
+        total += len(numbers)
         assert store.info().n_entries == total
         store._environment(NAMESPACE).close()
 
@@ -131,12 +131,12 @@ def test_get_does_not_wait_for_a_killed_or_stopped_writer(tmp_path):
     child = fork(work)
     try:
         os.read(reader, 1)
-        assert known(store, range(10)) == list(range(10))  # while another one writes
+        assert stored(store, range(10)) == list(range(10))  # while the child writes
     finally:
         os.kill(child, 9)
         os.waitpid(child, 0)
-    keep(store, range(10, 20))  # the lock of the one that died is taken over
-    assert known(store, range(20)) == list(range(20))
+    keep(store, range(10, 20))  # takes over the lock of the killed child
+    assert stored(store, range(20)) == list(range(20))
 
 
 def test_flush_frees_pages_of_dead_readers(tmp_path):
@@ -154,7 +154,7 @@ def test_flush_frees_pages_of_dead_readers(tmp_path):
     fill()
     child = fork(work)
     os.read(reader, 1)
-    known(store, [])  # open before the other one dies: what is opened later looks for dead ones anyway
+    stored(store, [])  # opens before the child dies, because opening frees slots of dead readers
     os.kill(child, 9)
     os.waitpid(child, 0)
     for _ in range(3):
@@ -174,15 +174,15 @@ def test_put_from_several_processes(tmp_path):
         shuffled = order.sample(numbers, len(numbers))
         for start in range(0, len(numbers), 10):
             part = shuffled[start : start + 10]
-            missing = sorted(set(part) - set(known(store, part)))
+            missing = sorted(set(part) - set(stored(store, part)))
             keep(store, missing)
-            assert known(store, part) == part
-        assert len(known(store, numbers)) >= 300
+            assert stored(store, part) == part
+        assert len(stored(store, numbers)) >= 300
 
     children = [fork(lambda seed=seed: work(seed)) for seed in range(4)]
     assert [status_of(child) for child in children] == [0] * 4
     store = DiskStore(tmp_path / "kept", LIMIT)
-    assert known(store, numbers) == numbers
+    assert stored(store, numbers) == numbers
     assert store.info().n_entries == 300
 
 
@@ -191,7 +191,7 @@ def test_clear_and_prune_while_other_processes_put(tmp_path):
         store, order = DiskStore(tmp_path, LIMIT), random.Random(seed)
         for _ in range(60):
             part = order.sample(range(200), 10)
-            known(store, part)
+            stored(store, part)
             keep(store, part)
 
     children = [fork(lambda seed=seed: work(seed)) for seed in range(3)]
@@ -201,40 +201,40 @@ def test_clear_and_prune_while_other_processes_put(tmp_path):
             store.clear()
         else:
             prune(tmp_path, size=10**9 if step % 3 == 1 else 0)
-        known(store, range(200))
+        stored(store, range(200))
         time.sleep(0.03)
     assert [status_of(child) for child in children] == [0] * 3
     keep(store, range(200))
-    assert known(store, range(200)) == list(range(200))
+    assert stored(store, range(200)) == list(range(200))
 
 
 def test_full_disk_warns_once_and_keeps_entries(tmp_path):
-    """By a limit on the size of files, which a write meets as it does the end of a disk."""
+    """A limit on the size of files fails a write like a full disk."""
     keep(DiskStore(tmp_path, LIMIT), range(50))
 
     def work():
         _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
         resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, most))
         store = DiskStore(tmp_path, LIMIT)
-        with warnings.catch_warnings(record=True) as told:
+        with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             for start in range(50, 2000, 10):
                 keep(store, range(start, start + 10))
-                known(store, range(start + 10))
-        assert [one.category for one in told] == [StoreWarning], told
-        assert "cannot be written" in str(told[0].message), told[0]
-        assert "B are free on its disk" in str(told[0].message), told[0]
-        assert 50 < len(known(store, range(2000))) < 1000
+                stored(store, range(start + 10))
+        assert [warning.category for warning in caught] == [StoreWarning], caught
+        assert "cannot be written" in str(caught[0].message), caught[0]
+        assert "B are free on its disk" in str(caught[0].message), caught[0]
+        assert 50 < len(stored(store, range(2000))) < 1000
         resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
         store._paused_until = 0
         keep(store, range(2000, 2100))  # there is room again
-        assert known(store, range(2000, 2100)) == list(range(2000, 2100))
+        assert stored(store, range(2000, 2100)) == list(range(2000, 2100))
 
     assert status_of(fork(work)) == 0
     store = DiskStore(tmp_path, LIMIT)
-    n_before = len(known(store, range(2000)))
+    n_before = len(stored(store, range(2000)))
     keep(store, range(2000))
-    assert n_before < len(known(store, range(2000))) == 2000
+    assert n_before < len(stored(store, range(2000))) == 2000
 
 
 def test_full_disk_before_the_first_write(tmp_path):
@@ -249,17 +249,17 @@ def test_other_layouts_are_not_read_and_not_changed(other, tmp_path):
     before = {path: path.read_bytes() for path in (tmp_path / other).rglob("*") if path.is_file()}
     with pytest.warns(StoreWarning, match=rf"holds data of another version of sktransfer \({other}\)"):
         store = DiskStore(tmp_path, LIMIT)
-    assert known(store, range(10)) == []  # and no other warning, which would be an error
+    assert stored(store, range(10)) == []  # another warning would be an error
     keep(store, range(5))
-    assert known(store, range(10)) == list(range(5))
+    assert stored(store, range(10)) == list(range(5))
     store.clear()
     assert {path: path.read_bytes() for path in (tmp_path / other).rglob("*") if path.is_file()} == before
 
 
 @pytest.fixture
 def readonly():
-    """A folder with ten values that can only be read, and what makes a process obey that."""
-    folder = Path(tempfile.mkdtemp())  # not below a folder that only its owner may enter
+    """A read-only folder with ten entries, and a function that drops the rights of a superuser."""
+    folder = Path(tempfile.mkdtemp())  # tmp_path is in a folder that only its owner may enter
     folder.chmod(0o755)
     store = DiskStore(folder, LIMIT)
     keep(store, range(10))
@@ -288,23 +288,23 @@ def test_get_reads_a_read_only_folder(readonly):
         store = DiskStore(folder, LIMIT)
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            assert known(store, range(20)) == list(range(10))
+            assert stored(store, range(20)) == list(range(10))
             assert (store.info().n_entries, store.room()) == (10, 0)
         with pytest.warns(StoreWarning, match="cannot be written"):
             keep(store, range(10, 20))
         store._paused_until = 0
-        keep(store, range(10, 20))  # no other warning, which would be an error
-        assert known(store, range(20)) == list(range(10))
+        keep(store, range(10, 20))  # another warning would be an error
+        assert stored(store, range(20)) == list(range(10))
         with pytest.raises(OSError, match="cannot be cleared"):
             store.clear()
-        assert known(store, range(20)) == list(range(10))
+        assert stored(store, range(20)) == list(range(10))
 
     assert status_of(fork(work)) == 0
 
 
 def test_folder_that_cannot_be_created_warns_once(readonly):
     folder, _ = readonly
-    # A superuser may write anywhere, and the ordinary one that it becomes may not read all of Python's own files.
+    # A superuser may write anywhere. After it drops its rights it may not read all files of Python.
     before = "import os, sktransfer.cache.disk; from sktransfer import TextFeaturizer; "
     before += "TextFeaturizer(cache=None).fit_transform(['a']); os.getuid() or os.setuid(65534)"
     assert features_elsewhere(folder / "new", before) == ["equal", "warned: cannot be written"]
@@ -335,10 +335,10 @@ def test_damaged_database_warns_once_and_is_not_used(damage, says, tmp_path):
         }
         os.truncate(path / "data.mdb", 0)  # in place, so that the inode stays
         (path / "data.mdb").write_bytes(contents[damage])
-    with pytest.warns(StoreWarning, match=rf"store .*{tmp_path.name}.* {says}.*: going on without it") as told:
+    with pytest.warns(StoreWarning, match=rf"store .*{tmp_path.name}.* {says}.*: going on without it") as caught:
         found = [TextFeaturizer(cache=tmp_path).fit_transform(TEXTS) for _ in range(2)]
     assert all(np.array_equal(features, expected) for features in found)
-    assert len(told) == 1
+    assert len(caught) == 1
     clear_cache(tmp_path)
     for _ in range(2):
         assert np.array_equal(TextFeaturizer(cache=tmp_path).fit_transform(TEXTS), expected)
@@ -362,9 +362,9 @@ def test_unwritten_pages_give_no_wrong_value(tmp_path):
         def work(folder=tmp_path / str(trial)):
             warnings.simplefilter("ignore")
             again = DiskStore(folder, LIMIT)
-            known(again, range(300))
+            stored(again, range(300))
             keep(again, range(300))
-            known(again, range(300))
+            stored(again, range(300))
 
         statuses.append(status_of(fork(work)))
     assert statuses == [0] * 20

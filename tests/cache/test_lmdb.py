@@ -48,8 +48,8 @@ def put(environment, key, value=b"value"):
 
 def get(environment, key):
     with environment.transaction() as transaction:
-        found = transaction.get(key)
-        return None if found is None else bytes(found)
+        record = transaction.get(key)
+        return None if record is None else bytes(record)
 
 
 def other_process(folder, code, limit=LIMIT):
@@ -101,11 +101,11 @@ def test_transaction_allows_hundreds_of_readers(tmp_path):
             return bytes(transaction.get(b"key"))
 
     with ThreadPoolExecutor(300) as threads:
-        found = [threads.submit(read) for _ in range(300)]
+        futures = [threads.submit(read) for _ in range(300)]
         started.wait(600)
         put(environment, b"key", b"other")  # while they read
         end.set()
-        assert {one.result() for one in found} == {b"value"}
+        assert {future.result() for future in futures} == {b"value"}
     assert get(environment, b"key") == b"other"
 
 
@@ -120,8 +120,8 @@ def test_transaction_frees_reader_slots_of_killed_processes(tmp_path):
             assert reader.stdout.readline() == "reading\n"
             reader.kill()
     code = "with environment.transaction(): print(environment._env.readers())"
-    told = python("-c", other_process(tmp_path, code)).stdout.split("\n")
-    assert len([line for line in told if line.strip()]) == 2  # header and one reader
+    lines = python("-c", other_process(tmp_path, code)).stdout.split("\n")
+    assert len([line for line in lines if line.strip()]) == 2  # header and one reader
 
 
 def test_transaction_adopts_a_map_size_that_another_process_has_grown(tmp_path):
@@ -166,7 +166,7 @@ def test_transaction_reopens_deleted_and_replaced_files(how, tmp_path):
 
 
 def test_delete_of_a_database_that_another_process_reads_and_writes(tmp_path):
-    """The other process keeps the deleted file for its open transaction and starts a new one for the next."""
+    """The other process keeps reading the deleted file in its transaction and creates a new one in the next."""
     folder = tmp_path / "database"
     put(Environment(folder, LIMIT), b"key", b"old" * 10_000)
     code = """
@@ -203,9 +203,9 @@ for number in range(100):
     except Exception as error:
         print(type(error).__name__)
 """
-    told = python("-c", other_process(tmp_path, code)).stdout.split()
-    assert told
-    assert set(told) <= {"CorruptedError", "PageNotFoundError"}
+    errors = python("-c", other_process(tmp_path, code)).stdout.split()
+    assert errors
+    assert set(errors) <= {"CorruptedError", "PageNotFoundError"}
 
 
 @pytest.mark.filterwarnings("ignore:.*use of fork.*:DeprecationWarning")
@@ -220,7 +220,7 @@ def test_fork_reopens_environments_while_threads_use_them(tmp_path):
             time.sleep(0.001)
 
     with ThreadPoolExecutor(3) as threads:
-        busy_ones = [threads.submit(busy, number) for number in range(3)]
+        futures = [threads.submit(busy, number) for number in range(3)]
         try:
             for number in range(10):
                 child = os.fork()
@@ -233,7 +233,7 @@ def test_fork_reopens_environments_while_threads_use_them(tmp_path):
                 assert status_of(child) == 0
         finally:
             stop.set()
-        assert [one.result() for one in busy_ones] == [None] * 3
+        assert [future.result() for future in futures] == [None] * 3
     assert [get(environment, f"child {number}".encode()) for number in range(10)] == [b"value"] * 10
 
 

@@ -13,7 +13,7 @@ from sktransfer.cache.memory import OVERHEAD, MemoryStore, ScanResistantLRU
 from sktransfer.cache.types import CacheNamespace
 
 NAMESPACE = CacheNamespace(bytes(16), "tiny/cnn", "stem", "average", "float32")
-SIZE = 4 + OVERHEAD  # of a value of one float
+SIZE = 4 + OVERHEAD  # bytes of an entry of one float
 
 
 def key(n):
@@ -24,31 +24,31 @@ def put(store, *numbers):
     store.put(NAMESPACE, [key(n) for n in numbers], [torch.full((1,), float(n)) for n in numbers])
 
 
-def held(store, numbers):
-    """Return which are kept, without asking for them."""
+def stored(store, numbers):
+    """Return the numbers that have an entry, without a lookup."""
     return [n for n in numbers if NAMESPACE.digest + key(n) in store._entries]
 
 
-def ask(store, numbers, batch=4):
-    """Ask for samples as `forward` does, put what is missing, and return how many were found."""
-    found = 0
+def look_up_and_add(store, numbers, batch=4):
+    """Look up samples in batches, add the missing ones, and return the number of hits."""
+    n_hits = 0
     numbers = list(numbers)
     for start in range(0, len(numbers), batch):
         part = numbers[start : start + batch]
         values = store.get(NAMESPACE, [key(n) for n in part])
         assert all(value is None or value.item() == n for n, value in zip(part, values))
         missing = [n for n, value in zip(part, values) if value is None]
-        found += len(part) - len(missing)
+        n_hits += len(part) - len(missing)
         put(store, *missing)
-    return found
+    return n_hits
 
 
 def test_get_returns_the_tensor_without_a_copy():
     store, value = MemoryStore(), torch.rand(3, 4)
     store.put(NAMESPACE, [key(1)], [value])
-    (found, nothing) = store.get(NAMESPACE, [key(1), key(2)])
-    assert found is value
-    assert nothing is None
+    (entry, missing) = store.get(NAMESPACE, [key(1), key(2)])
+    assert entry is value
+    assert missing is None
 
 
 def test_n_bytes_counts_bytes_of_each_dtype():
@@ -62,9 +62,9 @@ def test_n_bytes_counts_bytes_of_each_dtype():
 def test_limit_is_reached_and_not_exceeded():
     store = MemoryStore(limit=3 * SIZE)
     put(store, 0, 1, 2)
-    assert held(store, range(4)) == [0, 1, 2]
+    assert stored(store, range(4)) == [0, 1, 2]
     put(store, 3)
-    assert held(store, range(4)) == [1, 2, 3]
+    assert stored(store, range(4)) == [1, 2, 3]
     assert (store._used, store.n_bytes) == (store.limit, 12)
 
 
@@ -73,14 +73,14 @@ def test_put_evicts_the_least_recently_used_entries():
     put(store, 0, 1, 2)
     store.get(NAMESPACE, [key(0)])
     put(store, 3)
-    assert held(store, range(4)) == [0, 2, 3]
+    assert stored(store, range(4)) == [0, 2, 3]
 
 
 def test_put_of_a_large_entry_evicts_several():
     store = MemoryStore(limit=4 * SIZE)
     put(store, 0, 1, 2, 3)
     store.put(NAMESPACE, [key(4)], [torch.zeros(1 + 2 * SIZE // 4)])
-    assert held(store, range(5)) == [3, 4]
+    assert stored(store, range(5)) == [3, 4]
     assert store._used == store.limit
 
 
@@ -88,20 +88,20 @@ def test_put_of_an_entry_larger_than_the_limit_evicts_nothing():
     store = MemoryStore(limit=2 * SIZE)
     put(store, 0)
     store.put(NAMESPACE, [key(1)], [torch.zeros(SIZE)])
-    assert held(store, range(2)) == [0]
+    assert stored(store, range(2)) == [0]
 
 
 def test_resize_to_a_lower_limit_evicts_entries():
     store = MemoryStore(limit=4 * SIZE)
     put(store, 0, 1, 2, 3)
     store.resize(2 * SIZE + 1)
-    assert held(store, range(4)) == [2, 3]
+    assert stored(store, range(4)) == [2, 3]
     assert store.n_bytes == 8
 
 
 def test_info_counts_hits_and_misses():
     store = MemoryStore()
-    assert [ask(store, range(10)), ask(store, range(5, 15))] == [0, 5]
+    assert [look_up_and_add(store, range(10)), look_up_and_add(store, range(5, 15))] == [0, 5]
     assert (store.info().hits, store.info().misses) == (5, 15)
 
 
@@ -109,55 +109,55 @@ def test_info_counts_hits_and_misses():
 def test_get_hits_the_part_that_fits_in_cyclic_scans(rounds):
     store, fits = MemoryStore(limit=100 * SIZE), 100
     n = int(fits * rounds)
-    ask(store, range(n))
-    ask(store, range(n))
-    found = [ask(store, range(n)) for _ in range(3)]
-    assert min(found) >= 0.9 * fits
+    look_up_and_add(store, range(n))
+    look_up_and_add(store, range(n))
+    n_hits = [look_up_and_add(store, range(n)) for _ in range(3)]
+    assert min(n_hits) >= 0.9 * fits
 
 
 @pytest.mark.parametrize("rounds", [1.25, 2, 5])
 def test_get_hits_the_part_that_fits_in_shuffled_scans(rounds):
     store, order, fits = MemoryStore(limit=200 * SIZE), random.Random(0), 200
     n = int(fits * rounds)
-    found = [ask(store, order.sample(range(n), n)) for _ in range(10)]
-    assert sum(found[4:]) >= 0.8 * fits * 6
+    n_hits = [look_up_and_add(store, order.sample(range(n), n)) for _ in range(10)]
+    assert sum(n_hits[4:]) >= 0.8 * fits * 6
 
 
 def test_put_of_a_new_data_set_evicts_the_old_one():
     store, fits = MemoryStore(limit=200 * SIZE), 200
     for _ in range(5):
-        ask(store, range(fits))
+        look_up_and_add(store, range(fits))
     new = range(1000, 1000 + fits)
-    ask(store, new)
-    assert len(held(store, new)) >= 0.7 * fits
-    ask(store, new)
-    assert ask(store, new) >= 0.95 * fits
+    look_up_and_add(store, new)
+    assert len(stored(store, new)) >= 0.7 * fits
+    look_up_and_add(store, new)
+    assert look_up_and_add(store, new) >= 0.95 * fits
 
 
 def test_put_of_a_new_data_set_evicts_one_larger_than_the_limit():
     store, fits = MemoryStore(limit=200 * SIZE), 200
     for _ in range(5):
-        ask(store, range(3 * fits))
+        look_up_and_add(store, range(3 * fits))
     new = range(1000, 1000 + fits)
     for _ in range(2):
-        ask(store, new)
-    assert ask(store, new) >= 0.9 * fits
+        look_up_and_add(store, new)
+    assert look_up_and_add(store, new) >= 0.9 * fits
 
 
 def test_get_hits_training_and_validation_sets():
     store, order = MemoryStore(limit=100 * SIZE), random.Random(0)
-    found = 0
+    n_hits = 0
     for _ in range(10):
-        found = ask(store, order.sample(range(70), 70)) + ask(store, range(1000, 1030))
-    assert found == 100
+        n_hits = look_up_and_add(store, order.sample(range(70), 70)) + look_up_and_add(store, range(1000, 1030))
+    assert n_hits == 100
 
 
 def test_room_counts_evictable_entries_as_free():
     store = MemoryStore(limit=20 * SIZE)
     for _ in range(10):
-        ask(store, range(10))
+        look_up_and_add(store, range(10))
     assert store.room() == 10 * SIZE
-    ask(store, range(1000, 1200))  # a new data set, after which the first one has not been asked for
+    look_up_and_add(store, range(1000, 1200))  # a new data set, during which the first one has no lookups
     assert store.room() >= 10 * SIZE
 
 
@@ -182,13 +182,13 @@ def test_put_and_clear_from_several_threads_keep_n_bytes():
 
     def work(seed):
         for n in range(1000):
-            ask(store, [(n * 7 + seed * 13) % 120])
+            look_up_and_add(store, [(n * 7 + seed * 13) % 120])
             if n % 500 == 499:
                 store.clear()
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(work, range(8)))
-    kept = held(store, range(120))
+    kept = stored(store, range(120))
     assert store.n_bytes == 4 * len(kept)
     assert store._used == SIZE * len(kept) <= store.limit
 
@@ -200,7 +200,7 @@ def test_fork_copies_the_store_while_threads_use_it():
 
     def busy():
         while not stop.is_set():
-            ask(store, range(50))
+            look_up_and_add(store, range(50))
 
     threads = [threading.Thread(target=busy) for _ in range(3)]
     for thread in threads:
@@ -209,7 +209,7 @@ def test_fork_copies_the_store_while_threads_use_it():
         for _ in range(20):
             child = os.fork()
             if child == 0:
-                whole = ask(store, range(50)) == 50
+                whole = look_up_and_add(store, range(50)) == 50
                 put(store, 99)
                 os._exit(0 if whole else 1)
             assert status_of(child) == 0
@@ -217,11 +217,11 @@ def test_fork_copies_the_store_while_threads_use_it():
         stop.set()
         for thread in threads:
             thread.join()
-    assert held(store, [99]) == []
+    assert stored(store, [99]) == []
 
 
 def status_of(child):
-    """Wait for a process, which a deadlock would keep from ending."""
+    """Return the exit status of a process, or "hangs" after a deadlock."""
     for _ in range(6000):
         done, status = os.waitpid(child, os.WNOHANG)
         if done:
@@ -254,7 +254,7 @@ def test_scan_resistant_lru_protects_for_two_scans(n):
 def test_scan_resistant_lru_protects_in_shuffled_scans():
     policy, order = ScanResistantLRU(), random.Random(0)
     look_up(policy, *[order.sample(range(500), 500) for _ in range(6)])
-    assert 400 < policy.protected < 1600  # what comes late in a round has waited longer
+    assert 400 < policy.protected < 1600  # intervals in shuffled scans vary
 
 
 def test_scan_resistant_lru_ends_protection_for_a_new_data_set():

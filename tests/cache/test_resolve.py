@@ -73,9 +73,9 @@ def test_cache_info_and_clear_cache_of_both_stores(where, tmp_path):
     values = [torch.full((3, n), float(n)) for n in range(4)]
     assert store.get(NAMESPACE, KEYS[:4]) == [None] * 4
     store.put(NAMESPACE, KEYS[:4], values)
-    found = store.get(NAMESPACE, KEYS[2:6])
-    assert [one is not None for one in found] == [True, True, False, False]
-    assert torch.equal(found[0], values[2])
+    entries = store.get(NAMESPACE, KEYS[2:6])
+    assert [entry is not None for entry in entries] == [True, True, False, False]
+    assert torch.equal(entries[0], values[2])
     info = cache_info(cache)
     assert (info.hits, info.misses, info.n_entries) == (2, 6, 4)
     assert info.n_bytes >= sum(value.nbytes for value in values)

@@ -15,30 +15,30 @@ DTYPES = ["float32", "float16", "bfloat16", "float64", "int64", "int32", "int16"
 @pytest.mark.parametrize("shape", [(5,), (2, 3, 4), (1, 1), (), (0,), (3, 0, 2)])
 def test_decode_returns_the_encoded_tensor(dtype, shape):
     value = (100 * torch.randn(shape)).to(getattr(torch, dtype))
-    found = decode(memoryview(encode(value, KEY)), KEY)
-    assert (found.dtype, found.shape) == (value.dtype, value.shape)
-    assert torch.equal(found, value)
+    decoded = decode(memoryview(encode(value, KEY)), KEY)
+    assert (decoded.dtype, decoded.shape) == (value.dtype, value.shape)
+    assert torch.equal(decoded, value)
 
 
 def test_encode_keeps_the_bits_of_special_floats():
     value = torch.tensor([float("nan"), float("inf"), -0.0, 1e-45, -float("inf")])
-    found = decode(memoryview(encode(value, KEY)), KEY)
-    assert torch.equal(found.view(torch.int32), value.view(torch.int32))
+    decoded = decode(memoryview(encode(value, KEY)), KEY)
+    assert torch.equal(decoded.view(torch.int32), value.view(torch.int32))
 
 
 def test_encode_of_views_and_transposed_tensors():
     value = torch.arange(12.0).view(3, 4)
-    for one in (value.T, value[:, 1], value[1:]):
-        assert torch.equal(decode(memoryview(encode(one, KEY)), KEY), one)
+    for view in (value.T, value[:, 1], value[1:]):
+        assert torch.equal(decode(memoryview(encode(view, KEY)), KEY), view)
 
 
 def test_decode_copies_the_data():
     record = bytearray(encode(torch.full((4,), 5.0), KEY))
-    found = decode(memoryview(record), KEY)
+    decoded = decode(memoryview(record), KEY)
     record[:] = bytes(len(record))
-    found += 1
-    assert found.tolist() == [6] * 4
-    assert found.data_ptr() % 8 == 0
+    decoded += 1
+    assert decoded.tolist() == [6] * 4
+    assert decoded.data_ptr() % 8 == 0
 
 
 def test_decode_returns_none_for_another_key():
