@@ -22,7 +22,7 @@ _HOME = {
     "FineTuneClassifier": "sktransfer.finetuning.classifier",
     "FineTuneRegressor": "sktransfer.finetuning.regressor",
     "FreezeDepthDisplay": "sktransfer.displays.freeze_depth",
-    "Head": "sktransfer.training.heads",
+    "Head": "sktransfer.tasks.heads",
     "ImageFeaturizer": "sktransfer.featurizers.image",
     "LayerScoreDisplay": "sktransfer.displays.layer_score",
     "LearningRateDisplay": "sktransfer.displays.learning_rate",
@@ -41,17 +41,17 @@ _HOME = {
     "clear_cache": "sktransfer.cache.resolve",
     "config_context": "sktransfer.config",
     "find_bad_images": "sktransfer.samples.bad_images",
-    "find_lr": "sktransfer.training.lr_finder",
+    "find_lr": "sktransfer.finetuning.find_lr",
     "get_config": "sktransfer.config",
     "hookimpl": "sktransfer.backbones.hooks",
     "list_backbones": "sktransfer.backbones.registry",
     "list_plugins": "sktransfer.backbones.registry",
-    "load": "sktransfer.persistence.loading",
+    "load": "sktransfer.persistence.api",
     "load_backbone": "sktransfer.backbones.loading",
     "load_image_folder": "sktransfer.samples.folders",
     "load_vectors": "sktransfer.words.loading",
     "rank_backbones": "sktransfer.selection.ranking",
-    "save": "sktransfer.persistence.saving",
+    "save": "sktransfer.persistence.api",
     "set_config": "sktransfer.config",
 }
 __all__ = sorted(_HOME)
@@ -88,16 +88,16 @@ if TYPE_CHECKING:
     from sktransfer.featurizers.words import WordEmbedder as WordEmbedder
     from sktransfer.finetuning.classifier import FineTuneClassifier as FineTuneClassifier
     from sktransfer.finetuning.contrastive import ContrastiveFineTuner as ContrastiveFineTuner
+    from sktransfer.finetuning.find_lr import find_lr as find_lr
     from sktransfer.finetuning.regressor import FineTuneRegressor as FineTuneRegressor
-    from sktransfer.persistence.loading import load as load
-    from sktransfer.persistence.saving import save as save
+    from sktransfer.persistence.api import load as load
+    from sktransfer.persistence.api import save as save
     from sktransfer.samples.bad_images import find_bad_images as find_bad_images
     from sktransfer.samples.folders import load_image_folder as load_image_folder
     from sktransfer.selection.best import BestBackbone as BestBackbone
     from sktransfer.selection.ranking import rank_backbones as rank_backbones
-    from sktransfer.training.heads import Head as Head
+    from sktransfer.tasks.heads import Head as Head
     from sktransfer.training.lr_finder import LearningRates as LearningRates
-    from sktransfer.training.lr_finder import find_lr as find_lr
     from sktransfer.words.loading import load_vectors as load_vectors
 
 

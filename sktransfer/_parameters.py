@@ -56,16 +56,18 @@ class Parameter:
         return f"{self.name} : {self.type}{default}\n{textwrap.indent(text, '    ')}"
 
 
-def with_parameters(*parameters: Parameter | Iterable[Parameter]) -> Callable[[Class], Class]:
+def with_parameters(*parameters: Parameter | Iterable[Parameter], n_positional: int = 1) -> Callable[[Class], Class]:
     """Give a class an `__init__` that stores these parameters, and their descriptions.
 
-    The first parameter may be given by position, the others by name. Of two parameters of the same name the later one
-    replaces the earlier one in its place, which is how an estimator changes a shared default.
+    The first `n_positional` parameters may be given by position, the others by name. Of two parameters of the same name
+    the later one replaces the earlier one in its place, which is how an estimator changes a shared default.
 
     Parameters
     ----------
     *parameters : Parameter or iterable of Parameter
         The parameters in the order of the signature.
+    n_positional : int, default=1
+        Number of leading parameters that may be given by position.
 
     Examples
     --------
@@ -89,7 +91,7 @@ def with_parameters(*parameters: Parameter | Iterable[Parameter]) -> Callable[[C
         by_name |= {one.name: one for one in ([item] if isinstance(item, Parameter) else item)}
 
     def decorate(cls: Class) -> Class:
-        cls.__init__ = _init(cls, list(by_name.values()))  # type: ignore[misc]
+        cls.__init__ = _init(cls, list(by_name.values()), n_positional)  # type: ignore[misc]
         if cls.__doc__:
             listed = "\n".join(one.documentation() for one in by_name.values())
             cls.__doc__ = cls.__doc__.replace("{parameters}", textwrap.indent(listed, "    ").strip())
@@ -98,8 +100,9 @@ def with_parameters(*parameters: Parameter | Iterable[Parameter]) -> Callable[[C
     return decorate
 
 
-def _init(cls: type, parameters: list[Parameter]) -> Callable[..., None]:
-    kinds = [inspect.Parameter.POSITIONAL_OR_KEYWORD] + [inspect.Parameter.KEYWORD_ONLY] * len(parameters)
+def _init(cls: type, parameters: list[Parameter], n_positional: int) -> Callable[..., None]:
+    n_keyword = len(parameters) - n_positional
+    kinds = [inspect.Parameter.POSITIONAL_OR_KEYWORD] * n_positional + [inspect.Parameter.KEYWORD_ONLY] * n_keyword
     signature = inspect.Signature(
         [
             inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD),

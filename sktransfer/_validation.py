@@ -1,15 +1,24 @@
-"""Checks of single parameters, with one wording for the errors."""
+"""Checks of single parameters, and of the fields of saved states, with one wording for the errors."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any
 
-from sktransfer.exceptions import InvalidParameterError
+from sktransfer.exceptions import InvalidParameterError, LoadError
 
-__all__ = ["check_bool", "check_float", "check_fraction", "check_int", "check_option", "is_int", "is_real"]
+__all__ = [
+    "check_bool",
+    "check_float",
+    "check_fraction",
+    "check_int",
+    "check_option",
+    "is_int",
+    "is_real",
+    "require_field",
+]
 
 
 def is_int(value: Any) -> bool:
@@ -195,4 +204,49 @@ def check_bool(name: str, value: Any) -> bool:
     """
     if not isinstance(value, bool):
         raise InvalidParameterError(f"{name}={value!r} must be True or False")
+    return value
+
+
+def require_field(
+    state: Mapping[str, Any],
+    name: str,
+    kind: type | tuple[type, ...],
+    options: Sequence[Any] | None = None,
+) -> Any:
+    """Return a field of a saved state, for use in `from_state`.
+
+    Parameters
+    ----------
+    state : mapping
+        State read from a file.
+    name : str
+        Name of the field.
+    kind : type or tuple of types
+        Types allowed; a bool is not an int.
+    options : sequence, default=None
+        Values allowed; None for all of these types.
+
+    Raises
+    ------
+    LoadError
+        If the field is missing, or has another type or value.
+
+    Examples
+    --------
+    >>> from sktransfer._validation import require_field
+    >>> require_field({"seed": 3}, "seed", int)
+    3
+    >>> require_field({"seed": "3"}, "seed", int)
+    Traceback (most recent call last):
+    sktransfer.exceptions.LoadError: the field 'seed' is of type str, not int
+    """
+    if not isinstance(state, Mapping) or name not in state:
+        raise LoadError(f"the field {name!r} is missing")
+    value = state[name]
+    kinds = kind if isinstance(kind, tuple) else (kind,)
+    if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds and object not in kinds):
+        expected = " or ".join(allowed.__name__ for allowed in kinds)
+        raise LoadError(f"the field {name!r} is of type {type(value).__name__}, not {expected}")
+    if options is not None and value not in options:
+        raise LoadError(f"the field {name!r} is {value!r}, and must be one of {tuple(options)}")
     return value

@@ -8,26 +8,28 @@ from pathlib import Path
 
 import pytest
 
+# Checks of sktransfer.testing that start a process.
+PROCESS_CHECKS = ("check_offline", "check_reload", "check_light_listing")
 LOCAL = ("localhost", "127.0.0.1", "::1", "0.0.0.0", "", None)
 
 
 class NetworkIsOff(OSError):
-    """A test has asked for the network."""
+    """A test tried to reach the network."""
 
 
 def _host(address):
-    return address[0] if isinstance(address, tuple) else ""  # the address of a Unix socket is a path
+    return address[0] if isinstance(address, tuple) else ""  # The address of a Unix socket is a path.
 
 
 @pytest.fixture(autouse=True, scope="session")
 def _no_network():
-    """Let sockets reach nothing but this machine: tests say the same with and without a network."""
+    """Restrict sockets to this machine, so that tests give the same result with and without a network."""
     connect, connect_ex, getaddrinfo = socket.socket.connect, socket.socket.connect_ex, socket.getaddrinfo
 
     def check(host):
         host = host.decode() if isinstance(host, bytes) else host
         if host not in LOCAL:
-            raise NetworkIsOff(f"tests have no network, and {host!r} was asked for")
+            raise NetworkIsOff(f"tests have no network access, but {host!r} was requested")
 
     def guarded_connect(self, address):
         check(_host(address))
@@ -50,7 +52,7 @@ def _no_network():
 
 @pytest.fixture(autouse=True, scope="session")
 def _interruptible():
-    """Have Ctrl-C raised, as in a terminal: a shell that starts the tests in the background has it ignored."""
+    """Raise KeyboardInterrupt on SIGINT. A shell that runs the tests in the background ignores the signal."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
@@ -58,13 +60,21 @@ def _interruptible():
 
 @pytest.fixture(autouse=True, scope="module")
 def _empty_store():
-    """Begin with an empty store: what the tests of another file left there would decide what is kept."""
+    """Clear the store, because entries of earlier test modules would change which entries are cached."""
     if "sktransfer.cache.memory" in sys.modules:
         sys.modules["sktransfer.cache.memory"].process_store.clear()
 
 
 def pytest_make_parametrize_id(config, val, argname):
-    """Name what lies in a temporary folder by its last part: the folder is another one in each process of the tests."""
+    """Name a path in a temporary folder by its last part, because pytest-xdist needs equal ids in all workers."""
     if isinstance(val, (str, Path)) and tempfile.gettempdir() in str(val):
         return Path(str(val)).name
     return None
+
+
+def pytest_collection_modifyitems(items):
+    """Mark the checks of sktransfer.testing that start a process."""
+    for item in items:
+        callspec = getattr(item, "callspec", None)
+        if callspec is not None and any(check in callspec.id for check in PROCESS_CHECKS):
+            item.add_marker("process")

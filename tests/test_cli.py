@@ -47,6 +47,7 @@ def test_the_command_is_installed_under_its_name():
     assert EntryPoint("sktransfer", scripts["sktransfer"], "console_scripts").load() is main
 
 
+@pytest.mark.process
 def test_backbones_are_listed_in_an_aligned_table(site):
     done = cli("backbones", "good/*", site=site)
     assert done.returncode == 0
@@ -61,6 +62,7 @@ def test_backbones_are_listed_in_an_aligned_table(site):
     assert {"hf/...", "open/..."} <= set(re.findall(r"[\w-]+/\.\.\.", note))  # others may be installed
 
 
+@pytest.mark.process
 def test_backbones_are_given_as_json(site):
     done = cli("backbones", "--modality", "image", "--json", site=site)
     rows = json.loads(done.stdout)
@@ -72,6 +74,7 @@ def test_backbones_are_given_as_json(site):
     assert {row["name"] for row in rows} - installed == {"good/small", "good/wide", "slow/a", "loud/a", "wrong/width"}
 
 
+@pytest.mark.process
 def test_a_pattern_that_matches_nothing_is_told(site):
     done = cli("backbones", "smal", site=site)
     assert (done.returncode, len(done.stdout.splitlines())) == (0, 1)
@@ -80,6 +83,7 @@ def test_a_pattern_that_matches_nothing_is_told(site):
     assert json.loads(cli("backbones", "smal", "--json", site=site).stdout) == []
 
 
+@pytest.mark.process
 def test_plugins_are_listed_with_what_is_wrong(site):
     done = cli("plugins", site=site)
     assert done.returncode == 0
@@ -96,6 +100,7 @@ def test_plugins_are_listed_with_what_is_wrong(site):
     assert "hello from a plugin" in done.stderr  # what a plugin prints is not part of the table
 
 
+@pytest.mark.process
 def test_plugins_are_given_as_json(site):
     plugins = json.loads(cli("plugins", "--json", site=site, SKTRANSFER_PLUGINS="good,leaves").stdout)
     assert {tuple(plugin) for plugin in plugins} == {tuple(field.name for field in fields(Plugin))}
@@ -110,6 +115,7 @@ def test_plugins_are_given_as_json(site):
     assert {status[name] for name in others} <= {"not allowed"}
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("arguments", [["plugins"], ["plugins", "--json"], ["backbones"], ["backbones", "--json"]])
 def test_listing_imports_nothing_heavy(arguments, site):
     code = f"import sys; from sktransfer.cli import main; main({arguments!r}); "
@@ -117,6 +123,7 @@ def test_listing_imports_nothing_heavy(arguments, site):
     assert python("-c", code, path=[site]).stdout.splitlines()[-1] == "[]"
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -134,6 +141,7 @@ def test_a_name_that_is_not_found_is_one_line_on_stderr(arguments, says, site):
     assert says in line
 
 
+@pytest.mark.process
 def test_strict_fails_with_the_plugins_error(site):
     done = cli("plugins", site=site, SKTRANSFER_STRICT="1")
     assert (done.returncode, done.stdout) == (2, "")
@@ -154,6 +162,7 @@ def test_the_version_is_told(capsys):
     assert (caught.value.code, capsys.readouterr().out) == (0, f"sktransfer {sktransfer.__version__}\n")
 
 
+@pytest.mark.process
 def test_a_broken_pipe_is_quiet():
     command = [sys.executable, "-m", "sktransfer", "backbones", "--json"]
     reader, writer = os.pipe()
@@ -164,12 +173,14 @@ def test_a_broken_pipe_is_quiet():
     assert (done.returncode, done.stderr) == (141, "")
 
 
+@pytest.mark.process
 def test_characters_that_a_terminal_lacks_are_escaped(site):
     done = cli("check", "tiny/caf\u00e9", site=site, PYTHONIOENCODING="ascii")
     assert done.returncode == 2
     assert r"tiny/caf\xe9" in done.stderr
 
 
+@pytest.mark.process
 def test_a_backbone_that_conforms_passes(site):
     done = cli("check", "good/small", site=site)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -181,6 +192,7 @@ def test_a_backbone_that_conforms_passes(site):
     assert statuses["check_tampered_weights"].startswith("not run")
 
 
+@pytest.mark.process
 def test_a_backbone_that_does_not_conform_fails_and_says_why(site):
     done = cli("check", "wrong/width", "--json", site=site)
     assert done.returncode == 1, done.stderr

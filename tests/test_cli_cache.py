@@ -6,7 +6,6 @@ import time
 
 import pytest
 import torch
-from tests.test_cli import rows_of
 
 from sktransfer.cache.disk_columns import list_columns
 from sktransfer.cache.disk_store import DiskStore
@@ -14,6 +13,7 @@ from sktransfer.cli import main
 from tests.cache.test_disk_columns import MIDDLE, NEW, OLD
 from tests.cache.test_disk_store import keep
 from tests.helpers.plugin_zoo import python
+from tests.test_cli import rows_of
 
 KEYS = [n.to_bytes(20, "big") for n in range(50)]
 
@@ -141,6 +141,7 @@ def test_a_damaged_store_is_told_of_and_can_be_cleared(folder, capsys):
     assert left(folder) == []
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("arguments", [[], ["--json"], ["--prune", "700 kB"], ["--clear"]])
 def test_nothing_heavy_is_imported(arguments, folder):
     code = f"import sys; from sktransfer.cli import main; main({['cache', str(folder), *arguments]!r}); "

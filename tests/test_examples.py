@@ -82,6 +82,7 @@ def little(tmp_path_factory):
     return folder
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("script", SMALL)
 def test_examples_run_without_any_data_and_leave_their_pictures(script, tmp_path):
     told = run(script, tmp_path)
@@ -91,6 +92,7 @@ def test_examples_run_without_any_data_and_leave_their_pictures(script, tmp_path
         assert (tmp_path / "out" / name).stat().st_size > 10_000, name
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("script", "says"),
     [

@@ -91,6 +91,7 @@ def test_near_names_are_offered_nearest_first_and_far_ones_are_not():
     assert did_you_mean("abc1", ["abc2", "abc3", "abc4", "abc5"], n=2).count(" or ") == 1
 
 
+@pytest.mark.process
 def test_the_module_stands_alone():
     code = "import sys, sktransfer.exceptions; print([m for m in sys.modules if m.startswith('sktransfer')])"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout

@@ -1,16 +1,17 @@
-"""The one idea: a backbone is an ordered list of stages."""
+"""Backbone: a pretrained network as an ordered list of stages."""
 
 from __future__ import annotations
 
 import hashlib
 import math
-import numbers
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from sktransfer._validation import is_int, is_real
+from sktransfer.backbones.from_modules import backbone_arguments, has_statistics
 from sktransfer.backbones.pooling import check_pooling
 from sktransfer.backbones.preprocess import Preprocess
 from sktransfer.backbones.stages import SharedSpace, run_stages
@@ -20,34 +21,36 @@ __all__ = ["Backbone", "replace_stages", "with_max_length"]
 
 
 class Backbone:
-    """A pretrained network as a list of stages: shared by all who use it, and never changed.
+    """A pretrained network as a list of stages, shared by all its users and never changed.
 
-    A stage is a module called as `stage(values, mask)`. It sees only what the stage before it gave, and the mask
-    (True where a token of a text is real; None for images), so that computing can stop and start at every cut.
-    `clone` and `copy.deepcopy` give back the same object, for its weights do not change.
+    A stage is a module called as `stage(values, mask)`. Its inputs are only the output of the stage before it and the
+    mask (True where a token of a text is real, None for images), so that computation can stop and resume after every
+    stage. `clone` and `copy.deepcopy` return the same object, because its weights do not change.
 
     Parameters
     ----------
     name : str
-        As given to `load_backbone`.
+        Name that `load_backbone` takes.
     modality : {"image", "text"}
-        What its samples are.
+        Kind of samples.
     stages : sequence of (str, nn.Module)
-        In order from the input. A module that several stages share stands in each; it belongs to the first.
+        Named stages in order from the input. A module that several stages share belongs to the first of them.
     preprocess : Preprocess
-        From validated samples to the tensors that the first stage takes.
+        Converts validated samples to the tensors that the first stage takes.
     pooling : str
-        What `pooling="auto"` means.
+        Pooling that `pooling="auto"` selects.
     head : nn.Module, default=None
-        The network's own last part, called as `head(values, mask)` on the last stage's values; gives logits.
+        The network's own head, called as `head(values, mask)` on the last stage's values. Returns logits
+        (n, n_categories).
     categories : sequence of str, default=()
-        What the head's logits stand for.
+        Names of the head's logits.
     prefix_tokens : int, default=0
-        Tokens of an image sequence that stand before the patches; the first is the class token.
+        Number of tokens of an image sequence before the patches. The first of them is the class token.
     definition : str, default=""
-        What tells the stages' computing apart where their weights are equal (a configuration as JSON, say).
+        Distinguishes networks of equal structure and weights that compute different values, such as a configuration as
+        JSON. It is part of the fingerprint.
     shared_space : SharedSpace, default=None
-        Where the last stage's vectors lie in a space with those of texts, as CLIP's do: who makes the latter.
+        Space that the last stage's vectors share with those of a backbone of texts, as in CLIP.
 
     Examples
     --------
@@ -82,10 +85,12 @@ class Backbone:
         self.prefix_tokens = prefix_tokens
         self.definition = definition
         self.shared_space = shared_space
-        self.pretrained = True  # False where the weights are random: BatchNorm then has no statistics worth keeping
-        self.origin: tuple[Callable[..., Backbone], tuple[Any, ...]] | None = None  # how unpickling gets it back
+        self.pretrained = True  # False for random weights, whose BatchNorm statistics are not worth keeping
+        self.origin: tuple[Callable[..., Backbone], tuple[Any, ...]] | None = (
+            None  # callable and arguments for unpickling
+        )
         self._hashes: list[bytes] = []
-        self.copies: dict[str, nn.ModuleList] = {}  # made ready for other devices and precisions, kept by who runs them
+        self.copies: dict[str, nn.ModuleList] = {}  # copies for other devices and precisions, kept by the engine
 
     @classmethod
     def from_modules(
@@ -100,40 +105,45 @@ class Backbone:
         pooling: str = "auto",
         categories: Sequence[str] = (),
     ) -> Backbone:
-        """Make a backbone of one's own modules, for use as `backbone=`.
+        """Make a backbone of your own modules, for use as `backbone=`.
 
-        The modules are copied (in float32, on the CPU; what they share stays shared): they can be trained further, and
-        the backbone does not change. `clone` keeps the backbone, pickling takes the weights along. Activations are
-        stored for this backbone and its pickles alone, never for another one of the same modules.
+        The modules are copied (in float32, on the CPU, shared tensors stay shared). Training them further does not
+        change the backbone. `clone` keeps the backbone, and pickling includes the weights. Cache entries belong to this
+        backbone and its pickles only, never to another one of the same modules.
 
         Parameters
         ----------
         modules : sequence of (str, nn.Module)
-            The stages by name, in order from the input, such as `list(network.named_children())`. Those of images are
-            called as `module(values)`, those of texts as `module(values, mask)`, as are those of images whose `forward`
-            has `mask` as second parameter.
+            Named stages in order from the input, such as `list(network.named_children())`. Stages for images are called
+            as `module(values)`. Stages for texts, and those whose `forward` has `mask` as second parameter, are called
+            as `module(values, mask)`.
         name : str, default=None
-            What messages call it; None for "own/network".
+            Name in messages. None for "own/network".
         modality : {"image", "text"}, default="image"
-            What its samples are.
+            Kind of samples.
         input_size : (int, int), default=None
-            (height, width) that images are resized to, whatever the ratio of their sides; None leaves their size.
+            (height, width) that images are resized to, without keeping their aspect ratio. None keeps their size.
         preprocess : Preprocess or mapping, default=None
             For images an `ImageTransform`, or settings of one. None makes float32 tensors (3, height, width) in [0, 1],
-            of `input_size`, without subtracting a mean: a network trained on normalised images needs `{"mean": ...,
+            of `input_size`, without subtracting a mean. A network trained on normalised images needs `{"mean": ...,
             "std": ...}`. Texts need a `TextPreprocess`.
         head : nn.Module, default=None
-            Called on pooled values (n, n_features), or as `head(values, mask)` on the last stage's where its `forward`
-            has `mask` as second parameter; gives logits.
+            Called on pooled values (n, n_features), or as `head(values, mask)` on the last stage's values if `mask` is
+            the second parameter of its `forward`. Returns logits (n, n_categories).
         pooling : str, default="auto"
-            What `pooling="auto"` of an estimator means; "auto" here: "average" for images, "mean" for texts.
+            Pooling that `pooling="auto"` of an estimator selects. "auto" here is "average" for images and "mean" for
+            texts.
         categories : sequence of str, default=()
-            What the head's logits stand for.
+            Names of the head's logits.
+
+        Returns
+        -------
+        backbone : Backbone
 
         Raises
         ------
         InvalidParameterError
-            If a parameter is not allowed.
+            If a parameter is not valid.
 
         Examples
         --------
@@ -143,28 +153,29 @@ class Backbone:
         >>> Backbone.from_modules([("stem", network[:2]), ("top", network[2])], input_size=(32, 32))
         Backbone('own/network', stages=['stem', 'top'])
         """
-        from sktransfer.backbones.from_modules import backbone_of
-
-        return backbone_of(modules, name, modality, input_size, preprocess, head, pooling, categories)
+        arguments = backbone_arguments(modules, name, modality, input_size, preprocess, head, pooling, categories)
+        backbone = cls(**arguments)
+        backbone.pretrained = all(has_statistics(part) for part in (backbone.stages, backbone.head) if part is not None)
+        return backbone
 
     def run(
         self, values: Tensor, mask: Tensor | None = None, *, start: int = 0, stop: int | None = None
     ) -> Iterator[Tensor]:
-        """Yield what each of `stages[start:stop]` gives, in order.
+        """Yield the output of each of `stages[start:stop]`, in order.
 
         Parameters
         ----------
         values : Tensor
-            What stage `start` takes: preprocessed samples for 0, else what the stage before it gave.
+            Input of stage `start`: preprocessed samples for 0, else the output of the stage before it.
         mask : Tensor of shape (n, tokens), default=None
-            True where a token is real; None for images.
+            True where a token is real. None for images.
         start, stop : int
-            Which stages to run, as a slice.
+            Slice of the stages to run.
         """
         return run_stages(self.stages[start:stop], values, mask)
 
     def position(self, layer: int | str) -> int:
-        """Return the index of the stage that `layer` names.
+        """Return the index of a stage.
 
         Parameters
         ----------
@@ -180,11 +191,11 @@ class Backbone:
         if isinstance(layer, str):
             if layer not in self.stage_names:
                 raise InvalidParameterError(
-                    f"layer={layer!r} is no stage of {self.name}; its stages are {self.stage_names}."
+                    f"layer={layer!r} is not a stage of {self.name}; its stages are {self.stage_names}."
                     + did_you_mean(layer, self.stage_names)
                 )
             return self.stage_names.index(layer)
-        if isinstance(layer, bool) or not isinstance(layer, numbers.Integral):
+        if not is_int(layer):
             raise InvalidParameterError(f"layer={layer!r} must be an int, a stage's name, 'all' or a list of these")
         if not -n <= layer < n:
             raise InvalidParameterError(
@@ -193,7 +204,12 @@ class Backbone:
         return int(layer) % n
 
     def positions(self, layer: int | str | Sequence[int | str]) -> list[int]:
-        """Return the indices of the stages that `layer` names: one, several, or "all".
+        """Return the indices of one stage, several stages, or "all".
+
+        Parameters
+        ----------
+        layer : int, str or sequence of these
+            Index or name of a stage, a list of these, or "all".
 
         Raises
         ------
@@ -205,23 +221,24 @@ class Backbone:
         if isinstance(layer, (list, tuple)):
             if not layer:
                 raise InvalidParameterError("layer=[] names no stage; give at least one, or 'all'")
-            return [self.position(one) for one in layer]
+            return [self.position(stage) for stage in layer]
         return [self.position(layer)]  # type: ignore[arg-type]
 
     def n_frozen(self, freeze_depth: int | float | str, n_stages: int | None = None) -> int:
-        """Return how many of the first `n_stages` stages a freezing depth freezes.
+        """Return the number of frozen stages among the first `n_stages`.
 
         Parameters
         ----------
         freeze_depth : int, float or str
-            A Python slice `stages[:freeze_depth]`; a share in [0, 1]; a stage's name, frozen up to and with it; "all".
+            An int for the slice `stages[:freeze_depth]`, a float in [0, 1] for a fraction of the stages, a stage's name
+            for all stages up to and including it, or "all".
         n_stages : int, default=None
-            The stages that are kept; None for all.
+            Number of stages that are used. None for all.
 
         Raises
         ------
         InvalidParameterError
-            If the depth is out of range, or of no kind above.
+            If the depth is out of range or has another type.
         """
         n = len(self.stages) if n_stages is None else n_stages
         kinds = f"an int from {-n} to {n}, a float from 0 to 1, a stage's name or 'all'"
@@ -231,31 +248,31 @@ class Backbone:
                 return n
             if freeze_depth not in names:
                 raise InvalidParameterError(
-                    f"freeze_depth={freeze_depth!r} is no stage of {self.name}; its stages are {names}; give {kinds}."
+                    f"freeze_depth={freeze_depth!r} is not a stage of {self.name}; its stages are {names}; give {kinds}."
                     + did_you_mean(freeze_depth, (*names, "all"))
                 )
             return names.index(freeze_depth) + 1
-        if isinstance(freeze_depth, bool) or not isinstance(freeze_depth, numbers.Real):
+        if not is_real(freeze_depth):
             raise InvalidParameterError(f"freeze_depth={freeze_depth!r} is not allowed; give {kinds}")
-        if isinstance(freeze_depth, numbers.Integral):
+        if is_int(freeze_depth):
             if not -n <= freeze_depth <= n:
                 raise InvalidParameterError(f"freeze_depth={freeze_depth} is out of range for {n} stages; give {kinds}")
             return int(freeze_depth) if freeze_depth >= 0 else n + int(freeze_depth)
         if not 0 <= freeze_depth <= 1:
             raise InvalidParameterError(f"freeze_depth={freeze_depth} is out of range; give {kinds}")
-        return math.floor(float(freeze_depth) * n + 1e-9)  # 15/22 of 22 stages is 15, though its product is 14.99…
+        return math.floor(float(freeze_depth) * n + 1e-9)  # 15/22 of 22 stages is 15, though the product is 14.99…
 
     def fingerprint(self, stop: int | None = None) -> str:
-        """Return a hash of what `stages[:stop]` compute: their order, structure and weights.
+        """Return a hash of the order, structure and weights of `stages[:stop]`.
 
         Parameters
         ----------
         stop : int, default=None
-            How many stages count; None for all.
+            Number of stages. None for all.
         """
         stop = len(self.stages) if stop is None else stop
         hashes = list(self._hashes) or [hashlib.blake2b(self.definition.encode(), digest_size=20).digest()]
-        for module in self.stages[len(hashes) - 1 : stop]:  # each goes on from the one before it
+        for module in self.stages[len(hashes) - 1 : stop]:  # each hash continues the one before it
             running = hashlib.blake2b(hashes[-1], digest_size=20)
             running.update(repr(module).encode())
             for name, tensor in module.state_dict().items():
@@ -266,12 +283,18 @@ class Backbone:
         return hashes[stop].hex()
 
     def with_preprocess(self, preprocess: Preprocess) -> Backbone:
-        """Return a backbone of the same stages with another preprocessing."""
+        """Return a backbone with the same stages and another preprocessing.
+
+        Parameters
+        ----------
+        preprocess : Preprocess
+            Converts validated samples to the tensors that the first stage takes.
+        """
         origin: tuple[Callable[..., Backbone], tuple[Any, ...]] = (Backbone.with_preprocess, (self, preprocess))
-        cut = getattr(self.preprocess, "with_max_length", None)
+        truncate = getattr(self.preprocess, "with_max_length", None)
         limit = getattr(preprocess, "limit", None)
-        if cut is not None and limit is not None and cut(limit).key == preprocess.key:
-            origin = (with_max_length, (self, limit))  # a pickle need not hold a tokenizer that its source has
+        if truncate is not None and limit is not None and truncate(limit).key == preprocess.key:
+            origin = (with_max_length, (self, limit))  # the pickle then omits the tokenizer, which its source has
         return self._changed(preprocess=preprocess, origin=origin)
 
     def _changed(self, **attributes: Any) -> Backbone:
@@ -291,7 +314,7 @@ class Backbone:
     def __reduce__(self) -> tuple[Callable[..., Backbone], tuple[Any, ...]]:
         if self.origin is not None:
             return self.origin
-        return _restored, ({**self.__dict__, "copies": {}},)  # they are made anew when they are wanted
+        return _restored, ({**self.__dict__, "copies": {}},)  # copies are rebuilt on demand
 
     def __repr__(self) -> str:
         return f"Backbone({self.name!r}, stages={list(self.stage_names)})"
@@ -304,16 +327,21 @@ def _restored(state: dict[str, Any]) -> Backbone:
 
 
 def replace_stages(source: Backbone, first: int, modules: Sequence[nn.Module]) -> Backbone:
-    """Return a backbone whose stages from `first` on are others; the stages below are the source's own.
+    """Return a backbone with other stages from `first` on. It shares the stages below with the source.
 
     Parameters
     ----------
     source : Backbone
-        Where all the rest comes from.
+        Backbone that provides everything else.
     first : int
-        The first stage that is replaced.
+        Index of the first stage to replace.
     modules : sequence of nn.Module
-        The new stages; the backbone ends with the last of them. They are switched to `eval()` and without gradients.
+        New stages. The backbone ends with the last of them. They are switched to `eval()`, without gradients.
+
+    Returns
+    -------
+    backbone : Backbone
+        Without the head if stages of the source are left out at the end.
 
     Raises
     ------
@@ -332,22 +360,22 @@ def replace_stages(source: Backbone, first: int, modules: Sequence[nn.Module]) -
 
 
 def with_max_length(source: Backbone, max_length: int) -> Backbone:
-    """Return a backbone that reads no more than so many tokens of a text.
+    """Return a backbone that truncates texts to a number of tokens.
 
     Parameters
     ----------
     source : Backbone
-        Of texts.
+        Backbone of texts.
     max_length : int
-        As its preprocessing takes it.
+        Number of tokens, including special ones.
     """
     return source.with_preprocess(source.preprocess.with_max_length(max_length))  # type: ignore[attr-defined]
 
 
 def _collapsed(source: Backbone, first: int, modules: list[nn.Module]) -> tuple[Backbone, int, list[nn.Module]]:
-    """Return what makes the same backbone of one whose stages were never replaced.
+    """Return arguments of `replace_stages` that start from a backbone without replaced stages.
 
-    Training goes on from what training has left: each step would else keep all that came before it.
+    Repeated training replaces stages of trained backbones. Without this, each step would keep all earlier ones.
     """
     if source.origin is None or source.origin[0] is not replace_stages:
         return source, first, modules

@@ -1,4 +1,4 @@
-"""A backbone made of a user's own modules: copied, checked, and given the parts that they leave open."""
+"""Arguments of a backbone made of a user's own modules, validated and completed with defaults."""
 
 from __future__ import annotations
 
@@ -6,26 +6,25 @@ import copy
 import inspect
 import uuid
 from collections.abc import Mapping, Sequence
-from numbers import Integral
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from sktransfer.backbones.backbone import Backbone
-from sktransfer.backbones.pooling import POOLINGS, check_pooling
+from sktransfer._validation import is_int
+from sktransfer.backbones.pooling import check_pooling, default_pooling
 from sktransfer.backbones.preprocess import ImageTransform, Preprocess, TextPreprocess
 from sktransfer.backbones.spec import MODALITIES, RESERVED
 from sktransfer.backbones.stages import ImageStage, PooledHead
 from sktransfer.exceptions import InvalidParameterError
 
-__all__ = ["backbone_of"]
+__all__ = ["backbone_arguments", "has_statistics"]
 
 _FORM = "modules must be a list of (name, module) pairs, as in list(network.named_children())"
 
 
-def backbone_of(
+def backbone_arguments(
     modules: Sequence[tuple[str, nn.Module]],
     name: str | None,
     modality: str,
@@ -34,37 +33,34 @@ def backbone_of(
     head: nn.Module | None,
     pooling: str,
     categories: Sequence[str],
-) -> Backbone:
-    """Do what `Backbone.from_modules` promises; the parameters are its own."""
+) -> dict[str, Any]:
+    """Return the keyword arguments of `Backbone` for `Backbone.from_modules`, which documents the parameters."""
     if modality not in MODALITIES:
         raise InvalidParameterError(f"modality={modality!r} must be one of {MODALITIES}")
     if head is not None and not isinstance(head, nn.Module):
         raise InvalidParameterError(f"head={head!r} must be a torch.nn.Module or None, not {type(head).__name__}")
     check_pooling(pooling, modality)
-    pooling = POOLINGS[modality][0] if pooling == "auto" else pooling
-    pairs = _checked(modules)
-    transform = _preprocess(preprocess, modality, input_size)
-    # One call: what modules and head share stays shared. The copies are in float32 on the CPU, as all backbones are.
+    pooling = default_pooling(modality) if pooling == "auto" else pooling
+    pairs = _check_modules(modules)
+    transform = _check_preprocess(preprocess, modality, input_size)
+    # One call, so that tensors shared by modules and head stay shared. All backbones are float32 on the CPU.
     copied, head = copy.deepcopy(([module for _, module in pairs], head))
-    together = nn.ModuleList([*copied, *([] if head is None else [head])]).cpu().float()
-    stages = [(stage, _stage(stage, module, modality)) for (stage, _), module in zip(pairs, copied)]
-    backbone = Backbone(
-        name="own/network" if name is None else name,
-        modality=modality,
-        stages=stages,
-        preprocess=transform,
-        pooling=pooling,
-        head=head if head is None or _takes_mask(head) else PooledHead(head, pooling),
-        categories=categories,
-        # Structure and weights do not tell what a user's own code computes, so nothing stored for another network,
-        # however alike, is ever taken for this one.
-        definition=f"own {uuid.uuid4()}",
-    )
-    backbone.pretrained = _have_statistics(together)
-    return backbone
+    nn.ModuleList([*copied, *([] if head is None else [head])]).cpu().float()
+    return {
+        "name": "own/network" if name is None else name,
+        "modality": modality,
+        "stages": [(stage, _stage(stage, module, modality)) for (stage, _), module in zip(pairs, copied)],
+        "preprocess": transform,
+        "pooling": pooling,
+        "head": head if head is None or _takes_mask(head) else PooledHead(head, pooling),
+        "categories": categories,
+        # Structure and weights do not identify the computation of a user's own code. A unique definition keeps the
+        # cache entries of similar networks apart.
+        "definition": f"own {uuid.uuid4()}",
+    }
 
 
-def _checked(modules: Any) -> list[tuple[str, nn.Module]]:
+def _check_modules(modules: Any) -> list[tuple[str, nn.Module]]:
     if isinstance(modules, (str, nn.Module, Mapping)) or not isinstance(modules, Sequence):
         raise InvalidParameterError(f"{_FORM}, not {type(modules).__name__}")
     if not modules:
@@ -76,16 +72,16 @@ def _checked(modules: Any) -> list[tuple[str, nn.Module]]:
     names = [name for name, _ in modules]
     twice = [name for index, name in enumerate(names) if name in names[:index]]
     if twice:
-        raise InvalidParameterError(f"modules: the name {twice[0]!r} stands for two stages; give each its own name")
+        raise InvalidParameterError(f"modules: two stages have the name {twice[0]!r}; give each its own name")
     return [(name, module) for name, module in modules]
 
 
 def _check_pair(index: int, name: object, module: object) -> None:
     if not isinstance(name, str) or not name:
-        raise InvalidParameterError(f"modules[{index}]: the stage's name {name!r} must be a str that is not empty")
+        raise InvalidParameterError(f"modules[{index}]: the stage's name {name!r} must be a non-empty str")
     if name in RESERVED:
         raise InvalidParameterError(
-            f"modules[{index}]: no stage may be called {name!r}; {RESERVED} mean several stages. Choose another name"
+            f"modules[{index}]: the name {name!r} is reserved; {RESERVED} stand for several stages. Choose another name"
         )
     if not isinstance(module, nn.Module):
         hint = " (an instance, not the class)" if inspect.isclass(module) and issubclass(module, nn.Module) else ""
@@ -93,24 +89,26 @@ def _check_pair(index: int, name: object, module: object) -> None:
         raise InvalidParameterError(f"modules[{index}]: {name!r} must be a torch.nn.Module{hint}, not {given}")
     if any(is_lazy(tensor) for tensor in (*module.parameters(), *module.buffers())):
         raise InvalidParameterError(
-            f"modules[{index}]: {name!r} has weights whose shape is not known yet; run the network on a sample first"
+            f"modules[{index}]: {name!r} has weights of unknown shape; run the network on a sample first"
         )
 
 
-def _preprocess(given: Any, modality: str, input_size: tuple[int, int] | None) -> Preprocess:
+def _check_preprocess(given: Any, modality: str, input_size: tuple[int, int] | None) -> Preprocess:
     if modality == "text":
         if input_size is not None:
-            raise InvalidParameterError(f"input_size={input_size!r} is for images; preprocess says what texts become")
+            raise InvalidParameterError(f"input_size={input_size!r} is for images; give texts a preprocess instead")
         if not isinstance(given, TextPreprocess):
             raise InvalidParameterError(
-                f"preprocess={given!r}: for modality='text' give what turns texts into token ids, such as "
+                f"preprocess={given!r}: for modality='text' give an object that converts texts to token ids, such as "
                 "sktransfer.backbones.Tokens or an object with the methods of sktransfer.backbones.TextPreprocess"
             )
         return given
     if given is None or isinstance(given, Mapping):
         return ImageTransform(resize=_size(input_size)).updated({} if given is None else given)
     if input_size is not None:
-        raise InvalidParameterError(f"input_size={input_size!r}: preprocess={given!r} says the size already; give one")
+        raise InvalidParameterError(
+            f"input_size={input_size!r}: preprocess={given!r} sets the size already; give only one of them"
+        )
     is_image = callable(given) and isinstance(getattr(given, "key", None), str) and hasattr(given, "pad_value")
     if not is_image or isinstance(given, TextPreprocess):
         raise InvalidParameterError(
@@ -124,7 +122,7 @@ def _size(input_size: Any) -> tuple[int, int] | None:
     if input_size is None:
         return None
     pair = isinstance(input_size, (tuple, list)) and len(input_size) == 2
-    if not pair or not all(isinstance(n, Integral) and not isinstance(n, bool) and int(n) > 0 for n in input_size):
+    if not pair or not all(is_int(n) and n > 0 for n in input_size):
         raise InvalidParameterError(f"input_size={input_size!r} must be (height, width) in pixels, or None for any")
     return int(input_size[0]), int(input_size[1])
 
@@ -135,20 +133,26 @@ def _stage(name: str, module: nn.Module, modality: str) -> nn.Module:
     if modality == "image":
         return ImageStage(module)
     raise InvalidParameterError(
-        f"modules: the forward of {name!r} ({type(module).__name__}) must have the parameters (values, mask), for "
-        "padding must not change what a text gives; mask is True where a token is real. A module that treats each "
-        "token by itself may be wrapped: sktransfer.backbones.ImageStage(module)"
+        f"modules: the forward of {name!r} ({type(module).__name__}) must have the parameters (values, mask), "
+        "because padding must not change the output for a text; mask is True where a token is real. A module that "
+        "processes each token separately may be wrapped: sktransfer.backbones.ImageStage(module)"
     )
 
 
 def _takes_mask(module: nn.Module) -> bool:
-    """Return whether a module is called as stages are, `module(values, mask)`: its second parameter is the mask."""
+    """Return whether a module is called as `module(values, mask)`, which its second parameter shows."""
     parameters = list(inspect.signature(module.forward).parameters.values())
     return len(parameters) > 1 and parameters[1].name == "mask"
 
 
-def _have_statistics(modules: nn.Module) -> bool:
-    """Return whether no BatchNorm is as it is made: 0 and 1 are no statistics of anything."""
+def has_statistics(modules: nn.Module) -> bool:
+    """Return whether every BatchNorm has running statistics other than the initial 0 and 1.
+
+    Parameters
+    ----------
+    modules : nn.Module
+        Network with any number of BatchNorms.
+    """
     norms = [module for module in modules.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     return not any(_is_unused(norm.running_mean, norm.running_var) for norm in norms)
 

@@ -1,4 +1,4 @@
-"""The questions that sktransfer asks a plugin. Imports neither torch nor numpy."""
+"""Hooks that a plugin may implement. Imports neither torch nor numpy."""
 
 from __future__ import annotations
 
@@ -17,22 +17,25 @@ hookimpl = pluggy.HookimplMarker(GROUP)
 
 @hookspec
 def sktransfer_backbones() -> Iterable[BackboneSpec]:
-    """Return the specs on offer. No heavy import, no file, no network: this runs whenever backbones are listed."""
-    raise NotImplementedError  # a specification: pluggy reads its signature, nobody calls it
+    """Return the specs of the plugin's backbones.
+
+    It runs whenever backbones are listed, so it uses no heavy import and no network.
+    """
+    raise NotImplementedError  # a specification, of which pluggy reads only the signature
 
 
 @hookspec
 def sktransfer_find_backbone(name: str) -> BackboneSpec | None:  # type: ignore[empty-body]
-    """Return the spec of a backbone out of an open family (a hub, a folder), or None if there is none of that name.
+    """Return the spec of a member of an open family (a hub, a folder), or None if there is none of that name.
 
-    `name` comes without the provider's prefix. A small file may be read, or fetched where `download` allows it.
+    `name` lacks the provider's prefix. A small file may be read, or downloaded if the setting `download` allows it.
     """
 
 
 @hookspec
 def sktransfer_transferability_scores() -> Iterable[object]:
-    """Return `sktransfer.selection.scores.Score` objects, imported inside: this runs when a score of a plugin is named.
+    """Return `sktransfer.selection.scores.Score` objects, imported inside the function.
 
-    Their names begin with the name of the entry point.
+    It runs when a score of a plugin is requested. The names of scores begin with the name of the entry point.
     """
     raise NotImplementedError

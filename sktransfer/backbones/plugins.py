@@ -1,4 +1,4 @@
-"""One plugin: where it is installed, what it declares, and why it could not where it could not."""
+"""Load one plugin, or record why it failed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sktransfer.backbones import hooks
 from sktransfer.backbones.spec import BackboneSpec
 from sktransfer.exceptions import PluginError, did_you_mean
 
-__all__ = ["Finder", "Plugin", "allowed", "check_spec", "declared", "installed", "origin", "reason"]
+__all__ = ["Finder", "Plugin", "check_spec", "installed_plugins", "is_allowed", "load_plugin", "origin", "reason"]
 
 Finder = Callable[..., list[BackboneSpec | None]]
 _HOOKS = ("sktransfer_backbones", "sktransfer_find_backbone", "sktransfer_transferability_scores")
@@ -24,26 +24,27 @@ _HOOKS = ("sktransfer_backbones", "sktransfer_find_backbone", "sktransfer_transf
 
 @dataclass(frozen=True, kw_only=True)
 class Plugin:
-    """What became of one plugin.
+    """Status of one plugin.
 
     Parameters
     ----------
     name : str
-        Of its entry point: the prefix of its backbones.
+        Name of its entry point, which is the prefix of its backbones.
     module : str
-        What the entry point names.
+        Module that the entry point names.
     distribution, version : str, default=""
-        What was installed to get it; "" where that is not known.
+        Installed distribution and its version, or "" if unknown.
     status : {"loaded", "failed", "not allowed"}
-        Whether its backbones are on offer. "not allowed": `SKTRANSFER_PLUGINS` leaves it out, so it was not imported.
+        Whether its backbones are available. A plugin that `SKTRANSFER_PLUGINS` leaves out is "not allowed", and is not
+        imported.
     seconds : float, default=0.0
-        What importing it and asking for its backbones took.
+        Time for importing it and calling its hooks.
     n_backbones : int, default=0
-        How many it lists.
+        Number of backbones that it lists.
     open_family : bool, default=False
-        Whether it finds more by name.
+        Whether it finds further backbones by name.
     error : str, default=""
-        Why it failed, in one line.
+        Reason of the failure, in one line.
     """
 
     name: str
@@ -58,73 +59,93 @@ class Plugin:
 
     @property
     def label(self) -> str:
-        """The entry point, and the distribution that it comes from."""
+        """Entry point and distribution."""
         return f"{self.name} = {self.module}" + (f" of {self.source}" if self.distribution else "")
 
     @property
     def source(self) -> str:
-        """The distribution with its version; the module where that is not known."""
+        """Distribution and version, or the module if they are unknown."""
         return f"{self.distribution} {self.version}".rstrip() or self.module
 
 
 def origin(distribution: Distribution | None) -> tuple[str, str]:
-    """Return name and version of a distribution; "" for what its metadata do not tell."""
+    """Return name and version of a distribution, each "" if its metadata lack it.
+
+    Parameters
+    ----------
+    distribution : Distribution or None
+        Distribution of an entry point.
+    """
     try:
         metadata = None if distribution is None else distribution.metadata
-    except Exception:  # a folder without its METADATA, or one that is not text
+    except Exception:  # a missing METADATA file, or one that is not text
         metadata = None
     if metadata is None:
         return "", ""
-    known = set(metadata)  # asking for what is not there is deprecated
+    known = set(metadata)  # requesting a missing key is deprecated
     name, version = (str(metadata[key]) if key in known else "" for key in ("Name", "Version"))
     return name, version
 
 
 def reason(error: BaseException) -> str:
-    """Return what went wrong, in one line; an error of our own says it without its type."""
+    """Return an error's type and message in one line, without the type for a `PluginError`.
+
+    Parameters
+    ----------
+    error : BaseException
+        Error of a plugin or its libraries.
+    """
     try:
         text = " ".join(str(error).split())
-    except Exception:  # the author's own error class may be broken as well
+    except Exception:  # the error class itself may be broken
         text = "(its message cannot be shown)"
     return text if type(error) is PluginError else f"{type(error).__name__}: {text}".rstrip(": ")
 
 
-def installed() -> tuple[list[EntryPoint], list[Plugin]]:
-    """Return the entry points of the plugins that are installed, and those whose distribution cannot be read."""
+def installed_plugins() -> tuple[list[EntryPoint], list[Plugin]]:
+    """Return the entry points of the installed plugins, and the plugins whose distribution cannot be read."""
     try:
         return list(entry_points(group=hooks.GROUP)), []
-    except Exception:  # one damaged entry_points.txt, of whatever distribution, fails the whole question
-        return _one_by_one()
+    except Exception:  # one damaged entry_points.txt of any distribution makes the call fail
+        return _read_one_by_one()
 
 
-def _one_by_one() -> tuple[list[EntryPoint], list[Plugin]]:
+def _read_one_by_one() -> tuple[list[EntryPoint], list[Plugin]]:
     entries: list[EntryPoint] = []
     failed: list[Plugin] = []
     seen: set[str] = set()
     for distribution in distributions():
         name, version = origin(distribution)
         if name and _normalized(name) in seen:
-            continue  # one earlier on the path hides it
+            continue  # an earlier one on the path hides it
         seen.add(_normalized(name))
         try:
             entries += distribution.entry_points.select(group=hooks.GROUP)
         except Exception as error:
             text = "its entry_points.txt cannot be read (each line must have the form `name = module`)"
-            known = Plugin(name="?", module="?", distribution=name, version=version, status="failed")
-            if _concerns_us(distribution):
-                failed.append(replace(known, error=f"{text}: {reason(error)}"))
+            plugin = Plugin(name="?", module="?", distribution=name, version=version, status="failed")
+            if _may_be_plugin(distribution):
+                failed.append(replace(plugin, error=f"{text}: {reason(error)}"))
     return entries, failed
 
 
-def _concerns_us(distribution: Distribution) -> bool:
+def _may_be_plugin(distribution: Distribution) -> bool:
     try:
         return f"[{hooks.GROUP}]" in (distribution.read_text("entry_points.txt") or "")
-    except Exception:  # not even text: it may be one of ours
+    except Exception:  # not even text, so it may be a plugin
         return True
 
 
-def allowed(entry: EntryPoint, environ: Mapping[str, str]) -> bool:
-    """Return whether `SKTRANSFER_PLUGINS` lets a third party in, named by entry point or by distribution."""
+def is_allowed(entry: EntryPoint, environ: Mapping[str, str]) -> bool:
+    """Return whether `SKTRANSFER_PLUGINS` names a plugin, by its entry point or by its distribution.
+
+    Parameters
+    ----------
+    entry : EntryPoint
+        Entry point of a third party.
+    environ : mapping
+        Environment variables. If the variable is unset, all plugins are allowed.
+    """
     listed = environ.get("SKTRANSFER_PLUGINS")
     if listed is None:
         return True
@@ -133,11 +154,11 @@ def allowed(entry: EntryPoint, environ: Mapping[str, str]) -> bool:
 
 
 def _normalized(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name.strip()).lower()  # as pip compares the names of distributions
+    return re.sub(r"[-_.]+", "-", name.strip()).lower()  # pip compares names of distributions this way
 
 
-def declared(entry: EntryPoint) -> tuple[list[BackboneSpec], Finder | None]:
-    """Import a plugin and ask it for its backbones.
+def load_plugin(entry: EntryPoint) -> tuple[list[BackboneSpec], Finder | None]:
+    """Import a plugin and return its backbones.
 
     Parameters
     ----------
@@ -147,21 +168,21 @@ def declared(entry: EntryPoint) -> tuple[list[BackboneSpec], Finder | None]:
     Returns
     -------
     specs : list of BackboneSpec
-        What it lists: all of it is valid.
+        Valid specs of the listed backbones.
     finder : callable or None
-        Called as `finder(name=...)`: gives at most one spec of an open family; None if it has none.
+        Called as `finder(name=...)`, returns at most one spec of an open family. None without an open family.
 
     Raises
     ------
     PluginError
-        If it breaks the contract. Whatever its code raises comes through as well.
+        If it breaks the contract. Exceptions of its code are raised unchanged.
     """
     if not entry.pattern.match(entry.value):
         raise PluginError(f"its entry point names {entry.value!r}, which cannot be the name of a module")
     plugin: Any = entry.load()
     if not isinstance(plugin, ModuleType):
         raise PluginError(f"{entry.value} must be a module, not {type(plugin).__name__}")
-    manager = pluggy.PluginManager(hooks.GROUP)  # one a plugin: a failure leaves nothing behind
+    manager = pluggy.PluginManager(hooks.GROUP)  # one manager per plugin, so that a failure leaves no trace
     manager.add_hookspecs(hooks)
     manager.register(plugin, name=entry.name)
     _check_hooks(manager, plugin)
@@ -172,7 +193,7 @@ def declared(entry: EntryPoint) -> tuple[list[BackboneSpec], Finder | None]:
     names = [spec.name for spec in specs]
     twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
     if twice:
-        raise PluginError(f"{entry.name!r} declares more than one backbone of the name {twice[0]!r}")
+        raise PluginError(f"{entry.name!r} declares several backbones of the name {twice[0]!r}")
     finder = manager.hook.sktransfer_find_backbone
     return specs, finder if finder.get_hookimpls() else None
 
@@ -186,10 +207,10 @@ def _check_hooks(manager: pluggy.PluginManager, plugin: ModuleType) -> None:
     unmarked = [name for name, function in own.items() if not hasattr(function, f"{hooks.GROUP}_impl")]
     for name in _HOOKS:
         if name in unmarked:
-            raise PluginError(f"{plugin.__name__}.{name} is not marked with @hookimpl, so it would never be called")
+            raise PluginError(f"{plugin.__name__}.{name} is not marked with @hookimpl, so it would not be called")
     if not manager.get_hookcallers(plugin):
         near = next((hint for hint in (did_you_mean(name, _HOOKS, n=1) for name in unmarked) if hint), "")
-        raise PluginError(f"{plugin.__name__} has no function marked with @hookimpl, so it offers nothing.{near}")
+        raise PluginError(f"{plugin.__name__} has no function marked with @hookimpl, so it offers no backbone.{near}")
 
 
 def _listed(batch: object) -> Iterable[object]:
@@ -199,22 +220,22 @@ def _listed(batch: object) -> Iterable[object]:
 
 
 def check_spec(spec: object, provider: str) -> BackboneSpec:
-    """Return a spec that a plugin gave, where it is one and bears the plugin's name.
+    """Return a spec of a plugin after checking its type and its prefix.
 
     Parameters
     ----------
     spec : object
-        What the plugin gave.
+        Return value of a hook.
     provider : str
-        The name of the plugin's entry point.
+        Name of the plugin's entry point.
 
     Raises
     ------
     PluginError
-        If it is no `BackboneSpec`, or bears another prefix.
+        If it is not a `BackboneSpec`, or has another prefix.
     """
     if not isinstance(spec, BackboneSpec):
-        raise PluginError(f"{provider!r} must give BackboneSpec objects, not {type(spec).__name__}")
+        raise PluginError(f"{provider!r} must return BackboneSpec objects, not {type(spec).__name__}")
     if spec.provider != provider:
         raise PluginError(
             f"{spec.name!r} lacks the prefix '{provider}/': names of backbones begin with the name of the entry point"

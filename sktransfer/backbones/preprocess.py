@@ -1,4 +1,7 @@
-"""From a validated sample to what the first stage takes. Preprocessing is data, and belongs to the weights."""
+"""Preprocessing of validated samples to the tensors that the first stage takes.
+
+The settings of a preprocessing are data, and belong to the weights.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,6 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from numbers import Integral, Real
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -15,12 +17,13 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
+from sktransfer._validation import is_int, is_real, require_field
 from sktransfer.exceptions import InvalidParameterError, did_you_mean
 
 __all__ = ["ImageTransform", "Preprocess", "TextPreprocess"]
 
-_LARGEST = 2**24  # pixels that an image is resized to; strips that would get more are trimmed first
-_STRIP = 16  # times as long as wide is what is left of them
+_LARGEST = 2**24  # pixels after resizing; strips that would exceed it are trimmed first
+_STRIP = 16  # ratio of length to width of a trimmed strip
 _RESAMPLING = {
     "nearest": Image.Resampling.NEAREST,
     "bilinear": Image.Resampling.BILINEAR,
@@ -30,55 +33,60 @@ _RESAMPLING = {
 
 
 class Preprocess(Protocol):
-    """What a backbone asks of its preprocessing: samples in, one tensor a sample out.
+    """Interface of a preprocessing, from samples to one tensor per sample.
 
     Attributes
     ----------
     pad_value : int
-        What fills up the shorter sequences of a batch.
+        Value that pads the shorter sequences of a batch.
     """
 
     pad_value: int
 
     @property
     def key(self) -> str:
-        """Return what tells this preprocessing from any other that gives other tensors."""
+        """String that differs from that of any preprocessing with other outputs."""
 
     def __call__(self, samples: Sequence[Any]) -> list[Tensor]:
-        """Return one tensor a sample."""
+        """Return one tensor per sample."""
 
 
 @runtime_checkable
 class TextPreprocess(Preprocess, Protocol):
-    """What is asked of the preprocessing of texts beyond that."""
+    """Interface of a preprocessing of texts."""
 
     @property
     def limit(self) -> int:
-        """The most tokens that are read of a text."""
+        """Largest number of tokens kept per text."""
 
     def tokenize(self, texts: Sequence[str]) -> tuple[list[Tensor], list[bool]]:
-        """Return token ids (tokens,) of each text, and whether it was cut."""
+        """Return the token ids (tokens,) of each text, and whether it was truncated."""
 
     def with_max_length(self, max_length: int | None) -> TextPreprocess:
-        """Return a preprocessing that keeps another number of tokens."""
+        """Return the same preprocessing with another maximum number of tokens."""
 
 
 @dataclass(frozen=True)
 class ImageTransform:
-    """Resize, crop at the centre, normalise: what an image network expects of its input.
+    """Resize images, crop them at the centre and normalise them.
 
     Parameters
     ----------
     resize : int or (int, int), default=None
-        Pixels of the shorter side (the ratio of the sides is kept), or (height, width); None leaves the size.
+        Length of the shorter side in pixels (the aspect ratio is kept), or (height, width). None keeps the size.
     crop : int or (int, int), default=None
-        Side of a square, or (height, width), cut out at the centre, with black borders where the image is smaller; None
-        for no crop. An int is kept as the pair that it stands for.
+        Side of a square or (height, width) of the central crop, in pixels. Smaller images get black borders. None for
+        no crop. An int is stored as a pair.
     mean, std : (float, float, float)
-        Subtracted from, and divided into, the three colours in [0, 1].
+        Mean and standard deviation per colour channel, for pixel values in [0, 1].
     interpolation : {"bilinear", "bicubic", "nearest", "lanczos"}, default="bilinear"
-        How images are resized, with antialiasing (but for "nearest"). Arrays of floats know no "lanczos": they get
-        "bicubic".
+        Interpolation for resizing, with antialiasing (except for "nearest"). Arrays of floats use "bicubic" if
+        "lanczos" is set.
+
+    Raises
+    ------
+    InvalidParameterError
+        If a setting is not valid.
 
     Examples
     --------
@@ -97,7 +105,7 @@ class ImageTransform:
     pad_value = 0
 
     def __post_init__(self) -> None:
-        # Plain ints, floats and tuples, whatever came: JSON knows no tuples, and `key` must not tell 1 from 1.0.
+        # Convert to plain ints, floats and tuples: JSON has no tuples, and `key` must not distinguish 1 from 1.0.
         object.__setattr__(self, "resize", _size("resize", self.resize))
         crop = _size("crop", self.crop)
         object.__setattr__(self, "crop", (crop, crop) if isinstance(crop, int) else crop)
@@ -112,7 +120,7 @@ class ImageTransform:
 
     @property
     def key(self) -> str:
-        """All settings as JSON."""
+        """JSON of all settings."""
         return json.dumps(asdict(self))
 
     def updated(self, changes: ImageTransform | Mapping[str, Any]) -> ImageTransform:
@@ -121,12 +129,16 @@ class ImageTransform:
         Parameters
         ----------
         changes : ImageTransform or mapping
-            A whole transform, or the settings to change by name.
+            Another transform, or the settings to change by name.
+
+        Returns
+        -------
+        transform : ImageTransform
 
         Raises
         ------
         InvalidParameterError
-            If a name is not a setting, or a value is not allowed.
+            If a name is not a setting, or a value is not valid.
         """
         if isinstance(changes, ImageTransform):
             return changes
@@ -143,7 +155,7 @@ class ImageTransform:
         return replace(self, **changes)
 
     def __call__(self, samples: Sequence[Image.Image | np.ndarray]) -> list[Tensor]:
-        """Return one float32 tensor (3, height, width) an image.
+        """Return one float32 tensor (3, height, width) per image.
 
         Parameters
         ----------
@@ -159,8 +171,8 @@ class ImageTransform:
                 image = image.resize((size[1], size[0]), _RESAMPLING[self.interpolation])
             pixels = torch.from_numpy(np.array(image))  # (height, width, 3), uint8
             return pixels.permute(2, 0, 1).float() / 255  # (3, height, width)
-        # Floats stay floats: going through 8-bit pixels would round them, and flat rows may leave [0, 1].
-        # The copy is torch's own: an array that is mapped from a file cannot be written to, which torch warns of.
+        # Floats stay floats: 8-bit pixels would round them, and flat rows may be outside [0, 1]. They are copied, because
+        # torch warns of read-only arrays such as memory-mapped files.
         values = torch.from_numpy(np.array(image, dtype=np.float32, order="C")).permute(2, 0, 1)  # (3, height, width)
         size = self._target(*values.shape[1:])
         if size == tuple(values.shape[1:]):
@@ -171,10 +183,9 @@ class ImageTransform:
         return F.interpolate(values[None], size, mode=mode, antialias=True)[0]  # (3, *size)
 
     def _trimmed(self, image: Image.Image | np.ndarray) -> Image.Image | np.ndarray:
-        """Return an image without the ends that the crop will cut off anyway, where it is a very long strip.
+        """Trim the ends of a very long strip, which the crop would remove after resizing.
 
-        To resize a strip of 1 x 20000 pixels by its shorter side takes gigabytes, of which the crop leaves next to
-        nothing.
+        Resizing a strip of 1 x 20000 pixels by its shorter side takes gigabytes, of which the crop keeps almost nothing.
         """
         height, width = (image.height, image.width) if isinstance(image, Image.Image) else image.shape[:2]
         if self.crop is None or not isinstance(self.resize, int) or max(self.crop) > _STRIP * self.resize:
@@ -201,22 +212,38 @@ class ImageTransform:
         mean, std = (torch.tensor(colours, dtype=torch.float32).view(3, 1, 1) for colours in (self.mean, self.std))
         return (values - mean) / std
 
+    def to_state(self) -> dict[str, Any]:
+        """Return all settings."""
+        return asdict(self)
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> ImageTransform:
+        """Return the transform of a state.
+
+        Raises
+        ------
+        LoadError
+            If a setting is missing.
+        InvalidParameterError
+            If a setting is not allowed.
+        """
+        return cls(**{field.name: require_field(state, field.name, object) for field in fields(cls)})
+
 
 def _size(name: str, value: Any) -> Any:
     if value is None:
         return None
-    several = isinstance(value, (list, tuple))
-    numbers = list(value) if several else [value]
-    whole = all(isinstance(n, Integral) and not isinstance(n, bool) and int(n) > 0 for n in numbers)
-    if not whole or (several and len(numbers) != 2):
+    is_pair = isinstance(value, (list, tuple))
+    numbers = list(value) if is_pair else [value]
+    if not all(is_int(n) and n > 0 for n in numbers) or (is_pair and len(numbers) != 2):
         allowed = "an int or (height, width) in pixels, of at least 1, or None"
         raise InvalidParameterError(f"preprocess: {name}={value!r} must be {allowed}")
-    return tuple(map(int, numbers)) if several else int(value)
+    return tuple(map(int, numbers)) if is_pair else int(value)
 
 
 def _colours(name: str, value: Any) -> tuple[float, ...]:
-    if not isinstance(value, (list, tuple)) or len(value) != 3 or not all(isinstance(n, Real) for n in value):
-        raise InvalidParameterError(f"preprocess: {name}={value!r} must hold 3 numbers, one a colour")
+    if not isinstance(value, (list, tuple)) or len(value) != 3 or not all(is_real(n) for n in value):
+        raise InvalidParameterError(f"preprocess: {name}={value!r} must hold 3 numbers, one per colour channel")
     return tuple(map(float, value))
 
 

@@ -1,4 +1,4 @@
-"""Which backbones there are: what plugins offer, and which of them failed without harm to the others."""
+"""Registry of all backbones and plugins, in which a failing plugin does not affect the others."""
 
 from __future__ import annotations
 
@@ -12,7 +12,16 @@ from importlib.metadata import EntryPoint
 from typing import TYPE_CHECKING, Any
 
 from sktransfer.backbones import hooks
-from sktransfer.backbones.plugins import Finder, Plugin, allowed, check_spec, declared, installed, origin, reason
+from sktransfer.backbones.plugins import (
+    Finder,
+    Plugin,
+    check_spec,
+    installed_plugins,
+    is_allowed,
+    load_plugin,
+    origin,
+    reason,
+)
 from sktransfer.backbones.spec import MODALITIES, BackboneSpec
 from sktransfer.config import config_context
 from sktransfer.exceptions import (
@@ -28,7 +37,16 @@ if TYPE_CHECKING:
 
     from sktransfer.backbones.backbone import Backbone
 
-__all__ = ["COLUMNS", "Registry", "backbone_rows", "list_backbones", "list_plugins", "modality_of", "registry"]
+__all__ = [
+    "COLUMNS",
+    "Registry",
+    "backbone_rows",
+    "find_spec",
+    "list_backbones",
+    "list_plugins",
+    "modality_of",
+    "registry",
+]
 
 BUILT_IN = tuple(
     EntryPoint(name, f"sktransfer.providers.{module}", hooks.GROUP)
@@ -38,31 +56,32 @@ COLUMNS = ("name", "modality", "n_stages", "width", "input_size", "licence")
 
 
 class Registry:
-    """What backbones there are, and which plugins could not say.
+    """Backbones of all plugins, and the status of each plugin.
 
     Parameters
     ----------
-    found : callable, default=None
-        Gives the entry points of third parties; None for those that are installed.
+    entry_points : callable, default=None
+        Returns the entry points of third parties. None for the installed ones.
     environ : mapping, default=os.environ
-        Read for `SKTRANSFER_PLUGINS` (which third parties to load, by the names of their entry points or distributions;
-        unset: all; empty: none) and `SKTRANSFER_STRICT` (set, and not to 0: a plugin's failure is raised).
+        Read for `SKTRANSFER_PLUGINS` and `SKTRANSFER_STRICT`. The former names the third parties to load, by entry
+        point or distribution (all if unset, none if empty). If the latter is set to anything but 0, a plugin's failure
+        is raised.
 
     Attributes
     ----------
     specs : dict of str to BackboneSpec
-        The backbones that are listed.
+        Specs of the listed backbones by name.
     plugins : list of Plugin
-        What became of each plugin: the built-in ones, then third parties by name.
+        Status of each plugin: the built-in ones, then third parties by name.
 
     Raises
     ------
     PluginError
-        If a plugin fails where `SKTRANSFER_STRICT` says so.
+        If a plugin fails and `SKTRANSFER_STRICT` is set.
     """
 
     def __init__(
-        self, found: Callable[[], Iterable[EntryPoint]] | None = None, environ: Mapping[str, str] = os.environ
+        self, entry_points: Callable[[], Iterable[EntryPoint]] | None = None, environ: Mapping[str, str] = os.environ
     ) -> None:
         self.specs: dict[str, BackboneSpec] = {}
         self.plugins: list[Plugin] = []
@@ -70,57 +89,67 @@ class Registry:
         self._strict = environ.get("SKTRANSFER_STRICT", "") not in ("", "0")
         for entry in BUILT_IN:
             self._add(entry)
-        entries, unreadable = installed() if found is None else (list(found()), [])
+        entries, unreadable = installed_plugins() if entry_points is None else (list(entry_points()), [])
         for plugin in unreadable:
-            self._keep(plugin)
-        unique = {(entry.name, entry.value): entry for entry in reversed(entries)}  # an install may be seen twice
+            self._record(plugin)
+        unique = {
+            (entry.name, entry.value): entry for entry in reversed(entries)
+        }  # an installation may be listed twice
         third = [unique[key] for key in sorted(unique)]
-        wanted = [entry for entry in third if allowed(entry, environ)]
+        wanted = [entry for entry in third if is_allowed(entry, environ)]
         for entry in third:
             if entry in wanted:
                 self._add(entry, [other for other in (*BUILT_IN, *wanted) if other.name == entry.name])
             else:
-                self._keep(_record(entry, "not allowed"))
+                self._record(_status(entry, "not allowed"))
 
     @property
     def sources(self) -> dict[str, str]:
-        """Plugin name -> module, for those that are loaded."""
+        """Modules of the loaded plugins by plugin name."""
         return {plugin.name: plugin.module for plugin in self.plugins if plugin.status == "loaded"}
 
     @property
     def failures(self) -> dict[str, str]:
-        """`name = module` -> why it could not be loaded."""
-        return {f"{one.name} = {one.module}": one.error for one in self.plugins if one.status == "failed"}
+        """Errors of the failed plugins by `name = module`."""
+        return {
+            f"{plugin.name} = {plugin.module}": plugin.error for plugin in self.plugins if plugin.status == "failed"
+        }
 
     def _add(self, entry: EntryPoint, namesakes: list[EntryPoint] | None = None) -> None:
         start = time.perf_counter()
         try:
             if namesakes and len(namesakes) > 1:
                 raise PluginError(_clash(entry, namesakes))
-            specs, finder = declared(entry)
+            specs, finder = load_plugin(entry)
         except KeyboardInterrupt:
             raise
-        # RuntimeError of a broken library, OSError of a missing one, a module that calls sys.exit, a panic of Rust code
-        # (which is no Exception): anything.
+        # Anything may be raised: RuntimeError by a broken library, OSError by a missing one, SystemExit by a module, or
+        # a panic of Rust code, which is not an Exception.
         except BaseException as error:
             seconds = time.perf_counter() - start
-            self._keep(_record(entry, "failed", seconds=seconds, error=reason(error)), error)
+            self._record(_status(entry, "failed", seconds=seconds, error=reason(error)), error)
             return
         seconds = time.perf_counter() - start
         self.specs |= {spec.name: spec for spec in specs}
         if finder is not None:
             self._finders[entry.name] = finder
         counted: dict[str, Any] = {"n_backbones": len(specs), "open_family": finder is not None}
-        self._keep(_record(entry, "loaded", seconds=seconds, **counted))
+        self._record(_status(entry, "loaded", seconds=seconds, **counted))
 
-    def _keep(self, plugin: Plugin, error: BaseException | None = None) -> None:
+    def _record(self, plugin: Plugin, error: BaseException | None = None) -> None:
         if plugin.status == "failed" and self._strict:
             raise PluginError(f"the plugin {plugin.label} could not be loaded: {plugin.error}") from error
         self.plugins.append(plugin)
 
     def plugin(self, provider: str) -> Plugin | None:
-        """Return the plugin that is loaded under a name; None if there is none."""
-        return next((one for one in self.plugins if one.name == provider and one.status == "loaded"), None)
+        """Return the loaded plugin of a name, or None.
+
+        Parameters
+        ----------
+        provider : str
+            Prefix of its backbones.
+        """
+        return next((plugin for plugin in self.plugins if plugin.name == provider and plugin.status == "loaded"), None)
 
     def find(self, name: str) -> BackboneSpec:
         """Return the spec of a backbone.
@@ -128,32 +157,31 @@ class Registry:
         Parameters
         ----------
         name : str
-            `provider/model`; `model` alone where only one provider lists it.
+            `provider/model`, or `model` alone if only one provider lists it.
 
         Raises
         ------
         BackboneNotFoundError
-            If there is none of that name, or several.
+            If there is no backbone of that name, or several.
         PluginError
-            If the plugin that is asked for it fails.
+            If the provider's plugin fails.
         """
         if name in self.specs:
             return self.specs[name]
         provider, _, model = name.partition("/")
         if provider in self._finders and model:
-            for spec in self._ask(provider, model):
+            for spec in self._find_in_family(provider, model):
                 return spec
         bare = [full for full in self.specs if full.partition("/")[2] == name]
         if len(bare) == 1:
             return self.specs[bare[0]]
         if bare:
-            raise BackboneNotFoundError(f"backbone={name!r} is listed by several providers; say which: {bare}")
+            raise BackboneNotFoundError(f"backbone={name!r} is listed by several providers; choose one of {bare}")
         raise BackboneNotFoundError(self._not_found(name, provider))
 
-    def _ask(self, provider: str, model: str) -> list[BackboneSpec]:
+    def _find_in_family(self, provider: str, model: str) -> list[BackboneSpec]:
         try:
-            found = [spec for spec in self._finders[provider](name=model) if spec is not None]
-            return [check_spec(spec, provider) for spec in found]
+            return [check_spec(spec, provider) for spec in self._finders[provider](name=model) if spec is not None]
         except SktransferError:
             raise
         except (Exception, SystemExit) as error:
@@ -167,12 +195,12 @@ class Registry:
         message = f"there is no backbone {name!r}.{hint} list_backbones() shows all of {sorted(self.sources)}; "
         message += "'hf/<hub id or local folder>' takes models of transformers."
         failed = [plugin for plugin in self.plugins if plugin.status == "failed"]
-        concerned = [plugin for plugin in failed if plugin.name == provider]
-        if not concerned and self.plugin(provider) is None:
-            concerned = failed
-        if concerned:
-            told = "; ".join(f"{plugin.label}: {plugin.error}" for plugin in concerned)
-            message += f" Plugins that could not be loaded: {told}"
+        relevant = [plugin for plugin in failed if plugin.name == provider]
+        if not relevant and self.plugin(provider) is None:
+            relevant = failed
+        if relevant:
+            errors = "; ".join(f"{plugin.label}: {plugin.error}" for plugin in relevant)
+            message += f" Plugins that could not be loaded: {errors}"
         for plugin in self.plugins:
             if plugin.name == provider and plugin.status == "not allowed":
                 message += f" {plugin.label} is installed, but SKTRANSFER_PLUGINS leaves it out."
@@ -180,10 +208,10 @@ class Registry:
 
 
 def _is_built_in(entry: EntryPoint) -> bool:
-    return any(entry is one for one in BUILT_IN)  # equal to one is also a plugin that claims our module
+    return any(entry is own for own in BUILT_IN)  # a plugin that claims a module of ours compares equal
 
 
-def _record(entry: EntryPoint, status: str, **known: Any) -> Plugin:
+def _status(entry: EntryPoint, status: str, **known: Any) -> Plugin:
     from sktransfer._version import __version__
 
     name, version = ("sktransfer", __version__) if _is_built_in(entry) else origin(entry.dist)
@@ -191,11 +219,11 @@ def _record(entry: EntryPoint, status: str, **known: Any) -> Plugin:
 
 
 def _clash(entry: EntryPoint, namesakes: list[EntryPoint]) -> str:
-    """Say who else wants a name. None of several third parties gets it: the order of names must not choose weights."""
-    others = [_record(other, "") for other in namesakes if other is not entry]
+    """Return the error for a name claimed twice. None of the claimants is loaded, so that order never decides."""
+    others = [_status(other, "") for other in namesakes if other is not entry]
     if any(map(_is_built_in, namesakes)):
         return f"{entry.name!r} is taken by {others[0].module} of {others[0].source}; rename the plugin's entry point"
-    claimed = " and by ".join(f"{one.module} of {one.source}" for one in [_record(entry, ""), *others])
+    claimed = " and by ".join(f"{plugin.module} of {plugin.source}" for plugin in [_status(entry, ""), *others])
     return (
         f"{entry.name!r} is claimed by {claimed}, so none of them is loaded: uninstall all but one, or name the "
         "distribution to keep in SKTRANSFER_PLUGINS"
@@ -207,7 +235,7 @@ _registry: Registry | None = None
 
 
 def registry() -> Registry:
-    """Return the registry of this process, made on first use."""
+    """Return the registry of this process, created on first use."""
     global _registry
     with _lock:
         if _registry is None:
@@ -215,13 +243,41 @@ def registry() -> Registry:
         return _registry
 
 
+def find_spec(name: str) -> BackboneSpec:
+    """Return the spec of a backbone of any provider.
+
+    Parameters
+    ----------
+    name : str
+        `provider/model`, or `model` alone if only one provider lists it.
+
+    Returns
+    -------
+    spec : BackboneSpec
+
+    Raises
+    ------
+    BackboneNotFoundError
+        If there is no backbone of that name, or several.
+    PluginError
+        If the provider's plugin fails.
+
+    Examples
+    --------
+    >>> from sktransfer.backbones import find_spec
+    >>> find_spec("tiny/cnn").modality
+    'image'
+    """
+    return registry().find(name)
+
+
 def backbone_rows(modality: str | None = None, pattern: str | None = None) -> list[dict[str, Any]]:
-    """Return what `list_backbones` shows, one dict of `COLUMNS` a backbone.
+    """Return the rows of `list_backbones`, one dict with the keys `COLUMNS` per backbone.
 
     Parameters
     ----------
     modality, pattern : str, default=None
-        As in `list_backbones`.
+        Parameters of `list_backbones`.
 
     Raises
     ------
@@ -245,21 +301,21 @@ def backbone_rows(modality: str | None = None, pattern: str | None = None) -> li
 
 
 def list_backbones(modality: str | None = None, pattern: str | None = None) -> pd.DataFrame:
-    """List the backbones that plugins declare, without loading any.
+    """List the backbones of all plugins, without loading any.
 
-    Open families (`hf/<hub id or folder>`) are not listed: their members are found by name.
+    Members of open families (`hf/<hub id or folder>`) are not listed. They are found by name.
 
     Parameters
     ----------
     modality : {"image", "text"}, default=None
-        What the samples are; None for all.
+        Kind of samples. None for all.
     pattern : str, default=None
-        Which names, as in `"torchvision/resnet*"`; None for all.
+        Shell pattern of names, such as `"torchvision/resnet*"`. None for all.
 
     Returns
     -------
     backbones : DataFrame
-        One row a backbone: name, modality, n_stages, width (of the last stage), input_size, licence.
+        One row per backbone: name, modality, n_stages, width (of the last stage), input_size, licence.
 
     Raises
     ------
@@ -278,14 +334,14 @@ def list_backbones(modality: str | None = None, pattern: str | None = None) -> p
 
 
 def list_plugins() -> pd.DataFrame:
-    """List the plugins that are installed, those that failed among them, without loading any backbone.
+    """List the installed plugins, including those that failed, without loading any backbone.
 
     Returns
     -------
     plugins : DataFrame
-        One row a plugin: name (the prefix of its backbones), module, distribution, version, status ("loaded", "failed"
-        or "not allowed" by `SKTRANSFER_PLUGINS`), seconds (that importing it took), n_backbones, open_family (whether
-        it finds more by name), error (why it failed).
+        One row per plugin: name (the prefix of its backbones), module, distribution, version, status ("loaded",
+        "failed" or "not allowed" by `SKTRANSFER_PLUGINS`), seconds (import time), n_backbones, open_family (whether it
+        finds further backbones by name), error (reason of the failure).
 
     Examples
     --------
@@ -301,7 +357,13 @@ def list_plugins() -> pd.DataFrame:
 
 
 def modality_of(backbone: str | Backbone) -> str | None:
-    """Return "image" or "text" without loading or fetching anything; None where that takes more than looking."""
+    """Return the modality of a backbone without loading or downloading anything, or None if that is impossible.
+
+    Parameters
+    ----------
+    backbone : str or Backbone
+        Name of a backbone, or a backbone.
+    """
     if not isinstance(backbone, str):
         return getattr(backbone, "modality", None)
     try:

@@ -1,4 +1,4 @@
-"""Stages: what a backbone is a list of, and a walk through them."""
+"""Building blocks of backbones: stages, heads and shared spaces."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ __all__ = ["ImageStage", "PooledHead", "SharedSpace", "run_stages"]
 
 
 class ImageStage(nn.Module):
-    """Modules run one after the other on values alone, for images have no mask.
+    """Modules run one after the other on values alone, because images have no mask.
 
     Parameters
     ----------
     *modules : nn.Module
-        What a pretrained network does between two cuts.
+        Modules of a pretrained network that belong to the stage, in order.
     """
 
     def __init__(self, *modules: nn.Module) -> None:
@@ -26,22 +26,22 @@ class ImageStage(nn.Module):
         self.body = nn.Sequential(*modules)
 
     def forward(self, values: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Return the values behind the last module."""
+        """Return the output of the last module."""
         out: Tensor = self.body(values)
         return out
 
 
 class PooledHead(nn.Module):
-    """A network's own head that works on a pooled last stage.
+    """The network's own head on the pooled last stage.
 
     Parameters
     ----------
     layers : nn.Module
-        From pooled values (n, n_features) to logits (n, n_categories).
+        Layers from pooled values (n, n_features) to logits (n, n_categories).
     pooling : str
-        How the last stage is pooled.
+        Pooling of the last stage.
     prefix_tokens : int, default=0
-        As in `pool`.
+        Number of tokens of an image sequence before the patches.
     """
 
     def __init__(self, layers: nn.Module, pooling: str, prefix_tokens: int = 0) -> None:
@@ -55,16 +55,16 @@ class PooledHead(nn.Module):
 
 
 def run_stages(stages: nn.ModuleList, values: Tensor, mask: Tensor | None) -> Iterator[Tensor]:
-    """Yield what each stage gives, in order.
+    """Yield the output of each stage, in order.
 
     Parameters
     ----------
     stages : nn.ModuleList
-        A backbone's own, or a copy of them.
+        Stages of a backbone, or a copy of them.
     values : Tensor
-        What the first of them takes.
+        Input of the first stage.
     mask : Tensor of shape (n, tokens) or None
-        True where a token is real; None for images.
+        True where a token is real. None for images.
     """
     for stage in stages:
         values = stage(values, mask)
@@ -73,16 +73,16 @@ def run_stages(stages: nn.ModuleList, values: Tensor, mask: Tensor | None) -> It
 
 @dataclass(frozen=True)
 class SharedSpace:
-    """A space of vectors in which the samples of a backbone are compared with texts, by the cosine.
+    """Vector space in which the samples of a backbone are compared with texts by the cosine.
 
-    A network of two towers is two backbones, each a list of stages like any other; this is all that joins them.
+    A network of two towers is two backbones, each with its own stages. Only their shared space joins them.
 
     Parameters
     ----------
     texts : str
-        Name of the backbone that puts texts there.
+        Name of the backbone that maps texts into the space.
     scale : float
-        What the network multiplies cosines by before a softmax.
+        Factor of the cosines before a softmax.
 
     Examples
     --------

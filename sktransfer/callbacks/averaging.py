@@ -1,8 +1,7 @@
-"""Weights averaged: over the steps of a training, or between its end and its start."""
+"""Weight averaging: over steps, over epochs, or between start and end."""
 
 from __future__ import annotations
 
-from numbers import Real
 from typing import Any
 
 import torch
@@ -10,6 +9,7 @@ from skorch import NeuralNet
 from skorch.callbacks import Callback
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from sktransfer._validation import check_float
 from sktransfer.exceptions import InvalidParameterError
 from sktransfer.training.early_stopping import BestWeights
 
@@ -17,17 +17,17 @@ __all__ = ["EMA", "SWA", "WiSEFT"]
 
 
 class _Average(Callback):  # type: ignore[misc]
-    """Keep an average of the weights beside the training, and leave it in their place."""
+    """Average the weights during training, and write the average into the network at its end."""
 
     def _average(self, net: NeuralNet) -> AveragedModel:
         raise NotImplementedError
 
     def on_train_begin(self, net: NeuralNet, **kwargs: Any) -> None:
-        """Begin with a copy."""
+        """Start the average with a copy of the weights."""
         if any(isinstance(callback, BestWeights) for _, callback in net.callbacks_):
             raise InvalidParameterError(
                 f"{type(self).__name__} ends with an average over steps, early_stopping with the weights of one epoch; "
-                "leave one of them out"
+                "leave one of the two out"
             )
         self.average_: AveragedModel | None = self._average(net)
 
@@ -40,12 +40,12 @@ class _Average(Callback):  # type: ignore[misc]
 
 
 class EMA(_Average):
-    """Predict with the exponential moving average of the weights after each step, not with the last of them.
+    """Exponential moving average of the weights over steps, used for predictions.
 
     Parameters
     ----------
     decay : float, default=0.99
-        What the average keeps of itself at each step; 1 / (1 - decay) steps count.
+        Share of its old value that the average keeps per step. About 1 / (1 - decay) steps count.
 
     Examples
     --------
@@ -57,23 +57,25 @@ class EMA(_Average):
         self.decay = decay
 
     def _average(self, net: NeuralNet) -> AveragedModel:
-        decay = _share("decay", self.decay)
+        decay = check_float("decay", self.decay, 0.0, 1.0)
         return AveragedModel(net.module_, multi_avg_fn=get_ema_multi_avg_fn(decay))  # type: ignore[no-untyped-call]
 
     def on_batch_end(self, net: NeuralNet, training: bool = False, **kwargs: Any) -> None:
-        """Take in the weights after a step."""
+        """Update the average after a step."""
         if training:
             assert self.average_ is not None
             self.average_.update_parameters(net.module_)
 
 
 class SWA(_Average):
-    """Predict with the mean of the weights at the ends of the last epochs [1]_; best where the rate stays constant.
+    """Stochastic weight averaging: mean of the weights at the end of the last epochs [1]_, used for predictions.
+
+    It works best at a constant learning rate.
 
     Parameters
     ----------
     start : float, default=0.75
-        The share of the epochs after which averaging begins.
+        Share of the epochs after which averaging begins.
 
     References
     ----------
@@ -89,26 +91,26 @@ class SWA(_Average):
         self.start = start
 
     def _average(self, net: NeuralNet) -> AveragedModel:
-        _share("start", self.start)
+        check_float("start", self.start, 0.0, 1.0)
         return AveragedModel(net.module_)
 
     def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:
-        """Take in the weights at the end of an epoch."""
+        """Update the average at the end of an epoch."""
         if len(net.history) > self.start * net.max_epochs:
             assert self.average_ is not None
             self.average_.update_parameters(net.module_)
 
 
 class WiSEFT(Callback):  # type: ignore[misc]
-    """Go only part of the way from the weights before the training to those after it [1]_.
+    """Interpolate between the weights before and after the training [1]_.
 
-    Where the head starts as a probe, both ends are good models, and what lies between them keeps more of what the
-    pretrained network knew than the tuned one does.
+    If the head starts as a probe, both ends are good models. The weights between them keep more of the pretrained
+    network than the fine-tuned ones do.
 
     Parameters
     ----------
     alpha : float, default=0.5
-        0 is the start, 1 the end.
+        Position between the start (0) and the end (1) of the training.
 
     References
     ----------
@@ -124,12 +126,12 @@ class WiSEFT(Callback):  # type: ignore[misc]
         self.alpha = alpha
 
     def on_train_begin(self, net: NeuralNet, **kwargs: Any) -> None:
-        """Remember the start."""
-        _share("alpha", self.alpha)
+        """Store the weights."""
+        check_float("alpha", self.alpha, 0.0, 1.0)
         self.start_: list[torch.Tensor] = [parameter.detach().clone() for parameter in net.module_.parameters()]
 
     def on_train_end(self, net: NeuralNet, **kwargs: Any) -> None:
-        """Go back the rest of the way."""
+        """Write the interpolated weights."""
         ends = [parameter.detach() for parameter in net.module_.parameters()]
         _write(net, [torch.lerp(start, end, float(self.alpha)) for start, end in zip(self.start_, ends)])
         self.start_ = []
@@ -139,9 +141,3 @@ class WiSEFT(Callback):  # type: ignore[misc]
 def _write(net: NeuralNet, values: list[Any]) -> None:
     for parameter, value in zip(net.module_.parameters(), values):
         parameter.copy_(value)
-
-
-def _share(name: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= float(value) <= 1:
-        raise InvalidParameterError(f"{name}={value!r} must be a number from 0 to 1")
-    return float(value)

@@ -1,4 +1,4 @@
-"""Trainings that are cut short and gone on with: their state in a file, an epoch at a time."""
+"""Checkpoints: the state of a training in a file, written after each epoch."""
 
 from __future__ import annotations
 
@@ -21,29 +21,30 @@ from sktransfer.exceptions import CheckpointWarning, InvalidParameterError
 
 __all__ = ["Checkpoint", "Digest", "params_of", "set_state", "state_of"]
 
-_FORMAT = 2
+_FORMAT = 3
 
 
 class Checkpoint(Callback):  # type: ignore[misc]
-    """Write the state of a training to a folder after each epoch; the same fit, asked for again, goes on from there.
+    """Write the state of a training to a folder after each epoch, and resume an interrupted fit from it.
 
-    A file stands for one fit: for its parameters, samples, targets, weights and seed. So one folder serves a whole
-    `GridSearchCV`, and what goes on comes to the same result, to the bit on a CPU, as what was never cut short. Of
-    other callbacks the attributes that end in "_" are kept, where they are numbers, strings or tensors, or have a
+    The name of a file is a hash of the fit: its parameters, samples, targets, weights and seed. One folder therefore
+    serves a whole `GridSearchCV`. A resumed fit has the same result as an uninterrupted one, to the bit on a CPU. The
+    attributes of other callbacks that end in "_" are saved if they are numbers, strings or tensors, or have a
     `state_dict`.
 
     Parameters
     ----------
     folder : str or Path
-        Made where it is missing.
+        Folder of the files, created if it is missing.
     keep : bool, default=False
-        Whether the file stays when the training has ended. The same fit again then trains nothing: a search that was
-        interrupted is soon back where it was. A file takes the size of what is trained, three times for Adam.
+        Whether to keep the file after the training. The same fit then trains nothing, so that an interrupted search is
+        soon back where it was. A file takes the size of the trained weights, three times that size with Adam.
 
     Warns
     -----
     CheckpointWarning
-        If a file cannot be read, and the training starts anew; or cannot be written, and it goes on without.
+        If a file cannot be read, and the training starts from the beginning. If a file cannot be written, and the
+        training continues without it.
 
     Examples
     --------
@@ -52,7 +53,7 @@ class Checkpoint(Callback):  # type: ignore[misc]
     >>> from sktransfer import Checkpoint, FineTuneClassifier
     >>> X, y = load_digits(return_X_y=True)
     >>> clf = FineTuneClassifier(callbacks=[Checkpoint(tempfile.mkdtemp())], max_epochs=2, random_state=0)
-    >>> clf.fit(X[:100] / 16, y[:100]).n_iter_  # interrupted and called again, it would begin where it was
+    >>> clf.fit(X[:100] / 16, y[:100]).n_iter_  # if interrupted, the next call resumes
     2
     """
 
@@ -61,7 +62,7 @@ class Checkpoint(Callback):  # type: ignore[misc]
         self.keep = keep
 
     def on_train_begin(self, net: NeuralNet, X: Any = None, **kwargs: Any) -> None:
-        """Find the file of this fit; the net asks for it when the other callbacks have begun."""
+        """Determine the file of this fit. The net reads it after `on_train_begin` of the other callbacks."""
         folder = Path(self.folder)
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -69,34 +70,34 @@ class Checkpoint(Callback):  # type: ignore[misc]
                 pass
         except OSError as error:
             raise InvalidParameterError(
-                f"folder={str(self.folder)!r} of a Checkpoint cannot be written to: {error}; name another"
+                f"folder={str(self.folder)!r} of a Checkpoint cannot be written to: {error}; choose another folder"
             ) from error
         self._path = folder / f"{self._digest(net, X)}.pt"
         self._may_write = True
         net.checkpoint = self
 
     def on_train_end(self, net: NeuralNet, **kwargs: Any) -> None:
-        """Delete the file, unless the training was interrupted or its file is to be kept."""
+        """Delete the file, unless the training was interrupted or `keep` is True."""
         net.checkpoint = None
-        if not self.keep and not net.is_interrupted():
+        if not self.keep and not net.interrupted:
             self._path.unlink(missing_ok=True)
 
     def resume(self, net: NeuralNet) -> None:
-        """Bring a net to where the file says it was, if there is one.
+        """Restore the state of a net from the file, if it exists.
 
         Parameters
         ----------
         net : NeuralNet
-            Initialized, its callbacks begun.
+            Initialized net, after `on_train_begin` of its callbacks.
         """
         if not self._path.exists():
             return
         try:
             state = torch.load(self._path, map_location="cpu", weights_only=True)
             if Digest().add(state["parts"]).hex() != state["digest"]:
-                raise ValueError("it holds other values than were written")
-        except Exception as error:  # whatever torch says of a damaged file: nothing of it was used
-            text = f"{self._path} cannot be read ({error}): the training starts anew"
+                raise ValueError("its checksum is wrong")
+        except Exception as error:  # torch raises many types for a damaged file; nothing of it was used
+            text = f"{self._path} cannot be read ({error}): the training starts from the beginning"
             warnings.warn(text, CheckpointWarning, stacklevel=2)
             return
         parts = state["parts"]
@@ -108,12 +109,12 @@ class Checkpoint(Callback):  # type: ignore[misc]
         net.history.extend(json.loads(parts["history"]))
 
     def write(self, net: NeuralNet) -> None:
-        """Write where a net is, beside the file and then in its place.
+        """Write the state of a net to a temporary file, then rename it.
 
         Parameters
         ----------
         net : NeuralNet
-            At the end of an epoch.
+            Net at the end of an epoch.
         """
         if not self._may_write:
             return
@@ -124,19 +125,19 @@ class Checkpoint(Callback):  # type: ignore[misc]
             "callbacks": {name: state_of(one) for name, one in net.callbacks_ if one is not self},
             "history": json.dumps([{**row, "batches": []} for row in net.history], default=float),
         }
-        beside = self._path.with_suffix(f".{os.getpid()}")
+        temporary = self._path.with_suffix(f".{os.getpid()}")
         try:
-            torch.save({"parts": parts, "digest": Digest().add(parts).hex()}, beside)
-            beside.replace(self._path)
-        except (OSError, RuntimeError) as error:  # torch raises the second where a disk is full
+            torch.save({"parts": parts, "digest": Digest().add(parts).hex()}, temporary)
+            temporary.replace(self._path)
+        except (OSError, RuntimeError) as error:  # torch raises RuntimeError if the disk is full
             self._may_write = False
-            text = f"{self._path} cannot be written ({error}): the training goes on, but not after an interruption"
+            text = f"{self._path} cannot be written ({error}): the training continues, but cannot be resumed"
             warnings.warn(text, CheckpointWarning, stacklevel=2)
         finally:
-            beside.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
 
     def _digest(self, net: NeuralNet, dataset: Any) -> str:
-        """Return a hash of all that the result of this training depends on."""
+        """Return a hash of everything that the result of this training depends on."""
         digest = Digest().add(_FORMAT, torch.__version__, *net.identity, net.module_.state_dict())
         digest.add(net.optimizer_.state_dict(), dataset.identity())
         valid = net.get_split_datasets(dataset, None)[1]
@@ -148,12 +149,12 @@ class Checkpoint(Callback):  # type: ignore[misc]
 
 
 def state_of(callback: Any) -> dict[str, Any]:
-    """Return the attributes of a callback that end in "_", as far as they are plain or have a `state_dict`.
+    """Return the attributes of a callback that end in "_" and are plain values or have a `state_dict`.
 
     Parameters
     ----------
     callback : skorch Callback
-        Others' state is not known to be worth keeping.
+        Callback of a net.
     """
     state = {}
     for name, value in vars(callback).items():
@@ -167,12 +168,12 @@ def state_of(callback: Any) -> dict[str, Any]:
 
 
 def params_of(callback: Any) -> dict[str, Any]:
-    """Return the parameters of a callback; of what is not plain, what it is called in all processes.
+    """Return the parameters of a callback. Objects are represented by their qualified name.
 
     Parameters
     ----------
     callback : skorch Callback
-        Any.
+        Callback of a net.
     """
     params = callback.get_params(deep=False)
     return {
@@ -182,14 +183,14 @@ def params_of(callback: Any) -> dict[str, Any]:
 
 
 def set_state(callback: Any, state: Mapping[str, Any]) -> None:
-    """Give a callback back what `state_of` returned.
+    """Restore the state of a callback that `state_of` returned.
 
     Parameters
     ----------
     callback : skorch Callback
-        That has begun, so that what has a `state_dict` is there.
+        Callback after `on_train_begin`, so that its objects with a `state_dict` exist.
     state : mapping
-        By name of attribute.
+        Values by attribute name.
     """
     for name, value in state.items():
         held: Any = getattr(callback, name, None)
@@ -208,7 +209,7 @@ def _is_plain(value: Any) -> bool:
 
 
 class Digest:
-    """A hash of numbers, names, arrays and tensors, and of lists and mappings of them.
+    """Hash of numbers, strings, arrays and tensors, and of lists and mappings of them.
 
     Examples
     --------
@@ -221,12 +222,12 @@ class Digest:
         self._running = hashlib.blake2b(digest_size=20)
 
     def add(self, *parts: Any) -> Digest:
-        """Take in some more.
+        """Update the hash.
 
         Parameters
         ----------
         *parts : anything
-            What is neither an array nor a list or mapping goes by its `repr`.
+            Values to add. Objects that are no arrays, lists or mappings are represented by their `repr`.
         """
         for part in parts:
             if isinstance(part, Tensor):
@@ -245,9 +246,9 @@ class Digest:
         return self
 
     def _open(self, kind: str, size: int) -> Digest:
-        self._running.update(f"{kind} {size}\n".encode())  # parts cannot run into one another
+        self._running.update(f"{kind} {size}\n".encode())  # separates the parts
         return self
 
     def hex(self) -> str:
-        """Return the digest of all that was taken in."""
+        """Return the hash as a hexadecimal string."""
         return self._running.hexdigest()

@@ -1,28 +1,27 @@
-"""Batches too large for memory, computed a few samples at a time."""
+"""Gradient accumulation over micro-batches."""
 
 from __future__ import annotations
 
-from numbers import Integral
 from typing import Any
 
 from skorch import NeuralNet
 from skorch.callbacks import Callback
 
-from sktransfer.exceptions import InvalidParameterError
+from sktransfer._validation import check_int
 
 __all__ = ["MicroBatches"]
 
 
 class MicroBatches(Callback):  # type: ignore[misc]
-    """Accumulate gradients: compute a batch a few samples at a time, and step once for all of it.
+    """Accumulate gradients: compute a batch in micro-batches, and make one step for all of them.
 
-    The steps are those of the whole batch, whatever its samples weigh; only dropout, and BatchNorm of networks drawn at
-    random, see less at once. Memory is that of the parts.
+    The steps equal those of the whole batch, whatever the weights of its samples. Only dropout, and BatchNorm of random
+    weights, see fewer samples at once. Memory is that of a micro-batch.
 
     Parameters
     ----------
     size : int
-        Samples that are computed at once.
+        Samples per micro-batch.
 
     Examples
     --------
@@ -30,11 +29,11 @@ class MicroBatches(Callback):  # type: ignore[misc]
     >>> clf = FineTuneClassifier(batch_size=64, callbacks=[MicroBatches(8)])
     """
 
+    changes_step = True
+
     def __init__(self, size: int) -> None:
         self.size = size
 
     def on_train_begin(self, net: NeuralNet, **kwargs: Any) -> None:
-        """Tell the net."""
-        if isinstance(self.size, bool) or not isinstance(self.size, Integral) or self.size < 1:
-            raise InvalidParameterError(f"size={self.size!r} must be an int of at least 1")
-        net.micro_batch_size = int(self.size)
+        """Set the size of the net's micro-batches."""
+        net.micro_batch_size = check_int("size", self.size, 1)

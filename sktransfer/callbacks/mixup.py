@@ -1,10 +1,9 @@
-"""Samples mixed with others of their batch: between two of them, the network is to give what lies between."""
+"""Mixup: training on convex combinations of samples and targets."""
 
 from __future__ import annotations
 
-import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from numbers import Real
 from typing import Any
 
 import torch
@@ -12,29 +11,29 @@ from skorch import NeuralNet
 from skorch.callbacks import Callback
 from torch import Tensor
 
+from sktransfer._validation import check_float
 from sktransfer.exceptions import InvalidParameterError
-from sktransfer.training.data import Batches
 
-__all__ = ["Mixture", "Mixup"]
+__all__ = ["MixedBatch", "Mixup"]
 
 
 @dataclass(frozen=True)
-class Mixture:
-    """Whom each sample of a batch is mixed with, and how much of it stays itself.
+class MixedBatch:
+    """Partner index and mixing coefficient of the samples of a batch.
 
     Parameters
     ----------
     partners : Tensor of shape (n,)
-        Places in the batch, each once.
+        Index of each sample's partner, a permutation.
     share : Tensor of shape ()
-        From 0 to 1, the same for all.
+        Coefficient of the sample itself, from 0 to 1, the same for all samples.
 
     Examples
     --------
     >>> import torch
-    >>> from sktransfer.callbacks.mixup import Mixture
-    >>> mixture = Mixture(torch.tensor([1, 0]), torch.tensor(0.75))
-    >>> mixture.of(torch.tensor([[0.0], [4.0]])).tolist()
+    >>> from sktransfer.callbacks.mixup import MixedBatch
+    >>> mixed = MixedBatch(torch.tensor([1, 0]), torch.tensor(0.75))
+    >>> mixed.of(torch.tensor([[0.0], [4.0]])).tolist()
     [[1.0], [3.0]]
     """
 
@@ -42,40 +41,44 @@ class Mixture:
     share: Tensor
 
     def of(self, values: Tensor) -> Tensor:
-        """Return mixed values, of the shape of values (n, ...); those given stay as they are."""
+        """Return mixed values of the shape of `values` (n, ...), which are not changed."""
         partners, share = self.partners.to(values.device), self.share.to(values.device, values.dtype)
         return torch.lerp(values[partners], values, share)  # (n, ...)
 
-    def inputs(self, arguments: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return the network's arguments, mixed; those of texts as they are, for `outputs` mixes them."""
+    def inputs(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        """Return mixed arguments of the network. Those of texts are unchanged, because `outputs` mixes them."""
         return arguments if "mask" in arguments else {name: self.of(value) for name, value in arguments.items()}
 
-    def outputs(self, y_pred: Tensor, arguments: dict[str, Tensor]) -> Tensor:
-        """Return outputs (n, n_outputs), of texts mixed: the head is linear, so that mixes the features it saw."""
-        return self.of(y_pred) if "mask" in arguments else y_pred
+    def outputs(self, outputs: dict[str, Tensor], arguments: dict[str, Any]) -> dict[str, Tensor]:
+        """Return mixed outputs (n, n_outputs) for texts. The head is linear, so this mixes the features it read."""
+        return {name: self.of(value) for name, value in outputs.items()} if "mask" in arguments else outputs
 
-    def targets(self, y_true: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """Return targets and weights of the samples and of their partners; the weights' sum is as it was."""
-        targets, weight = y_true
-        return targets, weight * self.share, targets[self.partners], weight[self.partners] * (1 - self.share)
+    def targets(self, targets: Mapping[str, tuple[Tensor, Tensor]]) -> list[dict[str, tuple[Tensor, Tensor]]]:
+        """Return targets and weights of the samples, and of their partners. The sum of the weights is unchanged."""
+        own, partners = {}, {}
+        for name, (values, weight) in targets.items():
+            own[name] = (values, weight * self.share)
+            partners[name] = (values[self.partners], weight[self.partners] * (1 - self.share))
+        return [own, partners]
 
 
 class Mixup(Callback):  # type: ignore[misc]
-    """Train on mixtures of two samples, held to both their targets [1]_ [2]_: an augmentation that needs no pixels.
+    """Mixup: train on convex combinations of two samples and of their targets [1]_ [2]_.
 
-    A share is drawn for each batch from Beta(alpha, alpha), and to each sample a partner. Images are mixed at the cut,
-    in what the frozen stages gave (pixels, where none is frozen), so that these run once a sample as ever, and
-    what is stored does not change. Texts are of different lengths and have no values to mix token by token: they are
-    mixed where all have one vector each, behind pooling, before the head [3]_.
+    A mixing coefficient is drawn per batch from Beta(alpha, alpha), and a partner per sample. Images are mixed at the
+    freezing boundary: in the activations of the frozen stages, or in pixels if no stage is frozen. The frozen stages
+    therefore run once per sample, and the cache does not change. Texts have different lengths and cannot be mixed token
+    by token, so their pooled features are mixed before the head [3]_.
 
-    The loss is that of the sample's target and of its partner's, each by its share and its sample's weight. For cross
-    entropy, with smoothed labels as well, and for squared errors that has the gradient of a mixed target. With
-    `MicroBatches` partners are found in the same part of a batch.
+    The loss is the sum of the losses for both targets, weighted by the coefficient and the weights of the samples. For
+    cross entropy, also with label smoothing, and for squared errors it has the gradient of a mixed target. With
+    `MicroBatches`, partners are in the same micro-batch.
 
     Parameters
     ----------
     alpha : float, default=0.2
-        Small: mostly one of the two with a trace of the other; 1: every share is as likely; large: halves.
+        Parameter of the beta distribution. Small values give mostly one of the two samples, 1 gives a uniform
+        coefficient, large values give halves.
 
     References
     ----------
@@ -92,25 +95,23 @@ class Mixup(Callback):  # type: ignore[misc]
     def __init__(self, alpha: float = 0.2) -> None:
         self.alpha = alpha
 
+    changes_step = True
+
     def on_train_begin(self, net: NeuralNet, **kwargs: Any) -> None:
-        """Tell the net."""
-        alpha = self.alpha
-        if isinstance(alpha, bool) or not isinstance(alpha, Real) or not 0 < float(alpha) < math.inf:
+        """Let the net mix its batches."""
+        check_float("alpha", self.alpha, exclude_minimum=True, hint="; leave Mixup out to mix nothing")
+        if any(task.pairwise or task.reads != "features" for task in net.tasks.values()):
             raise InvalidParameterError(
-                f"alpha={alpha!r} must be a number greater than 0; leave Mixup out to mix nothing"
-            )
-        if net.batches is not Batches:
-            raise InvalidParameterError(
-                "Mixup mixes the targets of two samples, and here the loss goes by pairs of samples, of one class or "
-                "of two; leave it out of callbacks"
+                "Mixup mixes the targets of two samples, and here the loss is one of pairs of samples, or of tokens or "
+                "pixels; leave it out of callbacks"
             )
         net.mixture = self._draw
 
     def on_train_end(self, net: NeuralNet, **kwargs: Any) -> None:
-        """Let go of the net: a pickle has no use for it."""
+        """Release the net, so that a pickle does not contain this callback twice."""
         net.mixture = None
 
-    def _draw(self, n: int) -> Mixture:
-        """Return the mixture of a batch of n samples, drawn by the training's own random numbers."""
+    def _draw(self, n: int) -> MixedBatch:
+        """Return the mix of a batch of n samples, from torch's generator."""
         beta = torch.distributions.Beta(float(self.alpha), float(self.alpha))
-        return Mixture(torch.randperm(n), beta.sample())  # type: ignore[no-untyped-call]
+        return MixedBatch(torch.randperm(n), beta.sample())  # type: ignore[no-untyped-call]

@@ -294,3 +294,7 @@ class PretrainedClassifier(BackboneHTML, ClassifierMixin, BaseEstimator):
         tags.requires_fit = False
         set_input_tags(tags, modality_of(self.backbone) or "image")
         return tags
+
+    def _embedded_params(self) -> dict[str, Any]:
+        """Return the parameters for a file with embedded weights: the backbone instead of its name."""
+        return {"backbone": load_backbone(self.backbone, weights=self.weights), "weights": "pretrained"}

@@ -311,3 +311,9 @@ class ZeroShotClassifier(BackboneHTML, CosineClassifier, BaseEstimator):
         tags.requires_fit = self.labels is None
         set_input_tags(tags, modality_of(self.backbone) or "text")
         return tags
+
+    def _embedded_params(self) -> dict[str, Any]:
+        """Return the parameters for a file with embedded weights: backbones instead of their names."""
+        params = {"backbone": load_backbone(self.backbone, weights=self.weights), "weights": "pretrained"}
+        two_towers = self.text_backbone_ is not self.backbone_
+        return params | ({"text_backbone": self.text_backbone_} if two_towers else {})

@@ -1,1 +1,1 @@
-"""Pictures of choices and of training, by scikit-learn's convention; matplotlib is imported when they draw."""
+"""Plots in scikit-learn's display convention. matplotlib is imported when a plot is drawn."""

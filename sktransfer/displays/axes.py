@@ -1,4 +1,4 @@
-"""What all displays share: axes to draw on, colours that the colour-blind tell apart, names that fit."""
+"""Axes, colour-blind safe colours and label helpers for all displays."""
 
 from __future__ import annotations
 
@@ -6,15 +6,22 @@ from typing import Any
 
 from sktransfer.exceptions import InvalidParameterError
 
-__all__ = ["COLOURS", "MARKERS", "axes_for", "check_columns", "finish", "short"]
+__all__ = ["COLOURS", "MARKERS", "check_ranking", "resolve_axes", "shorten_name", "style_axes"]
 
-# Okabe and Ito's, without their yellow, which is too pale for lines; each goes with a marker of its own.
+# The palette of Okabe and Ito without yellow, which is too pale for lines. Each colour has its own marker.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#999999")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
 
-def axes_for(ax: Any, size: tuple[float, float] = (6.0, 4.0)) -> Any:
-    """Return the axes to draw on: those given, or new ones in a figure of their own, whose labels are not cut.
+def resolve_axes(ax: Any, size: tuple[float, float] = (6.0, 4.0)) -> Any:
+    """Return `ax`, or the axes of a new figure whose layout makes room for the labels.
+
+    Parameters
+    ----------
+    ax : Axes or None
+        Axes to draw on.
+    size : (float, float), default=(6.0, 4.0)
+        Width and height of a new figure, in inches.
 
     Raises
     ------
@@ -30,20 +37,35 @@ def axes_for(ax: Any, size: tuple[float, float] = (6.0, 4.0)) -> Any:
     return ax
 
 
-def finish(ax: Any, *, grid: str = "both") -> None:
-    """Take away what is not read: the frame's upper and right sides; add a pale grid."""
+def style_axes(ax: Any, *, grid: str = "both") -> None:
+    """Hide the upper and right spines, and add a pale grid below the data.
+
+    Parameters
+    ----------
+    ax : Axes
+        Axes to style.
+    grid : {"both", "x", "y"}, default="both"
+        Direction of the grid.
+    """
     ax.spines[["top", "right"]].set_visible(False)
     ax.grid(axis=grid, alpha=0.25)
     ax.set_axisbelow(True)
 
 
-def short(name: str, length: int = 32) -> str:
-    """Return a backbone's name as it fits a label: of a local folder the last parts.
+def shorten_name(name: str, length: int = 32) -> str:
+    """Shorten a backbone's name for a label. Of a local folder, the last two parts remain.
+
+    Parameters
+    ----------
+    name : str
+        Name of the backbone.
+    length : int, default=32
+        Maximum number of characters.
 
     Examples
     --------
-    >>> from sktransfer.displays.axes import short
-    >>> short("hf//home/me/models/my-bert"), short("tiny/cnn")
+    >>> from sktransfer.displays.axes import shorten_name
+    >>> shorten_name("hf//home/me/models/my-bert"), shorten_name("tiny/cnn")
     ('hf/…/models/my-bert', 'tiny/cnn')
     """
     provider, _, rest = name.partition("/")
@@ -53,14 +75,23 @@ def short(name: str, length: int = 32) -> str:
     return name if len(name) <= length else f"{name[: length // 2 - 1]}…{name[-length // 2 :]}"
 
 
-def check_columns(table: Any, columns: list[str], who: str) -> None:
-    """Raise where a table is no ranking.
+def check_ranking(ranking: Any, display: str) -> None:
+    """Raise an error if an object is not a ranking.
+
+    Parameters
+    ----------
+    ranking : object
+        Object to check.
+    display : str
+        Class name of the display, for the error.
 
     Raises
     ------
     InvalidParameterError
-        If it lacks one of the columns.
+        If it lacks the columns "backbone" or "layer".
     """
-    missing = [column for column in columns if column not in getattr(table, "columns", ())]
+    missing = [column for column in ("backbone", "layer") if column not in getattr(ranking, "columns", ())]
     if missing:
-        raise InvalidParameterError(f"{who} takes a DataFrame as rank_backbones returns it; {missing} are not in it")
+        raise InvalidParameterError(
+            f"{display} takes a DataFrame as rank_backbones returns it; the columns {missing} are missing"
+        )

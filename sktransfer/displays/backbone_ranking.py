@@ -1,4 +1,4 @@
-"""Which backbone suits the data, each with its best layer."""
+"""Bar chart of a ranking of backbones."""
 
 from __future__ import annotations
 
@@ -7,32 +7,32 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 
-from sktransfer.displays.axes import COLOURS, axes_for, check_columns, finish, short
+from sktransfer.displays.axes import COLOURS, check_ranking, resolve_axes, shorten_name, style_axes
 from sktransfer.exceptions import InvalidParameterError
 
 __all__ = ["BackboneRankingDisplay"]
 
 
 class BackboneRankingDisplay:
-    """One bar a backbone: the score of its best layer, which stands beside its name.
+    """Bar chart with one bar per backbone, the score of its best layer.
 
     Parameters
     ----------
     names : sequence of str
-        Backbones with their layers, the best first.
+        Labels of the bars: backbone and layer, best first.
     values : array-like of shape (n_backbones,)
-        Their scores.
+        Scores.
     metric : str
-        What the score is called.
+        Name of the score.
     probe : list of (float, float), default=None
-        Mean and deviation of a probe on each, written at the bars' ends.
+        Mean and standard deviation of the probe per backbone, written to the right of the bars.
 
     Attributes
     ----------
     ax_ : Axes
-        Where it is drawn.
+        Axes of the plot.
     figure_ : Figure
-        What that is part of.
+        Figure of the axes.
 
     Examples
     --------
@@ -48,31 +48,33 @@ class BackboneRankingDisplay:
 
     @classmethod
     def from_ranking(cls, ranking: pd.DataFrame, *, metric: str | None = None, top: int = 15, ax: Any = None) -> Self:
-        """Draw a ranking, each backbone with its best layer.
+        """Draw a ranking, with the best layer per backbone.
 
         Parameters
         ----------
         ranking : DataFrame
-            What `rank_backbones` returns.
+            Result of `rank_backbones`.
         metric : str, default=None
-            The column that ranks; None for the first score.
+            Column to rank by. None is the first score.
         top : int, default=15
-            How many backbones.
+            Maximum number of backbones.
         ax : Axes, default=None
-            None makes a figure.
+            Axes to draw on. None creates a figure.
 
         Raises
         ------
         InvalidParameterError
-            If the table is no ranking, or has no such column.
+            If the table is not a ranking, or has no such column.
         """
-        check_columns(ranking, ["backbone", "layer"], cls.__name__)
+        check_ranking(ranking, cls.__name__)
         metric = ranking.columns[2] if metric is None else metric
         if metric not in ranking.columns:
-            raise InvalidParameterError(f"metric={metric!r} is no column of the ranking: {list(ranking.columns[2:])}")
+            raise InvalidParameterError(
+                f"metric={metric!r} is no column of the ranking; choose from {list(ranking.columns[2:])}"
+            )
         rows = ranking[ranking[metric].notna()].sort_values(metric, ascending=False, kind="stable")
         rows = rows.drop_duplicates("backbone").head(top)
-        names = [f"{short(row.backbone)} · {row.layer}" for row in rows.itertuples()]
+        names = [f"{shorten_name(row.backbone)} · {row.layer}" for row in rows.itertuples()]
         probe = list(zip(rows["probe_mean"], rows["probe_std"])) if "probe_mean" in rows else None
         return cls(names, rows[metric], metric, probe).plot(ax=ax)
 
@@ -83,38 +85,38 @@ class BackboneRankingDisplay:
         Parameters
         ----------
         estimator : BestBackbone
-            Fitted.
+            Fitted estimator.
         top : int, default=15
-            How many backbones.
+            Maximum number of backbones.
         ax : Axes, default=None
-            None makes a figure.
+            Axes to draw on. None creates a figure.
         """
         return cls.from_ranking(estimator.ranking_, top=top, ax=ax)
 
     def plot(self, ax: Any = None) -> Self:
-        """Draw.
+        """Draw the plot.
 
         Parameters
         ----------
         ax : Axes, default=None
-            None makes a figure.
+            Axes to draw on. None creates a figure.
         """
-        self.ax_ = axes_for(ax, (8.0, 1.3 + 0.42 * len(self.names)))
+        self.ax_ = resolve_axes(ax, (8.0, 1.3 + 0.42 * len(self.names)))
         self.figure_ = self.ax_.figure
-        places = np.arange(len(self.names))
-        colours = [COLOURS[0], *["#9BBBD0"] * (len(self.names) - 1)]  # the one chosen stands out by its darkness
-        self.ax_.barh(places, self.values, color=colours, height=0.62)
+        positions = np.arange(len(self.names))
+        colours = [COLOURS[0], *["#9BBBD0"] * (len(self.names) - 1)]  # the best bar is darker
+        self.ax_.barh(positions, self.values, color=colours, height=0.62)
         low, high = min(0.0, float(self.values.min())), max(0.0, float(self.values.max()))
-        room = (high - low) or 1.0
-        for place, value in zip(places, self.values):
-            told = f"{value:.3g}"
+        span = (high - low) or 1.0
+        for position, value in zip(positions, self.values):
+            label = f"{value:.3g}"
             if self.probe is not None:
-                told += f"   probe {self.probe[place][0]:.3f} ± {self.probe[place][1]:.3f}"
-            # Beside the axes, not at the bars' ends: there the layout makes room for them.
-            self.ax_.text(1.015, place, told, transform=self.ax_.get_yaxis_transform(), va="center", fontsize=9)
-        self.ax_.set_xlim(low - 0.02 * room * (low < 0), high + 0.02 * room)
-        self.ax_.set_yticks(places, self.names)
+                label += f"   probe {self.probe[position][0]:.3f} ± {self.probe[position][1]:.3f}"
+            # Right of the axes and not at the ends of the bars, because the layout makes room there.
+            self.ax_.text(1.015, position, label, transform=self.ax_.get_yaxis_transform(), va="center", fontsize=9)
+        self.ax_.set_xlim(low - 0.02 * span * (low < 0), high + 0.02 * span)
+        self.ax_.set_yticks(positions, self.names)
         self.ax_.invert_yaxis()
         self.ax_.set_xlabel(self.metric)
-        finish(self.ax_, grid="x")
+        style_axes(self.ax_, grid="x")
         return self

@@ -1,4 +1,4 @@
-"""How a score depends on how deep a backbone is frozen."""
+"""Plot of a score against the freeze depth."""
 
 from __future__ import annotations
 
@@ -9,30 +9,30 @@ import numpy as np
 from sklearn.base import clone
 from sklearn.model_selection import cross_val_score
 
-from sktransfer.displays.axes import COLOURS, axes_for, finish
+from sktransfer.displays.axes import COLOURS, resolve_axes, style_axes
 from sktransfer.exceptions import InvalidParameterError
 
 __all__ = ["FreezeDepthDisplay"]
 
 
 class FreezeDepthDisplay:
-    """Score against freezing depth, with the standard deviation over folds.
+    """Plot of a score against the freeze depth, with the standard deviation over folds.
 
     Parameters
     ----------
     depths : sequence of int, float or str
-        In the order in which they are shown.
+        Freeze depths, in the order of the axis.
     mean, deviation : array-like of shape (n_depths,)
-        Of the score.
+        Mean and standard deviation of the score.
     score_name : str, default="score"
-        What the vertical axis is called.
+        Label of the vertical axis.
 
     Attributes
     ----------
     ax_ : Axes
-        Where it is drawn.
+        Axes of the plot.
     figure_ : Figure
-        What that is part of.
+        Figure of the axes.
 
     Examples
     --------
@@ -51,19 +51,19 @@ class FreezeDepthDisplay:
     def from_cv_results(
         cls, cv_results: Any, *, parameter: str = "freeze_depth", score_name: str = "score", ax: Any = None
     ) -> Self:
-        """Draw what a search over depths has found.
+        """Draw the results of a search over freeze depths.
 
         Parameters
         ----------
         cv_results : dict or fitted search
-            `GridSearchCV(...).fit(...)`, or its `cv_results_`. Where other parameters were searched too, each depth
-            shows the best of its candidates.
+            Fitted `GridSearchCV`, or its `cv_results_`. If other parameters were searched too, each depth shows its
+            best candidate.
         parameter : str, default="freeze_depth"
-            As the grid names it, with or without the names of the steps before it.
+            Name in the grid, with or without the names of enclosing steps.
         score_name : str, default="score"
-            What the vertical axis is called.
+            Label of the vertical axis.
         ax : Axes, default=None
-            None makes a figure.
+            Axes to draw on. None creates a figure.
 
         Raises
         ------
@@ -71,17 +71,17 @@ class FreezeDepthDisplay:
             If the search did not vary that parameter.
         """
         results: Mapping[str, Any] = getattr(cv_results, "cv_results_", cv_results)
-        found = [key for key in results if key.startswith("param_") and f"__{key[6:]}".endswith(f"__{parameter}")]
-        if len(found) != 1:
+        keys = [key for key in results if key.startswith("param_") and f"__{key[6:]}".endswith(f"__{parameter}")]
+        if len(keys) != 1:
             searched = sorted(key.removeprefix("param_") for key in results if key.startswith("param_"))
-            raise InvalidParameterError(f"parameter={parameter!r} is not what was searched; that is {searched}")
+            raise InvalidParameterError(f"parameter={parameter!r} was not searched; choose from {searched}")
         best: dict[Any, int] = {}
         means = np.asarray(results["mean_test_score"])
-        for place, depth in enumerate(results[found[0]]):
+        for row, depth in enumerate(results[keys[0]]):
             depth = depth.item() if isinstance(depth, np.generic) else depth
-            key = (type(depth).__name__, depth)  # 1 is one stage, 1.0 is all
-            if key not in best or means[place] > means[best[key]]:
-                best[key] = place
+            key = (type(depth).__name__, depth)  # 1 freezes one stage, 1.0 all stages
+            if key not in best or means[row] > means[best[key]]:
+                best[key] = row
         rows = list(best.values())
         deviation = np.asarray(results["std_test_score"])[rows]
         return cls([depth for _, depth in best], means[rows], deviation, score_name).plot(ax=ax)
@@ -98,24 +98,24 @@ class FreezeDepthDisplay:
         scoring: Any = None,
         ax: Any = None,
     ) -> Self:
-        """Cross-validate an estimator at several depths, and draw what comes out.
+        """Cross-validate an estimator at several freeze depths, and draw the scores.
 
         Parameters
         ----------
         estimator : FineTuneClassifier or FineTuneRegressor
-            Cloned, not changed.
+            Estimator to clone.
         X : array-like, Series, one-column DataFrame or list of n_samples
             Images or texts.
         y : array-like of shape (n_samples,)
             Targets.
         depths : sequence, default=(0, 0.5, -1, "all")
-            What `freeze_depth` takes.
+            Values of `freeze_depth`.
         cv : int or splitter, default=3
             Folds.
         scoring : str or callable, default=None
-            None is the estimator's own.
+            Scorer. None is the estimator's `score`.
         ax : Axes, default=None
-            None makes a figure.
+            Axes to draw on. None creates a figure.
         """
         scores = [
             cross_val_score(
@@ -127,28 +127,28 @@ class FreezeDepthDisplay:
         return cls(depths, np.mean(scores, axis=1), np.std(scores, axis=1), name).plot(ax=ax)
 
     def plot(self, ax: Any = None, *, name: str | None = None, color: str = COLOURS[0]) -> Self:
-        """Draw.
+        """Draw the plot.
 
         Parameters
         ----------
         ax : Axes, default=None
-            None makes a figure; axes that have such a curve take another, at the same depths.
+            Axes to draw on. None creates a figure. Several curves with the same depths can share axes.
         name : str, default=None
-            For the legend.
+            Label of the curve in the legend.
         color : str, default="#0072B2"
-            Of the curve.
+            Colour of the curve.
         """
-        self.ax_ = axes_for(ax)
+        self.ax_ = resolve_axes(ax)
         self.figure_ = self.ax_.figure
-        places = range(len(self.depths))
-        self.ax_.errorbar(places, self.mean, yerr=self.deviation, marker="o", capsize=4, color=color, label=name)
+        positions = range(len(self.depths))
+        self.ax_.errorbar(positions, self.mean, yerr=self.deviation, marker="o", capsize=4, color=color, label=name)
         best = int(np.argmax(self.mean))
         self.ax_.plot(best, self.mean[best], marker="o", markersize=13, fillstyle="none", color=color)
-        self.ax_.set_xticks(places, [repr(depth) if isinstance(depth, str) else str(depth) for depth in self.depths])
+        self.ax_.set_xticks(positions, [repr(depth) if isinstance(depth, str) else str(depth) for depth in self.depths])
         self.ax_.set_xlabel("freeze_depth (0 trains all stages, 'all' freezes all)")
         self.ax_.set_ylabel(self.score_name)
         self.ax_.margins(x=0.08, y=0.15)
-        finish(self.ax_)
+        style_axes(self.ax_)
         if name is not None:
             self.ax_.legend(frameon=False)
         return self

@@ -1,4 +1,4 @@
-"""What steps gain, and when they diverge, as the learning rate rises."""
+"""Plot of a learning rate range test."""
 
 from __future__ import annotations
 
@@ -7,42 +7,43 @@ from typing import Any, Self
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from sktransfer.displays.axes import COLOURS, axes_for, finish
+from sktransfer.displays.axes import COLOURS, resolve_axes, style_axes
 from sktransfer.exceptions import InvalidParameterError
 from sktransfer.finetuning.base import FineTuneBase
-from sktransfer.training.lr_finder import LearningRates, find_lr
+from sktransfer.finetuning.find_lr import find_lr
+from sktransfer.training.lr_finder import LearningRates
 
 __all__ = ["LearningRateDisplay"]
 
-_ROOM = 0.35  # of the curve's height that is left above it: what diverges goes out of sight
+_HEADROOM = 0.35  # space above the curve as a fraction of its height; diverging losses are cut off
 
 
 class LearningRateDisplay:
-    """What a batch's loss has changed by since the start, against a rising learning rate, and the rate proposed.
+    """Plot of the change in loss against a rising learning rate, with the proposed rate.
 
     Parameters
     ----------
     rates : array-like of shape (n_steps,)
-        One a step.
+        Learning rate per step.
     changes : array-like of shape (n_steps,)
-        Of each step's batch: its loss, less what it was under the weights of the start.
+        Loss of each step's batch, minus the loss of this batch under the initial weights.
     smoothed : array-like of shape (n_steps,)
-        Their running mean.
+        Running mean of the changes.
     lr : float
-        The rate to mark.
+        Learning rate to mark.
 
     Attributes
     ----------
     ax_ : Axes
-        Where it is drawn.
+        Axes of the plot.
     figure_ : Figure
-        What that is part of.
+        Figure of the axes.
     line_ : Line2D
-        The smoothed change.
+        Line of the smoothed changes.
 
     See Also
     --------
-    find_lr : What finds the rate.
+    find_lr : Find a learning rate.
 
     Examples
     --------
@@ -60,19 +61,19 @@ class LearningRateDisplay:
 
     @classmethod
     def from_finder(cls, found: LearningRates | FineTuneBase, *, ax: Any = None) -> Self:
-        """Draw what `find_lr` has found, or a `fit` with `lr="find"`.
+        """Draw the result of `find_lr`, or of a `fit` with `lr="find"`.
 
         Parameters
         ----------
         found : LearningRates, FineTuneClassifier or FineTuneRegressor
-            As `find_lr` returns it; or an estimator that was fitted with `lr="find"`.
+            Result of `find_lr`, or an estimator fitted with `lr="find"`.
         ax : Axes, default=None
-            None makes a figure.
+            Axes to draw on. None creates a figure.
 
         Raises
         ------
         InvalidParameterError
-            If the estimator was fitted at a rate that was given.
+            If the estimator was fitted with a given learning rate.
         """
         if isinstance(found, LearningRates):
             lr, curve = found.lr, found.curve
@@ -81,7 +82,7 @@ class LearningRateDisplay:
             if not hasattr(found, "lr_curve_"):
                 raise InvalidParameterError(
                     f"this {type(found).__name__} was fitted with lr={found.lr!r} and max_epochs={found.max_epochs}, "
-                    "and no rates were tried; fit it with lr='find' and an epoch or more, or give what find_lr returns"
+                    "and no rates were tried; fit it with lr='find' and an epoch or more, or pass the result of find_lr"
                 )
             lr, curve = found.lr_, found.lr_curve_
         return cls(curve["lr"], curve["change"], curve["smoothed"], float(lr)).plot(ax=ax)
@@ -99,61 +100,61 @@ class LearningRateDisplay:
         n_steps: int = 60,
         ax: Any = None,
     ) -> Self:
-        """Try rising rates on a clone of an estimator, and draw what comes out.
+        """Run `find_lr` on a clone of an estimator, and draw the result.
 
         Parameters
         ----------
         estimator : FineTuneClassifier or FineTuneRegressor
-            With the parameters that it is to be trained with; not changed.
+            Estimator with the parameters of the later training. It is cloned.
         X : array-like, Series, one-column DataFrame or list of n_samples
             Images or texts.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
             Targets.
         sample_weight : array-like of shape (n_samples,), default=None
-            How much each sample counts.
+            Sample weights.
         lowest, highest, n_steps
-            As `find_lr` takes them.
+            As in `find_lr`.
         ax : Axes, default=None
-            None makes a figure.
+            Axes to draw on. None creates a figure.
 
         Raises
         ------
         InvalidParameterError
-            If a parameter is not allowed, of the estimator as well.
+            If a parameter of this method or of the estimator is not allowed.
         """
-        found = find_lr(estimator, X, y, sample_weight, lowest=lowest, highest=highest, n_steps=n_steps)
-        return cls.from_finder(found, ax=ax)
+        result = find_lr(estimator, X, y, sample_weight, lowest=lowest, highest=highest, n_steps=n_steps)
+        return cls.from_finder(result, ax=ax)
 
     def plot(self, ax: Any = None, *, color: str = COLOURS[0]) -> Self:
-        """Draw.
+        """Draw the plot.
 
         Parameters
         ----------
         ax : Axes, default=None
-            None makes a figure.
+            Axes to draw on. None creates a figure.
         color : str, default="#0072B2"
-            Of the curve; the proposed rate has a colour of its own.
+            Colour of the curve. The proposed rate has its own colour.
         """
-        self.ax_ = axes_for(ax)
+        self.ax_ = resolve_axes(ax)
         self.figure_ = self.ax_.figure
         self.ax_.scatter(self.rates, self.changes, s=12, color=color, alpha=0.5, linewidths=0, label="a batch")
         (self.line_,) = self.ax_.plot(self.rates, self.smoothed, color=color, label="smoothed")
         self.ax_.axvline(self.lr, color=COLOURS[1], linestyle="--", label=f"proposed: {self.lr:.2g}")
         self.ax_.set_xscale("log")
-        self._limit()
+        self._set_limits()
         self.ax_.set_xlabel("learning rate")
         self.ax_.set_ylabel("change of the loss since the start")
-        finish(self.ax_)
+        style_axes(self.ax_)
         self.ax_.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)
         return self
 
-    def _limit(self) -> None:
-        """Show the fall; what has risen above the start for good may leave the picture as well."""
+    def _set_limits(self) -> None:
+        """Fit the vertical axis to the curve up to its minimum, and cut off later losses that diverge."""
         if not np.isfinite(self.smoothed).any():
             return
         lowest = int(np.nanargmin(self.smoothed))
         self.ax_.plot(self.rates[lowest], self.smoothed[lowest], "o", fillstyle="none", color=self.line_.get_color())
-        seen = np.concatenate([self.changes, self.smoothed[: lowest + 1]])
-        low, top = np.nanmin(seen), np.nanmax(self.smoothed[: lowest + 1])
-        height = max(top - low, 0.2 * abs(low), 1e-12)  # a loss that never fell has a picture, too
-        self.ax_.set_ylim(low - 0.1 * height, top + _ROOM * height)
+        visible = np.concatenate([self.changes, self.smoothed[: lowest + 1]])
+        low, top = np.nanmin(visible), np.nanmax(self.smoothed[: lowest + 1])
+        height = max(top - low, 0.2 * abs(low), 1e-12)  # not 0 for a loss that never falls
+        self.ax_.set_ylim(low - 0.1 * height, top + _HEADROOM * height)

@@ -1,4 +1,4 @@
-"""How training went, epoch by epoch."""
+"""Plot of losses and scores per epoch."""
 
 from __future__ import annotations
 
@@ -8,30 +8,30 @@ from typing import Any, Self
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from sktransfer.displays.axes import COLOURS, MARKERS, axes_for, finish
+from sktransfer.displays.axes import COLOURS, MARKERS, resolve_axes, style_axes
 from sktransfer.exceptions import InvalidParameterError
 
 __all__ = ["TrainingHistoryDisplay"]
 
 
 class TrainingHistoryDisplay:
-    """Losses against epochs; on an axis of their own, at the right, whatever else was measured in each epoch.
+    """Plot of losses against epochs, with other scores on a second axis at the right.
 
     Parameters
     ----------
     losses : dict of str to array-like of shape (n_epochs,)
-        By name: "train_loss" and, where samples were held out, "valid_loss".
+        Losses by name: "train_loss" and, with a validation split, "valid_loss".
     others : dict of str to array-like of shape (n_epochs,), default=None
-        Scores by name, "valid_acc" say.
+        Scores by name, such as "valid_acc".
 
     Attributes
     ----------
     ax_ : Axes
-        Where losses are drawn.
+        Axes of the losses.
     right_ax_ : Axes or None
-        Where the scores are.
+        Axes of the scores, None without scores.
     figure_ : Figure
-        What they are part of.
+        Figure of the axes.
 
     Examples
     --------
@@ -51,11 +51,11 @@ class TrainingHistoryDisplay:
         Parameters
         ----------
         estimator : FineTuneClassifier or FineTuneRegressor
-            Fitted, with at least one epoch.
+            Estimator fitted for at least one epoch.
         scores : sequence of str, default=("valid_acc",)
-            Which other columns of `net_.history` to draw, where it has them.
+            Other columns of `net_.history` to draw. Missing ones are skipped.
         ax : Axes, default=None
-            None makes a figure.
+            Axes to draw on. None creates a figure.
 
         Raises
         ------
@@ -65,39 +65,41 @@ class TrainingHistoryDisplay:
         check_is_fitted(estimator)
         history = estimator.net_.history
         if not len(history):
-            raise InvalidParameterError("no epoch was trained (max_epochs=0): there is no history to draw")
+            raise InvalidParameterError(
+                "no epoch was trained (max_epochs=0): fit with max_epochs of at least 1 to have a history"
+            )
         known = [name for name in history[-1] if all(name in epoch for epoch in history)]
         losses = {name: history[:, name] for name in ("train_loss", "valid_loss") if name in known}
         return cls(losses, {name: history[:, name] for name in scores if name in known}).plot(ax=ax)
 
     def plot(self, ax: Any = None) -> Self:
-        """Draw.
+        """Draw the plot.
 
         Parameters
         ----------
         ax : Axes, default=None
-            None makes a figure.
+            Axes to draw on. None creates a figure.
         """
         from matplotlib.ticker import MaxNLocator
 
-        self.ax_ = axes_for(ax)
+        self.ax_ = resolve_axes(ax)
         self.figure_, self.right_ax_ = self.ax_.figure, None
-        lines = [self._line(self.ax_, k, name, values) for k, (name, values) in enumerate(self.losses.items())]
+        lines = [self._draw_line(self.ax_, k, name, values) for k, (name, values) in enumerate(self.losses.items())]
         self.ax_.set_xlabel("epoch")
         self.ax_.set_ylabel("loss")
         self.ax_.xaxis.set_major_locator(MaxNLocator(integer=True))
-        finish(self.ax_)
+        style_axes(self.ax_)
         if self.others:
             self.right_ax_ = self.ax_.twinx()
             self.right_ax_.spines[["top", "left"]].set_visible(False)
             self.right_ax_.set_ylabel("score (dashed)")
             for k, (name, values) in enumerate(self.others.items(), start=len(self.losses)):
-                lines.append(self._line(self.right_ax_, k, name, values, linestyle="--"))
+                lines.append(self._draw_line(self.right_ax_, k, name, values, linestyle="--"))
         labels = [line.get_label() for line in lines]
         self.ax_.legend(lines, labels, frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(lines))
         return self
 
-    def _line(self, ax: Any, k: int, name: str, values: np.ndarray, **style: Any) -> Any:
+    def _draw_line(self, ax: Any, k: int, name: str, values: np.ndarray, **style: Any) -> Any:
         epochs = np.arange(1, len(values) + 1)
         style |= {"color": COLOURS[k % 6], "marker": MARKERS[k % len(MARKERS)], "markersize": 4}
         (line,) = ax.plot(epochs, values, label=name.replace("_", " "), **style)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
+from sktransfer._validation import require_field
 from sktransfer.backbones.backbone import Backbone
 from sktransfer.backbones.pooling import check_pooling
 from sktransfer.cache.types import CacheNamespace
@@ -47,6 +49,21 @@ class LayerOutput:
         digest = hashlib.blake2b("\n".join(parts).encode(), digest_size=16).digest()
         stage = backbone.stage_names[self.stop - 1] if self.stop else "input"
         return CacheNamespace(digest, backbone.name, stage, self.pooling or "", kept)
+
+    def to_state(self) -> dict[str, Any]:
+        """Return the fields as plain values."""
+        return {"stop": int(self.stop), "pooling": self.pooling}
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> LayerOutput:
+        """Return the layer output of a state.
+
+        Raises
+        ------
+        LoadError
+            If a field is missing or of another type.
+        """
+        return cls(require_field(state, "stop", int), require_field(state, "pooling", (str, type(None))))
 
 
 def resolve_layers(backbone: Backbone, layer: int | str | Sequence[int | str], pooling: str) -> list[LayerOutput]:

@@ -1,139 +1,340 @@
-"""What fine-tuning a classifier and a regressor have in common: their parameters, and what a network gives."""
+"""Base class of the fine-tuning estimators."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+import dataclasses
+import functools
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import pandas as pd
 import torch
-from sklearn.utils import Tags
-from sklearn.utils.validation import check_is_fitted
+from sklearn.base import BaseEstimator
+from sklearn.callback import CallbackSupportMixin
+from sklearn.utils import Tags, check_random_state
+from sklearn.utils.validation import _check_sample_weight, check_consistent_length, check_is_fitted
 
 from sktransfer.backbones.backbone import Backbone
+from sktransfer.backbones.loading import load_backbone
 from sktransfer.backbones.registry import modality_of
 from sktransfer.cache.resolve import resolve_store
-from sktransfer.engine.compute import resolve_compute
-from sktransfer.engine.forward import LayerOutput, forward
+from sktransfer.engine.compute import Compute, resolve_compute
+from sktransfer.engine.forward import forward
 from sktransfer.engine.inputs import PreprocessedSamples, concat_features
-from sktransfer.finetuning.fitting import Fitting
+from sktransfer.engine.layers import LayerOutput
+from sktransfer.exceptions import InvalidParameterError
 from sktransfer.html import BackboneHTML
-from sktransfer.samples.base import Samples
 from sktransfer.samples.validation import check_samples, set_input_tags
-from sktransfer.training.heads import Head
-
-if TYPE_CHECKING:
-    from sktransfer.backbones.preprocess import ImageTransform
+from sktransfer.tasks.base import Targets, Task, check_none_missing
+from sktransfer.tasks.heads import FeatureHead, Head
+from sktransfer.training.augmentation import Augmentation, check_augment
+from sktransfer.training.history import history_frame
+from sktransfer.training.lr_finder import LearningRates
+from sktransfer.training.net import FineTuneNet
+from sktransfer.training.optimisation import has_scheduler
+from sktransfer.training.rng import fork_rng, seed_torch
+from sktransfer.training.run import FitRun, LRRange, PreviousFit, Trunk, choose_trunk
+from sktransfer.training.samplers import Batches
+from sktransfer.training.saved_net import net_from_state, net_to_state
+from sktransfer.training.settings import Settings, check_settings
+from sktransfer.training.trainer import TrainingResult, snapshot, train
 
 __all__ = ["FineTuneBase"]
 
+TASK = "y"  # name of the only task of a single-task estimator
 
-class FineTuneBase(BackboneHTML, Fitting):
-    """Train the stages of a backbone above a cut, and a linear head; subclasses know their targets and loss."""
 
-    def __init__(
-        self,
-        backbone: str | Backbone = "tiny/cnn",
-        *,
-        weights: str | os.PathLike[str] = "pretrained",
-        preprocess: str | ImageTransform | Mapping[str, Any] = "auto",
-        image_shape: tuple[int, ...] | None = None,
-        max_length: int | None = None,
-        layer: int | str | Sequence[int | str] = -1,
-        pooling: str = "auto",
-        freeze_depth: int | float | str = -1,
-        head: str | Head = "linear",
-        head_init: str = "probe",
-        max_epochs: int = 10,
-        batch_size: int = 32,
-        lr: float | str = "auto",
-        head_lr: float | None = None,
-        lr_schedule: str = "linear",
-        layer_lr_decay: float = 1.0,
-        unfreezing: str = "none",
-        optimizer: str | type[torch.optim.Optimizer] = "adamw",
-        weight_decay: float = 0.01,
-        l2_sp: float = 0.0,
-        adapter: Any = None,
-        augment: Any = None,
-        early_stopping: bool = False,
-        validation_fraction: float = 0.1,
-        patience: int = 3,
-        device: str | torch.device = "auto",
-        precision: str = "float32",
-        cache: str | os.PathLike[str] | None = "memory",
-        callbacks: Sequence[Any] | None = None,
-        warm_start: bool = False,
-        random_state: Any = None,
-        verbose: int = 0,
-    ) -> None:
-        self.backbone = backbone
-        self.weights = weights
-        self.preprocess = preprocess
-        self.image_shape = image_shape
-        self.max_length = max_length
-        self.layer = layer
-        self.pooling = pooling
-        self.freeze_depth = freeze_depth
-        self.head = head
-        self.head_init = head_init
-        self.max_epochs = max_epochs
-        self.batch_size = batch_size
-        self.lr = lr
-        self.head_lr = head_lr
-        self.lr_schedule = lr_schedule
-        self.layer_lr_decay = layer_lr_decay
-        self.unfreezing = unfreezing
-        self.optimizer = optimizer
-        self.weight_decay = weight_decay
-        self.l2_sp = l2_sp
-        self.adapter = adapter
-        self.augment = augment
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.patience = patience
-        self.device = device
-        self.precision = precision
-        self.cache = cache
-        self.callbacks = callbacks
-        self.warm_start = warm_start
-        self.random_state = random_state
-        self.verbose = verbose
+@dataclasses.dataclass(frozen=True)
+class _FitArguments:
+    """Arguments of a call of `fit` or `partial_fit`."""
+
+    X: Any
+    y: Any
+    sample_weight: Any = None
+    groups: Any = None
+    classes: np.ndarray | None = None  # all classes, as the first call of partial_fit names them
+    lr_range: LRRange | None = None
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """Metadata for scikit-learn's callbacks."""
+        return {} if self.sample_weight is None else {"sample_weight": self.sample_weight}
+
+
+class FineTuneBase(BackboneHTML, CallbackSupportMixin, BaseEstimator):
+    """Train the stages of a backbone above a freezing boundary, and one head per task.
+
+    A subclass lists its parameters and returns its tasks from `_make_tasks`.
+    """
+
+    _batches: ClassVar[type[Batches]] = Batches
+    _not_saved: ClassVar[tuple[str, ...]] = ("net_", "_tasks")
+
+    backbone_: Backbone
+    freeze_depth_: int
+    head_: Head
+    history_: pd.DataFrame
+    lr_: float
+    lr_curve_: pd.DataFrame
+    n_iter_: int
+    net_: FineTuneNet
+    stages_: pd.DataFrame
+    _layers: dict[str, list[LayerOutput]]
+    _seed: int
+    _tasks: Mapping[str, Task]
+
+    # Parameters. A subclass may have only some of those with a default.
+    adapter: Any
+    augment: Any
+    backbone: Any
+    cache: Any
+    callbacks: Any
+    device: Any
+    freeze_depth: Any
+    image_shape: Any
+    layer: Any
+    max_length: Any
+    pooling: str
+    precision: str
+    preprocess: Any
+    random_state: Any
+    weights: Any
+    warm_start: bool = False
+
+    def _make_tasks(self, y: Any, classes: np.ndarray | None) -> Mapping[str, Task]:
+        """Return new tasks by name.
+
+        Parameters
+        ----------
+        y : array-like
+            Targets as given to `fit`.
+        classes : ndarray or None
+            All classes, as the first call of `partial_fit` names them.
+        """
+        raise NotImplementedError
 
     @property
     def layer_weights_(self) -> pd.Series:
-        """How much each stage counts, where `layer="mix"`; they sum to one."""
+        """Weight of each stage if `layer="mix"`, summing to one."""
         check_is_fitted(self)
-        mix = self.net_.module_.mix
+        mix = self._feature_head.mix
         if mix is None:
-            raise AttributeError(f"layer={self.layer!r} mixes no layers; layer='mix' does, and weighs them")
+            raise AttributeError(f"layer={self.layer!r} mixes no layers; layer='mix' does, and has weights")
         names = pd.Index(self.backbone_.stage_names, name="stage")
         return pd.Series(mix.weights.detach().numpy(), index=names, name="weight")
 
+    @property
+    def _task(self) -> Task:
+        return self._tasks[TASK]
+
+    @property
+    def _feature_head(self) -> FeatureHead:
+        head: FeatureHead = self.net_.module_.heads[TASK]
+        return head
+
+    def _fit(self, arguments: _FitArguments) -> Self:
+        settings = check_settings(self)
+        previous = self._previous(None) if self.warm_start and hasattr(self, "net_") else None
+        if hasattr(self, "lr_curve_"):
+            del self.lr_curve_  # of an earlier fit
+        self._fit_seeded(settings, previous, None, 0, arguments)
+        self.net_.optimizer_.state.clear()  # twice the size of the trained weights, and needed only by partial_fit
+        return self
+
+    def _range_test(self, X: Any, y: Any, sample_weight: Any, scope: LRRange) -> LearningRates:
+        """Fit with a range test over given rates, and return its result."""
+        self._fit(_FitArguments(X, y, sample_weight, lr_range=scope))
+        return LearningRates(self.lr_, self.lr_curve_)
+
+    def _partial_fit(self, arguments: _FitArguments) -> Self:
+        settings = check_settings(self)
+        for name, value in (("early_stopping", False), ("unfreezing", "none")):
+            if getattr(settings, name) != value:
+                raise InvalidParameterError(
+                    f"{name}={getattr(self, name)!r} depends on epochs, and partial_fit runs one per call; set "
+                    f"{name}={value!r}, or call fit"
+                )
+        # A scheduler among the callbacks is used in each call, and starts anew.
+        schedule = settings.lr_schedule if has_scheduler(self.callbacks) else "constant"
+        settings = dataclasses.replace(settings, max_epochs=1, lr_schedule=schedule, is_partial_fit=True)
+        previous = self._previous(self.net_) if hasattr(self, "net_") else None
+        if previous is not None and settings.finds_lr and hasattr(self, "lr_curve_"):
+            settings = settings.at(self.lr_)  # the rate that an earlier call found
+        n_before, tasks = (self.n_iter_, self._tasks) if previous else (0, None)
+        self._fit_seeded(settings, previous, tasks, n_before, arguments)
+        if previous is not None:
+            self.n_iter_ += n_before
+            self.history_ = pd.concat([previous.history, self.history_], ignore_index=True).rename_axis("epoch")
+            self.history_.index += 1
+        return self
+
+    def _previous(self, net: FineTuneNet | None) -> PreviousFit:
+        heads = {TASK: self.head_} if hasattr(self, "head_") else {}
+        return PreviousFit(self.backbone_, heads, net, self.history_, self._seed)
+
+    def _fit_seeded(
+        self,
+        settings: Settings,
+        previous: PreviousFit | None,
+        tasks: Mapping[str, Task] | None,
+        n_before: int,
+        arguments: _FitArguments,
+    ) -> None:
+        """Fit with random numbers of this estimator alone. Each call of `partial_fit` draws a new seed."""
+        rng = check_random_state(self.random_state)
+        seed = int(rng.randint(np.iinfo(np.int32).max, size=n_before + 1)[-1])
+        compute = resolve_compute(self.device, self.precision)
+        with fork_rng(compute.device):
+            seed_torch(seed, compute.device)  # new weights; dropout is seeded per epoch
+            context = self._init_callback_context(max_subtasks=settings.max_epochs)
+            context.call_on_fit_task_begin(estimator=self, X=arguments.X, y=arguments.y)
+            run = self._run(settings, previous, tasks, compute, seed, arguments, context)
+            self._store_result(run, train(run))
+            context.call_on_fit_task_end(
+                estimator=self, X=arguments.X, y=arguments.y, metadata=arguments.metadata, reconstruction_attributes={}
+            )
+
+    def _run(
+        self,
+        settings: Settings,
+        previous: PreviousFit | None,
+        tasks: Mapping[str, Task] | None,
+        compute: Compute,
+        seed: int,
+        arguments: _FitArguments,
+        context: Any,
+    ) -> FitRun:
+        """Return the run of this fit, and set the attributes that predictions during the training need."""
+        self._seed = seed if previous is None else previous.seed
+        backbone = load_backbone(
+            self.backbone, weights=self.weights, preprocess=self.preprocess, max_length=self.max_length, seed=self._seed
+        )
+        change = check_augment(self.augment, backbone.modality)
+        if arguments.y is None:
+            name = type(self).__name__
+            raise ValueError(f"This {name} estimator requires y to be passed, but the target y is None.")
+        reset = previous is None
+        samples = check_samples(self, arguments.X, backbone.modality, image_shape=self.image_shape, reset=reset)
+        self._tasks = self._make_tasks(arguments.y, arguments.classes) if tasks is None else tasks
+        rows, targets = self._encode(arguments, len(samples))
+        groups = None if arguments.groups is None else np.asarray(arguments.groups)[rows]
+        trunk = self._choose_trunk(backbone, previous)
+        inputs = PreprocessedSamples(samples.take(rows), trunk.backbone.preprocess, keep=True)
+        inputs.lengths(range(len(inputs)))
+        inputs.warn_of_truncated()
+        run = FitRun(
+            settings=settings,
+            compute=compute,
+            store=resolve_store(self.cache),
+            seed=seed,
+            trunk=trunk,
+            inputs=inputs,
+            tasks=self._tasks,
+            targets=targets,
+            augmentation=None if change is None else Augmentation(change, seed),
+            groups=groups,
+            previous=previous,
+            lr_range=arguments.lr_range,
+            batches=self._batches,
+            on_start=functools.partial(setattr, self, "net_"),
+        )
+        return dataclasses.replace(run, on_epoch=functools.partial(self._on_epoch, context, arguments, run))
+
+    def _encode(self, arguments: _FitArguments, n_samples: int) -> tuple[np.ndarray, dict[str, Targets]]:
+        """Return the rows with a positive weight, and their targets by task."""
+        checked = self._task.check(arguments.y)
+        check_consistent_length(range(n_samples), checked, arguments.groups)
+        if arguments.groups is not None:
+            check_none_missing(np.asarray(arguments.groups), "groups", "group")
+        rows = np.arange(n_samples)
+        weight = _check_sample_weight(arguments.sample_weight, rows, dtype=np.float64, ensure_non_negative=True)
+        rows = np.flatnonzero(weight)  # samples with zero weight are dropped
+        if len(rows) == 0:
+            raise ValueError("sample_weight: all weights are zero, so no sample is left to train on")
+        return rows, {TASK: self._task.encode(checked[rows], weight[rows])}
+
+    def _choose_trunk(self, backbone: Backbone, previous: PreviousFit | None) -> Trunk:
+        reads = [task.reads for task in self._tasks.values()]
+        trunk = choose_trunk(backbone, self.layer, self.pooling, self.freeze_depth, reads)
+        if previous is not None:
+            previous.check(trunk.backbone, self)
+            trunk = dataclasses.replace(trunk, backbone=previous.backbone)
+        self.backbone_, self.freeze_depth_ = trunk.backbone, trunk.boundary
+        self._layers = {kind: list(layers) for kind, layers in trunk.layers.items()}
+        return trunk
+
+    def _on_epoch(self, context: Any, arguments: _FitArguments, run: FitRun) -> bool:
+        """Notify scikit-learn's callbacks of the end of an epoch. Return whether one of them ends the training."""
+        task = context.subcontext(task_name="epoch")
+        task.call_on_fit_task_begin(estimator=self, X=arguments.X, y=arguments.y)
+        stop = task.call_on_fit_task_end(
+            estimator=self,
+            X=arguments.X,
+            y=arguments.y,
+            metadata=arguments.metadata,
+            reconstruction_attributes=functools.partial(self._snapshot, run),  # called if a callback asks for it
+        )
+        return bool(stop)
+
+    def _snapshot(self, run: FitRun) -> dict[str, Any]:
+        """Return the attributes of a copy that predicts as if the training ended with this epoch."""
+        net, backbone = snapshot(run, self.net_)
+        return {
+            "net_": net,
+            "backbone_": backbone,
+            "history_": history_frame(net.history),
+            "n_iter_": len(net.history),
+        }
+
+    def _store_result(self, run: FitRun, result: TrainingResult) -> None:
+        self.net_ = result.net
+        self.backbone_ = result.backbone
+        self.stages_ = result.stages
+        self.history_ = history_frame(result.net.history)
+        self.n_iter_ = len(result.net.history)
+        self.lr_ = result.lr
+        if result.lr_curve is not None:
+            self.lr_curve_ = result.lr_curve
+        if self._has_head:
+            self.head_ = Head(self._feature_head, self._task)
+
+    @property
+    def _has_head(self) -> bool:
+        return not self._task.pairwise
+
     @torch.no_grad()
     def _outputs(self, X: Any) -> np.ndarray:
-        """Return what the network gives for samples: (n_samples, n_outputs), float32."""
+        """Return the output of the head (n_samples, n_outputs), float32."""
         check_is_fitted(self)
-        samples: Samples = check_samples(self, X, self.backbone_.modality, image_shape=self.image_shape, reset=False)
+        samples = check_samples(self, X, self.backbone_.modality, image_shape=self.image_shape, reset=False)
         inputs = PreprocessedSamples(samples, self.backbone_.preprocess)
-        head = self.net_.module_.eval()
+        head = self.net_.module_.eval().heads[TASK]
         outputs = np.empty((len(samples), head.n_outputs), np.float32)
-        # Only what frozen stages give may serve another estimator: the rest is kept by nobody.
+        # Only outputs of frozen stages are cached, because no other estimator has the trained ones.
         parts = forward(
             self.backbone_,
             inputs,
-            self._taps,
+            self._layers["features"],
             compute=resolve_compute(self.device, self.precision),
             store=resolve_store(self.cache),
             keep=self.freeze_depth_,
             prefetch=[LayerOutput(self.freeze_depth_)],
         )
-        for rows, found in parts:
-            outputs[rows] = head.logits(concat_features(found)).numpy()
+        for rows, values in parts:
+            outputs[rows] = head(concat_features(values)).numpy()
         inputs.warn_of_truncated()
         return outputs
+
+    def _saved_state(self) -> dict[str, Any]:
+        """Return what `_restore_state` needs besides the plain attributes."""
+        return net_to_state(self.net_, self) if hasattr(self, "net_") else {}
+
+    def _restore_state(self, state: dict[str, Any]) -> None:
+        """Set the attributes that are not saved, from `_saved_state` and the plain attributes."""
+        if state:
+            self.net_ = net_from_state(state, self, self.backbone_, self._layers, self.freeze_depth_)
+            self._tasks = self.net_.tasks
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

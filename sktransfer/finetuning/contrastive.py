@@ -1,11 +1,9 @@
-"""Fine-tuning as a transformer: few labels shape the features, and any classifier stands behind them."""
+"""Contrastive fine-tuning as a transformer."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping, Sequence
-from numbers import Integral
-from typing import TYPE_CHECKING, Any, Self
+from collections.abc import Mapping
+from typing import Any, Self
 
 import numpy as np
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
@@ -13,124 +11,99 @@ from sklearn.callback import with_callbacks
 from sklearn.preprocessing import normalize as to_unit_length
 from sklearn.utils import Tags
 
+from sktransfer._parameters import Parameter, with_parameters
 from sktransfer._utils import all_or_nothing
+from sktransfer._validation import check_option, is_int
 from sktransfer.exceptions import InvalidParameterError
-from sktransfer.finetuning.base import FineTuneBase
-from sktransfer.finetuning.labelling import check_labels
-from sktransfer.tasks.pairs import PAIR_LOSSES, PairBatches
-from sktransfer.training.network import FineTuneNetwork
-
-if TYPE_CHECKING:
-    import torch
-    from torch import nn
-
-    from sktransfer.backbones.backbone import Backbone
-    from sktransfer.backbones.preprocess import ImageTransform
-    from sktransfer.training.settings import Settings
+from sktransfer.finetuning import parameters as shared
+from sktransfer.finetuning.base import TASK, FineTuneBase, _FitArguments
+from sktransfer.tasks.base import Task
+from sktransfer.tasks.pairs import PAIR_LOSSES, Pairs
+from sktransfer.training.run import FitRun
+from sktransfer.training.samplers import PairBatches
+from sktransfer.training.trainer import TrainingResult
 
 __all__ = ["ContrastiveFineTuner"]
 
-_LEAST_BATCH = 4  # two samples of each of two classes
+_MIN_BATCH_SIZE = 4  # two samples of each of two classes
 
 
+@with_parameters(
+    shared.INPUT,
+    Parameter(
+        "loss",
+        "cosine",
+        '{"cosine", "supcon"}',
+        """Loss on the pairs of a batch. "cosine" is the squared distance of the cosine of each pair from 1 or 0 [1]_.
+        "supcon" is the supervised contrastive loss [5]_, which only asks that other classes are farther away.""",
+    ),
+    Parameter(
+        "normalize",
+        True,
+        "bool",
+        "Whether to scale the features of each sample to length 1. The losses depend only on their direction.",
+    ),
+    shared.TRAINING,
+    shared.TRAINING[0].replace(
+        default=20, description="Number of passes over the samples. If all fit into one batch, a pass is one step."
+    ),
+    shared.TRAINING[1].replace(
+        description="""Samples per step, 4 or more. The step learns from all their pairs. If there are more samples,
+        classes take turns in giving two, so that a rare class is seen as often as the others."""
+    ),
+    shared.SCHEDULE,
+    shared.RECIPE,
+    shared.CHANGES,
+    [one for one in shared.END if one.name != "warm_start"],
+)
 class ContrastiveFineTuner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, FineTuneBase):
-    """Turn images or texts into features that a few labelled samples have shaped: those of a class lie together.
+    """Turn images or texts into features whose classes are separated, learned from few labelled samples.
 
-    The stages above the cut are copied and trained so that the features of two samples point the same way where they
-    are of one class, and stand at right angles where they are not. n samples make n (n - 1) / 2 pairs to learn from,
-    which is why it does with few of them. With a linear classifier behind it, this is SetFit [1]_:
-    `make_pipeline(ContrastiveFineTuner(backbone), LogisticRegression())`.
+    Copies of the stages above the freezing boundary are trained so that the features of two samples of one class have
+    the same direction, and those of different classes are orthogonal. There are n (n - 1) / 2 pairs of n samples,
+    so a few samples suffice. Followed by a linear classifier this is SetFit [1]_:
+    `make_pipeline(ContrastiveFineTuner(backbone), LogisticRegression())`. Sentence encoders, such as all-MiniLM-L6-v2,
+    are the best start for texts.
 
     Parameters
     ----------
-    backbone : str or Backbone, default="tiny/cnn"
-        As in `FineTuneClassifier`. Encoders of sentences, such as all-MiniLM-L6-v2, are the best start for texts.
-    weights : {"pretrained", "random"} or path, default="pretrained"
-        As in `FineTuneClassifier`.
-    preprocess : "auto", ImageTransform or dict, default="auto"
-        As in `ImageFeaturizer`.
-    image_shape : tuple of int, default=None
-        As in `ImageFeaturizer`.
-    max_length : int, default=None
-        As in `TextFeaturizer`.
-    layer : int, str or list of these, default=-1
-        Which stage gives the features, as in `FineTuneClassifier`.
-    pooling : str, default="auto"
-        As in `ImageFeaturizer` and `TextFeaturizer`.
-    freeze_depth : int, float or str, default=-1
-        How many stages are frozen, counted from the input, as in `FineTuneClassifier`; 0 trains all, as SetFit does.
-    loss : {"cosine", "supcon"}, default="cosine"
-        "cosine" is the squared distance of each pair's cosine from 1 or 0 [1]_; "supcon" the supervised contrastive
-        loss [2]_, for which it is enough that others are farther away.
-    normalize : bool, default=True
-        Scale each sample's features to length 1: the losses look at their direction alone.
-    max_epochs : int, default=20
-        Passes over the samples. All that fit into one batch are one step.
-    batch_size : int, default=32
-        Samples a step, all pairs of which are learnt from; 4 or more. Where there are more samples than that, classes
-        take turns in giving two, so that a rare class is seen as often as others.
-    lr : float, "auto" or "find", default="auto"
-        Highest learning rate of the uppermost stage. "auto" is 1e-4, which suits AdamW and pretrained weights; "find"
-        tries rising rates on a copy first, for up to 60 steps, and takes a fifth of the best (`find_lr`).
-    lr_schedule : {"linear", "slanted_triangular", "one_cycle", "cosine", "constant"}, default="linear"
-        As in `FineTuneClassifier`.
-    layer_lr_decay : float, default=1.0
-        What the rate is divided by from each stage to the one below it.
-    optimizer : {"adamw", "adam", "sgd"} or class of torch.optim, default="adamw"
-        What does the steps.
-    weight_decay : float, default=0.01
-        Of weights; biases and norms are not decayed.
-    l2_sp : float, default=0.0
-        Draws the stages to where they started, as in `FineTuneClassifier`.
-    adapter : peft.PeftConfig, default=None
-        Trains adapters in place of weights, as in `FineTuneClassifier`.
-    augment : {"light", "strong", "word_dropout"} or torchvision.transforms.v2.Transform, default=None
-        Changes samples anew in each epoch, as in `FineTuneClassifier`.
-    device : str or torch.device, default="auto"
-        "auto" is a GPU where there is one.
-    precision : {"float32", "bfloat16", "float16", "auto"}, default="float32"
-        In which the stages compute; weights that are trained stay float32.
-    cache : "memory", path or None, default="memory"
-        Keeps what the frozen stages give, as in `FineTuneClassifier`.
-    callbacks : list of skorch callbacks, default=None
-        As in `FineTuneClassifier`. `MicroBatches` leaves out the pairs between its parts.
-    random_state : int, RandomState or None, default=None
-        Draws pairs, dropout and random weights. Equal seeds give equal results on a CPU.
-    verbose : int, default=0
-        1 prints a line an epoch.
+    {parameters}
 
     Attributes
     ----------
     backbone_ : Backbone
-        The backbone as trained, to go on from: `FineTuneClassifier(backbone=tuner.backbone_)`.
+        Fine-tuned backbone, to continue from: `FineTuneClassifier(backbone=tuner.backbone_)`.
     net_ : skorch.NeuralNet
-        The trained net, with its `history`.
+        Trained net, with its `history`.
     freeze_depth_ : int
-        How many stages were frozen.
+        Number of frozen stages.
     history_ : DataFrame
-        A row an epoch.
+        One row per epoch.
     layer_weights_ : Series
-        How much each stage counts, where `layer="mix"`.
+        Weight of each stage if `layer="mix"`.
     lr_ : float
-        The rate that `lr` stood for.
+        Learning rate that `lr` stood for.
     lr_curve_ : DataFrame
-        Where `lr="find"`: what each rate gained, a row a step; `LearningRateDisplay.from_finder(clf)` draws it.
+        Only if `lr="find"`: gain at each rate, one row per step. `LearningRateDisplay.from_finder(tuner)` draws it.
     n_iter_ : int
-        Epochs run.
+        Number of epochs.
     stages_ : DataFrame
-        A row a stage: whether it was trained, its rate, how many of its numbers were.
+        One row per stage: whether it was trained, its rate, and its number of trained parameters.
     n_features_in_ : int
-        Number of columns, where X has any.
+        Number of columns of X, if it has columns.
 
     See Also
     --------
-    FineTuneClassifier : Trains stages and a linear head together, where labels are many.
-    NearestClassMean : A classifier for features of few samples.
+    FineTuneClassifier : Trains stages and a linear head together, for many labels.
+    NearestClassMean : Classifier for features of few samples.
 
     References
     ----------
     .. [1] L. Tunstall et al., "Efficient Few-Shot Learning Without Prompts", 2022.
-    .. [2] P. Khosla et al., "Supervised Contrastive Learning", NeurIPS 2020.
+    .. [2] M. Peters et al., "Deep Contextualized Word Representations", NAACL 2018.
+    .. [3] J. Howard, S. Ruder, "Universal Language Model Fine-tuning for Text Classification", ACL 2018.
+    .. [4] X. Li et al., "Explicit Inductive Bias for Transfer Learning with Convolutional Networks", ICML 2018.
+    .. [5] P. Khosla et al., "Supervised Contrastive Learning", NeurIPS 2020.
 
     Examples
     --------
@@ -144,95 +117,45 @@ class ContrastiveFineTuner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Fi
     ['up']
     """
 
-    _task, _scored, _batches = "classes", "features", PairBatches
+    _batches = PairBatches
 
-    def __init__(
-        self,
-        backbone: str | Backbone = "tiny/cnn",
-        *,
-        weights: str | os.PathLike[str] = "pretrained",
-        preprocess: str | ImageTransform | Mapping[str, Any] = "auto",
-        image_shape: tuple[int, ...] | None = None,
-        max_length: int | None = None,
-        layer: int | str | Sequence[int | str] = -1,
-        pooling: str = "auto",
-        freeze_depth: int | float | str = -1,
-        loss: str = "cosine",
-        normalize: bool = True,
-        max_epochs: int = 20,
-        batch_size: int = 32,
-        lr: float | str = "auto",
-        lr_schedule: str = "linear",
-        layer_lr_decay: float = 1.0,
-        optimizer: str | type[torch.optim.Optimizer] = "adamw",
-        weight_decay: float = 0.01,
-        l2_sp: float = 0.0,
-        adapter: Any = None,
-        augment: Any = None,
-        device: str | torch.device = "auto",
-        precision: str = "float32",
-        cache: str | os.PathLike[str] | None = "memory",
-        callbacks: Sequence[Any] | None = None,
-        random_state: Any = None,
-        verbose: int = 0,
-    ) -> None:
-        super().__init__(
-            backbone,
-            weights=weights,
-            preprocess=preprocess,
-            image_shape=image_shape,
-            max_length=max_length,
-            layer=layer,
-            pooling=pooling,
-            freeze_depth=freeze_depth,
-            head_init="random",  # there is no head, and nothing that it could start from
-            max_epochs=max_epochs,
-            batch_size=batch_size,
-            lr=lr,
-            lr_schedule=lr_schedule,
-            layer_lr_decay=layer_lr_decay,
-            optimizer=optimizer,
-            weight_decay=weight_decay,
-            l2_sp=l2_sp,
-            adapter=adapter,
-            augment=augment,
-            device=device,
-            precision=precision,
-            cache=cache,
-            callbacks=callbacks,
-            random_state=random_state,
-            verbose=verbose,
-        )
-        self.loss = loss
-        self.normalize = normalize
+    batch_size: Any
+    loss: str
+    normalize: bool
 
     @all_or_nothing
     @with_callbacks  # type: ignore[untyped-decorator]
     def fit(self, X: Any, y: Any) -> Self:
-        """Train the stages above the cut.
+        """Train the stages above the freezing boundary.
 
         Parameters
         ----------
         X : array-like, Series, one-column DataFrame or list of n_samples
             Images or texts.
         y : array-like of shape (n_samples,)
-            Labels of any kind.
+            Labels of any type.
 
         Returns
         -------
         self : object
+            Fitted estimator.
 
         Raises
         ------
         InvalidParameterError
-            If a parameter is not allowed, or nothing is left to train.
+            If a parameter is not allowed, or no stage is left to train.
         InvalidSampleError
             If a sample cannot be used.
         ValueError
-            If y does not fit X, holds one class only, or no class twice.
+            If y does not fit X, holds only one class, or no class twice.
         """
-        self._check_parameters()
-        return self._fit(X, y, None)
+        check_option("loss", self.loss, tuple(PAIR_LOSSES))
+        if is_int(self.batch_size) and self.batch_size < _MIN_BATCH_SIZE:
+            raise InvalidParameterError(
+                f"batch_size={self.batch_size} must be an int of at least {_MIN_BATCH_SIZE}: a step learns from the "
+                "pairs of its samples, of one class and of two"
+            )
+        return self._fit(_FitArguments(X, y))
 
     def transform(self, X: Any) -> np.ndarray:
         """Return the features of samples.
@@ -245,6 +168,7 @@ class ContrastiveFineTuner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Fi
         Returns
         -------
         features : ndarray of shape (n_samples, n_features), float32
+            Features.
 
         Raises
         ------
@@ -254,53 +178,14 @@ class ContrastiveFineTuner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Fi
         features = self._outputs(X)
         return to_unit_length(features, copy=False) if self.normalize else features
 
-    def _check_parameters(self) -> None:
-        if not isinstance(self.loss, str) or self.loss not in PAIR_LOSSES:
-            raise InvalidParameterError(f"loss={self.loss!r} must be one of {tuple(PAIR_LOSSES)}")
-        if isinstance(self.batch_size, Integral) and self.batch_size < _LEAST_BATCH:
-            raise InvalidParameterError(
-                f"batch_size={self.batch_size} must be an int of at least {_LEAST_BATCH}: a step learns from the pairs "
-                "of its samples, of one class and of two"
-            )
+    def _make_tasks(self, y: Any, classes: np.ndarray | None) -> Mapping[str, Task]:
+        return {TASK: Pairs(self.loss)}
 
-    def _check_y(self, y: Any) -> np.ndarray:
-        return check_labels(y)
-
-    def _targets(self, y: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        classes, indices, counts = np.unique(y, return_inverse=True, return_counts=True)
-        if len(classes) < 2:
-            raise ValueError(f"y holds one class only, {classes.tolist()[0]!r}; there are no pairs to tell apart")
-        if counts.max() < 2:
-            raise ValueError(
-                f"y holds {len(classes)} classes of one sample each; to learn what a class has in common takes two "
-                "samples of one class at least"
-            )
-        return indices.astype(np.int64), weight
-
-    def _criterion(self, settings: Settings) -> nn.Module:
-        return PAIR_LOSSES[self.loss]()
-
-    def _n_outputs(self) -> None:
-        return None
-
-    def _units(self) -> tuple[Any, ...]:
-        return ()
-
-    def _network(self, *args: Any) -> FineTuneNetwork:
-        network = super()._network(*args)
-        if not network.trainable:
-            raise InvalidParameterError(
-                f"freeze_depth={self.freeze_depth!r} leaves nothing to train of {self.backbone_.name}: its stages are "
-                f"{self.backbone_.stage_names}, of which those above the cut have no weights. Freeze fewer, or take a "
-                "featurizer"
-            )
-        self._n_features_out = network.n_outputs
-        return network
-
-    def _keep_head(self, network: FineTuneNetwork) -> None:
-        """Keep none: there is none."""
+    def _store_result(self, run: FitRun, result: TrainingResult) -> None:
+        super()._store_result(run, result)
+        self._n_features_out = self._feature_head.n_outputs
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
-        tags.transformer_tags.preserves_dtype = []  # features are float32, whatever comes in
+        tags.transformer_tags.preserves_dtype = []  # features are float32 for any input
         return tags

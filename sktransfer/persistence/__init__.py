@@ -1,1 +1,1 @@
-"""Estimators in a file of JSON, arrays and safetensors: no pickle, and no code but ours and scikit-learn's."""
+"""Save estimators to files of JSON, arrays and safetensors, and load them without pickle."""

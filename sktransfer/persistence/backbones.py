@@ -1,149 +1,238 @@
-"""Backbones: by name and hash, or with their weights; what was trained of them with its weights in any case."""
+"""Codec of backbones: by name and hash, or with embedded weights. Trained stages are always written with weights.
+
+A backbone is saved by its `origin`, the function and arguments that make it again. The codec is not a pair of methods
+of `Backbone`, because `from_state` would need the loader of backbones, which imports `Backbone`.
+"""
 
 from __future__ import annotations
 
 import copy
-import stat
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from sktransfer._validation import require_field
 from sktransfer.backbones.backbone import Backbone, replace_stages, with_max_length
-from sktransfer.backbones.loading import _restore
+from sktransfer.backbones.loading import build_backbone, restore_backbone
 from sktransfer.backbones.preprocess import ImageTransform
+from sktransfer.backbones.registry import registry
+from sktransfer.backbones.spec import BackboneSpec
+from sktransfer.backbones.tokens import Tokens
+from sktransfer.config import config_context
 from sktransfer.engine.inference import has_convolutions
 from sktransfer.exceptions import LoadError, SaveError
-from sktransfer.persistence.architectures import rebuilt, recipe_of
-from sktransfer.persistence.parts import Codec, Loading, Saving, entry
-from sktransfer.persistence.states import check_fingerprint, fill
+from sktransfer.persistence.context import Codec, LoadContext, SaveContext
+from sktransfer.providers.huggingface import spec_from_state, spec_to_state
+from sktransfer.weights.reading import copy_state
 
-__all__ = ["BACKBONE"]
+__all__ = ["CODECS", "rebuild_backbone"]
+
+_REFERENCE = ("name", "weights", "seed", "fingerprint", "preprocess")  # arguments of restore_backbone
 
 
-def _encode(backbone: Backbone, saving: Saving) -> dict[str, Any]:
-    make: Any = None
-    given: tuple[Any, ...] = ()
-    if backbone.origin is not None:
-        make, given = backbone.origin
-    if make is replace_stages:
-        return _encode_trained(backbone, saving, *given)
-    if make is with_max_length:
-        return {"how": "limit", "source": given[0], "limit": given[1]}
-    if make is Backbone.with_preprocess:
-        return {"how": "preprocess", "source": given[0], "preprocess": _settings(backbone)}
-    if make is rebuilt:
-        recipe, _ = given
-    elif make is _restore:
-        recipe = dict(zip(("name", "weights", "seed", "fingerprint", "preprocess"), given, strict=True))
+def _encode(backbone: Backbone, context: SaveContext) -> dict[str, Any]:
+    function, arguments = backbone.origin or (None, ())
+    if function is replace_stages:
+        return {"origin": "trained", **_encode_trained(backbone, *arguments)}
+    if function is with_max_length:
+        return {"origin": "max_length", "source": arguments[0], "max_length": arguments[1]}
+    if function is Backbone.with_preprocess:
+        if not isinstance(backbone.preprocess, ImageTransform):
+            kind = type(backbone.preprocess).__name__
+            raise SaveError(f"the preprocessing of {backbone!r}, a {kind}, cannot be saved")
+        return {"origin": "preprocess", "source": arguments[0], "preprocess": backbone.preprocess}
+    if function is rebuild_backbone:
+        recipe = arguments[0]
+    elif function is restore_backbone:
+        recipe = dict(zip(_REFERENCE, arguments, strict=True))
         recipe["weights"] = str(recipe["weights"])
     else:
         raise SaveError(
-            f"{backbone!r} is made of your own modules, and no file without code can say what they compute. Offer it "
-            "as a plugin (a BackboneSpec whose loader makes the modules): then its name is saved. Or use joblib.dump, "
-            "and load none but your own files"
+            f"{backbone!r} is made of your own modules, and a file without code cannot describe what they compute. "
+            "Offer it as a plugin (a BackboneSpec whose loader makes the modules): then its name is saved. Or use "
+            "joblib.dump, and load only files of your own"
         )
-    if not saving.embed:
-        keys = ("name", "weights", "seed", "fingerprint", "preprocess")
-        return {"how": "name", **{key: recipe[key] for key in keys}}
-    state = saving.state(_network(backbone).state_dict())
-    return {"how": "weights", "recipe": recipe_of(backbone, recipe), "state": state}
+    if not context.embed:
+        return {"origin": "reference", **{name: recipe[name] for name in _REFERENCE}}
+    return {"origin": "embedded", "recipe": _recipe(backbone, recipe), "state": dict(_network(backbone).state_dict())}
 
 
 def _network(backbone: Backbone) -> nn.Module:
-    parts = {"stages": backbone.stages} | ({} if backbone.head is None else {"head": backbone.head})
-    return nn.ModuleDict(parts)
+    return nn.ModuleDict({"stages": backbone.stages} | ({} if backbone.head is None else {"head": backbone.head}))
 
 
-def _settings(backbone: Backbone) -> ImageTransform:
-    if isinstance(backbone.preprocess, ImageTransform):
-        return backbone.preprocess
-    raise SaveError(f"the preprocessing of {backbone!r}, a {type(backbone.preprocess).__name__}, cannot be saved")
-
-
-def _encode_trained(
-    backbone: Backbone, saving: Saving, source: Backbone, first: int, modules: list[nn.Module]
-) -> dict[str, Any]:
-    stop = first + len(modules)
-    state = nn.ModuleList(modules).state_dict()
-    like = source.stages[first:stop]
-    plain = {name: _form(value) for name, value in state.items()}
-    if repr(like) != repr(nn.ModuleList(modules)) or plain != {n: _form(v) for n, v in like.state_dict().items()}:
-        raise SaveError(f"the trained stages of {backbone!r} are not built as those of {source!r}")
+def _recipe(backbone: Backbone, reference: Mapping[str, Any]) -> dict[str, Any]:
+    """Return everything except the weights that `rebuild_backbone` needs."""
+    if "has_head" in reference:  # the backbone was itself rebuilt from embedded weights
+        return dict(reference)
+    # Packages of other providers know how to build their networks, and how to read texts for them.
+    spec = spec_to_state(registry().find(reference["name"]))
     return {
-        "how": "trained",
+        **reference,
+        "has_head": backbone.head is not None,
+        "pretrained": backbone.pretrained,
+        "categories": list(backbone.categories),
+        "transform": backbone.preprocess if isinstance(backbone.preprocess, ImageTransform) else None,
+        "tokens": backbone.preprocess if spec is not None and isinstance(backbone.preprocess, Tokens) else None,
+        "spec": spec,
+    }
+
+
+def _encode_trained(backbone: Backbone, source: Backbone, first: int, modules: list[nn.Module]) -> dict[str, Any]:
+    stop = first + len(modules)
+    trained, original = nn.ModuleList(modules), source.stages[first:stop]
+    if repr(trained) != repr(original) or _layout(trained) != _layout(original):
+        raise SaveError(f"the trained stages of {backbone!r} are not built like those of {source!r}")
+    return {
         "source": source,
         "first": first,
         "stop": stop,
-        "state": saving.state(state),
+        "state": dict(trained.state_dict()),
         "fingerprint": backbone.fingerprint(),
     }
 
 
-def _form(value: Any) -> tuple[Any, ...]:
-    return (tuple(value.shape), value.dtype) if isinstance(value, Tensor) else (type(value),)
+def _layout(modules: nn.Module) -> dict[str, tuple[Any, ...]]:
+    state = modules.state_dict().items()
+    return {name: (tuple(v.shape), v.dtype) if isinstance(v, Tensor) else (type(v),) for name, v in state}
 
 
-def _decode(data: dict[str, Any], loading: Loading) -> Backbone:
-    backbone: Backbone = _WAYS[entry(data, "how", str, tuple(_WAYS))](data, loading)
+def _decode(data: dict[str, Any], context: LoadContext) -> Backbone:
+    backbone: Backbone = _DECODERS[require_field(data, "origin", str, tuple(_DECODERS))](data)
     return backbone
 
 
-def _by_name(data: dict[str, Any], loading: Loading) -> Backbone:
-    weights = entry(data, "weights", str)
+def _decode_reference(data: dict[str, Any]) -> Backbone:
+    weights = require_field(data, "weights", str)
     if weights not in ("pretrained", "random"):
         path = Path(weights)
-        if path.exists() and not stat.S_ISREG(path.stat().st_mode) and not path.is_dir():
+        if path.exists() and not path.is_file() and not path.is_dir():
             raise LoadError(f"weights={weights!r} is neither a file nor a folder")
-    name, seed = entry(data, "name", str), entry(data, "seed", int)
+    name, seed = require_field(data, "name", str), require_field(data, "seed", int)
+    fingerprint, preprocess = require_field(data, "fingerprint", str), require_field(data, "preprocess", str)
     try:
-        return _restore(name, weights, seed, entry(data, "fingerprint", str), entry(data, "preprocess", str))
+        return restore_backbone(name, weights, seed, fingerprint, preprocess)
     except Exception as error:
         reason = str(error).rstrip(".")
         raise LoadError(
-            f"{name} (weights={weights!r}) was saved by name and hash, and is not to be had here as it was: {reason}. "
-            "Saved with weights='embed', a file holds all weights itself"
+            f"{name} (weights={weights!r}) was saved by name and hash, and the same backbone cannot be loaded here: "
+            f"{reason}. A file saved with weights='embed' holds all weights itself"
         ) from error
 
 
-def _with_weights(data: dict[str, Any], loading: Loading) -> Backbone:
-    return rebuilt(entry(data, "recipe", dict), loading.state(entry(data, "state", dict)))
+def _decode_embedded(data: dict[str, Any]) -> Backbone:
+    return rebuild_backbone(require_field(data, "recipe", dict), require_field(data, "state", dict))
 
 
-def _with_preprocess(data: dict[str, Any], loading: Loading) -> Backbone:
-    source: Backbone = entry(data, "source", Backbone)
-    given = entry(data, "preprocess", ImageTransform)
+def _decode_preprocess(data: dict[str, Any]) -> Backbone:
+    source, preprocess = require_field(data, "source", Backbone), require_field(data, "preprocess", ImageTransform)
     if source.modality != "image":
-        raise LoadError(f"the preprocessing {given!r} is none for {source.name}")
-    return source.with_preprocess(given)
-
-
-def _with_limit(data: dict[str, Any], loading: Loading) -> Backbone:
-    source, limit = entry(data, "source", Backbone), entry(data, "limit", int)
-    if source.modality != "text":
-        raise LoadError(f"{source.name} takes {source.modality}s, and has no limit of tokens")
-    return with_max_length(source, limit)
-
-
-def _trained(data: dict[str, Any], loading: Loading) -> Backbone:
-    source, first, stop = entry(data, "source", Backbone), entry(data, "first", int), entry(data, "stop", int)
-    if not 0 <= first <= stop <= len(source.stages):
-        raise LoadError(f"{source.name} has no stages {first} to {stop}")
-    modules = copy.deepcopy(nn.ModuleList(source.stages[first:stop]))  # one call: shared stays shared
-    if has_convolutions(modules):
-        modules = modules.to(memory_format=torch.channels_last)  # as training leaves them
-    fill(modules.state_dict(), loading.state(entry(data, "state", dict)), source.name)
-    backbone = replace_stages(source, first, list(modules))
-    check_fingerprint(backbone, entry(data, "fingerprint", str))
+        raise LoadError(f"{preprocess!r} does not fit {source.name}, which takes {source.modality}s")
+    backbone: Backbone = source.with_preprocess(preprocess)
     return backbone
 
 
-_WAYS: dict[str, Any] = {
-    "limit": _with_limit,
-    "name": _by_name,
-    "preprocess": _with_preprocess,
-    "trained": _trained,
-    "weights": _with_weights,
+def _decode_max_length(data: dict[str, Any]) -> Backbone:
+    source, max_length = require_field(data, "source", Backbone), require_field(data, "max_length", int)
+    if source.modality != "text":
+        raise LoadError(f"{source.name} takes {source.modality}s, which have no max_length")
+    return with_max_length(source, max_length)
+
+
+def _decode_trained(data: dict[str, Any]) -> Backbone:
+    source = require_field(data, "source", Backbone)
+    first, stop = require_field(data, "first", int), require_field(data, "stop", int)
+    if not 0 <= first <= stop <= len(source.stages):
+        raise LoadError(f"{source.name} has no stages {first} to {stop}")
+    modules = copy.deepcopy(nn.ModuleList(source.stages[first:stop]))  # one call keeps shared parameters shared
+    if has_convolutions(modules):
+        modules = modules.to(memory_format=torch.channels_last)  # the layout that training leaves
+    copy_state(modules.state_dict(), require_field(data, "state", dict), source.name)
+    backbone = replace_stages(source, first, list(modules))
+    _check_fingerprint(backbone, require_field(data, "fingerprint", str))
+    return backbone
+
+
+_DECODERS: dict[str, Any] = {
+    "embedded": _decode_embedded,
+    "max_length": _decode_max_length,
+    "preprocess": _decode_preprocess,
+    "reference": _decode_reference,
+    "trained": _decode_trained,
 }
-BACKBONE = Codec("Backbone", _encode, _decode)
+
+
+def rebuild_backbone(recipe: dict[str, Any], state: dict[str, Tensor]) -> Backbone:
+    """Build a backbone from embedded weights, without network access.
+
+    It is the `origin` of the backbone that it returns.
+
+    Parameters
+    ----------
+    recipe : dict
+        Name, preprocessing and settings of the backbone, as read from a file.
+    state : dict of str to Tensor
+        Weights of its stages and head.
+
+    Raises
+    ------
+    LoadError
+        If the network cannot be built, or is not the one that was saved.
+    """
+    name = require_field(recipe, "name", str)
+    with config_context(download="never"):
+        backbone = _build(name, recipe, state)
+    if not require_field(recipe, "has_head", bool):
+        backbone.head = None
+    own = _network(backbone).state_dict()
+    copy_state(own, state, name)
+    backbone.pretrained = require_field(recipe, "pretrained", bool)
+    backbone.categories = tuple(map(str, require_field(recipe, "categories", list)))
+    transform = require_field(recipe, "transform", (ImageTransform, type(None)))
+    if transform is not None:
+        backbone.preprocess = transform
+    _check_fingerprint(backbone, require_field(recipe, "fingerprint", str))
+    if backbone.preprocess.key != require_field(recipe, "preprocess", str):
+        raise LoadError(f"the preprocessing of {name} is {backbone.preprocess.key}, and was {recipe['preprocess']}")
+    backbone.origin = (rebuild_backbone, (recipe, {key: value.detach() for key, value in own.items()}))
+    return backbone
+
+
+def _build(name: str, recipe: dict[str, Any], state: Mapping[str, Tensor]) -> Backbone:
+    """Return the backbone of a recipe with random weights, after a check that it is not larger than the saved one."""
+    settings = require_field(recipe, "spec", (dict, type(None)))
+    if settings is None:
+        return _random_backbone(registry().find(name))
+    tokens = require_field(recipe, "tokens", (Tokens, type(None)))
+    spec = spec_from_state(name, settings, tokens=tokens, max_layers=len(state))
+    with torch.device("meta"):  # takes no memory
+        own = _random_backbone(spec).stages.state_dict()
+    for key, value in own.items():
+        saved = state.get(f"stages.{key}")
+        if saved is None or saved.shape != value.shape:
+            shape = None if saved is None else tuple(saved.shape)
+            raise LoadError(f"the weights of {name}: {key} is {shape}, and must be {tuple(value.shape)}")
+    return _random_backbone(spec)
+
+
+def _random_backbone(spec: BackboneSpec) -> Backbone:
+    with torch.random.fork_rng(devices=[]):
+        backbone = build_backbone(spec, None)
+    if not isinstance(backbone, Backbone):
+        raise LoadError(f"{spec.name}: its loader does not return a Backbone")
+    return backbone
+
+
+def _check_fingerprint(backbone: Backbone, expected: str) -> None:
+    fingerprint = backbone.fingerprint()
+    if fingerprint != expected:
+        raise LoadError(
+            f"{backbone.name} is not the backbone that was saved: its fingerprint is {fingerprint}, and was "
+            f"{expected}. Install the versions that the file's manifest.json names"
+        )
+
+
+CODECS = (Codec("Backbone", "sktransfer.backbones.backbone:Backbone", _encode, _decode),)

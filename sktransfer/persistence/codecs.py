@@ -1,50 +1,107 @@
-"""All kinds of objects that a file may hold beside those of skops. What is not in this list is not loaded."""
+"""Registry of the kinds of objects that a file may hold in addition to those of skops. Other kinds are not loaded.
+
+To have a new class saved, give it `to_state()` and `from_state(state)`, and add it to `STATES`. `to_state` returns a
+dict of None, bool, int, float, str, lists, tuples, dicts, numpy arrays, tensors, and objects of the kinds listed here.
+`from_state` checks such a dict, which may be forged, and raises `LoadError` for what does not fit.
+"""
 
 from __future__ import annotations
 
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from torch import nn
 
-from sktransfer.backbones.backbone import Backbone
 from sktransfer.exceptions import SaveError
-from sktransfer.persistence import callbacks, estimators, values, word_vectors
-from sktransfer.persistence.backbones import BACKBONE
-from sktransfer.persistence.frames import FRAME
-from sktransfer.persistence.heads import HEAD
-from sktransfer.persistence.parts import Codec
-from sktransfer.training.heads import Head
+from sktransfer.persistence import backbones, values, words
+from sktransfer.persistence.context import Codec, Decode, import_class
+from sktransfer.persistence.estimators import adapter_codec, callback_codec, estimator_codec
 
-__all__ = ["CODECS", "find_codec"]
+__all__ = ["CALLBACKS", "CODECS", "DECODERS", "ESTIMATORS", "STATES", "find_codec"]
 
-_ONE_BY_ONE = {Backbone: BACKBONE, Head: HEAD, pd.DataFrame: FRAME}
-_ALL = (
-    *_ONE_BY_ONE.values(),
-    *estimators.CODECS,
-    *callbacks.CODECS,
+# Tables of kind -> "module:Class". Classes come from these tables, never from a file.
+STATES = {
+    "Head": "sktransfer.tasks.heads:Head",
+    "ImageTransform": "sktransfer.backbones.preprocess:ImageTransform",
+    "LayerOutput": "sktransfer.engine.layers:LayerOutput",
+    "Subwords": "sktransfer.words.subwords:Subwords",
+    "Tokens": "sktransfer.backbones.tokens:Tokens",
+    "Weights": "sktransfer.words.pooling:Weights",
+}
+ESTIMATORS = {
+    "BestBackbone": "sktransfer.selection.best:BestBackbone",
+    "ContrastiveFineTuner": "sktransfer.finetuning.contrastive:ContrastiveFineTuner",
+    "FineTuneClassifier": "sktransfer.finetuning.classifier:FineTuneClassifier",
+    "FineTuneRegressor": "sktransfer.finetuning.regressor:FineTuneRegressor",
+    "ImageFeaturizer": "sktransfer.featurizers.image:ImageFeaturizer",
+    "NearestClassMean": "sktransfer.classifiers.nearest_mean:NearestClassMean",
+    "PretrainedClassifier": "sktransfer.classifiers.pretrained:PretrainedClassifier",
+    "TextFeaturizer": "sktransfer.featurizers.text:TextFeaturizer",
+    "WordEmbedder": "sktransfer.featurizers.words:WordEmbedder",
+    "ZeroShotClassifier": "sktransfer.classifiers.zero_shot:ZeroShotClassifier",
+}
+# Callbacks of skorch that read or write files are left out on purpose.
+CALLBACKS = {
+    "EMA": "sktransfer.callbacks.averaging:EMA",
+    "MicroBatches": "sktransfer.callbacks.micro_batches:MicroBatches",
+    "Mixup": "sktransfer.callbacks.mixup:Mixup",
+    "SWA": "sktransfer.callbacks.averaging:SWA",
+    "WiSEFT": "sktransfer.callbacks.averaging:WiSEFT",
+    "EarlyStopping": "skorch.callbacks:EarlyStopping",
+    "EpochScoring": "skorch.callbacks:EpochScoring",
+    "EpochTimer": "skorch.callbacks:EpochTimer",
+    "GradientNormClipping": "skorch.callbacks:GradientNormClipping",
+    "LRScheduler": "skorch.callbacks:LRScheduler",
+}
+ADAPTERS = {
+    "IA3Config": "peft:IA3Config",
+    "LoHaConfig": "peft:LoHaConfig",
+    "LoKrConfig": "peft:LoKrConfig",
+    "LoraConfig": "peft:LoraConfig",
+    "OFTConfig": "peft:OFTConfig",
+}
+
+
+def _state_codec(kind: str, path: str) -> Codec:
+    return Codec(
+        kind,
+        path,
+        lambda obj, context: obj.to_state(),  # type: ignore[no-any-return]
+        lambda data, context: import_class(path).from_state(data),
+    )
+
+
+CODECS = (
+    *(_state_codec(*item) for item in STATES.items()),
+    *(estimator_codec(*item) for item in ESTIMATORS.items()),
+    *(callback_codec(*item) for item in CALLBACKS.items()),
+    *(adapter_codec(*item) for item in ADAPTERS.items()),
+    *backbones.CODECS,
     *values.CODECS,
-    *word_vectors.CODECS,
+    *words.CODECS,
 )
-CODECS = {codec.kind: codec for codec in _ALL}
-_FINDERS = (estimators.find_estimator, values.find_value, word_vectors.find_words, callbacks.find_callback)
+DECODERS: dict[str, Decode] = {codec.kind: codec.decode for codec in CODECS} | values.PACKED
+_BY_CLASS_NAME = {codec.path.partition(":")[2]: codec for codec in CODECS if codec.path}
 
 
 def find_codec(obj: Any) -> Codec | None:
-    """Return how an object is written; None where skops is to say.
+    """Return the codec of an object, or None if skops writes it. A subclass does not use the codec of its base.
 
     Raises
     ------
     SaveError
-        If it is of a kind that skops would keep in a form that is not loaded.
+        If skops would write the object in a form that is not loaded.
     """
-    if type(obj) in _ONE_BY_ONE:
-        return _ONE_BY_ONE[type(obj)]
-    for find in _FINDERS:
-        codec = find(obj)
-        if codec is not None:
-            return codec
+    cls = type(obj)
+    codec = _BY_CLASS_NAME.get(cls.__name__)
+    package = cls.__module__.partition(".")[0]  # compared first, so that no other package is imported
+    if codec is not None and codec.path.startswith((f"{package}.", f"{package}:")) and import_class(codec.path) is cls:
+        return codec
+    if isinstance(obj, PurePath):
+        return values.PATH
+    if values.is_optimizer(obj):
+        return values.OPTIMIZER
     if isinstance(obj, (nn.Module, np.random.Generator)):
-        raise SaveError(f"a {type(obj).__module__}.{type(obj).__qualname__} cannot be saved without pickle")
+        raise SaveError(f"a {cls.__module__}.{cls.__qualname__} cannot be saved without pickle")
     return None

@@ -1,137 +1,170 @@
-"""Our estimators: their parameters, and what `fit` has left in them."""
+"""Codecs of sktransfer's estimators, and of the callbacks and adapters in their parameters."""
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import os
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any
 
-from sklearn.base import BaseEstimator
+from torch import nn
 
+from sktransfer._validation import require_field
 from sktransfer.backbones.backbone import Backbone
-from sktransfer.backbones.loading import load_backbone
 from sktransfer.exceptions import LoadError, SaveError
-from sktransfer.finetuning.base import FineTuneBase
-from sktransfer.persistence.callbacks import LEFT_OUT
-from sktransfer.persistence.fine_tuned import encode_net, make_net
-from sktransfer.persistence.parts import Codec, Loading, Part, Saving, entry
-from sktransfer.persistence.values import DICT
-from sktransfer.training.heads import Head
+from sktransfer.persistence.context import Codec, SaveContext, import_class
 from sktransfer.words.vectors import WordVectors
 
-__all__ = ["CODECS", "ESTIMATORS", "find_estimator"]
+__all__ = ["LEFT_OUT", "adapter_codec", "callback_codec", "estimator_codec"]
 
-ESTIMATORS = {
-    "BestBackbone": "sktransfer.selection.best",
-    "ContrastiveFineTuner": "sktransfer.finetuning.contrastive",
-    "FineTuneClassifier": "sktransfer.finetuning.classifier",
-    "FineTuneRegressor": "sktransfer.finetuning.regressor",
-    "ImageFeaturizer": "sktransfer.featurizers.image",
-    "NearestClassMean": "sktransfer.classifiers.nearest_mean",
-    "PretrainedClassifier": "sktransfer.classifiers.pretrained",
-    "TextFeaturizer": "sktransfer.featurizers.text",
-    "WordEmbedder": "sktransfer.featurizers.words",
-    "ZeroShotClassifier": "sktransfer.classifiers.zero_shot",
-}
+LEFT_OUT = ("Checkpoint",)  # it names a folder of this machine
+# Attributes set by more than one estimator, with the types that a file may give them.
 _TYPES: dict[str, type | tuple[type, ...]] = {
     "backbone_": Backbone,
     "callbacks": (list, tuple, type(None)),
     "embedding_": WordVectors,
-    "freeze_depth_": int,
-    "head_": Head,
     "n_features_in_": int,
 }
 
 
-def _class(name: str) -> Any:
-    return getattr(importlib.import_module(ESTIMATORS[name]), name)
+def estimator_codec(kind: str, path: str) -> Codec:
+    """Return the codec of an estimator class: its attributes, and the state that its hooks return.
+
+    A class may have these hooks: `_not_saved`, a tuple of names of attributes that are not written;
+    `_saved_state()`, which returns a dict with what is needed in their place; `_restore_state(state)`, called with that
+    dict once the other attributes are set; `_embedded_params()`, which returns the parameters that change in a file
+    with embedded weights.
+
+    Parameters
+    ----------
+    kind : str
+        Name of the kind in files.
+    path : str
+        "module:Class" of the estimator.
+    """
+    return Codec(kind, path, _encode, lambda data, context: _decode(import_class(path), data))
 
 
-def _encode(estimator: BaseEstimator, saving: Saving) -> dict[str, Any]:
-    name = type(estimator).__name__
-    attributes = {key: value for key, value in vars(estimator).items() if key not in ("net_", "_skl_callbacks")}
+def _encode(estimator: Any, context: SaveContext) -> dict[str, Any]:
+    cls = type(estimator)
+    left_out = ("_skl_callbacks", *getattr(cls, "_not_saved", ()))
+    attributes = {name: value for name, value in vars(estimator).items() if name not in left_out}
     if "cache" in attributes and attributes["cache"] not in ("memory", None):
         attributes["cache"] = "memory"  # a folder of this machine
     callbacks = attributes.get("callbacks")
     if callbacks is not None:
-        attributes["callbacks"] = [one for one in callbacks if type(one).__name__ not in LEFT_OUT]
-    if saving.embed and name in ("PretrainedClassifier", "ZeroShotClassifier"):
-        attributes |= _loaded(estimator)
-    for key, value in attributes.items():
-        _check_attribute(type(estimator), key, SaveError)
-        attributes[key] = _kept(name, key, value, saving)
-    data: dict[str, Any] = {"attributes": attributes}
-    if isinstance(estimator, FineTuneBase) and "net_" in vars(estimator):
-        data["net"] = encode_net(estimator, saving)
-    return data
-
-
-def _loaded(estimator: Any) -> dict[str, Any]:
-    """Return the parameters of an estimator that loads its backbone whenever it is asked: the backbone for its name."""
-    changed = {"backbone": load_backbone(estimator.backbone, weights=estimator.weights), "weights": "pretrained"}
-    named = "text_backbone" in vars(estimator) and estimator.text_backbone_ is not estimator.backbone_
-    return changed | ({"text_backbone": estimator.text_backbone_} if named else {})
-
-
-def _kept(name: str, key: str, value: Any, saving: Saving) -> Any:
-    """Return an attribute in a form that is written as it is."""
-    from torch import nn
-
-    if isinstance(value, nn.Module):
-        raise SaveError(
-            f"{name} has {key}={type(value).__name__}(...), a module that no file without code can describe. Where "
-            f"predicting does not need it: estimator.set_params({key}=None)"
-        )
-    if type(value) is dict and not all(type(one) is str for one in value):  # JSON has no other keys
-        return Part(DICT.kind, DICT.encode(value, saving))
-    return value
+        attributes["callbacks"] = [callback for callback in callbacks if type(callback).__name__ not in LEFT_OUT]
+    if context.embed and hasattr(cls, "_embedded_params"):
+        attributes |= estimator._embedded_params()
+    for name, value in attributes.items():
+        _check_attribute(cls, name, SaveError)
+        if isinstance(value, nn.Module):
+            raise SaveError(
+                f"{cls.__name__} has {name}={type(value).__name__}(...), a module that cannot be saved without pickle. "
+                f"If predicting does not need it: estimator.set_params({name}=None)"
+            )
+    state = estimator._saved_state() if hasattr(cls, "_saved_state") else {}
+    return {"attributes": attributes, **({"state": state} if state else {})}
 
 
 def _check_attribute(cls: type, name: str, error: type[Exception]) -> None:
-    """Raise where an attribute would hide a method or a property of its class."""
+    """Raise if an attribute would hide a method or a property of its class."""
     static = inspect.getattr_static(cls, name, None)
     hides = callable(static) or hasattr(static, "__get__") or name.startswith("__")
     if hides or not name.isidentifier():
         raise error(f"{cls.__name__} cannot have an attribute {name!r}")
 
 
-def _decode(name: str, data: dict[str, Any], loading: Loading) -> BaseEstimator:
-    cls = _class(name)
-    attributes: Mapping[str, Any] = entry(data, "attributes", dict)
-    for key in attributes:
-        _check_attribute(cls, key, LoadError)
-        if key in _TYPES:
-            entry(attributes, key, _TYPES[key])
+def _decode(cls: type, data: dict[str, Any]) -> Any:
+    attributes: Mapping[str, Any] = require_field(data, "attributes", dict)
+    for name in attributes:
+        _check_attribute(cls, name, LoadError)
+        if name in _TYPES:
+            require_field(attributes, name, _TYPES[name])
     if "cache" in attributes:
-        entry(attributes, "cache", (str, type(None)), ("memory", None))
-    estimator: BaseEstimator = cls.__new__(cls)
-    # An older sktransfer may have had fewer parameters.
-    parameters = inspect.signature(cls.__init__).parameters.values()
-    defaults = {one.name: one.default for one in parameters if one.default is not inspect.Parameter.empty}
+        require_field(attributes, "cache", (str, type(None)), ("memory", None))
+    estimator: Any = cls.__new__(cls)
+    # Files of an older sktransfer may lack parameters that were added since.
+    parameters = inspect.signature(cls.__init__).parameters.values()  # type: ignore[misc]
+    defaults = {each.name: each.default for each in parameters if each.default is not inspect.Parameter.empty}
     vars(estimator).update({**defaults, **attributes})
-    _check_path(vars(estimator).get("weights"))
-    if isinstance(estimator, FineTuneBase) and "net" in data:
-        estimator.net_ = make_net(estimator, entry(data, "net", dict), loading)
+    weights = vars(estimator).get("weights")
+    if not isinstance(weights, (str, os.PathLike, type(None))):
+        raise LoadError(f"weights={weights!r} is neither a name nor a path")
+    if "state" in data:
+        if not hasattr(cls, "_restore_state"):
+            raise LoadError(f"{cls.__name__} has no state other than its attributes")
+        estimator._restore_state(require_field(data, "state", dict))
     return estimator
 
 
-def _check_path(weights: Any) -> None:
-    if not isinstance(weights, (str, os.PathLike, type(None))):
-        raise LoadError(f"weights={weights!r} is neither a name nor a path")
+def callback_codec(kind: str, path: str) -> Codec:
+    """Return the codec of a training callback: its parameters, which must be plain values.
+
+    Parameters
+    ----------
+    kind : str
+        Name of the kind in files.
+    path : str
+        "module:Class" of the callback.
+    """
+    return Codec(kind, path, _encode_callback, lambda data, context: import_class(path)(**_plain_params(kind, data)))
 
 
-def _codec(name: str) -> Codec:
-    return Codec(name, _encode, lambda data, loading: _decode(name, data, loading))
+def _encode_callback(callback: Any, context: SaveContext) -> dict[str, Any]:
+    cls = type(callback)
+    given = callback.get_params(deep=False)
+    params = {name: value for name, value in given.items() if _is_plain(value)}
+    lost = {name: value for name, value in given.items() if name not in params}
+    try:
+        rebuilt = cls(**params).get_params(deep=False)
+    except TypeError:
+        rebuilt = {}
+    if {name: value for name, value in rebuilt.items() if name not in params} != lost:
+        raise SaveError(
+            f"callbacks: {cls.__name__} has parameters that are not plain values ({sorted(lost)}). To save without "
+            "callbacks, which are not needed to predict: estimator.set_params(callbacks=None)"
+        )
+    return {"params": params}
 
 
-_BY_NAME = {name: _codec(name) for name in ESTIMATORS}
-CODECS = tuple(_BY_NAME.values())
+def adapter_codec(kind: str, path: str) -> Codec:
+    """Return the codec of an adapter configuration of peft: its settings that differ from the defaults.
+
+    Parameters
+    ----------
+    kind : str
+        Name of the kind in files.
+    path : str
+        "module:Class" of the configuration.
+    """
+    return Codec(kind, path, _encode_adapter, lambda data, context: import_class(path)(**_plain_params(kind, data)))
 
 
-def find_estimator(obj: Any) -> Codec | None:
-    """Return the codec of one of our estimators; None for all else, subclasses of them too."""
-    kind = type(obj)
-    is_ours = ESTIMATORS.get(kind.__name__) == kind.__module__
-    return _BY_NAME[kind.__name__] if is_ours else None
+def _encode_adapter(config: Any, context: SaveContext) -> dict[str, Any]:
+    default = type(config)()
+    params: dict[str, Any] = {}
+    for field in fields(config):
+        value = getattr(config, field.name)
+        if field.init and value != getattr(default, field.name):
+            params[field.name] = sorted(value) if isinstance(value, set) else value
+    if not all(map(_is_plain, params.values())) or type(config)(**params) != config:
+        raise SaveError(
+            f"adapter={config!r} has settings that are not plain values. Its weights are already merged into the "
+            "backbone. To save without it: estimator.set_params(adapter=None)"
+        )
+    return {"params": params}
+
+
+def _plain_params(kind: str, data: dict[str, Any]) -> dict[str, Any]:
+    params: dict[str, Any] = require_field(data, "params", dict)
+    if not all(map(_is_plain, params.values())):
+        raise LoadError(f"the parameters of {kind} are not plain values")
+    return params
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, (list, tuple)):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, (bool, int, float, str))

@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from sktransfer._utils import local_path
+from sktransfer._validation import require_field
 from sktransfer.backbones.hooks import hookimpl
 from sktransfer.backbones.spec import BackboneSpec, WeightsSource
-from sktransfer.exceptions import BackboneNotFoundError, WeightsError
+from sktransfer.exceptions import BackboneNotFoundError, LoadError, WeightsError
 from sktransfer.weights.hub import hub_file
 
-__all__ = ["FAMILIES", "Family", "sktransfer_backbones", "sktransfer_find_backbone"]
+__all__ = [
+    "FAMILIES",
+    "Family",
+    "sktransfer_backbones",
+    "sktransfer_find_backbone",
+    "spec_from_state",
+    "spec_to_state",
+]
 
+_MAX_NUMBER = 2**31  # of the ints in settings read from a saved file
 _LOADER = "sktransfer.providers.huggingface_load:load"
 
 
@@ -184,3 +193,55 @@ def _size(family: Family, config: Mapping[str, Any]) -> tuple[int, ...] | None:
         return (int(size) - family.reserved,)
     height, width = size if isinstance(size, list) else (size, size)
     return int(height), int(width)
+
+
+def spec_to_state(spec: BackboneSpec) -> dict[str, Any] | None:
+    """Return the settings that `spec_from_state` needs, or None for a spec of another provider."""
+    if spec.loader != _LOADER:
+        return None
+    return {"config": dict(spec.options["config"]), "preprocessor": spec.options["preprocessor"]}
+
+
+def spec_from_state(name: str, state: Mapping[str, Any], *, tokens: Any, max_layers: int) -> BackboneSpec:
+    """Return the spec of a backbone whose weights are in a saved file.
+
+    Parameters
+    ----------
+    name : str
+        Name of the backbone.
+    state : mapping
+        Output of `spec_to_state`, read from a file.
+    tokens : Tokens or None
+        Tokenisation of a text backbone.
+    max_layers : int
+        Number of tensors in the file, the upper limit of the number of layers.
+
+    Raises
+    ------
+    LoadError
+        If settings are missing, or describe a network that is larger than the file.
+    """
+    config = require_field(state, "config", dict)
+    for number in _ints(config):
+        if abs(number) > _MAX_NUMBER:
+            raise LoadError(f"the settings of {name} hold the number {number}")
+    layers = config.get(*_family(config, name).layers)
+    depths = layers if isinstance(layers, list) else []
+    deepest = max([len(depths) if depths else layers, *depths])
+    if deepest > max_layers:
+        raise LoadError(f"the settings of {name} ask for {deepest} layers, and it has {max_layers} tensors")
+    spec = _spec(name, config, None, f"file:{name}")
+    if spec.modality == "text" and tokens is None:
+        raise LoadError(f"the tokenizer of {name} is missing")
+    preprocessor = require_field(state, "preprocessor", (dict, type(None)))
+    return replace(spec, options={**spec.options, "preprocessor": preprocessor, "tokens": tokens})
+
+
+def _ints(value: Any) -> Iterator[int]:
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        for item in value:
+            yield from _ints(item)
+    elif isinstance(value, int):
+        yield value

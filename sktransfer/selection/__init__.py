@@ -1,1 +1,1 @@
-"""Which backbone, and which layer of it, suits some data: scores, rankings, and an estimator that chooses."""
+"""Transferability scores, rankings of backbones and layers, and an estimator that chooses between them."""

@@ -1,4 +1,4 @@
-"""An estimator that chooses its backbone and layer among candidates, inside each fold."""
+"""Estimator that chooses its backbone and layer during `fit`, and so inside each fold of a cross-validation."""
 
 from __future__ import annotations
 
@@ -23,10 +23,16 @@ from sktransfer.engine.forward import LayerOutput
 from sktransfer.exceptions import InvalidParameterError
 from sktransfer.html import BackboneHTML
 from sktransfer.samples.validation import check_samples, set_input_tags
-from sktransfer.selection.arrays import kind_of
-from sktransfer.selection.candidates import Candidates, Run, layer_taps, named, run_once
-from sktransfer.selection.ranking import Scored, score_layers
+from sktransfer.selection.candidates import (
+    Candidates,
+    RunSettings,
+    resolve_candidate_layers,
+    resolve_candidates,
+    run_backbone,
+)
+from sktransfer.selection.ranking import ScoredLayer, score_layers
 from sktransfer.selection.scores import resolve_scores
+from sktransfer.selection.validation import resolve_target_type
 
 if TYPE_CHECKING:
     import torch
@@ -36,27 +42,27 @@ __all__ = ["BestBackbone"]
 
 def _estimator_has(method: str) -> Callable[[BestBackbone], bool]:
     def check(self: BestBackbone) -> bool:
-        getattr(self.estimator_ if hasattr(self, "estimator_") else self._unfitted(), method)
+        getattr(self.estimator_ if hasattr(self, "estimator_") else self._estimator(), method)
         return True
 
     return check
 
 
 class BestBackbone(BackboneHTML, MetaEstimatorMixin, BaseEstimator):
-    """Choose backbone and layer by a transferability score, and fit an estimator on its features.
+    """Choose backbone and layer by a transferability score, and fit an estimator on the layer's features.
 
-    The choice is made in `fit`, on the samples given there alone: cross-validation of this estimator is honest about
-    what choosing costs, where cross-validation of the winner of a ranking is not.
+    The choice is made in `fit` and uses only the samples given there. Cross-validation of this estimator therefore
+    includes the effect of choosing, unlike cross-validation of the winner of a ranking.
 
     Parameters
     ----------
     candidates : list of str or Backbone, or dict of str to these, default=("tiny/cnn",)
         As in `rank_backbones`.
     metric : str, default="logme"
-        The score that chooses: "h_score", "logme", "knn" or a plugin's; of numbers "logme" or "knn".
+        Score that chooses: "h_score", "logme", "knn" or a plugin's. For numbers "logme" or "knn".
     estimator : estimator, default=None
-        What is fitted on the features; None for logistic regression. Whether it is a classifier or a regressor
-        makes this one so.
+        Estimator fitted on the features, None for logistic regression. It decides whether this estimator is a
+        classifier or a regressor.
     layers : "all", "last" or list of int and str, default="all"
         As in `rank_backbones`.
     pooling : str, default="auto"
@@ -70,30 +76,30 @@ class BestBackbone(BackboneHTML, MetaEstimatorMixin, BaseEstimator):
     precision : {"float32", "bfloat16", "float16", "auto"}, default="float32"
         As in `ImageFeaturizer`.
     cache : "memory", path or None, default="memory"
-        As in `ImageFeaturizer`: with it, folds run no backbone twice over a sample.
+        As in `ImageFeaturizer`. With a cache, folds share the backbone's outputs for a sample.
     verbose : int, default=0
-        1 shows a progress bar a backbone.
+        1 shows one progress bar per backbone.
 
     Attributes
     ----------
     best_backbone_ : str
-        The name of the backbone chosen.
+        Name of the chosen backbone.
     best_layer_ : str
-        The name of its stage.
+        Name of the chosen stage.
     best_score_ : float
-        Its score on the samples given to `fit`.
+        Score of the chosen layer on the samples given to `fit`.
     backbone_ : Backbone
-        The backbone chosen.
+        The chosen backbone.
     estimator_ : estimator
-        Fitted on its features.
+        The estimator fitted on the layer's features.
     ranking_ : DataFrame
-        Every layer with its score: backbone, layer, score, seconds, bytes; the best on top.
+        One row per layer, best first, with columns backbone, layer, the score, seconds and bytes.
     n_features_in_ : int
-        Number of columns, where X has any.
+        Number of columns, if X has columns.
 
     See Also
     --------
-    rank_backbones : The scores, without choosing.
+    rank_backbones : Compute the scores without choosing.
 
     Examples
     --------
@@ -143,8 +149,8 @@ class BestBackbone(BackboneHTML, MetaEstimatorMixin, BaseEstimator):
         y : array-like of shape (n_samples,) or (n_samples, n_targets)
             Targets, as the estimator takes them.
         **fit_params
-            For the estimator's `fit`. Where `sample_weight` is zero the sample is left out; the choice sees no more of
-            weights than that.
+            Parameters of the estimator's `fit`. Samples whose `sample_weight` is zero are dropped. The choice ignores
+            other weights.
 
         Returns
         -------
@@ -159,78 +165,84 @@ class BestBackbone(BackboneHTML, MetaEstimatorMixin, BaseEstimator):
         """
         if y is None:
             raise ValueError("This BestBackbone estimator requires y to be passed, but the target y is None.")
-        estimator = self._unfitted()
-        params = process_routing(self, "fit", **fit_params).estimator.fit if _routes() else fit_params
-        backbones = named(self.candidates)
+        estimator = self._estimator()
+        params = process_routing(self, "fit", **fit_params).estimator.fit if _is_routing_enabled() else fit_params
+        backbones = resolve_candidates(self.candidates)
         modality = next(iter(backbones.values())).modality
         samples = check_samples(self, X, modality, image_shape=self.image_shape, reset=True)
-        targets, kind = _checked_targets(y, estimator)
+        targets, target_type = _check_targets(y, estimator)
         check_consistent_length(samples, targets)
-        rows = _rows_that_weigh(params.get("sample_weight"), len(targets))
+        rows = _rows_with_weight(params.get("sample_weight"), len(targets))
         if len(rows) < len(targets):
             samples, targets = samples.take(rows), targets[rows]
-            if kind == "classes" and len(np.unique(targets)) < 2:
-                raise ValueError("sample_weight leaves no two classes to tell apart: the others' weights are all zero")
+            if target_type == "multiclass" and len(np.unique(targets)) < 2:
+                raise ValueError(
+                    "sample_weight leaves samples of fewer than two classes: all samples of the other classes have "
+                    "weight 0"
+                )
             params = {**params, "sample_weight": np.asarray(params["sample_weight"])[rows]}
-        (score,) = resolve_scores([self.metric] if isinstance(self.metric, str) else self.metric, kind)
+        (score,) = resolve_scores([self.metric] if isinstance(self.metric, str) else self.metric, target_type)
         if score.takes != "features":
             raise InvalidParameterError(
-                f"metric={self.metric!r} judges heads, and says nothing of layers: use 'h_score'"
+                f"metric={self.metric!r} judges heads and cannot choose a layer: use a score of features, such as "
+                "'h_score'"
             )
-        taps = {name: layer_taps(backbone, self.layers, self.pooling) for name, backbone in backbones.items()}
+        layers = {
+            name: resolve_candidate_layers(backbone, self.layers, self.pooling) for name, backbone in backbones.items()
+        }
         table, best = [], None
-        for scored in score_layers(backbones, taps, samples, targets, kind, [score], self._run()):
+        for scored in score_layers(backbones, layers, samples, targets, target_type, [score], self._run_settings()):
             value = scored.scores[score.name]
-            table.append((scored.name, scored.layer, value, scored.seconds, scored.n_bytes))
+            table.append((scored.name, scored.stage_name, value, scored.seconds, scored.n_bytes))
             if best is None or value > best.scores[score.name]:
                 best = scored
-        assert best is not None  # there is a candidate, and a layer of it
-        self._keep(best, score.name, table)
-        self.estimator_ = clone(estimator).fit(self._typed(best.features), targets, **params)
+        assert best is not None  # there is at least one candidate, and it has a layer
+        self._store_choice(best, score.name, table)
+        self.estimator_ = clone(estimator).fit(self._cast(best.features), targets, **params)
         return self
 
-    def _keep(self, best: Scored, metric: str, rows: list[tuple[Any, ...]]) -> None:
-        self.best_backbone_, self.best_layer_, self.best_score_ = best.name, best.layer, best.scores[metric]
-        self.backbone_, self._tap = best.backbone, best.tap
-        table = pd.DataFrame(rows, columns=["backbone", "layer", metric, "seconds", "bytes"])
-        self.ranking_ = table.sort_values(metric, ascending=False, kind="stable")
+    def _store_choice(self, best: ScoredLayer, metric: str, rows: list[tuple[Any, ...]]) -> None:
+        self.best_backbone_, self.best_layer_, self.best_score_ = best.name, best.stage_name, best.scores[metric]
+        self.backbone_, self._layer = best.backbone, best.layer
+        ranking = pd.DataFrame(rows, columns=["backbone", "layer", metric, "seconds", "bytes"])
+        self.ranking_ = ranking.sort_values(metric, ascending=False, kind="stable")
 
     @available_if(_estimator_has("predict"))  # type: ignore[untyped-decorator]
     def predict(self, X: Any) -> np.ndarray:
-        """Return what the estimator predicts.
+        """Return the predictions of the estimator.
 
         Parameters
         ----------
         X : array-like, Series, one-column DataFrame or list of n_samples
             Images or texts.
         """
-        return self._ask("predict", X)
+        return self._call("predict", X)
 
     @available_if(_estimator_has("predict_proba"))  # type: ignore[untyped-decorator]
     def predict_proba(self, X: Any) -> np.ndarray:
-        """Return the estimator's probabilities.
+        """Return the probabilities of the estimator.
 
         Parameters
         ----------
         X : array-like, Series, one-column DataFrame or list of n_samples
             Images or texts.
         """
-        return self._ask("predict_proba", X)
+        return self._call("predict_proba", X)
 
     @available_if(_estimator_has("decision_function"))  # type: ignore[untyped-decorator]
     def decision_function(self, X: Any) -> np.ndarray:
-        """Return the estimator's decision function.
+        """Return the decision function of the estimator.
 
         Parameters
         ----------
         X : array-like, Series, one-column DataFrame or list of n_samples
             Images or texts.
         """
-        return self._ask("decision_function", X)
+        return self._call("decision_function", X)
 
     @available_if(_estimator_has("score"))  # type: ignore[untyped-decorator]
     def score(self, X: Any, y: Any, **score_params: Any) -> float:
-        """Return the estimator's own score.
+        """Return the score of the estimator.
 
         Parameters
         ----------
@@ -239,74 +251,79 @@ class BestBackbone(BackboneHTML, MetaEstimatorMixin, BaseEstimator):
         y : array-like of shape (n_samples,) or (n_samples, n_targets)
             Targets.
         **score_params
-            For the estimator's `score`, as `sample_weight`.
+            Parameters of the estimator's `score`, such as `sample_weight`.
         """
-        params = process_routing(self, "score", **score_params).estimator.score if _routes() else score_params
+        params = (
+            process_routing(self, "score", **score_params).estimator.score if _is_routing_enabled() else score_params
+        )
         return float(self.estimator_.score(self._features(X), y, **params))
 
     @property
     def classes_(self) -> np.ndarray:
-        """The estimator's classes."""
+        """Classes of the estimator."""
         check_is_fitted(self)
         classes: np.ndarray = self.estimator_.classes_
         return classes
 
     def get_metadata_routing(self) -> MetadataRouter:
-        """Return that `fit` and `score` hand on what the estimator asks for."""
+        """Return a router that passes the metadata of `fit` and `score` to the estimator."""
         mapping = MethodMapping().add(caller="fit", callee="fit").add(caller="score", callee="score")
-        return MetadataRouter(owner=self).add(estimator=self._unfitted(), method_mapping=mapping)
+        return MetadataRouter(owner=self).add(estimator=self._estimator(), method_mapping=mapping)
 
-    def _unfitted(self) -> Any:
+    def _estimator(self) -> Any:
+        """Return the unfitted estimator."""
         return LogisticRegression(max_iter=1000) if self.estimator is None else self.estimator
 
-    def _run(self) -> Run:
-        return Run.of(self.device, self.precision, self.batch_size, self.cache, self.verbose)
+    def _run_settings(self) -> RunSettings:
+        return RunSettings.from_parameters(self.device, self.precision, self.batch_size, self.cache, self.verbose)
 
     def _features(self, X: Any) -> np.ndarray:
         check_is_fitted(self)
         samples = check_samples(self, X, self.backbone_.modality, image_shape=self.image_shape, reset=False)
-        tap: LayerOutput = self._tap
-        return self._typed(run_once(self.backbone_, samples, [tap], self._run(), name=self.best_backbone_).features[0])
+        layer: LayerOutput = self._layer
+        outputs = run_backbone(self.backbone_, samples, [layer], self._run_settings(), name=self.best_backbone_)
+        return self._cast(outputs.features[0])
 
-    def _typed(self, features: np.ndarray) -> np.ndarray:
-        return features.astype(np.float64) if is_regressor(self) else features  # targets far from 0 keep their digits
+    def _cast(self, features: np.ndarray) -> np.ndarray:
+        """Return features in float64 for regressors: targets far from 0 lose digits in float32."""
+        return features.astype(np.float64) if is_regressor(self) else features
 
-    def _ask(self, method: str, X: Any) -> np.ndarray:
+    def _call(self, method: str, X: Any) -> np.ndarray:
         check_is_fitted(self)
-        answer: np.ndarray = getattr(self.estimator_, method)(self._features(X))
-        return answer
+        result: np.ndarray = getattr(self.estimator_, method)(self._features(X))
+        return result
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
-        of = get_tags(self._unfitted())
-        tags.estimator_type, tags.target_tags = of.estimator_type, of.target_tags
-        tags.classifier_tags, tags.regressor_tags = of.classifier_tags, of.regressor_tags
+        inner = get_tags(self._estimator())
+        tags.estimator_type, tags.target_tags = inner.estimator_type, inner.target_tags
+        tags.classifier_tags, tags.regressor_tags = inner.classifier_tags, inner.regressor_tags
         set_input_tags(tags, _modality(self.candidates))
         return tags
 
 
-def _routes() -> bool:
+def _is_routing_enabled() -> bool:
     from sklearn import get_config
 
     return bool(get_config()["enable_metadata_routing"])
 
 
-def _rows_that_weigh(sample_weight: Any, n_samples: int) -> np.ndarray:
+def _rows_with_weight(sample_weight: Any, n_samples: int) -> np.ndarray:
     return np.arange(n_samples) if sample_weight is None else np.flatnonzero(np.asarray(sample_weight))
 
 
-def _checked_targets(y: Any, estimator: Any) -> tuple[np.ndarray, str]:
-    """Return targets, and their kind: whole numbers are numbers where the estimator is a regressor."""
+def _check_targets(y: Any, estimator: Any) -> tuple[np.ndarray, str]:
+    """Return targets and their type. A regressor makes whole numbers continuous."""
     targets = np.asarray(y)
     if targets.ndim == 2 and targets.shape[1] == 1:
         targets = column_or_1d(targets, warn=True)  # (n_samples,)
     assert_all_finite(targets, input_name="y")
     if is_classifier(estimator):
         check_classification_targets(targets)
-        return targets, "classes" if targets.ndim == 1 else "multilabel"
+        return targets, "multiclass" if targets.ndim == 1 else "multilabel-indicator"
     if is_regressor(estimator):
-        return targets.astype(np.float64), "numbers"
-    return targets, kind_of(targets)
+        return targets.astype(np.float64), "continuous"
+    return targets, resolve_target_type(targets)
 
 
 def _modality(candidates: Any) -> str:

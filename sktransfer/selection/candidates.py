@@ -1,4 +1,4 @@
-"""The backbones among which to choose, each under a name of its own, and their layers' features in one pass."""
+"""Candidate backbones, and the features of their layers from one forward pass."""
 
 from __future__ import annotations
 
@@ -23,23 +23,30 @@ from sktransfer.engine.inputs import PreprocessedSamples
 from sktransfer.engine.layers import resolve_layers
 from sktransfer.exceptions import InvalidParameterError
 
-__all__ = ["Candidates", "Pass", "Run", "layer_taps", "named", "run_once"]
+__all__ = [
+    "BackboneOutputs",
+    "Candidates",
+    "RunSettings",
+    "resolve_candidate_layers",
+    "resolve_candidates",
+    "run_backbone",
+]
 
 Candidates = Sequence[str | Backbone] | Mapping[str, str | Backbone]
 
 
 @dataclass(frozen=True)
-class Run:
-    """How backbones are run over samples.
+class RunSettings:
+    """Settings for running candidates over samples.
 
     Parameters
     ----------
     compute : Compute
-        Where, in which precision and batches.
+        Device, precision and batch size.
     store : Store or None
-        Keeps features.
+        Store for features.
     verbose : int, default=0
-        1 shows a progress bar a backbone.
+        1 shows one progress bar per backbone.
     """
 
     compute: Compute
@@ -47,23 +54,31 @@ class Run:
     verbose: int = 0
 
     @classmethod
-    def of(cls, device: Any, precision: str, batch_size: int | str, cache: Any, verbose: int) -> Run:
-        """Return what the parameters of an estimator say."""
+    def from_parameters(
+        cls, device: Any, precision: str, batch_size: int | str, cache: Any, verbose: int
+    ) -> RunSettings:
+        """Return the settings for an estimator's parameters.
+
+        Parameters
+        ----------
+        device, precision, batch_size, cache, verbose
+            As in `ImageFeaturizer`.
+        """
         return cls(resolve_compute(device, precision, batch_size), resolve_store(cache), verbose)
 
 
 @dataclass(frozen=True)
-class Pass:
-    """What one pass of samples through a backbone gives.
+class BackboneOutputs:
+    """Outputs of one forward pass.
 
     Parameters
     ----------
     features : list of ndarray of shape (n_samples, n_features), float32
-        One a layer.
+        One array per layer.
     probabilities : ndarray of shape (n_samples, n_categories) or None
-        Of the backbone's own head, where they were asked for and it has one.
+        Probabilities of the backbone's own head, if they were requested and it has a head.
     seconds : float
-        What it took.
+        Duration of the pass.
     """
 
     features: list[np.ndarray]
@@ -71,43 +86,54 @@ class Pass:
     seconds: float
 
 
-def named(candidates: Any) -> dict[str, Backbone]:
-    """Return the backbones by the names that a ranking shows.
+def resolve_candidates(candidates: Any) -> dict[str, Backbone]:
+    """Return the candidates by the names that rankings show.
 
     Parameters
     ----------
     candidates : sequence or mapping of str to str or Backbone
-        Names or loaded backbones; a mapping names them itself. A loaded one with random weights gets " (random)".
+        Names or loaded backbones. A mapping gives the names. Otherwise " (random)" is added to the name of a backbone
+        with random weights.
 
     Raises
     ------
     InvalidParameterError
-        If there are none, two have one name, or they are not all of images or all of texts.
+        If there are no candidates, two share a name, or they differ in modality.
     """
     if isinstance(candidates, (str, Backbone)) or not isinstance(candidates, (Sequence, Mapping)) or not candidates:
         raise InvalidParameterError(
             f"candidates={candidates!r} must be a list of names or backbones, or a dict of them"
         )
     if isinstance(candidates, Mapping):
-        found = {str(name): load_backbone(backbone) for name, backbone in candidates.items()}
+        backbones = {str(name): load_backbone(backbone) for name, backbone in candidates.items()}
     else:
-        found = {}
+        backbones = {}
         for backbone in map(load_backbone, candidates):
             name = backbone.name + ("" if backbone.pretrained else " (random)")
-            if name in found:
+            if name in backbones:
                 raise InvalidParameterError(
                     f"candidates name {name!r} twice; a dict {{name: backbone}} tells them apart"
                 )
-            found[name] = backbone
-    modalities = {backbone.modality for backbone in found.values()}
-    if len(modalities) > 1:
-        of = {name: backbone.modality for name, backbone in found.items()}
-        raise InvalidParameterError(f"candidates must all take images, or all texts: {of}")
-    return found
+            backbones[name] = backbone
+    modalities = {name: backbone.modality for name, backbone in backbones.items()}
+    if len(set(modalities.values())) > 1:
+        raise InvalidParameterError(f"candidates must all take images, or all texts: {modalities}")
+    return backbones
 
 
-def layer_taps(backbone: Backbone, layers: str | Sequence[int | str], pooling: str = "auto") -> list[LayerOutput]:
-    """Return what is taken of a backbone for `layers`: "all", "last", or a list of indices and names.
+def resolve_candidate_layers(
+    backbone: Backbone, layers: str | Sequence[int | str], pooling: str = "auto"
+) -> list[LayerOutput]:
+    """Return the layer outputs that the parameter `layers` asks for.
+
+    Parameters
+    ----------
+    backbone : Backbone
+        The candidate.
+    layers : "all", "last" or list of int and str
+        Layers by index or name.
+    pooling : str, default="auto"
+        As in `ImageFeaturizer` and `TextFeaturizer`.
 
     Raises
     ------
@@ -119,48 +145,53 @@ def layer_taps(backbone: Backbone, layers: str | Sequence[int | str], pooling: s
     return resolve_layers(backbone, -1 if layers == "last" else layers, pooling)
 
 
-def run_once(
-    backbone: Backbone, samples: Any, taps: Sequence[LayerOutput], run: Run, *, name: str = "", with_head: bool = False
-) -> Pass:
-    """Return features of several layers, and the head's probabilities, out of one pass.
+def run_backbone(
+    backbone: Backbone,
+    samples: Any,
+    layers: Sequence[LayerOutput],
+    settings: RunSettings,
+    *,
+    name: str = "",
+    with_head: bool = False,
+) -> BackboneOutputs:
+    """Return the features of several layers, and the head's probabilities, from one forward pass.
 
     Parameters
     ----------
     backbone : Backbone
-        Whose stages run.
+        Backbone to run.
     samples : Samples
-        Validated.
-    taps : sequence of LayerOutput
-        One a layer.
-    run : Run
-        Where and how.
+        Validated samples.
+    layers : sequence of LayerOutput
+        Layers to return.
+    settings : RunSettings
+        Device, precision, batch size and store.
     name : str, default=""
-        For the progress bar.
+        Label of the progress bar.
     with_head : bool, default=False
-        Whether probabilities are wanted.
+        Whether to return probabilities, if the backbone has a head.
     """
     started = perf_counter()
     inputs = PreprocessedSamples(samples, backbone.preprocess)
-    head = (
-        PretrainedHead(backbone) if with_head and backbone.head is not None and len(backbone.categories) > 1 else None
-    )
-    wanted = list(dict.fromkeys([*taps, *([head.tap] if head else [])]))
-    features: list[np.ndarray] = [np.empty(0)] * len(taps)
+    has_head = with_head and backbone.head is not None and len(backbone.categories) > 1
+    head = PretrainedHead(backbone) if has_head else None
+    distinct = list(dict.fromkeys([*layers, *([head.tap] if head else [])]))
+    features: list[np.ndarray] = [np.empty(0)] * len(layers)
     probabilities = np.empty((len(inputs), len(backbone.categories)), np.float32) if head else None
-    with progress(len(inputs), name, backbone.modality, run.verbose) as bar:
-        for rows, outputs in forward(backbone, inputs, wanted, compute=run.compute, store=run.store):
-            taken = dict(zip(wanted, outputs))
-            for place, tap in enumerate(taps):
-                _write(features, place, rows, taken[tap], len(inputs))
+    with progress(len(inputs), name, backbone.modality, settings.verbose) as bar:
+        for rows, outputs in forward(backbone, inputs, distinct, compute=settings.compute, store=settings.store):
+            by_layer = dict(zip(distinct, outputs))
+            for index, layer in enumerate(layers):
+                _write_rows(features, index, rows, by_layer[layer], len(inputs))
             if head is not None and probabilities is not None:
-                probabilities[rows] = head.probabilities(taken[head.tap])
+                probabilities[rows] = head.probabilities(by_layer[head.tap])
             bar.update(len(rows))
     inputs.warn_of_truncated()
-    return Pass(features, probabilities, perf_counter() - started)
+    return BackboneOutputs(features, probabilities, perf_counter() - started)
 
 
-def _write(features: list[np.ndarray], place: int, rows: list[int], values: list[Tensor], n: int) -> None:
+def _write_rows(features: list[np.ndarray], index: int, rows: list[int], values: list[Tensor], n_samples: int) -> None:
     stacked = torch.stack(values).numpy()  # (rows, n_features)
-    if not features[place].size:
-        features[place] = np.empty((n, stacked.shape[1]), np.float32)
-    features[place][rows] = stacked
+    if not features[index].size:
+        features[index] = np.empty((n_samples, stacked.shape[1]), np.float32)
+    features[index][rows] = stacked

@@ -1,4 +1,4 @@
-"""LEEP and NCE: how well a pretrained head's categories tell the labels. They need a head, and no features."""
+"""Transferability scores of a pretrained head, LEEP and NCE, from its probabilities for the samples."""
 
 from __future__ import annotations
 
@@ -7,30 +7,30 @@ from typing import Any
 import numpy as np
 
 from sktransfer.exceptions import InvalidParameterError
-from sktransfer.selection.arrays import as_features, as_labels
+from sktransfer.selection.validation import check_features, encode_labels
 
 __all__ = ["leep", "nce"]
 
 
 def leep(probabilities: Any, y: Any) -> float:
-    """Return the mean log-probability that the head's categories give to the labels (LEEP) [1]_.
+    """Return the mean log-probability of the labels given the head's categories (LEEP) [1]_.
 
     Parameters
     ----------
     probabilities : array-like of shape (n_samples, n_categories)
-        Of the head's own categories.
+        Probabilities of the head's categories.
     y : array-like of shape (n_samples,)
         Labels.
 
     Returns
     -------
     score : float
-        At most 0, where each category goes with one label; in nats.
+        At most 0, in nats. 0 means that each category occurs with one label only.
 
     Raises
     ------
     InvalidParameterError
-        If the arrays do not belong together, or y holds one class only.
+        If the arrays differ in length, rows are not probabilities, or y holds fewer than two classes.
 
     References
     ----------
@@ -38,37 +38,37 @@ def leep(probabilities: Any, y: Any) -> float:
 
     Examples
     --------
-    >>> from sktransfer.selection.transferability import leep
+    >>> from sktransfer.selection.head_scores import leep
     >>> leep([[1, 0], [0, 1], [0, 1]], ["ant", "bee", "bee"])
     0.0
     """
-    P, labels, n_classes = _checked(probabilities, y)
+    P, labels, n_classes = _check_arrays(probabilities, y)
     joint = np.eye(n_classes)[labels].T @ P / len(P)  # (n_classes, n_categories)
-    marginal = joint.sum(0)
-    given = joint / np.where(marginal > 0, marginal, 1)  # P(label | category)
-    expected = (P * given[labels]).sum(1)  # (n_samples,)
+    marginal = joint.sum(0)  # (n_categories,)
+    conditional = joint / np.where(marginal > 0, marginal, 1)  # P(label | category), (n_classes, n_categories)
+    expected = (P * conditional[labels]).sum(1)  # (n_samples,)
     return float(np.log(np.maximum(expected, np.finfo(float).tiny)).mean()) + 0.0
 
 
 def nce(probabilities: Any, y: Any) -> float:
-    """Return minus the entropy of the labels where the head's most probable category is known (NCE) [1]_.
+    """Return the negative conditional entropy of the labels given the head's most probable category (NCE) [1]_.
 
     Parameters
     ----------
     probabilities : array-like of shape (n_samples, n_categories)
-        Of the head's own categories.
+        Probabilities of the head's categories.
     y : array-like of shape (n_samples,)
         Labels.
 
     Returns
     -------
     score : float
-        At most 0, where each category goes with one label; in nats.
+        At most 0, in nats. 0 means that each category occurs with one label only.
 
     Raises
     ------
     InvalidParameterError
-        If the arrays do not belong together, or y holds one class only.
+        If the arrays differ in length, rows are not probabilities, or y holds fewer than two classes.
 
     References
     ----------
@@ -76,20 +76,22 @@ def nce(probabilities: Any, y: Any) -> float:
 
     Examples
     --------
-    >>> from sktransfer.selection.transferability import nce
+    >>> from sktransfer.selection.head_scores import nce
     >>> round(nce([[1, 0], [1, 0]], ["ant", "bee"]), 4)
     -0.6931
     """
-    P, labels, n_classes = _checked(probabilities, y)
-    best = P.argmax(1)
+    P, labels, n_classes = _check_arrays(probabilities, y)
+    categories = P.argmax(1)  # (n_samples,)
     joint = np.zeros((n_classes, P.shape[1]))
-    np.add.at(joint, (labels, best), 1 / len(P))
-    given = joint / np.maximum(joint.sum(0), np.finfo(float).tiny)
-    return float((joint * np.log(np.where(joint > 0, given, 1))).sum()) + 0.0
+    np.add.at(joint, (labels, categories), 1 / len(P))
+    conditional = joint / np.maximum(joint.sum(0), np.finfo(float).tiny)  # (n_classes, n_categories)
+    return float((joint * np.log(np.where(joint > 0, conditional, 1))).sum()) + 0.0
 
 
-def _checked(probabilities: Any, y: Any) -> tuple[np.ndarray, np.ndarray, int]:
-    P = as_features(probabilities)
+def _check_arrays(probabilities: Any, y: Any) -> tuple[np.ndarray, np.ndarray, int]:
+    P = check_features(probabilities)
     if (P < 0).any() or not np.allclose(P.sum(1), 1, atol=1e-3):
-        raise InvalidParameterError("probabilities must be at least 0 and sum to 1 in each row: pass predict_proba's")
-    return P, *as_labels(y, len(P))
+        raise InvalidParameterError(
+            "probabilities must be at least 0 and sum to 1 in each row: pass the output of predict_proba"
+        )
+    return P, *encode_labels(y, len(P))

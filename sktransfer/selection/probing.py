@@ -1,4 +1,4 @@
-"""The referee of scores: a linear model on a layer's features, cross-validated."""
+"""Linear probe: a cross-validated linear model on the features of a layer."""
 
 from __future__ import annotations
 
@@ -13,53 +13,55 @@ from sklearn.multioutput import MultiOutputClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from sktransfer._validation import is_int
 from sktransfer.exceptions import InvalidParameterError
 
 __all__ = ["Probe", "make_probe"]
 
-Probe = Callable[[np.ndarray, np.ndarray], np.ndarray]
+Probe = Callable[[np.ndarray, np.ndarray], np.ndarray]  # (features, y) -> scores of shape (n_folds,)
 
 
-def make_probe(asked: Any, cv: Any, kind: str, rng: np.random.RandomState) -> Probe | None:
-    """Return what gives the scores of each fold for features and targets; None where no probe is asked for.
+def make_probe(probe: Any, cv: Any, target_type: str, rng: np.random.RandomState) -> Probe | None:
+    """Return a function that cross-validates the probe on features and targets, or None without a probe.
 
     Parameters
     ----------
-    asked : bool or estimator
-        True for a linear model on features of variance one: logistic, or ridge for numbers.
+    probe : bool or estimator
+        True for a linear model on standardised features: logistic regression, or ridge regression for continuous
+        targets.
     cv : int or splitter
-        Folds; an int draws them once, the same for all layers, with each class's share kept.
-    kind : {"classes", "numbers", "multilabel"}
-        What the targets are.
+        Folds. An int draws them once, stratified by class, and all layers share them.
+    target_type : {"multiclass", "continuous", "multilabel-indicator"}
+        Type of the targets.
     rng : RandomState
-        Draws the folds.
+        Generator that draws the folds.
 
     Raises
     ------
     InvalidParameterError
-        If it is neither.
+        If `probe` is neither a bool nor an estimator, or `cv` is too small.
     """
-    if asked is False:
+    if probe is False:
         return None
-    if asked is not True and not hasattr(asked, "fit"):
-        raise InvalidParameterError(f"probe={asked!r} must be True, False or an estimator")
-    estimator = _linear(kind) if asked is True else asked
-    if isinstance(cv, int) and not isinstance(cv, bool):
-        splitter = StratifiedKFold if kind == "classes" else KFold
+    if probe is not True and not hasattr(probe, "fit"):
+        raise InvalidParameterError(f"probe={probe!r} must be True, False or an estimator")
+    estimator = _linear_model(target_type) if probe is True else probe
+    if is_int(cv):
+        splitter = StratifiedKFold if target_type == "multiclass" else KFold
         try:
             cv = splitter(cv, shuffle=True, random_state=rng.randint(np.iinfo(np.int32).max))
         except ValueError as error:
             raise InvalidParameterError(f"cv={cv!r}: {error}") from error
 
-    def scores(features: np.ndarray, y: np.ndarray) -> np.ndarray:
-        found: np.ndarray = cross_val_score(clone(estimator), features, y, cv=cv, error_score="raise")
-        return found
+    def cross_validate(features: np.ndarray, y: np.ndarray) -> np.ndarray:
+        scores: np.ndarray = cross_val_score(clone(estimator), features, y, cv=cv, error_score="raise")
+        return scores
 
-    return scores
+    return cross_validate
 
 
-def _linear(kind: str) -> Any:
-    if kind == "numbers":
+def _linear_model(target_type: str) -> Any:
+    if target_type == "continuous":
         return make_pipeline(StandardScaler(), RidgeCV(np.logspace(-2, 4, 7)))
     logistic = LogisticRegression(C=0.1, max_iter=1000)
-    return make_pipeline(StandardScaler(), logistic if kind == "classes" else MultiOutputClassifier(logistic))
+    return make_pipeline(StandardScaler(), logistic if target_type == "multiclass" else MultiOutputClassifier(logistic))

@@ -1,4 +1,4 @@
-"""Rank backbones, and each of their layers, by how well their features suit some labels."""
+"""Rankings of backbones and their layers by transferability scores."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import os
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,23 +16,30 @@ from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_consistent_length
 
+from sktransfer._validation import is_real
 from sktransfer.backbones.backbone import Backbone
 from sktransfer.engine.forward import LayerOutput
 from sktransfer.exceptions import DisagreementWarning, InvalidParameterError
 from sktransfer.samples.base import Samples
 from sktransfer.samples.validation import check_samples
-from sktransfer.selection.arrays import kind_of
-from sktransfer.selection.candidates import Candidates, Run, layer_taps, named, run_once
+from sktransfer.selection.candidates import (
+    Candidates,
+    RunSettings,
+    resolve_candidate_layers,
+    resolve_candidates,
+    run_backbone,
+)
 from sktransfer.selection.probing import Probe, make_probe
 from sktransfer.selection.scores import Score, resolve_scores
+from sktransfer.selection.validation import resolve_target_type
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Scored", "rank_backbones", "score_layers"]
+__all__ = ["ScoredLayer", "rank_backbones", "score_layers"]
 
-AGREEMENT = 0.5  # weighted Kendall tau with the probe below which a score is not to be relied upon here
-_FEW = 3  # fewer rows than that have no order to speak of
+MIN_AGREEMENT = 0.5  # weighted Kendall tau with the probe, below which a score is unreliable on the samples
+MIN_ROWS = 3  # fewer rows have no order to compare
 
 
 def rank_backbones(
@@ -56,31 +62,31 @@ def rank_backbones(
     random_state: Any = None,
     verbose: int = 0,
 ) -> pd.DataFrame:
-    """Rank backbones and their layers by how well their features suit the targets; nothing is trained for it.
+    """Rank backbones and their layers by how well their features suit the targets, without training.
 
-    Each backbone sees each sample once, whatever number of layers and scores is asked for.
+    Each backbone runs once over each sample, for all layers and scores.
 
     Parameters
     ----------
     candidates : list of str or Backbone, or dict of str to these
-        Names or loaded backbones, all of one modality. A dict gives them names of its own: `{"from scratch":
+        Names or loaded backbones, all of one modality. A dict gives the names shown, as in `{"from scratch":
         load_backbone("tiny/cnn", weights="random")}`.
     X : array-like, Series, one-column DataFrame or list of n_samples
         Images or texts.
     y : array-like of shape (n_samples,) or (n_samples, n_targets)
-        Labels, numbers, or columns of 0 and 1 for several labels a sample.
+        Labels, numbers, or columns of 0 and 1 for several labels per sample.
     layers : "all", "last" or list of int and str, default="all"
-        Which stages, as `layer` of `ImageFeaturizer` names them.
+        Stages by index or name, as in the parameter `layer` of `ImageFeaturizer`.
     metrics : sequence of str, default=("h_score", "logme", "knn")
-        The scores; "leep" and "nce" judge the backbone's own head. The rows are sorted by the first. A score that is
-        not defined (`h_score` of numbers, `leep` without a head or below the last layer) is NaN.
+        Scores. Rows are sorted by the first. "leep" and "nce" judge the backbone's own head. A score is NaN if it is
+        not defined: `h_score` for numbers, `leep` without a head or below the last layer.
     probe : bool or estimator, default=False
-        Whether a linear model is cross-validated on each layer as well, which takes longer and says more; an
-        estimator takes its place.
+        Whether to cross-validate a linear model on each layer as well, which takes longer and is more reliable. An
+        estimator replaces the linear model.
     target : {"auto", "classes", "numbers", "multilabel"}, default="auto"
-        What y holds: "auto" takes whole numbers for classes, and columns of 0 and 1 for several labels a sample.
+        Meaning of y. "auto" reads whole numbers as classes, and columns of 0 and 1 as several labels per sample.
     subsample : int or float, default=None
-        How many of the samples are looked at, or which share, drawn with each class's share kept; None for all.
+        Number or fraction of the samples to use, stratified by class. None uses all.
     cv : int or splitter, default=3
         Folds of the probe.
     pooling : str, default="auto"
@@ -94,19 +100,21 @@ def rank_backbones(
     precision : {"float32", "bfloat16", "float16", "auto"}, default="float32"
         As in `ImageFeaturizer`.
     cache : "memory", path or None, default="memory"
-        Keeps the features of each layer for whoever asks next, as an `ImageFeaturizer` of the layer that is chosen.
+        Store for the features of each layer, from which later estimators read them, such as an `ImageFeaturizer` of
+        the best layer.
     random_state : int, RandomState or None, default=None
-        Draws the subsample and the folds.
+        Seed of the subsample and the folds.
     verbose : int, default=0
-        1 shows a progress bar a backbone.
+        1 shows one progress bar per backbone.
 
     Returns
     -------
     ranking : DataFrame
-        One row a layer, the best by the first score on top: backbone, layer, the scores, with a probe `probe_mean` and
-        `probe_std` over folds, `seconds` (that the backbone's pass took, for all of its layers) and `bytes` (of the
-        stages up to the layer). The index counts candidates and layers in order, so that `sort_index()` undoes the
-        sorting. With a probe, `attrs["agreement"]` holds each score's weighted Kendall tau with it.
+        One row per layer, sorted by the first score, best first. Columns are backbone, layer, the scores, `probe_mean`
+        and `probe_std` over folds if there is a probe, `seconds` (duration of the backbone's pass, for all its layers)
+        and `bytes` (memory of the stages up to the layer). The index counts candidates and layers in order, so
+        `sort_index()` undoes the sorting. With a probe, `attrs["agreement"]` holds each score's weighted Kendall tau
+        with the probe.
 
     Raises
     ------
@@ -118,14 +126,14 @@ def rank_backbones(
     Warns
     -----
     DisagreementWarning
-        If a score ranks the rows otherwise than the probe does (weighted Kendall tau below 0.5), and the row that it
-        chooses costs more of the probe's score than that varies over folds.
+        If a score ranks the rows differently than the probe does (weighted Kendall tau below 0.5), and the row with
+        the best score loses more of the probe's score than its standard deviation over folds.
 
     Notes
     -----
-    Scores compare layers and backbones on the same samples; they foretell no accuracy, and studies disagree on which
-    is best [1]_. H-score in particular rises with the number of features, even of random ones: among backbones of
-    different width LogME and kNN are the safer guides. With enough labels to spare, ask the probe.
+    Scores rank layers and backbones on the same samples. They do not predict accuracy, and studies disagree on which
+    is best [1]_. The H-score rises with the number of features, even of random ones. LogME and kNN are safer among
+    backbones of different width. If there are enough labels, use the probe.
 
     References
     ----------
@@ -141,154 +149,154 @@ def rank_backbones(
     >>> ranking["layer"].iloc[0] in ("block3", "block4", "block5")
     True
     """
-    backbones = named(candidates)
+    backbones = resolve_candidates(candidates)
     modality = next(iter(backbones.values())).modality
     samples = check_samples(BaseEstimator(), X, modality, image_shape=image_shape, reset=True)
-    kind, targets = kind_of(y, target), np.asarray(y)
+    target_type, targets = resolve_target_type(y, target), np.asarray(y)
     check_consistent_length(samples, targets)
     rng = check_random_state(random_state)
-    rows = _subsample(subsample, targets, kind, rng)
-    taps = {name: layer_taps(backbone, layers, pooling) for name, backbone in backbones.items()}
-    scores = resolve_scores(metrics, kind)
-    judge = make_probe(probe, cv, kind, rng)
-    run = Run.of(device, precision, batch_size, cache, verbose)
-    found = [
-        _row(scored, scores, judge, targets[rows])
-        for scored in score_layers(backbones, taps, samples.take(rows), targets[rows], kind, scores, run)
-    ]
-    table = pd.DataFrame(found)
-    if judge is not None:
-        table.attrs["agreement"] = _agreement(table, scores)
-    return table.sort_values(scores[0].name, ascending=False, kind="stable")
+    rows = _draw_subsample(subsample, targets, target_type, rng)
+    layers_by_name = {name: resolve_candidate_layers(backbone, layers, pooling) for name, backbone in backbones.items()}
+    scores = resolve_scores(metrics, target_type)
+    cross_validate = make_probe(probe, cv, target_type, rng)
+    settings = RunSettings.from_parameters(device, precision, batch_size, cache, verbose)
+    scored_layers = score_layers(
+        backbones, layers_by_name, samples.take(rows), targets[rows], target_type, scores, settings
+    )
+    ranking = pd.DataFrame([_make_row(scored, cross_validate, targets[rows]) for scored in scored_layers])
+    if cross_validate is not None:
+        ranking.attrs["agreement"] = _check_agreement(ranking, scores)
+    return ranking.sort_values(scores[0].name, ascending=False, kind="stable")
 
 
 @dataclass(frozen=True)
-class Scored:
-    """One layer of one backbone, and what it is worth.
+class ScoredLayer:
+    """Features and scores of one layer of one backbone.
 
     Parameters
     ----------
     name : str
-        The backbone's, as the ranking shows it.
+        Name of the backbone in the ranking.
     backbone : Backbone
-        Itself.
-    tap : LayerOutput
-        The layer, and how it is pooled.
+        The backbone.
+    layer : LayerOutput
+        The layer and its pooling.
     features : ndarray of shape (n_samples, n_features), float32
-        What it gives.
+        Pooled output of the layer.
     scores : dict of str to float
-        Score by name; NaN where it is not defined.
+        Scores by name, NaN if not defined.
     seconds : float
-        What the backbone's pass took.
+        Duration of the backbone's forward pass.
     """
 
     name: str
     backbone: Backbone
-    tap: LayerOutput
+    layer: LayerOutput
     features: np.ndarray
     scores: dict[str, float]
     seconds: float
 
     @property
-    def layer(self) -> str:
-        """The stage's name."""
-        return self.backbone.stage_names[self.tap.stop - 1]
+    def stage_name(self) -> str:
+        """Name of the layer's stage."""
+        return self.backbone.stage_names[self.layer.stop - 1]
 
     @property
     def n_bytes(self) -> int:
-        """What the stages up to the layer take, weights that several share counted once."""
-        stages = self.backbone.stages[: self.tap.stop]
+        """Memory of the stages up to the layer. Shared weights count once."""
+        stages = self.backbone.stages[: self.layer.stop]
         tensors = {tensor.data_ptr(): tensor for tensor in [*stages.parameters(), *stages.buffers()]}
         return sum(tensor.nbytes for tensor in tensors.values())
 
 
 def score_layers(
     backbones: dict[str, Backbone],
-    taps: dict[str, list[LayerOutput]],
+    layers: dict[str, list[LayerOutput]],
     samples: Samples,
     y: np.ndarray,
-    kind: str,
+    target_type: str,
     scores: Sequence[Score],
-    run: Run,
-) -> Iterator[Scored]:
-    """Yield each layer of each backbone with its scores; one pass a backbone, whose features go with it.
+    settings: RunSettings,
+) -> Iterator[ScoredLayer]:
+    """Yield each layer of each backbone with its scores, from one forward pass per backbone.
+
+    Features of a backbone are released before the next one runs.
 
     Parameters
     ----------
     backbones : dict of str to Backbone
-        By name.
-    taps : dict of str to list of LayerOutput
-        The layers of each.
+        Backbones by name.
+    layers : dict of str to list of LayerOutput
+        Layers by name of the backbone.
     samples : Samples
-        Validated.
-    y : ndarray
+        Validated samples.
+    y : ndarray of shape (n_samples,) or (n_samples, n_targets)
         Targets.
-    kind : {"classes", "numbers", "multilabel"}
-        What they are.
+    target_type : {"multiclass", "continuous", "multilabel-indicator"}
+        Type of the targets.
     scores : sequence of Score
-        Which scores.
-    run : Run
-        Where and how the backbones run.
+        Scores to compute.
+    settings : RunSettings
+        Device, precision, batch size and store.
     """
     with_head = any(score.takes == "probabilities" for score in scores)
     for name, backbone in backbones.items():
-        one = run_once(backbone, samples, taps[name], run, name=name, with_head=with_head)
-        for tap, features in zip(taps[name], one.features):
-            is_last = tap.stop == len(backbone.stages)
-            values = {"features": features, "probabilities": one.probabilities if is_last else None}
-            found = {score.name: _score(score, values[score.takes], y, kind) for score in scores}
-            yield Scored(name, backbone, tap, features, found, one.seconds)
+        outputs = run_backbone(backbone, samples, layers[name], settings, name=name, with_head=with_head)
+        for layer, features in zip(layers[name], outputs.features):
+            is_last = layer.stop == len(backbone.stages)
+            values = {"features": features, "probabilities": outputs.probabilities if is_last else None}
+            by_name = {score.name: _compute(score, values[score.takes], y, target_type) for score in scores}
+            yield ScoredLayer(name, backbone, layer, features, by_name, outputs.seconds)
 
 
-def _score(score: Score, values: np.ndarray | None, y: np.ndarray, kind: str) -> float:
-    return float("nan") if values is None or kind not in score.targets else score(values, y, kind)
+def _compute(score: Score, values: np.ndarray | None, y: np.ndarray, target_type: str) -> float:
+    return float("nan") if values is None or not score.supports(target_type) else score(values, y, target_type)
 
 
-def _row(scored: Scored, scores: Sequence[Score], judge: Probe | None, y: np.ndarray) -> dict[str, Any]:
-    row: dict[str, Any] = {"backbone": scored.name, "layer": scored.layer}
-    row |= {score.name: scored.scores[score.name] for score in scores}
-    if judge is not None:
-        accuracies = judge(scored.features, y)
+def _make_row(scored: ScoredLayer, cross_validate: Probe | None, y: np.ndarray) -> dict[str, Any]:
+    row: dict[str, Any] = {"backbone": scored.name, "layer": scored.stage_name, **scored.scores}
+    if cross_validate is not None:
+        accuracies = cross_validate(scored.features, y)  # (n_folds,)
         row |= {"probe_mean": accuracies.mean(), "probe_std": accuracies.std()}
     return row | {"seconds": scored.seconds, "bytes": scored.n_bytes}
 
 
-def _subsample(asked: float | None, y: np.ndarray, kind: str, rng: np.random.RandomState) -> np.ndarray:
+def _draw_subsample(subsample: float | None, y: np.ndarray, target_type: str, rng: np.random.RandomState) -> np.ndarray:
+    """Return the rows to use, in order."""
     n = len(y)
-    if asked is None:
+    if subsample is None:
         return np.arange(n)
-    share = isinstance(asked, float)
-    if isinstance(asked, bool) or not isinstance(asked, Real) or not (0 < asked <= 1 if share else asked >= 2):
-        raise InvalidParameterError(f"subsample={asked!r} must be None, an int of at least 2, or a float in (0, 1]")
-    if asked >= (1 if share else n):
+    is_fraction = isinstance(subsample, float)
+    if not is_real(subsample) or not (0 < subsample <= 1 if is_fraction else subsample >= 2):
+        raise InvalidParameterError(f"subsample={subsample!r} must be None, an int of at least 2, or a float in (0, 1]")
+    if subsample >= (1 if is_fraction else n):
         return np.arange(n)
+    labels = y if target_type == "multiclass" else None
     try:
-        rows, _ = train_test_split(
-            np.arange(n), train_size=asked, stratify=y if kind == "classes" else None, random_state=rng
-        )
+        rows, _ = train_test_split(np.arange(n), train_size=subsample, stratify=labels, random_state=rng)
     except ValueError as error:
-        raise InvalidParameterError(f"subsample={asked!r} cannot be drawn from {n} samples: {error}") from error
+        raise InvalidParameterError(f"subsample={subsample!r} cannot be drawn from {n} samples: {error}") from error
     return np.sort(rows)
 
 
-def _agreement(table: pd.DataFrame, scores: Sequence[Score]) -> dict[str, float]:
-    """Return each score's weighted Kendall tau with the probe, and warn where they disagree."""
-    found = {}
+def _check_agreement(ranking: pd.DataFrame, scores: Sequence[Score]) -> dict[str, float]:
+    """Return each score's weighted Kendall tau with the probe, and warn if a score disagrees with it."""
+    agreement = {}
     for score in scores:
-        rows = table[table[score.name].notna() & table["probe_mean"].notna()]
-        if len(rows) < _FEW:
+        rows = ranking[ranking[score.name].notna() & ranking["probe_mean"].notna()]
+        if len(rows) < MIN_ROWS:
             continue
-        found[score.name] = float(weightedtau(rows[score.name], rows["probe_mean"]).statistic)
+        agreement[score.name] = float(weightedtau(rows[score.name], rows["probe_mean"]).statistic)
         chosen, best = rows.loc[rows[score.name].idxmax()], rows.loc[rows["probe_mean"].idxmax()]
-        # Rows that the probe cannot tell apart have no order to agree with: the choice must cost more than its noise.
-        costs = best["probe_mean"] - chosen["probe_mean"] > max(best["probe_std"], chosen["probe_std"])
-        if costs and not found[score.name] >= AGREEMENT:
+        # Differences within the probe's noise have no order to agree with: the choice must lose more than that.
+        loses = best["probe_mean"] - chosen["probe_mean"] > max(best["probe_std"], chosen["probe_std"])
+        if loses and not agreement[score.name] >= MIN_AGREEMENT:
             warnings.warn(
-                f"{score.name} ranks these {len(rows)} rows otherwise than the probe does (weighted Kendall tau "
-                f"{found[score.name]:.2f}): it chooses {chosen['backbone']}, {chosen['layer']}, with which the probe "
-                f"reaches {chosen['probe_mean']:.3f}; the probe's best is {best['backbone']}, {best['layer']} with "
-                f"{best['probe_mean']:.3f}. Go by the probe here.",
+                f"{score.name} ranks these {len(rows)} rows differently than the probe does (weighted Kendall tau "
+                f"{agreement[score.name]:.2f}): it chooses {chosen['backbone']}, {chosen['layer']}, with a probe score "
+                f"of {chosen['probe_mean']:.3f}; the probe's best is {best['backbone']}, {best['layer']} with "
+                f"{best['probe_mean']:.3f}. Trust the probe here.",
                 DisagreementWarning,
                 stacklevel=3,
             )
-    return found
+    return agreement

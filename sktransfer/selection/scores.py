@@ -1,4 +1,4 @@
-"""Which scores there are by name: those shipped, and those that plugins add."""
+"""Table of transferability scores by name, including those of plugins."""
 
 from __future__ import annotations
 
@@ -14,27 +14,30 @@ from sktransfer.backbones import hooks
 from sktransfer.backbones.plugins import reason
 from sktransfer.backbones.registry import registry
 from sktransfer.exceptions import InvalidParameterError, PluginError, did_you_mean
-from sktransfer.selection.arrays import KINDS
-from sktransfer.selection.transferability import h_score, knn, leep, logme, nce
+from sktransfer.selection.feature_scores import h_score, knn, logme
+from sktransfer.selection.head_scores import leep, nce
+from sktransfer.selection.validation import TARGET_TYPES
 
-__all__ = ["Score", "resolve_scores"]
+__all__ = ["BUILT_IN", "Score", "plugin_scores", "resolve_scores"]
+
+_TARGETS = {target_type: target for target, target_type in TARGET_TYPES.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
-    """A score by name; larger is better.
+    """A transferability score. Larger is better.
 
     Parameters
     ----------
     name : str
-        The column that it fills. A plugin's begins with the name of its entry point: "acme/gbc".
+        Column of the ranking. The name of a plugin's score begins with the plugin's entry point, as in "acme/gbc".
     function : callable
-        Called as `function(values, y, target=...)`: an array (n_samples, n), the targets, and which kind they are of;
-        returns a float.
+        Called as `function(values, y, target=...)` with an array (n_samples, n), the targets, and one of the words in
+        `targets`. Returns a float.
     targets : tuple of {"classes", "numbers", "multilabel"}, default=("classes",)
-        What it is defined for.
+        Targets for which the score is defined.
     takes : {"features", "probabilities"}, default="features"
-        What it scores: each layer's features, or the probabilities of the backbone's own head.
+        Input of the function: features of a layer, or probabilities of the backbone's own head.
 
     Examples
     --------
@@ -48,9 +51,19 @@ class Score:
     targets: tuple[str, ...] = ("classes",)
     takes: str = "features"
 
-    def __call__(self, values: np.ndarray, y: np.ndarray, target: str) -> float:
+    def supports(self, target_type: str) -> bool:
+        """Return whether the score is defined for a type of targets.
+
+        Parameters
+        ----------
+        target_type : {"multiclass", "continuous", "multilabel-indicator"}
+            Type of the targets.
+        """
+        return _TARGETS[target_type] in self.targets
+
+    def __call__(self, values: np.ndarray, y: np.ndarray, target_type: str) -> float:
         """Return the score."""
-        return float(self.function(values, y, target=target))
+        return float(self.function(values, y, target=_TARGETS[target_type]))
 
 
 def _of_labels(function: Callable[[Any, Any], float]) -> Callable[..., float]:
@@ -61,69 +74,71 @@ BUILT_IN = {
     score.name: score
     for score in (
         Score(name="h_score", function=_of_labels(h_score)),
-        Score(name="logme", function=logme, targets=KINDS),
-        Score(name="knn", function=knn, targets=KINDS),
+        Score(name="logme", function=logme, targets=tuple(TARGET_TYPES)),
+        Score(name="knn", function=knn, targets=tuple(TARGET_TYPES)),
         Score(name="leep", function=_of_labels(leep), takes="probabilities"),
         Score(name="nce", function=_of_labels(nce), takes="probabilities"),
     )
 }
 
 
-def resolve_scores(metrics: Sequence[str] | str, target: str) -> list[Score]:
-    """Return the scores that names stand for.
+def resolve_scores(metrics: Sequence[str] | str, target_type: str) -> list[Score]:
+    """Return the scores of the given names.
 
     Parameters
     ----------
     metrics : sequence of str, or str
-        The names.
-    target : {"classes", "numbers", "multilabel"}
-        What the targets are.
+        Names of scores.
+    target_type : {"multiclass", "continuous", "multilabel-indicator"}
+        Type of the targets.
 
     Raises
     ------
     InvalidParameterError
-        If there is no score of a name, a name comes twice, or none of them is defined for such targets.
+        If a name is unknown or repeated, there are no names, or none of the scores is defined for these targets.
     """
     names = [metrics] if isinstance(metrics, str) else list(metrics)
     if not names or len(set(names)) < len(names):
         raise InvalidParameterError(f"metrics={metrics!r} must name at least one score, and each once")
     known = dict(BUILT_IN)
-    failed: list[str] = []
-    if not set(names) <= set(known):  # plugins are asked only where they are needed
-        offered, failed = plugin_scores()
-        known |= offered
+    failures: list[str] = []
+    if not set(names) <= set(known):  # plugins are imported only if one of their scores may be meant
+        third_party, failures = plugin_scores()
+        known |= third_party
     for name in names:
         if name not in known:
-            told = f" Plugins that could not say: {'; '.join(failed)}" if failed else ""
+            failed = f" Plugins whose scores could not be loaded: {'; '.join(failures)}" if failures else ""
             raise InvalidParameterError(
                 f"metrics={metrics!r}: there is no score {name!r}; choose from {sorted(known)}."
                 + did_you_mean(str(name), known)
-                + told
+                + failed
             )
-    found = [known[name] for name in names]
-    if not any(target in score.targets for score in found):
-        able = sorted(name for name, score in known.items() if target in score.targets)
-        raise InvalidParameterError(f"metrics={metrics!r}: none is defined where y holds {target}; {able} are")
-    return found
+    scores = [known[name] for name in names]
+    if not any(score.supports(target_type) for score in scores):
+        defined = sorted(name for name, score in known.items() if score.supports(target_type))
+        raise InvalidParameterError(
+            f"metrics={metrics!r}: none is defined for y that holds {target_type} targets; choose from {defined}"
+        )
+    return scores
 
 
 def plugin_scores() -> tuple[dict[str, Score], list[str]]:
-    """Return the scores of third parties by name, and what went wrong with those that failed."""
-    found: dict[str, Score] = {}
-    failed: list[str] = []
+    """Return the scores of plugins by name, and one message per plugin that failed."""
+    scores: dict[str, Score] = {}
+    failures: list[str] = []
     for plugin in registry().plugins:
         if plugin.status != "loaded":
             continue
         try:
-            for score in _asked(plugin.name, plugin.module):
-                found[score.name] = score
-        except Exception as error:  # one that is broken must not take the others' scores away
-            failed.append(f"{plugin.label}: {reason(error)}")
-    return found, failed
+            for score in _load_scores(plugin.name, plugin.module):
+                scores[score.name] = score
+        except Exception as error:  # a broken plugin must not hide the scores of the others
+            failures.append(f"{plugin.label}: {reason(error)}")
+    return scores, failures
 
 
-def _asked(name: str, module: str) -> list[Score]:
-    manager = pluggy.PluginManager(hooks.GROUP)  # one a plugin, as for its backbones
+def _load_scores(name: str, module: str) -> list[Score]:
+    manager = pluggy.PluginManager(hooks.GROUP)  # one per plugin, as for its backbones
     manager.add_hookspecs(hooks)
     manager.register(EntryPoint(name, module, hooks.GROUP).load(), name=name)
     scores = [score for batch in manager.hook.sktransfer_transferability_scores() for score in batch]

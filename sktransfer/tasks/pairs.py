@@ -1,26 +1,41 @@
-"""What draws samples of a class together and pushes those of others apart: losses over the pairs of a batch."""
+"""Pairs: features of one class attract each other, those of different classes repel each other."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
-from sktransfer.training.data import Batches
+from sktransfer.tasks.base import Targets, Task
+from sktransfer.tasks.classification import check_labels
+from sktransfer.tasks.head_init import standardize
+from sktransfer.tasks.heads import FeatureHead
 
-__all__ = ["CosinePairs", "PAIR_LOSSES", "PairBatches", "SupervisedContrast"]
+__all__ = ["PAIR_LOSSES", "Pairs", "cosine_pairs", "supervised_contrast"]
 
 _TEMPERATURE = 0.1
 
 
-class CosinePairs(nn.Module):
-    """The squared distance of the cosine of two samples from 1 where they are of one class, else from 0 [1]_.
+def cosine_pairs(features: Tensor, targets: Tensor) -> Tensor:
+    """Return the squared distance of cosines from 1 for pairs of one class, and from 0 for other pairs [1]_.
 
-    Each sample is held against all others of its batch; those of its class count as much as those of other classes,
-    however many they are.
+    Each sample is compared with all others of its batch. Those of its class and those of other classes have the same
+    total weight.
+
+    Parameters
+    ----------
+    features : Tensor of shape (n, n_features)
+        Features of a batch.
+    targets : Tensor of shape (n,)
+        Class indices.
+
+    Returns
+    -------
+    losses : Tensor of shape (n,)
 
     References
     ----------
@@ -29,21 +44,29 @@ class CosinePairs(nn.Module):
     Examples
     --------
     >>> import torch
-    >>> from sktransfer.tasks.pairs import CosinePairs
-    >>> CosinePairs()(torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 2.0]]), torch.tensor([0, 0, 1]))
+    >>> from sktransfer.tasks.pairs import cosine_pairs
+    >>> cosine_pairs(torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 2.0]]), torch.tensor([0, 0, 1]))
     tensor([0.5000, 1.0000, 0.2500])
     """
-
-    def forward(self, features: Tensor, targets: Tensor) -> Tensor:
-        """Return a loss a sample (n,) of features (n, n_features) and class indices (n,)."""
-        cosines, same, other = _pairs(features, targets)  # (n, n) each
-        drawn = _mean((cosines - 1) ** 2, same)  # (n,)
-        pushed = _mean(cosines**2, other)  # (n,)
-        return (drawn + pushed) / 2
+    cosines, same, other = _pairs(features, targets)  # (n, n) each
+    attracted = _mean((cosines - 1) ** 2, same)  # (n,)
+    repelled = _mean(cosines**2, other)  # (n,)
+    return (attracted + repelled) / 2
 
 
-class SupervisedContrast(nn.Module):
-    """How unlikely it is to pick, by a softmax of cosines, the others of a sample's class among all others [1]_.
+def supervised_contrast(features: Tensor, targets: Tensor) -> Tensor:
+    """Return the supervised contrastive loss on cosine similarities [1]_.
+
+    Parameters
+    ----------
+    features : Tensor of shape (n, n_features)
+        Features of a batch.
+    targets : Tensor of shape (n,)
+        Class indices.
+
+    Returns
+    -------
+    losses : Tensor of shape (n,)
 
     References
     ----------
@@ -52,58 +75,80 @@ class SupervisedContrast(nn.Module):
     Examples
     --------
     >>> import torch
-    >>> from sktransfer.tasks.pairs import SupervisedContrast
+    >>> from sktransfer.tasks.pairs import supervised_contrast
     >>> features = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 2.0]])
-    >>> SupervisedContrast()(features, torch.tensor([0, 0, 1])).round(decimals=4).abs()
+    >>> supervised_contrast(features, torch.tensor([0, 0, 1])).round(decimals=4).abs()
     tensor([0., 0., 0.])
     """
-
-    def forward(self, features: Tensor, targets: Tensor) -> Tensor:
-        """Return a loss a sample (n,) of features (n, n_features) and class indices (n,)."""
-        cosines, same, other = _pairs(features, targets)  # (n, n) each
-        scores = (cosines / _TEMPERATURE).masked_fill(~(same | other), -torch.inf)  # (n, n): not with itself
-        likelihoods = scores - scores.logsumexp(1, keepdim=True)  # (n, n)
-        return -_mean(likelihoods.masked_fill(~same, 0.0), same)  # (n,)
+    cosines, same, other = _pairs(features, targets)  # (n, n) each
+    scores = (cosines / _TEMPERATURE).masked_fill(~(same | other), -torch.inf)  # (n, n), without the diagonal
+    likelihoods = scores - scores.logsumexp(1, keepdim=True)  # (n, n)
+    return -_mean(likelihoods.masked_fill(~same, 0.0), same)  # (n,)
 
 
-PAIR_LOSSES: dict[str, type[nn.Module]] = {"cosine": CosinePairs, "supcon": SupervisedContrast}
+PAIR_LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "cosine": cosine_pairs,
+    "supcon": supervised_contrast,
+}
 
 
 def _pairs(features: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the cosine of each two samples, whether they are two of one class, and whether of two classes."""
+    """Return the cosine of each pair, whether it is a pair of one class, and whether of two classes: (n, n) each."""
     unit = functional.normalize(features, dim=1)  # (n, n_features)
     same = targets[:, None] == targets  # (n, n)
-    itself = torch.eye(len(targets), dtype=torch.bool, device=targets.device)  # (n, n)
-    return unit @ unit.T, same & ~itself, ~same
+    diagonal = torch.eye(len(targets), dtype=torch.bool, device=targets.device)  # (n, n)
+    return unit @ unit.T, same & ~diagonal, ~same
 
 
 def _mean(values: Tensor, counted: Tensor) -> Tensor:
-    """Return the mean of those values (n, n) of a row that count, (n,); 0 where none does."""
+    """Return the mean of the counted values (n, n) per row, (n,); 0 if a row has none."""
     return (values * counted).sum(1) / counted.sum(1).clamp(min=1)
 
 
-class PairBatches(Batches):
-    """Batches in which samples meet others of their class, and of other classes, whatever the shares of the classes.
+class Pairs(Task):
+    """Pairs of a class, learned from labels. The head has no weights: its output is the features.
 
-    All samples make one batch where they fit into it. Else classes take turns, and give two samples each; small ones
-    come round to the same samples more often.
+    Parameters
+    ----------
+    loss : {"cosine", "supcon"}, default="cosine"
+        Loss on the pairs of a batch.
     """
 
-    def _order(self) -> list[list[int]]:
-        n = len(self.dataset)
-        if n <= self.batch_size:
-            return [list(range(n))]
-        rng = np.random.default_rng([self.seed or 0, self.dataset.epoch])
-        targets = self.dataset.targets.numpy()  # (n_samples,)
-        members = [_endless(rng, np.flatnonzero(targets == target)) for target in np.unique(targets)]
-        turns = _endless(rng, np.arange(len(members)))
-        return [
-            [next(members[turn]) for turn in (next(turns) for _ in range(self.batch_size // 2)) for _ in range(2)]
-            for _ in range(-(-n // self.batch_size))
-        ]
+    kind = "multiclass"
+    pairwise = True
 
+    def __init__(self, loss: str = "cosine") -> None:
+        self.pair_loss = loss
 
-def _endless(rng: np.random.Generator, items: np.ndarray) -> Iterator[int]:
-    """Yield items in mixed order, and all again in another."""
-    while True:
-        yield from rng.permutation(items).tolist()
+    def check(self, y: Any) -> np.ndarray:
+        """Return labels (n_samples,)."""
+        return check_labels(y)
+
+    def encode(self, y: np.ndarray, weight: np.ndarray) -> Targets:
+        """Return class indices (n_samples,)."""
+        classes, indices, counts = np.unique(y, return_inverse=True, return_counts=True)
+        if len(classes) < 2:
+            raise ValueError(f"y holds one class only, {classes.tolist()[0]!r}; there are no pairs to tell apart")
+        if counts.max() < 2:
+            raise ValueError(
+                f"y holds {len(classes)} classes of one sample each; to learn what a class has in common takes two "
+                "samples of one class at least"
+            )
+        return Targets(indices.astype(np.int64), weight)
+
+    def make_head(self, n_features: int, n_mixed: int | None = None) -> FeatureHead:
+        """Return a head without a linear layer."""
+        return FeatureHead(n_features, None, n_mixed)
+
+    def init_head(self, head: Any, features: np.ndarray, targets: Targets, how: str) -> None:
+        """Standardize the features that a head mixes."""
+        standardize(head, features, targets.weight)
+
+    def loss(self, outputs: Tensor | None, targets: Tensor, features: Tensor) -> Tensor:
+        """Return the loss of each row over the pairs of the batch, (n,)."""
+        assert outputs is not None
+        return PAIR_LOSSES[self.pair_loss](outputs, targets)
+
+    def decode(self, outputs: np.ndarray) -> np.ndarray:
+        """Return the features (n_samples, n_features)."""
+        return outputs

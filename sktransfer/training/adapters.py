@@ -1,4 +1,4 @@
-"""Adapters of peft on the stages that are trained, in place of their weights."""
+"""peft adapters on the trained stages."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ __all__ = ["adapter_identity", "add_adapters", "check_adapter", "merge_adapters"
 
 
 def check_adapter(adapter: Any) -> None:
-    """Raise unless `adapter` is a configuration that can be added to single stages.
+    """Raise unless `adapter` is a peft configuration that can be added to single stages.
 
     Parameters
     ----------
     adapter : anything
-        What a user gave as `adapter=`.
+        Value of the parameter.
 
     Raises
     ------
     InvalidParameterError
-        If it is no such configuration, or peft is not installed.
+        If it is not, or peft is not installed.
     """
     try:
         from peft import PeftConfig
@@ -37,12 +37,12 @@ def check_adapter(adapter: Any) -> None:
 
 
 def adapter_identity(adapter: Any) -> list[tuple[str, str]]:
-    """Return what an adapter does, the same in all processes: a set of names has an order of its own in each.
+    """Return the settings of an adapter, the same in all processes. The order of a set differs between processes.
 
     Parameters
     ----------
     adapter : peft.PeftConfig or None
-        None for no adapter.
+        Configuration; None for no adapter.
 
     Examples
     --------
@@ -58,19 +58,19 @@ def adapter_identity(adapter: Any) -> list[tuple[str, str]]:
 
 
 def add_adapters(stages: nn.ModuleList, adapter: Any) -> None:
-    """Put adapters into stages; nothing but they can be trained then.
+    """Add adapters to stages. Only the adapters are trainable then.
 
     Parameters
     ----------
     stages : nn.ModuleList
-        The stages above the cut; changed.
+        Trained stages, changed in place.
     adapter : peft.PeftConfig
-        Which adapters, and on which layers; not changed.
+        Configuration, not changed.
 
     Raises
     ------
     InvalidParameterError
-        If there are no stages, or they have no such layers.
+        If there are no stages, or they lack the layers that it names.
     """
     if not len(stages):
         raise InvalidParameterError(
@@ -83,18 +83,18 @@ def add_adapters(stages: nn.ModuleList, adapter: Any) -> None:
         inject_adapter_in_model(copy.deepcopy(adapter), stages)
     except ValueError as error:
         raise InvalidParameterError(f"adapter={adapter!r} cannot be added to the trained stages: {error}") from error
-    for parameter in stages.parameters():  # what belongs to a frozen stage stays frozen, whatever peft makes of it
+    for parameter in stages.parameters():  # parameters of frozen stages stay frozen
         if id(parameter) in frozen:
             parameter.requires_grad_(False)
 
 
 def merge_adapters(stages: nn.ModuleList) -> None:
-    """Write what adapters have learnt into the weights, and take them out: the stages are as plain as before.
+    """Merge adapters into the weights, and remove them.
 
     Parameters
     ----------
     stages : nn.ModuleList
-        Changed.
+        Stages, changed in place.
     """
     from peft.tuners.tuners_utils import BaseTunerLayer
 

@@ -1,4 +1,4 @@
-"""Samples changed a little, and anew in each epoch, before the first stage sees them."""
+"""Augmentation of images and texts, before the first stage."""
 
 from __future__ import annotations
 
@@ -15,39 +15,40 @@ from sktransfer.training.rng import derive_seed
 
 __all__ = ["Augmentation", "Augmented", "check_augment"]
 
-DROPPED = 0.1  # of the words of a text
+DROPPED = 0.1  # share of the words of a text
 IMAGES, TEXTS = ("light", "strong"), ("word_dropout",)
 
 
 class Augmentation:
-    """What changes samples, by random numbers that depend on the seed, the epoch and the sample's row alone.
+    """Augmentation with random numbers that depend only on the seed, the epoch and the row.
 
     Parameters
     ----------
     change : callable
-        From a sample to another; draws from torch's generator of the CPU, which is seeded for it and put back.
+        Function from a sample to an augmented one. It may draw from torch's CPU generator, which is seeded before and
+        restored after.
     seed : int
-        Draws all views.
+        Seed of all views.
     """
 
     def __init__(self, change: Callable[[Any], Any], seed: int) -> None:
         self.change, self.seed = change, seed
 
     def identity(self) -> list[Any]:
-        """Return what the views depend on beside sample, epoch and row."""
+        """Return everything that the views depend on, apart from sample, epoch and row."""
         return [getattr(self.change, "__qualname__", repr(self.change)), self.seed]
 
     def views(self, samples: Samples, rows: Sequence[int], epoch: int) -> Augmented:
-        """Return an epoch's views of some samples.
+        """Return augmented views of some samples for one epoch.
 
         Parameters
         ----------
         samples : Samples
-            As the user gave them.
+            Original samples.
         rows : sequence of int
-            Which of them.
+            Rows to augment.
         epoch : int
-            Counted from 0.
+            Epoch, counted from 0.
         """
         changed = []
         with torch.random.fork_rng(devices=[]):
@@ -58,12 +59,12 @@ class Augmentation:
 
 
 class Augmented:
-    """Samples that exist for one batch, and are equal to no others.
+    """Augmented samples of one batch. They equal no other samples.
 
     Parameters
     ----------
     samples : list
-        Images or texts, as stages' preprocessing takes them.
+        Images or texts, as preprocessing takes them.
     """
 
     def __init__(self, samples: list[Any]) -> None:
@@ -77,7 +78,7 @@ class Augmented:
         return self.samples[row]
 
     def key(self, row: int) -> bytes:
-        """Return what tells it from the others of its batch."""
+        """Return a key that is unique in the batch."""
         return row.to_bytes(20, "big")
 
     def take(self, rows: Sequence[int] | np.ndarray) -> Augmented:
@@ -86,26 +87,26 @@ class Augmented:
 
 
 def check_augment(augment: Any, modality: str) -> Callable[[Any], Any] | None:
-    """Return what an `augment` parameter does with a sample.
+    """Return the function that an `augment` parameter stands for, or None.
 
     Parameters
     ----------
     augment : anything
-        What a user gave.
+        Value of the parameter.
     modality : {"image", "text"}
-        What the samples are.
+        Modality of the samples.
 
     Raises
     ------
     InvalidParameterError
-        If it is nothing that changes samples of that kind.
+        If it is no augmentation for this modality.
     """
     if augment is None:
         return None
     if modality == "text":
         if isinstance(augment, str) and augment in TEXTS:
             return drop_words
-        raise InvalidParameterError(f"augment={augment!r} must be None or one of {TEXTS}, for X holds texts")
+        raise InvalidParameterError(f"augment={augment!r} must be None or one of {TEXTS}, because X holds texts")
     from torchvision.transforms import v2
 
     if isinstance(augment, v2.Transform):
@@ -115,18 +116,18 @@ def check_augment(augment: Any, modality: str) -> Callable[[Any], Any] | None:
         steps = [v2.RandomHorizontalFlip(), shift]
         return _OnImages(v2.Compose(steps if augment == "light" else [*steps, v2.RandAugment(), v2.RandomErasing()]))
     raise InvalidParameterError(
-        f"augment={augment!r} must be None, one of {IMAGES} or a transform of torchvision.transforms.v2, for X holds "
-        "images"
+        f"augment={augment!r} must be None, one of {IMAGES} or a transform of torchvision.transforms.v2, because X "
+        "holds images"
     )
 
 
 def drop_words(text: str) -> str:
-    """Return a text without about a tenth of its words; at least one stays.
+    """Return a text without about a tenth of its words. At least one word is kept.
 
     Parameters
     ----------
     text : str
-        Words are what spaces part.
+        Text. Words are separated by white space.
 
     Examples
     --------
@@ -137,14 +138,14 @@ def drop_words(text: str) -> str:
     'one two four five six seven eight nine ten'
     """
     words = text.split()
-    stays = torch.rand(len(words)) >= DROPPED  # (n_words,)
-    if not stays.any() and words:
-        stays[int(torch.randint(len(words), ()))] = True
-    return " ".join(word for word, stay in zip(words, stays.tolist()) if stay)
+    keep = torch.rand(len(words)) >= DROPPED  # (n_words,)
+    if not keep.any() and words:
+        keep[int(torch.randint(len(words), ()))] = True
+    return " ".join(word for word, kept in zip(words, keep.tolist()) if kept)
 
 
 class _OnImages:
-    """A transform of torchvision on images as samples give them."""
+    """torchvision transform of an image as preprocessing takes it."""
 
     def __init__(self, transform: Any) -> None:
         self.transform = transform
@@ -159,7 +160,7 @@ class _OnImages:
         changed = self.transform(pixels)
         if not isinstance(changed, torch.Tensor) or changed.shape[0] != 3 or changed.ndim != 3:
             raise InvalidParameterError(
-                f"augment={self.transform!r} must make a tensor (3, height, width) of one, and made "
+                f"augment={self.transform!r} must return a tensor (3, height, width), and returned "
                 f"{tuple(changed.shape) if isinstance(changed, torch.Tensor) else type(changed).__name__}"
             )
         changed = changed.float() / 255 if changed.dtype == torch.uint8 else changed

@@ -1,4 +1,4 @@
-"""Callbacks as users give them: instances or classes of skorch's, with names or without."""
+"""Checks of the `callbacks` parameter: instances or classes of skorch callbacks, named or not."""
 
 from __future__ import annotations
 
@@ -21,45 +21,45 @@ def unnamed(callbacks: Sequence[Any] | None) -> list[Any]:
     callbacks : sequence or None
         Callbacks of skorch, its classes, or pairs of a name and one of these.
     """
-    return [one[1] if isinstance(one, (tuple, list)) and len(one) == 2 else one for one in callbacks or []]
+    return [item[1] if isinstance(item, (tuple, list)) and len(item) == 2 else item for item in callbacks or []]
 
 
 def is_callback_type(callback: Any, *kinds: type) -> bool:
-    """Return whether a callback is an instance of some classes, or one of them: skorch makes the instance.
+    """Return whether a callback is an instance or a subclass of some classes. skorch instantiates classes.
 
     Parameters
     ----------
     callback : anything
-        What stands in a list of callbacks.
+        Item of a list of callbacks.
     *kinds : type
-        Which classes.
+        Classes to compare with.
     """
     return issubclass(callback, kinds) if isinstance(callback, type) else isinstance(callback, kinds)
 
 
 def check_callbacks(callbacks: Any) -> None:
-    """Raise where a `callbacks` parameter is no list of skorch's callbacks.
+    """Raise unless a `callbacks` parameter is None or a list of skorch callbacks.
 
     Parameters
     ----------
     callbacks : anything
-        What a user gave.
+        Value of the parameter.
 
     Raises
     ------
     InvalidParameterError
-        If it is none; names the place.
+        If it is not. The message names the index.
     """
     if callbacks is None:
         return
     if not isinstance(callbacks, (list, tuple)):
         raise InvalidParameterError(f"callbacks={callbacks!r} must be None or a list: callbacks=[...]")
-    for place, (one, callback) in enumerate(zip(callbacks, unnamed(callbacks))):
-        if is_callback_type(callback, Callback) and (one is callback or isinstance(one[0], str)):
+    for index, (item, callback) in enumerate(zip(callbacks, unnamed(callbacks))):
+        if is_callback_type(callback, Callback) and (item is callback or isinstance(item[0], str)):
             continue
         is_sklearns = isinstance(callback, FitCallback)
-        way_out = "those of scikit-learn go to set_callbacks" if is_sklearns else "derive from that"
+        hint = "those of scikit-learn go to set_callbacks" if is_sklearns else "derive from that class"
         raise InvalidParameterError(
-            f"callbacks[{place}]={callback!r} is no callback of skorch (skorch.callbacks.Callback), with or without a "
-            f"name (name, callback); {way_out}"
+            f"callbacks[{index}]={callback!r} is no callback of skorch (skorch.callbacks.Callback), with or without a "
+            f"name (name, callback); {hint}"
         )

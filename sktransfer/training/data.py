@@ -1,119 +1,127 @@
-"""What the trained part of a network is fed with: batches that begin at the cut."""
+"""Batches that start at the freezing boundary, and the features of the pretrained network."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from sktransfer.backbones.backbone import Backbone
 from sktransfer.cache.types import Store
 from sktransfer.engine.compute import Compute
-from sktransfer.engine.forward import LayerOutput, forward
-from sktransfer.engine.inputs import PreprocessedSamples, collate, concat_features, in_batches
-from sktransfer.engine.workers import ahead
+from sktransfer.engine.forward import forward
+from sktransfer.engine.inputs import PreprocessedSamples, collate, concat_features
+from sktransfer.engine.layers import LayerOutput
+from sktransfer.tasks.base import Targets, batch_targets
 from sktransfer.training.augmentation import Augmentation
+from sktransfer.training.network import split_layers
 
-__all__ = ["Batches", "FrozenPrefixDataset", "gathered"]
+__all__ = ["Batch", "FrozenPrefixDataset", "collect_features", "precompute_features"]
 
-Batch = tuple[dict[str, Tensor], tuple[Tensor, Tensor]]
+# Arguments of the network, and per task its targets and their weights.
+Batch = tuple[dict[str, Any], dict[str, tuple[Tensor, Tensor]]]
 
 
-def gathered(
-    backbone: Backbone, inputs: PreprocessedSamples, taps: Sequence[LayerOutput], rows: Sequence[int], **options: Any
+def collect_features(
+    backbone: Backbone, inputs: PreprocessedSamples, layers: Sequence[LayerOutput], rows: Sequence[int], **options: Any
 ) -> list[list[Tensor]]:
-    """Return what each tap gives for some rows, in their order.
+    """Return the outputs of each layer for some rows, in their order.
 
     Parameters
     ----------
-    backbone, inputs, taps, **options
+    backbone, inputs, layers, **options
         As `forward` takes them.
     rows : sequence of int
-        Which samples.
+        Rows of the samples.
 
     Returns
     -------
     outputs : list of list of Tensor
-        For each tap one tensor a row.
+        Per layer one tensor per row.
     """
-    outputs: list[dict[int, Tensor]] = [{} for _ in taps]
-    for part, found in forward(backbone, inputs, taps, rows=rows, **options):
-        for tap, values in zip(outputs, found):
-            tap.update(zip(part, values))
-    return [[tap[row] for row in rows] for tap in outputs]
+    outputs: list[dict[int, Tensor]] = [{} for _ in layers]
+    for part, parts in forward(backbone, inputs, layers, rows=rows, **options):
+        for by_row, values in zip(outputs, parts):
+            by_row.update(zip(part, values))
+    return [[by_row[row] for row in rows] for by_row in outputs]
 
 
 class FrozenPrefixDataset(Dataset[Any]):
-    """Samples as the first trained stage takes them, from the store or computed on the spot.
+    """Samples as the first trained stage takes them: outputs of the frozen stages, cached or computed.
 
     Parameters
     ----------
     backbone : Backbone
-        Its stages below the cut are frozen.
+        Backbone whose stages below the boundary are frozen.
     inputs : PreprocessedSamples
-        The samples.
-    cut, stop : int
-        How many stages are frozen, and with how many the network ends.
-    frozen_taps : sequence of LayerOutput
-        What the head sees of the frozen part.
+        Samples.
+    boundary, stop : int
+        Number of frozen stages, and number of stages of the network.
+    layers : mapping of str to sequence of LayerOutput
+        Layer outputs that heads read, by kind of input, as in `FineTuneNetwork`.
     rows : sequence of int
-        Which samples: those trained on, or those set aside.
-    targets, sample_weight : Tensor
-        One row for each of these.
+        Rows of the samples: those to train on, or the validation split.
+    targets : mapping of str to Targets
+        Targets of these rows, by task.
+    sources : ndarray of shape (n_rows,), default=None
+        Index of the source of each row; None for a single source.
     compute : Compute
-        How the frozen stages run.
+        Device and precision of the frozen stages.
     store : Store or None
+        Cache of the outputs.
     augmentation : Augmentation, default=None
-        Changes samples anew in each epoch, which all stages then see: nothing of that is stored.
+        Changes samples in each epoch, before all stages. The outputs are then not cached.
     """
 
     def __init__(
         self,
         backbone: Backbone,
         inputs: PreprocessedSamples,
-        cut: int,
+        boundary: int,
         stop: int,
-        frozen_taps: Sequence[LayerOutput],
+        layers: Mapping[str, Sequence[LayerOutput]],
         *,
         rows: Sequence[int],
-        targets: Tensor,
-        sample_weight: Tensor,
+        targets: Mapping[str, Targets],
+        sources: np.ndarray | None = None,
         compute: Compute,
         store: Store | None,
         augmentation: Augmentation | None = None,
     ) -> None:
         self.backbone, self.inputs, self.rows = backbone, inputs, list(rows)
-        self.frozen_taps = list(frozen_taps)
-        self.cut_tap = LayerOutput(cut) if cut < stop else None
-        self.targets, self.sample_weight = targets, sample_weight
+        self.frozen_layers = {kind: split_layers(outputs, boundary)[0] for kind, outputs in layers.items()}
+        self.boundary_layer = LayerOutput(boundary) if boundary < stop else None
+        self.targets = {name: _as_tensors(one.values) for name, one in targets.items()}
+        self.weights = {name: torch.from_numpy(one.weight).float() for name, one in targets.items()}  # (n_rows,) each
+        self.sources = sources
         self.compute, self.store = compute, store
         self.augmentation = augmentation
-        self.epoch = 0  # on which the order and the views of samples depend
-        # Vectors of all samples take no more room than the user's own table of features would: they are held.
-        self.fixed = self._fixed() if self.frozen_taps and augmentation is None else None
+        self.epoch = 0  # the order of samples and their augmented views depend on it
+        # Pooled features of all samples take no more memory than a table of features would: they are kept.
+        pooled = self.frozen_layers.get("features")
+        self.fixed = concat_features(self._collect(pooled, range(len(self)))) if pooled and not augmentation else None
 
-    def _fixed(self) -> Tensor:
-        return concat_features(self._gathered(self.frozen_taps, range(len(self))))  # (n_samples, n_fixed)
-
-    def _gathered(self, taps: Sequence[LayerOutput], rows: Sequence[int]) -> list[list[Tensor]]:
-        places = [self.rows[row] for row in rows]
+    def _collect(self, layers: Sequence[LayerOutput], rows: Sequence[int]) -> list[list[Tensor]]:
+        of_samples = [self.rows[row] for row in rows]
         if self.augmentation is None:
-            return gathered(self.backbone, self.inputs, taps, places, compute=self.compute, store=self.store)
-        views = PreprocessedSamples(
-            self.augmentation.views(self.inputs.samples, places, self.epoch), self.backbone.preprocess
-        )
-        return gathered(self.backbone, views, taps, range(len(places)), compute=self.compute)
+            options: dict[str, Any] = {"compute": self.compute, "store": self.store}
+            return collect_features(self.backbone, self.inputs, layers, of_samples, **options)
+        views = self.augmentation.views(self.inputs.samples, of_samples, self.epoch)
+        inputs = PreprocessedSamples(views, self.backbone.preprocess)
+        return collect_features(self.backbone, inputs, layers, range(len(of_samples)), compute=self.compute)
 
     def identity(self) -> list[Any]:
-        """Return all that a training on these samples depends on, and no other does."""
-        taps = [*self.frozen_taps, *([] if self.cut_tap is None else [self.cut_tap])]
-        columns = [tap.namespace(self.backbone, self.compute).digest for tap in taps]
+        """Return everything that a training on these samples depends on, for a checkpoint's key."""
+        frozen = [layer for layers in self.frozen_layers.values() for layer in layers]
+        layers = [*frozen, *([] if self.boundary_layer is None else [self.boundary_layer])]
+        namespaces = [layer.namespace(self.backbone, self.compute).digest for layer in layers]
         keys = [self.inputs.samples.key(row) for row in self.rows]
-        change = None if self.augmentation is None else self.augmentation.identity()
-        return [columns, keys, self.targets, self.sample_weight, change]
+        augmentation = None if self.augmentation is None else self.augmentation.identity()
+        return [namespaces, keys, self.targets, self.weights, self.sources, augmentation]
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -122,69 +130,107 @@ class FrozenPrefixDataset(Dataset[Any]):
         return self.batch([row])
 
     def batch(self, rows: Sequence[int]) -> Batch:
-        """Return the network's arguments for some rows, and (targets, weights)."""
+        """Return the network's arguments for some rows, and per task (targets, weights).
+
+        Parameters
+        ----------
+        rows : sequence of int
+            Rows of this data set.
+        """
         index = list(rows)
-        arguments: dict[str, Tensor] = {}
-        taps = [] if self.cut_tap is None else [self.cut_tap]
+        arguments: dict[str, Any] = {}
+        # Layer outputs to collect, with the kind of head input that they belong to; None for the trained stages' input.
+        layers: list[tuple[str | None, LayerOutput]] = [
+            (kind, layer)
+            for kind, outputs in self.frozen_layers.items()
+            if kind != "features" or self.fixed is None
+            for layer in outputs
+        ]
+        if self.boundary_layer is not None:
+            layers.append((None, self.boundary_layer))
+        outputs = self._collect([layer for _, layer in layers], index) if layers else []
         if self.fixed is not None:
             arguments["fixed"] = self.fixed[index]  # (n, n_fixed)
-        else:
-            taps = [*self.frozen_taps, *taps]  # of the samples as they are changed in this epoch
-        found = self._gathered(taps, index) if taps else []
-        if self.fixed is None and self.frozen_taps:
-            arguments["fixed"] = concat_features(found[: len(self.frozen_taps)])  # (n, n_fixed)
-        if self.cut_tap is not None:
-            at_cut = found[-1]
-            pad = self.backbone.preprocess.pad_value if self.cut_tap.stop == 0 else 0
-            values, mask = collate(at_cut, self.backbone.modality, pad)  # (n, ...), (n, tokens)
-            arguments["values"] = values
+        elif self.frozen_layers.get("features"):
+            pooled = [values for (kind, _), values in zip(layers, outputs) if kind == "features"]
+            arguments["fixed"] = concat_features(pooled)  # (n, n_fixed)
+        for (kind, layer), values in zip(layers, outputs):
+            if kind == "features":
+                continue
+            padded, mask = self._collate(layer, values)  # (n, ...), (n, n_tokens)
+            if kind is None:
+                arguments["values"] = padded
+            else:
+                arguments.setdefault("fixed_values", {}).setdefault(kind, []).append(padded)
             if mask is not None:
                 arguments["mask"] = mask
-        return arguments, (self.targets[index], self.sample_weight[index])
+        targets = {
+            name: (batch_targets(values, index), self.weights[name][index]) for name, values in self.targets.items()
+        }
+        return arguments, targets
+
+    def _collate(self, layer: LayerOutput, values: Sequence[Tensor]) -> tuple[Tensor, Tensor | None]:
+        pad_value = self.backbone.preprocess.pad_value if layer.stop == 0 else 0
+        return collate(values, self.backbone.modality, pad_value)
 
 
-class Batches:
-    """The batches of an epoch: shuffled by its own random numbers, texts beside others of their length.
+def _as_tensors(values: Any) -> Any:
+    return torch.from_numpy(values) if isinstance(values, np.ndarray) else list(values)
+
+
+def precompute_features(
+    backbone: Backbone,
+    inputs: PreprocessedSamples,
+    layers: Sequence[LayerOutput],
+    boundary: int,
+    rows: Sequence[int],
+    *,
+    train_rows: Sequence[int],
+    compute: Compute,
+    store: Store | None,
+) -> list[list[Tensor]]:
+    """Return layer outputs of the pretrained network, and cache the activations at the freezing boundary.
 
     Parameters
     ----------
-    dataset : FrozenPrefixDataset
-        Where batches come from.
-    batch_size : int
-        Samples a batch. A last batch of one is joined to the one before it, for one sample has no batch statistics.
-    seed : int, default=None
-        Draws the order, with the number of the data set's epoch; None keeps the order of the rows.
-    alone : bool, default=False
-        Whether he who takes the batches draws random numbers of the CPU. Samples are then not changed in another
-        thread meanwhile, for that draws from the same generator.
+    backbone : Backbone
+        Pretrained backbone.
+    inputs : PreprocessedSamples
+        Samples.
+    layers : sequence of LayerOutput
+        Layer outputs to return.
+    boundary : int
+        Number of frozen stages.
+    rows : sequence of int
+        Rows whose outputs are returned.
+    train_rows : sequence of int
+        Rows whose activations at the boundary training will read in each epoch.
+    compute : Compute
+        Device and precision.
+    store : Store or None
+        Cache of the outputs.
+
+    Returns
+    -------
+    outputs : list of list of Tensor
+        Per layer one tensor per row.
     """
+    # Other freezing depths of a search start from these. The highest stage saves most.
+    lower = [LayerOutput(stop) for stop in range(len(backbone.stages) - 1, 0, -1)]
+    options: dict[str, Any] = {"compute": compute, "store": store, "prefetch": lower}
+    at_boundary = LayerOutput(boundary)
+    wanted = list(layers)
+    if store is not None and train_rows and boundary < len(backbone.stages):
+        *_, values = collect_features(backbone, inputs, [*layers, at_boundary], train_rows[:1], **options)
+        if _fits(store, values[0], inputs, train_rows):
+            if len(rows) >= len(train_rows):
+                wanted.append(at_boundary)  # one pass computes both
+            else:
+                collect_features(backbone, inputs, [at_boundary], train_rows, **options)
+    return collect_features(backbone, inputs, wanted, rows, **options)[: len(layers)]
 
-    POOL = 32  # batches whose texts are sorted by length together: little padding, still a random mix
 
-    def __init__(
-        self, dataset: FrozenPrefixDataset, batch_size: int, seed: int | None = None, alone: bool = False
-    ) -> None:
-        self.dataset, self.batch_size, self.seed, self.alone = dataset, batch_size, seed, alone
-
-    def __iter__(self) -> Iterator[Batch]:
-        batches = map(self.dataset.batch, self._order())
-        if self.dataset.compute.on_cpu or (self.alone and self.dataset.augmentation is not None):
-            return batches
-        return ahead(batches)  # while a GPU trains, the cores are free
-
-    def _order(self) -> list[list[int]]:
-        n = len(self.dataset)
-        if self.seed is None:
-            return list(in_batches(range(n), self.batch_size))
-        generator = np.random.default_rng([self.seed, self.dataset.epoch])
-        order = generator.permutation(n)
-        if self.dataset.inputs.is_text:
-            lengths = np.array(self.dataset.inputs.lengths(self.dataset.rows))
-            size = self.POOL * self.batch_size
-            pools = [order[start : start + size] for start in range(0, n, size)]
-            order = np.concatenate([rows[np.argsort(lengths[rows], kind="stable")] for rows in pools])
-        batches = list(in_batches(order.tolist(), self.batch_size))
-        if len(batches) > 1 and len(batches[-1]) == 1:
-            batches[-2:] = [batches[-2] + batches[-1]]
-        generator.shuffle(batches)  # type: ignore[arg-type]
-        return batches
+def _fits(store: Store, value: Tensor, inputs: PreprocessedSamples, rows: Sequence[int]) -> bool:
+    """Return whether a store can hold the activations of all rows; otherwise they would evict each other."""
+    n = sum(inputs.lengths(rows)) / inputs.lengths(rows[:1])[0] if inputs.is_text else len(rows)
+    return n * value.nbytes < store.info().limit

@@ -1,4 +1,4 @@
-"""Part of the samples set aside, and a training that ends when it does them no more good."""
+"""Validation split and early stopping."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ __all__ = ["BestWeights", "hold_out"]
 def hold_out(
     y: np.ndarray, groups: np.ndarray | None, fraction: float, seed: int, *, stratify: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return which rows are trained on, and which are set aside.
+    """Return the rows of the training and of the validation split.
 
     Parameters
     ----------
     y : ndarray of shape (n_samples,) or (n_samples, n_outputs)
-        Targets.
+        Targets of one task.
     groups : ndarray of shape (n_samples,) or None
-        Samples of a group stay together.
+        Group of each sample. Groups are not split.
     fraction : float
-        The share that is set aside, about that where groups are given.
+        Share of the validation split, approximate if groups are given.
     seed : int
-        Draws them.
+        Seed of the split.
     stratify : bool
-        Whether each class has its share in both parts.
+        Whether both parts keep the ratio of the classes.
 
     Raises
     ------
     ValueError
-        If a part would be empty, or would lack a class to train on.
+        If a part would be empty, or the training part would lack a class.
     """
     rows = np.arange(len(y))
     try:
@@ -60,14 +60,14 @@ def hold_out(
 
 
 class BestWeights(EarlyStopping):  # type: ignore[misc]
-    """skorch's early stopping by the loss of the set-aside part, with the best epoch's weights restored.
+    """Early stopping on the validation loss, which restores the weights of the best epoch.
 
     Parameters
     ----------
     patience : int
-        Epochs without a lower loss that end the training.
+        Epochs without a lower loss before stopping.
     wait : int, default=0
-        Epochs at the start that are not counted, for a stage that waits for its turn has not had its chance.
+        First epochs that are not counted, because not all stages are unfrozen in them.
     """
 
     def __init__(self, patience: int, wait: int = 0) -> None:
@@ -75,13 +75,13 @@ class BestWeights(EarlyStopping):  # type: ignore[misc]
         self.wait = wait
 
     def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:
-        """Remember the best weights, or count one more epoch in vain."""
+        """Store the best weights, or count an epoch without improvement."""
         if len(net.history) <= self.wait:
             self.misses_ = -1
         super().on_epoch_end(net, **kwargs)
 
     def on_train_end(self, net: NeuralNet, **kwargs: Any) -> None:
-        """Restore the best weights; they are kept once."""
+        """Restore the best weights, and drop the copy."""
         if net.history:
             super().on_train_end(net, **kwargs)
         self.best_model_weights_ = None

@@ -1,202 +1,200 @@
-"""The part of a network that is trained: the stages above the cut, and a head."""
+"""The trained part of a network: the stages above the freezing boundary, and a head per task."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection, Sequence
-from typing import Any
+from collections.abc import Collection, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from sktransfer.backbones.backbone import Backbone
 from sktransfer.backbones.pooling import pool
-from sktransfer.engine.forward import LayerOutput
 from sktransfer.engine.inference import has_convolutions
+from sktransfer.engine.layers import LayerOutput
 
-__all__ = ["FineTuneNetwork", "ScalarMix", "split_taps", "trainable_stages"]
+__all__ = ["FineTuneNetwork", "join", "split_layers", "trainable_stages"]
+
+Layers = Mapping[str, Sequence[LayerOutput]]
 
 
-def split_taps(taps: Sequence[LayerOutput], cut: int) -> tuple[list[LayerOutput], list[LayerOutput]]:
-    """Return the taps that a cut leaves in the frozen part, and those above it.
+def split_layers(layers: Sequence[LayerOutput], boundary: int) -> tuple[list[LayerOutput], list[LayerOutput]]:
+    """Return the layer outputs of the frozen stages, and those of the trained stages.
 
     Parameters
     ----------
-    taps : sequence of LayerOutput
-        What the head sees.
-    cut : int
-        How many stages are frozen.
+    layers : sequence of LayerOutput
+        Layer outputs that a head reads.
+    boundary : int
+        Number of frozen stages.
     """
-    return [tap for tap in taps if tap.stop <= cut], [tap for tap in taps if tap.stop > cut]
+    return [one for one in layers if one.stop <= boundary], [one for one in layers if one.stop > boundary]
 
 
-def trainable_stages(backbone: Backbone, cut: int, stop: int) -> nn.ModuleList:
-    """Return copies of `stages[cut:stop]` that can be trained; what belongs to a frozen stage stays frozen.
+def trainable_stages(backbone: Backbone, boundary: int, stop: int) -> nn.ModuleList:
+    """Return copies of `stages[boundary:stop]` to train; parameters shared with a frozen stage stay frozen.
 
     A parameter that several stages share belongs to the first of them.
+
+    Parameters
+    ----------
+    backbone : Backbone
+        Backbone, not changed.
+    boundary, stop : int
+        First stage to train, and the one after the last.
     """
-    frozen = {name for stage in backbone.stages[:cut] for name in map(id, stage.parameters())}
-    owned = [[id(p) not in frozen for p in stage.parameters()] for stage in backbone.stages[cut:stop]]
-    stages: nn.ModuleList = copy.deepcopy(nn.ModuleList(backbone.stages[cut:stop]))  # one call: shared stays shared
+    frozen = {id(parameter) for stage in backbone.stages[:boundary] for parameter in stage.parameters()}
+    owned = [[id(p) not in frozen for p in stage.parameters()] for stage in backbone.stages[boundary:stop]]
+    # One call of deepcopy for all stages: parameters that they share stay shared.
+    stages: nn.ModuleList = copy.deepcopy(nn.ModuleList(backbone.stages[boundary:stop]))
     for stage, flags in zip(stages, owned):
         for parameter, flag in zip(stage.parameters(), flags):
             parameter.requires_grad_(flag)
     return stages
 
 
+def join(reads: str, values: Sequence[Tensor]) -> Tensor:
+    """Return the input of a head from layer outputs of one batch.
+
+    Parameters
+    ----------
+    reads : {"features", "tokens", "maps"}
+        Input of the head, as in `Task`.
+    values : sequence of Tensor
+        Pooled vectors (n, width), values per token (n, n_tokens, width), or maps (n, width, height, width).
+
+    Returns
+    -------
+    joined : Tensor
+        Vectors (n, n_features), values per token (n, n_tokens, n_features), or maps (n, n_features, height, width) on
+        the finest of the grids.
+    """
+    if reads == "features":
+        return torch.cat(list(values), 1)  # (n, n_features)
+    if reads == "tokens":
+        return torch.cat(list(values), 2)  # (n, n_tokens, n_features)
+    size = max((tuple(one.shape[2:]) for one in values), key=lambda grid: grid[0] * grid[1])
+    finest = [one if one.shape[2:] == size else nn.functional.interpolate(one, size, mode="bilinear") for one in values]
+    return torch.cat(finest, 1)  # (n, n_features, height, width)
+
+
 class FineTuneNetwork(nn.Module):
-    """Stages above the cut, pooling, and a linear head on standardised features.
+    """Stages above the freezing boundary, and the heads of the tasks.
 
     Parameters
     ----------
     stages : nn.ModuleList
-        The stages that are trained; empty where all are frozen.
-    taps : sequence of LayerOutput
-        What the head sees of them, `stop` counted from the backbone's input.
-    cut : int
-        How many stages lie below.
-    n_features : int
-        Width of the head's input, frozen taps included.
-    n_outputs : int or None
-        Width of its output; None for no head: the network then gives what one would see.
+        Stages to train, empty if all are frozen.
+    layers : mapping of str to sequence of LayerOutput
+        Per kind of head input ("features", "tokens", "maps"), the layer outputs of the trained stages that are read.
+        `stop` counts from the backbone's input.
+    boundary : int
+        Number of frozen stages.
+    heads : nn.ModuleDict
+        Head of each task, by name. A task without a head is not in it.
+    reads : mapping of str to str
+        Kind of input of each task, by name.
+    widths : mapping of str to int
+        Width of the head input, by kind.
+    n_mixed : int, default=None
+        Number of layers that heads mix; None if they read them concatenated.
     prefix_tokens : int, default=0
         As in `pool`.
     keep_statistics : bool, default=True
-        Whether BatchNorm goes on normalising by its pretrained statistics while its weights are trained. Batches of a
-        small data set estimate them badly, and a probe was fitted to features that they gave.
-    n_mixed : int, default=None
-        How many layers of equal width are mixed into one by learnt weights; None where the head sees them side by side.
+        Whether BatchNorm uses its pretrained statistics while its weights are trained. Batches of a small data set
+        estimate them badly, and a probe was fitted to features that they gave.
     """
 
     def __init__(
         self,
         stages: nn.ModuleList,
-        taps: Sequence[LayerOutput],
-        cut: int,
-        n_features: int,
-        n_outputs: int | None,
+        layers: Layers,
+        boundary: int,
+        heads: nn.ModuleDict,
+        reads: Mapping[str, str],
         *,
+        widths: Mapping[str, int],
+        n_mixed: int | None = None,
         prefix_tokens: int = 0,
         keep_statistics: bool = True,
-        n_mixed: int | None = None,
     ) -> None:
         super().__init__()
         self.stages = stages.to(memory_format=torch.channels_last) if has_convolutions(stages) else stages
+        self.heads = heads
         self.keep_statistics = keep_statistics
-        self.taps, self.cut, self.prefix_tokens = tuple(taps), cut, prefix_tokens
-        self.register_buffer("mean", torch.zeros(n_features))
-        self.register_buffer("scale", torch.ones(n_features))
-        self.mix = None if n_mixed is None else ScalarMix(n_mixed)
-        n_seen = n_features // (n_mixed or 1)
-        self.head: Any = nn.Identity() if n_outputs is None else nn.Linear(n_seen, n_outputs)
-        self.n_outputs = n_seen if n_outputs is None else n_outputs
-        # What may be trained at all; what has its turn later is frozen until then.
+        self.layers = {kind: tuple(outputs) for kind, outputs in layers.items()}
+        self.reads, self.widths, self.n_mixed = dict(reads), dict(widths), n_mixed
+        self.boundary, self.prefix_tokens = boundary, prefix_tokens
+        # Parameters that may be trained at all. Unfreezing schedules freeze some of them for a while.
         self.trainable = frozenset(name for name, parameter in self.named_parameters() if parameter.requires_grad)
-        self.waiting: frozenset[int] = frozenset()
-
-    mean: Tensor
-    scale: Tensor
+        self.not_yet_unfrozen: frozenset[int] = frozenset()
 
     def train(self, mode: bool = True) -> FineTuneNetwork:
-        """Turn dropout on or off, and BatchNorm's batch statistics where they are not kept; what waits stays off."""
+        """Set the training mode, except for stages not yet unfrozen and for BatchNorm that keeps its statistics."""
         super().train(mode)
-        for place in self.waiting:
-            self.stages[place].eval()
+        for index in self.not_yet_unfrozen:
+            self.stages[index].eval()
         if self.keep_statistics:
-            for norm in self.norms():
+            for norm in self.batch_norms():
                 norm.eval()
         return self
 
-    def norms(self) -> list[nn.modules.batchnorm._BatchNorm]:
-        """Return the BatchNorms of the trained stages."""
+    def batch_norms(self) -> list[nn.modules.batchnorm._BatchNorm]:
+        """Return the BatchNorm layers of the trained stages."""
         return [module for module in self.stages.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
 
-    def places(self) -> list[int]:
-        """Return which stages have something to learn, from the lowest to the top."""
+    def trainable_stage_indices(self) -> list[int]:
+        """Return the indices of the stages that have trainable parameters, in ascending order; 0 is the lowest."""
         return sorted({int(name.split(".")[1]) for name in self.trainable if name.startswith("stages.")})
 
-    def thaw(self, stages: Collection[int], head: bool = True) -> None:
-        """Let some stages learn, and the head; the others wait, without gradient and as in evaluation.
+    def unfreeze(self, stages: Collection[int], heads: bool = True) -> None:
+        """Train some stages, and the heads; freeze the others in evaluation mode.
 
         Parameters
         ----------
         stages : collection of int
-            Their places above the cut, 0 the lowest.
-        head : bool, default=True
-            Whether the head learns, and the mixture of layers.
+            Indices of the stages above the boundary, 0 the lowest.
+        heads : bool, default=True
+            Whether the heads are trained.
         """
-        self.waiting = frozenset(range(len(self.stages))) - set(stages)
+        self.not_yet_unfrozen = frozenset(range(len(self.stages))) - set(stages)
         for name, parameter in self.named_parameters():
             part, _, rest = name.partition(".")
-            learns = int(rest.partition(".")[0]) in stages if part == "stages" else head
-            parameter.requires_grad_(name in self.trainable and learns)
+            trains = int(rest.partition(".")[0]) in stages if part == "stages" else heads
+            parameter.requires_grad_(name in self.trainable and trains)
 
-    def forward(self, fixed: Tensor | None = None, values: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
-        """Return logits or predictions (n, n_outputs).
+    def forward(
+        self,
+        fixed: Tensor | None = None,
+        fixed_values: Mapping[str, Sequence[Tensor]] | None = None,
+        values: Tensor | None = None,
+        mask: Tensor | None = None,
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Return the output of each head, by task, and the inputs of heads, by kind.
 
         Parameters
         ----------
         fixed : Tensor of shape (n, n_fixed), default=None
-            Features pooled from frozen stages.
+            Pooled features of frozen stages.
+        fixed_values : mapping of str to sequence of Tensor, default=None
+            Values per token or maps of frozen stages, by kind of input.
         values : Tensor, default=None
-            What the first trained stage takes.
-        mask : Tensor of shape (n, tokens), default=None
-            True where a token is real.
+            Input of the first trained stage.
+        mask : Tensor of shape (n, n_tokens), default=None
+            True for real tokens, False for padding.
         """
-        features = [] if fixed is None else [fixed]
-        if values is not None and values.ndim == 4:  # maps: convolutions are fastest where channels lie side by side
+        read: dict[str, list[Tensor]] = {kind: list((fixed_values or {}).get(kind, ())) for kind in self.layers}
+        if fixed is not None:
+            read["features"].append(fixed)
+        if values is not None and values.ndim == 4:  # convolutions are fastest in channels_last
             values = values.to(memory_format=torch.channels_last)
-        for stop, stage in enumerate(self.stages, start=self.cut + 1):
+        for stop, stage in enumerate(self.stages, start=self.boundary + 1):
             values = stage(values, mask)
-            for tap in self.taps:
-                if tap.stop == stop and tap.pooling is not None:
-                    features.append(pool(values, mask, tap.pooling, prefix_tokens=self.prefix_tokens))
-        return self.logits(torch.cat(features, 1))  # (n, n_outputs)
-
-    def logits(self, features: Tensor) -> Tensor:
-        """Return what the head makes of the features (n, n_features) that it sees: (n, n_outputs)."""
-        outputs: Tensor = self.head(self.seen(features))  # (n, n_outputs)
-        return outputs
-
-    def seen(self, features: Tensor) -> Tensor:
-        """Return features as the linear layer sees them: standardised, and mixed where layers are mixed."""
-        standard = (features - self.mean) / self.scale  # (n, n_features)
-        return standard if self.mix is None else self.mix(standard)  # (n, n_features / n_mixed)
-
-
-class ScalarMix(nn.Module):
-    """Weight layers by a softmax, add them up, and scale the sum: ELMo's mixture [1]_.
-
-    Parameters
-    ----------
-    n_layers : int
-        How many layers; they start with equal weights.
-
-    References
-    ----------
-    .. [1] M. Peters et al., "Deep Contextualized Word Representations", NAACL 2018, equation 1.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from sktransfer.training.network import ScalarMix
-    >>> mix = ScalarMix(2)
-    >>> mix(torch.tensor([[1.0, 2.0, 3.0, 6.0]])).tolist()  # layers [1, 2] and [3, 6], one after the other
-    [[2.0, 4.0]]
-    """
-
-    def __init__(self, n_layers: int) -> None:
-        super().__init__()
-        self.scores = nn.Parameter(torch.zeros(n_layers))
-        self.gamma = nn.Parameter(torch.ones(()))
-
-    @property
-    def weights(self) -> Tensor:
-        """The weight of each layer, (n_layers,); they sum to one."""
-        return self.scores.softmax(0)
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Return the mixture (n, n_features) of layers that lie side by side (n, n_layers * n_features)."""
-        layers = features.reshape(len(features), len(self.scores), -1)  # (n, n_layers, n_features)
-        mixed: Tensor = self.gamma * torch.einsum("l,nlf->nf", self.weights, layers)  # (n, n_features)
-        return mixed
+            for kind, layers in self.layers.items():
+                for layer in layers:
+                    if layer.stop == stop and layer.pooling is not None:
+                        read[kind].append(pool(values, mask, layer.pooling, prefix_tokens=self.prefix_tokens))
+                    elif layer.stop == stop and values is not None:
+                        read[kind].append(values)
+        features = {kind: join(kind, parts) for kind, parts in read.items()}
+        return {name: head(features[self.reads[name]]) for name, head in self.heads.items()}, features

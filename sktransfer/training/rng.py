@@ -1,4 +1,4 @@
-"""Random numbers that depend on where they are drawn alone: on a seed, an epoch, a row."""
+"""Seeds derived from (seed, epoch, row), and isolation of torch's global generators."""
 
 from __future__ import annotations
 
@@ -7,27 +7,27 @@ from contextlib import AbstractContextManager
 import numpy as np
 import torch
 
-__all__ = ["fork_rng", "derive_seed", "seed_torch"]
+__all__ = ["derive_seed", "fork_rng", "seed_torch"]
 
 
 def fork_rng(device: torch.device) -> AbstractContextManager[None]:
-    """Return a block after which the generators of the CPU and of a device are as they were before.
+    """Return a context that restores the generators of the CPU and of a device at its end.
 
     Parameters
     ----------
     device : torch.device
-        Where there is computed.
+        Device of the computation.
     """
     return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
 
 
 def derive_seed(*numbers: int) -> int:
-    """Return a seed for torch that belongs to some numbers; those of any two others are independent.
+    """Return a seed for torch derived from numbers. Seeds of different numbers are independent.
 
     Parameters
     ----------
     *numbers : int
-        Not negative.
+        Non-negative numbers.
 
     Examples
     --------
@@ -39,14 +39,14 @@ def derive_seed(*numbers: int) -> int:
 
 
 def seed_torch(seed: int, device: torch.device) -> None:
-    """Seed the CPU's generator, and that of a GPU; `torch.manual_seed` would seed the other GPUs' as well.
+    """Seed the generators of the CPU and of a device. `torch.manual_seed` would seed those of other GPUs as well.
 
     Parameters
     ----------
     seed : int
-        For both.
+        Seed of both generators.
     device : torch.device
-        Where there is computed.
+        Device of the computation.
     """
     torch.default_generator.manual_seed(seed)
     if device.type == "cuda":

@@ -1,30 +1,33 @@
-"""What shapes a training, checked before anything is computed."""
+"""Settings of a training, checked before anything is computed."""
 
 from __future__ import annotations
 
 import dataclasses
-import numbers
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 
+from sktransfer._validation import check_bool, check_float, check_fraction, check_int, check_option
 from sktransfer.exceptions import InvalidParameterError
+from sktransfer.tasks.heads import Head
 from sktransfer.training.adapters import check_adapter
 from sktransfer.training.callback_list import check_callbacks
-from sktransfer.training.heads import Head
-from sktransfer.training.optimisation import SCHEDULES
+from sktransfer.training.optimisation import OPTIMIZERS, SCHEDULES
 from sktransfer.training.unfreezing import UNFREEZING
 
-__all__ = ["OPTIMIZERS", "Settings", "check_settings"]
+__all__ = ["Settings", "check_settings"]
 
 AUTO_LR = 1e-4
-HEAD_LR_RATIO = {"probe": 1.0, "class_means": 1.0, "random": 10.0}  # all but the last are near their place already
-OPTIMIZERS = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam, "sgd": torch.optim.SGD}
+HEAD_LR_RATIO = {"probe": 1.0, "class_means": 1.0, "random": 10.0}  # a random head is far from its optimum
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """Parameters of an estimator, "auto" and None resolved."""
+    """Parameters of an estimator that shape its training, with "auto" and None resolved.
+
+    An estimator that lacks a parameter has the default here.
+    """
 
     max_epochs: int
     batch_size: int
@@ -33,131 +36,133 @@ class Settings:
     head_lr: float
     lr_schedule: str
     layer_lr_decay: float
-    unfreezing: str
     optimizer: type[torch.optim.Optimizer]
     weight_decay: float
     l2_sp: float
-    label_smoothing: float
-    early_stopping: bool
-    validation_fraction: float
-    patience: int
     verbose: int
-    in_parts: bool = False  # whether further samples will come
+    unfreezing: str = "none"
+    early_stopping: bool = False
+    validation_fraction: float = 0.1
+    patience: int = 3
+    head: Head | None = None
+    head_init: str = "random"
+    adapter: Any = None
+    augment: Any = None
+    callbacks: Any = None
+    task_weights: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    is_partial_fit: bool = False
 
     def at(self, lr: float) -> Settings:
-        """Return the settings at another rate; the head's stands to it as before."""
+        """Return the settings at another learning rate. The head's rate keeps its ratio.
+
+        Parameters
+        ----------
+        lr : float
+            Learning rate of the highest stage.
+        """
         return dataclasses.replace(self, finds_lr=False, lr=lr, head_lr=lr * self.head_lr / self.lr)
 
 
 def check_settings(estimator: Any) -> Settings:
-    """Return what an estimator's parameters say of its training.
+    """Return the settings of an estimator.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Estimator with the parameters of fine-tuning, or some of them.
 
     Raises
     ------
     InvalidParameterError
-        If one of them is not allowed, or two contradict each other.
+        If a parameter is not allowed, or two contradict each other.
     """
-    _check_head(estimator)
+    given = {name: getattr(estimator, name) for name in _CHECKS if hasattr(estimator, name)}
+    head_init = check_option("head_init", given.get("head_init", "random"), tuple(HEAD_LR_RATIO))
+    head = _check_head(given.get("head", "linear"), head_init)
     check_callbacks(estimator.callbacks)
-    _switch("warm_start", getattr(estimator, "warm_start", False))
-    l2_sp = _number("l2_sp", estimator.l2_sp, 0.0)
+    check_bool("warm_start", getattr(estimator, "warm_start", False))
     if estimator.adapter is not None:
         check_adapter(estimator.adapter)
-        if l2_sp:
-            raise InvalidParameterError(
-                f"l2_sp={l2_sp:g} holds weights that are trained, and adapter={estimator.adapter!r} trains none of "
-                "them; leave one of the two out"
-            )
-    finds_lr = isinstance(estimator.lr, str) and estimator.lr == "find"
-    is_auto = isinstance(estimator.lr, str) and estimator.lr == "auto"
-    lr = AUTO_LR if finds_lr or is_auto else _rate("lr", estimator.lr, ", 'auto' or 'find'")
-    head_lr = estimator.head_lr
-    if finds_lr and head_lr is not None:
+    finds_lr, lr, head_lr = _check_rates(estimator.lr, given.get("head_lr"), HEAD_LR_RATIO[head_init])
+    checked = {name: check(name, given[name]) for name, check in _CHECKS.items() if check and name in given}
+    if estimator.adapter is not None and checked["l2_sp"]:
         raise InvalidParameterError(
-            f"head_lr={head_lr!r} is a rate of its own, and lr='find' finds one that the head's stands in proportion "
-            "to; leave head_lr=None, or set lr to a number"
+            f"l2_sp={checked['l2_sp']:g} holds weights that are trained, and adapter={estimator.adapter!r} trains none "
+            "of them; leave one of the two out"
         )
-    ratio, verbose = HEAD_LR_RATIO[estimator.head_init], estimator.verbose
     return Settings(
-        max_epochs=_count("max_epochs", estimator.max_epochs, 0),
-        batch_size=_count("batch_size", estimator.batch_size, 1),
         finds_lr=finds_lr,
         lr=lr,
-        head_lr=ratio * lr if head_lr is None else _rate("head_lr", head_lr, "; None stands in proportion to lr"),
-        lr_schedule=_one_of("lr_schedule", estimator.lr_schedule, tuple(SCHEDULES)),
-        layer_lr_decay=_number(
-            "layer_lr_decay", estimator.layer_lr_decay, 1.0, "; it divides the rate, from each stage to the one below"
-        ),
-        unfreezing=_one_of("unfreezing", estimator.unfreezing, UNFREEZING),
-        optimizer=_optimizer(estimator.optimizer),
-        weight_decay=_number("weight_decay", estimator.weight_decay, 0.0),
-        l2_sp=l2_sp,
-        label_smoothing=_share("label_smoothing", getattr(estimator, "label_smoothing", 0.0), zero=True),
-        early_stopping=_switch("early_stopping", estimator.early_stopping),
-        validation_fraction=_share("validation_fraction", estimator.validation_fraction),
-        patience=_count("patience", estimator.patience, 1),
-        verbose=_count("verbose", int(verbose) if isinstance(verbose, bool) else verbose, 0),
+        head_lr=head_lr,
+        head=head,
+        head_init=head_init,
+        adapter=estimator.adapter,
+        augment=estimator.augment,
+        callbacks=estimator.callbacks,
+        **checked,
     )
 
 
-def _check_head(estimator: Any) -> None:
-    _one_of("head_init", estimator.head_init, tuple(HEAD_LR_RATIO))
-    head = estimator.head
+def _check_head(head: Any, head_init: str) -> Head | None:
     if isinstance(head, str) and head == "linear":
-        return
+        return None
     if not isinstance(head, Head):
         raise InvalidParameterError(f"head={head!r} must be 'linear', or the head_ of a fitted estimator")
-    if estimator.head_init != "probe":
+    if head_init != "probe":
         raise InvalidParameterError(
-            f"head_init={estimator.head_init!r} says how a new head starts, and a fitted head is given, which starts "
-            "as it is; leave one of them out"
+            f"head_init={head_init!r} initializes a new head, and head is a fitted one; leave one of them out"
         )
+    return head
 
 
-def _one_of(name: str, value: Any, allowed: tuple[str, ...]) -> str:
-    if not isinstance(value, str) or value not in allowed:
-        raise InvalidParameterError(f"{name}={value!r} must be one of {allowed}")
-    return value
+def _check_rates(lr: Any, head_lr: Any, ratio: float) -> tuple[bool, float, float]:
+    """Return whether the rate is to be found, the rate of the highest stage, and that of the head."""
+    finds_lr = isinstance(lr, str) and lr == "find"
+    is_auto = isinstance(lr, str) and lr == "auto"
+    hint = ", 'auto' or 'find'"
+    rate = AUTO_LR if finds_lr or is_auto else check_float("lr", lr, exclude_minimum=True, hint=hint)
+    if head_lr is None:
+        return finds_lr, rate, ratio * rate
+    if finds_lr:
+        raise InvalidParameterError(
+            f"head_lr={head_lr!r} is a rate of its own, and lr='find' finds one that the head's is proportional to; "
+            "leave head_lr=None, or set lr to a number"
+        )
+    hint = "; None makes it proportional to lr"
+    return finds_lr, rate, check_float("head_lr", head_lr, exclude_minimum=True, hint=hint)
 
 
-def _is_number(value: Any, kind: type = numbers.Real) -> bool:
-    return isinstance(value, kind) and not isinstance(value, bool)
+def _check_decay(name: str, value: Any) -> float:
+    return check_float(name, value, 1.0, hint="; it divides the rate, from each stage to the one below")
 
 
-def _count(name: str, value: Any, least: int) -> int:
-    if not _is_number(value, numbers.Integral) or value < least:
-        raise InvalidParameterError(f"{name}={value!r} must be an int of at least {least}")
-    return int(value)
+def _check_verbose(name: str, value: Any) -> int:
+    return check_int(name, int(value) if isinstance(value, bool) else value, 0)
 
 
-def _number(name: str, value: Any, least: float, why: str = "") -> float:
-    if not _is_number(value) or not least <= float(value) < float("inf"):
-        raise InvalidParameterError(f"{name}={value!r} must be a number of at least {least:g}{why}")
-    return float(value)
-
-
-def _share(name: str, value: Any, zero: bool = False) -> float:
-    if not _is_number(value) or not 0 <= float(value) < 1 or (value == 0 and not zero):
-        least = "" if zero else "greater than 0 and "
-        raise InvalidParameterError(f"{name}={value!r} must be a number from 0 to 1, {least}less than 1")
-    return float(value)
-
-
-def _switch(name: str, value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise InvalidParameterError(f"{name}={value!r} must be True or False")
-    return value
-
-
-def _rate(name: str, value: Any, otherwise: str) -> float:
-    if not _is_number(value) or not 0 < float(value) < float("inf"):
-        raise InvalidParameterError(f"{name}={value!r} must be a number greater than 0{otherwise}")
-    return float(value)
-
-
-def _optimizer(optimizer: Any) -> type[torch.optim.Optimizer]:
+def _check_optimizer(name: str, optimizer: Any) -> type[torch.optim.Optimizer]:
     if isinstance(optimizer, type) and issubclass(optimizer, torch.optim.Optimizer):
         return optimizer
     if isinstance(optimizer, str) and optimizer in OPTIMIZERS:
         return OPTIMIZERS[optimizer]
-    raise InvalidParameterError(f"optimizer={optimizer!r} must be one of {tuple(OPTIMIZERS)} or a class of torch.optim")
+    raise InvalidParameterError(f"{name}={optimizer!r} must be one of {tuple(OPTIMIZERS)} or a class of torch.optim")
+
+
+# The checks of parameters that stand alone, in the order of their errors; None for those that are checked together.
+_CHECKS: dict[str, Any] = {
+    "head": None,
+    "head_init": None,
+    "head_lr": None,
+    "l2_sp": check_float,
+    "max_epochs": lambda name, value: check_int(name, value, 0),
+    "batch_size": lambda name, value: check_int(name, value, 1),
+    "lr_schedule": lambda name, value: check_option(name, value, tuple(SCHEDULES)),
+    "layer_lr_decay": _check_decay,
+    "unfreezing": lambda name, value: check_option(name, value, UNFREEZING),
+    "optimizer": _check_optimizer,
+    "weight_decay": check_float,
+    "early_stopping": check_bool,
+    "validation_fraction": check_fraction,
+    "patience": lambda name, value: check_int(name, value, 1),
+    "verbose": _check_verbose,
+}

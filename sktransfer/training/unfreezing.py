@@ -1,4 +1,4 @@
-"""Stages above the cut that wait for their turn: frozen until then, and as frozen as those below it."""
+"""Schedules of gradual unfreezing."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ UNFREEZING = ("none", "gradual", "chain_thaw")
 
 
 def n_phases(unfreezing: str, n_stages: int) -> int:
-    """Return how many different sets of parts learn one after the other.
+    """Return the number of phases of an unfreezing schedule.
 
     Parameters
     ----------
     unfreezing : str
-        One of `UNFREEZING`.
+        Key of the schedule, one of `UNFREEZING`.
     n_stages : int
-        Stages above the cut.
+        Number of trained stages.
     """
     if n_stages == 0 or unfreezing == "none":
         return 1
@@ -30,17 +30,17 @@ def n_phases(unfreezing: str, n_stages: int) -> int:
 
 
 def phase(unfreezing: str, n_stages: int, epoch: int) -> tuple[set[int], bool]:
-    """Return which stages above the cut learn in an epoch, and whether the head does.
+    """Return the stages that are trained in an epoch, and whether the head is.
 
-    "gradual" [1]_: the head alone, then one stage more an epoch, from the top. "chain_thaw" [2]_: the head alone, then
-    each stage alone from the lowest to the top, then all.
+    "gradual" [1]_ trains only the head, then one more stage per epoch, from the top. "chain_thaw" [2]_ trains only the
+    head, then each stage alone from the lowest to the highest, then all.
 
     Parameters
     ----------
     unfreezing : str
-        One of `UNFREEZING`.
+        Key of the schedule, one of `UNFREEZING`.
     n_stages : int
-        Stages above the cut; 0 is the lowest of them.
+        Number of trained stages. Index 0 is the lowest.
     epoch : int
         Counted from 0.
 
@@ -66,21 +66,21 @@ def phase(unfreezing: str, n_stages: int, epoch: int) -> tuple[set[int], bool]:
 
 
 def check_phases(unfreezing: str, n_stages: int, max_epochs: int) -> None:
-    """Raise where epochs are too few for each stage to have its turn.
+    """Raise if there are fewer epochs than phases.
 
     Parameters
     ----------
     unfreezing : str
-        One of `UNFREEZING`.
+        Key of the schedule, one of `UNFREEZING`.
     n_stages : int
-        Stages above the cut.
+        Number of trained stages.
     max_epochs : int
-        Passes over the samples; 0 trains nothing, and is no error.
+        Number of epochs; 0 trains nothing and is allowed.
 
     Raises
     ------
     InvalidParameterError
-        If they are too few.
+        If there are fewer epochs than phases.
     """
     least = n_phases(unfreezing, n_stages)
     if 0 < max_epochs < least:
@@ -91,23 +91,23 @@ def check_phases(unfreezing: str, n_stages: int, max_epochs: int) -> None:
 
 
 class Unfreezing(Callback):  # type: ignore[misc]
-    """Let the parts of a network learn when it is their turn.
+    """Freeze and unfreeze stages at the beginning of each epoch.
 
     Parameters
     ----------
     unfreezing : {"gradual", "chain_thaw"}
-        In which order.
+        Key of the schedule.
     """
 
     def __init__(self, unfreezing: str) -> None:
         self.unfreezing = unfreezing
 
     def on_epoch_begin(self, net: NeuralNet, **kwargs: Any) -> None:
-        """Freeze and thaw; skorch has begun the epoch's row of its history already."""
-        places = net.module_.places()
-        stages, head = phase(self.unfreezing, len(places), len(net.history) - 1)
-        net.module_.thaw([places[stage] for stage in stages], head)
+        """Set the phase of this epoch. skorch has already added the epoch to its history."""
+        indices = net.module_.trainable_stage_indices()
+        stages, head = phase(self.unfreezing, len(indices), len(net.history) - 1)
+        net.module_.unfreeze([indices[stage] for stage in stages], head)
 
     def on_train_end(self, net: NeuralNet, **kwargs: Any) -> None:
-        """Leave all parts thawed."""
-        net.module_.thaw(range(len(net.module_.stages)), True)
+        """Unfreeze everything."""
+        net.module_.unfreeze(range(len(net.module_.stages)), True)

@@ -1,4 +1,4 @@
-"""Small files of a Hugging Face hub: from this machine's cache first, from the network where that is allowed."""
+"""Files of a Hugging Face hub, from the local cache or, if allowed, from the network."""
 
 from __future__ import annotations
 
@@ -12,24 +12,62 @@ from sktransfer.config import get_config
 from sktransfer.exceptions import BackboneNotFoundError, WeightsError
 
 __all__ = [
+    "VOCABULARIES",
     "cached_folder",
     "check_network",
     "failure",
     "fetch_folder",
+    "has_tokenizer",
     "hub_cache",
     "hub_file",
     "hub_tokenizer",
     "is_offline",
-    "lacking",
+    "missing_file",
     "split_revision",
 ]
 
 _PROBE_SECONDS = 5.0
 _TOKENIZER_PATTERNS = ["*.json", "*.txt", "*.model"]
+_PATTERNS = [*_TOKENIZER_PATTERNS, "*.safetensors"]
+_SHARD = re.compile(r"(.+)-\d+-of-\d+\.safetensors")
+
+# Each of these files holds a vocabulary. tokenizer_config.json only describes how to read it.
+VOCABULARIES = (
+    "tokenizer.json",
+    "vocab.txt",
+    "vocab.json",
+    "spm.model",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "tokenizer.model",
+)
+
+
+def has_tokenizer(folder: Path) -> bool:
+    """Return whether a folder contains a tokenizer's vocabulary.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder of a model.
+    """
+    return any((folder / name).is_file() for name in VOCABULARIES)
 
 
 def split_revision(model: str) -> tuple[str, str | None]:
-    """Split `owner/model@revision` into the repository and the revision, None for the main one.
+    """Split `owner/model@revision` into the repository and the revision.
+
+    Parameters
+    ----------
+    model : str
+        Hub id.
+
+    Returns
+    -------
+    repository : str
+        `owner/model`.
+    revision : str or None
+        None for the main revision.
 
     Examples
     --------
@@ -44,19 +82,19 @@ def split_revision(model: str) -> tuple[str, str | None]:
 
 
 def hub_cache() -> Path:
-    """Return the folder that the hub's client keeps models in (`HF_HUB_CACHE`, or `hub` in `HF_HOME`)."""
+    """Return the cache folder of the hub's client (`HF_HUB_CACHE`, or `hub` in `HF_HOME`)."""
     from huggingface_hub import constants
 
     return Path(constants.HF_HUB_CACHE)
 
 
 def is_offline(location: str = "hub:") -> bool:
-    """Return whether `HF_HUB_OFFLINE` forbids to fetch what is at a location: on the hub, by whatever address.
+    """Return whether `HF_HUB_OFFLINE` forbids downloading from a location, given as a hub id or as a URL of the hub.
 
     Parameters
     ----------
     location : str, default="hub:"
-        As in `WeightsSource`.
+        Location of a `WeightsSource`.
     """
     from huggingface_hub import constants
 
@@ -66,41 +104,41 @@ def is_offline(location: str = "hub:") -> bool:
 
 
 def check_network() -> None:
-    """Make sure that the hub answers at all.
+    """Raise if the hub does not answer.
 
-    The hub's own client tries five times, with growing pauses, before it says that there is no network. One request
-    beforehand gives the answer at once; it goes through the same client, so proxies and offline mode are honoured.
+    The hub's own client makes five attempts, with growing pauses, before it reports that there is no network. One
+    request beforehand fails at once. It uses the same client, so proxies and the offline mode are respected.
 
     Raises
     ------
     ConnectionError
-        If nothing answers.
+        If there is no answer.
     """
     from huggingface_hub import constants, get_session
 
     from sktransfer.weights.download import within
 
     if is_offline():
-        raise ConnectionError("HF_HUB_OFFLINE (or TRANSFORMERS_OFFLINE) is set, which forbids it")
+        raise ConnectionError("HF_HUB_OFFLINE (or TRANSFORMERS_OFFLINE) is set, which forbids downloading")
     try:
         within(_PROBE_SECONDS, lambda: get_session().head(constants.ENDPOINT, timeout=_PROBE_SECONDS))
     except TimeoutError as error:
         raise ConnectionError(f"{constants.ENDPOINT} does not answer within {_PROBE_SECONDS:g} seconds") from error
-    except Exception as error:  # the HTTP library behind the client, and with it its errors, has changed more than once
+    except Exception as error:  # the client has changed its HTTP library, and so its errors, more than once
         raise ConnectionError(f"{constants.ENDPOINT} does not answer: {error}") from error
 
 
-def hub_file(model: str, file: str, asker: str | None = None) -> Path | None:
-    """Return one small file of a hub's model, fetched first where it is not here and that is allowed.
+def hub_file(model: str, file: str, backbone: str | None = None) -> Path | None:
+    """Return one small file of a hub's model, downloaded first if it is not cached and downloads are allowed.
 
     Parameters
     ----------
     model : str
-        `owner/model`, with `@revision` where it is not the main one.
+        `owner/model`, followed by `@revision` unless it is the main revision.
     file : str
-        Its path inside the model.
-    asker : str, default=None
-        The backbone that it is for, as messages name it; None for `hf/<model>`.
+        Path of the file inside the model.
+    backbone : str, default=None
+        Name of the backbone in error messages. None for `hf/<model>`.
 
     Returns
     -------
@@ -110,48 +148,48 @@ def hub_file(model: str, file: str, asker: str | None = None) -> Path | None:
     Raises
     ------
     BackboneNotFoundError
-        If no hub model can have, or has, that name.
+        If there is no hub model of that name, or the name is not valid.
     WeightsError
-        If the file is not here and may not, or cannot, be fetched.
+        If the file is not cached and may not, or cannot, be downloaded.
     """
     from huggingface_hub import hf_hub_download, try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
 
-    asker, (repository, revision) = asker or f"hf/{model}", split_revision(model)
+    backbone, (repository, revision) = backbone or f"hf/{model}", split_revision(model)
     try:
-        found = try_to_load_from_cache(repository, file, revision=revision)
+        cached = try_to_load_from_cache(repository, file, revision=revision)
     except HFValidationError as error:
-        provider = asker.partition("/")[0]
+        provider = backbone.partition("/")[0]
         raise BackboneNotFoundError(
-            f"{asker!r} is neither a local folder nor the id of a hub model ({error}). Ids have the form "
+            f"{backbone!r} is neither a local folder nor the id of a hub model ({error}). Ids have the form "
             f"'owner/model'; local folders are named '{provider}/./folder' or '{provider}//absolute/folder'."
         ) from error
-    if found is not None:  # a path, or the knowledge from last time that the model has no such file
-        return Path(found) if isinstance(found, str) else None
-    _check_allowed(asker, file)
+    if cached is not None:  # a path, or the cached knowledge that the model has no such file
+        return Path(cached) if isinstance(cached, str) else None
+    _check_allowed(backbone, file)
     try:
         check_network()
         return Path(hf_hub_download(repository, file, revision=revision))
-    except Exception as error:  # sorted below: what the hub's client raises ranges from OSError to its own kinds
+    except Exception as error:  # the client raises anything from OSError to types of its own; sorted below
         if _is_absent(error):
             return None
-        raise _explained(error, model, file, asker) from error
+        raise _explained(error, model, file, backbone) from error
 
 
 def _is_absent(error: Exception) -> bool:
-    """Return whether an error says that the model is there, and has no such file."""
+    """Return whether an error means that the model exists but has no such file."""
     from huggingface_hub.errors import LocalEntryNotFoundError, RemoteEntryNotFoundError
 
     return isinstance(error, RemoteEntryNotFoundError) and not isinstance(error, LocalEntryNotFoundError)
 
 
 def failure(error: Exception, model: str) -> str:
-    """Return what an error of the hub's client means to the user.
+    """Return a message for an error of the hub's client.
 
     Parameters
     ----------
     error : Exception
-        As the client raised it.
+        Error that the client raised.
     model : str
         `owner/model`.
     """
@@ -159,119 +197,116 @@ def failure(error: Exception, model: str) -> str:
 
     if isinstance(error, GatedRepoError):
         return (
-            f"the owner of {model!r} gives it only to those who have asked: ask on its page, then log in with "
+            f"the owner of {model!r} grants access on request: request it on the model's page, then log in with "
             "`hf auth login`"
         )
     if isinstance(error, (RepositoryNotFoundError, RevisionNotFoundError)):
         return (
             f"there is no hub model {model!r}, or it is private and you are not logged in (`hf auth login`); check its "
-            "name on the hub's page"
+            "name on the hub"
         )
     return str(error) or type(error).__name__
 
 
-def _explained(error: Exception, model: str, file: str, asker: str) -> BackboneNotFoundError | WeightsError:
-    """Return our own error for one of the hub's client."""
+def _explained(error: Exception, model: str, file: str, backbone: str) -> BackboneNotFoundError | WeightsError:
+    """Return the sktransfer error for an error of the hub's client."""
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
     why = failure(error, model)
-    if isinstance(error, GatedRepoError):  # a kind of the next ones
-        return WeightsError(f"{asker!r}: {why}")
+    if isinstance(error, GatedRepoError):  # a subclass of RepositoryNotFoundError
+        return WeightsError(f"{backbone!r}: {why}")
     if isinstance(error, (RepositoryNotFoundError, RevisionNotFoundError)):
-        return BackboneNotFoundError(f"{asker!r}: {why}")
+        return BackboneNotFoundError(f"{backbone!r}: {why}")
     return WeightsError(
-        f"{asker!r}: looked for its {file} in {hub_cache()}, where it is not, and fetching it failed ({why}). Without "
-        f"a network, name a local folder ('{asker.partition('/')[0]}/./folder'), or one of 'tiny/*', which need none."
+        f"{backbone!r}: looked for its {file} in {hub_cache()}, which lacks it, and downloading it failed ({why}). "
+        f"Without a network, name a local folder ('{backbone.partition('/')[0]}/./folder') or one of 'tiny/*'."
     )
 
 
-def _check_allowed(asker: str, file: str) -> None:
+def _check_allowed(backbone: str, file: str) -> None:
     if get_config()["download"] == "never":
         raise WeightsError(
-            f"{asker!r}: looked for its {file} in {hub_cache()}, where it is not, and set_config(download='never') "
-            "forbids fetching it. Allow downloads, fetch the model there beforehand (`hf download`), or name a "
-            f"local folder ('{asker.partition('/')[0]}/./folder')."
+            f"{backbone!r}: looked for its {file} in {hub_cache()}, which lacks it, and set_config(download='never') "
+            "forbids downloading it. Allow downloads, download the model beforehand (`hf download`), or name a "
+            f"local folder ('{backbone.partition('/')[0]}/./folder')."
         )
 
 
-def hub_tokenizer(model: str, asker: str | None = None) -> Path:
-    """Return a local folder with the tokenizer's files of a hub's model, fetched where needed and allowed.
+def hub_tokenizer(model: str, backbone: str | None = None) -> Path:
+    """Return a local folder with the tokenizer files of a hub's model, downloaded if necessary and allowed.
 
     Parameters
     ----------
     model : str
-        `owner/model`, with `@revision` where it is not the main one.
-    asker : str, default=None
-        The backbone that it is for, as messages name it; None for `hf/<model>`.
+        `owner/model`, followed by `@revision` unless it is the main revision.
+    backbone : str, default=None
+        Name of the backbone in error messages. None for `hf/<model>`.
+
+    Returns
+    -------
+    folder : Path
+        Local folder of the model, possibly without its weights.
 
     Raises
     ------
     BackboneNotFoundError
         If there is no such model.
     WeightsError
-        If the files are not here and may not, or cannot, be fetched.
+        If the files are not cached and may not, or cannot, be downloaded.
     """
     from huggingface_hub import snapshot_download
 
-    from sktransfer.backbones.tokens import has_tokenizer
-
-    asker, (repository, revision) = asker or f"hf/{model}", split_revision(model)
+    backbone, (repository, revision) = backbone or f"hf/{model}", split_revision(model)
     folder = cached_folder(repository, revision)
     if folder is not None and has_tokenizer(folder):
         return folder
-    _check_allowed(asker, "tokenizer.json")
+    _check_allowed(backbone, "tokenizer.json")
     try:
         check_network()
         return Path(snapshot_download(repository, revision=revision, allow_patterns=_TOKENIZER_PATTERNS))
     except Exception as error:  # as in hub_file
-        raise _explained(error, model, "tokenizer.json", asker) from error
-
-
-_PATTERNS = ["*.json", "*.txt", "*.model", "*.safetensors"]
-_SHARD = re.compile(r"(.+)-\d+-of-\d+\.safetensors")
+        raise _explained(error, model, "tokenizer.json", backbone) from error
 
 
 def cached_folder(model: str, revision: str | None) -> Path | None:
-    """Return the folder of a model in this machine's cache, whole or not; None if there is none.
+    """Return the cached folder of a model, complete or not, or None.
 
     Parameters
     ----------
     model : str
         `owner/model`.
     revision : str or None
-        None for the main one.
+        None for the main revision.
     """
     from huggingface_hub import snapshot_download
 
     try:
         return Path(snapshot_download(model, revision=revision, local_files_only=True))
     except (OSError, ValueError) as error:
-        partial = getattr(error, "snapshot_path", None)  # of a copy that lacks any file of the hub's, needed or not
+        partial = getattr(error, "snapshot_path", None)  # folder of a copy that lacks any file, needed or not
         return None if partial is None else Path(partial)
 
 
-def lacking(folder: Path | None, tokenizer: bool) -> str:
-    """Return the first file that a model's folder lacks to be loaded; "" if it is whole.
+def missing_file(folder: Path | None, tokenizer: bool) -> str:
+    """Return the first missing file of a model's folder, or "" if it is complete.
 
-    An interrupted download leaves some of the files, and so does whoever fetches the configuration alone.
+    Interrupted downloads and downloads of the configuration alone leave incomplete folders.
 
     Parameters
     ----------
     folder : Path or None
-        The folder; None where there is none.
+        Folder of the model, if any.
     tokenizer : bool
-        Whether a tokenizer belongs to it.
+        Whether the model needs a tokenizer.
 
     Raises
     ------
     WeightsError
         If an index of weights cannot be read.
     """
-    from sktransfer.backbones.tokens import has_tokenizer
-
     if folder is None:
         return "model.safetensors"
-    # A model of several modules has each in a folder of its own, and then no configuration beside these folders.
+    # A model of several modules keeps each in a subfolder, and then has no configuration in its own folder.
     places = [folder] if (folder / "config.json").is_file() else [folder, *_folders(folder)]
     files = [file for place in places for file in sorted(place.glob("*.safetensors"))]
     if not files:
@@ -293,58 +328,58 @@ def _folders(folder: Path) -> list[Path]:
 
 
 def _shards(index: Path) -> list[str]:
-    """Return the files that an index names, if they lie beside it: elsewhere nothing is looked for."""
+    """Return the files that an index names, except those in other folders."""
     try:
         names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
         return sorted(name for name in names if Path(name).name == name)
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise WeightsError(
-            f"{index}: cannot be read as an index of weights ({type(error).__name__}: {error}). Delete it to fetch it "
-            "again."
+            f"{index}: cannot be read as an index of weights ({type(error).__name__}: {error}). Delete it to "
+            "download it again."
         ) from error
 
 
 def fetch_folder(model: str, revision: str | None) -> Path:
-    """Fetch what is not here of a model, and return its folder.
+    """Download the missing files of a model and return its folder.
 
-    The hub's client does the fetching: it goes on after a broken connection, and files that are here already are not
-    fetched again. `HF_ENDPOINT`, `HF_HOME`, `HF_TOKEN`, `HF_HUB_DOWNLOAD_TIMEOUT` and `HF_HUB_ETAG_TIMEOUT` are its.
+    The hub's client resumes broken downloads and skips cached files. It reads `HF_ENDPOINT`, `HF_HOME`, `HF_TOKEN`,
+    `HF_HUB_DOWNLOAD_TIMEOUT` and `HF_HUB_ETAG_TIMEOUT`.
 
     Parameters
     ----------
     model : str
         `owner/model`.
     revision : str or None
-        None for the main one.
+        None for the main revision.
 
     Raises
     ------
     WeightsError
-        If it cannot be fetched, has no weights that can be read without running code, or they arrive damaged.
+        If the model cannot be downloaded, has no weights that are readable without running code, or arrives damaged.
     """
     from huggingface_hub import snapshot_download
 
     try:
         check_network()
         folder = Path(snapshot_download(model, revision=revision, allow_patterns=_PATTERNS))
-    except Exception as error:  # what the hub's client raises ranges from OSError to its HTTP library's own kinds
+    except Exception as error:  # the client raises anything from OSError to the types of its HTTP library
         raise WeightsError(failure(error, model)) from error
-    lacks = lacking(folder, tokenizer=False)
-    if lacks:
-        raise WeightsError(f"the hub's {model!r} has no {lacks}; weights in other formats could run code")
+    missing = missing_file(folder, tokenizer=False)
+    if missing:
+        raise WeightsError(f"the hub's {model!r} has no {missing}; weights in other formats could run code")
     _check_hashes(folder)
     return folder
 
 
 def _check_hashes(folder: Path) -> None:
-    """Compare weights with their hashes, which are their names in the cache; the client compares lengths alone."""
+    """Compare weights with their hashes, which name them in the cache. The client compares only lengths."""
     for link in sorted(folder.rglob("*.safetensors")):
         blob = link.resolve()
         if not re.fullmatch("[0-9a-f]{64}", blob.name):
-            continue  # a small file, kept under a hash of another kind, or a file system without links
+            continue  # a small file, named by another kind of hash, or a file system without links
         with blob.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-        if found != blob.name:
+            actual = hashlib.file_digest(file, "sha256").hexdigest()
+        if actual != blob.name:
             link.unlink()
             blob.unlink()
-            raise WeightsError(f"{link.name} arrived damaged: its sha256 is {found}, expected {blob.name}; try again")
+            raise WeightsError(f"{link.name} arrived damaged: its sha256 is {actual}, expected {blob.name}; try again")

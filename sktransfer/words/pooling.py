@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, compress, repeat
+from typing import Any
 
 import numpy as np
 from scipy.sparse import csr_array
 
-from sktransfer.exceptions import InvalidSampleError
+from sktransfer._validation import require_field
+from sktransfer.exceptions import InvalidSampleError, LoadError
 from sktransfer.words.oov import unknown_vector
 from sktransfer.words.vectors import WordVectors
 
@@ -38,6 +40,25 @@ class Weights:
     def of(self, tokens: Sequence[str]) -> np.ndarray:
         """Return the weight of each token, float64."""
         return np.fromiter(map(self.known.get, tokens, repeat(self.other)), np.float64, len(tokens))
+
+    def to_state(self) -> dict[str, Any]:
+        """Return the words, their weights, and the weight of others."""
+        values = np.array(list(self.known.values()), dtype=np.float64)
+        return {"words": list(self.known), "values": values, "other": float(self.other)}
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> Weights:
+        """Return the weights of a state.
+
+        Raises
+        ------
+        LoadError
+            If a field is missing, or there is not one weight per word.
+        """
+        words, values = require_field(state, "words", list), require_field(state, "values", np.ndarray)
+        if values.dtype != np.float64 or values.shape != (len(words),) or not all(type(word) is str for word in words):
+            raise LoadError(f"{len(words)} words do not fit weights {values.shape} of {values.dtype}")
+        return cls(dict(zip(words, values.tolist())), require_field(state, "other", float))
 
 
 def idf_weights(documents: Iterable[Sequence[str]]) -> Weights:

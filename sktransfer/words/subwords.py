@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from scipy.sparse import csr_array
+
+from sktransfer._validation import require_field
+from sktransfer.exceptions import LoadError
 
 __all__ = ["Subwords", "buckets", "character_ngrams"]
 
@@ -193,3 +197,39 @@ class Subwords:
             sums = ones @ np.array(self.rows[needed], dtype=np.float32)  # (n_words, n_dims)
         means: np.ndarray = sums * (1.0 / np.maximum(lengths, 1)).astype(np.float32)[:, None]
         return means
+
+    def to_state(self) -> dict[str, Any]:
+        """Return the vectors and the sizes that tell which n-gram has which row."""
+        return {
+            # Rows may be mapped from a file, or quantized and unpacked by indexing.
+            "rows": np.array(self.rows[np.arange(len(self.rows))], dtype=np.float32),
+            "slots": None if self.slots is None else np.array(self.slots, dtype=np.int32),
+            **{name: int(getattr(self, name)) for name in ("min_n", "max_n", "n_buckets", "first")},
+        }
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> Subwords:
+        """Return the subword vectors of a state.
+
+        Raises
+        ------
+        LoadError
+            If a field is missing, or the sizes do not fit the vectors.
+        """
+        rows, slots = require_field(state, "rows", np.ndarray), require_field(state, "slots", (np.ndarray, type(None)))
+        min_n, max_n, n_buckets, first = (
+            require_field(state, name, int) for name in ("min_n", "max_n", "n_buckets", "first")
+        )
+        fits = rows.dtype == np.float32 and rows.ndim == 2
+        fits = fits and 1 <= min_n <= max_n <= 100 and n_buckets >= 1 and first >= 0
+        if slots is None:
+            fits = fits and first + n_buckets <= len(rows)
+        else:
+            fits = fits and slots.dtype == np.int32 and slots.shape == (n_buckets,)
+            fits = fits and bool((slots >= -1).all() and (slots < len(rows)).all())
+        if not fits:
+            raise LoadError(
+                f"subword vectors {rows.shape} of {rows.dtype} do not fit n-grams of {min_n} to {max_n} characters in "
+                f"{n_buckets} buckets from row {first}"
+            )
+        return cls(rows, min_n, max_n, n_buckets, first=first, slots=slots)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, Self
 
 import numpy as np
 
-from sktransfer.exceptions import InvalidParameterError, did_you_mean
+from sktransfer._validation import require_field
+from sktransfer.exceptions import InvalidParameterError, LoadError, SaveError, did_you_mean
 from sktransfer.words.files import Source
+from sktransfer.words.subwords import Subwords
 
 __all__ = ["WordVectors"]
 
@@ -151,6 +153,42 @@ class WordVectors:
     def __repr__(self) -> str:
         built = ", and of others by subwords" if self.subwords is not None else ""
         return f"WordVectors({len(self):,} words, {self.n_dims} dimensions{built})"
+
+    def to_state(self) -> dict[str, Any]:
+        """Return the words and all vectors.
+
+        Raises
+        ------
+        SaveError
+            If vectors of unknown words are built by an object other than `Subwords`.
+        """
+        if self.subwords is not None and type(self.subwords) is not Subwords:
+            kind = type(self.subwords).__name__
+            raise SaveError(f"vectors of unknown words made by {kind} can only be saved by pickle")
+        # The matrix may be mapped from a file, or quantized and unpacked by indexing.
+        matrix = np.array(self.matrix[np.arange(len(self.matrix))], dtype=np.float32)
+        return {"words": list(self.words), "matrix": matrix, "subwords": self.subwords}
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> WordVectors:
+        """Return the word vectors of a state.
+
+        Raises
+        ------
+        LoadError
+            If a field is missing, or words and vectors do not fit each other.
+        """
+        words, matrix = require_field(state, "words", list), require_field(state, "matrix", np.ndarray)
+        subwords = require_field(state, "subwords", (Subwords, type(None)))
+        if not all(type(word) is str for word in words) or matrix.dtype != np.float32 or matrix.ndim != 2:
+            raise LoadError(f"its words are not all str, or its vectors {matrix.shape} of {matrix.dtype} are no table")
+        if not 0 < len(words) <= len(matrix):
+            raise LoadError(f"it holds {len(words)} words and {len(matrix)} vectors")
+        if subwords is not None and subwords.rows.shape[1] != matrix.shape[1]:
+            raise LoadError(
+                f"its vectors have {matrix.shape[1]} dimensions, those of subwords {subwords.rows.shape[1]}"
+            )
+        return cls(words, matrix, subwords=subwords)
 
 
 def _rebuild(words: list[str], matrix: np.ndarray, subwords: Builder | None) -> WordVectors:

@@ -196,6 +196,7 @@ def test_every_freezing_depth_trains_what_it_says(depth, own, data):
     assert np.array_equal(pickle.loads(pickle.dumps(clf)).predict(data[0]), clf.predict(data[0]))
 
 
+@pytest.mark.process
 def test_a_grid_search_in_two_processes_takes_it_along(own, data):
     clf = FineTuneClassifier(own, max_epochs=1, random_state=0, device="cpu")
     search = GridSearchCV(clf, {"freeze_depth": [1, "all"]}, cv=2, n_jobs=2, error_score="raise").fit(*data)

@@ -69,6 +69,7 @@ def test_authors_of_plugins_find_what_they_need_in_one_place():
         surface.nonsense  # noqa: B018
 
 
+@pytest.mark.process
 def test_a_plugins_module_that_imports_from_that_place_stays_light():
     code = "import sys; from sktransfer.backbones import BackboneSpec, WeightsSource, hookimpl; "
     code += "print(sorted({'torch', 'numpy', 'sklearn', 'PIL', 'transformers'} & set(sys.modules)))"

@@ -74,6 +74,7 @@ def one(report, name):
     return found
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("name", [name for name in BROKEN if name not in BUILT_INS])
 def test_a_broken_plugin_is_listed_with_its_distribution_and_its_reason(name, report):
     plugin = one(report, name)
@@ -89,6 +90,7 @@ def test_a_broken_plugin_is_listed_with_its_distribution_and_its_reason(name, re
     assert says in error
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("name", "says"),
     [
@@ -102,6 +104,7 @@ def test_an_entry_point_that_names_no_module_is_told(name, says, report):
     assert says in one(report, name)["error"]
 
 
+@pytest.mark.process
 def test_all_the_others_go_on_working(report):
     assert {plugin["name"] for plugin in report["plugins"] if plugin["status"] == "loaded"} == {
         *BUILT_INS,
@@ -120,22 +123,26 @@ def test_all_the_others_go_on_working(report):
     assert report["heavy"] == []
 
 
+@pytest.mark.process
 def test_what_a_working_plugin_offers_is_counted(report):
     assert (one(report, "good")["n_backbones"], one(report, "good")["open_family"]) == (2, False)
     assert (one(report, "open")["n_backbones"], one(report, "open")["open_family"]) == (0, True)
     assert one(report, "good")["error"] == ""
 
 
+@pytest.mark.process
 def test_the_time_that_a_plugin_takes_is_kept(report):
     assert one(report, "slow")["seconds"] > 0.25
     assert one(report, "slow")["status"] == "loaded"
     assert one(report, "good")["seconds"] > 0
 
 
+@pytest.mark.process
 def test_a_plugin_without_metadata_is_loaded_all_the_same(report):
     assert (one(report, "nameless")["distribution"], one(report, "nameless")["version"]) == ("", "")
 
 
+@pytest.mark.process
 def test_a_clash_names_both_distributions_and_loads_neither(report):
     twins = [plugin for plugin in report["plugins"] if plugin["name"] == "twin"]
     assert [plugin["status"] for plugin in twins] == ["failed", "failed"]
@@ -145,6 +152,7 @@ def test_a_clash_names_both_distributions_and_loads_neither(report):
         assert "SKTRANSFER_PLUGINS" in plugin["error"]
 
 
+@pytest.mark.process
 def test_a_built_in_name_is_not_for_third_parties(report):
     mine, theirs = [plugin for plugin in report["plugins"] if plugin["name"] == "tiny"]
     assert (mine["status"], mine["distribution"]) == ("loaded", "sktransfer")
@@ -152,6 +160,7 @@ def test_a_built_in_name_is_not_for_third_parties(report):
     assert BROKEN["tiny"][1] in theirs["error"]
 
 
+@pytest.mark.process
 def test_a_finder_that_fails_is_named_with_its_distribution(report):
     for name, kind in (("key", "KeyError"), ("os", "OSError"), ("exit", "SystemExit")):
         error = report["found"][f"finder/{name}"]
@@ -162,6 +171,7 @@ def test_a_finder_that_fails_is_named_with_its_distribution(report):
     assert "name='open/found'" in report["found"]["open/x"]
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("name", "says"),
     [
@@ -179,6 +189,7 @@ def test_a_loader_that_fails_is_told_with_its_distribution_and_a_way_out(name, s
     assert "pip install --upgrade --force-reinstall zoo-loaders" in error
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("value", "loaded"),
     [
@@ -200,6 +211,7 @@ def test_what_is_not_allowed_is_not_imported(value, loaded, tmp_path):
     assert imported(folder) == {"zoo_twin_two" if name == "twin" else f"zoo_{name}" for name in loaded}
 
 
+@pytest.mark.process
 def test_a_plugin_that_is_left_out_is_told_of_where_it_is_asked_for(tmp_path):
     folder = install(tmp_path, [distribution("good", WORKING["good"])])
     code = "import sktransfer; sktransfer.load_backbone('good/small')"
@@ -207,6 +219,7 @@ def test_a_plugin_that_is_left_out_is_told_of_where_it_is_asked_for(tmp_path):
     assert "good = zoo_good of zoo-good 1.2 is installed, but SKTRANSFER_PLUGINS leaves it out" in done.stderr
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("name", ["missing", "leaves", "field", "tiny"])
 def test_strict_raises_a_failure_with_its_cause(name, tmp_path):
     folder = install(tmp_path, [distribution(name, BROKEN[name][0])])
@@ -224,6 +237,7 @@ def damaged(name, text):
     return Distribution(name, "", text, name.replace("-", "_"))
 
 
+@pytest.mark.process
 def test_entry_points_that_cannot_be_read_harm_nobody(tmp_path):
     folder = install(
         tmp_path / "site",

@@ -116,6 +116,7 @@ def test_specs_do_not_change_and_can_be_sent_to_other_processes():
     assert dataclasses.replace(spec, name="mine/other").loader == spec.loader
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     "module", ["spec", "hooks", "plugins", "registry", "loading", "tiny", "torchvision", "huggingface"]
 )
@@ -129,6 +130,7 @@ def test_import_pulls_in_nothing_heavy(module):
     assert out.strip() == "[]"
 
 
+@pytest.mark.process
 def test_listing_specs_loads_neither_torch_nor_transformers():
     code = (
         "import sys\nfrom sktransfer.backbones.registry import Registry\nRegistry(found=list)\n"

@@ -67,6 +67,7 @@ def test_a_bar_grows_to_the_right_where_the_mark_is_passed():
     assert picture.progress(speed, 1.0) == picture.progress(size, 2.0) == -1.0
 
 
+@pytest.mark.process
 def test_a_question_that_is_none_is_refused():
     command = [sys.executable, "-m", "benchmarks.run", "nonsense"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)

@@ -79,6 +79,7 @@ def test_much_is_written_at_once_and_little_after_a_while(tmp_path, monkeypatch)
     assert n_written() == 4
 
 
+@pytest.mark.process
 def test_a_process_that_ends_writes_what_waits(tmp_path):
     code = (
         "import torch; from sktransfer.cache.types import *; "

@@ -86,6 +86,7 @@ def test_hundreds_can_read_at_once(tmp_path):
     assert get(environment, b"key") == b"other"
 
 
+@pytest.mark.process
 def test_slots_of_readers_that_were_killed_are_used_again(tmp_path):
     environment = Environment(tmp_path, LIMIT)
     put(environment, b"key")  # and stays open: with nobody left, the table would begin anew
@@ -101,6 +102,7 @@ def test_slots_of_readers_that_were_killed_are_used_again(tmp_path):
     assert len([line for line in told if line.strip()]) == 2  # the names of columns, and the one reader
 
 
+@pytest.mark.process
 def test_a_map_that_another_process_has_grown(tmp_path):
     environment = Environment(tmp_path, 200_000)
     put(environment, b"small")
@@ -124,6 +126,7 @@ def test_the_limit_holds_and_can_be_raised(tmp_path):
         put(environment, b"next", bytes(1_000_000))
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("how", ["removed", "replaced"])
 def test_files_that_are_gone_are_opened_anew(how, tmp_path):
     environment = Environment(tmp_path, LIMIT)
@@ -138,6 +141,7 @@ def test_files_that_are_gone_are_opened_anew(how, tmp_path):
     assert python("-c", other_process(tmp_path, code)).stdout == "b'again'\n"
 
 
+@pytest.mark.process
 def test_a_file_cut_short_is_an_error_and_not_the_end_of_the_process(tmp_path):
     environment = Environment(tmp_path, LIMIT)
     for number in range(100):
@@ -186,6 +190,7 @@ def test_a_forked_process_opens_its_own_whatever_other_threads_were_at(tmp_path)
     assert [get(environment, f"child {number}".encode()) for number in range(10)] == [b"value"] * 10
 
 
+@pytest.mark.process
 @pytest.mark.filterwarnings("ignore:.*use of fork.*:DeprecationWarning")
 def test_a_fork_takes_no_reader_from_the_parent(tmp_path):
     """A child that closes what it inherits frees the slot by which its parent holds on to the pages that it reads."""

@@ -138,6 +138,7 @@ def test_sizes_are_readable(n_bytes, text):
     assert readable_size(n_bytes) == text
 
 
+@pytest.mark.process
 def test_counts_need_neither_torch_nor_a_database():
     code = (
         "import sys, sktransfer; sktransfer.cache_info(); print(sorted({'torch', 'numpy', 'lmdb'} & set(sys.modules)))"
@@ -145,6 +146,7 @@ def test_counts_need_neither_torch_nor_a_database():
     assert python("-c", code).stdout.strip() == "[]"
 
 
+@pytest.mark.process
 def test_an_estimators_cache_is_the_same_folder_in_each_process(tmp_path):
     code = (
         "import sys, torch; from sktransfer.cache.types import CacheNamespace, resolve_store; "

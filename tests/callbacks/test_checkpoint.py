@@ -250,6 +250,7 @@ class Kill(Callback):
     pass
 
 
+@pytest.mark.process
 def test_a_killed_process_loses_the_epoch_it_was_in(tmp_path):
     code = KILLED.format(tests=str(Path(__file__).parents[2]), folder=str(tmp_path))
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 9

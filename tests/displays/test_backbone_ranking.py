@@ -7,7 +7,7 @@ from sktransfer import BestBackbone
 from sktransfer.displays.backbone_ranking import BackboneRankingDisplay
 from sktransfer.exceptions import InvalidParameterError
 from sktransfer.testing.samples import make_samples
-from tests.helpers.pictures import close, cut_labels
+from tests.helpers.pictures import cut_labels
 
 TABLE = pd.DataFrame(
     {
@@ -23,13 +23,7 @@ TABLE = pd.DataFrame(
 )
 
 
-@pytest.fixture(autouse=True)
-def _closed():
-    yield
-    close()
-
-
-def test_each_backbone_is_a_bar_with_its_best_layer():
+def test_from_ranking_draws_one_bar_per_backbone_with_its_best_layer():
     display = BackboneRankingDisplay.from_ranking(TABLE)
     assert display.names == ["good · top", "hf/…/models/bert-large-uncased · layer12", "bad · top"]
     assert [bar.get_width() for bar in display.ax_.patches] == [0.5, 0.3, -0.2]
@@ -37,7 +31,7 @@ def test_each_backbone_is_a_bar_with_its_best_layer():
     assert cut_labels(display.figure_) == []
 
 
-def test_another_column_ranks_and_the_top_may_be_all_that_is_shown():
+def test_from_ranking_metric_and_top():
     display = BackboneRankingDisplay.from_ranking(TABLE, metric="knn", top=2)
     assert display.names[0] == "bad · top"
     assert len(display.names) == 2
@@ -45,7 +39,7 @@ def test_another_column_ranks_and_the_top_may_be_all_that_is_shown():
         BackboneRankingDisplay.from_ranking(TABLE, metric="leep")
 
 
-def test_a_fitted_choice_is_shown_without_a_probe():
+def test_from_estimator_draws_a_fitted_best_backbone_without_a_probe():
     best = BestBackbone({"one": "tiny/cnn", "other": "tiny/cnn"}, layers="last").fit(*make_samples("image", 24))
     display = BackboneRankingDisplay.from_estimator(best)
     assert display.metric == "logme"

@@ -12,19 +12,13 @@ from sktransfer import ImageFeaturizer, TextFeaturizer
 from sktransfer.displays.feature_map import FeatureMapDisplay
 from sktransfer.exceptions import InvalidParameterError
 from sktransfer.testing.samples import make_samples
-from tests.helpers.pictures import close, cut_labels
+from tests.helpers.pictures import cut_labels
 
 IMAGES, LABELS = make_samples("image", 24)
 TEXTS, MOODS = make_samples("text", 24)
 
 
-@pytest.fixture(autouse=True)
-def _closed():
-    yield
-    close()
-
-
-def test_images_stand_where_their_features_principal_components_do_with_thumbnails_of_some():
+def test_from_estimator_places_images_by_principal_components_with_thumbnails_of_some():
     display = FeatureMapDisplay.from_estimator(ImageFeaturizer(layer="block2"), IMAGES, LABELS, n_shown=5)
     features = ImageFeaturizer(layer="block2").fit_transform(IMAGES)
     expected = PCA(2, random_state=0).fit_transform(features)
@@ -37,7 +31,7 @@ def test_images_stand_where_their_features_principal_components_do_with_thumbnai
     assert cut_labels(display.figure_) == []
 
 
-def test_texts_are_shortened_and_those_that_would_lie_over_each_other_left_out():
+def test_from_estimator_shortens_texts_and_leaves_out_overlapping_ones():
     long = [f"{text} {'and so on ' * 5}" for text in TEXTS]
     display = FeatureMapDisplay.from_estimator(TextFeaturizer(), long, MOODS, n_shown=24)
     drawn = [text for text in display.ax_.texts if text.get_text()]
@@ -49,7 +43,7 @@ def test_texts_are_shortened_and_those_that_would_lie_over_each_other_left_out()
     assert not any(one.overlaps(other) for k, one in enumerate(boxes) for other in boxes[:k])
 
 
-def test_another_reducer_is_used_and_must_give_two_dimensions():
+def test_reducer_replaces_pca_and_must_return_two_dimensions():
     display = FeatureMapDisplay.from_estimator(ImageFeaturizer(), IMAGES, reducer=TruncatedSVD(2, random_state=0))
     assert display.ax_.get_xlabel() == ""
     assert display.ax_.get_legend() is None
@@ -57,19 +51,19 @@ def test_another_reducer_is_used_and_must_give_two_dimensions():
         FeatureMapDisplay.from_estimator(ImageFeaturizer(), IMAGES, reducer=TruncatedSVD(3))
 
 
-def test_more_classes_than_colours_share_the_last():
+def test_plot_with_more_classes_than_colours_shares_the_last_colour():
     rng = np.random.default_rng(0)
     display = FeatureMapDisplay(rng.normal(size=(40, 2)), np.arange(40) % 10).plot()
     assert [text.get_text() for text in display.ax_.get_legend().get_texts()][-1] == "3 others"
 
 
-def test_equal_points_are_shown_once():
+def test_n_shown_counts_duplicates_once():
     display = FeatureMapDisplay.from_estimator(ImageFeaturizer(), [IMAGES[0]] * 3 + [IMAGES[1]], n_shown=4)
     assert len(display.shown) == 2
 
 
 @pytest.mark.parametrize("size", [(7.0, 5.5), (3.0, 2.5)])
-def test_thumbnails_that_would_lie_over_each_other_are_left_out(size):
+def test_plot_leaves_out_overlapping_thumbnails(size):
     figure, ax = plt.subplots(figsize=size)
     places = np.random.default_rng(0).normal(size=(60, 2))
     tiles = {row: Image.new("RGB", (34, 30)) for row in range(60)}
@@ -81,8 +75,8 @@ def test_thumbnails_that_would_lie_over_each_other_are_left_out(size):
     assert not any(one.overlaps(other) for k, one in enumerate(corners) for other in corners[:k])
 
 
-def test_umap_like_reducers_are_cloned_and_named_by_nothing():
-    reducer = TSNE(perplexity=5, random_state=0)  # has no transform, as UMAP has none that it needs here
+def test_reducer_is_cloned_and_gives_no_axis_names():
+    reducer = TSNE(perplexity=5, random_state=0)  # has no transform: fit_transform is enough
     display = FeatureMapDisplay.from_estimator(ImageFeaturizer(), IMAGES, LABELS, reducer=reducer)
     assert not hasattr(reducer, "embedding_")
     assert display.places.shape == (24, 2)

@@ -11,19 +11,13 @@ from sktransfer import FineTuneClassifier
 from sktransfer.displays.freeze_depth import FreezeDepthDisplay
 from sktransfer.exceptions import InvalidParameterError
 from sktransfer.testing.samples import make_samples
-from tests.helpers.pictures import close, cut_labels
+from tests.helpers.pictures import cut_labels
 
 X, y = make_samples("image", 24)
 TUNER = FineTuneClassifier(max_epochs=1, random_state=0)
 
 
-@pytest.fixture(autouse=True)
-def _closed():
-    yield
-    close()
-
-
-def test_a_search_is_shown_with_the_best_candidate_of_each_depth():
+def test_from_cv_results_draws_the_best_candidate_of_each_depth():
     grid = {"freeze_depth": [0, -1, "all"], "max_epochs": [0, 1]}
     search = GridSearchCV(TUNER, grid, cv=2).fit(X, y)
     display = FreezeDepthDisplay.from_cv_results(search, score_name="accuracy")
@@ -38,7 +32,7 @@ def test_a_search_is_shown_with_the_best_candidate_of_each_depth():
     assert cut_labels(display.figure_) == []
 
 
-def test_a_depth_behind_the_steps_of_a_pipeline_is_found_and_1_is_not_1_0():
+def test_from_cv_results_finds_freeze_depth_of_a_pipeline_step_and_separates_1_from_1_0():
     results = {
         "param_tuner__freeze_depth": [1, 1.0, 1],
         "param_tuner__lr": [1, 2, 3],
@@ -51,14 +45,14 @@ def test_a_depth_behind_the_steps_of_a_pipeline_is_found_and_1_is_not_1_0():
     assert display.deviation.tolist() == [0.3, 0.2]
 
 
-def test_a_search_over_something_else_is_an_error_that_says_over_what():
+def test_from_cv_results_names_the_searched_parameters_if_freeze_depth_is_missing():
     pipeline = make_pipeline(FunctionTransformer(), LogisticRegression())
     search = GridSearchCV(pipeline, {"logisticregression__C": [1, 2]}, cv=2).fit(np.arange(24.0)[:, None], y)
     with pytest.raises(InvalidParameterError, match="logisticregression__C"):
         FreezeDepthDisplay.from_cv_results(search)
 
 
-def test_an_estimator_is_cross_validated_at_each_depth():
+def test_from_estimator_cross_validates_at_each_depth():
     display = FreezeDepthDisplay.from_estimator(TUNER, X, y, depths=[-1, "all"], cv=2, scoring="neg_log_loss")
     by_hand = cross_val_score(TUNER.set_params(freeze_depth="all"), X, y, cv=2, scoring="neg_log_loss")
     assert display.mean[1] == pytest.approx(by_hand.mean(), abs=1e-5)

@@ -8,15 +8,9 @@ from sktransfer import BestBackbone, rank_backbones
 from sktransfer.displays.layer_score import LayerScoreDisplay
 from sktransfer.exceptions import InvalidParameterError
 from sktransfer.testing.samples import make_samples
-from tests.helpers.pictures import close, cut_labels
+from tests.helpers.pictures import cut_labels
 
 X, y = make_samples("image", 24)
-
-
-@pytest.fixture(autouse=True)
-def _closed():
-    yield
-    close()
 
 
 def lines(display):
@@ -25,7 +19,7 @@ def lines(display):
     }
 
 
-def test_layers_stand_from_the_input_up_and_each_score_fills_its_range():
+def test_from_ranking_orders_layers_from_the_input_and_scales_each_score():
     ranking = rank_backbones(["tiny/cnn"], X, y, metrics=["logme", "knn", "leep"], layers=["top", "stem", "block2"])
     display = LayerScoreDisplay.from_ranking(ranking)
     in_order = ranking.sort_index()
@@ -36,7 +30,7 @@ def test_layers_stand_from_the_input_up_and_each_score_fills_its_range():
     np.testing.assert_allclose(drawn["logme"], (logme - logme.min()) / np.ptp(logme))
 
 
-def test_labels_are_whole_however_many_layers_and_scores_there_are():
+def test_plot_cuts_off_no_label_with_many_layers_and_scores():
     layers = [f"layer{k}.attention" for k in range(13)]
     scores = {name: np.random.default_rng(0).normal(size=13) for name in ("h_score", "logme", "knn", "probe_mean")}
     display = LayerScoreDisplay(layers, scores, "hf/…/all-MiniLM-L6-v2").plot()
@@ -46,7 +40,7 @@ def test_labels_are_whole_however_many_layers_and_scores_there_are():
     assert lines(flat)["knn"].tolist() == [1, 1]
 
 
-def test_the_backbone_that_was_chosen_is_shown_or_another_by_name():
+def test_from_estimator_draws_the_chosen_backbone_and_from_ranking_one_by_name():
     best = BestBackbone({"one": "tiny/cnn", "other": "tiny/cnn"}, layers=[0, 1]).fit(X, y)
     assert LayerScoreDisplay.from_estimator(best).name == "one"
     assert LayerScoreDisplay.from_ranking(best.ranking_, backbone="other").name == "other"

@@ -7,25 +7,19 @@ from sklearn.exceptions import NotFittedError
 from sktransfer import FineTuneClassifier, LearningRateDisplay, find_lr
 from sktransfer.exceptions import InvalidParameterError
 from sktransfer.testing.samples import make_samples
-from tests.helpers.pictures import close, cut_labels
+from tests.helpers.pictures import cut_labels
 
 X, y = make_samples("image", 24)
 TUNER = FineTuneClassifier(head_init="random", freeze_depth="all", batch_size=8, random_state=0)
 
 
-@pytest.fixture(autouse=True)
-def _closed():
-    yield
-    close()
-
-
 def marked(display):
-    """Where the dashed line stands."""
+    """Return the position of the dashed line."""
     (line,) = (line for line in display.ax_.lines if line.get_linestyle() == "--")
     return line.get_xdata()[0]
 
 
-def test_what_was_found_is_drawn_with_the_rate_that_is_proposed():
+def test_from_finder_draws_the_curve_and_the_proposed_rate():
     found = find_lr(TUNER, X, y, n_steps=8)
     display = LearningRateDisplay.from_finder(found)
     np.testing.assert_array_equal(display.line_.get_xdata(), found.curve["lr"])
@@ -39,7 +33,7 @@ def test_what_was_found_is_drawn_with_the_rate_that_is_proposed():
     assert cut_labels(display.figure_) == []
 
 
-def test_an_estimator_is_tried_on_a_clone_as_the_finder_does():
+def test_from_estimator_runs_find_lr_on_a_clone():
     options = {"lowest": 1e-4, "highest": 0.1, "n_steps": 5}
     weight = np.linspace(0.1, 2, len(y))
     display = LearningRateDisplay.from_estimator(TUNER, X, y, weight, **options)
@@ -51,7 +45,7 @@ def test_an_estimator_is_tried_on_a_clone_as_the_finder_does():
         LearningRateDisplay.from_estimator(TUNER, X, y, n_steps=1)
 
 
-def test_an_estimator_that_found_its_rate_shows_it_and_one_that_was_given_it_says_so():
+def test_from_finder_takes_an_estimator_fitted_with_lr_find_only():
     clf = TUNER.__class__(lr="find", max_epochs=1, random_state=0).fit(X, y)
     display = LearningRateDisplay.from_finder(clf)
     assert marked(display) == clf.lr_
@@ -63,7 +57,7 @@ def test_an_estimator_that_found_its_rate_shows_it_and_one_that_was_given_it_say
         LearningRateDisplay.from_finder(TUNER)
 
 
-def test_the_fall_fills_the_picture_and_what_diverges_leaves_it():
+def test_plot_limits_follow_the_fall_and_cut_off_divergence():
     smoothed = [2.0, 2.1, 1.5, 1.0, 3.0, 500.0]
     display = LearningRateDisplay(10.0 ** np.arange(-6, 0), [2.0, 2.2, 0.9, 0.5, 5.0, 1000.0], smoothed, 1e-4).plot()
     bottom, top = display.ax_.get_ylim()
@@ -74,12 +68,12 @@ def test_the_fall_fills_the_picture_and_what_diverges_leaves_it():
 
 
 @pytest.mark.parametrize("smoothed", [[0.5, 0.6, float("nan")], [float("nan")] * 3])
-def test_losses_that_never_fall_or_are_no_numbers_have_a_picture_too(smoothed):
+def test_plot_of_losses_that_never_fall_or_are_nan(smoothed):
     display = LearningRateDisplay([1e-4, 1e-3, 1e-2], smoothed, smoothed, 1e-5).plot()
     assert np.diff(display.ax_.get_ylim())[0] > 0.04
     assert cut_labels(display.figure_) == []
 
 
-def test_axes_that_are_given_are_drawn_on():
+def test_plot_draws_on_given_axes():
     first = LearningRateDisplay([1e-3, 1e-2], [1.0, 0.5], [1.0, 0.8], 1e-3).plot()
     assert LearningRateDisplay([1e-3, 1e-2], [1.0, 0.5], [1.0, 0.8], 1e-3).plot(ax=first.ax_).ax_ is first.ax_

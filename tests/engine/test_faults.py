@@ -234,6 +234,7 @@ def test_a_full_disk_is_told_once_and_what_was_stored_stays(tmp_path):
     assert n_before < len(known(store, range(2000))) == 2000
 
 
+@pytest.mark.process
 def test_a_disk_that_is_full_from_the_beginning(tmp_path):
     before = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))"
     assert features_elsewhere(tmp_path / "kept", before) == ["equal", "told: cannot be opened or read"]
@@ -299,6 +300,7 @@ def test_a_folder_that_cannot_be_written_is_read(readonly):
     assert status_of(fork(work)) == 0
 
 
+@pytest.mark.process
 def test_a_folder_that_cannot_be_made_is_told_once(readonly):
     folder, _ = readonly
     # A superuser may write anywhere, and the ordinary one that it becomes may not read all of Python's own files.

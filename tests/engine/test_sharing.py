@@ -61,6 +61,7 @@ def test_a_second_process_computes_nothing(tmp_path):
     assert (info.hits, info.misses) == (len(TEXTS), 0)
 
 
+@pytest.mark.process
 def test_a_search_by_processes_shares_a_folder(tmp_path):
     X, y = [f"film {n} {'good' if n % 2 else 'bad'}" for n in range(24)], np.arange(24) % 2
     scores = {}

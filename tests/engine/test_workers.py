@@ -159,6 +159,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.process
 def test_other_processes_and_threads_come_to_the_same_result(tmp_path):
     program, ways = tmp_path / "program.py", ["fork", "spawn", "loky", "threading"]
     program.write_text(OF_MANY_KINDS)

@@ -98,6 +98,7 @@ def test_a_fitted_estimator_as_backbone_is_told_where_its_backbone_is():
         ImageFeaturizer(ImageFeaturizer().fit(IMAGES)).fit(IMAGES)
 
 
+@pytest.mark.process
 def test_grid_search_over_backbone_layer_and_pooling():
     pipeline = make_pipeline(ImageFeaturizer(), LogisticRegression(max_iter=500))
     grid = {

@@ -144,6 +144,7 @@ def test_vectors_go_from_one_task_to_the_next_and_are_shared_there():
     np.testing.assert_array_equal(clone(frozen).fit(["other"], None).transform(TEXTS), source.transform(TEXTS))
 
 
+@pytest.mark.process
 def test_grid_search_over_training_in_several_processes():
     y = np.arange(len(SENTENCES)) % 2
     model = make_pipeline(WordEmbedder(**SMALL), LogisticRegression())

@@ -104,6 +104,7 @@ def test_a_frozen_stage_runs_once_a_sample_over_epochs_folds_candidates_and_refi
     assert sum(seen) <= 2 * len(IMAGES)
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("n_jobs", [None, 2])
 def test_grid_search_over_freezing_depth_in_a_pipeline(n_jobs):
     pipeline = make_pipeline(FunctionTransformer(), quick())
@@ -280,6 +281,7 @@ def test_a_store_too_small_for_the_cut_changes_nothing_but_the_time():
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
+@pytest.mark.process
 def test_a_folder_keeps_what_the_next_process_goes_on_from(tmp_path):
     clf = quick(freeze_depth=3, cache=tmp_path).fit(IMAGES, LABELS)
     program = (

@@ -72,6 +72,7 @@ def test_probabilities_can_be_calibrated():
     np.testing.assert_allclose(calibrated.predict_proba(IMAGES).sum(1), 1, atol=1e-5)
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("n_jobs", [2])
 def test_a_grid_over_six_parameters_of_recipes(n_jobs):
     grid = {

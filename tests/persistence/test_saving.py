@@ -50,6 +50,7 @@ def test_what_is_loaded_says_the_same_to_the_bit(name, weights, tmp_path):
     assert np.array_equal(answer(estimator, name), expected)  # saving has changed nothing
 
 
+@pytest.mark.process
 def test_another_process_says_the_same_to_the_bit(tmp_path):
     jobs, expected = [], []
     embedded = (
@@ -185,6 +186,7 @@ def test_weights_are_reference_or_embed(tmp_path):
         save(ImageFeaturizer(), tmp_path / "one.skt", weights="all")
 
 
+@pytest.mark.process
 def test_importing_saves_no_time_for_those_who_do_not_save():
     code = "import sys, sktransfer; from sktransfer import ImageFeaturizer; print('skops' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.process
+
 ROOT = Path(__file__).parents[2]
 TUTORIAL = (ROOT / "plugins" / "README.md").read_text()
 PYTHON_BLOCKS = re.findall(r"```python\n(.*?)```", TUTORIAL, re.DOTALL)

@@ -29,6 +29,7 @@ def write_config(folder: Path, **settings) -> Path:
     return folder
 
 
+@pytest.mark.process
 def test_nothing_is_listed_and_nothing_heavy_imported(tmp_path):
     assert sktransfer_backbones() == []
     write_config(tmp_path, model_type="bert")

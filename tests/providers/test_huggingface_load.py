@@ -63,6 +63,7 @@ def test_fingerprint_does_not_know_where_a_folder_lies_or_what_its_labels_are_ca
     assert load_backbone(f"hf/{tmp_path / 'a'}").fingerprint() == load_backbone(f"hf/{tmp_path / 'b'}").fingerprint()
 
 
+@pytest.mark.process
 def test_pickles_by_name_and_notices_other_weights(folder):
     backbones = [load_backbone(f"hf/{folder}", weights=weights) for weights in ("pretrained", "random")]
     pickled = pickle.dumps(backbones)

@@ -30,6 +30,7 @@ def test_both_are_shipped():
     assert "tiny/bert" in set(list_backbones("text")["name"])
 
 
+@pytest.mark.process
 def test_arrays_need_neither_torchvision_nor_transformers():
     program = (
         "import sys, numpy; from sktransfer import ImageFeaturizer; "

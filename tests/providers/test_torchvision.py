@@ -65,6 +65,7 @@ def assert_same(backbone, model):
     assert (logits(backbone, images) - expected).abs().max() <= 1e-5 * expected.abs().max()
 
 
+@pytest.mark.process
 def test_listing_imports_nothing_heavy():
     code = (
         "import sys, sktransfer; n = len(sktransfer.list_backbones(pattern='torchvision/*')); "

@@ -1,4 +1,4 @@
-"""What the documentation shows is run: docstring examples and the README's blocks."""
+"""Documentation that runs: docstring examples and the Python blocks of README.md."""
 
 from __future__ import annotations
 
@@ -11,20 +11,30 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-MODULES = sorted(
-    ".".join(path.relative_to(ROOT).with_suffix("").parts)
-    for path in (ROOT / "sktransfer").rglob("*.py")
-    if path.name != "__init__.py"
-)
+SOURCES = sorted((ROOT / "sktransfer").rglob("*.py"))
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_docstring_examples_print_what_they_say(module, tmp_path, monkeypatch):
+def module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+@pytest.mark.parametrize("module", [module_name(path) for path in SOURCES if ">>> " in path.read_text()])
+def test_docstring_examples_run(module, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         results = doctest.testmod(importlib.import_module(module), optionflags=doctest.ELLIPSIS)
+    assert results.attempted > 0
     assert results.failed == 0
+
+
+def test_every_module_imports_without_a_warning():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for path in SOURCES:
+            if path.name != "__main__.py":
+                importlib.import_module(module_name(path))
 
 
 def test_readme_python_blocks_run(tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""Rules of the repository: layers, file sizes, names, documented parameters."""
+"""Rules of the repository: import layers, file sizes, names, documented parameters."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import inspect
 import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ import sktransfer
 ROOT = Path(__file__).parents[2]
 SOURCES = sorted((ROOT / "sktransfer").rglob("*.py"))
 PROSE = sorted(path for folder in ("plugins", "examples", "benchmarks") for path in (ROOT / folder).rglob("*.py"))
-# From the bottom up: a package imports from itself and from those before it.
+# Lowest first: a package imports from itself and from the packages before it.
 LAYERS = ["_version", "exceptions", "_validation", "_parameters", "config", "_utils", "html", "samples", "weights"]
 LAYERS += ["backbones", "providers", "cache", "engine", "words", "featurizers", "tasks", "training", "callbacks"]
 LAYERS += ["finetuning", "classifiers", "selection", "displays", "persistence", "testing", "cli", "__main__"]
@@ -34,7 +35,7 @@ def package(module: str) -> str:
 
 
 def imported(path: Path) -> set[str]:
-    """Return the modules of sktransfer that a file imports, at any depth of its code."""
+    """Return the modules of sktransfer that a file imports, also inside functions."""
     names = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and node.module:
@@ -57,7 +58,7 @@ def test_imports_point_downwards():
 
 def test_imports_have_no_circles():
     modules = {module_name(path): path for path in SOURCES}
-    # A package's __init__ that only lists lazy names is no part of a circle.
+    # An __init__ module imports lazily, so it cannot be part of a circle.
     edges = {
         name: imported(path) & modules.keys() - {name} for name, path in modules.items() if path.name != "__init__.py"
     }
@@ -75,10 +76,11 @@ def test_imports_have_no_circles():
 
 
 def test_files_and_folders_are_small():
-    long = [str(path) for path in SOURCES if len(path.read_text().splitlines()) > MAX_LINES]
-    folders = {path.parent for path in SOURCES} - {ROOT / "sktransfer"}
-    full = [str(folder) for folder in folders if len(list(folder.glob("*.py"))) > MAX_FILES]
-    assert not long + full
+    sizes = {path: len(path.read_text().splitlines()) for path in SOURCES}
+    long = [f"{path}: {size} lines, at most {MAX_LINES}" for path, size in sizes.items() if size > MAX_LINES]
+    folders = Counter(path.parent for path in SOURCES if path.parent != ROOT / "sktransfer")
+    full = [f"{folder}: {size} files, at most {MAX_FILES}" for folder, size in folders.items() if size > MAX_FILES]
+    assert not long + full, long + full
 
 
 def test_module_docstrings_name_the_thing():
@@ -95,6 +97,7 @@ def test_public_names_are_sorted_and_exist():
         sktransfer.nonsense  # noqa: B018
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("code", "heavy"),
     [
@@ -125,15 +128,17 @@ def test_docstrings_state_every_parameter_and_its_default():
         for parameter in inspect.signature(thing).parameters.values():
             entry = re.search(rf"^(?:\w+, )*{parameter.name}(?:, \w+)* : (.+)$", documentation, re.MULTILINE)
             stated = entry and entry.group(1).partition("default=")[2].replace('"', "'")
-            if entry is None or (parameter.default is not inspect.Parameter.empty and stated != repr(parameter.default)):
-                faults.append(f"{name}: {parameter.name} is stated as {stated!r}, its default is {parameter.default!r}")
+            default = parameter.default
+            if entry is None or (default is not inspect.Parameter.empty and stated != repr(default)):
+                faults.append(f"{name}: {parameter.name} is documented as {stated!r}, its default is {default!r}")
     assert not faults, faults
 
 
-def test_no_tracked_file_names_a_machine():
+@pytest.mark.process
+def test_tracked_files_contain_no_path_of_a_machine():
     # Spelled in pieces, so that this file does not match itself.
     paths = ["/" + "work/", "/" + "tmp/lab", "../" + "shared", "/" + "farm/"]
     tracked = subprocess.run(["git", "ls-files"], capture_output=True, text=True, cwd=ROOT, check=False).stdout.split()
     names = [name for name in tracked if name.endswith((".py", ".md", ".toml", "Makefile")) and (ROOT / name).exists()]
-    named = [name for name in names if any(path in (ROOT / name).read_text() for path in paths)]
-    assert not named
+    offenders = [name for name in names if any(path in (ROOT / name).read_text() for path in paths)]
+    assert not offenders, offenders

@@ -73,6 +73,7 @@ print(*find_bad_images(sys.argv[2:])["reason"], sep="\\n")
 """
 
 
+@pytest.mark.process
 def test_files_and_folders_that_may_not_be_read_are_told_as_such():
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)

@@ -369,6 +369,7 @@ def test_x_is_not_changed():
     assert np.array_equal(X, before)
 
 
+@pytest.mark.process
 def test_torch_is_not_imported():
     code = "import sys; from sktransfer.samples import images, texts, folders; assert 'torch' not in sys.modules"
     subprocess.run(

@@ -198,6 +198,7 @@ def test_rows_of_nan_go_through_a_pipeline(paths, final):
     assert len(pipeline.predict(paths)) == N
 
 
+@pytest.mark.process
 def test_a_grid_search_over_processes_and_a_column_beside_numbers(paths):
     frame = pd.DataFrame({"path": paths, "n": range(N)})
     columns = ColumnTransformer([("img", ImageFeaturizer(on_error="nan"), ["path"]), ("n", "passthrough", ["n"])])

@@ -1,4 +1,4 @@
-"""Choosing inside each fold, and scikit-learn's contract."""
+"""BestBackbone: the choice inside each fold, and scikit-learn's contract."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from sktransfer import BestBackbone, ImageFeaturizer, TextFeaturizer, load_backbone
 from sktransfer.exceptions import InvalidParameterError
-from sktransfer.selection.transferability import logme
+from sktransfer.selection.feature_scores import logme
 from sktransfer.testing import parametrize_with_transfer_checks
 from sktransfer.testing.samples import make_samples
 
@@ -23,7 +23,7 @@ X, y = load_digits(return_X_y=True)
 X, y = X[:150] / 16, y[:150]
 
 
-def test_it_takes_the_layer_of_the_highest_score_and_fits_on_its_features():
+def test_fit_chooses_the_layer_of_the_highest_score_and_fits_the_estimator_on_its_features():
     random = load_backbone("tiny/cnn", weights="random")
     best = BestBackbone([random, "tiny/cnn"], metric="logme").fit(X, y)
     names = load_backbone("tiny/cnn").stage_names
@@ -40,7 +40,7 @@ def test_it_takes_the_layer_of_the_highest_score_and_fits_on_its_features():
     assert best.classes_.tolist() == list(range(10))
 
 
-def test_the_choice_is_made_on_the_samples_of_fit_alone():
+def test_fit_chooses_by_its_own_samples_alone():
     rng = np.random.default_rng(0)
     noise = rng.permutation(y[:60])
     fold = BestBackbone().fit(X[:60], noise)
@@ -51,14 +51,14 @@ def test_the_choice_is_made_on_the_samples_of_fit_alone():
     assert scores.min() > 0.6
 
 
-def test_candidates_layers_and_metric_are_searched_by_a_grid():
+def test_grid_search_over_layers_metric_and_estimator_parameters():
     grid = {"metric": ["logme", "knn"], "layers": ["last", [1, "block4"]], "estimator__C": [0.1, 1.0]}
     search = GridSearchCV(BestBackbone(estimator=LogisticRegression(max_iter=500)), grid, cv=2, error_score="raise")
     search.fit(X[:80], y[:80])
     assert search.best_estimator_.best_layer_ in ("top", "block1", "block4")
 
 
-def test_it_is_what_its_estimator_is():
+def test_estimator_decides_the_estimator_type_and_the_methods():
     assert is_classifier(BestBackbone())
     assert is_regressor(BestBackbone(estimator=Ridge()))
     assert not hasattr(BestBackbone(estimator=Ridge()), "predict_proba")
@@ -70,7 +70,7 @@ def test_it_is_what_its_estimator_is():
     assert whole.best_score_ == pytest.approx(logme(features, numbers, target="numbers"), rel=1e-5)
 
 
-def test_texts_and_several_labels_a_sample():
+def test_fit_on_texts_and_on_several_labels_per_sample():
     clf = BestBackbone(["tiny/bert"], metric="knn").fit(TEXTS, LABELS)
     assert clf.score(TEXTS, LABELS) == 1
     assert clf.best_layer_ in load_backbone("tiny/bert").stage_names
@@ -90,16 +90,16 @@ def test_texts_and_several_labels_a_sample():
         ({"metric": "leep"}, "metric='leep' judges heads"),
         ({"candidates": []}, r"candidates=\[\] must be a list"),
         ({"layers": "first"}, "layers='first'"),
-        ({"metric": "h_score", "estimator": Ridge()}, "none is defined where y holds numbers"),
+        ({"metric": "h_score", "estimator": Ridge()}, "none is defined for y that holds continuous targets"),
         ({"device": "gpu"}, "device"),
     ],
 )
-def test_parameters_are_checked_in_fit(parameters, match):
+def test_fit_checks_parameters(parameters, match):
     with pytest.raises(InvalidParameterError, match=match):
         BestBackbone(**parameters).fit(X, y)
 
 
-def test_weights_reach_the_estimator_with_and_without_routing():
+def test_sample_weight_reaches_the_estimator_with_and_without_metadata_routing():
     weight = np.where(y < 5, 1.0, 0.0)
     plain = BestBackbone(layers=["block4"]).fit(X, y, sample_weight=weight)
     assert set(plain.predict(X)) <= set(range(5))
@@ -109,7 +109,7 @@ def test_weights_reach_the_estimator_with_and_without_routing():
         np.testing.assert_array_equal(routed.predict(X), plain.predict(X))
 
 
-def test_a_clone_keeps_the_candidates_and_nothing_of_the_fit():
+def test_clone_keeps_candidates_and_drops_fitted_attributes():
     fitted = BestBackbone([load_backbone("tiny/cnn")], layers="last").fit(X, y)
     fresh = clone(fitted)
     assert fresh.candidates[0] is fitted.candidates[0]
@@ -121,7 +121,7 @@ def test_a_clone_keeps_the_candidates_and_nothing_of_the_fit():
 @parametrize_with_checks(
     [BestBackbone(layers=["stem", "block1"]), BestBackbone(metric="knn", estimator=Ridge(), layers=["top"])]
 )
-def test_scikit_learns_checks(estimator, check):
+def test_scikit_learn_checks(estimator, check):
     check(estimator)
 
 

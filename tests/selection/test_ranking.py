@@ -1,3 +1,5 @@
+"""Rankings of backbones and layers."""
+
 from __future__ import annotations
 
 import warnings
@@ -9,7 +11,8 @@ from torch import nn
 
 from sktransfer import Backbone, ImageFeaturizer, PretrainedClassifier, load_backbone, rank_backbones
 from sktransfer.exceptions import DisagreementWarning, InvalidParameterError, InvalidSampleError
-from sktransfer.selection.transferability import h_score, knn, leep, logme, nce
+from sktransfer.selection.feature_scores import h_score, knn, logme
+from sktransfer.selection.head_scores import leep, nce
 from sktransfer.testing.samples import make_samples
 
 IMAGES, LABELS = make_samples("image", 40)
@@ -19,7 +22,7 @@ CNN = load_backbone("tiny/cnn")
 RANDOM = load_backbone("tiny/cnn", weights="random")
 
 
-def test_each_row_has_the_scores_of_the_layers_features():
+def test_rank_backbones_rows_hold_the_scores_of_the_layers_features():
     table = rank_backbones(["tiny/cnn", RANDOM], IMAGES, LABELS)
     assert list(table.columns) == ["backbone", "layer", "h_score", "logme", "knn", "seconds", "bytes"]
     assert len(table) == 14
@@ -33,21 +36,21 @@ def test_each_row_has_the_scores_of_the_layers_features():
         np.testing.assert_allclose([row.h_score, row.logme, row.knn], expected, rtol=1e-4)
 
 
-def test_bytes_are_those_of_the_stages_up_to_the_layer_and_seconds_those_of_the_pass():
+def test_rank_backbones_bytes_of_the_stages_up_to_the_layer_and_seconds_of_the_pass():
     table = rank_backbones([CNN], IMAGES, LABELS, metrics="knn").sort_index()
     sizes = [sum(t.nbytes for t in [*CNN.stages[:k].parameters(), *CNN.stages[:k].buffers()]) for k in range(1, 8)]
     assert table["bytes"].tolist() == sizes
     assert table["seconds"].nunique() == 1
 
 
-def test_weights_that_stages_share_are_counted_once():
+def test_rank_backbones_bytes_count_shared_weights_once():
     stage = nn.Conv2d(3, 3, 1)
     twice = Backbone.from_modules([("one", stage), ("same", stage)])
     table = rank_backbones([twice], IMAGES, LABELS, metrics="knn").sort_index()
     assert table["bytes"].tolist() == [48, 48]
 
 
-def test_each_backbone_sees_each_sample_once_and_a_featurizer_after_it_none():
+def test_rank_backbones_runs_each_sample_once_and_a_featurizer_afterwards_none():
     backbone = load_backbone("tiny/cnn", weights="random", seed=4321)
     seen = []
     hook = backbone.stages[0].register_forward_hook(lambda module, args, out: seen.append(len(out)))
@@ -57,7 +60,7 @@ def test_each_backbone_sees_each_sample_once_and_a_featurizer_after_it_none():
     assert sum(seen) == len(IMAGES)
 
 
-def test_heads_are_scored_on_the_last_layer_alone():
+def test_rank_backbones_metrics_leep_and_nce_are_defined_for_the_last_layer_only():
     table = rank_backbones([CNN, RANDOM], IMAGES, LABELS, metrics=["leep", "nce"])
     P = PretrainedClassifier().predict_proba(IMAGES)
     assert table.iloc[0][["backbone", "layer"]].tolist() == ["tiny/cnn", "top"]
@@ -66,7 +69,7 @@ def test_heads_are_scored_on_the_last_layer_alone():
     assert table["leep"].isna().sum() == 13
 
 
-def test_numbers_and_columns_of_labels_are_ranked_by_what_is_defined_for_them():
+def test_rank_backbones_target_of_numbers_and_of_several_labels():
     one_layer = {"probe": True, "random_state": 0, "layers": "last"}
     numbers = np.array([image.mean() for image in IMAGES])
     table = rank_backbones([CNN], IMAGES, numbers, metrics=["logme", "h_score", "knn"], **one_layer)
@@ -81,13 +84,13 @@ def test_numbers_and_columns_of_labels_are_ranked_by_what_is_defined_for_them():
     assert several["knn"].iloc[0] == pytest.approx(knn(Z, both))
 
 
-def test_texts_are_ranked_as_images_are():
+def test_rank_backbones_of_texts_with_layers_and_pooling():
     table = rank_backbones(["tiny/bert"], TEXTS, MOODS, layers=[0, "layer2"], pooling="max", probe=True, random_state=0)
     assert set(table["layer"]) == {"embeddings", "layer2"}
     assert table["probe_mean"].min() > 0.9
 
 
-def test_a_subsample_keeps_the_shares_of_classes_and_is_drawn_by_the_seed():
+def test_rank_backbones_subsample_is_stratified_and_drawn_by_random_state():
     seen = []
 
     class Probe(LogisticRegression):
@@ -111,17 +114,17 @@ def test_a_subsample_keeps_the_shares_of_classes_and_is_drawn_by_the_seed():
     )
 
 
-def test_a_score_that_disagrees_with_the_probe_is_told_of_and_one_that_agrees_is_not(monkeypatch):
+def test_rank_backbones_warns_of_a_score_that_disagrees_with_the_probe(monkeypatch):
     from sktransfer.selection import scores
 
-    order = {32: 3, 64: 2, 128: 1, 192: 0.5, 512: 0}  # by width: the deeper the worse, the reverse of what is so here
+    order = {32: 3, 64: 2, 128: 1, 192: 0.5, 512: 0}  # by width: deeper is worse, the reverse of the true order
     wrong = scores.Score(name="wrong", function=lambda Z, y, target: order[Z.shape[1]])
     monkeypatch.setitem(scores.BUILT_IN, "wrong", wrong)
     from sklearn.datasets import load_digits
 
     X, y = load_digits(return_X_y=True)
     kwargs = {"layers": ["stem", "block1", "block4", "block5"], "probe": True, "random_state": 0}
-    with pytest.warns(DisagreementWarning, match=r"wrong ranks these 4 rows otherwise.*it chooses tiny/cnn, stem"):
+    with pytest.warns(DisagreementWarning, match=r"wrong ranks these 4 rows differently.*it chooses tiny/cnn, stem"):
         table = rank_backbones([CNN], X[:150] / 16, y[:150], metrics=["wrong"], **kwargs)
     assert table.attrs["agreement"]["wrong"] < 0
     with warnings.catch_warnings():
@@ -146,12 +149,12 @@ def test_a_score_that_disagrees_with_the_probe_is_told_of_and_one_that_agrees_is
         ({"cache": 3}, "cache=3"),
     ],
 )
-def test_parameters_are_checked(parameters, match):
+def test_rank_backbones_checks_its_parameters(parameters, match):
     with pytest.raises(InvalidParameterError, match=match):
         rank_backbones([CNN], IMAGES, LABELS, **parameters)
 
 
-def test_samples_and_labels_are_checked():
+def test_rank_backbones_checks_samples_and_the_length_of_y():
     with pytest.raises(InvalidSampleError, match="row 2"):
         rank_backbones([CNN], [*IMAGES[:2], None], LABELS[:3])
     with pytest.raises(ValueError, match="inconsistent numbers of samples"):

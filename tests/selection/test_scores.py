@@ -1,4 +1,4 @@
-"""Scores by name, and those that plugins add."""
+"""Table of scores by name, and scores of plugins."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import pytest
 
 from sktransfer.exceptions import InvalidParameterError
 from sktransfer.selection.scores import BUILT_IN, Score, resolve_scores
+from sktransfer.selection.validation import TARGET_TYPES
 from tests.helpers.plugin_zoo_fixtures import plugin, use  # noqa: F401
 
 HEAD = """from sktransfer import hookimpl
@@ -16,35 +17,36 @@ def sktransfer_transferability_scores():
     return """
 
 
-def test_scores_come_in_the_order_asked_for():
-    assert [score.name for score in resolve_scores(["knn", "h_score"], "classes")] == ["knn", "h_score"]
-    assert [score.name for score in resolve_scores("logme", "numbers")] == ["logme"]
+def test_resolve_scores_keeps_the_order_of_metrics():
+    assert [score.name for score in resolve_scores(["knn", "h_score"], "multiclass")] == ["knn", "h_score"]
+    assert [score.name for score in resolve_scores("logme", "continuous")] == ["logme"]
 
 
 @pytest.mark.parametrize("name", BUILT_IN)
-def test_every_score_shipped_gives_a_float_for_each_kind_of_target_that_it_names(name):
+def test_built_in_score_returns_a_float_for_each_of_its_targets(name):
     rng = np.random.default_rng(0)
     values = rng.dirichlet(np.ones(4), 30)
     targets = {"classes": np.arange(30) % 3, "numbers": np.arange(30), "multilabel": (values > 0.3).astype(int)}
-    for kind in BUILT_IN[name].targets:
-        assert isinstance(BUILT_IN[name](values, targets[kind], kind), float)
+    for target in BUILT_IN[name].targets:
+        assert BUILT_IN[name].supports(TARGET_TYPES[target])
+        assert isinstance(BUILT_IN[name](values, targets[target], TARGET_TYPES[target]), float)
 
 
 @pytest.mark.parametrize(
-    ("metrics", "kind", "match"),
+    ("metrics", "target_type", "match"),
     [
-        (["hscore"], "classes", "there is no score 'hscore'.*Did you mean 'h_score'"),
-        ([], "classes", "at least one score"),
-        (["knn", "knn"], "classes", "each once"),
-        (["h_score", "leep"], "numbers", r"none is defined where y holds numbers; \['knn', 'logme'\] are"),
+        (["hscore"], "multiclass", "there is no score 'hscore'.*Did you mean 'h_score'"),
+        ([], "multiclass", "at least one score"),
+        (["knn", "knn"], "multiclass", "each once"),
+        (["h_score", "leep"], "continuous", r"none is defined for y .* continuous.*; choose from \['knn', 'logme'\]"),
     ],
 )
-def test_what_is_no_score_is_an_error(metrics, kind, match):
+def test_resolve_scores_checks_metrics(metrics, target_type, match):
     with pytest.raises(InvalidParameterError, match=match):
-        resolve_scores(metrics, kind)
+        resolve_scores(metrics, target_type)
 
 
-def test_a_plugin_adds_a_score_and_a_broken_one_leaves_it_alone(plugin, use):  # noqa: F811
+def test_resolve_scores_finds_a_plugins_score_although_another_plugin_is_broken(plugin, use):  # noqa: F811
     good = HEAD + "[Score(name='acme/width', function=lambda Z, y, target: Z.shape[1], targets=('numbers',))]\n"
     use(
         plugin("acme", good),
@@ -52,21 +54,31 @@ def test_a_plugin_adds_a_score_and_a_broken_one_leaves_it_alone(plugin, use):  #
         plugin("stranger", HEAD + "[Score(name='width', function=len)]\n"),
         plugin("odd", HEAD + "[len]\n"),
     )
-    (score,) = resolve_scores(["acme/width"], "numbers")
-    assert score(np.zeros((3, 7)), np.zeros(3), "numbers") == 7
-    with pytest.raises(InvalidParameterError) as told:
-        resolve_scores(["acme/widht"], "numbers")
-    message = str(told.value)
+    (score,) = resolve_scores(["acme/width"], "continuous")
+    assert score(np.zeros((3, 7)), np.zeros(3), "continuous") == 7
+    with pytest.raises(InvalidParameterError) as caught:
+        resolve_scores(["acme/widht"], "continuous")
+    message = str(caught.value)
     assert "Did you mean 'acme/width'" in message
     assert "ZeroDivisionError" in message
     assert "'width' lacks the prefix 'stranger/'" in message
     assert "'odd' must give Score objects, not builtin_function_or_method" in message
 
 
-def test_no_plugin_is_asked_for_a_score_that_is_shipped(monkeypatch):
+def test_resolve_scores_loads_no_plugin_for_a_built_in_score(monkeypatch):
     monkeypatch.setattr("sktransfer.selection.scores.plugin_scores", lambda: pytest.fail("asked"))
-    assert resolve_scores(["knn"], "classes")
+    assert resolve_scores(["knn"], "multiclass")
 
 
-def test_a_score_gives_a_float():
-    assert Score(name="acme/n", function=lambda Z, y, target: np.int64(3))(np.zeros(1), np.zeros(1), "classes") == 3.0
+def test_score_call_returns_a_float():
+    assert (
+        Score(name="acme/n", function=lambda Z, y, target: np.int64(3))(np.zeros(1), np.zeros(1), "multiclass") == 3.0
+    )
+
+
+def test_score_functions_get_the_words_of_the_parameter_target():
+    words = []
+    score = Score(name="acme/n", function=lambda Z, y, target: len(words.append(target) or words), targets=("numbers",))
+    assert score(np.zeros(1), np.zeros(1), "continuous") == 1
+    assert words == ["numbers"]
+    assert not score.supports("multiclass")

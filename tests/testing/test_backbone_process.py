@@ -12,6 +12,7 @@ from sktransfer.testing.backbone_process import imported_by_listing, in_fresh_pr
 from tests.helpers.mutants import image_twin
 
 
+@pytest.mark.process
 def test_a_backbone_gives_its_values_in_a_fresh_process():
     backbone = image_twin()
     found = in_fresh_process(pickle.dumps(backbone), ["random"], [np.zeros((16, 16, 3), np.float32)])
@@ -20,11 +21,13 @@ def test_a_backbone_gives_its_values_in_a_fresh_process():
     assert [stage[0].shape for stage in found["stages"]] == [(6, 6, 6), (6, 6, 6), (5, 3, 3)]
 
 
+@pytest.mark.process
 def test_a_process_that_fails_shows_its_traceback():
     found = in_fresh_process("nobody/has this", ["random"], [])
     assert "BackboneNotFoundError" in found["error"]
 
 
+@pytest.mark.process
 def test_a_process_that_dies_says_so():
     class Dies:
         def __reduce__(self):
@@ -54,10 +57,12 @@ def test_the_network_is_refused_and_what_was_asked_for_is_told():
     assert (socket.socket.connect, socket.getaddrinfo) == kept
 
 
+@pytest.mark.process
 def test_listing_what_is_not_there_is_a_failure():
     with pytest.raises(AssertionError, match="cannot be found in a fresh process"):
         imported_by_listing("nobody/has this")
 
 
+@pytest.mark.process
 def test_listing_the_houses_own_imports_nothing_heavy():
     assert imported_by_listing("tiny/cnn") == []

@@ -196,6 +196,7 @@ def test_nothing_is_tried_where_nothing_is_trained():
     assert not hasattr(clf, "lr_curve_")
 
 
+@pytest.mark.process
 def test_it_is_a_candidate_of_a_search_and_survives_copies(tmp_path):
     tuner = quick(max_epochs=1, freeze_depth=-1)
     search = GridSearchCV(tuner, {"lr": ["find", 1e-4]}, cv=2, n_jobs=2, error_score="raise").fit(

@@ -64,6 +64,7 @@ def left(path):
     return sorted(one.name for one in path.parent.iterdir() if not one.name.endswith(".lock"))
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("sha256", [SHA256, ""], ids=["hash", "no hash"])
 def test_of_two_processes_one_fetches_and_the_other_waits(sha256, slow, path):
     both = [process(slow, path, sha256) for _ in range(2)]
@@ -75,6 +76,7 @@ def test_of_two_processes_one_fetches_and_the_other_waits(sha256, slow, path):
     assert left(path) == [path.name]
 
 
+@pytest.mark.process
 def test_where_locks_do_not_hold_two_processes_fetch_twice_and_corrupt_nothing(slow, path):
     """Some network file systems give the same lock to everybody."""
     both = [process(slow, path, sha256="", locks="no locks") for _ in range(2)]
@@ -115,6 +117,7 @@ def test_threads_share_one_download(slow, path):
     assert len(slow.asked) == 1
 
 
+@pytest.mark.process
 def test_ctrl_c_keeps_what_has_come(path):
     with serving(CONTENT, stalls(3000)) as server:
         one = process(server, path)
@@ -132,6 +135,7 @@ def test_ctrl_c_keeps_what_has_come(path):
     assert left(path) == [path.name]
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(("patience", "ranges"), [(0.0, [None, "bytes=3000-"]), (300.0, [None, None])])
 def test_a_process_that_is_killed_blocks_nobody(patience, ranges, path, monkeypatch):
     """What it held is gone on with once nobody can be writing to it any more."""
@@ -149,6 +153,7 @@ def test_a_process_that_is_killed_blocks_nobody(patience, ranges, path, monkeypa
     assert path.read_bytes() == CONTENT
 
 
+@pytest.mark.process
 def test_a_process_that_fails_lets_the_waiting_one_try(path):
     with serving(CONTENT, well) as server:
         server.script.append(stalls(0))

@@ -14,6 +14,8 @@ from sktransfer.words import train_process
 from sktransfer.words.fasttext import read_fasttext
 from tests.helpers.word_files import texts_file
 
+pytestmark = pytest.mark.process
+
 
 def train(folder, **environment):
     arguments = {"input": str(texts_file()), "dim": 40, "epoch": 0, "minCount": 1, "thread": 1, "verbose": 0}

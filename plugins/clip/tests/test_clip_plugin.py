@@ -39,6 +39,7 @@ def changed(folder, **settings):
     return f"clip/{folder}"
 
 
+@pytest.mark.process
 def test_finding_imports_nothing_heavy():
     code = (
         f"from sktransfer.backbones.registry import registry; registry().find('clip/{folder()}#text')\n"

@@ -51,6 +51,7 @@ def in_fresh_process(code):
     return subprocess.run([sys.executable, "-c", report], capture_output=True, text=True, check=True).stdout.strip()
 
 
+@pytest.mark.process
 def test_listing_and_finding_import_nothing_heavy():
     name = f"sentence-transformers/{small_model()}"
     assert in_fresh_process(f"from sktransfer.backbones.registry import registry; registry().find({name!r})") == "[]"
@@ -62,6 +63,7 @@ def test_listing_and_finding_import_nothing_heavy():
     assert ours["distribution"] == "sktransfer-sentence-transformers"
 
 
+@pytest.mark.process
 def test_loading_does_not_import_sentence_transformers():
     done = in_fresh_process(f"import sktransfer; sktransfer.load_backbone('sentence-transformers/{small_model()}')")
     assert "torch" in done

@@ -39,6 +39,7 @@ def test_the_table_says_what_cutting_finds(name):
     assert json.loads(json.dumps(row_of(name)[2])) == MODELS[name]
 
 
+@pytest.mark.process
 def test_listing_is_light():
     code = "import sys; from sktransfer_timm import sktransfer_backbones; print(len(sktransfer_backbones()))"
     code += "; print([name for name in ('timm', 'torch', 'numpy') if name in sys.modules])"

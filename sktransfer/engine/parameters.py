@@ -1,0 +1,117 @@
+"""Parameters of every estimator that runs a backbone over samples.
+
+An estimator passes the records that it has to `with_parameters`, in the order of its signature. `Parameter.replace`
+changes a default or a description for one estimator.
+"""
+
+from __future__ import annotations
+
+from sktransfer._parameters import Parameter
+
+__all__ = [
+    "BACKBONE",
+    "BATCH_SIZE",
+    "CACHE",
+    "COMPUTE",
+    "DEVICE",
+    "IMAGE_SHAPE",
+    "LAYER",
+    "MAX_LENGTH",
+    "POOLING",
+    "PRECISION",
+    "PREPROCESS",
+    "VERBOSE",
+    "WEIGHTS",
+]
+
+BACKBONE = Parameter(
+    "backbone",
+    "tiny/cnn",
+    "str or Backbone",
+    """A name or a loaded backbone, such as `clf.backbone_` of a fitted `FineTuneClassifier`. `list_backbones()` lists
+    the names, and `"hf/<hub id or local folder>"` loads models of transformers. The modality of the backbone decides
+    whether X holds images or texts.""",
+)
+
+WEIGHTS = Parameter(
+    "weights",
+    "pretrained",
+    '{"pretrained", "random"} or path',
+    """Weights of the backbone. "random" is the same network untrained, as a control. A path is a local safetensors
+    file, or a state dict that `torch.load(weights_only=True)` accepts.""",
+)
+
+PREPROCESS = Parameter(
+    "preprocess",
+    "auto",
+    '"auto", ImageTransform or dict',
+    """Preprocessing of images. "auto" takes the settings stored in the weights file, else those of the backbone. A dict
+    changes single settings, for example `{"resize": 256, "crop": (224, 224)}`.""",
+)
+
+IMAGE_SHAPE = Parameter(
+    "image_shape",
+    None,
+    "tuple of int",
+    """(height, width) or (height, width, channels) of images that are passed as flat rows. None reads a row of n * n
+    values as a grey square and a row of 3 * n * n values as a colour square (rows, columns, channels). A row of any
+    other width becomes a strip one pixel high, with a warning.""",
+)
+
+MAX_LENGTH = Parameter(
+    "max_length",
+    None,
+    "int",
+    """Number of tokens read per text. None reads as many as the model accepts. Longer texts are truncated, with a
+    warning that counts them.""",
+)
+
+LAYER = Parameter(
+    "layer",
+    -1,
+    "int, str or list of these",
+    """Stage whose output gives the features: an index (-1 is the last stage), a name, a list (concatenated), or
+    "all".""",
+)
+
+POOLING = Parameter(
+    "pooling",
+    "auto",
+    "str",
+    """Pooling of a stage's output into one vector per sample. "auto" is the pooling of the network's own head for
+    images, the mean over tokens for text encoders and the last token for text decoders. Images also allow "average",
+    "max", "class_token", "flatten", "grid2" and "grid3"; texts allow "mean", "class_token", "max", "last_token" and
+    "mean+max".""",
+)
+
+BATCH_SIZE = Parameter(
+    "batch_size",
+    "auto",
+    'int or "auto"',
+    """Number of samples per forward pass. "auto" fills the caches of a core, or a GPU, counted in pixels or tokens.""",
+)
+
+DEVICE = Parameter(
+    "device", "auto", "str or torch.device", """Device of the stages. "auto" is a GPU if there is one."""
+)
+
+PRECISION = Parameter(
+    "precision",
+    "float32",
+    '{"float32", "bfloat16", "float16", "auto"}',
+    """Precision of the stages. "auto" is bfloat16 if the processor or the GPU computes it natively, else float32.
+    Results are float32 in any case.""",
+)
+
+CACHE = Parameter(
+    "cache",
+    "memory",
+    '"memory", path or None',
+    """Cache of the outputs of frozen stages, keyed by the content of each sample and reused by folds, candidates and
+    clones. "memory" lasts as long as the process. A path is a folder, shared by processes and sessions. None caches
+    nothing. `set_config` sets the size limits, and `cache_info` reports what is cached.""",
+)
+
+VERBOSE = Parameter("verbose", 0, "int", "1 shows a progress bar.")
+
+COMPUTE = (BATCH_SIZE, DEVICE, PRECISION, CACHE)

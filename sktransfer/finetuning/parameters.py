@@ -1,0 +1,188 @@
+"""Parameters of fine-tuning that several estimators share."""
+
+from __future__ import annotations
+
+from sktransfer._parameters import Parameter
+from sktransfer.engine import parameters as engine
+
+__all__ = [
+    "CLASSIFICATION",
+    "END",
+    "HEAD",
+    "HEAD_LR",
+    "INPUT",
+    "RECIPE",
+    "SCHEDULE",
+    "TRAINING",
+    "UNFREEZING",
+    "VALIDATION",
+]
+
+INPUT = [
+    engine.BACKBONE,
+    engine.WEIGHTS,
+    engine.PREPROCESS,
+    engine.IMAGE_SHAPE,
+    engine.MAX_LENGTH,
+    engine.LAYER.replace(
+        description="""Stage whose output the head reads: an index (-1 is the last stage), a name, a list (concatenated)
+        or "all". Stages above the highest of them are dropped. "mix" adds all stages up by learned weights
+        (`layer_weights_`) [2]_, if their features are of equal width."""
+    ),
+    engine.POOLING,
+    Parameter(
+        "freeze_depth",
+        -1,
+        "int, float or str",
+        """Number of frozen stages, counted from the input. An int is a Python slice, `stages[:freeze_depth]`: 0 trains
+        all stages, -1 freezes all but the last. A float f in [0, 1] freezes floor(f * n), so that one grid serves
+        backbones of different depth. A name freezes up to and with that stage, "all" freezes all.""",
+    ),
+]
+
+HEAD = [
+    Parameter(
+        "head",
+        "linear",
+        '"linear" or Head',
+        """"linear" makes a new head. The `head_` of a fitted estimator is continued, if classes and features agree.""",
+    ),
+    Parameter(
+        "head_init",
+        "probe",
+        '{"probe", "class_means", "random"}',
+        """Initialization of a new head: "probe" fits a linear model to the pretrained features [1]_, "class_means"
+        predicts the nearest class mean, "random" draws the weights.""",
+    ),
+]
+
+TRAINING = [
+    Parameter("max_epochs", 10, "int", "Number of passes over the samples. 0 keeps the initial head."),
+    Parameter("batch_size", 32, "int", "Samples per step."),
+    Parameter(
+        "lr",
+        "auto",
+        'float, "auto" or "find"',
+        """Peak learning rate of the highest stage. "auto" is 1e-4, which suits AdamW and pretrained weights. "find"
+        first runs a range test of up to 60 steps on a copy, and uses a fifth of the best rate (`find_lr`).""",
+    ),
+]
+HEAD_LR = [
+    Parameter(
+        "head_lr",
+        None,
+        "float",
+        "Peak learning rate of the head. None for `lr`, or ten times `lr` if the head is initialized at random.",
+    ),
+]
+SCHEDULE = [
+    Parameter(
+        "lr_schedule",
+        "linear",
+        '{"linear", "slanted_triangular", "one_cycle", "cosine", "constant"}',
+        """Factor of all rates from the first batch to the last: a linear or cosine decay from 1 to 0, ULMFiT's slanted
+        triangle (up in the first tenth of the steps, then down) [3]_, one cycle, or a constant. An `LRScheduler` of
+        skorch among `callbacks` replaces the default.""",
+    ),
+    Parameter(
+        "layer_lr_decay",
+        1.0,
+        "float",
+        "Divisor of the rate from each stage to the one below it: discriminative rates. ULMFiT uses 2.6.",
+    ),
+]
+UNFREEZING = [
+    Parameter(
+        "unfreezing",
+        "none",
+        '{"none", "gradual", "chain_thaw"}',
+        """Schedule of unfreezing. "none" trains all stages above the freezing boundary from the start. "gradual" trains
+        the head alone, then one more stage per epoch from the top (ULMFiT). "chain_thaw" trains the head, then each
+        stage alone from the lowest, then all. A stage that is not yet unfrozen behaves as a frozen one.""",
+    ),
+]
+RECIPE = [
+    Parameter("optimizer", "adamw", '{"adamw", "adam", "sgd"} or class of torch.optim', "Optimizer."),
+    Parameter("weight_decay", 0.01, "float", "Weight decay. Biases and norms are not decayed."),
+    Parameter(
+        "l2_sp",
+        0.0,
+        "float",
+        """Strength of the L2-SP penalty, `l2_sp / 2 * |w - w_start|²` [4]_, on the stages, which then have no weight
+        decay. Values from 0.001 to 1 are worth a search.""",
+    ),
+]
+CLASSIFICATION = [
+    Parameter("label_smoothing", 0.0, "float", "Share of each target that is spread evenly over the classes."),
+    Parameter(
+        "class_weight",
+        None,
+        'dict or "balanced"',
+        "Weight of each class, as in scikit-learn. Not allowed for indicator matrices.",
+    ),
+]
+CHANGES = [
+    Parameter(
+        "adapter",
+        None,
+        "peft.PeftConfig",
+        """Trains adapters on the stages above the freezing boundary, and not their weights, for example
+        `peft.LoraConfig(r=8, target_modules="all-linear")`. They are merged into the weights at the end.""",
+    ),
+    Parameter(
+        "augment",
+        None,
+        '{"light", "strong", "word_dropout"} or torchvision.transforms.v2.Transform',
+        """Augmentation, new in each epoch. "light" flips and shifts images, "strong" adds RandAugment and random
+        erasing. "word_dropout" drops a tenth of the words of a text. A transform gets a tensor (3, height, width) in
+        [0, 1]. The frozen stages then run in each epoch, and their outputs are not cached.""",
+    ),
+]
+VALIDATION = [
+    Parameter(
+        "early_stopping",
+        False,
+        "bool",
+        """Whether to hold out a validation split, stop when its loss no longer falls, and restore the weights of the
+        best epoch.""",
+    ),
+    Parameter(
+        "validation_fraction", 0.1, "float", "Share of the samples in the validation split, stratified by class."
+    ),
+    Parameter(
+        "patience",
+        3,
+        "int",
+        "Epochs without improvement before stopping, counted once all stages are unfrozen.",
+    ),
+]
+END = [
+    engine.DEVICE,
+    engine.PRECISION.replace(
+        description="""Precision of the stages. "auto" is bfloat16 if the processor or the GPU supports it natively,
+        else float32. Trained weights are float32 in any case."""
+    ),
+    engine.CACHE.replace(
+        description="""Cache of the outputs of frozen stages, by content of the sample, shared by epochs, folds,
+        candidates and clones. "memory" lasts as long as the process. A folder is shared by processes and sessions.
+        `set_config` sets their size, `cache_info` shows what they hold. None runs the frozen stages in each epoch."""
+    ),
+    Parameter(
+        "callbacks",
+        None,
+        "list of skorch callbacks",
+        """Callbacks of skorch (`EpochScoring`, `GradientNormClipping` and others; a score sees classes as their indices
+        in `classes_`), `EMA`, `SWA`, `WiSEFT`, `MicroBatches`, `Mixup`, `Checkpoint`. Callbacks of scikit-learn
+        (`set_callbacks`) work as well.""",
+    ),
+    Parameter(
+        "warm_start", False, "bool", "Whether the next `fit` continues from the backbone and the head of the last one."
+    ),
+    Parameter(
+        "random_state",
+        None,
+        "int, RandomState or None",
+        "Seed of order, dropout and new weights. Equal seeds give equal results on a CPU.",
+    ),
+    engine.VERBOSE.replace(description="1 prints one line per epoch."),
+]

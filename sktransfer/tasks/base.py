@@ -1,0 +1,287 @@
+"""Base class of tasks, and the targets that a task learns from."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import pandas as pd
+from torch import Tensor, nn
+
+__all__ = ["READS", "Targets", "Task", "batch_targets", "check_none_missing"]
+
+READS = ("features", "tokens", "maps")
+
+
+@dataclasses.dataclass(frozen=True)
+class Targets:
+    """Targets of one task, in the form that its loss takes.
+
+    Parameters
+    ----------
+    values : ndarray of shape (n_samples, ...) or list of Tensor
+        One target per sample. A list holds targets of different shapes, such as one tag per word. A missing target has
+        any valid value.
+    weight : ndarray of shape (n_samples,), float64
+        Weight of each sample in this task, 0 if its target is missing.
+    """
+
+    values: Any
+    weight: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.weight)
+
+    def take(self, rows: np.ndarray) -> Targets:
+        """Return the targets of some rows.
+
+        Parameters
+        ----------
+        rows : ndarray of int
+            Rows to take.
+        """
+        values = [self.values[row] for row in rows] if isinstance(self.values, list) else self.values[rows]
+        return Targets(values, self.weight[rows])
+
+
+class Task:
+    """A learning task: what one head learns.
+
+    A subclass defines the targets, the head, the loss and the predictions of one kind of task. The trainer, the cache,
+    checkpoints and persistence work with any subclass.
+
+    Attributes
+    ----------
+    kind : str
+        Kind of the target, as `sklearn.utils.multiclass.type_of_target` calls it.
+    reads : {"features", "tokens", "maps"}
+        Input of the head: one pooled vector per sample (n, n_features), one vector per token (n, n_tokens, n_features),
+        or one map per sample (n, n_features, height, width).
+    needs_y : bool
+        Whether targets come from y. If not, `prepare` makes them from the samples.
+    stratifies : bool
+        Whether a validation split keeps the ratio of the target's classes.
+    pairwise : bool
+        Whether the loss of a sample depends on the other samples of its batch.
+    """
+
+    by_name: ClassVar[dict[str, type[Task]]] = {}  # all subclasses, by name: saved files name their class
+    kind: ClassVar[str]
+    classes: np.ndarray | None = None  # labels of the outputs, if there are any
+    shift: Any = 0.0  # outputs times `spread` plus `shift` are in the units of y
+    spread: Any = 1.0
+    reads: ClassVar[str] = "features"
+    needs_y: ClassVar[bool] = True
+    stratifies: ClassVar[bool] = False
+    pairwise: ClassVar[bool] = False
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        Task.by_name[cls.__name__] = cls
+
+    def check(self, y: Any) -> np.ndarray:
+        """Return validated targets (n_samples, ...), before rows without weight are dropped.
+
+        Parameters
+        ----------
+        y : array-like of shape (n_samples, ...)
+            Targets as given to `fit`.
+
+        Raises
+        ------
+        ValueError
+            If they are no targets of this kind.
+        """
+        raise NotImplementedError
+
+    def encode(self, y: Any, weight: np.ndarray) -> Targets:
+        """Return targets for the loss. The first call sets what the task learns from y, such as its classes.
+
+        Parameters
+        ----------
+        y : ndarray of shape (n_samples, ...)
+            Targets from `check`; None if `needs_y` is False.
+        weight : ndarray of shape (n_samples,)
+            Weight of each sample.
+
+        Raises
+        ------
+        ValueError
+            If the targets do not fit those of an earlier call.
+        """
+        raise NotImplementedError
+
+    def encode_known(self, y: np.ndarray, known: np.ndarray, weight: np.ndarray) -> Targets:
+        """Return targets for all rows, of which only some have a target. The others get zero weight.
+
+        Parameters
+        ----------
+        y : ndarray of shape (n_known, ...)
+            Targets from `check`, of the rows that have one.
+        known : ndarray of shape (n_samples,), bool
+            Whether each row has a target.
+        weight : ndarray of shape (n_samples,)
+            Weight of each sample.
+        """
+        rows = np.flatnonzero(known)
+        encoded = self.encode(y, weight[rows])
+        values = np.zeros((len(known), *encoded.values.shape[1:]), encoded.values.dtype)  # (n_samples, ...)
+        weights = np.zeros(len(known))  # (n_samples,)
+        values[rows], weights[rows] = encoded.values, encoded.weight
+        return Targets(values, weights)
+
+    def make_head(self, n_features: int, n_mixed: int | None = None) -> nn.Module | None:
+        """Return a new head, or None if the loss reads the features and nothing is predicted.
+
+        Parameters
+        ----------
+        n_features : int
+            Width of the head's input.
+        n_mixed : int, default=None
+            Number of layers of equal width that the head mixes by learned weights; None if it reads them concatenated.
+        """
+        raise NotImplementedError
+
+    def init_head(self, head: nn.Module, features: np.ndarray, targets: Targets, how: str) -> None:
+        """Initialize a new head from the features of the pretrained network. The default draws it at random.
+
+        Parameters
+        ----------
+        head : nn.Module
+            New head, changed in place.
+        features : ndarray of shape (n_samples, n_features)
+            Features before training.
+        targets : Targets
+            Targets of these samples.
+        how : {"probe", "class_means", "random"}
+            Kind of initialization.
+        """
+
+    def prepare(self, arguments: dict[str, Tensor], targets: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        """Return the network's arguments and the targets of a training batch. The default returns them unchanged.
+
+        A self-supervised task corrupts the input here and returns the original as target.
+
+        Parameters
+        ----------
+        arguments : dict of str to Tensor
+            Arguments of the network: `values` at the freezing boundary, `mask`, pooled `fixed` features.
+        targets : Tensor
+            Targets of the batch.
+        """
+        return arguments, targets
+
+    def loss(self, outputs: Tensor | None, targets: Tensor, features: Tensor) -> Tensor:
+        """Return the loss of each row (n,). The trainer ignores rows with a missing target.
+
+        Parameters
+        ----------
+        outputs : Tensor of shape (n, ...) or None
+            Output of the head; None without a head.
+        targets : Tensor
+            Targets of the batch.
+        features : Tensor
+            Input of the head, of the shape that `reads` names.
+        """
+        raise NotImplementedError
+
+    def decode(self, outputs: np.ndarray) -> np.ndarray:
+        """Return predictions from outputs of the head (n_samples, n_outputs)."""
+        raise NotImplementedError
+
+    def score(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> float:
+        """Return the score that scikit-learn's estimators of this kind have by default."""
+        raise NotImplementedError
+
+    def output_classes(self, n_outputs: int) -> Any:
+        """Return the encoded classes that skorch's scoring callbacks ask for; AttributeError if there are none."""
+        raise AttributeError(f"a task of kind {self.kind!r} has no classes")
+
+    def output_probabilities(self, outputs: np.ndarray) -> np.ndarray:
+        """Return probabilities, or outputs as they are if there are none, for scoring callbacks."""
+        return outputs
+
+    def output_predictions(self, outputs: np.ndarray) -> np.ndarray:
+        """Return predictions in the encoding of the targets, for scoring callbacks."""
+        return outputs
+
+    def identity(self) -> list[Any]:
+        """Return everything that the result of a training depends on in this task, for a checkpoint's key."""
+        return [type(self).__qualname__, *sorted((name, value) for name, value in self.to_state().items())]
+
+    def to_state(self) -> dict[str, Any]:
+        """Return the attributes as plain values and arrays, for saving."""
+        return dict(vars(self))
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> Self:
+        """Return the task that `to_state` described.
+
+        Parameters
+        ----------
+        state : dict
+            Result of `to_state`.
+
+        Raises
+        ------
+        LoadError
+            If a value is not of the type that the task expects.
+        """
+        task = cls.__new__(cls)
+        vars(task).update(state)
+        return task
+
+
+def batch_targets(targets: Any, rows: Sequence[int], pad_value: int = -100) -> Tensor:
+    """Return the targets of a batch (n, ...), padded if they are of different lengths.
+
+    Parameters
+    ----------
+    targets : Tensor or list of Tensor
+        One target per sample.
+    rows : sequence of int
+        Rows of the batch.
+    pad_value : int, default=-100
+        Value of the padding, which torch's cross entropy ignores.
+    """
+    if isinstance(targets, Tensor):
+        return targets[list(rows)]
+    padded = nn.utils.rnn.pad_sequence([targets[row] for row in rows], batch_first=True, padding_value=pad_value)
+    return padded  # (n, longest, ...)
+
+
+def check_none_missing(values: np.ndarray, name: str, what: str) -> None:
+    """Raise if a row has no value: None, NaN or pandas' NA.
+
+    Parameters
+    ----------
+    values : ndarray of shape (n_samples,)
+        One value per row.
+    name : str
+        Name of the argument, for the error.
+    what : str
+        Name of a value, for the error.
+
+    Raises
+    ------
+    ValueError
+        If a value is missing. The message names the first such row.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sktransfer.tasks.base import check_none_missing
+    >>> check_none_missing(np.array(["up", None], dtype=object), "y", "label")
+    Traceback (most recent call last):
+        ...
+    ValueError: y[1] is None: 1 of 2 samples has no label; leave such samples out
+    """
+    rows = np.flatnonzero(pd.isna(values))
+    if len(rows):
+        have = "has" if len(rows) == 1 else "have"
+        raise ValueError(
+            f"{name}[{rows[0]}] is {values[rows[0]]!r}: {len(rows)} of {len(values)} samples {have} no {what}; leave "
+            "such samples out"
+        )

@@ -1,0 +1,79 @@
+"""Regression with one or several outputs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.metrics import r2_score
+from sklearn.utils import check_array
+from torch import Tensor
+from torch.nn import functional
+
+from sktransfer.tasks.base import Targets, Task
+from sktransfer.tasks.head_init import linear_input, ridge_probe, standardize, write_linear
+from sktransfer.tasks.heads import FeatureHead
+
+__all__ = ["Continuous"]
+
+
+class Continuous(Task):
+    """One or several numbers per sample, standardized for the training.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sktransfer.tasks.continuous import Continuous
+    >>> task = Continuous()
+    >>> targets = task.encode(task.check([1.0, 3.0]), np.ones(2))
+    >>> targets.values.tolist(), task.decode(targets.values).tolist()
+    ([[-1.0], [1.0]], [1.0, 3.0])
+    """
+
+    kind = "continuous"
+
+    def __init__(self) -> None:
+        self.ndim = 0  # of y; 0 before the first call of encode
+
+    def check(self, y: Any) -> np.ndarray:
+        """Return numbers (n_samples,) or (n_samples, n_outputs), float64."""
+        checked: np.ndarray = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
+        if checked.ndim > 2:
+            raise ValueError(f"y has {checked.ndim} dimensions; give (n_samples,) or (n_samples, n_outputs)")
+        return checked
+
+    def encode(self, y: np.ndarray, weight: np.ndarray) -> Targets:
+        """Return standardized targets (n_samples, n_outputs), float32; the first call sets mean and deviation."""
+        columns = y.reshape(len(y), -1)  # (n_samples, n_outputs)
+        if not self.ndim:
+            self.ndim = y.ndim
+            self.shift = np.average(columns, axis=0, weights=weight)  # (n_outputs,)
+            deviation = np.sqrt(np.average((columns - self.shift) ** 2, axis=0, weights=weight))  # (n_outputs,)
+            self.spread = np.where(deviation > 0, deviation, 1.0)  # (n_outputs,)
+        elif columns.shape[1] != len(self.shift) or y.ndim != self.ndim:
+            raise ValueError(f"y has shape {y.shape}, and the first call's had {len(self.shift)} outputs")
+        return Targets(((columns - self.shift) / self.spread).astype(np.float32), weight)
+
+    def make_head(self, n_features: int, n_mixed: int | None = None) -> FeatureHead:
+        """Return a linear head with one output per target."""
+        return FeatureHead(n_features, len(self.shift), n_mixed)
+
+    def init_head(self, head: Any, features: np.ndarray, targets: Targets, how: str) -> None:
+        """Write a ridge regression into a head."""
+        standardize(head, features, targets.weight)
+        if how != "random":
+            write_linear(head, *ridge_probe(linear_input(head, features), targets.values, targets.weight))
+
+    def loss(self, outputs: Tensor | None, targets: Tensor, features: Tensor) -> Tensor:
+        """Return the mean squared error of each row's outputs, (n,)."""
+        assert outputs is not None
+        return functional.mse_loss(outputs, targets, reduction="none").mean(1)  # (n,)
+
+    def decode(self, outputs: np.ndarray) -> np.ndarray:
+        """Return numbers in the units of y, (n_samples,) or (n_samples, n_outputs) as y was; float64."""
+        numbers: np.ndarray = outputs.astype(np.float64) * self.spread + self.shift  # (n_samples, n_outputs)
+        return numbers[:, 0] if self.ndim == 1 else numbers
+
+    def score(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> float:
+        """Return R²."""
+        return float(r2_score(y_true, y_pred, sample_weight=sample_weight))

@@ -1,0 +1,218 @@
+"""Heads on pooled features, and fitted heads to start from."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from sktransfer.exceptions import InvalidParameterError, LoadError
+from sktransfer.tasks.base import Task
+
+__all__ = ["FeatureHead", "Head", "ScalarMix"]
+
+
+class ScalarMix(nn.Module):
+    """Mix layers by softmax weights and a common scale: ELMo's scalar mix [1]_.
+
+    Parameters
+    ----------
+    n_layers : int
+        Number of layers. They start with equal weights.
+
+    References
+    ----------
+    .. [1] M. Peters et al., "Deep Contextualized Word Representations", NAACL 2018, equation 1.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sktransfer.tasks.heads import ScalarMix
+    >>> mix = ScalarMix(2)
+    >>> mix(torch.tensor([[1.0, 2.0, 3.0, 6.0]])).tolist()  # layers [1, 2] and [3, 6], concatenated
+    [[2.0, 4.0]]
+    """
+
+    def __init__(self, n_layers: int) -> None:
+        super().__init__()
+        self.scores = nn.Parameter(torch.zeros(n_layers))
+        self.gamma = nn.Parameter(torch.ones(()))
+
+    @property
+    def weights(self) -> Tensor:
+        """Weight of each layer, (n_layers,), summing to one."""
+        return self.scores.softmax(0)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return the mix (n, n_features) of concatenated layers (n, n_layers * n_features)."""
+        layers = features.reshape(len(features), len(self.scores), -1)  # (n, n_layers, n_features)
+        mixed: Tensor = self.gamma * torch.einsum("l,nlf->nf", self.weights, layers)  # (n, n_features)
+        return mixed
+
+
+class FeatureHead(nn.Module):
+    """Linear head on standardized features.
+
+    Parameters
+    ----------
+    n_features : int
+        Width of the features.
+    n_outputs : int or None
+        Width of the output. None for no linear layer: the output is the standardized features.
+    n_mixed : int, default=None
+        Number of layers of equal width to mix by learned weights. None if the features are not mixed.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sktransfer.tasks.heads import FeatureHead
+    >>> FeatureHead(4, 3)(torch.zeros(2, 4)).shape
+    torch.Size([2, 3])
+    """
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, n_features: int, n_outputs: int | None, n_mixed: int | None = None) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(n_features))
+        self.register_buffer("scale", torch.ones(n_features))
+        self.mix = None if n_mixed is None else ScalarMix(n_mixed)
+        width = n_features // (n_mixed or 1)
+        self.linear: Any = nn.Identity() if n_outputs is None else nn.Linear(width, n_outputs)
+        self.n_outputs = width if n_outputs is None else n_outputs
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return outputs (n, n_outputs) for features (n, n_features) as the backbone gives them."""
+        outputs: Tensor = self.linear(self.linear_input(features))  # (n, n_outputs)
+        return outputs
+
+    def linear_input(self, features: Tensor) -> Tensor:
+        """Return standardized features, mixed if layers are mixed: (n, n_features / n_mixed)."""
+        standardized = (features - self.mean) / self.scale  # (n, n_features)
+        return standardized if self.mix is None else self.mix(standardized)  # (n, n_features / n_mixed)
+
+
+class Head:
+    """Head of a fitted estimator, for `head=` of another one.
+
+    It holds a copy of the weights and the meaning of the outputs. It is immutable, and `clone` returns the same object.
+
+    Parameters
+    ----------
+    head : FeatureHead
+        Fitted head, copied.
+    task : Task
+        Fitted task of that head.
+
+    Attributes
+    ----------
+    task : {"multiclass", "multilabel-indicator", "continuous"}
+        Kind of the target.
+    classes : ndarray of shape (n_outputs,) or None
+        Labels of the outputs; None for regression.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sktransfer import FineTuneClassifier
+    >>> X, y = load_digits(return_X_y=True)
+    >>> source = FineTuneClassifier(freeze_depth="all", max_epochs=0).fit(X[:50] / 16, y[:50])
+    >>> source.head_
+    Head(task='multiclass', n_features=512, n_outputs=10)
+    >>> target = FineTuneClassifier(source.backbone_, head=source.head_, max_epochs=1, random_state=0)
+    >>> target.fit(X[:100] / 16, y[:100]).classes_.tolist() == source.classes_.tolist()
+    True
+    """
+
+    def __init__(self, head: FeatureHead, task: Task) -> None:
+        self.task, self.classes = task.kind, task.classes
+        self._state = {name: value.cpu().clone() for name, value in head.state_dict().items()}
+        n_outputs = len(self._state["linear.bias"])
+        self._shift = torch.as_tensor(np.broadcast_to(task.shift, n_outputs).copy(), dtype=torch.float64)
+        self._spread = torch.as_tensor(np.broadcast_to(task.spread, n_outputs).copy(), dtype=torch.float64)
+
+    def start(self, head: FeatureHead, task: Task) -> None:
+        """Write the weights into a new head, in the units of its task.
+
+        Parameters
+        ----------
+        head : FeatureHead
+            New head, changed in place.
+        task : Task
+            Task of the new head.
+
+        Raises
+        ------
+        InvalidParameterError
+            If the task, the classes or the width of the features differ.
+        """
+        self._check(head, task)
+        spread = torch.as_tensor(task.spread)
+        state = dict(self._state)
+        raw = self._state["linear.bias"] * self._spread + self._shift  # (n_outputs,), in the units of the targets
+        state["linear.bias"] = (raw - torch.as_tensor(task.shift)) / spread  # (n_outputs,)
+        state["linear.weight"] = state["linear.weight"] * (self._spread / spread)[:, None]  # (n_outputs, n_features)
+        head.load_state_dict(state)
+
+    def _check(self, head: FeatureHead, task: Task) -> None:
+        if task.kind != self.task:
+            raise InvalidParameterError(f"head={self!r} was fitted for {self.task}; y is {task.kind}")
+        if self.classes is not None and not np.array_equal(self.classes, np.asarray(task.classes)):
+            raise InvalidParameterError(
+                f"head={self!r} was fitted for classes {_short(self.classes)}, and y holds {_short(task.classes)}; "
+                "only a head for the same classes can be continued: omit head and warm_start to make a new one"
+            )
+        own = head.state_dict()
+        if own.keys() != self._state.keys() or any(own[name].shape != v.shape for name, v in self._state.items()):
+            raise InvalidParameterError(
+                f"head={self!r} does not fit: here a head sees {head.linear.in_features} features and gives "
+                f"{head.linear.out_features} outputs; backbone, layer and pooling must be those that it was fitted on"
+            )
+
+    def to_state(self) -> dict[str, Any]:
+        """Return the attributes as plain values, arrays and tensors, for saving."""
+        units = {"shift": self._shift, "spread": self._spread}
+        return {"task": self.task, "classes": self.classes, "state": self._state, "units": units}
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> Self:
+        """Return the head that `to_state` described.
+
+        Parameters
+        ----------
+        state : dict
+            Result of `to_state`.
+
+        Raises
+        ------
+        LoadError
+            If the parts do not fit each other.
+        """
+        weights, units, classes = state["state"], state["units"], state["classes"]
+        if not {"mean", "scale", "linear.weight", "linear.bias"} <= weights.keys():
+            raise LoadError(f"a head has only {sorted(weights)}")
+        n_outputs = len(weights["linear.bias"])
+        shift, spread = units["shift"], units["spread"]
+        fits = weights["linear.weight"].shape[:1] == shift.shape == spread.shape == (n_outputs,)
+        fits = fits and shift.dtype == spread.dtype == torch.float64
+        if not fits or (classes is not None and len(classes) != n_outputs):
+            raise LoadError(f"a head has {n_outputs} outputs, units {tuple(shift.shape)} and classes {classes}")
+        head = cls.__new__(cls)
+        head.task, head.classes = state["task"], classes
+        head._state, head._shift, head._spread = weights, shift, spread
+        return head
+
+    def __sklearn_clone__(self) -> Head:
+        return self
+
+    def __repr__(self) -> str:
+        n_outputs, n_features = self._state["linear.weight"].shape
+        return f"Head(task={self.task!r}, n_features={n_features}, n_outputs={n_outputs})"
+
+
+def _short(classes: Any) -> str:
+    listed = list(np.asarray(classes).tolist())
+    return str(listed) if len(listed) <= 10 else f"{str(listed[:10])[:-1]}, ...] ({len(listed)} in all)"

@@ -1,0 +1,218 @@
+"""Everything that one fit needs, handed along as one object."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from sktransfer.backbones.backbone import Backbone, replace_stages
+from sktransfer.cache.types import Store
+from sktransfer.engine.compute import Compute
+from sktransfer.engine.inputs import PreprocessedSamples
+from sktransfer.engine.layers import LayerOutput, resolve_layers
+from sktransfer.exceptions import InvalidParameterError
+from sktransfer.tasks.base import Targets, Task
+from sktransfer.tasks.heads import Head
+from sktransfer.training.augmentation import Augmentation
+from sktransfer.training.net import FineTuneNet
+from sktransfer.training.samplers import Batches
+from sktransfer.training.settings import Settings
+
+__all__ = ["FitRun", "LRRange", "PreviousFit", "Trunk", "choose_trunk"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Trunk:
+    """The part of a backbone that a training uses.
+
+    Parameters
+    ----------
+    backbone : Backbone
+        Stages up to the highest layer that a head reads.
+    layers : dict of str to list of LayerOutput
+        Layer outputs that heads read, in ascending order, by kind of input ("features", "tokens", "maps").
+    boundary : int
+        Number of frozen stages: `stages[:boundary]` are frozen, the others are trained.
+    mixed : bool
+        Whether heads mix the layers by learned weights (`layer="mix"`).
+    """
+
+    backbone: Backbone
+    layers: Mapping[str, Sequence[LayerOutput]]
+    boundary: int
+    mixed: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class LRRange:
+    """Learning rates of a range test.
+
+    Parameters
+    ----------
+    lowest, highest : float, default=1e-06 and 1.0
+        Rate of the highest stage at the first and at the last step.
+    n_steps : int, default=60
+        Largest number of batches.
+
+    Examples
+    --------
+    >>> from sktransfer.training.run import LRRange
+    >>> LRRange(1e-4, 1e-2, 3).rates().round(6).tolist()
+    [0.0001, 0.001, 0.01]
+    """
+
+    lowest: float = 1e-6
+    highest: float = 1.0
+    n_steps: int = 60
+
+    def rates(self) -> np.ndarray:
+        """Return the rates (n_steps,), at equal ratios."""
+        return np.geomspace(self.lowest, self.highest, self.n_steps)
+
+
+@dataclasses.dataclass(frozen=True)
+class PreviousFit:
+    """Result of an earlier fit that a new one continues.
+
+    Parameters
+    ----------
+    backbone : Backbone
+        Backbone as trained.
+    heads : mapping of str to Head
+        Heads as trained, by task.
+    net : FineTuneNet or None
+        Net whose optimizer state is continued; None for a new optimizer.
+    history : DataFrame
+        Epochs of the earlier fit.
+    seed : int
+        Seed of its random weights.
+    """
+
+    backbone: Backbone
+    heads: Mapping[str, Head]
+    net: FineTuneNet | None
+    history: pd.DataFrame
+    seed: int
+
+    def check(self, backbone: Backbone, estimator: Any) -> None:
+        """Raise unless the parameters of an estimator still ask for the same stages, weights and preprocessing.
+
+        Parameters
+        ----------
+        backbone : Backbone
+            Backbone that the parameters ask for, up to the highest layer read.
+        estimator : estimator
+            Estimator with these parameters.
+
+        Raises
+        ------
+        InvalidParameterError
+            If they ask for another backbone.
+        """
+        before = self.backbone
+        if before.stage_names != backbone.stage_names:
+            raise InvalidParameterError(
+                f"the earlier fit has stages {before.stage_names}, and backbone and layer now ask for "
+                f"{backbone.stage_names}; restore these parameters, or set warm_start=False"
+            )
+        if before.pretrained != backbone.pretrained or before.preprocess.key != backbone.preprocess.key:
+            raise InvalidParameterError(
+                "the earlier fit had other weights or another preprocessing than "
+                f"backbone={estimator.backbone!r}, weights={estimator.weights!r}, preprocess={estimator.preprocess!r} "
+                f"and max_length={estimator.max_length!r} ask for now; restore them, or set warm_start=False"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class FitRun:
+    """One fit: settings, compute, seed, samples, targets and the previous fit.
+
+    Parameters
+    ----------
+    settings : Settings
+        Settings of the training.
+    compute : Compute
+        Device and precision.
+    store : Store or None
+        Cache of layer outputs.
+    seed : int
+        Seed of everything random in the training.
+    trunk : Trunk
+        Stages, layers and freezing boundary.
+    inputs : PreprocessedSamples
+        Samples.
+    tasks : mapping of str to Task
+        Tasks by name.
+    targets : mapping of str to Targets
+        Targets of the samples, by task.
+    augmentation : Augmentation, default=None
+        Augmentation of the training samples.
+    sources : ndarray of shape (n_samples,), default=None
+        Index of the source of each sample; None for a single source.
+    groups : ndarray of shape (n_samples,), default=None
+        Groups that the validation split does not separate.
+    previous : PreviousFit, default=None
+        Fit to continue.
+    lr_range : LRRange, default=None
+        Range test to run before the training; None for the default range if the settings find the rate.
+    batches : type, default=Batches
+        Sampler of the batches.
+    on_start : callable, default=None
+        Called with the net before the training.
+    on_epoch : callable, default=None
+        Called after each epoch. Stops the training if it returns True.
+    """
+
+    settings: Settings
+    compute: Compute
+    store: Store | None
+    seed: int
+    trunk: Trunk
+    inputs: PreprocessedSamples
+    tasks: Mapping[str, Task]
+    targets: Mapping[str, Targets]
+    augmentation: Augmentation | None = None
+    sources: np.ndarray | None = None
+    groups: np.ndarray | None = None
+    previous: PreviousFit | None = None
+    lr_range: LRRange | None = None
+    batches: type[Batches] = Batches
+    on_start: Callable[[FineTuneNet], None] | None = None
+    on_epoch: Callable[[], bool] | None = None
+
+
+def choose_trunk(backbone: Backbone, layer: Any, pooling: str, freeze_depth: Any, reads: Sequence[str]) -> Trunk:
+    """Return the part of a backbone that the parameters of an estimator ask for.
+
+    Parameters
+    ----------
+    backbone : Backbone
+        Complete backbone.
+    layer : int, str or list of these
+        Layers that heads read, or "mix".
+    pooling : str
+        Pooling of vectors per sample.
+    freeze_depth : int, float or str
+        Number of frozen stages, as estimators take it.
+    reads : sequence of str
+        Kinds of head input that the tasks ask for.
+
+    Raises
+    ------
+    InvalidParameterError
+        If there is no such layer, pooling or freeze depth.
+    """
+    mixed = isinstance(layer, str) and layer == "mix"
+    pooled = sorted(set(resolve_layers(backbone, "all" if mixed else layer, pooling)), key=lambda one: one.stop)
+    layers = {
+        kind: pooled if kind == "features" else [LayerOutput(one.stop) for one in pooled]
+        for kind in dict.fromkeys(reads)
+    }
+    stop = pooled[-1].stop
+    boundary = backbone.n_frozen(freeze_depth, stop)
+    kept = backbone if stop == len(backbone.stages) else replace_stages(backbone, stop, [])
+    return Trunk(kept, layers, boundary, mixed)

@@ -1,0 +1,149 @@
+"""State of a fitted net for saving: heads, tasks and history. The trained stages are saved with the backbone."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from skorch.history import History
+from torch import nn
+
+from sktransfer._validation import require_field
+from sktransfer.backbones.backbone import Backbone
+from sktransfer.engine.compute import Compute
+from sktransfer.engine.layers import LayerOutput
+from sktransfer.exceptions import LoadError
+from sktransfer.tasks.base import Task
+from sktransfer.training.net import FineTuneNet, build_net
+from sktransfer.training.network import FineTuneNetwork, split_layers
+from sktransfer.training.settings import Settings, check_settings
+from sktransfer.weights.reading import copy_state
+
+__all__ = ["net_from_state", "net_to_state"]
+
+
+def net_to_state(net: FineTuneNet, estimator: Any) -> dict[str, Any]:
+    """Return the state of a fitted net.
+
+    Parameters
+    ----------
+    net : FineTuneNet
+        Fitted net.
+    estimator : estimator
+        Estimator with the parameters of the training.
+
+    Raises
+    ------
+    InvalidParameterError
+        If parameters were set to values that are not allowed since the estimator was fitted.
+    """
+    check_settings(estimator)
+    network = net.module_
+    return {
+        "tasks": {name: {"class": type(task).__name__, "state": task.to_state()} for name, task in net.tasks.items()},
+        "heads": {name: dict(head.state_dict()) for name, head in network.heads.items()},
+        "widths": dict(network.widths),
+        "n_mixed": network.n_mixed,
+        "seed": int(net.seed),
+        "history": json.dumps([{**row, "batches": []} for row in net.history], default=float),
+    }
+
+
+def net_from_state(
+    state: Mapping[str, Any], estimator: Any, backbone: Backbone, layers: Any, boundary: Any
+) -> FineTuneNet:
+    """Return the net that `net_to_state` described.
+
+    It has a new optimizer and none of the callbacks, because predictions need neither.
+
+    Parameters
+    ----------
+    state : mapping
+        Result of `net_to_state`, read from a file.
+    estimator : estimator
+        Estimator with the parameters of the training.
+    backbone : Backbone
+        Backbone with the trained stages.
+    layers : dict of str to list of LayerOutput
+        Layer outputs that heads read, by kind of input.
+    boundary : int
+        Number of frozen stages.
+
+    Raises
+    ------
+    LoadError
+        If the parts do not fit each other.
+    """
+    settings = dataclasses.replace(
+        check_settings(estimator), unfreezing="none", early_stopping=False, lr_schedule="constant", verbose=0
+    )
+    tasks = {
+        name: _task(require_field(saved, "class", str), require_field(saved, "state", dict))
+        for name, saved in require_field(state, "tasks", dict).items()
+    }
+    _check_layers(layers, boundary, len(backbone.stages))
+    with torch.random.fork_rng(devices=[]):
+        net = _net(state, tasks, settings, backbone, layers, boundary)
+    net.to_cpu()
+    rows = json.loads(require_field(state, "history", str))
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise LoadError("its history is not a list of epochs")
+    net.history = History(rows)
+    return net
+
+
+def _net(
+    state: Mapping[str, Any],
+    tasks: Mapping[str, Task],
+    settings: Settings,
+    backbone: Backbone,
+    layers: Mapping[str, list[LayerOutput]],
+    boundary: int,
+) -> FineTuneNet:
+    widths, n_mixed = require_field(state, "widths", dict), state.get("n_mixed")
+    saved = require_field(state, "heads", dict)
+    heads = nn.ModuleDict()
+    for name, task in tasks.items():
+        if (
+            task.reads not in layers
+            or type(widths.get(task.reads)) is not int
+            or type(n_mixed) not in (int, type(None))
+        ):
+            raise LoadError(f"the head of task {name!r} reads {task.reads}, of widths {widths} and layers {layers}")
+        head = task.make_head(widths[task.reads], n_mixed)
+        if head is not None:
+            copy_state(head.state_dict(), require_field(saved, name, dict), f"the head of task {name!r}")
+            heads[name] = head
+    network = FineTuneNetwork(
+        nn.ModuleList(backbone.stages[boundary:]),
+        {kind: split_layers(outputs, boundary)[1] for kind, outputs in layers.items()},
+        boundary,
+        heads,
+        {name: task.reads for name, task in tasks.items()},
+        widths=widths,
+        n_mixed=n_mixed,
+        prefix_tokens=backbone.prefix_tokens,
+        keep_statistics=backbone.pretrained,
+    )
+    net = build_net(network, tasks, settings, Compute(torch.device("cpu")), require_field(state, "seed", int), None, 1)
+    network.stages.requires_grad_(True)  # the optimizer asks for the parameters that it may train
+    net.initialize()
+    network.stages.requires_grad_(False)
+    return net
+
+
+def _task(name: str, state: dict[str, Any]) -> Task:
+    if name not in Task.by_name:
+        raise LoadError(f"there is no task {name!r}; this version has {sorted(Task.by_name)}")
+    return Task.by_name[name].from_state(state)
+
+
+def _check_layers(layers: Any, boundary: Any, n_stages: int) -> None:
+    outputs = [one for some in layers.values() for one in some] if isinstance(layers, dict) else []
+    if not outputs or not all(isinstance(one, LayerOutput) and 0 < one.stop <= n_stages for one in outputs):
+        raise LoadError(f"its heads read {layers!r}, of {n_stages} stages")
+    if type(boundary) is not int or not 0 <= boundary <= n_stages:
+        raise LoadError(f"freeze_depth_ is {boundary!r} of {n_stages} stages")

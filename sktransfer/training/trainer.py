@@ -1,0 +1,294 @@
+"""The trainer: any tasks on one trunk."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from sktransfer.backbones.backbone import Backbone, replace_stages
+from sktransfer.exceptions import InvalidParameterError
+from sktransfer.tasks.heads import FeatureHead
+from sktransfer.training.adapters import add_adapters, merge_adapters
+from sktransfer.training.augmentation import Augmentation
+from sktransfer.training.data import FrozenPrefixDataset, precompute_features
+from sktransfer.training.early_stopping import hold_out
+from sktransfer.training.history import stages_frame
+from sktransfer.training.lr_finder import range_test, step_callbacks
+from sktransfer.training.net import FineTuneNet, build_net
+from sktransfer.training.network import FineTuneNetwork, join, split_layers, trainable_stages
+from sktransfer.training.run import FitRun, LRRange, Trunk
+from sktransfer.training.settings import Settings
+
+__all__ = ["TrainingResult", "snapshot", "train", "update_batch_norms"]
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingResult:
+    """Result of a training, on the CPU.
+
+    Parameters
+    ----------
+    net : FineTuneNet
+        Trained net.
+    backbone : Backbone
+        Backbone with the trained stages.
+    stages : DataFrame
+        One row per stage, as `stages_frame` returns it.
+    lr : float
+        Learning rate of the highest stage.
+    lr_curve : DataFrame or None
+        Curve of the range test, if there was one.
+    """
+
+    net: FineTuneNet
+    backbone: Backbone
+    stages: pd.DataFrame
+    lr: float
+    lr_curve: pd.DataFrame | None
+
+
+def train(run: FitRun) -> TrainingResult:
+    """Train the stages above the freezing boundary, and the heads of the tasks.
+
+    Parameters
+    ----------
+    run : FitRun
+        Samples, targets and settings.
+
+    Raises
+    ------
+    InvalidParameterError
+        If settings do not fit the backbone.
+    ValueError
+        If the samples are too few for a validation split.
+    """
+    train_rows, valid_rows = _split(run)
+    network = _build_network(run, train_rows)
+    dataset = _dataset(run, train_rows, run.augmentation)
+    settings, lr_curve = _find_lr(run, network, dataset)
+    valid = _dataset(run, valid_rows) if len(valid_rows) else None
+    net = _build(run, network, settings, settings.callbacks, len(dataset), valid)
+    if run.on_start is not None:
+        run.on_start(net)
+    net.on_epoch = run.on_epoch
+    net.initialize()
+    if run.previous is not None and run.previous.net is not None and settings.adapter is None:  # adapters are new
+        net.continue_from(run.previous.net)
+    net.partial_fit(dataset)
+    net.on_epoch = None
+    if len(net.history) and not settings.is_partial_fit:
+        update_batch_norms(net, dataset)
+    stages = stages_frame(run.trunk.backbone, network, net, run.trunk.boundary)
+    net.to_cpu()
+    backbone = _with_trained_stages(run.trunk, network, settings)
+    return TrainingResult(net, backbone, stages, settings.lr, lr_curve)
+
+
+def snapshot(run: FitRun, net: FineTuneNet) -> tuple[FineTuneNet, Backbone]:
+    """Return copies of a net in training and of its backbone, as if the training ended with this epoch.
+
+    Parameters
+    ----------
+    run : FitRun
+        Run of the training.
+    net : FineTuneNet
+        Net at the end of an epoch, not changed.
+    """
+    copied: FineTuneNet = object.__new__(type(net))  # copy.copy would serialize all weights
+    copied.__dict__.update(net.__dict__)
+    copied.module_ = copy.deepcopy(net.module_).cpu().eval()
+    copied.device = "cpu"
+    copied.train_split = copied.checkpoint = None
+    copied.on_epoch = copied.mixture = copied._add_l2_sp = None
+    return copied, _with_trained_stages(run.trunk, copied.module_, run.settings)
+
+
+def _with_trained_stages(trunk: Trunk, network: FineTuneNetwork, settings: Settings) -> Backbone:
+    if settings.adapter is not None:
+        merge_adapters(network.stages)
+    trained = list(network.stages)
+    return replace_stages(trunk.backbone, trunk.boundary, trained) if trained else trunk.backbone
+
+
+def _split(run: FitRun) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rows of the training and of the validation split."""
+    settings, n = run.settings, len(run.inputs)
+    if not settings.early_stopping:
+        return np.arange(n), np.arange(0)
+    name, task = next(iter(run.tasks.items()))
+    stratify = len(run.tasks) == 1 and task.stratifies
+    return hold_out(run.targets[name].values, run.groups, settings.validation_fraction, run.seed, stratify=stratify)
+
+
+def _dataset(run: FitRun, rows: np.ndarray, augmentation: Augmentation | None = None) -> FrozenPrefixDataset:
+    return FrozenPrefixDataset(
+        run.trunk.backbone,
+        run.inputs,
+        run.trunk.boundary,
+        len(run.trunk.backbone.stages),
+        run.trunk.layers,
+        rows=rows.tolist(),
+        targets={name: targets.take(rows) for name, targets in run.targets.items()},
+        sources=None if run.sources is None else run.sources[rows],
+        compute=run.compute,
+        store=run.store,
+        augmentation=augmentation,
+    )
+
+
+def _build(
+    run: FitRun,
+    network: FineTuneNetwork,
+    settings: Settings,
+    callbacks: Any,
+    n_samples: int,
+    valid: FrozenPrefixDataset | None = None,
+) -> FineTuneNet:
+    return build_net(
+        network, run.tasks, settings, run.compute, run.seed, callbacks, n_samples, valid, batches=run.batches
+    )
+
+
+def _find_lr(
+    run: FitRun, network: FineTuneNetwork, dataset: FrozenPrefixDataset
+) -> tuple[Settings, pd.DataFrame | None]:
+    """Return settings with the learning rate that a range test on a copy of the network found, and its curve."""
+    settings = run.settings
+    scope = run.lr_range or (LRRange() if settings.finds_lr and settings.max_epochs else None)
+    if scope is None:
+        return settings, None
+    tried = dataclasses.replace(settings.at(scope.lowest), lr_schedule="constant", unfreezing="none", verbose=0)
+    net = _build(run, copy.deepcopy(network), tried, step_callbacks(settings.callbacks), len(dataset))
+    result = range_test(net, dataset, scope)
+    return settings.at(result.lr), result.curve
+
+
+def _build_network(run: FitRun, train_rows: np.ndarray) -> FineTuneNetwork:
+    """Return the network with its heads initialized."""
+    settings, trunk = run.settings, run.trunk
+    heads = _starting_heads(run)
+    new = [name for name in run.tasks if heads.get(name) is None]
+    reads_new = {run.tasks[name].reads for name in new}
+    needs_features = "features" in reads_new and (settings.head_init != "random" or trunk.mixed)
+    features = _features(run, all_rows=needs_features)
+    stages = trainable_stages(trunk.backbone, trunk.boundary, len(trunk.backbone.stages))
+    if settings.adapter is not None:
+        add_adapters(stages, settings.adapter)
+    widths = {kind: joined.shape[1 if kind != "tokens" else 2] for kind, joined in features.items()}
+    modules = nn.ModuleDict()
+    n_mixed = len(next(iter(trunk.layers.values()))) if trunk.mixed else None
+    for name, task in run.tasks.items():
+        head = task.make_head(widths[task.reads], n_mixed)
+        if head is not None:
+            modules[name] = head
+    network = FineTuneNetwork(
+        stages,
+        {kind: split_layers(layers, trunk.boundary)[1] for kind, layers in trunk.layers.items()},
+        trunk.boundary,
+        modules,
+        {name: task.reads for name, task in run.tasks.items()},
+        widths=widths,
+        n_mixed=n_mixed,
+        prefix_tokens=trunk.backbone.prefix_tokens,
+        keep_statistics=trunk.backbone.pretrained,
+    )
+    if not network.trainable:
+        raise InvalidParameterError(
+            f"freeze_depth leaves nothing to train of {trunk.backbone.name}: its stages are "
+            f"{trunk.backbone.stage_names}, of which those above the freezing boundary, {trunk.boundary}, have no "
+            "weights. Freeze fewer, or use a featurizer"
+        )
+    for name, head in heads.items():
+        if head is not None:
+            head.start(_feature_head(network, name), run.tasks[name])
+    for name in new:
+        task, how = run.tasks[name], settings.head_init
+        if name in network.heads and task.reads == "features" and needs_features:
+            known = train_rows[run.targets[name].weight[train_rows] > 0]
+            task.init_head(network.heads[name], features["features"][known].numpy(), run.targets[name].take(known), how)
+    return network
+
+
+def _starting_heads(run: FitRun) -> Mapping[str, Any]:
+    if run.previous is not None:
+        return {name: run.previous.heads.get(name) for name in run.tasks}
+    return dict.fromkeys(run.tasks, run.settings.head)
+
+
+def _feature_head(network: FineTuneNetwork, name: str) -> FeatureHead:
+    head = network.heads[name]
+    assert isinstance(head, FeatureHead)
+    return head
+
+
+def _features(run: FitRun, *, all_rows: bool) -> dict[str, Tensor]:
+    """Return the inputs of heads before training, by kind: of all rows, or of the first one to learn their width."""
+    trunk, everything = run.trunk, range(len(run.inputs))
+    kinds = [(kind, layer) for kind, layers in trunk.layers.items() for layer in layers]
+    outputs = precompute_features(
+        trunk.backbone,
+        run.inputs,
+        [layer for _, layer in kinds],
+        trunk.boundary,
+        everything if all_rows else everything[:1],
+        train_rows=everything if run.augmentation is None else [],  # augmented samples are not cached
+        compute=run.compute,
+        store=run.store,
+    )
+    features = {}
+    for kind in trunk.layers:
+        n = None if kind == "features" else 1
+        values = [torch.stack(rows[:n]) for (of_kind, _), rows in zip(kinds, outputs) if of_kind == kind]
+        _check_mix(trunk, [one.shape[1] for one in values])
+        features[kind] = join(kind, values)  # (n, n_features), (1, n_tokens, n_features) or (1, n_features, h, w)
+    return features
+
+
+def _check_mix(trunk: Trunk, widths: list[int]) -> None:
+    if trunk.mixed and len(set(widths)) > 1:
+        named = dict(zip(trunk.backbone.stage_names, widths))
+        raise InvalidParameterError(
+            f"layer='mix' adds layers up, and those of {trunk.backbone.name} are of different width: {named}; "
+            "layer='all' concatenates them"
+        )
+
+
+def update_batch_norms(net: FineTuneNet, dataset: FrozenPrefixDataset) -> None:
+    """Recompute the BatchNorm statistics over all training samples under the final weights.
+
+    The running statistics lag behind the weights by tens of steps, so after a short training, or with averaged weights,
+    predictions would be wrong. Nothing is done if BatchNorm keeps its pretrained statistics.
+    `torch.optim.swa_utils.update_bn` does the same, but turns dropout on.
+
+    Parameters
+    ----------
+    net : FineTuneNet
+        Trained net.
+    dataset : FrozenPrefixDataset
+        Data that it was trained on.
+    """
+    network = net.module_
+    norms = [norm for norm in network.batch_norms() if norm.track_running_stats]
+    if network.keep_statistics or not norms:
+        return
+    network.eval()
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # the mean over batches
+        norm.train()
+    try:
+        with torch.no_grad():
+            for arguments, _ in net.get_iterator(dataset, training=True):
+                net.infer(arguments)
+    finally:
+        for norm, momentum in zip(norms, momenta):
+            norm.momentum = momentum
+        network.eval()
