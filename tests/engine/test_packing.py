@@ -22,7 +22,9 @@ def test_what_comes_out_is_the_same_but_for_rounding(dtype, shape):
     stages = nn.ModuleList([nn.Sequential(nn.Linear(12, 20), nn.ReLU(), nn.Linear(20, 4, bias=False))]).to(dtype).eval()
     plain, values = copy.deepcopy(stages), torch.randn(shape).to(dtype)
     pack(stages)
-    assert packed(stages) == [True, True]
+    # oneDNN packs bfloat16 only if the processor supports it (AVX-512, not AVX2 alone). Outputs agree either way.
+    packs = dtype == torch.float32 or torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    assert packed(stages) == [packs, packs]
     with torch.inference_mode():
         found, expected = stages[0](values), plain[0](values)
     assert found.dtype == dtype
