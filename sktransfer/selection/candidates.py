@@ -16,7 +16,7 @@ from sktransfer.backbones.backbone import Backbone
 from sktransfer.backbones.loading import load_backbone
 from sktransfer.cache.resolve import resolve_store
 from sktransfer.cache.types import Store
-from sktransfer.classifiers.pretrained_head import PretrainedHead
+from sktransfer.classifiers.pretrained import PretrainedHead
 from sktransfer.engine.compute import Compute, resolve_compute
 from sktransfer.engine.forward import LayerOutput, forward
 from sktransfer.engine.inputs import PreprocessedSamples
@@ -144,7 +144,7 @@ def run_once(
     head = (
         PretrainedHead(backbone) if with_head and backbone.head is not None and len(backbone.categories) > 1 else None
     )
-    wanted = list(dict.fromkeys([*taps, *([head.tap] if head else [])]))
+    wanted = list(dict.fromkeys([*taps, *([head.layer] if head else [])]))
     features: list[np.ndarray] = [np.empty(0)] * len(taps)
     probabilities = np.empty((len(inputs), len(backbone.categories)), np.float32) if head else None
     with progress(len(inputs), name, backbone.modality, run.verbose) as bar:
@@ -153,7 +153,7 @@ def run_once(
             for place, tap in enumerate(taps):
                 _write(features, place, rows, taken[tap], len(inputs))
             if head is not None and probabilities is not None:
-                probabilities[rows] = head.probabilities(taken[head.tap])
+                probabilities[rows] = head.probabilities(taken[head.layer])
             bar.update(len(rows))
     inputs.warn_of_truncated()
     return Pass(features, probabilities, perf_counter() - started)
