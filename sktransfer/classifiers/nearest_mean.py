@@ -10,6 +10,7 @@ from sklearn.preprocessing import normalize
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
+from sktransfer._utils import all_or_nothing
 from sktransfer.classifiers.cosine import SCALE, CosineClassifier, check_scale, mean_direction
 
 __all__ = ["NearestClassMean"]
@@ -63,6 +64,7 @@ class NearestClassMean(CosineClassifier, BaseEstimator):
     def __init__(self, *, scale: float = SCALE) -> None:
         self.scale = scale
 
+    @all_or_nothing
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Compute the mean of each class.
 

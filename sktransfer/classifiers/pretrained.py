@@ -179,7 +179,7 @@ class PretrainedHead:
 class PretrainedClassifier(BackboneHTML, ClassifierMixin, BaseEstimator):
     """Classify images or texts with the pretrained head of a network, into the categories it was trained on.
 
-    Nothing is trained, so `predict` needs no `fit`.
+    There is no training, so `predict` needs no `fit`.
 
     Parameters
     ----------

@@ -99,7 +99,7 @@ __all__ = ["ZeroShotClassifier"]
 class ZeroShotClassifier(BackboneHTML, CosineClassifier, BaseEstimator):
     """Predict the class whose description has the highest cosine similarity with a text or an image.
 
-    Nothing is trained. If `labels` names the classes, `predict` needs no `fit`. Otherwise `fit` takes the class names
+    There is no training. If `labels` names the classes, `predict` needs no `fit`. Otherwise `fit` takes the class names
     from y and uses nothing else of it.
 
     Parameters

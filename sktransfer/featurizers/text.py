@@ -65,7 +65,7 @@ class TextFeaturizer(Featurizer):
     >>> from sktransfer import TextFeaturizer
     >>> TextFeaturizer().fit_transform(["a good film", "a bad one"]).shape
     (2, 160)
-    >>> featurizer = TextFeaturizer("hf/distilbert-base-uncased", layer=4)  # nothing is loaded before fit
+    >>> featurizer = TextFeaturizer("hf/distilbert-base-uncased", layer=4)  # loads in fit
     """
 
     _modality = "text"
