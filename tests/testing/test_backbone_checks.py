@@ -52,6 +52,7 @@ def own_forward(backbone):
     return forward
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(("twin", "missing"), [(image_twin, {"check_padding"}), (text_twin, set())])
 def test_check_backbone_passes_for_the_unmutated_twins(twin, missing):
     results = check_backbone(twin(), reference=own_forward(twin()))
@@ -79,6 +80,7 @@ def double_backbone():
     return IN_MEMORY["gives float64"][1]()
 
 
+@pytest.mark.process
 def test_check_backbone_raises_all_failures_together():
     with pytest.raises(AssertionError) as caught:
         check_backbone(double_backbone())
@@ -89,6 +91,7 @@ def test_check_backbone_raises_all_failures_together():
     assert text.count("Rule: ") == int(text.split()[0]) > 1
 
 
+@pytest.mark.process
 def test_expected_failures_are_strict():
     backbone = IN_MEMORY["keeps activations"][1]()
     expected = {"check_memory": "for the test", "check_order": "no longer", "check_padding": "does not apply"}

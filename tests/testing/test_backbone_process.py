@@ -22,12 +22,6 @@ def test_in_fresh_process_returns_fingerprints_and_stages():
 
 
 @pytest.mark.process
-def test_in_fresh_process_returns_the_traceback_of_an_error():
-    result = in_fresh_process("nobody/has this", ["random"], [])
-    assert "BackboneNotFoundError" in result["error"]
-
-
-@pytest.mark.process
 def test_in_fresh_process_reports_a_process_that_dies():
     class Dies:
         def __reduce__(self):
@@ -44,6 +38,13 @@ def test_run_job_writes_its_result_to_a_file(tmp_path):
     result = pickle.loads(answer.read_bytes())
     assert len(set(result["fingerprints"])) == 2
     assert "error" not in result
+
+
+def test_run_job_writes_the_traceback_of_an_error(tmp_path):
+    job, answer = tmp_path / "job", tmp_path / "answer"
+    job.write_bytes(pickle.dumps(("nobody/has this", ["random"], [])))
+    run_job(str(job), str(answer))
+    assert "BackboneNotFoundError" in pickle.loads(answer.read_bytes())["error"]
 
 
 def test_no_network_refuses_connections_and_lists_addresses():
