@@ -15,7 +15,6 @@ from sklearn.utils.validation import check_is_fitted
 
 from sktransfer._utils import all_or_nothing, progress
 from sktransfer.backbones.backbone import Backbone
-from sktransfer.backbones.pooling import cheap_poolings
 from sktransfer.cache.resolve import resolve_store
 from sktransfer.engine.compute import Compute, resolve_compute
 from sktransfer.engine.forward import LayerOutput, Outputs, forward

@@ -33,21 +33,21 @@ __all__ = ["CODECS", "rebuild_backbone"]
 _REFERENCE = ("name", "weights", "seed", "fingerprint", "preprocess")  # arguments of restore_backbone
 
 
-def _encode(backbone: Backbone, saving: Saving) -> dict[str, Any]:
-    make: Any = None
-    given: tuple[Any, ...] = ()
-    if backbone.origin is not None:
-        make, given = backbone.origin
-    if make is replace_stages:
-        return _encode_trained(backbone, saving, *given)
-    if make is with_max_length:
-        return {"how": "limit", "source": given[0], "limit": given[1]}
-    if make is Backbone.with_preprocess:
-        return {"how": "preprocess", "source": given[0], "preprocess": _settings(backbone)}
-    if make is rebuilt:
-        recipe, _ = given
-    elif make is restore_backbone:
-        recipe = dict(zip(("name", "weights", "seed", "fingerprint", "preprocess"), given, strict=True))
+def _encode(backbone: Backbone, context: SaveContext) -> dict[str, Any]:
+    function, arguments = backbone.origin or (None, ())
+    if function is replace_stages:
+        return {"origin": "trained", **_encode_trained(backbone, *arguments)}
+    if function is with_max_length:
+        return {"origin": "max_length", "source": arguments[0], "max_length": arguments[1]}
+    if function is Backbone.with_preprocess:
+        if not isinstance(backbone.preprocess, ImageTransform):
+            kind = type(backbone.preprocess).__name__
+            raise SaveError(f"the preprocessing of {backbone!r}, a {kind}, cannot be saved")
+        return {"origin": "preprocess", "source": arguments[0], "preprocess": backbone.preprocess}
+    if function is rebuild_backbone:
+        recipe = arguments[0]
+    elif function is restore_backbone:
+        recipe = dict(zip(_REFERENCE, arguments, strict=True))
         recipe["weights"] = str(recipe["weights"])
     else:
         raise SaveError(
@@ -114,7 +114,7 @@ def _decode_reference(data: dict[str, Any]) -> Backbone:
     name, seed = require_field(data, "name", str), require_field(data, "seed", int)
     fingerprint, preprocess = require_field(data, "fingerprint", str), require_field(data, "preprocess", str)
     try:
-        return restore_backbone(name, weights, seed, entry(data, "fingerprint", str), entry(data, "preprocess", str))
+        return restore_backbone(name, weights, seed, fingerprint, preprocess)
     except Exception as error:
         reason = str(error).rstrip(".")
         raise LoadError(

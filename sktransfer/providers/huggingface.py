@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from sktransfer._validation import require_field
 from sktransfer.backbones import BackboneSpec, WeightsSource, hookimpl, hub_file, local_path
-from sktransfer.exceptions import BackboneNotFoundError, WeightsError
+from sktransfer.exceptions import BackboneNotFoundError, LoadError, WeightsError
 
 __all__ = [
     "FAMILIES",
@@ -19,9 +20,12 @@ __all__ = [
     "make_spec",
     "sktransfer_backbones",
     "sktransfer_find_backbone",
+    "spec_from_state",
+    "spec_to_state",
 ]
 
 LOADER = "sktransfer.providers.huggingface_load:load"
+_MAX_NUMBER = 2**31  # largest integer accepted in settings that are read from a saved file
 
 
 @dataclass(frozen=True)
@@ -227,7 +231,7 @@ def _size(family: Family, config: Mapping[str, Any]) -> tuple[int, ...] | None:
 
 def spec_to_state(spec: BackboneSpec) -> dict[str, Any] | None:
     """Return the settings that `spec_from_state` needs, or None for a spec of another provider."""
-    if spec.loader != _LOADER:
+    if spec.loader != LOADER:
         return None
     return {"config": dict(spec.options["config"]), "preprocessor": spec.options["preprocessor"]}
 
@@ -255,12 +259,12 @@ def spec_from_state(name: str, state: Mapping[str, Any], *, tokens: Any, max_lay
     for number in _ints(config):
         if abs(number) > _MAX_NUMBER:
             raise LoadError(f"the settings of {name} hold the number {number}")
-    layers = config.get(*_family(config, name).layers)
+    layers = config.get(*family_of(config, name).layers)
     depths = layers if isinstance(layers, list) else []
     deepest = max([len(depths) if depths else layers, *depths])
     if deepest > max_layers:
         raise LoadError(f"the settings of {name} ask for {deepest} layers, and it has {max_layers} tensors")
-    spec = _spec(name, config, None, f"file:{name}")
+    spec = make_spec(name, config, None, f"file:{name}")
     if spec.modality == "text" and tokens is None:
         raise LoadError(f"the tokenizer of {name} is missing")
     preprocessor = require_field(state, "preprocessor", (dict, type(None)))

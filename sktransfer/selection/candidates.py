@@ -173,11 +173,10 @@ def run_backbone(
     """
     started = perf_counter()
     inputs = PreprocessedSamples(samples, backbone.preprocess)
-    head = (
-        PretrainedHead(backbone) if with_head and backbone.head is not None and len(backbone.categories) > 1 else None
-    )
-    wanted = list(dict.fromkeys([*taps, *([head.layer] if head else [])]))
-    features: list[np.ndarray] = [np.empty(0)] * len(taps)
+    has_head = with_head and backbone.head is not None and len(backbone.categories) > 1
+    head = PretrainedHead(backbone) if has_head else None
+    distinct = list(dict.fromkeys([*layers, *([head.layer] if head else [])]))
+    features: list[np.ndarray] = [np.empty(0)] * len(layers)
     probabilities = np.empty((len(inputs), len(backbone.categories)), np.float32) if head else None
     with progress(len(inputs), name, backbone.modality, settings.verbose) as bar:
         for rows, outputs in forward(backbone, inputs, distinct, compute=settings.compute, store=settings.store):
@@ -185,7 +184,7 @@ def run_backbone(
             for index, layer in enumerate(layers):
                 _write_rows(features, index, rows, by_layer[layer], len(inputs))
             if head is not None and probabilities is not None:
-                probabilities[rows] = head.probabilities(taken[head.layer])
+                probabilities[rows] = head.probabilities(by_layer[head.layer])
             bar.update(len(rows))
     inputs.warn_of_truncated()
     return BackboneOutputs(features, probabilities, perf_counter() - started)
