@@ -29,7 +29,7 @@ def test_the_cpu_has_nothing_to_be_compared_with(check):
 
 
 def test_a_device_that_is_not_there_is_an_error():
-    with pytest.raises(InvalidParameterError, match="is not there"):
+    with pytest.raises(InvalidParameterError, match="is not available"):
         on_device.check_device(Subject(image_twin(), device="cuda:99"))
 
 
