@@ -1,12 +1,12 @@
-"""Label less: let the classifier ask for the labels that it is least sure of.
+"""Active learning: label the samples whose prediction is least certain.
 
     pip install scikit-activeml
     SKTRANSFER_TEST_DATA=<folder> python examples/active_learning.py
 
-A frozen network and a logistic regression, as one pipeline, are the classifier of scikit-activeml's strategies: one
-asks for the samples whose label is least certain, one at random. Each round doubles the number of labels. Prints test
-accuracy by the number of labels over several seeds, for digits, and with the folder for photos of ants and bees and for
-sentences of film reviews, too. Saves the learning curves.
+A pipeline of a frozen backbone and a logistic regression is the classifier of two query strategies of scikit-activeml.
+One strategy queries the samples whose predicted label is least certain, the other queries random samples. Each round
+doubles the number of labels. The script prints test accuracy per number of labels over several seeds. It uses digits,
+and with the data folder also photos of ants and bees and sentences of film reviews. It saves the learning curves.
 """
 
 from __future__ import annotations
@@ -39,18 +39,21 @@ try:
     from skactiveml.pool import RandomSampling, UncertaintySampling
     from skactiveml.utils import call_func
 except ImportError as error:
-    raise SystemExit("pip install scikit-activeml: it has the strategies that choose what to label") from error
+    raise SystemExit("pip install scikit-activeml: this example uses its query strategies") from error
 
-UNKNOWN = ""  # stands for a label that nobody has given yet
+UNKNOWN = ""  # marks a missing label
 STRATEGIES = {
-    "the least sure": partial(UncertaintySampling, method="margin_sampling", missing_label=UNKNOWN),
-    "at random": partial(RandomSampling, missing_label=UNKNOWN),
+    "least certain": partial(UncertaintySampling, method="margin_sampling", missing_label=UNKNOWN),
+    "random": partial(RandomSampling, missing_label=UNKNOWN),
 }
 
 
 @dataclass
 class Task:
-    """Samples with labels: the first `n_pool` may be asked for, the others test; `sizes` are the numbers of labels."""
+    """Samples with labels.
+
+    The first `n_pool` samples may be queried, the others are the test set. `sizes` are the numbers of labels per round.
+    """
 
     samples: Any
     labels: np.ndarray
@@ -59,35 +62,35 @@ class Task:
     sizes: list[int]
 
     def curve(self, strategy: Any, seed: int) -> list[float]:
-        """Return accuracy on the test samples after each round."""
-        # scikit-activeml wants X to be numbers: samples go by their row, and the pipeline first looks them up.
+        """Return the test accuracy after each round."""
+        # scikit-activeml requires a numeric X, so X holds row numbers and the pipeline looks up the samples.
         rows, pool = np.arange(len(self.labels))[:, None], np.arange(self.n_pool)
-        look_up = FunctionTransformer(lambda asked: [self.samples[row] for row in np.ravel(asked)])
+        look_up = FunctionTransformer(lambda rows: [self.samples[row] for row in np.ravel(rows)])
         model = make_pipeline(look_up, self.featurizer, LogisticRegression(max_iter=1000))
         clf = SklearnClassifier(model, classes=np.unique(self.labels), missing_label=UNKNOWN, random_state=seed)
         known, scores = np.full_like(self.labels, UNKNOWN), []
-        # Both strategies begin with the same few labels.
-        asked, _ = train_test_split(pool, train_size=self.sizes[0], stratify=self.labels[pool], random_state=seed)
+        # Both strategies start with the same few labels.
+        queried, _ = train_test_split(pool, train_size=self.sizes[0], stratify=self.labels[pool], random_state=seed)
         for size in [*self.sizes[1:], None]:
-            known[asked] = self.labels[asked]  # a person would look at them here
+            known[queried] = self.labels[queried]  # in practice, a person labels these samples here
             clf.fit(rows, known)
             scores.append(clf.score(rows[self.n_pool :], self.labels[self.n_pool :]))
             if size is not None:
-                left, more = pool[known[pool] == UNKNOWN], size - int((known != UNKNOWN).sum())
-                what = {"X": rows, "y": known, "clf": clf, "fit_clf": False, "candidates": left, "batch_size": more}
-                asked = call_func(strategy.query, **what)
+                candidates, n_new = pool[known[pool] == UNKNOWN], size - int((known != UNKNOWN).sum())
+                query = {"X": rows, "y": known, "clf": clf, "fit_clf": False, "candidates": candidates}
+                queried = call_func(strategy.query, **query, batch_size=n_new)
         return scores
 
 
 def tasks(encoder: str) -> dict[str, Task]:
-    """Return what is to be labelled, by name."""
+    """Return the tasks by name."""
     X, y = load_digits(return_X_y=True)
     order = np.random.default_rng(0).permutation(len(X))
     digits = ImageFeaturizer("tiny/cnn", layer="block4", pooling="grid2")
-    found = {"digits": Task(X[order] / 16, y[order].astype(str), 1000, digits, [20, 40, 80, 160, 320])}
+    digits_only = {"digits": Task(X[order] / 16, y[order].astype(str), 1000, digits, [20, 40, 80, 160, 320])}
     if not (folder := os.environ.get("SKTRANSFER_TEST_DATA")):
-        print("SKTRANSFER_TEST_DATA is not set: only scikit-learn's digits are labelled\n")
-        return found
+        print("SKTRANSFER_TEST_DATA is not set: only scikit-learn's digits are used\n")
+        return digits_only
     parts = [load_image_folder(Path(folder, "images", "hymenoptera", part)) for part in ("train", "val")]
     paths, insects = (np.concatenate(both) for both in zip(*parts))
     weights = Path(folder, "weights", "mobilenet_v2_imagenet1k.safetensors")
@@ -96,14 +99,14 @@ def tasks(encoder: str) -> dict[str, Task]:
     reviews = reviews.sample(frac=1, random_state=0)[:3000]
     texts, verdicts = reviews["text"].to_numpy(dtype=object), reviews["label"].to_numpy().astype(str)
     sizes = [8, 16, 32, 64, 128, 256, 512]
-    return found | {
+    return digits_only | {
         "ants and bees": Task(paths, insects, len(parts[0][0]), photos, [4, 8, 16, 32, 64, 128]),
         "film reviews": Task(texts, verdicts, len(texts) * 2 // 3, TextFeaturizer(encoder), sizes),
     }
 
 
 def picture(curves: dict[str, pd.DataFrame]) -> plt.Figure:
-    """Draw accuracy against labels, a panel a task: the mean over seeds, with a band of one standard deviation."""
+    """Draw accuracy against the number of labels, one panel per task: mean ± standard deviation over seeds."""
     figure, panels = plt.subplots(
         1, len(curves), figsize=(0.5 + 3.7 * len(curves), 3.8), layout="constrained", squeeze=False
     )
@@ -117,37 +120,37 @@ def picture(curves: dict[str, pd.DataFrame]) -> plt.Figure:
         axes.set_xticks(curve["labels"].unique(), curve["labels"].unique())
         axes.minorticks_off()
         axes.set_title(task)
-        axes.set_xlabel("labels asked for")
+        axes.set_xlabel("number of labels")
         axes.grid(alpha=0.25)
     panels[0][0].set_ylabel("accuracy on test samples")
-    panels[0][0].legend(title="asks for", frameon=False, loc="lower right")
+    panels[0][0].legend(title="queries", frameon=False, loc="lower right")
     return figure
 
 
 def main() -> None:
-    """Print the tables, save the picture."""
+    """Print the tables and save the picture."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--rounds", type=int, default=10, help="at most so many")
-    parser.add_argument("--encoder", default="tiny/bert", help="the backbone for the reviews")
+    parser.add_argument("--rounds", type=int, default=10, help="maximal number of rounds")
+    parser.add_argument("--encoder", default="tiny/bert", help="backbone for the film reviews")
     parser.add_argument("--out", type=Path, default=Path("demo"))
     args = parser.parse_args()
     started = time.perf_counter()
     curves = {}
     for name, task in tasks(args.encoder).items():
         task.sizes = task.sizes[: args.rounds]
-        found = []
+        results = []
         for seed in range(args.seeds):
             for strategy, made in STRATEGIES.items():
                 scores = task.curve(made(random_state=seed), seed)
-                found += [
+                results += [
                     {"strategy": strategy, "labels": size, "accuracy": score} for size, score in zip(task.sizes, scores)
                 ]
-        curves[name] = pd.DataFrame(found)
+        curves[name] = pd.DataFrame(results)
         table = curves[name].groupby(["labels", "strategy"], sort=False)["accuracy"].agg(["mean", "std"])
-        told = table.apply(lambda row: f"{row['mean']:.3f} ± {row['std']:.3f}", axis=1)
-        print(f"{name}: test accuracy by labels asked for, mean ± deviation over {args.seeds} seeds\n")
-        print(told.unstack().to_string(), "\n")
+        formatted = table.apply(lambda row: f"{row['mean']:.3f} ± {row['std']:.3f}", axis=1)
+        print(f"{name}: test accuracy per number of labels, mean ± standard deviation over {args.seeds} seeds\n")
+        print(formatted.unstack().to_string(), "\n")
 
     args.out.mkdir(parents=True, exist_ok=True)
     picture(curves).savefig(args.out / "active_learning.png", dpi=80)

@@ -1,9 +1,10 @@
-"""Which network, and which layer of it, for these images: scores that train nothing, and a probe as their referee.
+"""Choose a backbone and a layer: compare scores that need no training with a linear probe.
 
     python examples/choose_a_backbone.py
 
-Ranks every layer of `tiny/cnn`, pretrained and untrained, on 300 digits, compares what each score chooses with what a
-cross-validated linear model says, and then lets `BestBackbone` choose inside each fold. Saves two pictures.
+The script ranks every layer of `tiny/cnn`, pretrained and untrained, on 300 digits. It compares the layer that each
+score chooses with the accuracy of a cross-validated linear model, the probe. Then `BestBackbone` chooses inside each fold.
+The script saves two pictures.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from sktransfer.exceptions import DisagreementWarning
 
 
 def main() -> None:
-    """Print the ranking, save the pictures."""
+    """Print the ranking and save the pictures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--n", type=int, default=300)
     parser.add_argument("--out", type=Path, default=Path("demo"))
@@ -40,15 +41,15 @@ def main() -> None:
     X, y = X[: args.n] / 16, y[: args.n]  # pixels are counts from 0 to 16
     candidates = {"pretrained": load_backbone("tiny/cnn"), "untrained": load_backbone("tiny/cnn", weights="random")}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DisagreementWarning)  # it is what the table below shows
+        warnings.simplefilter("ignore", DisagreementWarning)  # the table below shows the disagreement
         ranking = rank_backbones(candidates, X, y, metrics=["logme", "knn", "h_score"], probe=True, random_state=0)
     print(ranking.drop(columns=["seconds", "bytes"]).head(6).round(3).to_string(index=False))
     best = ranking["probe_mean"].max()
     for metric, tau in ranking.attrs["agreement"].items():
         chosen = ranking.loc[ranking[metric].idxmax()]
         print(
-            f"{metric:8s} chooses {chosen['backbone']}, {chosen['layer']}: there the probe reaches "
-            f"{chosen['probe_mean']:.3f}, at best {best:.3f}; weighted Kendall tau {tau:.2f}"
+            f"{metric:8s} chooses {chosen['backbone']}, {chosen['layer']}: its probe reaches "
+            f"{chosen['probe_mean']:.3f}, the best layer {best:.3f}; weighted Kendall tau {tau:.2f}"
         )
     linear = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=1000))
     folds = StratifiedKFold(3, shuffle=True, random_state=0)

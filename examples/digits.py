@@ -1,9 +1,9 @@
-"""Ten labelled digits a class: raw pixels, an untrained network, a pretrained one, and how deep to freeze it.
+"""Ten labelled digits per class: raw pixels, frozen features and fine-tuning.
 
     python examples/digits.py
 
-Prints a table of test accuracy over five draws and saves a picture of accuracy against freezing depth. Layer, pooling
-and depth are chosen by cross-validation on the hundred training images; the test images are seen once, at the end.
+The script prints test accuracy over five draws and saves a picture of accuracy against freezing depth. Cross-validation
+on the hundred training images chooses layer, pooling and freezing depth. The test images are used once, at the end.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ DEPTHS = [0, 0.5, -1, "all"]
 
 
 def on_features(weights: str) -> Pipeline:
-    """Return a classifier on the features of `tiny/cnn`."""
+    """Return a linear classifier on the features of `tiny/cnn`."""
     return make_pipeline(
         ImageFeaturizer("tiny/cnn", weights=weights), StandardScaler(), LogisticRegression(max_iter=1000)
     )
 
 
 def run(seeds: int) -> tuple[dict[str, list[float]], list[str], np.ndarray]:
-    """Return test accuracies by row of the table, what was chosen, and cross-validated accuracy (seeds, depths)."""
+    """Return test accuracies per table row, the chosen parameters, and cross-validated accuracy (seeds, depths)."""
     X, y = load_digits(return_X_y=True)
     X = X / 16  # pixels are counts from 0 to 16
     rows: dict[str, list[float]] = {
@@ -55,10 +55,10 @@ def run(seeds: int) -> tuple[dict[str, list[float]], list[str], np.ndarray]:
         X_train, X_test, y_train, y_test = train_test_split(X, y, train_size=100, stratify=y, random_state=seed)
         folds = StratifiedKFold(3, shuffle=True, random_state=seed)
         raw = LogisticRegression(max_iter=1000).fit(X_train, y_train)
-        # With a hundred labels accuracy is too coarse to choose by; the likelihood of held-out labels is not.
-        by = {"cv": folds, "scoring": "neg_log_loss"}
-        random = GridSearchCV(on_features("random"), GRID, **by).fit(X_train, y_train)
-        frozen = GridSearchCV(on_features("pretrained"), GRID, **by).fit(X_train, y_train)
+        # With a hundred labels, accuracy is too coarse to select by. The log-likelihood of held-out labels is finer.
+        selection = {"cv": folds, "scoring": "neg_log_loss"}
+        random = GridSearchCV(on_features("random"), GRID, **selection).fit(X_train, y_train)
+        frozen = GridSearchCV(on_features("pretrained"), GRID, **selection).fit(X_train, y_train)
         best = {name.rpartition("__")[2]: value for name, value in frozen.best_params_.items()}
         tuner = FineTuneClassifier("tiny/cnn", **best, random_state=seed)
         depth = GridSearchCV(tuner, {"freeze_depth": DEPTHS}, cv=folds).fit(X_train, y_train)
@@ -72,21 +72,21 @@ def run(seeds: int) -> tuple[dict[str, list[float]], list[str], np.ndarray]:
 
 
 def main() -> None:
-    """Print the table, save the picture."""
+    """Print the table and save the picture."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--out", type=Path, default=Path("demo"))
     args = parser.parse_args()
     started = time.perf_counter()
     rows, chosen, curves = run(args.seeds)
-    print(f"digits, 10 labels a class, test accuracy over {args.seeds} draws\n")
+    print(f"digits, 10 labels per class, test accuracy over {args.seeds} draws\n")
     for name, scores in rows.items():
         print(f"  {name:40s} {np.mean(scores):.3f} ± {np.std(scores):.3f}")
     print("\nchosen by cross-validation on the training part:", *chosen, sep="\n  ")
 
     args.out.mkdir(parents=True, exist_ok=True)
-    told = "accuracy, cross-validated on 100 digits"
-    display = FreezeDepthDisplay(DEPTHS, curves.mean(0), curves.std(0), told).plot()
+    score_name = "accuracy, cross-validated on 100 digits"
+    display = FreezeDepthDisplay(DEPTHS, curves.mean(0), curves.std(0), score_name).plot()
     display.ax_.set_title("How deep to freeze tiny/cnn")
     display.figure_.savefig(args.out / "digits.png", dpi=100)
     plt.close("all")

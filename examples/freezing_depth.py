@@ -1,10 +1,10 @@
-"""How deep to freeze: the learning rate first, then the depth, then a look at the training.
+"""Choose the learning rate and the freezing depth, and inspect the training.
 
     python examples/freezing_depth.py
 
 `find_lr` proposes a learning rate. A grid search tries every freezing depth of the lower five stages of `tiny/cnn`,
-with 40 and with 150 labelled digits. The best depth is trained once more with a part of the images set aside, whose
-loss says when to stop. Saves a picture of each step.
+with 40 and with 150 labelled digits. The best depth is then trained with early stopping on a validation split. The
+script saves a picture of each step.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from sklearn.model_selection import GridSearchCV, StratifiedKFold, train_test_sp
 
 from sktransfer import FineTuneClassifier, FreezeDepthDisplay, LearningRateDisplay, TrainingHistoryDisplay, find_lr
 
-DEPTHS = [0, 1, 2, 3, 4, "all"]  # 0 trains all five stages; what is frozen is computed once for all folds and epochs
+DEPTHS = [0, 1, 2, 3, 4, "all"]  # 0 trains all five stages; frozen stages run once per image, for all folds and epochs
 
 
 def main() -> None:
-    """Print what was found, save the pictures."""
+    """Print the results and save the pictures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--labels", type=int, nargs=2, default=[40, 150], help="few and more")
+    parser.add_argument("--labels", type=int, nargs=2, default=[40, 150], help="smaller and larger number of labels")
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--out", type=Path, default=Path("demo"))
     args = parser.parse_args()
@@ -44,11 +44,11 @@ def main() -> None:
         "tiny/cnn", layer="block4", freeze_depth=0, max_epochs=args.epochs, batch_size=16, random_state=0
     )
 
-    # One short training whose rate rises from step to step: the rate is right well before gains turn into losses.
-    found = find_lr(tuner, X, y)
-    LearningRateDisplay.from_finder(found).figure_.savefig(args.out / "learning_rate.png", dpi=100)
-    tuner.set_params(lr=found.lr)
-    print(f"find_lr proposes {found.lr:.1e}\n\naccuracy on {len(X_test)} test digits")
+    # One short training whose learning rate rises at each step. A good rate lies well below the one that diverges.
+    result = find_lr(tuner, X, y)
+    LearningRateDisplay.from_finder(result).figure_.savefig(args.out / "learning_rate.png", dpi=100)
+    tuner.set_params(lr=result.lr)
+    print(f"find_lr proposes {result.lr:.1e}\n\naccuracy on {len(X_test)} test digits")
 
     axes, folds = None, StratifiedKFold(2, shuffle=True, random_state=0)
     for images, labels, colour in ((few, y_few, "#D55E00"), (X, y, "#0072B2")):
@@ -61,7 +61,8 @@ def main() -> None:
         axes = display.ax_
     display.figure_.savefig(args.out / "freezing_depth.png", dpi=100)
 
-    # A quarter is set aside; training stops when its loss no longer falls, and the weights of the best epoch are kept.
+    # A quarter of the images is the validation split. Training stops when its loss no longer falls, and the weights of
+    # the best epoch are kept.
     tuner.set_params(freeze_depth=depth, max_epochs=3 * args.epochs, early_stopping=True, validation_fraction=0.25)
     best = tuner.fit(X, y)
     print(f"  with early stopping, {len(best.history_)} epochs: {best.score(X_test, y_test):.3f}")

@@ -1,11 +1,11 @@
-"""Grey 16-bit images, which are no photos: the layer of a network of photos that still helps, and how to pool it.
+"""Grey 16-bit images: choose the layer and the pooling of a backbone trained on colour photos.
 
     python examples/grey_images.py
 
-The images are made here, something like X-rays of a chest: clear, with a small round spot, or with a haze over one
-lung. They are written as 16-bit PNG files, which `ImageFeaturizer` reads without rounding them to 8 bits. A grid search
-over layer and pooling says what carries over. Prints test accuracy, saves the grid as a picture and a map of the
-images.
+The script generates images that resemble chest X-rays: clear, with a small round spot, or with a haze over one lung. It
+writes them as 16-bit PNG files, which `ImageFeaturizer` reads without rounding to 8 bits. A grid search over layer and
+pooling finds the features that transfer. The script prints test accuracy and saves the grid as a picture and a map of
+the images.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ POOLINGS = ["average", "max", "grid2"]
 
 
 def chest(kind: str, rng: np.random.Generator) -> np.ndarray:
-    """Return an image (64, 64) of uint16: a bright body, two dark lungs, ribs, noise, and what there is to be found."""
-    y, x = np.mgrid[-1 : 1 : SIDE * 1j, -1 : 1 : SIDE * 1j] + rng.normal(0, 0.03, (2, 1, 1))  # nobody stands still
+    """Return an image (64, 64) of uint16: a bright body, two dark lungs, ribs, noise, and a spot or haze."""
+    y, x = np.mgrid[-1 : 1 : SIDE * 1j, -1 : 1 : SIDE * 1j] + rng.normal(0, 0.03, (2, 1, 1))  # positions vary
     lungs = [((x - side * 0.42) / 0.33) ** 2 + (y / 0.7) ** 2 < 1 for side in (-1, 1)]
     image = 0.75 - 0.35 * gaussian_filter(np.float64(lungs[0] | lungs[1]), 2)
     image += 0.05 * np.sin(18 * y + 2 * x**2 + rng.uniform(0, 6)) + rng.normal(0, 0.05)
@@ -51,8 +51,8 @@ def chest(kind: str, rng: np.random.Generator) -> np.ndarray:
     return np.uint16(np.clip(image, 0, 1) * 65535)
 
 
-def written(folder: Path, n: int) -> None:
-    """Write n images of each kind, a folder a kind."""
+def write_images(folder: Path, n: int) -> None:
+    """Write n images of each kind, one folder per kind."""
     rng = np.random.default_rng(0)
     for kind in KINDS:
         (folder / kind).mkdir()
@@ -61,19 +61,19 @@ def written(folder: Path, n: int) -> None:
 
 
 def pixels(paths: np.ndarray) -> np.ndarray:
-    """Return the images as rows of pixels, the usual way without a network."""
+    """Return the images as rows of pixels, the baseline without a network."""
     return np.stack([np.asarray(Image.open(path)).ravel() / 65535 for path in paths])
 
 
 def on_features(weights: str) -> Pipeline:
-    """Return a classifier on the features of `tiny/cnn`."""
+    """Return a linear classifier on the features of `tiny/cnn`."""
     return make_pipeline(
         ImageFeaturizer("tiny/cnn", weights=weights), StandardScaler(), LogisticRegression(C=0.1, max_iter=1000)
     )
 
 
 def run(paths: np.ndarray, labels: np.ndarray, draws: int) -> tuple[dict[str, list[float]], list[GridSearchCV]]:
-    """Return test accuracies by row of the table, and the searches on pretrained features."""
+    """Return test accuracies per table row, and the searches on pretrained features."""
     grid = {"imagefeaturizer__layer": LAYERS, "imagefeaturizer__pooling": POOLINGS}
     rows: dict[str, list[float]] = {
         "raw pixels": [],
@@ -94,7 +94,7 @@ def run(paths: np.ndarray, labels: np.ndarray, draws: int) -> tuple[dict[str, li
 
 
 def picture(scores: np.ndarray, paths: np.ndarray, labels: np.ndarray) -> plt.Figure:
-    """Draw an image of each kind, and accuracy (layers, poolings)."""
+    """Draw an image of each kind, and accuracy of shape (layers, poolings)."""
     figure = plt.figure(figsize=(8, 4.6), layout="constrained")
     images, grid = figure.subfigures(1, 2, width_ratios=[1, 3])
     for axes, kind in zip(images.subplots(3, 1), KINDS):
@@ -115,7 +115,7 @@ def picture(scores: np.ndarray, paths: np.ndarray, labels: np.ndarray) -> plt.Fi
 
 
 def main() -> None:
-    """Print the table, save the pictures."""
+    """Print the table and save the pictures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--n", type=int, default=200, help="images of each kind")
     parser.add_argument("--draws", type=int, default=3)
@@ -123,7 +123,7 @@ def main() -> None:
     args = parser.parse_args()
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        written(Path(folder), args.n)
+        write_images(Path(folder), args.n)
         paths, labels = load_image_folder(folder)
         rows, searches = run(paths, labels, args.draws)
         print(f"{LABELLED} labelled images, accuracy on {len(paths) - LABELLED} others, over {args.draws} draws\n")
@@ -133,13 +133,15 @@ def main() -> None:
         print(f"\nchosen on the labelled images: {'; '.join(chosen)}")
 
         args.out.mkdir(parents=True, exist_ok=True)
-        # The grid runs over layers first, then over poolings.
-        found = np.mean([search.cv_results_["mean_test_score"] for search in searches], axis=0)  # (candidates,)
-        found = found.reshape(len(LAYERS), len(POOLINGS))  # (layers, poolings)
-        picture(found, paths, labels).savefig(args.out / "grey_images.png", dpi=90)
-        some = slice(None, None, 2)
-        shown = FeatureMapDisplay.from_estimator(searches[0].best_estimator_[0], paths[some], labels[some], n_shown=30)
-        shown.figure_.savefig(args.out / "grey_images_map.png", dpi=80)
+        # The grid iterates over layers in the outer loop and over poolings in the inner loop.
+        grid = np.mean([search.cv_results_["mean_test_score"] for search in searches], axis=0)  # (candidates,)
+        grid = grid.reshape(len(LAYERS), len(POOLINGS))  # (layers, poolings)
+        picture(grid, paths, labels).savefig(args.out / "grey_images.png", dpi=90)
+        half = slice(None, None, 2)
+        display = FeatureMapDisplay.from_estimator(
+            searches[0].best_estimator_[0], paths[half], labels[half], n_shown=30
+        )
+        display.figure_.savefig(args.out / "grey_images_map.png", dpi=80)
         plt.close("all")
     print(f"pictures: {args.out}/grey_images.png, grey_images_map.png\n{time.perf_counter() - started:.0f} seconds")
 

@@ -1,12 +1,12 @@
-"""A pretrained network as it is: what it sees, and how sure it may be.
+"""Predict with a pretrained network without training, and calibrate its probabilities.
 
     SKTRANSFER_TEST_DATA=<folder> python examples/ready_model.py
 
-`PretrainedClassifier` has the network's own head: it names what it was trained on, and needs no `fit`. Saves two photos
-with the five likeliest categories of each. With the folder, prints how many photos of ants and bees have exactly that
-word among the five, how well the network tells the two apart without a single label, and how sure `tiny/cnn` is of
-photos that have lost their colour, before and after calibration. Without it, `tiny/cnn` names the two photos, and that
-is all.
+`PretrainedClassifier` uses the head of the pretrained network. It predicts the categories of the pretraining data and
+needs no `fit`. The script saves two photos with their five likeliest categories. With the data folder, it uses photos
+of ants and bees. It prints how often "ant" or "bee" is among the five likeliest categories, and how well the network
+separates the two without any label. It also prints the confidence of `tiny/cnn` on photos without colour, before and
+after calibration. Without the data folder, `tiny/cnn` predicts the categories of the two photos only.
 """
 
 from __future__ import annotations
@@ -35,19 +35,19 @@ from sktransfer import PretrainedClassifier, load_backbone, load_image_folder
 
 
 def insects(clf: PretrainedClassifier, folder: Path) -> None:
-    """Print what ImageNet's categories say of photos of ants and bees, which were never used to train anything here."""
+    """Print how well ImageNet's categories describe photos of ants and bees, without any training on them."""
     parts = [load_image_folder(folder / "images" / "hymenoptera" / part) for part in ("train", "val")]
     X, y = (np.concatenate(both) for both in zip(*parts))
     words = np.where(y == "ants", "ant", "bee")
-    told = clf.decode(X, top=5)
-    found = (told["category"].to_numpy().reshape(-1, 5) == words[:, None]).any(1)  # (photos,)
-    print(f"{len(X)} photos: exactly 'ant' or 'bee' is among the five likeliest of 1000 for {found.mean():.2f} of them")
+    decoded = clf.decode(X, top=5)
+    named = (decoded["category"].to_numpy().reshape(-1, 5) == words[:, None]).any(1)  # (photos,)
+    print(f"{len(X)} photos: exactly 'ant' or 'bee' is among the five likeliest of 1000 for {named.mean():.2f} of them")
     ant, bee = (clf.predict_proba(X)[:, clf.classes_ == word].ravel() for word in ("ant", "bee"))  # (photos,) each
-    print(f"asked only which of the two is likelier, it is right for {np.mean((ant > bee) == (y == 'ants')):.2f}\n")
+    print(f"the likelier of the two is right for {np.mean((ant > bee) == (y == 'ants')):.2f}\n")
 
 
 def grey_photos(folder: Path, n: int) -> tuple[list[Image.Image], np.ndarray]:
-    """Return n photos of 32 x 32 pixels, none of which `tiny/cnn` was trained on, without colour, and their labels."""
+    """Return n grey photos of 32 x 32 pixels that `tiny/cnn` was not trained on, and their labels."""
     with lzma.open(folder / "images" / "tiny_imagenet32.npz.xz") as file:
         table = np.load(io.BytesIO(file.read()))
     held_out = np.flatnonzero(table["split"] == 1)
@@ -58,32 +58,34 @@ def grey_photos(folder: Path, n: int) -> tuple[list[Image.Image], np.ndarray]:
 
 
 def calibrated(folder: Path, n: int) -> dict[str, pd.DataFrame]:
-    """Return how sure `tiny/cnn` is of each grey photo, and whether it is right, as it is and after calibration."""
+    """Return confidence and correctness of `tiny/cnn` per grey photo, before and after calibration."""
     clf = PretrainedClassifier("tiny/cnn")
     X, y = grey_photos(folder, n)
     X, X_test, y, y_test = train_test_split(X, y, test_size=0.5, stratify=y, random_state=0)
-    # One number, the temperature, is fitted; the network stays as it is, and so do the names that it gives.
+    # Only one number is fitted, the temperature. The network and its predicted categories do not change.
     scaled = CalibratedClassifierCV(FrozenEstimator(clf), method="temperature", cv=2).fit(X, y)
-    print(f"tiny/cnn on {len(X_test)} grey photos of its {len(clf.classes_)} categories, which it learned in colour")
+    print(f"tiny/cnn on {len(X_test)} grey photos of its {len(clf.classes_)} categories, learned from colour photos")
     tables = {}
-    for name, model in (("as it is", clf), ("calibrated", scaled)):
+    for name, model in (("uncalibrated", clf), ("calibrated", scaled)):
         proba = model.predict_proba(X_test)  # (photos, categories)
         right = clf.classes_[proba.argmax(1)] == y_test
-        tables[name] = pd.DataFrame({"sure": proba.max(1), "right": right})
+        tables[name] = pd.DataFrame({"confidence": proba.max(1), "correct": right})
         loss = -np.log(proba[np.arange(len(y_test)), np.searchsorted(clf.classes_, y_test)]).mean()
-        print(f"  {name:10s}  {proba.max(1).mean():.3f} sure on average, {right.mean():.3f} right, log loss {loss:.3f}")
+        print(
+            f"  {name:12s}  mean confidence {proba.max(1).mean():.3f}, accuracy {right.mean():.3f}, log loss {loss:.3f}"
+        )
     return tables
 
 
 def picture(clf: PretrainedClassifier, photos: list[np.ndarray], tables: dict[str, pd.DataFrame]) -> plt.Figure:
-    """Draw photos beside their likeliest categories, and how often what is said is right."""
+    """Draw photos with their likeliest categories, and accuracy against confidence."""
     figure = plt.figure(figsize=(10 if tables else 6.5, 4.5), layout="constrained")
     left, right = figure.subfigures(1, 2, width_ratios=[3, 2]) if tables else (figure, None)
-    told = clf.decode(photos, top=5)
-    for row, (seen, bars) in enumerate(left.subplots(2, 2, width_ratios=[2, 3])):
-        seen.imshow(photos[row])
-        seen.axis("off")
-        best = told[told["row"] == row].iloc[::-1]
+    decoded = clf.decode(photos, top=5)
+    for row, (image, bars) in enumerate(left.subplots(2, 2, width_ratios=[2, 3])):
+        image.imshow(photos[row])
+        image.axis("off")
+        best = decoded[decoded["row"] == row].iloc[::-1]
         bars.barh(best["category"], best["probability"], color="#0072B2")
         bars.set_xlim(0, 1)
         bars.spines[["top", "right"]].set_visible(False)
@@ -92,19 +94,21 @@ def picture(clf: PretrainedClassifier, photos: list[np.ndarray], tables: dict[st
         axes = right.subplots()
         axes.plot([0, 1], [0, 1], color="0.6", linestyle=":")
         for (name, table), colour, marker in zip(tables.items(), ("#D55E00", "#0072B2"), "so"):
-            tenths = table.groupby(pd.qcut(table["sure"], 10))[["sure", "right"]].mean()
-            axes.plot(tenths["sure"], tenths["right"], color=colour, marker=marker, label=name)
+            deciles = table.groupby(pd.qcut(table["confidence"], 10))[["confidence", "correct"]].mean()
+            axes.plot(deciles["confidence"], deciles["correct"], color=colour, marker=marker, label=name)
         axes.set_title("tiny/cnn on grey photos")
-        axes.set_xlabel("how sure, in tenths of the photos")
-        axes.set_ylabel("how often right")
+        axes.set_xlabel("mean confidence, per decile of the photos")
+        axes.set_ylabel("accuracy")
         axes.legend(frameon=False)
     return figure
 
 
 def main() -> None:
-    """Print what was found, save the picture."""
+    """Print the results and save the picture."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--n", type=int, default=3000, help="grey photos, one half to calibrate, one to test")
+    parser.add_argument(
+        "--n", type=int, default=3000, help="number of grey photos, half of them for calibration and half for the test"
+    )
     parser.add_argument("--out", type=Path, default=Path("demo"))
     args = parser.parse_args()
     started = time.perf_counter()
@@ -114,7 +118,7 @@ def main() -> None:
         insects(clf, Path(folder))
         tables = calibrated(Path(folder), args.n)
     else:
-        print("SKTRANSFER_TEST_DATA is not set: tiny/cnn names scikit-learn's two sample photos, and that is all\n")
+        print("SKTRANSFER_TEST_DATA is not set: tiny/cnn classifies scikit-learn's two sample photos only\n")
         clf, tables = PretrainedClassifier("tiny/cnn"), {}
     photos = load_sample_images().images
     print("\nscikit-learn's two sample photos:")

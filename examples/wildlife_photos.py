@@ -1,10 +1,11 @@
-"""Ants or bees? A pretrained network where only a few photos of each have a label.
+"""Classify photos of ants and bees with few labels and a pretrained network.
 
     SKTRANSFER_TEST_DATA=<folder> python examples/wildlife_photos.py
 
-A photo goes through a network that others have trained on a million photos; a logistic regression learns the labels.
-Prints test accuracy by the number of labelled photos, against the same network untrained and against a small network
-trained from scratch, and saves that curve. Without the folder it tells crops of scikit-learn's two sample photos apart.
+A logistic regression learns the labels from the features of a network that was pretrained on a million photos. The
+script prints test accuracy per number of labelled photos and saves the learning curve. It compares the pretrained
+network with the same network untrained and with a small network trained from scratch. Without the data folder, it
+classifies crops of scikit-learn's two sample photos.
 """
 
 from __future__ import annotations
@@ -35,12 +36,12 @@ Photos = tuple[Any, np.ndarray]
 
 
 def photos() -> tuple[Photos, Photos, dict[str, Any]]:
-    """Return training photos with labels, test photos with labels, and the pretrained network to use."""
+    """Return training photos with labels, test photos with labels, and the parameters of the pretrained network."""
     if folder := os.environ.get("SKTRANSFER_TEST_DATA"):
         train, test = (load_image_folder(Path(folder, "images", "hymenoptera", part)) for part in ("train", "val"))
         weights = Path(folder, "weights", "mobilenet_v2_imagenet1k.safetensors")
         return train, test, {"backbone": "torchvision/mobilenet_v2", "weights": weights}
-    print("SKTRANSFER_TEST_DATA is not set: crops of scikit-learn's two sample photos stand in for ants and bees\n")
+    print("SKTRANSFER_TEST_DATA is not set: crops of scikit-learn's two sample photos are used\n")
     crops = np.stack(load_sample_images().images)[:, :384]  # (2, 384, 640, 3)
     crops = crops.reshape(2, 6, 64, 10, 64, 3).swapaxes(2, 3)  # (photos, rows, columns, 64, 64, 3)
     left, right = (half.reshape(60, 64, 64, 3) for half in np.split(crops, 2, axis=2))
@@ -49,9 +50,9 @@ def photos() -> tuple[Photos, Photos, dict[str, Any]]:
 
 
 def models(network: dict[str, Any], size: int, seed: int) -> dict[str, Any]:
-    """Return what is compared."""
+    """Return the models by name."""
     featurizer = ImageFeaturizer(**network)
-    # The control has other weights, and nothing else: it is shown the photos as the pretrained network is.
+    # The untrained network differs in its weights only. Its preprocessing is that of the pretrained network.
     preprocess = ImageFeaturizer(**network).fit([np.zeros((8, 8))]).backbone_.preprocess
     untrained = ImageFeaturizer(network["backbone"], weights="random", preprocess=preprocess)
     linear = LogisticRegression(max_iter=2000)
@@ -63,7 +64,7 @@ def models(network: dict[str, Any], size: int, seed: int) -> dict[str, Any]:
             weights="random",
             freeze_depth=0,
             head_init="random",
-            max_epochs=max(10, 100 // size),  # of fewer photos more epochs, else it would hardly begin to learn
+            max_epochs=max(10, 100 // size),  # fewer photos need more epochs
             lr=1e-3,
             batch_size=16,
             random_state=seed,
@@ -72,35 +73,35 @@ def models(network: dict[str, Any], size: int, seed: int) -> dict[str, Any]:
 
 
 def learning_curve(train: Photos, test: Photos, network: dict[str, Any], sizes: list[int], draws: int) -> pd.DataFrame:
-    """Return accuracy on the test photos: a row a model, a number of labels a class, and a draw of them."""
+    """Return a table of test accuracy, one row per model, number of labels per class, and draw."""
     X, y = train
     rows = []
     for draw in range(draws):
         rng = np.random.default_rng(draw)
         order = {label: rng.permutation(np.flatnonzero(y == label)) for label in np.unique(y)}
         for size in sizes:
-            labelled = np.concatenate([found[:size] for found in order.values()])
+            labelled = np.concatenate([rows_of_label[:size] for rows_of_label in order.values()])
             for name, model in models(network, size, draw).items():
-                if name != SCRATCH or draw < 2:  # two draws of it take longer than all the rest
+                if name != SCRATCH or draw < 2:  # two draws of it take longer than everything else
                     accuracy = model.fit(X[labelled], y[labelled]).score(*test)
-                    rows.append({"model": name, "labels a class": size, "accuracy": accuracy})
+                    rows.append({"model": name, "labels per class": size, "accuracy": accuracy})
     return pd.DataFrame(rows)
 
 
 def picture(curve: pd.DataFrame) -> plt.Figure:
-    """Draw accuracy against labels a class, the mean over draws with a band of one standard deviation."""
+    """Draw accuracy against labels per class: mean ± standard deviation over draws."""
     figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
     for (name, colour), marker in zip(COLOURS.items(), "os^"):
-        scores = curve[curve["model"] == name].groupby("labels a class")["accuracy"].agg(["mean", "std"])
+        scores = curve[curve["model"] == name].groupby("labels per class")["accuracy"].agg(["mean", "std"])
         axes.plot(scores.index, scores["mean"], marker=marker, color=colour, label=name)
         axes.fill_between(
             scores.index, *(scores["mean"] + side * scores["std"] for side in (-1, 1)), color=colour, alpha=0.2
         )
     axes.set_xscale("log")
-    sizes = curve["labels a class"].unique()
+    sizes = curve["labels per class"].unique()
     axes.set_xticks(sizes, sizes)
     axes.minorticks_off()
-    axes.set_xlabel("labelled photos a class")
+    axes.set_xlabel("labelled photos per class")
     axes.set_ylabel("accuracy on test photos")
     axes.grid(alpha=0.25)
     figure.legend(loc="outside upper center", ncols=3, frameon=False)
@@ -108,7 +109,7 @@ def picture(curve: pd.DataFrame) -> plt.Figure:
 
 
 def main() -> None:
-    """Print the table, save the pictures."""
+    """Print the table and save the picture."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--draws", type=int, default=5)
     parser.add_argument("--sizes", type=int, nargs="+", default=[2, 5, 10, 20, 50])
@@ -119,10 +120,12 @@ def main() -> None:
     train, test, network = photos()
     sizes = [size for size in args.sizes if size <= min(np.unique(train[1], return_counts=True)[1])]
     curve = learning_curve(train, test, network, sizes, args.draws)
-    print(f"accuracy on {len(test[1])} test photos by labelled photos a class, mean ± deviation over draws\n")
-    table = curve.groupby(["model", "labels a class"], sort=False)["accuracy"].agg(["mean", "std"])
-    told = table.apply(lambda row: f"{row['mean']:.3f} ± {row['std']:.3f}", axis=1)
-    print(told.unstack().to_string(), "\n")
+    print(
+        f"accuracy on {len(test[1])} test photos by labelled photos per class, mean ± standard deviation over draws\n"
+    )
+    table = curve.groupby(["model", "labels per class"], sort=False)["accuracy"].agg(["mean", "std"])
+    formatted = table.apply(lambda row: f"{row['mean']:.3f} ± {row['std']:.3f}", axis=1)
+    print(formatted.unstack().to_string(), "\n")
 
     args.out.mkdir(parents=True, exist_ok=True)
     picture(curve).savefig(args.out / "wildlife_photos.png", dpi=100)

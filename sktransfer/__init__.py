@@ -10,6 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from sktransfer._version import __version__ as __version__
 
+# The names are listed twice: `_HOME` is read at run time, the TYPE_CHECKING block by type checkers. `attach_stub` of
+# lazy_loader would need one list, but it rejects names from outside the package (sktransfer.backbones exports some of
+# sktransfer.weights), omits `__version__` from `dir()`, and imports torch if EAGER_IMPORT is set. A test compares the
+# two lists.
 _HOME = {
     "Backbone": "sktransfer.backbones.backbone",
     "BackboneRankingDisplay": "sktransfer.displays.backbone_ranking",

@@ -1,4 +1,4 @@
-"""`python -m sktransfer` is the command `sktransfer`."""
+"""Entry point of `python -m sktransfer`, the same as the command `sktransfer`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Paths as users write them."""
+"""Small helpers: paths, restoring estimators after a failed fit, progress bars."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ __all__ = ["all_or_nothing", "local_path", "progress"]
 
 
 def local_path(given: str | os.PathLike[str]) -> Path:
-    """Return a path, "~" and "~user" in front of it replaced by a home folder where there is such a user.
+    """Return a path with a leading "~" or "~user" expanded if the user exists.
 
     Parameters
     ----------
     given : str or path
-        As a user wrote it.
+        Path as given by a user.
 
     Examples
     --------
     >>> from sktransfer._utils import local_path
-    >>> str(local_path("~nobody of that name/model"))
-    '~nobody of that name/model'
+    >>> str(local_path("~unknown user/model"))
+    '~unknown user/model'
     """
     path = Path(given)
-    with suppress(RuntimeError, ValueError):  # nobody of that name, or no name at all
+    with suppress(RuntimeError, ValueError):  # unknown user, or not a valid name
         return path.expanduser()
     return path
 
@@ -39,15 +39,15 @@ Method = TypeVar("Method", bound=Callable[..., Any])
 
 
 def all_or_nothing(method: Method) -> Method:
-    """Decorate a `fit` that, where it raises, be it by Ctrl-C, gives the estimator back the attributes it had.
+    """Decorate a `fit` method to restore the estimator's attributes if it raises, also by Ctrl-C.
 
-    It is then as usable as before: fitted as by the last fit that ended, or not fitted. What attributes hold is not
-    copied, for a fit puts new objects in their place.
+    The estimator is then fitted as before the call, or not fitted. Attribute values are not copied, because `fit`
+    replaces them by new objects.
 
     Parameters
     ----------
     method : callable
-        Takes the estimator first.
+        Method of an estimator.
 
     Examples
     --------
@@ -79,18 +79,18 @@ def all_or_nothing(method: Method) -> Method:
     return fit  # type: ignore[return-value]
 
 
-def progress(n: int, what: str, unit: str, verbose: int) -> Any:
-    """Return a bar to be used as a context, whose `update` shows nothing where `verbose` is 0.
+def progress(n: int, title: str, unit: str, verbose: int) -> Any:
+    """Return a progress bar on stderr, as a context manager with an `update` method.
 
     Parameters
     ----------
     n : int
-        How many samples there are.
-    what : str
-        Stands in front of the bar.
+        Number of samples.
+    title : str
+        Text before the bar.
     unit : str
-        What is counted.
+        Unit of the samples.
     verbose : int
-        As an estimator's.
+        Verbosity of the estimator. 0 shows no bar.
     """
-    return tqdm(total=n, desc=what, unit=unit, file=sys.stderr, disable=not verbose)
+    return tqdm(total=n, desc=title, unit=unit, file=sys.stderr, disable=not verbose)

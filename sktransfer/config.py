@@ -1,4 +1,4 @@
-"""Settings of the process: what a user would otherwise repeat in every estimator."""
+"""Global settings, one set per thread."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from sktransfer._validation import is_int
 from sktransfer.exceptions import InvalidParameterError
 
 __all__ = ["config_context", "get_config", "parse_size", "set_config"]
@@ -37,7 +38,7 @@ def _current() -> dict[str, Any]:
 
 
 def get_config() -> dict[str, Any]:
-    """Return a copy of the settings of this thread; sizes as bytes.
+    """Return a copy of the settings of this thread, with sizes in bytes.
 
     Examples
     --------
@@ -56,28 +57,30 @@ def set_config(
     cache_dtype: str | None = None,
     compile: bool | None = None,
 ) -> None:
-    """Change settings for this thread; from the main thread, also for threads that are started later.
+    """Change settings of this thread.
 
-    None leaves a setting as it is.
+    Called from the main thread, it also changes the settings of threads that start later. None leaves a setting
+    unchanged.
 
     Parameters
     ----------
     download : {"auto", "never"}, default=None
-        Whether weights that are not on this machine may be fetched: "auto" fetches them when a backbone is named with
-        `weights="pretrained"`, "never" raises an error that names the file.
+        Whether missing weights may be downloaded. "auto" downloads them for `weights="pretrained"`. "never" raises an
+        error that names the file.
     cache_memory : int or str, default=None
-        What the store of `cache="memory"` may take, in bytes or as in "4 GB"; 2 GiB until it is set.
+        Limit of the store of `cache="memory"`, in bytes or as a string such as "4 GB". Initially 2 GiB.
     cache_disk : int or str, default=None
-        What the store in one folder may take on the disk, likewise; 10 GiB until it is set.
+        Limit of the store in each cache folder, in bytes or as a string such as "4 GB". Initially 10 GiB.
     cache_dtype : {"auto", "float16", "bfloat16"}, default=None
-        How stores keep floats: "auto" as they are computed, the others in half the bytes of float32, and rounded.
+        Data type of cached floats. "auto" is the type in which they are computed. The others round to half the bytes
+        of float32.
     compile : bool, default=None
-        Whether `torch.compile` makes frozen stages faster; it takes its time once a process and shape of batches.
+        Whether to run frozen stages with `torch.compile`. It compiles once per process and batch shape.
 
     Raises
     ------
     InvalidParameterError
-        If a value is not one of those above.
+        If a value is not allowed.
 
     Examples
     --------
@@ -92,36 +95,37 @@ def set_config(
         "cache_dtype": cache_dtype,
         "compile": compile,
     }
-    changes = _checked(given)
+    changes = _check_settings(given)
     _current().update(changes)
     if threading.current_thread() is threading.main_thread():
         _DEFAULTS.update(changes)
 
 
-def _checked(given: dict[str, Any]) -> dict[str, Any]:
+def _check_settings(given: dict[str, Any]) -> dict[str, Any]:
     changes = {name: value for name, value in given.items() if value is not None}
     for name, value in changes.items():
         if name in _SIZES:
             changes[name] = parse_size(name, value)
         elif type(value) is not type(_ALLOWED[name][0]) or value not in _ALLOWED[name]:
-            raise InvalidParameterError(f"{name}={value!r} is not allowed; set it to one of {_ALLOWED[name]}")
+            raise InvalidParameterError(f"{name}={value!r} must be one of {_ALLOWED[name]}")
     return changes
 
 
 def parse_size(name: str, value: Any) -> int:
-    """Return the bytes that a size stands for.
+    """Return a size in bytes.
 
     Parameters
     ----------
     name : str
-        The parameter, for errors.
+        Name of the parameter, for errors.
     value : int or str
-        Bytes, or a number and a unit: kB, MB, GB, TB count in thousands, KiB, MiB, GiB, TiB in 1024s.
+        Number of bytes, or a number with a unit. The units kB, MB, GB and TB are powers of 1000, the units KiB, MiB,
+        GiB and TiB powers of 1024.
 
     Raises
     ------
     InvalidParameterError
-        If it is no such size, or less than one byte.
+        If `value` is not a size of at least one byte.
 
     Examples
     --------
@@ -130,15 +134,17 @@ def parse_size(name: str, value: Any) -> int:
     (1500000000, 1048576)
     """
     size = -1
-    if isinstance(value, int) and not isinstance(value, bool):
-        size = value
+    if is_int(value):
+        size = int(value)
     elif isinstance(value, str):
-        found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(?:([kmgt]?)(i?)b|bytes)?\s*", value, re.IGNORECASE)
-        if found and (found[2] or not found[3]):
-            base = 1024 if found[3] else 1000
-            size = round(float(found[1]) * base ** " kmgt".index((found[2] or " ").lower()))
+        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(?:([kmgt]?)(i?)b|bytes)?\s*", value, re.IGNORECASE)
+        if match and (match[2] or not match[3]):
+            base = 1024 if match[3] else 1000
+            size = round(float(match[1]) * base ** " kmgt".index((match[2] or " ").lower()))
     if size < 1:
-        raise InvalidParameterError(f"{name}={value!r} must be a number of bytes of at least 1, or one such as '4 GB'")
+        raise InvalidParameterError(
+            f"{name}={value!r} must be a number of bytes of at least 1 or a size such as '4 GB'"
+        )
     return size
 
 
@@ -151,20 +157,20 @@ def config_context(
     cache_dtype: str | None = None,
     compile: bool | None = None,
 ) -> Iterator[None]:
-    """Change settings of this thread inside a `with` block.
+    """Change settings of this thread within a `with` block.
 
     Parameters
     ----------
     download : {"auto", "never"}, default=None
-        As in `set_config`, as is the rest.
+        Whether missing weights may be downloaded. All parameters have the meaning that they have in `set_config`.
     cache_memory : int or str, default=None
-        What the store in memory may take.
+        Limit of the store in memory.
     cache_disk : int or str, default=None
-        What the store in one folder may take.
+        Limit of the store in each cache folder.
     cache_dtype : {"auto", "float16", "bfloat16"}, default=None
-        How stores keep floats.
+        Data type of cached floats.
     compile : bool, default=None
-        Whether `torch.compile` makes frozen stages faster.
+        Whether to run frozen stages with `torch.compile`.
 
     Raises
     ------
@@ -185,7 +191,7 @@ def config_context(
         "cache_dtype": cache_dtype,
         "compile": compile,
     }
-    before, changes = get_config(), _checked(given)
+    before, changes = get_config(), _check_settings(given)
     _current().update(changes)
     try:
         yield

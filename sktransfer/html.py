@@ -1,4 +1,4 @@
-"""What a notebook shows of an estimator beside its parameters: the stages of its backbone, frozen or trained."""
+"""HTML table of an estimator's backbone stages for notebooks, frozen or trained."""
 
 from __future__ import annotations
 
@@ -12,73 +12,74 @@ _CELL = "padding:0 1.2em 0 0;text-align:left;background:none"
 
 
 class BackboneHTML:
-    """Adds the backbone to what scikit-learn shows of an estimator in a notebook, by itself or within a pipeline."""
+    """Mixin that adds the backbone's stages to scikit-learn's HTML of an estimator, alone or within a pipeline."""
 
     def _get_params_html(self, deep: bool = True, doc_link: str = "") -> Any:
-        # A pipeline's diagram asks its steps for this table, and for nothing else that they could add to.
-        shown: Any = super()._get_params_html(deep, doc_link)  # type: ignore[misc]
-        table = shown._html_repr
-        shown._html_repr = lambda: table() + backbone_html(self)
-        return shown
+        # The diagram of a pipeline asks its steps only for this table, so the stages are appended to it.
+        table: Any = super()._get_params_html(deep, doc_link)  # type: ignore[misc]
+        to_html = table._html_repr
+        table._html_repr = lambda: to_html() + backbone_html(self)
+        return table
 
     def _get_fitted_attr_html(self, doc_link: str = "") -> Any:
-        # The table reads every attribute. One that needs no fit loads its backbone when it is read, from a hub maybe.
+        # scikit-learn's table reads every attribute. If `backbone_` is a property, reading it loads the backbone,
+        # possibly from a hub.
         if isinstance(getattr(type(self), "backbone_", None), property):
             return {}
         return super()._get_fitted_attr_html(doc_link)  # type: ignore[misc]
 
 
 def backbone_html(estimator: Any) -> str:
-    """Return the stages of an estimator's backbone, those frozen marked, with what they count and where they run.
+    """Return a table of the stages of an estimator's backbone, with their state and their number of parameters.
 
-    Nothing is loaded for it: an estimator that was not fitted, and names its backbone, gives nothing; nor does one that
-    is to be trained, and was not.
+    Nothing is loaded. The result is empty for an unfitted estimator whose backbone is given by name, and for an
+    unfitted estimator that trains its backbone.
 
     Parameters
     ----------
     estimator : estimator
-        With a parameter `backbone`; `backbone_`, `freeze_depth_` and `net_` once it is fitted.
+        Has a parameter `backbone`, and `backbone_`, `freeze_depth_` and `net_` if it is fitted.
 
     Returns
     -------
     html : str
-        Names are escaped, for they come from files.
+        Names are escaped, because they come from files.
     """
     backbone = vars(estimator).get("backbone_", getattr(estimator, "backbone", None))
     if not hasattr(backbone, "stages") or not hasattr(backbone, "stage_names"):
         return ""
     if hasattr(estimator, "freeze_depth") and not hasattr(estimator, "freeze_depth_"):
-        return ""  # what is frozen is known once it is fitted
+        return ""  # the freezing boundary is known after fit
     n_frozen = getattr(estimator, "freeze_depth_", len(backbone.stages))
-    seen: set[int] = set()
-    rows, counts = [], {"frozen": 0, "trained": 0}
-    for place, (name, stage) in enumerate(zip(backbone.stage_names, backbone.stages)):
-        state = "frozen" if place < n_frozen else "trained"
-        rows.append((name, state, _count(stage, seen)))
-        counts[state] += rows[-1][2]
+    counted: set[int] = set()
+    rows, totals = [], {"frozen": 0, "trained": 0}
+    for index, (name, stage) in enumerate(zip(backbone.stage_names, backbone.stages)):
+        state = "frozen" if index < n_frozen else "trained"
+        rows.append((name, state, _count_parameters(stage, counted)))
+        totals[state] += rows[-1][2]
     head = getattr(getattr(getattr(estimator, "net_", None), "module_", None), "head", None)
     if head is not None and list(head.parameters()):
-        rows.append(("head", "trained", _count(head, seen)))
-        counts["trained"] += rows[-1][2]
-    marks = {"frozen": "&#10052; frozen", "trained": "trained"}
+        rows.append(("head", "trained", _count_parameters(head, counted)))
+        totals["trained"] += rows[-1][2]
+    labels = {"frozen": "&#10052; frozen", "trained": "trained"}
     cells = "".join(
-        f'<tr><td style="{_CELL}">{escape(name)}</td><td style="{_CELL}">{marks[state]}</td>'
+        f'<tr><td style="{_CELL}">{escape(name)}</td><td style="{_CELL}">{labels[state]}</td>'
         f'<td style="{_CELL}">{count:,}</td></tr>'
         for name, state, count in rows
     )
     device = escape(str(getattr(estimator, "device", "auto")))
     title = (
-        f"{escape(backbone.name)}: {counts['trained']:,} parameters trained, {counts['frozen']:,} frozen; "
+        f"{escape(backbone.name)}: {totals['trained']:,} parameters trained, {totals['frozen']:,} frozen; "
         f"device={device}"
     )
     return f'<details style="{_STYLE}"><summary>{title}</summary><table>{cells}</table></details>'
 
 
-def _count(module: Any, seen: set[int]) -> int:
-    """Return how many numbers a module's parameters hold; those that stages share belong to the first."""
+def _count_parameters(module: Any, counted: set[int]) -> int:
+    """Return the number of weights of a module. Parameters shared by stages count for the first stage only."""
     total = 0
     for parameter in module.parameters():
-        if id(parameter) not in seen:
-            seen.add(id(parameter))
+        if id(parameter) not in counted:
+            counted.add(id(parameter))
             total += parameter.numel()
     return total

@@ -20,9 +20,9 @@ from tests.helpers.plugin_zoo import BROKEN, ROOT, WORKING, distribution, instal
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    """A folder with some plugins: good, slow, loud and broken ones."""
+    """A folder with working, slow, printing and broken plugins."""
     chosen = [distribution(name, WORKING[name]) for name in ("good", "slow", "loud", "open")]
-    wrong = {"stem": 4, "top": 5}  # the network gives 6
+    wrong = {"stem": 4, "top": 5}  # the width of the network is 6
     chosen += [
         distribution("wrong", offers(spec("wrong/width", stages=wrong))),
         distribution("leaves", BROKEN["leaves"][0]),
@@ -35,20 +35,19 @@ def cli(*arguments, site, **options):
 
 
 def rows_of(table):
-    """Return the cells of an aligned table, cut where the names of its columns begin."""
+    """Return the cells of an aligned table, split where its column names begin."""
     lines = table.splitlines()
     starts = [at for at, letter in enumerate(lines[0]) if letter != " " and (at == 0 or lines[0][at - 2 : at] == "  ")]
     ends = [*starts[1:], None]
     return [[line[start:end].strip() for start, end in zip(starts, ends)] for line in lines]
 
 
-def test_the_command_is_installed_under_its_name():
+def test_main_is_the_entry_point_of_the_command():
     scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
     assert EntryPoint("sktransfer", scripts["sktransfer"], "console_scripts").load() is main
 
 
-@pytest.mark.process
-def test_backbones_are_listed_in_an_aligned_table(site):
+def test_backbones_prints_an_aligned_table(site):
     done = cli("backbones", "good/*", site=site)
     assert done.returncode == 0
     header, *rows = rows_of(done.stdout)
@@ -59,23 +58,21 @@ def test_backbones_are_listed_in_an_aligned_table(site):
     ]
     assert "plugins that failed: 1" in done.stderr
     (note,) = [line for line in done.stderr.splitlines() if "and not listed" in line]
-    assert {"hf/...", "open/..."} <= set(re.findall(r"[\w-]+/\.\.\.", note))  # others may be installed
+    assert {"hf/...", "open/..."} <= set(re.findall(r"[\w-]+/\.\.\.", note))  # other plugins may be installed
 
 
-@pytest.mark.process
-def test_backbones_are_given_as_json(site):
+def test_backbones_json(site):
     done = cli("backbones", "--modality", "image", "--json", site=site)
     rows = json.loads(done.stdout)
     assert {tuple(row) for row in rows} == {COLUMNS}
     assert {row["modality"] for row in rows} == {"image"}
     small = next(row for row in rows if row["name"] == "good/small")
     assert (small["n_stages"], small["width"], small["input_size"]) == (2, 6, [16, 16])
-    installed = set(sktransfer.list_backbones("image")["name"])  # in this process, without the plugins above
+    installed = set(sktransfer.list_backbones("image")["name"])  # this process does not have the plugins above
     assert {row["name"] for row in rows} - installed == {"good/small", "good/wide", "slow/a", "loud/a", "wrong/width"}
 
 
-@pytest.mark.process
-def test_a_pattern_that_matches_nothing_is_told(site):
+def test_backbones_pattern_without_a_match_prints_a_hint(site):
     done = cli("backbones", "smal", site=site)
     assert (done.returncode, len(done.stdout.splitlines())) == (0, 1)
     assert "no backbone matches 'smal'" in done.stderr
@@ -83,8 +80,7 @@ def test_a_pattern_that_matches_nothing_is_told(site):
     assert json.loads(cli("backbones", "smal", "--json", site=site).stdout) == []
 
 
-@pytest.mark.process
-def test_plugins_are_listed_with_what_is_wrong(site):
+def test_plugins_prints_errors_and_slow_imports(site):
     done = cli("plugins", site=site)
     assert done.returncode == 0
     header, *rows = rows_of(done.stdout)
@@ -97,11 +93,10 @@ def test_plugins_are_listed_with_what_is_wrong(site):
     assert table["slow"]["note"].startswith("slow: more than 0.2 s")
     assert float(table["slow"]["seconds"]) > 0.25
     assert table["open"]["backbones"] == "0 and more by name"
-    assert "hello from a plugin" in done.stderr  # what a plugin prints is not part of the table
+    assert "hello from a plugin" in done.stderr  # output of plugins is not part of the table
 
 
-@pytest.mark.process
-def test_plugins_are_given_as_json(site):
+def test_plugins_json(site):
     plugins = json.loads(cli("plugins", "--json", site=site, SKTRANSFER_PLUGINS="good,leaves").stdout)
     assert {tuple(plugin) for plugin in plugins} == {tuple(field.name for field in fields(Plugin))}
     expected = {
@@ -111,13 +106,13 @@ def test_plugins_are_given_as_json(site):
     }
     status = {plugin["name"]: plugin["status"] for plugin in plugins}
     assert {name: status[name] for name in expected} == expected
-    others = set(status) - set(expected)  # plugins that are installed beside those of this test
+    others = set(status) - set(expected)  # other installed plugins
     assert {status[name] for name in others} <= {"not allowed"}
 
 
 @pytest.mark.process
 @pytest.mark.parametrize("arguments", [["plugins"], ["plugins", "--json"], ["backbones"], ["backbones", "--json"]])
-def test_listing_imports_nothing_heavy(arguments, site):
+def test_backbones_and_plugins_do_not_import_torch(arguments, site):
     code = f"import sys; from sktransfer.cli import main; main({arguments!r}); "
     code += "print(sorted({'torch', 'numpy', 'pandas', 'sklearn', 'transformers'} & set(sys.modules)))"
     assert python("-c", code, path=[site]).stdout.splitlines()[-1] == "[]"
@@ -130,10 +125,10 @@ def test_listing_imports_nothing_heavy(arguments, site):
         (["check", "tiny/cnm"], "there is no backbone 'tiny/cnm'. Did you mean 'tiny/cnn'"),
         (["check", "good/smal"], "Did you mean 'good/small'"),
         (["check", "leaves/a"], "leaves = zoo_leaves of zoo-leaves 1.2: SystemExit: no licence"),
-        (["check", "open/text"], "must give BackboneSpec objects, not str"),
+        (["check", "open/text"], "must return BackboneSpec objects, not str"),
     ],
 )
-def test_a_name_that_is_not_found_is_one_line_on_stderr(arguments, says, site):
+def test_check_of_an_unknown_name_prints_one_line_to_stderr(arguments, says, site):
     done = cli(*arguments, site=site)
     assert (done.returncode, done.stdout) == (2, "")
     (line,) = [line for line in done.stderr.splitlines() if line != "hello from a plugin"]
@@ -141,29 +136,27 @@ def test_a_name_that_is_not_found_is_one_line_on_stderr(arguments, says, site):
     assert says in line
 
 
-@pytest.mark.process
-def test_strict_fails_with_the_plugins_error(site):
+def test_plugins_in_strict_mode_fails_with_the_error_of_a_plugin(site):
     done = cli("plugins", site=site, SKTRANSFER_STRICT="1")
     assert (done.returncode, done.stdout) == (2, "")
     assert "leaves = zoo_leaves of zoo-leaves 1.2 could not be loaded: SystemExit: no licence" in done.stderr
 
 
 @pytest.mark.parametrize("arguments", [[], ["nonsense"], ["backbones", "--modality", "sound"], ["check"]])
-def test_a_command_line_that_is_not_understood_ends_with_2(arguments, capsys):
+def test_main_exits_with_2_for_invalid_arguments(arguments, capsys):
     with pytest.raises(SystemExit) as caught:
         main(arguments)
     assert caught.value.code == 2
     assert "usage: sktransfer" in capsys.readouterr().err
 
 
-def test_the_version_is_told(capsys):
+def test_version_is_printed(capsys):
     with pytest.raises(SystemExit) as caught:
         main(["--version"])
     assert (caught.value.code, capsys.readouterr().out) == (0, f"sktransfer {sktransfer.__version__}\n")
 
 
-@pytest.mark.process
-def test_a_broken_pipe_is_quiet():
+def test_main_is_silent_for_a_broken_pipe():
     command = [sys.executable, "-m", "sktransfer", "backbones", "--json"]
     reader, writer = os.pipe()
     os.close(reader)
@@ -173,15 +166,13 @@ def test_a_broken_pipe_is_quiet():
     assert (done.returncode, done.stderr) == (141, "")
 
 
-@pytest.mark.process
-def test_characters_that_a_terminal_lacks_are_escaped(site):
+def test_main_escapes_characters_that_stderr_cannot_encode(site):
     done = cli("check", "tiny/caf\u00e9", site=site, PYTHONIOENCODING="ascii")
     assert done.returncode == 2
     assert r"tiny/caf\xe9" in done.stderr
 
 
-@pytest.mark.process
-def test_a_backbone_that_conforms_passes(site):
+def test_check_of_a_valid_backbone_exits_with_0(site):
     done = cli("check", "good/small", site=site)
     assert done.returncode == 0, done.stdout + done.stderr
     *lines, summary = done.stdout.splitlines()
@@ -192,15 +183,14 @@ def test_a_backbone_that_conforms_passes(site):
     assert statuses["check_tampered_weights"].startswith("not run")
 
 
-@pytest.mark.process
-def test_a_backbone_that_does_not_conform_fails_and_says_why(site):
+def test_check_of_an_invalid_backbone_exits_with_1_and_reasons(site):
     done = cli("check", "wrong/width", "--json", site=site)
     assert done.returncode == 1, done.stderr
-    told = json.loads(done.stdout)
-    assert list(told) == ["name", "passed", "failed", "not run", "results"]
-    assert {tuple(result) for result in told["results"]} == {("name", "status", "reason")}
-    failed = {result["name"]: result["reason"] for result in told["results"] if result["status"] == "failed"}
+    report = json.loads(done.stdout)
+    assert list(report) == ["name", "passed", "failed", "not run", "results"]
+    assert {tuple(result) for result in report["results"]} == {("name", "status", "reason")}
+    failed = {result["name"]: result["reason"] for result in report["results"] if result["status"] == "failed"}
     assert "5" in failed["check_widths"]
     assert "6" in failed["check_widths"]
-    assert told["failed"] == len(failed)
-    assert told["passed"] + told["failed"] + told["not run"] == len(told["results"])
+    assert report["failed"] == len(failed)
+    assert report["passed"] + report["failed"] + report["not run"] == len(report["results"])

@@ -16,14 +16,14 @@ def _as_before():
 
 
 def in_thread(function):
-    found = []
-    thread = threading.Thread(target=lambda: found.append(function()))
+    values = []
+    thread = threading.Thread(target=lambda: values.append(function()))
     thread.start()
     thread.join()
-    return found[0]
+    return values[0]
 
 
-def test_defaults():
+def test_get_config_defaults():
     assert get_config() == {
         "download": "auto",
         "cache_memory": 2 * 1024**3,
@@ -33,24 +33,24 @@ def test_defaults():
     }
 
 
-def test_set_and_get():
+def test_set_config_and_get_config():
     set_config(download="never")
     assert get_config()["download"] == "never"
 
 
-def test_none_leaves_a_setting():
+def test_set_config_none_leaves_a_setting():
     set_config(download="never")
     set_config()
     set_config(download=None)
     assert get_config()["download"] == "never"
 
 
-def test_what_get_returns_is_a_copy():
+def test_get_config_returns_a_copy():
     get_config()["download"] = "never"
     assert get_config()["download"] == "auto"
 
 
-def test_a_context_restores_also_after_an_error_and_when_nested():
+def test_config_context_restores_settings():
     with config_context(download="never"):
         with config_context(download="auto"):
             assert get_config()["download"] == "auto"
@@ -62,7 +62,7 @@ def test_a_context_restores_also_after_an_error_and_when_nested():
 
 
 @pytest.mark.parametrize("value", ["yes", True, 1, ["auto"], ""])
-def test_a_bad_value_names_the_parameter_and_what_is_allowed(value):
+def test_download_error_names_the_allowed_values(value):
     for change in (set_config, lambda **given: config_context(**given).__enter__()):
         with pytest.raises(InvalidParameterError, match=r"download=.*'auto', 'never'"):
             change(download=value)
@@ -85,7 +85,7 @@ def test_a_bad_value_names_the_parameter_and_what_is_allowed(value):
         ("7 B", 7),
     ],
 )
-def test_sizes_are_bytes_or_what_people_write(name, given, n_bytes):
+def test_cache_memory_and_cache_disk_accept_units(name, given, n_bytes):
     before = get_config()
     with config_context(**{name: given}):
         assert get_config() == before | {name: n_bytes}
@@ -97,7 +97,7 @@ def test_sizes_are_bytes_or_what_people_write(name, given, n_bytes):
 @pytest.mark.parametrize(
     "value", [0, -1, "", "GB", "4 XB", "4 iB", "-4 GB", "4 GB GB", "0 GB", 1.5, True, [1], "4,5 GB"]
 )
-def test_a_size_that_is_none_is_refused(name, value):
+def test_cache_memory_and_cache_disk_reject_invalid_sizes(name, value):
     before = get_config()
     for change in (set_config, lambda **given: config_context(**given).__enter__()):
         with pytest.raises(InvalidParameterError, match=rf"{name}=.* must be a number of bytes .* '4 GB'"):
@@ -106,37 +106,37 @@ def test_a_size_that_is_none_is_refused(name, value):
 
 
 @pytest.mark.parametrize("dtype", ["auto", "float16", "bfloat16"])
-def test_dtypes_of_the_stores(dtype):
+def test_cache_dtype_allowed_values(dtype):
     set_config(cache_dtype=dtype)
     assert get_config()["cache_dtype"] == dtype
 
 
 @pytest.mark.parametrize("value", ["float32", "half", 16, True, ["float16"]])
-def test_other_dtypes_are_refused(value):
+def test_cache_dtype_rejects_other_values(value):
     with pytest.raises(InvalidParameterError, match=r"cache_dtype=.*'auto', 'float16', 'bfloat16'"):
         set_config(cache_dtype=value)
 
 
-def test_one_wrong_setting_changes_none():
+def test_set_config_changes_nothing_if_one_value_is_invalid():
     before = get_config()
     with pytest.raises(InvalidParameterError):
         set_config(download="never", cache_memory=100, cache_disk="nothing")
     assert get_config() == before
 
 
-def test_an_unknown_setting_is_refused():
+def test_set_config_rejects_an_unknown_setting():
     with pytest.raises(TypeError, match="downloads"):
         set_config(downloads="auto")
 
 
-def test_threads_started_later_inherit_what_the_main_thread_set():
+def test_set_config_in_the_main_thread_applies_to_later_threads():
     set_config(download="never")
     assert in_thread(lambda: get_config()["download"]) == "never"
     set_config(download="auto")
     assert in_thread(lambda: get_config()["download"]) == "auto"
 
 
-def test_a_threads_own_setting_stays_in_that_thread():
+def test_set_config_in_a_thread_applies_to_that_thread():
     def other():
         set_config(download="never")
         return get_config()["download"]
@@ -146,15 +146,15 @@ def test_a_threads_own_setting_stays_in_that_thread():
     assert in_thread(lambda: get_config()["download"]) == "auto"
 
 
-def test_a_running_thread_keeps_its_settings_when_the_main_thread_changes_its_own():
+def test_set_config_in_the_main_thread_does_not_change_running_threads():
     started, changed = threading.Event(), threading.Event()
-    found = []
+    values = []
 
     def other():
-        found.append(get_config()["download"])
+        values.append(get_config()["download"])
         started.set()
         changed.wait(10)
-        found.append(get_config()["download"])
+        values.append(get_config()["download"])
 
     thread = threading.Thread(target=other)
     thread.start()
@@ -162,4 +162,4 @@ def test_a_running_thread_keeps_its_settings_when_the_main_thread_changes_its_ow
     set_config(download="never")
     changed.set()
     thread.join()
-    assert found == ["auto", "auto"]
+    assert values == ["auto", "auto"]

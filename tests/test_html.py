@@ -1,3 +1,5 @@
+"""HTML of estimators in notebooks."""
+
 from __future__ import annotations
 
 import pandas as pd
@@ -18,7 +20,7 @@ from sktransfer.testing.samples import make_samples
 X, y = make_samples("image", 12)
 
 
-def test_stages_are_shown_with_those_frozen_marked_and_what_they_count():
+def test_backbone_html_lists_stages_with_state_and_number_of_parameters():
     clf = FineTuneClassifier(freeze_depth=5, max_epochs=0).fit(X, y)
     html = clf._repr_mimebundle_()["text/html"]
     stages = load_backbone("tiny/cnn").stages
@@ -29,32 +31,34 @@ def test_stages_are_shown_with_those_frozen_marked_and_what_they_count():
     assert f"{trained:,} parameters trained, {frozen:,} frozen; device=auto" in html
     assert "block5" in html
     assert clf._repr_html_().count("&#10052; frozen") == 5
-    assert backbone_html(FineTuneClassifier(load_backbone("tiny/cnn"), freeze_depth=0)) == ""  # nothing is frozen yet
+    assert (
+        backbone_html(FineTuneClassifier(load_backbone("tiny/cnn"), freeze_depth=0)) == ""
+    )  # not fitted, so no stage is frozen
 
 
-def inside():
-    """Estimators that hold a fitted one whose five lower stages are frozen, by how scikit-learn draws them."""
+def meta_estimators():
+    """Return meta-estimators that hold a fitted estimator with frozen stages, by kind."""
     columns = pd.DataFrame({"image": list(X), "n": range(len(X))})
     image = ImageFeaturizer(layer=["block1", "block4"])
-    beside = ColumnTransformer([("image", image, ["image"]), ("n", StandardScaler(), ["n"])])
+    columns_of_images_and_numbers = ColumnTransformer([("image", image, ["image"]), ("n", StandardScaler(), ["n"])])
     search = GridSearchCV(FineTuneClassifier(max_epochs=0), {"freeze_depth": [5]}, cv=2)
     return {
         "pipeline": make_pipeline(image, LogisticRegression()).fit(X, y),
-        "columns": make_pipeline(beside, LogisticRegression()).fit(columns, y),
+        "columns": make_pipeline(columns_of_images_and_numbers, LogisticRegression()).fit(columns, y),
         "search": search.fit(X, y),
         "frozen": FrozenEstimator(FineTuneClassifier(freeze_depth=5, max_epochs=0).fit(X, y)),
     }
 
 
-@pytest.mark.parametrize("outside", inside().items(), ids=lambda pair: pair[0])
-def test_the_stages_are_shown_inside_what_holds_the_estimator_too(outside):
-    html = estimator_html_repr(outside[1])
-    assert html.count("&#10052; frozen") == (7 if outside[0] in ("pipeline", "columns") else 5)
+@pytest.mark.parametrize("kind_and_estimator", meta_estimators().items(), ids=lambda pair: pair[0])
+def test_estimator_html_repr_of_meta_estimators_shows_stages(kind_and_estimator):
+    html = estimator_html_repr(kind_and_estimator[1])
+    assert html.count("&#10052; frozen") == (7 if kind_and_estimator[0] in ("pipeline", "columns") else 5)
     assert html.count("<details") == html.count("</details>")
 
 
 @pytest.mark.parametrize("name", ["tiny/cnn", "torchvision/resnet50"])
-def test_an_estimator_that_needs_no_fit_loads_nothing_to_be_shown(name, monkeypatch):
+def test_repr_html_of_pretrained_classifier_loads_nothing(name, monkeypatch):
     monkeypatch.setattr("sktransfer.classifiers.pretrained.load_backbone", None)
     clf = PretrainedClassifier(name)
     assert name in clf._repr_html_()
@@ -62,7 +66,7 @@ def test_an_estimator_that_needs_no_fit_loads_nothing_to_be_shown(name, monkeypa
 
 
 @pytest.mark.parametrize("fit", [False, True])
-def test_a_featurizer_is_all_frozen_and_nothing_is_loaded_to_show_it(fit):
+def test_repr_html_of_a_featurizer_shows_frozen_stages_and_loads_nothing(fit):
     featurizer = ImageFeaturizer("torchvision/resnet50") if not fit else ImageFeaturizer().fit(X)
     html = featurizer._repr_html_()
     assert html.count("&#10052; frozen") == (7 if fit else 0)
@@ -70,7 +74,7 @@ def test_a_featurizer_is_all_frozen_and_nothing_is_loaded_to_show_it(fit):
     assert "ImageFeaturizer" in make_pipeline(featurizer, LogisticRegression())._repr_html_()
 
 
-def test_names_are_escaped_and_shared_weights_counted_once():
+def test_backbone_html_escapes_names_and_counts_shared_weights_once():
     stage = nn.Conv2d(3, 3, 1)
     backbone = Backbone.from_modules([("<b>one</b>", stage), ("same", stage)], name="own/<script>")
     featurizer = ImageFeaturizer(backbone).fit(X)

@@ -1,7 +1,6 @@
-"""What a backbone is, and where it comes from.
+"""Backbones, and the complete API for plugins that add some.
 
-Below are the names that authors of plugins build on, loaded on first use: importing this package pulls in nothing
-heavy.
+Importing this package loads nothing heavy: each name is loaded on first use.
 """
 
 from __future__ import annotations
@@ -17,31 +16,55 @@ _HOME = {
     "PooledHead": "sktransfer.backbones.stages",
     "Preprocess": "sktransfer.backbones.preprocess",
     "SharedSpace": "sktransfer.backbones.stages",
+    "TextEmbeddings": "sktransfer.providers.huggingface_text",
+    "TextLayer": "sktransfer.providers.huggingface_text",
     "TextPreprocess": "sktransfer.backbones.preprocess",
     "Tokens": "sktransfer.backbones.tokens",
-    "WeightsSource": "sktransfer.backbones.spec",
+    "WeightsSource": "sktransfer.weights.source",
+    "build_backbone": "sktransfer.backbones.loading",
+    "build_transformers_model": "sktransfer.providers.huggingface_load",
+    "check_transformers_weights": "sktransfer.providers.huggingface_load",
     "fill": "sktransfer.weights.reading",
+    "find_spec": "sktransfer.backbones.registry",
     "hookimpl": "sktransfer.backbones.hooks",
+    "hub_file": "sktransfer.weights.hub",
+    "hub_tokenizer": "sktransfer.weights.hub",
+    "load_tokens": "sktransfer.backbones.tokens",
+    "local_path": "sktransfer._utils",
     "read_state": "sktransfer.weights.reading",
+    "read_transformers_tokens": "sktransfer.providers.huggingface_load",
+    "read_transformers_transform": "sktransfer.providers.huggingface_load",
     "replace_stages": "sktransfer.backbones.backbone",
 }
 __all__ = sorted(_HOME)
 
 if TYPE_CHECKING:
+    from sktransfer._utils import local_path as local_path
     from sktransfer.backbones.backbone import Backbone as Backbone
     from sktransfer.backbones.backbone import replace_stages as replace_stages
     from sktransfer.backbones.hooks import hookimpl as hookimpl
+    from sktransfer.backbones.loading import build_backbone as build_backbone
     from sktransfer.backbones.preprocess import ImageTransform as ImageTransform
     from sktransfer.backbones.preprocess import Preprocess as Preprocess
     from sktransfer.backbones.preprocess import TextPreprocess as TextPreprocess
+    from sktransfer.backbones.registry import find_spec as find_spec
     from sktransfer.backbones.spec import BackboneSpec as BackboneSpec
-    from sktransfer.backbones.spec import WeightsSource as WeightsSource
     from sktransfer.backbones.stages import ImageStage as ImageStage
     from sktransfer.backbones.stages import PooledHead as PooledHead
     from sktransfer.backbones.stages import SharedSpace as SharedSpace
     from sktransfer.backbones.tokens import Tokens as Tokens
+    from sktransfer.backbones.tokens import load_tokens as load_tokens
+    from sktransfer.providers.huggingface_load import build_transformers_model as build_transformers_model
+    from sktransfer.providers.huggingface_load import check_transformers_weights as check_transformers_weights
+    from sktransfer.providers.huggingface_load import read_transformers_tokens as read_transformers_tokens
+    from sktransfer.providers.huggingface_load import read_transformers_transform as read_transformers_transform
+    from sktransfer.providers.huggingface_text import TextEmbeddings as TextEmbeddings
+    from sktransfer.providers.huggingface_text import TextLayer as TextLayer
+    from sktransfer.weights.hub import hub_file as hub_file
+    from sktransfer.weights.hub import hub_tokenizer as hub_tokenizer
     from sktransfer.weights.reading import fill as fill
     from sktransfer.weights.reading import read_state as read_state
+    from sktransfer.weights.source import WeightsSource as WeightsSource
 
 
 def __getattr__(name: str) -> Any:

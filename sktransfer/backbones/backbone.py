@@ -248,7 +248,7 @@ class Backbone:
                 return n
             if freeze_depth not in names:
                 raise InvalidParameterError(
-                    f"freeze_depth={freeze_depth!r} is not a stage of {self.name}; its stages are {names}; give {kinds}."
+                    f"freeze_depth={freeze_depth!r} is not a stage of {self.name}, which has {names}; give {kinds}."
                     + did_you_mean(freeze_depth, (*names, "all"))
                 )
             return names.index(freeze_depth) + 1

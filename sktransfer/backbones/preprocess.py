@@ -109,8 +109,8 @@ class ImageTransform:
         object.__setattr__(self, "resize", _size("resize", self.resize))
         crop = _size("crop", self.crop)
         object.__setattr__(self, "crop", (crop, crop) if isinstance(crop, int) else crop)
-        object.__setattr__(self, "mean", _colours("mean", self.mean))
-        object.__setattr__(self, "std", _colours("std", self.std))
+        object.__setattr__(self, "mean", _channels("mean", self.mean))
+        object.__setattr__(self, "std", _channels("std", self.std))
         if min(self.std) <= 0:
             raise InvalidParameterError(f"preprocess: std={self.std} must be greater than 0")
         if self.interpolation not in _RESAMPLING:
@@ -171,8 +171,8 @@ class ImageTransform:
                 image = image.resize((size[1], size[0]), _RESAMPLING[self.interpolation])
             pixels = torch.from_numpy(np.array(image))  # (height, width, 3), uint8
             return pixels.permute(2, 0, 1).float() / 255  # (3, height, width)
-        # Floats stay floats: 8-bit pixels would round them, and flat rows may be outside [0, 1]. They are copied, because
-        # torch warns of read-only arrays such as memory-mapped files.
+        # Floats stay floats: 8-bit pixels would round them, and flat rows may be outside [0, 1]. They are copied,
+        # because torch warns of read-only arrays such as memory-mapped files.
         values = torch.from_numpy(np.array(image, dtype=np.float32, order="C")).permute(2, 0, 1)  # (3, height, width)
         size = self._target(*values.shape[1:])
         if size == tuple(values.shape[1:]):
@@ -185,7 +185,7 @@ class ImageTransform:
     def _trimmed(self, image: Image.Image | np.ndarray) -> Image.Image | np.ndarray:
         """Trim the ends of a very long strip, which the crop would remove after resizing.
 
-        Resizing a strip of 1 x 20000 pixels by its shorter side takes gigabytes, of which the crop keeps almost nothing.
+        Resizing a strip of 1 x 20000 pixels by its shorter side takes gigabytes, and the crop keeps almost nothing.
         """
         height, width = (image.height, image.width) if isinstance(image, Image.Image) else image.shape[:2]
         if self.crop is None or not isinstance(self.resize, int) or max(self.crop) > _STRIP * self.resize:
@@ -241,7 +241,7 @@ def _size(name: str, value: Any) -> Any:
     return tuple(map(int, numbers)) if is_pair else int(value)
 
 
-def _colours(name: str, value: Any) -> tuple[float, ...]:
+def _channels(name: str, value: Any) -> tuple[float, ...]:
     if not isinstance(value, (list, tuple)) or len(value) != 3 or not all(is_real(n) for n in value):
         raise InvalidParameterError(f"preprocess: {name}={value!r} must hold 3 numbers, one per colour channel")
     return tuple(map(float, value))

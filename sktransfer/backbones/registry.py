@@ -92,16 +92,14 @@ class Registry:
         entries, unreadable = installed_plugins() if entry_points is None else (list(entry_points()), [])
         for plugin in unreadable:
             self._record(plugin)
-        unique = {
-            (entry.name, entry.value): entry for entry in reversed(entries)
-        }  # an installation may be listed twice
+        unique = {(entry.name, entry.value): entry for entry in reversed(entries)}  # may be listed twice
         third = [unique[key] for key in sorted(unique)]
         wanted = [entry for entry in third if is_allowed(entry, environ)]
         for entry in third:
             if entry in wanted:
                 self._add(entry, [other for other in (*BUILT_IN, *wanted) if other.name == entry.name])
             else:
-                self._record(_status(entry, "not allowed"))
+                self._record(_plugin(entry, "not allowed"))
 
     @property
     def sources(self) -> dict[str, str]:
@@ -127,14 +125,14 @@ class Registry:
         # a panic of Rust code, which is not an Exception.
         except BaseException as error:
             seconds = time.perf_counter() - start
-            self._record(_status(entry, "failed", seconds=seconds, error=reason(error)), error)
+            self._record(_plugin(entry, "failed", seconds=seconds, error=reason(error)), error)
             return
         seconds = time.perf_counter() - start
         self.specs |= {spec.name: spec for spec in specs}
         if finder is not None:
             self._finders[entry.name] = finder
         counted: dict[str, Any] = {"n_backbones": len(specs), "open_family": finder is not None}
-        self._record(_status(entry, "loaded", seconds=seconds, **counted))
+        self._record(_plugin(entry, "loaded", seconds=seconds, **counted))
 
     def _record(self, plugin: Plugin, error: BaseException | None = None) -> None:
         if plugin.status == "failed" and self._strict:
@@ -211,7 +209,7 @@ def _is_built_in(entry: EntryPoint) -> bool:
     return any(entry is own for own in BUILT_IN)  # a plugin that claims a module of ours compares equal
 
 
-def _status(entry: EntryPoint, status: str, **known: Any) -> Plugin:
+def _plugin(entry: EntryPoint, status: str, **known: Any) -> Plugin:
     from sktransfer._version import __version__
 
     name, version = ("sktransfer", __version__) if _is_built_in(entry) else origin(entry.dist)
@@ -220,10 +218,10 @@ def _status(entry: EntryPoint, status: str, **known: Any) -> Plugin:
 
 def _clash(entry: EntryPoint, namesakes: list[EntryPoint]) -> str:
     """Return the error for a name claimed twice. None of the claimants is loaded, so that order never decides."""
-    others = [_status(other, "") for other in namesakes if other is not entry]
+    others = [_plugin(other, "") for other in namesakes if other is not entry]
     if any(map(_is_built_in, namesakes)):
         return f"{entry.name!r} is taken by {others[0].module} of {others[0].source}; rename the plugin's entry point"
-    claimed = " and by ".join(f"{plugin.module} of {plugin.source}" for plugin in [_status(entry, ""), *others])
+    claimed = " and by ".join(f"{plugin.module} of {plugin.source}" for plugin in [_plugin(entry, ""), *others])
     return (
         f"{entry.name!r} is claimed by {claimed}, so none of them is loaded: uninstall all but one, or name the "
         "distribution to keep in SKTRANSFER_PLUGINS"

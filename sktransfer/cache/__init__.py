@@ -1,1 +1,1 @@
-"""Storage of layer outputs: what is kept, where and for how long."""
+"""Storage of layer outputs by namespace and sample, in memory or in a folder."""

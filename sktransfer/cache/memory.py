@@ -1,4 +1,4 @@
-"""The process's own store: tensors in memory, up to a number of bytes."""
+"""Memory store: cache entries of this process, with scan-resistant LRU eviction."""
 
 from __future__ import annotations
 
@@ -16,86 +16,92 @@ from sktransfer.config import DEFAULT_MEMORY
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["MemoryStore", "Patience", "process_store"]
+__all__ = ["MemoryStore", "ScanResistantLRU", "process_store"]
 
-OVERHEAD = 512  # bytes beside the values: the tensor, its storage, its key, the table they stand in
+OVERHEAD = 512  # bytes per entry in addition to the values: tensor object, storage object, key and table
 
-# One for all stores of the process, and held while it forks: a child never finds a store in the middle of a change.
+# One lock for all stores, held during a fork, so that a child does not inherit a store in the middle of a change.
 _lock = threading.Lock()
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
 
 
-class Patience:
-    """Learn after how many asks a sample is asked for again, and from it, when one can be given up.
+class ScanResistantLRU:
+    """Scan-resistant LRU policy: protect entries for twice the mean reuse interval.
 
-    Training asks for its samples in rounds. Where they do not all fit, throwing out the least recently used is the
-    worst choice: it always throws out what the round comes to next, and nothing is found. So, while samples return,
-    a value stays for `FACTOR` times the mean interval between two asks for the same sample: rounds, in order or
-    shuffled, find their kept share each time (in shuffled rounds a sample waits two rounds at most). Samples never seen
-    before count as an interval of 0: a new data set soon brings the mean down, and with no patience left, it displaces
-    the abandoned one, least recently used first.
+    Training reads its samples in cyclic scans. If they do not all fit, plain LRU evicts the entry that the scan needs
+    next and has no hits. This policy therefore protects an entry for `FACTOR` times the mean reuse interval, counted in
+    lookups. Scans in order and shuffled scans then hit the part that is kept, because a sample of a shuffled scan
+    returns after two scans at most.
 
-    Intervals are seen on misses too. To bound what is remembered, it is every sample at first, then those whose hash is
-    a multiple of 2, 4, 8, ... (spatial sampling: Waldspurger et al., "Efficient MRC construction with SHARDS", 2015).
+    A sample that was never seen counts as a reuse interval of 0. A new data set soon brings the mean to 0, and its
+    entries replace those of the old data set, the least recently used first.
+
+    Misses count as lookups too. To bound memory, the last lookup is kept for every sample at first, then for samples
+    whose hash is a multiple of 2, 4, 8 and so on (spatial sampling [1]_).
+
+    References
+    ----------
+    .. [1] Waldspurger et al., "Efficient MRC construction with SHARDS", FAST 2015.
     """
 
     FACTOR = 2
-    RETURNING, NEW = 1 / 32, 1 / 8  # weights of one more interval in the mean
-    REMEMBERED = 2**16
+    REUSE_WEIGHT, NEW_WEIGHT = 1 / 32, 1 / 8  # weights of one more interval in the moving mean
+    MAX_TRACKED = 2**16  # samples whose last lookup is kept
 
     def __init__(self) -> None:
-        self.clock = 0  # asks so far
-        self._mean = 0.0
-        self._last: dict[int, int] = {}
-        self._every = 1
+        self.clock = 0  # number of lookups
+        self._mean_interval = 0.0
+        self._last_lookup: dict[int, int] = {}  # in order of the last lookup
+        self._stride = 1  # tracked are samples whose hash is a multiple of it
 
     @property
-    def asks(self) -> float:
-        """Asks for which a value stays."""
-        return self.FACTOR * self._mean
+    def protected(self) -> float:
+        """Number of lookups for which an entry is protected from eviction."""
+        return self.FACTOR * self._mean_interval
 
-    def see(self, key: object) -> None:
-        """Count one ask."""
+    def is_evictable(self, last_lookup: int) -> bool:
+        """Return whether an entry may be evicted, given the clock at its last lookup."""
+        return self.clock - last_lookup >= self.protected
+
+    def record_lookup(self, key: object) -> None:
+        """Count one lookup."""
         self.clock += 1
         number = hash(key)
-        if number % self._every:
+        if number % self._stride:
             return
-        before = self._last.pop(number, None)
-        self._last[number] = self.clock  # at the end: the dict is in order of the last ask
-        if before is None:
-            self._move_mean(0, self.NEW)
-            self._forget()
-        else:
-            self._move_mean(self.clock - before, self.RETURNING)
+        previous = self._last_lookup.pop(number, None)
+        self._last_lookup[number] = self.clock
+        if previous is not None:
+            self._update_mean(self.clock - previous, self.REUSE_WEIGHT)
+            return
+        self._update_mean(0, self.NEW_WEIGHT)
+        while len(self._last_lookup) > self.MAX_TRACKED:
+            self._stride *= 2
+            self._last_lookup = {n: clock for n, clock in self._last_lookup.items() if n % self._stride == 0}
 
-    def _move_mean(self, interval: int, weight: float) -> None:
-        # One sample that is remembered speaks for all those between it and the next one.
-        self._mean += (interval - self._mean) * (1 - (1 - weight) ** self._every)
-
-    def _forget(self) -> None:
-        while len(self._last) > self.REMEMBERED:
-            self._every *= 2
-            self._last = {number: when for number, when in self._last.items() if number % self._every == 0}
+    def _update_mean(self, interval: int, weight: float) -> None:
+        # A tracked sample stands for `stride` samples, so its weight is that of as many updates.
+        self._mean_interval += (interval - self._mean_interval) * (1 - (1 - weight) ** self._stride)
 
 
 @dataclass(slots=True)
 class _Entry:
     value: Tensor
     size: int
-    asked: int  # when, by the clock of asks
+    last_lookup: int
 
 
 class MemoryStore:
-    """Tensors in memory up to a number of bytes; the least recently used go first, if nobody waits for them.
+    """Cache entries in memory, limited in bytes.
 
-    A value that is too new, by `Patience`, to be given up stays, and the one that wanted its place is not kept: rounds
-    over more than fits find the part that is kept each time.
+    Entries are evicted in LRU order, except for those that `ScanResistantLRU` protects. If the oldest entry is
+    protected, the new one is not stored.
 
     Parameters
     ----------
     limit : int, default=2147483648
-        Bytes that the values may take together, with 512 for each that stand for what it takes to find it.
+        Bytes that the entries may take, including an overhead of 512 bytes per entry.
 
     Examples
     --------
@@ -103,94 +109,94 @@ class MemoryStore:
     >>> from sktransfer.cache.memory import MemoryStore
     >>> from sktransfer.cache.types import CacheNamespace
     >>> store = MemoryStore(limit=4000)
-    >>> column = CacheNamespace(bytes(16), "tiny/cnn", "stem", "average", "float32")
-    >>> store.put(column, [b"sample 1"], [torch.zeros(500)])
-    >>> store.put(column, [b"sample 2"], [torch.ones(500)])
-    >>> [value is not None for value in store.get(column, [b"sample 1", b"sample 2"])]
+    >>> namespace = CacheNamespace(bytes(16), "tiny/cnn", "stem", "average", "float32")
+    >>> store.put(namespace, [b"sample 1"], [torch.zeros(500)])
+    >>> store.put(namespace, [b"sample 2"], [torch.ones(500)])
+    >>> [value is not None for value in store.get(namespace, [b"sample 1", b"sample 2"])]
     [False, True]
     """
 
     def __init__(self, limit: int = DEFAULT_MEMORY) -> None:
         self.limit = limit
-        self.n_bytes = 0
-        self._empty()
+        self._reset()
 
-    def _empty(self) -> None:
-        self._kept: OrderedDict[bytes, _Entry] = OrderedDict()
-        self._patience = Patience()
-        self._used = self.n_bytes = self._hits = self._misses = 0
+    def _reset(self) -> None:
+        self._entries: OrderedDict[bytes, _Entry] = OrderedDict()  # in LRU order
+        self._policy = ScanResistantLRU()
+        self._used = 0  # bytes with overhead
+        self.n_bytes = 0  # bytes without overhead
+        self._hits = self._misses = 0
 
-    def get(self, column: CacheNamespace, keys: Sequence[bytes]) -> list[Tensor | None]:
-        """Return what is kept under each key, or None. The caller must not change it."""
-        found: list[Tensor | None] = []
+    def get(self, namespace: CacheNamespace, keys: Sequence[bytes]) -> list[Tensor | None]:
+        """Return the entry of each key, None for a missing one. The caller must not change it."""
+        values: list[Tensor | None] = []
         with _lock:
             for key in keys:
-                full = column.digest + key
-                self._patience.see(full)
-                entry = self._kept.get(full)
+                full_key = namespace.digest + key
+                self._policy.record_lookup(full_key)
+                entry = self._entries.get(full_key)
                 if entry is not None:
-                    entry.asked = self._patience.clock
-                    self._kept.move_to_end(full)
-                found.append(None if entry is None else entry.value)
-            misses = sum(value is None for value in found)
-            self._misses += misses
-            self._hits += len(found) - misses
-        return found
+                    entry.last_lookup = self._policy.clock
+                    self._entries.move_to_end(full_key)
+                values.append(None if entry is None else entry.value)
+            n_misses = sum(value is None for value in values)
+            self._misses += n_misses
+            self._hits += len(values) - n_misses
+        return values
 
-    def put(self, column: CacheNamespace, keys: Sequence[bytes], values: Sequence[Tensor]) -> None:
-        """Keep values where there is room for them; of two under one key the first."""
+    def put(self, namespace: CacheNamespace, keys: Sequence[bytes], values: Sequence[Tensor]) -> None:
+        """Add entries while there is room, unless their key exists."""
         with _lock:
             for key, value in zip(keys, values, strict=True):
-                full = column.digest + key
+                full_key = namespace.digest + key
                 size = value.nbytes + OVERHEAD
-                if full not in self._kept and self._make_room(size):
-                    self._kept[full] = _Entry(value, size, self._patience.clock)
+                if full_key not in self._entries and self._make_room(size):
+                    self._entries[full_key] = _Entry(value, size, self._policy.clock)
                     self._used += size
                     self.n_bytes += value.nbytes
 
     def flush(self) -> None:
-        """Do nothing: what was put is kept, and other processes do not share it."""
+        """Do nothing, because no other process shares this store."""
 
     def _make_room(self, size: int) -> bool:
-        """Give up what nobody waits for until `size` bytes fit; return whether they do."""
+        """Evict entries until `size` bytes fit, and return whether they do."""
         if size > self.limit:
             return False
         while self._used + size > self.limit:
-            if not self._may_go(next(iter(self._kept.values()))):
+            if not self._policy.is_evictable(next(iter(self._entries.values())).last_lookup):
                 return False
-            self._drop_oldest()
+            self._evict_oldest()
         return True
 
-    def _may_go(self, entry: _Entry) -> bool:
-        return self._patience.clock - entry.asked >= self._patience.asks
-
-    def _drop_oldest(self) -> None:
-        _, entry = self._kept.popitem(last=False)
+    def _evict_oldest(self) -> None:
+        _, entry = self._entries.popitem(last=False)
         self._used -= entry.size
         self.n_bytes -= entry.value.nbytes
 
     def resize(self, limit: int) -> None:
-        """Set the limit; what is too much for it goes at once."""
+        """Set the limit in bytes and evict entries that exceed it."""
         with _lock:
             self.limit = limit
             while self._used > limit:
-                self._drop_oldest()
+                self._evict_oldest()
 
     def room(self) -> int:
-        """Return the bytes that can be kept before something must go that is waited for."""
+        """Return the bytes that can be added without evicting a protected entry."""
         with _lock:
-            abandoned = sum(entry.size for entry in itertools.takewhile(self._may_go, self._kept.values()))
-            return max(0, self.limit - self._used + abandoned)
+            evictable = itertools.takewhile(
+                lambda entry: self._policy.is_evictable(entry.last_lookup), self._entries.values()
+            )
+            return max(0, self.limit - self._used + sum(entry.size for entry in evictable))
 
     def info(self) -> CacheInfo:
-        """Return the counts."""
+        """Return hits, misses and entries."""
         with _lock:
-            return CacheInfo("memory", self._hits, self._misses, len(self._kept), self.n_bytes, self.limit)
+            return CacheInfo("memory", self._hits, self._misses, len(self._entries), self.n_bytes, self.limit)
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Delete all entries and reset the counts."""
         with _lock:
-            self._empty()
+            self._reset()
 
 
 process_store = MemoryStore()

@@ -1,4 +1,7 @@
-"""The store that a `cache` parameter names."""
+"""Resolution of the `cache` parameter to a store.
+
+This is the only module that imports both kinds of store.
+"""
 
 from __future__ import annotations
 
@@ -19,13 +22,13 @@ def resolve_store(cache: str | os.PathLike[str] | None) -> Store | None:
     Parameters
     ----------
     cache : "memory", str, Path or None
-        "memory" is the process's own; a folder is made where it is missing, and shared with all processes that name
-        it; None is no store.
+        "memory" is the memory store of this process. A path is the folder of a store that all processes share. The
+        folder is created by the first write. None is no store.
 
     Raises
     ------
     InvalidParameterError
-        If it is anything else.
+        If `cache` is none of these.
     """
     if cache is None:
         return None
@@ -34,48 +37,48 @@ def resolve_store(cache: str | os.PathLike[str] | None) -> Store | None:
 
         process_store.resize(get_config()["cache_memory"])
         return process_store
-    # The database library is imported where a folder is named, and not before.
-    from sktransfer.cache.disk_store import folder_store
+    from sktransfer.cache.disk import folder_store  # imports lmdb, which only folders need
 
     return folder_store(check_folder(cache), get_config()["cache_disk"])
 
 
 def check_folder(cache: str | os.PathLike[str]) -> Path:
-    """Return the absolute path of a folder that a user names; it need not be there yet.
+    """Return the absolute path of a folder, which need not exist.
 
     Raises
     ------
     InvalidParameterError
-        If it cannot be a folder.
+        If `cache` is not a path, or is the path of a file.
     """
     allowed = "must be 'memory', a folder (str or Path) or None"
     if not isinstance(cache, str | os.PathLike) or isinstance(name := os.fspath(cache), bytes):
         raise InvalidParameterError(f"cache={cache!r} {allowed}")
-    if not name.strip() or name.lower() in ("memory", "none", "disk", "auto"):  # slips that would make a folder
-        raise InvalidParameterError(f"cache={cache!r} {allowed}; for a folder of that name give './{name}'")
+    if not name.strip() or name.lower() in ("memory", "none", "disk", "auto"):  # mistakes that would create a folder
+        raise InvalidParameterError(f"cache={cache!r} {allowed}. For a folder of that name give './{name}'")
     path = Path(os.path.realpath(local_path(name)))
     if path.exists() and not path.is_dir():
-        raise InvalidParameterError(f"cache={cache!r} {allowed}; {path} is a file")
+        raise InvalidParameterError(f"cache={cache!r} {allowed}, and {path} is a file")
     return path
 
 
 def cache_info(cache: str | os.PathLike[str] = "memory") -> CacheInfo:
-    """Return what a store holds, and how often it was of use to this process.
+    """Return statistics of a store.
 
     Parameters
     ----------
     cache : "memory", str or Path, default="memory"
-        As an estimator's `cache`.
+        Same as the `cache` parameter of an estimator.
 
     Returns
     -------
     info : CacheInfo
-        With `location`, `hits`, `misses`, `n_entries`, `n_bytes`, `limit`.
+        Has the attributes `location`, `hits`, `misses`, `n_entries`, `n_bytes` and `limit`. Hits and misses are those
+        of this process.
 
     Raises
     ------
     InvalidParameterError
-        If `cache` names no store.
+        If `cache` does not name a store.
 
     Examples
     --------
@@ -84,32 +87,34 @@ def cache_info(cache: str | os.PathLike[str] = "memory") -> CacheInfo:
     >>> sktransfer.cache_info()
     <cache memory: 0 values, 0 bytes of 2.1 GB; 0 hits, 0 misses>
     """
-    return _named(cache).info()
+    return _resolve_named(cache).info()
 
 
 def clear_cache(cache: str | os.PathLike[str] = "memory") -> None:
-    """Forget all that a store holds, and set its counts of hits and misses to 0.
+    """Delete all entries of a store and reset its hits and misses.
 
     Parameters
     ----------
     cache : "memory", str or Path, default="memory"
-        As an estimator's `cache`.
+        Same as the `cache` parameter of an estimator.
 
     Raises
     ------
     InvalidParameterError
-        If `cache` names no store.
+        If `cache` does not name a store.
+    StoreError
+        If the folder cannot be written.
 
     Examples
     --------
     >>> import sktransfer
     >>> sktransfer.clear_cache()
     """
-    _named(cache).clear()
+    _resolve_named(cache).clear()
 
 
-def _named(cache: str | os.PathLike[str]) -> Store:
+def _resolve_named(cache: str | os.PathLike[str]) -> Store:
     store = resolve_store(cache)
     if store is None:
-        raise InvalidParameterError("cache=None names no store: give 'memory' or a folder")
+        raise InvalidParameterError("cache=None names no store. Give 'memory' or a folder")
     return store

@@ -1,7 +1,4 @@
-"""Outputs of frozen stages, kept for reuse: by sample content, so that folds, candidates and clones share them.
-
-What a store is, and which one a `cache` parameter names. Nothing here needs torch: the command line shows stores too.
-"""
+"""Types that memory and folder stores share. They do not need torch, because the command line uses them."""
 
 from __future__ import annotations
 
@@ -17,20 +14,20 @@ __all__ = ["CacheInfo", "CacheNamespace", "Store", "readable_size"]
 
 @dataclass(frozen=True)
 class CacheNamespace:
-    """What is kept of samples: everything that a value depends on but the sample itself.
+    """Everything that a cache entry depends on except the sample.
 
     Parameters
     ----------
     digest : bytes of length 16
-        A hash of it all: fingerprint, preprocessing, pooling, precision, the dtype stored.
+        Hash of the fingerprint of the frozen stages, preprocessing, pooling, precision and stored dtype.
     backbone : str
-        For people, as the rest is: 'tiny/cnn'.
+        Name of the backbone, as in 'tiny/cnn'. Like the parameters below it is for display only.
     stage : str
-        'block4', or 'input' for what the first stage takes.
+        Name of the stage, as in 'block4', or 'input' for the input of the first stage.
     pooling : str
-        'average', or '' for the values themselves.
+        Name of the pooling, as in 'average', or '' for values that are not pooled.
     dtype : str
-        'float32'.
+        Stored dtype, as in 'float32'.
     """
 
     digest: bytes
@@ -42,20 +39,20 @@ class CacheNamespace:
 
 @dataclass(frozen=True, repr=False)
 class CacheInfo:
-    """How a store is doing.
+    """Statistics of a store.
 
     Parameters
     ----------
     location : str
-        'memory', or the folder.
+        'memory' or the folder.
     hits, misses : int
-        Values that this process has asked for and found, or not found.
+        Number of entries that this process has looked up and found, or not found.
     n_entries : int
-        Values kept.
+        Number of entries.
     n_bytes : int
-        Bytes that they take.
+        Bytes of the entries.
     limit : int
-        Bytes that they may take.
+        Bytes that the entries may take.
     """
 
     location: str
@@ -71,29 +68,29 @@ class CacheInfo:
 
 
 class Store(Protocol):
-    """Where values of samples are kept: CPU tensors of any shape, under a column and the sample's key of 20 bytes."""
+    """Store of cache entries: CPU tensors of any shape, by namespace and by the sample's key of 20 bytes."""
 
-    def get(self, column: CacheNamespace, keys: Sequence[bytes]) -> list[Tensor | None]:
-        """Return what is kept under each key, or None. The caller must not change it."""
+    def get(self, namespace: CacheNamespace, keys: Sequence[bytes]) -> list[Tensor | None]:
+        """Return the entry of each key, None for a missing one. The caller must not change it."""
 
-    def put(self, column: CacheNamespace, keys: Sequence[bytes], values: Sequence[Tensor]) -> None:
-        """Keep values: contiguous, each in memory of its own, not to be changed from now on."""
+    def put(self, namespace: CacheNamespace, keys: Sequence[bytes], values: Sequence[Tensor]) -> None:
+        """Add contiguous tensors that own their memory. The caller must not change them afterwards."""
 
     def flush(self) -> None:
-        """Let other processes find what was put, where they share the store."""
+        """Make the entries visible to other processes that share the store."""
 
     def room(self) -> int | None:
-        """Return the bytes that fit before what is waited for must go, or storing ends; None where nothing says."""
+        """Return the bytes that can be added before a protected entry is evicted or storing ends, None if unknown."""
 
     def info(self) -> CacheInfo:
-        """Return the counts."""
+        """Return hits, misses and entries."""
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Delete all entries and reset the counts."""
 
 
 def readable_size(n_bytes: int) -> str:
-    """Return a number of bytes as people write it.
+    """Format a number of bytes with a decimal unit.
 
     Examples
     --------
@@ -104,7 +101,7 @@ def readable_size(n_bytes: int) -> str:
     if n_bytes < 1000:
         return f"{n_bytes} bytes"
     size, unit = float(n_bytes), "bytes"
-    for unit in ("kB", "MB", "GB", "TB"):  # noqa: B007, the one that is reached is used below
+    for unit in ("kB", "MB", "GB", "TB"):  # noqa: B007, used after the loop
         size /= 1000
         if size < 999.95:
             break

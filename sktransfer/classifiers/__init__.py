@@ -1,1 +1,1 @@
-"""Classifiers that need no training: what a pretrained network can already tell."""
+"""Classifiers that need no training."""

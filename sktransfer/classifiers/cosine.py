@@ -1,8 +1,7 @@
-"""Classifiers that know each class by one vector, and take for a sample's class the vector it points at best."""
+"""Base class of classifiers that compare features with one vector per class by cosine similarity."""
 
 from __future__ import annotations
 
-from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -10,34 +9,36 @@ from scipy.special import softmax
 from sklearn.base import ClassifierMixin
 from sklearn.preprocessing import normalize
 
+from sktransfer._validation import is_real
 from sktransfer.exceptions import InvalidParameterError
 
 __all__ = ["SCALE", "CosineClassifier", "check_scale", "mean_direction"]
 
-SCALE = 20.0  # what encoders of sentences multiply cosines by while they are trained
+SCALE = 20.0  # factor of cosines in the training loss of sentence encoders
 
 
 def check_scale(scale: Any) -> float:
-    """Return `scale` where it is a number greater than 0.
+    """Return `scale` as a float.
 
     Raises
     ------
     InvalidParameterError
-        If it is not.
+        If it is not a finite number greater than 0.
     """
-    if isinstance(scale, bool) or not isinstance(scale, Real) or not 0 < float(scale) < float("inf"):
+    if not is_real(scale) or not 0 < float(scale) < float("inf"):
         raise InvalidParameterError(f"scale={scale!r} must be a number greater than 0")
     return float(scale)
 
 
 def mean_direction(vectors: np.ndarray, sample_weight: np.ndarray | None = None) -> np.ndarray:
-    """Return the vector of length 1 that vectors point at on average, whatever their lengths.
+    """Return the mean direction of vectors, of length 1. The lengths of the vectors do not count.
 
     Parameters
     ----------
     vectors : ndarray of shape (n, n_features)
+        Vectors to average.
     sample_weight : ndarray of shape (n,), default=None
-        How much each counts.
+        Weight of each vector.
 
     Examples
     --------
@@ -52,45 +53,45 @@ def mean_direction(vectors: np.ndarray, sample_weight: np.ndarray | None = None)
 
 
 class CosineClassifier(ClassifierMixin):
-    """The part of such a classifier that predicts; subclasses have `classes_` and know the cosines."""
+    """Prediction from scaled cosines. Subclasses have `classes_` and implement `_scores`."""
 
     classes_: Any
 
     def _scores(self, X: Any) -> np.ndarray:
-        """Return the scaled cosine of each sample and each class, (n_samples, n_classes)."""
+        """Return the scaled cosine of each sample and each class (n_samples, n_classes)."""
         raise NotImplementedError
 
     def decision_function(self, X: Any) -> np.ndarray:
-        """Return cosines times scale (n_samples, n_classes); for two classes their difference (n_samples,).
+        """Return cosines times scale (n_samples, n_classes). For two classes, return their difference (n_samples,).
 
         Parameters
         ----------
         X : array-like of n_samples
-            What `fit` takes.
+            Samples of the kind that `fit` accepts.
         """
         scores = self._scores(X)
-        return scores[:, 1] - scores[:, 0] if scores.shape[1] == 2 else scores
+        return scores[:, 1] - scores[:, 0] if scores.shape[1] == 2 else scores  # (n_samples,) for two classes
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Return the probability of each class (n_samples, n_classes), in the order of `classes_`.
 
-        It is the softmax of cosines times scale.
+        Probabilities are the softmax of cosines times scale.
 
         Parameters
         ----------
         X : array-like of n_samples
-            What `fit` takes.
+            Samples of the kind that `fit` accepts.
         """
         probabilities: np.ndarray = softmax(self._scores(X), axis=1)
         return probabilities
 
     def predict(self, X: Any) -> np.ndarray:
-        """Return the most probable class of each sample, (n_samples,).
+        """Return the most probable class of each sample (n_samples,).
 
         Parameters
         ----------
         X : array-like of n_samples
-            What `fit` takes.
+            Samples of the kind that `fit` accepts.
         """
         nearest = self._scores(X).argmax(1)  # (n_samples,)
         labels: np.ndarray = self.classes_[nearest]

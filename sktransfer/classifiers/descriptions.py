@@ -1,4 +1,4 @@
-"""What a user says of classes: names, descriptions, templates that descriptions are put into."""
+"""Class names, class descriptions, and the check of labels against known classes."""
 
 from __future__ import annotations
 
@@ -6,31 +6,32 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from sklearn.utils import column_or_1d
 
-from sktransfer.exceptions import InvalidParameterError
+from sktransfer.exceptions import InvalidParameterError, did_you_mean
 
-__all__ = ["classes_of", "texts_of"]
+__all__ = ["check_known_labels", "class_names", "class_texts"]
 
-_GAP = "{}"
+_PLACEHOLDER = "{}"
 
 
-def classes_of(labels: Any) -> np.ndarray:
+def class_names(labels: Any) -> np.ndarray:
     """Return the classes that `labels` names, sorted.
 
     Parameters
     ----------
     labels : mapping or sequence
-        Class -> what is said of it; or the classes alone.
+        Mapping from class to description, or the classes alone.
 
     Raises
     ------
     InvalidParameterError
-        If it is neither, or names fewer than two classes, or one twice.
+        If it is neither, names fewer than two classes, or names a class twice.
 
     Examples
     --------
-    >>> from sktransfer.classifiers.descriptions import classes_of
-    >>> classes_of({"sports": "a text about sports", "politics": "a text about politics"}).tolist()
+    >>> from sktransfer.classifiers.descriptions import class_names
+    >>> class_names({"sports": "a text about sports", "politics": "a text about politics"}).tolist()
     ['politics', 'sports']
     """
     allowed = "a dict {class: description} or a list of classes"
@@ -43,45 +44,99 @@ def classes_of(labels: Any) -> np.ndarray:
     return classes
 
 
-def texts_of(labels: Any, template: str | Sequence[str]) -> list[list[str]]:
-    """Return the texts that stand for each class, in the order of `classes_of(labels)`.
+def class_texts(labels: Any, template: str | Sequence[str]) -> list[list[str]]:
+    """Return the texts that describe each class, in the order of `class_names(labels)`.
 
     Parameters
     ----------
     labels : mapping or sequence
-        Class -> its description, or a list of several; or the classes alone, which then describe themselves.
+        Mapping from class to its description or a list of descriptions, or the classes alone. A class without a
+        description is described by its name.
     template : str or sequence of str
-        Holds "{}", which descriptions take the place of; of several, each gives a text a description.
+        Text with the placeholder "{}" for the description. Each of several templates gives one text per description.
 
     Raises
     ------
     InvalidParameterError
-        If there is no description of a class, or a template has no place for one.
+        If a class has no description, or a template has no placeholder.
 
     Examples
     --------
-    >>> from sktransfer.classifiers.descriptions import texts_of
-    >>> texts_of({"cat": ["cat", "kitten"], "dog": "dog"}, "a photo of a {}")
+    >>> from sktransfer.classifiers.descriptions import class_texts
+    >>> class_texts({"cat": ["cat", "kitten"], "dog": "dog"}, "a photo of a {}")
     [['a photo of a cat', 'a photo of a kitten'], ['a photo of a dog']]
     """
     templates = [template] if isinstance(template, str) else template
-    if not isinstance(templates, (list, tuple)) or not templates or not all(map(_has_gap, templates)):
+    if not isinstance(templates, (list, tuple)) or not templates or not all(map(_has_placeholder, templates)):
         raise InvalidParameterError(
-            f"template={template!r} must be a text that holds {_GAP!r}, where the description is put, or a list of such"
+            f"template={template!r} must be a text that holds {_PLACEHOLDER!r}, which the description replaces, or a "
+            "list of such texts"
         )
-    said = labels if isinstance(labels, Mapping) else {label: str(label) for label in labels}
+    descriptions = labels if isinstance(labels, Mapping) else {label: str(label) for label in labels}
     return [
-        [one.replace(_GAP, text) for text in _checked(label, said[label]) for one in templates]
-        for label in classes_of(labels).tolist()
+        [
+            one.replace(_PLACEHOLDER, text)
+            for text in _check_descriptions(label, descriptions[label])
+            for one in templates
+        ]
+        for label in class_names(labels).tolist()
     ]
 
 
-def _has_gap(template: Any) -> bool:
-    return isinstance(template, str) and _GAP in template
+def _has_placeholder(template: Any) -> bool:
+    return isinstance(template, str) and _PLACEHOLDER in template
 
 
-def _checked(label: Any, said: Any) -> list[str]:
-    texts = [said] if isinstance(said, str) else said
+def _check_descriptions(label: Any, descriptions: Any) -> list[str]:
+    texts = [descriptions] if isinstance(descriptions, str) else descriptions
     if not isinstance(texts, (list, tuple)) or not texts or not all(isinstance(t, str) and t.strip() for t in texts):
-        raise InvalidParameterError(f"labels: {label!r} is described by {said!r}; give a text, or a list of texts")
+        raise InvalidParameterError(
+            f"labels: {label!r} is described by {descriptions!r}; give a text, or a list of texts"
+        )
     return list(texts)
+
+
+def check_known_labels(y: Any, classes: np.ndarray, *, kind: str, hint: str) -> np.ndarray:
+    """Return labels as an array. An unknown label is an error, because it would count as a mistake in every sample.
+
+    Parameters
+    ----------
+    y : array-like of shape (n_samples,)
+        Labels.
+    classes : ndarray of shape (n_classes,)
+        Allowed labels.
+    kind : str
+        Name of the classes in the error message, such as "categories of tiny/cnn".
+    hint : str
+        End of the error message: what to do about an unknown label.
+
+    Raises
+    ------
+    InvalidParameterError
+        If a label is not a class.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sktransfer.classifiers.descriptions import check_known_labels
+    >>> check_known_labels(["b"], np.array(["a", "b"]), kind="letters", hint="")
+    array(['b'], dtype='<U1')
+    """
+    labels: np.ndarray = column_or_1d(y, warn=True)
+    known = set(classes.tolist())
+    for label in dict.fromkeys(labels.tolist()):
+        if label not in known:
+            raise InvalidParameterError(
+                f"y holds {label!r}, which is none of the {len(classes)} {kind}.{_similar(str(label), classes)} "
+                f"`classes_` lists them all{hint}"
+            )
+    return labels
+
+
+def _similar(label: str, classes: np.ndarray) -> str:
+    """Return a hint at a class that differs in case only, or else at classes of similar spelling."""
+    names = list(map(str, classes.tolist()))
+    by_case = {name.casefold(): name for name in names}
+    if label.casefold() in by_case:
+        return f" Did you mean {by_case[label.casefold()]!r}?"
+    return did_you_mean(label, names)

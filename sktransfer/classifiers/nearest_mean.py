@@ -1,4 +1,4 @@
-"""A classifier for features of few samples: a class is the mean of those that are known of it."""
+"""Nearest class mean by cosine similarity, for few samples per class."""
 
 from __future__ import annotations
 
@@ -10,28 +10,29 @@ from sklearn.preprocessing import normalize
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
+from sktransfer._utils import all_or_nothing
 from sktransfer.classifiers.cosine import SCALE, CosineClassifier, check_scale, mean_direction
 
 __all__ = ["NearestClassMean"]
 
 
 class NearestClassMean(CosineClassifier, BaseEstimator):
-    """Give a sample the class whose mean is nearest, by the cosine of features.
+    """Predict the class whose mean feature vector has the highest cosine similarity.
 
-    One sample a class is enough, and nothing is to be chosen. Features are scaled to length 1, averaged, and the means
-    scaled to length 1. Features of images are all positive and point much the same way: a
-    `StandardScaler(with_std=False)` before it takes off what they have in common [1]_.
+    One sample per class is enough, and there are no hyperparameters to tune. Features are scaled to length 1 and
+    averaged, and the means are scaled to length 1. Features of images are all positive and point in similar directions.
+    Centre them first with `StandardScaler(with_std=False)` [1]_.
 
     Parameters
     ----------
     scale : float, default=20.0
-        What cosines are multiplied by before the softmax: the greater, the surer the probabilities; what is predicted
-        does not depend on it.
+        Factor of the cosines before the softmax. Higher values give more confident probabilities and do not change
+        predictions.
 
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
-        The labels.
+        The class labels.
     means_ : ndarray of shape (n_classes, n_features)
         The mean of each class, of length 1.
     n_features_in_ : int
@@ -39,10 +40,11 @@ class NearestClassMean(CosineClassifier, BaseEstimator):
 
     See Also
     --------
-    ContrastiveFineTuner : Features for it, shaped by a few samples.
-    sklearn.neighbors.NearestCentroid : By Euclidean distance, with feature selection. Its probabilities divide by the
-        deviation of each feature within classes, which needs more samples than classes, and many to be right.
-    ZeroShotClassifier : The same by descriptions in place of samples.
+    ContrastiveFineTuner : Fine-tunes features for this classifier on few samples.
+    sklearn.neighbors.NearestCentroid : Uses the Euclidean distance, with feature selection. Its probabilities divide by
+        the deviation of each feature within classes, which requires more samples than classes, and many samples to be
+        accurate.
+    ZeroShotClassifier : Uses descriptions of the classes instead of samples.
 
     References
     ----------
@@ -62,17 +64,18 @@ class NearestClassMean(CosineClassifier, BaseEstimator):
     def __init__(self, *, scale: float = SCALE) -> None:
         self.scale = scale
 
+    @all_or_nothing
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
-        """Take the mean of each class.
+        """Compute the mean of each class.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
             Features.
         y : array-like of shape (n_samples,)
-            Labels of any kind.
+            Labels of any type.
         sample_weight : array-like of shape (n_samples,), default=None
-            How much each sample counts; 0 is its absence.
+            Weight of each sample. A sample of weight 0 is ignored.
 
         Returns
         -------
@@ -83,7 +86,7 @@ class NearestClassMean(CosineClassifier, BaseEstimator):
         InvalidParameterError
             If `scale` is not allowed.
         ValueError
-            If y does not fit X or holds one class only.
+            If y has not one label per sample, or holds one class only.
         """
         check_scale(self.scale)
         X, y = validate_data(self, X, y, dtype=[np.float64, np.float32])
@@ -92,12 +95,10 @@ class NearestClassMean(CosineClassifier, BaseEstimator):
         rows = weight > 0
         classes = np.unique(y[rows])
         if len(classes) < 2:
-            raise ValueError(
-                f"y holds one class only, {classes.tolist()}; a classifier needs two classes or more to tell apart"
-            )
-        of_class = [rows & (y == label) for label in classes]
+            raise ValueError(f"y holds one class only, {classes.tolist()}; pass samples of at least two classes")
+        members = [rows & (y == label) for label in classes]
         self.classes_ = classes
-        self.means_ = np.stack([mean_direction(X[one], weight[one]) for one in of_class])  # (n_classes, n_features)
+        self.means_ = np.stack([mean_direction(X[mask], weight[mask]) for mask in members])  # (n_classes, n_features)
         return self
 
     def _scores(self, X: Any) -> np.ndarray:

@@ -1,91 +1,211 @@
-"""A pretrained network's own head as a classifier: nothing is trained."""
+"""Pretrained heads of backbones as classifiers, without training."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from numbers import Integral
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pandas as pd
+import torch
+from scipy.special import softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.metrics import accuracy_score
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_consistent_length
+from torch import Tensor
 
-from sktransfer._utils import progress
+from sktransfer._parameters import with_parameters
+from sktransfer._utils import all_or_nothing, progress
+from sktransfer._validation import is_int
 from sktransfer.backbones.backbone import Backbone
 from sktransfer.backbones.loading import load_backbone
 from sktransfer.backbones.registry import modality_of
+from sktransfer.backbones.stages import PooledHead
 from sktransfer.cache.resolve import resolve_store
-from sktransfer.classifiers.known_labels import check_known
-from sktransfer.classifiers.pretrained_head import PretrainedHead, check_has_categories
-from sktransfer.engine.compute import resolve_compute
-from sktransfer.engine.inputs import PreprocessedSamples
+from sktransfer.cache.types import Store
+from sktransfer.classifiers.descriptions import check_known_labels
+from sktransfer.engine.compute import Compute, resolve_compute
+from sktransfer.engine.forward import LayerOutput, forward
+from sktransfer.engine.inputs import PreprocessedSamples, collate
+from sktransfer.engine.parameters import (
+    BACKBONE,
+    BATCH_SIZE,
+    CACHE,
+    DEVICE,
+    IMAGE_SHAPE,
+    MAX_LENGTH,
+    PRECISION,
+    PREPROCESS,
+    VERBOSE,
+    WEIGHTS,
+)
 from sktransfer.exceptions import InvalidParameterError, SktransferError
 from sktransfer.html import BackboneHTML
+from sktransfer.providers.huggingface_heads import FirstTokenHead
 from sktransfer.samples.validation import check_samples, set_input_tags
 
 if TYPE_CHECKING:
-    import torch
-
     from sktransfer.backbones.preprocess import ImageTransform
 
-__all__ = ["PretrainedClassifier"]
+__all__ = ["PretrainedClassifier", "PretrainedHead", "check_has_categories"]
 
 
-class PretrainedClassifier(BackboneHTML, ClassifierMixin, BaseEstimator):
-    """Classify images or texts by a pretrained network as it is: its own head, into the categories that it knows.
+def check_has_categories(backbone: Backbone) -> Backbone:
+    """Return the backbone after checking that it has a head with at least two named categories.
 
-    Nothing is trained, so `predict` needs no `fit`.
+    Raises
+    ------
+    InvalidParameterError
+        If it has no head, no categories, or only one.
+    """
+    advice = "train one on your labels with FineTuneClassifier, or a classifier of scikit-learn on its features"
+    if backbone.head is None:
+        raise InvalidParameterError(f"{backbone.name} has no head of its own: {advice}")
+    if not backbone.categories:
+        raise InvalidParameterError(
+            f"{backbone.name} has a head, but its weights do not name its categories: {advice}; or name them in the "
+            "`categories` of the file's safetensors metadata (a JSON list), or of Backbone.from_modules"
+        )
+    if len(backbone.categories) == 1:
+        raise InvalidParameterError(
+            f"{backbone.name} has a head with one output, {backbone.categories[0]!r}, and classification "
+            f"needs at least two: {advice}"
+        )
+    return backbone
+
+
+class PretrainedHead:
+    """A backbone's head and the layer output that it reads.
+
+    A head that reads one pooled vector receives that vector, which is cached. Only a head that reads more receives the
+    values of the last stage, which are up to hundreds of times as large and are not cached.
 
     Parameters
     ----------
-    backbone : str or Backbone, default="tiny/cnn"
-        A name (`list_backbones()` shows them; `"hf/<hub id or local folder>"` takes models of transformers) or a
-        loaded backbone, with a head and names for its categories. Its modality decides whether X holds images or texts.
-    weights : {"pretrained", "random"} or path, default="pretrained"
-        As in `ImageFeaturizer`. A file must hold the head.
-    preprocess : "auto", ImageTransform or dict, default="auto"
-        As in `ImageFeaturizer`.
-    image_shape : tuple of int, default=None
-        As in `ImageFeaturizer`.
-    max_length : int, default=None
-        As in `TextFeaturizer`.
-    batch_size : int or "auto", default="auto"
-        As in `ImageFeaturizer` and `TextFeaturizer`.
-    device : str or torch.device, default="auto"
-        Where the stages run: "auto" is a GPU where there is one.
-    precision : {"float32", "bfloat16", "float16", "auto"}, default="float32"
-        In which the stages compute; the head computes in float32.
-    cache : "memory", path or None, default="memory"
-        Keeps the vector that the head looks at, by sample content, as `ImageFeaturizer` does. A head that looks at more
-        than one vector a sample (DINOv2's) is run without.
-    verbose : int, default=0
-        1 shows a progress bar.
+    backbone : Backbone
+        Backbone with a head and categories.
+
+    Attributes
+    ----------
+    layer : LayerOutput
+        Layer output that the head reads.
+    """
+
+    def __init__(self, backbone: Backbone) -> None:
+        self.backbone = check_has_categories(backbone)
+        n, head = len(backbone.stages), backbone.head
+        self._head: Callable[..., Tensor] = head  # type: ignore[assignment]
+        self.layer = LayerOutput(n)
+        if isinstance(head, PooledHead) and head.prefix_tokens in (0, backbone.prefix_tokens):
+            self.layer, self._head = LayerOutput(n, head.pooling), head.layers
+        elif isinstance(head, FirstTokenHead):
+            self.layer = LayerOutput(n, "class_token")
+            self._head = lambda vectors: head.body(vectors[:, None])  # (n, 1, channels) -> (n, n_categories)
+
+    @property
+    def is_small(self) -> bool:
+        """Whether the head reads one vector per sample, which is small enough to cache."""
+        return self.layer.pooling is not None
+
+    def probabilities(self, outputs: list[Tensor]) -> np.ndarray:
+        """Return the probability of each category, in the backbone's order.
+
+        Parameters
+        ----------
+        outputs : list of Tensor
+            Output of `layer` per sample.
+
+        Returns
+        -------
+        probabilities : ndarray of shape (n_samples, n_categories), float32
+        """
+        with torch.inference_mode():
+            if self.is_small:
+                logits = self._head(torch.stack(outputs).float())  # (n, n_categories)
+            else:
+                values, mask = collate(outputs, self.backbone.modality)
+                logits = self._head(values.float(), mask)  # (n, n_categories)
+        if logits.ndim != 2 or logits.shape[1] != len(self.backbone.categories):
+            raise InvalidParameterError(
+                f"the head of {self.backbone.name} gives {tuple(logits.shape)[1:]} numbers per sample "
+                f"for {len(self.backbone.categories)} categories"
+            )
+        probabilities: np.ndarray = softmax(logits.numpy(), axis=1)  # (n, n_categories)
+        return probabilities
+
+    def run(
+        self, inputs: PreprocessedSamples, compute: Compute, store: Store | None
+    ) -> Iterator[tuple[list[int], np.ndarray]]:
+        """Yield rows and the probabilities of their categories, batch by batch.
+
+        Parameters
+        ----------
+        inputs : PreprocessedSamples
+            The samples.
+        compute : Compute
+            Device, precision and batch size of the stages. The head runs on the CPU.
+        store : Store or None
+            Cache of pooled vectors. Values of whole stages are never cached.
+        """
+        store = store if self.is_small else None
+        for rows, (outputs,) in forward(self.backbone, inputs, [self.layer], compute=compute, store=store):
+            yield rows, self.probabilities(outputs)
+
+
+@with_parameters(
+    BACKBONE.replace(
+        description="""A name or a loaded backbone, with a head and names of its categories. `list_backbones()` lists
+        the names, and `"hf/<hub id or local folder>"` loads models of transformers. The modality of the backbone
+        decides whether X holds images or texts."""
+    ),
+    WEIGHTS.replace(description=f"{WEIGHTS.description} A file must include the head."),
+    PREPROCESS,
+    IMAGE_SHAPE,
+    MAX_LENGTH,
+    BATCH_SIZE,
+    DEVICE.replace(description=f"{DEVICE.description} The head runs on the CPU."),
+    PRECISION.replace(
+        description="""Precision of the stages. "auto" is bfloat16 if the processor or the GPU computes it natively,
+        else float32. The head computes in float32."""
+    ),
+    CACHE.replace(
+        description=f"""{CACHE.description} The cache holds the one vector per sample that the head reads. Nothing is
+        cached for a head that reads more than one vector per sample, such as DINOv2's."""
+    ),
+    VERBOSE,
+)
+class PretrainedClassifier(BackboneHTML, ClassifierMixin, BaseEstimator):
+    """Classify images or texts with the pretrained head of a network, into the categories it was trained on.
+
+    There is no training, so `predict` needs no `fit`.
+
+    Parameters
+    ----------
+    {parameters}
 
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,), str
-        The categories, sorted, each once. It is there before `fit`.
+        The categories, sorted and unique. Available before `fit`.
     backbone_ : Backbone
-        The network, shared and never changed. It is there before `fit`.
+        The network, which is shared and never changed. Available before `fit`.
     n_features_in_ : int
-        Number of columns, where `fit` has seen an X that has any.
+        Number of columns of the X passed to `fit`, if it has columns.
 
     See Also
     --------
-    FineTuneClassifier : Learns categories of your own.
+    FineTuneClassifier : Trains on categories of your own.
 
     Notes
     -----
-    Where two outputs of the head bear one name, their probabilities are added: the name is what is predicted.
+    If two outputs of the head have the same name, their probabilities are added, because the name is the prediction.
 
-    Probabilities are the softmax of the head's outputs: a head for several labels a sample is not meant.
+    Probabilities are the softmax of the head's outputs, so multi-label heads are not supported.
 
-    `CalibratedClassifierCV(FrozenEstimator(clf))` calibrates where y holds every category of the head; scikit-learn
-    cannot calibrate some of the classes of an estimator.
+    `CalibratedClassifierCV(FrozenEstimator(clf))` calibrates if y holds every category of the head, because
+    scikit-learn cannot calibrate a subset of an estimator's classes.
 
     Examples
     --------
@@ -98,45 +218,31 @@ class PretrainedClassifier(BackboneHTML, ClassifierMixin, BaseEstimator):
     ['row', 'rank', 'category', 'probability']
     """
 
-    def __init__(
-        self,
-        backbone: str | Backbone = "tiny/cnn",
-        *,
-        weights: str | os.PathLike[str] = "pretrained",
-        preprocess: str | ImageTransform | Mapping[str, Any] = "auto",
-        image_shape: tuple[int, ...] | None = None,
-        max_length: int | None = None,
-        batch_size: int | str = "auto",
-        device: str | torch.device = "auto",
-        precision: str = "float32",
-        cache: str | os.PathLike[str] | None = "memory",
-        verbose: int = 0,
-    ) -> None:
-        self.backbone = backbone
-        self.weights = weights
-        self.preprocess = preprocess
-        self.image_shape = image_shape
-        self.max_length = max_length
-        self.batch_size = batch_size
-        self.device = device
-        self.precision = precision
-        self.cache = cache
-        self.verbose = verbose
+    backbone: str | Backbone
+    weights: str | os.PathLike[str]
+    preprocess: str | ImageTransform | Mapping[str, Any]
+    image_shape: tuple[int, ...] | None
+    max_length: int | None
+    batch_size: int | str
+    device: str | torch.device
+    precision: str
+    cache: str | os.PathLike[str] | None
+    verbose: int
 
     @property
     def backbone_(self) -> Backbone:
-        """The network: loading it again costs nothing, for there is one a process."""
+        """The network. Repeated access is cheap, because loaded backbones are shared within a process."""
         return check_has_categories(
             load_backbone(self.backbone, weights=self.weights, preprocess=self.preprocess, max_length=self.max_length)
         )
 
     @property
     def classes_(self) -> np.ndarray:
-        """The categories, sorted, each once."""
+        """The categories, sorted and unique."""
         try:
             return self._classes()
-        except SktransferError as error:  # `hasattr`, which notebooks ask of what they show, lets no other kind pass
-            raise AttributeError(f"classes_ cannot be told: {error}") from error
+        except SktransferError as error:  # notebooks call `hasattr`, which catches no other type
+            raise AttributeError(f"classes_ is not available: {error}") from error
 
     def _classes(self) -> np.ndarray:
         return np.unique(np.array(self.backbone_.categories, dtype=str))
@@ -144,8 +250,9 @@ class PretrainedClassifier(BackboneHTML, ClassifierMixin, BaseEstimator):
     def __sklearn_is_fitted__(self) -> bool:
         return True
 
+    @all_or_nothing
     def fit(self, X: Any, y: Any) -> Self:
-        """Check that samples can be used, and that labels are categories; nothing is trained.
+        """Validate samples, labels and parameters, without training.
 
         Parameters
         ----------
@@ -161,9 +268,11 @@ class PretrainedClassifier(BackboneHTML, ClassifierMixin, BaseEstimator):
         Raises
         ------
         InvalidParameterError
-            If a label is no category, or a parameter is not allowed.
+            If a label is not a category, or a parameter is not allowed.
         InvalidSampleError
             If a sample cannot be used.
+        ValueError
+            If y is None or has not one label per sample.
         """
         if y is None:
             raise ValueError("This PretrainedClassifier estimator requires y to be passed, but the target y is None.")
@@ -197,16 +306,15 @@ class PretrainedClassifier(BackboneHTML, ClassifierMixin, BaseEstimator):
         classes, columns = np.unique(np.array(backbone.categories, dtype=str), return_inverse=True)
         probabilities = np.zeros((len(samples), len(classes)), np.float32)
         with progress(len(samples), type(self).__name__, backbone.modality, self.verbose) as bar:
-            for rows, found in head.run(inputs, compute, resolve_store(self.cache)):
-                np.add.at(
-                    probabilities, np.ix_(np.asarray(rows), columns), found
-                )  # several categories may bear one name
+            for rows, of_categories in head.run(inputs, compute, resolve_store(self.cache)):
+                # several categories may share a name: (n, n_categories) is added up to (n, n_classes)
+                np.add.at(probabilities, np.ix_(np.asarray(rows), columns), of_categories)
                 bar.update(len(rows))
         inputs.warn_of_truncated()
         return probabilities
 
     def predict(self, X: Any) -> np.ndarray:
-        """Return the name of the most probable category of each sample, (n_samples,).
+        """Return the name of the most probable category of each sample (n_samples,).
 
         Parameters
         ----------
@@ -222,29 +330,29 @@ class PretrainedClassifier(BackboneHTML, ClassifierMixin, BaseEstimator):
         return names
 
     def decode(self, X: Any, top: int = 5) -> pd.DataFrame:
-        """Return the most probable categories of each sample, to be read.
+        """Return a table of the most probable categories of each sample.
 
         Parameters
         ----------
         X : array-like, Series, one-column DataFrame or list of n_samples
             Images or texts.
         top : int, default=5
-            How many a sample.
+            Number of categories per sample.
 
         Returns
         -------
         table : DataFrame
-            Columns row (in X, from 0), rank (from 1), category, probability.
+            Columns "row" (index in X, from 0), "rank" (from 1), "category" and "probability".
 
         Raises
         ------
         InvalidParameterError
-            If there are fewer categories than `top`.
+            If `top` is not an int from 1 to the number of categories.
         InvalidSampleError
             If a sample cannot be used.
         """
         classes = self._classes()
-        if isinstance(top, bool) or not isinstance(top, Integral) or not 1 <= top <= len(classes):
+        if not is_int(top) or not 1 <= top <= len(classes):
             raise InvalidParameterError(
                 f"top={top!r} must be an int from 1 to {len(classes)}, the number of categories"
             )
@@ -260,7 +368,7 @@ class PretrainedClassifier(BackboneHTML, ClassifierMixin, BaseEstimator):
         )
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """Return the share of samples whose most probable category is their label.
+        """Return the fraction of samples whose most probable category is their label.
 
         Parameters
         ----------
@@ -269,25 +377,25 @@ class PretrainedClassifier(BackboneHTML, ClassifierMixin, BaseEstimator):
         y : array-like of shape (n_samples,), str
             Names of categories.
         sample_weight : array-like of shape (n_samples,), default=None
-            How much each sample counts.
+            Weight of each sample.
 
         Raises
         ------
         InvalidParameterError
-            If a label is no category.
+            If a label is not a category.
         """
         return float(accuracy_score(self._labels(y), self.predict(X), sample_weight=sample_weight))
 
     def _labels(self, y: Any) -> np.ndarray:
-        """Return labels as names of categories."""
-        labels = check_known(
+        """Return labels as strings after checking that they are categories."""
+        labels = check_known_labels(
             y,
             self._classes(),
-            of=f"categories of {self.backbone_.name}",
-            way="; for labels of your own, FineTuneClassifier learns them.",
+            kind=f"categories of {self.backbone_.name}",
+            hint="; train FineTuneClassifier for labels of your own.",
         )
-        named: np.ndarray = labels.astype(str)
-        return named
+        names: np.ndarray = labels.astype(str)
+        return names
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

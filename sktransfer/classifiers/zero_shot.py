@@ -1,9 +1,10 @@
-"""A classifier that needs no labelled samples: classes are described in words."""
+"""Zero-shot classification by class descriptions."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -13,18 +14,28 @@ from sklearn.utils import Tags, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
+from sktransfer._parameters import Parameter, with_parameters
 from sktransfer._utils import all_or_nothing, progress
 from sktransfer.backbones.backbone import Backbone
 from sktransfer.backbones.loading import load_backbone
 from sktransfer.backbones.registry import modality_of
 from sktransfer.cache.resolve import resolve_store
 from sktransfer.classifiers.cosine import SCALE, CosineClassifier, check_scale, mean_direction
-from sktransfer.classifiers.descriptions import classes_of, texts_of
-from sktransfer.classifiers.known_labels import check_known
+from sktransfer.classifiers.descriptions import check_known_labels, class_names, class_texts
 from sktransfer.engine.compute import resolve_compute
 from sktransfer.engine.forward import forward
 from sktransfer.engine.inputs import PreprocessedSamples, concat_features
 from sktransfer.engine.layers import resolve_layers
+from sktransfer.engine.parameters import (
+    BACKBONE,
+    COMPUTE,
+    IMAGE_SHAPE,
+    MAX_LENGTH,
+    POOLING,
+    PREPROCESS,
+    VERBOSE,
+    WEIGHTS,
+)
 from sktransfer.exceptions import InvalidParameterError
 from sktransfer.html import BackboneHTML
 from sktransfer.samples.base import Samples
@@ -39,68 +50,82 @@ if TYPE_CHECKING:
 __all__ = ["ZeroShotClassifier"]
 
 
+@with_parameters(
+    BACKBONE.replace(
+        default="tiny/bert",
+        description="""A sentence encoder, or an image encoder that shares its feature space with a text encoder, such
+        as CLIP (`pip install sktransfer-clip`, then `"clip/<hub id or local folder>"`). Its modality decides whether X
+        holds texts or images.""",
+    ),
+    Parameter(
+        "labels",
+        None,
+        "dict or list",
+        """Mapping from class to its description, for example `{"sports": "a text about sports"}`, or to several
+        descriptions, whose features are averaged. A list names classes that describe themselves. None takes the class
+        names that `fit` finds in y, which also describe themselves.""",
+    ),
+    Parameter(
+        "template",
+        "{}",
+        "str or list of str",
+        """Text that each description is inserted into at "{}", for example "a photo of a {}". The features of several
+        templates are averaged.""",
+    ),
+    Parameter(
+        "text_backbone",
+        None,
+        "str or Backbone",
+        """Encoder of the descriptions. None uses `backbone` if it encodes texts, or else the text encoder that belongs
+        to the image encoder.""",
+    ),
+    WEIGHTS.replace(description=f"{WEIGHTS.description} Applies to each of the two encoders that is given by name."),
+    PREPROCESS,
+    IMAGE_SHAPE,
+    MAX_LENGTH.replace(description=f"{MAX_LENGTH.description} Applies to the texts in X."),
+    POOLING,
+    Parameter(
+        "scale",
+        "auto",
+        'float or "auto"',
+        """Factor of the cosines before the softmax. Higher values give more confident probabilities and do not change
+        predictions. "auto" is the factor that the network was trained with if its weights state one (CLIP), else
+        20.""",
+    ),
+    COMPUTE,
+    VERBOSE,
+    n_positional=2,
+)
 class ZeroShotClassifier(BackboneHTML, CosineClassifier, BaseEstimator):
-    """Give texts or images the class whose description is nearest, by the cosine of their features.
+    """Predict the class whose description has the highest cosine similarity with a text or an image.
 
-    Nothing is trained. Where `labels` says what the classes are, `predict` needs no `fit`; else `fit` learns from y
-    what they are called, and from nothing else.
+    There is no training. If `labels` names the classes, `predict` needs no `fit`. Otherwise `fit` takes the class names
+    from y and uses nothing else of it.
 
     Parameters
     ----------
-    backbone : str or Backbone, default="tiny/bert"
-        An encoder of sentences; or of images, where it shares a space with one of texts, as CLIP's do
-        (`pip install sktransfer-clip`: `"clip/<hub id or local folder>"`). Its modality decides what X holds.
-    labels : dict or list, default=None
-        Class -> its description, or several, of which the mean is taken: `{"sports": "a text about sports"}`. A list
-        names classes that describe themselves. None takes the classes that `fit` finds in y, likewise.
-    template : str or list of str, default="{}"
-        What each description is put into, at "{}": "a photo of a {}". Of several, the mean is taken.
-    text_backbone : str or Backbone, default=None
-        What descriptions go through; None for `backbone`, or for the encoder of texts that belongs to one of images.
-    weights : {"pretrained", "random"} or path, default="pretrained"
-        As in `TextFeaturizer`; of both encoders, where they are named.
-    preprocess : "auto", ImageTransform or dict, default="auto"
-        As in `ImageFeaturizer`.
-    image_shape : tuple of int, default=None
-        As in `ImageFeaturizer`.
-    max_length : int, default=None
-        As in `TextFeaturizer`, for the texts in X.
-    pooling : str, default="auto"
-        As in `TextFeaturizer` and `ImageFeaturizer`.
-    scale : float or "auto", default="auto"
-        What cosines are multiplied by before the softmax: the greater, the surer the probabilities; what is predicted
-        does not depend on it. "auto" is what the network was trained with where it says so (CLIP), else 20.
-    batch_size : int or "auto", default="auto"
-        As in `TextFeaturizer` and `ImageFeaturizer`.
-    device : str or torch.device, default="auto"
-        Where the stages run: "auto" is a GPU where there is one.
-    precision : {"float32", "bfloat16", "float16", "auto"}, default="float32"
-        In which the stages compute.
-    cache : "memory", path or None, default="memory"
-        Keeps the features of samples and descriptions, as `TextFeaturizer` does.
-    verbose : int, default=0
-        1 shows a progress bar.
+    {parameters}
 
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
-        The classes, sorted. It is there before `fit` where `labels` is given.
+        The classes, sorted. Available before `fit` if `labels` is given.
     backbone_ : Backbone
-        What samples go through, shared and never changed. It is there before `fit`.
+        Encoder of the samples, which is shared and never changed. Available before `fit`.
     text_backbone_ : Backbone
-        What descriptions go through. It is there before `fit`.
+        Encoder of the descriptions. Available before `fit`.
     n_features_in_ : int
-        Number of columns, where `fit` has seen an X that has any.
+        Number of columns of the X passed to `fit`, if it has columns.
 
     See Also
     --------
-    NearestClassMean : The same by a few samples in place of descriptions.
-    PretrainedClassifier : A network's own head, for the classes that it was trained on.
+    NearestClassMean : Uses a few samples per class instead of descriptions.
+    PretrainedClassifier : Uses the pretrained head, for the classes that the network was trained on.
 
     Notes
     -----
-    Features are of length 1 in any case, for the cosine is what is compared; so are the mean of several descriptions'
-    features, and each of these before it is taken [1]_.
+    All features are scaled to length 1, because classes are compared by cosine similarity. The features of several
+    descriptions are scaled before they are averaged, and so is their mean [1]_.
 
     References
     ----------
@@ -115,85 +140,66 @@ class ZeroShotClassifier(BackboneHTML, CosineClassifier, BaseEstimator):
     ['sports', 'food']
     """
 
-    def __init__(
-        self,
-        backbone: str | Backbone = "tiny/bert",
-        labels: Mapping[Any, str | Sequence[str]] | Sequence[Any] | None = None,
-        *,
-        template: str | Sequence[str] = "{}",
-        text_backbone: str | Backbone | None = None,
-        weights: str | os.PathLike[str] = "pretrained",
-        preprocess: str | ImageTransform | Mapping[str, Any] = "auto",
-        image_shape: tuple[int, ...] | None = None,
-        max_length: int | None = None,
-        pooling: str = "auto",
-        scale: float | str = "auto",
-        batch_size: int | str = "auto",
-        device: str | torch.device = "auto",
-        precision: str = "float32",
-        cache: str | os.PathLike[str] | None = "memory",
-        verbose: int = 0,
-    ) -> None:
-        self.backbone = backbone
-        self.labels = labels
-        self.template = template
-        self.text_backbone = text_backbone
-        self.weights = weights
-        self.preprocess = preprocess
-        self.image_shape = image_shape
-        self.max_length = max_length
-        self.pooling = pooling
-        self.scale = scale
-        self.batch_size = batch_size
-        self.device = device
-        self.precision = precision
-        self.cache = cache
-        self.verbose = verbose
+    backbone: str | Backbone
+    labels: Mapping[Any, str | Sequence[str]] | Sequence[Any] | None
+    template: str | Sequence[str]
+    text_backbone: str | Backbone | None
+    weights: str | os.PathLike[str]
+    preprocess: str | ImageTransform | Mapping[str, Any]
+    image_shape: tuple[int, ...] | None
+    max_length: int | None
+    pooling: str
+    scale: float | str
+    batch_size: int | str
+    device: str | torch.device
+    precision: str
+    cache: str | os.PathLike[str] | None
+    verbose: int
 
     @property
     def backbone_(self) -> Backbone:
-        """What samples go through: loading it again costs nothing, for there is one a process."""
+        """Encoder of the samples. Repeated access is cheap, because loaded backbones are shared within a process."""
         return load_backbone(
             self.backbone, weights=self.weights, preprocess=self.preprocess, max_length=self.max_length
         )
 
     @property
     def text_backbone_(self) -> Backbone:
-        """What descriptions go through."""
+        """Encoder of the descriptions."""
         backbone = self.backbone_
-        named = self.text_backbone
-        if named is None and backbone.modality == "text":
+        name = self.text_backbone
+        if name is None and backbone.modality == "text":
             return backbone
-        if named is None:
+        if name is None:
             if backbone.shared_space is None:
                 raise InvalidParameterError(
-                    f"{backbone.name} takes images, and knows of no encoder of texts in the same space; take one that "
-                    "does ('clip/<hub id or local folder>', pip install sktransfer-clip), or name it: text_backbone="
+                    f"{backbone.name} takes images and has no text encoder in the same space; use a backbone that has "
+                    "one ('clip/<hub id or local folder>', pip install sktransfer-clip), or pass text_backbone="
                 )
-            named = backbone.shared_space.texts
-        found = load_backbone(named, weights="pretrained" if isinstance(named, Backbone) else self.weights)
-        if found.modality != "text":
-            raise InvalidParameterError(f"text_backbone={named!r} takes {found.modality}s; descriptions are texts")
-        return found
+            name = backbone.shared_space.texts
+        encoder = load_backbone(name, weights="pretrained" if isinstance(name, Backbone) else self.weights)
+        if encoder.modality != "text":
+            raise InvalidParameterError(f"text_backbone={name!r} takes {encoder.modality}s; descriptions are texts")
+        return encoder
 
     @property
     def classes_(self) -> np.ndarray:
         """The classes, sorted."""
-        return classes_of(self._known())
+        return class_names(self._known_labels())
 
     def __sklearn_is_fitted__(self) -> bool:
-        return self.labels is not None or hasattr(self, "_found")
+        return self.labels is not None or hasattr(self, "_learned_classes")
 
     @all_or_nothing
     def fit(self, X: Any, y: Any = None) -> Self:
-        """Check that samples can be used, and that labels are classes; nothing is trained.
+        """Validate samples, labels and parameters, without training.
 
         Parameters
         ----------
         X : array-like, Series, one-column DataFrame or list of n_samples
             Texts or images.
         y : array-like of shape (n_samples,), default=None
-            Classes; not needed where `labels` is given.
+            Class labels. Optional if `labels` is given.
 
         Returns
         -------
@@ -202,75 +208,75 @@ class ZeroShotClassifier(BackboneHTML, CosineClassifier, BaseEstimator):
         Raises
         ------
         InvalidParameterError
-            If a label is no class, or a parameter is not allowed.
+            If a label is not a class, or a parameter is not allowed.
         InvalidSampleError
             If a sample cannot be used.
         ValueError
-            If y does not fit X, or holds one class only where it has to say what the classes are.
+            If y has not one label per sample, or if `labels` is None and y is None or holds one class only.
         """
         backbone, samples = self.backbone_, self._check(X, reset=True)
         check_consistent_length(samples, y)
         if self.labels is None:
-            self._found = self._learnt(y)
+            self._learned_classes = self._learn_classes(y)
         elif y is not None:
-            self._labels(y)
+            self._check_labels(y)
         self._scale(backbone)
         self._class_vectors(backbone)
         return self
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """Return the share of samples whose nearest description is that of their label.
+        """Return the fraction of samples whose predicted class is their label.
 
         Parameters
         ----------
         X : array-like, Series, one-column DataFrame or list of n_samples
             Texts or images.
         y : array-like of shape (n_samples,)
-            Classes.
+            Class labels.
         sample_weight : array-like of shape (n_samples,), default=None
-            How much each sample counts.
+            Weight of each sample.
 
         Raises
         ------
         InvalidParameterError
-            If a label is no class.
+            If a label is not a class.
         """
-        return float(super().score(X, self._labels(y), sample_weight=sample_weight))
+        return float(super().score(X, self._check_labels(y), sample_weight=sample_weight))
 
     def _scores(self, X: Any) -> np.ndarray:
         check_is_fitted(self)
         backbone = self.backbone_
-        of_classes = self._class_vectors(backbone)  # (n_classes, n_features)
+        class_vectors = self._class_vectors(backbone)  # (n_classes, n_features)
         vectors = self._vectors(backbone, self._check(X, reset=False), self.pooling, self.verbose)
-        if vectors.shape[1] != of_classes.shape[1]:
+        if vectors.shape[1] != class_vectors.shape[1]:
             raise InvalidParameterError(
-                f"{backbone.name} gives {vectors.shape[1]} numbers a sample, and {self.text_backbone_.name} "
-                f"{of_classes.shape[1]} a description: these are not two encoders into one space"
+                f"{backbone.name} gives {vectors.shape[1]} numbers per sample, and {self.text_backbone_.name} "
+                f"{class_vectors.shape[1]} per description; use two encoders that share a feature space"
             )
-        scores: np.ndarray = self._scale(backbone) * (vectors @ of_classes.T)  # (n_samples, n_classes)
+        scores: np.ndarray = self._scale(backbone) * (vectors @ class_vectors.T)  # (n_samples, n_classes)
         return scores
 
     def _class_vectors(self, backbone: Backbone) -> np.ndarray:
-        """Return the mean of what each class's descriptions give, of length 1: (n_classes, n_features)."""
-        texts = texts_of(self._known(), self.template)
+        """Return the mean feature vector of each class's descriptions, of length 1 (n_classes, n_features)."""
+        texts = class_texts(self._known_labels(), self.template)
         encoder = self.text_backbone_
         pooling = self.pooling if backbone.modality == "text" else "auto"
-        vectors = self._vectors(encoder, check_texts([text for of_class in texts for text in of_class]), pooling, 0)
-        ends = np.cumsum([len(of_class) for of_class in texts])
+        vectors = self._vectors(encoder, check_texts(list(chain.from_iterable(texts))), pooling, 0)
+        ends = np.cumsum(list(map(len, texts)))
         return np.stack([mean_direction(part) for part in np.split(vectors, ends[:-1])])  # (n_classes, n_features)
 
     def _vectors(self, backbone: Backbone, samples: Samples, pooling: str, verbose: int) -> np.ndarray:
-        """Return the last stage's features of samples, of length 1: (n_samples, n_features)."""
+        """Return the features of samples at the last stage, of length 1 (n_samples, n_features)."""
         inputs = PreprocessedSamples(samples, backbone.preprocess)
         compute = resolve_compute(self.device, self.precision, self.batch_size)
-        taps = resolve_layers(backbone, -1, pooling)
-        found: dict[int, np.ndarray] = {}
+        layers = resolve_layers(backbone, -1, pooling)
+        by_row: dict[int, np.ndarray] = {}
         with progress(len(samples), type(self).__name__, backbone.modality, verbose) as bar:
-            for rows, outputs in forward(backbone, inputs, taps, compute=compute, store=resolve_store(self.cache)):
-                found.update(zip(rows, concat_features(outputs).numpy()))
+            for rows, outputs in forward(backbone, inputs, layers, compute=compute, store=resolve_store(self.cache)):
+                by_row.update(zip(rows, concat_features(outputs).numpy()))
                 bar.update(len(rows))
         inputs.warn_of_truncated()
-        vectors = np.stack([found[row] for row in range(len(samples))])  # (n_samples, n_features)
+        vectors = np.stack([by_row[row] for row in range(len(samples))])  # (n_samples, n_features)
         unit: np.ndarray = normalize(vectors, copy=False)
         return unit
 
@@ -282,29 +288,27 @@ class ZeroShotClassifier(BackboneHTML, CosineClassifier, BaseEstimator):
     def _check(self, X: Any, *, reset: bool) -> Samples:
         return check_samples(self, X, self.backbone_.modality, image_shape=self.image_shape, reset=reset)
 
-    def _known(self) -> Any:
+    def _known_labels(self) -> Any:
         if self.labels is not None:
             return self.labels
         check_is_fitted(self)
-        return self._found
+        return self._learned_classes
 
-    def _learnt(self, y: Any) -> np.ndarray:
+    def _learn_classes(self, y: Any) -> np.ndarray:
         if y is None:
             raise ValueError(
                 "This ZeroShotClassifier estimator requires y to be passed, but the target y is None: labels=None "
-                "takes from it what the classes are called; name them in labels, and no y is needed."
+                "takes the class names from y. Pass y, or name the classes in labels."
             )
         labels = column_or_1d(y, warn=True)
         check_classification_targets(labels)
         classes: np.ndarray = np.unique(labels)
         if len(classes) < 2:
-            raise ValueError(
-                f"y holds one class only, {classes.tolist()}; a classifier needs two or more to tell apart"
-            )
+            raise ValueError(f"y holds one class only, {classes.tolist()}; pass samples of at least two classes")
         return classes
 
-    def _labels(self, y: Any) -> np.ndarray:
-        return check_known(y, self.classes_, of="classes of `labels`", way=".")
+    def _check_labels(self, y: Any) -> np.ndarray:
+        return check_known_labels(y, self.classes_, kind="classes of `labels`", hint=".")
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

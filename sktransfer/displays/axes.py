@@ -83,7 +83,7 @@ def check_ranking(ranking: Any, display: str) -> None:
     ranking : object
         Object to check.
     display : str
-        Class name of the display, for the error.
+        Class name of the display that raises the error.
 
     Raises
     ------

@@ -27,7 +27,7 @@ class LayerScoreDisplay:
     scores : dict of str to array-like of shape (n_layers,)
         Scores by name. `probe_mean` is drawn in black.
     name : str, default=""
-        Name of the backbone, for the title.
+        Name of the backbone, drawn as the title.
 
     Attributes
     ----------

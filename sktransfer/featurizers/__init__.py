@@ -1,1 +1,1 @@
-"""Frozen backbones as scikit-learn transformers."""
+"""Frozen backbones and word vectors as scikit-learn transformers."""

@@ -1,4 +1,4 @@
-"""What the featurizers of images and of texts have in common."""
+"""Base class of the image and text featurizers."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from sktransfer._utils import all_or_nothing, progress
 from sktransfer.backbones.backbone import Backbone
+from sktransfer.backbones.pooling import cheap_poolings
+from sktransfer.cache.policy import prefetch_for_layers
 from sktransfer.cache.resolve import resolve_store
 from sktransfer.engine.compute import Compute, resolve_compute
 from sktransfer.engine.forward import LayerOutput, Outputs, forward
@@ -29,12 +31,11 @@ from sktransfer.samples.validation import check_samples, set_input_tags
 __all__ = ["Featurizer"]
 
 _ON_ERROR = ("raise", "warn", "nan")
-_BLANK = (224, 224, 3)
-_OF_ANY_STAGE = ("average", "max", "mean", "mean+max")  # poolings that small vectors come from, whatever the stage
+_BLANK = (224, 224, 3)  # shape of the image that counts features if no sample is readable
 
 
 class Featurizer(BackboneHTML, CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
-    """A frozen backbone as a transformer; subclasses name their modality and their parameters."""
+    """A frozen backbone as a transformer. Subclasses declare their modality and their parameters."""
 
     _modality: str
     backbone: str | Backbone
@@ -46,17 +47,18 @@ class Featurizer(BackboneHTML, CallbackSupportMixin, ClassNamePrefixFeaturesOutM
     precision: str
     cache: str | os.PathLike[str] | None
     verbose: int
-    on_error: str = "raise"  # texts are there or are not: only image featurizers have the parameter
+    on_error: str = "raise"  # a parameter of image featurizers only, because texts need no decoding
 
+    @all_or_nothing
     def fit(self, X: Any, y: Any = None) -> Self:
-        """Load the backbone and look at the samples; nothing is trained.
+        """Load the backbone and validate the samples, without training.
 
         Parameters
         ----------
         X : array-like, Series, one-column DataFrame or list of n_samples
             The samples.
         y : ignored
-            There so that the featurizer can stand in a `Pipeline`.
+            Present because `Pipeline` passes it.
 
         Returns
         -------
@@ -69,7 +71,7 @@ class Featurizer(BackboneHTML, CallbackSupportMixin, ClassNamePrefixFeaturesOutM
         InvalidSampleError
             If a sample cannot be used.
         """
-        self._n_features_out = self._width(self._inputs(self._fit(X)))
+        self._n_features_out = self._count_features(self._inputs(self._fit(X)))
         return self
 
     def transform(self, X: Any) -> np.ndarray:
@@ -90,19 +92,19 @@ class Featurizer(BackboneHTML, CallbackSupportMixin, ClassNamePrefixFeaturesOutM
             If a sample cannot be used.
         """
         check_is_fitted(self)
-        return self._features(self._check(X, reset=False), width=self._n_features_out)
+        return self._features(self._check(X, reset=False), n_features=self._n_features_out)
 
     @all_or_nothing
     @with_callbacks  # type: ignore[untyped-decorator]
     def fit_transform(self, X: Any, y: Any = None) -> np.ndarray:
-        """Fit and return the features of the same samples, validating them once.
+        """Fit and return the features of the same samples, which are validated once.
 
         Parameters
         ----------
         X : array-like, Series, one-column DataFrame or list of n_samples
             The samples.
         y : ignored
-            There so that the featurizer can stand in a `Pipeline`.
+            Present because `Pipeline` passes it.
 
         Returns
         -------
@@ -151,45 +153,45 @@ class Featurizer(BackboneHTML, CallbackSupportMixin, ClassNamePrefixFeaturesOutM
     def _inputs(self, samples: Samples) -> PreprocessedSamples:
         return PreprocessedSamples(samples, self.backbone_.preprocess, leave_out=self.on_error != "raise")
 
-    def _width(self, inputs: PreprocessedSamples) -> int:
-        """Return the number of features, as the first sample tells it that can be read, else a blank image does.
+    def _count_features(self, inputs: PreprocessedSamples) -> int:
+        """Return the number of features, from the first readable sample or else from a blank image.
 
-        The store has what the sample gives, and an error here says whether stage and pooling go together.
+        The output for the sample is cached. An error here reports that stage and pooling do not fit together.
         """
         for row in range(len(inputs)):
             for rows, outputs in self._forward(inputs, rows=[row]):
                 if rows:
-                    return sum(tap[0].numel() for tap in outputs)
-        return self._blank_width()
+                    return sum(output[0].numel() for output in outputs)
+        return self._count_features_of_blank()
 
-    def _blank_width(self) -> int:
-        return self._width(self._inputs(check_images(np.zeros((1, *_BLANK), np.uint8))))
+    def _count_features_of_blank(self) -> int:
+        return self._count_features(self._inputs(check_images(np.zeros((1, *_BLANK), np.uint8))))
 
-    def _taps(self) -> list[LayerOutput]:
+    def _layers(self) -> list[LayerOutput]:
         return resolve_layers(self.backbone_, self.layer, self.pooling)
 
-    def _spares(self) -> list[LayerOutput]:
-        """Return what a search over layers may ask for next: vectors of the stages below, values to go on from."""
-        *_, top = sorted(self._taps(), key=lambda tap: tap.stop)
-        below = range(1, top.stop) if top.pooling in _OF_ANY_STAGE else ()
-        above = [LayerOutput(top.stop)] if top.stop < len(self.backbone_.stages) else []
-        return [LayerOutput(stop, top.pooling) for stop in below] + above
+    def _prefetch(self) -> list[LayerOutput]:
+        """Return the layers that a search may need next: vectors of the stages below, values of the top stage."""
+        *_, top = sorted(self._layers(), key=lambda layer: layer.stop)
+        cheap = top.pooling in cheap_poolings()
+        outputs = prefetch_for_layers(top.stop, top.pooling, len(self.backbone_.stages), cheap=cheap)
+        return [LayerOutput(*output) for output in outputs]
 
     def _forward(self, inputs: PreprocessedSamples, rows: Sequence[int] | None = None) -> Iterator[Outputs]:
         return forward(
             self.backbone_,
             inputs,
-            self._taps(),
+            self._layers(),
             rows=rows,
             compute=self._compute(),
             store=resolve_store(self.cache),
-            prefetch=self._spares(),
+            prefetch=self._prefetch(),
         )
 
-    def _features(self, samples: Samples, *, width: int | None = None, context: Any = None) -> np.ndarray:
+    def _features(self, samples: Samples, *, n_features: int | None = None, context: Any = None) -> np.ndarray:
         inputs = self._inputs(samples)
         features: np.ndarray | None = None
-        is_given = np.zeros(len(samples), dtype=bool)
+        is_readable = np.zeros(len(samples), dtype=bool)
         with progress(len(samples), type(self).__name__, self._modality, self.verbose) as bar:
             for rows, outputs in self._forward(inputs):
                 if not rows:
@@ -197,36 +199,36 @@ class Featurizer(BackboneHTML, CallbackSupportMixin, ClassNamePrefixFeaturesOutM
                 values = concat_features(outputs).numpy()  # (n, n_features)
                 if features is None:
                     features = np.empty((len(samples), values.shape[1]), np.float32)
-                features[rows], is_given[rows] = values, True
+                features[rows], is_readable[rows] = values, True
                 bar.update(len(rows))
                 if context is not None:
                     task = context.subcontext(task_name="batch")
                     task.call_on_fit_task_begin(estimator=self)
                     task.call_on_fit_task_end(estimator=self)
-            bar.update(int((~is_given).sum()))
+            bar.update(int((~is_readable).sum()))
         inputs.warn_of_truncated()
         if features is None:
-            features = np.empty((len(samples), width or self._blank_width()), np.float32)
-        features[~is_given] = np.nan
+            features = np.empty((len(samples), n_features or self._count_features_of_blank()), np.float32)
+        features[~is_readable] = np.nan
         if self.on_error == "warn":
-            _warn_of_left_out(inputs, np.flatnonzero(~is_given).tolist())
-        return self._finish(features)
+            _warn_of_unreadable(inputs, np.flatnonzero(~is_readable).tolist())
+        return self._postprocess(features)
 
-    def _finish(self, features: np.ndarray) -> np.ndarray:
+    def _postprocess(self, features: np.ndarray) -> np.ndarray:
         return features
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.requires_fit = True
-        tags.transformer_tags.preserves_dtype = []  # features are float32, whatever comes in
+        tags.transformer_tags.preserves_dtype = []  # features are float32 for every input dtype
         set_input_tags(tags, self._modality)
         return tags
 
 
-def _warn_of_left_out(inputs: PreprocessedSamples, rows: list[int]) -> None:
+def _warn_of_unreadable(inputs: PreprocessedSamples, rows: list[int]) -> None:
     if not rows:
         return
-    inputs.readable([row for row in rows if row not in inputs.left_out])  # of equal samples, only one was tried
-    mended = "could not be read when it was its turn, and now it can: ask for it again"
-    left_out = [inputs.left_out.get(row, InvalidSample(row, inputs.samples.path(row), mended)) for row in rows]
-    warnings.warn(InvalidSampleWarning(left_out, len(inputs)), stacklevel=2)
+    inputs.readable([row for row in rows if row not in inputs.left_out])  # only one of several equal samples was read
+    readable = "could not be read during this call but can be read now; call transform again"
+    failures = [inputs.left_out.get(row, InvalidSample(row, inputs.samples.path(row), readable)) for row in rows]
+    warnings.warn(InvalidSampleWarning(failures, len(inputs)), stacklevel=2)

@@ -74,7 +74,7 @@ def write_archive(
 
 
 def _write(path: Path, members: Mapping[str, bytes]) -> None:
-    # Not a file of tempfile, which only its owner may read: this one has the permissions of any new file.
+    # A file made by tempfile could only be read by its owner. This one has the permissions of any new file.
     with path.open("xb") as file:
         with zipfile.ZipFile(file, "w") as archive:
             for name, content in members.items():
@@ -182,11 +182,8 @@ def _manifest(content: bytes) -> dict[str, Any]:
         raise LoadError(f"its format_version is {version!r}, which no sktransfer writes")
     if version != FORMAT:
         author = manifest.get("sktransfer")
-        advice = (
-            "pip install --upgrade sktransfer"
-            if version > FORMAT
-            else f"fit and save the estimator again, or load the file with sktransfer {author}"
-        )
+        older = "fit and save the estimator again, or load the file with the sktransfer that wrote it"
+        advice = "pip install --upgrade sktransfer" if version > FORMAT else older
         raise LoadError(
             f"it has format {version}, written by sktransfer {author}, and this sktransfer {__version__} reads format "
             f"{FORMAT}: {advice}"

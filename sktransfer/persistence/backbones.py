@@ -51,7 +51,7 @@ def _encode(backbone: Backbone, context: SaveContext) -> dict[str, Any]:
         recipe["weights"] = str(recipe["weights"])
     else:
         raise SaveError(
-            f"{backbone!r} is made of your own modules, and a file without code cannot describe what they compute. "
+            f"{backbone!r} is made of your own modules, and a file without code cannot describe them. "
             "Offer it as a plugin (a BackboneSpec whose loader makes the modules): then its name is saved. Or use "
             "joblib.dump, and load only files of your own"
         )

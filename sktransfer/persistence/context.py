@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,7 +18,7 @@ from sktransfer._validation import require_field
 from sktransfer.exceptions import LoadError, SktransferError
 from sktransfer.persistence.skops_bridge import CustomNode
 
-__all__ = ["Codec", "LoadContext", "SaveContext", "import_class", "pack_strings", "unpack_strings"]
+__all__ = ["Codec", "LoadContext", "SaveContext", "import_class", "own_copy", "pack_strings", "unpack_strings"]
 
 _LONG = 64  # a list of at least as many strings is written as one tensor of bytes
 _LARGE = 4096  # bytes; an array of at least this size is written as a tensor
@@ -70,18 +72,23 @@ class SaveContext:
     _names: dict[tuple[Any, ...], str] = field(default_factory=dict)
 
     def add_tensors(self, named: Mapping[str, Tensor]) -> dict[str, Any]:
-        """Add tensors to the file, and return the data by which `LoadContext.get_tensors` finds them.
+        """Add tensors that share no memory with others, and return the data for `LoadContext.take_tensors`."""
+        group = self._new_group()
+        self.tensors |= {f"{group}/{name}": value for name, value in named.items()}
+        return {"group": group}
 
-        Tensors of equal content are written once.
+    def add_state(self, named: Mapping[str, Tensor]) -> dict[str, Any]:
+        """Add the weights of a network, and return the data for `LoadContext.take_state`.
+
+        Weights of equal content are written once, such as those of a net and of the `head_` taken from it.
         """
-        group = str(self._n_groups)
-        self._n_groups += 1
+        group = self._new_group()
         same: dict[str, str] = {}
         for name, tensor in named.items():
             value = tensor.detach().cpu().contiguous()
             if value.untyped_storage().nbytes() != value.nbytes:
                 value = value.clone()  # a view would keep, and safetensors refuse, the rest of its storage
-            content = value.view(-1).view(torch.uint8).numpy() if value.numel() else b""
+            content: Any = value.view(-1).view(torch.uint8).numpy() if value.numel() else b""
             key = (value.dtype, tuple(value.shape), hashlib.sha256(content).digest())
             if key in self._names:
                 same[name] = self._names[key]
@@ -89,6 +96,10 @@ class SaveContext:
                 self._names[key] = f"{group}/{name}"
                 self.tensors[f"{group}/{name}"] = value
         return {"group": group, "same": same}
+
+    def _new_group(self) -> str:
+        self._n_groups += 1
+        return str(self._n_groups - 1)
 
     def pack(self, value: Any) -> Any:
         """Return a value in which nodes replace what skops writes slowly, or not at all, in dicts and lists.
@@ -100,14 +111,14 @@ class SaveContext:
             if not all(type(key) is str for key in value):
                 return self._node("Dict", {"keys": list(value), "values": [self.pack(item) for item in value.values()]})
             if value and all(type(item) is Tensor for item in value.values()):
-                return self._node("Tensors", self.add_tensors(value))
+                return self._node("Tensors", self.add_state(value))
             return {key: self.pack(item) for key, item in value.items()}
         if type(value) is list and len(value) >= _LONG and all(type(item) is str for item in value):
             return self._node("Strings", self.add_tensors(pack_strings(value)))
         if type(value) in (list, tuple):
             return type(value)(self.pack(item) for item in value)
         if type(value) is Tensor:
-            return self._node("Tensor", self.add_tensors({"value": value}))
+            return self._node("Tensor", self.add_tensors({"value": own_copy(value)}))
         if type(value) is np.ndarray and value.nbytes >= _LARGE and _fits_tensor(value):
             return self._node("Array", self.add_tensors({"value": torch.from_numpy(value.copy())}))
         return value
@@ -137,11 +148,31 @@ class LoadContext:
     tensors: dict[str, Tensor]
     decoders: Mapping[str, Decode]
 
-    def get_tensors(self, data: Any) -> dict[str, Tensor]:
-        """Return the tensors that `SaveContext.add_tensors` has written. Names that share a tensor get copies of it."""
-        prefix, same = require_field(data, "group", str) + "/", require_field(data, "same", dict)
-        own = {name.removeprefix(prefix): value for name, value in self.tensors.items() if name.startswith(prefix)}
-        return own | {name: self.tensors[other].clone() for name, other in same.items()}
+    @functools.cached_property
+    def _groups(self) -> dict[str, dict[str, Tensor]]:
+        groups: dict[str, dict[str, Tensor]] = defaultdict(dict)
+        for key, value in self.tensors.items():
+            group, _, name = key.partition("/")
+            groups[group][name] = value
+        return dict(groups)
+
+    def take_tensors(self, data: Any) -> dict[str, Tensor]:
+        """Return the tensors that `SaveContext.add_tensors` has written.
+
+        Each group can be taken once. A forged file could otherwise have the same bytes decoded again and again.
+        """
+        group = require_field(data, "group", str)
+        if group not in self._groups:
+            raise LoadError(f"its weights lack the tensors {group!r}, or several objects claim them")
+        return self._groups.pop(group)
+
+    def take_state(self, data: Any) -> dict[str, Tensor]:
+        """Return the weights that `SaveContext.add_state` has written. Do not write to them: others may share them."""
+        group, same = require_field(data, "group", str), require_field(data, "same", dict)
+        missing = sorted(set(same.values()) - self.tensors.keys())
+        if missing:
+            raise LoadError(f"its weights lack the tensors {missing[:3]}")
+        return self._groups.pop(group, {}) | {name: self.tensors[other] for name, other in same.items()}
 
     def build(self, kind: Any, data: Any) -> Any:
         """Return the object of a node.
@@ -161,6 +192,11 @@ class LoadContext:
             raise LoadError(f"its {kind} cannot be rebuilt: {error}") from error
         except Exception as error:
             raise LoadError(f"its {kind} cannot be rebuilt ({type(error).__name__}: {error})") from error
+
+
+def own_copy(tensor: Tensor) -> Tensor:
+    """Return a contiguous copy of a tensor on the CPU."""
+    return tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
 
 
 def pack_strings(strings: list[str]) -> dict[str, Tensor]:

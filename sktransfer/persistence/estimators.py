@@ -31,10 +31,12 @@ _TYPES: dict[str, type | tuple[type, ...]] = {
 def estimator_codec(kind: str, path: str) -> Codec:
     """Return the codec of an estimator class: its attributes, and the state that its hooks return.
 
-    A class may have these hooks: `_not_saved`, a tuple of names of attributes that are not written;
-    `_saved_state()`, which returns a dict with what is needed in their place; `_restore_state(state)`, called with that
-    dict once the other attributes are set; `_embedded_params()`, which returns the parameters that change in a file
-    with embedded weights.
+    A class may have these hooks:
+
+    - `_not_saved`, names of attributes that are not written.
+    - `_saved_state()`, which returns a dict from which those attributes can be restored.
+    - `_restore_state(state)`, called with that dict after all other attributes are set.
+    - `_embedded_params()`, which returns the parameters that differ in a file with embedded weights.
 
     Parameters
     ----------
@@ -76,7 +78,7 @@ def _check_attribute(cls: type, name: str, error: type[Exception]) -> None:
         raise error(f"{cls.__name__} cannot have an attribute {name!r}")
 
 
-def _decode(cls: type, data: dict[str, Any]) -> Any:
+def _decode(cls: Any, data: dict[str, Any]) -> Any:
     attributes: Mapping[str, Any] = require_field(data, "attributes", dict)
     for name in attributes:
         _check_attribute(cls, name, LoadError)
@@ -84,9 +86,9 @@ def _decode(cls: type, data: dict[str, Any]) -> Any:
             require_field(attributes, name, _TYPES[name])
     if "cache" in attributes:
         require_field(attributes, "cache", (str, type(None)), ("memory", None))
-    estimator: Any = cls.__new__(cls)
+    estimator = cls.__new__(cls)
     # Files of an older sktransfer may lack parameters that were added since.
-    parameters = inspect.signature(cls.__init__).parameters.values()  # type: ignore[misc]
+    parameters = inspect.signature(cls.__init__).parameters.values()
     defaults = {each.name: each.default for each in parameters if each.default is not inspect.Parameter.empty}
     vars(estimator).update({**defaults, **attributes})
     weights = vars(estimator).get("weights")

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sktransfer._validation import require_field
 from sktransfer.exceptions import LoadError, SaveError
-from sktransfer.persistence.context import Codec, LoadContext, SaveContext, unpack_strings
+from sktransfer.persistence.context import Codec, LoadContext, SaveContext, own_copy, unpack_strings
 
 __all__ = ["CODECS", "OPTIMIZER", "PACKED", "PATH", "is_optimizer"]
 
@@ -112,20 +112,20 @@ def _decode_column(data: Any) -> Any:
 
 
 def _encode_tensor(tensor: Tensor, context: SaveContext) -> dict[str, Any]:
-    return context.add_tensors({"value": tensor})
+    return context.add_tensors({"value": own_copy(tensor)})
 
 
 def _decode_tensor(data: dict[str, Any], context: LoadContext) -> Tensor:
-    return context.get_tensors(data)["value"]
+    return context.take_tensors(data)["value"]
 
 
 def _decode_array(data: dict[str, Any], context: LoadContext) -> np.ndarray:
-    array: np.ndarray = context.get_tensors(data)["value"].numpy()
+    array: np.ndarray = context.take_tensors(data)["value"].numpy()
     return array
 
 
 def _decode_strings(data: dict[str, Any], context: LoadContext) -> list[str]:
-    tensors = context.get_tensors(data)
+    tensors = context.take_tensors(data)
     return unpack_strings(tensors["text"], tensors["ends"])
 
 
@@ -148,5 +148,5 @@ PACKED = {
     "Array": _decode_array,
     "Dict": _decode_dict,
     "Strings": _decode_strings,
-    "Tensors": lambda data, context: context.get_tensors(data),
+    "Tensors": lambda data, context: context.take_state(data),
 }

@@ -1,4 +1,4 @@
-"""`hf/<hub id>` and `hf/<local folder>`: models of transformers, found by name. Reads JSON, imports nothing heavy."""
+"""Provider `hf/<hub id or local folder>`: models of transformers, found by name. Imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -8,43 +8,43 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from sktransfer._utils import local_path
 from sktransfer._validation import require_field
-from sktransfer.backbones.hooks import hookimpl
-from sktransfer.backbones.spec import BackboneSpec, WeightsSource
+from sktransfer.backbones import BackboneSpec, WeightsSource, hookimpl, hub_file, local_path
 from sktransfer.exceptions import BackboneNotFoundError, LoadError, WeightsError
-from sktransfer.weights.hub import hub_file
 
 __all__ = [
     "FAMILIES",
+    "LOADER",
     "Family",
+    "family_of",
+    "make_spec",
     "sktransfer_backbones",
     "sktransfer_find_backbone",
     "spec_from_state",
     "spec_to_state",
 ]
 
-_MAX_NUMBER = 2**31  # of the ints in settings read from a saved file
-_LOADER = "sktransfer.providers.huggingface_load:load"
+LOADER = "sktransfer.providers.huggingface_load:load"
+_MAX_NUMBER = 2**31  # largest integer accepted in settings that are read from a saved file
 
 
 @dataclass(frozen=True)
 class Family:
-    """How the configurations of one model type name what a spec needs. Values are what transformers takes by default.
+    """Settings in the configurations of one model type, each with the default value of transformers.
 
     Parameters
     ----------
     modality : {"image", "text"}
-        What its samples are.
+        Kind of samples.
     layers, width : (str, value)
-        Name and default of the number of layers (a list of depths for ConvNeXt), and of their width (a list there).
+        Name and default of the number of layers and of their width. Both are lists for ConvNeXt.
     size : (str, value) or None
-        Name and default of the number of positions, or of an image's side; None for models of images of any size, whose
-        preprocessing alone says what they get.
+        Name and default of the number of positions, or of the side of images. None for models of images of any size,
+        whose input size is set by their preprocessing.
     reserved : int, default=0
-        Positions that no token can take.
+        Number of positions that tokens cannot use.
     stage : str, default="layer"
-        What its stages behind the embeddings are called.
+        Prefix of the names of the stages after the embeddings.
     """
 
     modality: str
@@ -73,7 +73,7 @@ FAMILIES: Mapping[str, Family] = {
     "electra": _encoder(width=256),
     "gpt2": Family("text", *_GPT, ("n_positions", 1024)),
     "modernbert": _encoder(22, 768, 8192),
-    "mpnet": _encoder(reserved=2),  # positions start behind that of the padding
+    "mpnet": _encoder(reserved=2),  # positions start after the padding position
     "openai-gpt": Family("text", *_GPT, ("n_positions", 512)),
     "roberta": _encoder(reserved=2),
     "xlm-roberta": _encoder(reserved=2),
@@ -87,7 +87,7 @@ FAMILIES: Mapping[str, Family] = {
 
 @hookimpl
 def sktransfer_backbones() -> list[BackboneSpec]:
-    """Return nothing: the family is open, and its members are found by name."""
+    """Return no specs, because the members of an open family are found by name."""
     return []
 
 
@@ -103,39 +103,39 @@ def sktransfer_find_backbone(name: str) -> BackboneSpec:
     Raises
     ------
     BackboneNotFoundError
-        If there is no such model or folder, or it is of a type that is not supported.
+        If there is no such model or folder, or its type is not supported.
     WeightsError
-        If its configuration is missing, cannot be read, or may not or cannot be fetched.
+        If its configuration is missing or cannot be read, or may not or cannot be downloaded.
     """
     folder = local_path(name)
     if name.startswith((".", "/", "~")) or folder.exists():
         return _spec_of_folder(name, folder)
     path = hub_file(name, "config.json")
     if path is None:
-        raise WeightsError(f"'hf/{name}': this hub model has no config.json, so it is none of transformers")
+        raise WeightsError(f"'hf/{name}': this hub model has no config.json, so it is not a model of transformers")
     config = _read(path)
-    images = _family(config, f"hf/{name}").modality == "image"
+    images = family_of(config, f"hf/{name}").modality == "image"
     preprocessor = hub_file(name, "preprocessor_config.json") if images else None
-    return _spec(f"hf/{name}", config, preprocessor, f"hub:{name}")
+    return make_spec(f"hf/{name}", config, preprocessor, f"hub:{name}")
 
 
 def _spec_of_folder(name: str, folder: Path) -> BackboneSpec:
     if not folder.is_dir():
         raise BackboneNotFoundError(
-            f"'hf/{name}' names a local folder, and there is none at {folder.absolute()}; hub ids have the form "
+            f"'hf/{name}' names a local folder, but {folder.absolute()} does not exist; hub ids have the form "
             "'owner/model'"
         )
     if not (folder / "config.json").is_file():
-        found = sorted(path.name for path in folder.iterdir())[:8]
+        names = sorted(path.name for path in folder.iterdir())[:8]
         raise WeightsError(
-            f"'hf/{name}': {folder.absolute()} lacks config.json (a model's folder holds config.json, "
-            f"model.safetensors and, for texts, tokenizer.json; this one holds {found}). Save it there with "
+            f"'hf/{name}': {folder.absolute()} lacks config.json (a model's folder contains config.json, "
+            f"model.safetensors and, for texts, tokenizer.json; this one contains {names}). Save it there with "
             "`model.save_pretrained(folder)`."
         )
-    folder = folder.resolve()  # what is pickled by name is found again from another working directory
+    folder = folder.resolve()  # unpickling may happen in another working directory
     preprocessor = folder / "preprocessor_config.json"
     config = _read(folder / "config.json")
-    return _spec(f"hf/{folder}", config, preprocessor if preprocessor.is_file() else None, f"file:{folder}")
+    return make_spec(f"hf/{folder}", config, preprocessor if preprocessor.is_file() else None, f"file:{folder}")
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -144,33 +144,67 @@ def _read(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise WeightsError(f"{path}: cannot be read as JSON ({error})") from error
     if not isinstance(config, dict):
-        raise WeightsError(f"{path}: holds a {type(config).__name__}, not the settings of a model")
+        raise WeightsError(f"{path}: contains a {type(config).__name__}, not the settings of a model")
     return config
 
 
-def _family(config: Mapping[str, Any], name: str) -> Family:
+def family_of(config: Mapping[str, Any], name: str) -> Family:
+    """Return the family of a configuration.
+
+    Parameters
+    ----------
+    config : mapping
+        Contents of `config.json`.
+    name : str
+        Name of the backbone in error messages.
+
+    Raises
+    ------
+    BackboneNotFoundError
+        If its model type is not supported.
+    """
     kind = str(config.get("model_type"))
     if kind not in FAMILIES:
         raise BackboneNotFoundError(
-            f"{name!r} is of model_type {kind!r}, which is not supported; supported are {', '.join(sorted(FAMILIES))}"
+            f"{name!r} has model_type {kind!r}, which is not supported; supported are {', '.join(sorted(FAMILIES))}"
         )
     if config.get("position_embedding_type", "absolute") != "absolute":
         raise BackboneNotFoundError(
             f"{name!r} has position_embedding_type={config['position_embedding_type']!r}, which transformers no longer "
-            "computes; only 'absolute' is supported"
+            "supports; only 'absolute' is supported"
         )
     return FAMILIES[kind]
 
 
-def _spec(name: str, config: dict[str, Any], preprocessor: Path | None, location: str) -> BackboneSpec:
-    family = _family(config, name)
+def make_spec(name: str, config: dict[str, Any], preprocessor: Path | None, location: str) -> BackboneSpec:
+    """Return the spec of a model.
+
+    Parameters
+    ----------
+    name : str
+        Name of the backbone.
+    config : dict
+        Contents of `config.json`.
+    preprocessor : Path or None
+        Path of `preprocessor_config.json`, if any.
+    location : str
+        Location of its weights, for `WeightsSource`.
+
+    Raises
+    ------
+    BackboneNotFoundError
+        If its model type is not supported.
+    WeightsError
+        If a setting is not valid.
+    """
+    family = family_of(config, name)
     try:
         stages, size = _stages(family, config), _size(family, config)
     except (TypeError, ValueError) as error:
-        raise WeightsError(f"{name!r}: its config.json holds what cannot be used ({error})") from error
+        raise WeightsError(f"{name!r}: its config.json has an invalid setting ({error})") from error
     return BackboneSpec(
         name=name,
-        loader=_LOADER,
+        loader=LOADER,
         modality=family.modality,
         stages=stages,
         input_size=size,
@@ -181,8 +215,8 @@ def _spec(name: str, config: dict[str, Any], preprocessor: Path | None, location
 
 def _stages(family: Family, config: Mapping[str, Any]) -> dict[str, int]:
     layers, width = config.get(*family.layers), config.get(*family.width)
-    widths = [int(one) for one in width] if isinstance(width, list) else [int(width)] * int(layers)
-    return {"embeddings": widths[0]} | {f"{family.stage}{i}": one for i, one in enumerate(widths, start=1)}
+    widths = [int(value) for value in width] if isinstance(width, list) else [int(width)] * int(layers)
+    return {"embeddings": widths[0]} | {f"{family.stage}{i}": value for i, value in enumerate(widths, start=1)}
 
 
 def _size(family: Family, config: Mapping[str, Any]) -> tuple[int, ...] | None:
@@ -197,7 +231,7 @@ def _size(family: Family, config: Mapping[str, Any]) -> tuple[int, ...] | None:
 
 def spec_to_state(spec: BackboneSpec) -> dict[str, Any] | None:
     """Return the settings that `spec_from_state` needs, or None for a spec of another provider."""
-    if spec.loader != _LOADER:
+    if spec.loader != LOADER:
         return None
     return {"config": dict(spec.options["config"]), "preprocessor": spec.options["preprocessor"]}
 
@@ -225,12 +259,12 @@ def spec_from_state(name: str, state: Mapping[str, Any], *, tokens: Any, max_lay
     for number in _ints(config):
         if abs(number) > _MAX_NUMBER:
             raise LoadError(f"the settings of {name} hold the number {number}")
-    layers = config.get(*_family(config, name).layers)
+    layers = config.get(*family_of(config, name).layers)
     depths = layers if isinstance(layers, list) else []
     deepest = max([len(depths) if depths else layers, *depths])
     if deepest > max_layers:
         raise LoadError(f"the settings of {name} ask for {deepest} layers, and it has {max_layers} tensors")
-    spec = _spec(name, config, None, f"file:{name}")
+    spec = make_spec(name, config, None, f"file:{name}")
     if spec.modality == "text" and tokens is None:
         raise LoadError(f"the tokenizer of {name} is missing")
     preprocessor = require_field(state, "preprocessor", (dict, type(None)))

@@ -1,4 +1,4 @@
-"""Image models of transformers as stages, with the heads of those that classify."""
+"""Image models of transformers as stages, their classification heads and their preprocessing."""
 
 from __future__ import annotations
 
@@ -8,20 +8,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sktransfer.backbones.preprocess import ImageTransform
-from sktransfer.backbones.stages import ImageStage, PooledHead
+from sktransfer.backbones import ImageStage, ImageTransform, PooledHead
 from sktransfer.exceptions import InvalidParameterError, WeightsError
 
 __all__ = ["IMAGE_HEADS", "IMAGE_STAGES", "prefix_tokens", "read_transform"]
 
 
 class FixedSizeEmbeddings(nn.Module):
-    """Patch embeddings of a model that knows the positions of one image size alone.
+    """Patch embeddings of a model with positions for one image size.
 
     Parameters
     ----------
     embeddings : nn.Module
-        The model's own.
+        Embeddings of the model.
     """
 
     def __init__(self, embeddings: nn.Module) -> None:
@@ -34,7 +33,7 @@ class FixedSizeEmbeddings(nn.Module):
         height, width = size
         if tuple(values.shape[2:]) != (height, width):
             raise InvalidParameterError(
-                f"images of {values.shape[2]}x{values.shape[3]} pixels reach a network that takes {height}x{width}; "
+                f"images have {values.shape[2]}x{values.shape[3]} pixels, but the network takes {height}x{width}; "
                 f"set preprocess={{'resize': ({height}, {width}), 'crop': None}}"
             )
         out: Tensor = self.embeddings(values)  # (n, 1 + patches, channels)
@@ -42,14 +41,14 @@ class FixedSizeEmbeddings(nn.Module):
 
 
 class PatchHead(nn.Module):
-    """The head of DINOv2: it takes the class token beside the mean of the patches.
+    """Head of DINOv2 on the class token and the mean of the patches.
 
     Parameters
     ----------
     classifier : nn.Module
         From (n, 2 * channels) to logits.
     prefix : int
-        Tokens that stand before the patches.
+        Number of tokens before the patches.
     """
 
     def __init__(self, classifier: nn.Module, prefix: int) -> None:
@@ -64,7 +63,13 @@ class PatchHead(nn.Module):
 
 
 def prefix_tokens(config: Any) -> int:
-    """Return how many tokens stand before the patches: the class token and the registers; 0 for maps."""
+    """Return the number of tokens before the patches (class token and registers), which is 0 for maps.
+
+    Parameters
+    ----------
+    config : PretrainedConfig
+        Configuration of the model.
+    """
     return 0 if hasattr(config, "depths") else 1 + getattr(config, "num_register_tokens", 0)
 
 
@@ -113,30 +118,32 @@ IMAGE_HEADS: dict[str, Callable[[Any], nn.Module]] = {
 
 
 _RESAMPLE = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}
-_SMALL = 384  # ConvNeXt crops images below this size, and warps larger ones
+_SMALL = 384  # ConvNeXt crops at sizes below this one, and otherwise resizes without keeping the aspect ratio
 
 
 def read_transform(settings: Mapping[str, Any] | None, kind: str, name: str) -> ImageTransform:
-    """Return the preprocessing that a model's folder describes.
+    """Return the preprocessing of an image model.
 
     Parameters
     ----------
     settings : mapping or None
-        What `preprocessor_config.json` holds.
+        Contents of `preprocessor_config.json`.
     kind : str
-        The model's type: an old file may say no more than `"size": 224`, which means other things for other models.
+        Model type. Old files may contain only `"size": 224`, whose meaning depends on the model type.
     name : str
-        The backbone, for messages.
+        Name of the backbone in error messages.
 
     Raises
     ------
     WeightsError
-        If there are no settings, or some that no `ImageTransform` expresses.
+        If there are no settings, or `ImageTransform` does not support them.
     """
     if settings is None:
-        raise WeightsError(f"{name}: lacks preprocessor_config.json, which says what its images must go through")
+        raise WeightsError(f"{name}: lacks preprocessor_config.json, which contains the preprocessing of its images")
     if abs(settings.get("rescale_factor", 1 / 255) * 255 - 1) > 1e-6 or not settings.get("do_rescale", True):
-        raise WeightsError(f"{name}: its preprocessor does not rescale pixels from [0, 255] to [0, 1], as it must")
+        raise WeightsError(
+            f"{name}: its preprocessor does not rescale pixels from [0, 255] to [0, 1], which is not supported"
+        )
     if settings.get("resample", 2) not in _RESAMPLE:
         raise WeightsError(f"{name}: resample={settings['resample']!r} is not supported; it must be one of {_RESAMPLE}")
     normalize = settings.get("do_normalize", True)
@@ -150,7 +157,9 @@ def read_transform(settings: Mapping[str, Any] | None, kind: str, name: str) -> 
             interpolation=_RESAMPLE[settings.get("resample", 2)],
         )
     except (KeyError, TypeError) as error:
-        raise WeightsError(f"{name}: preprocessor_config.json lacks, or has in an unknown form, {error}") from error
+        raise WeightsError(
+            f"{name}: preprocessor_config.json lacks a setting or has an invalid one: {error}"
+        ) from error
 
 
 def _sizes(settings: Mapping[str, Any], kind: str) -> tuple[int | tuple[int, int] | None, tuple[int, int] | None]:
@@ -167,7 +176,7 @@ def _sizes(settings: Mapping[str, Any], kind: str) -> tuple[int | tuple[int, int
         return int(side / (settings.get("crop_pct") or 224 / 256)), crop or (side, side)
     if isinstance(size, Mapping) and "shortest_edge" in size:
         return int(size["shortest_edge"]), crop
-    # A bare number is the side of a square for ViT, and the shorter side for those that crop afterwards.
+    # A bare number is the side of a square for ViT, and the shorter side for models that crop afterwards.
     return (int(size) if isinstance(size, int) and crop is not None else _pair(size)), crop
 
 

@@ -1,4 +1,4 @@
-"""Build the models behind `hf/...` with transformers, and take them apart into stages."""
+"""Loader of `hf/...`: build models with transformers and divide them into stages."""
 
 from __future__ import annotations
 
@@ -13,26 +13,34 @@ from typing import Any
 import torch
 from torch import nn
 
-from sktransfer.backbones.backbone import Backbone
-from sktransfer.backbones.preprocess import ImageTransform
-from sktransfer.backbones.spec import BackboneSpec
-from sktransfer.backbones.tokens import Tokens, load_tokens
+from sktransfer.backbones import (
+    Backbone,
+    BackboneSpec,
+    ImageTransform,
+    Tokens,
+    hub_tokenizer,
+    load_tokens,
+    read_state,
+)
 from sktransfer.exceptions import WeightsError
 from sktransfer.providers.huggingface import FAMILIES
-from sktransfer.providers.huggingface_heads import TEXT_HEADS
 from sktransfer.providers.huggingface_image import IMAGE_HEADS, IMAGE_STAGES, prefix_tokens, read_transform
-from sktransfer.providers.huggingface_text import TEXT_STAGES
-from sktransfer.weights.hub import hub_tokenizer
-from sktransfer.weights.reading import read_state
+from sktransfer.providers.huggingface_text import TEXT_HEADS, TEXT_STAGES
 
-__all__ = ["build_model", "check_whole", "load", "tokens_of", "transform_of"]
+__all__ = [
+    "build_transformers_model",
+    "check_transformers_weights",
+    "load",
+    "read_transformers_tokens",
+    "read_transformers_transform",
+]
 
-# These compute attention by themselves; the others through torch's fused kernel.
+# Model types with their own attention. The others use the fused kernel of torch.
 _EAGER = ("deberta-v2", "mpnet", "openai-gpt")
 _CAUSAL = ("gpt2", "openai-gpt")
-# Settings that change nothing of what the stages compute.
+# Settings without effect on the computation of the stages.
 _IDLE = ("_name_or_path", "architectures", "dtype", "id2label", "label2id", "torch_dtype", "transformers_version")
-# What may name code to fetch, that came with the model or lies elsewhere on a hub: never run.
+# Settings that may name code of the model or of a hub. They are removed, so that such code never runs.
 _NAMES_CODE = (
     "auto_map",
     "attn_implementation",
@@ -52,9 +60,9 @@ def load(spec: BackboneSpec, path: Path | None) -> Backbone:
     Parameters
     ----------
     spec : BackboneSpec
-        As `sktransfer_find_backbone` makes it.
+        Spec of `sktransfer_find_backbone`.
     path : Path or None
-        The model's folder, or a file of weights; None for random ones.
+        Folder of the model, or a file of weights. None for random weights.
 
     Returns
     -------
@@ -63,20 +71,22 @@ def load(spec: BackboneSpec, path: Path | None) -> Backbone:
     Raises
     ------
     WeightsError
-        If the weights, the configuration or the preprocessing cannot be read, or do not fit.
+        If the weights, the configuration or the preprocessing cannot be read, or do not fit each other.
     """
     kind = spec.options["config"]["model_type"]
-    model, missing = build_model(spec, path)
+    model, missing = build_transformers_model(spec, path)
     base = model.base_model
     stages = (TEXT_STAGES | IMAGE_STAGES)[kind](base)
     head = None if model is base else (TEXT_HEADS | IMAGE_HEADS)[kind](model)
-    check_whole(model, missing, nn.ModuleList(stages if head is None else [*stages, head]), spec.name)
+    check_transformers_weights(model, missing, nn.ModuleList(stages if head is None else [*stages, head]), spec.name)
     labels = model.config.id2label
     return Backbone(
         name=spec.name,
         modality=spec.modality,
         stages=list(zip(spec.stages, stages, strict=True)),
-        preprocess=tokens_of(spec, path) if spec.modality == "text" else transform_of(spec),
+        preprocess=read_transformers_tokens(spec, path)
+        if spec.modality == "text"
+        else read_transformers_transform(spec),
         pooling=_pooling(kind, model.config),
         head=head,
         categories=() if head is None else [labels[i] for i in sorted(labels)],
@@ -91,20 +101,27 @@ def _pooling(kind: str, config: Any) -> str:
     return "class_token" if prefix_tokens(config) else "average"
 
 
-def build_model(spec: BackboneSpec, path: Path | None) -> tuple[Any, set[str]]:
-    """Return the model in the source library's own form, and the names of weights that were not found.
+def build_transformers_model(spec: BackboneSpec, path: Path | None) -> tuple[Any, set[str]]:
+    """Build a model of transformers.
 
     Parameters
     ----------
     spec : BackboneSpec
-        Its option `config` says which.
+        Its option `config` contains the configuration.
     path : Path or None
-        As in `load`.
+        Folder of the model, or a file of weights. None for random weights.
+
+    Returns
+    -------
+    model : PreTrainedModel
+        With a classification head if `architectures` in the configuration names one.
+    missing : set of str
+        Names of parameters that the weights lack.
 
     Raises
     ------
     WeightsError
-        If weights or configuration cannot be read, or do not fit.
+        If weights or configuration cannot be read, or do not fit each other.
     """
     import transformers
 
@@ -122,7 +139,7 @@ def build_model(spec: BackboneSpec, path: Path | None) -> tuple[Any, set[str]]:
         known = transformers.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING
     options = {"attn_implementation": "eager" if kind in _EAGER else "sdpa", "dtype": torch.float32}
     if kind in FAMILIES and FAMILIES[kind].stage == "stage":
-        options.pop("attn_implementation")  # a convolutional network attends to nothing
+        options.pop("attn_implementation")  # convolutional networks have no attention
     try:
         config = transformers.CONFIG_MAPPING[kind].from_dict(settings)
         with _quiet():
@@ -139,7 +156,7 @@ def build_model(spec: BackboneSpec, path: Path | None) -> tuple[Any, set[str]]:
             )
     except WeightsError:
         raise
-    except Exception as error:  # OSError, ValueError, RuntimeError, errors of safetensors, of validation, of pickle
+    except Exception as error:  # anything from OSError to errors of safetensors and pickle
         raise WeightsError(
             f"{spec.name}: {path or 'its configuration'} cannot be read as a {kind} model ({error})"
         ) from error
@@ -148,7 +165,7 @@ def build_model(spec: BackboneSpec, path: Path | None) -> tuple[Any, set[str]]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep transformers from printing bars and reports: what matters of them is checked here and raised."""
+    """Silence the progress bars and reports of transformers, because missing weights are checked here."""
     from transformers.utils import logging
 
     with _quiet_lock:
@@ -163,53 +180,62 @@ def _quiet() -> Iterator[None]:
                 logging.enable_progress_bar()
 
 
-def check_whole(model: nn.Module, missing: set[str], used: nn.Module, name: str) -> None:
-    """Raise where weights are missing that a stage or the head uses; others, as an unused pooler's, may be.
+def check_transformers_weights(model: nn.Module, missing: set[str], used: nn.Module, name: str) -> None:
+    """Raise if weights of a stage or of the head are missing.
+
+    Unused parts of a model, such as a pooler, may lack their weights.
 
     Parameters
     ----------
     model : nn.Module
-        As `build_model` returns it.
+        Model of `build_transformers_model`.
     missing : set of str
-        Likewise.
+        Names of missing parameters, from `build_transformers_model`.
     used : nn.Module
-        What of the model the backbone is made of.
+        Modules of the model that the backbone consists of.
     name : str
-        The backbone's, for the message.
+        Name of the backbone in the error message.
 
     Raises
     ------
     WeightsError
-        If there are such.
+        If a used parameter is missing.
     """
-    ours = {id(parameter) for parameter in used.parameters()}
-    lacking = sorted(key for key, value in model.named_parameters() if key in missing and id(value) in ours)
-    if lacking:
+    used_ids = {id(parameter) for parameter in used.parameters()}
+    names = sorted(key for key, value in model.named_parameters() if key in missing and id(value) in used_ids)
+    if names:
         raise WeightsError(
-            f"{name}: its weights lack {len(lacking)} tensors of the model that config.json describes, the first of "
-            f"them {lacking[0]!r}; they would be random. Save model and configuration together with "
+            f"{name}: its weights lack {len(names)} tensors of the model that config.json describes, the first of "
+            f"them {names[0]!r}; they would be random. Save model and configuration together with "
             "`model.save_pretrained(folder)`."
         )
 
 
-def tokens_of(spec: BackboneSpec, path: Path | None) -> Tokens:
-    """Read the tokenizer: from the folder of the weights, or where these are none or a file, from the model's own.
+def read_transformers_tokens(spec: BackboneSpec, path: Path | None) -> Tokens:
+    """Read the tokenizer of a model of transformers.
+
+    It comes from the folder of the weights. For random weights or a single file, it comes from the location that the
+    spec names.
 
     Parameters
     ----------
     spec : BackboneSpec
-        Its `input_size` limits the tokens.
+        Its `input_size` is the largest number of tokens.
     path : Path or None
-        As in `load`.
+        Folder of the model, or a file of weights. None for random weights.
+
+    Returns
+    -------
+    tokens : Tokens
 
     Raises
     ------
     WeightsError
-        If there is none that can be read.
+        If there is no readable tokenizer.
     """
     if "tokens" in spec.options:
-        return spec.options["tokens"]  # type: ignore[no-any-return]  # read already, from a saved estimator
-    assert spec.weights is not None  # as sktransfer_find_backbone makes it
+        return spec.options["tokens"]  # type: ignore[no-any-return]  # read already from a saved estimator
+    assert spec.weights is not None  # set by sktransfer_find_backbone
     assert spec.input_size is not None
     scheme, _, place = spec.weights.location.partition(":")
     if path is None or path.is_file():
@@ -217,22 +243,26 @@ def tokens_of(spec: BackboneSpec, path: Path | None) -> Tokens:
     return load_tokens(path, spec.input_size[0])
 
 
-def transform_of(spec: BackboneSpec) -> ImageTransform:
-    """Return the preprocessing that a spec's `preprocessor` describes, to images of its `input_size`.
+def read_transformers_transform(spec: BackboneSpec) -> ImageTransform:
+    """Read the preprocessing of an image model of transformers.
 
     Parameters
     ----------
     spec : BackboneSpec
-        Of images.
+        Its option `preprocessor` contains the settings. Images are resized to its `input_size`, if it has one.
+
+    Returns
+    -------
+    transform : ImageTransform
 
     Raises
     ------
     WeightsError
-        If there is none, or one that no `ImageTransform` expresses.
+        If there are no settings, or `ImageTransform` does not support them.
     """
     settings: Mapping[str, Any] | None = spec.options["preprocessor"]
     transform = read_transform(settings, spec.options["config"]["model_type"], spec.name)
     size: Any = spec.input_size
     if size not in (None, transform.crop or transform.resize):
-        return replace(transform, resize=size, crop=None)  # it takes images of one size alone
+        return replace(transform, resize=size, crop=None)  # the network accepts only this size
     return transform

@@ -1,8 +1,8 @@
-"""Text models of transformers as stages.
+"""Text models of transformers as stages, and their classification heads.
 
-Every stage takes the values of the one before it and the mask, and makes what else a layer needs (additive masks,
-causal and local windows, position biases, rotary tables) from their shape. Modules that several stages share stand in
-each.
+Every stage takes the values of the stage before it and the mask. It recomputes all other inputs of a layer (additive
+masks, causal and local windows, position biases, rotary tables) from their shapes. Modules that several stages share
+are part of each of them. Class names are part of the fingerprints of backbones, so renaming a class invalidates caches.
 """
 
 from __future__ import annotations
@@ -13,37 +13,38 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sktransfer.backbones import PooledHead
 from sktransfer.exceptions import WeightsError
 
-__all__ = ["TEXT_STAGES", "attention_bias"]
+__all__ = ["TEXT_HEADS", "TEXT_STAGES", "FirstTokenHead", "TextEmbeddings", "TextLayer", "attention_bias"]
 
-_LENGTH_DEPENDENT = {"dynamic", "longrope"}  # rotary tables that are made anew for longer batches
-_MPNET_BUCKETS = 32  # transformers takes this many, whatever the configuration says
+_LENGTH_DEPENDENT = {"dynamic", "longrope"}  # rotary tables that depend on the length of the batch
+_MPNET_BUCKETS = 32  # fixed in transformers, which ignores the configuration
 
 
 def attention_bias(values: Tensor, mask: Tensor, *, causal: bool = False, window: int | None = None) -> Tensor:
-    """Return what is added to attention scores so that no token looks where it must not.
+    """Return the additive attention mask.
 
     Parameters
     ----------
     values : Tensor of shape (n, tokens, channels)
-        Gives the type and the device.
+        Determines dtype and device.
     mask : Tensor of shape (n, tokens)
-        True where a token is real: only those are looked at.
+        True where a token is real. Only real tokens are attended to.
     causal : bool, default=False
-        Whether tokens look back only.
+        Whether tokens attend only to earlier ones and themselves.
     window : int, default=None
-        How far tokens look to either side; None for all the way.
+        Largest distance of attention to either side. None for no limit.
 
     Returns
     -------
     bias : Tensor of shape (n, 1, 1 or tokens, tokens)
-        0 where a token may look; else the least finite number, for -inf would give NaN where a row holds nothing else.
+        0 where attention is allowed, else the smallest finite number. A row of -inf would give NaN.
     """
     allowed = mask[:, None, None, :]  # (n, 1, 1, tokens)
     if causal or window is not None:
-        places = torch.arange(mask.shape[1], device=mask.device)
-        distance = places[:, None] - places  # (tokens, tokens): how far back
+        positions = torch.arange(mask.shape[1], device=mask.device)
+        distance = positions[:, None] - positions  # (tokens, tokens): distance to earlier tokens
         if causal:
             allowed = allowed & (distance >= 0)  # (n, 1, tokens, tokens)
         if window is not None:
@@ -53,20 +54,20 @@ def attention_bias(values: Tensor, mask: Tensor, *, causal: bool = False, window
 
 
 def _tensor(output: Any) -> Tensor:
-    """Return a layer's values: some layers give them alone, some in a tuple with attention maps."""
+    """Return the values of a layer's output, which may be a tuple with attention maps."""
     values: Tensor = output[0] if isinstance(output, (tuple, list)) else output
     return values
 
 
 class Embeddings(nn.Module):
-    """Token ids (n, tokens) to hidden states (n, tokens, channels).
+    """First stage: from token ids (n, tokens) to hidden states (n, tokens, channels).
 
     Parameters
     ----------
     embeddings : nn.Module
-        The model's own.
+        Embeddings of the model, called as `embeddings(input_ids=ids)`.
     project : nn.Module, default=None
-        From the embeddings' width to that of the layers, where these differ.
+        Projection from the width of the embeddings to that of the layers, if they differ.
     """
 
     def __init__(self, embeddings: nn.Module, project: nn.Module | None = None) -> None:
@@ -80,11 +81,14 @@ class Embeddings(nn.Module):
         return out
 
 
-class CountedEmbeddings(Embeddings):
-    """Embeddings whose positions count the real tokens, from behind the padding's position.
+TextEmbeddings = Embeddings  # name in the plugin API
 
-    The model itself counts ids that are not the padding's; the mask says the same, and is right also where a text
-    spells out the padding token.
+
+class CountedEmbeddings(Embeddings):
+    """Embeddings whose positions count the real tokens, starting after the padding position.
+
+    The model itself counts ids other than the padding id. The mask counts the same tokens, and is also right for a text
+    that contains the padding token.
     """
 
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
@@ -96,7 +100,7 @@ class CountedEmbeddings(Embeddings):
 
 
 class MaskedEmbeddings(Embeddings):
-    """Embeddings that are zero where there is padding."""
+    """Embeddings that are zero at padding."""
 
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
         """Return hidden states (n, tokens, channels)."""
@@ -105,14 +109,14 @@ class MaskedEmbeddings(Embeddings):
 
 
 class SummedEmbeddings(nn.Module):
-    """Embeddings of a GPT: those of the token and of its position.
+    """Sum of token and position embeddings, as in a GPT.
 
     Parameters
     ----------
     tokens, positions : nn.Embedding
         Tables of the same width.
     dropout : nn.Module
-        What the model puts behind the sum.
+        Dropout of the sum.
     """
 
     def __init__(self, tokens: nn.Module, positions: nn.Module, dropout: nn.Module) -> None:
@@ -127,16 +131,16 @@ class SummedEmbeddings(nn.Module):
 
 
 class Layer(nn.Module):
-    """A layer that needs no more than its values and a mask.
+    """Stage of one transformer layer, called as `layer(values, attention_mask=bias)`.
 
     Parameters
     ----------
     layer : nn.Module
-        The model's own.
+        Layer of the model.
     causal : bool, default=False
-        Whether tokens look back only.
+        Whether tokens attend only to earlier ones and themselves.
     norm : nn.Module, default=None
-        The model's last norm, behind its last layer.
+        Final norm of the model, for its last layer.
     """
 
     def __init__(self, layer: nn.Module, *, causal: bool = False, norm: nn.Module | None = None) -> None:
@@ -151,17 +155,20 @@ class Layer(nn.Module):
         return out
 
 
+TextLayer = Layer  # name in the plugin API
+
+
 class MPNetLayer(nn.Module):
-    """A layer of MPNet, whose attention adds a bias for the distance of two tokens: one table for all layers.
+    """Layer of MPNet, whose attention adds a bias for the distance of two tokens. All layers share one table.
 
     Parameters
     ----------
     layer : nn.Module
-        The model's own.
+        Layer of the model.
     distances : nn.Embedding
-        From buckets of distances to one number a head.
+        From buckets of distances to one bias per head.
     bucket : callable
-        From distances to buckets, the model's own.
+        Function of the model from distances to buckets.
     """
 
     def __init__(self, layer: nn.Module, distances: nn.Module, bucket: Callable[..., Tensor]) -> None:
@@ -170,25 +177,25 @@ class MPNetLayer(nn.Module):
 
     def forward(self, values: Tensor, mask: Tensor) -> Tensor:
         """Return hidden states (n, tokens, channels)."""
-        places = torch.arange(values.shape[1], device=values.device)
-        buckets = self.bucket(places - places[:, None], num_buckets=_MPNET_BUCKETS)  # (tokens, tokens)
+        positions = torch.arange(values.shape[1], device=values.device)
+        buckets = self.bucket(positions - positions[:, None], num_buckets=_MPNET_BUCKETS)  # (tokens, tokens)
         by_distance = self.distances(buckets).permute(2, 0, 1)[None]  # (1, heads, tokens, tokens)
         return _tensor(self.layer(values, attention_mask=attention_bias(values, mask), position_bias=by_distance))
 
 
 class DebertaLayer(nn.Module):
-    """A layer of DeBERTa v2 or v3, whose attention embeds the distance of two tokens: one table for all layers.
+    """Layer of DeBERTa v2 or v3, whose attention embeds the distance of two tokens. All layers share one table.
 
     Parameters
     ----------
     layer : nn.Module
-        The model's own; it makes distances from the shape of its values.
+        Layer of the model. It computes distances from the shape of its values.
     distances : nn.Embedding or None
-        Embeddings of distances; None where the configuration asks for none.
+        Embeddings of distances. None if the configuration has none.
     norm : nn.Module, default=None
-        What the embeddings go through first.
+        Norm of the embeddings of distances.
     convolution : nn.Module, default=None
-        What some models add to their first layer.
+        Convolution that some models add to their first layer.
     """
 
     def __init__(
@@ -209,24 +216,24 @@ class DebertaLayer(nn.Module):
         out = _tensor(self.layer(values, mask[:, None, None, :], rel_embeddings=table))  # (n, tokens, channels)
         if self.convolution is None:
             return out
-        # A convolution reaches over the end of a text: there must be zeros, as where the whole batch ends.
+        # The convolution reads beyond the end of a text, so padding must be zero, as beyond the end of the batch.
         mixed: Tensor = self.convolution(values * mask[:, :, None], out, mask.long())  # (n, tokens, channels)
         return mixed
 
 
 class ModernBertLayer(nn.Module):
-    """A layer of ModernBERT: tokens look at all others or, in most layers, at their neighbours.
+    """Layer of ModernBERT, with global attention or, in most layers, local attention.
 
     Parameters
     ----------
     layer : nn.Module
-        The model's own.
+        Layer of the model.
     rotary : nn.Module
-        Makes the tables that turn queries and keys by their position.
+        Computes the rotary tables of queries and keys.
     window : int or None
-        How far tokens look to either side; None for all the way.
+        Largest distance of attention to either side. None for global attention.
     norm : nn.Module, default=None
-        The model's last norm, behind its last layer.
+        Final norm of the model, for its last layer.
     """
 
     def __init__(self, layer: nn.Module, rotary: nn.Module, window: int | None, norm: nn.Module | None = None) -> None:
@@ -236,8 +243,10 @@ class ModernBertLayer(nn.Module):
 
     def forward(self, values: Tensor, mask: Tensor) -> Tensor:
         """Return hidden states (n, tokens, channels)."""
-        places = torch.arange(values.shape[1], device=values.device)[None]  # (1, tokens)
-        tables = self.rotary(values, places, self.layer.attention_type)  # cosines and sines, (1, tokens, head channels)
+        positions = torch.arange(values.shape[1], device=values.device)[None]  # (1, tokens)
+        tables = self.rotary(
+            values, positions, self.layer.attention_type
+        )  # cosines and sines, (1, tokens, head channels)
         bias = attention_bias(values, mask, window=self.window)
         out: Tensor = self.norm(_tensor(self.layer(values, attention_mask=bias, position_embeddings=tables)))
         return out
@@ -282,10 +291,11 @@ def _deberta(model: Any) -> list[nn.Module]:
 
 
 def _modernbert(model: Any) -> list[nn.Module]:
-    changing = _LENGTH_DEPENDENT & set(model.rotary_emb.rope_type.values())
-    if changing:
+    unsupported = _LENGTH_DEPENDENT & set(model.rotary_emb.rope_type.values())
+    if unsupported:
         raise WeightsError(
-            f"rope_type={changing.pop()!r} makes a text's values depend on the longest text of its batch; not supported"
+            f"rope_type={unsupported.pop()!r} is not supported: it makes a text's values depend on the longest text of "
+            "its batch"
         )
     stages: list[nn.Module] = [Embeddings(model.embeddings)]
     for layer in model.layers:
@@ -297,7 +307,7 @@ def _modernbert(model: Any) -> list[nn.Module]:
 
 def _openai_gpt(model: Any) -> list[nn.Module]:
     first = SummedEmbeddings(model.tokens_embed, model.positions_embed, model.drop)
-    return [first, *(Layer(block) for block in model.h)]  # its attention looks back only by itself
+    return [first, *(Layer(block) for block in model.h)]  # its attention is causal already
 
 
 def _gpt2(model: Any) -> list[nn.Module]:
@@ -318,4 +328,71 @@ TEXT_STAGES: dict[str, Callable[[Any], list[nn.Module]]] = {
     "openai-gpt": _openai_gpt,
     "roberta": _roberta,
     "xlm-roberta": _roberta,
+}
+
+
+class FirstTokenHead(nn.Module):
+    """Head on the whole last stage, whose first module selects the first token.
+
+    Parameters
+    ----------
+    *modules : nn.Module
+        Modules in order. The first takes (n, tokens, channels).
+    """
+
+    def __init__(self, *modules: nn.Module) -> None:
+        super().__init__()
+        self.body = nn.Sequential(*modules)
+
+    def forward(self, values: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Return logits (n, n_categories)."""
+        logits: Tensor = self.body(values)
+        return logits
+
+
+def _bert_head(model: Any) -> nn.Module:
+    return FirstTokenHead(model.base_model.pooler, model.dropout, model.classifier)
+
+
+def _classifier_head(model: Any) -> nn.Module:
+    return FirstTokenHead(model.classifier)
+
+
+def _distilbert_head(model: Any) -> nn.Module:
+    layers = nn.Sequential(model.pre_classifier, nn.ReLU(), model.dropout, model.classifier)
+    return PooledHead(layers, "class_token")
+
+
+def _albert_head(model: Any) -> nn.Module:
+    base = model.base_model
+    return PooledHead(
+        nn.Sequential(base.pooler, base.pooler_activation, model.dropout, model.classifier), "class_token"
+    )
+
+
+def _deberta_head(model: Any) -> nn.Module:
+    return FirstTokenHead(model.pooler, model.dropout, model.classifier)
+
+
+def _modernbert_head(model: Any) -> nn.Module:
+    pooling = {"cls": "class_token", "mean": "mean"}[model.config.classifier_pooling]
+    return PooledHead(nn.Sequential(model.head, model.drop, model.classifier), pooling)
+
+
+def _gpt_head(model: Any) -> nn.Module:
+    return PooledHead(model.score, "last_token")
+
+
+TEXT_HEADS: dict[str, Callable[[Any], nn.Module]] = {
+    "albert": _albert_head,
+    "bert": _bert_head,
+    "deberta-v2": _deberta_head,
+    "distilbert": _distilbert_head,
+    "electra": _classifier_head,
+    "gpt2": _gpt_head,
+    "modernbert": _modernbert_head,
+    "mpnet": _classifier_head,
+    "openai-gpt": _gpt_head,
+    "roberta": _classifier_head,
+    "xlm-roberta": _classifier_head,
 }

@@ -1,4 +1,4 @@
-"""The backbones that are shipped in the wheel: they work on a machine that has never seen a network."""
+"""Provider `tiny/*`: backbones whose weights are part of the package, for use without a network connection."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sktransfer.backbones.hooks import hookimpl
-from sktransfer.backbones.spec import BackboneSpec, WeightsSource
+from sktransfer.backbones import BackboneSpec, WeightsSource, hookimpl
 
 if TYPE_CHECKING:
-    from sktransfer.backbones.backbone import Backbone
+    from sktransfer.backbones import Backbone
 
 _CNN_STAGES = {"stem": 32, "block1": 64, "block2": 64, "block3": 128, "block4": 128, "block5": 192, "top": 512}
 _CNN_WEIGHTS = WeightsSource(
@@ -53,37 +52,32 @@ def sktransfer_backbones() -> list[BackboneSpec]:
 
 
 def load_cnn(spec: BackboneSpec, path: Path | None) -> Backbone:
-    """Build `tiny/cnn` (see `tiny_cnn.py`; its card lies beside its weights)."""
+    """Build `tiny/cnn` (see `tiny_cnn.py`, and the model card in the folder of its weights)."""
     from torch import nn
 
-    from sktransfer.backbones.backbone import Backbone
-    from sktransfer.backbones.preprocess import ImageTransform
-    from sktransfer.backbones.stages import ImageStage, PooledHead
+    from sktransfer.backbones import Backbone, ImageStage, ImageTransform, PooledHead, fill
     from sktransfer.providers.tiny_cnn import MEAN, STD, build_head, build_stages
-    from sktransfer.weights.reading import fill
 
     stages, head = build_stages(), build_head()
-    whole = fill(nn.ModuleDict({"stages": nn.ModuleDict(dict(stages)), "head": head}), path, head="head.")
+    complete = fill(nn.ModuleDict({"stages": nn.ModuleDict(dict(stages)), "head": head}), path, head="head.")
     return Backbone(
         name=spec.name,
         modality="image",
         stages=[(name, ImageStage(stage)) for name, stage in stages],
         preprocess=ImageTransform(resize=(32, 32), mean=MEAN, std=STD, interpolation="bicubic"),
         pooling="average",
-        head=PooledHead(head, "average") if whole else None,
+        head=PooledHead(head, "average") if complete else None,
         definition=spec.name,
     )
 
 
 def load_bert(spec: BackboneSpec, path: Path | None) -> Backbone:
-    """Build `tiny/bert` (see `tiny_bert.py`; its card lies beside its weights)."""
+    """Build `tiny/bert` (see `tiny_bert.py`, and the model card in the folder of its weights)."""
     from tokenizers import Tokenizer
 
-    from sktransfer.backbones.backbone import Backbone
-    from sktransfer.backbones.tokens import Tokens
+    from sktransfer.backbones import Backbone, Tokens, fill
     from sktransfer.providers.huggingface_text import TEXT_STAGES
     from sktransfer.providers.tiny_bert import CONFIG, build_model
-    from sktransfer.weights.reading import fill
 
     model = build_model()
     fill(model, path)

@@ -1,6 +1,6 @@
-"""The network of `tiny/bert`: a Bert of four thin layers that reads lower-case word pieces.
+"""Network of `tiny/bert`: a BERT of four narrow layers on lower-case word pieces.
 
-A quarter of the weights of an encoder of the usual small size sit in its layers; the rest is the table of word pieces.
+The layers have a quarter of the weights. The other weights are the embeddings of the word pieces.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ CONFIG = {
 
 
 def build_model(**changes: Any) -> BertModel:
-    """Return the network in transformers' own form, weights drawn by torch's current generator.
+    """Return the network as a model of transformers, with weights drawn by torch's current generator.
 
     Parameters
     ----------
     **changes
-        Settings of `BertConfig` that differ from those of the network that is shipped (a dropout, say).
+        Settings of `BertConfig` that differ from those of the shipped network, such as a dropout.
     """
     from transformers.models.bert import BertConfig, BertModel
 

@@ -1,7 +1,7 @@
-"""The network of `tiny/cnn`: seven stages, five of them residual blocks, for 32x32 colour images.
+"""Network of `tiny/cnn`: seven stages, five of them residual blocks, for 32x32 colour images.
 
-Small enough to train on one core in an hour or two and to ship in a wheel, deep enough for freezing depth to be an axis
-worth searching. Maps of full size see one convolution only: on a CPU they cost more time than they earn.
+It is small enough to train on one core in one or two hours and to ship in a wheel, and deep enough for a search over
+the freeze depth. Only one convolution works at full resolution, because such maps are expensive on a CPU.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 CATEGORIES = 200
-MEAN, STD = (0.48, 0.448, 0.398), (0.272, 0.265, 0.274)  # of the images it was trained on
+MEAN, STD = (0.48, 0.448, 0.398), (0.272, 0.265, 0.274)  # of the training images
 WIDTHS = {"stem": 32, "block1": 64, "block2": 64, "block3": 128, "block4": 128, "block5": 192, "top": 512}
 _HALVING = ("block1", "block3", "block5")
 
@@ -23,9 +23,9 @@ class ResidualBlock(nn.Module):
     Parameters
     ----------
     in_channels, out_channels : int
-        Channels of the map that comes in and of the map that goes out.
-    stride : int
-        2 halves height and width.
+        Channels of the input and of the output.
+    stride : int, default=1
+        Stride of the first convolution. 2 halves height and width.
     """
 
     def __init__(self, in_channels: int, out_channels: int, stride: int = 1) -> None:
@@ -47,7 +47,7 @@ class ResidualBlock(nn.Module):
 
 
 def build_stages() -> list[tuple[str, nn.Module]]:
-    """Return the named stages in order, weights drawn by torch's current generator."""
+    """Return the named stages in order, with weights drawn by torch's current generator."""
     names = list(WIDTHS)
     stages: list[tuple[str, nn.Module]] = [("stem", _convolution(3, WIDTHS["stem"], 3))]
     for before, name in pairwise(names[:-1]):

@@ -1,6 +1,7 @@
-"""The classification networks of torchvision. Their specs are data: listing them imports neither torch nor torchvision.
+"""Provider `torchvision/*`: the classification networks of torchvision.
 
-The data (`torchvision_models.json`) is written by `benchmarks/spec_tables.py`.
+Their specs are data, so listing them imports neither torch nor torchvision. `benchmarks/spec_tables.py` writes the data
+to `torchvision_models.json`.
 """
 
 from __future__ import annotations
@@ -10,12 +11,10 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sktransfer.backbones.hooks import hookimpl
-from sktransfer.backbones.spec import BackboneSpec, WeightsSource
+from sktransfer.backbones import BackboneSpec, WeightsSource, hookimpl
 
 if TYPE_CHECKING:
-    from sktransfer.backbones.backbone import Backbone
-    from sktransfer.backbones.preprocess import ImageTransform
+    from sktransfer.backbones import Backbone, ImageTransform
 
 TABLE = Path(__file__).with_name("torchvision_models.json")
 
@@ -48,20 +47,20 @@ def _spec(name: str, row: dict[str, Any]) -> BackboneSpec:
 
 
 def load(spec: BackboneSpec, path: Path | None) -> Backbone:
-    """Build a network of torchvision, fill it, and cut it into stages.
+    """Build a network of torchvision, fill it, and divide it into stages.
 
     Parameters
     ----------
     spec : BackboneSpec
-        Which network; `spec.options["weights"]` names the weights in torchvision's words ("IMAGENET1K_V1"). They say
-        how images are prepared and what the head's logits stand for.
+        Spec of the network. `spec.options["weights"]` is torchvision's name of the weights ("IMAGENET1K_V1"), which
+        determines preprocessing and categories.
     path : Path or None
-        The weights' file, in torchvision's names; None leaves the weights that torchvision draws.
+        File of weights, with torchvision's parameter names. None for random weights.
 
     Returns
     -------
     backbone : Backbone
-        Without a head if the file has none, or one of another number of classes.
+        Without a head if the file has none, or one with another number of classes.
 
     Raises
     ------
@@ -70,45 +69,44 @@ def load(spec: BackboneSpec, path: Path | None) -> Backbone:
     """
     from torchvision.models import get_model_weights
 
-    from sktransfer.backbones.backbone import Backbone
+    from sktransfer.backbones import Backbone, fill
     from sktransfer.providers.torchvision_stages import build, cut
-    from sktransfer.weights.reading import fill
 
     name = spec.name.partition("/")[2]
     weights = get_model_weights(name)[spec.options["weights"]]
     parts = cut(build(name, weights))
-    whole = fill(parts.model, path, head=parts.head_prefix, rename=own_name)
+    complete = fill(parts.model, path, head=parts.head_prefix, rename=own_name)
     return Backbone(
         name=spec.name,
         modality="image",
         stages=parts.stages,
         preprocess=preprocess(weights),
         pooling=parts.pooling,
-        head=parts.head if whole else None,
-        categories=weights.meta["categories"] if whole else (),
+        head=parts.head if complete else None,
+        categories=weights.meta["categories"] if complete else (),
         prefix_tokens=parts.prefix_tokens,
         definition=spec.name,
     )
 
 
 def preprocess(weights: Any) -> ImageTransform:
-    """Return what `weights.transforms()` does to images.
+    """Return the preprocessing of `weights.transforms()`.
 
     Parameters
     ----------
     weights : torchvision.models.WeightsEnum
         Weights of a classification network.
     """
-    from sktransfer.backbones.preprocess import ImageTransform
+    from sktransfer.backbones import ImageTransform
 
-    theirs = weights.transforms()
-    height, width = _pair(theirs.crop_size)
+    transforms = weights.transforms()
+    height, width = _pair(transforms.crop_size)
     return ImageTransform(
-        resize=theirs.resize_size[0] if len(theirs.resize_size) == 1 else _pair(theirs.resize_size),
+        resize=transforms.resize_size[0] if len(transforms.resize_size) == 1 else _pair(transforms.resize_size),
         crop=(height, width),
-        mean=tuple(theirs.mean),
-        std=tuple(theirs.std),
-        interpolation=theirs.interpolation.value,
+        mean=tuple(transforms.mean),
+        std=tuple(transforms.std),
+        interpolation=transforms.interpolation.value,
     )
 
 
@@ -117,20 +115,20 @@ def _pair(size: list[int]) -> tuple[int, int]:
 
 
 def own_name(name: str) -> str | None:
-    """Return a tensor's name in today's torchvision, given the name it has in a file of torchvision's.
+    """Return the current parameter name for a name in a file of torchvision.
 
-    Files of DenseNet and VisionTransformer are older than the names in use. Those of GoogLeNet and Inception v3 hold
-    classifiers on lower layers that only helped to train them: nothing here runs them, so they are left out.
+    Files of DenseNet and VisionTransformer use older names. Files of GoogLeNet and Inception v3 contain auxiliary
+    classifiers, which are used only in training from scratch and are skipped.
 
     Parameters
     ----------
     name : str
-        As the file has it.
+        Name in the file.
 
     Returns
     -------
     own : str or None
-        None where the tensor is left out.
+        Current name, or None for a skipped tensor.
 
     Examples
     --------

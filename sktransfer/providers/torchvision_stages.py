@@ -1,9 +1,9 @@
-"""Where each family of torchvision's networks is cut into stages.
+"""Stages of each family of networks in torchvision.
 
-A stage begins where resolution or width changes; transformers are cut behind every block. What does little work of its
-own (a last 1x1 convolution, a norm, a pooling) belongs to the stage before it, and whatever a network does to its
-input or to shrink it belongs to the stage behind. Values between stages are maps (n, channels, height, width),
-sequences (n, tokens, channels) or vectors (n, channels), whatever layout a network has inside.
+A stage begins where resolution or width changes, and in transformers at every block. Cheap operations (a last 1x1
+convolution, a norm, a pooling) belong to the stage before them. Transformations of the input and downsampling belong to
+the stage after them. Values between stages are maps (n, channels, height, width), sequences (n, tokens, channels) or
+vectors (n, channels), independent of the layout inside a network.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torchvision.models.squeezenet import Fire
 from torchvision.models.swin_transformer import SwinTransformer
 from torchvision.ops import Permute
 
-from sktransfer.backbones.stages import ImageStage, PooledHead
+from sktransfer.backbones import ImageStage, PooledHead
 from sktransfer.exceptions import InvalidParameterError, PluginError
 
 __all__ = ["Cut", "FixedSize", "TokensOfImage", "TransformInput", "build", "cut"]
@@ -28,22 +28,22 @@ __all__ = ["Cut", "FixedSize", "TokensOfImage", "TransformInput", "build", "cut"
 
 @dataclass(frozen=True)
 class Cut:
-    """A network and its parts, which share the network's own tensors.
+    """A network divided into stages and a head, which share its tensors.
 
     Parameters
     ----------
     model : nn.Module
-        The whole.
+        Whole network.
     stages : sequence of (str, nn.Module)
-        In order from the input, each called as `stage(values, mask=None)`.
+        Named stages in order from the input, each called as `stage(values, mask=None)`.
     head : nn.Module
         From the last stage's values to logits, called as `head(values, mask=None)`.
     head_prefix : str
-        What the names of the head's tensors begin with, in the whole.
-    pooling : str
-        How the network itself pools the last stage.
-    prefix_tokens : int
-        Tokens that stand before the patches.
+        Prefix of the names of the head's tensors in the network.
+    pooling : str, default="average"
+        Pooling of the last stage in the network.
+    prefix_tokens : int, default=0
+        Number of tokens before the patches.
     """
 
     model: nn.Module
@@ -55,18 +55,18 @@ class Cut:
 
 
 def build(name: str, weights: Any) -> nn.Module:
-    """Return a network as its pretrained weights need it, with weights that torchvision draws.
+    """Return a network that fits its pretrained weights, with random weights.
 
     Parameters
     ----------
     name : str
-        As in `torchvision.models.list_models()`.
+        Name in `torchvision.models.list_models()`.
     weights : torchvision.models.WeightsEnum
-        The weights that it is built for; nothing is fetched.
+        Pretrained weights that the network has to fit. They are not downloaded.
     """
     options: dict[str, Any] = {}
     if name in ("googlenet", "inception_v3"):
-        # The classifiers on lower layers only help to train from scratch.
+        # Auxiliary classifiers are used only in training from scratch.
         options = {"transform_input": True, "aux_logits": False, "init_weights": True}
     elif name.startswith("vit_"):
         options = {"image_size": weights.meta["min_size"][0]}
@@ -75,7 +75,7 @@ def build(name: str, weights: Any) -> nn.Module:
 
 
 def cut(model: nn.Module) -> Cut:
-    """Cut a network of torchvision into stages and a head.
+    """Divide a network of torchvision into stages and a head.
 
     Parameters
     ----------
@@ -89,7 +89,7 @@ def cut(model: nn.Module) -> Cut:
     Raises
     ------
     PluginError
-        If the network is of no family that is known here.
+        If the family of the network is not supported.
 
     Examples
     --------
@@ -100,12 +100,12 @@ def cut(model: nn.Module) -> Cut:
     """
     if type(model) not in _FAMILIES:
         known = sorted(family.__name__ for family in _FAMILIES)
-        raise PluginError(f"{type(model).__name__} is no network that can be cut into stages; known are {known}")
+        raise PluginError(f"{type(model).__name__} cannot be divided into stages; supported are {known}")
     return _FAMILIES[type(model)](model)
 
 
-def _split_behind(modules: Iterable[nn.Module], kind: type[nn.Module]) -> list[list[nn.Module]]:
-    """Return runs of modules, a new one after each of a kind."""
+def _split_after(modules: Iterable[nn.Module], kind: type[nn.Module]) -> list[list[nn.Module]]:
+    """Return runs of modules, each of which ends with a module of a kind."""
     runs: list[list[nn.Module]] = [[]]
     for module in modules:
         runs[-1].append(module)
@@ -114,14 +114,14 @@ def _split_behind(modules: Iterable[nn.Module], kind: type[nn.Module]) -> list[l
     return runs if runs[-1] else runs[:-1]
 
 
-def _joined(model: nn.Module, stages: Mapping[str, str]) -> list[tuple[str, nn.Module]]:
-    """Return stages out of the modules that a network has by the names given, blanks between them."""
+def _join(model: nn.Module, stages: Mapping[str, str]) -> list[tuple[str, nn.Module]]:
+    """Return stages that consist of named modules, given as a string with spaces between the names."""
     return [(stage, ImageStage(*map(model.get_submodule, names.split()))) for stage, names in stages.items()]
 
 
 def _alexnet_or_vgg(model: Any) -> Cut:
-    blocks = _split_behind(model.features, nn.MaxPool2d)
-    fc6, fc7, last = _split_behind(model.classifier, nn.ReLU)
+    blocks = _split_after(model.features, nn.MaxPool2d)
+    fc6, fc7, last = _split_after(model.classifier, nn.ReLU)
     stages = [(f"block{i}", ImageStage(*block)) for i, block in enumerate(blocks, start=1)]
     stages += [("fc6", ImageStage(model.avgpool, nn.Flatten(1), *fc6)), ("fc7", ImageStage(*fc7))]  # (n, 4096) each
     return Cut(model, stages, PooledHead(nn.Sequential(*last), "average"), "classifier.6.")
@@ -129,7 +129,7 @@ def _alexnet_or_vgg(model: Any) -> Cut:
 
 def _resnet(model: Any) -> Cut:
     layers = {layer: layer for layer in ("layer1", "layer2", "layer3", "layer4")}
-    stages = _joined(model, {"stem": "conv1 bn1 relu maxpool", **layers})
+    stages = _join(model, {"stem": "conv1 bn1 relu maxpool", **layers})
     return Cut(model, stages, PooledHead(model.fc, "average"), "fc.")
 
 
@@ -141,7 +141,7 @@ def _densenet(model: Any) -> Cut:
         "denseblock3": "transition2 denseblock3",
         "denseblock4": "transition3 denseblock4 norm5",
     }
-    *stages, (last, stage) = _joined(model.features, names)
+    *stages, (last, stage) = _join(model.features, names)
     stages.append((last, ImageStage(stage, nn.ReLU())))
     return Cut(model, stages, PooledHead(model.classifier, "average"), "classifier.")
 
@@ -152,7 +152,7 @@ def _googlenet(model: Any) -> Cut:
     names |= {f"inception{block}": f"inception{block}" for block in blocks}
     names["inception3b"] += " maxpool3"
     names["inception4e"] += " maxpool4"
-    return _inception_of(model, _joined(model, names))
+    return _inception_of(model, _join(model, names))
 
 
 def _inception_v3(model: Any) -> Cut:
@@ -162,7 +162,7 @@ def _inception_v3(model: Any) -> Cut:
     }
     blocks = ("5b", "5c", "5d", "6a", "6b", "6c", "6d", "6e", "7a", "7b", "7c")
     names |= {f"Mixed_{block}": f"Mixed_{block}" for block in blocks}
-    return _inception_of(model, _joined(model, names))
+    return _inception_of(model, _join(model, names))
 
 
 def _inception_of(model: Any, stages: list[tuple[str, nn.Module]]) -> Cut:
@@ -182,7 +182,7 @@ def _mobilenet(model: Any) -> Cut:
 
 
 def _mnasnet(model: Any) -> Cut:
-    first, last = 8, 14  # torchvision's places of the first stack of blocks and of the convolution behind the sixth
+    first, last = 8, 14  # indices of the first stack of blocks and of the convolution after the sixth stack
     stages = [("stem", ImageStage(*model.layers[:first]))]
     stages += [(f"stack{i}", ImageStage(stack)) for i, stack in enumerate(model.layers[first : last - 1], start=1)]
     stages.append((f"stack{last - first}", ImageStage(*model.layers[last - 1 :])))
@@ -191,7 +191,7 @@ def _mnasnet(model: Any) -> Cut:
 
 def _shufflenet(model: Any) -> Cut:
     names = {"stem": "conv1 maxpool", "stage2": "stage2", "stage3": "stage3", "stage4": "stage4 conv5"}
-    return Cut(model, _joined(model, names), PooledHead(model.fc, "average"), "fc.")
+    return Cut(model, _join(model, names), PooledHead(model.fc, "average"), "fc.")
 
 
 def _squeezenet(model: Any) -> Cut:
@@ -215,12 +215,12 @@ def _efficientnet(model: Any) -> Cut:
 
 def _regnet(model: Any) -> Cut:
     names = {name: f"trunk_output.{name}" for name, _ in model.trunk_output.named_children()}
-    return Cut(model, _joined(model, {"stem": "stem", **names}), PooledHead(model.fc, "average"), "fc.")
+    return Cut(model, _join(model, {"stem": "stem", **names}), PooledHead(model.fc, "average"), "fc.")
 
 
 def _convnext(model: Any) -> Cut:
     stages = [(name, ImageStage(*modules)) for name, modules in _stem_and_stages(model.features)]
-    # The norm works on what is pooled, so it is the head's.
+    # The norm follows the pooling, so it belongs to the head.
     return Cut(model, stages, ImageStage(model.avgpool, model.classifier), "classifier.")
 
 
@@ -234,22 +234,25 @@ def _swin(model: Any) -> Cut:
 
 
 def _stem_and_stages(features: Iterable[nn.Module]) -> list[tuple[str, list[nn.Module]]]:
-    """Return the parts of a network that stand as stem, blocks, shrinking, blocks, shrinking, blocks..."""
+    """Return the stages of a network of stem, blocks, downsampling, blocks, downsampling, blocks, ..."""
     stem, first, *others = features
-    stages = [[first], *([shrinking, blocks] for shrinking, blocks in zip(others[::2], others[1::2], strict=True))]
+    stages = [
+        [first],
+        *([shrink, blocks] for shrink, blocks in zip(others[::2], others[1::2], strict=True)),
+    ]
     return [("stem", [stem]), *((f"stage{i}", stage) for i, stage in enumerate(stages, start=1))]
 
 
 def _vision_transformer(model: Any) -> Cut:
     names = {name: f"layers.{name}" for name, _ in model.encoder.layers.named_children()}
     names[list(names)[-1]] += " ln"
-    stages = [("embeddings", TokensOfImage(model)), *_joined(model.encoder, names)]
+    stages = [("embeddings", TokensOfImage(model)), *_join(model.encoder, names)]
     head = PooledHead(model.heads, "class_token", prefix_tokens=1)
     return Cut(model, stages, head, "heads.", pooling="class_token", prefix_tokens=1)
 
 
 def _maxvit(model: Any) -> Cut:
-    side = 4 * model.blocks[0].grid_size[0]  # the stem and the first block halve the size, each
+    side = 4 * model.blocks[0].grid_size[0]  # the stem and the first block each halve the size
     stages = [("stem", ImageStage(FixedSize(side), model.stem))]
     stages += [(f"block{i}", ImageStage(block)) for i, block in enumerate(model.blocks, start=1)]
     return Cut(model, stages, ImageStage(model.classifier), "classifier.")
@@ -277,7 +280,7 @@ _FAMILIES: dict[type[nn.Module], Callable[[Any], Cut]] = {
 
 
 class FixedSize(nn.Module):
-    """Let images of one size through: what follows has tables for that size.
+    """Pass images of one size on, because later modules have tables for that size.
 
     Parameters
     ----------
@@ -290,7 +293,7 @@ class FixedSize(nn.Module):
         self.side = side
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the images as they are.
+        """Return the images unchanged.
 
         Raises
         ------
@@ -307,14 +310,14 @@ class FixedSize(nn.Module):
 
 
 class TransformInput(nn.Module):
-    """From the usual normalisation to that of the weights of GoogLeNet and Inception v3, (pixel - 0.5) / 0.5."""
+    """Convert the usual normalisation to that of GoogLeNet and Inception v3, which is (pixel - 0.5) / 0.5."""
 
     scale: Tensor
     shift: Tensor
 
     def __init__(self) -> None:
         super().__init__()
-        # Divided before they become float32, as torchvision does: deep networks make much of the last digit.
+        # Divided in float64, as in torchvision, because deep networks amplify rounding errors.
         scale = [std / 0.5 for std in (0.229, 0.224, 0.225)]
         shift = [(mean - 0.5) / 0.5 for mean in (0.485, 0.456, 0.406)]
         self.register_buffer("scale", torch.tensor(scale).view(3, 1, 1), persistent=False)
@@ -326,12 +329,12 @@ class TransformInput(nn.Module):
 
 
 class TokensOfImage(nn.Module):
-    """The first stage of a VisionTransformer: patches become tokens behind a class token, positions are added.
+    """First stage of a VisionTransformer: class token and patch tokens, with positions added.
 
     Parameters
     ----------
     model : torchvision.models.VisionTransformer
-        Whose tensors it takes.
+        Network that provides the tensors.
     """
 
     def __init__(self, model: models.VisionTransformer) -> None:

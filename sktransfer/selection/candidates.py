@@ -16,7 +16,7 @@ from sktransfer.backbones.backbone import Backbone
 from sktransfer.backbones.loading import load_backbone
 from sktransfer.cache.resolve import resolve_store
 from sktransfer.cache.types import Store
-from sktransfer.classifiers.pretrained_head import PretrainedHead
+from sktransfer.classifiers.pretrained import PretrainedHead
 from sktransfer.engine.compute import Compute, resolve_compute
 from sktransfer.engine.forward import LayerOutput, forward
 from sktransfer.engine.inputs import PreprocessedSamples
@@ -175,7 +175,7 @@ def run_backbone(
     inputs = PreprocessedSamples(samples, backbone.preprocess)
     has_head = with_head and backbone.head is not None and len(backbone.categories) > 1
     head = PretrainedHead(backbone) if has_head else None
-    distinct = list(dict.fromkeys([*layers, *([head.tap] if head else [])]))
+    distinct = list(dict.fromkeys([*layers, *([head.layer] if head else [])]))
     features: list[np.ndarray] = [np.empty(0)] * len(layers)
     probabilities = np.empty((len(inputs), len(backbone.categories)), np.float32) if head else None
     with progress(len(inputs), name, backbone.modality, settings.verbose) as bar:
@@ -184,7 +184,7 @@ def run_backbone(
             for index, layer in enumerate(layers):
                 _write_rows(features, index, rows, by_layer[layer], len(inputs))
             if head is not None and probabilities is not None:
-                probabilities[rows] = head.probabilities(by_layer[head.tap])
+                probabilities[rows] = head.probabilities(by_layer[head.layer])
             bar.update(len(rows))
     inputs.warn_of_truncated()
     return BackboneOutputs(features, probabilities, perf_counter() - started)

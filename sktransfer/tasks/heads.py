@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from sktransfer._validation import require_field
 from sktransfer.exceptions import InvalidParameterError, LoadError
 from sktransfer.tasks.base import Task
 
@@ -191,17 +192,19 @@ class Head:
         LoadError
             If the parts do not fit each other.
         """
-        weights, units, classes = state["state"], state["units"], state["classes"]
+        task = require_field(state, "task", str, ("multiclass", "multilabel-indicator", "continuous"))
+        classes = require_field(state, "classes", (np.ndarray, type(None)))
+        weights, units = require_field(state, "state", dict), require_field(state, "units", dict)
         if not {"mean", "scale", "linear.weight", "linear.bias"} <= weights.keys():
             raise LoadError(f"a head has only {sorted(weights)}")
         n_outputs = len(weights["linear.bias"])
-        shift, spread = units["shift"], units["spread"]
+        shift, spread = require_field(units, "shift", Tensor), require_field(units, "spread", Tensor)
         fits = weights["linear.weight"].shape[:1] == shift.shape == spread.shape == (n_outputs,)
         fits = fits and shift.dtype == spread.dtype == torch.float64
         if not fits or (classes is not None and len(classes) != n_outputs):
             raise LoadError(f"a head has {n_outputs} outputs, units {tuple(shift.shape)} and classes {classes}")
         head = cls.__new__(cls)
-        head.task, head.classes = state["task"], classes
+        head.task, head.classes = task, classes
         head._state, head._shift, head._spread = weights, shift, spread
         return head
 

@@ -1,6 +1,6 @@
-"""Checks for those who write estimators or backbones, shipped as scikit-learn ships its own.
+"""Conformance checks for authors of estimators and backbones, and samples for them.
 
-Names are loaded on first use: checks of backbones start processes, which need no scikit-learn.
+Names are imported on first use, because the processes that backbone checks start do not need scikit-learn.
 """
 
 from __future__ import annotations

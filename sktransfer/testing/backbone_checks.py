@@ -1,4 +1,4 @@
-"""What `check_estimator` is to those who write estimators, for those who write backbones: `check_backbone`."""
+"""`check_backbone` and its pytest decorator: conformance checks for authors of backbones."""
 
 from __future__ import annotations
 
@@ -13,13 +13,11 @@ import torch
 
 from sktransfer.backbones.backbone import Backbone
 from sktransfer.exceptions import InvalidParameterError, SktransferWarning, did_you_mean
-from sktransfer.testing import checks_device as on_device
 from sktransfer.testing import checks_forward as forward
 from sktransfer.testing import checks_loading as loading
 from sktransfer.testing import checks_state as state
-from sktransfer.testing import checks_static as static
 from sktransfer.testing import checks_training as training
-from sktransfer.testing.backbone_subject import NotRun, Reference, Subject, restored
+from sktransfer.testing.backbone_subject import NotRun, Reference, Subject, restore_global_state
 
 __all__ = [
     "CHECKS",
@@ -34,12 +32,12 @@ Check = Callable[[Subject], None]
 Expected = Mapping[str, str]
 
 CHECKS: tuple[Check, ...] = (
-    static.check_light_listing,
-    static.check_stage_names,
-    static.check_widths,
-    static.check_input_size,
-    static.check_tampered_weights,
-    static.check_pretrained_differs,
+    loading.check_light_listing,
+    loading.check_stage_names,
+    loading.check_widths,
+    loading.check_input_size,
+    loading.check_tampered_weights,
+    loading.check_pretrained_differs,
     loading.check_offline,
     loading.check_reload,
     loading.check_beside_another,
@@ -60,23 +58,23 @@ CHECKS: tuple[Check, ...] = (
     training.check_features,
     training.check_freezing,
     training.check_estimator_pickle,
-    on_device.check_device,
-    on_device.check_device_memory,
+    forward.check_device,
+    forward.check_device_memory,
 )
 
 
 @dataclass(frozen=True)
 class CheckResult:
-    """What one check has found.
+    """Result of one check.
 
     Parameters
     ----------
     name : str
-        The check's.
+        Name of the check.
     status : {"passed", "failed", "expected", "not run"}
         "expected" is a known failure.
     reason : str, default=""
-        Why it failed or was not run; for a known failure, the reason that was given.
+        Why the check failed or was not run. For a known failure, the reason given by the caller.
     """
 
     name: str
@@ -92,37 +90,37 @@ def check_backbone(
     expected_failures: Expected | None = None,
     on_fail: str | None = "raise",
 ) -> list[CheckResult]:
-    """Run all checks that a backbone has to pass.
+    """Run all conformance checks on a backbone.
 
     Parameters
     ----------
     backbone : str or Backbone
-        A name, as `load_backbone` takes it, or a loaded backbone; the checks of spec and loader are not run for the
-        latter. Its pretrained weights are used where they are on this machine, else random ones: nothing is fetched.
+        Name, as `load_backbone` takes it, or a loaded backbone, for which the checks of spec and loader are not run.
+        Pretrained weights are used if they are local, else random ones. Nothing is downloaded.
     device : str or torch.device, default=None
-        Compared with the CPU; None for the first CUDA device, where there is one.
+        Device to compare with the CPU. None is the first CUDA device, if there is one.
     reference : callable, default=None
         The model's own forward, called as `reference(values)` with preprocessed images, or as
-        `reference(values, mask)` with the token ids of texts; gives the head's logits, or where there is no head the
+        `reference(values, mask)` with the token ids of texts. It returns the head's logits, or without a head the
         last stage's values.
     expected_failures : mapping of str to str, default=None
-        Name of a check -> reason why it is known to fail. A check that passes all the same is a failure.
+        Reason per check that is known to fail. If such a check passes, it counts as failed.
     on_fail : {"raise", None}, default="raise"
-        "raise" raises once all checks have run; None only returns.
+        "raise" raises an error after all checks have run. None only returns.
 
     Returns
     -------
     results : list of CheckResult
-        One a check, in order: `name`, `status` and `reason`.
+        One result per check, in order, with `name`, `status` and `reason`.
 
     Raises
     ------
     AssertionError
-        If checks fail, with what each of them has to say.
+        If checks fail, with the message of each.
     InvalidParameterError
-        If a parameter is not allowed, or `expected_failures` names no check.
+        If a parameter is not allowed, or `expected_failures` names an unknown check.
     BackboneNotFoundError
-        If there is no backbone of that name.
+        If there is no backbone with this name.
 
     Examples
     --------
@@ -137,8 +135,8 @@ def check_backbone(
         raise InvalidParameterError(
             f"backbone={backbone!r} must be a name or a Backbone, not {type(backbone).__name__}"
         )
-    known = _checked(expected_failures or {})
-    results = list(yield_results(Subject(backbone, device=device, reference=reference), known))
+    expected = _check_expected(expected_failures or {})
+    results = list(yield_results(Subject(backbone, device=device, reference=reference), expected))
     failures = [f"{result.name}: {result.reason}" for result in results if result.status == "failed"]
     if failures and on_fail == "raise":
         raise AssertionError(f"{len(failures)} of {len(results)} checks failed\n\n" + "\n\n".join(failures))
@@ -146,19 +144,32 @@ def check_backbone(
 
 
 def yield_results(subject: Subject, expected: Expected) -> Iterator[CheckResult]:
-    """Yield what each check finds, as it is found; a name that does not exist is an error, not thirty failures."""
+    """Yield the result of each check as soon as it has run.
+
+    Parameters
+    ----------
+    subject : Subject
+        Backbone under test.
+    expected : mapping of str to str
+        Reason per check that is known to fail.
+
+    Raises
+    ------
+    BackboneNotFoundError
+        If there is no backbone with this name. Otherwise each check would fail.
+    """
     if not subject.is_loaded:
-        subject.spec  # noqa: B018  raises where there is none
+        subject.spec  # noqa: B018  raises BackboneNotFoundError
     for check in CHECKS:
         yield _result(check, subject, expected.get(check.__name__))
 
 
-def _checked(expected: Expected) -> Expected:
+def _check_expected(expected: Expected) -> Expected:
     names = [check.__name__ for check in CHECKS]
     for name in expected:
         if name not in names:
             raise InvalidParameterError(
-                f"expected_failures: {name!r} is no check; checks are {names}." + did_you_mean(name, names)
+                f"expected_failures: {name!r} is no check; choose from {names}." + did_you_mean(name, names)
             )
     return expected
 
@@ -172,16 +183,18 @@ def _result(check: Check, subject: Subject, expected: str | None) -> CheckResult
     except AssertionError as error:
         return CheckResult(name, "failed", str(error)) if expected is None else CheckResult(name, "expected", expected)
     if expected is not None:
-        return CheckResult(name, "failed", f"passes, but is expected to fail ({expected}): take it off the list")
+        return CheckResult(
+            name, "failed", f"passes, but is expected to fail ({expected}): remove it from expected_failures"
+        )
     return CheckResult(name, "passed")
 
 
 def _run(check: Check, subject: Subject) -> None:
-    """Run one check; whatever the backbone raises becomes a failure that states the rule."""
-    rule = (check.__doc__ or "").partition("\n")[0]
+    """Run one check. Any error of the backbone becomes a failure that states the rule."""
+    rule = " ".join((check.__doc__ or "").split()).removeprefix("Check that ")
     try:
-        with restored(), warnings.catch_warnings():
-            warnings.simplefilter("ignore", SktransferWarning)  # of texts that are cut: that is what is tried
+        with restore_global_state(), warnings.catch_warnings():
+            warnings.simplefilter("ignore", SktransferWarning)  # checks truncate texts on purpose
             check(subject)
     except NotRun:
         raise
@@ -194,12 +207,12 @@ def _run(check: Check, subject: Subject) -> None:
 
 
 def yield_backbone_checks(backbone: str | Backbone, **settings: Any) -> Iterator[tuple[str, Callable[[], None]]]:
-    """Yield the name of each check, and a function of no arguments that runs it on a backbone.
+    """Yield the name of each check, and a function without arguments that runs it on a backbone.
 
     Parameters
     ----------
     backbone : str or Backbone
-        As in `check_backbone`. It is loaded when the first check that needs it runs, and shared by all.
+        As in `check_backbone`. The first check that needs it loads it, and all checks share it.
     **settings : `device` or `reference`
         As in `check_backbone`.
 
@@ -207,7 +220,7 @@ def yield_backbone_checks(backbone: str | Backbone, **settings: Any) -> Iterator
     ------
     name : str
     check : callable
-        Raises AssertionError where the check fails, `unittest.SkipTest` where it does not apply.
+        Raises AssertionError if the check fails, and `unittest.SkipTest` if it does not apply.
 
     Examples
     --------
@@ -232,19 +245,19 @@ def parametrize_with_backbone_checks(
     names : sequence of str or Backbone
         As in `check_backbone`.
     expected_failures : mapping or callable, default=None
-        Name of a check -> reason why it is known to fail, for all of `names`; or a callable that gives such a mapping
-        for one of them. A check that passes all the same fails the test.
+        Reason per check that is known to fail, for all of `names`, or a callable that returns such a mapping for one
+        of them. If such a check passes, the test fails.
 
     Returns
     -------
     decorator : pytest mark
-        For a test function with arguments `backbone_name` and `check`, that calls `check()`. A check that does not
+        For a test function with arguments `backbone_name` and `check` that calls `check()`. A check that does not
         apply is skipped, with its reason.
 
     Raises
     ------
     InvalidParameterError
-        If `expected_failures` names no check.
+        If `expected_failures` names an unknown check.
 
     Examples
     --------
@@ -257,15 +270,17 @@ def parametrize_with_backbone_checks(
 
     cases = []
     for backbone in names:
-        known = _checked((expected_failures(backbone) if callable(expected_failures) else expected_failures) or {})
-        full = backbone if isinstance(backbone, str) else backbone.name
+        expected = _check_expected(
+            (expected_failures(backbone) if callable(expected_failures) else expected_failures) or {}
+        )
+        full_name = backbone if isinstance(backbone, str) else backbone.name
         for name, check in yield_backbone_checks(backbone):
-            marks = [pytest.mark.xfail(reason=known[name], strict=True)] if name in known else []
-            cases.append(pytest.param(full, check, marks=marks, id=f"{_short(full)}-{name}"))
+            marks = [pytest.mark.xfail(reason=expected[name], strict=True)] if name in expected else []
+            cases.append(pytest.param(full_name, check, marks=marks, id=f"{_test_id(full_name)}-{name}"))
     return pytest.mark.parametrize(("backbone_name", "check"), cases)
 
 
-def _short(name: str) -> str:
-    """Return the name for a test's id, a folder without those above it: parallel workers must agree on ids."""
+def _test_id(name: str) -> str:
+    """Return the name for a test's id. Parent folders are removed, because parallel workers must agree on ids."""
     provider, _, model = name.partition("/")
     return f"{provider}/{Path(model).name}" if Path(model).is_absolute() else name

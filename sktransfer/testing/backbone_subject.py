@@ -1,4 +1,4 @@
-"""What the checks of backbones look at: a backbone, loaded on first use, and samples for it."""
+"""Subject of the backbone checks: a backbone loaded on first use, samples for it, and comparisons."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from sktransfer.exceptions import SktransferError
 from sktransfer.samples.images import check_images
 from sktransfer.samples.texts import check_texts
 from sktransfer.testing.samples import make_samples
-from sktransfer.weights.reading import locate
+from sktransfer.weights.locate import locate
 
 __all__ = [
     "NotRun",
@@ -35,40 +35,40 @@ __all__ = [
     "Subject",
     "assert_close",
     "require",
-    "restored",
-    "rows_of",
+    "restore_global_state",
     "run_stages",
-    "tensors_of",
+    "split_rows",
+    "to_tensors",
 ]
 
 Reference = Callable[..., Tensor]
-ATOL = 1e-5  # as a share of the largest value
+ATOL = 1e-5  # relative to the largest value
 N_SAMPLES = 4
 
 
 class NotRun(SkipTest):
-    """A check does not apply here; the message says why. pytest shows it as a skip with that reason."""
+    """Raised by a check that does not apply, with the reason. pytest reports it as skipped."""
 
 
 def require(condition: bool, seen: str, *, expected: str, fix: str) -> None:
-    """Raise an AssertionError that says what was seen, what is expected and how to fix it, unless all is well."""
+    """Raise an AssertionError with what was seen, what is expected and how to fix it, unless the condition holds."""
     if not condition:
         raise AssertionError(f"{seen}; expected: {expected}. To fix: {fix}")
 
 
 @dataclass
 class Subject:
-    """A backbone that is checked.
+    """A backbone under test.
 
     Parameters
     ----------
     given : str or Backbone
-        A name, as `load_backbone` takes it, or a loaded backbone, which has no spec to compare with.
+        Name, as `load_backbone` takes it, or a loaded backbone, which has no spec.
     device : str or torch.device, default=None
-        Compared with the CPU; None for the first CUDA device, where there is one.
+        Device to compare with the CPU. None is the first CUDA device, if there is one.
     reference : callable, default=None
         The model's own forward, called as `reference(values)` with preprocessed images, or `reference(values, mask)`
-        with the token ids of texts; gives the head's logits, or where there is no head the last stage's values.
+        with the token ids of texts. It returns the head's logits, or without a head the last stage's values.
     """
 
     given: str | Backbone
@@ -77,17 +77,17 @@ class Subject:
 
     @property
     def name(self) -> str:
-        """The backbone's name."""
+        """Name of the backbone."""
         return self.given if isinstance(self.given, str) else self.given.name
 
     @property
     def is_loaded(self) -> bool:
-        """Whether a loaded backbone was given, not a name."""
+        """Whether a loaded backbone was given instead of a name."""
         return isinstance(self.given, Backbone)
 
     @cached_property
     def spec(self) -> BackboneSpec:
-        """What the plugin declares.
+        """Spec that the plugin declares.
 
         Raises
         ------
@@ -100,7 +100,7 @@ class Subject:
 
     @cached_property
     def local_weights(self) -> Path | None:
-        """The file or folder of the pretrained weights, None where they are not on this machine."""
+        """Local file or folder of the pretrained weights, None if they are not on this machine."""
         if self.spec.weights is None:
             return None
         try:
@@ -111,27 +111,35 @@ class Subject:
 
     @property
     def weights(self) -> str:
-        """Which weights the checks run with: "pretrained" where they are here."""
+        """Weights that the checks use: "pretrained" if they are local, else "random"."""
         return "random" if self.local_weights is None else "pretrained"
 
     @cached_property
     def backbone(self) -> Backbone:
-        """The backbone itself, loaded with the weights that are here."""
+        """The backbone, loaded with local weights."""
         return self.given if isinstance(self.given, Backbone) else self.load(self.weights)
 
     def load(self, weights: str = "random", seed: int = 0) -> Backbone:
-        """Load it by name; a seed that was not used before makes the loader run."""
+        """Load the backbone by name. A new seed makes the loader run again.
+
+        Parameters
+        ----------
+        weights : {"pretrained", "random"}, default="random"
+            Weights to load.
+        seed : int, default=0
+            Seed of random weights.
+        """
         with config_context(download="never"):
             return load_backbone(self.spec.name, weights=weights, seed=seed)
 
     @property
     def modality(self) -> str:
-        """What its samples are."""
+        """Modality of the samples."""
         return self.backbone.modality
 
     @cached_property
     def samples(self) -> list[Any]:
-        """Four samples, all different: images of 64 x 64 pixels, or texts of different length."""
+        """Four different samples: images of 64 x 64 pixels, or texts of different length."""
         X, _ = make_samples(self.modality, N_SAMPLES)
         if self.modality == "text":
             return [*X[:2], f"{X[2]} {X[3]} {X[2]}", "so"]
@@ -139,65 +147,79 @@ class Subject:
 
     @cached_property
     def labels(self) -> np.ndarray:
-        """Labels of two classes, one a sample."""
+        """Labels of two classes, one per sample."""
         return np.array(["good", "bad"])[np.arange(N_SAMPLES) % 2]
 
     @cached_property
     def tensors(self) -> list[Tensor]:
-        """The samples behind the backbone's preprocessing."""
-        return tensors_of(self.backbone, self.samples)
+        """Preprocessed samples."""
+        return to_tensors(self.backbone, self.samples)
 
     def stage(self, index: int) -> str:
-        """Return what messages call a stage."""
+        """Return the index and name of a stage, for messages.
+
+        Parameters
+        ----------
+        index : int
+            Index of the stage.
+        """
         return f"stage {index} ({self.backbone.stage_names[index]!r})"
 
 
-def tensors_of(backbone: Backbone, X: Sequence[Any]) -> list[Tensor]:
-    """Return what the first stage takes of samples that come as users pass them, one tensor a sample."""
+def to_tensors(backbone: Backbone, X: Sequence[Any]) -> list[Tensor]:
+    """Return the backbone's input for raw samples, one tensor per sample.
+
+    Parameters
+    ----------
+    backbone : Backbone
+        Backbone whose preprocessing is used.
+    X : sequence
+        Images or texts as users pass them.
+    """
     samples = check_texts(X) if backbone.modality == "text" else check_images(X)
     return backbone.preprocess([samples.load(row) for row in range(len(samples))])
 
 
 @torch.no_grad()
 def run_stages(backbone: Backbone, tensors: Sequence[Tensor], device: torch.device | None = None) -> list[list[Tensor]]:
-    """Return what each stage gives for one batch: for each stage one tensor a sample, on the CPU, without padding.
+    """Return the outputs of each stage for one batch, as one CPU tensor per sample without padding.
 
     Parameters
     ----------
     backbone : Backbone
-        Whose stages run.
+        Backbone to run.
     tensors : sequence of Tensor
-        Preprocessed samples; they are not changed.
+        Preprocessed samples. They are not changed.
     device : torch.device, default=None
-        Where; None for where the backbone is.
+        Device to run on. None is the device of the backbone.
     """
     values, mask = collate(tensors, backbone.modality, backbone.preprocess.pad_value)
     stages = backbone.stages
     if device is not None:
         stages = prepare_for_inference(backbone, Compute(device))
         values, mask = values.to(device), None if mask is None else mask.to(device)
-    return [rows_of(outputs, tensors, mask) for outputs in each_stage(stages, values, mask)]
+    return [split_rows(outputs, tensors, mask) for outputs in each_stage(stages, values, mask)]
 
 
-def rows_of(values: Tensor, tensors: Sequence[Tensor], mask: Tensor | None) -> list[Tensor]:
-    """Return a stage's values as one tensor a sample, copied, for the next stage may write into what it gets.
+def split_rows(values: Tensor, tensors: Sequence[Tensor], mask: Tensor | None) -> list[Tensor]:
+    """Return copies of a stage's values, one tensor per sample, because the next stage may write into its input.
 
     Parameters
     ----------
     values : Tensor of shape (n, ...)
-        What a stage has given.
+        Output of a stage.
     tensors : sequence of n Tensor
-        The preprocessed samples; their lengths tell where the padding of texts begins.
+        Preprocessed samples. Their lengths show where the padding of texts begins.
     mask : Tensor of shape (n, tokens) or None
-        None for images.
+        Mask of real tokens, None for images.
     """
-    kept = values.detach().to("cpu", copy=True)
-    padded = mask is not None and kept.ndim == 3
-    return [one[: len(ids)] if padded else one for one, ids in zip(kept, tensors)]
+    copies = values.detach().to("cpu", copy=True)
+    padded = mask is not None and copies.ndim == 3
+    return [row[: len(ids)] if padded else row for row, ids in zip(copies, tensors)]  # (tokens, channels) for texts
 
 
 def assert_close(
-    found: Sequence[Sequence[Tensor]],
+    actual: Sequence[Sequence[Tensor]],
     expected: Sequence[Sequence[Tensor]],
     subject: Subject,
     what: str,
@@ -206,50 +228,50 @@ def assert_close(
     first: int = 0,
     atol: float = ATOL,
 ) -> None:
-    """Compare what stages give for samples, and name the first stage that differs.
+    """Compare outputs of stages, and name the first stage and sample that differ.
 
     Parameters
     ----------
-    found, expected : sequence of sequence of Tensor
-        For each stage one tensor a sample.
+    actual, expected : sequence of sequence of Tensor
+        One tensor per sample, for each stage.
     subject : Subject
-        Whose stages they are.
+        Subject of the check.
     what : str
-        What was done, for the message.
+        Description of the run, in the message.
     fix : str
-        What to look for, for the message.
+        Advice in the message.
     first : int, default=0
-        Which stage the first of `found` is.
+        Index of the first stage in `actual`.
     atol : float, default=1e-05
-        What may differ, as a share of the stage's largest value.
+        Tolerance, relative to the stage's largest value.
 
     Raises
     ------
     AssertionError
         If a stage differs.
     """
-    for index, (one, other) in enumerate(zip(found, expected, strict=True), start=first):
-        scale = max((float(values.abs().max()) for values in other if values.numel()), default=0.0)
-        for row, (values, right) in enumerate(zip(one, other, strict=True)):
+    for index, (stage, expected_stage) in enumerate(zip(actual, expected, strict=True), start=first):
+        scale = max((float(values.abs().max()) for values in expected_stage if values.numel()), default=0.0)
+        for row, (values, target) in enumerate(zip(stage, expected_stage, strict=True)):
             seen = f"{what}, {subject.stage(index)} of {subject.name}"
             require(
-                values.shape == right.shape,
+                values.shape == target.shape,
                 f"{seen} gives shape {tuple(values.shape)} for sample {row}",
-                expected=f"{tuple(right.shape)}",
+                expected=f"{tuple(target.shape)}",
                 fix=fix,
             )
-            error = float((values.double() - right.double()).abs().max()) if values.numel() else 0.0
+            error = float((values.double() - target.double()).abs().max()) if values.numel() else 0.0
             require(
                 error <= atol * scale,  # False for NaN
-                f"{seen} differs by {error:.2g} in sample {row}, its largest value being {scale:.2g}",
-                expected=f"the same but for {atol:g} of the largest value",
+                f"{seen} differs by {error:.2g} in sample {row}, with a largest value of {scale:.2g}",
+                expected=f"the same up to {atol:g} of the largest value",
                 fix=fix,
             )
 
 
 @contextmanager
-def restored() -> Iterator[None]:
-    """Put torch's random state, default dtype, threads and grad mode back, whatever a backbone does to them."""
+def restore_global_state() -> Iterator[None]:
+    """Restore random states, and torch's default dtype, number of threads and grad mode, after the block."""
     dtype, threads, grad = torch.get_default_dtype(), torch.get_num_threads(), torch.is_grad_enabled()
     numpy_state = np.random.get_state()  # noqa: NPY002
     try:

@@ -1,4 +1,4 @@
-"""Checks of what a backbone leaves behind: nothing in itself, in the process, in memory or in a sample."""
+"""Checks of side effects of a backbone on itself, the process, memory and samples."""
 
 from __future__ import annotations
 
@@ -17,7 +17,14 @@ from torch import Tensor
 from sktransfer.backbones.backbone import Backbone
 from sktransfer.backbones.pooling import pool
 from sktransfer.engine.inputs import collate
-from sktransfer.testing.backbone_subject import Subject, assert_close, require, restored, run_stages, tensors_of
+from sktransfer.testing.backbone_subject import (
+    Subject,
+    assert_close,
+    require,
+    restore_global_state,
+    run_stages,
+    to_tensors,
+)
 
 __all__ = [
     "check_global_state",
@@ -28,21 +35,24 @@ __all__ = [
     "check_state",
 ]
 
-_TOKENS = 64  # as many as a long text keeps here: attention to thousands would take minutes
-_NEW_SEED = 271828  # one that nothing else uses, so that the loader runs
+_MAX_TOKENS = 64  # of a long text, because attention to thousands would take minutes
+_NEW_SEED = 271828  # not used elsewhere, so that the loader runs
 
 
 def check_state(subject: Subject) -> None:
-    """Running changes no parameter, no buffer and no mode: update statistics in training only."""
+    """Check that the backbone's parameters, buffers and modes stay unchanged when it runs.
+
+    To fix: update statistics in training mode only.
+    """
     backbone = subject.backbone
     before = {name: tensor.clone() for name, tensor in backbone.stages.state_dict().items()}
     run_stages(backbone, subject.tensors)
     run_stages(backbone, subject.tensors[::-1])
-    changed = [name for name, tensor in backbone.stages.state_dict().items() if not _same(tensor, before[name])]
+    changed = [name for name, tensor in backbone.stages.state_dict().items() if not _is_equal(tensor, before[name])]
     require(
         not changed,
         f"running {subject.name} changed {changed[:3]} ({len(changed)} tensors)",
-        expected="all parameters and buffers bit-equal to before, for all users share them",
+        expected="all parameters and buffers bit-equal to before, because estimators share them",
         fix="update statistics only where `self.training` is True",
     )
     training = [name for name, module in backbone.stages.named_modules() if module.training]
@@ -54,8 +64,8 @@ def check_state(subject: Subject) -> None:
     )
 
 
-def _same(one: Tensor, other: Tensor) -> bool:
-    return one.shape == other.shape and torch.equal(one.nan_to_num(), other.nan_to_num())
+def _is_equal(first: Tensor, second: Tensor) -> bool:
+    return first.shape == second.shape and torch.equal(first.nan_to_num(), second.nan_to_num())
 
 
 def _global_state() -> dict[str, Any]:
@@ -73,12 +83,15 @@ def _global_state() -> dict[str, Any]:
 
 
 def check_global_state(subject: Subject) -> None:
-    """Loading and running leave the process as it was: use generators and contexts of your own."""
+    """Check that the global state of the process stays unchanged when the backbone is loaded and run.
+
+    To fix: use your own generators and context managers.
+    """
     python_state = random.getstate()
-    with restored():
-        tensors = subject.tensors  # this loads it: what that changes is looked for below
+    with restore_global_state():
+        tensors = subject.tensors  # loads the backbone: the effects of loading are checked below
     try:
-        with restored():
+        with restore_global_state():
             before = _global_state()
             if not subject.is_loaded:
                 subject.load("random", seed=_NEW_SEED)
@@ -87,119 +100,133 @@ def check_global_state(subject: Subject) -> None:
             after = _global_state()
     finally:
         random.setstate(python_state)
-    for what, one, other in (("loading", before, loaded), ("running", loaded, after)):
-        moved = [name for name in one if one[name] != other[name]]
+    for action, first, second in (("loading", before, loaded), ("running", loaded, after)):
+        changed = [name for name in first if first[name] != second[name]]
         require(
-            not moved,
-            f"{what} {subject.name} changed {' and '.join(moved)}",
-            expected="the process as it was",
-            fix="draw from a torch.Generator of your own, set dtype and threads in a context that puts them back",
+            not changed,
+            f"{action} {subject.name} changed {' and '.join(changed)}",
+            expected="an unchanged process",
+            fix="draw from your own torch.Generator, and restore dtype and threads in a context manager",
         )
 
 
 def check_gradients(subject: Subject) -> None:
-    """A frozen backbone asks for no gradient: keep weights in parameters, and `enable_grad` out of forward."""
+    """Check that outputs and parameters of a frozen backbone require no gradient.
+
+    To fix: keep weights in parameters, and do not use `enable_grad` in forward.
+    """
     backbone = subject.backbone
     for when in ("loading", "running"):
-        asking = [name for name, parameter in backbone.stages.named_parameters() if parameter.requires_grad]
+        trainable = [name for name, parameter in backbone.stages.named_parameters() if parameter.requires_grad]
         require(
-            not asking,
-            f"after {when}, the parameters {asking[:3]} of {subject.name} require gradients",
-            expected="none: what is trained is a copy",
+            not trainable,
+            f"after {when}, the parameters {trainable[:3]} of {subject.name} require gradients",
+            expected="none, because training uses a copy",
             fix="do not call requires_grad_ in the loader or in forward",
         )
         for context in (torch.no_grad(), torch.enable_grad()):
             with context:
                 values, mask = collate(subject.tensors, backbone.modality, backbone.preprocess.pad_value)
-                given = list(backbone.run(values, mask))
-            carrying = [subject.stage(index) for index, one in enumerate(given) if one.requires_grad]
+                outputs = list(backbone.run(values, mask))
+            with_graph = [subject.stage(index) for index, output in enumerate(outputs) if output.requires_grad]
             require(
-                not carrying,
-                f"what {carrying[:3]} of {subject.name} gives carries a graph of gradients",
-                expected="plain tensors: a graph keeps the activations of all samples in memory",
-                fix="make tensors that require gradients parameters of the stage (nn.Parameter)",
+                not with_graph,
+                f"the outputs of {with_graph[:3]} of {subject.name} carry an autograd graph",
+                expected="plain tensors, because a graph keeps the activations of all samples in memory",
+                fix="register tensors that require gradients as parameters of the stage (nn.Parameter)",
             )
 
 
 @torch.no_grad()
 def check_memory(subject: Subject) -> None:
-    """Nothing of a batch is kept once it is done: store no activation in an attribute, a closure or a hook."""
+    """Check that activations of a batch are freed after it.
+
+    To fix: store no activation in an attribute, a closure or a hook.
+    """
     backbone = subject.backbone
     values, mask = collate(subject.tensors, backbone.modality, backbone.preprocess.pad_value)
     alive = [weakref.ref(values)]
-    for given in backbone.run(values, mask):
-        alive.append(weakref.ref(given))
-    del values, given
+    for outputs in backbone.run(values, mask):
+        alive.append(weakref.ref(outputs))
+    del values, outputs
     gc.collect()
-    kept = [subject.stage(index - 1) if index else "the input" for index, one in enumerate(alive) if one() is not None]
+    kept = [subject.stage(index - 1) if index else "the input" for index, ref in enumerate(alive) if ref() is not None]
     require(
         not kept,
-        f"{subject.name} still holds what {' and '.join(kept)} gave, after the batch was done",
-        expected="nothing kept: it takes memory, and two threads would read each other's values",
-        fix="return values, and do not assign them to `self` or to a variable outside of forward",
+        f"{subject.name} still holds the values of {' and '.join(kept)} after the batch",
+        expected="no reference, which takes memory and lets threads read each other's values",
+        fix="return values, and do not assign them to `self` or to a variable outside forward",
     )
 
 
 def check_preprocess(subject: Subject) -> None:
-    """Preprocessing leaves samples as they are: copy an array before writing into it."""
+    """Check that preprocessing does not modify samples.
+
+    To fix: copy an array before writing into it.
+    """
     preprocess = subject.backbone.preprocess
     if subject.modality == "text":
         texts = list(subject.samples)
         preprocess(texts)
         require(
             texts == subject.samples,
-            f"the preprocessing of {subject.name} changed the list of texts that it was given",
-            expected="the list as it was",
+            f"the preprocessing of {subject.name} changed the list of texts passed to it",
+            expected="an unchanged list",
             fix="build a new list",
         )
         return
     array = np.array(subject.samples[0], dtype=np.float32)
-    picture = Image.fromarray((array * 255).astype(np.uint8))
-    for what, sample in (("an array", array), ("a PIL image", picture)):
+    image = Image.fromarray((array * 255).astype(np.uint8))
+    for container, sample in (("an array", array), ("a PIL image", image)):
         before = np.array(sample)
         for tensor in preprocess([sample]):
-            tensor.zero_()  # a result that shares memory with the sample changes it here
+            tensor.zero_()  # changes the sample if they share memory
         require(
             np.array_equal(np.asarray(sample), before),
-            f"the preprocessing of {subject.name} changed {what} that it was given, or gave its memory out",
-            expected="the sample as it was, for it is the user's own",
-            fix="begin with a copy: torch.from_numpy(np.array(sample, dtype=np.float32))",
+            f"the preprocessing of {subject.name} changed {container} passed to it, or returned a view of it",
+            expected="an unchanged sample, because it belongs to the user",
+            fix="copy first: torch.from_numpy(np.array(sample, dtype=np.float32))",
         )
 
 
 @torch.no_grad()
 def check_odd_inputs(subject: Subject) -> None:
-    """Odd memory layouts, and texts of no or many words, are samples like others: assume nothing of a sample."""
-    fix = "read samples by np.asarray and copy them; of texts, give at least one token and at most `limit`"
-    backbone, odd = _odd_texts(subject) if subject.modality == "text" else (subject.backbone, _odd_images(subject))
-    for what, plain, strange in odd:
-        expected = run_stages(backbone, tensors_of(backbone, plain))
-        assert_close(run_stages(backbone, tensors_of(backbone, strange)), expected, subject, f"for {what}", fix)
-        if _is_image(strange[0]):  # as a preprocessing may get it
-            assert_close(run_stages(backbone, backbone.preprocess(strange)), expected, subject, f"for {what}", fix)
+    """Check that unusual memory layouts, empty texts and long texts are valid samples.
+
+    To fix: make no assumption about the memory layout of arrays or the length of texts.
+    """
+    fix = "read samples by np.asarray and copy them, and return 1 to `limit` tokens per text"
+    backbone, cases = (
+        _unusual_texts(subject) if subject.modality == "text" else (subject.backbone, _unusual_images(subject))
+    )
+    for case, plain, unusual in cases:
+        expected = run_stages(backbone, to_tensors(backbone, plain))
+        assert_close(run_stages(backbone, to_tensors(backbone, unusual)), expected, subject, f"for {case}", fix)
+        if _is_image(unusual[0]):  # a preprocessing may get such arrays
+            assert_close(run_stages(backbone, backbone.preprocess(unusual)), expected, subject, f"for {case}", fix)
     if subject.modality == "text":
-        alone, beside = _pooled_empty(subject, [""]), _pooled_empty(subject, ["", "good"])
+        alone, batched = _pool_empty_text(subject, [""]), _pool_empty_text(subject, ["", "good"])
         require(
-            alone is None if beside is None else alone is not None and bool(torch.isfinite(beside).all()),
-            f"{subject.name} gives {alone} for an empty text alone, and {beside} for one beside another",
+            alone is None if batched is None else alone is not None and bool(torch.isfinite(batched).all()),
+            f"{subject.name} gives {alone} for an empty text alone, and {batched} for one in a batch",
             expected="finite features both times, or a ValueError both times",
-            fix="give an empty text one token, and divide by a count of at least 1",
+            fix="return one token for an empty text, and divide by a count of at least 1",
         )
-        if alone is not None and beside is not None:
-            error, scale = float((alone - beside[:1]).abs().max()), float(beside.abs().max())
+        if alone is not None and batched is not None:
+            error, scale = float((alone - batched[:1]).abs().max()), float(batched.abs().max())
             require(
                 error <= 1e-5 * scale,
-                f"an empty text beside another differs by {error:.2g} from one alone, in {subject.name}",
-                expected="the same",
+                f"an empty text in a batch differs by {error:.2g} from an empty text alone, in {subject.name}",
+                expected="the same features",
                 fix=fix,
             )
 
 
-def _pooled_empty(subject: Subject, texts: list[str]) -> Tensor | None:
-    """Return what a featurizer gives for texts, one of them empty; None where that is an error."""
+def _pool_empty_text(subject: Subject, texts: list[str]) -> Tensor | None:
+    """Return the pooled features of texts, one of them empty, or None if that raises ValueError."""
     backbone = subject.backbone
     try:
-        tensors = tensors_of(backbone, texts)
+        tensors = to_tensors(backbone, texts)
     except ValueError:
         return None
     values, mask = collate(tensors, backbone.modality, backbone.preprocess.pad_value)
@@ -211,29 +238,29 @@ def _is_image(sample: Any) -> bool:
     return isinstance(sample, np.ndarray) and sample.ndim == 3 and sample.dtype == np.float32
 
 
-def _odd_images(subject: Subject) -> list[tuple[str, list[Any], list[Any]]]:
+def _unusual_images(subject: Subject) -> list[tuple[str, list[Any], list[Any]]]:
     image = np.array(subject.samples[0], dtype=np.float32)
     read_only = image.copy()
     read_only.flags.writeable = False
-    turned = np.asfortranarray(image)
+    fortran = np.asfortranarray(image)
     flipped = image[:, ::-1].copy()[:, ::-1]
     integers = (image * 255).astype(np.uint8)
     grey = image[:, :, :1].copy()
     return [
         ("a read-only array", [image], [read_only]),
-        ("an array in Fortran's order", [image], [turned]),
+        ("an array in Fortran order", [image], [fortran]),
         ("a view with negative strides", [image], [flipped]),
         ("an array of bytes", [Image.fromarray(integers)], [integers]),
         ("a grey image", [grey.repeat(3, 2)], [grey[:, :, 0]]),
     ]
 
 
-def _odd_texts(subject: Subject) -> tuple[Backbone, list[tuple[str, list[Any], list[Any]]]]:
+def _unusual_texts(subject: Subject) -> tuple[Backbone, list[tuple[str, list[Any], list[Any]]]]:
     preprocess: Any = subject.backbone.preprocess
-    limit = min(int(preprocess.limit), _TOKENS)
+    limit = min(int(preprocess.limit), _MAX_TOKENS)
     long = "good film " * limit
-    odd: list[tuple[str, list[Any], list[Any]]] = [
-        ("a text of numpy's own type", ["good"], [np.str_("good")]),
+    cases: list[tuple[str, list[Any], list[Any]]] = [
+        ("a text of type np.str_", ["good"], [np.str_("good")]),
         ("a text that is longer than the limit", [long], [f"{long}{long}"]),
     ]
-    return subject.backbone.with_preprocess(preprocess.with_max_length(limit)), odd
+    return subject.backbone.with_preprocess(preprocess.with_max_length(limit)), cases

@@ -1,4 +1,4 @@
-"""Checks of a backbone inside estimators: every freezing depth trains what it should, and fitted ones are pickled."""
+"""Checks of a backbone inside estimators: freezing, features and pickling."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from sktransfer.featurizers.text import TextFeaturizer
 from sktransfer.finetuning.classifier import FineTuneClassifier
 from sktransfer.testing.backbone_subject import Subject, require, run_stages
 
-__all__ = ["check_estimator_pickle", "check_features", "check_freezing", "freezing_depths"]
+__all__ = ["check_estimator_pickle", "check_features", "check_freezing", "freeze_depths"]
 
-_FEW = 4  # stages, up to which every freezing depth is tried
+_MAX_STAGES = 4  # up to which every freeze depth is checked
 
 
-def freezing_depths(n_stages: int) -> list[int]:
-    """Return the depths that are tried: all of a few stages, else none frozen, half, all but the last, and all.
+def freeze_depths(n_stages: int) -> list[int]:
+    """Return the freeze depths to check: all for few stages, else 0, half, all but one, and all stages.
 
     Parameters
     ----------
     n_stages : int
-        How many stages the backbone has.
+        Number of stages of the backbone.
     """
-    if n_stages <= _FEW:
+    if n_stages <= _MAX_STAGES:
         return list(range(n_stages + 1))
     return [0, n_stages // 2, n_stages - 1, n_stages]
 
@@ -58,26 +58,29 @@ def _classifier(subject: Subject, depth: int, max_epochs: int) -> Any:
 
 
 def check_freezing(subject: Subject) -> None:
-    """At each depth the stages above train and those below stay bit-equal: let gradients through, own your weights."""
+    """Check that each freeze depth trains the stages above the boundary and keeps those below it bit-equal.
+
+    To fix: let gradients pass through stages, and keep weights in parameters.
+    """
     backbone = subject.backbone
     n = len(backbone.stages)
     before = _snapshot(list(backbone.stages))
-    for depth in freezing_depths(n):
+    for depth in freeze_depths(n):
         fitted = _classifier(subject, depth, max_epochs=1)
         for index in range(n):
             changed = _changed(backbone.stages[index], before[index])
             require(
                 not changed,
-                f"freeze_depth={depth} changed {changed[:3]} of {subject.stage(index)} of the backbone {subject.name} "
-                "itself, not of a copy",
-                expected="that only a copy is trained",
-                fix="keep what a stage owns in parameters and buffers, which are copied, and not in globals",
+                f"freeze_depth={depth} changed {changed[:3]} of {subject.stage(index)} of {subject.name} itself, "
+                "instead of a copy",
+                expected="training of a copy only",
+                fix="keep the state of a stage in parameters and buffers, which are copied, and not in globals",
             )
         for index in range(depth):
             changed = _changed(fitted.backbone_.stages[index], before[index])
             require(
                 not changed,
-                f"freeze_depth={depth} let {changed[:3]} of {subject.stage(index)} of {subject.name} change",
+                f"freeze_depth={depth} changed {changed[:3]} of the frozen {subject.stage(index)} of {subject.name}",
                 expected="parameters and buffers bit-equal to before",
                 fix="update statistics only where `self.training` is True",
             )
@@ -85,61 +88,67 @@ def check_freezing(subject: Subject) -> None:
 
 
 def _require_trained(subject: Subject, fitted: Any, depth: int, before: list[dict[str, Tensor]]) -> None:
-    seen = {id(parameter) for stage in subject.backbone.stages[:depth] for parameter in stage.parameters()}
+    below = {id(parameter) for stage in subject.backbone.stages[:depth] for parameter in stage.parameters()}
     for index in range(depth, len(subject.backbone.stages)):
-        own = {id(parameter) for parameter in subject.backbone.stages[index].parameters()} - seen
+        own = {id(parameter) for parameter in subject.backbone.stages[index].parameters()} - below
         if not own:
-            continue  # it has none, or they belong to a stage below
-        seen |= own
+            continue  # a stage without parameters, or with those of a stage below
+        below |= own
         require(
             bool(_changed(fitted.backbone_.stages[index], before[index])),
             f"freeze_depth={depth} trained no parameter of {subject.stage(index)} of {subject.name}",
-            expected="that every stage above the cut gets gradients",
-            fix="take detach(), no_grad() and inference_mode() out of forward, and do not round values or copy them "
-            "through numpy",
+            expected="gradients for every stage above the freezing boundary",
+            fix="remove detach(), no_grad(), inference_mode(), rounding and conversions to numpy from forward",
         )
 
 
 def _featurizer(subject: Subject) -> Any:
-    kind = TextFeaturizer if subject.modality == "text" else ImageFeaturizer
-    return kind(subject.backbone, layer="all", device="cpu", cache=None).fit(subject.samples)
+    cls = TextFeaturizer if subject.modality == "text" else ImageFeaturizer
+    return cls(subject.backbone, layer="all", device="cpu", cache=None).fit(subject.samples)
 
 
 def check_features(subject: Subject) -> None:
-    """A featurizer gives finite float32 features that differ between samples: see what each stage gives."""
+    """Check that features are finite float32 values that differ between samples.
+
+    To fix: look at the output of each stage.
+    """
     features = _featurizer(subject).transform(subject.samples)
     require(
         features.dtype == np.float32 and features.flags.c_contiguous and bool(np.isfinite(features).all()),
-        f"the features of {subject.name} are {features.dtype}, with {int((~np.isfinite(features)).sum())} that are NaN",
+        f"the features of {subject.name} are {features.dtype}, and {int((~np.isfinite(features)).sum())} are not "
+        "finite",
         expected="finite float32",
-        fix="see what each stage gives",
+        fix="look at the output of each stage",
     )
     for index, stage in enumerate(run_stages(subject.backbone, subject.tensors)):
         require(
             len({(tuple(values.shape), values.numpy().tobytes()) for values in stage}) == len(stage),
             f"{subject.stage(index)} of {subject.name} gives the same values for two of {len(stage)} different samples",
-            expected="values that differ",
-            fix="see that the values depend on the input, and that random weights are not all zero",
+            expected="different values",
+            fix="let the values depend on the input, and draw random weights that are not all zero",
         )
 
 
 def check_estimator_pickle(subject: Subject) -> None:
-    """Fitted estimators come out of pickle as they were: write stages as classes at the top of a module."""
+    """Check that fitted estimators survive pickle.
+
+    To fix: define stages as classes at module level.
+    """
     fitted = [(_featurizer(subject), "transform"), (_classifier(subject, -1, max_epochs=0), "predict_proba")]
     for estimator, method in fitted:
         expected = getattr(estimator, method)(subject.samples)
         try:
-            again = pickle.loads(pickle.dumps(estimator))
+            copy = pickle.loads(pickle.dumps(estimator))
         except Exception as error:
             raise AssertionError(
                 f"a fitted {type(estimator).__name__} on {subject.name} cannot be pickled ({type(error).__name__}: "
-                f"{error}); expected: a copy. To fix: no lambdas, locks or classes inside functions in stages and "
+                f"{error}); expected: a copy. To fix: use no lambdas, locks or local classes in stages and "
                 "preprocessing"
             ) from error
-        found = getattr(again, method)(subject.samples)
+        outputs = getattr(copy, method)(subject.samples)
         require(
-            bool(np.allclose(found, expected, rtol=0, atol=1e-5 * float(np.abs(expected).max()))),
-            f"a fitted {type(estimator).__name__} on {subject.name} gives other values once it was pickled",
+            bool(np.allclose(outputs, expected, rtol=0, atol=1e-5 * float(np.abs(expected).max()))),
+            f"a fitted {type(estimator).__name__} on {subject.name} gives other values after pickling",
             expected="the same values",
-            fix="keep what decides the values in parameters, buffers and attributes",
+            fix="let values depend only on parameters, buffers and attributes",
         )

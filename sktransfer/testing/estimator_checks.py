@@ -1,7 +1,7 @@
-"""What scikit-learn's checks ask of estimators of numbers, asked of estimators of images and texts.
+"""Conformance checks for estimators of images and texts.
 
-scikit-learn yields no check for estimators whose X is not two-dimensional. These are for them; each says how to fix
-what it finds.
+scikit-learn yields no check for estimators whose X is not two-dimensional. These checks correspond to
+scikit-learn's, and each states how to fix a failure.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def _target(estimator: Any, y: np.ndarray) -> np.ndarray:
 
 
 def _outputs(estimator: Any, X: Any) -> np.ndarray:
-    """Return what a fitted estimator gives for X, as precisely as it can be asked."""
+    """Return the most precise output of a fitted estimator: features, probabilities or predictions."""
     for method in ("transform", "predict_proba", "predict"):
         if hasattr(estimator, method):
             return np.asarray(getattr(estimator, method)(X))
@@ -48,13 +48,16 @@ def _fitted(estimator: Any, X: Any, y: np.ndarray) -> Any:
     return clone(estimator).fit(X, _target(estimator, y))
 
 
-def _assert_equal(one: np.ndarray, other: np.ndarray, message: str) -> None:
-    scale = max(1.0, float(np.abs(other).max()))
-    np.testing.assert_allclose(one, other, rtol=0, atol=ATOL * scale, err_msg=message)
+def _assert_close(actual: np.ndarray, expected: np.ndarray, message: str) -> None:
+    scale = max(1.0, float(np.abs(expected).max()))
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=ATOL * scale, err_msg=message)
 
 
 def check_constructor(estimator: Any, X: list[Any], y: np.ndarray) -> None:
-    """`__init__` stores its arguments and does nothing else: move all work into `fit`."""
+    """Check that `__init__` only stores its arguments.
+
+    To fix: move all work into `fit`.
+    """
     name = type(estimator).__name__
     check_no_attributes_set_in_init(name, clone(estimator))
     check_parameters_default_constructible(name, estimator)
@@ -62,7 +65,10 @@ def check_constructor(estimator: Any, X: list[Any], y: np.ndarray) -> None:
 
 
 def check_unfitted(estimator: Any, X: list[Any], y: np.ndarray) -> None:
-    """Before `fit` there is nothing to predict with: call `check_is_fitted` first, or say `requires_fit=False`."""
+    """Check that an unfitted estimator raises NotFittedError.
+
+    To fix: call `check_is_fitted` first, or set the tag `requires_fit=False`.
+    """
     if not estimator.__sklearn_tags__().requires_fit:
         return
     try:
@@ -73,7 +79,10 @@ def check_unfitted(estimator: Any, X: list[Any], y: np.ndarray) -> None:
 
 
 def check_fit_returns_self(estimator: Any, X: list[Any], y: np.ndarray) -> None:
-    """`fit` returns the estimator and leaves its parameters alone."""
+    """Check that `fit` returns the estimator and does not change its parameters.
+
+    To fix: write results to attributes that end in an underscore.
+    """
     unfitted = clone(estimator)
     before = dict(unfitted.get_params(deep=False))
     assert unfitted.fit(X, _target(estimator, y)) is unfitted
@@ -82,35 +91,49 @@ def check_fit_returns_self(estimator: Any, X: list[Any], y: np.ndarray) -> None:
 
 
 def check_fit_twice(estimator: Any, X: list[Any], y: np.ndarray) -> None:
-    """A second `fit` starts anew: it neither goes on from the first nor remembers it."""
+    """Check that a second `fit` does not depend on the first.
+
+    To fix: set every fitted attribute anew in `fit`.
+    """
     once = _fitted(estimator, X, y)
     first = _outputs(once, X)
     twice = clone(estimator).fit(X[::-1], _target(estimator, y[::-1]))
-    _assert_equal(_outputs(twice.fit(X, _target(estimator, y)), X), first, "fit twice is not fit once")
+    _assert_close(
+        _outputs(twice.fit(X, _target(estimator, y)), X), first, "a second fit gives other results than the first"
+    )
 
 
 def check_containers(estimator: Any, X: list[Any], y: np.ndarray) -> None:
-    """A list, an object array, a Series and a one-column frame of the same samples mean the same."""
+    """Check that a list, an object array, a Series and a one-column DataFrame of samples give equal results.
+
+    To fix: validate X by `sktransfer.samples.validation.check_samples`.
+    """
     array = np.empty(len(X), dtype=object)
     array[:] = X
     expected = _outputs(_fitted(estimator, X, y), X)
     for container in (array, array[:, None], pd.Series(array, index=range(5, 5 + len(X))), pd.DataFrame({"x": array})):
-        found = _outputs(_fitted(estimator, container, y), container)
-        _assert_equal(found, expected, f"{type(container).__name__} differs from list")
+        outputs = _outputs(_fitted(estimator, container, y), container)
+        _assert_close(outputs, expected, f"{type(container).__name__} differs from list")
 
 
 def check_rows_are_independent(estimator: Any, X: list[Any], y: np.ndarray) -> None:
-    """What a sample gives depends neither on its place nor on its neighbours (left in training mode? padded?)."""
+    """Check that the output for a sample depends neither on its row nor on other samples.
+
+    To fix: use eval mode, and mask padding.
+    """
     fitted = _fitted(estimator, X, y)
     expected = _outputs(fitted, X)
     order = np.random.default_rng(0).permutation(len(X))
-    _assert_equal(_outputs(fitted, [X[i] for i in order]), expected[order], "another order gives other results")
+    _assert_close(_outputs(fitted, [X[i] for i in order]), expected[order], "another order gives other results")
     alone = np.concatenate([_outputs(fitted, [x]) for x in X])
-    _assert_equal(alone, expected, "a sample alone gives other results than in a batch")
+    _assert_close(alone, expected, "a sample alone gives other results than in a batch")
 
 
 def check_missing(estimator: Any, X: list[Any], y: np.ndarray) -> None:
-    """A missing sample is an error that names its row: validate X before anything runs."""
+    """Check that a missing sample is an error that names its row.
+
+    To fix: validate X before other work.
+    """
     for missing in (None, float("nan"), pd.NA):
         broken = [*X[:3], missing, *X[4:]]
         for call in (partial(_fitted, estimator, broken, y), partial(_outputs, _fitted(estimator, X, y), broken)):
@@ -126,69 +149,93 @@ def _row_of_error(call: Callable[[], Any]) -> int | None:
 
 
 def check_empty(estimator: Any, X: list[Any], y: np.ndarray) -> None:
-    """No samples at all is an error: count them before anything is computed of them."""
+    """Check that `fit` without samples is an error.
+
+    To fix: validate the number of samples first.
+    """
     try:
         clone(estimator).fit([], [])
     except ValueError:
         return
-    raise AssertionError("fit on no samples is no error")
+    raise AssertionError("fit without samples raises no ValueError")
 
 
 def check_lengths(estimator: Any, X: list[Any], y: np.ndarray) -> None:
-    """X and y of different length is an error: call `check_consistent_length` in `fit`."""
+    """Check that X and y of different lengths are an error.
+
+    To fix: call `check_consistent_length` in `fit`.
+    """
     try:
         clone(estimator).fit(X, _target(estimator, y)[:-1])
     except ValueError:
         return
-    raise AssertionError("fit on y of another length is no error")
+    raise AssertionError("fit with X and y of different lengths raises no ValueError")
 
 
 def check_pickle(estimator: Any, X: list[Any], y: np.ndarray) -> None:
-    """A pickled estimator gives what it gave: keep open files, locks and lambdas out of its attributes."""
+    """Check that a fitted estimator gives the same results after pickling.
+
+    To fix: keep open files, locks and lambdas out of its attributes.
+    """
     fitted = _fitted(estimator, X, y)
     expected = _outputs(fitted, X)
-    _assert_equal(_outputs(pickle.loads(pickle.dumps(fitted)), X), expected, "pickling changes results")
+    _assert_close(_outputs(pickle.loads(pickle.dumps(fitted)), X), expected, "pickling changes results")
 
 
 def check_clone(estimator: Any, X: list[Any], y: np.ndarray) -> None:
-    """A clone of a fitted estimator carries nothing of its fit."""
+    """Check that a clone of a fitted estimator is unfitted.
+
+    To fix: store fitted state only in attributes that end in an underscore, not in parameters.
+    """
     fresh = clone(_fitted(estimator, X, y))
     assert not [name for name in vars(fresh) if name.endswith("_") and not name.startswith("_")]
     check_unfitted(fresh, X, y)
 
 
 def check_frozen(estimator: Any, X: list[Any], y: np.ndarray) -> None:
-    """`FrozenEstimator` keeps a fitted estimator through clone and fit."""
+    """Check that `FrozenEstimator` keeps a fitted estimator through `clone` and `fit`.
+
+    To fix: keep all state that predictions need in the estimator.
+    """
     fitted = _fitted(estimator, X, y)
     frozen = clone(FrozenEstimator(fitted)).fit(X, y)
-    _assert_equal(_outputs(frozen, X), _outputs(fitted, X), "a frozen estimator gives other results")
+    _assert_close(_outputs(frozen, X), _outputs(fitted, X), "a frozen estimator gives other results")
 
 
 def check_global_state(estimator: Any, X: list[Any], y: np.ndarray) -> None:
-    """Random state, default dtype and threads of the process stay as they were: use generators of your own."""
+    """Check that random states, the default dtype, threads and grad mode of the process stay unchanged.
+
+    To fix: use your own generators and context managers.
+    """
     torch_state, numpy_state = torch.get_rng_state(), repr(np.random.get_state())  # noqa: NPY002
-    others: Any = torch.get_default_dtype(), torch.get_num_threads(), torch.is_grad_enabled()
+    settings: Any = torch.get_default_dtype(), torch.get_num_threads(), torch.is_grad_enabled()
     _outputs(_fitted(estimator, X, y), X)
-    assert torch.equal(torch_state, torch.get_rng_state()), "torch's random state moved"
-    assert numpy_state == repr(np.random.get_state()), "numpy's random state moved"  # noqa: NPY002
-    assert others == (torch.get_default_dtype(), torch.get_num_threads(), torch.is_grad_enabled())
+    assert torch.equal(torch_state, torch.get_rng_state()), "torch's random state changed"
+    assert numpy_state == repr(np.random.get_state()), "numpy's random state changed"  # noqa: NPY002
+    assert settings == (torch.get_default_dtype(), torch.get_num_threads(), torch.is_grad_enabled())
 
 
 def check_repr(estimator: Any, X: list[Any], y: np.ndarray) -> None:
-    """Notebooks can show it, fitted or not: keep `repr` and `_repr_html_` working."""
-    for shown in (clone(estimator), _fitted(estimator, X, y)):
-        assert type(estimator).__name__ in repr(shown)
-        assert type(estimator).__name__ in shown._repr_html_()
+    """Check that notebooks can show the estimator, fitted or not.
+
+    To fix: keep `repr` and `_repr_html_` working.
+    """
+    for displayed in (clone(estimator), _fitted(estimator, X, y)):
+        assert type(estimator).__name__ in repr(displayed)
+        assert type(estimator).__name__ in displayed._repr_html_()
 
 
 def check_features(estimator: Any, X: list[Any], y: np.ndarray) -> None:
-    """Features are a finite float32 array with names, and a DataFrame where `set_output` asks for it."""
+    """Check that features are a finite float32 array with names, or a DataFrame with `set_output`.
+
+    To fix: cast to float32, and define `get_feature_names_out`.
+    """
     transformer = clone(estimator)
     features = transformer.fit_transform(X, y)
     assert features.dtype == np.float32
     assert features.ndim == 2
     assert np.isfinite(features).all()
-    _assert_equal(transformer.transform(X), features, "fit_transform and transform differ")
+    _assert_close(transformer.transform(X), features, "fit_transform and transform differ")
     names = transformer.get_feature_names_out()
     assert len(names) == len(set(names)) == features.shape[1]
     frame = clone(estimator).set_output(transform="pandas").fit_transform(pd.Series(X, index=range(1, len(X) + 1)), y)
@@ -197,7 +244,10 @@ def check_features(estimator: Any, X: list[Any], y: np.ndarray) -> None:
 
 
 def check_column_transformer(estimator: Any, X: list[Any], y: np.ndarray) -> None:
-    """A column of samples stands beside columns of numbers in a `ColumnTransformer`, in a `Pipeline`, in folds."""
+    """Check that a column of samples and columns of numbers work in a `ColumnTransformer`, a `Pipeline` and folds.
+
+    To fix: accept a one-column DataFrame of objects.
+    """
     frame = pd.DataFrame({"n": np.arange(len(X), dtype=float)})
     frame["x"] = pd.Series(X, dtype=object)
     columns = ColumnTransformer([("samples", clone(estimator), ["x"]), ("numbers", "passthrough", ["n"])])
@@ -207,7 +257,10 @@ def check_column_transformer(estimator: Any, X: list[Any], y: np.ndarray) -> Non
 
 
 def check_labels(estimator: Any, X: list[Any], y: np.ndarray) -> None:
-    """Labels of any kind come back as they were, and probabilities stand in the order of `classes_`."""
+    """Check that predictions are labels of the given type, and probabilities have the order of `classes_`.
+
+    To fix: encode labels in `fit` and decode them in `predict`.
+    """
     for labels in (y, (y == "good"), (y == "good").astype(int) + 7, y.astype(object)):
         fitted = clone(estimator).fit(X, labels)
         assert list(fitted.classes_) == sorted(set(labels.tolist()))
@@ -219,28 +272,40 @@ def check_labels(estimator: Any, X: list[Any], y: np.ndarray) -> None:
 
 
 def check_one_class(estimator: Any, X: list[Any], y: np.ndarray) -> None:
-    """One class alone is an error: there is nothing to tell apart."""
+    """Check that `fit` on a single class is an error.
+
+    To fix: count the classes in `fit`.
+    """
     try:
         clone(estimator).fit(X, np.full(len(X), "same"))
     except ValueError:
         return
-    raise AssertionError("fit on one class is no error")
+    raise AssertionError("fit on a single class raises no ValueError")
 
 
 def check_sample_weight(estimator: Any, X: list[Any], y: np.ndarray) -> None:
-    """Equal weights change nothing, and a weight of zero is the sample's absence."""
+    """Check that equal weights change nothing, and samples of weight zero have no effect.
+
+    To fix: multiply losses by the weights, and drop samples of weight zero.
+    """
     target = _target(estimator, y)
     plain = _outputs(clone(estimator).fit(X, target), X)
     ones = _outputs(clone(estimator).fit(X, target, sample_weight=np.ones(len(X))), X)
-    _assert_equal(ones, plain, "weights of one change the result")
+    _assert_close(ones, plain, "weights of one change the result")
     weight = np.where(np.arange(len(X)) < len(X) // 2, 1.0, 0.0)
     half = _outputs(clone(estimator).fit(X[: len(X) // 2], target[: len(X) // 2]), X)
     zeros = _outputs(clone(estimator).fit(X, target, sample_weight=weight), X)
-    _assert_equal(zeros, half, "weights of zero leave a trace")
+    _assert_close(zeros, half, "samples of weight zero have an effect")
 
 
 def yield_transfer_checks(estimator: Any) -> Iterator[Check]:
-    """Yield the checks that apply to an estimator, by what it can do."""
+    """Yield the checks that apply to an estimator, by its methods and type.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Unfitted estimator.
+    """
     yield from (check_constructor, check_unfitted, check_fit_returns_self, check_fit_twice, check_containers)
     yield from (check_rows_are_independent, check_missing, check_empty, check_pickle, check_clone)
     yield from (check_frozen, check_global_state, check_repr)
@@ -264,19 +329,19 @@ def check_transfer_estimator(
     Parameters
     ----------
     estimator : estimator
-        Unfitted, with a `random_state` if it has one to set.
+        Unfitted estimator, with its `random_state` set if it has one.
     expected_failed_checks : mapping of str to str, default=None
-        Name of a check -> reason why it is known to fail.
+        Reason per check that is known to fail.
 
     Returns
     -------
     results : list of dict
-        One a check: `check_name`, `status` ("passed" or "xfail") and `reason`.
+        One dict per check, with `check_name`, `status` ("passed" or "xfail") and `reason`.
 
     Raises
     ------
     AssertionError
-        If a check fails that is not expected to, or passes that is.
+        If a check fails unexpectedly, or passes although it is expected to fail.
 
     Examples
     --------
@@ -286,11 +351,11 @@ def check_transfer_estimator(
     >>> {result["status"] for result in results}
     {'passed'}
     """
-    known = dict(expected_failed_checks or {})
+    expected = dict(expected_failed_checks or {})
     results: list[dict[str, Any]] = []
     X, y = make_samples(_modality(estimator))
     for check in yield_transfer_checks(estimator):
-        name, reason = check.__name__, known.get(check.__name__)
+        name, reason = check.__name__, expected.get(check.__name__)
         try:
             check(estimator, list(X), y.copy())
         except AssertionError:
@@ -298,7 +363,9 @@ def check_transfer_estimator(
                 raise
             results.append({"check_name": name, "status": "xfail", "reason": reason})
             continue
-        assert reason is None, f"{name} passes, but is expected to fail ({reason}): take it off the list"
+        assert reason is None, (
+            f"{name} passes, but is expected to fail ({reason}): remove it from expected_failed_checks"
+        )
         results.append({"check_name": name, "status": "passed", "reason": None})
     return results
 
@@ -313,14 +380,15 @@ def parametrize_with_transfer_checks(
     Parameters
     ----------
     estimators : sequence of estimators
-        Unfitted.
+        Unfitted estimators.
     expected_failed_checks : callable, default=no failures
-        Estimator -> mapping of check name to reason; a check that passes all the same fails the test.
+        Called with an estimator. Returns the reason per check that is known to fail. If such a check passes, the test
+        fails.
 
     Returns
     -------
     decorator : pytest mark
-        For a test function with arguments `estimator` and `check`, that calls `check(estimator)`.
+        For a test function with arguments `estimator` and `check` that calls `check(estimator)`.
 
     Examples
     --------

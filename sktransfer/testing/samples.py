@@ -1,4 +1,4 @@
-"""Small sets of samples for checks: few, different in length, each class easy to tell from the other."""
+"""Small sets of samples of two separable classes, for checks."""
 
 from __future__ import annotations
 
@@ -18,16 +18,18 @@ def make_samples(modality: str, n_samples: int = 20, *, random_state: int = 0) -
     Parameters
     ----------
     modality : {"image", "text"}
-        Images are float arrays (16, 16, 3), dark or bright; texts are sentences of different length.
+        Images are dark or bright float arrays (16, 16, 3). Texts are sentences of different length.
     n_samples : int, default=20
-        How many.
+        Number of samples.
     random_state : int, default=0
-        Draws what is random in them.
+        Seed of the images.
 
     Returns
     -------
     X : list of n_samples
+        Images or texts.
     y : ndarray of shape (n_samples,), str
+        Labels "good" and "bad" in turn.
 
     Examples
     --------

@@ -17,6 +17,7 @@ from sktransfer.engine.compute import Compute
 from sktransfer.engine.layers import LayerOutput
 from sktransfer.exceptions import LoadError
 from sktransfer.tasks.base import Task
+from sktransfer.tasks.heads import Head
 from sktransfer.training.net import FineTuneNet, build_net
 from sktransfer.training.network import FineTuneNetwork, split_layers
 from sktransfer.training.settings import Settings, check_settings
@@ -85,6 +86,7 @@ def net_from_state(
         for name, saved in require_field(state, "tasks", dict).items()
     }
     _check_layers(layers, boundary, len(backbone.stages))
+    require_field({"head_": getattr(estimator, "head_", None)}, "head_", (Head, type(None)))
     with torch.random.fork_rng(devices=[]):
         net = _net(state, tasks, settings, backbone, layers, boundary)
     net.to_cpu()

@@ -96,7 +96,7 @@ def test_a_layer_is_an_index_or_a_name(layer, index, backbone):
     [
         (3, "layer=3 is out of range.* 3 stages, so -3 to 2"),
         (-4, "layer=-4 is out of range"),
-        ("botom", "'botom' is no stage of toy/maps"),
+        ("botom", "'botom' is not a stage of toy/maps"),
         ("midle", "Did you mean 'middle'"),
         (True, "layer=True"),
         (np.bool_(True), "layer="),
@@ -173,7 +173,7 @@ def test_a_share_of_whole_stages_freezes_exactly_these():
         (1.01, "freeze_depth=1.01 is out of range.*float from 0 to 1"),
         (-0.5, "out of range"),
         (float("nan"), "out of range"),
-        ("botom", "'botom' is no stage"),
+        ("botom", "'botom' is not a stage"),
         ("al", "Did you mean 'all'"),
         (None, "freeze_depth=None"),
         ([1], "freeze_depth="),

@@ -233,10 +233,10 @@ PLAIN = [("a", CONVOLUTION)]
         ([*PLAIN, ("b", nn.ReLU)], r"modules\[1\]: 'b' .* \(an instance, not the class\), not ReLU"),
         ([(3, CONVOLUTION)], r"modules\[0\]: the stage's name 3"),
         ([("", CONVOLUTION)], r"modules\[0\]: the stage's name ''"),
-        ([*PLAIN, ("all", CONVOLUTION)], r"modules\[1\]: no stage may be called 'all'"),
-        ([("mix", CONVOLUTION)], "may be called 'mix'"),
-        ([*PLAIN, ("b", CONVOLUTION), *PLAIN], "the name 'a' stands for two stages"),
-        ([("a", nn.LazyConv2d(3, 1))], "shape is not known yet"),
+        ([*PLAIN, ("all", CONVOLUTION)], r"modules\[1\]: the name 'all' is reserved"),
+        ([("mix", CONVOLUTION)], "the name 'mix' is reserved"),
+        ([*PLAIN, ("b", CONVOLUTION), *PLAIN], "two stages have the name 'a'"),
+        ([("a", nn.LazyConv2d(3, 1))], "weights of unknown shape"),
     ],
 )
 @pytest.mark.filterwarnings("ignore:Lazy modules are a new feature")
@@ -253,11 +253,11 @@ def test_modules_of_another_form_are_refused(modules, says):
         ({"head": torch.relu}, "head=.*must be a torch.nn.Module"),
         ({"input_size": 32}, "input_size=32"),
         ({"input_size": (32, 0)}, "input_size="),
-        ({"input_size": (32, 32), "preprocess": ImageTransform()}, "says the size already"),
+        ({"input_size": (32, 32), "preprocess": ImageTransform()}, "sets the size already"),
         ({"preprocess": {"size": 3}}, "'size' is not a setting"),
         ({"preprocess": torch.relu}, "give an ImageTransform"),
         ({"preprocess": Words()}, "give an ImageTransform"),
-        ({"modality": "text"}, "preprocess=None: for modality='text' give what turns texts into token ids"),
+        ({"modality": "text"}, "preprocess=None: for modality='text' give an object that converts texts to token ids"),
         ({"modality": "text", "preprocess": ImageTransform()}, "for modality='text'"),
         ({"modality": "text", "preprocess": Words(), "input_size": (8, 8)}, "input_size=.* is for images"),
         (

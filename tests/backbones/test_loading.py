@@ -11,8 +11,8 @@ from safetensors.torch import save_file
 import sktransfer.backbones.loading as home
 from sktransfer import load_backbone
 from sktransfer.backbones.preprocess import ImageTransform
-from sktransfer.backbones.spec import WeightsSource
 from sktransfer.exceptions import InvalidParameterError, PluginError, WeightsError
+from sktransfer.weights.source import WeightsSource
 from tests.helpers.misbehaving_server import serving, stalls
 from tests.helpers.plugin_zoo import offers, toy_spec
 from tests.helpers.toys import image_network
@@ -145,9 +145,9 @@ def test_a_backbone_has_its_weights(good):
     ("loader", "says", "cause"),
     [
         ("not_there:load", "ModuleNotFoundError.*not_there", ModuleNotFoundError),
-        ("toys:not_there", "AttributeError.*not_there", AttributeError),
-        ("toys:image_network", "TypeError.*2 were given", TypeError),
-        ("toys:spoilt", "toys:spoilt must return a Backbone, not dict", type(None)),
+        ("tests.helpers.toys:not_there", "AttributeError.*not_there", AttributeError),
+        ("tests.helpers.toys:image_network", "TypeError.*2 were given", TypeError),
+        ("tests.helpers.toys:spoilt", "tests.helpers.toys:spoilt must return a Backbone, not dict", type(None)),
     ],
 )
 def test_a_loader_that_breaks_the_contract_is_named(loader, says, cause, plugin, use, monkeypatch):
@@ -169,7 +169,7 @@ def test_what_is_not_the_plugins_fault_comes_through(error, plugin, use, monkeyp
         raise error("as it is")
 
     monkeypatch.setattr(toys, "failing", fail, raising=False)
-    use(plugin("bad", offers(toy_spec("bad/a", loader="toys:failing"))))
+    use(plugin("bad", offers(toy_spec("bad/a", loader="tests.helpers.toys:failing"))))
     with pytest.raises(error, match="as it is"):
         load_backbone("bad/a", weights="random")
 
@@ -235,7 +235,7 @@ def slow_download(plugin, use, tmp_path, monkeypatch, no_proxies):
         yield server
 
 
-@pytest.mark.filterwarnings("ignore:good/remote. fetching")
+@pytest.mark.filterwarnings("ignore:good/remote. downloading")
 def test_a_download_keeps_nobody_from_another_backbone(slow_download):
     with ThreadPoolExecutor(2) as pool:
         waiting = pool.submit(load_backbone, "good/remote")

@@ -5,7 +5,7 @@ from importlib.metadata import EntryPoint
 
 import pytest
 
-from sktransfer.backbones.plugins import Plugin, allowed, check_spec, reason
+from sktransfer.backbones.plugins import Plugin, check_spec, is_allowed, reason
 from sktransfer.backbones.registry import BUILT_IN
 from sktransfer.backbones.spec import BackboneSpec
 from sktransfer.exceptions import PluginError
@@ -167,7 +167,7 @@ def test_a_finder_that_fails_is_named_with_its_distribution(report):
         assert error.startswith("PluginError: the plugin finder = zoo_finder of zoo-finder 1.2 failed when asked for")
         assert kind in error
     assert report["found"]["open/absent"].startswith("BackboneNotFoundError")
-    assert report["found"]["open/text"].endswith("must give BackboneSpec objects, not str")
+    assert report["found"]["open/text"].endswith("must return BackboneSpec objects, not str")
     assert "name='open/found'" in report["found"]["open/x"]
 
 
@@ -267,9 +267,9 @@ def test_a_reason_is_one_line_with_its_type():
 
 def test_an_entry_point_of_no_distribution_is_allowed_by_its_name():
     entry = EntryPoint("good", "module", "sktransfer")
-    assert allowed(entry, {})
-    assert allowed(entry, {"SKTRANSFER_PLUGINS": "other,good"})
-    assert not allowed(entry, {"SKTRANSFER_PLUGINS": "other"})
+    assert is_allowed(entry, {})
+    assert is_allowed(entry, {"SKTRANSFER_PLUGINS": "other,good"})
+    assert not is_allowed(entry, {"SKTRANSFER_PLUGINS": "other"})
 
 
 def test_a_plugin_is_labelled_by_what_is_known_of_it():

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 import torch
 
-from sktransfer.backbones.pooling import POOLINGS, check_pooling, pool
+from sktransfer import ImageFeaturizer, TextFeaturizer
+from sktransfer.backbones.pooling import POOLINGS, cheap_poolings, check_pooling, default_pooling, pool, pooling_names
 from sktransfer.exceptions import InvalidParameterError
 
 RNG = np.random.default_rng(0)
@@ -73,7 +76,7 @@ def by_hand(kind):
     return np.stack(rows)
 
 
-@pytest.mark.parametrize("kind", POOLINGS["text"])
+@pytest.mark.parametrize("kind", pooling_names("text"))
 def test_texts_are_pooled_as_by_hand(kind):
     np.testing.assert_allclose(pooled(TEXT, kind, MASK), by_hand(kind), rtol=1e-5, atol=1e-6)
 
@@ -118,9 +121,9 @@ def test_a_pooling_that_values_do_not_have_is_refused(values, mask, kind, prefix
         pooled(values, kind, mask, prefix)
 
 
-@pytest.mark.parametrize("modality", POOLINGS)
+@pytest.mark.parametrize("modality", ("image", "text"))
 def test_each_modality_takes_its_own_poolings_and_auto(modality):
-    for kind in ("auto", *POOLINGS[modality]):
+    for kind in ("auto", *pooling_names(modality)):
         assert check_pooling(kind, modality) == kind
 
 
@@ -137,3 +140,20 @@ def test_each_modality_takes_its_own_poolings_and_auto(modality):
 def test_a_bad_pooling_is_named_with_those_allowed(kind, modality, says):
     with pytest.raises(InvalidParameterError, match=says):
         check_pooling(kind, modality)
+
+
+def test_poolings_of_each_modality_begin_with_the_default():
+    assert pooling_names("image") == ("average", "max", "class_token", "flatten", "grid2", "grid3")
+    assert pooling_names("text") == ("mean", "max", "class_token", "last_token", "mean+max")
+    assert [default_pooling(modality) for modality in ("image", "text")] == ["average", "mean"]
+
+
+def test_cheap_poolings_are_those_of_a_few_vectors_per_sample():
+    assert set(cheap_poolings()) == {"average", "max", "mean", "mean+max"}
+    assert all(POOLINGS[name].name == name for name in POOLINGS)
+
+
+@pytest.mark.parametrize(("featurizer", "modality"), [(ImageFeaturizer, "image"), (TextFeaturizer, "text")])
+def test_pooling_options_are_documented(featurizer, modality):
+    documented = re.search(r"^ *pooling : \{(.*)\}", featurizer.__doc__, re.MULTILINE).group(1)
+    assert set(documented.replace('"', "").split(", ")) == {"auto", *pooling_names(modality)}

@@ -29,18 +29,18 @@ def test_a_good_plugin_is_listed_and_its_backbone_loaded(good):
 
 def test_a_plugin_is_imported_without_its_loader(plugin):
     source = offers(toy_spec("lazy/a", loader="not_written:load"))
-    made = Registry(found=lambda: [plugin("lazy", source)], environ={})
+    made = Registry(entry_points=lambda: [plugin("lazy", source)], environ={})
     assert made.find("lazy/a").loader == "not_written:load"
     assert made.failures == {}
 
 
 def test_an_interrupt_while_plugins_load_is_not_swallowed(plugin):
     with pytest.raises(KeyboardInterrupt):
-        Registry(found=lambda: [plugin("stops", "raise KeyboardInterrupt")], environ={})
+        Registry(entry_points=lambda: [plugin("stops", "raise KeyboardInterrupt")], environ={})
 
 
 def test_failures_are_not_told_where_they_have_nothing_to_do_with_the_name(plugin):
-    made = Registry(found=lambda: [plugin("operator", BROKEN["operator"][0])], environ={})
+    made = Registry(entry_points=lambda: [plugin("operator", BROKEN["operator"][0])], environ={})
     with pytest.raises(BackboneNotFoundError) as caught:
         made.find("tiny/cnm")
     assert "operator" not in str(caught.value)
@@ -51,7 +51,7 @@ def test_failures_are_not_told_where_they_have_nothing_to_do_with_the_name(plugi
 def test_of_two_plugins_of_one_name_none_is_taken(plugin):
     first = plugin("good", offers(toy_spec("good/small")), module="sktransfer_toy_one")
     second = plugin("good", offers(toy_spec("good/large")), module="sktransfer_toy_two")
-    made = Registry(found=lambda: [second, first], environ={})
+    made = Registry(entry_points=lambda: [second, first], environ={})
     assert "good" not in made.sources
     assert set(made.failures) == {"good = sktransfer_toy_one", "good = sktransfer_toy_two"}
     assert not {"sktransfer_toy_one", "sktransfer_toy_two"} & set(sys.modules)
@@ -61,12 +61,15 @@ def test_of_two_plugins_of_one_name_none_is_taken(plugin):
 
 def test_one_install_seen_twice_is_no_clash(plugin):
     entry = plugin("good", offers(toy_spec("good/small")))
-    assert Registry(found=lambda: [entry, EntryPoint(entry.name, entry.value, entry.group)], environ={}).failures == {}
+    assert (
+        Registry(entry_points=lambda: [entry, EntryPoint(entry.name, entry.value, entry.group)], environ={}).failures
+        == {}
+    )
 
 
 @pytest.mark.parametrize("name", [built_in.name for built_in in BUILT_IN])
 def test_a_plugin_cannot_take_a_built_in_name(name, plugin):
-    made = Registry(found=lambda: [plugin(name, offers(toy_spec(f"{name}/cnn")))], environ={})
+    made = Registry(entry_points=lambda: [plugin(name, offers(toy_spec(f"{name}/cnn")))], environ={})
     assert made.sources[name].startswith("sktransfer.providers.")
     assert "is taken by sktransfer.providers." in str(made.failures[f"{name} = sktransfer_toy_{name}"])
 
@@ -74,7 +77,7 @@ def test_a_plugin_cannot_take_a_built_in_name(name, plugin):
 def test_a_built_in_name_stays_taken_where_the_built_in_is_broken(plugin, monkeypatch):
     broken = EntryPoint("tiny", "sktransfer_no_such_module", "sktransfer")
     monkeypatch.setattr(home, "BUILT_IN", (broken,))
-    made = Registry(found=lambda: [plugin("tiny", offers(toy_spec("tiny/cnn")))], environ={})
+    made = Registry(entry_points=lambda: [plugin("tiny", offers(toy_spec("tiny/cnn")))], environ={})
     assert "tiny/cnn" not in made.specs
     assert len(made.failures) == 2
 
@@ -85,7 +88,7 @@ def test_a_built_in_name_stays_taken_where_the_built_in_is_broken(plugin, monkey
 def test_plugins_are_filtered_before_they_are_imported(allowed, loaded, plugin):
     entries = [plugin(name, offers(toy_spec(f"{name}/a"))) for name in ("one", "two")]
     environ = {} if allowed is None else {"SKTRANSFER_PLUGINS": allowed}
-    made = Registry(found=lambda: entries, environ=environ)
+    made = Registry(entry_points=lambda: entries, environ=environ)
     assert set(made.sources) - {built_in.name for built_in in BUILT_IN} == loaded
     assert {built_in.name for built_in in BUILT_IN} <= set(made.sources)
     assert {name for name in ("one", "two") if f"sktransfer_toy_{name}" in sys.modules} == loaded
@@ -96,7 +99,7 @@ def test_strict_raises_a_plugins_failure(plugin):
     with pytest.raises(
         PluginError, match=r"operator = sktransfer_toy_operator could not be loaded.*vision::nms"
     ) as caught:
-        Registry(found=lambda: [entry], environ={"SKTRANSFER_STRICT": "1"})
+        Registry(entry_points=lambda: [entry], environ={"SKTRANSFER_STRICT": "1"})
     assert type(caught.value.__cause__) is RuntimeError
 
 
@@ -107,7 +110,7 @@ def test_a_bare_name_is_found_where_one_provider_lists_it(good):
 
 def test_a_bare_name_of_several_providers_lists_them(plugin):
     entries = [plugin(name, offers(toy_spec(f"{name}/small"))) for name in ("one", "two")]
-    made = Registry(found=lambda: entries, environ={})
+    made = Registry(entry_points=lambda: entries, environ={})
     with pytest.raises(BackboneNotFoundError, match=r"several providers.*'one/small', 'two/small'"):
         made.find("small")
 
@@ -130,7 +133,7 @@ def test_half_a_name_is_not_found(name, good):
 def test_an_open_family_is_asked_by_name_and_not_listed(plugin):
     made_up = toy_spec("open/NAME").replace("'open/NAME'", "'open/' + name")
     source = f"{FINDER}return None if name == 'absent' else {made_up}\n"
-    made = Registry(found=lambda: [plugin("open", source)], environ={})
+    made = Registry(entry_points=lambda: [plugin("open", source)], environ={})
     assert made.find("open/owner/model").name == "open/owner/model"
     assert not [name for name in made.specs if name.startswith("open/")]
     with pytest.raises(BackboneNotFoundError):
@@ -185,7 +188,7 @@ def test_plugins_are_listed_as_a_frame(good):
 
 def test_a_plugin_that_claims_a_built_in_module_is_no_built_in():
     entry = EntryPoint("tiny", "sktransfer.providers.tiny", "sktransfer")
-    made = Registry(found=lambda: [entry], environ={})
+    made = Registry(entry_points=lambda: [entry], environ={})
     assert "is taken by" in made.failures["tiny = sktransfer.providers.tiny"]
     assert made.plugin("tiny").distribution == "sktransfer"
 

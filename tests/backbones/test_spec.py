@@ -9,8 +9,8 @@ import sys
 import pytest
 
 from sktransfer import BackboneSpec
-from sktransfer.backbones.spec import CONTRACT, OLDEST_CONTRACT, WeightsSource
 from sktransfer.exceptions import PluginError
+from sktransfer.weights.source import CONTRACT, OLDEST_CONTRACT, WeightsSource
 
 GOOD = {"name": "mine/small", "loader": "mine.networks:load", "modality": "image", "stages": {"stem": 16, "top": 32}}
 
@@ -118,11 +118,15 @@ def test_specs_do_not_change_and_can_be_sent_to_other_processes():
 
 @pytest.mark.process
 @pytest.mark.parametrize(
-    "module", ["spec", "hooks", "plugins", "registry", "loading", "tiny", "torchvision", "huggingface"]
+    "module",
+    [
+        *(f"backbones.{name}" for name in ("spec", "hooks", "plugins", "registry", "loading")),
+        *(f"providers.{name}" for name in ("tiny", "torchvision", "huggingface")),
+    ],
 )
-def test_import_pulls_in_nothing_heavy(module):
+def test_import_of_specs_plugins_and_providers_is_light(module):
     code = (
-        f"import sys, sktransfer.backbones.{module}\n"
+        f"import sys, sktransfer.{module}\n"
         "heavy = {'torch', 'numpy', 'sklearn', 'pandas', 'scipy', 'transformers', 'torchvision', 'PIL'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )
@@ -133,7 +137,7 @@ def test_import_pulls_in_nothing_heavy(module):
 @pytest.mark.process
 def test_listing_specs_loads_neither_torch_nor_transformers():
     code = (
-        "import sys\nfrom sktransfer.backbones.registry import Registry\nRegistry(found=list)\n"
+        "import sys\nfrom sktransfer.backbones.registry import Registry\nRegistry(entry_points=list)\n"
         "print(sorted({'torch', 'numpy', 'sklearn', 'pandas', 'transformers', 'torchvision'} & set(sys.modules)))"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout

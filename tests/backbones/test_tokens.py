@@ -15,8 +15,9 @@ import torch
 import transformers
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
-from sktransfer.backbones.tokens import Tokens, has_tokenizer, load_tokens
+from sktransfer.backbones.tokens import Tokens, load_tokens
 from sktransfer.exceptions import InvalidParameterError, WeightsError
+from sktransfer.weights.hub import has_tokenizer
 from tests.helpers.huggingface_folders import TEXTS, make_tokenizer, save_tokenizer
 
 STRANGE = ["", " ", "\n\t", "naïve café", "漢字", "🦊", "a</s>b", "the " * 300]

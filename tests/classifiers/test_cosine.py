@@ -1,4 +1,4 @@
-"""Scores of cosines as decisions and probabilities."""
+"""Decisions and probabilities from scaled cosines."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Scored(CosineClassifier):
         return np.asarray(X, dtype=float)
 
 
-def test_probabilities_are_the_softmax_of_scores_and_agree_with_predictions():
+def test_predict_proba_is_the_softmax_of_scores_and_agrees_with_predict():
     scores = [[1.0, 2.0, 0.0], [5.0, -1.0, 4.0]]
     clf = Scored(["a", "b", "c"])
     assert clf.predict(scores).tolist() == ["b", "a"]
@@ -29,7 +29,7 @@ def test_probabilities_are_the_softmax_of_scores_and_agree_with_predictions():
     assert clf.score(scores, ["b", "c"]) == 0.5
 
 
-def test_of_two_classes_the_decision_is_one_number_greater_than_zero_for_the_second():
+def test_decision_function_of_two_classes_is_positive_for_the_second():
     clf = Scored([7, 9])
     decisions = clf.decision_function([[1.0, 3.0], [2.0, 0.5]])
     assert decisions.tolist() == [2.0, -1.5]
@@ -37,14 +37,14 @@ def test_of_two_classes_the_decision_is_one_number_greater_than_zero_for_the_sec
     assert clf.predict([[1.0, 3.0], [2.0, 0.5]]).tolist() == [9, 7]
 
 
-def test_a_mean_direction_does_not_depend_on_lengths_but_on_weights():
+def test_mean_direction_depends_on_weights_and_not_on_lengths():
     vectors = np.array([[100.0, 0.0], [0.0, 1.0]])
     np.testing.assert_allclose(mean_direction(vectors), [0.5**0.5, 0.5**0.5])
     np.testing.assert_allclose(mean_direction(vectors, np.array([3.0, 4.0])), [0.6, 0.8])
 
 
 @pytest.mark.parametrize("scale", [0, -1.0, True, "much", float("inf"), float("nan"), None])
-def test_a_scale_is_a_number_greater_than_zero(scale):
+def test_check_scale_requires_a_positive_finite_number(scale):
     with pytest.raises(InvalidParameterError, match=r"scale=.* must be a number greater than 0"):
         check_scale(scale)
     assert check_scale(3) == 3.0

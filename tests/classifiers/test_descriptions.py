@@ -1,43 +1,60 @@
-"""Names, descriptions and templates as texts."""
+"""Class names, descriptions, templates, and the check of known labels."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from sktransfer.classifiers.descriptions import classes_of, texts_of
+from sktransfer.classifiers.descriptions import check_known_labels, class_names, class_texts
 from sktransfer.exceptions import InvalidParameterError
 
 
-def test_texts_stand_in_the_order_of_the_classes():
+def test_class_texts_are_in_the_order_of_class_names():
     labels = {"dog": "a dog", "cat": ["a cat", "a kitten"]}
-    assert classes_of(labels).tolist() == ["cat", "dog"]
-    assert texts_of(labels, "{}") == [["a cat", "a kitten"], ["a dog"]]
-    assert texts_of({9: "nine", 2: "two"}, "{}") == [["two"], ["nine"]]
+    assert class_names(labels).tolist() == ["cat", "dog"]
+    assert class_texts(labels, "{}") == [["a cat", "a kitten"], ["a dog"]]
+    assert class_texts({9: "nine", 2: "two"}, "{}") == [["two"], ["nine"]]
 
 
-def test_classes_alone_describe_themselves():
-    assert texts_of(["dog", "cat"], "a photo of a {}") == [["a photo of a cat"], ["a photo of a dog"]]
-    assert texts_of(np.array([3, 1]), "number {}") == [["number 1"], ["number 3"]]
+def test_class_texts_of_classes_without_descriptions_are_their_names():
+    assert class_texts(["dog", "cat"], "a photo of a {}") == [["a photo of a cat"], ["a photo of a dog"]]
+    assert class_texts(np.array([3, 1]), "number {}") == [["number 1"], ["number 3"]]
 
 
-def test_several_templates_give_a_text_each_and_leave_other_braces_alone():
-    assert texts_of(["a", "b"], ["{} {x}", "so {}"]) == [["a {x}", "so a"], ["b {x}", "so b"]]
+def test_class_texts_has_one_text_per_template_and_keeps_other_braces():
+    assert class_texts(["a", "b"], ["{} {x}", "so {}"]) == [["a {x}", "so a"], ["b {x}", "so b"]]
 
 
 @pytest.mark.parametrize("labels", ["sports", 3, {"one": "a text"}, [], ["a", "a"], None])
-def test_less_than_two_classes_each_once_is_an_error(labels):
+def test_class_names_requires_two_distinct_classes(labels):
     with pytest.raises(InvalidParameterError, match=r"labels=.* must (be|name) .*a dict \{class: description\} or a"):
-        classes_of(labels)
+        class_names(labels)
 
 
-@pytest.mark.parametrize("said", ["", "  ", [], 3, ["a", 3], None])
-def test_a_class_without_description_is_an_error_that_names_it(said):
+@pytest.mark.parametrize("description", ["", "  ", [], 3, ["a", 3], None])
+def test_class_texts_error_names_the_class_without_description(description):
     with pytest.raises(InvalidParameterError, match=r"labels: 'b' is described by .*; give a text, or a list"):
-        texts_of({"a": "a text", "b": said}, "{}")
+        class_texts({"a": "a text", "b": description}, "{}")
 
 
 @pytest.mark.parametrize("template", ["no place", [], 3, ["{}", "none"], None])
-def test_a_template_has_a_place_for_the_description(template):
+def test_class_texts_requires_a_placeholder_in_template(template):
     with pytest.raises(InvalidParameterError, match=r"template=.* must be a text that holds '\{\}'"):
-        texts_of(["a", "b"], template)
+        class_texts(["a", "b"], template)
+
+
+def test_check_known_labels_returns_known_labels():
+    assert check_known_labels([2, 1, 2], np.array([1, 2]), kind="numbers", hint=".").tolist() == [2, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("label", "hint"),
+    [
+        ("Ant", r"Did you mean 'ant'\?"),
+        ("annt", r"Did you mean 'ant'\?"),
+        ("zebra", r"`classes_` lists them all: so\."),
+    ],
+)
+def test_check_known_labels_hints_at_similar_classes(label, hint):
+    with pytest.raises(InvalidParameterError, match=rf"y holds '{label}', which is none of the 2 kinds\. ?.*{hint}"):
+        check_known_labels(["bee", label], np.array(["ant", "bee"]), kind="kinds", hint=": so.")

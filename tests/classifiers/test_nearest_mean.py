@@ -1,4 +1,4 @@
-"""Nearest class mean: what scikit-learn's checks ask, what its definition says, and where NearestCentroid gives out."""
+"""NearestClassMean: scikit-learn's checks, its definition, and cases in which NearestCentroid fails."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ y = np.repeat(["a", "b", "c"], 10)
 
 
 @parametrize_with_checks([NearestClassMean()])
-def test_scikit_learns_checks(estimator, check):
+def test_sklearn_checks(estimator, check):
     check(estimator)
 
 
-def test_scores_are_scaled_cosines_with_the_mean_of_unit_vectors():
+def test_decision_function_is_the_scaled_cosine_with_the_mean_of_unit_vectors():
     clf = NearestClassMean(scale=5.0).fit(X, y)
     unit = X / np.linalg.norm(X, axis=1, keepdims=True)
     means = np.stack([unit[y == label].mean(0) for label in "abc"])
@@ -30,7 +30,7 @@ def test_scores_are_scaled_cosines_with_the_mean_of_unit_vectors():
     assert clf.score(X, y) > 0.9
 
 
-def test_one_sample_a_class_is_enough_where_nearest_centroid_has_no_probabilities():
+def test_predict_proba_with_one_sample_per_class_unlike_nearest_centroid():
     few = X[[0, 10, 20]], y[[0, 10, 20]]
     probabilities = NearestClassMean().fit(*few).predict_proba(X)
     assert np.isfinite(probabilities).all()
@@ -40,14 +40,14 @@ def test_one_sample_a_class_is_enough_where_nearest_centroid_has_no_probabilitie
         theirs.predict_proba(X)
 
 
-def test_what_is_likeliest_is_what_is_predicted_which_nearest_centroid_does_not_hold_to():
-    few = X[::5], y[::5]  # two samples a class
+def test_predict_agrees_with_predict_proba_unlike_nearest_centroid():
+    few = X[::5], y[::5]  # two samples per class
     ours, theirs = NearestClassMean().fit(*few), NearestCentroid().fit(*few)
     assert (ours.classes_[ours.predict_proba(X).argmax(1)] == ours.predict(X)).all()
     assert (theirs.classes_[theirs.predict_proba(X).argmax(1)] != theirs.predict(X)).any()
 
 
-def test_the_scale_makes_probabilities_surer_and_predictions_no_other():
+def test_scale_sharpens_predict_proba_and_keeps_predict():
     unsure, sure = (NearestClassMean(scale=scale).fit(X, y) for scale in (1.0, 50.0))
     assert sure.predict_proba(X).max(1).mean() > unsure.predict_proba(X).max(1).mean() + 0.2
     assert (sure.predict(X) == unsure.predict(X)).all()
@@ -55,7 +55,7 @@ def test_the_scale_makes_probabilities_surer_and_predictions_no_other():
         NearestClassMean(scale=0).fit(X, y)
 
 
-def test_weights_count_samples_and_leave_out_classes_that_weigh_nothing():
+def test_sample_weight_repeats_samples_and_drops_classes_of_zero_weight():
     twice = NearestClassMean().fit(np.concatenate([X, X[:5]]), np.concatenate([y, y[:5]]))
     weighted = NearestClassMean().fit(X, y, sample_weight=1.0 + (np.arange(30) < 5))
     np.testing.assert_allclose(weighted.means_, twice.means_)

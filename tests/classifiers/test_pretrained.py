@@ -1,4 +1,4 @@
-"""A network's own head, held against the libraries that the networks come from."""
+"""Pretrained heads, compared with the libraries that the networks come from."""
 
 from __future__ import annotations
 
@@ -19,7 +19,13 @@ from torch import nn
 
 from sktransfer import Backbone, PretrainedClassifier, config_context, load_backbone
 from sktransfer.cache.memory import MemoryStore
+from sktransfer.classifiers.pretrained import PretrainedHead, check_has_categories
+from sktransfer.engine.compute import Compute
+from sktransfer.engine.forward import LayerOutput
+from sktransfer.engine.inputs import PreprocessedSamples, collate
 from sktransfer.exceptions import InvalidParameterError, WeightsError
+from sktransfer.samples.images import check_images
+from sktransfer.samples.texts import check_texts
 from sktransfer.testing import parametrize_with_transfer_checks
 from sktransfer.testing.samples import make_samples
 from tests.helpers.huggingface_folders import TEXTS, make_folder
@@ -28,7 +34,7 @@ IMAGES, LABELS = make_samples("image", 12)
 
 
 def dark_or_bright(categories=("bad", "good"), n_outputs=2):
-    """Return a backbone whose head knows the two kinds of images that the checks use."""
+    """Return a backbone whose head separates the two kinds of images of `make_samples`."""
     stage = nn.Conv2d(3, 1, 1)
     head = nn.Linear(1, n_outputs)
     with torch.no_grad():
@@ -43,13 +49,13 @@ def dark_or_bright(categories=("bad", "good"), n_outputs=2):
 def photos():
     folder = os.environ.get("SKTRANSFER_TEST_DATA")
     if not folder:
-        pytest.skip("SKTRANSFER_TEST_DATA is not set: it is the folder of real weights and images")
+        pytest.skip("SKTRANSFER_TEST_DATA is not set: set it to the folder of real weights and images")
     ants = sorted((Path(folder) / "images" / "hymenoptera" / "val" / "ants").glob("*.jpg"))[:6]
     bees = sorted((Path(folder) / "images" / "hymenoptera" / "val" / "bees").glob("*.jpg"))[:6]
     return ants + bees, Path(folder) / "weights" / "mobilenet_v2_imagenet1k.safetensors"
 
 
-def test_it_gives_what_torchvision_gives_with_its_own_preprocessing_and_categories(photos):
+def test_predict_proba_and_decode_equal_torchvision(photos):
     from PIL import Image
     from safetensors.torch import load_file
     from torchvision.models import MobileNet_V2_Weights, mobilenet_v2
@@ -64,9 +70,9 @@ def test_it_gives_what_torchvision_gives_with_its_own_preprocessing_and_categori
         expected = network.eval()(batch).softmax(1).numpy()
     settings = {"resize": 232, "crop": (224, 224), "mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
     clf = PretrainedClassifier("torchvision/mobilenet_v2", weights=str(file), preprocess=settings)
-    found = clf.predict_proba(paths)
+    probabilities = clf.predict_proba(paths)
     assert clf.classes_.tolist() == sorted(set(categories))
-    np.testing.assert_allclose(found, expected[:, np.argsort(categories)], atol=1e-5)
+    np.testing.assert_allclose(probabilities, expected[:, np.argsort(categories)], atol=1e-5)
     assert clf.predict(paths).tolist() == categories[expected.argmax(1)].tolist()
     table = clf.decode(paths, top=3)
     assert table["category"].tolist() == categories[np.argsort(-expected, axis=1)[:, :3]].ravel().tolist()
@@ -76,41 +82,39 @@ def test_it_gives_what_torchvision_gives_with_its_own_preprocessing_and_categori
 
 
 @pytest.mark.parametrize("case", ["bert", "distilbert", "roberta", "gpt"])
-def test_it_gives_what_transformers_classification_gives(case, tmp_path):
+def test_predict_proba_equals_transformers_classification(case, tmp_path):
     names = {0: "joy", 1: "anger", 2: "fear"}
     label2id = {name: i for i, name in names.items()}
     case = {"gpt": "gpt2"}.get(case, case)
     model = make_folder(case, tmp_path, head="ForSequenceClassification", id2label=names, label2id=label2id)
     clf = PretrainedClassifier(f"hf/{tmp_path}")
-    found = clf.predict_proba(TEXTS)
+    probabilities = clf.predict_proba(TEXTS)
     tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path)
     expected = []
     with torch.no_grad():
         for text in TEXTS:
             expected.append(model(**tokenizer(text, return_tensors="pt")).logits.softmax(1).numpy()[0])
-    np.testing.assert_allclose(found, np.array(expected)[:, [1, 2, 0]], atol=1e-5)
+    np.testing.assert_allclose(probabilities, np.array(expected)[:, [1, 2, 0]], atol=1e-5)
     assert clf.classes_.tolist() == ["anger", "fear", "joy"]
     assert set(clf.predict(TEXTS)) <= set(names.values())
 
 
-def test_a_head_that_looks_at_more_than_one_vector_is_run_on_the_stage_and_leaves_nothing_in_the_store(
-    tmp_path, monkeypatch
-):
+def test_cache_holds_nothing_for_a_head_that_reads_more_than_one_vector(tmp_path, monkeypatch):
     model = make_folder("dinov2", tmp_path, head="ForImageClassification", num_labels=5)
     store = MemoryStore()
     monkeypatch.setattr("sktransfer.classifiers.pretrained.resolve_store", lambda cache: store)
     clf = PretrainedClassifier(f"hf/{tmp_path}")
-    found = clf.predict_proba(IMAGES)
+    probabilities = clf.predict_proba(IMAGES)
     with torch.no_grad():
         expected = model(torch.stack(clf.backbone_.preprocess(IMAGES))).logits.softmax(1).numpy()
     order = np.argsort(clf.backbone_.categories)
-    np.testing.assert_allclose(found, expected[:, order], atol=1e-5)
+    np.testing.assert_allclose(probabilities, expected[:, order], atol=1e-5)
     assert store.info().n_entries == 0
     PretrainedClassifier().predict(IMAGES)
     assert store.info().n_entries == len(IMAGES)
 
 
-def test_tiny_cnn_knows_two_hundred_categories_by_name_without_fit():
+def test_predict_of_tiny_cnn_names_200_categories_without_fit():
     clf = PretrainedClassifier()
     backbone = load_backbone("tiny/cnn")
     probabilities = clf.predict_proba(IMAGES)
@@ -123,17 +127,17 @@ def test_tiny_cnn_knows_two_hundred_categories_by_name_without_fit():
     assert clf.predict(IMAGES).tolist() == [backbone.categories[i] for i in logits.argmax(1)]
 
 
-def test_categories_of_one_name_are_one_class_whose_probability_is_their_sum():
+def test_predict_proba_adds_categories_of_the_same_name():
     one = PretrainedClassifier(dark_or_bright(("crane", "bird", "crane"), 3))
     three = PretrainedClassifier(dark_or_bright(("crane a", "bird", "crane b"), 3))
     assert one.classes_.tolist() == ["bird", "crane"]
-    apart = three.predict_proba(IMAGES)
+    separate = three.predict_proba(IMAGES)
     assert three.classes_.tolist() == ["bird", "crane a", "crane b"]
-    expected = np.stack([apart[:, 0], apart[:, 1] + apart[:, 2]], axis=1)
+    expected = np.stack([separate[:, 0], separate[:, 1] + separate[:, 2]], axis=1)
     np.testing.assert_allclose(one.predict_proba(IMAGES), expected, atol=1e-6)
 
 
-def test_score_counts_names_and_a_label_that_is_no_category_is_an_error_naming_near_ones():
+def test_score_and_fit_reject_unknown_labels_with_similar_names():
     clf = PretrainedClassifier(dark_or_bright())
     assert clf.score(IMAGES, LABELS) == 1
     flipped = np.where(np.arange(12) < 3, np.where(LABELS == "good", "bad", "good"), LABELS)
@@ -153,23 +157,23 @@ def test_score_counts_names_and_a_label_that_is_no_category_is_an_error_naming_n
         ("tiny/bert", "tiny/bert has no head of its own: train one on your labels with FineTuneClassifier"),
         (dark_or_bright(()), "own/grey has a head, but its weights do not name"),
         (dark_or_bright(("one",), 1), "a head with one output, 'one'"),
-        (dark_or_bright(("a", "b", "c")), r"gives \(2,\) numbers a sample for 3 categories"),
+        (dark_or_bright(("a", "b", "c")), r"gives \(2,\) numbers per sample for 3 categories"),
     ],
     ids=["no head", "no categories", "one output", "wrong number"],
 )
-def test_a_backbone_that_cannot_classify_is_an_error_that_says_what_to_do(backbone, match):
+def test_predict_with_a_backbone_without_usable_head_says_what_to_do(backbone, match):
     samples = ["a text"] if backbone == "tiny/bert" else IMAGES
     with pytest.raises(InvalidParameterError, match=match):
         PretrainedClassifier(backbone).predict(samples)
 
 
 @pytest.mark.parametrize("top", [0, 3, True, 1.5])
-def test_decode_gives_no_more_than_there_is(top):
+def test_decode_top_is_at_most_the_number_of_categories(top):
     with pytest.raises(InvalidParameterError, match=r"top=.* must be an int from 1 to 2"):
         PretrainedClassifier(dark_or_bright()).decode(IMAGES, top=top)
 
 
-def test_it_calibrates_frozen_where_y_holds_every_category_and_stands_in_a_pipeline():
+def test_pretrained_classifier_in_calibrated_classifier_and_pipeline():
     X, y = make_samples("image", 40)
     clf = PretrainedClassifier(dark_or_bright())
     calibrated = CalibratedClassifierCV(FrozenEstimator(clf)).fit(X, y)
@@ -177,7 +181,7 @@ def test_it_calibrates_frozen_where_y_holds_every_category_and_stands_in_a_pipel
     assert calibrated.score(X, y) == 1
     pipeline = make_pipeline(FunctionTransformer(lambda images: [1 - image for image in images]), clf)
     assert pipeline.score(X, y) == 0  # negatives: bright is dark
-    # A frozen estimator never sees y, so that it is scikit-learn that says what is wrong, and how it says it.
+    # FrozenEstimator does not pass y on, so the warning and the error are those of scikit-learn.
     with (
         pytest.warns(RuntimeWarning, match=r"\(200\) does not match total number of classes \(2\)"),
         pytest.raises(IndexError),
@@ -187,7 +191,7 @@ def test_it_calibrates_frozen_where_y_holds_every_category_and_stands_in_a_pipel
         CalibratedClassifierCV(PretrainedClassifier(), cv=2, ensemble=True).fit(X, y)
 
 
-def test_parameters_set_later_count_and_clones_share_the_network():
+def test_set_params_changes_classes_and_clone_shares_backbone():
     clf = PretrainedClassifier(dark_or_bright())
     assert clf.predict(IMAGES[:1]).tolist() == ["good"]
     assert clone(clf).backbone_ is clf.backbone_
@@ -195,7 +199,7 @@ def test_parameters_set_later_count_and_clones_share_the_network():
     assert len(clf.classes_) == 200
 
 
-def test_fit_remembers_columns_and_predict_compares_them():
+def test_fit_sets_feature_names_in_and_predict_checks_them():
     frame = pd.DataFrame({"photo": pd.Series(list(IMAGES), dtype=object)})
     clf = PretrainedClassifier(dark_or_bright()).fit(frame, LABELS)
     assert clf.feature_names_in_.tolist() == ["photo"]
@@ -203,15 +207,15 @@ def test_fit_remembers_columns_and_predict_compares_them():
         clf.predict(frame.rename(columns={"photo": "other"}))
 
 
-def test_verbose_shows_a_bar(capsys):
+def test_verbose_shows_a_progress_bar(capsys):
     PretrainedClassifier(dark_or_bright(), verbose=1).predict(IMAGES)
     assert "12/12" in capsys.readouterr().err
 
 
 def known_failures(estimator):
     return {
-        "check_labels": "labels are the head's categories, of no other kind",
-        "check_sample_weight": "nothing is trained, so fit takes no weights",
+        "check_labels": "labels must be categories of the head",
+        "check_sample_weight": "fit trains nothing and takes no sample_weight",
     }
 
 
@@ -220,12 +224,49 @@ def test_transfer_checks(estimator, check):
     check(estimator)
 
 
-def test_a_pipeline_is_shown_where_the_weights_are_not_to_be_had(tmp_path, monkeypatch):
+def test_repr_html_of_a_pipeline_without_available_weights(tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     pipeline = make_pipeline(FunctionTransformer(), PretrainedClassifier("torchvision/resnet50"))
     with config_context(download="never"):
         assert "torchvision/resnet50" in pipeline._repr_html_()
-        with pytest.raises(AttributeError, match=r"classes_ cannot be told: torchvision/resnet50: looked for"):
+        with pytest.raises(AttributeError, match=r"classes_ is not available: torchvision/resnet50: looked for"):
             _ = pipeline[-1].classes_
         with pytest.raises(WeightsError, match="looked for"):
             pipeline.predict([np.zeros((8, 8, 3))])
+
+
+HEADS = {
+    "bert": ("ForSequenceClassification", LayerOutput(5, "class_token")),
+    "gpt2": ("ForSequenceClassification", LayerOutput(5, "last_token")),
+    "vit": ("ForImageClassification", None),
+    "dinov2": ("ForImageClassification", None),
+    "convnext": ("ForImageClassification", None),
+}
+
+
+@pytest.mark.parametrize("case", HEADS)
+def test_pretrained_head_run_equals_the_head_on_the_last_stage(case, tmp_path):
+    head_name, layer = HEADS[case]
+    make_folder(case, tmp_path, head=head_name, num_labels=5)
+    backbone = load_backbone(f"hf/{tmp_path}")
+    samples = check_texts(TEXTS) if backbone.modality == "text" else check_images(IMAGES[:7])
+    inputs, store = PreprocessedSamples(samples, backbone.preprocess), MemoryStore()
+    head = PretrainedHead(backbone)
+    assert layer is None or head.layer == layer
+    assert head.is_small == (case != "dinov2")  # its head reads the patches as well as the class token
+    probabilities = np.empty((len(samples), 5), np.float32)
+    for rows, batch in head.run(inputs, Compute(torch.device("cpu"), batch_size=3), store):
+        probabilities[rows] = batch
+    values, mask = collate(inputs.tensors(range(len(samples))), backbone.modality, backbone.preprocess.pad_value)
+    with torch.no_grad():
+        expected = backbone.head(list(backbone.run(values, mask))[-1], mask).softmax(1).numpy()
+    np.testing.assert_allclose(probabilities, expected, atol=1e-5)
+    assert store.info().n_entries == (len(samples) if head.is_small else 0)
+
+
+def test_check_has_categories_requires_head_and_categories():
+    assert check_has_categories(load_backbone("tiny/cnn")) is load_backbone("tiny/cnn")
+    with pytest.raises(InvalidParameterError, match="has no head of its own"):
+        PretrainedHead(load_backbone("tiny/bert"))
+    with pytest.raises(InvalidParameterError, match="do not name its categories"):
+        PretrainedHead(load_backbone("tiny/cnn", weights="random"))

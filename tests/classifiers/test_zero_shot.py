@@ -1,4 +1,4 @@
-"""Zero-shot classification of texts; that of images is tested where there are backbones for it, in plugins/clip."""
+"""Zero-shot classification of texts. Images are tested in plugins/clip, which has image backbones for it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LABELS = {"sports": "a football match and its goals", "food": ["a meal to cook",
 KINDS = ["sports", "food", "sports"]
 
 
-def test_scores_are_scaled_cosines_of_features_with_the_mean_of_each_classs_descriptions():
+def test_decision_function_is_the_scaled_cosine_with_the_mean_description_per_class():
     features = TextFeaturizer("tiny/bert", normalize=True)
     sports = features.fit_transform([LABELS["sports"]])[0]
     food = normalize(features.fit_transform(LABELS["food"]).mean(0, keepdims=True))[0]
@@ -35,14 +35,14 @@ def test_scores_are_scaled_cosines_of_features_with_the_mean_of_each_classs_desc
     assert clf.score(TEXTS, ["food"] * 3, sample_weight=[1, 2, 1]) == 0.5
 
 
-def test_no_fit_is_needed_and_one_without_y_is_allowed_where_labels_are_given():
+def test_labels_make_fit_and_y_optional():
     clf = ZeroShotClassifier(labels=LABELS)
     before = clf.predict_proba(TEXTS)
     np.testing.assert_array_equal(clf.fit(TEXTS).predict_proba(TEXTS), before)
     assert clone(clf).__sklearn_tags__().requires_fit is False
 
 
-def test_without_labels_classes_are_called_what_they_are_called_in_y():
+def test_fit_without_labels_takes_class_names_from_y():
     clf = ZeroShotClassifier(template="a text about {}")
     assert clf.__sklearn_tags__().requires_fit
     with pytest.raises(NotFittedError):
@@ -60,7 +60,7 @@ def test_without_labels_classes_are_called_what_they_are_called_in_y():
     assert clf.set_params(template="{}").classes_.tolist() == ["food", "sports"]  # as before the fits that failed
 
 
-def test_a_label_that_is_no_class_is_an_error_in_fit_and_in_score():
+def test_fit_and_score_reject_unknown_labels():
     clf = ZeroShotClassifier(labels=LABELS)
     for call in (clf.fit, clf.score):
         with pytest.raises(InvalidParameterError, match=r"y holds 'sport'.*Did you mean 'sports'\?"):
@@ -69,33 +69,33 @@ def test_a_label_that_is_no_class_is_an_error_in_fit_and_in_score():
         clf.fit(TEXTS, KINDS[:2])
 
 
-def test_the_scale_is_that_of_the_space_where_there_is_one():
-    def sureness(scale, **changes):
+def test_scale_auto_is_that_of_the_shared_space():
+    def decision(scale, **changes):
         backbone = text_backbone()
         backbone.shared_space = changes.get("space")
         clf = ZeroShotClassifier(backbone, {"a": "bb ccc", "b": "dddd"}, scale=scale)
         return clf.decision_function(["a"])[0]
 
-    assert sureness("auto") == pytest.approx(20 * sureness(1), rel=1e-5)
-    assert sureness("auto", space=SharedSpace("toy/words", 7.0)) == pytest.approx(7 * sureness(1), rel=1e-5)
+    assert decision("auto") == pytest.approx(20 * decision(1), rel=1e-5)
+    assert decision("auto", space=SharedSpace("toy/words", 7.0)) == pytest.approx(7 * decision(1), rel=1e-5)
     for scale in ("much", 0):
         with pytest.raises(InvalidParameterError, match="scale="):
             ZeroShotClassifier(labels=LABELS, scale=scale).fit(TEXTS)
 
 
-def test_images_need_an_encoder_of_texts_in_the_same_space():
+def test_text_backbone_must_share_the_space_of_images():
     images = [np.full((8, 8, 3), 0.5, np.float32)]
-    with pytest.raises(InvalidParameterError, match=r"knows of no encoder of texts in the same space.*sktransfer-clip"):
+    with pytest.raises(InvalidParameterError, match=r"has no text encoder in the same space.*sktransfer-clip"):
         ZeroShotClassifier("tiny/cnn", LABELS).predict(images)
     with pytest.raises(
-        InvalidParameterError, match=r"toy/maps gives 5 numbers a sample, and toy/words 4 a description"
+        InvalidParameterError, match=r"toy/maps gives 5 numbers per sample, and toy/words 4 per description"
     ):
         ZeroShotClassifier(image_backbone(), LABELS, text_backbone=text_backbone()).predict(images)
     with pytest.raises(InvalidParameterError, match="takes images; descriptions are texts"):
         ZeroShotClassifier(labels=LABELS, text_backbone="tiny/cnn").predict(TEXTS)
 
 
-def test_descriptions_may_go_through_another_encoder_than_texts():
+def test_text_backbone_may_differ_from_backbone():
     one, other = text_backbone(0), text_backbone(1)
     labels = {"a": "bb ccc", "b": "dddd e"}
     same = ZeroShotClassifier(one, labels).decision_function(["i jj"])
@@ -103,7 +103,7 @@ def test_descriptions_may_go_through_another_encoder_than_texts():
     assert ZeroShotClassifier(one, labels, text_backbone=one).decision_function(["i jj"]) == same
 
 
-def test_pooling_and_length_are_those_asked_for():
+def test_pooling_and_max_length_change_features():
     with pytest.warns(TruncatedTextWarning):
         cut = ZeroShotClassifier(labels=["food", "sports"], max_length=4).decision_function(TEXTS)
     pooled = ZeroShotClassifier(labels=["food", "sports"], pooling="max").decision_function(TEXTS)
@@ -112,7 +112,7 @@ def test_pooling_and_length_are_those_asked_for():
     assert not np.allclose(pooled, plain)
 
 
-def test_samples_and_descriptions_are_kept_for_the_next_call():
+def test_cache_holds_features_of_samples_and_descriptions():
     clear_cache()
     clf = ZeroShotClassifier(labels=LABELS)
     clf.predict(TEXTS)
@@ -124,7 +124,7 @@ def test_samples_and_descriptions_are_kept_for_the_next_call():
     assert cache_info().n_entries == 0
 
 
-def test_fit_remembers_columns_and_verbose_shows_a_bar(capsys):
+def test_fit_sets_feature_names_in_and_verbose_shows_a_progress_bar(capsys):
     frame = pd.DataFrame({"text": TEXTS})
     clf = ZeroShotClassifier(labels=LABELS, verbose=1).fit(frame)
     assert clf.feature_names_in_.tolist() == ["text"]
@@ -135,9 +135,9 @@ def test_fit_remembers_columns_and_verbose_shows_a_bar(capsys):
 
 
 def known_failures(estimator):
-    known = {"check_sample_weight": "nothing is trained, so fit takes no weights"}
+    known = {"check_sample_weight": "fit trains nothing and takes no sample_weight"}
     if estimator.labels is not None:
-        known["check_labels"] = "the classes are those of `labels`, of no other kind"
+        known["check_labels"] = "labels must be classes of `labels`"
     return known
 
 

@@ -1,4 +1,4 @@
-"""What both featurizers do."""
+"""Behaviour that the image and text featurizers share."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ def by_hand(backbone, images, stop):
         return list(backbone.run(values, stop=stop))[-1]
 
 
-def test_features_are_the_pooled_values_of_the_stage():
+def test_layer_and_pooling_give_the_pooled_output_of_the_stage():
     features = ImageFeaturizer(layer="block3", pooling="max").fit_transform(IMAGES)
     expected = by_hand(load_backbone("tiny/cnn"), IMAGES, 4).amax((2, 3)).numpy()
     np.testing.assert_allclose(features, expected, atol=1e-5 * np.abs(expected).max())
 
 
-def test_several_layers_are_concatenated_in_the_order_given():
+def test_layer_list_concatenates_in_the_order_given():
     one = ImageFeaturizer(layer=0).fit_transform(IMAGES)
     other = ImageFeaturizer(layer="top").fit_transform(IMAGES)
     both = ImageFeaturizer(layer=["top", 0]).fit_transform(IMAGES)
@@ -43,7 +43,7 @@ def test_several_layers_are_concatenated_in_the_order_given():
     assert ImageFeaturizer(layer="all").fit_transform(IMAGES).shape == (12, 32 + 64 + 64 + 128 + 128 + 192 + 512)
 
 
-def test_a_sample_is_featurized_once_for_all_who_ask():
+def test_cache_computes_each_sample_once_in_a_grid_search():
     backbone = load_backbone("tiny/cnn", weights="random", seed=12345)
     seen = []
     hook = backbone.stages[0].register_forward_hook(lambda module, args, out: seen.append(len(out)))
@@ -52,11 +52,11 @@ def test_a_sample_is_featurized_once_for_all_who_ask():
     cached = sum(seen)
     ImageFeaturizer(backbone, cache=None).fit_transform(IMAGES)
     hook.remove()
-    assert cached <= len(IMAGES) + 1  # one blank image tells the number of features
+    assert cached <= len(IMAGES) + 1  # one blank image counts the features
     assert sum(seen) - cached >= len(IMAGES)
 
 
-def test_with_and_without_the_store_features_are_equal():
+def test_transform_is_equal_with_and_without_cache():
     plain = ImageFeaturizer(cache=None).fit_transform(IMAGES)
     stored = ImageFeaturizer().fit(IMAGES[:5]).transform(IMAGES)
     np.testing.assert_allclose(stored, plain, atol=1e-5 * np.abs(plain).max())
@@ -81,19 +81,19 @@ def test_with_and_without_the_store_features_are_equal():
         ({"backbone": 3}, "backbone"),
     ],
 )
-def test_wrong_parameters_are_named_with_what_is_allowed(parameters, match):
+def test_fit_names_invalid_parameters_and_allowed_values(parameters, match):
     with pytest.raises((ValueError, LookupError, OSError), match=match):
         ImageFeaturizer(**parameters).fit(IMAGES)
 
 
-def test_the_wrong_modality_is_named():
+def test_fit_names_the_wrong_modality_of_backbone():
     with pytest.raises(InvalidParameterError, match="takes texts, ImageFeaturizer featurizes images"):
         ImageFeaturizer("hf/" + small_bert()).fit(IMAGES)
     with pytest.raises(InvalidParameterError, match="takes images, TextFeaturizer featurizes texts"):
         TextFeaturizer("tiny/cnn").fit(TEXTS)
 
 
-def test_a_fitted_estimator_as_backbone_is_told_where_its_backbone_is():
+def test_fit_with_an_estimator_as_backbone_points_to_backbone_():
     with pytest.raises(InvalidParameterError, match="backbone_"):
         ImageFeaturizer(ImageFeaturizer().fit(IMAGES)).fit(IMAGES)
 
@@ -111,13 +111,13 @@ def test_grid_search_over_backbone_layer_and_pooling():
     assert search.best_score_ > 0.9
 
 
-def test_a_progress_bar_nests_through_search_pipeline_and_batches():
+def test_progress_bar_callback_nests_through_grid_search_and_pipeline():
     pipeline = make_pipeline(ImageFeaturizer(), LogisticRegression())
     search = GridSearchCV(pipeline, {"logisticregression__C": [1, 10]}, cv=2).set_callbacks(ProgressBar())
     assert search.fit(IMAGES, LABELS).best_score_ > 0.9
 
 
-def test_batches_of_a_fit_transform_are_told_to_callbacks():
+def test_fit_transform_reports_batches_to_callbacks():
     class Listener:
         max_propagation_depth = None
         tasks: ClassVar[list[str]] = []
@@ -133,12 +133,12 @@ def test_batches_of_a_fit_transform_are_told_to_callbacks():
     assert Listener.tasks[-1] == "fit"
 
 
-def test_verbose_shows_progress(capfd):
+def test_verbose_shows_a_progress_bar(capfd):
     ImageFeaturizer(verbose=1).fit_transform(IMAGES)
     assert "12/12" in capfd.readouterr().err
 
 
-def test_paths_in_a_column_beside_numbers(tmp_path):
+def test_fit_transform_of_a_path_column_in_column_transformer(tmp_path):
     from PIL import Image
 
     paths = []
@@ -151,6 +151,6 @@ def test_paths_in_a_column_beside_numbers(tmp_path):
     assert columns.fit_transform(frame).shape == (12, 513)
 
 
-def test_both_work_as_they_come():
+def test_fit_transform_with_default_parameters():
     assert ImageFeaturizer().fit_transform(IMAGES).shape == (12, 512)
     assert TextFeaturizer().fit_transform(TEXTS).shape == (12, 160)

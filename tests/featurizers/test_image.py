@@ -1,4 +1,4 @@
-"""Images as features."""
+"""ImageFeaturizer."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sktransfer.testing.samples import make_samples
 IMAGES, _ = make_samples("image", 6)
 
 
-def test_flat_rows_are_the_images_they_stand_for():
+def test_fit_transform_of_flat_rows_equals_that_of_images():
     X, _ = load_digits(return_X_y=True)
     rows = X[:6] / 16
     featurizer = ImageFeaturizer()
@@ -22,7 +22,7 @@ def test_flat_rows_are_the_images_they_stand_for():
     np.testing.assert_array_equal(flat, ImageFeaturizer().fit_transform(rows.reshape(6, 8, 8)))
 
 
-def test_image_shape_says_what_rows_of_another_width_are():
+def test_image_shape_reshapes_flat_rows():
     rows = np.random.default_rng(0).uniform(size=(3, 10)).astype(np.float32)
     with pytest.warns(FlatImageWarning, match="image_shape"):
         strips = ImageFeaturizer(cache=None).fit_transform(rows)
@@ -31,26 +31,26 @@ def test_image_shape_says_what_rows_of_another_width_are():
     np.testing.assert_array_equal(shaped, ImageFeaturizer(cache=None).fit_transform(rows.reshape(3, 2, 5)))
 
 
-def test_float_images_outside_the_unit_interval_are_refused():
+def test_fit_rejects_float_images_outside_the_unit_interval():
     with pytest.raises(InvalidSampleError, match="row 1"):
         ImageFeaturizer().fit([IMAGES[0], IMAGES[1] * 255])
 
 
-def test_random_weights_are_another_network_and_the_same_each_time():
+def test_weights_random_differ_from_pretrained_and_are_reproducible():
     pretrained = ImageFeaturizer().fit_transform(IMAGES)
     random = ImageFeaturizer(weights="random").fit_transform(IMAGES)
     assert np.abs(pretrained - random).max() > 0.1
     np.testing.assert_array_equal(random, ImageFeaturizer(weights="random", cache=None).fit_transform(IMAGES))
 
 
-def test_preprocess_is_overridden_setting_by_setting():
+def test_preprocess_dict_changes_single_settings():
     plain = ImageFeaturizer().fit_transform(IMAGES)
     featurizer = ImageFeaturizer(preprocess={"resize": (16, 16)})
     assert np.abs(featurizer.fit_transform(IMAGES) - plain).max() > 1e-3
     assert featurizer.backbone_.preprocess.mean == load_backbone("tiny/cnn").preprocess.mean
 
 
-def test_pooling_sets_the_width():
+def test_pooling_sets_the_number_of_features():
     width = {"average": 512, "max": 512, "grid2": 4 * 512, "grid3": 9 * 512, "flatten": 16 * 512, "auto": 512}
     for pooling, n in width.items():
         featurizer = ImageFeaturizer(pooling=pooling)
@@ -58,7 +58,7 @@ def test_pooling_sets_the_width():
         assert len(featurizer.get_feature_names_out()) == n
 
 
-def test_weights_beside_a_loaded_backbone_are_refused_not_ignored():
+def test_weights_and_max_length_are_rejected_if_they_have_no_effect():
     with pytest.raises(InvalidParameterError, match="weights='random'"):
         ImageFeaturizer(load_backbone("tiny/cnn"), weights="random").fit(IMAGES)
     with pytest.raises(InvalidParameterError, match="takes no texts"):

@@ -24,13 +24,19 @@ from sktransfer import EMA, TextFeaturizer, config_context, load, save
 from sktransfer.exceptions import LoadError
 from sktransfer.persistence.archive import ESTIMATOR, WEIGHTS
 from tests.helpers import huggingface_folders, saved_estimators
-from tests.helpers.forged_files import members_of, packed, signed
-from tests.helpers.saved_estimators import TEXTS, made
+from tests.helpers.forged_files import sign, unzip, zip_members
+from tests.helpers.saved_estimators import TEXTS, fitted
 
 SLOW = 20  # seconds: a file that takes longer is a finding
 Choose = Callable[[int], int]  # from n to a number below n
 VALUES = [None, True, False, 0, -1, 1, 2**31, 2**63, 10**30, 1e308, float("nan"), "", "x", "\x00", "../x", [], {}, [[]]]
-NAMES = ["os.system", "builtins.eval", "sklearn.svm._classes.SVC", "numpy.ndarray", "sktransfer.persistence.parts.Part"]
+NAMES = [
+    "os.system",
+    "builtins.eval",
+    "sklearn.svm._classes.SVC",
+    "numpy.ndarray",
+    "sktransfer.persistence.skops_bridge.CustomNode",
+]
 
 
 def _embedded(folder: Path) -> object:
@@ -43,14 +49,14 @@ def originals() -> list[tuple[str, bytes]]:
     """Return files of several kinds, by name."""
     folder = Path(tempfile.mkdtemp(prefix="sktransfer-test-saved-"))
     kinds = [
-        ("Pipeline", made("Pipeline"), "reference"),
-        ("GridSearchCV", made("GridSearchCV"), "reference"),
-        ("WordEmbedder", made("WordEmbedder"), "reference"),
-        ("weights of words", made("WordEmbedder sif"), "reference"),
+        ("Pipeline", fitted("Pipeline"), "reference"),
+        ("GridSearchCV", fitted("GridSearchCV"), "reference"),
+        ("WordEmbedder", fitted("WordEmbedder"), "reference"),
+        ("weights of words", fitted("WordEmbedder sif"), "reference"),
         ("head", saved_estimators.fine_tuned(freeze_depth="all", callbacks=[EMA(0.5)], device="cpu"), "reference"),
-        ("trained stages", made("FineTuneRegressor"), "reference"),
+        ("trained stages", fitted("FineTuneRegressor"), "reference"),
         ("embedded", _embedded(folder), "embed"),
-        ("table", made("BestBackbone"), "reference"),
+        ("table", fitted("BestBackbone"), "reference"),
         ("scikit-learn alone", LogisticRegression(random_state=0), "reference"),
     ]
     files = []
@@ -122,7 +128,7 @@ def _text(tree: object) -> bytes:
 
 def forged(content: bytes, choose: Choose) -> bytes:
     """Return a file with changes inside, and hashes that fit them: as one who means harm would."""
-    members = members_of(content)
+    members = unzip(content)
     match choose(5):
         case 0:
             members["manifest.json"] = edited(members["manifest.json"], choose)
@@ -131,12 +137,12 @@ def forged(content: bytes, choose: Choose) -> bytes:
         case 2:
             members[ESTIMATOR] = flipped(members[ESTIMATOR], choose)
         case _:
-            inner = members_of(members[ESTIMATOR])
+            inner = unzip(members[ESTIMATOR])
             names = sorted(inner)
             name = names[choose(len(names))] if choose(3) == 0 else "schema.json"
             change = edited if name == "schema.json" else flipped
-            members[ESTIMATOR] = packed({**inner, name: change(inner[name], choose)})
-    return packed(signed(members))
+            members[ESTIMATOR] = zip_members({**inner, name: change(inner[name], choose)})
+    return zip_members(sign(members))
 
 
 def outcome(content: bytes, path: Path) -> str:

@@ -1,4 +1,4 @@
-"""Saved files taken apart, changed, and put together again with hashes that fit: as one who means harm would."""
+"""Forge saved files: take them apart, change them, and write them again with hashes that fit."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from sktransfer.persistence.archive import ESTIMATOR, WEIGHTS
 MANIFEST, SCHEMA = "manifest.json", "schema.json"
 
 
-def members_of(content: bytes) -> dict[str, bytes]:
+def unzip(content: bytes) -> dict[str, bytes]:
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         return {name: archive.read(name) for name in archive.namelist()}
 
 
-def packed(members: dict[str, bytes]) -> bytes:
+def zip_members(members: dict[str, bytes]) -> bytes:
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w") as archive:
         for name, content in members.items():
@@ -25,8 +25,8 @@ def packed(members: dict[str, bytes]) -> bytes:
     return out.getvalue()
 
 
-def signed(members: dict[str, bytes]) -> dict[str, bytes]:
-    """Return members with a manifest that has their hashes."""
+def sign(members: dict[str, bytes]) -> dict[str, bytes]:
+    """Return members with a manifest that holds their hashes."""
     try:
         manifest = json.loads(members[MANIFEST])
         for name in (ESTIMATOR, WEIGHTS):
@@ -37,35 +37,36 @@ def signed(members: dict[str, bytes]) -> dict[str, bytes]:
 
 
 def forge(path, *, schema=None, manifest=None, weights=None, inner=None):
-    """Change a saved file in place: the tree's JSON, the manifest, the tensors, or members of the tree."""
-    members = members_of(path.read_bytes())
-    tree = members_of(members[ESTIMATOR])
+    """Change a saved file in place: the JSON of its tree, its manifest, its tensors, or members of the tree."""
+    members = unzip(path.read_bytes())
+    tree = unzip(members[ESTIMATOR])
     if schema is not None:
         text = json.loads(tree[SCHEMA])
         tree[SCHEMA] = json.dumps(schema(text) or text).encode()
-    members[ESTIMATOR] = packed({**tree, **(inner(tree) if inner else {})})
+    members[ESTIMATOR] = zip_members({**tree, **(inner(tree) if inner else {})})
     if weights is not None:
         members[WEIGHTS] = weights(members[WEIGHTS])
     if manifest is not None:
         text = json.loads(members[MANIFEST])
         members[MANIFEST] = json.dumps(manifest(text) or text).encode()
-    path.write_bytes(packed(signed(members)))
+    path.write_bytes(zip_members(sign(members)))
 
 
-def parts(schema, kind):
-    """Return the nodes of the entries of all parts of a kind: name -> node."""
-    found, waiting = [], [schema]
+def node_data(schema, kind):
+    """Return the data of all custom nodes of a kind, each a dict of field name to node."""
+    data, waiting = [], [schema]
     while waiting:
-        one = waiting.pop()
-        if isinstance(one, dict):
-            if one.get("__class__") == "Part" and json.loads(one["content"]["content"][0]["content"]) == kind:
-                found.append(one["content"]["content"][1]["content"])
-            waiting.extend(one.values())
-        elif isinstance(one, list):
-            waiting.extend(one)
-    return found
+        value = waiting.pop()
+        if isinstance(value, dict):
+            is_custom = value.get("__class__") == "CustomNode"
+            if is_custom and json.loads(value["content"]["content"][0]["content"]) == kind:
+                data.append(value["content"]["content"][1]["content"])
+            waiting.extend(value.values())
+        elif isinstance(value, list):
+            waiting.extend(value)
+    return data
 
 
-def plain(value):
+def json_node(value):
     """Return the node of a plain value."""
     return {"__class__": "str", "__module__": "builtins", "__loader__": "JsonNode", "content": json.dumps(value)}

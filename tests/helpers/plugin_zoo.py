@@ -54,7 +54,7 @@ def spec(name, loader="zoo_network:load", stages=None, **more):
 
 def toy_spec(name, **fields):
     """Return the code of a spec of the network in `toys.py`."""
-    toy = {"loader": "toys:load_image", "stages": {"stem": 4, "middle": 6, "top": 5}, "input_size": None}
+    toy = {"loader": "tests.helpers.toys:load_image", "stages": {"stem": 4, "middle": 6, "top": 5}, "input_size": None}
     return spec(name, **(toy | fields))
 
 
@@ -85,9 +85,9 @@ BROKEN = {
     ),
     "misspelt": (
         f"{HEAD}def sktransfer_bakbones():\n    return []\n",
-        "offers nothing. Did you mean 'sktransfer_",
+        "offers no backbone. Did you mean 'sktransfer_",
     ),
-    "empty": ("", "has no function marked with @hookimpl, so it offers nothing"),
+    "empty": ("", "has no function marked with @hookimpl, so it offers no backbone"),
     "argument": (f"{HEAD}@hookimpl\ndef sktransfer_backbones(colour):\n    return []\n", "colour"),
     "late": (f"{HOOK}yield {spec('late/a')}\n    raise OSError('after the first')\n", "OSError: after the first"),
     "raises": (f"{HOOK}return 1 / 0\n", "ZeroDivisionError"),
@@ -95,8 +95,8 @@ BROKEN = {
     "future": (offers(spec("future/a", contract=99)), "is written for contract 99; this sktransfer understands 1 to 1"),
     "field": (offers(spec("field/a", colour="red")), "TypeError: BackboneSpec has no field 'colour'"),
     "later": (offers(spec("later/a", colour="red", contract=99)), "is written for contract 99"),
-    "twice": (offers(spec("twice/a"), spec("twice/a")), "declares more than one backbone of the name 'twice/a'"),
-    "strings": (offers("'strings/a'"), "must give BackboneSpec objects, not str"),
+    "twice": (offers(spec("twice/a"), spec("twice/a")), "declares several backbones of the name 'twice/a'"),
+    "strings": (offers("'strings/a'"), "must return BackboneSpec objects, not str"),
     "single": (f"{HOOK}return {spec('single/a')}\n", "must return a list of BackboneSpec, not BackboneSpec"),
     "number": (f"{HOOK}return 3\n", "must return a list of BackboneSpec, not int"),
     "forgetful": (f"{HOOK}pass\n", "returned None"),

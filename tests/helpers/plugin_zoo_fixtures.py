@@ -36,7 +36,7 @@ def use(monkeypatch):
     """Make some entry points those of the process."""
 
     def put(*entries):
-        made = Registry(found=lambda: entries, environ={})
+        made = Registry(entry_points=lambda: entries, environ={})
         monkeypatch.setattr(home, "_registry", made)
         monkeypatch.setattr(loading, "_loaded", type(loading._loaded)())
         monkeypatch.setattr(loading, "_recent", type(loading._recent)())

@@ -1,4 +1,4 @@
-"""Estimators of every kind that is saved, each with samples and the method that says whether it came back."""
+"""Fitted estimators of every kind that can be saved, with samples and the method to compare."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def frame():
 def fine_tuned(**params):
     X, y = digits()
     params = {"freeze_depth": -2, "max_epochs": 1, "random_state": 0, **params}
-    return FineTuneClassifier("tiny/cnn", **params).fit(X, [f"digit {one}" for one in y])
+    return FineTuneClassifier("tiny/cnn", **params).fit(X, [f"digit {digit}" for digit in y])
 
 
 def multilabel():
@@ -79,7 +79,7 @@ def from_source():
     source = fine_tuned(max_epochs=0)
     X, y = digits()
     return FineTuneClassifier(source.backbone_, head=source.head_, max_epochs=1, random_state=0).fit(
-        X, [f"digit {one}" for one in y]
+        X, [f"digit {digit}" for digit in y]
     )
 
 
@@ -90,8 +90,8 @@ def regressor():
 
 
 def columns():
-    parts = make_column_transformer((TextFeaturizer(layer=2), ["text"]), (StandardScaler(), ["length"]))
-    return make_pipeline(parts, LogisticRegression()).fit(frame(), MOODS)
+    features = make_column_transformer((TextFeaturizer(layer=2), ["text"]), (StandardScaler(), ["length"]))
+    return make_pipeline(features, LogisticRegression()).fit(frame(), MOODS)
 
 
 def searched():
@@ -152,33 +152,33 @@ MAKERS = {
 
 
 @functools.cache
-def made(name):
+def fitted(name):
     return MAKERS[name][0]()
 
 
-def answer(estimator, name):
-    """Return what an estimator says of samples; it has to compute it."""
+def predictions(estimator, name):
+    """Return the output of an estimator, computed without the cache."""
     clear_cache()
     _, method, kind = MAKERS[name]
     X = {"images": lambda: digits()[0], "texts": lambda: TEXTS, "frame": frame}[kind]()
     return np.asarray(getattr(estimator, method)(X))
 
 
-_ELSEWHERE = """
+_NEW_PROCESS = """
 import pickle, sys
 from pathlib import Path
 from sktransfer import load
-from tests.helpers.saved_estimators import answer
+from tests.helpers.saved_estimators import predictions
 jobs = pickle.loads(sys.stdin.buffer.read())
-answers = [answer(load(path), name) for name, path in jobs]
-Path(sys.argv[1]).write_bytes(pickle.dumps(answers))
+outputs = [predictions(load(path), name) for name, path in jobs]
+Path(sys.argv[1]).write_bytes(pickle.dumps(outputs))
 """
 
 
-def answers_elsewhere(jobs, folder):
-    """Return what estimators in files say in a process that has made none of them."""
-    out = folder / "answers"
-    command = [sys.executable, "-c", _ELSEWHERE, str(out)]
+def predictions_in_new_process(jobs, folder):
+    """Return the outputs of saved estimators, loaded in a process that has fitted none of them."""
+    out = folder / "outputs"
+    command = [sys.executable, "-c", _NEW_PROCESS, str(out)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     subprocess.run(command, input=pickle.dumps(jobs), check=True, env=environment, timeout=600)
     return pickle.loads(out.read_bytes())

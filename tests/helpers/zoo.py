@@ -16,7 +16,7 @@ from sktransfer.backbones.stages import ImageStage, PooledHead
 from sktransfer.weights.reading import fill
 from tests.helpers.mutants import STAGES, Remembering, Skipping, image_modules
 
-RIGHT = {"loader": "zoo:load", "stages": STAGES, "input_size": (12, 12)}
+RIGHT = {"loader": "tests.helpers.zoo:load", "stages": STAGES, "input_size": (12, 12)}
 # model -> what is other than right
 SPECS = {
     "right": {},
@@ -26,13 +26,13 @@ SPECS = {
     "size": {"input_size": (16, 16)},
     "hash": {"sha256": ""},
     "wrong-hash": {"sha256": "0" * 64},
-    "nondeterministic": {"loader": "zoo:load_any", "weights": None},
-    "shared": {"loader": "zoo:load_shared", "weights": None},
-    "in-turns": {"loader": "zoo:load_with_a_variable", "weights": None},
-    "network": {"loader": "zoo:load_from_network"},
-    "path": {"loader": "zoo:load_without_path"},
-    "dtype": {"loader": "zoo:load_in_double"},
-    "raises": {"loader": "zoo:load_and_raise"},
+    "nondeterministic": {"loader": "tests.helpers.zoo:load_any", "weights": None},
+    "shared": {"loader": "tests.helpers.zoo:load_shared", "weights": None},
+    "in-turns": {"loader": "tests.helpers.zoo:load_with_a_variable", "weights": None},
+    "network": {"loader": "tests.helpers.zoo:load_from_network"},
+    "path": {"loader": "tests.helpers.zoo:load_without_path"},
+    "dtype": {"loader": "tests.helpers.zoo:load_in_double"},
+    "raises": {"loader": "tests.helpers.zoo:load_and_raise"},
 }
 # what is wrong -> (the check meant for it, the backbone, a word of the message)
 DECLARED = {
@@ -120,7 +120,7 @@ def _spec(provider, model, changes, digest):
 
 
 def _plugin(provider, models, digest, first=""):
-    head = "from sktransfer import BackboneSpec, hookimpl\nfrom sktransfer.backbones.spec import WeightsSource\n"
+    head = "from sktransfer import BackboneSpec, hookimpl\nfrom sktransfer.weights.source import WeightsSource\n"
     specs = ",\n        ".join(_spec(provider, model, SPECS[model], digest) for model in models)
     return f"{first}{head}\n\n@hookimpl\ndef sktransfer_backbones():\n    return [\n        {specs}\n    ]\n"
 

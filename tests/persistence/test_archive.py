@@ -4,6 +4,7 @@ import io
 import json
 import os
 import zipfile
+from pathlib import Path
 
 import pytest
 
@@ -11,7 +12,7 @@ from sktransfer import ImageFeaturizer, load, save
 from sktransfer.exceptions import LoadError, SaveError
 from sktransfer.persistence import archive
 from sktransfer.persistence.archive import ESTIMATOR, FORMAT, WEIGHTS, read_archive, write_archive
-from tests.helpers.forged_files import MANIFEST, forge, members_of, packed
+from tests.helpers.forged_files import MANIFEST, forge, unzip, zip_members
 
 
 @pytest.fixture
@@ -27,51 +28,51 @@ def refused(path):
     return str(error.value)
 
 
-def test_the_file_says_what_it_was_made_with(saved):
+def test_save_writes_versions_and_kinds_to_manifest(saved):
     manifest, members = read_archive(saved)
     assert manifest["format_version"] == FORMAT
     assert {"python", "numpy", "scikit-learn", "skops", "torch"} <= manifest["versions"].keys()
-    assert (manifest["weights"], manifest["parts"]) == ("reference", ["ImageFeaturizer"])
+    assert (manifest["weights"], manifest["kinds"]) == ("reference", ["ImageFeaturizer"])
     assert set(members) == {ESTIMATOR, WEIGHTS}
 
 
 @pytest.mark.parametrize("name", [ESTIMATOR, WEIGHTS])
-def test_a_changed_byte_is_found_in_each_member(saved, name):
-    members = members_of(saved.read_bytes())
+def test_read_archive_detects_a_changed_byte_in_each_member(saved, name):
+    members = unzip(saved.read_bytes())
     members[name] = bytes([*members[name][:-1], members[name][-1] ^ 1])
-    saved.write_bytes(packed(members))
+    saved.write_bytes(zip_members(members))
     assert f"its member {name} was changed" in refused(saved)
 
 
-def test_every_cut_is_found(saved):
+def test_read_archive_detects_truncation_at_any_byte(saved):
     content = saved.read_bytes()
     for stop in range(0, len(content), 97):
         saved.write_bytes(content[:stop])
-        assert "cut short" in refused(saved)
+        assert "truncated" in refused(saved)
 
 
 @pytest.mark.parametrize("content", [b"", b"no zip at all", b"\x80\x04.", b"PK\x05\x06" + bytes(18)])
-def test_what_is_no_such_file_is_said_so(tmp_path, content):
+def test_load_refuses_content_that_is_not_an_archive(tmp_path, content):
     (tmp_path / "one").write_bytes(content)
     refused(tmp_path / "one")
 
 
-def test_what_is_not_there_or_no_file_is_said_so(tmp_path):
+def test_load_refuses_missing_and_irregular_files(tmp_path):
     assert "there is no such file" in refused(tmp_path / "one")
-    assert "no regular file" in refused(tmp_path)
+    assert "not a regular file" in refused(tmp_path)
     os.mkfifo(tmp_path / "pipe")
-    assert "no regular file" in refused(tmp_path / "pipe")
+    assert "not a regular file" in refused(tmp_path / "pipe")
 
 
 @pytest.mark.parametrize("name", ["../evil.py", "/etc/evil", "schema.json", "C:\\evil", "weights.safetensors/x"])
-def test_members_of_other_names_are_refused(saved, name):
-    saved.write_bytes(packed({**members_of(saved.read_bytes()), name: b"x"}))
-    assert "do not belong there" in refused(saved)
+def test_read_archive_refuses_unexpected_member_names(saved, name):
+    saved.write_bytes(zip_members({**unzip(saved.read_bytes()), name: b"x"}))
+    assert "unexpected members" in refused(saved)
 
 
 @pytest.mark.parametrize("name", [MANIFEST, ESTIMATOR, WEIGHTS])
-def test_missing_and_double_members_are_refused(saved, name):
-    members = members_of(saved.read_bytes())
+def test_read_archive_refuses_missing_and_duplicate_members(saved, name):
+    members = unzip(saved.read_bytes())
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w") as file:
         for member, content in members.items():
@@ -80,35 +81,35 @@ def test_missing_and_double_members_are_refused(saved, name):
             file.writestr(name, b"x")
     saved.write_bytes(out.getvalue())
     assert "twice" in refused(saved)
-    saved.write_bytes(packed({member: content for member, content in members.items() if member != name}))
+    saved.write_bytes(zip_members({member: content for member, content in members.items() if member != name}))
     assert f"lacks {name}" in refused(saved)
 
 
-def test_what_would_grow_is_refused_before_it_is_unpacked(saved):
-    members = members_of(saved.read_bytes())
+def test_read_archive_refuses_large_compressed_members_before_reading(saved):
+    members = unzip(saved.read_bytes())
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as file:
-        for member, content in {**members, ESTIMATOR: bytes(archive.MOST_COMPRESSED + 1)}.items():
+        for member, content in {**members, ESTIMATOR: bytes(archive.MAX_COMPRESSED + 1)}.items():
             file.writestr(member, content)
     saved.write_bytes(out.getvalue())
     assert "claims 16777217 bytes" in refused(saved)
 
 
-def test_other_ways_of_packing_are_refused(saved):
+def test_read_archive_refuses_other_compression_methods(saved):
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_LZMA) as file:
-        for member, content in members_of(saved.read_bytes()).items():
+        for member, content in unzip(saved.read_bytes()).items():
             file.writestr(member, content)
     saved.write_bytes(out.getvalue())
-    assert "packed in another way" in refused(saved)
+    assert "compressed in another way" in refused(saved)
 
 
-def test_a_size_that_is_not_true_is_refused(saved):
+def test_read_archive_refuses_false_member_sizes(saved):
     content = bytearray(saved.read_bytes())
     with zipfile.ZipFile(io.BytesIO(content)) as file:
         size = file.getinfo(WEIGHTS).file_size.to_bytes(4, "little")
-    place = content.rfind(size + size)  # in the list at the end: packed and unpacked size
-    content[place : place + 8] = (2**31).to_bytes(4, "little") * 2
+    position = content.rfind(size + size)  # in the zip's directory: compressed and uncompressed size
+    content[position : position + 8] = (2**31).to_bytes(4, "little") * 2
     saved.write_bytes(content)
     refused(saved)
 
@@ -117,26 +118,27 @@ def test_a_size_that_is_not_true_is_refused(saved):
     ("change", "message"),
     [
         ({"format_version": FORMAT + 1}, "pip install --upgrade sktransfer"),
+        ({"format_version": FORMAT - 1}, "fit and save the estimator again"),
         ({"format_version": 0}, "no sktransfer writes"),
         ({"format_version": "1"}, "no sktransfer writes"),
-        ({"format": "other"}, "does not say that it is of sktransfer.save"),
+        ({"format": "other"}, "does not name sktransfer.save"),
         ({"members": {}}, "has no hash"),
     ],
 )
-def test_other_formats_are_refused(saved, change, message):
-    members = members_of(saved.read_bytes())
+def test_read_archive_refuses_other_format_version(saved, change, message):
+    members = unzip(saved.read_bytes())
     members[MANIFEST] = json.dumps(json.loads(members[MANIFEST]) | change).encode()
-    saved.write_bytes(packed(members))
+    saved.write_bytes(zip_members(members))
     assert message in refused(saved)
 
 
 @pytest.mark.parametrize("text", [b"", b"[]", b"{", b"[" * 100_000])
-def test_a_manifest_that_is_none_is_refused(saved, text):
-    saved.write_bytes(packed({**members_of(saved.read_bytes()), MANIFEST: text}))
+def test_read_archive_refuses_manifest_that_is_not_json_object(saved, text):
+    saved.write_bytes(zip_members({**unzip(saved.read_bytes()), MANIFEST: text}))
     assert MANIFEST in refused(saved)
 
 
-def test_an_error_leaves_the_old_file_and_nothing_beside_it(tmp_path):
+def test_write_archive_keeps_old_file_if_check_fails(tmp_path):
     path = tmp_path / "one"
     path.write_text("old")
 
@@ -150,7 +152,7 @@ def test_an_error_leaves_the_old_file_and_nothing_beside_it(tmp_path):
     assert list(tmp_path.iterdir()) == [tmp_path / "one"]
 
 
-def test_the_place_must_be_one_to_write_to(tmp_path):
+def test_write_archive_refuses_folders_and_missing_folders(tmp_path):
     members = {ESTIMATOR: b"x", WEIGHTS: b"y"}
     with pytest.raises(SaveError, match=r"is a folder; give the path of a file, such as .*model\.skt"):
         write_archive(tmp_path, {}, members, str)
@@ -158,7 +160,7 @@ def test_the_place_must_be_one_to_write_to(tmp_path):
         write_archive(tmp_path / "none" / "one", {}, members, str)
 
 
-def test_a_full_disk_is_said_so(tmp_path, monkeypatch):
+def test_write_archive_reports_full_disk(tmp_path, monkeypatch):
     def full(handle):
         raise OSError(28, "No space left on device")
 
@@ -169,11 +171,11 @@ def test_a_full_disk_is_said_so(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == [tmp_path / "one"]
 
 
-def test_rights_and_links_stay(tmp_path):
+def test_save_keeps_permissions_and_symbolic_links(tmp_path):
     save(ImageFeaturizer(), tmp_path / "real")
     plain = tmp_path / "plain"
     plain.touch()
-    assert (tmp_path / "real").stat().st_mode == plain.stat().st_mode  # those of any new file
+    assert (tmp_path / "real").stat().st_mode == plain.stat().st_mode  # the permissions of any new file
     (tmp_path / "real").chmod(0o640)
     (tmp_path / "link").symlink_to("real")
     save(ImageFeaturizer(layer=1), tmp_path / "link")
@@ -182,6 +184,17 @@ def test_rights_and_links_stay(tmp_path):
     assert load(tmp_path / "real").layer == 1
 
 
-def test_forging_leaves_a_file_that_is_loaded(saved):
+def test_forge_without_changes_keeps_file_loadable(saved):
     forge(saved)
     assert load(saved).layer == -1
+
+
+@pytest.mark.parametrize("name", ["pipeline", "fine_tuned"])
+def test_load_refuses_format_1_and_names_the_version_that_wrote_it(name):
+    path = Path(__file__).parent / "data" / f"format_1_{name}.skt"
+    message = refused(path)
+    assert "it has format 1, written by sktransfer 0.1.0, and this sktransfer" in message
+    assert (
+        "reads format 2: fit and save the estimator again, or load the file with the sktransfer that wrote it"
+        in message
+    )

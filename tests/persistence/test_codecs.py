@@ -2,39 +2,69 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from sklearn.base import BaseEstimator
+from skorch.callbacks import Callback, ProgressBar, TrainEndCheckpoint
 from torch import nn
 
+import sktransfer
 from sktransfer.exceptions import SaveError
-from sktransfer.persistence.codecs import CODECS, find_codec
-from tests.helpers.saved_estimators import made
+from sktransfer.persistence.codecs import CALLBACKS, CODECS, DECODERS, ESTIMATORS, STATES, find_codec
+from sktransfer.persistence.context import import_class
+from sktransfer.persistence.estimators import LEFT_OUT
+from tests.helpers.saved_estimators import fitted
 
 
-def test_kinds_are_told_apart_by_their_names():
-    assert all(name == codec.kind for name, codec in CODECS.items())
-    assert len({id(codec) for codec in CODECS.values()}) == len(CODECS)
+def public_names(base):
+    public = (getattr(sktransfer, name) for name in sktransfer.__all__)
+    return {cls.__name__ for cls in public if isinstance(cls, type) and issubclass(cls, base)}
+
+
+def test_estimators_and_callbacks_list_all_public_ones():
+    assert public_names(BaseEstimator) == set(ESTIMATORS)
+    assert public_names(Callback) <= {*CALLBACKS, *LEFT_OUT}
+    for name, path in ESTIMATORS.items():
+        assert import_class(path) is getattr(sktransfer, name)
+
+
+def test_states_list_classes_with_to_state_and_from_state():
+    for path in STATES.values():
+        assert callable(import_class(path).to_state)
+        assert callable(import_class(path).from_state)
+
+
+def test_codecs_have_unique_kinds_and_classes():
+    assert len(DECODERS) == len({codec.kind for codec in CODECS}) + 4
+    assert len({codec.kind for codec in CODECS}) == len(CODECS)
+    paths = [codec.path.partition(":")[2] for codec in CODECS if codec.path]
+    assert len(set(paths)) == len(paths)
 
 
 @pytest.mark.parametrize(
-    ("find", "kind"),
+    ("get", "kind"),
     [
-        (lambda: made("FineTuneClassifier"), "FineTuneClassifier"),
-        (lambda: made("FineTuneClassifier").backbone_, "Backbone"),
-        (lambda: made("FineTuneClassifier").head_, "Head"),
-        (lambda: made("FineTuneClassifier").history_, "DataFrame"),
-        (lambda: made("WordEmbedder").embedding_, "WordVectors"),
+        (lambda: fitted("FineTuneClassifier"), "FineTuneClassifier"),
+        (lambda: fitted("FineTuneClassifier").backbone_, "Backbone"),
+        (lambda: fitted("FineTuneClassifier").head_, "Head"),
+        (lambda: fitted("FineTuneClassifier").history_, "DataFrame"),
+        (lambda: fitted("WordEmbedder").embedding_, "WordVectors"),
         (lambda: np.random.RandomState(0), "RandomState"),
     ],
 )
-def test_each_object_has_its_codec(find, kind):
-    assert find_codec(find()) is CODECS[kind]
+def test_find_codec_by_class(get, kind):
+    codec = find_codec(get())
+    assert codec.kind == kind
+    assert DECODERS[kind] is codec.decode
 
 
-@pytest.mark.parametrize("obj", [3, "x", [], {}, np.zeros(3), object(), len, int])
-def test_others_are_left_to_skops(obj):
+@pytest.mark.parametrize(
+    "obj",
+    [3, "x", [], {}, np.zeros(3), object(), len, int, ProgressBar(), TrainEndCheckpoint(), type("EMA", (), {})()],
+)
+def test_find_codec_leaves_other_objects_to_skops(obj):
     assert find_codec(obj) is None
 
 
 @pytest.mark.parametrize("obj", [nn.Linear(1, 1), np.random.default_rng(0)])
-def test_what_would_not_be_loaded_is_refused(obj):
+def test_find_codec_refuses_objects_that_load_would_not_take(obj):
     with pytest.raises(SaveError, match="cannot be saved without pickle"):
         find_codec(obj)

@@ -1,40 +1,28 @@
 from __future__ import annotations
 
-import importlib
-
 import numpy as np
+import peft
 import pytest
-from sklearn.base import BaseEstimator
-from skorch.callbacks import Callback
+from skorch.callbacks import EarlyStopping, EpochScoring, GradientNormClipping, LRScheduler
 
 import sktransfer
-from sktransfer import ImageFeaturizer, load, save
+from sktransfer import EMA, SWA, ImageFeaturizer, MicroBatches, Mixup, WiSEFT, load, save
 from sktransfer.exceptions import LoadError, SaveError
-from sktransfer.persistence.callbacks import CALLBACKS, LEFT_OUT
-from sktransfer.persistence.estimators import ESTIMATORS
-from tests.helpers.forged_files import forge, parts, plain
-from tests.helpers.saved_estimators import made
+from sktransfer.persistence.codecs import DECODERS, find_codec
+from sktransfer.persistence.context import LoadContext, SaveContext
+from tests.helpers.forged_files import forge, json_node, node_data
+from tests.helpers.saved_estimators import fitted
+
+LOADING = LoadContext({}, DECODERS)
 
 
-def public(kind):
-    found = (getattr(sktransfer, name) for name in sktransfer.__all__)
-    return {one.__name__ for one in found if isinstance(one, type) and issubclass(one, kind)}
-
-
-def test_each_public_estimator_and_callback_can_be_saved():
-    assert public(BaseEstimator) == set(ESTIMATORS)
-    assert public(Callback) <= {*CALLBACKS, *LEFT_OUT}
-    for name, module in ESTIMATORS.items():
-        assert getattr(importlib.import_module(module), name) is getattr(sktransfer, name)
-
-
-def with_attribute(path, kind, **changes):
+def change_attributes(path, kind, **changes):
     def change(schema):
-        content = parts(schema, kind)[0]["attributes"]
+        content = node_data(schema, kind)[0]["attributes"]
         for name, value in changes.items():
             if name not in content["content"]:
                 content["key_types"]["content"].append({**content["key_types"]["content"][0]})
-            content["content"][name] = plain(value)
+            content["content"][name] = json_node(value)
 
     forge(path, schema=change)
 
@@ -51,40 +39,45 @@ def with_attribute(path, kind, **changes):
         ({"weights": [1]}, "is neither a name nor a path"),
     ],
 )
-def test_attributes_that_an_estimator_cannot_have_are_refused(tmp_path, changes, message):
+def test_load_refuses_attributes_that_the_estimator_cannot_have(tmp_path, changes, message):
     save(ImageFeaturizer(), tmp_path / "one")
-    with_attribute(tmp_path / "one", "ImageFeaturizer", **changes)
+    change_attributes(tmp_path / "one", "ImageFeaturizer", **changes)
     with pytest.raises(LoadError, match=message):
         load(tmp_path / "one")
 
 
-def test_attributes_that_hide_a_method_are_not_saved(tmp_path):
+def test_load_refuses_state_without_restore_state(tmp_path):
+    with pytest.raises(LoadError, match="ImageFeaturizer has no state other than its attributes"):
+        LOADING.build("ImageFeaturizer", {"attributes": {}, "state": {"seed": 1}})
+
+
+def test_save_refuses_attributes_that_hide_a_method(tmp_path):
     estimator = ImageFeaturizer()
     estimator.fit = None
     with pytest.raises(SaveError, match="cannot have an attribute 'fit'"):
         save(estimator, tmp_path / "one")
 
 
-def test_what_a_user_has_added_is_kept(tmp_path):
+def test_attributes_added_by_the_user_are_kept(tmp_path):
     estimator = ImageFeaturizer()
-    estimator.note = "mine"
+    estimator.note = {"mine": {1: "a", None: "b"}}
     save(estimator, tmp_path / "one")
-    assert load(tmp_path / "one").note == "mine"
+    assert load(tmp_path / "one").note == estimator.note
 
 
-def test_a_parameter_that_a_file_does_not_know_yet_has_its_default(tmp_path):
+def test_parameter_missing_in_the_file_gets_its_default(tmp_path):
     save(ImageFeaturizer(), tmp_path / "one")
 
     def change(schema):
-        content = parts(schema, "ImageFeaturizer")[0]["attributes"]
-        place = list(content["content"]).index("pooling")
-        del content["content"]["pooling"], content["key_types"]["content"][place]
+        content = node_data(schema, "ImageFeaturizer")[0]["attributes"]
+        index = list(content["content"]).index("pooling")
+        del content["content"]["pooling"], content["key_types"]["content"][index]
 
     forge(tmp_path / "one", schema=change)
     assert load(tmp_path / "one").pooling == "auto"
 
 
-def test_subclasses_are_the_users_own_types(tmp_path):
+def test_subclasses_do_not_use_the_codec_of_their_base(tmp_path):
     class Mine(ImageFeaturizer):
         pass
 
@@ -92,9 +85,72 @@ def test_subclasses_are_the_users_own_types(tmp_path):
         save(Mine(), tmp_path / "one")
 
 
-def test_embedding_puts_the_backbone_in_the_place_of_its_name(tmp_path):
-    save(made("PretrainedClassifier"), tmp_path / "one", weights="embed")
-    again = load(tmp_path / "one")
-    assert isinstance(again.backbone, sktransfer.Backbone)
-    assert again.get_params()["weights"] == "pretrained"
-    assert np.array_equal(again.classes_, made("PretrainedClassifier").classes_)
+def test_embedded_params_replace_the_name_by_the_backbone(tmp_path):
+    save(fitted("PretrainedClassifier"), tmp_path / "one", weights="embed")
+    loaded = load(tmp_path / "one")
+    assert isinstance(loaded.backbone, sktransfer.Backbone)
+    assert loaded.get_params()["weights"] == "pretrained"
+    assert np.array_equal(loaded.classes_, fitted("PretrainedClassifier").classes_)
+
+
+def round_trip(value):
+    codec = find_codec(value)
+    return LOADING.build(codec.kind, codec.encode(value, SaveContext(False)))
+
+
+@pytest.mark.parametrize(
+    "callback",
+    [
+        EMA(0.3),
+        SWA(0.2),
+        WiSEFT(0.1),
+        MicroBatches(4),
+        Mixup(0.3),
+        EarlyStopping("train_loss", patience=7),
+        EpochScoring("accuracy", lower_is_better=False, on_train=True),
+        GradientNormClipping(2.0),
+        LRScheduler("StepLR", step_size=3, gamma=0.5),
+    ],
+    ids=lambda callback: type(callback).__name__,
+)
+def test_callbacks_keep_their_parameters(callback):
+    loaded = round_trip(callback)
+    assert type(loaded) is type(callback)
+    assert loaded.get_params(deep=False) == callback.get_params(deep=False)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        peft.LoraConfig(r=3, target_modules=["query", "value"], use_rslora=True),
+        peft.LoraConfig(target_modules="all-linear", lora_dropout=0.1),
+        peft.IA3Config(target_modules=["query"], feedforward_modules=[]),
+    ],
+)
+def test_adapters_keep_their_settings(config):
+    assert round_trip(config) == config
+
+
+def test_callbacks_and_adapters_with_other_values_are_refused():
+    with pytest.raises(SaveError, match=r"EarlyStopping has parameters.*sink.*set_params\(callbacks=None\)"):
+        round_trip(EarlyStopping(sink=[].append))
+    with pytest.raises(SaveError, match=r"set_params\(adapter=None\)"):
+        round_trip(peft.LoraConfig(target_modules=["a"], rank_pattern={"a": 3}))
+
+
+@pytest.mark.parametrize(
+    ("kind", "data"),
+    [
+        ("TrainEndCheckpoint", {"params": {}}),
+        ("Checkpoint", {"params": {"folder": "/"}}),
+        ("EMA", {"params": {"nonsense": 1}}),
+        ("EMA", {"params": {"decay": object()}}),
+        ("EMA", {}),
+        ("PromptTuningConfig", {"params": {}}),
+        ("LoraConfig", {"params": {"nonsense": 1}}),
+        ("LoraConfig", {"params": {"r": {}}}),
+    ],
+)
+def test_unlisted_callbacks_and_invalid_params_are_refused(kind, data):
+    with pytest.raises(LoadError):
+        LOADING.build(kind, data)

@@ -105,7 +105,7 @@ def test_pooling_knows_which_tokens_are_patches(case, prefix, pooling):
 
 def test_vit_says_which_size_it_takes():
     _, backbone = pair("vit")
-    with pytest.raises(InvalidParameterError, match=r"24x16 pixels .* 16x16; set preprocess="):
+    with pytest.raises(InvalidParameterError, match=r"24x16 pixels, but the network takes 16x16; set preprocess="):
         run(backbone, torch.zeros(1, 3, 24, 16))
 
 

@@ -84,10 +84,10 @@ def test_bare_numbers_in_old_files_mean_what_they_meant_for_that_model(kind, set
         ({**COLOURS, "size": 8, "do_rescale": False}, "does not rescale"),
         ({**COLOURS, "size": 8, "rescale_factor": 1 / 127.5}, "does not rescale"),
         ({**COLOURS, "size": 8, "resample": 5}, "resample=5 is not supported"),
-        ({"size": 8}, "lacks, or has in an unknown form, 'image_mean'"),
-        ({**COLOURS, "size": {"longest_edge": 8}}, "unknown form, 'height'"),
-        ({**COLOURS, "size": 8, "do_center_crop": True}, "unknown form, 'crop_size'"),
-        (COLOURS, "unknown form"),
+        ({"size": 8}, "lacks a setting or has an invalid one: 'image_mean'"),
+        ({**COLOURS, "size": {"longest_edge": 8}}, "invalid one: 'height'"),
+        ({**COLOURS, "size": 8, "do_center_crop": True}, "invalid one: 'crop_size'"),
+        (COLOURS, "lacks a setting or has an invalid one: 'NoneType'"),
     ],
 )
 def test_what_cannot_be_expressed_is_an_error(settings, message):

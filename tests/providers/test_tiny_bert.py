@@ -28,7 +28,7 @@ def test_the_specs_stages_are_the_networks():
 
 
 def test_stages_in_order_are_transformers_own_forward():
-    from sktransfer.weights.reading import locate
+    from sktransfer.weights.locate import locate
 
     model = build_model().eval()
     state = read_state(locate(registry().find("tiny/bert"), "pretrained"))

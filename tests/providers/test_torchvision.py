@@ -201,7 +201,7 @@ def test_a_file_of_another_network_is_an_error(tmp_path):
 
 def test_pretrained_weights_that_may_not_be_fetched_are_an_error_that_names_the_file(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path))
-    message = r"checkpoints/vgg19-dcbb9e9d\.pth, which is not there.*\(575 MB\)"
+    message = r"checkpoints/vgg19-dcbb9e9d\.pth, which does not exist.*\(575 MB\)"
     with sktransfer.config_context(download="never"), pytest.raises(WeightsError, match=message):
         sktransfer.load_backbone("torchvision/vgg19")
 

@@ -178,5 +178,5 @@ def test_googlenet_is_built_as_its_weights_need_it():
 
 
 def test_a_network_of_an_unknown_family_is_an_error_that_names_the_known_ones():
-    with pytest.raises(PluginError, match=r"Linear is no network.*ResNet"):
+    with pytest.raises(PluginError, match=r"Linear cannot be divided into stages.*ResNet"):
         cut(nn.Linear(1, 1))

@@ -1,4 +1,4 @@
-"""The checks of backbones: right ones pass all, known failures are strict, and two of the house's are held to them."""
+"""check_backbone: right backbones pass all checks, and expected failures are strict."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ def zoo(tmp_path, monkeypatch):
     monkeypatch.setattr(home, "_registry", None)
 
 
-def statuses(results):
-    found = {}
+def names_by_status(results):
+    names = {}
     for result in results:
-        found.setdefault(result.status, set()).add(result.name)
-    return found
+        names.setdefault(result.status, set()).add(result.name)
+    return names
 
 
 def own_forward(backbone):
@@ -52,66 +52,73 @@ def own_forward(backbone):
     return forward
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(("twin", "missing"), [(image_twin, {"check_padding"}), (text_twin, set())])
-def test_the_unmutated_twins_pass_all_checks(twin, missing):
+def test_check_backbone_passes_for_the_unmutated_twins(twin, missing):
     results = check_backbone(twin(), reference=own_forward(twin()))
-    found = statuses(results)
-    assert set(found) == {"passed", "not run"}
-    assert found["not run"] == SPEC_AND_LOADER | DEVICES | missing
+    names = names_by_status(results)
+    assert set(names) == {"passed", "not run"}
+    assert names["not run"] == SPEC_AND_LOADER | DEVICES | missing
     assert [result.name for result in results] == [check.__name__ for check in CHECKS]
     assert all(result.reason for result in results if result.status == "not run")
 
 
-def test_the_right_one_of_the_zoo_passes_the_checks_of_spec_and_loader_too(zoo):
-    found = statuses(check_backbone("zoo/right"))
-    assert set(found) == {"passed", "not run"}
-    assert found["not run"] == {"check_reference", "check_padding"} | DEVICES
+@pytest.mark.process
+def test_check_backbone_passes_for_the_right_zoo_by_name(zoo):
+    names = names_by_status(check_backbone("zoo/right"))
+    assert set(names) == {"passed", "not run"}
+    assert names["not run"] == {"check_reference", "check_padding"} | DEVICES
 
 
+@pytest.mark.process
 @parametrize_with_backbone_checks(["tiny/cnn", "hf/" + small_bert()])
-def test_backbones_of_the_house(backbone_name, check):
+def test_parametrize_with_backbone_checks_on_built_in_backbones(backbone_name, check):
     check()
 
 
-def wrong():
+def double_backbone():
     return IN_MEMORY["gives float64"][1]()
 
 
-def test_all_failures_are_raised_together_at_the_end():
+@pytest.mark.process
+def test_check_backbone_raises_all_failures_together():
     with pytest.raises(AssertionError) as caught:
-        check_backbone(wrong())
+        check_backbone(double_backbone())
     text = str(caught.value)
     assert "check_values: stage 1 ('middle') of mutants/maps gives torch.float64; expected: torch.float32." in text
     assert "To fix: " in text
-    assert "Rule: Each stage gives a finite, contiguous float32 tensor" in text
+    assert "Rule: each stage returns a finite, contiguous float32 tensor" in text
     assert text.count("Rule: ") == int(text.split()[0]) > 1
 
 
-def test_known_failures_are_strict():
+@pytest.mark.process
+def test_expected_failures_are_strict():
     backbone = IN_MEMORY["keeps activations"][1]()
     expected = {"check_memory": "for the test", "check_order": "no longer", "check_padding": "does not apply"}
     results = {result.name: result for result in check_backbone(backbone, expected_failures=expected, on_fail=None)}
     assert (results["check_memory"].status, results["check_memory"].reason) == ("expected", "for the test")
     assert results["check_order"].status == "failed"
-    assert "passes, but is expected to fail (no longer): take it off the list" in results["check_order"].reason
+    assert (
+        "passes, but is expected to fail (no longer): remove it from expected_failures" in results["check_order"].reason
+    )
     assert (results["check_padding"].status, results["check_padding"].reason) == ("not run", "images have no padding")
     assert [name for name, result in results.items() if result.status == "failed"] == ["check_order"]
 
 
-def test_ids_name_a_folder_without_those_above_it():
+def test_parametrize_with_backbone_checks_ids_leave_out_parent_folders():
     (case, *_) = parametrize_with_backbone_checks(["hf/" + small_bert()]).args[1]
     assert case.id == "hf/small-bert-check_light_listing"
     assert case.values[0] == "hf/" + small_bert()
 
 
-def test_known_failures_that_name_no_check_are_an_error():
+def test_expected_failures_must_name_checks():
     with pytest.raises(InvalidParameterError, match=r"'check_valus' is no check.*Did you mean 'check_values'"):
         check_backbone("tiny/cnn", expected_failures={"check_valus": "typo"})
     with pytest.raises(InvalidParameterError, match="is no check"):
         parametrize_with_backbone_checks(["tiny/cnn"], {"check_valus": "typo"})
 
 
-def test_arguments_that_are_not_allowed_are_errors():
+def test_check_backbone_checks_its_arguments():
     with pytest.raises(InvalidParameterError, match="on_fail='warn' must be 'raise' or None"):
         check_backbone("tiny/cnn", on_fail="warn")
     with pytest.raises(InvalidParameterError, match="must be a name or a Backbone, not int"):
@@ -120,9 +127,9 @@ def test_arguments_that_are_not_allowed_are_errors():
         check_backbone("tiny/cn")
 
 
-def test_the_decorator_gives_readable_ids_and_marks_known_failures():
+def test_parametrize_with_backbone_checks_gives_readable_ids_and_marks_expected_failures():
     mark = parametrize_with_backbone_checks(
-        ["tiny/cnn", image_twin()], lambda one: {"check_values": "known"} if one == "tiny/cnn" else {}
+        ["tiny/cnn", image_twin()], lambda name: {"check_values": "known"} if name == "tiny/cnn" else {}
     )
     names, cases = mark.args
     assert names == ("backbone_name", "check")
@@ -135,16 +142,18 @@ def test_the_decorator_gives_readable_ids_and_marks_known_failures():
     ]
 
 
-def test_yielded_checks_raise_and_load_nothing_before_they_run():
-    checks = dict(yield_backbone_checks(wrong()))
+def test_yield_backbone_checks_load_nothing_before_they_run():
+    checks = dict(yield_backbone_checks(double_backbone()))
     assert list(checks) == [check.__name__ for check in CHECKS]
     with pytest.raises(AssertionError, match=r"torch\.float64"):
         checks["check_values"]()
     assert len(list(yield_backbone_checks("nobody/has this"))) == len(CHECKS)
 
 
-def test_every_check_states_its_rule_and_how_to_fix():
+def test_checks_state_a_rule_and_how_to_fix_a_failure():
+    assert len(CHECKS) == 28
     for check in CHECKS:
-        rule = check.__doc__.partition("\n")[0]
+        rule, _, fix = check.__doc__.partition("\n\n    To fix: ")
+        assert rule.startswith("Check that "), check
         assert rule.endswith("."), check
-        assert ": " in rule, f"{check.__name__} states a rule, but no way to fix"
+        assert fix.strip().endswith("."), f"{check.__name__} states a rule, but no way to fix"

@@ -1,27 +1,30 @@
-"""Checks of what stages give: each wrong backbone fails the check meant for it."""
+"""Checks of the values of stages: each wrong backbone fails the check meant for it."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
+from sktransfer.engine.compute import Compute
+from sktransfer.engine.inference import prepare_for_inference
+from sktransfer.exceptions import InvalidParameterError
 from sktransfer.testing import checks_forward as forward
 from sktransfer.testing.backbone_checks import CHECKS
-from sktransfer.testing.backbone_subject import NotRun, Subject
+from sktransfer.testing.backbone_subject import NotRun, Subject, run_stages
 from tests.helpers.mutants import IN_MEMORY, assert_caught, image_twin, meant_for, text_twin
 
 
 @pytest.mark.parametrize("wrong", meant_for(forward))
-def test_a_wrong_backbone_fails_the_check_meant_for_it(wrong):
+def test_checks_forward_fail_for_mutants(wrong):
     assert_caught(wrong)
 
 
-def test_there_are_many_wrong_backbones_and_each_has_its_check():
+def test_mutants_name_checks_that_exist():
     assert len(IN_MEMORY) >= 14
     assert {check for check, *_ in IN_MEMORY.values()} <= {check.__name__ for check in CHECKS}
 
 
-def test_stages_that_are_swapped_differ_from_the_reference():
+def test_check_reference_finds_other_weights():
     other = image_twin(seed=1)
 
     def reference(values):
@@ -37,7 +40,7 @@ def own_forward(backbone, values, mask=None):
     return values if backbone.head is None else backbone.head(values, mask)
 
 
-def test_a_layer_that_is_left_out_between_two_stages_differs_from_the_reference():
+def test_check_reference_finds_an_omitted_layer_between_stages():
     backbone = image_twin()
 
     def reference(values):
@@ -48,30 +51,30 @@ def test_a_layer_that_is_left_out_between_two_stages_differs_from_the_reference(
         forward.check_reference(Subject(backbone, reference=reference))
 
 
-def test_texts_without_a_head_are_compared_by_the_last_stage_where_tokens_are_real():
+def test_check_reference_compares_texts_at_real_tokens_of_the_last_stage():
     backbone = text_twin()
 
     def reference(values, mask):
-        return own_forward(backbone, values, mask) + 7.0 * ~mask[:, :, None]  # padding is nobody's
+        return own_forward(backbone, values, mask) + 7.0 * ~mask[:, :, None]  # values at padding are undefined
 
     forward.check_reference(Subject(backbone, reference=reference))
 
 
-def test_a_reference_that_gives_the_same_for_all_samples_shows_nothing():
+def test_check_reference_rejects_constant_references_and_other_shapes():
     with pytest.raises(AssertionError, match="about the same for all samples"):
         forward.check_reference(Subject(image_twin(), reference=lambda values: torch.ones(len(values), 3)))
     with pytest.raises(AssertionError, match=r"shape \(4, 3\), the reference gives \(4, 2\)"):
         forward.check_reference(Subject(image_twin(), reference=lambda values: torch.ones(len(values), 2)))
 
 
-def test_without_a_reference_and_for_images_checks_say_why_they_are_not_run():
+def test_check_reference_and_check_padding_say_why_they_are_not_run():
     with pytest.raises(NotRun, match="no reference was given"):
         forward.check_reference(Subject(image_twin()))
     with pytest.raises(NotRun, match="images have no padding"):
         forward.check_padding(Subject(image_twin()))
 
 
-def test_a_stage_that_writes_into_what_it_gets_is_allowed():
+def test_checks_forward_pass_for_a_stage_that_works_in_place():
     class InPlace(torch.nn.Module):
         def __init__(self, right):
             super().__init__()
@@ -83,3 +86,75 @@ def test_a_stage_that_writes_into_what_it_gets_is_allowed():
     subject = Subject(image_twin(middle=InPlace))
     for check in (forward.check_values, forward.check_determinism, forward.check_restart, forward.check_batch):
         check(subject)
+
+
+DEVICE_CHECKS = (forward.check_device, forward.check_device_memory)
+
+
+@pytest.mark.parametrize("check", DEVICE_CHECKS)
+def test_check_device_is_not_run_without_a_gpu(check, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(NotRun, match="no CUDA device"):
+        check(Subject(image_twin()))
+
+
+@pytest.mark.parametrize("check", DEVICE_CHECKS)
+def test_check_device_is_not_run_for_the_cpu(check):
+    with pytest.raises(NotRun, match="there is no other device to compare it with"):
+        check(Subject(image_twin(), device="cpu"))
+
+
+def test_check_device_for_a_missing_device_is_an_error():
+    with pytest.raises(InvalidParameterError, match="is not there"):
+        forward.check_device(Subject(image_twin(), device="cuda:99"))
+
+
+def test_copy_without_caches_computes_the_same_and_has_its_own_copies():
+    backbone = image_twin()
+    copy = forward._copy_without_caches(backbone)
+    tensors = Subject(backbone).tensors
+    for one, other in zip(run_stages(copy, tensors), run_stages(backbone, tensors)):
+        assert all(map(torch.equal, one, other))
+    assert copy.fingerprint() == backbone.fingerprint()
+    prepare_for_inference(copy, Compute(torch.device("meta")))
+    assert copy.copies
+    assert not backbone.copies
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("twin", [image_twin, text_twin])
+def test_check_device_passes_on_a_gpu(twin):
+    for check in DEVICE_CHECKS:
+        check(Subject(twin()))
+
+
+HELD = []
+
+
+class HoldsDeviceMemory(torch.nn.Module):
+    def __init__(self, right):
+        super().__init__()
+        self.right = right
+
+    def forward(self, values, mask=None):
+        HELD.append(values)
+        return self.right(values)
+
+
+class OtherOnDevice(torch.nn.Module):
+    def __init__(self, right):
+        super().__init__()
+        self.right = right
+
+    def forward(self, values, mask=None):
+        return self.right(values) + 0.01 * (values.device.type != "cpu")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_check_device_fails_for_mutants_on_a_gpu():
+    with pytest.raises(AssertionError, match="on cuda:0, stage 1"):
+        forward.check_device(Subject(image_twin(middle=OtherOnDevice)))
+    with pytest.raises(AssertionError, match="bytes of cuda:0 are still allocated"):
+        forward.check_device_memory(Subject(image_twin(middle=HoldsDeviceMemory)))

@@ -1,4 +1,4 @@
-"""Checks of what a backbone leaves behind: each wrong backbone fails the check meant for it."""
+"""Checks of side effects: each wrong backbone fails the check meant for it."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from tests.helpers.mutants import assert_caught, image_twin, meant_for, text_twi
 
 
 @pytest.mark.parametrize("wrong", meant_for(state))
-def test_a_wrong_backbone_fails_the_check_meant_for_it(wrong):
+def test_checks_state_fail_for_mutants(wrong):
     assert_caught(wrong)
 
 
-def test_the_checks_put_back_what_a_wrong_backbone_changes():
+def test_checks_restore_the_global_state_that_mutants_change():
     numpy_state, torch_state = repr(np.random.get_state()), torch.get_rng_state()  # noqa: NPY002
     python_state = random.getstate()
     assert_caught("seeds torch")
@@ -30,13 +30,13 @@ def test_the_checks_put_back_what_a_wrong_backbone_changes():
 
 
 @pytest.mark.parametrize("twin", [image_twin, text_twin])
-def test_right_ones_pass(twin):
+def test_checks_state_pass_for_the_twins(twin):
     subject = Subject(twin())
     for name in state.__all__:
         getattr(state, name)(subject)
 
 
-def test_texts_that_are_an_error_when_empty_are_an_error_each_time():
+def test_check_odd_inputs_allows_a_value_error_for_every_empty_text():
     class Refuses(type(text_twin().preprocess)):
         def tokenize(self, samples):
             if "" in samples:
@@ -46,7 +46,7 @@ def test_texts_that_are_an_error_when_empty_are_an_error_each_time():
     state.check_odd_inputs(Subject(text_twin(words=Refuses)))
 
 
-def test_an_error_for_an_empty_text_beside_others_alone_is_a_failure():
+def test_check_odd_inputs_finds_a_value_error_for_an_empty_text_in_a_batch_only():
     class RefusesInCompany(type(text_twin().preprocess)):
         def tokenize(self, samples):
             if "" in samples and len(samples) > 1:

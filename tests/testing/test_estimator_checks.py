@@ -1,4 +1,4 @@
-"""The checks catch what they are there for: each wrong estimator fails its own check."""
+"""Checks of estimators: each wrong estimator fails the check meant for it."""
 
 from __future__ import annotations
 
@@ -98,22 +98,23 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("estimator", "name"), WRONG, ids=lambda value: value if isinstance(value, str) else "")
-def test_a_wrong_estimator_fails_the_check_meant_for_it(estimator, name):
+def test_estimator_checks_fail_for_wrong_estimators(estimator, name):
     modality = "text" if isinstance(estimator, TextFeaturizer) else "image"
     X, y = make_samples(modality)
     with pytest.raises((AssertionError, TypeError)):
         getattr(estimator_checks, name)(estimator, X, y)
 
 
-def test_known_failures_are_strict():
+def test_expected_failed_checks_are_strict():
     wrong = DoubleFeatures()
     results = check_transfer_estimator(wrong, expected_failed_checks={"check_features": "for the test"})
     assert {r["check_name"]: r["status"] for r in results}["check_features"] == "xfail"
-    with pytest.raises(AssertionError, match="take it off the list"):
+    with pytest.raises(AssertionError, match="remove it from expected_failed_checks"):
         check_transfer_estimator(clone(ImageFeaturizer()), expected_failed_checks={"check_repr": "not so"})
 
 
-def test_every_check_says_how_to_fix():
+def test_yield_transfer_checks_state_how_to_fix_a_failure():
     for estimator in (ImageFeaturizer(), FineTuneClassifier()):
         for check in estimator_checks.yield_transfer_checks(estimator):
             assert len(check.__doc__) > 40
+            assert "To fix: " in check.__doc__, check

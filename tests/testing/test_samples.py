@@ -1,4 +1,4 @@
-"""Samples that the checks run on."""
+"""Samples for checks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sktransfer.testing.samples import make_samples
 
 
 @pytest.mark.parametrize("modality", ["image", "text"])
-def test_samples_are_distinct_and_the_same_each_time(modality):
+def test_make_samples_returns_distinct_samples_the_same_each_time(modality):
     X, y = make_samples(modality, 12)
     again, _ = make_samples(modality, 12)
     assert all(np.array_equal(one, other) for one, other in zip(X, again))
@@ -17,6 +17,6 @@ def test_samples_are_distinct_and_the_same_each_time(modality):
     assert sorted(set(y)) == ["bad", "good"]
 
 
-def test_texts_differ_in_length():
+def test_make_samples_returns_texts_of_different_length():
     X, _ = make_samples("text", 10)
     assert len({len(text.split()) for text in X}) > 3

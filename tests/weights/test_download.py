@@ -21,7 +21,7 @@ import torch
 from safetensors.torch import save
 
 from sktransfer.weights import download as downloads
-from sktransfer.weights.download import FetchError, Part, fetch
+from sktransfer.weights.download import FetchError, fetch
 from tests.helpers.misbehaving_server import (
     breaks_off,
     claims_length,
@@ -170,8 +170,8 @@ def test_a_slow_server_is_no_stalled_one(server, path, stalls_are_short):
         ([says(200)], "an empty file", 1),
         ([claims_length(None)], "does not say how long the file is", 1),
         ([claims_length(N + 10)] * 5, rf"closed after {N} of {N + 10} bytes", None),
-        ([claims_length(N - 10)], "no whole safetensors file", 1),
-        ([says(200, b"x" * 500)], "no whole safetensors file", 1),
+        ([claims_length(N - 10)], "not a complete safetensors file", 1),
+        ([says(200, b"x" * 500)], "not a complete safetensors file", 1),
     ],
     ids=lambda value: kinds(value[:2]) if isinstance(value, list) else None,
 )
@@ -184,9 +184,9 @@ def test_what_does_not_pass_is_told(script, says_what, n_asked, server, path):
 @pytest.mark.parametrize(
     ("script", "says_what"),
     [
-        ([is_silent], r"took the request, and no answer came for 0\.7 seconds"),
-        ([stalls(0)], r"^no byte came for 0\.7 seconds$"),
-        ([stalls(100), stalls(0)], r"^no byte came for 0\.7 seconds; 100 bytes are kept"),
+        ([is_silent], r"accepted the request, but did not answer for 0\.7 seconds"),
+        ([stalls(0)], r"^no byte arrived for 0\.7 seconds$"),
+        ([stalls(100), stalls(0)], r"^no byte arrived for 0\.7 seconds; 100 bytes are kept"),
     ],
     ids=["no answer", "no byte", "no byte twice"],
 )
@@ -209,7 +209,7 @@ def test_after_a_stall_another_connection_is_tried(server, path, stalls_are_shor
 def test_another_file_than_the_one_asked_for_is_refused(behaviour, server, path):
     server.script.append(behaviour)
     message = refused(server, path, sha256=SHA256)
-    assert "what came is not the file: its sha256 is " in message
+    assert "the downloaded file is not the expected one: its sha256 is " in message
     assert f"expected {SHA256}" in message
     assert names(path) == []
 
@@ -246,7 +246,7 @@ def test_what_speaks_no_http_is_told(path):
 
         thread = threading.Thread(target=answer)
         thread.start()
-        with pytest.raises(FetchError, match="speaks no HTTP"):
+        with pytest.raises(FetchError, match="reply is not valid HTTP"):
             fetch(f"http://127.0.0.1:{one.getsockname()[1]}/w", path)
         thread.join()
 
@@ -259,7 +259,7 @@ def begun(server, path):
     """Leave the first 100 bytes of an earlier download."""
     server.script.extend([breaks_off(100), says(404)])
     message = refused(server, path)
-    assert "100 bytes are kept, and the next try goes on from there" in message
+    assert "100 bytes are kept, and the next attempt resumes from there" in message
     assert len(names(path)) == 1
     server.asked.clear()
     server.sent = 0
@@ -307,6 +307,24 @@ def test_an_answer_for_another_range_is_not_added(server, tmp_path):
     assert server.ranges == [None, "bytes=100-", None]
 
 
+def test_fetch_leaves_parts_of_other_files_and_other_files_alone(server, tmp_path):
+    path = tmp_path / "w[1].safetensors"  # with a glob pattern in its name
+    others = [tmp_path / f"w1.safetensors.{'a' * 16}.part", tmp_path / f"{path.name}.notes.part"]
+    for other in others:
+        other.write_text("mine")
+    fetch(f"{server.url}/w", path)
+    assert server.ranges == [None]
+    assert [other.read_text() for other in others] == ["mine", "mine"]
+
+
+def test_fetch_deletes_parts_of_older_contents(begun, path):
+    for mark in ("0" * 16, "f" * 16):
+        (path.parent / f"{path.name}.{mark}.part").write_bytes(b"older")
+    fetch(f"{begun.url}/w", path)
+    assert path.read_bytes() == CONTENT
+    assert names(path) == []
+
+
 def test_a_part_that_was_damaged_is_not_trusted(begun, path):
     (part,) = (path.parent / name for name in names(path))
     part.write_bytes(b"\0" * 100)  # as after a power cut
@@ -352,7 +370,7 @@ def test_a_disk_that_is_full_in_the_middle_is_told_and_left_free(server, path):
         message = refused(server, path, sha256=SHA256)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert f"{path.parent} took no more (File too large); make room" in message
+    assert f"{path.parent} is full (File too large); free some space" in message
     assert names(path) == []
     fetch(f"{server.url}/w", path, sha256=SHA256)
     assert path.read_bytes() == CONTENT
@@ -367,7 +385,7 @@ def test_a_disk_that_takes_a_chunk_in_pieces_gets_all_of_it(path):
             return 1
 
     file = Reluctant()
-    downloads._append(file, b"abcdef", Part(path))
+    downloads._append(file, b"abcdef")
     assert file.taken == b"abcdef"
 
 

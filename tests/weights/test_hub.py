@@ -82,8 +82,8 @@ def test_without_network_missing_weights_beside_a_cached_configuration_are_an_er
     lay_into_cache(cache, "me/model", model)
     start = time.monotonic()
     with (
-        pytest.warns(SktransferWarning, match="fetching"),
-        pytest.raises(WeightsError, match=r"hf/me/model: looked for .*/model\.safetensors, .* fetching .* failed"),
+        pytest.warns(SktransferWarning, match="downloading"),
+        pytest.raises(WeightsError, match=r"hf/me/model: looked for .*/model\.safetensors, .* downloading .* failed"),
     ):
         sktransfer.load_backbone("hf/me/model")
     assert time.monotonic() - start < 5

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 import sktransfer
 from sktransfer.exceptions import SktransferWarning, WeightsError
-from sktransfer.weights.hub import cached_folder, fetch_folder, lacking
+from sktransfer.weights.hub import cached_folder, fetch_folder, missing_file
 from tests.helpers.hub_server import COMMIT, lay_into_cache, use_hub
 from tests.helpers.huggingface_folders import make_folder
 from tests.helpers.misbehaving_server import breaks_off, claims_length, says, stalls
@@ -58,56 +58,56 @@ def stalls_are_short(monkeypatch):
 
 
 def test_whole_folders_lack_nothing(model):
-    assert lacking(model, tokenizer=True) == ""
+    assert missing_file(model, tokenizer=True) == ""
 
 
 def test_no_folder_lacks_its_weights():
-    assert lacking(None, tokenizer=False) == "model.safetensors"
+    assert missing_file(None, tokenizer=False) == "model.safetensors"
 
 
 @pytest.mark.parametrize("gone", [*SHARDS, INDEX])
 def test_of_weights_in_several_files_each_is_missed(gone, in_shards):
-    assert lacking(in_shards, tokenizer=True) == ""
+    assert missing_file(in_shards, tokenizer=True) == ""
     (in_shards / gone).unlink()
-    assert lacking(in_shards, tokenizer=True) == gone
+    assert missing_file(in_shards, tokenizer=True) == gone
 
 
 def test_the_tokenizer_is_missed_where_one_is_needed(model):
     for file in model.glob("tokenizer*"):
         file.unlink()
-    assert lacking(model, tokenizer=True) == "tokenizer.json"
-    assert lacking(model, tokenizer=False) == ""
+    assert missing_file(model, tokenizer=True) == "tokenizer.json"
+    assert missing_file(model, tokenizer=False) == ""
 
 
 def test_a_model_of_several_modules_has_its_weights_in_folders(tmp_path, model):
     root = tmp_path / "modules"
     shutil.copytree(model, root / "0_Transformer")
     (root / "modules.json").write_text("[]")
-    assert lacking(root, tokenizer=True) == ""
+    assert missing_file(root, tokenizer=True) == ""
     (root / "0_Transformer" / "model.safetensors").unlink()
-    assert lacking(root, tokenizer=True) == "model.safetensors"
+    assert missing_file(root, tokenizer=True) == "model.safetensors"
     (root / "0_Transformer" / INDEX).write_text('{"weight_map": {"a": "b.safetensors"}}')
     (root / "0_Transformer" / "a.safetensors").touch()
-    assert lacking(root, tokenizer=True) == "0_Transformer/b.safetensors"
+    assert missing_file(root, tokenizer=True) == "0_Transformer/b.safetensors"
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"weight_map": 3}', '{"weight_map": {"a": 1}}', "\x00"])
 def test_an_index_that_cannot_be_read_is_named(text, model):
     (model / INDEX).write_text(text)
     with pytest.raises(WeightsError, match=rf"{INDEX}: cannot be read as an index of weights .*Delete it"):
-        lacking(model, tokenizer=True)
+        missing_file(model, tokenizer=True)
 
 
 def test_an_index_leads_to_no_other_folder(model):
     (model / INDEX).write_text('{"weight_map": {"a": "../../../etc/passwd", "b": "/etc/passwd"}}')
-    assert lacking(model, tokenizer=True) == ""
+    assert missing_file(model, tokenizer=True) == ""
 
 
 @pytest.mark.parametrize("gone", ["model.safetensors", "tokenizer.json"])
 def test_an_interrupted_copy_is_completed(gone, hub, cache, model):
     folder = lay_into_cache(cache, "me/model", model)
     (folder / gone).unlink()
-    with pytest.warns(SktransferWarning, match="hf/me/model: fetching hub:me/model into"):
+    with pytest.warns(SktransferWarning, match="hf/me/model: downloading hub:me/model into"):
         backbone = sktransfer.load_backbone("hf/me/model")
     assert (folder / gone).is_file()
     assert backbone.fingerprint() == sktransfer.load_backbone(f"hf/{model}").fingerprint()
@@ -116,7 +116,7 @@ def test_an_interrupted_copy_is_completed(gone, hub, cache, model):
 def test_a_missing_shard_is_fetched_and_the_others_are_not(hub, cache, in_shards):
     folder = lay_into_cache(cache, "me/model", in_shards)
     (folder / SHARDS[1]).unlink()
-    with pytest.warns(SktransferWarning, match="fetching"):
+    with pytest.warns(SktransferWarning, match="downloading"):
         backbone = sktransfer.load_backbone("hf/me/model")
     assert backbone.fingerprint() == sktransfer.load_backbone(f"hf/{in_shards}").fingerprint()
     assert hub.bodies(SHARDS[1]) == [None]
@@ -130,12 +130,12 @@ def test_an_interrupted_copy_is_not_taken_as_whole_without_leave_or_network(gone
     with (
         sktransfer.config_context(download="never"),
         pytest.raises(
-            WeightsError, match=rf"hf/me/model: looked for {folder / gone}, which is not there, and set_conf"
+            WeightsError, match=rf"hf/me/model: looked for {folder / gone}, which does not exist, and set_conf"
         ),
     ):
         sktransfer.load_backbone("hf/me/model")
     with (
-        pytest.warns(SktransferWarning, match="fetching"),
+        pytest.warns(SktransferWarning, match="downloading"),
         pytest.raises(WeightsError, match=rf"hf/me/model: looked for {folder / gone}, .*failed .*does not answer"),
     ):
         sktransfer.load_backbone("hf/me/model")
@@ -156,7 +156,7 @@ def test_a_copy_that_lacks_only_what_nobody_needs_is_whole(hub, cache, model, mo
 
 
 def test_a_model_is_fetched_once_and_announced(hub, model):
-    with pytest.warns(SktransferWarning, match="fetching hub:me/model"):
+    with pytest.warns(SktransferWarning, match="downloading hub:me/model"):
         backbone = sktransfer.load_backbone("hf/me/model")
     assert backbone.fingerprint() == sktransfer.load_backbone(f"hf/{model}").fingerprint()
     n = len(hub.asked)
@@ -177,9 +177,9 @@ def test_files_that_came_before_a_failure_are_not_fetched_again(hub, in_shards):
     hub.scripts[SHARDS[1]].extend([says(404)])
     with pytest.raises(WeightsError):
         fetch_folder("me/model", None)
-    assert lacking(cached_folder("me/model", None), tokenizer=True) == SHARDS[1]
+    assert missing_file(cached_folder("me/model", None), tokenizer=True) == SHARDS[1]
     fetch_folder("me/model", None)
-    assert lacking(cached_folder("me/model", None), tokenizer=True) == ""
+    assert missing_file(cached_folder("me/model", None), tokenizer=True) == ""
     assert hub.bodies(SHARDS[0]) == [None]
 
 
@@ -187,7 +187,7 @@ def test_other_bytes_than_the_hub_has_are_refused_and_not_kept(hub, model):
     hub.damaged.add("model.safetensors")
     with pytest.raises(WeightsError, match=r"model\.safetensors arrived damaged: its sha256 is .*; try again"):
         fetch_folder("me/model", None)
-    assert lacking(cached_folder("me/model", None), tokenizer=True) == "model.safetensors"
+    assert missing_file(cached_folder("me/model", None), tokenizer=True) == "model.safetensors"
     hub.damaged.clear()
     folder = fetch_folder("me/model", None)
     assert (folder / "model.safetensors").read_bytes() == (model / "model.safetensors").read_bytes()
@@ -198,7 +198,7 @@ def test_what_does_not_pass_is_told_and_nothing_is_taken_for_whole(behaviour, hu
     hub.scripts["model.safetensors"].extend([behaviour] * 10)
     with pytest.raises(WeightsError):
         fetch_folder("me/model", None)
-    assert lacking(cached_folder("me/model", None), tokenizer=False) == "model.safetensors"
+    assert missing_file(cached_folder("me/model", None), tokenizer=False) == "model.safetensors"
 
 
 def test_a_model_without_weights_that_can_be_read_says_so(hub, model):

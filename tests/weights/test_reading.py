@@ -74,7 +74,7 @@ def dumped(what, protocol=2):
 def test_code_in_a_file_is_not_run(content, tmp_path):
     path = tmp_path / "w.pth"
     path.write_bytes(content)
-    with pytest.raises(WeightsError, match=r"w\.pth: is no file of tensors alone.*safetensors"):
+    with pytest.raises(WeightsError, match=r"w\.pth: contains more than tensors.*safetensors"):
         read_state(path)
     assert not Code.ran
 
@@ -103,7 +103,7 @@ def test_a_damaged_file_is_named(name, content, tmp_path):
 )
 def test_what_is_no_state_dict_is_refused(what, tmp_path):
     torch.save(what, tmp_path / "w.pth")
-    with pytest.raises(WeightsError, match="is no state dict"):
+    with pytest.raises(WeightsError, match="is not a state dict"):
         read_state(tmp_path / "w.pth")
 
 
@@ -162,8 +162,8 @@ def test_other_floats_become_float32(dtype, filled):
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (without("body.bias"), "1 tensors missing, 0 unknown, 0 of another shape, the first of them 'body.bias'"),
-        (lambda state: state | {"extra": torch.zeros(1)}, "0 tensors missing, 1 unknown.*'extra'"),
+        (without("body.bias"), "1 tensors missing, 0 unexpected, 0 of another shape, the first of them 'body.bias'"),
+        (lambda state: state | {"extra": torch.zeros(1)}, "0 tensors missing, 1 unexpected.*'extra'"),
         (lambda state: state | {"body.weight": torch.zeros(3, 2)}, "1 of another shape.*'body.weight'"),
         (without("head"), "2 tensors missing.*'head.weight'"),
     ],

@@ -1,1 +1,1 @@
-"""CLIP's two towers as backbones of sktransfer."""
+"""Backbones of sktransfer for the two towers of CLIP."""

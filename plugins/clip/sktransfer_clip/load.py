@@ -1,4 +1,4 @@
-"""Build CLIP with transformers, and take one tower of it."""
+"""Loader: build CLIP with transformers, and return one of its towers."""
 
 from __future__ import annotations
 
@@ -8,16 +8,24 @@ from typing import Any
 
 from torch import nn
 
-from sktransfer.backbones import Backbone, BackboneSpec, SharedSpace, Tokens
+from sktransfer.backbones import (
+    Backbone,
+    BackboneSpec,
+    SharedSpace,
+    Tokens,
+    build_transformers_model,
+    check_transformers_weights,
+    read_transformers_tokens,
+    read_transformers_transform,
+)
 from sktransfer.exceptions import WeightsError
-from sktransfer.providers.huggingface_load import build_model, check_whole, tokens_of, transform_of
 from sktransfer_clip.plugin import TEXT
 from sktransfer_clip.towers import image_stages, text_stages
 
 __all__ = ["load"]
 
-_OLD_END = 2  # configurations of before 2023 name this as the closing token, and mean the one with the highest id
-# Settings that change nothing of what the stages compute.
+_OLD_END = 2  # closing token in configurations from before 2023, which stands for the highest id
+# Settings without effect on the computation of the stages.
 _IDLE = ("_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version")
 
 
@@ -27,9 +35,9 @@ def load(spec: BackboneSpec, path: Path | None) -> Backbone:
     Parameters
     ----------
     spec : BackboneSpec
-        As `sktransfer_find_backbone` makes it.
+        Spec of `sktransfer_find_backbone`.
     path : Path or None
-        The model's folder, or a file of weights; None for random ones, the same for both towers of a seed.
+        Folder of the model, or a file of weights. None for random weights, which match for both towers of a seed.
 
     Returns
     -------
@@ -38,21 +46,24 @@ def load(spec: BackboneSpec, path: Path | None) -> Backbone:
     Raises
     ------
     WeightsError
-        If weights, tokenizer or preprocessing cannot be read, or do not fit.
+        If weights, tokenizer or preprocessing cannot be read, or do not fit each other.
     """
-    model, missing = build_model(spec, path)
+    model, missing = build_transformers_model(spec, path)
     is_text = spec.modality == "text"
     stages = text_stages(model) if is_text else image_stages(model)
-    check_whole(model, missing, nn.ModuleList(stages), spec.name)
+    check_transformers_weights(model, missing, nn.ModuleList(stages), spec.name)
     if "logit_scale" in missing:
-        raise WeightsError(f"{spec.name}: its weights lack logit_scale; is it a whole CLIPModel that was saved?")
+        raise WeightsError(
+            f"{spec.name}: its weights lack logit_scale; save the whole CLIPModel, not one of its towers"
+        )
+    config = model.config.text_config
     settings = {name: value for name, value in spec.options["config"].items() if name not in _IDLE}
     return Backbone(
         name=spec.name,
         modality=spec.modality,
         stages=list(zip(spec.stages, stages, strict=True)),
-        preprocess=_closed(tokens_of(spec, path), model.config.text_config, spec) if is_text else transform_of(spec),
-        pooling="mean" if is_text else "average",  # of the stages below the last one, which gives vectors
+        preprocess=_read_tokens(spec, path, config) if is_text else read_transformers_transform(spec),
+        pooling="mean" if is_text else "average",  # for the stages below the last one, which gives vectors
         prefix_tokens=0 if is_text else 1,
         definition=json.dumps(settings, sort_keys=True),
         shared_space=SharedSpace(
@@ -61,13 +72,14 @@ def load(spec: BackboneSpec, path: Path | None) -> Backbone:
     )
 
 
-def _closed(tokens: Tokens, config: Any, spec: BackboneSpec) -> Tokens:
-    """Return the tokenisation where it ends each text with the token that stands for it."""
+def _read_tokens(spec: BackboneSpec, path: Path | None, config: Any) -> Tokens:
+    """Return the tokenisation, and check that it ends each text with the token that is projected."""
+    tokens = read_transformers_tokens(spec, path)
     end = config.vocab_size - 1 if config.eos_token_id == _OLD_END else config.eos_token_id
     (ids,) = tokens(["a text"])
     if int(ids[-1]) != end:
         raise WeightsError(
-            f"{spec.name}: its tokenizer ends texts with token {int(ids[-1])}, its network looks at token {end}; save "
+            f"{spec.name}: its tokenizer ends texts with token {int(ids[-1])}, its network projects token {end}; save "
             "model and processor together with `save_pretrained(folder)`"
         )
     return tokens

@@ -1,4 +1,4 @@
-"""`clip/<hub id or local folder>` and the same with `#text`. Reads JSON, imports nothing heavy."""
+"""Provider `clip/<hub id or local folder>`, with `#text` for the tower of texts. Imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -7,18 +7,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sktransfer._utils import local_path
-from sktransfer.backbones import BackboneSpec, WeightsSource, hookimpl
-from sktransfer.exceptions import BackboneNotFoundError, SktransferError, WeightsError
-from sktransfer.weights.hub import hub_file
+from sktransfer.backbones import BackboneSpec, WeightsSource, hookimpl, hub_file, local_path
+from sktransfer.exceptions import BackboneNotFoundError, WeightsError
 
 __all__ = ["PROVIDER", "TEXT", "sktransfer_backbones", "sktransfer_find_backbone"]
 
 PROVIDER = "clip"
-TEXT = "#text"  # behind the name of a model: its tower of texts
+TEXT = "#text"  # suffix of a model's name for its tower of texts
 PROJECTION = "projection"
 _LOADER = "sktransfer_clip.load:load"
-# What transformers takes where a configuration is silent: width, layers, and the side of images or number of positions.
+# Defaults of transformers: width, number of layers, and side of images or number of positions.
 _DEFAULTS: dict[str, dict[str, int]] = {
     "vision": {"hidden_size": 768, "num_hidden_layers": 12, "image_size": 224},
     "text": {"hidden_size": 512, "num_hidden_layers": 12, "max_position_embeddings": 77},
@@ -28,7 +26,7 @@ _PROJECTION_DIM = 512
 
 @hookimpl
 def sktransfer_backbones() -> list[BackboneSpec]:
-    """Return nothing: the family is open, and its members are found by name."""
+    """Return no specs, because the members of an open family are found by name."""
     return []
 
 
@@ -39,33 +37,35 @@ def sktransfer_find_backbone(name: str) -> BackboneSpec:
     Parameters
     ----------
     name : str
-        A hub id (`owner/model`, `owner/model@revision`) or a local folder: the tower of images. With `#text` at its end
-        it is that of texts.
+        A hub id (`owner/model`, `owner/model@revision`) or a local folder for the tower of images. The suffix `#text`
+        selects the tower of texts.
 
     Raises
     ------
     BackboneNotFoundError
-        If there is no such model or folder, or it is none of CLIP.
+        If there is no such model or folder, or it is not a CLIP model.
     WeightsError
-        If its files are missing, damaged, or may not or cannot be fetched.
+        If its files are missing or damaged, or may not or cannot be downloaded.
     """
     is_text = name.endswith(TEXT) and not local_path(name).exists()
     model = name.removesuffix(TEXT) if is_text else name
     folder = local_path(model)
     if model.startswith((".", "/", "~")) or folder.exists():
-        folder = folder.resolve()  # what is pickled by name is found again from another working directory
+        folder = folder.resolve()  # unpickling may happen in another working directory
         config, own = _local(folder, "config.json"), folder / "preprocessor_config.json"
         return _spec(str(folder), f"file:{folder}", config, own if own.is_file() else None, is_text)
-    found = _of_hub(model, "config.json")
-    if found is None:
-        raise WeightsError(f"'{PROVIDER}/{model}': this hub model has no config.json, so it is none of transformers")
-    return _spec(model, f"hub:{model}", found, None if is_text else _of_hub(model, "preprocessor_config.json"), is_text)
+    backbone = f"{PROVIDER}/{model}"
+    path = hub_file(model, "config.json", backbone)
+    if path is None:
+        raise WeightsError(f"{backbone!r}: this hub model has no config.json, so it is not a model of transformers")
+    preprocessor = None if is_text else hub_file(model, "preprocessor_config.json", backbone)
+    return _spec(model, f"hub:{model}", path, preprocessor, is_text)
 
 
 def _local(folder: Path, file: str) -> Path:
     if not folder.is_dir():
         raise BackboneNotFoundError(
-            f"'{PROVIDER}/{folder}' names a local folder, and there is none; hub ids have the form 'owner/model'"
+            f"'{PROVIDER}/{folder}' names a local folder that does not exist; hub ids have the form 'owner/model'"
         )
     if not (folder / file).is_file():
         raise WeightsError(
@@ -74,19 +74,12 @@ def _local(folder: Path, file: str) -> Path:
     return folder / file
 
 
-def _of_hub(model: str, file: str) -> Path | None:
-    try:
-        return hub_file(model, file)
-    except SktransferError as error:  # it speaks of 'hf/...', whoever asks
-        raise type(error)(str(error).replace("'hf/", f"'{PROVIDER}/")) from error
-
-
 def _spec(model: str, location: str, config: Path, preprocessor: Path | None, is_text: bool) -> BackboneSpec:
     settings = _read(config)
     if settings.get("model_type") != "clip":
         raise BackboneNotFoundError(
-            f"'{PROVIDER}/{model}' is of model_type {settings.get('model_type')!r}, and only 'clip' is supported, with "
-            "both towers; encoders of images or texts alone are named 'hf/...'"
+            f"'{PROVIDER}/{model}' has model_type {settings.get('model_type')!r}, and only 'clip' is supported, with "
+            "both towers; encoders of only images or only texts are named 'hf/...'"
         )
     tower = _tower(settings, "text" if is_text else "vision")
     width, n_layers, size = tower
@@ -100,15 +93,16 @@ def _spec(model: str, location: str, config: Path, preprocessor: Path | None, is
         input_size=(size,) if is_text else (size, size),
         weights=WeightsSource(location=location),
         options={
-            "config": {**settings, "architectures": None},  # both towers, whatever it was saved for
+            "config": {**settings, "architectures": None},  # both towers, also if it was saved with another head
             "preprocessor": None if preprocessor is None else _read(preprocessor),
         },
     )
 
 
 def _tower(settings: Mapping[str, Any], name: str) -> tuple[int, int, int]:
-    """Return width, number of layers, and size of what a tower takes."""
-    own = settings.get(f"{name}_config_dict") or settings.get(f"{name}_config") or {}  # the former wins in transformers
+    """Return width, number of layers, and input size of a tower."""
+    # In transformers, the first of these takes precedence.
+    own = settings.get(f"{name}_config_dict") or settings.get(f"{name}_config") or {}
     width, n_layers, size = (own.get(key, default) for key, default in _DEFAULTS[name].items())
     return int(width), int(n_layers), int(size)
 
@@ -119,5 +113,5 @@ def _read(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise WeightsError(f"{path}: cannot be read as JSON ({error})") from error
     if not isinstance(settings, dict):
-        raise WeightsError(f"{path}: holds a {type(settings).__name__}, not settings by name")
+        raise WeightsError(f"{path}: contains a {type(settings).__name__}, not settings by name")
     return settings

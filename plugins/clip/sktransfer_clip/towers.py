@@ -1,4 +1,4 @@
-"""CLIP's two towers as stages; the last of each projects into the space that both share."""
+"""Stages of the two towers of CLIP, the last of which projects into their shared space."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sktransfer.backbones import TextEmbeddings, TextLayer
 from sktransfer.exceptions import InvalidParameterError
-from sktransfer.providers.huggingface_text import Embeddings, Layer
 
 __all__ = ["image_stages", "text_stages"]
 
 
 class ImageEmbeddings(nn.Module):
-    """Images to a class token and patches.
+    """First stage: from images to a class token and patches.
 
     Parameters
     ----------
     embeddings : nn.Module
-        The model's own.
+        Embeddings of the model.
     norm : nn.Module
-        What stands before the first layer.
+        Norm before the first layer.
     """
 
     def __init__(self, embeddings: nn.Module, norm: nn.Module) -> None:
@@ -33,7 +33,7 @@ class ImageEmbeddings(nn.Module):
         side: Any = self.embeddings.image_size
         if tuple(values.shape[2:]) != (side, side):
             raise InvalidParameterError(
-                f"images of {values.shape[2]}x{values.shape[3]} pixels reach a network that takes {side}x{side}; "
+                f"images have {values.shape[2]}x{values.shape[3]} pixels, but the network takes {side}x{side}; "
                 f"set preprocess={{'resize': {side}, 'crop': ({side}, {side})}}"
             )
         out: Tensor = self.norm(self.embeddings(values))  # (n, 1 + patches, channels)
@@ -41,12 +41,12 @@ class ImageEmbeddings(nn.Module):
 
 
 class ImageLayer(nn.Module):
-    """A layer in which each token of an image looks at all others.
+    """Layer in which each token of an image attends to all others.
 
     Parameters
     ----------
     layer : nn.Module
-        The model's own.
+        Layer of the model.
     """
 
     def __init__(self, layer: nn.Module) -> None:
@@ -60,14 +60,14 @@ class ImageLayer(nn.Module):
 
 
 class Projection(nn.Module):
-    """The token that stands for the whole sample, projected into the shared space.
+    """Last stage: projection of the token that represents the sample into the shared space.
 
     Parameters
     ----------
     norm, project : nn.Module
-        The model's own.
+        Norm and projection of the model.
     last : bool
-        Whether it is a text's last token, which has looked at all before it; else an image's first.
+        Whether this is the last token, as for texts, whose attention is causal, or the first one, as for images.
     """
 
     def __init__(self, norm: nn.Module, project: nn.Module, *, last: bool) -> None:
@@ -77,8 +77,8 @@ class Projection(nn.Module):
     def forward(self, values: Tensor, mask: Tensor | None = None) -> Tensor:
         """Return vectors (n, width of the space)."""
         if self.last and mask is not None:
-            places = torch.arange(mask.shape[1], device=mask.device)
-            ends = (places * mask).amax(1)  # (n,)
+            positions = torch.arange(mask.shape[1], device=mask.device)
+            ends = (positions * mask).amax(1)  # (n,)
             tokens = values[torch.arange(len(values), device=values.device), ends]  # (n, channels)
         else:
             tokens = values[:, 0]  # (n, channels)
@@ -86,12 +86,12 @@ class Projection(nn.Module):
         return out
 
     def extra_repr(self) -> str:
-        """Say which token: the fingerprint of a backbone reads it."""
+        """Return the token, which is part of the fingerprint of a backbone."""
         return f"last={self.last}"
 
 
 def image_stages(model: Any) -> list[nn.Module]:
-    """Return the tower of images of a `CLIPModel`."""
+    """Return the stages of the tower of images of a `CLIPModel`."""
     tower = model.vision_model
     first = ImageEmbeddings(tower.embeddings, tower.pre_layrnorm)
     last = Projection(tower.post_layernorm, model.visual_projection, last=False)
@@ -99,7 +99,7 @@ def image_stages(model: Any) -> list[nn.Module]:
 
 
 def text_stages(model: Any) -> list[nn.Module]:
-    """Return the tower of texts of a `CLIPModel`; its tokens look back only."""
+    """Return the stages of the tower of texts of a `CLIPModel`, whose attention is causal."""
     tower = model.text_model
     last = Projection(tower.final_layer_norm, model.text_projection, last=True)
-    return [Embeddings(tower.embeddings), *(Layer(layer, causal=True) for layer in tower.encoder.layers), last]
+    return [TextEmbeddings(tower.embeddings), *(TextLayer(layer, causal=True) for layer in tower.encoder.layers), last]

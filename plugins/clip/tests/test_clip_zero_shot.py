@@ -64,7 +64,7 @@ def test_a_tuned_tower_of_images_is_still_compared_with_texts():
     assert clf.predict_proba(X).shape == (8, 2)
     assert not np.array_equal(clf.predict_proba(X), plain.predict_proba(X))
     cut = FineTuneClassifier(NAME, layer="layer2", max_epochs=0).fit(X, y)
-    with pytest.raises(InvalidParameterError, match="knows of no encoder of texts in the same space"):
+    with pytest.raises(InvalidParameterError, match="has no text encoder in the same space"):
         ZeroShotClassifier(cut.backbone_, ["ant", "bee"]).predict(X)
 
 

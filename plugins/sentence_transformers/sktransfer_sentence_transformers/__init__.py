@@ -1,1 +1,1 @@
-"""The models of sentence-transformers as backbones: `sentence-transformers/<hub id or local folder>`."""
+"""Backbones of sktransfer for the models of sentence-transformers."""

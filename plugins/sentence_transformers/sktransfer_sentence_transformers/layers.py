@@ -1,4 +1,4 @@
-"""What may follow the pooling, as data. Imports nothing heavy."""
+"""Layers after the pooling, read from their files and validated. Imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ __all__ = ["ACTIVATIONS", "LAYERS", "Layer", "read_layer"]
 
 LAYERS = ("Dense", "Dropout", "LayerNorm", "Normalize")
 ACTIVATIONS = ("ELU", "GELU", "Identity", "LeakyReLU", "Mish", "ReLU", "SELU", "SiLU", "Sigmoid", "Softplus", "Tanh")
-_VECTOR = "sentence_embedding"  # what the library calls the vector of a text, among others that a layer may name
+_VECTOR = "sentence_embedding"  # name of the vector of a text in the library
 
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer on the vectors of texts.
+    """Settings of a layer on the vectors of texts.
 
     Parameters
     ----------
     kind : str
-        One of `LAYERS`.
+        Kind of layer, one of `LAYERS`.
     path : str
-        Its folder inside the model.
+        Folder of the layer inside the model.
     given, width : int
-        Channels that it takes and gives.
+        Numbers of input and output channels.
     bias, residual : bool, default=False
-        Of a Dense: whether it has a bias, and whether its input is added to its output.
+        Whether a Dense has a bias, and whether its input is added to its output.
     activation : str, default="Identity"
-        Of a Dense: one of `ACTIVATIONS`.
+        Activation of a Dense, one of `ACTIVATIONS`.
     rate : float, default=0.0
-        Of a Dropout.
+        Rate of a Dropout.
     """
 
     kind: str
@@ -52,27 +52,27 @@ def read_layer(files: ModelFiles, kind: str, path: str, given: int) -> Layer:
     Parameters
     ----------
     files : ModelFiles
-        The model's.
+        Files of the model.
     kind, path : str
-        As in `Layer`.
+        Kind and folder of the layer.
     given : int
-        Channels that the layer before it gives.
+        Number of output channels of the layer before it.
 
     Raises
     ------
     BackboneNotFoundError
-        If it works on anything but the vectors of texts, or has an activation that is not known.
+        If it does not work on the vectors of texts, or its activation is not supported.
     WeightsError
-        If its settings are missing, damaged, or do not fit.
+        If its settings are missing, damaged, or do not fit the layer before it.
     """
     where = f"{files.root}/{path}/config.json"
     settings = files.read(f"{path}/config.json")
     if settings is None and kind != "Normalize":
-        raise WeightsError(f"{where}: is missing; it holds the settings of a {kind}")
+        raise WeightsError(f"{where}: is missing; it contains the settings of a {kind}")
     settings = settings or {}
     for key in ("module_input_name", "module_output_name"):
         if settings.get(key) not in (None, _VECTOR):
-            raise BackboneNotFoundError(f"{where}: {key} is {settings[key]!r}; supported is {_VECTOR!r} alone")
+            raise BackboneNotFoundError(f"{where}: {key} is {settings[key]!r}; only {_VECTOR!r} is supported")
     if kind == "Dense":
         return _dense(settings, path, given, where)
     if kind == "LayerNorm":
@@ -104,4 +104,4 @@ def _dense(settings: Mapping[str, Any], path: str, given: int, where: str) -> La
 
 def _check_width(settings: Mapping[str, Any], key: str, given: int, where: str) -> None:
     if settings.get(key) != given:
-        raise WeightsError(f"{where}: {key} is {settings.get(key)!r}, and what comes before it gives {given} channels")
+        raise WeightsError(f"{where}: {key} is {settings.get(key)!r}, and the layer before it gives {given} channels")

@@ -1,14 +1,20 @@
-"""Build a model of sentence-transformers: the stages of its transformer, and one that makes a vector of a text."""
+"""Loader: build the stages of the transformer, and a last stage that returns one vector per text."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
 
-from sktransfer.backbones import Backbone, BackboneSpec, Tokens, WeightsSource
+from sktransfer.backbones import (
+    Backbone,
+    BackboneSpec,
+    Tokens,
+    WeightsSource,
+    build_backbone,
+    hub_file,
+    hub_tokenizer,
+)
 from sktransfer.exceptions import WeightsError
-from sktransfer.providers.huggingface_load import load as load_transformer
-from sktransfer.weights.hub import hub_file, hub_tokenizer
 from sktransfer_sentence_transformers.recipe import Recipe
 from sktransfer_sentence_transformers.sentence import WEIGHTS, sentence_stage
 from sktransfer_sentence_transformers.texts import texts_of
@@ -24,10 +30,10 @@ def load(spec: BackboneSpec, path: Path | None) -> Backbone:
     Parameters
     ----------
     spec : BackboneSpec
-        As `sktransfer_find_backbone` makes it.
+        Spec of `sktransfer_find_backbone`.
     path : Path or None
-        The model's folder, or a file with the weights of a transformer behind which nothing is trained; None for random
-        weights.
+        Folder of the model, or a file with the weights of a transformer without trained layers after it. None for
+        random weights.
 
     Returns
     -------
@@ -36,23 +42,24 @@ def load(spec: BackboneSpec, path: Path | None) -> Backbone:
     Raises
     ------
     WeightsError
-        If weights or tokenizer cannot be read, or do not fit.
+        If weights or tokenizer cannot be read, or do not fit each other.
     """
     recipe: Recipe = spec.options["recipe"]
     if path is not None and not path.is_dir() and any(layer.kind in _TRAINED for layer in recipe.layers):
         raise WeightsError(
-            f"{spec.name}: {path} is one file, and this model has weights in several; give a folder that "
-            "`SentenceTransformer(...).save(folder)` has made"
+            f"{spec.name}: {path} is a single file, and this model has weights in several; give a folder "
+            "saved by `SentenceTransformer(...).save(folder)`"
         )
     root = path if path is not None and path.is_dir() else None
     if root is not None:
-        _complete(spec, recipe, root)
-    home = root or _home(spec)  # where the tokenizer is
+        _fetch_layers(spec, recipe, root)
+    home = root or _home(spec)  # folder of the tokenizer
     folder = home / recipe.transformer.path
     *names, last = spec.stages
-    transformer = load_transformer(
+    transformer = build_backbone(
         replace(
             spec,
+            loader=spec.options["loader"],
             stages={name: spec.stages[name] for name in names},
             input_size=(spec.options["n_positions"],),
             weights=WeightsSource(location=f"file:{folder}"),
@@ -60,21 +67,21 @@ def load(spec: BackboneSpec, path: Path | None) -> Backbone:
         ),
         folder if root else path,
     )
-    assert isinstance(transformer.preprocess, Tokens)  # as hf makes it for texts
+    assert isinstance(transformer.preprocess, Tokens)  # set for texts by the provider hf
     preprocess, prompt_length = texts_of(transformer.preprocess, folder, recipe, spec.options["n_positions"])
     return Backbone(
         name=spec.name,
         modality="text",
         stages=[*zip(names, transformer.stages), (last, sentence_stage(recipe, prompt_length, root))],
         preprocess=preprocess,
-        pooling="mean",  # of the stages below the last one, which gives vectors
+        pooling="mean",  # for the stages below the last one, which gives vectors
         definition=transformer.definition,
     )
 
 
-def _complete(spec: BackboneSpec, recipe: Recipe, root: Path) -> None:
-    """Fetch weights of layers that a hub's copy lacks, as an interrupted download leaves it."""
-    assert spec.weights is not None  # as sktransfer_find_backbone makes it
+def _fetch_layers(spec: BackboneSpec, recipe: Recipe, root: Path) -> None:
+    """Download weights of layers that an interrupted download left out."""
+    assert spec.weights is not None  # set by sktransfer_find_backbone
     scheme, _, model = spec.weights.location.partition(":")
     for layer in recipe.layers:
         folder = root / layer.path
@@ -83,6 +90,6 @@ def _complete(spec: BackboneSpec, recipe: Recipe, root: Path) -> None:
 
 
 def _home(spec: BackboneSpec) -> Path:
-    assert spec.weights is not None  # as sktransfer_find_backbone makes it
+    assert spec.weights is not None  # set by sktransfer_find_backbone
     scheme, _, place = spec.weights.location.partition(":")
     return Path(place) if scheme == "file" else hub_tokenizer(place, spec.name)

@@ -1,23 +1,22 @@
-"""`sentence-transformers/<hub id>` and `sentence-transformers/<local folder>`. Reads JSON, imports nothing heavy."""
+"""Provider `sentence-transformers/<hub id or local folder>`. Imports nothing heavy."""
 
 from __future__ import annotations
 
-from sktransfer.backbones import BackboneSpec, WeightsSource, hookimpl
+from sktransfer.backbones import BackboneSpec, WeightsSource, find_spec, hookimpl
 from sktransfer.exceptions import BackboneNotFoundError, SktransferError, WeightsError
-from sktransfer.providers import huggingface as hf
 from sktransfer_sentence_transformers.files import ModelFiles, locate
 from sktransfer_sentence_transformers.prompts import split_prompt
 from sktransfer_sentence_transformers.recipe import read_recipe
 
 __all__ = ["SENTENCE", "sktransfer_backbones", "sktransfer_find_backbone"]
 
-SENTENCE = "sentence"  # the stage behind the transformer's own
+SENTENCE = "sentence"  # last stage, after those of the transformer
 _LOADER = "sktransfer_sentence_transformers.loader:load"
 
 
 @hookimpl
 def sktransfer_backbones() -> list[BackboneSpec]:
-    """Return nothing: the family is open, and its members are found by name."""
+    """Return no specs, because the members of an open family are found by name."""
     return []
 
 
@@ -28,15 +27,15 @@ def sktransfer_find_backbone(name: str) -> BackboneSpec:
     Parameters
     ----------
     name : str
-        A hub id (`owner/model`, `owner/model@revision`; `model` alone where sentence-transformers is the owner) or a
-        local folder. `#query` at the end takes the model's prompt of that name, `#` alone none.
+        A hub id (`owner/model`, `owner/model@revision`, or `model` alone if sentence-transformers is the owner) or a
+        local folder. The suffix `#query` selects the model's prompt of that name, and `#` alone no prompt.
 
     Raises
     ------
     BackboneNotFoundError
-        If there is no such model, folder or prompt, or the model has a part that is not supported.
+        If there is no such model, folder or prompt, or a part of the model is not supported.
     WeightsError
-        If its files are missing, damaged, or may not or cannot be fetched.
+        If its files are missing or damaged, or may not or cannot be downloaded.
     """
     model, prompt = split_prompt(name)
     files = locate(model)
@@ -45,7 +44,7 @@ def sktransfer_find_backbone(name: str) -> BackboneSpec:
     *_, width = transformer.stages.values()
     if width != recipe.width:
         raise WeightsError(f"{files.name!r}: its pooling takes {recipe.width} channels, its transformer gives {width}")
-    assert transformer.input_size is not None  # as hf makes it
+    assert transformer.input_size is not None  # set for texts by the provider hf
     (n_positions,) = transformer.input_size
     return BackboneSpec(
         name=files.name if prompt is None else f"{files.name}#{prompt}",
@@ -56,10 +55,8 @@ def sktransfer_find_backbone(name: str) -> BackboneSpec:
         weights=WeightsSource(location=files.location),
         options={
             "recipe": recipe,
-            "transformer": {
-                **transformer.options["config"],
-                "architectures": None,
-            },  # what it was trained as is its own
+            "transformer": {**transformer.options["config"], "architectures": None},  # without a head
+            "loader": transformer.loader,
             "n_positions": n_positions,
             "state": files.state(recipe.folders),
         },
@@ -67,12 +64,12 @@ def sktransfer_find_backbone(name: str) -> BackboneSpec:
 
 
 def _transformer(files: ModelFiles, path: str) -> BackboneSpec:
-    """Return the spec of the transformer alone, as a model of transformers."""
+    """Return the spec of the transformer alone, as a backbone `hf/...`."""
     folder = files.root / path
     try:
         if files.find(f"{path}/config.json" if path else "config.json") is None:
             raise WeightsError(f"{folder} lacks config.json")
-        spec = hf.sktransfer_find_backbone(str(folder))
+        spec = find_spec(f"hf/{folder}")
     except SktransferError as error:
         raise type(error)(f"{files.name!r}: its transformer cannot be used: {error}") from error
     if spec.modality != "text":

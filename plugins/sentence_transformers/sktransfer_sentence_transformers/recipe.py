@@ -1,7 +1,7 @@
-"""What the files of a model say that it computes, as data: read and checked here, built elsewhere.
+"""Parts of a model, read from its files and validated.
 
-A model's files name Python classes. Nothing that they name is ever imported: the types below are known by their names,
-and a model with another one is refused.
+The files of a model name Python classes, which are never imported. The supported types are identified by their names, and
+a model with another type is refused.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from sktransfer_sentence_transformers.transformer import TransformerSettings, re
 
 __all__ = ["MODES", "Recipe", "read_recipe"]
 
-# Names of poolings, in the order in which older models, which say yes or no to each, put them one after the other.
+# Poolings and their flags in older models, in the order of concatenation.
 MODES = {
     "cls": "pooling_mode_cls_token",
     "max": "pooling_mode_max_tokens",
@@ -35,24 +35,24 @@ _TYPE = re.compile(
 
 @dataclass(frozen=True)
 class Recipe:
-    """A model of sentence-transformers.
+    """Parts of a model of sentence-transformers.
 
     Parameters
     ----------
     transformer : TransformerSettings
-        The first part, which gives a vector a token.
+        Settings of the transformer, which gives one vector per token.
     width : int
-        Channels that pooling takes.
+        Number of channels before pooling.
     modes : tuple of str
-        Poolings, of `MODES`, put one after the other.
+        Poolings, keys of `MODES`, whose outputs are concatenated.
     include_prompt : bool
-        Whether the prompt's tokens are pooled as well.
+        Whether the tokens of the prompt are pooled.
     layers : tuple of Layer
-        What follows.
+        Layers after the pooling.
     truncate : int or None
-        How many channels of the outcome are kept; None for all.
+        Number of channels of the result that are kept. None for all.
     prompt : str
-        Put in front of every text.
+        Text inserted before every text.
     """
 
     transformer: TransformerSettings
@@ -65,37 +65,37 @@ class Recipe:
 
     @property
     def n_features(self) -> int:
-        """Channels of the outcome."""
-        whole = self.layers[-1].width if self.layers else self.width * len(self.modes)
-        return whole if self.truncate is None else min(whole, self.truncate)
+        """Number of channels of the result."""
+        width = self.layers[-1].width if self.layers else self.width * len(self.modes)
+        return width if self.truncate is None else min(width, self.truncate)
 
     @property
     def folders(self) -> list[str]:
-        """The folders inside the model that hold weights."""
-        return [one for one in (self.transformer.path, *(layer.path for layer in self.layers)) if one]
+        """Folders inside the model that contain weights."""
+        return [path for path in (self.transformer.path, *(layer.path for layer in self.layers)) if path]
 
 
 def read_recipe(files: ModelFiles, prompt_name: str | None) -> Recipe:
-    """Read what a model computes.
+    """Read the parts of a model.
 
     Parameters
     ----------
     files : ModelFiles
-        The model's.
+        Files of the model.
     prompt_name : str or None
-        Which of its prompts; "" for none, None for its default.
+        Name of its prompt. "" for none, None for its default.
 
     Raises
     ------
     BackboneNotFoundError
-        If it has a part that is not supported, or no such prompt.
+        If a part is not supported, or there is no such prompt.
     WeightsError
         If a file is missing or damaged.
     """
     general = files.read("config_sentence_transformers.json") or {}
     kind = general.get("model_type", "SentenceTransformer")
     if kind != "SentenceTransformer":
-        raise BackboneNotFoundError(f"{files.name!r} is a {kind}; only a SentenceTransformer gives one vector a text")
+        raise BackboneNotFoundError(f"{files.name!r} is a {kind}; only a SentenceTransformer gives one vector per text")
     modules = _modules(files)
     width, modes, include_prompt = _pooling(files, modules[1][1])
     layers: list[Layer] = []
@@ -115,17 +115,17 @@ def read_recipe(files: ModelFiles, prompt_name: str | None) -> Recipe:
 
 
 def _modules(files: ModelFiles) -> list[tuple[str, str]]:
-    """Return kind and folder of each module: a Transformer, a Pooling, then layers."""
+    """Return kind and folder of each module: first a Transformer, then a Pooling, then layers."""
     listed = read_json(files.root / "modules.json")
     if not isinstance(listed, list) or not all(map(_is_module, listed)):
-        raise WeightsError(f"{files.root / 'modules.json'}: is no list of modules, each with a 'type' and a 'path'")
+        raise WeightsError(f"{files.root / 'modules.json'}: is not a list of modules, each with a 'type' and a 'path'")
     modules = []
     for index, module in enumerate(listed):
         known = _TYPE.fullmatch(module["type"])
         if known is None:
             raise BackboneNotFoundError(
                 f"{files.name!r}: its module {index} is {module['type']!r}, which is not supported; supported are "
-                f"{', '.join(_KINDS)} of sentence_transformers. No class that a model's file names is ever imported."
+                f"{', '.join(_KINDS)} of sentence_transformers. Classes that a model's file names are never imported."
             )
         modules.append((known.group(1), module["path"]))
     kinds = [kind for kind, _ in modules]
@@ -145,11 +145,11 @@ def _is_module(module: object) -> bool:
 
 
 def _pooling(files: ModelFiles, path: str) -> tuple[int, tuple[str, ...], bool]:
-    """Return the width of what is pooled, the modes, and whether the prompt is pooled as well."""
+    """Return the width before pooling, the modes, and whether the prompt is pooled."""
     where = f"{files.root}/{path}/config.json"
     settings = files.read(f"{path}/config.json")
     if settings is None:
-        raise WeightsError(f"{where}: is missing; it says how the model pools")
+        raise WeightsError(f"{where}: is missing; it contains the pooling of the model")
     width = settings.get("embedding_dimension", settings.get("word_embedding_dimension"))
     modes = settings.get("pooling_mode")
     if modes is None:

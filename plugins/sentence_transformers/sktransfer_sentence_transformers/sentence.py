@@ -1,4 +1,4 @@
-"""The last stage: from a vector a token to one a text."""
+"""Last stage, from one vector per token to one per text."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sktransfer_sentence_transformers.recipe import Recipe
 
 __all__ = ["POOLINGS", "WEIGHTS", "Dense", "Normalize", "Sentence", "Truncate", "sentence_stage"]
 
-WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # the names that a layer's file may have
+WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # possible names of a layer's file
 
 
 def _first(values: Tensor, real: Tensor) -> Tensor:
@@ -25,14 +25,14 @@ def _first(values: Tensor, real: Tensor) -> Tensor:
 
 
 def _last(values: Tensor, real: Tensor) -> Tensor:
-    places = torch.arange(real.shape[1], device=real.device)
-    last = (places * real).amax(1)  # (n,)
+    positions = torch.arange(real.shape[1], device=real.device)
+    last = (positions * real).amax(1)  # (n,)
     return values[torch.arange(len(values), device=values.device), last] * real.any(1, keepdim=True)  # (n, channels)
 
 
 def _max(values: Tensor, real: Tensor) -> Tensor:
     highest = values.masked_fill(~real[:, :, None], -torch.inf).amax(1)  # (n, channels)
-    return torch.where(real.any(1, keepdim=True), highest, 0.0)  # a text of the prompt alone gives zeros, as its mean
+    return torch.where(real.any(1, keepdim=True), highest, 0.0)  # zeros for a text without tokens, as its mean
 
 
 def _sum(values: Tensor, weights: Tensor) -> Tensor:
@@ -48,11 +48,11 @@ def _mean_by_root(values: Tensor, real: Tensor) -> Tensor:
 
 
 def _weighted_mean(values: Tensor, real: Tensor) -> Tensor:
-    weights = real * torch.arange(1, real.shape[1] + 1, device=real.device)  # (n, tokens): later ones count for more
+    weights = real * torch.arange(1, real.shape[1] + 1, device=real.device)  # (n, tokens): increasing with the position
     return _sum(values, weights) / weights.sum(1, keepdim=True).clamp(min=1)  # (n, channels)
 
 
-# Mode -> from values (n, tokens, channels) and a mask (n, tokens), of the tokens that count, to vectors (n, channels).
+# Functions from values (n, tokens, channels) and a mask (n, tokens) of the tokens to pool to vectors (n, channels).
 POOLINGS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "cls": _first,
     "max": _max,
@@ -64,12 +64,12 @@ POOLINGS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 
 class Dense(nn.Module):
-    """A linear layer with an activation.
+    """Linear layer with an activation.
 
     Parameters
     ----------
     layer : Layer
-        Its settings.
+        Settings of the layer.
     """
 
     def __init__(self, layer: Layer) -> None:
@@ -88,25 +88,25 @@ class Dense(nn.Module):
         return out + (self.residual(values) if hasattr(self, "residual") else values)
 
     def extra_repr(self) -> str:
-        """Say what no module inside shows: the fingerprint of a backbone reads it."""
+        """Return the setting that no submodule shows. It is part of the fingerprint of a backbone."""
         return f"adds_input={self.adds_input}"
 
 
 class Normalize(nn.Module):
-    """Vectors of length 1."""
+    """Normalisation of vectors to length 1."""
 
     def forward(self, values: Tensor) -> Tensor:
-        """Return vectors (n, channels) of length 1; zeros stay."""
+        """Return vectors (n, channels) of length 1, except for zero vectors."""
         return F.normalize(values, dim=1)
 
 
 class Truncate(nn.Module):
-    """The first channels alone.
+    """Truncation to the first channels.
 
     Parameters
     ----------
     width : int
-        How many.
+        Number of channels to keep.
     """
 
     def __init__(self, width: int) -> None:
@@ -118,7 +118,7 @@ class Truncate(nn.Module):
         return values[:, : self.width].contiguous()  # (n, width)
 
     def extra_repr(self) -> str:
-        """Say the width: the fingerprint of a backbone reads it."""
+        """Return the width, which is part of the fingerprint of a backbone."""
         return str(self.width)
 
 
@@ -128,11 +128,11 @@ class Sentence(nn.Module):
     Parameters
     ----------
     modes : sequence of str
-        Of `POOLINGS`; what they give stands one after the other.
+        Keys of `POOLINGS`. Their outputs are concatenated.
     prompt_length : int
-        How many tokens at the start of each text are not pooled.
+        Number of tokens at the start of each text that are not pooled.
     layers : sequence of nn.Module
-        From vectors to vectors.
+        Layers from vectors to vectors.
     """
 
     def __init__(self, modes: Sequence[str], prompt_length: int, layers: Sequence[nn.Module]) -> None:
@@ -148,7 +148,7 @@ class Sentence(nn.Module):
         return out
 
     def extra_repr(self) -> str:
-        """Say how it pools: the fingerprint of a backbone reads it."""
+        """Return the settings of the pooling, which are part of the fingerprint of a backbone."""
         return f"modes={self.modes}, prompt_length={self.prompt_length}"
 
 
@@ -158,24 +158,24 @@ def sentence_stage(recipe: Recipe, prompt_length: int, root: Path | None) -> Sen
     Parameters
     ----------
     recipe : Recipe
-        What it computes.
+        Parts of the model.
     prompt_length : int
-        How many tokens at the start of each text are not pooled.
+        Number of tokens at the start of each text that are not pooled.
     root : Path or None
-        The model's folder, with the weights; None for random ones.
+        Folder of the model. None for random weights.
 
     Raises
     ------
     WeightsError
-        If weights are missing, cannot be read or do not fit.
+        If weights are missing, cannot be read or do not fit the model.
     """
-    layers = [_built(layer, root) for layer in recipe.layers]
+    layers = [_build(layer, root) for layer in recipe.layers]
     if recipe.truncate is not None:
         layers.append(Truncate(recipe.n_features))
     return Sentence(recipe.modes, prompt_length, layers)
 
 
-def _built(layer: Layer, root: Path | None) -> nn.Module:
+def _build(layer: Layer, root: Path | None) -> nn.Module:
     if layer.kind == "Normalize":
         return Normalize()
     if layer.kind == "Dropout":
@@ -191,6 +191,6 @@ def _weights(folder: Path) -> Path:
         if (folder / name).is_file():
             return folder / name
     raise WeightsError(
-        f"{folder}: lacks its weights; looked for {' and '.join(WEIGHTS)}. Save the model whole with "
-        "`SentenceTransformer(...).save(folder)`; of one on a hub, `hf download` fetches all files"
+        f"{folder}: lacks its weights; looked for {' and '.join(WEIGHTS)}. Save the whole model with "
+        "`SentenceTransformer(...).save(folder)`, or download all files of a hub model with `hf download`"
     )

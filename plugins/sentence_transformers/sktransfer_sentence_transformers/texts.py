@@ -1,4 +1,4 @@
-"""From texts to token ids as a model of sentence-transformers makes them: prompt, lower case, length."""
+"""Tokenisation of sentence-transformers: prompts, lowercasing and maximum length."""
 
 from __future__ import annotations
 
@@ -8,27 +8,26 @@ from typing import Any
 
 from torch import Tensor
 
-from sktransfer.backbones import Tokens
-from sktransfer.backbones.preprocess import TextPreprocess
+from sktransfer.backbones import TextPreprocess, Tokens
 from sktransfer_sentence_transformers.recipe import Recipe
 
 __all__ = ["PromptedTokens", "texts_of"]
 
 
 class PromptedTokens:
-    """Token ids of texts behind a prompt.
+    """Tokenisation of texts with a prompt before each text.
 
     Parameters
     ----------
     tokens : Tokens
-        The tokenisation.
+        Tokenisation without the prompt.
     prompt : str
-        Put in front of every text.
+        Text inserted before every text.
 
     Attributes
     ----------
     key : str
-        Tells this preprocessing from any other.
+        Identifies the preprocessing in cache keys.
     """
 
     def __init__(self, tokens: Tokens, prompt: str) -> None:
@@ -37,47 +36,46 @@ class PromptedTokens:
 
     @property
     def key(self) -> str:
-        """That of the tokenisation, and the prompt."""
+        """Key of the tokenisation, and the prompt."""
         return f"{self.tokens.key} {self.prompt!r}"
 
     @property
     def limit(self) -> int:
-        """The most tokens that are kept, those of the prompt and the special ones included."""
+        """Largest number of tokens kept per text, including the prompt and special tokens."""
         return self.tokens.limit
 
     def __call__(self, samples: Sequence[str]) -> list[Tensor]:
-        """Return one int64 tensor of token ids (tokens,) a text."""
+        """Return one int64 tensor of token ids (tokens,) per text."""
         return self.tokenize(samples)[0]
 
     def tokenize(self, texts: Sequence[str]) -> tuple[list[Tensor], list[bool]]:
-        """Return the token ids of texts, and which of the texts were cut."""
+        """Return the token ids of texts, and whether each text was truncated."""
         return self.tokens.tokenize([self.prompt + text for text in texts])
 
     def with_max_length(self, max_length: int | None) -> PromptedTokens:
-        """Return the same with another length at which texts are cut.
+        """Return the same preprocessing with another maximum length.
 
         Parameters
         ----------
         max_length : int or None
-            The most tokens to keep, those of the prompt and the special ones included; None for all that the model
-            takes.
+            Largest number of tokens to keep, including the prompt and special tokens. None for the model's limit.
         """
         return PromptedTokens(self.tokens.with_max_length(max_length), self.prompt)
 
 
 def texts_of(tokens: Tokens, folder: Path, recipe: Recipe, n_positions: int) -> tuple[TextPreprocess, int]:
-    """Return a model's preprocessing, and how many tokens at the start of each text are not pooled.
+    """Return the preprocessing of a model, and the number of prompt tokens to leave out of the pooling.
 
     Parameters
     ----------
     tokens : Tokens
-        As the transformer alone has them.
+        Tokenisation of the transformer.
     folder : Path
-        Holds the tokenizer.
+        Folder of the tokenizer.
     recipe : Recipe
-        What the model says.
+        Parts of the model.
     n_positions : int
-        The most tokens that the transformer takes.
+        Largest number of tokens of the transformer.
     """
     longest = min(recipe.transformer.max_tokens or tokens.model_limit, n_positions)
     hides_prompt = bool(recipe.prompt) and not recipe.include_prompt
@@ -85,10 +83,10 @@ def texts_of(tokens: Tokens, folder: Path, recipe: Recipe, n_positions: int) -> 
     if recipe.transformer.lowercase or hides_prompt or longest > tokens.model_limit:
         from transformers import AutoTokenizer
 
-        found = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        specials = found.all_special_ids
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        specials = tokenizer.all_special_ids
         tokens = Tokens(
-            _lowercased(found.backend_tokenizer) if recipe.transformer.lowercase else found.backend_tokenizer,
+            _lowercased(tokenizer.backend_tokenizer) if recipe.transformer.lowercase else tokenizer.backend_tokenizer,
             limit=max(longest, tokens.model_limit),
             pad_value=tokens.pad_value,
             empty_value=tokens.empty_value,
@@ -101,12 +99,12 @@ def texts_of(tokens: Tokens, folder: Path, recipe: Recipe, n_positions: int) -> 
     length = 0
     if hides_prompt:
         (ids,) = tokens([recipe.prompt])
-        length = len(ids) - (int(ids[-1]) in specials)  # a closing token stands behind the text
+        length = len(ids) - (int(ids[-1]) in specials)  # the closing token follows the text
     return PromptedTokens(tokens, recipe.prompt), length
 
 
 def _lowercased(tokenizer: Any) -> Any:
-    """Return a tokenizer that begins with lowercasing, unless it does so anyway."""
+    """Return the tokenizer with lowercasing as its first normalizer, unless it already has one."""
     from tokenizers import normalizers
 
     first = tokenizer.normalizer

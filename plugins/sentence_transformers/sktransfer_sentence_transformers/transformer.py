@@ -1,4 +1,4 @@
-"""What a model says of its first part, the transformer, beyond that part's own configuration. Imports nothing heavy."""
+"""Settings of a model for its transformer. Imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ _FILES = tuple(
     f"sentence_{kind}_config.json" for kind in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta")
 )
 _TEXT = {"text": {"method": "forward", "method_output_name": "last_hidden_state"}}
-# Setting -> the values that change nothing of what is computed here, None apart.
+# Values of settings without effect here, besides None.
 _PLAIN: dict[str, tuple[Any, ...]] = {
     "transformer_task": ("feature-extraction",),
     "modality_config": (_TEXT,),
     "module_output_name": ("token_embeddings",),
     "processing_kwargs": ({},),
 }
-# Settings of calls that `encode` does not make, or of how fast it computes.
+# Settings of calls that `encode` does not make, or of its speed.
 _IDLE = ("unpad_inputs", "query_length", "document_length", "query_expansion")
-# Setting -> what stands in it without changing anything here: weights become float32, masks tell padding apart.
+# Arguments without effect here, because weights become float32 and padding is masked.
 _ARGUMENTS = {
     "model": ("attn_implementation", "dtype", "torch_dtype", "trust_remote_code"),
     "processor": ("padding_side", "trust_remote_code", "use_fast"),
@@ -34,16 +34,16 @@ _ARGUMENTS = {
 
 @dataclass(frozen=True)
 class TransformerSettings:
-    """How a model uses its transformer.
+    """Settings of a model for its transformer.
 
     Parameters
     ----------
     path : str
-        Its folder inside the model; "" for the model's own.
+        Folder of the transformer inside the model. "" for the folder of the model.
     max_tokens : int or None
-        Where texts are cut; None for as many tokens as transformer and tokenizer take.
+        Largest number of tokens per text. None for the limits of transformer and tokenizer.
     lowercase : bool
-        Whether texts are lowercased, whatever the tokenizer does.
+        Whether texts are lowercased before tokenization.
     """
 
     path: str
@@ -52,14 +52,14 @@ class TransformerSettings:
 
 
 def read_transformer(files: ModelFiles, path: str) -> TransformerSettings:
-    """Read how a model uses its transformer.
+    """Read the settings of a model for its transformer.
 
     Parameters
     ----------
     files : ModelFiles
-        The model's.
+        Files of the model.
     path : str
-        As in `TransformerSettings`.
+        Folder of the transformer inside the model.
 
     Raises
     ------
@@ -72,10 +72,10 @@ def read_transformer(files: ModelFiles, path: str) -> TransformerSettings:
     if files.find(f"{prefix}adapter_config.json") is not None:
         raise BackboneNotFoundError(
             f"{files.name!r} is an adapter of another model; merge the two "
-            "(`model.transformers_model.merge_and_unload()`), save the outcome, and name its folder"
+            "(`model.transformers_model.merge_and_unload()`), save the result, and give its folder"
         )
-    found = (files.read(f"{prefix}{name}") for name in _FILES)
-    settings = dict(next((one for one in found if one), {}))
+    candidates = (files.read(f"{prefix}{name}") for name in _FILES)
+    settings = dict(next((candidate for candidate in candidates if candidate), {}))
     longest, lowercase = settings.pop("max_seq_length", None), settings.pop("do_lower_case", False)
     for part, names in (("model", ("model",)), ("processor", ("processor", "tokenizer")), ("config", ("config",))):
         for key in (f"{name}_{end}" for name in names for end in ("args", "kwargs")):
@@ -84,7 +84,7 @@ def read_transformer(files: ModelFiles, path: str) -> TransformerSettings:
         if value is not None and key not in _IDLE and value not in _PLAIN.get(key, ()):
             raise BackboneNotFoundError(
                 f"{files.name!r}: its transformer's setting {key}={value!r} is not supported; supported are "
-                f"max_seq_length and do_lower_case, and models whose text goes through `forward` alone"
+                f"max_seq_length and do_lower_case, and models that process text by `forward`"
             )
     if longest is not None:
         positive(longest, f"{files.root}: max_seq_length")
@@ -92,6 +92,6 @@ def read_transformer(files: ModelFiles, path: str) -> TransformerSettings:
 
 
 def _check_arguments(name: str, key: str, given: Mapping[str, Any], plain: tuple[str, ...]) -> None:
-    strange = sorted(set(given) - set(plain))
-    if strange:
-        raise BackboneNotFoundError(f"{name!r}: its transformer's {key} set {strange}, which is not supported")
+    unexpected = sorted(set(given) - set(plain))
+    if unexpected:
+        raise BackboneNotFoundError(f"{name!r}: its transformer's {key} set {unexpected}, which is not supported")

@@ -1,10 +1,10 @@
-"""What this plugin offers. Imported whenever backbones are listed, so it imports nothing heavy."""
+"""Backbones of this plugin. Imported whenever backbones are listed, so it imports nothing heavy."""
 
 from __future__ import annotations
 
 from sktransfer.backbones import BackboneSpec, hookimpl
 
-STAGES = {"stem": 16, "block1": 32, "block2": 64}  # name -> channels that it gives, from the input up
+STAGES = {"stem": 16, "block1": 32, "block2": 64}  # name -> number of output channels, in order from the input
 
 
 @hookimpl
@@ -17,7 +17,7 @@ def sktransfer_backbones() -> list[BackboneSpec]:
             modality="image",
             stages=STAGES,
             input_size=(32, 32),
-            # Pretrained weights, once there are any:
+            # Once there are pretrained weights:
             # weights=WeightsSource(location="https://.../small.safetensors", sha256="..."),
             # licence="Apache-2.0",
         )

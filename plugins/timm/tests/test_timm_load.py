@@ -123,7 +123,7 @@ def test_weights_of_another_network_are_refused(tmp_path):
 
 def test_a_pickle_that_is_not_tensors_is_not_opened(tmp_path):
     torch.save({"model": torch.nn.Linear(1, 1)}, tmp_path / "whole.pth")
-    with pytest.raises(WeightsError, match="no file of tensors alone"):
+    with pytest.raises(WeightsError, match="contains more than tensors"):
         load_backbone(NAME, weights=tmp_path / "whole.pth")
 
 

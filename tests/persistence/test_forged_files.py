@@ -13,8 +13,8 @@ import sktransfer
 from sktransfer import ImageFeaturizer, load, save
 from sktransfer.exceptions import InvalidParameterError, LoadError, SktransferWarning
 from tests.fuzz.fuzz_persistence import flipped, forged, main, originals, outcome
-from tests.helpers.forged_files import forge, parts, plain
-from tests.helpers.saved_estimators import made
+from tests.helpers.forged_files import forge, json_node, node_data
+from tests.helpers.saved_estimators import fitted
 
 
 @pytest.fixture
@@ -33,8 +33,8 @@ def refused(path):
     return str(error.value)
 
 
-def named(module, name):
-    """Return a change of a tree that makes its root an object of another type."""
+def rename_root(module, name):
+    """Return a change of a schema that gives its root another type."""
 
     def change(schema):
         schema["__module__"], schema["__class__"] = module, name
@@ -46,14 +46,14 @@ def named(module, name):
     ("module", "name"),
     [("os", "system"), ("builtins", "eval"), ("subprocess", "Popen"), ("antigravity", "Fly"), ("numpy", "save")],
 )
-def test_types_that_are_not_known_are_refused_by_name_and_never_imported(file, module, name):
+def test_load_refuses_unknown_types_by_name_without_importing_them(file, module, name):
     path = file(LogisticRegression())
-    forge(path, schema=named(module, name))
+    forge(path, schema=rename_root(module, name))
     assert f"it holds ['{module}.{name}'], which is not known to be safe, so nothing was loaded" in refused(path)
     assert "antigravity" not in sys.modules
 
 
-def test_skops_nodes_that_call_what_the_file_names_are_refused(file):
+def test_load_refuses_constructor_nodes_of_other_functions(file):
     path = file(LogisticRegression())
 
     def call(schema):
@@ -61,7 +61,7 @@ def test_skops_nodes_that_call_what_the_file_names_are_refused(file):
             "__class__": "tuple",
             "__module__": "builtins",
             "__loader__": "TupleNode",
-            "content": [plain("true")],
+            "content": [json_node("true")],
         }
         return {
             **{key: schema[key] for key in ("protocol", "_skops_version")},
@@ -75,44 +75,44 @@ def test_skops_nodes_that_call_what_the_file_names_are_refused(file):
     assert "os.system" in refused(path)
 
 
-def test_parts_that_are_not_known_are_refused_by_name(file):
+def test_load_refuses_unknown_kinds_of_custom_node_by_name(file):
     path = file(ImageFeaturizer())
 
     def rename(schema):
         schema["content"]["content"][0]["content"] = '"Backdoor"'
 
     forge(path, schema=rename)
-    assert "parts of the kinds ['Backdoor'], which this sktransfer does not know: nothing was loaded" in refused(path)
+    assert "nodes of the kinds ['Backdoor'], which this sktransfer does not know: nothing was loaded" in refused(path)
 
 
 @pytest.mark.parametrize("loader", ["FunctionNode", "ObjectNode", "TypeNode", "ListNode", "TupleNode"])
-def test_a_part_is_made_in_no_other_way(file, loader):
+def test_load_refuses_custom_node_with_other_loader(file, loader):
     path = file(ImageFeaturizer())
     forge(path, schema=lambda schema: schema.update({"__loader__": loader}))
-    assert f"{loader} of a part" in refused(path)
+    assert f"{loader} of a CustomNode" in refused(path)
 
 
-def test_a_file_that_holds_no_estimator_is_refused(file):
+def test_load_refuses_objects_that_are_not_estimators(file):
     path = file(LogisticRegression())
-    forge(path, schema=lambda schema: {**plain("text"), "protocol": 2, "_skops_version": "0"})
-    assert "holds a str, which is no estimator" in refused(path)
+    forge(path, schema=lambda schema: {**json_node("text"), "protocol": 2, "_skops_version": "0"})
+    assert "holds a str, which is not an estimator" in refused(path)
 
 
-def test_trusted_takes_names(file):
+def test_load_trusted_takes_names(file):
     path = file(LogisticRegression())
     with pytest.raises(InvalidParameterError, match="must be names of types"):
         load(path, trusted=[LogisticRegression])
     assert load(path, trusted="sklearn.tree._tree.Tree").C == 1.0
 
 
-def test_another_version_of_scikit_learn_is_warned_of(file):
+def test_load_warns_of_other_scikit_learn_version(file):
     path = file(ImageFeaturizer())
     forge(path, manifest=lambda manifest: manifest["versions"].update({"scikit-learn": "1.2.3"}))
     with pytest.warns(SktransferWarning, match=r"saved with scikit-learn 1\.2\.3, and this is"):
         load(path)
 
 
-def cut(content):
+def truncated(content):
     return content[:-1]
 
 
@@ -128,9 +128,11 @@ def wide(content):
     return content.replace(b'"shape":[', b'"shape":[9', 1)
 
 
-@pytest.mark.parametrize("change", [cut, endless, misplaced, wide, lambda content: b"", lambda content: bytes(99)])
-def test_damaged_safetensors_are_refused(file, change):
-    path = file(made("FineTuneRegressor"))
+@pytest.mark.parametrize(
+    "change", [truncated, endless, misplaced, wide, lambda content: b"", lambda content: bytes(99)]
+)
+def test_load_refuses_damaged_safetensors(file, change):
+    path = file(fitted("FineTuneRegressor"))
     forge(path, weights=change)
     assert "weights.safetensors cannot be read" in refused(path)
 
@@ -151,26 +153,26 @@ def changed_tensors(change):
         (lambda tensors: tensors.update({name: value[:1] for name, value in tensors.items() if value.ndim}), "must be"),
         (lambda tensors: tensors.update({name: value.double() for name, value in tensors.items()}), "must be"),
         (lambda tensors: tensors.update({name: value + 1 for name, value in tensors.items()}), "fingerprint is"),
-        (lambda tensors: tensors.update({name + "x": value for name, value in tensors.items()}), "which it has not"),
+        (lambda tensors: tensors.update({name + "x": value for name, value in tensors.items()}), "hold unexpected"),
     ],
 )
-def test_other_weights_than_the_network_has_are_refused(file, change, message):
-    path = file(made("FineTuneRegressor"))
+def test_load_refuses_weights_that_do_not_fit_the_network(file, change, message):
+    path = file(fitted("FineTuneRegressor"))
     forge(path, weights=changed_tensors(change))
     assert message in refused(path)
 
 
-def test_a_backbone_of_another_hash_is_refused_and_both_are_named(file):
+def test_load_refuses_backbone_with_other_fingerprint_and_names_both(file):
     path = file(ImageFeaturizer().fit(np.zeros((1, 8, 8))))
-    found = sktransfer.load_backbone("tiny/cnn").fingerprint()
+    fingerprint = sktransfer.load_backbone("tiny/cnn").fingerprint()
 
     def other(schema):
-        (backbone,) = parts(schema, "Backbone")
-        backbone["fingerprint"] = plain("0" * 40)
+        (backbone,) = node_data(schema, "Backbone")
+        backbone["fingerprint"] = json_node("0" * 40)
 
     forge(path, schema=other)
     message = refused(path)
-    assert f"its fingerprint is {found}, expected {'0' * 40}" in message
+    assert f"its fingerprint is {fingerprint}, expected {'0' * 40}" in message
     assert "weights='embed'" in message
 
 
@@ -179,27 +181,27 @@ SETTINGS = settings(max_examples=60, deadline=None, suppress_health_check=[Healt
 
 @SETTINGS
 @given(data=st.data())
-def test_whatever_is_changed_in_a_file_it_is_loaded_or_refused(data, tmp_path_factory):
+def test_load_of_fuzzed_file_succeeds_or_raises_load_error(data, tmp_path_factory):
     def choose(n):
         return data.draw(st.integers(0, n - 1))
 
     name, content = originals()[choose(len(originals()))]
     changed = (flipped if choose(4) == 0 else forged)(content, choose)
-    found = outcome(changed, tmp_path_factory.getbasetemp() / "changed.skt")
-    assert found in ("ok", "refused"), f"{name}: {found}"
+    result = outcome(changed, tmp_path_factory.getbasetemp() / "changed.skt")
+    assert result in ("ok", "refused"), f"{name}: {result}"
 
 
-def test_a_long_run_counts_what_it_has_tried(capsys):
+def test_fuzz_main_counts_outcomes(capsys):
     counts = main(2.0, seed=1)
     assert counts["tried"] == counts["refused"] + counts["ok"] > 5
     assert counts["refused"] > 0
     assert "wrong 0, slow 0" in capsys.readouterr().out
 
 
-def test_what_is_wrong_is_seen(monkeypatch):
-    def broken(tree, loading, trusted):
+def test_fuzz_main_counts_other_exceptions_as_wrong(monkeypatch):
+    def broken(*args):
         raise KeyError("something else")
 
     originals()
-    monkeypatch.setattr("sktransfer.persistence.loading.read_tree", broken)
+    monkeypatch.setattr("sktransfer.persistence.api.read_tree", broken)
     assert main(0.5, seed=1)["wrong"] > 0

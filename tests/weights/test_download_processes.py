@@ -1,4 +1,4 @@
-"""Several processes and threads that fetch the same file, and such as are stopped half-way."""
+"""Downloads of the same file by several processes and threads, and interrupted downloads."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import time
 import pytest
 
 from sktransfer.weights import download as downloads
-from sktransfer.weights import download as parts
 from sktransfer.weights.download import fetch
 from tests.helpers.misbehaving_server import drips, serving, stalls, well
 
@@ -25,20 +24,13 @@ import signal
 import sys
 from pathlib import Path
 from sktransfer.weights import download as downloads
-if sys.argv[4] == "no locks":
-    class Nothing:
-        lock_file = sys.argv[2] + ".lock"
-        def __init__(self, *_): ...
-        def acquire(self, **_): ...
-        def release(self): ...
-    downloads.FileLock = Nothing
-signal.signal(signal.SIGINT, signal.default_int_handler)  # who runs in the background may have it ignored
+signal.signal(signal.SIGINT, signal.default_int_handler)  # may be ignored in the background
 downloads.fetch(sys.argv[1], Path(sys.argv[2]), sha256=sys.argv[3], notify=lambda what: print(what, flush=True))
 """
 
 
-def process(server, path, sha256=SHA256, locks="locks"):
-    command = [sys.executable, "-c", PROGRAM, f"{server.url}/w", str(path), sha256, locks]
+def process(server, path, sha256=SHA256):
+    command = [sys.executable, "-c", PROGRAM, f"{server.url}/w", str(path), sha256]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -66,7 +58,7 @@ def left(path):
 
 @pytest.mark.process
 @pytest.mark.parametrize("sha256", [SHA256, ""], ids=["hash", "no hash"])
-def test_of_two_processes_one_fetches_and_the_other_waits(sha256, slow, path):
+def test_fetch_of_two_processes_downloads_once(sha256, slow, path):
     both = [process(slow, path, sha256) for _ in range(2)]
     said = [one.communicate() for one in both]
     assert [one.returncode for one in both] == [0, 0], said
@@ -76,18 +68,7 @@ def test_of_two_processes_one_fetches_and_the_other_waits(sha256, slow, path):
     assert left(path) == [path.name]
 
 
-@pytest.mark.process
-def test_where_locks_do_not_hold_two_processes_fetch_twice_and_corrupt_nothing(slow, path):
-    """Some network file systems give the same lock to everybody."""
-    both = [process(slow, path, sha256="", locks="no locks") for _ in range(2)]
-    said = [one.communicate() for one in both]
-    assert [one.returncode for one in both] == [0, 0], said
-    assert slow.ranges == [None, None]
-    assert path.read_bytes() == CONTENT
-    assert left(path) == [path.name]
-
-
-def test_who_waits_is_told(slow, path):
+def test_fetch_notifies_of_waiting(slow, path):
     slow.usual = drips(0.1, 512)
     told = []
     first = threading.Thread(target=fetch, args=(f"{slow.url}/w", path))
@@ -99,7 +80,7 @@ def test_who_waits_is_told(slow, path):
     assert len(slow.asked) == 1
 
 
-def test_threads_share_one_download(slow, path):
+def test_fetch_of_several_threads_downloads_once(slow, path):
     errors = []
 
     def ask():
@@ -117,8 +98,7 @@ def test_threads_share_one_download(slow, path):
     assert len(slow.asked) == 1
 
 
-@pytest.mark.process
-def test_ctrl_c_keeps_what_has_come(path):
+def test_fetch_resumes_after_ctrl_c(path):
     with serving(CONTENT, stalls(3000)) as server:
         one = process(server, path)
         wait_for(
@@ -135,11 +115,7 @@ def test_ctrl_c_keeps_what_has_come(path):
     assert left(path) == [path.name]
 
 
-@pytest.mark.process
-@pytest.mark.parametrize(("patience", "ranges"), [(0.0, [None, "bytes=3000-"]), (300.0, [None, None])])
-def test_a_process_that_is_killed_blocks_nobody(patience, ranges, path, monkeypatch):
-    """What it held is gone on with once nobody can be writing to it any more."""
-    monkeypatch.setattr(parts, "ABANDONED_SECONDS", patience)
+def test_fetch_resumes_the_download_of_a_killed_process(path):
     with serving(CONTENT, stalls(3000)) as server:
         one = process(server, path)
         wait_for(
@@ -149,12 +125,11 @@ def test_a_process_that_is_killed_blocks_nobody(patience, ranges, path, monkeypa
         one.communicate()
         server.usual = well
         fetch(f"{server.url}/w", path, sha256=SHA256)
-        assert server.ranges == ranges
+        assert server.ranges == [None, "bytes=3000-"]
     assert path.read_bytes() == CONTENT
 
 
-@pytest.mark.process
-def test_a_process_that_fails_lets_the_waiting_one_try(path):
+def test_fetch_continues_when_the_downloading_process_fails(path):
     with serving(CONTENT, well) as server:
         server.script.append(stalls(0))
         other = process(server, path)
@@ -165,7 +140,7 @@ def test_a_process_that_fails_lets_the_waiting_one_try(path):
     assert path.read_bytes() == CONTENT
 
 
-def test_without_locks_of_the_file_system_the_file_comes_all_the_same(path, monkeypatch):
+def test_fetch_works_on_a_file_system_without_locks(path, monkeypatch):
     class Unsupported(downloads.FileLock):
         def _acquire(self):
             raise NotImplementedError("FileSystem does not appear to support flock; use SoftFileLock instead")

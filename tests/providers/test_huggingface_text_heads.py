@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from sktransfer import load_backbone
-from sktransfer.providers.huggingface_heads import TEXT_HEADS
+from sktransfer.providers.huggingface_text import TEXT_HEADS
 from tests.helpers.huggingface_folders import TEXT_MODELS, TEXTS, batch_of, distance, make_folder
 
 LABELS = {"id2label": {i: f"kind {i}" for i in range(12)}, "label2id": {f"kind {i}": i for i in range(12)}}

@@ -1,4 +1,4 @@
-"""One folder for many: processes share what was computed, and nobody gets what belongs to another file or weights."""
+"""Sharing of a folder store by processes, and invalidation of entries by file content and weights."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from sklearn.pipeline import make_pipeline
 
 import sktransfer
 from sktransfer import ImageFeaturizer, TextFeaturizer, cache_info
-from tests.engine.test_faults import TEXTS, features_elsewhere
+from tests.cache.test_faults import TEXTS, features_elsewhere
 
 
 @pytest.fixture
 def image_files(tmp_path):
-    """Four files, all of the same size and time."""
+    """Four image files of the same size and modification time."""
     noise, paths = np.random.default_rng(0), [tmp_path / f"{n}.bmp" for n in range(4)]
     for path in paths:
         Image.fromarray(noise.integers(0, 256, (24, 24, 3), np.uint8)).save(path)
@@ -28,12 +28,12 @@ def image_files(tmp_path):
     return paths
 
 
-def test_a_file_that_changed_under_its_path_is_computed_again(image_files, tmp_path):
+def test_cache_misses_a_file_with_changed_content(image_files, tmp_path):
     featurizer = ImageFeaturizer(cache=tmp_path / "kept")
     before = featurizer.fit_transform(image_files)
     pixels = np.random.default_rng(1)
-    Image.fromarray(pixels.integers(0, 256, (24, 24, 3), np.uint8)).save(image_files[1])  # as long, another time
-    Image.fromarray(pixels.integers(0, 256, (24, 30, 3), np.uint8)).save(image_files[2])  # longer, of the same time
+    Image.fromarray(pixels.integers(0, 256, (24, 24, 3), np.uint8)).save(image_files[1])  # same size, other time
+    Image.fromarray(pixels.integers(0, 256, (24, 30, 3), np.uint8)).save(image_files[2])  # larger, same time
     os.utime(image_files[2], (10**9, 10**9))
     after = featurizer.transform(image_files)
     plain = ImageFeaturizer(cache=None).fit_transform(image_files)
@@ -41,7 +41,7 @@ def test_a_file_that_changed_under_its_path_is_computed_again(image_files, tmp_p
     assert [np.array_equal(a, b) for a, b in zip(before, after)] == [True, False, False, True]
 
 
-def test_weights_that_changed_under_their_name_are_computed_again(image_files, tmp_path):
+def test_cache_misses_changed_weights(image_files, tmp_path):
     file, features = tmp_path / "weights.safetensors", []
     (shipped,) = (Path(sktransfer.__file__).parent / "providers" / "shipped").glob("tiny_cnn.safetensors")
     for factor in (1.0, 0.5):
@@ -53,16 +53,15 @@ def test_weights_that_changed_under_their_name_are_computed_again(image_files, t
     assert not np.allclose(features[0], features[2], rtol=1e-2)
 
 
-def test_a_second_process_computes_nothing(tmp_path):
+def test_cache_hits_entries_of_another_process(tmp_path):
     assert features_elsewhere(tmp_path / "kept") == ["equal"]
-    found = TextFeaturizer(cache=tmp_path / "kept").fit_transform(TEXTS)
-    assert np.array_equal(found, TextFeaturizer(cache=None).fit_transform(TEXTS))
+    features = TextFeaturizer(cache=tmp_path / "kept").fit_transform(TEXTS)
+    assert np.array_equal(features, TextFeaturizer(cache=None).fit_transform(TEXTS))
     info = cache_info(tmp_path / "kept")
     assert (info.hits, info.misses) == (len(TEXTS), 0)
 
 
-@pytest.mark.process
-def test_a_search_by_processes_shares_a_folder(tmp_path):
+def test_cache_is_shared_by_grid_search_processes(tmp_path):
     X, y = [f"film {n} {'good' if n % 2 else 'bad'}" for n in range(24)], np.arange(24) % 2
     scores = {}
     for cache, n_jobs in ((tmp_path / "kept", 2), (None, 1)):
@@ -72,4 +71,4 @@ def test_a_search_by_processes_shares_a_folder(tmp_path):
     np.testing.assert_allclose(scores[2], scores[1])
     info = cache_info(tmp_path / "kept")
     assert info.n_entries % 24 == 0
-    assert info.misses == 0  # the refit, here, finds what the others have computed
+    assert info.misses == 0  # the refit in this process finds the entries of the workers

@@ -12,11 +12,11 @@ import torch
 from safetensors.torch import save
 
 from sktransfer import BackboneSpec, config_context
-from sktransfer.backbones.spec import SCHEMES, WeightsSource
 from sktransfer.exceptions import InvalidParameterError, SktransferWarning, WeightsError
 from sktransfer.weights import download as downloads
-from sktransfer.weights import reading as home
-from sktransfer.weights.reading import locate
+from sktransfer.weights import locate as home
+from sktransfer.weights.locate import locate
+from sktransfer.weights.source import SCHEMES, WeightsSource
 from tests.helpers.hub_server import lay_into_cache
 from tests.helpers.misbehaving_server import drips, says, serving, well
 
@@ -103,7 +103,7 @@ def test_a_file_inside_a_package(tmp_path, monkeypatch):
 @pytest.mark.parametrize("sha256", [SHA256, SHA256[:8], SHA256.upper(), ""])
 def test_a_file_is_fetched_once_and_announced(sha256, server, hub_dir):
     one = spec(f"{server.url}/folder/w.safetensors?download=1", sha256=sha256, size=2_000_000)
-    with pytest.warns(SktransferWarning, match=rf"toy/a: fetching {server.url}.*\(2 MB\)"):
+    with pytest.warns(SktransferWarning, match=rf"toy/a: downloading {server.url}.*\(2 MB\)"):
         path = locate(one, "pretrained")
     assert path.read_bytes() == CONTENT
     assert path.name == "w.safetensors"
@@ -134,7 +134,7 @@ def test_what_torchvision_has_fetched_is_found(hub_dir):
 )
 def test_a_fetch_that_fails_says_where_and_what_to_do_and_leaves_nothing(behaviour, sha256, why, server, hub_dir):
     server.usual = behaviour
-    with pytest.warns(SktransferWarning, match="fetching"), pytest.raises(WeightsError, match=why) as caught:
+    with pytest.warns(SktransferWarning, match="downloading"), pytest.raises(WeightsError, match=why) as caught:
         locate(spec(f"{server.url}/w", sha256=sha256), "pretrained")
     for words in ("toy/a", f"{server.url}/w", str(hub_dir), "weights=<path of a local file>"):
         assert words in str(caught.value)
@@ -142,7 +142,7 @@ def test_a_fetch_that_fails_says_where_and_what_to_do_and_leaves_nothing(behavio
 
 
 def test_an_address_without_a_file_name_has_one_here(server, hub_dir):
-    with pytest.warns(SktransferWarning, match="fetching"):
+    with pytest.warns(SktransferWarning, match="downloading"):
         assert locate(spec(f"{server.url}/", sha256=SHA256), "pretrained").name == "weights"
 
 
@@ -153,15 +153,15 @@ def test_who_waits_for_another_process_is_told(server, hub_dir, monkeypatch):
     with pytest.warns(SktransferWarning) as told, ThreadPoolExecutor(2) as pool:
         list(pool.map(locate, [one, one], ["pretrained"] * 2))
     messages = sorted(str(warning.message) for warning in told)
-    assert messages[0] == f"toy/a: another process is fetching {server.url}/w; waiting for it"
-    assert messages[1].startswith(f"toy/a: fetching {server.url}/w into")
+    assert messages[0] == f"toy/a: another process is downloading {server.url}/w; waiting for it"
+    assert messages[1].startswith(f"toy/a: downloading {server.url}/w into")
     assert len(server.asked) == 1
 
 
 def test_the_hubs_offline_mode_holds_for_its_addresses(hub_dir, monkeypatch):
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     place = "https://huggingface.co/me/model/resolve/main/w.safetensors"
-    with pytest.raises(WeightsError, match=rf"looked for .*HF_HUB_OFFLINE .* forbids fetching {place}"):
+    with pytest.raises(WeightsError, match=rf"looked for .*HF_HUB_OFFLINE .* forbids downloading {place}"):
         locate(spec(place), "pretrained")
 
 
@@ -181,7 +181,7 @@ def test_a_hub_is_not_asked_without_leave(cache):
 
 
 def test_a_hub_that_cannot_be_reached_is_our_error_at_once(cache):
-    with pytest.warns(SktransferWarning, match="toy/a: fetching hub:"), pytest.raises(WeightsError, match="failed"):
+    with pytest.warns(SktransferWarning, match="toy/a: downloading hub:"), pytest.raises(WeightsError, match="failed"):
         locate(spec("hub:someone/never-fetched"), "pretrained")
 
 

@@ -30,28 +30,28 @@ from tests.helpers.saved_estimators import (
     MOODS,
     ROOT,
     TEXTS,
-    answer,
-    answers_elsewhere,
     digits,
     fine_tuned,
-    made,
+    fitted,
+    predictions,
+    predictions_in_new_process,
 )
 
 
 @pytest.mark.parametrize("weights", ["reference", "embed"])
 @pytest.mark.parametrize("name", MAKERS)
-def test_what_is_loaded_says_the_same_to_the_bit(name, weights, tmp_path):
-    estimator = made(name)
-    expected = answer(estimator, name)
+def test_load_predicts_the_same_to_the_bit(name, weights, tmp_path):
+    estimator = fitted(name)
+    expected = predictions(estimator, name)
     save(estimator, tmp_path / "one.skt", weights=weights)
     again = load(tmp_path / "one.skt")
     assert type(again) is type(estimator)
-    assert np.array_equal(answer(again, name), expected)
-    assert np.array_equal(answer(estimator, name), expected)  # saving has changed nothing
+    assert np.array_equal(predictions(again, name), expected)
+    assert np.array_equal(predictions(estimator, name), expected)  # save does not change the estimator
 
 
 @pytest.mark.process
-def test_another_process_says_the_same_to_the_bit(tmp_path):
+def test_load_in_new_process_predicts_the_same_to_the_bit(tmp_path):
     jobs, expected = [], []
     embedded = (
         "FineTuneClassifier",
@@ -62,36 +62,36 @@ def test_another_process_says_the_same_to_the_bit(tmp_path):
     for weights, names in (("reference", MAKERS), ("embed", embedded)):
         for name in names:
             jobs.append((name, str(tmp_path / f"{len(jobs)}.skt")))
-            save(made(name), jobs[-1][1], weights=weights)
-            expected.append(answer(made(name), name))
-    for job, one, other in zip(jobs, answers_elsewhere(jobs, tmp_path), expected, strict=True):
+            save(fitted(name), jobs[-1][1], weights=weights)
+            expected.append(predictions(fitted(name), name))
+    for job, one, other in zip(jobs, predictions_in_new_process(jobs, tmp_path), expected, strict=True):
         assert np.array_equal(one, other), job
 
 
 @pytest.mark.parametrize("name", MAKERS)
-def test_a_pickle_says_the_same_to_the_bit(name):
-    again = pickle.loads(pickle.dumps(made(name)))
-    assert np.array_equal(answer(again, name), answer(made(name), name))
+def test_pickle_predicts_the_same_to_the_bit(name):
+    again = pickle.loads(pickle.dumps(fitted(name)))
+    assert np.array_equal(predictions(again, name), predictions(fitted(name), name))
 
 
 def trained_bytes(clf):
-    head = sum(value.nbytes for value in clf.head_._state.values()) if hasattr(clf, "head_") else 0
+    head = sum(value.nbytes for value in clf.head_.to_state()["state"].values()) if hasattr(clf, "head_") else 0
     return head + sum(p.nbytes for stage in clf.net_.module_.stages for p in stage.state_dict().values())
 
 
 @pytest.mark.parametrize("name", ["FineTuneClassifier", "FineTuneClassifier, adapter, mix", "FineTuneRegressor"])
-def test_files_and_pickles_hold_what_was_trained_and_little_else(name, tmp_path):
-    save(made(name), tmp_path / "one.skt")
-    trained = trained_bytes(made(name))
-    for size in ((tmp_path / "one.skt").stat().st_size, len(pickle.dumps(made(name)))):
+def test_files_and_pickles_hold_little_more_than_trained_weights(name, tmp_path):
+    save(fitted(name), tmp_path / "one.skt")
+    trained = trained_bytes(fitted(name))
+    for size in ((tmp_path / "one.skt").stat().st_size, len(pickle.dumps(fitted(name)))):
         assert trained < size < 1.1 * trained + 40_000
 
 
 @pytest.mark.parametrize("name", ["Pipeline", "ColumnTransformer", "GridSearchCV", "TextFeaturizer", "BestBackbone"])
-def test_what_trains_no_network_takes_a_few_kilobytes(name, tmp_path):
-    save(made(name), tmp_path / "one.skt")
+def test_files_without_trained_network_take_a_few_kilobytes(name, tmp_path):
+    save(fitted(name), tmp_path / "one.skt")
     assert (tmp_path / "one.skt").stat().st_size < 10_000
-    assert len(pickle.dumps(made(name))) < 20_000
+    assert len(pickle.dumps(fitted(name))) < 20_000
 
 
 @pytest.mark.parametrize(
@@ -104,41 +104,41 @@ def test_what_trains_no_network_takes_a_few_kilobytes(name, tmp_path):
     ],
     ids=lambda one: type(one).__name__,
 )
-def test_unfitted_estimators_keep_their_parameters(estimator, tmp_path):
+def test_load_keeps_parameters_of_unfitted_estimators(estimator, tmp_path):
     save(estimator, tmp_path / "one.skt")
-    found, given = load(tmp_path / "one.skt").get_params(), estimator.get_params()
+    loaded, given = load(tmp_path / "one.skt").get_params(), estimator.get_params()
     if "random_state" in given and not isinstance(given["random_state"], (int, type(None))):
-        one, other = found.pop("random_state"), given.pop("random_state")
+        one, other = loaded.pop("random_state"), given.pop("random_state")
         assert np.array_equal(one.randint(9, size=5), other.randint(9, size=5))
-    assert found == given
+    assert loaded == given
     clone(load(tmp_path / "one.skt"))
 
 
-def test_equal_estimators_give_equal_files(tmp_path):
+def test_save_writes_equal_files_for_equal_estimators(tmp_path):
     for name in ("a", "b"):
         save(make_pipeline(TextFeaturizer(), LogisticRegression()).fit(TEXTS, MOODS), tmp_path / name)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
-def test_a_loaded_estimator_trains_on(tmp_path):
+def test_loaded_estimator_trains_with_partial_fit_and_warm_start(tmp_path):
     X, y = digits()
     save(fine_tuned(), tmp_path / "one.skt")
     again = load(tmp_path / "one.skt")
-    again.partial_fit(X, [f"digit {one}" for one in y])
+    again.partial_fit(X, [f"digit {digit}" for digit in y])
     assert again.n_iter_ == 2
-    again.set_params(warm_start=True).fit(X, [f"digit {one}" for one in y])
+    again.set_params(warm_start=True).fit(X, [f"digit {digit}" for digit in y])
     assert FineTuneClassifier(again.backbone_, head=again.head_, max_epochs=0).fit(X, again.predict(X)).n_iter_ == 0
 
 
-def test_a_loaded_estimator_is_saved_again_as_it_was(tmp_path):
+def test_loaded_estimator_can_be_saved_again(tmp_path):
     for weights in ("reference", "embed"):
         for name in ("FineTuneClassifier from a source", "TextFeaturizer", "PretrainedClassifier"):
-            save(made(name), tmp_path / "one", weights="embed")
+            save(fitted(name), tmp_path / "one", weights="embed")
             save(load(tmp_path / "one"), tmp_path / "two", weights=weights)
-            assert np.array_equal(answer(load(tmp_path / "two"), name), answer(made(name), name))
+            assert np.array_equal(predictions(load(tmp_path / "two"), name), predictions(fitted(name), name))
 
 
-def test_a_folder_of_this_machine_is_left_out(tmp_path):
+def test_save_leaves_out_cache_folder_and_checkpoint(tmp_path):
     clf = fine_tuned(cache=tmp_path / "cache", callbacks=[Checkpoint(tmp_path / "states")])
     save(clf, tmp_path / "one.skt")
     again = load(tmp_path / "one.skt")
@@ -147,7 +147,7 @@ def test_a_folder_of_this_machine_is_left_out(tmp_path):
     assert len(clf.callbacks) == 1
 
 
-def test_types_that_are_not_trusted_are_named_when_saving_and_loaded_when_trusted(tmp_path):
+def test_save_names_untrusted_types_that_trusted_loads(tmp_path):
     forest = make_pipeline(TextFeaturizer(), RandomForestClassifier(2, random_state=0)).fit(TEXTS, MOODS)
     with pytest.warns(SktransferWarning, match=re.escape("load(path, trusted=['sklearn.tree._tree.Tree'])")):
         save(forest, tmp_path / "one.skt")
@@ -167,12 +167,12 @@ def own_backbone():
         (lambda: FineTuneClassifier(augment=nn.Identity()), "augment=Identity.*set_params\\(augment=None\\)"),
         (lambda: LogisticRegression(class_weight={True: 1}), "keys of type bool cannot be saved"),
         (lambda: LogisticRegression(random_state=np.random.default_rng(0)), "Generator cannot be saved"),
-        (lambda: LogisticRegression, "is no estimator"),
-        (lambda: [1, 2], "is no estimator"),
+        (lambda: LogisticRegression, "is not an estimator"),
+        (lambda: [1, 2], "is not an estimator"),
         (lambda: LogisticRegression(C=str.split), "cannot be read back"),
     ],
 )
-def test_what_cannot_be_saved_is_said_so_and_the_old_file_stays(estimator, message, tmp_path):
+def test_save_error_names_the_part_and_keeps_the_old_file(estimator, message, tmp_path):
     save(ImageFeaturizer(), tmp_path / "one.skt")
     before = (tmp_path / "one.skt").read_bytes()
     with pytest.raises(SaveError, match=message):
@@ -181,13 +181,13 @@ def test_what_cannot_be_saved_is_said_so_and_the_old_file_stays(estimator, messa
     assert list(tmp_path.iterdir()) == [tmp_path / "one.skt"]
 
 
-def test_weights_are_reference_or_embed(tmp_path):
+def test_save_weights_must_be_reference_or_embed(tmp_path):
     with pytest.raises(InvalidParameterError, match="weights='all' must be 'reference' or 'embed'"):
         save(ImageFeaturizer(), tmp_path / "one.skt", weights="all")
 
 
 @pytest.mark.process
-def test_importing_saves_no_time_for_those_who_do_not_save():
+def test_import_of_skops_is_lazy():
     code = "import sys, sktransfer; from sktransfer import ImageFeaturizer; print('skops' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout.strip() == "False"
