@@ -1,14 +1,13 @@
-"""How a network is run: where, in which precision, and how much of it at once."""
+"""Device, precision and batches of a forward pass."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from numbers import Integral
 
 import torch
 
-from sktransfer.backbones.preprocess import Preprocess
+from sktransfer._validation import check_option, is_int
 from sktransfer.config import get_config
 from sktransfer.exceptions import InvalidParameterError
 
@@ -16,26 +15,38 @@ __all__ = ["Compute", "PRECISIONS", "resolve_compute", "resolve_device"]
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
-# What goes through a network at once when nobody says: enough to fill one core's caches, or a GPU.
-_TOKENS = {"cpu": 1024, "gpu": 32_768}
-_PIXELS = {"cpu": 16 * 224 * 224, "gpu": 256 * 224 * 224}  # by the bytes of a number
-_MOST = {"cpu": 64, "gpu": 1024}  # samples, however small
+
+@dataclass(frozen=True)
+class _Budget:
+    """Size of an automatic batch: enough to fill the caches of one core, or a GPU."""
+
+    cpu: int
+    gpu: int
+    in_bytes: bool = False  # whether the cost of a sample is multiplied by the bytes per number
+    max_cpu: int = 2**31  # samples per batch
+    max_gpu: int = 2**31
+
+
+_BUDGETS = {
+    "tokens": _Budget(1024, 32_768),
+    "pixels": _Budget(16 * 224 * 224, 256 * 224 * 224, in_bytes=True, max_cpu=64, max_gpu=1024),
+}
 
 
 @dataclass(frozen=True)
 class Compute:
-    """Where a network runs, in which precision, in batches of how many samples.
+    """Device, precision and batch size of a forward pass.
 
     Parameters
     ----------
     device : torch.device
-        Where.
-    dtype : torch.dtype
-        Of weights and activations.
+        Device of weights and activations.
+    dtype : torch.dtype, default=torch.float32
+        Type of weights and activations.
     batch_size : int, default=None
-        Samples a batch; None for as many as fill a core or a GPU: a number of tokens for texts, of pixels for images.
+        Samples per batch. None for as many as fill a core or a GPU, by the tokens of texts or the pixels of images.
     compiled : bool, default=False
-        Whether `torch.compile` makes the stages faster, which takes it a while.
+        Whether to compile the stages with `torch.compile`, which takes time once.
     """
 
     device: torch.device
@@ -45,56 +56,66 @@ class Compute:
 
     @property
     def on_cpu(self) -> bool:
-        """Whether cores do the work, each on a batch of its own."""
+        """Whether the pass runs on the CPU, one batch per core."""
         return self.device.type == "cpu"
 
-    def batches(self, lengths: Sequence[int]) -> list[list[int]]:
-        """Return which samples share a batch, as places in `lengths`.
+    def samples_per_batch(self, cost: int, unit: str) -> int:
+        """Return the number of samples per batch.
 
         Parameters
         ----------
-        lengths : sequence of int
-            For texts the number of tokens of each: those of about the same length share a batch, the longest first,
-            and little of it is padding.
+        cost : int
+            Cost of the most expensive sample.
+        unit : {"tokens", "pixels"}
+            Unit of the cost.
         """
-        order = sorted(range(len(lengths)), key=lambda place: -lengths[place])
-        budget = _TOKENS["cpu" if self.on_cpu else "gpu"]
-        batches: list[list[int]] = []
-        for place in order:
-            # The first of a batch is its longest: what it takes is that length for each.
-            most = self.batch_size or max(1, budget // max(1, lengths[batches[-1][0]])) if batches else 0
-            if not batches or len(batches[-1]) >= most:
-                batches.append([])
-            batches[-1].append(place)
-        return batches
-
-    def n_images(self, preprocess: Preprocess) -> int:
-        """Return how many images share a batch."""
         if self.batch_size is not None:
             return self.batch_size
-        where = "cpu" if self.on_cpu else "gpu"
-        size = getattr(preprocess, "crop", None) or getattr(preprocess, "resize", None)
-        height, width = size if isinstance(size, tuple) else (size or 224, size or 224)
-        n: int = max(1, min(_PIXELS[where] // (height * width * self.dtype.itemsize), _MOST[where]))
-        return n
+        budget = _BUDGETS[unit]
+        size, most = (budget.cpu, budget.max_cpu) if self.on_cpu else (budget.gpu, budget.max_gpu)
+        n = size // max(1, cost * (self.dtype.itemsize if budget.in_bytes else 1))
+        return max(1, min(n, most))
+
+    def batches(self, costs: Sequence[int], unit: str = "tokens") -> list[list[int]]:
+        """Return batches of samples of similar cost, as indices into `costs`.
+
+        The most expensive samples come first. Texts of similar length share a batch, so that little of it is padding.
+
+        Parameters
+        ----------
+        costs : sequence of int
+            Cost per sample.
+        unit : {"tokens", "pixels"}, default="tokens"
+            Unit of the costs.
+        """
+        order = sorted(range(len(costs)), key=lambda index: -costs[index])
+        batches: list[list[int]] = []
+        most = 0
+        for index in order:
+            if not batches or len(batches[-1]) >= most:
+                batches.append([])
+                # The first sample of a batch is its most expensive one, and padding makes the others cost as much.
+                most = self.samples_per_batch(costs[index], unit)
+            batches[-1].append(index)
+        return batches
 
 
 def resolve_compute(device: str | torch.device, precision: str = "float32", batch_size: int | str = "auto") -> Compute:
-    """Return how the parameters of an estimator say that a network is run.
+    """Return the `Compute` of the parameters of an estimator.
 
     Parameters
     ----------
     device : str or torch.device
         As `resolve_device` takes it.
     precision : {"float32", "bfloat16", "float16", "auto"}, default="float32"
-        "auto" is bfloat16 where the device computes in it natively, else float32.
+        "auto" is bfloat16 if the device supports it natively, else float32.
     batch_size : int or "auto", default="auto"
-        Samples that go through the network at once.
+        Samples per batch.
 
     Raises
     ------
     InvalidParameterError
-        If one of them is not allowed.
+        If a parameter is not valid.
 
     Examples
     --------
@@ -102,21 +123,20 @@ def resolve_compute(device: str | torch.device, precision: str = "float32", batc
     >>> resolve_compute("cpu", "bfloat16")
     Compute(device=device(type='cpu'), dtype=torch.bfloat16, batch_size=None, compiled=False)
     """
-    where = resolve_device(device)
-    if not isinstance(precision, str) or precision not in (*PRECISIONS, "auto"):
-        raise InvalidParameterError(f"precision={precision!r} must be one of {(*PRECISIONS, 'auto')}")
+    resolved = resolve_device(device)
+    check_option("precision", precision, (*PRECISIONS, "auto"))
     if precision == "auto":
-        precision = "bfloat16" if _has_bfloat16(where) else "float32"
+        precision = "bfloat16" if _has_bfloat16(resolved) else "float32"
     compiled = bool(get_config()["compile"])
     if isinstance(batch_size, str) and batch_size == "auto":
-        return Compute(where, PRECISIONS[precision], compiled=compiled)
-    if isinstance(batch_size, bool) or not isinstance(batch_size, Integral) or batch_size < 1:
+        return Compute(resolved, PRECISIONS[precision], compiled=compiled)
+    if not is_int(batch_size) or int(batch_size) < 1:
         raise InvalidParameterError(f"batch_size={batch_size!r} must be 'auto' or an int of at least 1")
-    return Compute(where, PRECISIONS[precision], int(batch_size), compiled)
+    return Compute(resolved, PRECISIONS[precision], int(batch_size), compiled)
 
 
 def _has_bfloat16(device: torch.device) -> bool:
-    """Return whether a device multiplies in bfloat16 faster than in float32: emulated, it would be slower."""
+    """Return whether a device supports bfloat16 natively. Emulation would be slower than float32."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type == "cpu":
@@ -130,12 +150,12 @@ def resolve_device(device: str | torch.device) -> torch.device:
     Parameters
     ----------
     device : str or torch.device
-        "auto" (a GPU where there is one, else the CPU), "cpu", "cuda", "cuda:1", "mps".
+        "auto" (a GPU if there is one, else the CPU), "cpu", "cuda", "cuda:1" or "mps".
 
     Raises
     ------
     InvalidParameterError
-        If it names no device, or one that is not there.
+        If the name is not a device, or the device is not available.
 
     Examples
     --------
@@ -149,17 +169,19 @@ def resolve_device(device: str | torch.device) -> torch.device:
             return torch.device("cuda", torch.cuda.current_device())
         return torch.device("mps", 0) if torch.backends.mps.is_available() else torch.device("cpu")
     try:
-        found = torch.device(device)
+        named = torch.device(device)
     except (RuntimeError, TypeError) as error:
-        raise InvalidParameterError(f"device={device!r} is no device; give {allowed}") from error
-    if found.type == "cpu":
-        return torch.device("cpu")  # cpu:0 is the same place, but does not compare equal
-    if found.type == "cuda":
+        raise InvalidParameterError(f"device={device!r} is not a device; give {allowed}") from error
+    if named.type == "cpu":
+        return torch.device("cpu")  # cpu:0 is the same device, but does not compare equal
+    if named.type == "cuda":
         n = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        index = found.index if found.index is not None else (torch.cuda.current_device() if n else 0)
+        index = named.index if named.index is not None else (torch.cuda.current_device() if n else 0)
         if index >= n:
-            raise InvalidParameterError(f"device={device!r} is not there: {n} CUDA devices are; use 'auto' or 'cpu'")
+            raise InvalidParameterError(
+                f"device={device!r} is not available: this machine has {n} CUDA devices; use 'auto' or 'cpu'"
+            )
         return torch.device("cuda", index)
-    if found.type == "mps" and torch.backends.mps.is_available():
+    if named.type == "mps" and torch.backends.mps.is_available():
         return torch.device("mps", 0)
-    raise InvalidParameterError(f"device={device!r} is not there; give {allowed}")
+    raise InvalidParameterError(f"device={device!r} is not available; give {allowed}")

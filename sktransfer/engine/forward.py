@@ -1,10 +1,11 @@
-"""Run the stages of a frozen backbone over samples; what the store holds is not computed again."""
+"""Forward passes over the stages of a frozen backbone, with lookups in the cache."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
 
@@ -14,19 +15,19 @@ from torch import Tensor, nn
 from sktransfer.backbones.backbone import Backbone
 from sktransfer.backbones.pooling import pool
 from sktransfer.backbones.stages import run_stages
-from sktransfer.cache.types import Store
+from sktransfer.cache.policy import is_cacheable, resume_stops, select_prefetch
+from sktransfer.cache.types import CacheNamespace, Store
+from sktransfer.config import get_config
 from sktransfer.engine.compute import Compute
 from sktransfer.engine.inference import has_convolutions, prepare_for_inference
-from sktransfer.engine.inputs import PreprocessedSamples, collate, in_batches
-from sktransfer.engine.layers import LayerOutput
-from sktransfer.engine.oom import retry_on_oom
-from sktransfer.engine.records import Record, Records
-from sktransfer.engine.workers import in_parallel
+from sktransfer.engine.inputs import PreprocessedSamples, in_batches
+from sktransfer.engine.layers import LayerOutput, kept_dtype
+from sktransfer.engine.workers import in_parallel, retry_on_oom
 
-__all__ = ["Outputs", "LayerOutput", "forward"]
+__all__ = ["LayerOutput", "Outputs", "forward"]
 
-_LOOK_UP = 64  # samples at a time: what was found is handed on before the next are looked up
-_SORTED = 1024  # texts at a time that are sorted by length: more of them would be held in memory for little
+_LOOKUP = 64  # samples per lookup: cached outputs are yielded before the next lookup
+_SORTED = 1024  # ragged samples that are sorted by length together: more would need memory and save little padding
 
 Outputs = tuple[list[int], list[list[Tensor]]]
 
@@ -34,248 +35,361 @@ Outputs = tuple[list[int], list[list[Tensor]]]
 def forward(
     backbone: Backbone,
     inputs: PreprocessedSamples,
-    taps: Sequence[LayerOutput],
+    layers: Sequence[LayerOutput],
     *,
     compute: Compute,
     rows: Sequence[int] | None = None,
     store: Store | None = None,
-    keep: int | None = None,
+    cacheable_stages: int | None = None,
     prefetch: Sequence[LayerOutput] = (),
 ) -> Iterator[Outputs]:
-    """Yield, for some rows at a time, what each tap gives.
+    """Yield the outputs of some layers, for some rows at a time.
 
-    Equal samples are computed once. Where the store lacks a tap but holds values of a stage below it, the stages go on
-    from there.
+    Equal samples are computed once. If the store lacks an output but holds values of a lower stage, the pass resumes
+    there.
 
     Parameters
     ----------
     backbone : Backbone
-        Whose stages run, frozen.
+        Backbone whose stages run, frozen.
     inputs : PreprocessedSamples
-        The samples.
-    taps : sequence of LayerOutput
-        What is wanted; all come from the same pass.
+        Samples.
+    layers : sequence of LayerOutput
+        Layer outputs to return, all from the same pass.
     compute : Compute
-        Where and how the stages run.
+        Device, precision and batch size.
     rows : sequence of int, default=None
-        Which samples; None for all.
+        Rows of the samples; None for all.
     store : Store, default=None
-        Where results are looked up, and kept.
-    keep : int, default=None
-        Outputs of this many first stages are kept; None for all.
+        Cache of the outputs; None for no cache.
+    cacheable_stages : int, default=None
+        Number of first stages whose outputs may be cached; None for all.
     prefetch : sequence of LayerOutput, default=()
-        What else of the same pass is kept for later, where the store has room; the first are the dearest.
+        Outputs of the same pass to cache for later if the store has room, most valuable first. Ignored without a store.
 
     Yields
     ------
     rows : list of int
-        In any order, each row once, but for those that `inputs` leaves out: none at all, where it leaves out a batch.
+        In any order, each row once, without those that `inputs` leaves out. Empty if it leaves out a whole batch.
     outputs : list of list of Tensor
-        For each tap one tensor a row, on the CPU: vectors in float32, values as they are computed, token ids.
+        Per layer one tensor per row, on the CPU: vectors in float32, values in the compute precision, token ids.
     """
-    wanted = list(range(len(inputs))) if rows is None else list(rows)
-    one_pass = _Pass(backbone, inputs, taps, compute, prefetch, len(wanted))
+    selected = list(range(len(inputs))) if rows is None else list(rows)
+    one_pass = _Pass(backbone, inputs, layers, compute, len(selected))
     if store is not None:
-        n_kept = len(backbone.stages) if keep is None else keep
-        one_pass.records = Records(store, backbone, compute, one_pass.computed, n_kept)
-    jobs = one_pass.jobs(wanted)
+        n_stages = len(backbone.stages) if cacheable_stages is None else cacheable_stages
+        one_pass.use(CacheLookup(store, backbone, inputs, compute, one_pass.computed, n_stages), prefetch)
+    batches = one_pass.batches(selected)
     try:
-        for job in jobs:
-            if not one_pass.is_known(job[0]):
-                yield from in_parallel(chain([job], jobs), one_pass.run)
-            else:  # to hand on what was found needs no other thread
-                yield one_pass.run(job)
+        for batch in batches:
+            if one_pass.is_complete(batch[0]):
+                yield one_pass.run(batch)  # cached outputs need no other thread
+            else:
+                yield from in_parallel(chain([batch], batches), one_pass.run)
     finally:
-        if store is not None and one_pass.has_kept:
+        if store is not None and one_pass.has_written:
             store.flush()
 
 
+@dataclass(eq=False)
+class PendingSample:
+    """A sample of a pass, with the outputs that are known so far.
+
+    Parameters
+    ----------
+    rows : list of int
+        Rows of the sample: several if samples are equal.
+    key : bytes, default=b""
+        Hash of the content; empty if the pass needs none.
+    """
+
+    rows: list[int]
+    key: bytes = b""
+    outputs: dict[LayerOutput, Tensor] = field(default_factory=dict)
+    start: int = 0  # stage that the pass resumes from
+    values: Tensor | None = None  # input of that stage; None for a sample that is not read yet
+
+
+class CacheLookup:
+    """Cache lookups and writes of one forward pass.
+
+    Parameters
+    ----------
+    store : Store
+        Cache.
+    backbone : Backbone
+        Backbone of the pass.
+    inputs : PreprocessedSamples
+        Samples of the pass.
+    compute : Compute
+        Device and precision.
+    layers : sequence of LayerOutput
+        Layer outputs that are asked for.
+    cacheable_stages : int
+        Number of first stages whose outputs may be cached.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        backbone: Backbone,
+        inputs: PreprocessedSamples,
+        compute: Compute,
+        layers: Sequence[LayerOutput],
+        cacheable_stages: int,
+    ) -> None:
+        self.store, self._backbone, self._compute = store, backbone, compute
+        self._cacheable_stages, self._cheap_input = cacheable_stages, inputs.batching.is_cheap
+        self._layers = tuple(dict.fromkeys(layers))
+        self._cache_dtype = get_config()["cache_dtype"]  # of the caller's thread: workers have their own configuration
+        self._namespaces: dict[LayerOutput, CacheNamespace] = {}
+
+    def may_cache(self, layer: LayerOutput) -> bool:
+        """Return whether outputs of a layer are cached."""
+        return is_cacheable(layer.stop, self._cacheable_stages, cheap_input=self._cheap_input)
+
+    def look_up(self, samples: Sequence[PendingSample]) -> None:
+        """Add the cached outputs to samples, and the values of the highest stage that each pass can resume from."""
+        for layer in filter(self.may_cache, self._layers):
+            for sample, value in zip(samples, self._get(layer, samples)):
+                if value is not None:
+                    sample.outputs[layer] = value
+        # Layers above `start` are computed from there. Those below are not computed, so none of them may be missing.
+        ceilings = {
+            id(sample): min(layer.stop for layer in self._layers if layer not in sample.outputs)
+            for sample in samples
+            if not all(layer in sample.outputs for layer in self._layers)
+        }
+        highest = max(ceilings.values(), default=-1)
+        for stop in resume_stops(highest, self._cacheable_stages, cheap_input=self._cheap_input):
+            asked = [one for one in samples if one.values is None and ceilings.get(id(one), -1) >= stop]
+            for sample, value in zip(asked, self._get(LayerOutput(stop), asked)):
+                if value is not None:
+                    sample.start, sample.values = stop, value
+
+    def write(self, layer: LayerOutput, samples: Sequence[PendingSample], values: Sequence[Tensor]) -> None:
+        """Cache the outputs of a layer for some samples."""
+        self.store.put(self._namespace(layer), [sample.key for sample in samples], values)
+
+    def rounded(self, layer: LayerOutput, values: Tensor) -> Tensor:
+        """Return values in the stored type, so that the first result equals the later, cached ones."""
+        if not values.is_floating_point():
+            return values
+        return values.to(kept_dtype(layer.dtype(self._compute), self._cache_dtype))
+
+    def _get(self, layer: LayerOutput, samples: Sequence[PendingSample]) -> list[Tensor | None]:
+        if not samples:
+            return []
+        return self.store.get(self._namespace(layer), [sample.key for sample in samples])
+
+    def _namespace(self, layer: LayerOutput) -> CacheNamespace:
+        if layer not in self._namespaces:
+            self._namespaces[layer] = layer.namespace(self._backbone, self._compute, self._cache_dtype)
+        return self._namespaces[layer]
+
+
 class _Pass:
-    """Samples on their way through a backbone; several threads work on it."""
+    """One forward pass over samples, shared by several threads."""
 
     def __init__(
         self,
         backbone: Backbone,
         inputs: PreprocessedSamples,
-        taps: Sequence[LayerOutput],
+        layers: Sequence[LayerOutput],
         compute: Compute,
-        prefetch: Sequence[LayerOutput],
         n_samples: int,
     ) -> None:
-        self.backbone, self.inputs, self.taps = backbone, inputs, list(taps)
+        self.backbone, self.inputs, self.layers = backbone, inputs, list(layers)
         self.compute, self.n_samples = compute, n_samples
-        self.records: Records | None = None
-        # Token ids are at hand wherever they are asked for, and made faster than they are found.
-        self.computed = [tap for tap in self.taps if tap.stop or not inputs.is_text]
+        # A cheap input, such as token ids, is read again for the output of stage 0, not looked up or held.
+        self.computed = [layer for layer in self.layers if layer.stop or not inputs.batching.is_cheap]
+        self.has_written = False
         self._n_computed = len(set(self.computed))
-        self.last = max((tap.stop for tap in self.computed), default=0)
-        self._spares = [tap for tap in prefetch if tap not in self.taps and 0 < tap.stop <= self.last]
-        self._chosen: list[LayerOutput] | None = None
-        self.has_kept = False
+        self._last = max((layer.stop for layer in self.computed), default=0)
+        self._cache: CacheLookup | None = None
+        self._prefetch: list[LayerOutput] = []
+        self._is_chosen = True  # whether `_prefetch` is final
         self._mean_length = 0.0
         self._stages: tuple[nn.ModuleList, bool] | None = None
-        # A GPU takes one batch at a time, while others are decoded; each core has a batch of its own.
+        # A GPU takes one batch at a time, while others are decoded. On the CPU, each core has a batch of its own.
         self._device: AbstractContextManager[Any] = nullcontext() if compute.on_cpu else threading.Lock()
 
-    def is_known(self, record: Record) -> bool:
-        """Return whether nothing is left to compute of a sample."""
-        return len(record.found) == self._n_computed
+    def use(self, cache: CacheLookup, prefetch: Sequence[LayerOutput]) -> None:
+        """Look up and cache outputs, and prefetch others of the same pass."""
+        self._cache = cache
+        self._prefetch = [
+            layer
+            for layer in prefetch
+            if layer not in self.layers and 0 < layer.stop <= self._last and cache.may_cache(layer)
+        ]
+        self._is_chosen = not self._prefetch
 
-    def jobs(self, rows: Sequence[int]) -> Iterator[list[Record]]:
-        """Yield samples that share a batch; those that are known already come together, as they are found."""
-        text = self.backbone.modality == "text"
-        size = _SORTED if text else max(_LOOK_UP, 8 * self.compute.n_images(self.backbone.preprocess))
-        waiting: dict[bytes | int, Record] = {}
-        for part in in_batches(rows, _LOOK_UP):
-            fresh = self._records(part, waiting)
-            known = []
-            for name, record in fresh.items():
-                if self.is_known(record):
-                    known.append(record)
+    def is_complete(self, sample: PendingSample) -> bool:
+        """Return whether all outputs of a sample are known."""
+        return len(sample.outputs) == self._n_computed
+
+    def batches(self, rows: Sequence[int]) -> Iterator[list[PendingSample]]:
+        """Yield batches of samples. Samples whose outputs are cached come at once."""
+        if self.inputs.is_ragged:
+            size = _SORTED
+        else:
+            (cost,) = self.inputs.batching.batch_costs(self.inputs.preprocess, [None])
+            size = max(_LOOKUP, 8 * self.compute.samples_per_batch(cost, self.inputs.batching.cost_unit))
+        waiting: dict[bytes | int, PendingSample] = {}
+        for part in in_batches(rows, _LOOKUP):
+            complete = []
+            for name, sample in self._samples(part, waiting).items():
+                if self.is_complete(sample):
+                    complete.append(sample)
                 else:
-                    waiting[name] = record
-            if known:
-                yield known
+                    waiting[name] = sample
+            if complete:
+                yield complete
             if len(waiting) >= size:
-                yield from self._batches(list(waiting.values()))
+                yield from self._form_batches(list(waiting.values()))
                 waiting = {}
-        yield from self._batches(list(waiting.values()))
+        yield from self._form_batches(list(waiting.values()))
 
-    def _records(self, rows: Sequence[int], waiting: dict[bytes | int, Record]) -> dict[bytes | int, Record]:
-        """Return what samples stand in some rows, each once, but for those that wait already."""
-        keyed = self.records is not None or self.inputs.is_text  # to hash images would cost, and serve nobody else
-        fresh: dict[bytes | int, Record] = {}
+    def _samples(
+        self, rows: Sequence[int], waiting: dict[bytes | int, PendingSample]
+    ) -> dict[bytes | int, PendingSample]:
+        """Return the distinct samples of some rows, without those that wait already."""
+        needs_key = self._cache is not None or self.inputs.batching.is_cheap
+        new: dict[bytes | int, PendingSample] = {}
         for row in rows:
-            key = self.inputs.key(row) if keyed else b""
+            key = self.inputs.key(row) if needs_key else b""
             if key is None:
                 continue
             name = key or row
-            twin = waiting.get(name) or fresh.get(name)
-            if twin is None:
-                fresh[name] = Record([row], key)
+            equal = waiting.get(name) or new.get(name)
+            if equal is None:
+                new[name] = PendingSample([row], key)
             else:
-                twin.rows.append(row)
-        if self.records is not None:
-            self.records.look_up(list(fresh.values()))
-        return fresh
+                equal.rows.append(row)
+        if self._cache is not None:
+            self._cache.look_up(list(new.values()))
+        return new
 
-    def _batches(self, records: list[Record]) -> Iterator[list[Record]]:
-        for start in sorted({record.start for record in records}):
-            group = [record for record in records if record.start == start]
-            if self.backbone.modality == "image":
-                yield from in_batches(group, self.compute.n_images(self.backbone.preprocess))
-                continue
-            if start == 0:
-                for record, tokens in zip(group, self.inputs.tensors([record.rows[0] for record in group])):
-                    record.values = tokens
-            lengths = [len(record.values) for record in group if record.values is not None]
-            self._mean_length = self._mean_length or sum(lengths) / len(lengths)
-            for batch in self.compute.batches(lengths):
-                yield [group[place] for place in batch]
+    def _form_batches(self, samples: list[PendingSample]) -> Iterator[list[PendingSample]]:
+        batching = self.inputs.batching
+        for start in sorted({sample.start for sample in samples}):
+            group = [sample for sample in samples if sample.start == start]
+            if batching.is_ragged:
+                if start == 0:
+                    for sample, tensor in zip(group, self.inputs.tensors([sample.rows[0] for sample in group])):
+                        sample.values = tensor
+                lengths = batching.lengths([sample.values for sample in group if sample.values is not None])
+                self._mean_length = self._mean_length or sum(lengths) / len(lengths)
+            costs = batching.batch_costs(self.inputs.preprocess, [sample.values for sample in group])
+            for batch in self.compute.batches(costs, batching.cost_unit):
+                yield [group[index] for index in batch]
 
-    def run(self, batch: list[Record]) -> Outputs:
-        """Return the outputs for the rows of a batch, computed where they are not known."""
-        if not self.is_known(batch[0]):
+    def run(self, batch: list[PendingSample]) -> Outputs:
+        """Return the outputs for the rows of a batch, and compute those that are not known."""
+        if not self.is_complete(batch[0]):
             batch, tensors = self._read(batch)
             if not batch:
                 return [], []
-            retry_on_oom(lambda part: self._compute(batch[part], tensors[part]), [record.rows[0] for record in batch])
-        rows = [row for record in batch for row in record.rows]
+            retry_on_oom(lambda part: self._compute(batch[part], tensors[part]), [sample.rows[0] for sample in batch])
+        rows = [row for sample in batch for row in sample.rows]
         outputs = []
-        for tap in self.taps:
-            if tap not in self.computed:
+        for layer in self.layers:
+            if layer not in self.computed:
                 outputs.append(self.inputs.tensors(rows))
                 continue
-            found = [record.found[tap] for record in batch for _ in record.rows]
-            dtype = tap.dtype(self.compute)  # the store may keep a shorter one
-            outputs.append(found if found[0].dtype == dtype else [_typed(value, dtype) for value in found])
+            values = [sample.outputs[layer] for sample in batch for _ in sample.rows]
+            dtype = layer.dtype(self.compute)  # the store may keep a smaller type
+            outputs.append(values if values[0].dtype == dtype else [_as_dtype(value, dtype) for value in values])
         return rows, outputs
 
-    def _read(self, batch: list[Record]) -> tuple[list[Record], list[Tensor]]:
-        """Return the records that there are values to go on from for, and these values."""
-        asked = [record for record in batch if record.values is None]
-        read = self.inputs.readable([record.rows[0] for record in asked])
-        for record in asked:
-            record.values = read.get(record.rows[0])
-        batch = [record for record in batch if record.values is not None]
-        return batch, [record.values for record in batch if record.values is not None]
+    def _read(self, batch: list[PendingSample]) -> tuple[list[PendingSample], list[Tensor]]:
+        """Return the samples that can be read, and their tensors."""
+        unread = [sample for sample in batch if sample.values is None]
+        tensors = self.inputs.readable([sample.rows[0] for sample in unread])
+        for sample in unread:
+            sample.values = tensors.get(sample.rows[0])
+        batch = [sample for sample in batch if sample.values is not None]
+        return batch, [sample.values for sample in batch if sample.values is not None]
 
-    def _compute(self, batch: list[Record], tensors: list[Tensor]) -> None:
-        """Run the stages on one batch, write into its records what the taps give, and have it kept."""
-        extra = self._spares if self._chosen is None else self._chosen
-        taken = self._run(tensors, batch[0].start, [*self.computed, *extra])
-        for tap in self.computed:
-            for record, value in zip(batch, taken.get(tap, ())):
-                record.found[tap] = value
-        if self.records is not None:
-            if self._chosen is None:
-                self._choose(taken, tensors)
-            for tap in (*self.computed, *(self._chosen or ())):
-                if tap in taken and self.records.may_keep(tap):
-                    self.records.keep_values(tap, batch, taken[tap])
-                    self.has_kept = True
+    def _compute(self, batch: list[PendingSample], tensors: list[Tensor]) -> None:
+        """Run the stages on one batch, and add the outputs to its samples and to the cache."""
+        prefetch = self._prefetch  # another thread may choose meanwhile
+        taken = self._run(tensors, batch[0].start, [*self.computed, *prefetch])
+        for layer in self.computed:
+            for sample, value in zip(batch, taken.get(layer, ())):
+                sample.outputs[layer] = value
+        if self._cache is None:
+            return
+        if not self._is_chosen:
+            self._choose_prefetch(self._cache, taken, tensors)
+        for layer in (*self.computed, *self._prefetch):
+            if layer in taken and self._cache.may_cache(layer):
+                self._cache.write(layer, batch, taken[layer])
+                self.has_written = True
 
-    def _run(self, tensors: list[Tensor], start: int, taps: Sequence[LayerOutput]) -> dict[LayerOutput, list[Tensor]]:
-        values, mask = collate(tensors, self.backbone.modality, self.backbone.preprocess.pad_value)
+    def _run(self, tensors: list[Tensor], start: int, layers: Sequence[LayerOutput]) -> dict[LayerOutput, list[Tensor]]:
+        values, mask = self.inputs.batching.collate(tensors, self.backbone.preprocess.pad_value)  # (n, ...)
         lengths = None if mask is None else mask.sum(1).tolist()
-        stages, channels_last = self._placed()
-        if self.compute.device.type == "cuda":  # from pinned memory, copies run beside the network
+        stages, channels_last = self._prepared()
+        if self.compute.device.type == "cuda":  # copies from pinned memory overlap with the network
             values, mask = values.pin_memory(), None if mask is None else mask.pin_memory()
         taken: dict[LayerOutput, list[Tensor]] = {}
         with self._device, torch.inference_mode():
             mask = None if mask is None else mask.to(self.compute.device, non_blocking=True)
             values = values.to(self.compute.device, non_blocking=True)
-            values = _typed(values, self.compute.dtype)
+            values = _as_dtype(values, self.compute.dtype)
             if values.ndim == 4 and channels_last:
                 values = values.to(memory_format=torch.channels_last)
-            passed = chain([values], run_stages(stages[start : self.last], values, mask))
-            # Taken before the next stage runs: one that begins with an in-place ReLU writes into what it is given.
-            for stop, given in enumerate(passed, start=start):
-                for tap in taps:
-                    if tap.stop == stop and tap not in taken:
-                        taken[tap] = self._take(tap, given, mask, lengths)
+            passed = chain([values], run_stages(stages[start : self._last], values, mask))
+            # Outputs are taken before the next stage runs: an in-place ReLU at its start would overwrite them.
+            for stop, output in enumerate(passed, start=start):
+                for layer in layers:
+                    if layer.stop == stop and layer not in taken:
+                        taken[layer] = self._take(layer, output, mask, lengths)
         return taken
 
-    def _placed(self) -> tuple[nn.ModuleList, bool]:
+    def _prepared(self) -> tuple[nn.ModuleList, bool]:
         if self._stages is None:
             stages = prepare_for_inference(self.backbone, self.compute)
             self._stages = stages, has_convolutions(stages)
         return self._stages
 
-    def _take(self, tap: LayerOutput, given: Tensor, mask: Tensor | None, lengths: list[int] | None) -> list[Tensor]:
-        """Return one tensor a sample that owns its memory: a view would keep the whole batch alive."""
-        if tap.pooling is not None:
-            given = pool(given, mask, tap.pooling, prefix_tokens=self.backbone.prefix_tokens)  # (n, n_features)
-        if tap.pooling is not None or (given.ndim == 2 and given.is_floating_point()):  # one vector a text
+    def _take(self, layer: LayerOutput, output: Tensor, mask: Tensor | None, lengths: list[int] | None) -> list[Tensor]:
+        """Return one tensor per sample, without padding.
+
+        Tensors for the store own their memory, because a view would keep the whole batch alive.
+        """
+        if layer.pooling is not None:
+            output = pool(output, mask, layer.pooling, prefix_tokens=self.backbone.prefix_tokens)  # (n, n_features)
+        if layer.pooling is not None or (output.ndim == 2 and output.is_floating_point()):  # one vector per text
             lengths = None
-        if self.records is not None:
-            given = self.records.rounded(tap, given)
-        given = given.cpu()
-        with torch.inference_mode(False), torch.no_grad():  # what is taken may be trained on
+        if self._cache is not None:
+            output = self._cache.rounded(layer, output)
+        output = output.cpu()
+        with torch.inference_mode(False), torch.no_grad():  # normal tensors, which training can use
+            if self._cache is None and lengths is None:  # one copy: no sample outlives its batch for long
+                return list(output.clone(memory_format=torch.contiguous_format))  # n of (...)
             return [
                 (one if lengths is None else one[: lengths[i]]).clone(memory_format=torch.contiguous_format)
-                for i, one in enumerate(given)
+                for i, one in enumerate(output)
             ]
 
-    def _choose(self, taken: dict[LayerOutput, list[Tensor]], tensors: list[Tensor]) -> None:
-        """Choose the prefetch that half of the store's room will hold, once, by what the first batch shows."""
-        assert self.records is not None
-        room = self.records.store.room()
-        # The longest texts come first: what a text takes is found by its share of the tokens.
-        share = self._mean_length * len(tensors) / max(1, sum(map(len, tensors))) if self._mean_length else 1.0
+    def _choose_prefetch(
+        self, cache: CacheLookup, taken: dict[LayerOutput, list[Tensor]], tensors: list[Tensor]
+    ) -> None:
+        """Choose the outputs to prefetch, once, by the sizes that the first batch shows."""
+        # The longest texts come first, so that the size of the other texts follows from their share of the tokens.
+        n_tokens = sum(self.inputs.batching.lengths(tensors))
+        share = self._mean_length * len(tensors) / max(1, n_tokens) if self._mean_length else 1.0
 
-        def size(tap: LayerOutput) -> float:
-            per_sample = sum(value.nbytes for value in taken.get(tap, ())) / len(tensors)
-            return self.n_samples * per_sample * (1.0 if tap.pooling else share)
+        def size(layer: LayerOutput) -> float:
+            per_sample = sum(value.nbytes for value in taken.get(layer, ())) / len(tensors)
+            return self.n_samples * per_sample * (1.0 if layer.pooling else share)
 
-        left = float("inf") if room is None else (room - sum(map(size, self.computed))) / 2
-        chosen = []
-        for tap in self._spares:
-            left -= size(tap)
-            if left >= 0 and self.records.may_keep(tap):
-                chosen.append(tap)
-        self._chosen = chosen
+        sizes = {layer: size(layer) for layer in self._prefetch}
+        self._prefetch = select_prefetch(self._prefetch, sizes, sum(map(size, self.computed)), cache.store.room())
+        self._is_chosen = True
 
 
-def _typed(values: Tensor, dtype: torch.dtype) -> Tensor:
+def _as_dtype(values: Tensor, dtype: torch.dtype) -> Tensor:
     return values.to(dtype) if values.is_floating_point() else values

@@ -1,4 +1,4 @@
-"""Samples as tensors, and tensors as batches."""
+"""Preprocessed samples, and batches of rows."""
 
 from __future__ import annotations
 
@@ -8,49 +8,55 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
-from sktransfer.backbones.preprocess import Preprocess, TextPreprocess
-from sktransfer.exceptions import InvalidParameterError, InvalidSample, InvalidSampleError, TruncatedTextWarning
+from sktransfer.backbones.batching import BATCHING, batching_of
+from sktransfer.backbones.preprocess import Preprocess
+from sktransfer.exceptions import InvalidSample, InvalidSampleError, TruncatedTextWarning
 from sktransfer.samples.base import described
 
-__all__ = ["PreprocessedSamples", "collate", "in_batches", "concat_features"]
+__all__ = ["PreprocessedSamples", "collate", "concat_features", "in_batches"]
 
 Row = TypeVar("Row")
 
 
 class PreprocessedSamples:
-    """Samples behind a backbone's preprocessing, made when they are asked for.
+    """Samples and their preprocessing, which runs when rows are read.
 
     Parameters
     ----------
     samples : Samples
-        What the user gave, validated.
+        Validated samples.
     preprocess : Preprocess
-        The backbone's own.
+        Preprocessing of the backbone.
     keep : bool, default=False
-        Whether token ids are kept: who comes back for the same texts saves their tokenising. Images never are.
+        Whether to keep token ids for repeated passes. Images are never kept.
     leave_out : bool, default=False
-        Whether samples that cannot be read are left out and noted; else they raise.
+        Whether to skip and record samples that cannot be read. Otherwise they raise an error.
 
     Attributes
     ----------
     left_out : dict of int to InvalidSample
-        What was left out so far.
+        Samples skipped so far, by row.
     """
 
     def __init__(self, samples: Any, preprocess: Preprocess, *, keep: bool = False, leave_out: bool = False) -> None:
-        self.samples, self.preprocess, self.keep, self.leave_out = samples, preprocess, keep, leave_out
+        self.samples, self.preprocess, self.leave_out = samples, preprocess, leave_out
+        self.batching = batching_of(preprocess)
+        self.keep = keep and self.batching.is_cheap
         self.left_out: dict[int, InvalidSample] = {}
-        self.is_text = isinstance(preprocess, TextPreprocess)
-        self._tokens: dict[int, Tensor] = {}
-        self._truncated: dict[int, bool] = {}
+        self._kept: dict[int, Tensor] = {}
+        self._truncated: dict[int, bool] = {}  # whether a warning is due, for each row that was truncated
 
     def __len__(self) -> int:
         return len(self.samples)
 
+    @property
+    def is_ragged(self) -> bool:
+        """Whether samples differ in length."""
+        return self.batching.is_ragged
+
     def key(self, row: int) -> bytes | None:
-        """Return what tells a sample from any other; None if it is left out."""
+        """Return the hash of a sample's content; None if the sample is left out."""
         key: bytes | None = self._read(self.samples.key, row)
         return key
 
@@ -58,8 +64,8 @@ class PreprocessedSamples:
         """Return the tensors of some rows, without those that are left out."""
         if not self.leave_out:
             return dict(zip(rows, self.tensors(rows)))
-        images = {row: image for row in rows if (image := self._read(self.samples.load, row)) is not None}
-        return dict(zip(images, self.preprocess(list(images.values()))))
+        loaded = {row: sample for row in rows if (sample := self._read(self.samples.load, row)) is not None}
+        return dict(zip(loaded, self.preprocess(list(loaded.values()))))
 
     def _read(self, read: Callable[[int], Any], row: int) -> Any:
         try:
@@ -71,35 +77,34 @@ class PreprocessedSamples:
             return None
 
     def tensors(self, rows: Sequence[int]) -> list[Tensor]:
-        """Return what the first stage takes, one tensor a row: (3, height, width) or (tokens,)."""
-        if not isinstance(self.preprocess, TextPreprocess):
-            return self.preprocess([self.samples.load(row) for row in rows])
-        new = [row for row in dict.fromkeys(rows) if row not in self._tokens]
-        made: dict[int, Tensor] = {}
+        """Return the input of the first stage per row: (3, height, width) or (tokens,)."""
+        new = [row for row in dict.fromkeys(rows) if row not in self._kept]
+        read: dict[int, Tensor] = {}
         if new:
-            tensors, truncated = self.preprocess.tokenize([self.samples.load(row) for row in new])
-            made = dict(zip(new, tensors))
-            self._truncated.update(
-                (row, True) for row, cut in zip(new, truncated) if cut and row not in self._truncated
-            )
+            tensors, truncated = self.batching.read(self.preprocess, [self.samples.load(row) for row in new])
+            read = dict(zip(new, tensors))
+            for row, is_truncated in zip(new, truncated):
+                if is_truncated:
+                    self._truncated.setdefault(row, True)
             if self.keep:
-                self._tokens.update(made)
-        return [made[row] if row in made else self._tokens[row] for row in rows]
+                self._kept.update(read)
+        return [read[row] if row in read else self._kept[row] for row in rows]
 
     def lengths(self, rows: Sequence[int]) -> list[int]:
-        """Return the number of tokens of each row; all the same for images."""
-        return [len(tensor) for tensor in self.tensors(rows)] if self.is_text else [0] * len(rows)
+        """Return the number of tokens per row; 0 for samples without a length, which are not read."""
+        return self.batching.lengths(self.tensors(rows)) if self.is_ragged else [0] * len(rows)
+
+    def relative_size(self, rows: Sequence[int]) -> float:
+        """Return the size of the outputs of all rows relative to that of the first row."""
+        lengths = self.lengths(rows) if self.is_ragged else [1] * len(rows)
+        return sum(lengths) / max(1, lengths[0])
 
     def warn_of_truncated(self) -> None:
-        """Warn once of all texts that were cut since the last time."""
-        n = sum(self._truncated.values())
-        if n and isinstance(self.preprocess, TextPreprocess):
-            warnings.warn(
-                f"{n} of {len(self)} texts are longer than {self.preprocess.limit} tokens; what comes after is not "
-                "read. A greater max_length reads more, where the model takes it; splitting texts reads all.",
-                TruncatedTextWarning,
-                stacklevel=2,
-            )
+        """Warn once of all samples that were truncated since the last call."""
+        n_truncated = sum(self._truncated.values())
+        if n_truncated:
+            message = self.batching.truncation_message(self.preprocess, n_truncated, len(self))
+            warnings.warn(message, TruncatedTextWarning, stacklevel=2)
         self._truncated = dict.fromkeys(self._truncated, False)
 
 
@@ -109,23 +114,22 @@ def in_batches(rows: Sequence[Row], size: int) -> Iterator[list[Row]]:
         yield list(rows[start : start + size])
 
 
-def concat_features(taps: Sequence[Sequence[Tensor]]) -> Tensor:
-    """Put the vectors of several taps, each given as one a sample, into one table (n, n_features)."""
-    return torch.cat([torch.stack(list(tap)) for tap in taps], 1)  # (n, n_features)
+def concat_features(layers: Sequence[Sequence[Tensor]]) -> Tensor:
+    """Concatenate the vectors of several layers, each given as one per sample, to (n, n_features)."""
+    return torch.cat([torch.stack(list(layer)) for layer in layers], 1)  # (n, n_features)
 
 
 def collate(tensors: Sequence[Tensor], modality: str, pad_value: int = 0) -> tuple[Tensor, Tensor | None]:
-    """Put the tensors of some samples into one batch.
+    """Make a batch of the tensors of some samples, as the batching of their modality does.
 
     Parameters
     ----------
     tensors : sequence of Tensor
-        One a sample. Those of texts, (tokens,) of int or (tokens, channels), may differ in their number of tokens;
-        behind a stage that pools they are vectors (channels,).
+        One per sample.
     modality : {"image", "text"}
-        What the samples are.
+        Kind of the samples.
     pad_value : int, default=0
-        Fills up the shorter texts.
+        Value that pads the shorter texts.
 
     Returns
     -------
@@ -136,18 +140,6 @@ def collate(tensors: Sequence[Tensor], modality: str, pad_value: int = 0) -> tup
     Raises
     ------
     InvalidParameterError
-        If images of a batch differ in size.
+        If the images of a batch differ in size.
     """
-    if modality == "text" and tensors[0].ndim == 1 and tensors[0].is_floating_point():  # a vector a text: no tokens
-        return torch.stack(list(tensors)), torch.ones(len(tensors), 1, dtype=torch.bool)  # (n, channels), (n, 1)
-    if modality == "text":
-        values = pad_sequence(list(tensors), batch_first=True, padding_value=pad_value)  # (n, tokens, ...)
-        lengths = torch.tensor([len(tensor) for tensor in tensors])
-        return values, torch.arange(values.shape[1]) < lengths[:, None]  # (n, tokens)
-    shapes = {tuple(tensor.shape) for tensor in tensors}
-    if len(shapes) > 1:
-        raise InvalidParameterError(
-            f"images of one batch come in sizes {sorted(shapes)}: set preprocess={{'resize': (height, width)}} so that "
-            "all get the same"
-        )
-    return torch.stack(list(tensors)), None  # (n, ...)
+    return BATCHING[modality].collate(tensors, pad_value)

@@ -1,8 +1,7 @@
-"""What can be taken out of a backbone as samples go through it, and what it is called in the store."""
+"""Layer outputs of a backbone, and their cache namespaces."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +11,7 @@ import torch
 from sktransfer._validation import require_field
 from sktransfer.backbones.backbone import Backbone
 from sktransfer.backbones.pooling import check_pooling
+from sktransfer.cache.policy import cache_namespace, stored_dtype
 from sktransfer.cache.types import CacheNamespace
 from sktransfer.engine.compute import PRECISIONS, Compute
 
@@ -20,35 +20,35 @@ __all__ = ["LayerOutput", "kept_dtype", "resolve_layers"]
 
 @dataclass(frozen=True)
 class LayerOutput:
-    """Something wanted of a backbone: the values behind `stages[:stop]`, or one vector pooled from them.
+    """Output of `stages[:stop]`: its values, or one vector per sample pooled from them.
 
     Parameters
     ----------
     stop : int
-        How many stages have run.
+        Number of stages that run.
     pooling : str, default=None
-        "auto" resolved; None for the values themselves, texts without their padding.
+        Pooling with "auto" resolved; None for the values themselves, without the padding of texts.
     """
 
     stop: int
     pooling: str | None = None
 
     def dtype(self, compute: Compute) -> torch.dtype:
-        """Return the type of what is taken: values as they are computed, vectors in float32."""
+        """Return the type of the output: the compute precision for values, float32 for vectors."""
         return compute.dtype if self.pooling is None else torch.float32
 
     def namespace(self, backbone: Backbone, compute: Compute, cache_dtype: str = "auto") -> CacheNamespace:
-        """Return what it is called in the store: everything that it depends on but the sample."""
-        kept = str(kept_dtype(self.dtype(compute), cache_dtype)).removeprefix("torch.")
-        parts = (
-            backbone.fingerprint(self.stop),
-            backbone.preprocess.key,
-            f"{self.pooling} {backbone.prefix_tokens}",
-            f"{compute.device.type} {compute.dtype} {_shortened(compute)} {kept}",
+        """Return the cache namespace, which covers everything that the output depends on but the sample."""
+        return cache_namespace(
+            fingerprint=backbone.fingerprint(self.stop),
+            preprocess=backbone.preprocess.key,
+            pooling=self.pooling,
+            prefix_tokens=backbone.prefix_tokens,
+            precision=f"{compute.device.type} {compute.dtype} {_uses_tf32(compute)}",
+            dtype=_name(kept_dtype(self.dtype(compute), cache_dtype)),
+            backbone=backbone.name,
+            stage=backbone.stage_names[self.stop - 1] if self.stop else "input",
         )
-        digest = hashlib.blake2b("\n".join(parts).encode(), digest_size=16).digest()
-        stage = backbone.stage_names[self.stop - 1] if self.stop else "input"
-        return CacheNamespace(digest, backbone.name, stage, self.pooling or "", kept)
 
     def to_state(self) -> dict[str, Any]:
         """Return the fields as plain values."""
@@ -67,32 +67,36 @@ class LayerOutput:
 
 
 def resolve_layers(backbone: Backbone, layer: int | str | Sequence[int | str], pooling: str) -> list[LayerOutput]:
-    """Return what the parameters `layer` and `pooling` of an estimator ask for, a tap a layer, in their order.
+    """Return the layer outputs that the parameters `layer` and `pooling` of an estimator name, in their order.
 
     Raises
     ------
     InvalidParameterError
-        If there is no such layer or pooling.
+        If the layer or the pooling does not exist.
     """
     pooling = check_pooling(pooling, backbone.modality)
     pooling = backbone.pooling if pooling == "auto" else pooling
     return [LayerOutput(position + 1, pooling) for position in backbone.positions(layer)]
 
 
-def _shortened(compute: Compute) -> bool:
-    """Return whether a GPU rounds what it multiplies in float32 to ten bits (TF32)."""
-    on_gpu = compute.device.type == "cuda" and compute.dtype == torch.float32
-    return on_gpu and (torch.backends.cuda.matmul.allow_tf32 or torch.backends.cudnn.allow_tf32)
-
-
 def kept_dtype(dtype: torch.dtype, cache_dtype: str) -> torch.dtype:
-    """Return in which type stores keep values of another: in the same, unless the configuration names a shorter one.
+    """Return the type in which stores keep values.
 
     Parameters
     ----------
     dtype : torch.dtype
-        Of the values.
+        Type of the values.
     cache_dtype : {"auto", "float16", "bfloat16"}
         As `set_config` takes it.
     """
-    return dtype if cache_dtype == "auto" or dtype.itemsize < 4 else PRECISIONS[cache_dtype]
+    return PRECISIONS[stored_dtype(_name(dtype), cache_dtype)]
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _uses_tf32(compute: Compute) -> bool:
+    """Return whether a GPU rounds the factors of float32 products to a mantissa of ten bits (TF32)."""
+    on_gpu = compute.device.type == "cuda" and compute.dtype == torch.float32
+    return on_gpu and (torch.backends.cuda.matmul.allow_tf32 or torch.backends.cudnn.allow_tf32)

@@ -1,4 +1,7 @@
-"""Several batches at once, one a core: faster than all cores on one batch, for none has to wait for another."""
+"""Batches on worker threads, and halves of a batch after out-of-memory.
+
+One batch per core is faster than all cores on one batch, because no core waits for another.
+"""
 
 from __future__ import annotations
 
@@ -6,39 +9,41 @@ import functools
 import os
 import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain, islice
 from typing import Any, TypeVar
 
 import torch
 from threadpoolctl import ThreadpoolController
 
-__all__ = ["ahead", "in_parallel"]
+from sktransfer.exceptions import InvalidSampleError
 
-MOST = 8  # more would wait for one another: Python's own part of a batch is done by one at a time
+__all__ = ["ahead", "in_parallel", "is_out_of_memory", "retry_on_oom"]
+
+MOST = 8  # threads; more would wait for one another, because Python code runs in one at a time
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 _END = object()
 
 if hasattr(os, "register_at_fork"):
-    # A forked process has none of OpenMP's threads, and waits for them for ever if it asks for more than one.
+    # A forked process has no OpenMP threads, and would wait for them without end if it asked for more than one.
     os.register_at_fork(after_in_child=functools.partial(torch.set_num_threads, 1))
 
 
 def in_parallel(jobs: Iterator[Job], work: Callable[[Job], Result]) -> Iterator[Result]:
-    """Yield the result of each job, in the order in which they are done.
+    """Yield the result of each job, in the order in which they finish.
 
-    Threads are started for as many jobs as there are, at most one for each of torch's threads, among which those are
-    divided; the caller's own settings stay as they are. Jobs are asked for when a thread is free, and results wait to
-    be taken: neither piles up.
+    At most as many threads start as torch has threads or as there are jobs, and torch's threads are divided among them.
+    The caller's own settings stay unchanged. A job is taken when a thread is free, and at most two results per thread
+    wait for the caller, so that neither accumulates.
 
     Parameters
     ----------
     jobs : iterator
-        Asked by one thread at a time.
+        Jobs. One thread at a time advances it.
     work : callable
-        From a job to its result; what it raises is raised here.
+        Called with a job, returns its result. Its errors are raised here.
     """
     n_threads = torch.get_num_threads()
     first = list(islice(jobs, min(n_threads, MOST)))
@@ -46,41 +51,45 @@ def in_parallel(jobs: Iterator[Job], work: Callable[[Job], Result]) -> Iterator[
     if len(first) < 2:
         yield from map(work, jobs)
         return
-    crew = _Crew(jobs, work, len(first), max(1, n_threads // len(first)))
+    pool = _WorkerPool(jobs, work, len(first), max(1, n_threads // len(first)))
     try:
-        yield from crew.results()
+        yield from pool.results()
     finally:
-        crew.stop()
+        pool.stop()
 
 
 def ahead(jobs: Iterator[Result]) -> Iterator[Result]:
-    """Yield what an iterator gives, in its order, made by another thread while the caller is busy with what it got.
+    """Yield the items of an iterator in order, while another thread prepares the next ones.
 
     Parameters
     ----------
     jobs : iterator
-        What it raises is raised here, when its turn has come.
+        Iterator to advance. Its errors are raised here, after the items before them.
     """
-    crew = _Crew(jobs, _same, 1, torch.get_num_threads())
+    pool = _WorkerPool(jobs, _same, 1, torch.get_num_threads())
     try:
-        yield from crew.results()
+        yield from pool.results()
     finally:
-        crew.stop()
+        pool.stop()
 
 
 def _same(job: Job) -> Job:
     return job
 
 
-class _Crew:
-    """Threads that take jobs and hand in results."""
+class _WorkerPool:
+    """Threads that take jobs and queue their results.
+
+    `joblib.Parallel(backend="threading", return_as="generator_unordered")` does not limit how many results wait for the
+    caller, which this pool does by the size of its queue.
+    """
 
     def __init__(self, jobs: Iterator[Any], work: Callable[[Any], Any], n: int, n_threads: int) -> None:
         self._jobs, self._work, self._n_threads = jobs, work, n_threads
         self._jobs_lock = threading.Lock()
-        self._done: queue.Queue[tuple[Any, BaseException | None]] = queue.Queue(maxsize=2 * n)
+        self._results: queue.Queue[tuple[Any, BaseException | None]] = queue.Queue(maxsize=2 * n)
         self._stopped = threading.Event()
-        # Looked for anew, for some may have been loaded since. A limit of these holds for the thread that sets it.
+        # Looked up for each pool, because libraries load later. A limit holds for the thread that sets it.
         self._libraries = ThreadpoolController().select(user_api="openmp")
         self._threads = [threading.Thread(target=self._run, name=f"sktransfer-{i}", daemon=True) for i in range(n)]
         for thread in self._threads:
@@ -89,31 +98,31 @@ class _Crew:
     def _run(self) -> None:
         error: BaseException | None = None
         try:
-            torch.get_num_threads()  # now: at its first use in a thread, torch sets this to what the process has
+            torch.get_num_threads()  # before the limit: its first call in a thread sets the number of the process
             with self._libraries.limit(limits=self._n_threads):
                 while not self._stopped.is_set():
                     with self._jobs_lock:
                         job = next(self._jobs, _END)
                     if job is _END:
                         break
-                    self._hand_in(self._work(job), None)
-        except BaseException as caught:  # the caller's thread is where it is told
+                    self._put(self._work(job), None)
+        except BaseException as caught:  # raised in the caller's thread
             error = caught
-        self._hand_in(_END, error)
+        self._put(_END, error)
 
-    def _hand_in(self, result: Any, error: BaseException | None) -> None:
+    def _put(self, result: Any, error: BaseException | None) -> None:
         while not self._stopped.is_set():
             try:
-                self._done.put((result, error), timeout=0.1)
+                self._results.put((result, error), timeout=0.1)
             except queue.Full:
                 continue
             return
 
     def results(self) -> Iterator[Any]:
-        """Yield results until all threads have come to the end of the jobs."""
+        """Yield results until no thread finds another job."""
         working = len(self._threads)
         while working:
-            result, error = self._done.get()
+            result, error = self._results.get()
             if error is not None:
                 raise error
             if result is _END:
@@ -122,7 +131,54 @@ class _Crew:
                 yield result
 
     def stop(self) -> None:
-        """Wait for the jobs in hand; no other is begun."""
+        """Wait for the running jobs, and start no other."""
         self._stopped.set()
         for thread in self._threads:
             thread.join()
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an error is an out-of-memory error. On the CPU, torch raises a plain RuntimeError."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    text = str(error)
+    return isinstance(error, RuntimeError) and ("can't allocate memory" in text or "not enough memory" in text)
+
+
+def retry_on_oom(work: Callable[[slice], None], rows: Sequence[int]) -> None:
+    """Work on a batch, and after out-of-memory on its halves, one after the other.
+
+    Parameters
+    ----------
+    work : callable
+        Called with the part of the batch to work on.
+    rows : sequence of int
+        Rows of the samples of the batch, for error messages.
+
+    Raises
+    ------
+    InvalidSampleError
+        If a single sample does not fit into memory; its row is named.
+    """
+    waiting = [slice(0, len(rows))]
+    while waiting:
+        part = waiting.pop()
+        try:
+            work(part)
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            if part.stop - part.start == 1:
+                raise InvalidSampleError(
+                    rows[part.start],
+                    f"the network needs more memory for this sample alone than is available ({_first_line(error)}). "
+                    "Make the sample smaller (a smaller size in preprocess, a smaller max_length), use a smaller "
+                    "backbone, or run it on a device with more memory",
+                ) from error
+            middle = (part.start + part.stop) // 2
+            waiting += [slice(middle, part.stop), slice(part.start, middle)]
+            torch.cuda.empty_cache()  # the halves cannot use cached blocks of the size that was too large
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]

@@ -15,6 +15,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from sktransfer._utils import all_or_nothing, progress
 from sktransfer.backbones.backbone import Backbone
+from sktransfer.backbones.pooling import cheap_poolings
+from sktransfer.cache.policy import prefetch_for_layers
 from sktransfer.cache.resolve import resolve_store
 from sktransfer.engine.compute import Compute, resolve_compute
 from sktransfer.engine.forward import LayerOutput, Outputs, forward
@@ -30,7 +32,6 @@ __all__ = ["Featurizer"]
 
 _ON_ERROR = ("raise", "warn", "nan")
 _BLANK = (224, 224, 3)  # shape of the image that counts features if no sample is readable
-_OF_ANY_STAGE = ("average", "max", "mean", "mean+max")  # poolings whose vectors are small at every stage
 
 
 class Featurizer(BackboneHTML, CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
@@ -172,9 +173,9 @@ class Featurizer(BackboneHTML, CallbackSupportMixin, ClassNamePrefixFeaturesOutM
     def _prefetch(self) -> list[LayerOutput]:
         """Return the layers that a search may need next: vectors of the stages below, values of the top stage."""
         *_, top = sorted(self._layers(), key=lambda layer: layer.stop)
-        below = range(1, top.stop) if top.pooling in _OF_ANY_STAGE else ()
-        above = [LayerOutput(top.stop)] if top.stop < len(self.backbone_.stages) else []
-        return [LayerOutput(stop, top.pooling) for stop in below] + above
+        cheap = top.pooling in cheap_poolings()
+        outputs = prefetch_for_layers(top.stop, top.pooling, len(self.backbone_.stages), cheap=cheap)
+        return [LayerOutput(*output) for output in outputs]
 
     def _forward(self, inputs: PreprocessedSamples, rows: Sequence[int] | None = None) -> Iterator[Outputs]:
         return forward(

@@ -318,7 +318,7 @@ class FineTuneBase(BackboneHTML, CallbackSupportMixin, BaseEstimator):
             self._layers["features"],
             compute=resolve_compute(self.device, self.precision),
             store=resolve_store(self.cache),
-            keep=self.freeze_depth_,
+            cacheable_stages=self.freeze_depth_,
             prefetch=[LayerOutput(self.freeze_depth_)],
         )
         for rows, values in parts:

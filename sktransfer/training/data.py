@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from sktransfer.backbones.backbone import Backbone
+from sktransfer.cache.policy import fits, prefetch_for_depths
 from sktransfer.cache.types import Store
 from sktransfer.engine.compute import Compute
 from sktransfer.engine.forward import forward
@@ -216,21 +217,15 @@ def precompute_features(
         Per layer one tensor per row.
     """
     # Other freezing depths of a search start from these. The highest stage saves most.
-    lower = [LayerOutput(stop) for stop in range(len(backbone.stages) - 1, 0, -1)]
+    lower = [LayerOutput(*output) for output in prefetch_for_depths(len(backbone.stages))]
     options: dict[str, Any] = {"compute": compute, "store": store, "prefetch": lower}
     at_boundary = LayerOutput(boundary)
     wanted = list(layers)
     if store is not None and train_rows and boundary < len(backbone.stages):
         *_, values = collect_features(backbone, inputs, [*layers, at_boundary], train_rows[:1], **options)
-        if _fits(store, values[0], inputs, train_rows):
+        if fits(values[0].nbytes * inputs.relative_size(train_rows), store.info().limit):
             if len(rows) >= len(train_rows):
                 wanted.append(at_boundary)  # one pass computes both
             else:
                 collect_features(backbone, inputs, [at_boundary], train_rows, **options)
     return collect_features(backbone, inputs, wanted, rows, **options)[: len(layers)]
-
-
-def _fits(store: Store, value: Tensor, inputs: PreprocessedSamples, rows: Sequence[int]) -> bool:
-    """Return whether a store can hold the activations of all rows; otherwise they would evict each other."""
-    n = sum(inputs.lengths(rows)) / inputs.lengths(rows[:1])[0] if inputs.is_text else len(rows)
-    return n * value.nbytes < store.info().limit

@@ -49,7 +49,7 @@ class Batches:
             return list(in_batches(range(n), self.batch_size))
         generator = np.random.default_rng([self.seed, self.dataset.epoch])
         order = generator.permutation(n)
-        if self.dataset.inputs.is_text:
+        if self.dataset.inputs.is_ragged:
             lengths = np.array(self.dataset.inputs.lengths(self.dataset.rows))
             size = self.POOL * self.batch_size
             pools = [order[start : start + size] for start in range(0, n, size)]

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from sktransfer.backbones.batching import BATCHING
 from sktransfer.backbones.preprocess import ImageTransform
 from sktransfer.engine.compute import Compute, resolve_compute
 from sktransfer.exceptions import InvalidParameterError
@@ -64,14 +65,19 @@ def test_texts_of_no_tokens_have_their_batch_too():
     assert CPU.batches([]) == []
 
 
+def n_images(compute, **settings):
+    (cost,) = BATCHING["image"].batch_costs(ImageTransform(**settings), [None])
+    return compute.samples_per_batch(cost, "pixels")
+
+
 def test_large_images_share_smaller_batches():
     def size(pixels, compute=CPU):
-        return compute.n_images(ImageTransform(crop=pixels))
+        return n_images(compute, crop=pixels)
 
     assert [size(224), size(32), size(1000)] == [4, 64, 1]
     assert size(224, Compute(torch.device("cpu"), torch.bfloat16)) == 8
-    assert CPU.n_images(ImageTransform(resize=(112, 112))) == 16
-    assert CPU.n_images(ImageTransform(resize=224)) == 4
-    assert CPU.n_images(ImageTransform()) == 4  # of any size: taken for the usual one
+    assert n_images(CPU, resize=(112, 112)) == 16
+    assert n_images(CPU, resize=224) == 4
+    assert n_images(CPU) == 4  # of any size: taken for the usual one
     assert size(224, GPU) == 64
     assert size(1000, Compute(torch.device("cpu"), batch_size=5)) == 5

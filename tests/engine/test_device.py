@@ -44,24 +44,24 @@ def test_auto_is_mps_where_there_is_no_cuda(no_gpu, monkeypatch):
 
 @pytest.mark.parametrize("device", ["cuda", "cuda:0", "cuda:7", torch.device("cuda", 0)])
 def test_a_gpu_that_is_not_there_is_an_error_that_counts_them(device, no_gpu):
-    with pytest.raises(InvalidParameterError, match="is not there: 0 CUDA devices are; use 'auto' or 'cpu'"):
+    with pytest.raises(InvalidParameterError, match="is not available: this machine has 0 CUDA devices; use 'auto' or 'cpu'"):
         resolve_device(device)
 
 
 def test_a_gpu_of_too_high_a_number_is_an_error(two_gpus):
-    with pytest.raises(InvalidParameterError, match=r"device='cuda:2' is not there: 2 CUDA devices are"):
+    with pytest.raises(InvalidParameterError, match=r"device='cuda:2' is not available: this machine has 2 CUDA devices"):
         resolve_device("cuda:2")
 
 
 @pytest.mark.parametrize("device", ["gpu", "", "CPU", "cuda:x", "cuda:-1", None, 3.5, ["cpu"], "auto "])
 def test_what_is_no_device_is_named_with_those_that_are(device):
-    with pytest.raises(InvalidParameterError, match=r"device=.* is no device; give 'auto', 'cpu', 'cuda'"):
+    with pytest.raises(InvalidParameterError, match=r"device=.* is not a device; give 'auto', 'cpu', 'cuda'"):
         resolve_device(device)
 
 
 @pytest.mark.parametrize("device", ["meta", "xpu", "mps"])
 def test_a_device_that_cannot_be_used_is_refused(device, no_gpu):
-    with pytest.raises(InvalidParameterError, match=f"device='{device}' is not there; give 'auto'"):
+    with pytest.raises(InvalidParameterError, match=f"device='{device}' is not available; give 'auto'"):
         resolve_device(device)
 
 

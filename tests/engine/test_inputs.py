@@ -20,7 +20,7 @@ def test_images_are_preprocessed_when_they_are_asked_for_and_not_kept():
     samples = Listed(np.full((2, 3, 3, 3), 0.25, np.float32) * np.arange(1, 3).reshape(2, 1, 1, 1))
     inputs = PreprocessedSamples(samples, ImageTransform(mean=(0.25, 0.25, 0.25)))
     assert len(inputs) == 2
-    assert not inputs.is_text
+    assert not inputs.is_ragged
     assert inputs.lengths([0, 1]) == [0, 0]
     assert samples.loaded == []
     (one,) = inputs.tensors([1])
@@ -40,7 +40,7 @@ def test_tokens_are_made_anew_unless_they_are_to_be_kept():
 def test_tokens_are_made_once_where_they_are_kept():
     samples = Listed(["a", "bb ccc", "d ee f"])
     inputs = PreprocessedSamples(samples, Words(), keep=True)
-    assert inputs.is_text
+    assert inputs.is_ragged
     assert inputs.lengths([2, 0]) == [3, 1]
     assert [one.tolist() for one in inputs.tensors([2, 1, 2])] == [[1, 2, 1], [2, 3], [1, 2, 1]]
     inputs.tensors([0, 1, 2])

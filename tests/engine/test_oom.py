@@ -11,7 +11,7 @@ from sktransfer import Backbone
 from sktransfer.engine.compute import Compute
 from sktransfer.engine.forward import LayerOutput, forward
 from sktransfer.engine.inputs import PreprocessedSamples
-from sktransfer.engine.oom import is_out_of_memory, retry_on_oom
+from sktransfer.engine.workers import is_out_of_memory, retry_on_oom
 from sktransfer.exceptions import InvalidSampleError
 from tests.helpers.toys import images
 

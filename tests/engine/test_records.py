@@ -62,9 +62,9 @@ def test_what_is_known_of_a_lower_stage_is_kept_while_the_rest_is_computed_from_
 
 def test_stages_above_the_limit_are_not_kept():
     backbone, store = image_backbone(), MemoryStore()
-    ask(backbone, IMAGES, [LayerOutput(3, "average")], store=store, keep=2, prefetch=[LayerOutput(2), LayerOutput(1)])
+    ask(backbone, IMAGES, [LayerOutput(3, "average")], store=store, cacheable_stages=2, prefetch=[LayerOutput(2), LayerOutput(1)])
     ran = count_stages(backbone)
-    ask(backbone, IMAGES, [LayerOutput(3, "average")], store=store, keep=2, batch_size=100)
+    ask(backbone, IMAGES, [LayerOutput(3, "average")], store=store, cacheable_stages=2, batch_size=100)
     assert ran == [2]
 
 

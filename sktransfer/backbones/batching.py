@@ -1,0 +1,172 @@
+"""Batching per modality: reading samples, batch costs, and padding or stacking to a batch.
+
+The engine asks these methods and knows no modality. A preprocessing of another kind of samples brings its own, as an
+attribute `batching`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from sktransfer.backbones.preprocess import Preprocess, TextPreprocess
+from sktransfer.exceptions import InvalidParameterError
+
+__all__ = ["BATCHING", "Batching", "ImageBatching", "TextBatching", "batching_of"]
+
+_USUAL_SIDE = 224  # pixels; images whose size the preprocessing leaves open are taken for this size
+
+
+class Batching(Protocol):
+    """Interface of the batching of one modality.
+
+    Attributes
+    ----------
+    cost_unit : {"tokens", "pixels"}
+        Unit of `batch_costs`.
+    is_ragged : bool
+        Whether samples differ in length, so that they are read and sorted before batches are formed.
+    is_cheap : bool
+        Whether reading and hashing a sample takes next to no time. Equal samples are then always computed once, and
+        the preprocessed samples are neither cached nor looked up.
+    """
+
+    cost_unit: str
+    is_ragged: bool
+    is_cheap: bool
+
+    def read(self, preprocess: Any, samples: Sequence[Any]) -> tuple[list[Tensor], list[bool]]:
+        """Return one tensor per sample, and whether the sample was truncated."""
+
+    def lengths(self, tensors: Sequence[Tensor]) -> list[int]:
+        """Return the number of tokens per sample; 0 if samples have no length."""
+
+    def batch_costs(self, preprocess: Any, tensors: Sequence[Tensor | None]) -> list[int]:
+        """Return the cost per sample of a batch, in `cost_unit`."""
+
+    def collate(self, tensors: Sequence[Tensor], pad_value: int = 0) -> tuple[Tensor, Tensor | None]:
+        """Return a batch (n, ...) and its mask (n, tokens), or None for modalities without a mask."""
+
+    def truncation_message(self, preprocess: Any, n_truncated: int, n_samples: int) -> str:
+        """Return the message of the warning about truncated samples."""
+
+
+class TextBatching:
+    """Batches of texts: sorted by length, padded on the right, masked."""
+
+    cost_unit = "tokens"
+    is_ragged = True
+    is_cheap = True  # tokenising takes less time than a lookup
+
+    def read(self, preprocess: TextPreprocess, samples: Sequence[str]) -> tuple[list[Tensor], list[bool]]:
+        """Return token ids (tokens,) per text, and whether the text was truncated."""
+        return preprocess.tokenize(samples)
+
+    def lengths(self, tensors: Sequence[Tensor]) -> list[int]:
+        """Return the number of tokens per text; 1 for texts that a stage has pooled to vectors."""
+        return [1 if _is_vector(tensor) else len(tensor) for tensor in tensors]
+
+    def batch_costs(self, preprocess: TextPreprocess, tensors: Sequence[Tensor | None]) -> list[int]:
+        """Return the number of tokens per text."""
+        return self.lengths([tensor for tensor in tensors if tensor is not None])
+
+    def collate(self, tensors: Sequence[Tensor], pad_value: int = 0) -> tuple[Tensor, Tensor | None]:
+        """Pad the tensors of texts to a batch.
+
+        Parameters
+        ----------
+        tensors : sequence of Tensor
+            One per text: token ids (tokens,), values (tokens, channels), or vectors (channels,) after a stage that
+            pools.
+        pad_value : int, default=0
+            Value that pads the shorter texts.
+
+        Returns
+        -------
+        values : Tensor of shape (n, tokens, ...) or (n, channels)
+        mask : Tensor of shape (n, tokens)
+            True where a token is real. (n, 1) for vectors.
+        """
+        if _is_vector(tensors[0]):
+            return torch.stack(list(tensors)), torch.ones(len(tensors), 1, dtype=torch.bool)  # (n, channels), (n, 1)
+        values = pad_sequence(list(tensors), batch_first=True, padding_value=pad_value)  # (n, tokens, ...)
+        lengths = torch.tensor([len(tensor) for tensor in tensors])  # (n,)
+        return values, torch.arange(values.shape[1]) < lengths[:, None]  # (n, tokens)
+
+    def truncation_message(self, preprocess: TextPreprocess, n_truncated: int, n_samples: int) -> str:
+        """Return the message of the warning about truncated texts."""
+        return (
+            f"{n_truncated} of {n_samples} texts are longer than {preprocess.limit} tokens, and the rest of each is not "
+            "read. Set a larger max_length if the model supports it, or split the texts."
+        )
+
+
+class ImageBatching:
+    """Batches of images: stacked, all of one size."""
+
+    cost_unit = "pixels"
+    is_ragged = False
+    is_cheap = False  # images are decoded by the workers, and hashed only for a store
+
+    def read(self, preprocess: Preprocess, samples: Sequence[Any]) -> tuple[list[Tensor], list[bool]]:
+        """Return one tensor (3, height, width) per image. Images are never truncated."""
+        return preprocess(samples), [False] * len(samples)
+
+    def lengths(self, tensors: Sequence[Tensor]) -> list[int]:
+        """Return 0 per image."""
+        return [0] * len(tensors)
+
+    def batch_costs(self, preprocess: Preprocess, tensors: Sequence[Tensor | None]) -> list[int]:
+        """Return the number of pixels per image, the same for all."""
+        size = getattr(preprocess, "crop", None) or getattr(preprocess, "resize", None) or _USUAL_SIDE
+        height, width = size if isinstance(size, tuple) else (size, size)
+        return [height * width] * len(tensors)
+
+    def collate(self, tensors: Sequence[Tensor], pad_value: int = 0) -> tuple[Tensor, Tensor | None]:
+        """Stack the tensors of images to a batch without a mask.
+
+        Parameters
+        ----------
+        tensors : sequence of Tensor
+            One per image, of any shape, the same for all.
+        pad_value : int, default=0
+            Not used.
+
+        Returns
+        -------
+        values : Tensor of shape (n, ...)
+        mask : None
+
+        Raises
+        ------
+        InvalidParameterError
+            If the images differ in size.
+        """
+        shapes = {tuple(tensor.shape) for tensor in tensors}
+        if len(shapes) > 1:
+            raise InvalidParameterError(
+                f"images of one batch have different sizes {sorted(shapes)}. "
+                "Set preprocess={'resize': (height, width)} so that all get the same size"
+            )
+        return torch.stack(list(tensors)), None  # (n, ...)
+
+    def truncation_message(self, preprocess: Preprocess, n_truncated: int, n_samples: int) -> str:
+        """Return no message, because images are never truncated."""
+        return ""
+
+
+BATCHING: dict[str, Batching] = {"image": ImageBatching(), "text": TextBatching()}
+
+
+def batching_of(preprocess: Preprocess) -> Batching:
+    """Return the batching of a preprocessing: its attribute `batching`, else that of texts or of images."""
+    own: Batching | None = getattr(preprocess, "batching", None)
+    return own or BATCHING["text" if isinstance(preprocess, TextPreprocess) else "image"]
+
+
+def _is_vector(tensor: Tensor) -> bool:
+    return tensor.ndim == 1 and tensor.is_floating_point()
