@@ -16,11 +16,10 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.helpers.huggingface_folders import IMAGE_MODELS, TEXT_MODELS, make_folder
-
 from benchmarks.common import Report
 from sktransfer.config import config_context
 from sktransfer.testing import check_backbone
+from tests.helpers.huggingface_folders import IMAGE_MODELS, TEXT_MODELS, make_folder
 
 MODELS = {
     "tiny": ["cnn", "bert"],

@@ -2,10 +2,10 @@
 
     [SIZE=full] python -m benchmarks.forgetting [--seeds 3]
 
-The network first learns scikit-learn's digits upright. Training then continues (`warm_start`) with AdamW on digits rotated
-by 90 degrees. The result is the test accuracy on both kinds of digits, mean and standard deviation over draws. The
-backbone is `tiny/cnn` with trained stages "block2" to "block4". The head has a very small learning rate in the second
-task, because L2-SP does not apply to it. The data come with scikit-learn. An interrupted run resumes.
+The network first learns scikit-learn's digits upright. Training then continues (`warm_start`) with AdamW on digits
+rotated by 90 degrees. The result is the test accuracy on both kinds of digits, mean and standard deviation over draws.
+The backbone is `tiny/cnn` with trained stages "block2" to "block4". The head has a very small learning rate in the
+second task, because L2-SP does not apply to it. The data come with scikit-learn. An interrupted run resumes.
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 
     SKTRANSFER_TEST_DATA=... [SIZE=full] python -m benchmarks.freezing_curve [--seeds 2]
 
-The first k stages come from a source, and the stages above start at random. On the target, either all stages are trained
-("tuned", the paper's AnB+) or only those above ("frozen", AnB). The control has random filters in the first k stages,
-with BatchNorm statistics of the target's images. There are two targets:
+The first k stages come from a source, and the stages above start at random. On the target, either all stages are
+trained ("tuned", the paper's AnB+) or only those above ("frozen", AnB). The control has random filters in the first k
+stages, with BatchNorm statistics of the target's images. There are two targets:
 
 - Six animals of CIFAR-10, 400 images, with the network of `tiny/cnn`. Two sources of equal size are trained here, on 55
   animals (similar) and on 55 artefacts (dissimilar) of Tiny ImageNet, as the paper split ImageNet, with 100 images per

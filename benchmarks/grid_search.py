@@ -2,9 +2,9 @@
 
     SKTRANSFER_TEST_DATA=... python -m benchmarks.grid_search
 
-Samples are counted at the input of the first stage. Without a cache, `fit` may run one more sample to find the width. The
-time of the search is divided by the time of one `transform` and the same search on its features, which is the manual
-alternative.
+Samples are counted at the input of the first stage. Without a cache, `fit` may run one more sample to find the width.
+The time of the search is divided by the time of one `transform` and the same search on its features, which is the
+manual alternative.
 """
 
 from __future__ import annotations

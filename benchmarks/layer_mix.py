@@ -2,11 +2,11 @@
 
     SKTRANSFER_TEST_DATA=... [SIZE=full] python -m benchmarks.layer_mix [--seeds 3]
 
-The encoder is all-MiniLM-L6-v2, frozen. The data are 6,000 texts of MR and of MPQA (SIZE=full: all), 2,000 of them for the
-test, drawn per seed. In each row, a hold-out of the training part chooses the head's learning rate. The head starts as
-a probe and is trained further, together with the layer weights if layers are mixed. Some rows use the probe alone. The
-frozen layer outputs come from the cache, so the encoder runs once per text. The paper predicts a gain of 1 to 3 points
-for the mix. An interrupted run resumes.
+The encoder is all-MiniLM-L6-v2, frozen. The data are 6,000 texts of MR and of MPQA (SIZE=full: all), 2,000 of them for
+the test, drawn per seed. In each row, a hold-out of the training part chooses the head's learning rate. The head starts
+as a probe and is trained further, together with the layer weights if layers are mixed. Some rows use the probe alone.
+The frozen layer outputs come from the cache, so the encoder runs once per text. The paper predicts a gain of 1 to 3
+points for the mix. An interrupted run resumes.
 """
 
 from __future__ import annotations

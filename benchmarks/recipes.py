@@ -7,14 +7,14 @@ The settings are MR's sentences with `tiny/bert` (100, 500 and all labels, 5 dra
 all-MiniLM-L6-v2 (100 and 500 labels, 3 draws), and hymenoptera's photos with MobileNetV2 (3 draws). SIZE=full uses
 2,000 test sentences instead of 1,000 and trains all stages of MobileNetV2.
 
-The result is accuracy on held-out samples, mean and standard deviation over draws of the labelled samples, or for photos
-over seeds of the training. The rows are those of table 7 of Howard and Ruder (2018), and two later recipes: an initial
-probe, and L2-SP. All recipes have the same epochs, batches and highest learning rates of the stages. The exception is
-the row whose rate comes from a range test on the labelled samples. A random head learns ten times as fast as the
-stages, the library's default, and a head that starts as a probe learns as fast as the stages. The rate of tiny/bert is
-the best of 3e-4, 1e-3 and 3e-3 for "full" on two draws of 100 labels and the first 500 test sentences, which favours
-"full" if anything. No rate was tuned for the other recipes, and the other backbones use the library's default. An
-interrupted run resumes.
+The result is accuracy on held-out samples, mean and standard deviation over draws of the labelled samples, or for
+photos over seeds of the training. The rows are those of table 7 of Howard and Ruder (2018), and two later recipes: an
+initial probe, and L2-SP. All recipes have the same epochs, batches and highest learning rates of the stages. The
+exception is the row whose rate comes from a range test on the labelled samples. A random head learns ten times as fast
+as the stages, the library's default, and a head that starts as a probe learns as fast as the stages. The rate of
+tiny/bert is the best of 3e-4, 1e-3 and 3e-3 for "full" on two draws of 100 labels and the first 500 test sentences,
+which favours "full" if anything. No rate was tuned for the other recipes, and the other backbones use the library's
+default. An interrupted run resumes.
 """
 
 from __future__ import annotations

@@ -6,8 +6,8 @@ The network has the architecture and the word pieces of `tiny/bert`. It is train
 embeddings (E), the hidden layers (H) and the output (O) are transferred to MR: frozen (f), tuned (t), or replaced by
 random weights (r). The rows are those of the paper's table. Random and tuned parts are trained on MR, with the same
 learning rates in all rows. The result is test accuracy, mean and standard deviation over draws of MR's labels. The
-source is trained once, or with SIZE=full once per draw. The table also shows the paper's figures. The paper used an LSTM,
-word2vec embeddings where ours are random, and 8,500 sentences of MR. An interrupted run resumes.
+source is trained once, or with SIZE=full once per draw. The table also shows the paper's figures. The paper used an
+LSTM, word2vec embeddings where ours are random, and 8,500 sentences of MR. An interrupted run resumes.
 """
 
 from __future__ import annotations

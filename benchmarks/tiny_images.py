@@ -72,7 +72,7 @@ def flat(images: np.ndarray) -> np.ndarray:
 
 
 def histograms(images: np.ndarray) -> np.ndarray:
-    """Return histograms of oriented gradients (Dalal and Triggs, 2005), eight cells per side if the image is large enough."""
+    """Return histograms of oriented gradients (Dalal and Triggs, 2005), with up to eight cells per side."""
     cell, axis = max(2, images.shape[1] // 8), -1 if images.ndim == 4 else None
     return np.stack([hog(image, pixels_per_cell=(cell, cell), channel_axis=axis) for image in images])
 

@@ -2,8 +2,8 @@
 
     SKTRANSFER_TEST_DATA=... python -m benchmarks.tiny_texts
 
-Cross-validation on each training part chooses layer, pooling and regularisation. `tiny/bert` was not trained on any of the
-texts that accuracy is measured on. The IMDB reviews are used for speed only.
+Cross-validation on each training part chooses layer, pooling and regularisation. `tiny/bert` was not trained on any of
+the texts that accuracy is measured on. The IMDB reviews are used for speed only.
 """
 
 from __future__ import annotations

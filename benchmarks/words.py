@@ -259,7 +259,7 @@ def _peak() -> float:
 
 
 def picture(rows: list[dict[str, Any]], path: Path) -> None:
-    """Draw accuracy with 50 labels per class, and what typos cost."""
+    """Draw accuracy with 50 labels per class, and the loss of accuracy by typos."""
     import matplotlib
 
     matplotlib.use("Agg")

@@ -1,4 +1,4 @@
-"""What both pretraining scripts need: checkpoints written whole, a running average of weights, float16 files."""
+"""Common parts of the pretraining scripts: atomic checkpoints, a running average of weights, float16 files."""
 
 from __future__ import annotations
 
