@@ -170,7 +170,8 @@ class Multiclass(_Classification):
     def decision(self, outputs: np.ndarray) -> np.ndarray:
         """Return logits (n_samples, n_classes); for two classes their difference (n_samples,)."""
         assert self.classes is not None
-        return outputs[:, 1] - outputs[:, 0] if len(self.classes) == 2 else outputs
+        difference: np.ndarray = outputs[:, 1] - outputs[:, 0] if len(self.classes) == 2 else outputs
+        return difference
 
     def output_classes(self, n_outputs: int) -> np.ndarray:
         """Return the class indices."""

@@ -41,8 +41,8 @@ _RAISE = dis.opmap["RAISE_VARARGS"]
 BatchTargets = Mapping[str, tuple[Tensor, Tensor]]
 
 
-class StopTraining(Exception):  # noqa: N818, it is no error
-    """A callback ends the training."""
+class StopTraining(Exception):
+    """Raised by a callback to end the training."""
 
 
 def build_net(
@@ -247,12 +247,12 @@ class FineTuneNet(NeuralNet):  # type: ignore[misc]
 
         The loss of a task is the weighted mean over the samples whose target is known.
         """
-        arguments, targets = batch
+        targets: BatchTargets = batch[1]
         totals = {name: weight.sum() for name, (_, weight) in targets.items()}
         n, size = len(next(iter(targets.values()))[1]), self.micro_batch_size
         for start in range(0, n, size or n):
             part = batch if size is None else _rows(batch, start, start + size)
-            yield self._loss(*part, totals, **fit_params)
+            yield self._loss(part[0], part[1], totals, **fit_params)
 
     def _loss(
         self, arguments: dict[str, Any], targets: BatchTargets, totals: Mapping[str, Tensor], **fit_params: Any
@@ -465,6 +465,7 @@ def _autocast(compute: Compute) -> Iterator[None]:
         if not compute.on_cpu:
             yield
             return
-        # On a CPU the gradient of fused attention in a lower precision takes several times as long as that of its parts.
+        # On a CPU, the gradient of fused attention in a lower precision takes several times as long as that of its
+        # parts.
         with sdpa_kernel(SDPBackend.MATH):
             yield

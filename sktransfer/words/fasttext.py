@@ -19,7 +19,7 @@ from sktransfer.exceptions import WeightsError
 from sktransfer.words.subwords import Subwords
 from sktransfer.words.text_format import Block
 
-__all__ = ["FastTextFile", "MAGIC", "QuantizedRows", "Reader", "read_fasttext", "read_quantized"]
+__all__ = ["MAGIC", "FastTextFile", "QuantizedRows", "Reader", "read_fasttext", "read_quantized"]
 
 MAGIC = struct.pack("<i", 793712314)
 _LONGEST = 255  # n-gram of characters that is believed
