@@ -37,10 +37,10 @@ def test_a_folder_of_transformers_alone_is_told_from_a_model(folder):
 
 
 def test_a_folder_that_is_not_there_is_said_so(tmp_path):
-    with pytest.raises(BackboneNotFoundError, match="names a local folder, but .* does not exist"):
+    with pytest.raises(BackboneNotFoundError, match=r"names a local folder, but .* does not exist"):
         load(tmp_path / "nothing")
     (tmp_path / "file").touch()
-    with pytest.raises(BackboneNotFoundError, match="names a local folder, but .* does not exist"):
+    with pytest.raises(BackboneNotFoundError, match=r"names a local folder, but .* does not exist"):
         load(tmp_path / "file")
 
 
