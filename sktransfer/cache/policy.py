@@ -16,6 +16,7 @@ __all__ = [
     "cache_namespace",
     "fits",
     "is_cacheable",
+    "is_small",
     "prefetch_for_depths",
     "prefetch_for_layers",
     "resume_stops",
@@ -137,6 +138,14 @@ def select_prefetch(
         if left >= 0:
             selected.append(key)
     return selected
+
+
+def is_small(pooling: str | None) -> bool:
+    """Return whether the input of a pretrained head is worth caching: vectors are, values of a whole stage are not.
+
+    Values of the last stage are up to hundreds of times as large, and only the head of one backbone reads them.
+    """
+    return pooling is not None
 
 
 def fits(n_bytes: float, limit: int) -> bool:
