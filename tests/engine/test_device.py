@@ -44,7 +44,7 @@ def test_auto_is_mps_where_there_is_no_cuda(no_gpu, monkeypatch):
 
 @pytest.mark.parametrize("device", ["cuda", "cuda:0", "cuda:7", torch.device("cuda", 0)])
 def test_a_gpu_that_is_not_there_is_an_error_that_counts_them(device, no_gpu):
-    with pytest.raises(InvalidParameterError, match="is not available: .* 0 CUDA devices; use 'auto' or 'cpu'"):
+    with pytest.raises(InvalidParameterError, match=r"is not available: .* 0 CUDA devices; use 'auto' or 'cpu'"):
         resolve_device(device)
 
 
