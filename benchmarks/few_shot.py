@@ -1,13 +1,13 @@
-"""Few labels: what a sentence encoder gives at 2, 4, 8 and 16 labelled texts a class, and with none.
+"""Few labels: accuracy of a sentence encoder with 0, 2, 4, 8 and 16 labelled texts per class.
 
     SKTRANSFER_TEST_DATA=... [SIZE=full] python -m benchmarks.few_shot [--draws 10] [--shots 2 4 8 16]
 
-all-MiniLM-L6-v2 on sentiment, in MR's sentences and in Amazon's reviews of four kinds of goods (their first 64 tokens).
-Accuracy on test texts that nothing was fitted to, mean and standard deviation over draws of the labelled texts, which
-are the same for each method. The zero-shot descriptions were written once, and not tried. Those that train keep the
-embeddings and the lower three of six layers frozen; their settings are the defaults, but for the depth.
+The task is sentiment, for MR's sentences and Amazon's reviews of four kinds of goods (their first 64 tokens), with
+all-MiniLM-L6-v2. The result is accuracy on held-out texts, mean and standard deviation over draws of the labelled
+texts. All methods use the same draws. The zero-shot descriptions were written once and not tuned. The methods that
+train freeze the embeddings and the lower three of six layers, and otherwise use the default settings.
 
-Each score is written down as it is found (`results/few_shot_draws.json`): what was interrupted goes on from there.
+Each score is stored when it is measured (`results/few_shot_draws.json`), so an interrupted run resumes.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ Texts = tuple[np.ndarray, np.ndarray]
 
 
 def features() -> TextFeaturizer:
-    """Return the frozen encoder; its vectors are of length 1, as the encoder's authors use them."""
+    """Return the frozen encoder with vectors of length 1, as the authors of the encoder use it."""
     return TextFeaturizer(sentence_encoder(), normalize=True, **SHARED)
 
 
-# Each is made anew for a seed; the first is what the others are compared with.
+# Each method is created per seed. The first method is the baseline.
 METHODS: dict[str, Callable[[int], Any]] = {
     "frozen, logistic regression": lambda seed: make_pipeline(features(), LogisticRegression()),
     "frozen, nearest class mean": lambda seed: make_pipeline(features(), NearestClassMean()),
@@ -57,7 +57,7 @@ METHODS: dict[str, Callable[[int], Any]] = {
 
 
 def amazon() -> Texts:
-    """Return Amazon's reviews of four kinds of goods, and whether they praise."""
+    """Return Amazon's reviews of four kinds of goods and their sentiment."""
     table = pd.read_csv(data_folder() / "text" / "amazon_mdsd.csv.gz")
     return table["text"].to_numpy(dtype=object), table["label"].to_numpy()
 
@@ -66,7 +66,7 @@ TASKS: dict[str, Callable[[], Texts]] = {"MR": movie_reviews, "Amazon": amazon}
 
 
 def split(data: Texts, n_test: int) -> tuple[Texts, Texts]:
-    """Return test texts, the same for all draws, and those that labelled ones are drawn from; no text is in both."""
+    """Return test texts, the same for all draws, and a disjoint pool for drawing labelled texts."""
     X, y = data
     _, first = np.unique(X.astype(str), return_index=True)
     order = np.random.default_rng(0).permutation(first)
@@ -75,7 +75,7 @@ def split(data: Texts, n_test: int) -> tuple[Texts, Texts]:
 
 
 def draw(pool: Texts, n_shots: int, seed: int) -> Texts:
-    """Return n_shots texts of each class; those of a smaller number are among those of a greater."""
+    """Return n_shots texts per class. Smaller draws are subsets of larger ones with the same seed."""
     X, y = pool
     order = np.random.default_rng(1000 + seed).permutation(len(X))
     rows = np.concatenate([order[y[order] == label][:n_shots] for label in np.unique(y)])
@@ -83,14 +83,14 @@ def draw(pool: Texts, n_shots: int, seed: int) -> Texts:
 
 
 class Notes:
-    """Scores by what was measured, written down after each.
+    """Scores by settings, stored in a file after each measurement.
 
     Parameters
     ----------
     path : Path
-        The file; what it holds is gone on from where it was measured with the same settings.
+        The file. Its scores with the same settings are reused.
     settings : str
-        What scores depend on beside task, shots, method and draw.
+        Settings that scores depend on, in addition to task, shots, method and draw.
     """
 
     def __init__(self, path: Path, settings: str) -> None:
@@ -98,7 +98,7 @@ class Notes:
         self.scores: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
 
     def score(self, key: list[Any], measure: Callable[[], float]) -> tuple[float, float]:
-        """Return a score and the seconds that it took, measured where it is not known."""
+        """Return a score and its seconds, measured if they are not stored."""
         name = json.dumps([self.settings, *key])
         if name not in self.scores:
             started = time.perf_counter()
@@ -117,13 +117,13 @@ def main() -> None:
     parser.add_argument("--test", type=int, default=sized(1000, 2000), help="test texts")
     args = parser.parse_args()
     report = Report(
-        f"Few labels: all-MiniLM-L6-v2, {args.draws} draws, {args.test} test texts, accuracy and seconds a draw",
+        f"Few labels: all-MiniLM-L6-v2, {args.draws} draws, {args.test} test texts, accuracy and seconds per draw",
         "few_shot",
     )
     notes = Notes(RESULTS / DRAWS, f"{args.test} {TRAINED}")
     for task, read in TASKS.items():
         test, pool = split(read(), args.test)
-        features().fit_transform(test[0])  # no method is to pay for what all of them use
+        features().fit_transform(test[0])  # warms the cache, because all methods use these features
         score, seconds = notes.score([task, "zero-shot"], partial(zero_shot, DESCRIPTIONS[task], test))
         report.row(f"{task}, 0 labels, zero-shot", [score], seconds=seconds)
         for n_shots in args.shots:
@@ -137,17 +137,19 @@ def main() -> None:
                 base = base or scores
                 gain = 100 * float(np.mean(np.subtract(scores, base)))
                 seconds = float(np.mean([seconds for _, seconds in found]))
-                report.row(f"{task}, {n_shots} labels a class, {method}", scores, gain=round(gain, 2), seconds=seconds)
+                report.row(
+                    f"{task}, {n_shots} labels per class, {method}", scores, gain=round(gain, 2), seconds=seconds
+                )
     report.write()
 
 
 def zero_shot(descriptions: dict[int, str], test: Texts) -> float:
-    """Return the accuracy of descriptions alone."""
+    """Return the zero-shot accuracy of descriptions."""
     return float(ZeroShotClassifier(sentence_encoder(), descriptions, **SHARED).score(*test))
 
 
 def one_draw(make: Callable[[int], Any], pool: Texts, n_shots: int, seed: int, test: Texts) -> float:
-    """Return the accuracy of a method that has seen the labelled texts of one draw."""
+    """Return the accuracy of a method that was fitted to the labelled texts of one draw."""
     X, y = draw(pool, n_shots, seed)
     return float(make(seed).fit(X, y).score(*test))
 

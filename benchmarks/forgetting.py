@@ -1,11 +1,11 @@
-"""Catastrophic forgetting: what a second task costs the first, and how much of that L2-SP saves.
+"""Catastrophic forgetting: loss on a first task after training a second one, with and without L2-SP.
 
     [SIZE=full] python -m benchmarks.forgetting [--seeds 3]
 
-scikit-learn's digits: the network learns them upright, and then, from there on (`warm_start`) and by AdamW, turned by a
-quarter. Accuracy on test digits of both kinds, mean and standard deviation over draws; `tiny/cnn`, stages from "block2"
-to "block4" trained. The head all but rests in the second task, for it is not what L2-SP holds. No data but what comes
-with scikit-learn. An interrupted run goes on where it stopped.
+The network first learns scikit-learn's digits upright. Training then continues (`warm_start`) with AdamW on digits
+rotated by 90 degrees. The result is the test accuracy on both kinds of digits, mean and standard deviation over draws.
+The backbone is `tiny/cnn` with trained stages "block2" to "block4". The head has a very small learning rate in the
+second task, because L2-SP does not apply to it. The data come with scikit-learn. An interrupted run resumes.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ BASE |= {"lr": 1e-3, "optimizer": "adamw", "max_epochs": 5, "warm_start": True}
 
 
 def measure(l2_sp: float | None, n: int, seed: int) -> list[float]:
-    """Return test accuracy on the first task and on the second; None for `l2_sp` stops after the first."""
+    """Return test accuracy on both tasks. With `l2_sp=None`, only the first task is trained."""
     X, y = load_digits(return_X_y=True)
     rows = np.random.default_rng(seed).permutation(len(X))
     upright, y = X[rows].reshape(-1, 8, 8) / 16, y[rows]
@@ -40,8 +40,8 @@ def measure(l2_sp: float | None, n: int, seed: int) -> list[float]:
 
 
 def draw(table: dict[str, list[list[float]]], path: Path) -> None:
-    """Draw one task against the other, a point a strength."""
-    from matplotlib.figure import Figure  # not pyplot: it would start a window system
+    """Draw the accuracy on one task against the other, one point per strength."""
+    from matplotlib.figure import Figure  # pyplot would start a window system
 
     figure = Figure(figsize=(5.6, 4.4), layout="constrained")
     axes = figure.subplots()
@@ -61,7 +61,7 @@ def draw(table: dict[str, list[list[float]]], path: Path) -> None:
 
 
 def main() -> None:
-    """Print the table, write it, and draw it."""
+    """Print, write and draw the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=sized(3, 10))
     args = parser.parse_args()

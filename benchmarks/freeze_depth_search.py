@@ -1,10 +1,10 @@
-"""What a grid over freezing depths costs, against skorch nets with plain freezing.
+"""Cost of a grid search over freezing depths, compared with skorch nets with plain freezing.
 
     SKTRANSFER_TEST_DATA=... python -m benchmarks.freeze_depth_search
 
-Both train the same candidates, folds and epochs from the same heads, on the same batches; scores are compared one by
-one. The bound is what the stages' operation counts give where a frozen stage runs once for each sample and nothing
-else costs anything: a trained stage is counted three times in training (forward, and backward to weights and inputs)
+Both train the same candidates, folds and epochs from the same heads, on the same batches, and single scores are
+compared. The bound follows from the operation counts of the stages, if a frozen stage runs once per sample and
+everything else is free. A trained stage counts three times in training (forward, and backward to weights and inputs)
 and once in scoring.
 """
 
@@ -28,7 +28,7 @@ from sktransfer import FineTuneClassifier, clear_cache, load_backbone
 
 FOLDS, EPOCHS, SIDE = 3, 5, 96
 RATES = [3e-4, 1e-3, 3e-3, 1e-2]
-SEED = int(np.random.RandomState(0).randint(np.iinfo(np.int32).max))  # what random_state=0 draws
+SEED = int(np.random.RandomState(0).randint(np.iinfo(np.int32).max))  # the seed that random_state=0 draws
 DEPTHS: dict[str, list[int | str]] = {
     "(a) four depths": ["all", -1, -2, -3],
     "(b) all and -1": ["all", -1],
@@ -36,12 +36,12 @@ DEPTHS: dict[str, list[int | str]] = {
 }
 FIRST_CASE, _, RATES_CASE = DEPTHS
 TOLERANCE = 0.01  # of a mean score; rounding can turn a sample at the boundary
-# Fewer epochs are enough from a probe; the rest of what keeps the chosen model as good is successive retry_on_oom.
+# Fewer epochs are enough from a probe, and successive halving drops the worse depths early.
 LEVERS = {"precision": "bfloat16", "head_init": "probe", "max_epochs": 2}
 
 
 class Task:
-    """Samples, our backbone of them, and the peer's module."""
+    """Samples, our backbone, and the module of the peer."""
 
     def __init__(self, name: str, X: Any, y: np.ndarray, n_test: int) -> None:
         n = len(X) - n_test
@@ -51,7 +51,7 @@ class Task:
         self.n_train = n * (FOLDS - 1) // FOLDS
 
     def peer_X(self, X: Any) -> Any:
-        """Return samples as the peer takes them, its preparation included in its time."""
+        """Return the samples in the format of the peer. The conversion counts as its time."""
         raise NotImplementedError
 
     module: type[PlainText] | type[PlainImage]
@@ -77,7 +77,7 @@ class Texts(Task):
 
 
 class Photos(Task):
-    """Photos at 96 pixels, decoded beforehand for both, and MobileNetV2."""
+    """Photos at 96 pixels, decoded in advance for both, and MobileNetV2."""
 
     module = PlainImage
 
@@ -106,7 +106,7 @@ class Photos(Task):
 
 
 def operations(task: Task) -> list[float]:
-    """Return the operations of each stage for one sample."""
+    """Return the number of operations per stage for one sample."""
     values, mask = task.probe_input
     counts = []
     with torch.no_grad():
@@ -118,8 +118,8 @@ def operations(task: Task) -> list[float]:
 
 
 def bound(counts: Sequence[float], depths: Sequence[int], n_rates: int = 1) -> float:
-    """Return the most that storing can gain, by operations, for depths in a grid with some learning rates."""
-    epochs, total = EPOCHS * (FOLDS - 1), sum(counts)  # passes over all samples in training, and one in scoring
+    """Return the largest possible speed-up of caching, by operations, for a grid of depths and learning rates."""
+    epochs, total = EPOCHS * (FOLDS - 1), sum(counts)  # passes over all samples in training
     naive, stored = 0.0, sum(counts[: max(depths)])
     for depth in depths:
         trained = sum(counts[depth:])
@@ -129,7 +129,7 @@ def bound(counts: Sequence[float], depths: Sequence[int], n_rates: int = 1) -> f
 
 
 def grids(task: Task, case: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the parameter grids of ours and of the peer."""
+    """Return our parameter grid and the peer's."""
     depths = DEPTHS[case]
     ours: dict[str, Any] = {"freeze_depth": depths}
     peer: dict[str, Any] = {"module__freeze_depth": [task.backbone.n_frozen(depth) for depth in depths]}
@@ -140,7 +140,7 @@ def grids(task: Task, case: str) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def tuner(task: Task, **options: Any) -> FineTuneClassifier:
-    """Return ours, set as the peer is."""
+    """Return our estimator with the settings of the peer."""
     settings: dict[str, Any] = {"head_init": "random", "max_epochs": EPOCHS, "lr": LR, "head_lr": HEAD_LR}
     settings |= {"weight_decay": 0.0, "random_state": 0, **options}
     return FineTuneClassifier(task.backbone, **settings)
@@ -157,8 +157,8 @@ def peer_search(task: Task, case: str) -> GridSearchCV:
     return GridSearchCV(net, grids(task, case)[1], cv=task.folds, refit=False).fit(task.peer_X(task.X), task.y)
 
 
-def retry_on_oom(task: Task) -> HalvingGridSearchCV:
-    """Return our fitted search of (a) with every lever that keeps the chosen model as good."""
+def halving_search(task: Task) -> HalvingGridSearchCV:
+    """Return our fitted search of (a) with all settings that save time without a worse model."""
     grid = grids(task, FIRST_CASE)[0]
     search = HalvingGridSearchCV(
         tuner(task, **{**LEVERS, "head_lr": None}), grid, cv=task.folds, factor=2, random_state=0, refit=False
@@ -172,25 +172,25 @@ def accuracy(model: Any, X: Any, y: np.ndarray) -> float:
 
 
 def chosen_models(task: Task, ours: Any, peer: GridSearchCV) -> dict[str, Any]:
-    """Return the test accuracy of what each search chose, trained on all training samples."""
+    """Return the test accuracy of the chosen models, trained on all training samples."""
     model = tuner(task, **{**LEVERS, "head_lr": None, **ours.best_params_}).fit(task.X, task.y)
     net = plain_net(task.module, len(task.X), EPOCHS, SEED, **task.options).set_params(**peer.best_params_)
     net.fit(task.peer_X(task.X), task.y)
     mine, other = accuracy(model, task.X_test, task.y_test), accuracy(net, task.peer_X(task.X_test), task.y_test)
-    error = (other * (1 - other) / len(task.y_test)) ** 0.5  # of the test itself
+    error = (other * (1 - other) / len(task.y_test)) ** 0.5  # standard error of the test accuracy
     chosen = {"chosen_ours": mine, "chosen_peer": other, "as_good": mine >= other - error}
     return {**chosen, "depth": ours.best_params_["freeze_depth"], "n_test": len(task.y_test)}
 
 
 def compare(report: Report, task: Task, case: str, rounds: int, *, levers: bool = False) -> None:
-    """Report one grid against the peer's, as a share of the bound, and with every lever as the peer's multiple."""
+    """Report the speed-up over the peer as a share of the bound, and the speed-up with all levers."""
     found: dict[str, Any] = {}
     programs: dict[str, Callable[[], Any]] = {
         "ours": lambda: found.update(ours=our_search(task, case)),
         "peer": lambda: found.update(peer=peer_search(task, case)),
     }
     if levers:
-        programs["levers"] = lambda: found.update(levers=retry_on_oom(task))
+        programs["levers"] = lambda: found.update(levers=halving_search(task))
     taken = in_turn(programs, rounds, before=clear_cache)
     scores = [found[name].cv_results_["mean_test_score"] for name in ("ours", "peer")]
     difference = float(np.abs(scores[0] - scores[1]).max())
@@ -214,22 +214,22 @@ def compare(report: Report, task: Task, case: str, rounds: int, *, levers: bool 
 
 
 def over_users(report: Report, n: int) -> None:
-    """Report (a) over skorch as its users write it, on few texts: it takes long."""
+    """Report (a) relative to typical skorch code, on few texts, because that code is slow."""
     task, case = Texts(n, 0), FIRST_CASE
     depths = grids(task, case)[1]["module__freeze_depth"]
-    our_search(task, case)  # the first search of a process loads what later ones find
+    our_search(task, case)  # the first search of a process loads the model
     clear_cache()
     ours = seconds(lambda: our_search(task, case))
     clear_cache()
-    levers = seconds(lambda: retry_on_oom(task))
+    levers = seconds(lambda: halving_search(task))
     peer = seconds(lambda: as_users_write_it(task.X, task.y, depths, task.folds, EPOCHS))
-    what = "MiniLM, MR (a): over skorch as users write it"
+    what = "MiniLM, MR (a): over typical skorch code"
     more: dict[str, Any] = {"N": n, "seconds_ours": ours, "seconds_peer": peer, "with_every_lever": peer / levers}
     report.judge(what, [peer / ours], must=6.0, aim=15.0, **more)
 
 
 def measure(report: Report, n_texts: int, n_images: int, n_users: int, n_test: int, rounds: int) -> None:
-    """Report texts and images, and the users' way on texts."""
+    """Report texts and images, and typical skorch code on texts."""
     for task in (Texts(n_texts, n_test), Photos(n_images, min(n_test, 396 - n_images))):
         clear_cache()
         tuner(task, max_epochs=1).fit(task.X[:32], task.y[:32])  # first calls are slow

@@ -1,18 +1,18 @@
-"""Yosinski's curve in small: what the first k stages of a network are worth to another task, frozen or tuned.
+"""Yosinski's curve on a small scale: transfer of the first k stages to another task, frozen or tuned.
 
     SKTRANSFER_TEST_DATA=... [SIZE=full] python -m benchmarks.freezing_curve [--seeds 2]
 
-The first k stages come from a source, those above start at random; on the target all of them are trained ("tuned", the
-paper's AnB+) or those above alone ("frozen", AnB). The control has random filters below, whose BatchNorm has seen the
-target's images. Two targets:
+The first k stages come from a source, and the stages above start at random. On the target, either all stages are
+trained ("tuned", the paper's AnB+) or only those above ("frozen", AnB). The control has random filters in the first k
+stages, with BatchNorm statistics of the target's images. There are two targets:
 
-- six animals of CIFAR-10, 400 images, the network of `tiny/cnn`. Sources, of equal size and trained here: 55 animals
-  and 55 man-made things of Tiny ImageNet (similar, dissimilar), as the paper split ImageNet, 100 images each; and
-  `tiny/cnn` as shipped, which has learnt eighteen times as many images, of both kinds, for longer;
-- ants and bees, 243 photos at 96 pixels, MobileNetV2 of ImageNet.
+- Six animals of CIFAR-10, 400 images, with the network of `tiny/cnn`. Two sources of equal size are trained here, on 55
+  animals (similar) and on 55 artefacts (dissimilar) of Tiny ImageNet, as the paper split ImageNet, with 100 images per
+  class. The third source is the shipped `tiny/cnn`, trained on eighteen times as many images of both kinds, for longer.
+- Ants and bees, 243 photos at 96 pixels, with MobileNetV2 of ImageNet.
 
-With SIZE=full: 3,000 images, 500 a class of a source, photos at 224 pixels, every k. All runs of a target have the
-same rate, epochs and batches. An interrupted run goes on where it stopped.
+SIZE=full uses 3,000 images, 500 images per class of a source, photos at 224 pixels, and every k. All runs of a target
+have the same learning rate, epochs and batches. An interrupted run resumes.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from sktransfer import Backbone, FineTuneClassifier, load_backbone
 from sktransfer.backbones.backbone import replace_stages
 
 ANIMALS = ("bird", "cat", "deer", "dog", "frog", "horse")
-FIRST_ARTEFACT, FIRST_FOOD = "n02666", "n07"  # WordNet's numbers go by kind: animals, then artefacts, then the rest
+FIRST_ARTEFACT, FIRST_FOOD = "n02666", "n07"  # WordNet ids are grouped: animals, then artefacts, then the rest
 SOURCE: dict[str, Any] = {
     "max_epochs": 6,
     "batch_size": 64,
@@ -46,14 +46,14 @@ SOURCE: dict[str, Any] = {
 }
 TARGET: dict[str, Any] = {"lr": 1e-3, "lr_schedule": "one_cycle", "max_epochs": 6, "batch_size": 32}
 TARGET |= {"head_init": "random", "head_lr": 1e-3, "precision": "bfloat16"}
-# Six epochs of 243 photos are 48 steps of 32: few for the new stages of a deep network.
+# Six epochs of 243 photos are only 48 steps of 32, too few for the new stages of a deep network.
 PHOTOS = {**TARGET, "max_epochs": 15, "batch_size": 16, "precision": "float32"}
 Split = tuple[Any, np.ndarray, Any, np.ndarray]
-Table = dict[str, dict[int, list[float]]]  # scores by curve and by k
+Table = dict[str, dict[int, list[float]]]  # scores per curve and k
 
 
 def archive(name: str) -> dict[str, np.ndarray]:
-    """Return what an archive of small images holds."""
+    """Return the arrays of an archive of small images."""
     with lzma.open(data_folder() / "images" / f"{name}.npz.xz") as file:
         return dict(np.load(io.BytesIO(file.read()), allow_pickle=False))
 
@@ -65,7 +65,7 @@ def decoded(images: dict[str, np.ndarray], rows: np.ndarray) -> np.ndarray:
 
 
 def source_rows(images: dict[str, np.ndarray], kind: str, n_classes: int, n_each: int) -> np.ndarray:
-    """Return which training images of Tiny ImageNet a source is trained on."""
+    """Return the rows of Tiny ImageNet's images that a source is trained on."""
     names = [str(name) for name in images["classes"]]
     is_animal = kind == "animals"
     of_kind = [name < FIRST_ARTEFACT if is_animal else FIRST_ARTEFACT <= name < FIRST_FOOD for name in names]
@@ -100,12 +100,12 @@ def animals(seed: int, n: int) -> Split:
 
 
 def joined(below: Backbone, k: int, above: Backbone) -> Backbone:
-    """Return k stages of one backbone and the rest of another; BatchNorm above the cut is to learn its statistics."""
+    """Return k stages of one backbone and the rest of another, whose BatchNorm statistics are to be learned."""
     return replace_stages(below, k, list(above.stages[k:]))._changed(pretrained=False)
 
 
 def with_statistics(random: Backbone, X: Any, y: np.ndarray, target: dict[str, Any]) -> Backbone:
-    """Return random filters whose BatchNorm has seen the images: two passes at no rate to speak of."""
+    """Return random filters with BatchNorm statistics of the images, from two epochs at a negligible learning rate."""
     still = {"lr": 1e-20, "head_lr": 1e-20, "weight_decay": 0.0, "lr_schedule": "constant", "max_epochs": 2}
     return FineTuneClassifier(random, freeze_depth=0, **{**target, **still}, random_state=0).fit(X, y).backbone_
 
@@ -113,7 +113,7 @@ def with_statistics(random: Backbone, X: Any, y: np.ndarray, target: dict[str, A
 def accuracy(
     data: Split, below: Backbone | None, k: int, tuned: bool, random: Backbone, seed: int, target: dict[str, Any]
 ) -> float:
-    """Return the target's test accuracy; `below` is None for random filters."""
+    """Return the test accuracy on the target. `below` is None for random filters."""
     X, y, X_test, y_test = data
     if below is None:
         below = with_statistics(random, X, y, target)
@@ -132,7 +132,7 @@ def curves(
     target: dict[str, Any],
     **setting: Any,
 ) -> Table:
-    """Report a row for each source, k and way of training; return scores by curve, k and seed."""
+    """Report a row per source, k and way of training, and return the scores."""
     data, random = functools.cache(data), functools.cache(random)
     n = len(random(0).stages)
     kinds = [(source, tuned) for source in sources for tuned in (False, True)] + [("random filters", False)]
@@ -144,7 +144,7 @@ def curves(
             below = sources.get(source)
             scores = [
                 known(
-                    # With k = 0 nothing comes from a source, and nothing is frozen: one run is all curves' first point.
+                    # k = 0 uses no source and freezes no stage, so all curves share this point.
                     {"on": name, "of": what if k else "", "k": k, "seed": seed, **target, **setting},
                     lambda: accuracy(data(seed), below and below(), k, tuned or not k, random(seed), seed, target),  # noqa: B023
                 )
@@ -157,13 +157,13 @@ def curves(
 
 
 def depths(n: int) -> list[int]:
-    """Return how many of n stages are taken over, in turn: each number, or each second where time is short."""
+    """Return the values of k for n stages: all with SIZE=full, else every second one."""
     return sorted({0, *range(sized(n % 2, 0), n + 1, sized(2, 1))})
 
 
 def draw(tables: dict[str, Table], stages: dict[str, list[str]], path: Path) -> None:
-    """Draw one panel a target: frozen as full lines, tuned as dashed ones, random filters in grey."""
-    from matplotlib.figure import Figure  # not pyplot: it would start a window system
+    """Draw one panel per target: solid lines for frozen, dashed lines for tuned, grey for random filters."""
+    from matplotlib.figure import Figure  # pyplot would start a window system
 
     colours = ("#0072B2", "#D55E00", "#009E73")
     figure = Figure(figsize=(6.2 * len(tables), 4.2), layout="constrained")
@@ -177,7 +177,7 @@ def draw(tables: dict[str, Table], stages: dict[str, list[str]], path: Path) -> 
             axes.plot(places, means, marker="s" if tuned else "o", markersize=4, label=what, **style)
             axes.fill_between(places, means - deviations, means + deviations, color=colour, alpha=0.1)
         axes.set_xticks(range(len(stages[name]) + 1), ["none", *stages[name]], rotation=30, ha="right", fontsize=8)
-        axes.set_xlabel("stages taken over, up to and with")
+        axes.set_xlabel("last stage that comes from the source")
         axes.set_ylabel("test accuracy (%)")
         axes.set_title(name, fontsize=10)
         axes.grid(alpha=0.25)
@@ -186,7 +186,7 @@ def draw(tables: dict[str, Table], stages: dict[str, list[str]], path: Path) -> 
 
 
 def main() -> None:
-    """Print the tables, write them, and draw them."""
+    """Print, write and draw the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=sized(2, 5))
     args = parser.parse_args()

@@ -1,9 +1,9 @@
-"""What fine-tuning all stages costs, where nothing can be reused: one epoch against a hand-written loop.
+"""Cost of fine-tuning all stages, without reuse of features: one epoch against a hand-written loop.
 
     SKTRANSFER_TEST_DATA=... python -m benchmarks.full_fine_tuning
 
-The loop has the same head, batches, optimizer, schedule and precision, and nothing else: no checks, no callbacks.
-Each side starts from raw samples and a loaded network, and ends with the epoch's mean loss, which must agree.
+The loop has the same head, batches, optimizer, schedule and precision, but no checks and no callbacks. Both sides start
+from raw samples and a loaded network. They end with the mean loss of the epoch, and the two losses must agree.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from benchmarks.plain_freezing import BATCH_SIZE, HEAD_LR, LR, Order, Rows, coll
 from benchmarks.timing import device, in_turn, ratios
 from sktransfer import clear_cache
 
-TOLERANCE = {"float32": 1e-3, "bfloat16": 2e-2}  # of the mean loss: rounding, which training enlarges
+TOLERANCE = {"float32": 1e-3, "bfloat16": 2e-2}  # relative to the mean loss, because training amplifies rounding errors
 
 
 def batch_order(X: Any) -> Order:
-    """Return the epoch's batches, those of texts by length."""
+    """Return the batches of the epoch, with texts grouped by length."""
     lengths = np.array([len(one) for one in X]) if X.dtype == object else None
     return Order(lengths, len(X), SEED)
 

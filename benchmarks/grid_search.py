@@ -1,10 +1,10 @@
-"""What a grid over the classifier costs behind a frozen featurizer: each sample goes through the backbone once.
+"""Cost of a grid search over the classifier after a frozen featurizer: one forward pass per sample.
 
     SKTRANSFER_TEST_DATA=... python -m benchmarks.grid_search
 
-Samples are counted where they enter the first stage; without a cache `fit` may run one more to find the width. Time is
-that of the search over that of one `transform` and the same search on its features, which is what a user would do by
-hand.
+Samples are counted at the input of the first stage. Without a cache, `fit` may run one more sample to find the width.
+The time of the search is divided by the time of one `transform` and the same search on its features, which is the
+manual alternative.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Featurizer = ImageFeaturizer | TextFeaturizer
 
 
 def search(featurizer: Featurizer | None, memory: str | None = None) -> GridSearchCV:
-    """Return the grid over C, behind a featurizer or on features."""
+    """Return the grid search over C, after a featurizer or on features."""
     tail = [("scale", StandardScaler()), ("clf", LogisticRegression(max_iter=1000))]
     steps = tail if featurizer is None else [("features", featurizer), *tail]
     folds = StratifiedKFold(FOLDS, shuffle=True, random_state=0)
@@ -41,13 +41,13 @@ def search(featurizer: Featurizer | None, memory: str | None = None) -> GridSear
 
 
 def raw(values: Tensor) -> bool:
-    """Return whether values are what a first stage takes: token ids (n, tokens), or images (n, 3, height, width)."""
+    """Return whether values are inputs of a first stage: token ids (n, tokens) or images (n, 3, height, width)."""
     return not values.is_floating_point() if values.ndim == 2 else values.ndim == 4 and values.shape[1] == 3
 
 
 @contextmanager
 def counted(backbone: Any) -> Iterator[Callable[[], int]]:
-    """Count the samples that enter the first stage, of the backbone or of a copy made for running it."""
+    """Count the samples that enter the first stage of the backbone or of a copy for inference."""
     first, seen = type(backbone.stages[0]), []  # appending is safe where batches run in several threads
 
     def note(module: nn.Module, arguments: tuple[Any, ...]) -> None:
@@ -70,7 +70,7 @@ def count(featurizer: Featurizer, X: Any, y: np.ndarray, memory: str | None = No
 
 
 def counts(report: Report, what: str, featurizer: Featurizer, X: Any, y: np.ndarray) -> None:
-    """Report the samples through the backbone with the cache, and without it in both kinds of pipelines."""
+    """Report the number of forward passes with the cache, and without it in both kinds of pipelines."""
     n = len(X)
     plain = clone(featurizer).set_params(cache=None)
     with tempfile.TemporaryDirectory() as folder:
@@ -82,7 +82,7 @@ def counts(report: Report, what: str, featurizer: Featurizer, X: Any, y: np.ndar
 
 
 def times(report: Report, what: str, featurizer: Featurizer, X: Any, y: np.ndarray, rounds: int) -> None:
-    """Report the search's time over that of one transform and a search on features."""
+    """Report the time of the search over that of one transform and a search on features."""
     found: dict[str, np.ndarray] = {}
     featurizer.fit(X[:1])
     once = clone(featurizer).set_params(cache=None).fit(X[:1])
@@ -126,7 +126,7 @@ def measure(report: Report, n_texts: int, n_images: int, n_counted: int, rounds:
 
 def main() -> None:
     """Print the table."""
-    report = Report(f"GridSearchCV, {FOLDS} folds x {len(C)} values of C behind a frozen featurizer", "grid_search")
+    report = Report(f"GridSearchCV, {FOLDS} folds x {len(C)} values of C after a frozen featurizer", "grid_search")
     measure(report, n_texts=sized(1000, 10000), n_images=sized(200, 396), n_counted=40, rounds=sized(3, 5))
     report.write()
 

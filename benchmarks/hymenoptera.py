@@ -1,8 +1,8 @@
-"""Ants or bees: what a real MobileNetV2 transfers to 243 photos, with the preprocessing of its own weights.
+"""Ants or bees: transfer of a pretrained MobileNetV2 to 243 photos, with the preprocessing of its weights.
 
     SKTRANSFER_TEST_DATA=... python benchmarks/hymenoptera.py
 
-Depth is chosen by cross-validation on the training photos; the validation photos are seen once.
+Cross-validation on the training photos chooses the depth. The validation photos are used once.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""Images a second from JPEG files: a frozen MobileNetV2 against embetter's way, and against what the cores can do.
+"""Images per second from JPEG files: a frozen MobileNetV2, compared with embetter and with the limit of the cores.
 
     SKTRANSFER_TEST_DATA=... python -m benchmarks.image_throughput
 
-embetter opens all images, transforms all, and runs them one by one with gradients recorded; here in `eval()`, which it
-leaves out, for in training mode its outputs depend on the one image they are of. The limit is the rate at which
-decoding and the bare forward fill all cores: each runs alone with one thread on every core at once, the forward at the
-batch size and memory layout that are its best; on a GPU it is the bare forward alone.
+embetter opens all images, transforms all, and runs them one by one with gradients recorded. Here it runs in `eval()`,
+which embetter omits, because in training mode the outputs depend on BatchNorm statistics of the single image. The limit
+is the rate at which decoding and the bare forward pass occupy all cores. Each is measured alone, with one thread on
+every core, and the forward pass uses its fastest batch size and memory layout. On a GPU, the limit is the forward pass.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from sktransfer import ImageFeaturizer
 
 MARKS: dict[str, dict[str, Any]] = {"float32": {"must": 1.8, "aim": 3.0}, "bfloat16": {"must": 3.5, "aim": 4.5}}
 SHARE: dict[str, Any] = {"must": 0.93, "aim": 0.97}
-# Of the largest difference, and of the least cosine: in bfloat16 the network as torchvision has it gives 0.993.
+# Largest difference, and smallest cosine. The network of torchvision itself reaches 0.993 in bfloat16.
 TOLERANCE = {"float32": 1e-4, "bfloat16": 0.99}
-# What the weights' file says of its preprocessing, in torchvision's words.
+# The preprocessing of the weights file, as torchvision transforms.
 TRANSFORM = transforms.Compose(
     [
         transforms.Resize(256),
@@ -45,7 +45,7 @@ TRANSFORM = transforms.Compose(
 
 
 def network() -> nn.Module:
-    """Return MobileNetV2 as embetter has it: pooled features out, gradients on, but in `eval()`."""
+    """Return MobileNetV2 as in embetter, with pooled features and gradients, but in `eval()`."""
     model = models.mobilenet_v2()
     model.load_state_dict({name: value.float() for name, value in load_file(mobilenet_weights()).items()})
     model.classifier = nn.Identity()
@@ -61,7 +61,7 @@ def embetter_way(model: nn.Module, paths: list[str]) -> np.ndarray:
 
 
 def ours(precision: str) -> ImageFeaturizer:
-    """Return the same network as a featurizer that keeps nothing."""
+    """Return the same network as a featurizer without a cache."""
     featurizer = ImageFeaturizer(
         "torchvision/mobilenet_v2", weights=mobilenet_weights(), precision=precision, cache=None
     )
@@ -69,7 +69,7 @@ def ours(precision: str) -> ImageFeaturizer:
 
 
 def check(precision: str, found: np.ndarray, expected: np.ndarray) -> dict[str, Any]:
-    """Return how far the outputs are apart, and fail where that is too far."""
+    """Return the difference of the outputs, and fail if it exceeds the tolerance."""
     if precision == "float32":
         difference = float(np.abs(found - expected).max())
         assert difference <= TOLERANCE["float32"], f"outputs differ by {difference}"
@@ -81,7 +81,7 @@ def check(precision: str, found: np.ndarray, expected: np.ndarray) -> dict[str, 
 
 
 def decoding_rate(paths: list[str], least: float) -> float:
-    """Return images a second that all cores decode, resize and normalise, with nothing else to do."""
+    """Return the images per second that all cores decode, resize and normalise."""
 
     def work() -> int:
         for path in paths[:8]:
@@ -95,7 +95,7 @@ Forward = functools.partial[int]
 
 
 def forwards(dtype: torch.dtype) -> dict[tuple[int, str], Forward]:
-    """Return the bare forward of batches by their size and memory layout."""
+    """Return forward passes by batch size and memory layout."""
     layouts = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
     sizes = (1, 2, 4, 8, 16, 32) if device().type == "cpu" else (64, 128, 256, 512, 1024)
     found: dict[tuple[int, str], Forward] = {}
@@ -115,7 +115,7 @@ def _forward(model: nn.Module, batch: Tensor) -> int:
 
 
 def folded(work: Forward) -> Forward:
-    """Return the same forward with each BatchNorm folded into the convolution before it."""
+    """Return the forward pass with each BatchNorm folded into the preceding convolution."""
     model, batch = work.args
     model = copy.deepcopy(model)
     for block in model.modules():
@@ -127,7 +127,7 @@ def folded(work: Forward) -> Forward:
 
 
 def rate(work: Callable[[], int], least: float) -> float:
-    """Return units a second: of all cores on a CPU, of one program on a GPU."""
+    """Return units per second, of all cores on a CPU or of one program on a GPU."""
     if device().type == "cpu":
         return filled_rate(work, least)
     work()
@@ -138,7 +138,7 @@ def rate(work: Callable[[], int], least: float) -> float:
 
 
 def best_forward(dtype: torch.dtype, least: float) -> tuple[tuple[int, str], Forward]:
-    """Return the batch size and layout that give most images a second, and their forward."""
+    """Return the fastest batch size and memory layout, and their forward pass."""
     tried = forwards(dtype)
     rates = {name: rate(work, least) for name, work in tried.items()}
     best = max(rates, key=rates.__getitem__)
@@ -146,12 +146,12 @@ def best_forward(dtype: torch.dtype, least: float) -> tuple[tuple[int, str], For
 
 
 def limit(decoding: float, forward: float) -> float:
-    """Return images a second where decoding and forward share the cores; on a GPU the forward's own."""
+    """Return images per second if decoding and forward share the cores, or those of the forward on a GPU."""
     return 1 / (1 / decoding + 1 / forward) if device().type == "cpu" else forward
 
 
 def measure(report: Report, n: int, rounds: int, least: float) -> None:
-    """Report both precisions over the peer and over the limit."""
+    """Report both precisions relative to the peer and to the limit."""
     paths, _ = photos(n)
     programs: dict[str, Callable[[], Any]] = {"peer": functools.partial(embetter_way, network(), paths)}
     expected, checks = programs["peer"](), {}
@@ -183,7 +183,7 @@ def measure(report: Report, n: int, rounds: int, least: float) -> None:
 
 
 def shares_of_limit(report: Report, precision: str, reached: list[float], parts: dict[str, list[float]]) -> None:
-    """Report images a second from files over decoding and bare forward together."""
+    """Report images per second from files relative to the limit of decoding and forward."""
     limits = [limit(*both) for both in zip(parts["decoding"], parts[precision])]
     medians: dict[str, Any] = {"limit": float(np.median(limits)), "forward": float(np.median(parts[precision]))}
     what, decoding = f"end to end, {precision}, share of the limit", float(np.median(parts["decoding"]))

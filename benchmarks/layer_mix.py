@@ -1,12 +1,12 @@
-"""ELMo's point: all layers of an encoder, mixed by learnt weights, against the last of them alone.
+"""ELMo's layer mix: all layers of an encoder, mixed by learnt weights, against the last layer alone.
 
     SKTRANSFER_TEST_DATA=... [SIZE=full] python -m benchmarks.layer_mix [--seeds 3]
 
-all-MiniLM-L6-v2, frozen; 6,000 texts of MR and of MPQA (SIZE=full: all), 2,000 of them to test, drawn anew for each
-seed. Each row has the same choice: the head's rate, by a hold-out of the training part. The head starts as a probe and
-is trained on, with the weights of the layers where they are mixed; probes alone stand beside it. Frozen layers come
-from the store: the encoder reads each text once. What was predicted for the mixture is 1 to 3 points. An interrupted
-run goes on where it stopped.
+The encoder is all-MiniLM-L6-v2, frozen. The data are 6,000 texts of MR and of MPQA (SIZE=full: all), 2,000 of them for
+the test, drawn per seed. In each row, a hold-out of the training part chooses the head's learning rate. The head starts
+as a probe and is trained further, together with the layer weights if layers are mixed. Some rows use the probe alone.
+The frozen layer outputs come from the cache, so the encoder runs once per text. The paper predicts a gain of 1 to 3
+points for the mix. An interrupted run resumes.
 """
 
 from __future__ import annotations
@@ -27,28 +27,28 @@ from sktransfer import FineTuneClassifier, TextFeaturizer
 
 RATES = [3e-4, 1e-3, 3e-3]  # of the head
 BASE: dict[str, Any] = {"freeze_depth": "all", "batch_size": 64, "max_epochs": 10}
-# ELMo's lambda, which draws the weights of the layers to equality, is the decay of weights here.
+# ELMo's lambda, which pulls the layer weights towards equality, corresponds to weight decay here.
 ROWS: dict[str, dict[str, Any]] = {
-    "last layer": {"layer": -1},  # first: the others are compared with it
+    "last layer": {"layer": -1},  # the baseline of the other rows
     "mixed, equal weights": {"layer": "mix", "max_epochs": 0},
     "mixed, weights learnt": {"layer": "mix"},
     "mixed, weights held to equality (decay 1)": {"layer": "mix", "weight_decay": 1.0},
-    "all side by side": {"layer": "all"},
+    "all concatenated": {"layer": "all"},
     "one layer, chosen by the hold-out": {"layer": [1, 2, 3, 4, 5]},
     "last layer, probe alone": {"layer": -1, "max_epochs": 0},
-    "all side by side, probe alone": {"layer": "all", "max_epochs": 0},
+    "all concatenated, probe alone": {"layer": "all", "max_epochs": 0},
 }
 
 
 def texts_of(name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return a data set's different texts and their labels."""
+    """Return the distinct texts of a data set and their labels."""
     path = data_folder() / "text" / f"{name}.csv.gz"
     table = pd.read_csv(path, keep_default_na=False).drop_duplicates("text")  # "null" is one of MPQA's phrases
     return table["text"].to_numpy(dtype=object), table["label"].to_numpy()
 
 
 def candidates(row: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the settings that a row chooses from."""
+    """Return the candidate settings of a row."""
     settings = {**BASE, **row}
     layers = settings["layer"] if isinstance(settings["layer"], list) else [settings["layer"]]
     rates = RATES if settings["max_epochs"] else [1e-3]
@@ -61,7 +61,7 @@ def fitted(settings: dict[str, Any], encoder: str, X: Any, y: Any, seed: int) ->
 
 
 def measure(row: dict[str, Any], encoder: str, X: np.ndarray, y: np.ndarray, n_test: int, seed: int) -> dict[str, Any]:
-    """Return test accuracy, what was chosen, and the weights of the layers where they are mixed."""
+    """Return test accuracy, the chosen settings, and the layer weights of a mix."""
     train, test = train_test_split(np.arange(len(X)), test_size=n_test, stratify=y, random_state=seed)
     fit, hold = train_test_split(train, test_size=0.2, stratify=y[train], random_state=seed)
     settings = candidates(row)
@@ -82,7 +82,7 @@ def rows_of(
     """Report all rows of one data set."""
     encoder = sentence_encoder()
     table: dict[str, list[float]] = {}
-    # One pass leaves in the store what all rows ask for; where all figures are known, none is needed.
+    # One pass caches the layers for all rows. It is skipped if all results are stored.
     read = functools.cache(lambda: TextFeaturizer(encoder, layer="all").fit_transform(X))
     for what, row in ROWS.items():
         found = [
@@ -107,8 +107,8 @@ def rows_of(
 
 
 def draw(tables: dict[str, dict[str, list[float]]], path: Path) -> None:
-    """Draw what each row gains on the last layer, by draw and in the mean."""
-    from matplotlib.figure import Figure  # not pyplot: it would start a window system
+    """Draw the gain of each row over the last layer, per draw and on average."""
+    from matplotlib.figure import Figure  # pyplot would start a window system
 
     figure = Figure(figsize=(1.5 + 4.5 * len(tables), 3.4), layout="constrained")
     for axes, (name, rows) in zip(np.atleast_1d(figure.subplots(1, len(tables), sharey=True)), tables.items()):
@@ -126,7 +126,7 @@ def draw(tables: dict[str, dict[str, list[float]]], path: Path) -> None:
 
 
 def main() -> None:
-    """Print the table, write it, and draw it."""
+    """Print, write and draw the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=sized(3, 5))
     args = parser.parse_args()

@@ -1,10 +1,10 @@
-"""Whether the memory of `transform` grows with the number of image files, beyond what it returns.
+"""Memory of `transform` as a function of the number of image files, without the returned array.
 
     python -m benchmarks.memory
 
-Peak memory of new processes, one for few files and one for many; the difference of their outputs is taken off. Only
-the first stages of tiny/cnn run, for 40,000 files take long enough. With `cache=None` nothing may grow; what
-`cache="memory"` keeps on top is printed beside.
+The benchmark compares the peak memory of new processes, one with few files and one with many. The size of the output is
+subtracted. Only the first stages of tiny/cnn run, because 40,000 files take long. With `cache=None`, memory must not
+grow. A second row shows the memory with `cache="memory"`.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ print(json.dumps({"peak": peak, "output": features.nbytes, "seconds": spent}))
 
 
 def write_images(folder: Path, n: int, different: int = 64) -> None:
-    """Write n small JPEG files; many are links to one, which is still a path, size and time each."""
+    """Write n small JPEG files. Most are hard links, which still have their own paths."""
     rng = np.random.default_rng(0)
     for number in range(n):
         path = folder / f"{number}.jpg"
@@ -47,12 +47,12 @@ def write_images(folder: Path, n: int, different: int = 64) -> None:
             continue
         try:
             os.link(folder / f"{number % different}.jpg", path)
-        except OSError:  # some file systems know no links, or few of one file
+        except OSError:  # some file systems do not support links, or limit their number
             path.write_bytes((folder / f"{number % different}.jpg").read_bytes())
 
 
 def peak(folder: Path, n: int, cache: str) -> dict[str, float]:
-    """Return peak bytes, bytes of the output and seconds of a new process that transforms n files."""
+    """Return peak bytes, output bytes and seconds of a new process that transforms n files."""
     command = [sys.executable, "-c", PROGRAM, str(folder), str(n), cache]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
@@ -60,7 +60,7 @@ def peak(folder: Path, n: int, cache: str) -> dict[str, float]:
 
 
 def measure(report: Report, few: int, many: int) -> None:
-    """Report the peaks without their outputs."""
+    """Report peak memory without the outputs."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_images(folder, many)

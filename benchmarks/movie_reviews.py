@@ -1,9 +1,9 @@
-"""Movie reviews: which layer of a sentence encoder suits, and what fine-tuning adds.
+"""Movie reviews: the best layer of a sentence encoder, and the gain of fine-tuning.
 
     SKTRANSFER_TEST_DATA=... python benchmarks/movie_reviews.py [--quick]
 
-Part 1: frozen layers and logistic regression, 5-fold. Part 2: fine-tuning against 2,000 test sentences; the depth is
-chosen on a hold-out of the training part.
+Part 1: frozen layers and logistic regression, 5-fold. Part 2: fine-tuning, tested on 2,000 sentences. A hold-out of the
+training part chooses the freezing depth.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ DEPTHS = [0, 4, "all"]
 
 
 def probe(layer: str) -> Pipeline:
-    """Return what stands behind frozen features; seven layers at once have features enough to want a firmer hand."""
+    """Return the classifier of frozen features, with stronger regularisation for all seven layers at once."""
     return make_pipeline(StandardScaler(), LogisticRegression(C=0.001 if layer == "all" else 1.0, max_iter=1000))
 
 
@@ -36,7 +36,7 @@ def by_layer(X: np.ndarray, encoder: str) -> dict[str, np.ndarray]:
 
 
 def frozen_layers(report: Report, features: dict[str, np.ndarray], y: np.ndarray) -> None:
-    """Report each layer's 5-fold accuracy behind a logistic regression."""
+    """Report the 5-fold accuracy of a logistic regression on each layer."""
     folds = StratifiedKFold(5, shuffle=True, random_state=0)
     for layer, values in features.items():
         report.row(f"frozen, layer {layer}, 5-fold", [cross_val_score(probe(layer), values, y, cv=folds).mean()])
@@ -45,7 +45,7 @@ def frozen_layers(report: Report, features: dict[str, np.ndarray], y: np.ndarray
 def fine_tuned(
     report: Report, X: np.ndarray, y: np.ndarray, features: dict[str, np.ndarray], encoder: str, seeds: int
 ) -> None:
-    """Report fine-tuning at the depth that a hold-out of the training part prefers."""
+    """Report fine-tuning at the depth that is best on a hold-out of the training part."""
     train, test = train_test_split(np.arange(len(X)), test_size=2000, stratify=y, random_state=0)
     best = 0.0
     for layer in features:

@@ -1,4 +1,4 @@
-"""One picture of all questions that have a mark to reach: a bar a question."""
+"""Picture of all questions that have a mark to reach, one bar per question."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ REACHED, SHORT = "#2a7f62", "#c0563b"
 
 
 def progress(row: dict[str, Any], value: float) -> float:
-    """Return a value of a row as powers of two beyond the mark: 0 at the mark, above 0 where it is more than reached.
+    """Return the base-2 logarithm of a value relative to the mark. It is positive if the value exceeds the mark.
 
     Parameters
     ----------
@@ -27,16 +27,16 @@ def progress(row: dict[str, Any], value: float) -> float:
 
 
 def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
-    """Draw rows and write the picture.
+    """Draw the rows and write the picture.
 
     Parameters
     ----------
     rows : sequence of dict
         Judged rows, from top to bottom.
     path : Path
-        Where the PNG goes.
+        Path of the PNG file.
     """
-    from matplotlib.figure import Figure  # not pyplot: it would start a window system
+    from matplotlib.figure import Figure  # pyplot would start a window system
 
     figure = Figure(figsize=(11, 1.2 + 0.34 * len(rows)), layout="constrained")
     axes = figure.subplots()
@@ -54,5 +54,5 @@ def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
     axes.set_xlim(-limit, limit)
     axes.set_xticks([-2, -1, 0, 1, 2], ["¼", "½", "must", "2x", "4x"])
     axes.invert_yaxis()
-    axes.set_title("What was reached, as a multiple of what must be; black ticks: what is aimed at", fontsize=9)
+    axes.set_title("Reached value as a multiple of the mark (black ticks: target)", fontsize=9)
     figure.savefig(path, dpi=130)

@@ -1,8 +1,8 @@
-"""The peer of fine-tuning: skorch nets with plain freezing, as well written as skorch allows.
+"""Peer of fine-tuning: skorch nets with plain freezing, written as efficiently as skorch allows.
 
-Frozen modules get no gradients and stay in `eval()`, texts are padded to the longest of their batch and batches hold
-texts of about the same length. Order of batches, new head, optimizer and schedule are those of `FineTuneClassifier`,
-so that scores can be compared one by one; the networks come from transformers and torchvision themselves.
+Frozen modules get no gradients and stay in `eval()`. Texts are padded to the longest of their batch, and batches hold
+texts of similar length. The order of batches, new head, optimizer and schedule are those of `FineTuneClassifier`, so
+that single scores can be compared. The networks come from transformers and torchvision.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from sktransfer.training.rng import derive_seed
 
 BATCH_SIZE = 32
 SORTED = 32  # batches whose texts are sorted by length together
-LAYERS_OF_STAGES = (1, 2, 4, 7, 11, 14, 17, 19)  # MobileNetV2's `features` behind each of our stages
+LAYERS_OF_STAGES = (1, 2, 4, 7, 11, 14, 17, 19)  # number of MobileNetV2's `features` at the end of each of our stages
 LR, HEAD_LR = 1e-4, 1e-3
 
 
@@ -38,7 +38,7 @@ def bert() -> nn.Module:
     from transformers import AutoModel
     from transformers.utils import logging
 
-    logging.set_verbosity_error()  # it tells that the pooler, which nobody asks for, is left out
+    logging.set_verbosity_error()  # it warns that the unused pooler is not loaded
     logging.disable_progress_bar()
     model: nn.Module = AutoModel.from_pretrained(sentence_folder(), add_pooling_layer=False)
     return model
@@ -55,13 +55,13 @@ def mobilenet() -> nn.Module:
 
 
 def new_head(n_features: int, seed: int) -> nn.Linear:
-    """Return a head as drawn from a seed, which dropout goes on drawing from."""
+    """Return a head drawn from a seed. Dropout continues the same random stream."""
     torch.manual_seed(seed)
     return nn.Linear(n_features, 2)
 
 
 class PlainText(nn.Module):
-    """A sentence encoder whose lower stages (embeddings, then layers) are frozen, mean pooling and a head."""
+    """Sentence encoder with frozen lower stages (embeddings, then layers), mean pooling and a head."""
 
     def __init__(self, freeze_depth: int = 0, seed: int = 0) -> None:
         super().__init__()
@@ -73,7 +73,7 @@ class PlainText(nn.Module):
         self.seed, self.head = seed, new_head(384, seed)
 
     def train(self, mode: bool = True) -> PlainText:
-        """Turn dropout on or off, but for the frozen part."""
+        """Set the training mode of the trained part only."""
         super().train(mode)
         for module in self.frozen:
             module.eval()
@@ -88,7 +88,7 @@ class PlainText(nn.Module):
 
 
 class PlainImage(nn.Module):
-    """A MobileNetV2 whose lower stages are frozen, average pooling and a head; BatchNorm keeps its statistics."""
+    """MobileNetV2 with frozen lower stages, fixed BatchNorm statistics, average pooling and a head."""
 
     def __init__(self, freeze_depth: int = 0, seed: int = 0, channels_last: bool = False) -> None:
         super().__init__()
@@ -101,7 +101,7 @@ class PlainImage(nn.Module):
         body.to(memory_format=self.form)
 
     def train(self, mode: bool = True) -> PlainImage:
-        """Leave BatchNorm in `eval()`; there is nothing else that training would change."""
+        """Leave the body in `eval()`, because BatchNorm is the only layer that depends on the mode."""
         super().train(mode)
         self.body.eval()
         return self
@@ -115,7 +115,7 @@ class PlainImage(nn.Module):
 
 
 class Rows(Dataset[Any]):
-    """Token ids, or images, and labels: skorch's own data set would index each of them by guessing what it is."""
+    """Data set of token ids or images, and labels. skorch's own data set would guess how to index them."""
 
     def __init__(self, X: Any, y: Any = None) -> None:
         self.X = [torch.as_tensor(one) for one in X]
@@ -129,7 +129,7 @@ class Rows(Dataset[Any]):
 
 
 def collate(rows: Sequence[tuple[Tensor, int]]) -> tuple[Any, Tensor]:
-    """Put rows into one batch; texts are padded to the longest."""
+    """Stack rows into one batch, with texts padded to the longest."""
     values, labels = [value for value, _ in rows], torch.tensor([label for _, label in rows])
     if values[0].ndim == 3:
         return torch.stack(values), labels  # (n, 3, height, width)
@@ -139,7 +139,7 @@ def collate(rows: Sequence[tuple[Tensor, int]]) -> tuple[Any, Tensor]:
 
 
 class Order:
-    """Batches of row numbers, drawn anew each epoch: texts of about the same length together, batches mixed."""
+    """Batches of row numbers, drawn per epoch: texts of similar length together, batches shuffled."""
 
     def __init__(self, lengths: np.ndarray | None, n: int, seed: int) -> None:
         self.lengths, self.n, self.seed, self.epoch = lengths, n, seed, 0
@@ -149,7 +149,7 @@ class Order:
 
     def __iter__(self) -> Iterator[list[int]]:
         generator = np.random.default_rng([self.seed, self.epoch])
-        torch.manual_seed(derive_seed(self.seed, self.epoch))  # from which dropout draws
+        torch.manual_seed(derive_seed(self.seed, self.epoch))  # the seed of dropout
         self.epoch += 1
         order, size = generator.permutation(self.n), SORTED * BATCH_SIZE
         if self.lengths is not None:
@@ -163,11 +163,11 @@ class Order:
 
 
 class PlainNet(NeuralNetClassifier):  # type: ignore[misc]
-    """skorch's classifier, with batches by length in training."""
+    """skorch's classifier with batches of similar length in training."""
 
     def get_iterator(self, dataset: Rows, training: bool = False) -> DataLoader[Any]:
         """Return a loader of batches, shuffled in training."""
-        # The loader draws from its own generator, so that dropout draws what it does elsewhere.
+        # The loader has its own generator, so that the random numbers of dropout stay comparable.
         generator = torch.Generator()
         if not training:
             return DataLoader(dataset, batch_size=BATCH_SIZE, collate_fn=collate, generator=generator)
@@ -178,18 +178,18 @@ class PlainNet(NeuralNetClassifier):  # type: ignore[misc]
 
 
 def plain_net(module: type[nn.Module], n_train: int, max_epochs: int, seed: int, **options: Any) -> PlainNet:
-    """Return the net for a number of training samples, over which the learning rate falls to zero.
+    """Return the net for a number of training samples, with a learning rate that falls to zero.
 
     Parameters
     ----------
     module : {PlainText, PlainImage}
-        What is trained.
+        The module to train.
     n_train : int
-        Samples of a fold's training part.
+        Number of samples in the training part of a fold.
     max_epochs : int
-        Passes over them.
+        Number of epochs.
     seed : int
-        Draws head, dropout and order.
+        Seed of head, dropout and order.
     """
     steps = max_epochs * -(-n_train // BATCH_SIZE)
     linear = LRScheduler(LinearLR, start_factor=1.0, end_factor=0.0, total_iters=steps, step_every="batch")

@@ -1,9 +1,10 @@
-"""How well scores choose, what they cost, and what a network's own head says of photos that it never saw.
+"""Quality and cost of ranking scores, and accuracy of a pretrained head on new photos.
 
     SKTRANSFER_TEST_DATA=... [SIZE=full] python -m benchmarks.ranking
 
-Three tables: MobileNetV2's own head on ants and bees; the layers of all-MiniLM-L6-v2 on film reviews against a probe;
-backbones on ants and bees against accuracy after fine-tuning.
+The first table is the pretrained head of MobileNetV2 on ants and bees. The second compares scores of the layers of
+all-MiniLM-L6-v2 on film reviews with a probe. The third compares scores of backbones on ants and bees with accuracy
+after fine-tuning.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ METRICS = ("h_score", "logme", "knn")
 
 
 def pretrained_head(report: Report) -> None:
-    """Measure in how many photos the five likeliest of 1,000 categories hold exactly "ant" or "bee"."""
+    """Measure how often "ant" or "bee" is among the five likeliest of 1,000 categories."""
     paths, y = photos()
     clf = PretrainedClassifier(MOBILENET, weights=mobilenet_weights())
     table = clf.decode(paths, top=5)
@@ -34,7 +35,7 @@ def pretrained_head(report: Report) -> None:
 
 
 def layers(report: Report) -> None:
-    """Measure which layer each score chooses, how far its probe is from the best, and what the ranking costs."""
+    """Measure the layer that each score chooses, its probe relative to the best, and the cost of the ranking."""
     n = sized(2000, 10_000)
     X, y = some_reviews(n)
     name = sentence_encoder()
@@ -55,14 +56,14 @@ def layers(report: Report) -> None:
         report.row(f"MR, {n}: {row.layer}, probe", [row.probe_mean], **values)
     for metric in METRICS:
         chosen = table.loc[table[metric].idxmax()]
-        behind = 100 * (table["probe_mean"].max() - chosen["probe_mean"])
+        lost = 100 * (table["probe_mean"].max() - chosen["probe_mean"])
         tau = float(weightedtau(table[metric], table["probe_mean"]).statistic)
-        report.row(f"MR: {metric} chooses {chosen['layer']}, points behind the best", [behind], tau=tau)
+        report.row(f"MR: {metric} chooses {chosen['layer']}, points below the best", [lost], tau=tau)
     report.judge("ranking all layers, over one forward pass", ratios, must=1.2, at_most=True)
 
 
 def backbones(report: Report) -> None:
-    """Measure whether scores rank backbones as fine-tuning does."""
+    """Measure the agreement of scores with accuracy after fine-tuning."""
     X, y = photos(sized(120, 397))
     mobilenet = load_backbone(MOBILENET, weights=mobilenet_weights())
     random = load_backbone(MOBILENET, weights="random").with_preprocess(mobilenet.preprocess)
@@ -88,7 +89,7 @@ def main() -> None:
     """Print the tables."""
     report = Report("own heads, and which backbone and layer to take", "ranking")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DisagreementWarning)  # the table says it
+        warnings.simplefilter("ignore", DisagreementWarning)  # the table shows the disagreement
         pretrained_head(report)
         layers(report)
         backbones(report)

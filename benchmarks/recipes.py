@@ -1,20 +1,20 @@
-"""ULMFiT's ablation in small: what each recipe of fine-tuning adds where labels are few.
+"""ULMFiT's ablation on a small scale: the gain of each fine-tuning recipe with few labels.
 
-    SKTRANSFER_TEST_DATA=... python -m benchmarks.recipes                  # all grounds: hours, table and picture
+    SKTRANSFER_TEST_DATA=... python -m benchmarks.recipes                  # all settings: hours, table and picture
     SKTRANSFER_TEST_DATA=... python -m benchmarks.recipes --on tiny/bert --labels 100 --seeds 2    # minutes
 
-The grounds: MR's sentences with `tiny/bert` (100, 500 and all labels, 5 draws) and with all-MiniLM-L6-v2 (100 and 500,
-3 draws), hymenoptera's photos with MobileNetV2 (3 draws). With SIZE=full there are 2,000 test sentences in place of
-1,000, and all stages of MobileNetV2 are trained.
+The settings are MR's sentences with `tiny/bert` (100, 500 and all labels, 5 draws), MR's sentences with
+all-MiniLM-L6-v2 (100 and 500 labels, 3 draws), and hymenoptera's photos with MobileNetV2 (3 draws). SIZE=full uses
+2,000 test sentences instead of 1,000 and trains all stages of MobileNetV2.
 
-Accuracy on test samples that no recipe was fitted to, mean and standard deviation over draws of the labelled samples
-(of photos: over what a seed draws in training). The rows are those of table 7 of Howard and Ruder (2018), with what
-came later: a probe first, and L2-SP. All recipes have the same epochs, the same batches and, of the stages, the same
-highest rates, but for the row whose rate is found on the labelled samples by a range test; a head that starts at
-random learns ten times as fast, as is the library's default, and one that starts as a probe as fast as the stages.
-The rate of tiny/bert is the one of three (3e-4, 1e-3, 3e-3) that did best for "full" on two draws of 100 labels and
-the first 500 test sentences, which can but flatter "full"; for the others nothing was chosen, nor elsewhere, where it
-is the library's own default. An interrupted run goes on where it stopped.
+The result is accuracy on held-out samples, mean and standard deviation over draws of the labelled samples, or for
+photos over seeds of the training. The rows are those of table 7 of Howard and Ruder (2018), and two later recipes: an
+initial probe, and L2-SP. All recipes have the same epochs, batches and highest learning rates of the stages. The
+exception is the row whose rate comes from a range test on the labelled samples. A random head learns ten times as fast
+as the stages, the library's default, and a head that starts as a probe learns as fast as the stages. The rate of
+tiny/bert is the best of 3e-4, 1e-3 and 3e-3 for "full" on two draws of 100 labels and the first 500 test sentences,
+which favours "full" if anything. No rate was tuned for the other recipes, and the other backbones use the library's
+default. An interrupted run resumes.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ TRIANGLE = {"lr_schedule": "slanted_triangular"}
 GRADUAL = {"unfreezing": "gradual"}
 SCRATCH = "from scratch"
 RECIPES: dict[str, dict[str, Any]] = {
-    "full": {},  # first: the others are compared with it
+    "full": {},  # the baseline of the other rows
     SCRATCH: {"weights": "random"},
     "full, rate found": {"lr": "find"},
     "last": {"freeze_depth": "all"},
@@ -73,22 +73,22 @@ Split = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 @dataclass(frozen=True)
 class Ground:
-    """What the recipes are compared on: a backbone, its settings, and samples.
+    """Setting in which the recipes are compared: a backbone, its parameters, and samples.
 
     Parameters
     ----------
     what : str
-        In the table's first line.
+        Name in the table.
     backbone : callable
-        Gives the backbone's name.
+        Returns the name of the backbone.
     settings : callable
-        From the number of labels to what of `BASE` is different here.
+        Maps the number of labels to parameters that replace those of `BASE`.
     draw : callable
-        From (number of labels, number of test samples, seed) to a split.
+        Maps (number of labels, number of test samples, seed) to a split.
     labels : sequence of int
-        How many labels there are, in turn; 0 for all.
+        Numbers of labels. 0 means all.
     seeds : int
-        How many draws.
+        Number of draws.
     """
 
     what: str
@@ -100,18 +100,18 @@ class Ground:
 
 
 def draw_samples(n_labels: int, n_test: int, seed: int) -> Split:
-    """Return labelled sentences, as many of each class, and test sentences, which are the same for each seed."""
+    """Return class-balanced labelled sentences, and test sentences that are the same for each seed."""
     X, y = movie_reviews()
-    _, first = np.unique(X.astype(str), return_index=True)  # a sentence that occurs twice must not stand on both sides
+    _, first = np.unique(X.astype(str), return_index=True)  # without duplicates, so that no sentence is in both parts
     order = np.random.default_rng(0).permutation(first)
     test, pool = order[:n_test], np.random.default_rng(1000 + seed).permutation(order[n_test:])
-    each = n_labels // 2 or None  # None: all that there are
+    each = n_labels // 2 or None  # None means all
     train = np.concatenate([pool[y[pool] == label][:each] for label in np.unique(y)])
     return X[train], y[train], X[test], y[test]
 
 
 def draw_photos(n_labels: int, n_test: int, seed: int) -> Split:
-    """Return hymenoptera's own split: a seed draws what happens in training, not the photos."""
+    """Return the split of hymenoptera, which does not depend on the seed."""
     X, y = photos()
     paths = np.array(X, dtype=object)
     n_train = sum(f"{Path('hymenoptera') / 'train'}" in path for path in X)
@@ -131,14 +131,14 @@ GROUNDS = {
     "minilm": Ground(
         "MR, all-MiniLM-L6-v2",
         sentence_encoder,
-        # chain-thaw takes nine epochs of seven stages
+        # chain-thaw needs nine epochs for seven stages
         lambda n_labels: {"lr": 1e-4, "max_epochs": 10, "precision": "bfloat16"},
         draw_samples,
         (100, 500),
         3,
     ),
     "hymenoptera": Ground(
-        # The lower half of the stages, with 3 in 100 of the weights, is frozen, and runs once a photo.
+        # The lower half of the stages, with 3 % of the weights, is frozen and runs once per photo.
         f"hymenoptera, MobileNetV2 from stage {sized(4, 0)} up",
         lambda: "torchvision/mobilenet_v2",
         lambda n_labels: {"weights": mobilenet_weights(), "freeze_depth": sized(4, 0), "lr": 1e-4, "max_epochs": 10},
@@ -156,7 +156,7 @@ def score(
     X, y, X_test, y_test = data
     options = {**BASE, **(settings or {}), **recipe}
     if options.get("weights") == "random" and (settings or {}).get("weights") is not None:
-        # Preprocessing belongs to the weights; the control is to see the same pixels, and has nothing worth freezing.
+        # Preprocessing belongs to the weights. The control gets the same pixels and freezes no stage.
         pretrained = load_backbone(backbone, weights=(settings or {})["weights"])
         options |= {"preprocess": pretrained.preprocess, "freeze_depth": 0}
     tuner = FineTuneClassifier(backbone, **options, random_state=seed)
@@ -164,7 +164,7 @@ def score(
 
 
 def measure(name: str, n_labels: int, n_test: int, seeds: int, report: Report) -> tuple[str, dict[str, list[float]]]:
-    """Report each recipe on one ground; return what the ground is called, and scores by recipe."""
+    """Report each recipe in one setting, and return the name of the setting and the scores per recipe."""
     ground = GROUNDS[name]
     known = Remembered("recipes" if name == "tiny/bert" else f"recipes_{name}")
     draws = [ground.draw(n_labels, n_test, seed) for seed in range(seeds)]
@@ -185,16 +185,16 @@ def measure(name: str, n_labels: int, n_test: int, seeds: int, report: Report) -
 
 
 def gain(rows: dict[str, list[float]], name: str) -> np.ndarray:
-    """Return how many points a recipe gains on training all stages at once, on each draw."""
+    """Return the gain of a recipe over "full" in points, per draw."""
     return 100 * np.subtract(rows[name], rows["full"])
 
 
 def draw(table: dict[str, dict[str, list[float]]], path: Path) -> None:
-    """Draw a point a recipe, with its deviation, and each draw in grey; one panel a ground.
+    """Draw mean and deviation per recipe, and each draw in grey, with one panel per setting.
 
-    What is trained from scratch lies so far off that it stands in the title: the others would be one point.
+    The accuracy of training from scratch is far lower, so it is shown in the title.
     """
-    from matplotlib.figure import Figure  # not pyplot: it would start a window system
+    from matplotlib.figure import Figure  # pyplot would start a window system
 
     n_columns = min(3, len(table))
     n_lines = -(-len(table) // n_columns)
@@ -218,11 +218,11 @@ def draw(table: dict[str, dict[str, list[float]]], path: Path) -> None:
 
 
 def main() -> None:
-    """Print the table, write it, and draw it."""
+    """Print, write and draw the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--on", nargs="+", choices=list(GROUNDS), default=list(GROUNDS))
-    parser.add_argument("--labels", nargs="+", help="how many, or all")
-    parser.add_argument("--seeds", type=int, help="how many draws")
+    parser.add_argument("--labels", nargs="+", help="numbers of labels, or all")
+    parser.add_argument("--seeds", type=int, help="number of draws")
     args = parser.parse_args()
     data_folder()
     n_test = sized(1000, 2000)

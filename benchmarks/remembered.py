@@ -1,4 +1,4 @@
-"""Figures that took minutes, kept as they come: a benchmark that was interrupted goes on where it stopped."""
+"""Results stored as they are measured, so that an interrupted benchmark resumes."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ __all__ = ["Remembered"]
 
 
 class Remembered:
-    """Figures by what they were measured of, a line each in `results/<name>.jsonl`.
+    """Results by settings, one line per result in `results/<name>.jsonl`.
 
     Parameters
     ----------
     name : str
-        Of the file. Delete it to begin anew: a change of the library does not make figures unknown.
+        Name of the file. Delete the file after a change of the library, because old results stay valid.
     """
 
     def __init__(self, name: str) -> None:
@@ -28,27 +28,27 @@ class Remembered:
             for line in self.path.read_text().splitlines():
                 try:
                     key, value = json.loads(line)
-                except ValueError:  # torn in the middle of a write
+                except ValueError:  # an interrupted write
                     continue
                 self._known[key] = value
 
     def __call__(self, what: dict[str, Any], measure: Callable[[], Any]) -> Any:
-        """Return the figure of `what`, measured if it is not known.
+        """Return the result for some settings, measured if it is not stored.
 
         Parameters
         ----------
         what : dict
-            All that it depends on.
+            All settings that the result depends on.
         measure : callable
-            Gives the figure, as JSON takes it.
+            Returns the result as a JSON value.
         """
         key = json.dumps(what, sort_keys=True, default=str)
         if key not in self._known:
             self._known[key] = measure()
             self.path.parent.mkdir(exist_ok=True)
             with self.path.open("a") as file:
-                file.write("\n" * self._torn() + json.dumps([key, self._known[key]]) + "\n")
+                file.write("\n" * self._ends_in_partial_line() + json.dumps([key, self._known[key]]) + "\n")
         return self._known[key]
 
-    def _torn(self) -> bool:
+    def _ends_in_partial_line(self) -> bool:
         return self.path.is_file() and self.path.stat().st_size > 0 and not self.path.read_bytes().endswith(b"\n")

@@ -1,9 +1,9 @@
-"""Run every benchmark, one after the other; write `results/benchmarks.json` and a picture with a bar a question.
+"""Run every benchmark in turn and write `results/benchmarks.json` and a picture with one bar per question.
 
     SKTRANSFER_TEST_DATA=... [SIZE=full] python -m benchmarks.run [question ...]
 
-Each prints its table and writes `results/<question>.json`. Without SIZE=full, sizes end within 20 minutes on two cores,
-and the tables of accuracy, which say nothing of speed, are left out.
+Each benchmark prints its table and writes `results/<question>.json`. Without SIZE=full, the sizes are small enough for
+20 minutes on two cores, and only the benchmarks of speed run.
 """
 
 from __future__ import annotations
@@ -28,35 +28,35 @@ ACCURACY += ["layer_mix", "source_task", "freezing_curve", "forgetting"]
 
 
 def collect(questions: Sequence[str], took: dict[str, float]) -> dict[str, Any]:
-    """Return what the questions' files hold, in one; a question that left no file is missing."""
-    found: dict[str, Any] = {}
+    """Collect the result files of the questions. A question without a file is missing."""
+    results: dict[str, Any] = {}
     for name in questions:
         path = RESULTS / f"{name}.json"
         if path.is_file():
-            found[name] = {**json.loads(path.read_text()), "wall_seconds": round(took.get(name, 0.0), 1)}
+            results[name] = {**json.loads(path.read_text()), "wall_seconds": round(took.get(name, 0.0), 1)}
     machine = {"machine": platform.machine(), "system": platform.system(), "cores": os.cpu_count()}
-    return {"size": os.environ.get("SIZE", "default"), **machine, "questions": found}
+    return {"size": os.environ.get("SIZE", "default"), **machine, "questions": results}
 
 
 def judged(content: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the rows that have a mark to reach, each with its question."""
-    found = content["questions"].items()
-    return [{**row, "question": name} for name, one in found for row in one["rows"] if "must" in row]
+    questions = content["questions"].items()
+    return [{**row, "question": name} for name, result in questions for row in result["rows"] if "must" in row]
 
 
 def main() -> int:
-    """Return 0 where all ran; what falls short is shown, and is no failure of the run."""
+    """Return 0 if all benchmarks ran. A missed mark is shown, but it is not a failure of the run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     default = SPEED + (ACCURACY if os.environ.get("SIZE") == "full" else [])
-    parser.add_argument("questions", nargs="*", default=default, help=f"of {', '.join(SPEED + ACCURACY)}")
+    parser.add_argument("questions", nargs="*", default=default, help=f"any of {', '.join(SPEED + ACCURACY)}")
     questions = parser.parse_args().questions
     unknown = sorted(set(questions) - set(SPEED + ACCURACY))
     if unknown:
-        parser.error(f"{unknown} is no question; there are {SPEED + ACCURACY}")
+        parser.error(f"{unknown} is not a question; allowed are {SPEED + ACCURACY}")
     data_folder()
     took, codes = {}, {}
     for name in questions:
-        (RESULTS / f"{name}.json").unlink(missing_ok=True)  # an old file must not stand for a run that failed
+        (RESULTS / f"{name}.json").unlink(missing_ok=True)  # an old file must not hide a failed run
         started = time.perf_counter()
         codes[name] = subprocess.run([sys.executable, "-m", f"benchmarks.{name}"], check=False).returncode
         took[name] = time.perf_counter() - started

@@ -1,8 +1,8 @@
-"""What a second process pays for features that a first one left in a folder.
+"""Time of a second process for features that a first one cached in a folder.
 
     SKTRANSFER_TEST_DATA=... python -m benchmarks.second_process
 
-Two processes, one after the other, with the same data and `cache=<folder>`; the time is that of `transform` alone.
+Two processes run in turn with the same data and `cache=<folder>`. The time is that of `transform` alone.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ np.save(out, features)
 
 
 def transform(kind: str, options: dict[str, str], X: list[str], work: Path, cache: Path) -> tuple[float, np.ndarray]:
-    """Return the seconds of `transform` in a new process, and what it gave."""
+    """Return the seconds of `transform` in a new process, and its features."""
     samples, out = work / "samples.json", work / "features.npy"
     samples.write_text(json.dumps(X))
     command = [sys.executable, "-c", PROGRAM, kind, json.dumps(options), str(samples), str(cache), str(out)]
@@ -48,7 +48,7 @@ def compare(report: Report, what: str, kind: str, options: dict[str, str], X: li
         with tempfile.TemporaryDirectory() as name:
             cache = Path(name) / "cache"
             (first, before), (second, after) = (transform(kind, options, X, Path(name), cache) for _ in range(2))
-        assert np.array_equal(before, after), "the folder gave other features than were put there"
+        assert np.array_equal(before, after), "the cached features differ from the computed ones"
         firsts.append(first)
         seconds.append(second)
         gains.append(first / second)

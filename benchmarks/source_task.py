@@ -1,13 +1,13 @@
-"""From one task to another: which parts of a network learnt on IMDB's reviews serve MR's sentences (Mou et al., 2016).
+"""Transfer between tasks: parts of a network trained on IMDB's reviews, used for MR's sentences (Mou et al., 2016).
 
     SKTRANSFER_TEST_DATA=... [SIZE=full] python -m benchmarks.source_task [--seeds 2]
 
-The network is `tiny/bert`'s, from random weights (its word pieces are all that it keeps), trained on IMDB alone. Of it
-the embeddings (E), the hidden layers (H) and the output (O) go over to MR: frozen (f), tuned (t), or drawn at random
-in their stead (r), which are the rows of the paper's table. What is random or tuned is trained on MR, in all rows at
-the same rates. Test accuracy, mean and standard deviation over draws of MR's labels. The source is trained once (with
-SIZE=full, anew for each draw). The paper's figures stand beside ours: its network was an LSTM whose embeddings were
-word2vec's where they are random here, and it had 8,500 sentences of MR. An interrupted run goes on where it stopped.
+The network has the architecture and the word pieces of `tiny/bert`. It is trained on IMDB from random weights. The
+embeddings (E), the hidden layers (H) and the output (O) are transferred to MR: frozen (f), tuned (t), or replaced by
+random weights (r). The rows are those of the paper's table. Random and tuned parts are trained on MR, with the same
+learning rates in all rows. The result is test accuracy, mean and standard deviation over draws of MR's labels. The
+source is trained once, or with SIZE=full once per draw. The table also shows the paper's figures. The paper used an
+LSTM, word2vec embeddings where ours are random, and 8,500 sentences of MR. An interrupted run resumes.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ SOURCE: dict[str, Any] = {
     "max_epochs": 3,
 }
 TARGET: dict[str, Any] = {"head_init": "random", "lr": 1e-3, "head_lr": 1e-3, "max_epochs": 8}
-# What of the source each row takes, what it freezes, and the paper's accuracy.
+# Per row: the transferred parts, the freezing depth, and the paper's accuracy.
 ROWS: dict[str, tuple[str, int | str, float]] = {
     "E(r) H(r) O(r)": ("", 0, 75.1),
     "E(f) H(r) O(r)": ("E", 1, 78.2),
@@ -54,8 +54,8 @@ ROWS: dict[str, tuple[str, int | str, float]] = {
 }
 
 
-def of_source(table: pd.DataFrame, n_texts: int, seed: int) -> list[np.ndarray]:
-    """Return which reviews a source is trained on, and the rest."""
+def split_source(table: pd.DataFrame, n_texts: int, seed: int) -> list[np.ndarray]:
+    """Return the rows of the reviews for training the source, and the remaining rows."""
     rows = np.arange(len(table))
     parts: list[np.ndarray] = train_test_split(rows, train_size=n_texts, stratify=table["label"], random_state=seed)
     return parts
@@ -80,7 +80,7 @@ def source(seed: int, n_texts: int, folder: Path) -> FineTuneClassifier:
 
 @contextmanager
 def cut_texts() -> Iterator[None]:
-    """Say nothing of long reviews: they are read up to a length on purpose."""
+    """Ignore warnings about truncated reviews, because the limit is intended."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", TruncatedTextWarning)
         yield
@@ -89,13 +89,13 @@ def cut_texts() -> Iterator[None]:
 def held_out_accuracy(clf: FineTuneClassifier, n_texts: int, seed: int, n: int = 1000) -> float:
     """Return the accuracy on reviews that the source task was not trained on."""
     table = pd.read_csv(data_folder() / "text" / "imdb_train.csv.gz")
-    _, rest = of_source(table, n_texts, seed)
+    _, rest = split_source(table, n_texts, seed)
     with cut_texts():
         return float(clf.score(table["text"].to_numpy(dtype=object)[rest[:n]], table["label"].to_numpy()[rest[:n]]))
 
 
 def start(taken: str, clf: FineTuneClassifier, seed: int) -> Backbone:
-    """Return the backbone that a row starts from: of the source what is taken, the rest drawn at random."""
+    """Return the initial backbone of a row: transferred parts of the source, and random stages for the rest."""
     random = load_backbone("tiny/bert", weights="random", seed=1000 + seed)
     n = {"": 0, "E": 1}.get(taken, len(random.stages))
     return replace_stages(clf.backbone_, n, list(random.stages[n:]))
@@ -107,16 +107,16 @@ def measure(row: str, clf: FineTuneClassifier, data: Split, seed: int) -> float:
     taken, depth, _ = ROWS[row]
     options = {**TARGET, "freeze_depth": depth, "random_state": seed}
     if taken == "EHO":
-        options |= {"head": clf.head_, "head_init": "probe"}  # a given head starts as it is
+        options |= {"head": clf.head_, "head_init": "probe"}  # a given head keeps its weights
     if row == "E(f) H(f) O(f)":
-        options["max_epochs"] = 0  # nothing is left to be trained
+        options["max_epochs"] = 0  # everything is frozen
     tuned = FineTuneClassifier(start(taken, clf, seed), **options).fit(X, y)
     return float(tuned.score(X_test, y_test))
 
 
 def draw(table: dict[str, list[float]], path: Path) -> None:
-    """Draw ours and the paper's side by side."""
-    from matplotlib.figure import Figure  # not pyplot: it would start a window system
+    """Draw our figures and the paper's."""
+    from matplotlib.figure import Figure  # pyplot would start a window system
 
     figure = Figure(figsize=(7, 3.6), layout="constrained")
     axes = figure.subplots()
@@ -134,14 +134,14 @@ def draw(table: dict[str, list[float]], path: Path) -> None:
 
 
 def main() -> None:
-    """Print the table, write it, and draw it."""
+    """Print, write and draw the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=sized(2, 5))
     args = parser.parse_args()
     data_folder()
     n_texts, n_labels, n_test = sized(6000, 24000), sized(1000, 0), sized(1000, 2000)
     what = f"IMDB ({n_texts} reviews) to MR ({n_labels or 'all'} sentences), {args.seeds} draws"
-    report, known = Report(f"What of a source task transfers: {what}", "source_task"), Remembered("source_task")
+    report, known = Report(f"Transfer of parts of a source task: {what}", "source_task"), Remembered("source_task")
     anew = bool(sized(0, 1))
     sources = [source(seed if anew else 0, n_texts, RESULTS) for seed in range(args.seeds)]
     setting = {"source": SOURCE, "target": TARGET, "sizes": [n_texts, n_labels, n_test]}

@@ -1,9 +1,9 @@
-"""Write the table of torchvision's networks that the library ships, or say whether it is still right.
+"""Write the shipped table of torchvision's networks, or check it.
 
-    python benchmarks/spec_tables.py            # writes sktransfer/backbones/torchvision_models.json
-    python benchmarks/spec_tables.py --check    # compares, writes nothing; fails where they differ
+    python benchmarks/spec_tables.py            # writes sktransfer/providers/torchvision_models.json
+    python benchmarks/spec_tables.py --check    # compares without writing, and fails if they differ
 
-Every network is built without memory for its tensors, and its stages run on shapes alone: a few seconds for all.
+The networks are built on the meta device, without memory for tensors, and stages run on shapes. This takes seconds.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ OTHER_LICENCES = {"https://github.com/facebookresearch/SWAG/blob/main/LICENSE": 
 
 
 class Unallocated(TorchFunctionMode):
-    """Make tensors that are about to be drawn on the meta device; computing (RegNet's widths) stays real."""
+    """Create uninitialised tensors on the meta device. Computations, such as RegNet's widths, stay real."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Run `func`, `torch.empty` on the meta device."""
+        """Call `func`, with `torch.empty` on the meta device."""
         where = {"device": "meta"} if func is torch.empty else {}
         return func(*args, **{**(kwargs or {}), **where})
 
 
 def unallocated(name: str) -> Cut:
-    """Return the parts of a network whose tensors have shapes and no values."""
+    """Return the parts of a network on the meta device."""
     with Unallocated():
         model = build(name, models.get_model_weights(name).DEFAULT)
     return cut(model.to("meta").eval())
@@ -42,7 +42,7 @@ def unallocated(name: str) -> Cut:
 
 @torch.no_grad()
 def widths(parts: Cut, size: tuple[int, int]) -> dict[str, int]:
-    """Return the number of channels that each stage gives."""
+    """Return the number of output channels per stage."""
     values = torch.empty(1, 3, *size, device="meta")
     found = {}
     for name, stage in parts.stages:
@@ -54,7 +54,7 @@ def widths(parts: Cut, size: tuple[int, int]) -> dict[str, int]:
 
 
 def row(name: str) -> dict[str, Any]:
-    """Return all that the table says of a network."""
+    """Return the table entry of a network."""
     weights = models.get_model_weights(name).DEFAULT
     size = preprocess(weights).crop
     found = re.search(r"-([0-9a-f]{8,})\.pth$", weights.url)
@@ -73,12 +73,12 @@ def row(name: str) -> dict[str, Any]:
 
 
 def differences(table: dict[str, Any], names: list[str]) -> list[str]:
-    """Return which networks are not what the table says, or not in it."""
+    """Return the networks that differ from the table or are missing in it."""
     return [name for name in names if table.get(name) != json.loads(json.dumps(row(name)))]
 
 
 def main() -> None:
-    """Write or compare."""
+    """Write or compare the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="compare with the file, write nothing")
     names = models.list_models(module=models)

@@ -1,8 +1,8 @@
-"""How long from `import` to the first features, against the imports that nobody can do without.
+"""Time from `import` to the first features, compared with the unavoidable imports.
 
     python -m benchmarks.startup
 
-Each in a new process, the two in turn; the ratio is taken within each round, for machines are noisy.
+Each program runs in a new process, and the two alternate. The ratio is taken within each round, because speeds vary.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ PROGRAMS = {
 
 
 def seconds(program: str) -> float:
-    """Return how long a new process takes for a program."""
+    """Return the seconds that a program takes in a new process."""
     started = time.perf_counter()
     subprocess.run([sys.executable, "-c", program], check=True)
     return time.perf_counter() - started
@@ -40,7 +40,7 @@ def main() -> None:
     """Print the ratios."""
     report = Report("new process: import to the features of 100 samples, over the bare imports", "startup")
     for what, (bare, ours) in PROGRAMS.items():
-        seconds(bare)  # the disk's cache is warm for both from here on
+        seconds(bare)  # warms the disk cache for both programs
         pairs = [(seconds(bare), seconds(ours)) for _ in range(ROUNDS)]
         report.row(f"{what}: seconds, bare imports", [one for one, _ in pairs])
         report.row(f"{what}: seconds, to first features", [other for _, other in pairs])

@@ -1,9 +1,9 @@
-"""Texts a second: a frozen sentence encoder against sentence-transformers, and against the machine's matrix products.
+"""Texts per second of a frozen sentence encoder, compared with sentence-transformers and with matrix products.
 
     SKTRANSFER_TEST_DATA=... python -m benchmarks.text_throughput
 
-Both encode the same texts from strings to an array, in turn; sentence-transformers at the batch size that is its best
-here. Its float32 is the peer of both precisions, its own bfloat16 is printed beside.
+Both encode the same texts from strings to an array, in turn. sentence-transformers uses its fastest batch size. Its
+float32 speed is the peer of both precisions, and its bfloat16 speed is also printed.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 MAX_LENGTH = 256
-OPERATIONS = 2 * 10.6e6  # a token, in the matrix products of the six layers
+OPERATIONS = 2 * 10.6e6  # per token, in the matrix products of the six layers
 BATCH_SIZES = (8, 16, 32, 64, 128)
 MARKS: dict[str, dict[str, Any]] = {"float32": {"must": 1.3, "aim": 1.6}, "bfloat16": {"must": 2.3, "aim": 3.2}}
 
 
 def texts(n_sentences: int, n_reviews: int) -> np.ndarray:
-    """Return the first sentences of MR and the first reviews of IMDB, each once."""
+    """Return the first sentences of MR and the first reviews of IMDB, without duplicates."""
     reviews = pd.read_csv(data_folder() / "text" / "imdb_train.csv.gz", nrows=n_reviews)["text"].to_numpy(dtype=object)
     found: np.ndarray = pd.unique(np.concatenate([movie_reviews()[0][:n_sentences], reviews]))
     return found
@@ -48,26 +48,26 @@ def peer(precision: str) -> SentenceTransformer:
 
 
 def ours(precision: str) -> TextFeaturizer:
-    """Return the same encoder as a featurizer that keeps nothing."""
-    # A sentence-transformers folder ends in a scaling to length 1.
+    """Return the same encoder as a featurizer without a cache."""
+    # The sentence-transformers model normalises its vectors to length 1.
     return TextFeaturizer(
         sentence_encoder(), max_length=MAX_LENGTH, normalize=True, precision=precision, cache=None
     ).fit(["one text"])
 
 
 def encode(model: SentenceTransformer, X: np.ndarray, batch_size: int) -> np.ndarray:
-    """Return what sentence-transformers gives, (n, n_features)."""
+    """Return the embeddings of sentence-transformers, (n, n_features)."""
     found: Any = model.encode(list(X), batch_size=batch_size, show_progress_bar=False, convert_to_numpy=True)
     return np.asarray(found, np.float32)
 
 
 def n_tokens(model: SentenceTransformer, X: np.ndarray) -> int:
-    """Return the tokens that are read of all texts, padding not counted."""
+    """Return the number of tokens of all texts, without padding."""
     return sum(map(len, model.tokenizer(list(X), truncation=True, max_length=MAX_LENGTH)["input_ids"]))
 
 
 def best_batch(model: SentenceTransformer, X: np.ndarray) -> int:
-    """Return the batch size that takes least time on these texts; the first call, which is slow, does not count."""
+    """Return the fastest batch size on these texts, after a warm-up call."""
     encode(model, X[:64], 32)
     sizes = BATCH_SIZES if device().type == "cpu" else (*BATCH_SIZES, 256, 512, 1024)
     best: int = fastest({size: functools.partial(encode, model, X, size) for size in sizes})
@@ -75,7 +75,7 @@ def best_batch(model: SentenceTransformer, X: np.ndarray) -> int:
 
 
 def check(precision: str, found: np.ndarray, expected: np.ndarray) -> dict[str, Any]:
-    """Return how far the outputs are apart, and fail where that is too far."""
+    """Return the difference of the outputs, and fail if it exceeds the tolerance."""
     if precision == "float32":
         difference = float(np.abs(found - expected).max())
         assert difference <= 1e-5, f"outputs differ by {difference}"
@@ -87,7 +87,7 @@ def check(precision: str, found: np.ndarray, expected: np.ndarray) -> dict[str, 
 
 
 def measure(report: Report, n_sentences: int, n_reviews: int, rounds: int) -> None:
-    """Report both precisions over the peer, and the share of the machine's rate."""
+    """Report both precisions relative to the peer and to the rate of matrix products."""
     X = texts(n_sentences, n_reviews)
     models = {precision: peer(precision) for precision in MARKS}
     sizes = {precision: best_batch(model, X[::3]) for precision, model in models.items()}
@@ -128,7 +128,7 @@ def main() -> None:
     """Print the table."""
     report = Report("texts/s, all-MiniLM-L6-v2, MR and IMDB, max_length=256", "text_throughput")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", TruncatedTextWarning)  # both cut long reviews
+        warnings.simplefilter("ignore", TruncatedTextWarning)  # both truncate long reviews
         measure(report, n_sentences=1000, n_reviews=100, rounds=sized(5, 15))
     report.write()
 

@@ -1,4 +1,4 @@
-"""How speeds are compared: the two in turn, in one process, and the machine's own rates beside them."""
+"""Comparison of speeds: alternating programs in one process, and the peak rates of the machine."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ Programs = Mapping[str, Callable[[], Any]]
 
 
 def device() -> torch.device:
-    """Return where ours and the peers run: a GPU where there is one."""
+    """Return the device of all programs, a GPU if there is one."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def n_cores() -> int:
-    """Return how many cores this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager
 def threads(n: int) -> Iterator[None]:
-    """Let torch use n threads a call, here and in threads that start meanwhile; put back what was."""
+    """Set the number of torch threads per call, also for new threads, and restore it afterwards."""
     before = torch.get_num_threads()
     torch.set_num_threads(n)
     try:
@@ -36,13 +36,13 @@ def threads(n: int) -> Iterator[None]:
 
 
 def finished() -> None:
-    """Wait until a GPU has done what it was told."""
+    """Wait until a GPU has finished."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
 
 
 def seconds(program: Callable[[], Any]) -> float:
-    """Return how long a program takes."""
+    """Return the seconds that a program takes."""
     finished()
     started = time.perf_counter()
     program()
@@ -56,18 +56,18 @@ def in_turn(
     before: Callable[[], Any] | None = None,
     each_round: Callable[[], Any] | None = None,
 ) -> dict[str, list[float]]:
-    """Run programs one after the other, in every second round the other way round, and return each one's seconds.
+    """Run programs in turn, in reverse order every second round, and return the seconds of each.
 
     Parameters
     ----------
     programs : mapping of str to callable
-        What is compared.
+        The programs to compare.
     rounds : int
-        How often all of them run.
+        Number of rounds.
     before : callable, default=None
-        Run ahead of each program, outside its time.
+        Runs before each program, outside its time.
     each_round : callable, default=None
-        Run ahead of each round: the machine's own rates are taken there, for clocks wander.
+        Runs before each round. The rates of the machine are measured there, because clock rates vary.
     """
     taken: dict[str, list[float]] = {name: [] for name in programs}
     for number in range(rounds):
@@ -86,22 +86,22 @@ def ratios(over: Sequence[float], under: Sequence[float]) -> list[float]:
 
 
 def fastest(programs: Mapping[Any, Callable[[], Any]]) -> Any:
-    """Return the name of the program that takes least time, each run once."""
+    """Run each program once and return the name of the fastest."""
     taken = {name: seconds(program) for name, program in programs.items()}
     return min(taken, key=taken.__getitem__)
 
 
 def product_rate(dtype: torch.dtype, shape: tuple[int, int, int] = (1024, 384, 1536), least: float = 0.5) -> float:
-    """Return operations a second of a matrix product (m, k) @ (k, n) with all threads: the best of five spells.
+    """Return operations per second of a matrix product (m, k) @ (k, n) with all threads, the best of five runs.
 
     Parameters
     ----------
     dtype : torch.dtype
-        Of both factors.
+        Type of both factors.
     shape : (int, int, int)
         m, k and n.
     least : float, default=0.5
-        Seconds that all spells take together.
+        Total seconds of all runs.
     """
     m, k, n = shape
     generator = torch.Generator().manual_seed(0)
@@ -121,19 +121,19 @@ def product_rate(dtype: torch.dtype, shape: tuple[int, int, int] = (1024, 384, 1
 
 
 def filled_rate(work: Callable[[], int], least: float = 1.0) -> float:
-    """Return units a second where each core repeats a piece of work on its own, with one thread.
+    """Return units per second if each core repeats the work independently, with one thread.
 
     Parameters
     ----------
     work : callable
-        Does some units and returns how many.
+        Does some units of work and returns their number.
     least : float, default=1.0
-        Seconds that it runs.
+        Seconds per core.
     """
     cores = n_cores()
 
     def repeat(_: int) -> float:
-        torch.set_num_threads(1)  # this thread's own setting; `threads` put one for the process beside it
+        torch.set_num_threads(1)  # set per thread, in addition to the setting of `threads`
         work()
         started, done = time.perf_counter(), 0
         while time.perf_counter() - started < least:

@@ -1,8 +1,8 @@
-"""What `tiny/cnn` is worth: frozen features against raw pixels, HOG and the same network untrained.
+"""Accuracy of frozen `tiny/cnn` features, compared with raw pixels, HOG and the untrained network.
 
     SKTRANSFER_TEST_DATA=... python -m benchmarks.tiny_images
 
-Layer, pooling and regularisation are chosen by cross-validation on each training part; the test part is seen once.
+Cross-validation on each training part chooses layer, pooling and regularisation. The test part is used once.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Draw = Callable[[int], Split]
 
 
 def cifar10(seed: int) -> Split:
-    """Return 10,000 and 2,000 photos of 12,000, drawn anew for each seed; seed 0 is the data set's own split."""
+    """Return 10,000 and 2,000 photos of 12,000, drawn per seed. Seed 0 is the split of the data set."""
     with lzma.open(data_folder() / "images" / "cifar10_12k.npz.xz") as file:
         archive = dict(np.load(io.BytesIO(file.read()), allow_pickle=False))
     data, offsets, y = archive["data"], archive["off"], archive["y"]
@@ -45,13 +45,13 @@ def cifar10(seed: int) -> Split:
 
 
 def digits(seed: int) -> Split:
-    """Return ten digits a class to train on, the rest to test on."""
+    """Return ten training digits per class, and the rest for the test."""
     X, y = load_digits(return_X_y=True)
     return train_test_split(X.reshape(-1, 8, 8) / 16, y, train_size=100, stratify=y, random_state=seed)
 
 
 def mnist_to_usps(seed: int) -> Split:
-    """Return 1,000 digits of MNIST drawn for each seed, and the 2,007 test digits of USPS, another hand and scanner."""
+    """Return 1,000 digits of MNIST drawn for each seed, and the 2,007 test digits of USPS, from another scanner."""
     source, target = (np.load(data_folder() / "images" / name) for name in ("mnist_10k.npz", "usps.npz"))
     X, y = source["data"][source["split"] == 0], source["y"][source["split"] == 0]
     rows = np.random.default_rng(seed).permutation(len(X))[:1000]
@@ -60,7 +60,7 @@ def mnist_to_usps(seed: int) -> Split:
 
 
 def hymenoptera(seed: int) -> Split:
-    """Return ants and bees at 32x32, the data set's own split: large photos, which are not what `tiny/cnn` is for."""
+    """Return ants and bees at 32x32 in the split of the data set. Large photos are not the domain of `tiny/cnn`."""
     parts = [load_image_folder(data_folder() / "images" / "hymenoptera" / part) for part in ("train", "val")]
     pixels = [[np.asarray(Image.open(path).convert("RGB").resize((32, 32))) for path in X] for X, _ in parts]
     return np.stack(pixels[0]), np.stack(pixels[1]), parts[0][1], parts[1][1]
@@ -72,14 +72,14 @@ def flat(images: np.ndarray) -> np.ndarray:
 
 
 def histograms(images: np.ndarray) -> np.ndarray:
-    """Return histograms of oriented gradients (Dalal and Triggs, 2005), eight cells a side where there are pixels."""
+    """Return histograms of oriented gradients (Dalal and Triggs, 2005), with up to eight cells per side."""
     cell, axis = max(2, images.shape[1] // 8), -1 if images.ndim == 4 else None
     return np.stack([hog(image, pixels_per_cell=(cell, cell), channel_axis=axis) for image in images])
 
 
 def fitted(features: BaseEstimator, grid: dict[str, list[Any]], X: Any, y: np.ndarray, seed: int) -> Pipeline:
-    """Return a grid's best pipeline by the likelihood of held-out labels; accuracy is too coarse with few of them."""
-    # Pixels at a margin are all but constant: divided by their deviation, a digit that is drawn larger would explode.
+    """Return the best pipeline of a grid by held-out likelihood, because accuracy is too coarse with few labels."""
+    # Pixels at the margin are nearly constant, and scaling would make their rare values huge.
     scale = "passthrough" if isinstance(features, FunctionTransformer) and features.func is flat else StandardScaler()
     pipeline = Pipeline([("features", features), ("scale", scale), ("clf", LogisticRegression(max_iter=400))])
     candidates = list(ParameterGrid(grid))
@@ -115,9 +115,9 @@ def compare(
         scores, chosen = [], []
         for seed in range(SEEDS if draw is not hymenoptera else 1):
             X, X_test, y, y_test = draw(seed)
-            for pooling in poolings if grid else ():  # one pass stores what all layers give, for the search to find
+            for pooling in poolings if grid else ():  # one pass caches all layers for the search
                 clone(features).set_params(layer=layers, pooling=pooling).fit_transform(np.concatenate([X, X_test]))
-            # Pixels in [0, 1] are smaller numbers than standardised features, and want a looser hand.
+            # Pixels in [0, 1] are smaller than standardised features and need weaker regularisation.
             best = fitted(features, {**grid, "clf__C": list(pixels_C if kind == "raw pixels" else C)}, X, y, seed)
             scores.append(float((best.predict(X_test) == y_test).mean()))
             chosen.append(" ".join(str(best.get_params()[name]) for name in ("clf__C", *grid)))
@@ -127,7 +127,7 @@ def compare(
 def main() -> None:
     """Print the four comparisons."""
     report = Report("tiny/cnn frozen + logistic regression: test accuracy", "tiny_images")
-    few, grids = "digits, 10 labels a class", ["grid2", "grid3"]
+    few, grids = "digits, 10 labels per class", ["grid2", "grid3"]
     compare(report, few, digits, [1, 2, 3, 4], grids, C=[1.0], pixels_C=[0.1, 1.0, 10.0])
     compare(report, "MNIST, 1,000 labels, to USPS", mnist_to_usps, [2, 3, 4], grids, C=[0.01, 0.1], pixels_C=[0.1, 1.0])
     compare(

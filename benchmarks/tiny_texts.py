@@ -1,9 +1,9 @@
-"""What `tiny/bert` is worth: against word counts with few labels, and against the encoder it was distilled from.
+"""Accuracy and speed of `tiny/bert`, compared with word counts and with its teacher.
 
     SKTRANSFER_TEST_DATA=... python -m benchmarks.tiny_texts
 
-Layer, pooling and regularisation are chosen by cross-validation on each training part. No text that
-accuracy is measured on is one that `tiny/bert` has read; the IMDB reviews are there for speed alone.
+Cross-validation on each training part chooses layer, pooling and regularisation. `tiny/bert` was not trained on any of
+the texts that accuracy is measured on. The IMDB reviews are used for speed only.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from sklearn.preprocessing import StandardScaler
 from benchmarks.common import Report, data_folder, movie_reviews, sentence_encoder
 from sktransfer import TextFeaturizer
 
-LABELLED, SEEDS = 32, 20  # labels a class, and draws: with so few, five draws would leave a point of doubt
+LABELLED, SEEDS = 32, 20  # labels per class and draws; five draws would leave an error of one point
 TINY = "tiny/bert"
 
 
 def amazon() -> tuple[np.ndarray, np.ndarray]:
-    """Return 8,000 reviews of four kinds of goods, and whether the writer was content."""
+    """Return 8,000 reviews of four kinds of goods and their sentiment."""
     table = pd.read_csv(data_folder() / "text" / "amazon_mdsd.csv.gz")
     return table["text"].to_numpy(dtype=object), table["label"].to_numpy()
 
 
 def word_counts(C: list[float], words: list[tuple[int, int]]) -> GridSearchCV:
-    """Return the classifier that texts have had for decades, on words alone or on pairs as well."""
+    """Return tf-idf with logistic regression, on words or on words and bigrams."""
     pipeline = Pipeline([("words", TfidfVectorizer(sublinear_tf=True)), ("clf", LogisticRegression(max_iter=1000))])
     return GridSearchCV(pipeline, {"clf__C": C, "words__ngram_range": words}, cv=3)
 
@@ -46,13 +46,13 @@ def on_features(encoder: str, C: list[float], layers: list[int], poolings: list[
 
 
 def warm(encoder: str, layers: list[int], poolings: list[str], X: np.ndarray) -> None:
-    """Run each text through the encoder once: what all layers give is stored for the searches that follow."""
+    """Run each text through the encoder once, to cache all layer outputs for the searches."""
     for pooling in poolings:
         TextFeaturizer(encoder, max_length=256, layer=layers, pooling=pooling).fit_transform(X)
 
 
 def few_labels(report: Report) -> None:
-    """Report MR with 32 labels a class."""
+    """Report MR with 32 labels per class."""
     X, y = movie_reviews()
     warm(TINY, [1, 2, 3, 4], ["mean"], X)
     warm(sentence_encoder(), [3, 4, 5, 6], ["mean"], X)
@@ -67,11 +67,11 @@ def few_labels(report: Report) -> None:
         for seed in range(SEEDS):
             split = train_test_split(X, y, train_size=2 * LABELLED, test_size=2000, stratify=y, random_state=seed)
             scores.append(search.fit(split[0], split[2]).score(split[1], split[3]))
-        report.row(f"MR, {LABELLED} labels a class, {SEEDS} draws: {kind}", scores)
+        report.row(f"MR, {LABELLED} labels per class, {SEEDS} draws: {kind}", scores)
 
 
 def all_labels(report: Report) -> None:
-    """Report 5-fold accuracy with all labels, and the share of the teacher's that the student keeps."""
+    """Report 5-fold accuracy with all labels, also as a share of the teacher's accuracy."""
     for what, (X, y) in (("MR", movie_reviews()), ("Amazon MDSD", amazon())):
         folds = StratifiedKFold(5, shuffle=True, random_state=0)
         warm(TINY, [3, 4], ["mean", "mean+max"], X)
@@ -91,15 +91,15 @@ def all_labels(report: Report) -> None:
 
 
 def throughput(report: Report, rounds: int = 3) -> None:
-    """Report texts a second, the two encoders in turn, each round after the other."""
+    """Report texts per second of the two encoders, which alternate in each round."""
     reviews = pd.read_csv(data_folder() / "text" / "imdb_train.csv.gz", nrows=100)["text"].to_numpy(dtype=object)
     sentences = movie_reviews()[0][:1000]
     for what, X in (("1,000 MR", sentences), ("1,000 MR + 100 IMDB", np.concatenate([sentences, reviews]))):
         encoders = [TextFeaturizer(name, max_length=256, cache=None).fit(X) for name in (TINY, sentence_encoder())]
         rates = np.array([[_rate(encoder, X) for encoder in encoders] for _ in range(rounds)])  # (rounds, 2)
-        report.row(f"texts a second, float32, {what}: tiny/bert", list(rates[:, 0]))
-        report.row(f"texts a second, float32, {what}: all-MiniLM-L6-v2", list(rates[:, 1]))
-        report.row(f"texts a second, float32, {what}: ratio", list(rates[:, 0] / rates[:, 1]))
+        report.row(f"texts per second, float32, {what}: tiny/bert", list(rates[:, 0]))
+        report.row(f"texts per second, float32, {what}: all-MiniLM-L6-v2", list(rates[:, 1]))
+        report.row(f"texts per second, float32, {what}: ratio", list(rates[:, 0] / rates[:, 1]))
 
 
 def _rate(encoder: TextFeaturizer, X: np.ndarray) -> float:

@@ -1,4 +1,4 @@
-"""The peer of fine-tuning as skorch's users write it: its tokenizer in a pipeline, all texts padded to one length."""
+"""Peer of fine-tuning in typical skorch code: a tokenizer in a pipeline, all texts padded to one length."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ MAX_LENGTH = 256
 
 
 class Classifier(nn.Module):
-    """A sequence classifier of transformers, its lower part without gradients."""
+    """Sequence classifier of transformers without gradients in the lower part."""
 
     def __init__(self, freeze_depth: int = 0) -> None:
         super().__init__()
         from transformers import AutoModelForSequenceClassification
         from transformers.utils import logging
 
-        logging.set_verbosity_error()  # it tells that the new head is new
+        logging.set_verbosity_error()  # it warns about the new head
         self.model = AutoModelForSequenceClassification.from_pretrained(sentence_folder(), num_labels=2)
         for module in [self.model.bert.embeddings, *self.model.bert.encoder.layer][:freeze_depth]:
             module.requires_grad_(False)
@@ -53,13 +53,13 @@ def as_users_write_it(
     y : ndarray of shape (n,)
         Labels.
     depths : sequence of int
-        How many stages are frozen, the embeddings being the first.
+        Numbers of frozen stages. The embeddings are the first stage.
     folds : cross-validation splitter
-        The folds.
+        Cross-validation folds.
     max_epochs : int
-        Passes over a training part.
+        Number of epochs.
     max_length : int, default=256
-        What all texts are padded to; the tokenizer's own default.
+        Length that all texts are padded to. The default is that of the tokenizer.
     """
     steps = max_epochs * -(-len(X) // BATCH_SIZE)
     net = NeuralNetClassifier(

@@ -1,11 +1,11 @@
-"""What word vectors are worth: covered words, unknown words, damaged words, and vectors trained on.
+"""Accuracy of word vectors: known, unknown and misspelt words, and continued training.
 
     SKTRANSFER_TEST_DATA=... python -m benchmarks.words            # 8,000 of the IMDB reviews, two epochs
     SKTRANSFER_TEST_DATA=... SIZE=full python -m benchmarks.words  # all 25,000, five epochs
 
-Vectors are trained on reviews of IMDB, or are the 5,050 most frequent words of GloVe; a logistic regression on their
-pooled vectors is measured on MR, MPQA and Amazon MDSD. Its regularisation is chosen by cross-validation on the training
-texts. No text that accuracy is measured on has been read in training vectors.
+Vectors are trained on reviews of IMDB, or are those of the 5,050 most frequent words of GloVe. A logistic regression on
+pooled vectors is tested on MR, MPQA and Amazon MDSD. Cross-validation on the training texts chooses its regularisation.
+No test text was used to train vectors.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ from sktransfer.words.vectors import WordVectors
 
 FULL = os.environ.get("SIZE") == "full"
 REVIEWS, EPOCHS, DIMS = (25_000, 5, 100) if FULL else (8_000, 2, 100)
-LABELLED, DRAWS = 50, 10  # labels a class
-HELD_OUT = 300  # words of GloVe that training on is not told
+LABELLED, DRAWS = 50, 10  # labels per class
+HELD_OUT = 300  # words of GloVe that are removed before continued training
 DAMAGE = 0.1  # share of characters
 
 Features = Callable[[np.ndarray], Any]
@@ -52,7 +52,7 @@ def data_sets() -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
 
 def reviews() -> list[str]:
-    """Return reviews of IMDB; they are sorted by label in no way, yet every k-th is taken to be sure."""
+    """Return every k-th review of IMDB, independent of the order of the file."""
     texts = pd.read_csv(data_folder() / "text" / "imdb_train.csv.gz")["text"].tolist()
     return texts[:: len(texts) // REVIEWS][:REVIEWS]
 
@@ -63,19 +63,19 @@ def glove() -> WordVectors:
 
 
 def damaged(texts: np.ndarray, seed: int = 0) -> np.ndarray:
-    """Return texts with a tenth of their characters, blanks aside, replaced, left out, or doubled by another."""
-    rng, letters, spoilt = np.random.default_rng(seed), np.array(list(string.ascii_lowercase)), []
+    """Return texts with a tenth of their non-blank characters replaced, removed, or preceded by another."""
+    rng, letters, misspelt = np.random.default_rng(seed), np.array(list(string.ascii_lowercase)), []
     for text in texts:
         kinds = np.where(rng.random(len(text)) < DAMAGE, rng.integers(1, 4, len(text)), 0)
         others = rng.choice(letters, len(text))
         new = [("", other, "", other + old)[kind] if kind and old != " " else old
                for old, kind, other in zip(text, kinds, others)]  # fmt: skip
-        spoilt.append("".join(new))
-    return np.array(spoilt, dtype=object)
+        misspelt.append("".join(new))
+    return np.array(misspelt, dtype=object)
 
 
 def train(report: Report) -> dict[str, WordVectors]:
-    """Train vectors on IMDB; report how long that takes."""
+    """Train vectors on IMDB and report the time."""
     texts, vectors = reviews(), {}
     kinds: dict[str, dict[str, Any]] = {
         "word2vec on IMDB": {"model": "word2vec", "vector_size": DIMS},
@@ -91,7 +91,7 @@ def train(report: Report) -> dict[str, WordVectors]:
 
 
 def fidelity(report: Report, continued: WordVectors) -> None:
-    """Report how far general words move in training on, and where words come that it is not told."""
+    """Report how far general words move in continued training, and where held-out words end up."""
     general = glove()
     common = [word for word in general.words if word in continued]
     cosines = _cosines(
@@ -146,7 +146,7 @@ def candidates(vectors: dict[str, WordVectors]) -> dict[str, Any]:
 
 
 def classifier(sparse: bool) -> GridSearchCV:
-    """Return a logistic regression whose regularisation suits counts, or dense features."""
+    """Return a logistic regression with a grid of regularisation for counts or dense features."""
     if sparse:
         return GridSearchCV(LogisticRegression(max_iter=1000), {"C": [0.1, 1.0, 10.0]}, cv=3)
     pipeline = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
@@ -154,7 +154,7 @@ def classifier(sparse: bool) -> GridSearchCV:
 
 
 def accuracy(report: Report, vectors: dict[str, WordVectors]) -> None:
-    """Report accuracy with all labels and with 50 a class, and the share of unknown words."""
+    """Report accuracy with all labels and with 50 per class, and the share of unknown words."""
     for name, (X, y) in data_sets().items():
         for kind, transformer in candidates(vectors).items():
             started = time.perf_counter()
@@ -166,7 +166,7 @@ def accuracy(report: Report, vectors: dict[str, WordVectors]) -> None:
             every = _score(transformer, ready, X, y, sparse, int(0.8 * len(X)), 0)
             seconds = round(time.perf_counter() - started, 1)
             report.row(
-                f"{name}, {LABELLED} labels a class: {kind}",
+                f"{name}, {LABELLED} labels per class: {kind}",
                 scores,
                 all=round(every, 4),
                 unknown=unknown,
@@ -175,7 +175,7 @@ def accuracy(report: Report, vectors: dict[str, WordVectors]) -> None:
 
 
 def _score(transformer: Any, ready: Any, X: np.ndarray, y: np.ndarray, sparse: bool, n: int, seed: int) -> float:
-    """Return test accuracy; `ready` holds the features of all texts, where these do not depend on the training part."""
+    """Return test accuracy. `ready` holds the features of all texts if they do not depend on the training part."""
     rest = min(3000, len(X) - n)
     train_rows, test_rows = train_test_split(
         np.arange(len(X)), train_size=n, test_size=rest, stratify=y, random_state=seed
@@ -188,7 +188,7 @@ def _score(transformer: Any, ready: Any, X: np.ndarray, y: np.ndarray, sparse: b
 
 
 def typos(report: Report, vectors: dict[str, WordVectors], rounds: int = 3) -> None:
-    """Report what is lost where a tenth of the characters of the test texts is damaged; all labels in training."""
+    """Report the loss of accuracy if a tenth of the characters of the test texts is damaged."""
     policies = {"unk": "unk", "skip": "skip", "zero": "zero", "subword": "subword"}
     for name, (X, y) in data_sets().items():
         rows = train_test_split(np.arange(len(X)), test_size=0.2, stratify=y, random_state=0)
@@ -199,15 +199,15 @@ def typos(report: Report, vectors: dict[str, WordVectors], rounds: int = 3) -> N
                 transformer = WordEmbedder(vectors["fastText on IMDB"], oov=policies[kind])
             model = classifier(kind == "tf-idf").fit(transformer.fit_transform(X[rows[0]]), y[rows[0]])
             clean = model.score(transformer.transform(X[rows[1]]), y[rows[1]])
-            spoilt = [
+            damaged_scores = [
                 model.score(transformer.transform(damaged(X[rows[1]], seed)), y[rows[1]]) for seed in range(rounds)
             ]
-            lost = 100 * (clean - np.mean(spoilt))
-            report.row(f"{name}, typos: {kind}", spoilt, clean=round(clean, 4), points_lost=round(lost, 2))
+            lost = 100 * (clean - np.mean(damaged_scores))
+            report.row(f"{name}, typos: {kind}", damaged_scores, clean=round(clean, 4), points_lost=round(lost, 2))
 
 
 def throughput(report: Report, rounds: int = 5) -> None:
-    """Report seconds of transform and of fastText's own loop over the same tokens, each round after the other."""
+    """Report seconds of transform relative to fastText's own loop over the same tokens, in turn."""
     import fasttext
 
     texts = reviews()[:2000]
@@ -237,12 +237,12 @@ def throughput(report: Report, rounds: int = 5) -> None:
 
 
 def memory(report: Report, vectors: dict[str, WordVectors]) -> None:
-    """Report how far memory grows while 50 MB of text are transformed."""
+    """Report the growth of memory while 50 MB of text are transformed."""
     texts = reviews()
     texts = texts * (50_000_000 // sum(map(len, texts)) + 1)
     embedder = WordEmbedder(vectors["fastText on IMDB"]).fit(texts[:1])
     embedder.transform(texts[:100])
-    Path("/proc/self/clear_refs").write_text("5")  # from here on a new peak is kept
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak
     before, started = _peak(), time.perf_counter()
     features = embedder.transform(texts)
     seconds = round(time.perf_counter() - started, 1)
@@ -253,13 +253,13 @@ def memory(report: Report, vectors: dict[str, WordVectors]) -> None:
 
 
 def _peak() -> float:
-    """Return the largest memory that this process has held, in MiB."""
+    """Return the peak memory of this process in MiB."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
 
 
 def picture(rows: list[dict[str, Any]], path: Path) -> None:
-    """Draw accuracy with 50 labels a class, and what typos cost."""
+    """Draw accuracy with 50 labels per class, and the loss of accuracy by typos."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -267,7 +267,7 @@ def picture(rows: list[dict[str, Any]], path: Path) -> None:
 
     figure, axes = plt.subplots(1, 2, figsize=(12, 5), layout="constrained", width_ratios=[3, 2])
     sets, colours = ("MR", "MPQA", "Amazon"), ("#0072B2", "#E69F00", "#009E73")
-    for axis, mark, unit in ((axes[0], "labels a class: ", 1), (axes[1], "typos: ", 1)):
+    for axis, mark, unit in ((axes[0], "labels per class: ", 1), (axes[1], "typos: ", 1)):
         kinds = list(dict.fromkeys(row["what"].split(mark)[1] for row in rows if mark in row["what"]))[::-1]
         for i, (name, colour) in enumerate(zip(sets, colours)):
             found = {
@@ -281,8 +281,8 @@ def picture(rows: list[dict[str, Any]], path: Path) -> None:
             axis.barh(np.arange(len(kinds)) + (1 - i) * 0.27, values, 0.25, xerr=spread, color=colour, label=name)
         axis.set_yticks(range(len(kinds)), kinds)
     axes[0].set_xlim(0.5, None)
-    axes[0].set_xlabel(f"test accuracy, {LABELLED} labels a class, {DRAWS} draws")
-    axes[1].set_xlabel("points of accuracy lost where 10% of the\ncharacters of the test texts are damaged")
+    axes[0].set_xlabel(f"test accuracy, {LABELLED} labels per class, {DRAWS} draws")
+    axes[1].set_xlabel("points of accuracy lost if 10% of the\ncharacters of the test texts are damaged")
     axes[1].set_title("all labels in training; all but tf-idf: fastText on IMDB", fontsize=10)
     axes[0].legend(loc="upper right")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -291,9 +291,9 @@ def picture(rows: list[dict[str, Any]], path: Path) -> None:
 
 
 def main() -> None:
-    """Print the tables, save the picture."""
-    warnings.simplefilter("ignore", UnknownWordsWarning)  # the shares stand in the table
-    warnings.simplefilter("ignore", TruncatedTextWarning)  # of the longest of Amazon's, tiny/bert reads the start
+    """Print the tables and save the picture."""
+    warnings.simplefilter("ignore", UnknownWordsWarning)  # the table shows the shares
+    warnings.simplefilter("ignore", TruncatedTextWarning)  # tiny/bert truncates the longest reviews of Amazon
     report = Report(f"words: {REVIEWS:,} reviews of IMDB, {EPOCHS} epochs, {DIMS} dimensions", "words")
     vectors = train(report)
     memory(report, vectors)

@@ -3,8 +3,8 @@
     python examples/choose_a_backbone.py
 
 The script ranks every layer of `tiny/cnn`, pretrained and untrained, on 300 digits. It compares the layer that each
-score chooses with the accuracy of a cross-validated linear model, the probe. Then `BestBackbone` chooses inside each fold.
-The script saves two pictures.
+score chooses with the accuracy of a cross-validated linear model, the probe. Then `BestBackbone` chooses inside each
+fold. The script saves two pictures.
 """
 
 from __future__ import annotations

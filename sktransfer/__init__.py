@@ -1,4 +1,4 @@
-"""Transfer learning for people who use scikit-learn.
+"""Transfer learning for scikit-learn users.
 
 Names are loaded on first use: `import sktransfer` pulls in neither torch nor scikit-learn.
 """

@@ -32,7 +32,7 @@ class BackboneHTML:
 def backbone_html(estimator: Any) -> str:
     """Return a table of the stages of an estimator's backbone, with their state and their number of parameters.
 
-    Nothing is loaded. The result is empty for an unfitted estimator whose backbone is given by name, and for an
+    The function loads nothing. The result is empty for an unfitted estimator that names its backbone, and for an
     unfitted estimator that trains its backbone.
 
     Parameters

@@ -109,7 +109,10 @@ def test_example_runs_without_data_and_saves_its_pictures(script, run, tmp_path)
     ("script", "expected"),
     [
         ("active_learning.py", ["digits: test", "ants and bees: test", "film reviews: test"]),
-        ("ready_model.py", ["48 photos: exactly 'ant' or 'bee'", "tiny/cnn on 400 grey photos", "calibrated    mean confidence 0."]),
+        (
+            "ready_model.py",
+            ["48 photos: exactly 'ant' or 'bee'", "tiny/cnn on 400 grey photos", "calibrated    mean confidence 0."],
+        ),
         ("wildlife_photos.py", ["accuracy on 24 test photos"]),
     ],
 )

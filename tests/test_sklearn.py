@@ -1,4 +1,4 @@
-"""scikit-learn's own checks on the image estimators, and ours on all estimators."""
+"""scikit-learn's estimator checks on the image estimators, and our own checks on all estimators."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from sktransfer.testing import parametrize_with_transfer_checks
 
 @pytest.fixture(autouse=True)
 def _empty_store():
-    """Let each check begin with room in the store: once it is full, a sample is computed in whatever batch asks for it.
+    """Clear the store before each check.
 
-    What the batch's composition changes, 1e-7 of a feature, is more than these checks allow for.
+    A full store recomputes samples in other batches. That changes features by 1e-7, more than the checks tolerate.
     """
     clear_cache()
 
@@ -37,17 +37,21 @@ IMAGE_ESTIMATORS = [
 def known_failures(estimator):
     known = {}
     if isinstance(estimator, (FineTuneClassifier, FineTuneRegressor)):
-        known["check_sample_weight_equivalence_on_dense_data"] = "float32 training does not keep a tolerance of 1e-7"
+        known["check_sample_weight_equivalence_on_dense_data"] = (
+            "float32 training differs by more than the tolerance of 1e-7"
+        )
     if isinstance(estimator, FineTuneRegressor):
-        # Predictions are float64, so that targets far from zero keep their digits; of float32 the check asks 1e-4.
-        known["check_methods_subset_invariance"] = "a float32 network does not keep 1e-7 from batch to batch"
+        # Predictions are float64, to keep the digits of targets far from zero. For float32 the check would use 1e-4.
+        known["check_methods_subset_invariance"] = (
+            "a float32 network differs by more than the tolerance of 1e-7 between batches"
+        )
     return known
 
 
-# The checks feed random numbers as flat rows of any width; that these are no images is what the warnings say.
+# The checks pass random flat rows of any width, which cause a FlatImageWarning.
 @pytest.mark.filterwarnings("ignore::sktransfer.exceptions.FlatImageWarning")
 @parametrize_with_checks(IMAGE_ESTIMATORS, expected_failed_checks=known_failures, xfail_strict=True)
-def test_scikit_learns_checks(estimator, check):
+def test_scikit_learn_estimator_checks(estimator, check):
     check(estimator)
 
 
@@ -66,5 +70,5 @@ TRANSFER_ESTIMATORS = [
 
 
 @parametrize_with_transfer_checks(TRANSFER_ESTIMATORS)
-def test_transfer_checks(estimator, check):
+def test_transfer_estimator_checks(estimator, check):
     check(estimator)

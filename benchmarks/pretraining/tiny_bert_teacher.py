@@ -1,8 +1,8 @@
-"""What the teacher, all-MiniLM-L6-v2, says of each text: computed once, stored, and read by every epoch of the student.
+"""States of the teacher, all-MiniLM-L6-v2, computed once per text and read in every epoch of the student.
 
-Three kinds of states are stored: those of each word after layer 4 (the layer that transfers best to small sentiment
-tasks), as their 192 first principal components; their mean over the text; and the sentence embedding, the last layer's
-mean.
+Three kinds of states are stored. The first are the states of each word after layer 4, as 192 principal components. This
+layer transfers best to small sentiment tasks. The second are their means over the text. The third are the sentence
+embeddings, means of the last layer.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from transformers import AutoModel
 COMPONENTS = 192
 LAYER = 4
 MAX_TOKENS = 256
-CHUNK = 4096  # texts between two notes of progress
+CHUNK = 4096  # texts between two checkpoints
 
 
 @dataclass
@@ -37,7 +37,7 @@ class States:
     starts : numpy.ndarray of shape (n + 1,)
         Text i has the words `starts[i]` to `starts[i + 1]`.
     middle, sentence : numpy.ndarray of shape (n, 384), float16
-        The mean state after layer 4, standardised; the sentence embedding, of length one.
+        The standardised mean state after layer 4, and the sentence embedding of length one.
     """
 
     words: np.ndarray
@@ -57,7 +57,7 @@ class Teacher:
 
     @torch.inference_mode()
     def read(self, texts: list[str], budget: int = 2048) -> list[tuple[Tensor, Tensor, Tensor]]:
-        """Return for each text the states of its words (n_words, 384), their mean (384,) and its embedding (384,)."""
+        """Return per text the states of its words (n_words, 384), their mean (384,) and its embedding (384,)."""
         encodings = [self.tokenizer.encode(text) for text in texts]
         order = np.argsort([len(encoding.ids) for encoding in encodings])[::-1]
         answers: list[Any] = [None] * len(texts)
@@ -81,7 +81,7 @@ class Teacher:
 
 
 def word_of(word_ids: list[int | None]) -> list[int]:
-    """Return the word that each token is of, -1 for special tokens."""
+    """Return the word number of each token, -1 for special tokens."""
     return [-1 if word is None else word for word in word_ids]
 
 
@@ -95,7 +95,7 @@ def mean_by_word(states: Tensor, words: Tensor) -> Tensor:
 
 
 def states_of(texts: list[str], folder: Path, work: Path) -> States:
-    """Return the states of the texts, computed where `work` does not hold them yet, resumed where it holds a part."""
+    """Return the states of the texts. States that `work` holds already are not computed again."""
     teacher = Teacher(folder)
     counts = [1 + max(word_of(teacher.tokenizer.encode(text).word_ids), default=-1) for text in texts]
     starts = np.concatenate([[0], np.cumsum(counts)])

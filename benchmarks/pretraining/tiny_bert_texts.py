@@ -1,6 +1,6 @@
-"""What `tiny/bert` reads: film reviews (IMDB) cut into segments of all lengths, and the glosses of WordNet.
+"""Training texts of `tiny/bert`: film reviews (IMDB) in segments of all lengths, and the glosses of WordNet.
 
-None of it is a text that the network is measured on (MR, Amazon MDSD, MPQA and SST stay out).
+The data sets of the benchmarks (MR, Amazon MDSD, MPQA, SST) are not used.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 VOCABULARY = 10_000
-MAX_WORDS = 180  # a segment's; about 230 word pieces
+MAX_WORDS = 180  # per segment, about 230 word pieces
 _SENTENCE_END = re.compile(r"(?<=[.!?])[\"')]*\s+")
 
 
@@ -25,9 +25,9 @@ def segments(data: Path, wordnet: Path, seed: int = 0) -> list[str]:
     data : Path
         The folder that holds `text/imdb_train.csv.gz`.
     wordnet : Path
-        The folder of WordNet 3.1 that holds `data.noun` and its like.
+        The folder of WordNet 3.1 with `data.noun`, `data.verb`, `data.adj` and `data.adv`.
     seed : int, default=0
-        Draws where reviews are cut, and the order.
+        Seed of the segmentation and the order.
     """
     generator = np.random.default_rng(seed)
     texts = [piece for review in _reviews(data) for piece in _cut(review, generator)] + _glosses(wordnet)
@@ -56,14 +56,14 @@ def _reviews(data: Path) -> list[str]:
 
 
 def _cut(review: str, generator: np.random.Generator) -> list[str]:
-    """Return phrases, sentences and paragraphs that together make up the review: texts come in all lengths."""
+    """Split a review into phrases, sentences and paragraphs."""
     pieces: list[str] = []
     words: list[str] = []
     wanted = _wanted(generator)
     for sentence in _SENTENCE_END.split(review):
         words += sentence.split()
         while len(words) >= wanted:
-            # A phrase is cut out of its sentence, anything longer ends where a sentence ends, if it is not too long.
+            # A phrase is part of a sentence. Longer segments end at the end of a sentence, up to MAX_WORDS.
             take = wanted if wanted < 8 else min(len(words), MAX_WORDS)
             pieces.append(" ".join(words[:take]))
             words, wanted = words[take:], _wanted(generator)
@@ -71,7 +71,7 @@ def _cut(review: str, generator: np.random.Generator) -> list[str]:
 
 
 def _wanted(generator: np.random.Generator) -> int:
-    """Return how many words the next segment should at least have."""
+    """Return the minimal number of words of the next segment."""
     low, high = ((2, 8), (8, 20), (20, 60), (60, 150))[generator.choice(4, p=[0.15, 0.55, 0.2, 0.1])]
     return int(generator.integers(low, high))
 
@@ -80,7 +80,7 @@ def _glosses(wordnet: Path) -> list[str]:
     texts = []
     for part in ("noun", "verb", "adj", "adv"):
         for line in (wordnet / f"data.{part}").read_text(encoding="utf-8").splitlines():
-            if line.startswith(" ") or " | " not in line:  # the licence stands in the first lines
+            if line.startswith(" ") or " | " not in line:  # the first lines contain the licence
                 continue
             fields, gloss = line.split(" | ", 1)
             words = fields.split()

@@ -1,8 +1,8 @@
-"""Pretrain `tiny/cnn` on 100,000 images of 32x32 pixels and 200 classes, and write the weights that the wheel ships.
+"""Pretrain `tiny/cnn` on 100,000 images of 32x32 pixels and 200 classes, and write the shipped weights.
 
     SKTRANSFER_TEST_DATA=... python -m benchmarks.pretraining.tiny_cnn
 
-Seeded; resumable (a checkpoint after each epoch: run the same command again); one core is enough.
+Training is seeded and runs on one core. To resume from the checkpoint of the last epoch, run the same command again.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def normalized(pixels: np.ndarray) -> Tensor:
 
 
 class Network(nn.Module):
-    """The stages, an average over the map, and the head."""
+    """The stages, average pooling, and the head."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -98,7 +98,7 @@ def accuracy(network: Network, pixels: np.ndarray, y: np.ndarray) -> float:
 
 
 def train(args: argparse.Namespace) -> None:
-    """Train on small crops, then on whole images; or go on where a checkpoint was left. Write the weights."""
+    """Train on small crops, then on whole images, from the last checkpoint if there is one. Write the weights."""
     args.work.mkdir(parents=True, exist_ok=True)
     pixels, y, split, classes = decoded(Path(os.environ["SKTRANSFER_TEST_DATA"]), args.work)
     train_rows, validation_rows = np.flatnonzero(split == 0), np.flatnonzero(split == 1)
@@ -114,7 +114,7 @@ def train(args: argparse.Namespace) -> None:
     seconds = state["seconds"]
     for epoch in range(state["epoch"], epochs):
         started = time.perf_counter()
-        # Crops of 24 pixels keep the scale of things and cost half as much: most of what is learnt is learnt there.
+        # Crops of 24 pixels keep the scale of objects and cost half as much, so most epochs use them.
         size, border = (24, 0) if epoch < args.small_epochs else (32, 4)
         generator = torch.Generator().manual_seed(1000 * args.seed + epoch)  # so that resuming changes nothing
         order = train_rows[torch.randperm(len(train_rows), generator=generator).numpy()]

@@ -44,7 +44,7 @@ from sktransfer.engine.parameters import (
 )
 from sktransfer.exceptions import InvalidParameterError, SktransferError
 from sktransfer.html import BackboneHTML
-from sktransfer.providers.huggingface_heads import FirstTokenHead
+from sktransfer.providers.huggingface_text import FirstTokenHead
 from sktransfer.samples.validation import check_samples, set_input_tags
 
 if TYPE_CHECKING:

@@ -120,7 +120,7 @@ class ZeroShotClassifier(BackboneHTML, CosineClassifier, BaseEstimator):
     See Also
     --------
     NearestClassMean : Uses a few samples per class instead of descriptions.
-    PretrainedClassifier : Uses the pretrained head, for the classes that the network was trained on.
+    PretrainedClassifier : Uses the pretrained head, with the classes of its training data.
 
     Notes
     -----

@@ -15,7 +15,7 @@ from sktransfer.training.lr_finder import LearningRates
 
 __all__ = ["LearningRateDisplay"]
 
-_HEADROOM = 0.35  # space above the curve as a fraction of its height; diverging losses are cut off
+_HEADROOM = 0.35  # space above the curve as a fraction of its height, above which losses are cut off
 
 
 class LearningRateDisplay:

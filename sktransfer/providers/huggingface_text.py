@@ -140,7 +140,7 @@ class Layer(nn.Module):
     causal : bool, default=False
         Whether tokens attend only to earlier ones and themselves.
     norm : nn.Module, default=None
-        Final norm of the model, for its last layer.
+        Final norm of the model. Only the last layer has it.
     """
 
     def __init__(self, layer: nn.Module, *, causal: bool = False, norm: nn.Module | None = None) -> None:
@@ -233,7 +233,7 @@ class ModernBertLayer(nn.Module):
     window : int or None
         Largest distance of attention to either side. None for global attention.
     norm : nn.Module, default=None
-        Final norm of the model, for its last layer.
+        Final norm of the model. Only the last layer has it.
     """
 
     def __init__(self, layer: nn.Module, rotary: nn.Module, window: int | None, norm: nn.Module | None = None) -> None:

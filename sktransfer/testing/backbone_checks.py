@@ -96,7 +96,7 @@ def check_backbone(
     ----------
     backbone : str or Backbone
         Name, as `load_backbone` takes it, or a loaded backbone, for which the checks of spec and loader are not run.
-        Pretrained weights are used if they are local, else random ones. Nothing is downloaded.
+        Pretrained weights are used if they are local, else random ones. No weights are downloaded.
     device : str or torch.device, default=None
         Device to compare with the CPU. None is the first CUDA device, if there is one.
     reference : callable, default=None

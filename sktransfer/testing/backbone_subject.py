@@ -51,7 +51,7 @@ class NotRun(SkipTest):
 
 
 def require(condition: bool, seen: str, *, expected: str, fix: str) -> None:
-    """Raise an AssertionError with what was seen, what is expected and how to fix it, unless the condition holds."""
+    """Raise an AssertionError with observation, expectation and advice, unless the condition holds."""
     if not condition:
         raise AssertionError(f"{seen}; expected: {expected}. To fix: {fix}")
 

@@ -24,7 +24,7 @@ from sktransfer.testing.backbone_subject import (
     split_rows,
     to_tensors,
 )
-from sktransfer.weights.reading import locate
+from sktransfer.weights.locate import locate
 
 __all__ = [
     "check_beside_another",

@@ -50,7 +50,7 @@ def test_the_command_prints_a_row_a_method_and_goes_on_from_what_it_wrote(tmp_pa
     monkeypatch.setattr(sys, "argv", ["few_shot", "--draws", "2", "--shots", "2", "--test", "20"])
     few_shot.main()
     printed = capsys.readouterr().out
-    assert len([line for line in printed.splitlines() if line.startswith("  MR, 2 labels a class")]) == 5
+    assert len([line for line in printed.splitlines() if line.startswith("  MR, 2 labels per class")]) == 5
     rows = json.loads((tmp_path / "results" / "few_shot.json").read_text())["rows"]
     assert all(0 <= score <= 1 for row in rows for score in row["scores"])
     monkeypatch.setattr(few_shot, "one_draw", lambda *_: 1 / 0)  # nothing is to be measured again

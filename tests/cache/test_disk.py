@@ -228,10 +228,8 @@ def test_get_and_put_from_several_threads(tmp_path):
         started.wait()
         for start in range(0, 100, 5):
             rows = [(n * 7 + seed) % 100 for n in range(start, start + 5)]
-            entries = store.get(NAMESPACE, [KEYS[n] for n in rows])
-            wrong.extend(
-                n for n, entry in zip(rows, entries) if entry is not None and not torch.equal(entry, VALUES[n])
-            )
+            entries = zip(rows, store.get(NAMESPACE, [KEYS[n] for n in rows]))
+            wrong.extend(n for n, entry in entries if entry is not None and not torch.equal(entry, VALUES[n]))
             keep(store, NAMESPACE, [KEYS[n] for n in rows], [VALUES[n] for n in rows])
 
     with ThreadPoolExecutor(6) as threads:

@@ -20,15 +20,15 @@ def marked(display):
 
 
 def test_from_finder_draws_the_curve_and_the_proposed_rate():
-    found = find_lr(TUNER, X, y, n_steps=8)
-    display = LearningRateDisplay.from_finder(found)
-    np.testing.assert_array_equal(display.line_.get_xdata(), found.curve["lr"])
-    np.testing.assert_array_equal(display.line_.get_ydata(), found.curve["smoothed"])
-    np.testing.assert_array_equal(display.ax_.collections[0].get_offsets(), found.curve[["lr", "change"]])
-    assert marked(display) == found.lr
+    result = find_lr(TUNER, X, y, n_steps=8)
+    display = LearningRateDisplay.from_finder(result)
+    np.testing.assert_array_equal(display.line_.get_xdata(), result.curve["lr"])
+    np.testing.assert_array_equal(display.line_.get_ydata(), result.curve["smoothed"])
+    np.testing.assert_array_equal(display.ax_.collections[0].get_offsets(), result.curve[["lr", "change"]])
+    assert marked(display) == result.lr
     assert display.ax_.get_xscale() == "log"
     labels = [text.get_text() for text in display.ax_.get_legend().get_texts()]
-    assert labels == ["a batch", "smoothed", f"proposed: {found.lr:.2g}"]
+    assert labels == ["a batch", "smoothed", f"proposed: {result.lr:.2g}"]
     assert display.figure_ is display.ax_.figure
     assert cut_labels(display.figure_) == []
 
@@ -37,9 +37,9 @@ def test_from_estimator_runs_find_lr_on_a_clone():
     options = {"lowest": 1e-4, "highest": 0.1, "n_steps": 5}
     weight = np.linspace(0.1, 2, len(y))
     display = LearningRateDisplay.from_estimator(TUNER, X, y, weight, **options)
-    found = find_lr(TUNER, X, y, weight, **options)
-    assert display.smoothed.tolist() == found.curve["smoothed"].tolist()
-    assert display.rates.tolist() == found.curve["lr"].tolist()
+    result = find_lr(TUNER, X, y, weight, **options)
+    assert display.smoothed.tolist() == result.curve["smoothed"].tolist()
+    assert display.rates.tolist() == result.curve["lr"].tolist()
     assert not hasattr(TUNER, "net_")
     with pytest.raises(InvalidParameterError, match="n_steps=1"):
         LearningRateDisplay.from_estimator(TUNER, X, y, n_steps=1)

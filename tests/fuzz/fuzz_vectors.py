@@ -1,4 +1,4 @@
-"""Files of word vectors, damaged: they are read, or refused with an error of our own."""
+"""Fuzz damaged files of word vectors: each is read or raises WeightsError."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _path = Path(tempfile.mkdtemp(prefix="sktransfer-fuzz-")) / "vectors.bin"
 
 
 def seeds() -> list[bytes]:
-    """Return one small file of each format."""
+    """Return one small file per format."""
     files = [word_files.fasttext_file(), word_files.supervised_file(), word_files.word2vec_file(n_words=8)]
     files += [word_files.word2vec_file(binary=True, n_words=8), word_files.word2vec_file(header=False, n_words=8)]
     return [file.read_bytes() for file in files] + [b"", b"2 2\nup 1 2\ndown 3 4\n", b"up 1 2\ndown 3 4\n"]
 
 
 def target(data: bytes) -> str:
-    """Return what came of a file."""
+    """Return the outcome of a file."""
     _path.write_bytes(data)
     try:
         vectors = _load.__wrapped__(source_of(_path))

@@ -1,4 +1,4 @@
-"""What the fuzzers share: a target is a function of bytes that may raise a few kinds of error and nothing else."""
+"""Common parts of the fuzzers. A target is a function of bytes that may raise only a few kinds of error."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ from pathlib import Path
 
 
 def instrumented(name: str, *packages: str) -> AbstractContextManager[object]:
-    """Return what lets atheris see the branches of what is imported inside, where the caller is the program.
+    """Return a context in which atheris instruments imports, if the caller is the main program.
 
     Parameters
     ----------
     name : str
         The caller's `__name__`.
     *packages : str
-        What is watched.
+        Packages to instrument.
     """
     if name != "__main__":
         return nullcontext()
     import atheris
 
-    watched: AbstractContextManager[object] = atheris.instrument_imports(include=list(packages))
-    return watched
+    context: AbstractContextManager[object] = atheris.instrument_imports(include=list(packages))
+    return context
 
 
 def fuzz(target: Callable[[bytes], str], seeds: Iterable[bytes]) -> None:
-    """Run a target under atheris for the seconds that the command line names; print what came of the inputs.
+    """Run a target under atheris for the seconds of the command line, and print counts of the outcomes.
 
     Parameters
     ----------
     target : callable
-        Returns in a word what came of an input; what it raises, warnings too, ends the run as a finding.
+        Returns the outcome of an input as a word. An exception or a warning ends the run as a finding.
     seeds : iterable of bytes
-        PreprocessedSamples to begin with.
+        Initial inputs.
     """
     import atheris
 
@@ -56,7 +56,7 @@ def fuzz(target: Callable[[bytes], str], seeds: Iterable[bytes]) -> None:
         counts[target(data)] += 1
         if time.monotonic() > end:
             print(dict(counts), flush=True)
-            os._exit(0)  # libFuzzer takes any other way out for a finding
+            os._exit(0)  # libFuzzer reports any other exit as a finding
 
     options = ["-timeout=20", "-rss_limit_mb=4096", "-verbosity=0"]
     atheris.Setup([sys.argv[0], str(corpus), f"-artifact_prefix={corpus}/", *options], one_input)

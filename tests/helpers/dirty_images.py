@@ -1,4 +1,4 @@
-"""Files as they lie in folders that nobody has cleaned, each with what is to become of it."""
+"""Odd and damaged image files, each with its expected pixels or error."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ RED, GREEN, BLUE, WHITE = (230, 20, 20), (20, 200, 20), (20, 20, 230), (250, 250
 
 
 def picture(height=48, width=64):
-    """Return four colours, one a corner: turned or swapped, it is another picture."""
+    """Return a picture of four colours, one per corner, so that rotations and flips change it."""
     pixels = np.empty((height, width, 3), np.uint8)
     pixels[: height // 2, : width // 2], pixels[: height // 2, width // 2 :] = RED, GREEN
     pixels[height // 2 :, : width // 2], pixels[height // 2 :, width // 2 :] = BLUE, WHITE
@@ -26,7 +26,7 @@ def picture(height=48, width=64):
 PICTURE = picture()
 GREY = np.linspace(0, 65535, 48 * 64).reshape(48, 64).astype(np.uint16)
 FIRST, SECOND = Image.fromarray(PICTURE), Image.fromarray(np.ascontiguousarray(PICTURE[::-1]))
-_STORED = {  # orientation -> the picture as such a file holds it
+_STORED = {  # orientation -> the stored pixels
     1: lambda x: x,
     2: lambda x: x[:, ::-1],
     3: lambda x: x[::-1, ::-1],
@@ -41,7 +41,7 @@ _STORED = {  # orientation -> the picture as such a file holds it
 def encoded(image, kind, **options):
     buffer = io.BytesIO()
     image = image.copy() if isinstance(image, Image.Image) else Image.fromarray(np.ascontiguousarray(image))
-    image.save(buffer, kind, **options)  # of a copy, for some formats leave their settings in what they save
+    image.save(buffer, kind, **options)  # of a copy, because some formats change the saved image
     return buffer.getvalue()
 
 
@@ -52,15 +52,15 @@ def turned(orientation):
 
 
 def with_exif(block):
-    """Return a JPEG whose EXIF block says something odd."""
+    """Return a JPEG with a given EXIF block."""
     content = encoded(FIRST, "JPEG", quality=95)
     segment = b"Exif\0\0" + block
     return content[:2] + b"\xff\xe1" + struct.pack(">H", len(segment) + 2) + segment + content[2:]
 
 
 def plain_cmyk():
-    """Return a CMYK JPEG as programs write it that are not Adobe's: without their marker, values not inverted."""
-    inverted = bytes(255 - value for value in FIRST.convert("CMYK").tobytes())  # for Pillow inverts what it saves
+    """Return a CMYK JPEG without the Adobe marker, with values that are not inverted."""
+    inverted = bytes(255 - value for value in FIRST.convert("CMYK").tobytes())  # Pillow inverts on saving
     content = encoded(Image.frombytes("CMYK", FIRST.size, inverted), "JPEG", quality=95)
     start = content.index(b"\xff\xee")
     return content[:start] + content[start + 2 + struct.unpack(">H", content[start + 2 : start + 4])[0] :]
@@ -71,7 +71,7 @@ def palette(**options):
 
 
 def header_png(width, height):
-    """Return a PNG that claims to have a size, with no more than a row of pixels in it."""
+    """Return a PNG whose header declares a size, with the pixels of one row only."""
 
     def chunk(name, data):
         return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
@@ -92,7 +92,7 @@ def grey(pixels):
     return np.repeat(np.asarray(Image.fromarray(pixels).convert("L"))[:, :, None], 3, axis=2)
 
 
-# name -> (content, or what makes it; the pixels that come out; how far from them, on average of 255)
+# name -> (content, or a function that creates the file; expected pixels; tolerance of the mean difference, of 255)
 GOOD = {
     **{f"orientation{i}.jpg": (turned(i), PICTURE, 4) for i in _STORED},
     "cmyk_of_adobe.jpg": (encoded(FIRST.convert("CMYK"), "JPEG", quality=95), PICTURE, 4),
@@ -150,7 +150,7 @@ def _pipe(path):
 
 def _socket(path):
     here = Path.cwd()
-    os.chdir(path.parent)  # names of sockets are short
+    os.chdir(path.parent)  # socket paths have a length limit
     try:
         with socket.socket(socket.AF_UNIX) as one:
             one.bind(path.name)
@@ -165,7 +165,7 @@ def _link(target):
 _JPEG, _PNG = encoded(FIRST, "JPEG"), encoded(FIRST, "PNG")
 _NOISE = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
 
-# name -> (content, or what makes the file, or None where there is none; what the reason says)
+# name -> (content, or a function that creates the file, or None for a missing file; pattern of the reason)
 BAD = {
     "empty.jpg": (b"", "has 0 bytes; get the file again"),
     "cut_off.jpg": (_JPEG[: len(_JPEG) // 2], r"is damaged or cut off .*Get the file again"),
@@ -209,7 +209,7 @@ BAD = {
 
 
 def write(folder, name, content):
-    """Put one of the files above into a folder, and return its path."""
+    """Write one of these files to a folder and return its path."""
     path = Path(folder, name)
     if isinstance(content, bytes):
         path.write_bytes(content)

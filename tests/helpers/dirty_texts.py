@@ -1,9 +1,9 @@
-"""Texts as they come out of exports, scrapers and broken encodings."""
+"""Odd texts from exports, scrapers and broken encodings."""
 
 from __future__ import annotations
 
 CONTROL = "".join(map(chr, [*range(1, 32), *range(127, 160)]))
-# name -> the text; all of them are texts, so all have features
+# name -> text; every text has features
 ODD = {
     "empty": "",
     "blank": " \t\n\u00a0\u2003\u3000",

@@ -1,4 +1,4 @@
-"""A hub on this machine, and an environment without proxies."""
+"""Fixtures for downloads: a local hub, and an environment without proxies."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.helpers.misbehaving_server import running
 
 @pytest.fixture
 def no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Forget what proxies the environment of the tests names."""
+    """Remove the proxies of the environment."""
     for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
@@ -22,11 +22,11 @@ def no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Give the hub's client an empty cache, and a hub that nobody answers for."""
+    """Give the hub's client an empty cache and an unreachable hub."""
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_XET", True)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
-    use_hub(monkeypatch, "http://127.0.0.1:9")  # the port of "discard", which is closed
+    use_hub(monkeypatch, "http://127.0.0.1:9")  # the discard port, which is closed
     return tmp_path / "cache"
 
 

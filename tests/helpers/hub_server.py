@@ -1,4 +1,4 @@
-"""A Hugging Face hub on this machine: the part of its protocol that fetching a model takes."""
+"""Local Hugging Face hub with the part of the protocol that downloads a model."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 def use_hub(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
-    """Make the hub's client ask there: it has read `HF_ENDPOINT` when it was imported."""
+    """Point the hub's client to a URL. It reads `HF_ENDPOINT` only when it is imported."""
     monkeypatch.setattr(constants, "ENDPOINT", url)
     template = url + "/{repo_id}/resolve/{revision}/{filename}"
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
@@ -25,7 +25,7 @@ def use_hub(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
 
 
 def lay_into_cache(cache: Path, model: str, source: Path) -> Path:
-    """Lay a folder into the cache as the hub's client does, without its list of what the hub has."""
+    """Copy a folder into the cache in the layout of the hub's client."""
     place = cache / f"models--{model.replace('/', '--')}"
     (place / "refs").mkdir(parents=True)
     (place / "refs" / "main").write_text(COMMIT)
@@ -33,10 +33,10 @@ def lay_into_cache(cache: Path, model: str, source: Path) -> Path:
 
 
 class Hub(Server):
-    """Serves a folder as the model `me/model`.
+    """Server of a folder as the model `me/model`.
 
-    `scripts` says for a file how its next requests are answered; `damaged` names files of which other bytes are sent
-    than their hash says.
+    `scripts` holds the behaviours for the next requests per file. `damaged` names files whose bytes do not match their
+    hash.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -47,7 +47,7 @@ class Hub(Server):
 
     @property
     def lines(self) -> list[str]:
-        """What was asked for, a line each."""
+        """Return the requests, one line per request."""
         return [f"{method} {path.split('?')[0]}" for method, path, _ in self.asked]
 
     def bodies(self, name: str) -> list[str | None]:

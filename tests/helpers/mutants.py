@@ -1,4 +1,4 @@
-"""Backbones that are wrong in one way each, beside twins that are right: what the checks of backbones are tried on."""
+"""Mutants for tests of the backbone checks: backbones with one fault each, and correct twins."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ STAGES = {"stem": 6, "middle": 6, "top": 5}
 
 
 def image_modules():
-    """Return the modules of the twin, weights drawn by torch's current generator."""
+    """Return the modules of the twin, with weights from torch's global generator."""
     stem = nn.Sequential(nn.Conv2d(3, 6, 3, 2, 1), nn.BatchNorm2d(6), nn.ReLU())
     middle = nn.Sequential(nn.Conv2d(6, 6, 3, padding=1), nn.Tanh())
     return {"stem": stem, "middle": middle, "top": nn.Conv2d(6, 5, 3, 2, 1)}, nn.Linear(5, 3)
 
 
 def image_twin(*, middle=None, preprocess=None, seed=0):
-    """A backbone of images that is right, but for a stage or the preprocessing that is given."""
+    """Return a correct image backbone, except for a given stage or preprocessing."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         modules, head = image_modules()
@@ -44,7 +44,7 @@ def image_twin(*, middle=None, preprocess=None, seed=0):
 
 
 class RightWords(Words):
-    """An empty text has a token, too."""
+    """Word tokenizer that gives an empty text one token."""
 
     def with_max_length(self, max_length):
         return type(self)(max_length)
@@ -55,7 +55,7 @@ class RightWords(Words):
 
 
 def text_twin(attend=Attend, words=RightWords):
-    """A backbone of texts that is right, but for the layer or the preprocessing that is given."""
+    """Return a correct text backbone, except for a given layer or preprocessing."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         stages = [("embed", Embed(8)), ("attend1", Attend(8)), ("attend2", attend(8))]
@@ -63,7 +63,7 @@ def text_twin(attend=Attend, words=RightWords):
 
 
 class Around(nn.Module):
-    """A stage around the right one; `after` does what is wrong."""
+    """Wrapper of a correct stage. `after` adds the fault."""
 
     def __init__(self, right):
         super().__init__()
@@ -172,8 +172,8 @@ class Detaches(Around):
         return values.detach()
 
 
-class TrainsBelowTheCut(Around):
-    """In training it reaches a stage that may be frozen."""
+class TrainsBelowBoundary(Around):
+    """Stage that changes an earlier, possibly frozen stage in training."""
 
     def after(self, values):
         if self.training:
@@ -182,11 +182,11 @@ class TrainsBelowTheCut(Around):
         return values
 
 
-BELOW = []  # what TrainsBelowTheCut reaches
+BELOW = []  # the stage that TrainsBelowBoundary changes
 
 
-def below_the_cut():
-    backbone = image_twin(middle=TrainsBelowTheCut)
+def below_boundary():
+    backbone = image_twin(middle=TrainsBelowBoundary)
     BELOW[:] = [backbone.stages[0].body[0][0]]
     return backbone
 
@@ -204,7 +204,7 @@ class Remembering(Around):
 
 
 class Skipping(nn.Module):
-    """Adds what an earlier stage left behind its back."""
+    """Stage that adds a value of an earlier stage from a global."""
 
     def __init__(self, right):
         super().__init__()
@@ -231,7 +231,7 @@ def all_alike():
 
 
 class WritesIntoInput:
-    """Normalises in place, so that the user's own array changes."""
+    """Preprocessing that normalises the user's array in place."""
 
     pad_value = 0
     key = "in place"
@@ -255,7 +255,7 @@ class HoldsFunction:
 
 
 class WrongColumns:
-    """Takes memory for rows and columns, whatever the layout."""
+    """Preprocessing that assumes C order for every array."""
 
     pad_value = 0
     key = "layout"
@@ -272,7 +272,7 @@ class IgnoresMask(Attend):
 
 
 class DividesByWords(Attend):
-    """An empty text has no tokens here, and the mean of none is not a number."""
+    """Mean over words, NaN for an empty text, which has no tokens here."""
 
     def forward(self, values, mask):
         given = super().forward(values, mask)
@@ -288,7 +288,7 @@ class EmptyIsEmpty(Words):
         return [one.long() for one in tokens], cut
 
 
-# what is wrong -> (the check meant for it, how to build it, a word of the message)
+# fault -> (the check that finds it, a function that builds the backbone, a part of the message)
 IN_MEMORY = {
     "dropout is left on": ("check_determinism", lambda: image_twin(middle=DropoutLeftOn), "second time"),
     "counts its calls": ("check_determinism", lambda: image_twin(middle=CountsCalls), "stage 1 ('middle')"),
@@ -307,7 +307,7 @@ IN_MEMORY = {
     "keeps activations": ("check_memory", lambda: image_twin(middle=KeepsActivations), "still holds"),
     "closes over an earlier stage": ("check_restart", not_restartable, "restarted"),
     "lets no gradient through": ("check_freezing", lambda: image_twin(middle=Detaches), "trained no parameter"),
-    "trains a frozen stage": ("check_freezing", below_the_cut, "of a copy"),
+    "trains a frozen stage": ("check_freezing", below_boundary, "of a copy"),
     "has a lambda in a stage": ("check_estimator_pickle", lambda: image_twin(middle=HoldsLambda), "pickled"),
     "has a lambda in preprocess": ("check_pickle", lambda: image_twin(preprocess=HoldsFunction()), "pickled"),
     "writes into its input": ("check_preprocess", lambda: image_twin(preprocess=WritesIntoInput()), "changed an array"),
@@ -319,12 +319,12 @@ IN_MEMORY = {
 
 
 def meant_for(module):
-    """Return which of these are meant for the checks of a module."""
+    """Return the faults that the checks of a module find."""
     return [wrong for wrong, (check, *_) in IN_MEMORY.items() if check in module.__all__]
 
 
 def assert_caught(wrong):
-    """Run the check that is meant for a wrong backbone, and look at what it says."""
+    """Assert that the check for a fault fails with a full message."""
     check, build, word = IN_MEMORY[wrong]
     backbone = build()
     with pytest.raises(AssertionError) as caught:

@@ -1,4 +1,4 @@
-"""Whether something is cut off in a picture, as far as boxes tell."""
+"""Detection of labels that a figure cuts off."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from matplotlib import pyplot as plt
 
 
 def cut_labels(figure):
-    """Return by how many inches what is drawn reaches beyond the figure, for each side where it does."""
+    """Return the sides at which artists exceed the figure, each with the excess in inches."""
     figure.canvas.draw()
     box = figure.get_tightbbox(figure.canvas.get_renderer())
     width, height = figure.get_size_inches()

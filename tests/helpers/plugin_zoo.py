@@ -1,4 +1,4 @@
-"""Plugins as they are installed: distribution folders, most of them broken, each in a way of its own."""
+"""Installed plugins as distribution folders, most of them broken in one way each."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def offers(*specs):
     return f"{HOOK}return [{', '.join(specs)}]\n"
 
 
-# entry point -> code of its module, and what the error says
+# entry point -> (code of its module, part of the error message)
 BROKEN = {
     "missing": ("import a_library_that_is_not_there", "ModuleNotFoundError: No module named 'a_library_that_is_not"),
     "operator": (
@@ -119,7 +119,7 @@ WORKING = {
 
 @dataclass
 class Distribution:
-    """A distribution, as pip leaves it in `site-packages`: a module and a `*.dist-info` folder."""
+    """Distribution as pip installs it: a module and a `*.dist-info` folder."""
 
     name: str
     code: str
@@ -148,7 +148,7 @@ def distribution(entry, code, *, name=None, value=None, **more):
 
 
 def zoo():
-    """Return all distributions whose `entry_points.txt` can be read."""
+    """Return all distributions with a readable `entry_points.txt`."""
     return [
         *(distribution(entry, code) for entry, (code, _) in BROKEN.items()),
         *(distribution(entry, code) for entry, code in WORKING.items()),
@@ -175,12 +175,12 @@ def imported(folder: Path) -> set[str]:
     return {path.stem for path in folder.glob("*.imported")}
 
 
-# Plugins that the environment of the tests has of its own: no test of the zoo speaks of them.
+# Plugins that are installed in the environment of the tests.
 ELSEWHERE = {entry.name for entry in entry_points(group="sktransfer")}
 
 
 def python(*arguments, path=(), check=True, **environ):
-    """Run Python with distributions on its path, and nothing that the caller's environment says of plugins."""
+    """Run Python with distributions on its path and without SKTRANSFER_ variables of the environment."""
     clean = {key: value for key, value in os.environ.items() if not key.startswith("SKTRANSFER_")}
     places = os.pathsep.join(map(str, (*path, ROOT)))
     return subprocess.run(

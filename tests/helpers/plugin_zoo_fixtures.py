@@ -1,4 +1,4 @@
-"""Plugins inside the process of the tests: modules, and a registry that finds them."""
+"""Fixtures for plugins in the process of the tests: modules, and a registry that finds them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.helpers.plugin_zoo import offers, toy_spec
 
 @pytest.fixture
 def plugin(tmp_path, monkeypatch):
-    """Write a plugin's module, and return its entry point."""
+    """Return a function that writes a plugin's module and returns its entry point."""
     monkeypatch.syspath_prepend(tmp_path)
     modules = []
 
@@ -33,7 +33,7 @@ def plugin(tmp_path, monkeypatch):
 
 @pytest.fixture
 def use(monkeypatch):
-    """Make some entry points those of the process."""
+    """Return a function that installs entry points in the process."""
 
     def put(*entries):
         made = Registry(entry_points=lambda: entries, environ={})

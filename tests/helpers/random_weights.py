@@ -1,4 +1,4 @@
-"""Weights and images that make a comparison of two networks mean something."""
+"""Random weights and images for meaningful comparisons of two networks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _MATRICES = (nn.Conv2d, nn.Linear)
 
 
 def distinct_images(n: int, side: int, seed: int = 0) -> Tensor:
-    """Return images (n, 3, side, side) that differ in their coarse parts too, which averaging would leave of noise."""
+    """Return images (n, 3, side, side) that also differ at low frequencies, which survive averaging."""
     generator = torch.Generator().manual_seed(seed)
     coarse = torch.randn(n, 3, 5, 5, generator=generator)
     images = nn.functional.interpolate(coarse, (side, side), mode="bilinear")  # (n, 3, side, side)
@@ -23,8 +23,8 @@ def distinct_images(n: int, side: int, seed: int = 0) -> Tensor:
 def make_weights_matter(model: nn.Module, batch: Tensor, seed: int = 0) -> None:
     """Redraw all weights, and set the statistics of batch norms from a batch.
 
-    As they are initialised, many networks give outputs of 0 or 1e-14, whatever goes in: zeros in heads, layer scales
-    of 1e-6, class tokens of 0, norms that have never seen a batch.
+    With their initial weights, many networks give outputs of 0 or 1e-14 for any input, because of zeros in heads, layer
+    scales of 1e-6, class tokens of 0, and norms without statistics.
     """
     generator = torch.Generator().manual_seed(seed)
     for module in model.modules():
@@ -45,12 +45,12 @@ def make_weights_matter(model: nn.Module, batch: Tensor, seed: int = 0) -> None:
 
 def _redraw(parameter: Tensor, module: nn.Module, name: str, generator: torch.Generator) -> None:
     if name.endswith("bias"):
-        # Behind a batch norm, a rectifier that lets most through: else rounding errors double every few layers.
+        # After a batch norm, a positive bias keeps most values in the rectifier. Otherwise rounding errors grow by layer.
         parameter.normal_(0.7 if isinstance(module, nn.BatchNorm2d) else 0, 0.1, generator=generator)
     elif isinstance(module, _NORMS):
         parameter.uniform_(0.5, 1, generator=generator)
     elif isinstance(module, _MATRICES) and getattr(module, "groups", 1) == 1:
-        # Without the mean that rectifiers leave, which all images share; of the rest they leave (1 - 1 / pi) / 2.
+        # Remove the mean that rectifiers add to all images. They keep (1 - 1 / pi) / 2 of the variance.
         parameter.normal_(0, (2 / (1 - 1 / math.pi) / parameter[0].numel()) ** 0.5, generator=generator)
         parameter -= parameter.flatten(1).mean(1).view(-1, *[1] * (parameter.ndim - 1))
     elif isinstance(module, _MATRICES):

@@ -1,4 +1,4 @@
-"""A random Bert of a few thousand weights with a vocabulary of its own, as a local folder."""
+"""Random Bert with a few thousand weights and its own vocabulary, as a local folder."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ WORDS += " good bad clever stupid ( ) , 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16
 
 @functools.cache
 def small_bert() -> str:
-    """Return the folder, made once a process; its weights are the same in every process."""
+    """Return the folder, created once per process. Its weights are equal in all processes."""
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
     from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 

@@ -38,17 +38,17 @@ def test_make_probe_has_a_linear_model_for_each_target_type():
 def test_make_probe_ignores_scale_and_shift_of_features():
     Z, numbers = sample()
     labels = numbers > 0
-    one = make_probe(True, 3, "multiclass", rng())
-    np.testing.assert_allclose(one(1000 * Z + 5, labels), one(Z, labels))
+    cross_validate = make_probe(True, 3, "multiclass", rng())
+    np.testing.assert_allclose(cross_validate(1000 * Z + 5, labels), cross_validate(Z, labels))
 
 
 def test_make_probe_cv_shares_folds_between_layers_and_draws_them_from_the_seed():
     Z, numbers = sample()
     labels = np.random.default_rng(1).permutation(numbers > 0)
-    one = make_probe(True, 3, "multiclass", rng())
-    np.testing.assert_array_equal(one(Z, labels), one(Z, labels))
+    cross_validate = make_probe(True, 3, "multiclass", rng())
+    np.testing.assert_array_equal(cross_validate(Z, labels), cross_validate(Z, labels))
     other = make_probe(True, 3, "multiclass", np.random.RandomState(7))
-    assert not np.array_equal(one(Z, labels), other(Z, labels))
+    assert not np.array_equal(cross_validate(Z, labels), other(Z, labels))
 
 
 def test_make_probe_takes_an_estimator_and_a_splitter_and_fits_clones():

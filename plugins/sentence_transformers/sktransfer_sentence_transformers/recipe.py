@@ -1,7 +1,7 @@
 """Parts of a model, read from its files and validated.
 
-The files of a model name Python classes, which are never imported. The supported types are identified by their names, and
-a model with another type is refused.
+The files of a model name Python classes, which are never imported. The supported types are identified by their names,
+and a model with another type is refused.
 """
 
 from __future__ import annotations

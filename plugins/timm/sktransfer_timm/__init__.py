@@ -1,6 +1,6 @@
-"""The backbones of timm. Listing them reads a table, and imports neither torch nor timm.
+"""Backbones of timm. Listing them reads a table, and imports neither torch nor timm.
 
-The table (`models.json`) is written by `python -m sktransfer_timm.table`.
+`python -m sktransfer_timm.table` writes the table to `models.json`.
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ TABLE = Path(__file__).with_name("models.json")
 
 @hookimpl
 def sktransfer_backbones() -> list[BackboneSpec]:
-    """Return the specs of the table: one for each set of weights, and for each network that has none."""
+    """Return the specs of the table, one per set of weights and one per network without weights."""
     return [spec for name, row in _table().items() for spec in specs_of(name, row)]
 
 
 @hookimpl
 def sktransfer_find_backbone(name: str) -> BackboneSpec | None:
-    """Return the spec of a network that is not listed under this name.
+    """Return the spec of a network that is not listed under its name.
 
     Parameters
     ----------
     name : str
-        As in `timm.create_model`. A name without the tag of weights stands for timm's default ones. A network that is
-        not in the table (of a later timm, or one's own with `timm.models.register_model`) is built without weights, on
-        the "meta" device, and cut.
+        Name for `timm.create_model`. A name without a tag stands for timm's default weights. A network that is not in
+        the table (of a later timm, or registered by `timm.models.register_model`) is built without weights, on the
+        "meta" device, and divided into stages.
 
     Raises
     ------
     PluginError
-        If timm has it, and it cannot be cut into stages.
+        If timm has the network, but it cannot be divided into stages.
     """
     row = _table().get(name)
     if row is not None:  # the first weights of a row are timm's default
@@ -53,15 +53,15 @@ def _table() -> dict[str, dict[str, Any]]:
 
 
 def specs_of(name: str, row: Mapping[str, Any]) -> Iterator[BackboneSpec]:
-    """Yield the specs of one network: of each of its weights, timm's default first; of itself where it has none.
+    """Yield the specs of a network, one per set of weights, with timm's default first.
 
     Parameters
     ----------
     name : str
-        The network's, without a tag.
+        Name of the network, without a tag.
     row : mapping
-        `stages` (a list of [name, width]; [name with {}, first number, how many, width] for a run of equal blocks) and
-        `weights` (tag -> input size, licence, hub id). The tag "" is that of a network without weights.
+        `stages` (a list of [name, width], or [name with {}, first number, count, width] for a run of equal blocks) and
+        `weights` (tag -> input size, licence, hub id). A network without weights has the tag "".
     """
     stages: dict[str, int] = {}
     for stage, *numbers in row["stages"]:

@@ -1,8 +1,8 @@
-"""Cut a network of timm into stages where it hands one tensor from module to module.
+"""Divide a network of timm into stages where it passes a single tensor from module to module.
 
-No family of networks is known here by name. A network is run once on a small random batch and watched: `feature_info`
-says where it changes resolution or width, or where its blocks end, and the calls of its modules say whether a stage
-that begins there sees the values of the one before it and nothing else.
+No family of networks is identified by name. A network is run once on a small random batch, and the calls of its modules
+are recorded. `feature_info` gives the modules at which resolution or width changes or blocks end. The recorded calls show
+whether a stage that begins there takes only the output of the stage before it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from sktransfer_timm.record import Call, expanded, recorded
 __all__ = ["Cut", "cut", "random_images", "refusal"]
 
 SUPPORTED = (
-    "Supported are networks whose forward_features hands one tensor through an ordered list of blocks, with blocks "
+    "Supported are networks whose forward_features passes one tensor through an ordered list of blocks, with blocks "
     "named by feature_info: resnet, regnet, convnext, efficientnet, mobilenetv3, densenet, vit, deit, beit, eva, swin "
     "and others; list_backbones(pattern='timm/*') shows them"
 )
@@ -29,20 +29,20 @@ SUPPORTED = (
 
 @dataclass
 class Cut:
-    """The parts of a network, which share its tensors.
+    """Stages and head of a network, which share its tensors.
 
     Parameters
     ----------
     stages : list of (str, nn.Module)
-        In order from the input, each called as `stage(values, mask=None)`.
+        Named stages in order from the input, each called as `stage(values, mask=None)`.
     widths : list of int
-        How many channels each gives.
+        Number of output channels of each stage.
     head : nn.Module or None
-        From the last stage's values to logits; None where the network has no classifier.
+        From the last stage's values to logits. None if the network has no classifier.
     pooling : str
-        How the network itself pools the last stage, or what comes nearest.
+        Pooling of the last stage in the network, or the closest supported one.
     prefix_tokens : int
-        Tokens that stand before the patches.
+        Number of tokens before the patches.
     """
 
     stages: list[tuple[str, nn.Module]]
@@ -53,16 +53,16 @@ class Cut:
 
 
 def random_images(network: Any, n: int, seed: int = 0) -> Tensor:
-    """Return random images of the size that a network was trained on, on its device.
+    """Return random images of the network's training size, on its device.
 
     Parameters
     ----------
     network : nn.Module
         A network of timm.
     n : int
-        How many.
+        Number of images.
     seed : int, default=0
-        Draws them, without touching torch's own generator.
+        Seed of a generator of its own.
     """
     device = next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
     size = network.pretrained_cfg["input_size"]
@@ -70,14 +70,14 @@ def random_images(network: Any, n: int, seed: int = 0) -> Tensor:
     return torch.randn(n, *size, generator=generator).to(device)  # (n, 3, height, width)
 
 
-@torch.enable_grad()  # what is computed from parameters is known by it, also where the caller wants no gradients
+@torch.enable_grad()  # gradients reveal values computed from parameters, even if the caller disables them
 def cut(network: Any) -> Cut:
-    """Cut a network of timm into stages and a head.
+    """Divide a network of timm into stages and a head.
 
     Parameters
     ----------
     network : nn.Module
-        In eval mode; on the "meta" device nothing is computed.
+        Network in eval mode. On the "meta" device, nothing is computed.
 
     Returns
     -------
@@ -86,7 +86,7 @@ def cut(network: Any) -> Cut:
     Raises
     ------
     PluginError
-        If its structure is not understood.
+        If its structure is not supported.
     """
     images = random_images(network, 1)
     marks = _marks(network)
@@ -96,7 +96,7 @@ def cut(network: Any) -> Cut:
     groups = _grouped(network, chain, marks)
     _require_chain(network, chain, len(groups[0][1]), features)
     outputs = [group[-1].output for _, group in groups]
-    outputs[0] = groups[1][1][0].value  # behind the stem, a network may compute before its first block begins
+    outputs[0] = groups[1][1][0].value  # a network may compute between the stem and its first block
     _require_channels(network, chain)
     prefix = int(getattr(network, "num_prefix_tokens", 0) or 0)
     _require_layout(network, outputs, prefix)
@@ -116,30 +116,38 @@ def cut(network: Any) -> Cut:
 
 
 def refusal(network: nn.Module, why: str) -> PluginError:
-    """Return the error for a network that cannot be cut."""
+    """Return the error for a network that cannot be divided into stages.
+
+    Parameters
+    ----------
+    network : nn.Module
+        Network of timm.
+    why : str
+        Reason.
+    """
     name = getattr(network, "pretrained_cfg", {}).get("architecture", "")
     return PluginError(f"timm's {name} ({type(network).__name__}) cannot be cut into stages: {why}. {SUPPORTED}.")
 
 
 def _marks(network: Any) -> list[str]:
-    """Return the paths of the modules that stages end with."""
+    """Return the paths of the last modules of the stages."""
     info = getattr(network, "feature_info", None)
     if not info:
         raise refusal(network, "it has no feature_info")
-    return [str(one["module"]) for one in info]
+    return [str(feature["module"]) for feature in info]
 
 
 def _grouped(network: nn.Module, chain: Sequence[Call], marks: Sequence[str]) -> list[tuple[str, list[Call]]]:
-    """Return the calls of each stage; the first stage is the stem, and the last has all that comes behind it."""
+    """Return the calls of each stage. The first stage is the stem, and the last one includes all later calls."""
     names = [call.name for call in chain]
-    # A mark inside a module that cannot be opened marks that module.
+    # A mark inside a module that stays whole marks that module.
     ends = [max((i for i, name in enumerate(names) if f"{mark}.".startswith(f"{name}.")), default=-1) for mark in marks]
     if -1 in ends:
         raise refusal(
             network, f"its forward_features does not call {marks[ends.index(-1)]!r}, which feature_info names"
         )
     ends = sorted(set(ends))
-    # Where the first mark is the first of a list of blocks, the stem is what stands before the list.
+    # If the first mark is the first of a list of blocks, the stem ends before the list.
     begin = ends[0] if names[ends[0]].endswith(".0") else ends[0] + 1
     bounds = [begin, *(end + 1 for end in ends if end + 1 > begin)]
     if len(bounds) < 2 or begin == 0:
@@ -158,13 +166,13 @@ def _require_chain(network: nn.Module, chain: Sequence[Call], begin: int, featur
         if call.value is not before.output:
             raise refusal(network, f"it computes something between {before.name!r} and {call.name!r}, or skips there")
     if chain[-1].output is not features or not isinstance(features, Tensor):
-        raise refusal(network, f"its forward_features computes something behind {chain[-1].name!r}, its last module")
+        raise refusal(network, f"its forward_features computes something after {chain[-1].name!r}, its last module")
 
 
 def _stem(
     network: nn.Module, chain: Sequence[Call], begin: int, images: Tensor, head: Sequence[str]
 ) -> list[nn.Module]:
-    """Return the stem's own modules where they are all it does, else the network's own code up to the first block."""
+    """Return the modules of the stem, or the network's code up to the first block if it computes between them."""
     value: Any = images
     for call in chain[:begin]:
         if call.value is not value or _extra(call):
@@ -184,7 +192,7 @@ def _head(network: nn.Module, calls: Sequence[Call], takes_last: bool) -> nn.Mod
 
 
 def _extra(call: Call) -> bool:
-    """Return whether a module is called with more than the values."""
+    """Return whether a module is called with arguments besides the values."""
     return any(value is not None for value in (*call.args[1:], *call.kwargs.values()))
 
 
@@ -193,15 +201,15 @@ def _step(network: nn.Module, call: Call) -> nn.Module:
         return call.module
     for value in (*call.args[1:], *call.kwargs.values()):
         if isinstance(value, Tensor) and value.requires_grad:
-            raise refusal(network, f"{call.name!r} is called with values computed from parameters beside its own")
+            raise refusal(network, f"{call.name!r} is called with values computed from parameters of other modules")
         if not isinstance(value, (Tensor, bool, int, float, str, torch.Size, tuple, type(None))):
-            raise refusal(network, f"{call.name!r} is called with {type(value).__name__} beside the values")
+            raise refusal(network, f"{call.name!r} is called with {type(value).__name__} besides the values")
     return Step(call.module, call.args[1:], call.kwargs)
 
 
 def _require_channels(network: Any, chain: Sequence[Call]) -> None:
-    """See that modules give as many channels as `feature_info` says, first or last."""
-    expected = {one["module"]: one["num_chs"] for one in network.feature_info}
+    """Check the number of channels of each module against `feature_info`."""
+    expected = {feature["module"]: feature["num_chs"] for feature in network.feature_info}
     for call in chain:
         if call.name not in expected or not isinstance(call.output, Tensor):
             continue
@@ -211,7 +219,7 @@ def _require_channels(network: Any, chain: Sequence[Call]) -> None:
 
 
 def _is_channels_last(network: nn.Module, values: Tensor) -> bool:
-    """Return whether maps are (n, height, width, channels). Those of square images are square."""
+    """Return whether maps are (n, height, width, channels). Maps of square images are square."""
     if values.ndim != 4:
         return False
     _, first, second, third = values.shape
@@ -226,7 +234,7 @@ def _require_layout(network: nn.Module, outputs: Sequence[Any], prefix: int) -> 
             shape = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
             raise refusal(network, f"a stage gives {shape}, which is neither a map, a sequence nor a vector")
     if prefix and len({values.shape[1] for values in outputs}) > 1:
-        raise refusal(network, f"its {prefix} tokens before the patches are not there in all stages")
+        raise refusal(network, f"its {prefix} tokens before the patches are missing in some stages")
 
 
 def _width(values: Tensor, channels_last: bool) -> int:

@@ -1,4 +1,4 @@
-"""The loader: build a network of timm, cut it, prove the cut, fill it."""
+"""Loader: build a network of timm, divide it into stages, verify them and copy the weights."""
 
 from __future__ import annotations
 
@@ -25,34 +25,34 @@ def load(spec: BackboneSpec, path: Path | None) -> Backbone:
     Parameters
     ----------
     spec : BackboneSpec
-        Which network; its stages must be those that the installed timm gives.
+        Spec of the network. Its stages must match those of the installed timm.
     path : Path or None
-        A file of weights, or a folder with one, in the names of this network or of its original; None leaves the
-        weights that timm draws.
+        File of weights, or a folder with one, with the parameter names of timm or of the authors. None for random
+        weights.
 
     Returns
     -------
     backbone : Backbone
-        Without a head if the file has none, or one of another number of classes.
+        Without a head if the file has none, or one with another number of classes.
 
     Raises
     ------
     PluginError
-        If the network cannot be cut, or is not the one that the spec describes.
+        If the network cannot be divided into stages, or differs from the spec.
     WeightsError
         If the file cannot be read, or does not fit the network.
     """
     name = spec.name.partition("/")[2]
     network = timm.create_model(name).eval()
     parts = cut(network)
-    found = dict(zip((stage for stage, _ in parts.stages), parts.widths, strict=True))
-    if list(found.items()) != list(spec.stages.items()):
+    stages = dict(zip((stage for stage, _ in parts.stages), parts.widths, strict=True))
+    if list(stages.items()) != list(spec.stages.items()):
         raise PluginError(
-            f"{spec.name}: its stages are listed as {dict(spec.stages)}, timm {timm.__version__} has {found}. Install "
-            "versions of timm and of sktransfer-timm that belong together"
+            f"{spec.name}: its stages are listed as {dict(spec.stages)}, timm {timm.__version__} has {stages}. Install "
+            "matching versions of timm and of sktransfer-timm"
         )
     verify(network, parts)
-    whole = fill(network, name, path)
+    complete = fill(network, name, path)
     config = network.pretrained_cfg
     return Backbone(
         name=spec.name,
@@ -60,31 +60,31 @@ def load(spec: BackboneSpec, path: Path | None) -> Backbone:
         stages=parts.stages,
         preprocess=preprocess(config),
         pooling=parts.pooling,
-        head=parts.head if whole else None,
-        categories=categories(network) if whole and parts.head is not None else (),
+        head=parts.head if complete else None,
+        categories=categories(network) if complete and parts.head is not None else (),
         prefix_tokens=parts.prefix_tokens,
         definition=spec.name,
     )
 
 
 def preprocess(config: Mapping[str, Any]) -> ImageTransform:
-    """Return what `timm.data.create_transform` does to images for evaluation.
+    """Return the preprocessing of `timm.data.create_transform` for evaluation.
 
     Parameters
     ----------
     config : mapping
-        `network.pretrained_cfg`.
+        Configuration `network.pretrained_cfg`.
 
     Raises
     ------
     PluginError
-        If it asks for what an `ImageTransform` does not do.
+        If `ImageTransform` does not support it.
     """
     data = resolve_data_config(dict(config))
     size = (int(data["input_size"][1]), int(data["input_size"][2]))
     larger = (math.floor(size[0] / data["crop_pct"]), math.floor(size[1] / data["crop_pct"]))
     mode = data.get("crop_mode", "center")
-    # With "border" the longer side is fitted, and the rest is filled up: another picture than any crop.
+    # "border" resizes by the longer side and pads, which no crop can express.
     if mode not in ("center", "squash") or (mode == "center" and size[0] != size[1]):
         raise PluginError(
             f"timm's {config.get('architecture')} prepares images of {size} pixels with crop_mode={mode!r}, which is "
@@ -100,7 +100,13 @@ def preprocess(config: Mapping[str, Any]) -> ImageTransform:
 
 
 def categories(network: Any) -> tuple[str, ...]:
-    """Return what the logits stand for, where timm knows."""
+    """Return the names of the logits, or none if timm does not know them.
+
+    Parameters
+    ----------
+    network : nn.Module
+        Network of timm.
+    """
     names = network.pretrained_cfg.get("label_names")
     subset = None if names else infer_imagenet_subset(network)
     if subset is not None:

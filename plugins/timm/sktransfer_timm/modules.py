@@ -1,4 +1,4 @@
-"""The stages of a timm network: its own modules and, where it computes between them, its own code around them."""
+"""Stages of a timm network: its modules, and its own code if it computes between them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["FixedSize", "Head", "Pass", "Stage", "Stem", "Step", "reduced"]
 
 
 class Pass(nn.Module):
-    """Stands where a module was that a part of a network does not run: gives back the first thing it gets."""
+    """Placeholder for a module that a part of a network does not run. It returns its first argument."""
 
     def forward(self, values: Any, *args: Any, **kwargs: Any) -> Any:
         """Return `values`."""
@@ -23,7 +23,7 @@ class Pass(nn.Module):
 
 
 class FixedSize(nn.Module):
-    """Let images of one size through: what follows has tables, or values kept, for that size.
+    """Pass images of one size on, because later modules have tables for that size.
 
     Parameters
     ----------
@@ -36,11 +36,11 @@ class FixedSize(nn.Module):
         self.size = size
 
     def extra_repr(self) -> str:
-        """Return what tells one from another."""
+        """Return the size, which is part of the fingerprint of a backbone."""
         return f"size={self.size}"
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the images as they are.
+        """Return the images unchanged.
 
         Raises
         ------
@@ -57,16 +57,16 @@ class FixedSize(nn.Module):
 
 
 class Step(nn.Module):
-    """A module that is called with more than the values: with what depends on the size of images alone.
+    """Module with further arguments besides the values, which depend only on the size of images.
 
     Parameters
     ----------
     module : nn.Module
-        What is called.
+        Module to call.
     args : sequence
-        What it gets behind the values: tensors (rotary tables, say), numbers, None.
+        Positional arguments after the values: tensors (such as rotary tables), numbers, None.
     kwargs : mapping
-        What it gets by name.
+        Keyword arguments.
     """
 
     def __init__(self, module: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
@@ -82,7 +82,7 @@ class Step(nn.Module):
         return name, None
 
     def forward(self, values: Tensor) -> Tensor:
-        """Return what the module gives."""
+        """Return the output of the module."""
         args = [getattr(self, name) if name else value for name, value in self.args]
         kwargs = {key: getattr(self, name) if name else value for key, (name, value) in self.kwargs.items()}
         out: Tensor = self.module(values, *args, **kwargs)
@@ -90,12 +90,12 @@ class Step(nn.Module):
 
 
 class Stem(nn.Module):
-    """The first stage of a network that computes between its first modules: its own `forward_features`, cut short.
+    """First stage of a network that computes between its first modules: its own `forward_features` up to the blocks.
 
     Parameters
     ----------
     network : nn.Module
-        With `Pass` for all modules above the stem.
+        Network with `Pass` for all modules above the stem.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -103,20 +103,20 @@ class Stem(nn.Module):
         self.network: Any = network
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return what the first block takes."""
+        """Return the input of the first block."""
         out: Tensor = self.network.forward_features(images)
         return out
 
 
 class Head(nn.Module):
-    """A network's own pooling and classifier.
+    """Pooling and classifier of a network.
 
     Parameters
     ----------
     network : nn.Module
-        With `Pass` for all modules that `forward_head` does not call.
+        Network with `Pass` for all modules that `forward_head` does not call.
     takes_last : bool
-        Whether it takes maps (n, height, width, channels).
+        Whether its input is maps (n, height, width, channels).
     """
 
     def __init__(self, network: nn.Module, takes_last: bool) -> None:
@@ -133,14 +133,14 @@ class Head(nn.Module):
 
 
 class Stage(nn.Module):
-    """Modules run one after the other. Maps between stages are (n, channels, height, width), whatever is inside.
+    """Modules run one after the other. Maps between stages are always (n, channels, height, width).
 
     Parameters
     ----------
     modules : sequence of nn.Module
-        Each called with one tensor.
+        Modules, each called with one tensor.
     takes_last, gives_last : bool, default=False
-        Whether the first of them takes, and the last of them gives, maps (n, height, width, channels).
+        Whether the input of the first module, and the output of the last one, is (n, height, width, channels).
     """
 
     def __init__(self, modules: Sequence[nn.Module], takes_last: bool = False, gives_last: bool = False) -> None:
@@ -161,16 +161,16 @@ class Stage(nn.Module):
 
 
 def reduced(network: nn.Module, dropped: Collection[str], *, parameters: bool) -> nn.Module:
-    """Return a network without some of its modules, sharing the tensors of all others.
+    """Return a network without some of its modules, which shares the tensors of all others.
 
     Parameters
     ----------
     network : nn.Module
-        It is not changed.
+        Network, which is not changed.
     dropped : collection of str
-        Paths of the modules that `Pass` replaces.
+        Paths of the modules to replace by `Pass`.
     parameters : bool
-        Whether the network's own parameters (not those of its modules) stay.
+        Whether to keep the network's own parameters, as opposed to those of its modules.
     """
     other = copy.copy(network)
     other._modules = dict(network._modules)

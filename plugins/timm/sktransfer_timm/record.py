@@ -1,4 +1,4 @@
-"""What a network does, seen from outside: which of its modules are called, in which order, with what."""
+"""Record the calls of a network's modules with hooks: their order, inputs and outputs."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ __all__ = ["Call", "expanded", "is_chain", "recorded"]
 
 @dataclass(eq=False)
 class Call:
-    """One call of a module.
+    """Call of a module.
 
     Parameters
     ----------
     name : str
-        The module's path in the network, as in `named_modules()`.
+        Path of the module in the network, as in `named_modules()`.
     module : nn.Module
-        What was called.
+        Module that was called.
     args, kwargs : tuple and dict
-        What it was called with; the first argument is the value that flows through.
+        Arguments of the call. The first one is the value passed through the network.
     output : object
-        What it gave.
+        Output of the call.
     calls : list of Call
-        The calls that its own forward made, in order.
+        Calls inside its own forward, in order.
     """
 
     name: str
@@ -39,26 +39,26 @@ class Call:
 
     @property
     def value(self) -> Any:
-        """The value that came in; None where the module was called without one."""
+        """First argument of the call, or None."""
         return self.args[0] if self.args else None
 
 
 def recorded(network: nn.Module, run: Callable[[], Any]) -> tuple[list[Call], Any]:
-    """Run a part of a network, and return the calls of modules that it made itself, and what it gave.
+    """Run a part of a network, and return its calls of modules and its output.
 
     Parameters
     ----------
     network : nn.Module
-        Whose modules are watched.
+        Network whose modules are recorded.
     run : callable
-        Runs the part.
+        Function that runs the part.
 
     Returns
     -------
     calls : list of Call
-        The outermost calls, each with those inside it.
+        Outermost calls, each with the calls inside it.
     output : object
-        What `run` gave.
+        Return value of `run`.
     """
     top: list[Call] = []
     with _watched(network, [top]):
@@ -87,7 +87,7 @@ def _watched(network: nn.Module, levels: list[list[Call]]) -> Iterator[None]:
 
 
 def is_chain(calls: Sequence[Call], value: Any, output: Any) -> bool:
-    """Return whether calls hand one tensor on, from `value` to `output`, with nothing computed between them."""
+    """Return whether each call takes the output of the one before it, from `value` to `output`."""
     for call in calls:
         if call.value is not value or not isinstance(call.output, Tensor):
             return False
@@ -96,14 +96,14 @@ def is_chain(calls: Sequence[Call], value: Any, output: Any) -> bool:
 
 
 def expanded(calls: Sequence[Call], wanted: Sequence[str]) -> list[Call]:
-    """Replace the call of a container by those inside it, where a module inside it is wanted.
+    """Replace the calls of containers that contain wanted modules by the calls inside them.
 
     Parameters
     ----------
     calls : sequence of Call
-        In order.
+        Calls in order.
     wanted : sequence of str
-        Paths of modules. A container that does more than calling its parts one after the other stays as it is.
+        Paths of modules. A container that does more than call its parts one after the other is kept.
     """
     flat: list[Call] = []
     for call in calls:

@@ -1,4 +1,4 @@
-"""What the table says of each network, found by cutting it: `python -m sktransfer_timm.table` writes it."""
+"""Table of all networks with their stages, written by `python -m sktransfer_timm.table`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from sktransfer_timm.verify import verify
 
 __all__ = ["main", "row_of", "spec_of"]
 
-# As timm writes them -> SPDX. Others have no SPDX identifier, and are kept as timm has them.
+# SPDX identifiers of timm's licences. Other licences have none and keep timm's name.
 _SPDX = {
     "apache-2.0": "Apache-2.0",
     "bsd-3-clause": "BSD-3-Clause",
@@ -31,17 +31,17 @@ _SPDX = {
 
 
 def row_of(name: str) -> tuple[type, int, dict[str, Any]]:
-    """Return a network's class, its number of parameters, and its row; it is built and run without computing.
+    """Return a network's class, number of parameters and row, from a run on the "meta" device.
 
     Parameters
     ----------
     name : str
-        Without a tag.
+        Name of the network, without a tag.
 
     Raises
     ------
     PluginError
-        If it cannot be cut, or none of its weights' preprocessing is supported.
+        If it cannot be divided into stages, or the preprocessing of none of its weights is supported.
     """
     with torch.device("meta"):
         network = timm.create_model(name).eval()
@@ -73,19 +73,19 @@ def row_of(name: str) -> tuple[type, int, dict[str, Any]]:
 
 
 def _hub(config: Mapping[str, Any], full: str) -> str:
-    """Return the id on the hub, with a * for the full name in it; "" where the weights are on no hub."""
+    """Return the hub id with * for the full name, or "" if the weights are not on a hub."""
     hub = config.get("hf_hub_id") or ""
     hub += full if hub.endswith("/") else ""
     return hub.replace(full, "*")
 
 
 def _short(stages: Iterable[tuple[str, object]], widths: Iterable[int]) -> list[list[Any]]:
-    """Return [name, width] of each stage; a run of blocks of one width as [name with {}, first, how many, width]."""
+    """Return [name, width] per stage, or [name with {}, first, count, width] per run of blocks of equal width."""
     rows = []
     for (name, _), width in zip(stages, widths):
         head, _, number = name.rpartition(".")
         rows.append((f"{head}.{{}}", width, int(number), name) if number.isdigit() else (name, width, -1, name))
-    # In a run, number minus place stays the same.
+    # In a run, number minus position is constant.
     marked = [(row[0], row[1], row[2] - place if row[2] >= 0 else -place - 1, row) for place, row in enumerate(rows)]
     short: list[list[Any]] = []
     for (pattern, width, _), group in groupby(marked, key=lambda one: one[:3]):
@@ -95,12 +95,17 @@ def _short(stages: Iterable[tuple[str, object]], widths: Iterable[int]) -> list[
 
 
 def spec_of(name: str) -> BackboneSpec | None:
-    """Return the spec of a network that the table lacks; None where timm has none of that name, or it has no such tag.
+    """Return the spec of a network that the table lacks, or None if timm has no such network or tag.
+
+    Parameters
+    ----------
+    name : str
+        Name for `timm.create_model`.
 
     Raises
     ------
     PluginError
-        If it cannot be cut into stages.
+        If it cannot be divided into stages.
     """
     architecture, _, tag = name.partition(".")
     if not timm.models.is_model(architecture):
@@ -111,13 +116,13 @@ def spec_of(name: str) -> BackboneSpec | None:
 
 
 def main() -> None:
-    """Write the table, and say of each network that is left out why. Of each class one network is proved to run."""
+    """Write the table, print the reason for each omitted network, and verify one network per class."""
     rows: dict[str, dict[str, Any]] = {}
     classes: dict[type, list[tuple[int, str]]] = {}
     for name in timm.list_models():
         try:
             kind, size, rows[name] = row_of(name)
-        except Exception as error:  # timm has networks that do not run at all without a library or a size of their own
+        except Exception as error:  # some networks of timm need another library or input size
             print(f"{name}: {type(error).__name__}: {error}", file=sys.stderr)
             continue
         classes.setdefault(kind, []).append((size, name))

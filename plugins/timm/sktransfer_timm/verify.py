@@ -1,4 +1,4 @@
-"""Prove that the parts of a network compute what the network computes: each layer gets the same, and gives the same."""
+"""Verify that the stages of a network compute the same as the network, layer by layer."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from sktransfer_timm.modules import FixedSize, Pass
 
 __all__ = ["verify"]
 
-ATOL = 1e-5  # as a share of the largest value
-_SEED = 1  # not that of the images which the network was cut with
+ATOL = 1e-5  # relative to the largest value
+_SEED = 1  # differs from the seed of the images used in `cut`
 
 Trace = list[tuple[int, tuple[int, ...], float, float]]
 
@@ -25,15 +25,15 @@ Trace = list[tuple[int, tuple[int, ...], float, float]]
 def verify(network: Any, parts: Cut) -> None:
     """Compare the stages and the head with the network's own forward, on two random images.
 
-    A value at the end can hide much: a layer behind a scale of 1e-6 hardly moves it. So the layers are compared as
-    well: the same ones run in the same order, and each gets the same values.
+    The final output alone is not sufficient, because a layer followed by a scale of 1e-6 hardly changes it. Therefore the
+    inputs and the order of all layers are compared as well.
 
     Parameters
     ----------
     network : nn.Module
-        In eval mode.
+        Network in eval mode.
     parts : Cut
-        What it was cut into.
+        Stages and head of the network.
 
     Raises
     ------
@@ -41,7 +41,7 @@ def verify(network: Any, parts: Cut) -> None:
         If they differ.
     """
     images = random_images(network, 2, _SEED)
-    # Without a classifier, forward_head pools, which is not the backbone's: features are what can be compared.
+    # Without a classifier, forward_head only pools, so the features are compared instead.
     whole = network if parts.head is not None else network.forward_features
     expected, calls = _traced(network, lambda: whole(images.clone()))
 
@@ -52,7 +52,7 @@ def verify(network: Any, parts: Cut) -> None:
         if parts.head is not None:
             return parts.head(values)  # type: ignore[no-any-return]
         last: Any = parts.stages[-1][1]
-        return values.permute(0, 2, 3, 1) if last.gives_last else values  # as the network has them
+        return values.permute(0, 2, 3, 1) if last.gives_last else values  # layout of the network
 
     modules = nn.ModuleList([stage for _, stage in parts.stages] + ([parts.head] if parts.head is not None else []))
     found, again = _traced(modules, run)
@@ -63,12 +63,12 @@ def verify(network: Any, parts: Cut) -> None:
 
 
 def _require_rows(network: nn.Module, parts: Cut, images: Tensor) -> None:
-    """See that tokens stand in the order of rows and columns: a change at one place moves the token of that place."""
+    """Check the order of tokens: a change in one patch must change most the token of that patch."""
     stem = parts.stages[0][1]
     tokens = stem(images)
     side = math.isqrt(tokens.shape[1] - parts.prefix_tokens) if tokens.ndim == 3 else 0
     if side < 4 or side * side != tokens.shape[1] - parts.prefix_tokens:
-        return  # a map, or no square
+        return  # a map, or not a square
     row, column = 1, side - 2
     height, width = images.shape[2] // side, images.shape[3] // side  # pixels of a patch
     changed = images.clone()
@@ -93,7 +93,7 @@ def _require_same_calls(network: nn.Module, expected: Trace, found: Trace) -> No
         if one[1] != other[1] or abs(one[2] - other[2]) > allowed or abs(one[3] - other[3]) > allowed:
             raise refusal(network, f"{names.get(one[0], '?')!r} gets other values in its stages than in its forward")
     if len(expected) != len(found):
-        raise refusal(network, f"its forward calls {len(expected)} layers, its stages call {len(found)}")
+        raise refusal(network, f"its forward calls {len(expected)} layers, but its stages call {len(found)}")
 
 
 def _traced(modules: nn.Module, run: Callable[[], Tensor]) -> tuple[Tensor, Trace]:
@@ -104,14 +104,14 @@ def _traced(modules: nn.Module, run: Callable[[], Tensor]) -> tuple[Tensor, Trac
 
 @contextmanager
 def _watched(modules: nn.Module, trace: Trace) -> Iterator[None]:
-    """Write down each call of a layer: which, and of what it gets the shape, the sum and the sum of sizes."""
+    """Record each call of a layer: the layer, and the shape, sum and absolute sum of its input."""
 
     def note(module: nn.Module, args: Sequence[Any]) -> None:
         if args and isinstance(args[0], Tensor):
             values = args[0].double()
             trace.append((id(module), tuple(values.shape), float(values.sum()), float(values.abs().sum())))
 
-    layers = [one for one in modules.modules() if not any(True for _ in one.children())]
+    layers = [module for module in modules.modules() if not any(True for _ in module.children())]
     ours = (Pass, FixedSize, nn.Identity)
     handles = [layer.register_forward_pre_hook(note) for layer in layers if not isinstance(layer, ours)]
     try:

@@ -1,4 +1,4 @@
-"""Fill a network of timm from a file: tensors alone are read, and timm says how an original's names become its own."""
+"""Copy weights into a network of timm, with timm's conversion of the parameter names of other authors."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ _USUAL = "model.safetensors"
 
 
 def weights_file(path: Path, usual: str | None) -> Path:
-    """Return the file of weights in a folder; a file is itself.
+    """Return the file of weights in a folder.
 
     Parameters
     ----------
     path : Path
-        A file, or a folder as it comes from a hub.
+        A folder, as from a hub, or a file, which is returned unchanged.
     usual : str or None
-        The file's name, where timm knows it.
+        Usual name of the file, if timm knows it.
 
     Raises
     ------
     WeightsError
-        If there is none, or several that none of these names tells apart.
+        If there is no such file, or several files without a usual name.
     """
     if not path.is_dir():
         return path
-    found = sorted(file.name for file in path.glob("*.safetensors"))
-    for name in (usual, _USUAL, *(found if len(found) == 1 else [])):
-        if name in found:
+    names = sorted(file.name for file in path.glob("*.safetensors"))
+    for name in (usual, _USUAL, *(names if len(names) == 1 else [])):
+        if name in names:
             return path / str(name)
-    raise WeightsError(f"{path}: looked for {_USUAL}, this folder holds {found or 'no safetensors file'}")
+    raise WeightsError(f"{path}: looked for {_USUAL}, this folder contains {names or 'no safetensors file'}")
 
 
 @torch.no_grad()
@@ -49,16 +49,16 @@ def fill(network: Any, name: str, path: Path | None) -> bool:
     Parameters
     ----------
     network : nn.Module
-        A network of timm.
+        Network of timm.
     name : str
-        What `timm.create_model` calls it.
+        Name for `timm.create_model`.
     path : Path or None
-        A file or a folder; None leaves the network as it is.
+        File or folder of weights. None leaves the network unchanged.
 
     Returns
     -------
-    whole : bool
-        False if the file lacks the classifier, or has one of another number of classes.
+    complete : bool
+        False if the file lacks the classifier, or has one with another number of classes.
 
     Raises
     ------
@@ -81,7 +81,7 @@ def fill(network: Any, name: str, path: Path | None) -> bool:
 
 
 def _misfits(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> list[str]:
-    """Return the tensors that are missing, unknown or of another shape."""
+    """Return the names of tensors that are missing, unexpected or of another shape."""
     missing = [one for one in own if one not in state and not one.endswith("num_batches_tracked")]
     return missing + [one for one in state if one not in own or state[one].shape != own[one].shape]
 
@@ -97,12 +97,12 @@ def _copy(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None:
 
 
 def _converted(name: str, file: Path, state: dict[str, Tensor], wrong: str) -> dict[str, Tensor]:
-    """Return a network's tensors once timm has filled it from a state of other names, as weights' authors give them."""
+    """Return the tensors after timm has converted a state with the names of other authors."""
     try:
         filled = timm.create_model(name, pretrained=True, pretrained_cfg_overlay={"state_dict": dict(state)})
-    except Exception as error:  # timm has a conversion for each family, and each fails in a way of its own
+    except Exception as error:  # the conversions of timm raise various errors
         raise WeightsError(
-            f"{file} does not fit timm's {name}: {wrong!r} is missing, unknown or of another shape, and timm cannot "
+            f"{file} does not fit timm's {name}: {wrong!r} is missing, unexpected or of another shape, and timm cannot "
             f"convert it ({type(error).__name__}: {error})"
         ) from error
     converted: dict[str, Tensor] = filled.state_dict()
