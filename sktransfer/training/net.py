@@ -41,7 +41,7 @@ _RAISE = dis.opmap["RAISE_VARARGS"]
 BatchTargets = Mapping[str, tuple[Tensor, Tensor]]
 
 
-class StopTraining(Exception):
+class StopTraining(Exception):  # noqa: N818, it is no error
     """A callback ends the training."""
 
 
