@@ -7,6 +7,7 @@ import dataclasses
 import dis
 import functools
 import pickle
+import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -449,11 +450,20 @@ def _rows(batch: Any, start: int, stop: int) -> Any:
 
 
 def _raised_by_statement(error: BaseException) -> bool:
-    """Return whether a `raise` statement raised an exception. Ctrl-C interrupts any other instruction."""
+    """Return whether a `raise` statement raised an exception. Ctrl-C interrupts any other instruction.
+
+    A handler of SIGINT that is written in Python raises by a statement too. It is recognized by its code.
+    """
+    handler = getattr(signal.getsignal(signal.SIGINT), "__code__", None)
     traceback = error.__traceback__
-    while traceback is not None and traceback.tb_next is not None:
+    while traceback is not None:
+        code, offset = traceback.tb_frame.f_code, traceback.tb_lasti
+        if code is handler:
+            return False
         traceback = traceback.tb_next
-    return traceback is not None and traceback.tb_frame.f_code.co_code[traceback.tb_lasti] == _RAISE
+        if traceback is None:
+            return code.co_code[offset] == _RAISE
+    return False
 
 
 @contextmanager
