@@ -1,4 +1,4 @@
-"""Documentation that runs: docstring examples and the Python blocks of README.md."""
+"""Documentation that runs: docstring examples and the Python blocks of Markdown documents."""
 
 from __future__ import annotations
 
@@ -37,10 +37,11 @@ def test_every_module_imports_without_a_warning():
                 importlib.import_module(module_name(path))
 
 
-def test_readme_python_blocks_run(tmp_path, monkeypatch):
+@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "docs/design.md"])
+def test_python_blocks_of_documents_run(document, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / document).read_text(), re.DOTALL)
     assert blocks
-    names: dict[str, object] = {}
+    names: dict[str, object] = {"__name__": "__main__"}
     for block in blocks:
-        exec(compile(block, "README.md", "exec"), names)
+        exec(compile(block, document, "exec"), names)
