@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sktransfer.exceptions import InvalidParameterError, UnknownWordsWarning, did_you_mean
+from sktransfer._validation import check_option
+from sktransfer.exceptions import InvalidParameterError, UnknownWordsWarning
 from sktransfer.words.vectors import WordVectors
 
 __all__ = ["POLICIES", "OovReport", "report", "resolve_policy", "unknown_vector", "warn_of_unknown"]
@@ -35,8 +36,7 @@ def resolve_policy(oov: str, vectors: WordVectors) -> str:
     InvalidParameterError
         If the policy is unknown, or is "subword" and the vectors have no subwords.
     """
-    if not isinstance(oov, str) or oov not in POLICIES:
-        raise InvalidParameterError(f"oov={oov!r} must be one of {POLICIES}.{did_you_mean(str(oov), POLICIES)}")
+    check_option("oov", oov, POLICIES)
     if oov == "auto":
         return "skip" if vectors.subwords is None else "subword"
     if oov == "subword" and vectors.subwords is None:
