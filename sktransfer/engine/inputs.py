@@ -12,9 +12,9 @@ from torch.nn.utils.rnn import pad_sequence
 
 from sktransfer.backbones.preprocess import Preprocess, TextPreprocess
 from sktransfer.exceptions import InvalidParameterError, InvalidSample, InvalidSampleError, TruncatedTextWarning
-from sktransfer.samples.base import described
+from sktransfer.samples.base import to_invalid_sample
 
-__all__ = ["PreprocessedSamples", "collate", "in_batches", "concat_features"]
+__all__ = ["PreprocessedSamples", "collate", "concat_features", "in_batches"]
 
 Row = TypeVar("Row")
 
@@ -67,7 +67,7 @@ class PreprocessedSamples:
         except InvalidSampleError as error:
             if not self.leave_out:
                 raise
-            self.left_out[row] = described(error, self.samples.path(row))
+            self.left_out[row] = to_invalid_sample(error, self.samples.path(row))
             return None
 
     def tensors(self, rows: Sequence[int]) -> list[Tensor]:

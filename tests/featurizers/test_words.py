@@ -205,7 +205,7 @@ def test_fit_accepts_lists_of_tokens():
         ({"epochs": True}, "epochs=True"),
         ({"min_count": 2.5}, "min_count=2.5"),
         ({"min_n": 5, "max_n": 4}, "min_n=5 is greater than max_n=4"),
-        ({"min_count": 1000}, "lower min_count"),
+        ({"min_count": 1000}, "Lower min_count"),
         ({"model": 3}, "a int holds no word vectors"),
         ({"model": None}, "a NoneType holds no word vectors"),
     ],
