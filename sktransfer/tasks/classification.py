@@ -203,7 +203,7 @@ class MultilabelIndicator(_Classification):
 
     def check(self, y: Any) -> np.ndarray:
         """Return an array (n_samples, n_labels)."""
-        y = np.asarray(_dense(y))
+        y: np.ndarray = np.asarray(_dense(y))
         if y.ndim != 2:
             raise ValueError(f"y has shape {y.shape}; an indicator matrix has one row per sample, one column per label")
         return y
