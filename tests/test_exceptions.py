@@ -95,7 +95,7 @@ def test_near_names_are_offered_nearest_first_and_far_ones_are_not():
 def test_the_module_stands_alone():
     code = "import sys, sktransfer.exceptions; print([m for m in sys.modules if m.startswith('sktransfer')])"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert out.strip() == "['sktransfer', 'sktransfer.exceptions']"
+    assert out.strip() == "['sktransfer._version', 'sktransfer', 'sktransfer.exceptions']"
 
 
 def test_a_warning_of_samples_lists_ten_and_counts_the_rest_and_pickles():
