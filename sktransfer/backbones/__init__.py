@@ -40,8 +40,8 @@ _HOME = {
 __all__ = sorted(_HOME)
 
 if TYPE_CHECKING:
-    from sktransfer._validation import require_field as require_field
     from sktransfer._utils import local_path as local_path
+    from sktransfer._validation import require_field as require_field
     from sktransfer.backbones.backbone import Backbone as Backbone
     from sktransfer.backbones.backbone import replace_stages as replace_stages
     from sktransfer.backbones.hooks import hookimpl as hookimpl

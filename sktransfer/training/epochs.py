@@ -11,7 +11,7 @@ from skorch.callbacks import Callback, EarlyStopping
 
 from sktransfer.exceptions import InvalidParameterError
 
-__all__ = ["BestWeights", "UNFREEZING", "Unfreezing", "check_phases", "hold_out", "n_phases", "phase"]
+__all__ = ["UNFREEZING", "BestWeights", "Unfreezing", "check_phases", "hold_out", "n_phases", "phase"]
 
 UNFREEZING = ("none", "gradual", "chain_thaw")
 

@@ -8,8 +8,9 @@ import dis
 import functools
 import pickle
 import signal
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -164,15 +165,15 @@ class FineTuneNet(NeuralNet):  # type: ignore[misc]
             self.initialize()
         self.interrupted = True
         try:
-            self.notify("on_train_begin", X=X, y=y)
-            self.fit_loop(X, y, **fit_params)
-        except StopTraining:
-            pass
+            with suppress(StopTraining):
+                self.notify("on_train_begin", X=X, y=y)
+                self.fit_loop(X, y, **fit_params)
         except KeyboardInterrupt:
             self.notify("on_train_end", X=X, y=y)
             raise
         self.interrupted = False
-        self.notify("on_train_end", X=X, y=y)
+        with suppress(StopTraining):  # the training has ended already
+            self.notify("on_train_end", X=X, y=y)
         return self
 
     def notify(self, method_name: str, **kwargs: Any) -> None:

@@ -28,7 +28,10 @@ DANGEROUS = (
 )
 # (file, fault) -> the reason why it is safe.
 EXCUSED = {
-    ("sktransfer/persistence/skops_bridge.py", "pickle.loads"): "unpickles an object that it pickled on the lines before",
+    (
+        "sktransfer/persistence/skops_bridge.py",
+        "pickle.loads",
+    ): "unpickles an object that it pickled on the lines before",
     (
         "sktransfer/persistence/skops_bridge.py",
         "skops.io.get_untrusted_types",

@@ -1,4 +1,4 @@
-"""How models are found by name: light, offline, with their prompts."""
+"""Finding of models by name: light, offline, with their prompts."""
 
 from __future__ import annotations
 
