@@ -51,11 +51,23 @@ def check_samples(
     ValueError
         If X as a whole cannot be used.
     """
-    if modality == "image" and is_flat(X):
-        table = validate_data(estimator, X, reset=reset, ensure_all_finite=not defer)
-        return check_images(table, image_shape=image_shape, defer=defer)
+    return _CHECKS[modality](estimator, X, image_shape, reset, defer)
+
+
+def _check_images(estimator: Any, X: Any, image_shape: tuple[int, ...] | None, reset: bool, defer: bool) -> Samples:
+    if is_flat(X):
+        X = validate_data(estimator, X, reset=reset, ensure_all_finite=not defer)
+    else:
+        remember_columns(estimator, X, reset=reset)
+    return check_images(X, image_shape=image_shape, defer=defer)
+
+
+def _check_texts(estimator: Any, X: Any, image_shape: tuple[int, ...] | None, reset: bool, defer: bool) -> Samples:
     remember_columns(estimator, X, reset=reset)
-    return check_texts(X) if modality == "text" else check_images(X, image_shape=image_shape, defer=defer)
+    return check_texts(X)
+
+
+_CHECKS = {"image": _check_images, "text": _check_texts}
 
 
 def remember_columns(estimator: Any, X: Any, *, reset: bool) -> None:

@@ -101,12 +101,16 @@ def check_augment(augment: Any, modality: str) -> Callable[[Any], Any] | None:
     InvalidParameterError
         If it is no augmentation for this modality.
     """
-    if augment is None:
-        return None
-    if modality == "text":
-        if isinstance(augment, str) and augment in TEXTS:
-            return drop_words
-        raise InvalidParameterError(f"augment={augment!r} must be None or one of {TEXTS}, because X holds texts")
+    return None if augment is None else _BY_MODALITY[modality](augment)
+
+
+def _text_augmentation(augment: Any) -> Callable[[Any], Any]:
+    if isinstance(augment, str) and augment in TEXTS:
+        return drop_words
+    raise InvalidParameterError(f"augment={augment!r} must be None or one of {TEXTS}, because X holds texts")
+
+
+def _image_augmentation(augment: Any) -> Callable[[Any], Any]:
     from torchvision.transforms import v2
 
     if isinstance(augment, v2.Transform):
@@ -119,6 +123,9 @@ def check_augment(augment: Any, modality: str) -> Callable[[Any], Any] | None:
         f"augment={augment!r} must be None, one of {IMAGES} or a transform of torchvision.transforms.v2, because X "
         "holds images"
     )
+
+
+_BY_MODALITY = {"image": _image_augmentation, "text": _text_augmentation}
 
 
 def drop_words(text: str) -> str:
