@@ -95,7 +95,7 @@ def test_did_you_mean_suggests_near_names_nearest_first():
 def test_exceptions_module_imports_nothing_else():
     code = "import sys, sktransfer.exceptions; print([m for m in sys.modules if m.startswith('sktransfer')])"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert out.strip() == "['sktransfer', 'sktransfer.exceptions']"
+    assert out.strip() == "['sktransfer._version', 'sktransfer', 'sktransfer.exceptions']"
 
 
 def test_invalid_sample_warning_lists_ten_counts_the_rest_and_pickles():

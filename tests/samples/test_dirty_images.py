@@ -83,7 +83,7 @@ def test_check_images_names_missing_permissions():
         Path(folder, "closed").chmod(0)
         done = subprocess.run([sys.executable, "-c", AS_NOBODY, "", *paths], capture_output=True, text=True, check=True)
         Path(folder, "closed").chmod(stat.S_IRWXU)
-    reason = "cannot be opened, you have no permission to read it; change the rights of the file or of its folder"
+    reason = "cannot be opened, you have no permission to read it; change the permissions of the file or its folder"
     assert done.stdout.splitlines() == [reason, reason]
 
 
