@@ -122,7 +122,7 @@ def test_word_vectors_to_state_refuses_other_builders():
             return np.zeros((len(words), 1), np.float32)
 
     vectors = WordVectors(["a"], np.zeros((1, 1), np.float32), subwords=Builder())
-    with pytest.raises(SaveError, match="made by Builder"):
+    with pytest.raises(SaveError, match="built by Builder"):
         vectors.to_state()
 
 

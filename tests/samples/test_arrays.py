@@ -124,7 +124,7 @@ def test_tensor_to_array_accepts_tensors_that_require_gradients():
     [
         ((3, 4, 6), 0, (4, 6, 3)),
         ((1, 4, 6), 0, (4, 6, 1)),
-        ((4, 6, 3), 0, (6, 3, 4)),  # four channels first, for torch keeps them there
+        ((4, 6, 3), 0, (6, 3, 4)),  # torch's channel axis has length 4, so channels come first
         ((5, 6, 3), 0, (5, 6, 3)),
         ((2, 3, 4, 6), 1, (2, 4, 6, 3)),
         ((2, 5, 6, 3), 1, (2, 5, 6, 3)),

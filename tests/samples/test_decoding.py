@@ -36,7 +36,7 @@ def pixels(source: Any) -> np.ndarray:
 
 
 def deep_png(values: np.ndarray, colour_type: int) -> bytes:
-    """Write a PNG of 16 bits a channel, which Pillow reads in modes that it does not write."""
+    """Return a PNG of 16 bits per channel, which Pillow reads but cannot write."""
 
     def chunk(name: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
@@ -56,8 +56,8 @@ def test_decode_returns_the_pixels_of_lossless_files(tmp_path: Path, kind: str):
 
 @pytest.mark.parametrize("kind", ["JPEG", "WEBP"])
 def test_decode_approximates_the_pixels_of_lossy_files(kind: str):
-    found = pixels(encoded(Image.fromarray(SMOOTH), kind, quality=95))
-    assert np.abs(found.astype(int) - SMOOTH).mean() < 4
+    decoded = pixels(encoded(Image.fromarray(SMOOTH), kind, quality=95))
+    assert np.abs(decoded.astype(int) - SMOOTH).mean() < 4
 
 
 @pytest.mark.parametrize(
@@ -78,11 +78,11 @@ def test_decode_applies_the_exif_orientation(orientation: int, stored: Any, kind
     exif = Image.Exif()
     exif[0x0112] = orientation
     content = encoded(Image.fromarray(np.ascontiguousarray(stored(SMOOTH))), kind, exif=exif)
-    found = pixels(content)
-    assert found.shape == SMOOTH.shape
-    assert np.abs(found.astype(int) - SMOOTH).mean() < 4
+    decoded = pixels(content)
+    assert decoded.shape == SMOOTH.shape
+    assert np.abs(decoded.astype(int) - SMOOTH).mean() < 4
     opened = Image.open(io.BytesIO(content))
-    assert np.array_equal(np.asarray(decode_pil(opened, 0)), found)
+    assert np.array_equal(np.asarray(decode_pil(opened, 0)), decoded)
 
 
 def test_decode_repeats_grey():
@@ -111,8 +111,8 @@ def test_decode_of_palettes_does_not_warn(transparency: Any):
     options = {} if transparency is None else {"transparency": transparency}
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        found = pixels(encoded(image, "PNG", **options))
-    assert found[0].tolist() == [[255, 0, 0], [0, 255, 0], [0, 0, 255]]
+        decoded = pixels(encoded(image, "PNG", **options))
+    assert decoded[0].tolist() == [[255, 0, 0], [0, 255, 0], [0, 0, 255]]
 
 
 def test_decode_of_cmyk_jpeg_inverts_adobe_files_only():
@@ -125,24 +125,24 @@ def test_decode_of_cmyk_jpeg_inverts_adobe_files_only():
 def test_decode_of_animations_returns_the_first_frame(kind: str):
     first, second = Image.new("RGB", (6, 4), (255, 0, 0)), Image.new("RGB", (6, 4), (0, 0, 255))
     options = {"lossless": True} if kind == "WEBP" else {}
-    found = pixels(encoded(first, kind, save_all=True, append_images=[second], **options))
-    assert np.array_equal(found, np.asarray(first))
+    decoded = pixels(encoded(first, kind, save_all=True, append_images=[second], **options))
+    assert np.array_equal(decoded, np.asarray(first))
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF", "PPM"])
 def test_decode_scales_16_bit_grey(kind: str):
     values = np.array([[0, 300, 32768, 65535]], dtype=np.uint16)
-    found = decode(encoded(Image.fromarray(values), kind), 0)
-    assert (found.dtype, found.shape) == (np.float32, (1, 4, 3))
-    assert np.allclose(found, values[:, :, None] / 65535, atol=1e-7)
+    decoded = decode(encoded(Image.fromarray(values), kind), 0)
+    assert (decoded.dtype, decoded.shape) == (np.float32, (1, 4, 3))
+    assert np.allclose(decoded, values[:, :, None] / 65535, atol=1e-7)
 
 
 def test_decode_applies_the_orientation_of_16_bit_grey():
     values = RNG.integers(0, 65536, (3, 5), dtype=np.uint16)
     exif = Image.Exif()
     exif[0x0112] = 3
-    found = decode(encoded(Image.fromarray(values), "PNG", exif=exif), 0)
-    assert np.allclose(found[:, :, 0], values[::-1, ::-1] / 65535, atol=1e-7)
+    decoded = decode(encoded(Image.fromarray(values), "PNG", exif=exif), 0)
+    assert np.allclose(decoded[:, :, 0], values[::-1, ::-1] / 65535, atol=1e-7)
 
 
 @pytest.mark.parametrize(("colour_type", "channels"), [(2, 3), (6, 4), (4, 2)])
@@ -154,8 +154,8 @@ def test_decode_of_16_bit_colours_keeps_the_upper_8_bits(colour_type: int, chann
 
 def test_decode_does_not_rescale_float_files():
     values = RNG.random((4, 6)).astype(np.float32)
-    found = decode(encoded(Image.fromarray(values), "TIFF"), 0)
-    assert np.array_equal(found, np.repeat(values[:, :, None], 3, axis=2))
+    decoded = decode(encoded(Image.fromarray(values), "TIFF"), 0)
+    assert np.array_equal(decoded, np.repeat(values[:, :, None], 3, axis=2))
 
 
 @pytest.mark.parametrize(
@@ -177,9 +177,9 @@ def test_decode_rejects_values_out_of_range(values: np.ndarray, message: str):
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV", "RGBa"])
 def test_decode_pil_accepts_any_mode_and_does_not_change_its_input(mode: str):
     image = Image.new(mode, (6, 4))
-    found = decode_pil(image, 0)
-    assert (found.mode, found.size, image.mode) == ("RGB", (6, 4), mode)
-    assert found is not image
+    decoded = decode_pil(image, 0)
+    assert (decoded.mode, decoded.size, image.mode) == ("RGB", (6, 4), mode)
+    assert decoded is not image
 
 
 def test_decode_pil_returns_a_copy():

@@ -1,4 +1,4 @@
-"""Images that cannot be used, told of when they are asked for and not at once."""
+"""`defer`: errors of invalid images are raised on access, not during validation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Folders of images that nobody has cleaned: what becomes of each kind of file."""
+"""Image files of unusual or invalid types, from validation to features."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def good(tmp_path):
     return [write(tmp_path, f"good{i}.png", encoded(PICTURE[:, :: 1 - 2 * i], "PNG")) for i in range(2)]
 
 
-@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")  # Pillow's own
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")  # from Pillow
 @pytest.mark.parametrize("name", GOOD, ids=lambda name: ascii(name[:30]))
 def test_load_reads_unusual_images(tmp_path, name):
     content, expected, tolerance = GOOD[name]
@@ -40,7 +40,7 @@ def test_load_reads_unusual_images(tmp_path, name):
     assert find_bad_images([path]).empty
 
 
-@pytest.mark.filterwarnings("ignore:Image size")  # Pillow's own, of bombs
+@pytest.mark.filterwarnings("ignore:Image size")  # from Pillow, about decompression bombs
 @pytest.mark.parametrize("name", BAD, ids=lambda name: ascii(name[:30]))
 def test_on_error_names_unusable_images_and_keeps_other_rows(tmp_path, good, name):
     content, reason = BAD[name]
@@ -56,7 +56,7 @@ def test_on_error_names_unusable_images_and_keeps_other_rows(tmp_path, good, nam
     assert short_path(path) not in table["reason"][0].partition("(")[0]
     with pytest.warns(InvalidSampleWarning, match=f"1 of 3 images .*\n  row 1: .*({reason})") as warned:
         features = ImageFeaturizer(cache=None, batch_size=1, on_error="warn").fit_transform(paths)
-    assert [type(one.message) for one in warned].count(InvalidSampleWarning) == 1  # Pillow may have its own beside it
+    assert [type(warning.message) for warning in warned].count(InvalidSampleWarning) == 1  # Pillow may warn as well
     assert np.isnan(features[1]).all()
     np.testing.assert_array_equal(features[[0, 2]], FEATURIZER.fit_transform(good))
 
@@ -64,8 +64,8 @@ def test_on_error_names_unusable_images_and_keeps_other_rows(tmp_path, good, nam
 AS_NOBODY = """
 import os, sys
 from sktransfer import find_bad_images
-find_bad_images(sys.argv[2:])  # all is imported
-if os.geteuid() == 0:  # root may read whatever there is
+find_bad_images(sys.argv[2:])  # imports every module
+if os.geteuid() == 0:  # root can read every file
     os.setgroups([])
     os.setgid(65534)
     os.setuid(65534)
@@ -83,7 +83,7 @@ def test_check_images_names_missing_permissions():
         Path(folder, "closed").chmod(0)
         done = subprocess.run([sys.executable, "-c", AS_NOBODY, "", *paths], capture_output=True, text=True, check=True)
         Path(folder, "closed").chmod(stat.S_IRWXU)
-    reason = "cannot be opened, you have no permission to read it; change the rights of the file or of its folder"
+    reason = "cannot be opened, you have no permission to read it; change the permissions of the file or its folder"
     assert done.stdout.splitlines() == [reason, reason]
 
 
@@ -100,6 +100,6 @@ def test_transform_accepts_strips(tmp_path):
     transform = ImageTransform(resize=256, crop=224)
     for name in ("high_strip.png", "wide_strip.png"):
         image = check_images([write(tmp_path, name, GOOD[name][0])]).load(0)
-        for one in (image, np.asarray(image, np.float32) / 255):
-            (values,) = transform([one])
+        for sample in (image, np.asarray(image, np.float32) / 255):
+            (values,) = transform([sample])
             np.testing.assert_allclose(values.flatten(1).T * 255, np.tile(PICTURE[0, 0], (224 * 224, 1)), atol=1e-3)

@@ -1,4 +1,4 @@
-"""Texts that nobody has cleaned: what becomes of each kind."""
+"""Texts with unusual or invalid characters and types, from validation to features."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ def test_transform_of_unusual_texts_does_not_affect_other_rows(name, text):
     check_tokens(text)
 
 
-def same(name, one, other):
-    first, second = featurizers()[name].transform([one, other])
+def same(name, text, other):
+    first, second = featurizers()[name].transform([text, other])
     return np.abs(first - second).max() <= 1e-5 * np.abs(first).max()
 
 
 @pytest.mark.parametrize("name", NAMES[:2])
 def test_transform_of_ignored_and_equivalent_characters(name):
     assert same(name, "", " \t\n\u00a0")
-    assert same(name, "good film", "go\0od\x01 fi\x7flm")  # BERT's own rule
-    assert same(name, "good film \ud83d", "good film \ufffd")  # half a character counts as one that was lost
-    assert same(name, "\ud83d\ude00", "\U0001f600")  # both halves are the whole
-    assert same(name, "good film", "good" + " " * 100_000 + "film")  # what a long text begins with may be few tokens
+    assert same(name, "good film", "go\0od\x01 fi\x7flm")  # rule of BERT's tokenizer
+    assert same(name, "good film \ud83d", "good film \ufffd")  # a lone surrogate counts as a replacement character
+    assert same(name, "\ud83d\ude00", "\U0001f600")  # a surrogate pair equals its character
+    assert same(name, "good film", "good" + " " * 100_000 + "film")  # the start of a long text may be few tokens
     assert not same(name, "good film", "bad film")
 
 
@@ -58,7 +58,7 @@ def test_word_embedder_trains_on_unusual_texts():
     assert features.shape == (len(ODD) + 2, 4)
     assert np.isfinite(features).all()
     with pytest.raises(InvalidSampleError, match=r"row 1: .*half of a surrogate pair.*surrogatepass"):
-        embedder.fit([["good"], ["go\ud83dod"]])  # tokens of one's own making are taken as they are
+        embedder.fit([["good"], ["go\ud83dod"]])  # tokens in lists are not split or cleaned
 
 
 MISSING = {
@@ -143,7 +143,7 @@ def test_transform_time_of_ten_megabytes_is_bounded(name, piece):
     tracemalloc.stop()
     assert truncated == (piece != "\0")
     assert len(ids) == (tokens.limit if truncated else 2)
-    assert seconds < 10  # all of it took up to two minutes
+    assert seconds < 10  # tokenizing the whole text took up to two minutes
     assert peak < 200e6
     part = tokens.tokenize([piece * (n // 1000)])[0][0]
     assert ids.equal(part)

@@ -22,7 +22,7 @@ IMAGE = np.zeros((8, 6, 3))
 
 
 class OnlyArray:
-    """An array-like that offers `__array__` and nothing else."""
+    """Array-like with `__array__` only."""
 
     def __init__(self, array: np.ndarray) -> None:
         self.array = array
@@ -266,5 +266,5 @@ def test_check_flat_collects_invalid_rows():
     assert check_flat(X, None, invalid).shape == (5, 2, 2)
     assert sorted(invalid) == [3, 4]
     assert check_flat(np.full((2, 4), np.nan), None, invalid).shape == (2, 2, 2)
-    with pytest.warns(FlatImageWarning, match="values run from 0.5 to 9 "):  # of the rows that are left
+    with pytest.warns(FlatImageWarning, match="values run from 0.5 to 9 "):  # of the valid rows
         check_flat(np.vstack([X, np.full((1, 4), 9.0)]), None, invalid)

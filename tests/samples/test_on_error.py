@@ -1,4 +1,4 @@
-"""What `on_error` makes of images that cannot be used."""
+"""`on_error` of image estimators."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ GOOD = [row for row in range(N) if row not in BAD]
 
 @pytest.fixture
 def paths(tmp_path):
-    """Two kinds of images, and six files that are none."""
+    """Two kinds of images, and six files that are not images."""
     rng = np.random.default_rng(0)
     found = []
     for row in range(N):
@@ -84,9 +84,9 @@ def test_on_error_keeps_valid_rows_unchanged(paths, tmp_path, cache, batch_size,
 def test_on_error_warn_lists_all_rows_with_path_and_reason_once(paths):
     with pytest.warns(InvalidSampleWarning, match="^6 of 24 images cannot be used; their rows are NaN:\n") as warned:
         ImageFeaturizer(on_error="warn").fit_transform(paths)
-    (warning,) = [one.message for one in warned]
+    (warning,) = [failure.message for failure in warned]
     assert warning.n_samples == N
-    assert [(one.row, one.path) for one in warning.failures] == [(row, paths[row]) for row in BAD]
+    assert [(failure.row, failure.path) for failure in warning.failures] == [(row, paths[row]) for row in BAD]
     assert "damaged or cut off" in warning.failures[0].reason
     assert "no such file" in warning.failures[4].reason
     assert "0 bytes" in warning.failures[5].reason
@@ -94,7 +94,7 @@ def test_on_error_warn_lists_all_rows_with_path_and_reason_once(paths):
     back = pickle.loads(pickle.dumps(warning))
     assert (str(back), back.failures) == (str(warning), warning.failures)
     table = find_bad_images(paths)
-    assert table.to_numpy().tolist() == [list(one) for one in warning.failures]
+    assert table.to_numpy().tolist() == [list(failure) for failure in warning.failures]
 
 
 def test_on_error_warn_lists_ten_and_counts_the_rest(tmp_path):
@@ -134,7 +134,7 @@ def test_on_error_without_valid_samples_returns_nan(tmp_path, paths, pooling):
 
 
 def test_on_error_without_valid_samples_keeps_the_fitted_width(paths):
-    backbone = image_backbone()  # takes images of any size
+    backbone = image_backbone()  # accepts images of any size
     featurizer = ImageFeaturizer(backbone, layer=0, pooling="flatten", on_error="nan")
     assert featurizer.fit_transform([paths[1]]).shape == featurizer.transform(["nowhere.png"]).shape
 
@@ -143,8 +143,8 @@ def test_on_error_names_each_of_equal_samples(paths):
     twice = [paths[5], paths[1], paths[5], paths[7]]
     with pytest.warns(InvalidSampleWarning) as warned:
         features = ImageFeaturizer(on_error="warn").fit_transform(twice)
-    assert [one.row for one in warned[0].message.failures] == [0, 2, 3]
-    assert all("damaged or cut off" in one.reason for one in warned[0].message.failures)
+    assert [failure.row for failure in warned[0].message.failures] == [0, 2, 3]
+    assert all("damaged or cut off" in failure.reason for failure in warned[0].message.failures)
     assert np.isnan(features).all(axis=1).tolist() == [True, False, True, True]
 
 
@@ -166,7 +166,11 @@ def test_on_error_covers_every_kind_of_sample(kind):
         with pytest.warns(InvalidSampleWarning, match="3 of 5 images") as warned:
             features = ImageFeaturizer(on_error="warn", cache=cache).fit_transform(X)
         assert np.isnan(features).all(axis=1).tolist() == [False, True, True, True, False]
-        assert [(one.row, one.path) for one in warned[0].message.failures] == [(1, None), (2, None), (3, None)]
+        assert [(failure.row, failure.path) for failure in warned[0].message.failures] == [
+            (1, None),
+            (2, None),
+            (3, None),
+        ]
     assert find_bad_images(X)["row"].tolist() == [1, 2, 3]
 
 
@@ -218,7 +222,7 @@ def test_fine_tuning_rejects_an_invalid_image_before_training(paths):
         def on_train_begin(self, net, **kwargs):
             trained.append("training")
 
-    order = [*GOOD, 5]  # the last of all
+    order = [*GOOD, 5]  # the invalid file comes last
     for head_init in ("probe", "random"):
         classifier = FineTuneClassifier(callbacks=[("told", Listener())], head_init=head_init, random_state=0)
         with pytest.raises(InvalidSampleError, match=f"row {len(GOOD)}: .*5.png' is damaged or cut off"):

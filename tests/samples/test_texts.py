@@ -42,7 +42,7 @@ def test_check_texts_returns_plain_str(X: object):
 
 
 def test_check_texts_converts_subclasses_of_str():
-    class Colour(str, enum.Enum):  # noqa: UP042 - the older kind, whose str() is its name
+    class Colour(str, enum.Enum):  # noqa: UP042 - str() of this kind of enumeration is the member's name
         RED = "red"
 
     texts = loaded([Colour.RED, np.str_("blue")])

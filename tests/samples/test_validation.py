@@ -1,4 +1,4 @@
-"""The door through which X comes in."""
+"""`check_samples` and the columns of X."""
 
 from __future__ import annotations
 
