@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any
 
-from sktransfer.exceptions import InvalidParameterError, LoadError
+from sktransfer.exceptions import InvalidParameterError, LoadError, did_you_mean
 
 __all__ = [
     "check_bool",
@@ -177,7 +177,8 @@ def check_option(name: str, value: Any, options: Sequence[str]) -> str:
     'argmax'
     """
     if not isinstance(value, str) or value not in options:
-        raise InvalidParameterError(f"{name}={value!r} must be one of {tuple(options)}")
+        near = did_you_mean(str(value), options)
+        raise InvalidParameterError(f"{name}={value!r} must be one of {tuple(options)}{'.' if near else ''}{near}")
     return value
 
 

@@ -100,8 +100,8 @@ class TextBatching:
     def truncation_message(self, preprocess: TextPreprocess, n_truncated: int, n_samples: int) -> str:
         """Return the message of the warning about truncated texts."""
         return (
-            f"{n_truncated} of {n_samples} texts are longer than {preprocess.limit} tokens, and the rest of each is not "
-            "read. Set a larger max_length if the model supports it, or split the texts."
+            f"{n_truncated} of {n_samples} texts are longer than {preprocess.limit} tokens, and the rest of each is "
+            "not read. Set a larger max_length if the model supports it, or split the texts."
         )
 
 

@@ -16,6 +16,7 @@ __all__ = [
     "cache_namespace",
     "fits",
     "is_cacheable",
+    "is_small",
     "prefetch_for_depths",
     "prefetch_for_layers",
     "resume_stops",
@@ -25,7 +26,7 @@ __all__ = [
 
 Key = TypeVar("Key", bound=Hashable)
 
-_SHARE = 0.5  # of the free room that prefetched outputs may take: the rest is for what is asked for next
+_SHARE = 0.5  # of the free room is for prefetched outputs; the rest stays free for the next request
 
 
 def is_cacheable(stop: int, cacheable_stages: int, *, cheap_input: bool = False) -> bool:
@@ -70,7 +71,7 @@ def resume_stops(lowest_missing: int, cacheable_stages: int, *, cheap_input: boo
 
 
 def prefetch_for_layers(stop: int, pooling: str | None, n_stages: int, *, cheap: bool) -> list[tuple[int, str | None]]:
-    """Return the outputs that a search over layers asks for next, as (stop, pooling).
+    """Return the outputs that a search over layers requests next, as (stop, pooling).
 
     Vectors of the lower stages come from the same pass. Values of the highest stage are where a pass to a higher layer
     resumes.
@@ -78,7 +79,7 @@ def prefetch_for_layers(stop: int, pooling: str | None, n_stages: int, *, cheap:
     Parameters
     ----------
     stop, pooling
-        Highest layer output that is asked for.
+        Highest layer output that is requested.
     n_stages : int
         Number of stages of the backbone.
     cheap : bool
@@ -139,13 +140,21 @@ def select_prefetch(
     return selected
 
 
+def is_small(pooling: str | None) -> bool:
+    """Return whether the input of a pretrained head is worth caching: vectors are, values of a whole stage are not.
+
+    Values of the last stage are up to hundreds of times as large, and only the head of one backbone reads them.
+    """
+    return pooling is not None
+
+
 def fits(n_bytes: float, limit: int) -> bool:
     """Return whether a store can hold values that are read again and again; otherwise they would evict each other."""
     return n_bytes < limit
 
 
 def stored_dtype(dtype: str, cache_dtype: str) -> str:
-    """Return the type in which floats are stored: their own, unless `cache_dtype` names a smaller one.
+    """Return the type in which floats are stored, which is their own unless `cache_dtype` is smaller.
 
     Parameters
     ----------

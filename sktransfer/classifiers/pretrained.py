@@ -23,6 +23,7 @@ from sktransfer.backbones.backbone import Backbone
 from sktransfer.backbones.loading import load_backbone
 from sktransfer.backbones.registry import modality_of
 from sktransfer.backbones.stages import PooledHead
+from sktransfer.cache.policy import is_small
 from sktransfer.cache.resolve import resolve_store
 from sktransfer.cache.types import Store
 from sktransfer.classifiers.descriptions import check_known_labels
@@ -107,7 +108,7 @@ class PretrainedHead:
     @property
     def is_small(self) -> bool:
         """Whether the head reads one vector per sample, which is small enough to cache."""
-        return self.layer.pooling is not None
+        return is_small(self.layer.pooling)
 
     def probabilities(self, outputs: list[Tensor]) -> np.ndarray:
         """Return the probability of each category, in the backbone's order.

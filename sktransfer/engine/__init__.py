@@ -1,1 +1,1 @@
-"""Run stages over samples: where, in which batches, and never twice for what is kept."""
+"""Forward passes of frozen backbones: batches, workers, layer outputs and cache lookups."""

@@ -11,7 +11,7 @@ from sktransfer._validation import check_option, is_int
 from sktransfer.config import get_config
 from sktransfer.exceptions import InvalidParameterError
 
-__all__ = ["Compute", "PRECISIONS", "resolve_compute", "resolve_device"]
+__all__ = ["PRECISIONS", "Compute", "resolve_compute", "resolve_device"]
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 

@@ -124,7 +124,7 @@ class CacheLookup:
     compute : Compute
         Device and precision.
     layers : sequence of LayerOutput
-        Layer outputs that are asked for.
+        Layer outputs that are requested.
     cacheable_stages : int
         Number of first stages whose outputs may be cached.
     """

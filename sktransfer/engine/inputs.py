@@ -12,7 +12,7 @@ from torch import Tensor
 from sktransfer.backbones.batching import BATCHING, batching_of
 from sktransfer.backbones.preprocess import Preprocess
 from sktransfer.exceptions import InvalidSample, InvalidSampleError, TruncatedTextWarning
-from sktransfer.samples.base import described
+from sktransfer.samples.base import to_invalid_sample
 
 __all__ = ["PreprocessedSamples", "collate", "concat_features", "in_batches"]
 
@@ -73,7 +73,7 @@ class PreprocessedSamples:
         except InvalidSampleError as error:
             if not self.leave_out:
                 raise
-            self.left_out[row] = described(error, self.samples.path(row))
+            self.left_out[row] = to_invalid_sample(error, self.samples.path(row))
             return None
 
     def tensors(self, rows: Sequence[int]) -> list[Tensor]:

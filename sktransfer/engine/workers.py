@@ -80,8 +80,10 @@ def _same(job: Job) -> Job:
 class _WorkerPool:
     """Threads that take jobs and queue their results.
 
-    `joblib.Parallel(backend="threading", return_as="generator_unordered")` does not limit how many results wait for the
-    caller, which this pool does by the size of its queue.
+    `joblib.Parallel(backend="threading", return_as="generator_unordered")` was tried and keeps two promises less. While
+    the caller waits, it takes all of 1,000 jobs and holds their results (this pool takes 7). After the generator is
+    closed, jobs still run, so that the store would be flushed before the last write. No difference in speed was
+    measurable: the ratio of times over three alternating rounds was 0.5 to 1.6 on a busy machine of two cores.
     """
 
     def __init__(self, jobs: Iterator[Any], work: Callable[[Any], Any], n: int, n_threads: int) -> None:

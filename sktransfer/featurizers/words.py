@@ -1,4 +1,4 @@
-"""Word vectors as a transformer: texts in, the pooled vectors of their words out."""
+"""Word vectors as a transformer from texts to pooled vectors of their words."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from sktransfer._utils import all_or_nothing
+from sktransfer._validation import check_int, check_option
 from sktransfer.exceptions import InvalidParameterError, did_you_mean
 from sktransfer.samples.validation import set_input_tags
 from sktransfer.words.loading import load_vectors
@@ -24,74 +25,75 @@ __all__ = ["WordEmbedder"]
 
 _TRAINED = ("fasttext", "word2vec")
 _ARCHITECTURES = ("skipgram", "cbow")
-_BLOCK = 32_768  # tokens that are looked up at once: what bounds memory
+_BLOCK = 32_768  # tokens per lookup, which bounds memory
 
 
 class WordEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
-    """Turn texts into features by vectors of their words: trained on the texts, or loaded.
+    """Transform texts into features by pooling the vectors of their words, trained on the texts or loaded.
 
     Parameters
     ----------
     model : str, path, WordVectors, KeyedVectors or spaCy vectors, default="fasttext"
-        "fasttext" trains vectors of words and of their parts on X, "word2vec" of words alone; both by the package
-        fasttext, `pip install "sktransfer[words]"`. A path loads vectors, as `load_vectors` does: fastText's `.bin` and
-        `.ftz`, word2vec's text and binary formats, GloVe's text. `embedding_` of a fitted `WordEmbedder` takes over its
-        vectors. An object of gensim or spaCy works as it is, but `sklearn.clone`, and with it every grid search, copies
-        it: `model=load_vectors(keyed_vectors)` is shared.
+        "fasttext" trains vectors of words and of their character n-grams on X, "word2vec" vectors of words alone. Both
+        use the package fasttext, `pip install "sktransfer[words]"`. A path loads vectors, as `load_vectors` does:
+        fastText's `.bin` and `.ftz`, word2vec's text and binary formats, GloVe's text format. `embedding_` of a fitted
+        `WordEmbedder` reuses its vectors. Objects of gensim or spaCy can be passed directly, but `sklearn.clone`, and
+        with it every grid search, copies them. `model=load_vectors(keyed_vectors)` is shared.
     vector_size : int, default=100
-        Length of the vectors. This and what follows, up to `continue_from`, is for training alone.
+        Length of the vectors. This parameter and the following ones, up to `continue_from`, are for training only.
     window : int, default=5
-        How far the neighbours of a word reach, at most.
+        Largest distance between a word and its neighbours.
     min_count : int, default=5
         Words that occur less often get no vector of their own.
     epochs : int, default=5
-        Passes over the texts.
+        Number of passes over the texts.
     architecture : {"skipgram", "cbow"}, default="skipgram"
         Predict the neighbours from a word, or a word from its neighbours; "cbow" is faster.
     min_n : int, default=3
-        Shortest part of a word, in characters, its ends counted as one each; for "fasttext" alone.
+        Length of the shortest character n-gram, including the marks of the word's boundaries. For "fasttext" only.
     max_n : int, default=6
-        Longest part of a word.
+        Length of the longest character n-gram.
     continue_from : path, WordVectors, KeyedVectors or spaCy vectors, default=None
-        General vectors to start from, of length `vector_size`. Words of X that they have start there and stay near;
-        words that they have not get vectors in their midst; words that X has not are taken over as they are.
+        General vectors of length `vector_size` to start from. Words of X that they contain start there and stay near.
+        Words that they lack get vectors among them. Words that are not in X keep their vectors.
     oov : {"auto", "subword", "unk", "zero", "skip", "error"}, default="auto"
-        What stands for a word without a vector: "subword" the mean of its parts' vectors, "unk" the mean of the vectors
-        of the rarest tenth of all words, "zero" zeros, which count in a mean, "skip" nothing, "error" an error that
-        names word and row. "auto" is "subword" where the vectors have parts, else "skip".
+        Treatment of words without a vector. "subword" uses the mean of the vectors of the word's n-grams, "unk" the
+        mean of the vectors of the rarest tenth of all words, "zero" zeros, which count in a mean. "skip" drops the
+        word, and "error" raises an error that names word and row. "auto" is "subword" if the vectors have subwords,
+        else "skip".
     pooling : {"mean", "tfidf", "sif", "max", "mean+max", None}, default="mean"
-        How a text's vectors become one. "tfidf" weights words by inverse document frequency; "sif" by a / (a + p) with
-        p a word's share and a = 0.001, and takes the direction off that the training texts have most in common; both
-        know X of `fit` alone. None gives an object array with one array (n_tokens, vector_size) a text. A text
-        without any vector gives zeros.
+        Pooling of the vectors of a text. "tfidf" weights words by inverse document frequency. "sif" weights them by
+        a / (a + p), where p is a word's share and a = 0.001, and removes the first principal direction of the training
+        texts. Both are computed from the X of `fit` alone. None gives an object array with one array
+        (n_tokens, vector_size) per text. A text without any vector gives zeros.
     tokenizer : callable, default=None
-        From a `str` to a list of `str`. None: runs of letters and digits, with "n't", "'s" and the like apart, without
-        punctuation; languages that put no blanks between words need one of their own.
+        Function from a `str` to a list of `str`. None finds runs of letters and digits, with "n't", "'s" and similar
+        endings separate, and drops punctuation. Languages without blanks between words need their own tokenizer.
     lowercase : bool, default=True
-        Whether words are lowercased before they are looked up; set False where vectors tell capital letters.
+        Whether words are lowercased before lookup. Set False if the vectors distinguish capital letters.
     n_jobs : int, default=None
-        Threads that training takes; -1 all. With more than one the vectors differ from run to run, whatever
-        `random_state`, since threads write to the same memory as they come.
+        Number of threads for training; -1 uses all. With more than one, the vectors differ from run to run even with an
+        int as `random_state`, because threads write to shared memory without synchronisation.
     random_state : int, RandomState or None, default=None
-        Draws where training starts and what it samples. An int gives the same vectors again with one thread.
+        Seed of the start vectors and of the sampling in training. An int makes training with one thread reproducible.
 
     Attributes
     ----------
     embedding_ : WordVectors
-        The vectors, shared and read-only; `WordEmbedder(model=other.embedding_)` uses them for another task.
+        The vectors, shared and read-only. `WordEmbedder(model=other.embedding_)` uses them for another task.
     vocabulary_ : dict of str to int
-        Words and their rows in `vectors_`.
+        Row in `vectors_` of each word.
     vectors_ : ndarray of shape (n_words, vector_size), float32
-        The vectors of words.
+        Vectors of the words.
     oov_ : str
-        The policy that "auto" stands for.
+        The policy in use, with "auto" resolved.
     n_features_in_, feature_names_in_
-        Where X is a frame with one column.
+        Present if X is a frame with one column.
 
     Notes
     -----
-    A pickle holds vectors that were trained; of vectors that were loaded from a file, its path and a hash of its
-    content: it must lie there, unchanged, where the pickle is read.
+    A pickle contains trained vectors. For vectors that were loaded from a file, it contains the path and a hash of the
+    content instead, so the unchanged file must exist at that path when the pickle is loaded.
 
     Examples
     --------
@@ -142,14 +144,14 @@ Most frequent: baad (1)
 
     @all_or_nothing
     def fit(self, X: Any, y: Any = None) -> Self:
-        """Train or load the vectors, and fit what the pooling learns from the texts.
+        """Train or load the vectors, and fit the weights of the pooling.
 
         Parameters
         ----------
         X : list, Series, one-column DataFrame or array of n_samples
             Texts (`str`) or lists of tokens.
         y : ignored
-            There so that the embedder can stand in a `Pipeline`.
+            Present for compatibility with `Pipeline`.
 
         Returns
         -------
@@ -169,12 +171,12 @@ Most frequent: baad (1)
         documents = self._check(X, reset=True)
         if self.pooling is not None and self.pooling not in POOLINGS:
             near = did_you_mean(str(self.pooling), [name for name in POOLINGS if name])
-            raise InvalidParameterError(f"pooling={self.pooling!r} is not allowed; one of {POOLINGS}.{near}")
+            raise InvalidParameterError(f"pooling={self.pooling!r} must be one of {POOLINGS}.{near}")
         embedding = self._embedding(documents)
         self.oov_ = resolve_policy(self.oov, embedding)
         self.embedding_ = embedding
-        makers = {"tfidf": idf_weights, "sif": sif_weights}
-        self._weights = makers[self.pooling](documents) if self.pooling in makers else None
+        weightings = {"tfidf": idf_weights, "sif": sif_weights}
+        self._weights = weightings[self.pooling](documents) if self.pooling in weightings else None
         self._common = None
         self._n_features_out = embedding.n_dims * (2 if self.pooling == "mean+max" else 1)
         if self.pooling == "sif":
@@ -192,17 +194,17 @@ Most frequent: baad (1)
         Returns
         -------
         features : ndarray of shape (n_samples, n_features), float32
-            For `pooling=None` an object array of shape (n_samples,), each item an array (n_tokens, vector_size).
+            For `pooling=None`, an object array of shape (n_samples,) of arrays (n_tokens, vector_size).
 
         Raises
         ------
         InvalidSampleError
-            If a sample cannot be used, or holds a word without a vector and `oov="error"`.
+            If a sample cannot be used, or contains a word without a vector and `oov="error"`.
 
         Warns
         -----
         UnknownWordsWarning
-            If more than a fifth of the words, of a hundred at least, have no vector and nothing builds one.
+            If more than a fifth of at least 100 words have no vector and the policy is not "subword".
         """
         check_is_fitted(self)
         features, n_unknown, n_tokens = self._features(self._check(X, reset=False))
@@ -215,9 +217,9 @@ Most frequent: baad (1)
         Parameters
         ----------
         word : str
-            Any word that has a vector, or parts that have.
+            A word with a vector, or with known n-grams if the vectors have subwords.
         k : int, default=10
-            How many.
+            Number of words.
 
         Raises
         ------
@@ -228,14 +230,14 @@ Most frequent: baad (1)
         return self.embedding_.similar(self._cased(word), k)
 
     def analogy(self, a: str, b: str, c: str, k: int = 1) -> list[tuple[str, float]]:
-        """Return the k words that are to c as b is to a, with their cosines: nearest to b - a + c.
+        """Return the k words nearest to b - a + c, with their cosines.
 
         Parameters
         ----------
         a, b, c : str
-            "man", "king" and "woman" look for "queen".
+            Words of the analogy "a is to b as c is to d". For "man", "king" and "woman", d is "queen".
         k : int, default=1
-            How many.
+            Number of words.
 
         Raises
         ------
@@ -246,32 +248,32 @@ Most frequent: baad (1)
         return self.embedding_.analogy(self._cased(a), self._cased(b), self._cased(c), k)
 
     def oov_report(self, X: Any, k: int = 20) -> OovReport:
-        """Return how well the vocabulary covers texts.
+        """Return the coverage of texts by the vocabulary.
 
         Parameters
         ----------
         X : list, Series, one-column DataFrame or array of n_samples
             Texts (`str`) or lists of tokens.
         k : int, default=20
-            How many of the most frequent unknown words are listed.
+            Number of unknown words to list, most frequent first.
 
         Returns
         -------
         report : OovReport
-            Shares of unknown words and of texts without any known word, and the unknown words themselves.
+            Shares of unknown words and of texts without any known word, and the most frequent unknown words.
         """
         check_is_fitted(self)
         return report(self._check(X, reset=False), self.embedding_, k)
 
     @property
     def vocabulary_(self) -> dict[str, int]:
-        """Words and their rows in `vectors_`."""
+        """Row in `vectors_` of each word."""
         check_is_fitted(self, "embedding_")
         return self.embedding_.index
 
     @property
     def vectors_(self) -> np.ndarray:
-        """The vectors of words, (n_words, vector_size)."""
+        """Vectors of the words, (n_words, vector_size)."""
         check_is_fitted(self, "embedding_")
         return self.embedding_.matrix
 
@@ -281,16 +283,18 @@ Most frequent: baad (1)
         Parameters
         ----------
         input_features : ignored
-            There as scikit-learn has it.
+            Present for compatibility with scikit-learn.
 
         Raises
         ------
         InvalidParameterError
-            If `pooling` is None: arrays of different length have no columns.
+            If `pooling` is None, because arrays of different length have no columns.
         """
         check_is_fitted(self)
         if self.pooling is None:
-            raise InvalidParameterError("pooling=None gives one array a text, which has no columns to be named")
+            raise InvalidParameterError(
+                "pooling=None gives one array per text and no columns to name. Choose another pooling"
+            )
         names: np.ndarray = super().get_feature_names_out(input_features)
         return names
 
@@ -305,38 +309,36 @@ Most frequent: baad (1)
         if not trains:
             if self.continue_from is not None:
                 raise InvalidParameterError(
-                    f"continue_from is where training starts, and model={self.model!r} is not trained: set "
-                    'model="fasttext" or model="word2vec"'
+                    f"continue_from applies to training, and model={self.model!r} is not trained. Set "
+                    'model="fasttext" or model="word2vec", or continue_from=None'
                 )
             return load_vectors(self.model)
         start = None if self.continue_from is None else load_vectors(self.continue_from)
         return train(documents, self._training(), start)
 
     def _training(self) -> Training:
-        if self.architecture not in _ARCHITECTURES:
-            near = did_you_mean(str(self.architecture), _ARCHITECTURES)
-            raise InvalidParameterError(f"architecture={self.architecture!r}: one of {_ARCHITECTURES}.{near}")
-        for name in ("vector_size", "window", "min_count", "epochs", "min_n", "max_n"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-                raise InvalidParameterError(f"{name}={value!r} must be a whole number of at least 1")
+        check_option("architecture", self.architecture, _ARCHITECTURES)
+        names = ("vector_size", "window", "min_count", "epochs", "min_n", "max_n")
+        numbers = {name: check_int(name, getattr(self, name), 1) for name in names}
         if self.min_n > self.max_n:
-            raise InvalidParameterError(f"min_n={self.min_n} is above max_n={self.max_n}")
-        parts = (int(self.min_n), int(self.max_n)) if self.model == "fasttext" else (0, 0)
+            raise InvalidParameterError(
+                f"min_n={self.min_n} is greater than max_n={self.max_n}. Lower min_n or raise max_n"
+            )
+        has_subwords = self.model == "fasttext"
         return Training(
-            n_dims=int(self.vector_size),
-            window=int(self.window),
-            min_count=int(self.min_count),
-            epochs=int(self.epochs),
+            n_dims=numbers["vector_size"],
+            window=numbers["window"],
+            min_count=numbers["min_count"],
+            epochs=numbers["epochs"],
             architecture=self.architecture,
-            min_n=parts[0],
-            max_n=parts[1],
+            min_n=numbers["min_n"] if has_subwords else 0,
+            max_n=numbers["max_n"] if has_subwords else 0,
             n_threads=effective_n_jobs(self.n_jobs),
             seed=int(check_random_state(self.random_state).randint(1, 2**31 - 1)),
         )
 
     def _features(self, documents: Documents) -> tuple[np.ndarray, int, int]:
-        """Return the features, and how many words were unknown of how many."""
+        """Return the features, the number of unknown words and the number of all words."""
         if self.pooling is None:
             features = np.empty(len(documents), dtype=object)
         else:
@@ -347,7 +349,7 @@ Most frequent: baad (1)
             block = lookup(texts, start)
             pooled = pool(lookup, block, self.pooling, self._weights)
             rows = slice(start, start + len(texts))
-            features[rows] = pooled if self.pooling is not None else _objects(pooled)
+            features[rows] = pooled if self.pooling is not None else _as_object_array(pooled)
             n_unknown, n_tokens = n_unknown + block.n_unknown, n_tokens + block.n_seen
         if self._common is not None:
             features -= (features @ self._common)[:, None] * self._common  # (n_samples, n_dims)
@@ -356,14 +358,14 @@ Most frequent: baad (1)
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.requires_fit = True
-        tags.transformer_tags.preserves_dtype = []  # features are float32, whatever comes in
+        tags.transformer_tags.preserves_dtype = []  # features are float32 for every input
         set_input_tags(tags, "text")
         return tags
 
 
-def _objects(arrays: Any) -> np.ndarray:
-    """Return arrays as one object array, not as an array of numbers where all have the same length."""
-    held = np.empty(len(arrays), dtype=object)
+def _as_object_array(arrays: Any) -> np.ndarray:
+    """Return arrays as an object array of shape (n_samples,), even if all have the same shape."""
+    objects = np.empty(len(arrays), dtype=object)
     for row, array in enumerate(arrays):
-        held[row] = array
-    return held
+        objects[row] = array
+    return objects

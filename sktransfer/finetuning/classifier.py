@@ -103,6 +103,7 @@ class FineTuneClassifier(ClassifierMixin, FineTuneBase):
     """
 
     class_weight: Any
+    classes_: np.ndarray
     label_smoothing: float
 
     @all_or_nothing
@@ -242,6 +243,7 @@ class FineTuneClassifier(ClassifierMixin, FineTuneBase):
 
     def _encode(self, arguments: _FitArguments, n_samples: int) -> Any:
         encoded = super()._encode(arguments, n_samples)
+        assert self._task.classes is not None
         self.classes_ = self._task.classes
         return encoded
 

@@ -8,7 +8,7 @@ from typing import Any
 from sktransfer._validation import require_field
 from sktransfer.exceptions import LoadError
 from sktransfer.persistence.context import Codec, LoadContext, SaveContext
-from sktransfer.words.loading import load_the_same
+from sktransfer.words.loading import load_verified
 from sktransfer.words.vectors import WordVectors
 
 __all__ = ["CODECS"]
@@ -26,7 +26,7 @@ def _decode(data: dict[str, Any], context: LoadContext) -> WordVectors:
     path = Path(require_field(data, "path", str))
     if path.exists() and not path.is_file():  # reading a device such as /dev/zero would not end
         raise LoadError(f"{str(path)!r} is not a regular file")
-    return load_the_same(str(path), require_field(data, "digest", str))
+    return load_verified(str(path), require_field(data, "digest", str))
 
 
 CODECS = (Codec("WordVectors", "sktransfer.words.vectors:WordVectors", _encode, _decode),)

@@ -1,1 +1,1 @@
-"""Whatever a user passes as X, made into validated samples: images or texts, one row at a time."""
+"""Validation of X as samples: images or texts, one per row."""

@@ -1,4 +1,4 @@
-"""Images as arrays and tensors: which are allowed, and how they become RGB."""
+"""Arrays and tensors as images: validation and conversion to RGB."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ __all__ = [
     "tensor_to_array",
 ]
 
-CHANNELS = (1, 3, 4)  # grey, RGB, RGB and alpha
-SLACK = 1e-6  # by which rounding may take a float32 image out of [0, 1]
+CHANNELS = (1, 3, 4)  # grey, RGB, RGBA
+SLACK = 1e-6  # tolerance for float32 rounding at the ends of [0, 1]
 
 
 def check_pixels(array: np.ndarray, row: int, name: str = "the array") -> None:
-    """Raise an error unless an array can be read as one image.
+    """Raise an error unless an array is a valid image.
 
     Parameters
     ----------
     array : ndarray of shape (height, width) or (height, width, 1, 3 or 4)
-        uint8, uint16, bool, or float in [0, 1].
+        Values of uint8, uint16, bool, or float in [0, 1].
     row : int
-        Of the sample, for messages.
+        Row of the sample, for messages.
     name : str, default="the array"
-        What messages call it.
+        Name of the array in messages.
 
     Raises
     ------
     InvalidSampleError
-        If dtype, shape or values are others.
+        If dtype, shape or values are not allowed.
     """
     check_layout(array, row, name)
     if array.dtype.kind == "f":
@@ -46,32 +46,34 @@ def check_pixels(array: np.ndarray, row: int, name: str = "the array") -> None:
 
 
 def check_layout(array: np.ndarray, row: int, name: str) -> None:
-    """Raise an error unless dtype and shape are those of an image, whatever its values.
+    """Raise an error unless an array has the dtype and shape of an image. Values are not checked.
 
     Parameters
     ----------
     array : ndarray
         One image.
     row : int
-        Of the sample, for messages.
+        Row of the sample, for messages.
     name : str
-        What messages call it.
+        Name of the array in messages.
 
     Raises
     ------
     InvalidSampleError
-        If dtype or shape are others.
+        If dtype or shape are not allowed.
     """
     if array.dtype.kind not in "bf" and array.dtype not in (np.uint8, np.uint16):
         raise InvalidSampleError(
             row,
             f"{name} has dtype {array.dtype}; allowed are uint8 (0 to 255), uint16 (0 to 65535), bool, and float in "
-            "[0, 1]. Where values run from 0 to 255, convert it: x.astype(np.uint8)",
+            "[0, 1]. If values run from 0 to 255, convert it: x.astype(np.uint8)",
         )
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in CHANNELS):
         raise InvalidSampleError(row, f"{name} has shape {array.shape}; {_shape_hint(array.shape)}")
     if array.size == 0:
-        raise InvalidSampleError(row, f"{name} has shape {array.shape}, and so no pixel; drop this row from X and y")
+        raise InvalidSampleError(
+            row, f"{name} has shape {array.shape}, and therefore no pixel; drop this row from X and y"
+        )
 
 
 def _shape_hint(shape: tuple[int, ...]) -> str:
@@ -84,44 +86,44 @@ def _shape_hint(shape: tuple[int, ...]) -> str:
 
 
 def check_range(low: float, high: float, row: int, name: str) -> None:
-    """Raise an error unless the values of a float image lie in [0, 1].
+    """Raise an error unless the values of a float image are in [0, 1].
 
     Parameters
     ----------
     low, high : float
-        The least and the greatest value; NaN where any value is.
+        Smallest and largest value, NaN if any value is.
     row : int
-        Of the sample, for messages.
+        Row of the sample, for messages.
     name : str
-        What messages call it.
+        Name of the array in messages.
 
     Raises
     ------
     InvalidSampleError
-        If a value is NaN, infinite, or outside.
+        If a value is NaN, infinite or out of range.
     """
     if not np.isfinite([low, high]).all():
         raise InvalidSampleError(row, f"{name} holds NaN or infinite values; fill them, or drop this row from X and y")
     if low < -SLACK or high > 1 + SLACK:
         raise InvalidSampleError(
             row,
-            f"{name} is a float image with values from {low:g} to {high:g}; floats must lie in [0, 1]. Divide by the "
-            "greatest value that a pixel can have (x / 255 for 8 bits), or pass uint8",
+            f"{name} is a float image with values from {low:g} to {high:g}; floats must be in [0, 1]. Divide by the "
+            "largest value that a pixel can have (x / 255 for 8 bits), or pass uint8",
         )
 
 
 def array_to_rgb(array: np.ndarray) -> Image.Image | np.ndarray:
-    """Make a checked array RGB: grey is repeated, alpha is dropped.
+    """Convert a validated array to RGB. Grey is repeated for the three channels, and alpha is dropped.
 
     Parameters
     ----------
     array : ndarray of shape (height, width) or (height, width, 1, 3 or 4)
-        As `check_pixels` allows it.
+        Array that passes `check_pixels`.
 
     Returns
     -------
     image : PIL image in mode RGB, or float32 ndarray (height, width, 3)
-        Floats for float arrays and for uint16 (divided by 65535), else a PIL image.
+        A float array for float arrays and for uint16 (divided by 65535), else a PIL image.
     """
     if array.dtype.kind == "f":
         return floats_to_rgb(array)
@@ -134,7 +136,7 @@ def array_to_rgb(array: np.ndarray) -> Image.Image | np.ndarray:
 
 
 def floats_to_rgb(array: np.ndarray) -> np.ndarray:
-    """Return a float32 array (height, width, 3) of a float array with 1, 3, 4 or no channels."""
+    """Convert a float array with 1, 3, 4 or no channels to a float32 array (height, width, 3)."""
     values = array.astype(np.float32)
     if values.ndim == 2:
         values = values[:, :, None]  # (height, width, 1)
@@ -144,24 +146,24 @@ def floats_to_rgb(array: np.ndarray) -> np.ndarray:
 
 
 def tensor_to_array(tensor: Any) -> np.ndarray:
-    """Return a torch tensor as an array, copied only where it is on a GPU or bfloat16."""
+    """Return a torch tensor as an array, copied only if it is on a GPU or bfloat16."""
     tensor = tensor.detach().cpu()
-    if str(tensor.dtype) == "torch.bfloat16":  # numpy knows no such type
+    if str(tensor.dtype) == "torch.bfloat16":  # NumPy has no bfloat16
         tensor = tensor.float()
     array: np.ndarray = tensor.numpy()
     return array
 
 
 def channels_last(array: np.ndarray, axis: int) -> np.ndarray:
-    """Move the channels of images that were torch tensors to the end.
+    """Move the channels of images from torch tensors to the last axis.
 
-    The axis that torch keeps them in decides: where it is 1, 3 or 4 long, they come first, whatever the others are.
+    Channels are taken to come first if the channel axis of torch has length 1, 3 or 4, regardless of the other axes.
 
     Parameters
     ----------
     array : ndarray
-        (channels, height, width) or (height, width, channels); with axes before that for many images.
+        (channels, height, width) or (height, width, channels), with leading axes for several images.
     axis : int
-        Where channels stand if they come first.
+        Channel axis of torch.
     """
     return np.moveaxis(array, axis, -1) if array.shape[axis] in CHANNELS else array  # (..., height, width, channels)

@@ -1,4 +1,4 @@
-"""Which of many images cannot be used."""
+"""Find images that cannot be used."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from joblib import Parallel, delayed
 
 from sktransfer.exceptions import InvalidSample, InvalidSampleError
-from sktransfer.samples.base import described
+from sktransfer.samples.base import to_invalid_sample
 from sktransfer.samples.images import ImageSamples, check_images
 
 if TYPE_CHECKING:
@@ -16,31 +16,31 @@ if TYPE_CHECKING:
 
 __all__ = ["find_bad_images"]
 
-_AT_ONCE = 64
+_BLOCK = 64  # images per task of a worker thread
 
 
 def find_bad_images(X: Any, *, image_shape: tuple[int, ...] | None = None, n_jobs: int | None = None) -> pd.DataFrame:
-    """List the images that cannot be used, and why; each is read as an estimator would read it.
+    """List the images that cannot be used, with reasons. Every image is decoded as an estimator would decode it.
 
     Parameters
     ----------
     X : array-like, Series, one-column DataFrame or list of n_samples
         Images of any kind that `ImageFeaturizer` takes.
     image_shape : tuple of int, default=None
-        (height, width) or (height, width, channels) of images that come as flat rows.
+        Shape (height, width) or (height, width, channels) of images given as flat rows.
     n_jobs : int, default=None
-        How many images are read at once, by threads; None for one, -1 for as many as there are cores.
+        Number of threads. None means one, and -1 one per core.
 
     Returns
     -------
     table : DataFrame
-        A row an image that cannot be used, none where all can: row (in X, from 0), path (None for images that are no
-        files), reason.
+        One row per image that cannot be used, with the columns row (in X, from 0), path (None for images that are not
+        files) and reason.
 
     Raises
     ------
     ValueError
-        If X as a whole cannot be read: empty, a single sample, several columns.
+        If X is empty, a single sample, or has several columns.
 
     Examples
     --------
@@ -61,16 +61,16 @@ def find_bad_images(X: Any, *, image_shape: tuple[int, ...] | None = None, n_job
     import pandas as pd
 
     samples = check_images(X, image_shape=image_shape, defer=True)
-    parts = [range(start, min(start + _AT_ONCE, len(samples))) for start in range(0, len(samples), _AT_ONCE)]
-    found = Parallel(n_jobs=n_jobs, prefer="threads")(delayed(_bad)(samples, rows) for rows in parts)
-    return pd.DataFrame([one for part in found for one in part], columns=InvalidSample._fields)
+    parts = [range(start, min(start + _BLOCK, len(samples))) for start in range(0, len(samples), _BLOCK)]
+    failures = Parallel(n_jobs=n_jobs, prefer="threads")(delayed(_find_failures)(samples, rows) for rows in parts)
+    return pd.DataFrame([failure for part in failures for failure in part], columns=InvalidSample._fields)
 
 
-def _bad(samples: ImageSamples, rows: Sequence[int]) -> list[InvalidSample]:
+def _find_failures(samples: ImageSamples, rows: Sequence[int]) -> list[InvalidSample]:
     failures = []
     for row in rows:
         try:
             samples.load(row)
         except InvalidSampleError as error:
-            failures.append(described(error, samples.path(row)))
+            failures.append(to_invalid_sample(error, samples.path(row)))
     return failures

@@ -1,4 +1,4 @@
-"""What samples of all kinds have in common: rows of X that are counted, loaded, hashed and picked."""
+"""Samples: the interface of validated samples, its base class, and the hash of a sample's content."""
 
 from __future__ import annotations
 
@@ -12,40 +12,40 @@ import numpy as np
 
 from sktransfer.exceptions import InvalidSample, InvalidSampleError, short_path
 
-__all__ = ["Rows", "Samples", "content_hash", "described", "noting"]
+__all__ = ["Rows", "Samples", "collect_invalid", "content_hash", "to_invalid_sample"]
 
 
 class Samples(Protocol):
-    """Validated samples, as every estimator gets them."""
+    """Interface of validated samples."""
 
     def __len__(self) -> int: ...
 
     def load(self, row: int) -> Any:
-        """Return one sample: an image (PIL in mode RGB, or float32 (height, width, 3)), or a text."""
+        """Return one sample, an image (PIL in mode RGB, or float32 (height, width, 3)) or a text."""
 
     def key(self, row: int) -> bytes:
-        """Return 20 bytes that tell the sample's content from any other."""
+        """Return a hash of 20 bytes of the sample's content."""
 
     def path(self, row: int) -> str | None:
-        """Return the file that a sample is read from, where it is one."""
+        """Return the path of a sample that is read from a file, else None."""
 
     def take(self, rows: Sequence[int] | np.ndarray) -> Samples:
-        """Return some of the rows."""
+        """Return a subset of the rows."""
 
 
 class Rows:
-    """Some rows of an X. Subclasses say how the sample of a row of the original X is loaded and hashed.
+    """Rows of X, or a subset of them. Subclasses implement loading and hashing of a row of the original X.
 
     Parameters
     ----------
     n : int
-        How many rows X has.
+        Number of rows of X.
     """
 
     def __init__(self, n: int) -> None:
         self._rows = np.arange(n)
-        # A hash is kept from its first use on: were it taken anew after `load`, a file that changes in between would
-        # leave the features of its old content under the key of the new one.
+        # Hashes are kept after first use. If a file changed between `load` and a second hash, the features of its old
+        # content would be cached under the key of the new content.
         self._keys: dict[int, bytes] = {}
 
     def _load(self, row: int) -> Any:
@@ -63,27 +63,27 @@ class Rows:
         Parameters
         ----------
         row : int
-            Its place among these rows.
+            Position in this subset.
 
         Raises
         ------
         InvalidSampleError
-            If it cannot be read; the row it names is that of the original X.
+            If the sample cannot be read. The error names the row of the original X.
         """
         return self._load(int(self._rows[row]))
 
     def key(self, row: int) -> bytes:
-        """Return 20 bytes that tell the sample's content from any other.
+        """Return a hash of 20 bytes of the sample's content.
 
         Parameters
         ----------
         row : int
-            Its place among these rows.
+            Position in this subset.
 
         Raises
         ------
         InvalidSampleError
-            If it cannot be read; the row it names is that of the original X.
+            If the sample cannot be read. The error names the row of the original X.
         """
         original = int(self._rows[row])
         if original not in self._keys:
@@ -91,22 +91,22 @@ class Rows:
         return self._keys[original]
 
     def path(self, row: int) -> str | None:
-        """Return the file that a sample is read from; None for samples that are no files.
+        """Return the path of a sample that is read from a file, and None for other samples.
 
         Parameters
         ----------
         row : int
-            Its place among these rows.
+            Position in this subset.
         """
         return None
 
     def take(self, rows: Sequence[int] | np.ndarray) -> Self:
-        """Return some of the rows; samples and hashes are shared, and errors go on naming rows of the original X.
+        """Return a subset of the rows. Samples and hashes are shared, and errors name rows of the original X.
 
         Parameters
         ----------
         rows : sequence of int
-            Places among these rows, in any order, repeated or not.
+            Positions in this subset, in any order, with or without repetition.
         """
         view = copy.copy(self)
         view._rows = self._rows[np.asarray(list(rows), dtype=np.intp)]
@@ -114,14 +114,14 @@ class Rows:
 
 
 def content_hash(kind: str, *parts: Any) -> bytes:
-    """Return 20 bytes for the content of one sample.
+    """Return a hash of 20 bytes of the content of one sample.
 
     Parameters
     ----------
     kind : str
-        Tells samples apart whose bytes agree but that are read in different ways.
+        Kind of sample. It separates samples that have equal bytes but are decoded differently.
     *parts : str, bytes or ndarray
-        The content; of arrays the values, not dtype and shape.
+        The content. Of arrays, the values are hashed, not dtype and shape.
 
     Examples
     --------
@@ -139,38 +139,38 @@ def content_hash(kind: str, *parts: Any) -> bytes:
 
 def _as_bytes(part: str | bytes | np.ndarray) -> Any:
     if isinstance(part, str):
-        return part.encode("utf-8", "surrogatepass")  # a str, and a file name on Linux, can hold lone surrogates
+        return part.encode("utf-8", "surrogatepass")  # a str, and a file name on Linux, may contain lone surrogates
     if isinstance(part, np.ndarray):
         return np.ascontiguousarray(part).reshape(-1).view(np.uint8)  # (n_bytes,)
     return part
 
 
 @contextlib.contextmanager
-def noting(invalid: dict[int, str] | None) -> Iterator[None]:
-    """Write down the error of a sample that cannot be used; without anything to write it into, it is raised.
+def collect_invalid(invalid: dict[int, str] | None) -> Iterator[None]:
+    """Store the message of an `InvalidSampleError` raised in this context, or let it propagate.
 
     Parameters
     ----------
     invalid : dict of int to str, or None
-        Gets the message under the row.
+        Dict that receives the message under its row. None lets errors propagate.
     """
     try:
         yield
     except InvalidSampleError as error:
         if invalid is None:
             raise
-        invalid[error.row] = error.message  # not the error, which would hold on to all that its frames hold
+        invalid[error.row] = error.message  # not the error itself, whose traceback would keep its frames alive
 
 
-def described(error: InvalidSampleError, path: str | None) -> InvalidSample:
-    """Return an error's row, path and reason, the path left out of the reason.
+def to_invalid_sample(error: InvalidSampleError, path: str | None) -> InvalidSample:
+    """Return an error's row, path and reason, without the path in the reason.
 
     Parameters
     ----------
     error : InvalidSampleError
         The error.
     path : str or None
-        Of the sample, where it is a file.
+        Path of the sample, if it is a file.
     """
     reason = error.message if path is None else error.message.removeprefix(f"{short_path(path)} ")
     return InvalidSample(error.row, path, reason)

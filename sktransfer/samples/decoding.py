@@ -1,8 +1,11 @@
-"""From files, encoded bytes and PIL images of any mode to RGB."""
+"""Single images: validation, decoding of files, bytes and PIL images to RGB, and errors for other files."""
 
 from __future__ import annotations
 
+import errno
 import io
+import os
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +13,28 @@ import numpy as np
 from PIL import ExifTags, Image, ImageChops, UnidentifiedImageError
 
 from sktransfer.exceptions import InvalidSampleError, short_path
-from sktransfer.samples.arrays import array_to_rgb, check_pixels
-from sktransfer.samples.items import unreachable
+from sktransfer.samples.arrays import array_to_rgb, channels_last, check_pixels, tensor_to_array
+from sktransfer.samples.columns import is_missing, is_tensor, quoted
 
-__all__ = ["LENGTH", "decode", "decode_pil", "kind_of_file", "read_beginning"]
+__all__ = [
+    "SIGNATURE_LENGTH",
+    "check_item",
+    "decode",
+    "decode_pil",
+    "describe_file_type",
+    "file_status",
+    "read_signature",
+]
 
+_SPECIAL = (
+    (stat.S_ISFIFO, "a named pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
+_PROCESS_ERRORS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)  # not specific to one file
 _BOMBS = (Image.DecompressionBombWarning, Image.DecompressionBombError)
-_TURNS: dict[Any, Image.Transpose] = {  # by the value of the EXIF orientation; 1 is upright
+_TRANSPOSES: dict[Any, Image.Transpose] = {  # by EXIF orientation; 1 is upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -27,29 +45,142 @@ _TURNS: dict[Any, Image.Transpose] = {  # by the value of the EXIF orientation; 
 }
 
 
-def decode(source: str | bytes, row: int) -> Image.Image | np.ndarray:
-    """Read an encoded image, of an animation its first frame.
+def check_item(item: Any, row: int) -> tuple[str, Any]:
+    """Return the kind of an image, and the image in the form that is stored.
 
     Parameters
     ----------
-    source : str or bytes
-        The path of a file, or its content.
+    item : any
+        Element of X.
     row : int
-        Of the sample, for messages.
+        Row of the element, for messages.
 
     Returns
     -------
-    image : PIL image in mode RGB, or float32 ndarray (height, width, 3)
-        As `decode_pil` gives it.
+    kind : {"path", "bytes", "PIL image", "array", "tensor"}
+    sample : str, bytes, PIL image or ndarray
+        Tensors are returned as arrays with their channels last.
 
     Raises
     ------
     InvalidSampleError
-        If there is no file, or none that can be read as an image, or it is too large to be opened without danger.
+        If the element is not an image.
+    """
+    if isinstance(item, (str, os.PathLike)):
+        return "path", _check_path(os.fspath(item), row)
+    if isinstance(item, (bytes, bytearray)):
+        if not item:
+            raise InvalidSampleError(row, "the image has 0 bytes; read it again, or drop this row from X and y")
+        return "bytes", bytes(item)
+    if isinstance(item, Image.Image):
+        if 0 in item.size:
+            raise InvalidSampleError(row, f"the PIL image has size {item.size}, no pixel; drop this row from X and y")
+        return "PIL image", item
+    if is_missing(item):
+        raise InvalidSampleError(row, f"the image is missing ({item!r}); drop this row from X and y")
+    if is_tensor(item):
+        array = tensor_to_array(item)
+        array = channels_last(array, 0) if array.ndim == 3 else array  # (height, width, channels)
+        check_pixels(array, row, f"the tensor of shape {tuple(item.shape)}")
+        return "tensor", array
+    if hasattr(item, "__array__") and not isinstance(item, np.generic):
+        array = np.asarray(item)
+        check_pixels(array, row)
+        return "array", array
+    remedy = "np.asarray(x, dtype=np.uint8) makes it an array" if isinstance(item, (list, tuple)) else "convert it"
+    raise InvalidSampleError(
+        row,
+        f"{quoted(item, 80)} is a {type(item).__name__}; an image is a path, bytes, a PIL image, an array or a tensor: "
+        f"{remedy}, or drop this row from X and y",
+    )
+
+
+def _check_path(path: str | bytes, row: int) -> str:
+    path = os.fsdecode(path)
+    status = file_status(path, row)
+    if stat.S_ISDIR(status.st_mode):
+        raise InvalidSampleError(
+            row,
+            f"{short_path(path)} is a folder; pass the images in it (load_image_folder lists those of class folders)",
+        )
+    if not stat.S_ISREG(status.st_mode):  # reading a pipe or a device may block or never end
+        kind = next((name for test, name in _SPECIAL if test(status.st_mode)), "a special file")
+        raise InvalidSampleError(row, f"{short_path(path)} is {kind}, not a file; drop this row from X and y")
+    if status.st_size == 0:
+        raise InvalidSampleError(
+            row, f"{short_path(path)} has 0 bytes; get the file again, or drop this row from X and y"
+        )
+    return path
+
+
+def file_status(path: str, row: int) -> os.stat_result:
+    """Return the status of a file.
+
+    Raises
+    ------
+    InvalidSampleError
+        If the file does not exist or is not accessible.
+    OSError
+        If this process cannot open any file, for example because too many are open.
+    """
+    try:
+        return os.stat(path)  # noqa: PTH116 - Path("") is the current folder
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the path
+        raise access_error(path, row, error) from error
+
+
+def access_error(path: str, row: int, error: OSError | ValueError) -> InvalidSampleError:
+    """Return the error for a file that cannot be opened.
+
+    Raises
+    ------
+    OSError
+        The given error, if it is not specific to this file and would occur for any other.
+    """
+    number = getattr(error, "errno", None)
+    if number in _PROCESS_ERRORS:
+        raise error
+    if number == errno.ENOENT and os.path.islink(path):  # noqa: PTH114
+        reason = f"is a link to {short_path(os.readlink(path))}, which does not exist; repair the link"  # noqa: PTH115
+    elif "://" in path:
+        reason = "cannot be opened, it looks like a URL: download the image first, or pass its bytes"
+    elif number == errno.ENOENT:
+        folder = short_path(str(Path(path).absolute().parent))
+        reason = f"cannot be opened, there is no such file (looked in {folder}); check the path"
+    elif number in (errno.EACCES, errno.EPERM):
+        reason = (
+            "cannot be opened, you have no permission to read it; change the permissions of the file or of its folder"
+        )
+    elif number == errno.ELOOP:
+        reason = "cannot be opened, it is a link that leads back to itself; repair the link"
+    else:
+        reason = f"cannot be opened ({getattr(error, 'strerror', None) or error}); check the path"
+    return InvalidSampleError(row, f"{short_path(path)} {reason}")
+
+
+def decode(source: str | bytes, row: int) -> Image.Image | np.ndarray:
+    """Decode an encoded image, or the first frame of an animation.
+
+    Parameters
+    ----------
+    source : str or bytes
+        Path of a file, or its content.
+    row : int
+        Row of the sample, for messages.
+
+    Returns
+    -------
+    image : PIL image in mode RGB, or float32 ndarray (height, width, 3)
+        Result of `decode_pil`.
+
+    Raises
+    ------
+    InvalidSampleError
+        If the file does not exist, is not a readable image, or is too large to be decoded safely.
     """
     name = short_path(source) if isinstance(source, str) else f"an image in {len(source)} bytes"
     try:
-        # An encoded image of a few kB can unpack to many GB; Pillow warns or raises from MAX_IMAGE_PIXELS on.
+        # A file of a few kB can decode to many GB. Pillow warns or raises above MAX_IMAGE_PIXELS.
         with Image.open(source if isinstance(source, str) else io.BytesIO(source), formats=_formats()) as image:
             limit = Image.MAX_IMAGE_PIXELS
             if limit is not None and image.width * image.height > limit:
@@ -63,28 +194,28 @@ def decode(source: str | bytes, row: int) -> Image.Image | np.ndarray:
             f"{name} is too large to be opened safely ({error}). Make it smaller, or set PIL.Image.MAX_IMAGE_PIXELS",
         ) from error
     except UnidentifiedImageError as error:
-        raise _no_image(source, row, name) from error
+        raise _not_an_image(source, row, name) from error
     except OSError as error:
-        if error.errno is not None and isinstance(source, str):  # the file system's, not the decoder's
-            raise unreachable(source, row, error) from error
+        if error.errno is not None and isinstance(source, str):  # raised by the file system, not by the decoder
+            raise access_error(source, row, error) from error
         raise _damaged(row, name, error) from error
-    except Exception as error:  # decoders of broken files raise SyntaxError, struct.error, EOFError: anything
+    except Exception as error:  # decoders of damaged files raise SyntaxError, struct.error, EOFError and others
         raise _damaged(row, name, error) from error
 
 
 def _formats() -> list[str]:
-    """Return all formats but PostScript: to draw it, Pillow starts another program that runs what the file says."""
+    """Return all formats except PostScript, for which Pillow starts Ghostscript, which executes code from the file."""
     Image.init()
     return [name for name in Image.ID if name != "EPS"]
 
 
-def _no_image(source: str | bytes, row: int, name: str) -> InvalidSampleError:
+def _not_an_image(source: str | bytes, row: int, name: str) -> InvalidSampleError:
     try:
         return InvalidSampleError(
-            row, f"{name} is not an image that Pillow can read, it {kind_of_file(read_beginning(source))}"
+            row, f"{name} is not an image that Pillow can read, it {describe_file_type(read_signature(source))}"
         )
-    except OSError as error:  # gone since it was opened
-        return unreachable(str(source), row, error)
+    except OSError as error:  # deleted after it was opened
+        return access_error(str(source), row, error)
 
 
 def _damaged(row: int, name: str, error: Exception) -> InvalidSampleError:
@@ -94,18 +225,18 @@ def _damaged(row: int, name: str, error: Exception) -> InvalidSampleError:
 
 
 def decode_pil(image: Image.Image, row: int) -> Image.Image | np.ndarray:
-    """Turn an image upright and make it RGB.
+    """Convert a PIL image to RGB in its EXIF orientation.
 
-    The EXIF orientation is applied. Alpha is dropped, as `Image.convert("RGB")` does: the colours below it count, not a
-    background. Modes of more than 8 bits become floats, so that nothing is rounded: 16-bit grey (I;16, and I with
-    values from 0 to 65535) is divided by 65535, F is taken as it is and must lie in [0, 1].
+    Alpha is dropped, as in `Image.convert("RGB")`, so the colours of transparent pixels are used, not a background.
+    Modes of more than 8 bits become floats to avoid rounding. 16-bit grey (I;16, and I with values from 0 to 65535) is
+    divided by 65535. F is not rescaled and must be in [0, 1].
 
     Parameters
     ----------
     image : PIL image
-        Of any mode. It is not changed.
+        Image of any mode. It is not changed.
     row : int
-        Of the sample, for messages.
+        Row of the sample, for messages.
 
     Returns
     -------
@@ -114,13 +245,13 @@ def decode_pil(image: Image.Image, row: int) -> Image.Image | np.ndarray:
     Raises
     ------
     InvalidSampleError
-        If values of a deep mode are not in the range above, or the image cannot be decoded.
+        If values of a mode of more than 8 bits are out of range, or the image cannot be decoded.
     """
     try:
         return _to_rgb(image, row, "the PIL image")
     except (InvalidSampleError, MemoryError):
         raise
-    except Exception as error:  # PIL images are lazy: the file may be closed by now, or cut off
+    except Exception as error:  # PIL images load lazily, and the file may be closed or truncated
         raise InvalidSampleError(
             row, f"the PIL image cannot be decoded ({error}). Call its load() while the file is open, or pass the path"
         ) from error
@@ -132,9 +263,9 @@ def _to_rgb(image: Image.Image, row: int, name: str) -> Image.Image | np.ndarray
     if image.mode == "F" or image.mode.startswith("I"):
         return _deep_to_rgb(np.asarray(image), row, f"{name} of mode {image.mode}")
     if image.mode == "CMYK" and is_jpeg and not has_marker:
-        image = ImageChops.invert(image)  # Pillow takes values for inverted, which only those of Adobe's programs are
+        image = ImageChops.invert(image)  # Pillow assumes inverted values, which only files of Adobe's programs have
     if image.mode == "P" and "transparency" in image.info:
-        image = image.convert("RGBA")  # straight to RGB, Pillow warns where several colours are transparent
+        image = image.convert("RGBA")  # direct conversion to RGB warns if several colours are transparent
     try:
         return image if image.mode == "RGB" else image.convert("RGB")
     except ValueError as error:
@@ -144,13 +275,13 @@ def _to_rgb(image: Image.Image, row: int, name: str) -> Image.Image | np.ndarray
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """Return a copy that is turned as the EXIF orientation says."""
+    """Return a copy with the EXIF orientation applied."""
     image.load()
     try:
-        turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation))
-    except Exception:  # the picture is whole, though what is told about it is not
-        turn = None
-    return image.copy() if turn is None else image.transpose(turn)
+        transpose = _TRANSPOSES.get(image.getexif().get(ExifTags.Base.Orientation))
+    except Exception:  # damaged metadata of an intact image
+        transpose = None
+    return image.copy() if transpose is None else image.transpose(transpose)
 
 
 def _deep_to_rgb(values: np.ndarray, row: int, name: str) -> Image.Image | np.ndarray:
@@ -161,26 +292,26 @@ def _deep_to_rgb(values: np.ndarray, row: int, name: str) -> Image.Image | np.nd
     if low < 0 or high > 65535:
         raise InvalidSampleError(
             row,
-            f"{name} has values from {low} to {high}; they must lie in 0 to 65535. Read it yourself and pass an array "
+            f"{name} has values from {low} to {high}; they must be from 0 to 65535. Read it yourself and pass an array "
             "of floats scaled to [0, 1]",
         )
     return array_to_rgb(values.astype(np.uint16))
 
 
-LENGTH = 64  # bytes that are looked at
+SIGNATURE_LENGTH = 64  # bytes read to recognize a file type
 
 _SAVE_AS = "save it as JPEG or PNG"
-_STARTS = (  # of many kinds of file; the first that fits counts
+_SIGNATURES = (  # first bytes, name and remedy of file types; the first match counts
     (b"%PDF", "a PDF", "save its pages or pictures as JPEG or PNG"),
-    (b"PK\x03\x04", "a ZIP archive (as .docx and .pptx are, too)", "unpack it"),
+    (b"PK\x03\x04", "a ZIP archive (.docx and .pptx are also ZIP archives)", "unpack it"),
     (b"PK\x05\x06", "an empty ZIP archive", "get the image again"),
     (b"Rar!", "a RAR archive", "unpack it"),
     (b"7z\xbc\xaf", "a 7-Zip archive", "unpack it"),
     (b"\x1f\x8b", "packed by gzip", "unpack it"),
-    (b"%!PS", "PostScript, which is a program and no picture", _SAVE_AS),
-    (b"\xc5\xd0\xd3\xc6", "PostScript, which is a program and no picture", _SAVE_AS),
+    (b"%!PS", "PostScript, which is a program and not an image", _SAVE_AS),
+    (b"\xc5\xd0\xd3\xc6", "PostScript, which is a program and not an image", _SAVE_AS),
     (b"version https://git-lfs", "the pointer to a file in Git LFS", "fetch the file itself: git lfs pull"),
-    (b"{", "JSON", "if it is a server's answer, get the image again"),
+    (b"{", "JSON", "if it is a server's response, get the image again"),
     (b"\x1aE\xdf\xa3", "a video", "save its frames as JPEG or PNG"),
     (b"\x89HDF", "an HDF5 file", "read it, and pass arrays"),
     (b"\x93NUMPY", "a NumPy array", "read it, numpy.load, and pass arrays"),
@@ -188,47 +319,47 @@ _STARTS = (  # of many kinds of file; the first that fits counts
 _HEIF = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
 
 
-def read_beginning(source: str | bytes) -> bytes:
-    """Return the first bytes of a file, or of its content."""
+def read_signature(source: str | bytes) -> bytes:
+    """Return the first 64 bytes of a file, given its path or its content."""
     if isinstance(source, bytes):
-        return source[:LENGTH]
+        return source[:SIGNATURE_LENGTH]
     with Path(source).open("rb") as file:
-        return file.read(LENGTH)
+        return file.read(SIGNATURE_LENGTH)
 
 
-def kind_of_file(start: bytes) -> str:
-    """Say what a file is that is no image that can be read, and what to do.
+def describe_file_type(start: bytes) -> str:
+    """Describe the type of a file that is not a readable image, with a remedy.
 
     Parameters
     ----------
     start : bytes
-        Its first bytes.
+        First bytes of the file.
 
     Returns
     -------
-    words : str
-        To follow upon "it ".
+    description : str
+        Continuation of a sentence that starts with "it".
 
     Examples
     --------
-    >>> from sktransfer.samples.decoding import kind_of_file
-    >>> kind_of_file(b"%PDF-1.7")
+    >>> from sktransfer.samples.decoding import describe_file_type
+    >>> describe_file_type(b"%PDF-1.7")
     'is a PDF: save its pages or pictures as JPEG or PNG'
-    >>> kind_of_file(b"some text")
+    >>> describe_file_type(b"some text")
     "begins with b'some text': save it as JPEG or PNG"
     """
     text = start.removeprefix(b"\xef\xbb\xbf").lstrip()
     if b"<svg" in text.lower():
-        return f"is an SVG, a drawing that has no pixels: {_SAVE_AS}"
+        return f"is an SVG, a vector drawing without pixels: {_SAVE_AS}"
     if text[:1] == b"<":
         return f"is HTML or XML (it begins with {text[:24]!r}), a download that went wrong? Get the image again"
-    for beginning, name, way_out in _STARTS:
-        if text.startswith(beginning):
-            return f"is {name}: {way_out}"
+    for signature, name, remedy in _SIGNATURES:
+        if text.startswith(signature):
+            return f"is {name}: {remedy}"
     if start[4:8] == b"ftyp":
         if start[8:12] in _HEIF:
             return f"is a HEIC or HEIF photo: {_SAVE_AS}, or let the package pillow-heif read it (register_heif_opener)"
         return "is a video: save its frames as JPEG or PNG"
     if not start.strip(b"\0"):
-        return "begins with nothing but zeros, as a file does whose download or copy broke off: get the image again"
+        return "begins with nothing but zeros, like a file whose download or copy was interrupted: get the image again"
     return f"begins with {start[:24]!r}: {_SAVE_AS}"

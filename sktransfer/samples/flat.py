@@ -1,4 +1,4 @@
-"""Flat rows of pixels, as scikit-learn's own image data sets have them, and what images they stand for."""
+"""Images as flat rows of pixels, as in scikit-learn's image data sets."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ import numpy as np
 from PIL import Image
 from scipy.sparse import issparse
 
+from sktransfer._validation import is_int
 from sktransfer.exceptions import FlatImageWarning, InvalidParameterError, InvalidSampleError
 from sktransfer.samples.arrays import CHANNELS, floats_to_rgb, tensor_to_array
-from sktransfer.samples.base import noting
+from sktransfer.samples.base import collect_invalid
 from sktransfer.samples.columns import (
+    as_series,
     column_names,
     is_frame,
     is_missing,
     is_tensor,
-    only_series,
     quoted,
 )
 
@@ -30,16 +31,16 @@ __all__ = ["check_flat", "check_image_shape", "flat_to_rgb", "is_flat"]
 
 
 def is_flat(X: Any) -> bool:
-    """Return whether X is to be read as flat rows of pixels, and goes through scikit-learn's `check_array` first.
+    """Return whether X is read as flat rows of pixels, which scikit-learn's `check_array` validates first.
 
-    True for whatever is a table of numbers, or a mistaken one that `check_array` has the right words for: numbers in a
-    2-D array, tensor, frame, sparse matrix, list of lists or list of 1-D arrays; frames and arrays of objects with more
-    than one column; single numbers and 1-D arrays of numbers. False for images of any kind.
+    True for tables of numbers: numbers in a 2-D array, tensor, frame, sparse matrix, list of lists or list of 1-D
+    arrays. Also True for invalid tables, for which `check_array` has a suitable error: frames and arrays of objects with
+    more than one column, single numbers and 1-D arrays of numbers. False for images of any kind.
 
     Parameters
     ----------
     X : any
-        What a user passed.
+        Input of an estimator.
 
     Examples
     --------
@@ -62,7 +63,7 @@ def is_flat(X: Any) -> bool:
         return bool(X.ndim <= 2)
     if is_frame(X) and X.shape[1] != 1:
         return True
-    if (series := only_series(X)) is not None:
+    if (series := as_series(X)) is not None:
         dtype = series.dtype
         return dtype.is_numeric() or dtype == nw.Boolean or _are_numbers(series.to_list())
     if hasattr(X, "__array_namespace__") and hasattr(X, "ndim"):
@@ -82,7 +83,7 @@ def _is_flat_array(array: np.ndarray) -> bool:
 
 
 def _are_numbers(values: Iterable[Any], *, rows: bool = False) -> bool:
-    """Return whether all values that are there are numbers, or rows of numbers where these are allowed."""
+    """Return whether all values that are not missing are numbers, or rows of numbers if `rows` allows them."""
     n_numbers = 0
     for value in values:
         if isinstance(value, numbers.Number) or (rows and _is_row(value)):
@@ -119,7 +120,7 @@ def check_image_shape(image_shape: Sequence[int] | None) -> tuple[int, ...] | No
     )
     if not isinstance(image_shape, (tuple, list)) or len(image_shape) not in (2, 3):
         raise InvalidParameterError(message)
-    if not all(isinstance(n, (int, np.integer)) and not isinstance(n, bool) and n > 0 for n in image_shape):
+    if not all(is_int(n) and n > 0 for n in image_shape):
         raise InvalidParameterError(message)
     if len(image_shape) == 3 and image_shape[2] not in CHANNELS:
         raise InvalidParameterError(message)
@@ -127,16 +128,16 @@ def check_image_shape(image_shape: Sequence[int] | None) -> tuple[int, ...] | No
 
 
 def check_flat(X: Any, image_shape: Sequence[int] | None, invalid: dict[int, str] | None = None) -> np.ndarray:
-    """Return flat rows as images, values and dtype as they are.
+    """Return flat rows reshaped to images, with values and dtype unchanged.
 
     Parameters
     ----------
     X : array-like of shape (n, n_pixels)
         Finite numbers.
     image_shape : tuple of int or None
-        (height, width) or (height, width, channels) of each row; None for what its length tells.
+        Shape (height, width) or (height, width, channels) of each row. None infers it from the number of columns.
     invalid : dict of int to str, default=None
-        Gets the rows that hold NaN or infinite values, and why they cannot be used; None: they raise.
+        Dict that receives the rows with NaN or infinite values, and the reasons. None raises an error instead.
 
     Returns
     -------
@@ -145,34 +146,34 @@ def check_flat(X: Any, image_shape: Sequence[int] | None, invalid: dict[int, str
     Raises
     ------
     InvalidParameterError
-        If `image_shape` does not fit the number of columns.
+        If `image_shape` is inconsistent with the number of columns.
     InvalidSampleError
-        If a row holds NaN or infinite values.
+        If a row contains NaN or infinite values.
     ValueError
-        If X is no table of numbers, or empty.
+        If X is empty or not a table of numbers.
 
     Warns
     -----
     FlatImageWarning
-        Once, if rows are read as strips, or floats lie outside [0, 1].
+        Once, if rows are read as strips, or floats are outside [0, 1].
     """
     rows = _as_table(X)
     strip, shape = _shape_of(rows.shape[1], check_image_shape(image_shape))
-    parts = []
+    problems = []
     if strip:
-        parts.append(
-            f"rows of {rows.shape[1]} values are no squares (n * n, or 3 * n * n with colours), and are read as strips "
-            "one pixel high; image_shape=(height, width) says what they are"
+        problems.append(
+            f"rows of {rows.shape[1]} values are not squares (n * n, or 3 * n * n with colours) and are read as strips "
+            "one pixel high. Set image_shape=(height, width) to give their shape"
         )
     if rows.dtype.kind != "b" and rows.dtype != np.uint8:
         low, high = _finite_range(rows, invalid)
         if low < 0 or high > 1:
-            parts.append(
-                f"values run from {low:g} to {high:g} and are taken as they are; images are expected in [0, 1], so "
-                "divide by the greatest value that a pixel can have"
+            problems.append(
+                f"values run from {low:g} to {high:g} and are not rescaled; images are expected in [0, 1], so "
+                "divide by the largest value that a pixel can have"
             )
-    if parts:
-        warnings.warn("Flat rows as images: " + ". Moreover, ".join(parts) + ".", FlatImageWarning, stacklevel=3)
+    if problems:
+        warnings.warn("Flat rows as images: " + ". Moreover, ".join(problems) + ".", FlatImageWarning, stacklevel=3)
     return rows.reshape(len(rows), *shape)  # (n, height, width) or (n, height, width, channels)
 
 
@@ -183,7 +184,7 @@ def _as_table(X: Any) -> np.ndarray:
     if array.ndim != 2:
         raise ValueError(
             f"X is an array of shape {array.shape}; flat rows of pixels have shape (n, n_pixels). Reshape your data: "
-            "X.reshape(1, -1) makes one row of it"
+            "X.reshape(1, -1) makes it one row"
         )
     if array.dtype.kind == "O":
         try:
@@ -192,13 +193,13 @@ def _as_table(X: Any) -> np.ndarray:
             names = f" (columns {quoted(column_names(X))})" if is_frame(X) else ""
             raise ValueError(
                 f"X has {array.shape[1]} columns{names} that are not all numbers. Images as paths, bytes or arrays "
-                "stand in one column: pick it"
+                "must be in one column: select it"
             ) from error
     if array.dtype.kind not in "biuf":
         raise ValueError(f"X has dtype {array.dtype}; flat rows of pixels are real numbers. Convert X to float")
     if 0 in array.shape:
-        what = "sample(s)" if len(array) == 0 else "feature(s)"
-        raise ValueError(f"Found array with 0 {what} (shape={array.shape}) while a minimum of 1 is required")
+        noun = "sample(s)" if len(array) == 0 else "feature(s)"
+        raise ValueError(f"Found array with 0 {noun} (shape={array.shape}) while a minimum of 1 is required")
     return array
 
 
@@ -207,11 +208,11 @@ def _shape_of(width: int, image_shape: tuple[int, ...] | None) -> tuple[bool, tu
     if image_shape is not None:
         if math.prod(image_shape) != width:
             raise InvalidParameterError(
-                f"image_shape={image_shape} has {math.prod(image_shape)} values, a row of X has {width}; the two must "
+                f"image_shape={image_shape} has {math.prod(image_shape)} values, a row of X has {width}; the two numbers must "
                 "agree"
             )
         return False, image_shape
-    # No width is both: 3 is not the square of a fraction.
+    # No width matches both, because 3 is not the square of a fraction.
     if math.isqrt(width) ** 2 == width:
         return False, (math.isqrt(width), math.isqrt(width))
     side = math.isqrt(width // 3)
@@ -222,19 +223,19 @@ def _shape_of(width: int, image_shape: tuple[int, ...] | None) -> tuple[bool, tu
 
 def _finite_range(rows: np.ndarray, invalid: dict[int, str] | None) -> tuple[float, float]:
     low, high = float(rows.min()), float(rows.max())
-    greatest = float(np.finfo(np.float32).max)
-    if -greatest <= low and high <= greatest:  # not so where there is NaN
+    largest = float(np.finfo(np.float32).max)
+    if -largest <= low and high <= largest:  # False for NaN
         return low, high
-    good = ((rows >= -greatest) & (rows <= greatest)).all(axis=1)
-    for row in np.flatnonzero(~good).tolist():
-        with noting(invalid):
+    is_valid = ((rows >= -largest) & (rows <= largest)).all(axis=1)
+    for row in np.flatnonzero(~is_valid).tolist():
+        with collect_invalid(invalid):
             raise InvalidSampleError(
                 row,
                 "the row holds NaN, infinity or a value too large for float32; fill it, or drop this row from X and y",
             )
-    return (float(rows[good].min()), float(rows[good].max())) if good.any() else (0.0, 0.0)
+    return (float(rows[is_valid].min()), float(rows[is_valid].max())) if is_valid.any() else (0.0, 0.0)
 
 
 def flat_to_rgb(image: np.ndarray) -> np.ndarray:
-    """Return one image of `check_flat` as float32 (height, width, 3): uint8 divided by 255, the rest as it is."""
+    """Convert an image of `check_flat` to float32 (height, width, 3). Only uint8 is rescaled, by 1 / 255."""
     return floats_to_rgb(image.astype(np.float32) / 255 if image.dtype == np.uint8 else image)

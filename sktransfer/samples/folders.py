@@ -1,4 +1,4 @@
-"""Images kept in one folder a class: their paths and their labels."""
+"""Image folders: paths and labels of images in one sub-folder per class."""
 
 from __future__ import annotations
 
@@ -13,45 +13,45 @@ from sktransfer.exceptions import SktransferWarning, short_path
 __all__ = ["IMAGE_SUFFIXES", "load_image_folder"]
 
 IMAGE_SUFFIXES = ("jpg", "jpeg", "jpe", "jfif", "png", "bmp", "gif", "webp", "avif", "tif", "tiff", "ppm", "pgm")
-_UNREADABLE = ("heic", "heif", "svg", "dng", "cr2", "nef", "arw")  # pictures, too, that would be missed
-_NO_CLASS = ("__MACOSX", "@eaDir")  # made by macOS when it packs, and by storage servers
+_UNREADABLE = ("heic", "heif", "svg", "dng", "cr2", "nef", "arw")  # images as well, reported in the warning
+_NO_CLASS = ("__MACOSX", "@eaDir")  # created by macOS archives and by storage servers
 
 
 def load_image_folder(path: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndarray]:
-    """List the images of a folder that has one sub-folder a class.
+    """List the images of a folder that has one sub-folder per class.
 
-    Images may lie in further folders inside that of their class. Passed over are hidden files and folders, those that
-    macOS and storage servers leave (`__MACOSX`, `@eaDir`), and files that do not have the suffix of an image. No image
-    is opened: `find_bad_images(paths)` tells which of them cannot be used.
+    The folder of a class may have sub-folders. Hidden files and folders, those that macOS and storage servers create
+    (`__MACOSX`, `@eaDir`), and files without the suffix of an image are ignored. Images are not opened.
+    `find_bad_images(paths)` finds those that cannot be used.
 
     Parameters
     ----------
     path : str or path
-        The folder that holds the folders of the classes.
+        Folder that contains one sub-folder per class.
 
     Returns
     -------
     paths : ndarray of shape (n_images,), object
-        Paths as `str`, sorted by class, then by path: the X of an image estimator.
+        Paths as `str`, sorted by class, then by path. They are the X of an image estimator.
     labels : ndarray of shape (n_images,), str
-        The name of the class folder of each: the y.
+        Name of the class folder of each image. They are the y.
 
     Raises
     ------
     FileNotFoundError
-        If there is no such folder.
+        If the folder does not exist.
     NotADirectoryError
-        If it is a file.
+        If `path` is a file.
     PermissionError
-        If a folder in it cannot be read.
+        If a folder inside it cannot be read.
     ValueError
-        If it holds no class folders, or these hold no images.
+        If there are no class folders, or no images in them.
 
     Warns
     -----
     SktransferWarning
-        Of what is left out that may have been meant: class folders without images, images that lie in no class folder,
-        links that lead nowhere, and pictures of kinds that cannot be read (HEIC, SVG, raw photos).
+        If files or folders are left out that may have been intended as data: class folders without images, images
+        outside of class folders, broken links, and images of types that cannot be read (HEIC, SVG, raw photos).
 
     Examples
     --------
@@ -74,27 +74,27 @@ def load_image_folder(path: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndar
     if not root.exists():
         raise FileNotFoundError(f"path={str(path)!r}: there is no such folder (looked for {root.absolute()})")
     if not root.is_dir():
-        raise NotADirectoryError(f"path={str(path)!r} is a file; give the folder that holds one folder a class")
-    entries = sorted(entry for entry in root.iterdir() if not _is_passed_over(entry.name))
-    missed: list[str] = []
-    found = {entry.name: _images_below(entry, missed) for entry in entries if entry.is_dir()}
-    if not found:
+        raise NotADirectoryError(f"path={str(path)!r} is a file; give the folder that contains one folder per class")
+    entries = sorted(entry for entry in root.iterdir() if not _is_ignored(entry.name))
+    unreadable: list[str] = []
+    images = {entry.name: _images_below(entry, unreadable) for entry in entries if entry.is_dir()}
+    if not images:
         raise ValueError(
-            f"path={str(path)!r} holds no folders; put the images of each class in a folder of its own, as in "
+            f"path={str(path)!r} contains no folders; put the images of each class in a folder of its own, as in "
             f"{root / 'cat' / '1.jpg'}"
         )
-    if not any(found.values()):
+    if not any(images.values()):
         raise ValueError(
-            f"path={str(path)!r}: none of the class folders {list(found)} holds an image; files count as images by "
+            f"path={str(path)!r}: none of the class folders {list(images)} contains an image; files count as images by "
             f"their suffix: {', '.join(IMAGE_SUFFIXES)}"
         )
     stray = [str(entry) for entry in entries if _is_image(entry)]
-    _warn_of_left_out(root, [name for name in found if not found[name]], stray, missed)
-    paths = [file for files in found.values() for file in files]
-    return np.array(paths, dtype=object), np.array([name for name, files in found.items() for _ in files])
+    _warn_of_left_out(root, [name for name in images if not images[name]], stray, unreadable)
+    paths = [file for files in images.values() for file in files]
+    return np.array(paths, dtype=object), np.array([name for name, files in images.items() for _ in files])
 
 
-def _is_passed_over(name: str) -> bool:
+def _is_ignored(name: str) -> bool:
     return name.startswith(".") or name in _NO_CLASS
 
 
@@ -106,26 +106,26 @@ def _is_image(file: Path) -> bool:
     return _suffix(file) in IMAGE_SUFFIXES and file.is_file()
 
 
-def _images_below(folder: Path, missed: list[str]) -> list[str]:
-    """Return the paths of all images inside a folder, links to folders followed, each folder read once.
+def _images_below(folder: Path, unreadable: list[str]) -> list[str]:
+    """Return the paths of all images inside a folder, following links and reading each folder once.
 
-    Pictures that nothing can be made of are added to `missed`.
+    Images that cannot be read are added to `unreadable`.
     """
     images, seen = [], set()
     for here, folders, files in os.walk(folder, followlinks=True, onerror=_raise):
-        if (place := os.path.realpath(here)) in seen:  # a link to a folder above would be followed for ever
+        if (real := os.path.realpath(here)) in seen:  # a link to a parent folder would never end
             folders.clear()
             continue
-        seen.add(place)
-        folders[:] = sorted(name for name in folders if not _is_passed_over(name))
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not _is_ignored(name))
         for name in sorted(files):
             file = Path(here, name)
-            if _is_passed_over(name):
+            if _is_ignored(name):
                 continue
             if _is_image(file):
                 images.append(str(file))
             elif _suffix(name) in _UNREADABLE or (_suffix(name) in IMAGE_SUFFIXES and file.is_symlink()):
-                missed.append(str(file))
+                unreadable.append(str(file))
     return sorted(images)
 
 
@@ -133,16 +133,16 @@ def _raise(error: OSError) -> None:
     raise error
 
 
-def _warn_of_left_out(root: Path, empty: list[str], stray: list[str], missed: list[str]) -> None:
-    parts = []
+def _warn_of_left_out(root: Path, empty: list[str], stray: list[str], unreadable: list[str]) -> None:
+    problems = []
     if empty:
-        parts.append(f"the class folders {empty} hold no images (by suffix: {', '.join(IMAGE_SUFFIXES)})")
+        problems.append(f"the class folders {empty} contain no images (by suffix: {', '.join(IMAGE_SUFFIXES)})")
     if stray:
-        parts.append(f"{len(stray)} images lie in no class folder (the first is {short_path(stray[0])})")
-    if missed:
-        parts.append(
-            f"{len(missed)} pictures cannot be read, being links that lead nowhere, or of a kind that Pillow does not "
-            f"know (the first is {short_path(missed[0])})"
+        problems.append(f"{len(stray)} images are outside of class folders (the first is {short_path(stray[0])})")
+    if unreadable:
+        problems.append(
+            f"{len(unreadable)} images cannot be read, because they are broken links or of a type that Pillow does not "
+            f"support (the first is {short_path(unreadable[0])})"
         )
-    if parts:
-        warnings.warn(f"{root}: {', and '.join(parts)}; they are left out", SktransferWarning, stacklevel=3)
+    if problems:
+        warnings.warn(f"{root}: {', and '.join(problems)}; they are ignored", SktransferWarning, stacklevel=3)

@@ -1,4 +1,4 @@
-"""Images of any kind that a user may pass, checked at once and decoded when they are needed."""
+"""Validation of images of every supported kind. Files are decoded on access."""
 
 from __future__ import annotations
 
@@ -12,11 +12,10 @@ from PIL import Image
 
 from sktransfer.exceptions import InvalidSampleError, short_path
 from sktransfer.samples.arrays import CHANNELS, array_to_rgb, channels_last, check_layout, check_pixels, tensor_to_array
-from sktransfer.samples.base import Rows, content_hash, noting
-from sktransfer.samples.columns import as_column, is_tensor, no_samples, only_series
-from sktransfer.samples.decoding import decode, decode_pil
+from sktransfer.samples.base import Rows, collect_invalid, content_hash
+from sktransfer.samples.columns import as_column, as_series, empty_error, is_tensor
+from sktransfer.samples.decoding import check_item, decode, decode_pil, file_status
 from sktransfer.samples.flat import check_flat, check_image_shape, flat_to_rgb, is_flat
-from sktransfer.samples.items import check_item, file_status
 
 __all__ = ["ImageSamples", "check_images", "is_flat"]
 
@@ -24,25 +23,25 @@ _NONE: Mapping[int, str] = {}
 
 
 class ImageSamples(Rows):
-    """Validated images, all of one kind.
+    """Validated images of one kind.
 
     Parameters
     ----------
     items : sequence
         Paths, encoded bytes, PIL images or arrays.
     kind : {"path", "bytes", "PIL image", "array", "flat"}
-        What they are.
+        Kind of the items.
     invalid : mapping of int to str, default={}
-        Rows that are known to be no images, and why: they raise when they are loaded or hashed.
+        Rows that are known to be invalid, with the reasons. They raise an error when they are loaded or hashed.
     """
 
     def __init__(self, items: Sequence[Any] | np.ndarray, kind: str, invalid: Mapping[int, str] = _NONE) -> None:
         super().__init__(len(items))
         self._items, self.kind, self._invalid = items, kind, invalid
-        self._folders: dict[str, str] = {}  # real paths: to follow each folder once is enough, and slow enough
+        self._folders: dict[str, str] = {}  # real paths, resolved once per folder because that is slow
 
     def path(self, row: int) -> str | None:
-        """Return the file that the sample at a place among these rows is read from; None for other kinds."""
+        """Return the path of a sample, or None if it is not a file."""
         item = self._items[int(self._rows[row])]
         return item if isinstance(item, str) else None
 
@@ -63,7 +62,7 @@ class ImageSamples(Rows):
     def _hash_file(self, path: str, row: int) -> bytes:
         status = file_status(path, row)
         folder, name = os.path.split(path)
-        if os.path.islink(path):  # noqa: PTH114 - a Path for each of many files takes as long as all the rest
+        if os.path.islink(path):  # noqa: PTH114 - a Path per file would double the time
             folder, name = os.path.split(os.path.realpath(path))
         if folder not in self._folders:
             self._folders[folder] = os.path.realpath(folder)
@@ -71,7 +70,7 @@ class ImageSamples(Rows):
 
 
 def _hash_pil(image: Image.Image, row: int) -> bytes:
-    # Mode, palette, orientation: all that matters of a PIL image shows in what it becomes.
+    # The decoded image reflects mode, palette and orientation.
     return _hash_array(np.asarray(decode_pil(image, row)), "PIL image")
 
 
@@ -90,14 +89,14 @@ _HASH: dict[str, Callable[[Any, int], bytes]] = {
     "bytes": lambda item, row: content_hash("bytes", item),
     "PIL image": _hash_pil,
     "array": lambda item, row: _hash_array(item, "array"),
-    "flat": lambda item, row: _hash_array(item, "flat"),  # the same numbers in an array can load differently
+    "flat": lambda item, row: _hash_array(item, "flat"),  # equal values of kind "array" can load differently
 }
 
 
 def check_images(X: Any, *, image_shape: Sequence[int] | None = None, defer: bool = False) -> ImageSamples:
     """Validate X as images.
 
-    Kinds, shapes, dtypes, values of arrays and the existence of files are checked at once; files are decoded by `load`.
+    Kinds, shapes, dtypes, values of arrays and the existence of files are checked immediately. `load` decodes files.
 
     Parameters
     ----------
@@ -107,38 +106,38 @@ def check_images(X: Any, *, image_shape: Sequence[int] | None = None, defer: boo
         - paths (`str` or `Path`), encoded images (`bytes`), or PIL images, of any mode and size;
         - arrays (height, width) or (height, width, channels) with 1, 3 or 4 channels, of uint8, uint16, bool, or float
           in [0, 1]; their sizes may differ;
-        - torch tensors: channels come first where the first axis is 1, 3 or 4 long, whatever the last one is; else they
-          are read as arrays are;
-        - one array (n, height, width) or (n, height, width, channels); of torch (n, height, width), or
-          (n, channels, height, width) where the second axis is 1, 3 or 4 long, else channels last;
-        - flat rows: a table of numbers (n, n_pixels), as `is_flat` tells.
+        - torch tensors, with channels first if the first axis has length 1, 3 or 4, and otherwise with the shapes of
+          arrays;
+        - one array (n, height, width) or (n, height, width, channels); as a torch tensor also
+          (n, channels, height, width), if the second axis has length 1, 3 or 4;
+        - flat rows, a table of numbers (n, n_pixels) for which `is_flat` is True.
     image_shape : tuple of int, default=None
-        (height, width) or (height, width, channels) that flat rows stand for, in the order rows, columns, channels.
-        None: n * n values are a grey square, 3 * n * n a colour square, any other number a grey strip one pixel high.
-        The other kinds have their shape, and need none.
+        Shape (height, width) or (height, width, channels) of flat rows, in the order rows, columns, channels. None
+        reads n * n values as a grey square, 3 * n * n as a colour square, and any other number as a grey strip one
+        pixel high. Other kinds of images ignore it.
     defer : bool, default=False
-        Let samples that cannot be used raise when they are loaded or hashed, and not at once.
+        Whether samples that cannot be used raise an error when they are loaded or hashed, not immediately.
 
     Returns
     -------
     samples : ImageSamples of length n
         `load` gives a PIL image in mode RGB for files, bytes, PIL images, uint8 and bool; float32 (height, width, 3)
-        for whatever has more than 8 bits: float and uint16 arrays, 16-bit files, flat rows. Grey is repeated for the
-        three colours, alpha is dropped (the colours below it count), the EXIF orientation is applied.
+        for more than 8 bits: float and uint16 arrays, 16-bit files, flat rows. Grey is repeated for the three colours.
+        Alpha is dropped, so transparent pixels show their colours. The EXIF orientation is applied.
 
     Raises
     ------
     InvalidSampleError
-        If a sample cannot be used, unless `defer`; names the row, and the path.
+        If a sample cannot be used, unless `defer`. The error names the row and the path.
     InvalidParameterError
-        If `image_shape` is no shape, or does not fit.
+        If `image_shape` is not a shape or is inconsistent with X.
     ValueError
-        If X as a whole cannot be read: empty, a single sample, several columns.
+        If X is empty, a single sample, or has several columns.
 
     Warns
     -----
     FlatImageWarning
-        Once, if flat rows are read as strips or lie outside [0, 1].
+        Once, if flat rows are read as strips or are outside [0, 1].
 
     Examples
     --------
@@ -163,7 +162,7 @@ def check_images(X: Any, *, image_shape: Sequence[int] | None = None, defer: boo
 
 
 def _as_stack(X: Any) -> np.ndarray | None:
-    """Return an array whose first axis counts images, or None where X is no such array."""
+    """Return X as an array of images along the first axis, or None if X is not such an array."""
     if is_tensor(X):
         if X.ndim == 3 and X.shape[0] in (3, 4):
             raise ValueError(
@@ -174,7 +173,7 @@ def _as_stack(X: Any) -> np.ndarray | None:
         return channels_last(array, 1) if array.ndim == 4 else array  # (n, height, width, channels)
     if isinstance(X, (str, bytes, bytearray, os.PathLike, list, tuple, Image.Image)):
         return None
-    if (series := only_series(X)) is not None:
+    if (series := as_series(X)) is not None:
         return series.to_numpy() if series.dtype == nw.Array else None  # polars' fixed-size arrays
     array = np.asarray(X) if hasattr(X, "__array__") else np.empty(0)
     return array if array.ndim > 2 else None
@@ -182,7 +181,7 @@ def _as_stack(X: Any) -> np.ndarray | None:
 
 def _check_stack(stack: np.ndarray, invalid: dict[int, str] | None) -> np.ndarray:
     if len(stack) == 0:
-        raise no_samples(stack.shape)
+        raise empty_error(stack.shape)
     if stack.ndim == 3 and stack.shape[2] in CHANNELS:
         raise ValueError(
             f"X is an array of shape {stack.shape}: one image with its channels last, or {len(stack)} grey images "
@@ -190,9 +189,9 @@ def _check_stack(stack: np.ndarray, invalid: dict[int, str] | None) -> np.ndarra
         )
     name = f"one image of the array of shape {stack.shape}"
     check_layout(stack[0], 0, name)
-    if stack.dtype.kind == "f" and not (stack.min() >= 0 and stack.max() <= 1):  # NaN fails this too
+    if stack.dtype.kind == "f" and not (stack.min() >= 0 and stack.max() <= 1):  # True for NaN
         for row, image in enumerate(stack):
-            with noting(invalid):
+            with collect_invalid(invalid):
                 check_pixels(image, row, name)
     return stack
 
@@ -201,7 +200,7 @@ def _check_list(items: Iterable[Any], invalid: dict[int, str] | None) -> tuple[l
     samples, first = [], None
     for row, item in enumerate(items):
         kind, sample = None, _path_of(item)
-        with noting(invalid):
+        with collect_invalid(invalid):
             kind, sample = check_item(item, row)
             first = first or (kind, row)
             if kind != first[0]:

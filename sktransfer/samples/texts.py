@@ -1,4 +1,4 @@
-"""Texts: `str` in a list, Series, array or one-column frame."""
+"""Validation of texts in a list, Series, array or one-column frame."""
 
 from __future__ import annotations
 
@@ -46,9 +46,9 @@ def check_texts(X: Any) -> TextSamples:
     Raises
     ------
     InvalidSampleError
-        If a text is missing, or no `str`; names the row.
+        If a text is missing or not a `str`. The error names the row.
     ValueError
-        If X is empty, one bare text, or has several columns.
+        If X is empty, a single text, or has several columns.
 
     Examples
     --------
@@ -67,16 +67,16 @@ in pandas or X.fill_null("") in polars, or drop these rows from X and y
 
 def _text(value: Any, row: int) -> str:
     if isinstance(value, str):
-        return str.__str__(value)  # np.str_ and members of a str enumeration become their plain text
+        return str.__str__(value)  # converts np.str_ and members of a str enumeration to plain str
     if is_missing(value):
-        way_out = (
+        remedy = (
             'Fill missing texts, X.fillna("") in pandas or X.fill_null("") in polars, or drop these rows from X and y'
         )
-        raise InvalidSampleError(row, f"the text is missing ({value!r}). {way_out}")
+        raise InvalidSampleError(row, f"the text is missing ({value!r}). {remedy}")
     if isinstance(value, (bytes, bytearray)):
-        way_out = "decode it, value.decode('utf-8')"
+        remedy = "decode it, value.decode('utf-8')"
     elif isinstance(value, (list, tuple)):
-        way_out = "join its parts, ' '.join(value)"
+        remedy = "join its parts, ' '.join(value)"
     else:
-        way_out = "turn the column into text, X.astype(str), if its values are meant to be read as words"
-    raise InvalidSampleError(row, f"{quoted(value, 80)} is a {type(value).__name__}, not a str: {way_out}")
+        remedy = "turn the column into text, X.astype(str), if its values are to be read as words"
+    raise InvalidSampleError(row, f"{quoted(value, 80)} is a {type(value).__name__}, not a str: {remedy}")

@@ -1,4 +1,4 @@
-"""The one door through which X comes into every estimator."""
+"""Validation of X for all estimators, with scikit-learn's feature names and tags."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ def check_samples(
     reset: bool,
     defer: bool = False,
 ) -> Samples:
-    """Validate X as samples of a modality, and let the estimator remember columns as scikit-learn wants it.
+    """Validate X as samples of a modality, and store or compare its columns as scikit-learn does.
 
     Parameters
     ----------
     estimator : estimator
-        Gets `n_features_in_` and `feature_names_in_` where X has columns.
+        Estimator that receives `n_features_in_` and `feature_names_in_` if X has columns.
     X : array-like, DataFrame, Series or list
-        Images or texts of any kind that `check_images` or `check_texts` takes.
+        Images or texts of any kind that `check_images` or `check_texts` accepts.
     modality : {"image", "text"}
-        Which of the two.
+        Modality of the samples.
     image_shape : tuple of int, default=None
-        What flat rows of pixels stand for.
+        Shape of images given as flat rows of pixels.
     reset : bool
-        True in `fit`: remember; False elsewhere: compare.
+        True in `fit`, to store the columns; False elsewhere, to compare with them.
     defer : bool, default=False
-        Let images that cannot be used raise when they are loaded or hashed, and not at once.
+        Whether images that cannot be used raise an error when they are loaded or hashed, not immediately.
 
     Returns
     -------
@@ -49,7 +49,7 @@ def check_samples(
     InvalidSampleError
         If a sample cannot be used, unless `defer`.
     ValueError
-        If X as a whole cannot.
+        If X as a whole cannot be used.
     """
     if modality == "image" and is_flat(X):
         table = validate_data(estimator, X, reset=reset, ensure_all_finite=not defer)
@@ -59,16 +59,16 @@ def check_samples(
 
 
 def remember_columns(estimator: Any, X: Any, *, reset: bool) -> None:
-    """Let an estimator remember the columns of X in `fit`, and compare them elsewhere, where X has columns.
+    """Store the columns of X in `fit`, and compare with them elsewhere, if X has columns.
 
     Parameters
     ----------
     estimator : estimator
-        Gets `n_features_in_` and `feature_names_in_`.
-    X : anything
-        What the caller gave.
+        Estimator that receives `n_features_in_` and `feature_names_in_`.
+    X : object
+        Input of the estimator.
     reset : bool
-        True in `fit`: remember; False elsewhere: compare.
+        True in `fit`, to store the columns; False elsewhere, to compare with them.
 
     Raises
     ------
@@ -77,15 +77,15 @@ def remember_columns(estimator: Any, X: Any, *, reset: bool) -> None:
     """
     if hasattr(X, "columns"):
         validate_data(estimator, X, reset=reset, skip_check_array=True)
-    elif reset:  # lists and Series have no columns to remember, nor may those of an earlier fit stay
+    elif reset:  # lists and Series have no columns, and those of an earlier fit must be removed
         for attribute in ("n_features_in_", "feature_names_in_"):
             estimator.__dict__.pop(attribute, None)
 
 
 def set_input_tags(tags: Tags, modality: str) -> None:
-    """Tell scikit-learn what an estimator of this modality takes.
+    """Set scikit-learn's input tags for an estimator of a modality.
 
-    Images may come as flat rows, so that scikit-learn's checks, which know no other samples, apply to them.
+    Images have the tag of 2-D arrays, because flat rows are images and scikit-learn's checks pass no other samples.
     """
     is_text = modality == "text"
     tags.input_tags.one_d_array = tags.input_tags.string = is_text

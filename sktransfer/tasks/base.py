@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from collections.abc import Sequence
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import pandas as pd
 from torch import Tensor, nn
+
+from sktransfer.exceptions import LoadError
 
 __all__ = ["READS", "Targets", "Task", "batch_targets", "check_none_missing"]
 
@@ -227,8 +230,12 @@ class Task:
         Raises
         ------
         LoadError
-            If a value is not of the type that the task expects.
+            If a name would hide a method.
         """
+        for name in state:
+            hidden = inspect.getattr_static(cls, name, None)
+            if not name.isidentifier() or name.startswith("__") or callable(hidden) or hasattr(hidden, "__get__"):
+                raise LoadError(f"{cls.__name__} cannot have an attribute {name!r}")
         task = cls.__new__(cls)
         vars(task).update(state)
         return task
@@ -248,8 +255,8 @@ def batch_targets(targets: Any, rows: Sequence[int], pad_value: int = -100) -> T
     """
     if isinstance(targets, Tensor):
         return targets[list(rows)]
-    padded = nn.utils.rnn.pad_sequence([targets[row] for row in rows], batch_first=True, padding_value=pad_value)
-    return padded  # (n, longest, ...)
+    rows_of_targets = [targets[row] for row in rows]
+    return nn.utils.rnn.pad_sequence(rows_of_targets, True, pad_value)  # (n, longest, ...)
 
 
 def check_none_missing(values: np.ndarray, name: str, what: str) -> None:

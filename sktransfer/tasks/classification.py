@@ -170,7 +170,8 @@ class Multiclass(_Classification):
     def decision(self, outputs: np.ndarray) -> np.ndarray:
         """Return logits (n_samples, n_classes); for two classes their difference (n_samples,)."""
         assert self.classes is not None
-        return outputs[:, 1] - outputs[:, 0] if len(self.classes) == 2 else outputs
+        difference: np.ndarray = outputs[:, 1] - outputs[:, 0] if len(self.classes) == 2 else outputs
+        return difference
 
     def output_classes(self, n_outputs: int) -> np.ndarray:
         """Return the class indices."""
@@ -202,7 +203,7 @@ class MultilabelIndicator(_Classification):
 
     def check(self, y: Any) -> np.ndarray:
         """Return an array (n_samples, n_labels)."""
-        y = np.asarray(_dense(y))
+        y: np.ndarray = np.asarray(_dense(y))
         if y.ndim != 2:
             raise ValueError(f"y has shape {y.shape}; an indicator matrix has one row per sample, one column per label")
         return y

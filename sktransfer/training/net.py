@@ -7,6 +7,7 @@ import dataclasses
 import dis
 import functools
 import pickle
+import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -41,8 +42,8 @@ _RAISE = dis.opmap["RAISE_VARARGS"]
 BatchTargets = Mapping[str, tuple[Tensor, Tensor]]
 
 
-class StopTraining(Exception):  # noqa: N818, it is no error
-    """A callback ends the training."""
+class StopTraining(Exception):
+    """Raised by a callback to end the training."""
 
 
 def build_net(
@@ -247,12 +248,12 @@ class FineTuneNet(NeuralNet):  # type: ignore[misc]
 
         The loss of a task is the weighted mean over the samples whose target is known.
         """
-        arguments, targets = batch
+        targets: BatchTargets = batch[1]
         totals = {name: weight.sum() for name, (_, weight) in targets.items()}
         n, size = len(next(iter(targets.values()))[1]), self.micro_batch_size
         for start in range(0, n, size or n):
             part = batch if size is None else _rows(batch, start, start + size)
-            yield self._loss(*part, totals, **fit_params)
+            yield self._loss(part[0], part[1], totals, **fit_params)
 
     def _loss(
         self, arguments: dict[str, Any], targets: BatchTargets, totals: Mapping[str, Tensor], **fit_params: Any
@@ -449,11 +450,20 @@ def _rows(batch: Any, start: int, stop: int) -> Any:
 
 
 def _raised_by_statement(error: BaseException) -> bool:
-    """Return whether a `raise` statement raised an exception. Ctrl-C interrupts any other instruction."""
+    """Return whether a `raise` statement raised an exception. Ctrl-C interrupts any other instruction.
+
+    A handler of SIGINT that is written in Python raises by a statement too. It is recognized by its code.
+    """
+    handler = getattr(signal.getsignal(signal.SIGINT), "__code__", None)
     traceback = error.__traceback__
-    while traceback is not None and traceback.tb_next is not None:
+    while traceback is not None:
+        code, offset = traceback.tb_frame.f_code, traceback.tb_lasti
+        if code is handler:
+            return False
         traceback = traceback.tb_next
-    return traceback is not None and traceback.tb_frame.f_code.co_code[traceback.tb_lasti] == _RAISE
+        if traceback is None:
+            return code.co_code[offset] == _RAISE
+    return False
 
 
 @contextmanager
@@ -465,6 +475,7 @@ def _autocast(compute: Compute) -> Iterator[None]:
         if not compute.on_cpu:
             yield
             return
-        # On a CPU the gradient of fused attention in a lower precision takes several times as long as that of its parts.
+        # On a CPU, the gradient of fused attention in a lower precision takes several times as long as that of its
+        # parts.
         with sdpa_kernel(SDPBackend.MATH):
             yield

@@ -60,7 +60,7 @@ def parameter_groups(
 def _by_part(
     network: FineTuneNetwork, lr: float, head_lr: float, stage_decay: float, head_decay: float, decay: float
 ) -> Iterator[tuple[nn.Parameter, float, float]]:
-    mixes = [head.mix for head in network.heads.values() if getattr(head, "mix", None) is not None]
+    mixes: list[Any] = [head.mix for head in network.heads.values() if getattr(head, "mix", None) is not None]
     seen = {id(parameter) for mix in mixes for parameter in mix.parameters()}
     top = len(network.stages) - 1
     parts = [(stage, lr / decay ** (top - index), stage_decay) for index, stage in enumerate(network.stages)]

@@ -39,12 +39,15 @@ class Trunk:
         Number of frozen stages: `stages[:boundary]` are frozen, the others are trained.
     mixed : bool
         Whether heads mix the layers by learned weights (`layer="mix"`).
+    freeze_depth : int, float or str
+        Parameter of the estimator that the boundary comes from.
     """
 
     backbone: Backbone
     layers: Mapping[str, Sequence[LayerOutput]]
     boundary: int
     mixed: bool
+    freeze_depth: Any
 
 
 @dataclasses.dataclass(frozen=True)
@@ -215,4 +218,4 @@ def choose_trunk(backbone: Backbone, layer: Any, pooling: str, freeze_depth: Any
     stop = pooled[-1].stop
     boundary = backbone.n_frozen(freeze_depth, stop)
     kept = backbone if stop == len(backbone.stages) else replace_stages(backbone, stop, [])
-    return Trunk(kept, layers, boundary, mixed)
+    return Trunk(kept, layers, boundary, mixed, freeze_depth)

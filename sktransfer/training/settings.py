@@ -85,6 +85,7 @@ def check_settings(estimator: Any) -> Settings:
         check_adapter(estimator.adapter)
     finds_lr, lr, head_lr = _check_rates(estimator.lr, given.get("head_lr"), HEAD_LR_RATIO[head_init])
     checked = {name: check(name, given[name]) for name, check in _CHECKS.items() if check and name in given}
+    checked.pop("label_smoothing", None)  # the task of the estimator has it
     if estimator.adapter is not None and checked["l2_sp"]:
         raise InvalidParameterError(
             f"l2_sp={checked['l2_sp']:g} holds weights that are trained, and adapter={estimator.adapter!r} trains none "
@@ -159,6 +160,7 @@ _CHECKS: dict[str, Any] = {
     "lr_schedule": lambda name, value: check_option(name, value, tuple(SCHEDULES)),
     "layer_lr_decay": _check_decay,
     "unfreezing": lambda name, value: check_option(name, value, UNFREEZING),
+    "label_smoothing": lambda name, value: check_fraction(name, value, zero=True),
     "optimizer": _check_optimizer,
     "weight_decay": check_float,
     "early_stopping": check_bool,

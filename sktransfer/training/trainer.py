@@ -201,7 +201,7 @@ def _build_network(run: FitRun, train_rows: np.ndarray) -> FineTuneNetwork:
     )
     if not network.trainable:
         raise InvalidParameterError(
-            f"freeze_depth leaves nothing to train of {trunk.backbone.name}: its stages are "
+            f"freeze_depth={trunk.freeze_depth!r} leaves nothing to train of {trunk.backbone.name}: its stages are "
             f"{trunk.backbone.stage_names}, of which those above the freezing boundary, {trunk.boundary}, have no "
             "weights. Freeze fewer, or use a featurizer"
         )

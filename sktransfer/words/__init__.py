@@ -1,1 +1,1 @@
-"""Words as vectors: read, trained, continued, looked up, pooled."""
+"""Word vectors: loading, training, lookup and pooling."""

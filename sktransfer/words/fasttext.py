@@ -1,7 +1,7 @@
-"""fastText's models (`.bin`, `.ftz`): their parts found in the file, so that its matrix can be mapped into memory.
+"""Reader of fastText's binary models (`.bin`, and `.ftz` with a quantized matrix).
 
-fastText's own loader reads the whole file, and one that was cut sends it into a loop without end; so every part is
-measured here before anything is read.
+The input matrix of a `.bin` file is mapped into memory. fastText's own loader reads the whole file and loops endlessly
+on a truncated one, so this reader checks the size of each part before reading it.
 """
 
 from __future__ import annotations
@@ -17,34 +17,34 @@ import numpy as np
 
 from sktransfer.exceptions import WeightsError
 from sktransfer.words.subwords import Subwords
-from sktransfer.words.text_format import Block
+from sktransfer.words.vectors import WordBlock
 
-__all__ = ["FastTextFile", "MAGIC", "QuantizedRows", "Reader", "read_fasttext", "read_quantized"]
+__all__ = ["MAGIC", "FastTextFile", "QuantizedRows", "Reader", "read_fasttext", "read_quantized"]
 
 MAGIC = struct.pack("<i", 793712314)
-_LONGEST = 255  # n-gram of characters that is believed
-_BUCKETS = 2**26  # and how many there may be where some were pruned: fastText's default is 2,000,000
+_MAX_NGRAM = 255  # longest plausible character n-gram
+_MAX_BUCKETS = 2**26  # largest plausible number of buckets in a pruned model; fastText's default is 2,000,000
 _VERSIONS = (11, 12)
 _SUPERVISED, _WORD = 3, 0
-_WORDS = 4096  # a block
+_BLOCK = 4096  # words per block
 
 
 @dataclass(frozen=True)
 class FastTextFile:
-    """What a fastText model holds.
+    """Content of a fastText model.
 
     Parameters
     ----------
     words : list of str
-        Words, the frequent first, without labels. Where lines end, fastText reads a word "</s>": it is one of them.
-    rows : ndarray of shape (n_rows, n_dims) or None
-        The input matrix, mapped: vectors of words, then of n-grams. None where it is quantized.
+        Words, most frequent first, without labels. They include "</s>", which fastText reads at the end of each line.
+    rows : ndarray of shape (n_rows, n_dims) or QuantizedRows
+        Input matrix, with the vectors of words first and those of n-grams after them. An ndarray is memory-mapped.
     subwords : Subwords or None
-        None where the model has no n-grams of characters, or is quantized.
+        Vectors of character n-grams; None if the model has none.
     n_dims : int
-        The length of a vector.
+        Length of a vector.
     name : str
-        The file, for errors.
+        Path, for messages.
     """
 
     words: list[str]
@@ -53,37 +53,37 @@ class FastTextFile:
     n_dims: int
     name: str
 
-    def blocks(self) -> Iterator[Block]:
-        """Yield words and their vectors, to the bit as fastText's `get_word_vector` gives them.
+    def blocks(self) -> Iterator[WordBlock]:
+        """Yield words and their vectors, bit-equal to fastText's `get_word_vector`.
 
         Raises
         ------
         WeightsError
             If a vector is not finite.
         """
-        for start in range(0, len(self.words), _WORDS):
-            words = self.words[start : start + _WORDS]
+        for start in range(0, len(self.words), _BLOCK):
+            words = self.words[start : start + _BLOCK]
             if self.subwords is None:
-                # A copy: in the file, values stand where the words end, which is seldom a multiple of four bytes.
-                vectors = np.array(self.rows[start : start + len(words)], dtype=np.float32)
+                # The values start after the words, rarely at a multiple of four bytes. The copy is aligned.
+                vectors = np.array(self.rows[start : start + len(words)], dtype=np.float32)  # (n, n_dims)
             else:
                 vectors = self.subwords.compose(words, start)
             finite = np.isfinite(vectors).all(1)  # (n,)
             if not finite.all():
                 word = words[int(finite.argmin())]
                 raise WeightsError(
-                    f"{self.name}: the vector of {word!r} is not finite. The file is damaged: fetch it anew"
+                    f"{self.name}: the vector of {word!r} is not finite. The file is damaged. Download it again"
                 )
             yield words, vectors
 
 
 def read_fasttext(path: Path) -> FastTextFile:
-    """Return the parts of a fastText model; large ones are mapped, not read.
+    """Return the content of a fastText model, with its matrix memory-mapped or quantized.
 
     Parameters
     ----------
     path : Path
-        A `.bin` or `.ftz` file.
+        A `.bin` or `.ftz` file, not gzipped.
 
     Returns
     -------
@@ -92,18 +92,18 @@ def read_fasttext(path: Path) -> FastTextFile:
     Raises
     ------
     WeightsError
-        If the file ends too early or is of another version; names the byte.
+        If the file is truncated (names the byte), has inconsistent settings or an unsupported version.
     """
     with path.open("rb") as file:
         reader = Reader(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), str(path))
     _, version = reader.values("2i", "the header")
     if version not in _VERSIONS:
-        raise WeightsError(f"{path} is a fastText model of version {version}; {_VERSIONS} can be read")
+        raise WeightsError(f"{path} is a fastText model of version {version}. Supported versions: {_VERSIONS}")
     n_dims, *_, model, n_buckets, min_n, max_n, _ = reader.values("12i", "the settings")
     reader.skip(8, "the settings")
     if version == 11 and model == _SUPERVISED:
-        max_n = 0  # such models have no n-grams of characters, whatever they say
-    if max_n > 0 and not 0 <= min_n <= max_n <= _LONGEST:
+        max_n = 0  # these models have no character n-grams, regardless of the setting
+    if max_n > 0 and not 0 <= min_n <= max_n <= _MAX_NGRAM:
         raise reader.damaged(f"its settings ask for parts of words of {min_n:,} to {max_n:,} characters")
     words, slots = _vocabulary(reader, n_buckets if max_n > 0 else 0)
     is_quantized = bool(reader.values("?", "the kind of matrix")[0])
@@ -114,14 +114,15 @@ def read_fasttext(path: Path) -> FastTextFile:
     subwords = None
     if max_n > 0 and n_buckets > 0:
         subwords = Subwords(rows, min_n, max_n, n_buckets, first=len(words), slots=slots)
-    least = len(words) + (0 if subwords is None else n_buckets if slots is None else 1 + int(slots.max()) - len(words))
+    n_ngrams = 0 if subwords is None else n_buckets if slots is None else 1 + int(slots.max()) - len(words)
+    least = len(words) + n_ngrams
     if len(rows) < least:
         raise reader.damaged(f"its matrix has {len(rows):,} rows for {least:,} words and n-grams")
     return FastTextFile(words, rows, subwords, n_dims, str(path))
 
 
 def _vocabulary(reader: Reader, n_buckets: int) -> tuple[list[str], np.ndarray | None]:
-    """Return the words, and the row of each bucket of n-grams, -1 for none, where some were pruned."""
+    """Return the words, and in a pruned model the row of each bucket of n-grams (-1 for a pruned bucket)."""
     size, n_words, _ = reader.values("3i", "the vocabulary")
     _, n_pruned = reader.values("2q", "the vocabulary")
     words = []
@@ -132,16 +133,16 @@ def _vocabulary(reader: Reader, n_buckets: int) -> tuple[list[str], np.ndarray |
             words.append(text.decode("utf-8", "surrogateescape"))
     if len(words) != n_words or not words:
         raise reader.damaged(f"its vocabulary has {len(words):,} words of {n_words:,}")
-    if n_pruned < 0:  # nothing was pruned
+    if n_pruned < 0:  # not pruned
         return words, None
     start = reader.skip(8 * n_pruned, "the pruned n-grams")
     pairs = np.frombuffer(reader.content, np.dtype("<i4"), 2 * n_pruned, start).reshape(n_pruned, 2)  # (n_pruned, 2)
     if not n_buckets:
         return words, None
-    if n_buckets > _BUCKETS:
+    if n_buckets > _MAX_BUCKETS:
         raise reader.damaged(f"its settings ask for {n_buckets:,} buckets of n-grams")
     if ((pairs < 0) | (pairs >= [n_buckets, len(pairs)])).any():
-        raise reader.damaged("its pruned n-grams are of no bucket or of no row")
+        raise reader.damaged("its pruned n-grams refer to buckets or rows that do not exist")
     slots = np.full(n_buckets, -1, np.int32)
     slots[pairs[:, 0]] = len(words) + pairs[:, 1]
     return words, slots
@@ -152,7 +153,7 @@ def _matrix(reader: Reader, path: Path) -> np.ndarray:
     if n_rows < 1 or n_columns < 1:
         raise reader.damaged(f"its matrix has {n_rows:,} rows and {n_columns:,} columns")
     start = reader.skip(4 * n_rows * n_columns, "the matrix")
-    return np.memmap(path, np.dtype("<f4"), "r", start, (n_rows, n_columns))
+    return np.memmap(path, np.dtype("<f4"), "r", start, (n_rows, n_columns))  # (n_rows, n_columns)
 
 
 def _skip_output(reader: Reader, *, quantized: bool) -> None:
@@ -164,12 +165,12 @@ def _skip_output(reader: Reader, *, quantized: bool) -> None:
     reader.skip(4 * n_rows * n_columns, "the output matrix")
 
 
-_CENTROIDS = 256  # of each part: a code is a byte
+_CENTROIDS = 256  # per part, because a code is one byte
 
 
 @dataclass(frozen=True)
 class _Quantizer:
-    """A product quantizer [1]_: a vector is cut into parts, and each stands for one of 256 centroids.
+    """Product quantizer [1]_, which splits a vector into parts and replaces each by one of 256 centroids.
 
     References
     ----------
@@ -177,7 +178,7 @@ class _Quantizer:
     """
 
     n_dims: int
-    parts: list[np.ndarray]  # (256, width) each; the last may be narrower
+    parts: list[np.ndarray]  # each (256, width); the last may be narrower
 
     def rows(self, codes: np.ndarray) -> np.ndarray:
         """Return vectors (n, n_dims) for codes (n, n_parts)."""
@@ -185,16 +186,16 @@ class _Quantizer:
 
 
 class QuantizedRows:
-    """A matrix whose rows are unpacked where they are asked for, so that it takes no more than its file.
+    """Quantized matrix whose rows are decoded on access, so that it takes no more memory than its file.
 
     Parameters
     ----------
     codes : ndarray of shape (n_rows, n_parts), uint8
-        Which centroid each part of a row is.
+        Index of the centroid for each part of each row.
     quantizer : _Quantizer
-        Of the rows.
+        Quantizer of the rows.
     norms : ndarray of shape (n_rows,), float32, default=None
-        What each row is multiplied by.
+        Factor of each row.
     """
 
     def __init__(self, codes: np.ndarray, quantizer: _Quantizer, norms: np.ndarray | None = None) -> None:
@@ -215,25 +216,25 @@ def read_quantized(reader: Reader) -> QuantizedRows:
     Parameters
     ----------
     reader : Reader
-        Where it begins.
+        Reader positioned at the start of the matrix.
 
     Raises
     ------
     WeightsError
-        If it ends too early or contradicts itself.
+        If the matrix is truncated or inconsistent.
     """
     has_norms, n_rows, n_dims, n_codes = reader.values("?2qi", "the quantized matrix")
-    codes = _octets(reader, n_codes, "the quantized matrix")
+    codes = _bytes(reader, n_codes, "the quantized matrix")
     quantizer = _quantizer(reader)
     if quantizer.n_dims != n_dims or n_codes != n_rows * len(quantizer.parts):
         raise reader.damaged(f"its quantized matrix of {n_rows:,} rows and {n_dims:,} columns has {n_codes:,} codes")
     norms = None
     if has_norms:
-        of_norms = _octets(reader, n_rows, "the quantized norms")
-        of_one = _quantizer(reader)
-        if of_one.n_dims != 1:
-            raise reader.damaged(f"its norms are of {of_one.n_dims} dimensions")
-        norms = of_one.rows(of_norms[:, None])[:, 0]  # (n_rows,)
+        norm_codes = _bytes(reader, n_rows, "the quantized norms")
+        norm_quantizer = _quantizer(reader)
+        if norm_quantizer.n_dims != 1:
+            raise reader.damaged(f"its norms have {norm_quantizer.n_dims} dimensions, not 1")
+        norms = norm_quantizer.rows(norm_codes[:, None])[:, 0]  # (n_rows,)
     return QuantizedRows(codes.reshape(n_rows, len(quantizer.parts)), quantizer, norms)
 
 
@@ -248,48 +249,55 @@ def _quantizer(reader: Reader) -> _Quantizer:
     return _Quantizer(n_dims, parts)
 
 
-def _octets(reader: Reader, n: int, what: str) -> np.ndarray:
-    start = reader.skip(n, what)
+def _bytes(reader: Reader, n: int, part: str) -> np.ndarray:
+    start = reader.skip(n, part)
     return np.frombuffer(reader.content, np.uint8, n, start).copy()  # (n,)
 
 
 class Reader:
-    """Walks through a file, little end first.
+    """Sequential, bounds-checked reader of a little-endian binary file.
 
     Parameters
     ----------
     content : mmap
         The file.
     name : str
-        For errors.
+        Path, for messages.
     """
 
     def __init__(self, content: mmap.mmap, name: str) -> None:
         self.content, self.name, self.at = content, name, 0
 
-    def skip(self, n_bytes: int, what: str) -> int:
-        """Return the place of the next bytes, and go on behind them."""
+    def skip(self, n_bytes: int, part: str) -> int:
+        """Advance by some bytes, and return the position of the first of them.
+
+        Raises
+        ------
+        WeightsError
+            If the file ends before that; names the part of the file.
+        """
         start = self.at
         if n_bytes < 0 or start + n_bytes > len(self.content):
-            raise self.damaged(f"{what} should take {n_bytes:,} bytes from byte {start:,} on")
+            raise self.damaged(f"{part} should take {n_bytes:,} bytes from byte {start:,} on")
         self.at += n_bytes
         return start
 
-    def values(self, form: str, what: str) -> tuple[int, ...]:
-        """Return numbers packed as `struct` writes their form."""
-        start = self.skip(struct.calcsize("<" + form), what)
-        return struct.unpack_from("<" + form, self.content, start)
+    def values(self, fmt: str, part: str) -> tuple[int, ...]:
+        """Return the next numbers, in a format of `struct`."""
+        start = self.skip(struct.calcsize("<" + fmt), part)
+        return struct.unpack_from("<" + fmt, self.content, start)
 
     def word(self, number: int) -> bytes:
-        """Return the bytes up to the next zero."""
+        """Return the bytes up to the next zero byte."""
         end = self.content.find(b"\0", self.at)
         if end < 0:
             raise self.damaged(f"word {number:,} has no end")
         start, self.at = self.at, end + 1
         return self.content[start:end]
 
-    def damaged(self, what: str) -> WeightsError:
-        """Return the error that says so."""
+    def damaged(self, problem: str) -> WeightsError:
+        """Return the error for a damaged file."""
         return WeightsError(
-            f"{self.name} ends at byte {len(self.content):,}, {what}: the file was cut or is damaged. Fetch it anew"
+            f"{self.name} ends at byte {len(self.content):,}, {problem}. The file is truncated or damaged. Download it "
+            "again"
         )

@@ -1,4 +1,4 @@
-"""From an X of texts or of lists of tokens to lists of tokens."""
+"""Tokenization: validation of texts and token lists, and the default tokenizer."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from sktransfer.samples.validation import remember_columns
 __all__ = ["Documents", "Tokenizer", "check_documents", "split_words"]
 
 Tokenizer = Callable[[str], Sequence[str]]
-# Words as the Penn Treebank and GloVe have them: "it's" is two, "don't" is "do" and "n't". Punctuation is left out.
+# Splits as the Penn Treebank and GloVe do: "it's" into "it" and "'s", "don't" into "do" and "n't". Drops punctuation.
 _WORD = re.compile(r"\w+?(?=n't\b)|n't\b|'(?:s|re|ve|d|ll|m)\b|\w+", re.IGNORECASE)
 
 
 def split_words(text: str) -> list[str]:
-    """Return the words of a text; endings such as "n't" and "'s" stand alone, punctuation is left out.
+    """Return the words of a text, with endings such as "n't" and "'s" separate and without punctuation.
 
     Parameters
     ----------
@@ -36,14 +36,14 @@ def split_words(text: str) -> list[str]:
 
 
 class Documents:
-    """Validated documents, each a text or a list of tokens.
+    """Validated documents, each of them a text or a list of tokens.
 
     Parameters
     ----------
     items : list of (str or list of str)
         The samples of X.
     tokenizer : callable or None
-        Text -> tokens; None: `split_words`.
+        Function from a text to its tokens. None means `split_words`.
     lowercase : bool
         Whether tokens are lowercased.
     """
@@ -66,15 +66,15 @@ class Documents:
             return split_words(text)
         tokens = list(self.tokenizer(text))
         if not all(issubclass(kind, str) for kind in set(map(type, tokens))):
-            raise InvalidSampleError(row, f"the tokenizer gave {quoted(tokens, 80)}: it must give a list of str")
+            raise InvalidSampleError(row, f"the tokenizer returned {quoted(tokens, 80)}. It must return a list of str")
         return tokens
 
     def blocks(self, n_tokens: int) -> Iterator[tuple[int, list[list[str]]]]:
-        """Yield documents in turn, as many at once as hold about `n_tokens` tokens, each time with the first row."""
+        """Yield blocks of consecutive documents with about `n_tokens` tokens, and the row of the first document."""
         start, block, size = 0, [], 0
         for row, tokens in enumerate(self):
             block.append(tokens)
-            size += len(tokens) + 1  # a document without tokens takes room, too
+            size += len(tokens) + 1  # an empty document takes memory as well
             if size >= n_tokens:
                 yield start, block
                 start, block, size = row + 1, [], 0
@@ -88,15 +88,15 @@ def check_documents(estimator: Any, X: Any, *, tokenizer: Tokenizer | None, lowe
     Parameters
     ----------
     estimator : estimator
-        Gets `n_features_in_` and `feature_names_in_` where X has columns.
+        Estimator that receives `n_features_in_` and `feature_names_in_` if X has columns.
     X : list, tuple, Series, one-column DataFrame, or object array
         Each sample is a `str`, or a list, tuple or array of `str`.
     tokenizer : callable or None
-        Text -> tokens; None: `split_words`.
+        Function from a text to its tokens. None means `split_words`.
     lowercase : bool
         Whether tokens are lowercased.
     reset : bool
-        True in `fit`: remember columns; False elsewhere: compare.
+        True in `fit`, to store the columns; False elsewhere, to compare with them.
 
     Returns
     -------
@@ -105,9 +105,9 @@ def check_documents(estimator: Any, X: Any, *, tokenizer: Tokenizer | None, lowe
     Raises
     ------
     InvalidSampleError
-        If a sample is missing or of another kind; names the row.
+        If a sample is missing or of another type; names the row.
     InvalidParameterError
-        If the tokenizer cannot be called.
+        If the tokenizer is not callable.
     ValueError
         If X is empty or has several columns.
     """
@@ -131,8 +131,8 @@ def _is_list(value: Any) -> bool:
 
 def _token_list(value: Any, row: int) -> list[str]:
     tokens = list(value)
-    for place, token in enumerate(tokens):
+    for position, token in enumerate(tokens):
         if not isinstance(token, str):
-            what = "is missing" if is_missing(token) else f"is {quoted(token, 40)}"
-            raise InvalidSampleError(row, f"token {place} {what}; a list of tokens holds nothing but str")
+            problem = "is missing" if is_missing(token) else f"is {quoted(token, 40)}"
+            raise InvalidSampleError(row, f"token {position} {problem}. Every token must be a str")
     return tokens

@@ -1,8 +1,8 @@
-"""fastText's training in a process of its own: `python train_process.py settings.json`.
+"""Subprocess that trains word vectors by fastText: `python train_process.py settings.json`.
 
-fastText 0.9.3 draws a tenth of its matrix at random where it trains by one thread, and takes the rest as it finds
-memory. In a process that runs for a while that is what was left there, not-a-number included, and the same seed gives
-other vectors. Here every piece of memory starts as zeros: who starts this sets MALLOC_PERTURB_. Ctrl-C works, too.
+With one thread, fastText 0.9.3 initialises a tenth of its matrix at random and leaves the rest uninitialised. In a
+long-running process that memory contains arbitrary values, NaN included, and equal seeds give different vectors. In
+this subprocess memory starts as zeros, because the parent process sets MALLOC_PERTURB_. Ctrl-C works as well.
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ __all__ = ["main"]
 
 
 def main(path: str) -> None:
-    """Train as the settings say, and save the model.
+    """Train with the given settings, and save the model.
 
     Parameters
     ----------
     path : str
-        A JSON file: `path` (where modules are looked for), `arguments` (fastText's), `model`, `loss`, `save`.
+        A JSON file with the fields `path` (module search path), `arguments` (of fastText), `model` (architecture) and
+        `save` (output path).
     """
     settings: dict[str, Any] = json.loads(Path(path).read_text("utf-8"))
     sys.path[:] = settings["path"]

@@ -1,45 +1,99 @@
-"""A table of word vectors: shared, read-only, with a way to build vectors of other words where it has one."""
+"""Word vectors: a shared, read-only table, and subword vectors for words outside it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol, Self
 
 import numpy as np
 
 from sktransfer._validation import require_field
-from sktransfer.exceptions import InvalidParameterError, LoadError, SaveError, did_you_mean
-from sktransfer.words.files import Source
+from sktransfer.exceptions import InvalidParameterError, LoadError, SaveError, WeightsError, did_you_mean
 from sktransfer.words.subwords import Subwords
 
-__all__ = ["WordVectors"]
+__all__ = ["Source", "WordBlock", "WordVectors"]
 
-_BLOCK = 65_536  # words compared at once when neighbours are looked for
+_BLOCK = 65_536  # words compared at once in a neighbour search
+
+WordBlock = tuple[list[str], np.ndarray]  # words, and their vectors (n, n_dims) of float32
 
 
-class Builder(Protocol):
-    """Builds vectors of words that the table has not."""
+@dataclass(frozen=True)
+class Source:
+    """File of word vectors, identified by path, size and modification time.
+
+    Parameters
+    ----------
+    path : str
+        Absolute path.
+    size : int
+        Size in bytes.
+    modified : int
+        Time of the last write, in nanoseconds.
+    loader : callable
+        Module-level function `loader(path, digest)` that loads the vectors again. Pickles refer to it by name.
+    """
+
+    path: str
+    size: int
+    modified: int
+    loader: Callable[[str, str], WordVectors]
+
+    def key(self, version: int) -> str:
+        """Return the name of the cache entry for this file and this version of the code."""
+        parts = f"{version}|{self.path}|{self.size}|{self.modified}"
+        return hashlib.blake2b(parts.encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
+
+    def digest(self) -> str:
+        """Return the hash of the file's content.
+
+        Raises
+        ------
+        WeightsError
+            If the file is missing or has changed since it was read.
+        """
+        path = Path(self.path)
+        status = path.stat() if path.is_file() else None
+        if status is None or (status.st_size, status.st_mtime_ns) != (self.size, self.modified):
+            raise WeightsError(
+                f"{self.path} is missing or has changed since its vectors were read. Fit the estimator again before "
+                "pickling it"
+            )
+        if self not in _digests:
+            with path.open("rb") as file:
+                _digests[self] = hashlib.file_digest(file, "blake2b").hexdigest()
+        return _digests[self]
+
+
+_digests: dict[Source, str] = {}  # hashing gigabytes takes seconds, so each file is hashed once per process
+
+
+class VectorBuilder(Protocol):
+    """Builder of vectors for words outside the table."""
 
     def vectors(self, words: Sequence[str]) -> np.ndarray: ...
 
 
 class WordVectors:
-    """Vectors of words, shared and read-only: `sklearn.clone` returns the same object, not a copy.
+    """Shared, read-only word vectors; `sklearn.clone` returns the same object, not a copy.
 
-    Made by `load_vectors`, or `embedding_` of a fitted `WordEmbedder`.
+    Returned by `load_vectors`, and `embedding_` of a fitted `WordEmbedder`.
 
     Parameters
     ----------
     words : sequence of str
-        The words, the frequent first.
+        The words, most frequent first.
     matrix : ndarray of shape (n_words, n_dims), float32
-        Their vectors, in memory or mapped.
+        Their vectors, in memory or memory-mapped.
     subwords : Subwords, default=None
-        Builds vectors of words that are not listed.
+        Builds vectors of words outside the table.
     index : dict of str to int, default=None
-        Word -> row; made of `words` where it is None. Of a word listed twice the first row counts.
+        Row of each word. None builds it from `words`; of a repeated word, the first row counts.
     source : Source, default=None
-        The file that all this was read from: a pickle then holds the file's path and hash, not the vectors.
+        File that the vectors were read from. A pickle then holds the file's path and hash, not the vectors.
 
     Examples
     --------
@@ -57,7 +111,7 @@ class WordVectors:
         words: Sequence[str],
         matrix: np.ndarray,
         *,
-        subwords: Builder | None = None,
+        subwords: VectorBuilder | None = None,
         index: dict[str, int] | None = None,
         source: Source | None = None,
     ) -> None:
@@ -74,14 +128,14 @@ class WordVectors:
 
     @property
     def n_dims(self) -> int:
-        """The length of a vector."""
+        """Length of a vector."""
         return int(self.matrix.shape[1])
 
     def __getitem__(self, word: str) -> np.ndarray:
         row = self.index.get(word)
         if row is not None:
-            found: np.ndarray = self.matrix[row]
-            return found
+            vector: np.ndarray = self.matrix[row]
+            return vector
         built: np.ndarray | None = None if self.subwords is None else self.subwords.vectors([word])[0]
         if built is None or not built.any():
             raise KeyError(f"{word!r} is not among the {len(self):,} words.{did_you_mean(word, self.words[:20_000])}")
@@ -93,11 +147,11 @@ class WordVectors:
         Parameters
         ----------
         vector : ndarray of shape (n_dims,)
-            What to look near.
+            The vector.
         k : int
-            How many words.
+            Number of words.
         without : sequence of str, default=()
-            Words that are no answer.
+            Words to exclude.
 
         Returns
         -------
@@ -110,11 +164,11 @@ class WordVectors:
             lengths = np.maximum(np.linalg.norm(block, axis=1), 1e-12)
             cosines[start : start + _BLOCK] = block @ unit.astype(np.float32) / lengths
         cosines[[self.index[word] for word in without if word in self.index]] = -np.inf
-        best = np.argsort(-cosines, kind="stable")[: min(k, len(self) - len(set(without) & self.index.keys()))]
-        return [(self.words[row], float(cosines[row])) for row in best]
+        nearest = np.argsort(-cosines, kind="stable")[: min(k, len(self) - len(set(without) & self.index.keys()))]
+        return [(self.words[row], float(cosines[row])) for row in nearest]
 
     def similar(self, word: str, k: int = 10) -> list[tuple[str, float]]:
-        """Return the k nearest words of a word, by cosine.
+        """Return the k words nearest to a word, by cosine.
 
         Raises
         ------
@@ -124,7 +178,9 @@ class WordVectors:
         return self.nearest(self._vector_of(word), k, [word])
 
     def analogy(self, a: str, b: str, c: str, k: int = 1) -> list[tuple[str, float]]:
-        """Return words d such that a is to b as c is to d: nearest to b - a + c, of vectors scaled to length one.
+        """Return the k words nearest to b - a + c, computed on vectors of unit length.
+
+        The answer d completes "a is to b as c is to d".
 
         Raises
         ------
@@ -145,9 +201,7 @@ class WordVectors:
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self.source is not None:
-            from sktransfer.words.loading import load_the_same  # it imports this module
-
-            return load_the_same, (self.source.path, self.source.digest())
+            return self.source.loader, (self.source.path, self.source.digest())
         return _rebuild, (list(self.words), np.asarray(self.matrix), self.subwords)
 
     def __repr__(self) -> str:
@@ -160,11 +214,11 @@ class WordVectors:
         Raises
         ------
         SaveError
-            If vectors of unknown words are built by an object other than `Subwords`.
+            If `subwords` is an object other than `Subwords`.
         """
         if self.subwords is not None and type(self.subwords) is not Subwords:
             kind = type(self.subwords).__name__
-            raise SaveError(f"vectors of unknown words made by {kind} can only be saved by pickle")
+            raise SaveError(f"vectors of unknown words built by {kind} can only be saved by pickle")
         # The matrix may be mapped from a file, or quantized and unpacked by indexing.
         matrix = np.array(self.matrix[np.arange(len(self.matrix))], dtype=np.float32)
         return {"words": list(self.words), "matrix": matrix, "subwords": self.subwords}
@@ -176,12 +230,14 @@ class WordVectors:
         Raises
         ------
         LoadError
-            If a field is missing, or words and vectors do not fit each other.
+            If a field is missing, or the number of words or dimensions is inconsistent.
         """
         words, matrix = require_field(state, "words", list), require_field(state, "matrix", np.ndarray)
         subwords = require_field(state, "subwords", (Subwords, type(None)))
         if not all(type(word) is str for word in words) or matrix.dtype != np.float32 or matrix.ndim != 2:
-            raise LoadError(f"its words are not all str, or its vectors {matrix.shape} of {matrix.dtype} are no table")
+            raise LoadError(
+                f"its words are not all str, or its vectors {matrix.shape} of {matrix.dtype} are not a table"
+            )
         if not 0 < len(words) <= len(matrix):
             raise LoadError(f"it holds {len(words)} words and {len(matrix)} vectors")
         if subwords is not None and subwords.rows.shape[1] != matrix.shape[1]:
@@ -191,12 +247,12 @@ class WordVectors:
         return cls(words, matrix, subwords=subwords)
 
 
-def _rebuild(words: list[str], matrix: np.ndarray, subwords: Builder | None) -> WordVectors:
+def _rebuild(words: list[str], matrix: np.ndarray, subwords: VectorBuilder | None) -> WordVectors:
     return WordVectors(words, matrix, subwords=subwords)
 
 
 def _index(words: Sequence[str]) -> dict[str, int]:
     index: dict[str, int] = dict(zip(words, range(len(words))))
     if len(index) < len(words):
-        index = dict(zip(reversed(words), range(len(words) - 1, -1, -1)))  # the first of equal words wins
+        index = dict(zip(reversed(words), range(len(words) - 1, -1, -1)))  # the first row of a repeated word counts
     return index

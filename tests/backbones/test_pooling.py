@@ -121,7 +121,7 @@ def test_a_pooling_that_values_do_not_have_is_refused(values, mask, kind, prefix
         pooled(values, kind, mask, prefix)
 
 
-@pytest.mark.parametrize("modality", ("image", "text"))
+@pytest.mark.parametrize("modality", ["image", "text"])
 def test_each_modality_takes_its_own_poolings_and_auto(modality):
     for kind in ("auto", *pooling_names(modality)):
         assert check_pooling(kind, modality) == kind

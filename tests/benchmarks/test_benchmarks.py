@@ -1,4 +1,4 @@
-"""What benchmarks are made of: reports and their picture, programs in turn, the bound that operations give."""
+"""Parts of the benchmarks: reports and their picture, alternating programs, the bound by operations."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def results(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_a_report_judges_the_median_ratio_by_its_mark(results, capsys):
+def test_report_judges_the_median_ratio(results, capsys):
     report = common.Report("how fast?", "speed")
     report.judge("reached", [1.0, 1.4, 9.0], must=1.3, aim=1.6, peer="another")
     report.judge("short", [1.0, 1.2, 9.0], must=1.3)
@@ -45,7 +45,7 @@ def test_a_report_judges_the_median_ratio_by_its_mark(results, capsys):
     assert "1.2x  SHORT (at most 1.15)" in printed
 
 
-def test_all_reports_come_into_one_file_and_one_picture(results):
+def test_collect_and_draw_all_reports(results):
     for name, ratio in (("first", 2.0), ("second", 0.5)):
         report = common.Report("?", name)
         report.judge("ratio", [ratio], must=1.0, aim=1.5)
@@ -61,14 +61,14 @@ def test_all_reports_come_into_one_file_and_one_picture(results):
     assert {(0x2A, 0x7F, 0x62), (0xC0, 0x56, 0x3B)} <= colours  # one bar of each kind
 
 
-def test_a_bar_grows_to_the_right_where_the_mark_is_passed():
+def test_progress_is_positive_beyond_the_mark():
     speed, size = {"must": 2.0, "at_most": False}, {"must": 1.0, "at_most": True}
     assert picture.progress(speed, 4.0) == picture.progress(size, 0.5) == 1.0
     assert picture.progress(speed, 1.0) == picture.progress(size, 2.0) == -1.0
 
 
 @pytest.mark.process
-def test_a_question_that_is_none_is_refused():
+def test_run_refuses_an_unknown_question():
     command = [sys.executable, "-m", "benchmarks.run", "nonsense"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 2
@@ -76,11 +76,11 @@ def test_a_question_that_is_none_is_refused():
     assert "second_process" in done.stderr
 
 
-def test_every_question_has_its_file():
+def test_every_question_has_a_file():
     assert not [name for name in run.SPEED + run.ACCURACY if not (ROOT / "benchmarks" / f"{name}.py").is_file()]
 
 
-def test_programs_run_in_turn_and_the_turn_is_turned_round():
+def test_in_turn_alternates_the_order():
     calls = []
     programs = {name: lambda name=name: (calls.append(name), time.sleep(0.01 * len(name))) for name in ("a", "bb")}
     taken = timing.in_turn(programs, 2, lambda: calls.append("-"), each_round=lambda: calls.append("round"))
@@ -90,7 +90,7 @@ def test_programs_run_in_turn_and_the_turn_is_turned_round():
     assert timing.fastest(programs) == "a"
 
 
-def test_rates_of_the_machine_leave_its_threads_as_they_were():
+def test_filled_rate_restores_the_number_of_threads():
     before = torch.get_num_threads()
     seen = []
 
@@ -108,14 +108,14 @@ def test_rates_of_the_machine_leave_its_threads_as_they_were():
     assert timing.product_rate(torch.float32, (64, 64, 64), least=0.05) > 1e6
 
 
-def test_bounds_by_operations_are_those_of_equal_layers():
+def test_bound_of_equal_layers():
     layers = [0.0, *[1.0] * 6]  # embeddings cost next to nothing
     assert bound(layers, [7, 6, 5, 4]) == pytest.approx(2.0)
     assert bound(layers, [7, 6]) == pytest.approx(152 / 37)
     assert bound(layers, [7], n_rates=4) == pytest.approx(44.0)
 
 
-def test_samples_through_the_backbone_are_counted():
+def test_count_of_samples_through_the_backbone():
     y = [i % 2 for i in range(20)]
     featurizer = TextFeaturizer(load_backbone("tiny/bert"))
     assert count(featurizer, TEXTS, y) == 20
@@ -128,7 +128,7 @@ def test_samples_through_the_backbone_are_counted():
     assert len(search(featurizer).param_grid["clf__C"]) == 10
 
 
-def test_a_process_tells_its_peak_memory(tmp_path):
+def test_peak_memory_of_a_process(tmp_path):
     memory.write_images(tmp_path, 70, different=8)
     assert len({path.read_bytes() for path in tmp_path.iterdir()}) == 8
     found = memory.peak(tmp_path, 70, "")

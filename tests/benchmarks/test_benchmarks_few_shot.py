@@ -1,4 +1,4 @@
-"""Few labels: what is drawn, what is written down, and the table."""
+"""The few-shot benchmark: draws, stored scores, and the table."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TEXTS, LABELS = make_samples("text", 60)
 DATA = np.array([*TEXTS, *TEXTS[:5]], dtype=object), np.array([*LABELS, *LABELS[:5]]) == "good"  # five come twice
 
 
-def test_draws_are_nested_balanced_and_share_no_text_with_the_test():
+def test_draw_is_nested_balanced_and_disjoint_from_the_test():
     (X_test, _), pool = few_shot.split(DATA, 20)
     assert len(X_test) == len(set(X_test)) == 20
     assert len(pool[0]) == 40
@@ -26,7 +26,7 @@ def test_draws_are_nested_balanced_and_share_no_text_with_the_test():
     assert set(few_shot.draw(pool, 4, 1)[0]) != set(more[0])
 
 
-def test_what_was_measured_is_not_measured_again_but_with_other_settings(tmp_path):
+def test_notes_measure_once_per_settings(tmp_path):
     calls = []
 
     def measure():
@@ -42,7 +42,7 @@ def test_what_was_measured_is_not_measured_again_but_with_other_settings(tmp_pat
     assert len(calls) == 3
 
 
-def test_the_command_prints_a_row_a_method_and_goes_on_from_what_it_wrote(tmp_path, monkeypatch, capsys):
+def test_main_prints_a_row_per_method_and_resumes(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(few_shot, "TASKS", {"MR": lambda: DATA})
     monkeypatch.setattr(few_shot, "sentence_encoder", lambda: "tiny/bert")
@@ -53,7 +53,7 @@ def test_the_command_prints_a_row_a_method_and_goes_on_from_what_it_wrote(tmp_pa
     assert len([line for line in printed.splitlines() if line.startswith("  MR, 2 labels per class")]) == 5
     rows = json.loads((tmp_path / "results" / "few_shot.json").read_text())["rows"]
     assert all(0 <= score <= 1 for row in rows for score in row["scores"])
-    monkeypatch.setattr(few_shot, "one_draw", lambda *_: 1 / 0)  # nothing is to be measured again
+    monkeypatch.setattr(few_shot, "one_draw", lambda *_: 1 / 0)  # all scores are stored
     few_shot.main()
     again = json.loads((tmp_path / "results" / "few_shot.json").read_text())["rows"]
     assert [row["scores"] for row in again] == [row["scores"] for row in rows]

@@ -1,4 +1,4 @@
-"""Peers are worth a comparison where they do the same: their results agree with ours, on small inputs."""
+"""Peers of the benchmarks give the same results as sktransfer, on small inputs."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def task(kind, n=39, n_test=6):
     return {"text": freeze_depth_search.Texts, "image": freeze_depth_search.Photos}[kind](n, n_test)
 
 
-def test_sentence_transformers_give_what_ours_gives():
+def test_text_throughput_peer_gives_equal_features():
     expected = text_throughput.encode(text_throughput.peer("float32"), TEXTS, 4)
     for precision in text_throughput.MARKS:
         text_throughput.check(precision, text_throughput.ours(precision).transform(TEXTS), expected)
@@ -54,12 +54,12 @@ def test_sentence_transformers_give_what_ours_gives():
         text_throughput.check("bfloat16", expected[::-1], expected)
 
 
-def test_tokens_are_counted_without_padding():
+def test_n_tokens_excludes_padding():
     model = text_throughput.peer("float32")
     assert text_throughput.n_tokens(model, np.array(["good", "a good film"], dtype=object)) == 3 + 5
 
 
-def test_embetters_way_gives_what_ours_gives():
+def test_image_throughput_peer_gives_equal_features():
     paths, _ = common.photos(3)
     expected = image_throughput.embetter_way(image_throughput.network(), paths)
     for precision in image_throughput.MARKS:
@@ -68,12 +68,12 @@ def test_embetters_way_gives_what_ours_gives():
         image_throughput.check("float32", expected + 1e-3, expected)
 
 
-def test_the_limit_adds_what_decoding_and_forward_cost():
+def test_limit_adds_the_costs_of_decoding_and_forward():
     assert image_throughput.limit(2.0, 2.0) == (1.0 if not torch.cuda.is_available() else 2.0)
 
 
 @pytest.mark.parametrize("kind", ["text", "image"])
-def test_plain_freezing_scores_what_ours_scores(kind, report, monkeypatch):
+def test_plain_freezing_gives_equal_scores(kind, report, monkeypatch):
     monkeypatch.setattr(freeze_depth_search, "EPOCHS", 1)
     one = task(kind)
     freeze_depth_search.compare(report, one, "(c) all, 4 learning rates" if kind == "text" else "(b) all and -1", 1)
@@ -82,7 +82,7 @@ def test_plain_freezing_scores_what_ours_scores(kind, report, monkeypatch):
 
 @pytest.mark.parametrize("kind", ["text", "image"])
 @pytest.mark.parametrize("freeze_depth", [0, 6])
-def test_plain_freezing_trains_what_ours_trains(kind, freeze_depth):
+def test_plain_freezing_trains_the_same_parameters(kind, freeze_depth):
     one, epochs = task(kind), 1 if freeze_depth == 0 else 3
     ours = freeze_depth_search.tuner(one, freeze_depth=freeze_depth, max_epochs=epochs).fit(one.X, one.y)
     options = {"module__freeze_depth": freeze_depth, **one.options}
@@ -94,7 +94,7 @@ def test_plain_freezing_trains_what_ours_trains(kind, freeze_depth):
     assert trained == sum(len(group["params"]) for group in ours.net_.optimizer_.param_groups)
 
 
-def test_levers_choose_a_depth_and_the_chosen_models_are_scored(report):
+def test_halving_search_chooses_a_depth_and_models_are_scored(report):
     one = task("image")
     search = freeze_depth_search.halving_search(one)
     peer = type("Peer", (), {"best_params_": {"module__freeze_depth": 8}})
@@ -105,20 +105,20 @@ def test_levers_choose_a_depth_and_the_chosen_models_are_scored(report):
 
 
 @pytest.mark.parametrize("kind", ["text", "image"])
-def test_a_hand_written_loop_ends_with_the_same_loss(kind):
+def test_full_fine_tuning_by_hand_gives_an_equal_loss(kind):
     for precision, tolerance in full_fine_tuning.TOLERANCE.items():
         loss = full_fine_tuning.by_hand(task(kind), precision)
         assert abs(full_fine_tuning.ours(task(kind), precision) - loss) <= tolerance * loss
 
 
-def test_skorch_as_users_write_it_searches_depths():
+def test_users_way_searches_depths():
     labels = np.arange(12) % 2
     search = users_way.as_users_write_it(TEXTS, labels, [7, 6], 2, 1, max_length=16)
     assert search.cv_results_["mean_test_score"].shape == (2,)
     assert np.isfinite(search.cv_results_["mean_test_score"]).all()
 
 
-def test_a_second_process_finds_what_the_first_left(tmp_path):
+def test_second_process_gives_equal_features(tmp_path):
     clear_cache()
     options = {"backbone": "tiny/bert"}
     (_, before), (_, after) = (
@@ -128,7 +128,7 @@ def test_a_second_process_finds_what_the_first_left(tmp_path):
     assert any((tmp_path / "cache").iterdir())
 
 
-def test_the_folded_network_is_the_same_network():
+def test_folded_network_gives_equal_features():
     work = image_throughput.forwards(torch.float32)[2, "channels_last"]
     model, batch = image_throughput.folded(work).args
     assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in model.modules())

@@ -1,4 +1,4 @@
-"""The ablation of recipes: what is compared, on what, and its picture."""
+"""The ablation of fine-tuning recipes: draws, recipes, and its picture."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def reviews(monkeypatch):
     monkeypatch.setattr(recipes, "movie_reviews", lambda: (X, np.tile(LABELS == "good", 5).astype(int)))
 
 
-def test_draws_are_balanced_and_share_no_sentence_with_the_test(reviews):
+def test_draw_samples_is_balanced_and_disjoint_from_the_test(reviews):
     drawn = [recipes.draw_samples(20, 40, seed) for seed in (0, 0, 1)]
     for X, y, X_test, y_test in drawn:
         assert np.bincount(y).tolist() == [10, 10]
@@ -32,19 +32,19 @@ def test_draws_are_balanced_and_share_no_sentence_with_the_test(reviews):
 
 
 @pytest.mark.parametrize("name", recipes.RECIPES)
-def test_each_recipe_is_allowed(name, reviews):
+def test_score_accepts_each_recipe(name, reviews):
     data = recipes.draw_samples(8, 10, 0)
     assert 0 <= recipes.score(recipes.RECIPES[name], data, 0) <= 1
     assert FineTuneClassifier(**recipes.BASE).get_params()["freeze_depth"] == 0
 
 
-def test_all_labels_are_all_that_the_test_leaves(reviews):
+def test_draw_samples_with_all_labels_uses_all_but_the_test(reviews):
     X, _, X_test, _ = recipes.draw_samples(0, 40, 0)
     assert len(X) == len(set(recipes.movie_reviews()[0])) - 40
     assert not set(X) & set(X_test)
 
 
-def test_photos_have_the_split_of_their_own(monkeypatch):
+def test_draw_photos_uses_the_split_of_the_data_set(monkeypatch):
     paths = [f"images/hymenoptera/{part}/{n}.jpg" for part in ("train", "val") for n in range(10)]
     monkeypatch.setattr(recipes, "photos", lambda: (paths, np.arange(20)))
     X, y, X_test, y_test = recipes.draw_photos(0, 1000, 1)
@@ -55,7 +55,7 @@ def test_photos_have_the_split_of_their_own(monkeypatch):
     assert len(recipes.draw_photos(4, 3, 1)[0]) == 4
 
 
-def test_the_control_of_other_weights_sees_the_same_pixels_and_freezes_nothing(monkeypatch):
+def test_score_of_random_weights_uses_the_same_preprocessing(monkeypatch):
     seen = {}
 
     class Tuner(FineTuneClassifier):
@@ -77,7 +77,7 @@ def test_the_control_of_other_weights_sees_the_same_pixels_and_freezes_nothing(m
     assert (seen["weights"], seen["preprocess"], seen["freeze_depth"]) == ("a file", "auto", 4)
 
 
-def test_gains_are_points_on_the_same_draws_and_the_picture_is_drawn(tmp_path):
+def test_gain_is_in_points_and_draw_writes_a_picture(tmp_path):
     rows = {name: [0.5 + place / 100, 0.6] for place, name in enumerate(recipes.RECIPES)}
     assert recipes.gain(rows, "full").tolist() == [0, 0]
     place = list(rows).index("last")
@@ -88,7 +88,7 @@ def test_gains_are_points_on_the_same_draws_and_the_picture_is_drawn(tmp_path):
             assert picture.size[0] > 500 * min(n, 2)
 
 
-def test_a_ground_is_measured_once_and_reported_by_recipe(tmp_path, monkeypatch, capsys):
+def test_measure_stores_and_reports_each_recipe(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(common, "RESULTS", tmp_path)
     asked = []
 

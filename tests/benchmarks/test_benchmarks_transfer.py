@@ -1,4 +1,4 @@
-"""Benchmarks of what transfers: what they take from where, what they keep of an interrupted run, their pictures."""
+"""Benchmarks of transfer: parts that are transferred, resumed runs, pictures."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def is_picture(path):
         return picture.size[0] > 400
 
 
-def test_figures_are_measured_once_and_survive_a_write_that_was_cut_short(results):
+def test_remembered_measures_once_and_survives_a_torn_write(results):
     asked = []
 
     def measure(value):
@@ -44,7 +44,7 @@ def test_figures_are_measured_once_and_survive_a_write_that_was_cut_short(result
     assert asked == [1.5, [4, 5]]
 
 
-def test_k_stages_come_from_the_source_and_the_rest_is_random():
+def test_joined_takes_k_stages_of_the_source():
     source, random = load_backbone("tiny/cnn"), load_backbone("tiny/cnn", weights="random", seed=1)
     joined = freezing_curve.joined(source, 3, random)
     assert [any(stage is one for one in source.stages) for stage in joined.stages] == [True] * 3 + [False] * 4
@@ -55,7 +55,7 @@ def test_k_stages_come_from_the_source_and_the_rest_is_random():
     assert freezing_curve.depths(8) == [0, 2, 4, 6, 8]
 
 
-def test_random_filters_have_seen_the_images_and_stay_random():
+def test_with_statistics_changes_only_batch_norm():
     random = load_backbone("tiny/cnn", weights="random", seed=1)
     seen = freezing_curve.with_statistics(random, IMAGES, LABELS, freezing_curve.TARGET)
     for before, after in zip(random.stages.state_dict().items(), seen.stages.state_dict().items()):
@@ -65,7 +65,7 @@ def test_random_filters_have_seen_the_images_and_stay_random():
             np.testing.assert_allclose(before[1], after[1], atol=1e-12)
 
 
-def test_sources_are_of_one_kind_and_of_equal_size():
+def test_source_rows_are_of_one_kind_and_size():
     names = np.array([f"n{number:08d}" for number in (1443537, 2129165, 2699494, 3544143, 4067472, 7873807)])
     images = {"classes": names, "y": np.tile(np.arange(6), 10), "split": np.arange(60) // 48}
     for kind, expected in (("animals", {0, 1}), ("artefacts", {2, 3, 4})):
@@ -92,7 +92,7 @@ def test_curves_share_their_first_point_and_are_drawn(results):
     assert is_picture(results / "curve.png")
 
 
-def test_what_is_taken_of_a_source_task():
+def test_start_takes_parts_of_a_source_task():
     clf = FineTuneClassifier("tiny/bert", max_epochs=0, random_state=0).fit(TEXTS, np.tile([0, 1], 12))
     random = load_backbone("tiny/bert", weights="random", seed=1000)
     for taken, expected in (("", 0), ("E", 1), ("EH", 5), ("EHO", 5)):
@@ -102,7 +102,7 @@ def test_what_is_taken_of_a_source_task():
         assert len(backbone.stages) == len(random.stages)
 
 
-def test_each_row_of_the_table_is_measured_and_a_whole_source_is_used_as_it_is(results, monkeypatch):
+def test_source_task_measures_each_row_and_keeps_a_whole_source(results, monkeypatch):
     monkeypatch.setattr(source_task, "TARGET", {**source_task.TARGET, "max_epochs": 1})
     y = (np.array([("good" in text) for text in TEXTS])).astype(int)
     clf = FineTuneClassifier("tiny/bert", freeze_depth="all", max_epochs=5, random_state=0).fit(TEXTS, y)
@@ -114,7 +114,7 @@ def test_each_row_of_the_table_is_measured_and_a_whole_source_is_used_as_it_is(r
     assert is_picture(results / "source.png")
 
 
-def test_layers_have_the_same_choice_of_rates(results):
+def test_layer_mix_candidates_share_the_rates(results):
     assert [one["head_lr"] for one in layer_mix.candidates({"layer": "mix"})] == layer_mix.RATES
     assert len(layer_mix.candidates({"layer": "mix", "max_epochs": 0})) == 1
     assert len(layer_mix.candidates({"layer": [1, 2]})) == 2 * len(layer_mix.RATES)
@@ -126,7 +126,7 @@ def test_layers_have_the_same_choice_of_rates(results):
     assert is_picture(results / "mix.png")
 
 
-def test_forgetting_is_measured_on_both_tasks(results, monkeypatch):
+def test_forgetting_measures_both_tasks(results, monkeypatch):
     monkeypatch.setattr(forgetting, "BASE", {**forgetting.BASE, "max_epochs": 0, "freeze_depth": "all"})
     alone, after = (forgetting.measure(l2_sp, 100, 0) for l2_sp in (None, 0.3))
     assert len(alone) == len(after) == 2

@@ -1,4 +1,4 @@
-"""The scripts that trained the shipped backbones: what they read, and that a run that was stopped goes on as it was."""
+"""The scripts that pretrained the shipped backbones: training texts, and exact resumption."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def settings(folder):
     )
 
 
-def test_a_run_that_was_stopped_ends_where_one_that_was_not_does(data, monkeypatch):
+def test_train_resumes_to_equal_weights(data, monkeypatch):
     tiny_cnn.train(settings(data / "whole"))
     epochs = []
 
@@ -70,7 +70,7 @@ def test_a_run_that_was_stopped_ends_where_one_that_was_not_does(data, monkeypat
 
 
 @pytest.mark.parametrize(("size", "border"), [(24, 0), (32, 4)])
-def test_crops_are_parts_of_their_image_or_of_its_mirror(size, border):
+def test_augmented_gives_crops_of_the_image_or_its_mirror(size, border):
     images = torch.arange(2 * 3 * 32 * 32).float().reshape(2, 3, 32, 32)
     crops = tiny_cnn.augmented(images, size, border, torch.Generator().manual_seed(0))
     assert crops.shape == (2, 3, size, size)
@@ -81,7 +81,7 @@ def test_crops_are_parts_of_their_image_or_of_its_mirror(size, border):
         assert any((part == crop).all((2, 3, 4)).any() for part in (windows, mirrored))
 
 
-def test_the_running_average_follows_and_weights_are_halved(tmp_path):
+def test_update_average_and_write_weights_in_float16(tmp_path):
     slow, fast = nn.BatchNorm1d(2), nn.BatchNorm1d(2)
     nn.init.constant_(fast.weight, 3.0)
     common.update_average(slow, fast, step=10**6)
@@ -93,7 +93,7 @@ def test_the_running_average_follows_and_weights_are_halved(tmp_path):
     assert read_metadata(tmp_path / "out" / "w.safetensors")["figures"] == {"top1": 0.5}
 
 
-def test_texts_are_all_of_the_reviews_and_the_glosses_with_their_words(tmp_path):
+def test_segments_contain_all_words_of_reviews_and_glosses(tmp_path):
     reviews = [f"It was film {i}.<br /><br />Not bad! {'And on it went. ' * (i % 40)}" for i in range(30)]
     (tmp_path / "text").mkdir()
     with gzip.open(tmp_path / "text" / "imdb_train.csv.gz", "wt", encoding="utf-8") as file:
@@ -110,6 +110,6 @@ def test_texts_are_all_of_the_reviews_and_the_glosses_with_their_words(tmp_path)
     assert read == sorted(" ".join(reviews).replace("<br /><br />", " ").split())
 
 
-def test_states_of_tokens_become_those_of_words():
+def test_mean_by_word_averages_the_tokens_of_a_word():
     states, words = torch.tensor([[9.0], [1.0], [3.0], [5.0], [9.0]]), torch.tensor([-1, 0, 0, 1, -1])
     assert tiny_bert_teacher.mean_by_word(states, words).tolist() == [[2.0], [5.0]]

@@ -92,5 +92,5 @@ def test_what_is_no_share_is_refused(callback, match):
 
 @pytest.mark.parametrize("callback", [EMA(), SWA()])
 def test_averages_over_steps_and_the_best_epoch_contradict_each_other(callback):
-    with pytest.raises(InvalidParameterError, match="leave one of them out"):
+    with pytest.raises(InvalidParameterError, match="leave one of the two out"):
         trained(callback, early_stopping=True, validation_fraction=0.25)

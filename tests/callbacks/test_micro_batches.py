@@ -23,7 +23,7 @@ def test_parts_of_a_batch_step_as_the_whole(size):
 
     class Widths(Callback):
         def on_train_begin(self, net, **kwargs):
-            net.module_.head.register_forward_pre_hook(lambda module, args: seen.append(len(args[0])))
+            net.module_.heads["y"].register_forward_pre_hook(lambda module, args: seen.append(len(args[0])))
 
     whole = FineTuneClassifier(**options).fit(IMAGES, LABELS, sample_weight=WEIGHT)
     parts = FineTuneClassifier(**options, callbacks=[MicroBatches(size), Widths()])

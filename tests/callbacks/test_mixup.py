@@ -19,17 +19,18 @@ from sktransfer import (
     cache_info,
     load_backbone,
 )
-from sktransfer.callbacks.mixup import Mixture
+from sktransfer.callbacks.mixup import MixedBatch
 from sktransfer.exceptions import InvalidParameterError
+from sktransfer.tasks.classification import MultilabelIndicator
+from sktransfer.tasks.continuous import Continuous
 from sktransfer.testing.samples import make_samples
-from sktransfer.training.optimisation import MultiLabelBCE
 from tests.helpers.small_bert import small_bert
 
 IMAGES, LABELS = make_samples("image", 12)
 TEXTS, _ = make_samples("text", 12)
 BERT = "hf/" + small_bert()
 WEIGHT = np.random.default_rng(0).uniform(0.1, 3, 12)
-HALVES = Mixture(torch.arange(5, -1, -1), torch.tensor(0.3))
+HALVES = MixedBatch(torch.arange(5, -1, -1), torch.tensor(0.3))
 LOGITS = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
 
 
@@ -46,7 +47,9 @@ class Spy(Callback):
         self.batches, self.given, self.seen, self.losses = [], [], [], []
         self.hooks = [
             net.module_.register_forward_pre_hook(self.note, with_kwargs=True),
-            net.module_.head.register_forward_pre_hook(lambda module, args: self.seen.append(args[0].detach().clone())),
+            net.module_.heads["y"].linear.register_forward_pre_hook(
+                lambda module, args: self.seen.append(args[0].detach().clone())
+            ),
         ]
         self.mixture, self.drawn = net.mixture, []
         net.mixture = lambda n: self.drawn.append(self.mixture(n)) or self.drawn[-1]
@@ -94,19 +97,23 @@ def test_texts_are_mixed_behind_pooling_for_their_lengths_differ():
         assert all(torch.equal(given[name], value) for name, value in arguments.items())
         features = mixture.share * seen + (1 - mixture.share) * seen[mixture.partners]
         with torch.no_grad():
-            logits = clf.net_.module_.head(features)
+            logits = clf.net_.module_.heads["y"].linear(features)
         own, other = (functional.cross_entropy(logits, one) for one in (targets, targets[mixture.partners]))
         torch.testing.assert_close(loss, mixture.share * own + (1 - mixture.share) * other, atol=1e-5, rtol=1e-4)
+
+
+def mixed_targets(values, weight):
+    """Return the targets and weights of the samples, and those of their partners."""
+    return [targets["y"] for targets in HALVES.targets({"y": (values, weight)})]
 
 
 def test_losses_are_those_of_mixed_targets_and_weights_keep_their_sum():
     weight = torch.rand(6) + 0.1
     classes = torch.tensor([0, 1, 2, 3, 3, 0])
-    own, w_own, other, w_other = HALVES.targets((classes, weight))
+    (_, w_own), (_, w_other) = mixed_targets(classes, weight)
     assert (w_own + w_other).sum() == pytest.approx(weight.sum())
     torch.testing.assert_close(w_other, 0.7 * weight.flip(0))
-    even = (classes, torch.ones(6))
-    own, w_own, other, w_other = HALVES.targets(even)
+    (own, w_own), (other, w_other) = mixed_targets(classes, torch.ones(6))
     loss = functional.cross_entropy(LOGITS, own, reduction="none", label_smoothing=0.1) * w_own
     loss += functional.cross_entropy(LOGITS, other, reduction="none", label_smoothing=0.1) * w_other
     mixed = HALVES.of(functional.one_hot(classes, 4).float())
@@ -114,13 +121,13 @@ def test_losses_are_those_of_mixed_targets_and_weights_keep_their_sum():
     torch.testing.assert_close(loss, expected)
 
 
-@pytest.mark.parametrize("criterion", [MultiLabelBCE(0.1), torch.nn.MSELoss(reduction="none")])
-def test_several_labels_and_numbers_have_the_gradient_of_a_mixed_target(criterion):
+@pytest.mark.parametrize("task", [MultilabelIndicator(label_smoothing=0.1), Continuous()])
+def test_several_labels_and_numbers_have_the_gradient_of_a_mixed_target(task):
     targets = (torch.rand(6, 4) > 0.5).float()
     logits = LOGITS.clone().requires_grad_()
-    own, w_own, other, w_other = HALVES.targets((targets, torch.ones(6)))
-    loss = (criterion(logits, own).mean(1) * w_own + criterion(logits, other).mean(1) * w_other).sum()
-    expected = criterion(logits, HALVES.of(targets)).mean(1).sum()
+    (own, w_own), (other, w_other) = mixed_targets(targets, torch.ones(6))
+    loss = (task.loss(logits, own, logits) * w_own + task.loss(logits, other, logits) * w_other).sum()
+    expected = task.loss(logits, HALVES.of(targets), logits).sum()
     for one, two in zip(torch.autograd.grad(loss, logits), torch.autograd.grad(expected, logits)):
         torch.testing.assert_close(one, two)
 
@@ -187,5 +194,5 @@ def test_what_is_no_alpha_is_refused(alpha):
 
 
 def test_pairs_of_samples_cannot_be_mixed():
-    with pytest.raises(InvalidParameterError, match="goes by pairs of samples"):
+    with pytest.raises(InvalidParameterError, match="the loss is one of pairs of samples"):
         ContrastiveFineTuner(callbacks=[Mixup()], max_epochs=1).fit(IMAGES, LABELS)

@@ -44,12 +44,12 @@ def test_auto_is_mps_where_there_is_no_cuda(no_gpu, monkeypatch):
 
 @pytest.mark.parametrize("device", ["cuda", "cuda:0", "cuda:7", torch.device("cuda", 0)])
 def test_a_gpu_that_is_not_there_is_an_error_that_counts_them(device, no_gpu):
-    with pytest.raises(InvalidParameterError, match="is not available: this machine has 0 CUDA devices; use 'auto' or 'cpu'"):
+    with pytest.raises(InvalidParameterError, match=r"is not available: .* 0 CUDA devices; use 'auto' or 'cpu'"):
         resolve_device(device)
 
 
 def test_a_gpu_of_too_high_a_number_is_an_error(two_gpus):
-    with pytest.raises(InvalidParameterError, match=r"device='cuda:2' is not available: this machine has 2 CUDA devices"):
+    with pytest.raises(InvalidParameterError, match=r"device='cuda:2' is not available: .* 2 CUDA devices"):
         resolve_device("cuda:2")
 
 

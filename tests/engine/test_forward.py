@@ -207,8 +207,10 @@ def test_a_stage_that_writes_into_its_input_does_not_spoil_what_is_taken_before(
 def test_values_own_their_memory(case):
     backbone, samples, taps = case
     store = MemoryStore()
-    kept = [entry.value for entry in store._kept.values()]
-    for tap in [*ask(backbone, samples, taps, store=store, batch_size=100), kept]:
+    outputs = ask(backbone, samples, taps, store=store, batch_size=100)
+    cached = [entry.value for entry in store._entries.values()]
+    assert cached
+    for tap in [*outputs, cached]:
         for one in tap:
             assert one.untyped_storage().nbytes() == one.numel() * one.element_size()
 

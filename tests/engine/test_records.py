@@ -17,7 +17,7 @@ import sktransfer
 from sktransfer import FineTuneClassifier, ImageFeaturizer, TextFeaturizer
 from sktransfer.cache.memory import MemoryStore
 from sktransfer.engine.compute import Compute
-from sktransfer.engine.forward import LayerOutput
+from sktransfer.engine.forward import LayerOutput, _Pass
 from tests.engine.test_forward import IMAGES, ask, assert_close, count_stages, one_by_one
 from tests.helpers.toys import TEXTS, Listed, image_backbone, text_backbone
 
@@ -62,7 +62,14 @@ def test_what_is_known_of_a_lower_stage_is_kept_while_the_rest_is_computed_from_
 
 def test_stages_above_the_limit_are_not_kept():
     backbone, store = image_backbone(), MemoryStore()
-    ask(backbone, IMAGES, [LayerOutput(3, "average")], store=store, cacheable_stages=2, prefetch=[LayerOutput(2), LayerOutput(1)])
+    ask(
+        backbone,
+        IMAGES,
+        [LayerOutput(3, "average")],
+        store=store,
+        cacheable_stages=2,
+        prefetch=[LayerOutput(2), LayerOutput(1)],
+    )
     ran = count_stages(backbone)
     ask(backbone, IMAGES, [LayerOutput(3, "average")], store=store, cacheable_stages=2, batch_size=100)
     assert ran == [2]
@@ -79,6 +86,20 @@ def test_spares_are_kept_in_half_of_the_room_and_the_first_are_the_dearest():
             if store.get(LayerOutput(stop).namespace(backbone, Compute(CPU)), [IMAGES.key(0)])[0] is not None
         ]
         assert kept == expected
+
+
+def test_prefetch_is_ignored_without_a_store(monkeypatch):
+    taken = []
+    take = _Pass._take
+    monkeypatch.setattr(_Pass, "_take", lambda self, layer, *rest: taken.append(layer) or take(self, layer, *rest))
+    prefetch = [LayerOutput(2, "average"), LayerOutput(2), LayerOutput(1)]
+    for store, expected in (
+        (None, {LayerOutput(3, "average")}),
+        (MemoryStore(), {LayerOutput(3, "average"), *prefetch}),
+    ):
+        taken.clear()
+        ask(image_backbone(), IMAGES, [LayerOutput(3, "average")], store=store, prefetch=prefetch)
+        assert set(taken) == expected
 
 
 def test_the_same_sample_twice_is_computed_once_even_without_a_store():

@@ -1,4 +1,4 @@
-"""Words as features."""
+"""`WordEmbedder`: poolings, policies, sources of vectors, training and pickling."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ SMALL = {"vector_size": 8, "epochs": 2, "random_state": 0}
 TEXTS = [*SENTENCES[:4], "", "!?", "an unheard-of ocelot"]
 
 
-def test_the_mean_of_a_texts_vectors_is_its_features():
+def test_transform_returns_the_mean_of_the_word_vectors():
     embedder = WordEmbedder(fasttext_file()).fit(TEXTS)
     features = embedder.transform(TEXTS)
     assert features.dtype == np.float32
-    for text, found in zip(TEXTS, features):
+    for text, row in zip(TEXTS, features):
         words = split_words(text.lower())
         expected = np.mean([embedder.embedding_[word] for word in words], axis=0) if words else np.zeros(10)
-        np.testing.assert_allclose(found, expected, atol=1e-6)
+        np.testing.assert_allclose(row, expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("pooling", ["mean", "tfidf", "sif", "max", "mean+max"])
-def test_features_do_not_depend_on_how_texts_are_cut_into_blocks(pooling, monkeypatch):
+def test_transform_does_not_depend_on_block_size(pooling, monkeypatch):
     embedder = WordEmbedder(fasttext_file(), pooling=pooling).fit(SENTENCES)
     expected = embedder.transform(TEXTS)
     assert expected.shape == (len(TEXTS), 20 if pooling == "mean+max" else 10)
@@ -44,7 +44,7 @@ def test_features_do_not_depend_on_how_texts_are_cut_into_blocks(pooling, monkey
     np.testing.assert_allclose(np.concatenate([embedder.transform([text]) for text in TEXTS]), expected, atol=1e-7)
 
 
-def test_sif_and_tfidf_know_the_training_texts_alone():
+def test_pooling_sif_and_tfidf_depend_on_the_training_texts_only():
     for pooling in ("sif", "tfidf"):
         one = WordEmbedder(fasttext_file(), pooling=pooling).fit(SENTENCES[:2])
         other = WordEmbedder(fasttext_file(), pooling=pooling).fit(SENTENCES[2:4])
@@ -54,7 +54,7 @@ def test_sif_and_tfidf_know_the_training_texts_alone():
         assert np.abs(before - other.transform(TEXTS)).max() > 1e-3
 
 
-def test_sif_takes_off_what_texts_have_in_common():
+def test_pooling_sif_removes_the_common_direction():
     texts = SENTENCES[:4] * 3
     embedder = WordEmbedder(fasttext_file(), pooling="sif").fit(texts)
     features = embedder.transform(texts)
@@ -62,7 +62,7 @@ def test_sif_takes_off_what_texts_have_in_common():
     assert np.abs(features).max() > 1e-3
 
 
-def test_no_pooling_gives_one_array_a_text():
+def test_pooling_none_returns_one_array_per_text():
     embedder = WordEmbedder(fasttext_file(), pooling=None)
     tokens = embedder.fit_transform([["the", "cat"], ["cat"], []])
     assert tokens.dtype == object
@@ -75,27 +75,27 @@ def test_no_pooling_gives_one_array_a_text():
 
 
 @pytest.mark.parametrize("oov", ["subword", "unk", "zero", "skip"])
-def test_policies_differ_in_unknown_words_alone(oov):
+def test_oov_policies_differ_in_unknown_words_only(oov):
     embedder = WordEmbedder(fasttext_file(), oov=oov).fit(TEXTS)
     reference = WordEmbedder(fasttext_file(), oov="skip").fit(TEXTS)
     np.testing.assert_array_equal(embedder.transform(["the cat"]), reference.transform(["the cat"]))
-    found = embedder.transform(["ocelot"])[0]
+    row = embedder.transform(["ocelot"])[0]
     expected = {
         "subword": embedder.embedding_["ocelot"],
         "unk": embedder.vectors_[-max(1, len(embedder.vectors_) // 10) :].mean(0),
     }.get(oov, np.zeros(10))
-    np.testing.assert_allclose(found, expected, atol=1e-6)
+    np.testing.assert_allclose(row, expected, atol=1e-6)
     halved = np.abs(embedder.transform(["cat ocelot"]) - reference.transform(["cat"])).max()
     assert halved == 0 if oov == "skip" else halved > 1e-3
 
 
-def test_unknown_words_as_an_error_name_their_row():
+def test_oov_error_names_the_row():
     embedder = WordEmbedder(word2vec_file(), oov="error").fit(["w1"])
     with pytest.raises(InvalidSampleError, match="row 1: 'ocelot' has no vector"):
         embedder.transform(["w1 w2", "w1 ocelot"])
 
 
-def test_many_unknown_words_are_warned_of_and_few_are_not():
+def test_transform_warns_of_many_unknown_words_only():
     embedder = WordEmbedder(word2vec_file(), oov="unk").fit(["w1"])
     with pytest.warns(UnknownWordsWarning, match=r"30% of 100 words have no vector \(oov='unk'\)"):
         embedder.transform([["w1"] * 70 + ["ocelot"] * 30])
@@ -104,13 +104,13 @@ def test_many_unknown_words_are_warned_of_and_few_are_not():
         embedder.transform([["w1"] * 80 + ["ocelot"] * 20])
 
 
-def test_a_report_of_unknown_words():
+def test_oov_report_lists_unknown_words():
     report = WordEmbedder(word2vec_file()).fit(["w1"]).oov_report(["W1 ocelot", "ocelot!"], k=5)
     assert report.most_frequent == [("ocelot", 2)]
     assert report.nothing_known == 0.5
 
 
-def test_trained_vectors_live_in_pickles_and_do_not_outlive_clones():
+def test_pickle_holds_trained_vectors_and_clone_does_not():
     embedder = WordEmbedder(**SMALL).fit(SENTENCES)
     back = pickle.loads(pickle.dumps(embedder))
     texts = [*TEXTS, "catt dogg"]
@@ -120,7 +120,7 @@ def test_trained_vectors_live_in_pickles_and_do_not_outlive_clones():
     np.testing.assert_array_equal(clone(embedder).fit(SENTENCES).vectors_, embedder.vectors_)
 
 
-def test_loaded_vectors_live_in_their_file_and_pickles_name_it(tmp_path):
+def test_pickle_of_loaded_vectors_refers_to_their_file(tmp_path):
     path = tmp_path / "general.vec"
     path.write_bytes(word2vec_file(n_words=2000).read_bytes())
     embedder = WordEmbedder(path).fit(["w1"])
@@ -132,7 +132,7 @@ def test_loaded_vectors_live_in_their_file_and_pickles_name_it(tmp_path):
         pickle.loads(content)
 
 
-def test_vectors_go_from_one_task_to_the_next_and_are_shared_there():
+def test_model_accepts_embedding_of_another_task_and_shares_it():
     source = WordEmbedder(**SMALL).fit(SENTENCES)
     y = np.arange(len(SENTENCES)) % 2
     model = make_pipeline(WordEmbedder(model=source.embedding_), LogisticRegression())
@@ -145,41 +145,41 @@ def test_vectors_go_from_one_task_to_the_next_and_are_shared_there():
 
 
 @pytest.mark.process
-def test_grid_search_over_training_in_several_processes():
+def test_grid_search_over_model_in_several_processes():
     y = np.arange(len(SENTENCES)) % 2
     model = make_pipeline(WordEmbedder(**SMALL), LogisticRegression())
     search = GridSearchCV(model, {"wordembedder__model": ["word2vec", "fasttext"]}, cv=2, n_jobs=2, error_score="raise")
     assert search.fit(SENTENCES, y).best_score_ >= 0
 
 
-def test_word2vec_is_fasttext_without_parts():
+def test_model_word2vec_has_no_subwords():
     assert WordEmbedder("word2vec", **SMALL).fit(SENTENCES).oov_ == "skip"
     assert WordEmbedder("fasttext", **SMALL).fit(SENTENCES).oov_ == "subword"
 
 
-def test_several_threads_train():
+def test_n_jobs_trains_with_several_threads():
     assert np.isfinite(WordEmbedder(n_jobs=2, **SMALL).fit_transform(SENTENCES)).all()
 
 
-def test_training_goes_on_from_other_vectors():
+def test_continue_from_starts_at_other_vectors():
     general = WordVectors(["cat", "elsewhere"], np.ones((2, 8), np.float32))
     embedder = WordEmbedder("word2vec", continue_from=general, **SMALL).fit(SENTENCES)
     assert embedder.embedding_["cat"] @ np.ones(8) > 7
     np.testing.assert_array_equal(embedder.embedding_["elsewhere"], np.ones(8))
     with pytest.raises(InvalidParameterError, match="vector_size=8"):
         WordEmbedder(continue_from=general).fit(SENTENCES)
-    with pytest.raises(InvalidParameterError, match="continue_from is where training starts"):
+    with pytest.raises(InvalidParameterError, match="continue_from applies to training"):
         WordEmbedder(word2vec_file(), continue_from=general).fit(SENTENCES)
 
 
 @pytest.mark.parametrize("model", [fasttext_file(), quantized_file(), word2vec_file(), keyed_vectors()], ids=short)
-def test_any_source_of_vectors_will_do(model):
+def test_model_accepts_every_source_of_vectors(model):
     embedder = WordEmbedder(model, oov="zero").fit(["w1 cat"])
     assert embedder.vectors_.shape == (len(embedder.vocabulary_), load_vectors(model).n_dims)
     assert all(embedder.vocabulary_[word] == row for row, word in enumerate(embedder.embedding_.words))
 
 
-def test_words_asked_for_are_lowercased_as_texts_are():
+def test_similar_words_and_analogy_lowercase_their_words():
     embedder = WordEmbedder(word2vec_file()).fit(["w1"])
     assert embedder.similar_words("W3", 2) == embedder.embedding_.similar("w3", 2)
     assert embedder.analogy("W1", "w2", "w3", k=3) == embedder.embedding_.analogy("w1", "w2", "w3", 3)
@@ -187,7 +187,7 @@ def test_words_asked_for_are_lowercased_as_texts_are():
         WordEmbedder(word2vec_file(), lowercase=False).fit(["w1"]).similar_words("W3")
 
 
-def test_lists_of_tokens_are_texts_that_are_split():
+def test_fit_accepts_lists_of_tokens():
     embedder = WordEmbedder(**SMALL).fit([sentence.split() for sentence in SENTENCES])
     np.testing.assert_array_equal(embedder.transform(["the cat"]), embedder.transform([["The", "CAT"]]))
     named = embedder.set_output(transform="pandas").fit_transform(pd.DataFrame({"text": SENTENCES}))
@@ -197,24 +197,24 @@ def test_lists_of_tokens_are_texts_that_are_split():
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
-        ({"pooling": "avg"}, "pooling='avg' is not allowed"),
+        ({"pooling": "avg"}, "pooling='avg' must be one of"),
         ({"pooling": "meen"}, "Did you mean 'mean'"),
         ({"oov": "subwords"}, "Did you mean 'subword'"),
         ({"architecture": "skip-gram"}, "Did you mean 'skipgram'"),
         ({"vector_size": 0}, "vector_size=0"),
         ({"epochs": True}, "epochs=True"),
         ({"min_count": 2.5}, "min_count=2.5"),
-        ({"min_n": 5, "max_n": 4}, "min_n=5 is above max_n=4"),
-        ({"min_count": 1000}, "lower min_count"),
+        ({"min_n": 5, "max_n": 4}, "min_n=5 is greater than max_n=4"),
+        ({"min_count": 1000}, "Lower min_count"),
         ({"model": 3}, "a int holds no word vectors"),
         ({"model": None}, "a NoneType holds no word vectors"),
     ],
 )
-def test_wrong_parameters_say_what_is_allowed(parameters, message):
+def test_fit_rejects_invalid_parameters(parameters, message):
     with pytest.raises(InvalidParameterError, match=message):
         WordEmbedder(**{**SMALL, **parameters}).fit(SENTENCES)
 
 
-def test_a_misspelt_model_is_told_from_a_missing_file():
+def test_model_with_a_typo_suggests_the_name():
     with pytest.raises(WeightsError, match="Did you mean 'word2vec'"):
         WordEmbedder("word2vce").fit(SENTENCES)

@@ -27,6 +27,7 @@ from sktransfer import (
     load_backbone,
 )
 from sktransfer.exceptions import InvalidParameterError, TruncatedTextWarning
+from sktransfer.tasks.head_init import C
 from sktransfer.testing.samples import make_samples
 from tests.helpers.small_bert import small_bert
 
@@ -51,7 +52,8 @@ def unequal(one, other):
 @pytest.mark.parametrize("weights", ["pretrained", "random"])
 def test_frozen_stages_are_bit_equal_and_the_others_are_trained(depth, weights):
     clf = quick(freeze_depth=depth, weights=weights, lr=1e-3)
-    source = clf._load(int(np.random.RandomState(0).randint(np.iinfo(np.int32).max)))
+    seed = int(np.random.RandomState(0).randint(np.iinfo(np.int32).max))
+    source = load_backbone("tiny/cnn", weights=weights, seed=seed)
     before = state(source)
     clf.fit(IMAGES, LABELS)
     changed = unequal(before, state(clf.backbone_))
@@ -116,7 +118,7 @@ def test_grid_search_over_freezing_depth_in_a_pipeline(n_jobs):
 
 def test_layers_on_both_sides_of_the_cut():
     clf = quick(layer=["block1", "block4"], freeze_depth=3).fit(IMAGES, LABELS)
-    assert clf.net_.module_.head.in_features == 64 + 128
+    assert clf.net_.module_.heads["y"].linear.in_features == 64 + 128
     assert len(clf.backbone_.stages) == 5  # what lies above the last layer is left out
     assert clf.freeze_depth_ == 3
     assert clf.score(IMAGES, LABELS) == 1
@@ -124,8 +126,6 @@ def test_layers_on_both_sides_of_the_cut():
 
 
 def test_a_probe_alone_is_a_logistic_regression_on_the_features():
-    from sktransfer.training.head_init import C
-
     clf = quick(freeze_depth="all", max_epochs=0).fit(IMAGES, LABELS)
     features = ImageFeaturizer().fit_transform(IMAGES)
     features = (features - features.mean(0)) / np.sqrt(features.var(0).mean())

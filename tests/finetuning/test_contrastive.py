@@ -78,7 +78,8 @@ def test_batches_are_made_of_pairs():
     tuner.fit(TEXTS, y)
     steps = tuner.net_.history[0]["batches"]
     assert [step["train_batch_size"] for step in steps] == [4.0] * 4
-    seen = [targets.tolist() for _, (targets, _) in tuner.net_.get_iterator(dataset_of(tuner, y), training=True)]
+    batches = tuner.net_.get_iterator(dataset_of(tuner, y), training=True)
+    seen = [targets["y"][0].tolist() for _, targets in batches]
     assert all(sorted(targets) == [0, 0, 1, 1] for targets in seen)
 
 
@@ -86,6 +87,7 @@ def dataset_of(tuner, y):
     from sktransfer.engine.compute import resolve_compute
     from sktransfer.engine.inputs import PreprocessedSamples
     from sktransfer.samples.texts import check_texts
+    from sktransfer.tasks.base import Targets
     from sktransfer.training.data import FrozenPrefixDataset
 
     inputs = PreprocessedSamples(check_texts(TEXTS), tuner.backbone_.preprocess)
@@ -95,10 +97,9 @@ def dataset_of(tuner, y):
         inputs,
         3,
         n,
-        [],
+        {},
         rows=range(16),
-        targets=torch.from_numpy(np.unique(y, return_inverse=True)[1]),
-        sample_weight=torch.ones(16),
+        targets={"y": Targets(np.unique(y, return_inverse=True)[1], np.ones(16))},
         compute=resolve_compute("cpu"),
         store=None,
     )
@@ -169,7 +170,7 @@ def test_parameters_that_are_not_allowed_are_said_so(changes, match):
 
 def test_a_stage_without_weights_above_the_cut_leaves_nothing_to_train():
     backbone = Backbone.from_modules([("stem", nn.Conv2d(3, 4, 3)), ("top", nn.ReLU())], input_size=(8, 8))
-    with pytest.raises(InvalidParameterError, match="those above the cut have no weights"):
+    with pytest.raises(InvalidParameterError, match="those above the freezing boundary, 1, have no weights"):
         ContrastiveFineTuner(backbone).fit(IMAGES, KINDS)
 
 

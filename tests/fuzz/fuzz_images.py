@@ -1,4 +1,4 @@
-"""Damaged images: whatever bytes come, decoding gives an RGB image or says why not.
+"""Fuzz damaged images: decoding returns an RGB image or raises an error with a reason.
 
 `python tests/fuzz/fuzz_images.py 180` tries random damage for 180 seconds and prints counts.
 """
@@ -64,7 +64,7 @@ _NUMBERS = [0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x800000
 
 
 def damaged(content, edits):
-    """Apply edits (kind, place in [0, 1), amount in [0, 1), number): what each means depends on the kind."""
+    """Apply edits (kind, place in [0, 1), amount in [0, 1), number). Their meaning depends on the kind."""
     content = bytearray(content)
     for kind, place, amount, number in edits:
         at, length = int(place * len(content)), int(amount**3 * 200) + 1  # mostly few bytes
@@ -80,7 +80,7 @@ def damaged(content, edits):
             del content[at:]
         elif kind == "repeat":
             content[at:at] = content[at : at + length] * (1 + number % 5)
-        elif kind == "number":  # where a size or an offset stands, a small one, or the greatest there is
+        elif kind == "number":  # replaces a size or an offset by a small or the largest number
             value, size = _NUMBERS[number % len(_NUMBERS)], (1, 2, 4)[number % 3]
             content[at : at + size] = (value % 256**size).to_bytes(size, "big" if number % 2 else "little")
         elif kind == "splice":
@@ -91,7 +91,7 @@ def damaged(content, edits):
 
 
 def outcome(content):
-    """Return "ok" or "refused", of bytes or of a path; anything else that decoding does is an error here."""
+    """Return "ok" or "refused" for bytes or a path. Any other result of decoding raises."""
     image = refusal = None
     try:
         image = decode(content, 7)
@@ -114,7 +114,7 @@ def outcome(content):
 
 def random_edits(rng):
     kinds = rng.choices(KINDS, k=min(1 + int(rng.expovariate(0.4)), 12))
-    # Half of all damage in the first bytes, where headers are.
+    # Half of the damage is in the first bytes, where headers are.
     places = [rng.random() ** rng.choice([1, 4]) for _ in kinds]
     return [(kind, place, rng.random(), rng.randrange(2**16)) for kind, place in zip(kinds, places)]
 
@@ -123,7 +123,7 @@ def main(seconds=600.0, seed=None):
     """Try random damage for some seconds, print counts, and return them."""
     seed = random.randrange(2**32) if seed is None else seed
     rng, counts, end = random.Random(seed), Counter(), time.monotonic() + seconds
-    latest = Path(tempfile.mkdtemp(), "latest")  # if all crashes, this is what did it
+    latest = Path(tempfile.mkdtemp(), "latest")  # the input of the last run, for crashes
     faulthandler.enable(sys.__stderr__)
     warnings.simplefilter("ignore")
     while time.monotonic() < end:
@@ -132,7 +132,7 @@ def main(seconds=600.0, seed=None):
         faulthandler.dump_traceback_later(300, exit=True, file=sys.__stderr__)
         start = time.monotonic()
         try:
-            # Pillow maps files into memory, which it does not do with bytes.
+            # Pillow maps files into memory, but not bytes.
             counts[outcome(content if rng.random() < 0.5 else str(latest))] += 1
         except BaseException as error:
             counts["wrong"] += 1

@@ -1,4 +1,4 @@
-"""Saved files, changed in every way: what `load` says must be a LoadError, or the file is loaded after all.
+"""Fuzz saved files: `load` raises LoadError or loads the file.
 
 The suite tries a few; `python tests/fuzz/fuzz_persistence.py 600` goes on for ten minutes, and prints what came of it.
 """
@@ -27,7 +27,7 @@ from tests.helpers import huggingface_folders, saved_estimators
 from tests.helpers.forged_files import sign, unzip, zip_members
 from tests.helpers.saved_estimators import TEXTS, fitted
 
-SLOW = 20  # seconds: a file that takes longer is a finding
+SLOW = 20  # seconds; a slower file is a finding
 Choose = Callable[[int], int]  # from n to a number below n
 VALUES = [None, True, False, 0, -1, 1, 2**31, 2**63, 10**30, 1e308, float("nan"), "", "x", "\x00", "../x", [], {}, [[]]]
 NAMES = [
@@ -67,7 +67,7 @@ def originals() -> list[tuple[str, bytes]]:
 
 
 def flipped(content: bytes, choose: Choose) -> bytes:
-    """Return some bytes changed, cut off, left out or put in."""
+    """Return bytes with a change, truncation, deletion or insertion."""
     changed = bytearray(content)
     for _ in range(1 + choose(3)):
         place = choose(len(changed) + 1)
@@ -94,7 +94,7 @@ def _places(tree: object) -> list[tuple[object, object]]:
 
 
 def edited(content: bytes, choose: Choose) -> bytes:
-    """Return JSON with some of its values changed: for others, for each other, for the names of types."""
+    """Return JSON with some values replaced by other values or type names, or swapped."""
     tree = json.loads(content)
     for _ in range(1 + choose(3)):
         places = _places(tree)
@@ -107,7 +107,7 @@ def edited(content: bytes, choose: Choose) -> bytes:
                 where[key] = VALUES[choose(len(VALUES))]
             case 1:
                 where[key] = other[other_key]
-                tree = json.loads(_text(tree))  # a copy: what holds itself cannot be written
+                tree = json.loads(_text(tree))  # a copy, because recursive values cannot be written
             case 2:
                 del where[key]
             case 3 if isinstance(where[key], str):
@@ -146,7 +146,7 @@ def forged(content: bytes, choose: Choose) -> bytes:
 
 
 def outcome(content: bytes, path: Path) -> str:
-    """Return what becomes of a file: "ok", "refused", or the exception that should not have been."""
+    """Return the outcome of a file: "ok", "refused", or an unexpected exception."""
     path.write_bytes(content)
     with warnings.catch_warnings(), config_context(download="never"):
         warnings.simplefilter("ignore")
@@ -165,7 +165,7 @@ def main(seconds: float = 600.0, seed: int | None = None) -> Counter[str]:
     rng, counts = random.Random(seed), Counter[str]()
     files = originals()
     end = time.monotonic() + seconds
-    latest = Path(tempfile.mkdtemp(prefix="sktransfer-fuzz-"), "latest.skt")  # if all crashes, this is what did it
+    latest = Path(tempfile.mkdtemp(prefix="sktransfer-fuzz-"), "latest.skt")  # the input of the last run, for crashes
     faulthandler.enable(sys.__stderr__)
     while time.monotonic() < end:
         name, content = rng.choice(files)

@@ -12,8 +12,7 @@ from tests.helpers import word_files
 
 with instrumented(__name__, "sktransfer.words"):
     from sktransfer.exceptions import WeightsError
-    from sktransfer.words.files import source_of
-    from sktransfer.words.loading import _load
+    from sktransfer.words.loading import _load, source_of
 
 _path = Path(tempfile.mkdtemp(prefix="sktransfer-fuzz-")) / "vectors.bin"
 

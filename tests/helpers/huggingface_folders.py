@@ -1,4 +1,4 @@
-"""Small models of transformers in folders, with weights that make every layer matter, for the tests of `hf/...`."""
+"""Small transformers models in local folders, with weights to which every layer contributes."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ IMAGE_SETTINGS = {"image_mean": [0.4, 0.5, 0.6], "image_std": [0.2, 0.3, 0.4], "
 
 
 def make_tokenizer(special: bool = True) -> Tokenizer:
-    """Train a byte-level BPE on the texts above, with or without the two tokens that frame a text."""
+    """Train a byte-level BPE on the texts above, with or without start and end tokens."""
     tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
     trainer = trainers.BpeTrainer(
@@ -112,7 +112,7 @@ def save_tokenizer(folder: Path, *, special: bool = True, pad: bool = True) -> N
 
 
 def redraw(model: nn.Module, seed: int = 0) -> nn.Module:
-    """Redraw all weights so that outputs are of order one, and each layer, each bias and each table tells."""
+    """Redraw all weights so that outputs are of order one, and every layer, bias and table affects them."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in model.named_parameters():

@@ -1,4 +1,4 @@
-"""A server of files on this machine that stalls, breaks off, lies and refuses, as it is told."""
+"""Local file server with scripted faults: stalls, broken connections, wrong headers, error statuses."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-PEM = Path(__file__).with_name("localhost.pem")  # a key and a certificate of the tests' own, for 127.0.0.1
+PEM = Path(__file__).with_name("localhost.pem")  # key and certificate for 127.0.0.1
 
 
 class Server(ThreadingHTTPServer):
-    """Gives one content at every path.
+    """Server of one content at every path.
 
-    `script` says how it answers the next requests, one behaviour each; `usual` how it answers those after them. `asked`
-    is the list of requests: method, path and the range that was asked for. `sent` counts bytes of content.
+    `script` holds the behaviours for the next requests, and `usual` is the behaviour after them. `asked` lists the
+    requests with method, path and requested range. `sent` counts bytes of content.
     """
 
     daemon_threads = True
@@ -44,7 +44,7 @@ class Server(ThreadingHTTPServer):
         return [asked for _, _, asked in self.asked]
 
     def handle_error(self, *_: object) -> None:
-        """Say nothing of clients that hang up."""
+        """Ignore clients that close the connection."""
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -83,7 +83,7 @@ class Handler(BaseHTTPRequestHandler):
         self.server.sent += len(content)
 
     def start(self, **headers: str) -> bytes:
-        """Send the head that belongs to the range that is asked for, and return the content that belongs to it."""
+        """Send the headers for the requested range and return its content."""
         content, asked = self.content, self.headers["Range"]
         if asked is None:
             self.head(200, len(content), **headers)
@@ -101,12 +101,12 @@ Behaviour = Callable[[Any], None]
 
 
 def well(handler: Handler) -> None:
-    """Give what is asked for."""
+    """Send the requested content."""
     handler.body(handler.start())
 
 
 def without_ranges(handler: Handler) -> None:
-    """Give all, whatever part is asked for."""
+    """Send the whole content for any range."""
     handler.head(200, len(handler.content))
     handler.body(handler.content)
 
@@ -121,7 +121,7 @@ def breaks_off(after: int, **headers: str) -> Behaviour:
 
 
 def stalls(after: int) -> Behaviour:
-    """Send some bytes, and then none, for as long as the test lasts."""
+    """Send some bytes and then stall until the test ends."""
 
     def answer(handler: Handler) -> None:
         handler.body(handler.start()[:after])
@@ -132,12 +132,12 @@ def stalls(after: int) -> Behaviour:
 
 
 def is_silent(handler: Handler) -> None:
-    """Take the request and say nothing."""
+    """Accept the request and send no response."""
     handler.server.over.wait()
 
 
 def hangs_up(handler: Handler) -> None:
-    """Take the request and close the connection."""
+    """Accept the request and close the connection."""
 
 
 def drips(pause: float, size: int = 1) -> Behaviour:
@@ -165,18 +165,18 @@ def says(status: int, content: bytes = b"", **headers: str) -> Behaviour:
 
 
 def claims_length(length: int | None, content: bytes | None = None) -> Behaviour:
-    """Say another length than the content has, or none."""
+    """Send a wrong Content-Length, or none."""
 
     def answer(handler: Handler) -> None:
         handler.head(200, length)
-        with suppress(OSError):  # the client hangs up when it has what was promised
+        with suppress(OSError):  # the client closes the connection after the declared length
             handler.body(handler.content if content is None else content)
 
     return answer
 
 
 def in_chunks(*chunks: bytes, end: bool = True) -> Behaviour:
-    """Send chunks, each with its length, and at the end one of length 0."""
+    """Send chunks with their lengths, and a final chunk of length 0."""
 
     def answer(handler: Handler) -> None:
         handler.protocol_version = "HTTP/1.1"
@@ -190,7 +190,7 @@ def in_chunks(*chunks: bytes, end: bool = True) -> Behaviour:
 
 @contextmanager
 def serving(content: bytes, usual: Behaviour = well, encrypted: bool = False) -> Iterator[Server]:
-    """Run a server for as long as a test lasts."""
+    """Run a server during a test."""
     server = Server(content, usual, Handler)
     if encrypted:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -203,7 +203,7 @@ def serving(content: bytes, usual: Behaviour = well, encrypted: bool = False) ->
 
 @contextmanager
 def running(server: Server) -> Iterator[None]:
-    """Let a server answer, and end all that it does."""
+    """Serve in a thread and stop all handlers at the end."""
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     try:

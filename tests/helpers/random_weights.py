@@ -45,7 +45,7 @@ def make_weights_matter(model: nn.Module, batch: Tensor, seed: int = 0) -> None:
 
 def _redraw(parameter: Tensor, module: nn.Module, name: str, generator: torch.Generator) -> None:
     if name.endswith("bias"):
-        # After a batch norm, a positive bias keeps most values in the rectifier. Otherwise rounding errors grow by layer.
+        # After a batch norm, a positive bias lets most values pass the rectifier. Else rounding errors double by layer.
         parameter.normal_(0.7 if isinstance(module, nn.BatchNorm2d) else 0, 0.1, generator=generator)
     elif isinstance(module, _NORMS):
         parameter.uniform_(0.5, 1, generator=generator)

@@ -1,4 +1,4 @@
-"""Small backbones of random weights, and samples for them: what the core is tried on."""
+"""Small backbones with random weights, and samples for them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ STAGES = {"stem": 4, "middle": 6, "top": 5}
 
 
 class Listed:
-    """Samples in a list, which counts how often each is loaded."""
+    """Samples in a list that records every loaded row."""
 
     def __init__(self, values):
         self.values = list(values)
@@ -37,7 +37,7 @@ class Listed:
 
 
 class Words:
-    """Splits at blanks; a word's id is its number of letters."""
+    """Tokenizer that splits at blanks. The id of a word is its number of letters."""
 
     pad_value = 0
 
@@ -71,7 +71,7 @@ class Embed(nn.Module):
 
 
 class Attend(nn.Module):
-    """Every token sees all real ones: padding that is not masked out changes what it gives."""
+    """Attention over all unmasked tokens. Its output changes if padding is not masked."""
 
     def __init__(self, width=4):
         super().__init__()
@@ -84,7 +84,7 @@ class Attend(nn.Module):
 
 
 class Patches(nn.Module):
-    """Maps as a sequence, with a class token and one more before the patches."""
+    """Feature maps as a sequence of patches after two extra tokens."""
 
     def __init__(self, width):
         super().__init__()
@@ -100,7 +100,7 @@ def image_network(seed=0):
     generator = torch.random.get_rng_state()
     torch.default_generator.manual_seed(seed)
     stem = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4))
-    middle = nn.Sequential(nn.ReLU(inplace=True), nn.Conv2d(4, 6, 3, 2, 1))  # writes into what the stem gave
+    middle = nn.Sequential(nn.ReLU(inplace=True), nn.Conv2d(4, 6, 3, 2, 1))  # modifies the output of the stem in place
     top = nn.Sequential(nn.ReLU(), nn.Conv2d(6, 5, 3, 2, 1))
     network = nn.ModuleDict({"stages": nn.ModuleDict({"stem": stem, "middle": middle, "top": top})})
     network["head"] = nn.Linear(5, 3)
@@ -141,7 +141,7 @@ def text_backbone(seed=0, limit=8):
 
 
 def load_image(spec, path):
-    """A plugin's loader: weights drawn by torch's current generator, or read from a file."""
+    """Load a backbone as a plugin does: random weights from torch's global generator, or weights of a file."""
     seed = int(torch.randint(2**31, (1,)))
     network = image_network(seed)
     whole = fill(network, path, head="head.")

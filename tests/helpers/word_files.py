@@ -1,4 +1,4 @@
-"""Small files of word vectors, made by the libraries whose formats they are."""
+"""Small files of word vectors, written by the libraries that define the formats."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def texts_file() -> Path:
 
 @functools.cache
 def fasttext_file(min_n: int = 2, max_n: int = 4) -> Path:
-    """Return a model of fastText's own; ten threads and ten dimensions: with fewer it leaves memory as it finds it."""
+    """Return a model of fastText. With fewer than ten threads and dimensions, it leaves memory uninitialised."""
     path = folder() / f"model{min_n}{max_n}.bin"
     model = fasttext.train_unsupervised(
         str(texts_file()), dim=10, minn=min_n, maxn=max_n, bucket=500, minCount=5, epoch=2, thread=10, verbose=0
@@ -78,7 +78,7 @@ def keyed_vectors(n_words: int = 40) -> KeyedVectors:
 
 @functools.cache
 def word2vec_file(binary: bool = False, header: bool = True, packed: bool = False, n_words: int = 40) -> Path:
-    """Return a file that gensim wrote."""
+    """Return a file written by gensim."""
     path = folder() / f"w2v-{binary}-{header}-{n_words}.vec"
     keyed_vectors(n_words).save_word2vec_format(str(path), binary=binary, write_header=header)
     if packed:
@@ -89,5 +89,5 @@ def word2vec_file(binary: bool = False, header: bool = True, packed: bool = Fals
 
 
 def short(source):
-    """Return a name for a test: the folder is another one in each process."""
+    """Return a test id without the folder, which differs between processes."""
     return Path(source).name if isinstance(source, (str, Path)) else type(source).__name__

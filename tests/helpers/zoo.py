@@ -1,4 +1,4 @@
-"""Distributions of backbones that are wrong in what they declare or in how they load, beside one that is right."""
+"""Distributions of backbones with faulty specs or loaders, and one correct backbone."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ SPECS = {
     "dtype": {"loader": "tests.helpers.zoo:load_in_double"},
     "raises": {"loader": "tests.helpers.zoo:load_and_raise"},
 }
-# what is wrong -> (the check meant for it, the backbone, a word of the message)
+# fault -> (the check that finds it, name of the backbone, a part of the message)
 DECLARED = {
     "imports torch at listing": ("check_light_listing", "zooheavy/right", "torch"),
     "a width is wrong": ("check_widths", "zoo/width", "declares 7"),
@@ -90,7 +90,7 @@ def load_with_a_variable(spec, path):
 
 
 def load_from_network(spec, path):
-    with contextlib.suppress(OSError):  # as some libraries do that only look for something newer
+    with contextlib.suppress(OSError):  # some libraries only look for updates
         socket.getaddrinfo("example.invalid", 443)
     return _built(spec, path)
 
@@ -134,7 +134,7 @@ def _distribution(folder, provider, source):
 
 
 def write_zoo(folder):
-    """Write the distributions, one of them heavy, into a folder that stands on sys.path."""
+    """Write the distributions to a folder on sys.path. One of them imports torch when it is listed."""
     package = folder / "zoo_weights"
     package.mkdir()
     (package / "__init__.py").write_text("")

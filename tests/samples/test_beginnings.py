@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from sktransfer.samples.decoding import LENGTH, kind_of_file, read_beginning
+from sktransfer.samples.decoding import SIGNATURE_LENGTH, describe_file_type, read_signature
 from tests.helpers.dirty_images import BAD, GOOD
 
 
@@ -22,15 +22,15 @@ from tests.helpers.dirty_images import BAD, GOOD
     ],
 )
 def test_kinds_are_told_with_a_way_out(start, words):
-    assert kind_of_file(start).startswith(words)
+    assert describe_file_type(start).startswith(words)
 
 
 def test_no_image_that_can_be_read_is_taken_for_something_else():
     for name, (content, _, _) in GOOD.items():
-        assert kind_of_file(content[:LENGTH]).startswith("begins with b"), name
+        assert describe_file_type(content[:SIGNATURE_LENGTH]).startswith("begins with b"), name
 
 
 def test_no_more_is_read_than_the_beginning(tmp_path: Path):
     content = BAD["zeros.jpg"][0] + b"end"
     (tmp_path / "a").write_bytes(content)
-    assert read_beginning(str(tmp_path / "a")) == read_beginning(content) == bytes(LENGTH)
+    assert read_signature(str(tmp_path / "a")) == read_signature(content) == bytes(SIGNATURE_LENGTH)

@@ -5,7 +5,7 @@ import pandas as pd
 import polars as pl
 import pytest
 
-from sktransfer.samples.columns import as_column, column_names, is_frame, is_missing, is_tensor, only_series, quoted
+from sktransfer.samples.columns import as_column, as_series, column_names, is_frame, is_missing, is_tensor, quoted
 
 WORDS = ["a", "b", "c"]
 
@@ -106,9 +106,9 @@ def test_frames_and_series_are_told_from_arrays():
     assert is_frame(pd.DataFrame({"a": [1]}))
     assert is_frame(pl.DataFrame({"a": [1]}))
     assert not any(map(is_frame, (pd.Series([1]), np.zeros((2, 2)), [[1]])))
-    assert only_series(np.zeros(2)) is None
-    assert only_series(pd.DataFrame({"a": [1], "b": [2]})) is None
-    assert only_series(pl.DataFrame({"a": [1]})).to_list() == [1]
+    assert as_series(np.zeros(2)) is None
+    assert as_series(pd.DataFrame({"a": [1], "b": [2]})) is None
+    assert as_series(pl.DataFrame({"a": [1]})).to_list() == [1]
 
 
 def test_only_tensors_are_tensors():

@@ -57,7 +57,7 @@ def test_an_embedder_trains_on_odd_texts():
     features = embedder.fit_transform([*ODD.values(), *NEIGHBOURS])
     assert features.shape == (len(ODD) + 2, 4)
     assert np.isfinite(features).all()
-    with pytest.raises(InvalidSampleError, match=r"row 1: .*half a character.*surrogatepass"):
+    with pytest.raises(InvalidSampleError, match=r"row 1: .*half of a surrogate pair.*surrogatepass"):
         embedder.fit([["good"], ["go\ud83dod"]])  # tokens of one's own making are taken as they are
 
 

@@ -154,7 +154,7 @@ def test_no_width_is_a_grey_and_a_colour_square():
 
 def test_other_widths_are_strips_with_a_warning_that_names_image_shape():
     with pytest.warns(
-        FlatImageWarning, match=r"rows of 50 values are no squares .*strips .*image_shape=\(height, width\)"
+        FlatImageWarning, match=r"rows of 50 values are not squares .*strips .*image_shape=\(height, width\)"
     ):
         assert check_flat(np.zeros((2, 50)), None).shape == (2, 1, 50)
 
@@ -187,7 +187,7 @@ def test_image_shape_that_is_none_tells_what_is_allowed(image_shape: Any):
 def test_values_outside_of_0_to_1_give_one_warning_and_stay():
     X, _ = load_digits(return_X_y=True)
     with pytest.warns(
-        FlatImageWarning, match=r"run from 0 to 16 and are taken as they are; .*divide by the greatest"
+        FlatImageWarning, match=r"run from 0 to 16 and are not rescaled; .*divide by the largest"
     ) as caught:
         images = check_flat(X[:5], None)
     assert len(caught) == 1

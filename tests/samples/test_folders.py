@@ -70,7 +70,7 @@ def test_the_result_goes_into_check_images(tmp_path: Path):
 def test_an_empty_class_is_named_in_a_warning(tmp_path: Path):
     write(tmp_path, "a/1.png", "b/notes.txt")
     (tmp_path / "c").mkdir()
-    with pytest.warns(SktransferWarning, match=r"class folders \['b', 'c'\] hold no images .*jpg, jpeg.*left out"):
+    with pytest.warns(SktransferWarning, match=r"class folders \['b', 'c'\] contain no images .*jpg, jpeg.*ignored"):
         _, labels = load_image_folder(tmp_path)
     assert labels.tolist() == ["a"]
 
@@ -78,7 +78,7 @@ def test_an_empty_class_is_named_in_a_warning(tmp_path: Path):
 def test_images_outside_of_classes_are_counted_in_a_warning(tmp_path: Path):
     write(tmp_path, "a/1.png", "2.png", "3.png", "readme.txt")
     with pytest.warns(
-        SktransferWarning, match=r"2 images lie in no class folder \(the first is '.*2\.png'\); they are left out"
+        SktransferWarning, match=r"2 images are outside of class folders \(the first is '.*2\.png'\); they are ignored"
     ):
         load_image_folder(tmp_path)
 
@@ -90,14 +90,16 @@ def test_a_missing_folder_is_named(tmp_path: Path):
 
 def test_a_file_is_no_folder(tmp_path: Path):
     write(tmp_path, "a.png")
-    with pytest.raises(NotADirectoryError, match=r"a\.png' is a file; give the folder that holds one folder a class"):
+    with pytest.raises(
+        NotADirectoryError, match=r"a\.png' is a file; give the folder that contains one folder per class"
+    ):
         load_image_folder(tmp_path / "a.png")
 
 
 def test_no_class_folders_tell_how_to_lay_them_out(tmp_path: Path):
     write(tmp_path, "1.png")
     with pytest.raises(
-        ValueError, match=r"holds no folders; put the images of each class in a folder of its own, as in"
+        ValueError, match=r"contains no folders; put the images of each class in a folder of its own, as in"
     ):
         load_image_folder(tmp_path)
 
@@ -105,7 +107,7 @@ def test_no_class_folders_tell_how_to_lay_them_out(tmp_path: Path):
 def test_no_images_tell_the_suffixes(tmp_path: Path):
     write(tmp_path, "a/1.txt", "b/2.md")
     with pytest.raises(
-        ValueError, match=r"\['a', 'b'\] holds an image; files count as images by their suffix: jpg, .*pgm"
+        ValueError, match=r"\['a', 'b'\] contains an image; files count as images by their suffix: jpg, .*pgm"
     ):
         load_image_folder(tmp_path)
 
@@ -122,9 +124,7 @@ def test_links_that_lead_nowhere_and_pictures_of_unknown_kind_are_counted_in_a_w
     write(tmp_path, "a/1.png", "a/2.HEIC", "a/notes.txt")
     (tmp_path / "a" / "3.jpg").symlink_to("nowhere.jpg")
     (tmp_path / "a" / "notes").symlink_to("nowhere")
-    with pytest.warns(
-        SktransferWarning, match=r"2 pictures cannot be read, .*first is '.*2\.HEIC'\); they are left out"
-    ):
+    with pytest.warns(SktransferWarning, match=r"2 images cannot be read, .*first is '.*2\.HEIC'\); they are ignored"):
         paths, _ = load_image_folder(tmp_path)
     assert [Path(path).name for path in paths] == ["1.png"]
 

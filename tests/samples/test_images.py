@@ -262,7 +262,7 @@ def test_no_images_are_an_error(X: Any):
 
 @pytest.mark.parametrize("library", [pd, pl])
 def test_a_frame_of_several_columns_names_them(library: Any):
-    with pytest.raises(ValueError, match=r"2 columns \(columns \['path', 'id'\]\).*one column: pick it"):
+    with pytest.raises(ValueError, match=r"2 columns \(columns \['path', 'id'\]\).*one column: select it"):
         check_images(library.DataFrame({"path": ["a.png"], "id": ["b"]}))
 
 

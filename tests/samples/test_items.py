@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from sktransfer.exceptions import InvalidSampleError
-from sktransfer.samples.items import check_item, file_status
+from sktransfer.samples.decoding import check_item, file_status
 
 
 @pytest.fixture

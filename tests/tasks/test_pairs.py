@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from sktransfer.tasks.pairs import CosinePairs, PairBatches, SupervisedContrast
+from sktransfer.tasks.pairs import cosine_pairs, supervised_contrast
+from sktransfer.training.samplers import PairBatches
 
 generator = torch.Generator().manual_seed(0)
 FEATURES = torch.randn(7, 5, generator=generator)
@@ -30,7 +31,7 @@ def test_cosine_pairs_are_the_mean_squared_errors_of_pairs_of_one_class_and_of_t
         same = [(cosine(i, j) - 1) ** 2 for j in range(7) if j != i and TARGETS[i] == TARGETS[j]]
         other = [cosine(i, j) ** 2 for j in range(7) if TARGETS[i] != TARGETS[j]]
         expected.append((mean(same) + mean(other)) / 2)
-    torch.testing.assert_close(CosinePairs()(FEATURES, TARGETS), torch.tensor(expected))
+    torch.testing.assert_close(cosine_pairs(FEATURES, TARGETS), torch.tensor(expected))
 
 
 def test_supervised_contrast_is_the_papers_second_equation():
@@ -39,11 +40,11 @@ def test_supervised_contrast_is_the_papers_second_equation():
         others = [j for j in range(7) if j != i]
         total = sum(np.exp(cosine(i, j) / 0.1) for j in others)
         expected.append(mean([-np.log(np.exp(cosine(i, j) / 0.1) / total) for j in others if TARGETS[i] == TARGETS[j]]))
-    found = SupervisedContrast()(FEATURES, TARGETS)
+    found = supervised_contrast(FEATURES, TARGETS)
     torch.testing.assert_close(found, torch.tensor(expected, dtype=torch.float32), rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("loss", [CosinePairs(), SupervisedContrast()])
+@pytest.mark.parametrize("loss", [cosine_pairs, supervised_contrast])
 def test_length_makes_no_difference_and_gradients_are_finite(loss):
     features = (FEATURES * torch.arange(1.0, 8.0)[:, None]).detach().requires_grad_()
     torch.testing.assert_close(loss(features, TARGETS), loss(FEATURES, TARGETS))
@@ -58,11 +59,11 @@ class Targets(SimpleNamespace):
     """What an order is drawn from: a data set's targets, and its epoch."""
 
     def __len__(self):
-        return len(self.targets)
+        return len(self.targets["y"])
 
 
 def orders(targets, batch_size, seed=0, epoch=0):
-    return PairBatches(Targets(targets=torch.as_tensor(targets), epoch=epoch), batch_size, seed)._order()
+    return PairBatches(Targets(targets={"y": torch.as_tensor(targets)}, epoch=epoch), batch_size, seed)._order()
 
 
 def test_samples_that_fit_into_one_batch_are_one():

@@ -105,7 +105,7 @@ def test_check_device_is_not_run_for_the_cpu(check):
 
 
 def test_check_device_for_a_missing_device_is_an_error():
-    with pytest.raises(InvalidParameterError, match="is not there"):
+    with pytest.raises(InvalidParameterError, match="is not available"):
         forward.check_device(Subject(image_twin(), device="cuda:99"))
 
 

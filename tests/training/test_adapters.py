@@ -55,7 +55,7 @@ def test_adapters_learn_and_end_as_plain_weights(backbone, X, adapter):
 def test_predictions_are_those_of_the_network_that_was_trained():
     clf = quick().fit(TEXTS, LABELS)
     features = TextFeaturizer(clf.backbone_).fit_transform(TEXTS)
-    logits = clf.net_.module_.logits(torch.from_numpy(features)).detach().softmax(1).numpy()
+    logits = clf.net_.module_.heads["y"](torch.from_numpy(features)).detach().softmax(1).numpy()
     np.testing.assert_allclose(clf.predict_proba(TEXTS), logits, atol=1e-5)
     again = pickle.loads(pickle.dumps(clf)).predict_proba(TEXTS)
     np.testing.assert_array_equal(again, clf.predict_proba(TEXTS))

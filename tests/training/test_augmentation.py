@@ -111,7 +111,7 @@ def test_a_view_depends_on_seed_epoch_and_row_not_on_its_neighbours():
         ("tiny/cnn", IMAGES, "word_dropout", "X holds images"),
         ("tiny/cnn", IMAGES, "heavy", "'light', 'strong'"),
         (BERT, TEXTS, "light", "X holds texts"),
-        ("tiny/cnn", IMAGES, v2.Grayscale(), "must make a tensor"),
+        ("tiny/cnn", IMAGES, v2.Grayscale(), "must return a tensor"),
     ],
 )
 def test_what_does_not_change_samples_of_that_kind_is_refused(backbone, X, augment, match):

@@ -8,8 +8,8 @@ from sklearn.neighbors import NearestCentroid
 
 from sktransfer import FineTuneClassifier, FineTuneRegressor, ImageFeaturizer
 from sktransfer.exceptions import InvalidParameterError
+from sktransfer.tasks.head_init import class_means
 from sktransfer.testing.samples import make_samples
-from sktransfer.training.head_init import class_means
 
 IMAGES, _ = make_samples("image", 18)
 LABELS = np.arange(18) % 3

@@ -11,68 +11,73 @@ from skorch.callbacks import Callback
 
 from sktransfer import FineTuneClassifier, Mixup, load_backbone
 from sktransfer.engine.compute import Compute
-from sktransfer.engine.forward import LayerOutput
 from sktransfer.engine.inputs import PreprocessedSamples
+from sktransfer.engine.layers import LayerOutput
 from sktransfer.samples.images import check_images
 from sktransfer.samples.texts import check_texts
+from sktransfer.tasks.base import Targets
 from sktransfer.testing.samples import make_samples
-from sktransfer.training import data
-from sktransfer.training.data import Batches, FrozenPrefixDataset
+from sktransfer.training import samplers
+from sktransfer.training.data import FrozenPrefixDataset
+from sktransfer.training.samplers import Batches
 from tests.helpers.small_bert import small_bert
 
 
-def dataset(modality, cut, n=13, taps=()):
+def dataset(modality, boundary, n=13, layers=()):
     X, _ = make_samples(modality, n)
     backbone = load_backbone("tiny/cnn" if modality == "image" else "hf/" + small_bert())
     samples = check_images(X) if modality == "image" else check_texts(X)
     return FrozenPrefixDataset(
         backbone,
         PreprocessedSamples(samples, backbone.preprocess),
-        cut,
+        boundary,
         len(backbone.stages),
-        list(taps),
+        {"features": list(layers)},
         rows=range(n),
-        targets=torch.arange(n),
-        sample_weight=torch.ones(n),
+        targets={"y": Targets(np.arange(n), np.ones(n))},
         compute=Compute(torch.device("cpu")),
         store=None,
     )
+
+
+def batch_targets(batches):
+    return [targets["y"][0] for _, targets in batches]
 
 
 @pytest.mark.parametrize("modality", ["image", "text"])
 def test_each_row_comes_once_an_epoch_in_a_new_order(modality):
     data, epochs = dataset(modality, 2), []
     for data.epoch in (0, 1, 0):
-        epochs.append([targets.tolist() for _, (targets, _) in Batches(data, 4, seed=0)])
+        epochs.append([targets.tolist() for targets in batch_targets(Batches(data, 4, seed=0))])
     for epoch in epochs:
         assert sorted(row for batch in epoch for row in batch) == list(range(13))
         assert min(map(len, epoch)) > 1  # a last batch of one is joined to the one before
     assert epochs[0] != epochs[1]
     assert epochs[0] == epochs[2]  # by its number alone, not by what came before
-    assert epochs[0] != [targets.tolist() for _, (targets, _) in Batches(data, 4, seed=1)]
+    assert epochs[0] != [targets.tolist() for targets in batch_targets(Batches(data, 4, seed=1))]
 
 
 def test_without_a_seed_rows_keep_their_order():
     batches = Batches(dataset("image", 2), 4)
-    assert [row for _, (targets, _) in batches for row in targets.tolist()] == list(range(13))
+    assert [row for targets in batch_targets(batches) for row in targets.tolist()] == list(range(13))
 
 
-@pytest.mark.parametrize("cut", [0, 1, 3])
-def test_text_values_at_the_cut_go_on_to_what_the_whole_network_gives(cut):
-    data = dataset("text", cut)
+@pytest.mark.parametrize("boundary", [0, 1, 3])
+def test_text_values_at_the_cut_go_on_to_what_the_whole_network_gives(boundary):
+    data = dataset("text", boundary)
     arguments, _ = data.batch([3, 0, 8])
     backbone = data.backbone
     ids = data.inputs.tensors([3, 0, 8])
     with torch.no_grad():
-        found = list(backbone.run(arguments["values"], arguments["mask"], start=cut))[-1]
+        found = list(backbone.run(arguments["values"], arguments["mask"], start=boundary))[-1]
         for i, one in enumerate(ids):
             whole = list(backbone.run(one[None], torch.ones(1, len(one), dtype=torch.bool)))[-1][0]
             torch.testing.assert_close(found[i, : len(one)], whole, atol=1e-5, rtol=1e-5)
 
 
 def test_frozen_taps_come_as_vectors_and_values_only_where_they_are_needed():
-    taps = [LayerOutput(1, "average"), LayerOutput(7, "average")]
-    arguments, _ = dataset("image", 7, taps=taps).batch([0, 1])
+    layers = [LayerOutput(1, "average"), LayerOutput(7, "average")]
+    arguments, _ = dataset("image", 7, layers=layers).batch([0, 1])
     assert set(arguments) == {"fixed"}
     assert arguments["fixed"].shape == (2, 32 + 512)
 
@@ -84,7 +89,7 @@ def test_rows_come_back_in_the_order_asked_for():
 
 
 @pytest.mark.parametrize(
-    ("on_cpu", "alone", "changed", "expected"),
+    ("on_cpu", "no_prefetch", "changed", "expected"),
     [
         (True, False, True, False),
         (False, False, True, True),
@@ -92,11 +97,11 @@ def test_rows_come_back_in_the_order_asked_for():
         (False, True, True, False),
     ],
 )
-def test_samples_are_not_changed_in_another_thread_while_others_draw(monkeypatch, on_cpu, alone, changed, expected):
+def test_no_prefetch_keeps_augmentation_in_the_thread_that_draws(monkeypatch, on_cpu, no_prefetch, changed, expected):
     ran_ahead = []
-    monkeypatch.setattr(data, "ahead", lambda batches: ran_ahead.append(True) or batches)
+    monkeypatch.setattr(samplers, "ahead", lambda batches: ran_ahead.append(True) or batches)
     dataset = SimpleNamespace(compute=SimpleNamespace(on_cpu=on_cpu), augmentation=object() if changed else None)
-    batches = Batches(dataset, 2, alone=alone)
+    batches = Batches(dataset, 2, no_prefetch=no_prefetch)
     monkeypatch.setattr(batches, "_order", lambda: [[0, 1], [2]])
     dataset.batch = list
     assert list(batches) == [[0, 1], [2]]
@@ -108,7 +113,7 @@ def test_who_draws_random_numbers_of_the_cpu_says_so():
 
     class Watched(Callback):
         def on_epoch_begin(self, net, dataset_train=None, **kwargs):
-            said.append(net.get_iterator(dataset_train, training=True).alone)
+            said.append(net.get_iterator(dataset_train, training=True).no_prefetch)
 
     for callbacks in ([], [Mixup()]):
         clf = FineTuneClassifier("tiny/cnn", max_epochs=1, callbacks=[*callbacks, Watched()], random_state=0)

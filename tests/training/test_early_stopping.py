@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from skorch.callbacks import EarlyStopping, EpochScoring
+from skorch.callbacks import Callback, EarlyStopping, EpochScoring
 
 from sktransfer import FineTuneClassifier, FineTuneRegressor
 from sktransfer.testing.samples import make_samples
@@ -94,15 +94,14 @@ def test_groups_reach_the_split_and_weights_of_zero_leave_with_their_rows():
     groups = np.arange(40) // 4
     seen = []
 
-    class Spy(FineTuneClassifier):
-        def _hold_out(self, settings, data, seed):
-            train, valid = super()._hold_out(settings, data, seed)
-            seen.append((data.groups[train], data.groups[valid]))
-            return train, valid
+    class Spy(Callback):
+        def on_train_begin(self, net, X=None, **kwargs):
+            kept = groups[groups != 3]  # the groups of the rows that have a weight
+            _, valid = net.get_split_datasets(X, None)
+            seen.append((kept[X.rows], kept[valid.rows]))
 
     weight = np.where(groups == 3, 0.0, 1.0)
-    spy = Spy(max_epochs=0, early_stopping=True, validation_fraction=0.25, random_state=0)
-    spy.fit(IMAGES, LABELS, sample_weight=weight, groups=groups)
+    quick(max_epochs=0, callbacks=[Spy()]).fit(IMAGES, LABELS, sample_weight=weight, groups=groups)
     ((train, valid),) = seen
     assert not set(train) & set(valid)
     assert set(train) | set(valid) == set(range(10)) - {3}

@@ -13,8 +13,7 @@ from sktransfer.engine.inputs import PreprocessedSamples
 from sktransfer.engine.layers import LayerOutput
 from sktransfer.samples.images import check_images
 from sktransfer.testing.samples import make_samples
-from sktransfer.training.data import gathered
-from sktransfer.training.features import first_pass
+from sktransfer.training.data import collect_features, precompute_features
 
 IMAGES, _ = make_samples("image", 9)
 COMPUTE = Compute(torch.device("cpu"))
@@ -26,15 +25,15 @@ def run(store, rows, seed=0):
     # Before the first run: the stages that run are copies, made then.
     backbone.stages[0].register_forward_hook(lambda module, args, out: ran.append(len(out)))
     inputs = PreprocessedSamples(check_images(IMAGES), backbone.preprocess)
-    found = first_pass(
-        backbone, inputs, [LayerOutput(7, "average")], 3, rows, keep=range(9), compute=COMPUTE, store=store
+    found = precompute_features(
+        backbone, inputs, [LayerOutput(7, "average")], 3, rows, train_rows=range(9), compute=COMPUTE, store=store
     )
     return backbone, inputs, found, ran
 
 
 def cut_value():
     backbone, inputs, _, _ = run(None, [0], seed=50)
-    ((value,),) = gathered(backbone, inputs, [LayerOutput(3)], [0], compute=COMPUTE)
+    ((value,),) = collect_features(backbone, inputs, [LayerOutput(3)], [0], compute=COMPUTE)
     return value
 
 
@@ -45,13 +44,13 @@ def test_features_are_returned_and_all_values_at_the_cut_are_kept(rows):
     )  # room for the cut, and hardly for what may be spared besides
     backbone, inputs, (features,), ran = run(store, rows, seed=len(rows))
     assert sum(ran) == 9
-    gathered(backbone, inputs, [LayerOutput(3)], range(9), compute=COMPUTE, store=store)
+    collect_features(backbone, inputs, [LayerOutput(3)], range(9), compute=COMPUTE, store=store)
     assert sum(ran) == 9
     expected = ImageFeaturizer(backbone, cache=None).fit_transform(IMAGES)[list(rows)]
-    np.testing.assert_allclose(features, expected, atol=1e-5 * np.abs(expected).max())
+    np.testing.assert_allclose(torch.stack(features), expected, atol=1e-5 * np.abs(expected).max())
 
 
 def test_without_a_store_only_the_rows_asked_for_run():
     _, _, (features,), ran = run(None, [4], seed=60)
-    assert features.shape == (1, 512)
+    assert torch.stack(features).shape == (1, 512)
     assert sum(ran) == 1

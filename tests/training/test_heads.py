@@ -29,7 +29,7 @@ def test_a_head_and_a_backbone_give_what_their_estimator_gave():
         found = one.fit(IMAGES[:6], THREE[:6]).predict_proba(IMAGES)
         np.testing.assert_allclose(found, source.predict_proba(IMAGES), atol=1e-5)
     assert clone(target).head is source.head_
-    assert repr(source.head_) == "Head(task='classes', n_features=512, n_outputs=3)"
+    assert repr(source.head_) == "Head(task='multiclass', n_features=512, n_outputs=3)"
 
 
 def test_training_a_target_leaves_the_sources_head_as_it_was():
@@ -61,7 +61,7 @@ def test_mixed_layers_go_along():
     ("y", "parameters", "match"),
     [
         (LABELS, {}, r"\['a', 'b', 'c'\], and y holds \['bad', 'good'\]"),
-        (np.eye(3, dtype=int)[np.arange(18) % 3] + [0, 1, 0], {}, "fitted for classes; y holds labels"),
+        (np.eye(3, dtype=int)[np.arange(18) % 3] + [0, 1, 0], {}, "fitted for multiclass; y is multilabel-indicator"),
         (THREE, {"layer": "block2"}, "here a head sees 64 features"),
         (THREE, {"head_init": "random"}, "leave one of them out"),
     ],

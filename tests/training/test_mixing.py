@@ -7,12 +7,13 @@ import pytest
 import torch
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
+from skorch.callbacks import Callback
 
 from sktransfer import FineTuneClassifier, FineTuneRegressor, TextFeaturizer
 from sktransfer.exceptions import InvalidParameterError
+from sktransfer.tasks.head_init import C
+from sktransfer.tasks.heads import ScalarMix
 from sktransfer.testing.samples import make_samples
-from sktransfer.training.head_init import C
-from sktransfer.training.network import ScalarMix
 from tests.helpers.small_bert import small_bert
 
 TEXTS, LABELS = make_samples("text", 24)
@@ -52,26 +53,26 @@ def test_weights_are_learnt_wherever_the_cut_is(freeze_depth, head_init):
     weights = clf.layer_weights_
     assert weights.sum() == pytest.approx(1, abs=1e-6)
     assert weights.std() > 1e-4
-    scale = clf.net_.module_.scale.reshape(len(weights), -1)
+    scale = clf.net_.module_.heads["y"].scale.reshape(len(weights), -1)
     assert (scale == scale[:, :1]).all()
     assert len(scale[:, 0].unique()) == len(weights)  # each layer by its own scale
 
 
 def test_the_layer_that_tells_classes_apart_comes_to_count_more():
     torch.manual_seed(0)
-    clf = quick(freeze_depth="all", max_epochs=40, lr_schedule="constant")
 
-    class Told(FineTuneClassifier):
-        def _dataset(self, *args):
-            dataset = super()._dataset(*args)
-            width = dataset.fixed.shape[1] // 4
-            dataset.fixed[:] = torch.randn_like(dataset.fixed)
-            dataset.fixed[:, 2 * width] += 4.0 * (dataset.targets.float() * 2 - 1)  # the third layer alone
-            return dataset
+    class Separable(Callback):
+        """Replace the features by noise. Only the third layer depends on the class."""
 
-    told = Told(**{**clf.get_params(), "head_init": "random", "head_lr": 0.01, "weight_decay": 0.0})
-    weights = told.fit(TEXTS * 4, np.tile(LABELS, 4)).layer_weights_
-    assert weights.idxmax() == told.backbone_.stage_names[2]
+        def on_train_begin(self, net, X=None, **kwargs):
+            width = X.fixed.shape[1] // 4
+            X.fixed[:] = torch.randn_like(X.fixed)
+            X.fixed[:, 2 * width] += 4.0 * (X.targets["y"].float() * 2 - 1)
+
+    options = {"head_init": "random", "head_lr": 0.01, "weight_decay": 0.0, "callbacks": [Separable()]}
+    clf = quick(freeze_depth="all", max_epochs=40, lr_schedule="constant", **options)
+    weights = clf.fit(TEXTS * 4, np.tile(LABELS, 4)).layer_weights_
+    assert weights.idxmax() == clf.backbone_.stage_names[2]
     assert weights.max() > 0.4
 
 

@@ -8,14 +8,23 @@ from torch import nn
 from sktransfer.backbones.backbone import Backbone
 from sktransfer.backbones.preprocess import ImageTransform
 from sktransfer.backbones.stages import ImageStage
-from sktransfer.engine.forward import LayerOutput
-from sktransfer.training.network import FineTuneNetwork, split_taps, trainable_stages
+from sktransfer.engine.layers import LayerOutput
+from sktransfer.tasks.heads import FeatureHead
+from sktransfer.training.network import FineTuneNetwork, split_layers, trainable_stages
 
 
 def backbone_with_shared_layer():
     shared = nn.Conv2d(3, 3, 1)
     stages = [(f"s{i}", ImageStage(shared, nn.BatchNorm2d(3))) for i in range(3)]
     return Backbone(name="toy", modality="image", stages=stages, preprocess=ImageTransform(), pooling="average")
+
+
+def network(stages, boundary, n_features, **options):
+    """Return a network with one head, which reads the averages of the last of three stages."""
+    layers = {"features": [LayerOutput(3, "average")]}
+    heads = nn.ModuleDict({"y": FeatureHead(n_features, 2)})
+    options = {"widths": {"features": n_features}, **options}
+    return FineTuneNetwork(stages, layers, boundary, heads, {"y": "features"}, **options)
 
 
 def test_a_shared_parameter_belongs_to_the_first_stage_that_uses_it():
@@ -30,7 +39,7 @@ def test_a_shared_parameter_belongs_to_the_first_stage_that_uses_it():
 
 
 def test_taps_fall_on_their_side_of_the_cut():
-    frozen, trained = split_taps([LayerOutput(1, "average"), LayerOutput(3, "average"), LayerOutput(4, "average")], 3)
+    frozen, trained = split_layers([LayerOutput(1, "average"), LayerOutput(3, "average"), LayerOutput(4, "average")], 3)
     assert frozen == [LayerOutput(1, "average"), LayerOutput(3, "average")]
     assert trained == [LayerOutput(4, "average")]
 
@@ -38,19 +47,21 @@ def test_taps_fall_on_their_side_of_the_cut():
 def test_batch_statistics_are_kept_or_learnt():
     for keep in (True, False):
         stages = trainable_stages(backbone_with_shared_layer(), 1, 3)
-        network = FineTuneNetwork(stages, [LayerOutput(3, "average")], 1, 3, 2, keep_statistics=keep).train()
-        network(values=torch.rand(4, 3, 5, 5))
+        network(stages, 1, 3, keep_statistics=keep).train()(values=torch.rand(4, 3, 5, 5))
         moved = stages[0].body[1].running_mean.abs().max() > 0
         assert bool(moved) != keep
 
 
 def test_the_head_sees_frozen_and_trained_features_standardised():
     stages = trainable_stages(backbone_with_shared_layer(), 2, 3)
-    network = FineTuneNetwork(stages, [LayerOutput(3, "average")], 2, 5, 2).eval()
+    whole = network(stages, 2, 5).eval()
+    head = whole.heads["y"]
     with torch.no_grad():
-        network.mean.fill_(1.0)
-        network.scale.fill_(2.0)
+        head.mean.fill_(1.0)
+        head.scale.fill_(2.0)
     fixed, values = torch.rand(4, 2), torch.rand(4, 3, 5, 5)
     pooled = stages[0](values).mean((2, 3))
-    expected = network.head((torch.cat([fixed, pooled], 1) - 1) / 2)
-    torch.testing.assert_close(network(fixed=fixed, values=values), expected)
+    features = torch.cat([fixed, pooled], 1)  # (4, 5)
+    outputs, inputs = whole(fixed=fixed, values=values)
+    torch.testing.assert_close(outputs, {"y": head.linear((features - 1) / 2)})
+    torch.testing.assert_close(inputs, {"features": features})

@@ -7,7 +7,8 @@ from torch import nn
 
 from sktransfer import FineTuneClassifier
 from sktransfer.backbones.stages import ImageStage
-from sktransfer.engine.forward import LayerOutput
+from sktransfer.engine.layers import LayerOutput
+from sktransfer.tasks.heads import FeatureHead
 from sktransfer.testing.samples import make_samples
 from sktransfer.training.network import FineTuneNetwork
 from sktransfer.training.optimisation import MIX_LR, parameter_groups
@@ -15,9 +16,10 @@ from sktransfer.training.optimisation import MIX_LR, parameter_groups
 
 def network(n_stages=1, n_mixed=None):
     stages = [ImageStage(nn.Linear(3, 3), nn.LayerNorm(3)) for _ in range(n_stages)]
-    return FineTuneNetwork(
-        nn.ModuleList(stages), [LayerOutput(1, "average")], 0, 3 * (n_mixed or 1), 2, n_mixed=n_mixed
-    )
+    layers, width = {"features": [LayerOutput(1, "average")]}, 3 * (n_mixed or 1)
+    heads = nn.ModuleDict({"y": FeatureHead(width, 2, n_mixed)})
+    options = {"widths": {"features": width}, "n_mixed": n_mixed}
+    return FineTuneNetwork(nn.ModuleList(stages), layers, 0, heads, {"y": "features"}, **options)
 
 
 def described(groups):

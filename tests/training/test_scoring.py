@@ -40,7 +40,7 @@ class Asked(skorch_callbacks.Callback):
         self.scores_ = []
 
     def on_epoch_end(self, net, dataset_valid=None, **kwargs):
-        y = dataset_valid.targets.numpy()
+        y = dataset_valid.targets["y"].numpy()
         self.scores_.append([get_scorer(name)(net, dataset_valid, y) for name in self.names])
 
 
@@ -101,9 +101,9 @@ OTHERS = {
     "EpochTimer": {},
     "Freezer": {"patterns": "stages.*"},
     "GradientNormClipping": {"gradient_clip_value": 1.0},
-    "Initializer": {"patterns": "head.weight", "fn": torch.nn.init.zeros_},
+    "Initializer": {"patterns": "heads.y.linear.weight", "fn": torch.nn.init.zeros_},
     "LRScheduler": {"policy": "ReduceLROnPlateau", "monitor": "train_loss"},
-    "ParamMapper": {"patterns": "head.bias", "fn": torch.nn.init.zeros_, "at": 2},
+    "ParamMapper": {"patterns": "heads.y.linear.bias", "fn": torch.nn.init.zeros_, "at": 2},
     "PassthroughScoring": {"name": "train_loss", "on_train": True},
     "PrintLog": {"sink": [].append},
     "ProgressBar": {},

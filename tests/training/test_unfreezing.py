@@ -27,7 +27,7 @@ class Watch(Callback):
         pass
 
     def on_grad_computed(self, net, **kwargs):
-        parts = [*net.module_.stages, net.module_.head]
+        parts = [*net.module_.stages, net.module_.heads["y"]]
         mode = [any(p.grad is not None for p in part.parameters()) for part in parts]
         assert [stage.training for stage in net.module_.stages] == mode[:-1]
         if len(self.modes) < len(net.history):
@@ -38,7 +38,7 @@ class Watch(Callback):
         self.states.append(self.state(net))
 
     def state(self, net):
-        parts = [*net.module_.stages, net.module_.head]
+        parts = [*net.module_.stages, net.module_.heads["y"]]
         return [{name: value.clone() for name, value in part.state_dict().items()} for part in parts]
 
     def changes(self):
@@ -68,7 +68,7 @@ def test_chain_thaw_takes_each_part_alone_and_then_all():
     expected = [[False, False, True], [True, False, False], [False, True, False], [True] * 3, [True] * 3]
     assert watch.modes == expected
     assert watch.changes() == expected
-    assert not clf.net_.module_.waiting
+    assert not clf.net_.module_.not_yet_unfrozen
 
 
 @pytest.mark.parametrize("unfreezing", ["gradual", "chain_thaw"])

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from sktransfer import ContrastiveFineTuner, FineTuneClassifier
+from sktransfer.tasks.base import check_none_missing
 from sktransfer.testing.samples import make_samples
-from sktransfer.training.validation import check_none_missing
 
 IMAGES, LABELS = make_samples("image", 12)
 

@@ -1,4 +1,4 @@
-"""Loaded once, shared, mapped where large, and the same after a pickle or an error."""
+"""Word vectors loaded from files and objects: shared, memory-mapped if large, and verified on unpickling."""
 
 from __future__ import annotations
 
@@ -10,15 +10,19 @@ import shutil
 import fasttext
 import numpy as np
 import pytest
+import spacy
+from gensim.models import FastText
+from sklearn.base import clone
 
-from sktransfer import load_vectors
-from sktransfer.exceptions import WeightsError
+from sktransfer import WordEmbedder, load_vectors
+from sktransfer.exceptions import InvalidParameterError, WeightsError
 from sktransfer.words import loading
-from tests.helpers.word_files import fasttext_file, keyed_vectors, quantized_file, short, word2vec_file
+from sktransfer.words.loading import cache_folder, cached_folder, source_of
+from tests.helpers.word_files import SENTENCES, fasttext_file, keyed_vectors, quantized_file, short, word2vec_file
 
 
 @pytest.fixture
-def _all_is_large(monkeypatch, tmp_path):
+def _every_file_is_large(monkeypatch, tmp_path):
     monkeypatch.setattr(loading, "LARGE", 1)
     monkeypatch.setenv("SKTRANSFER_CACHE", str(tmp_path / "cache"))
     loading._load.cache_clear()
@@ -32,13 +36,13 @@ def is_mapped(array):
     return array is not None
 
 
-def test_a_file_is_loaded_once_a_process():
+def test_load_vectors_reads_a_file_once_per_process():
     assert load_vectors(word2vec_file()) is load_vectors(str(word2vec_file()))
     assert load_vectors(load_vectors(word2vec_file())) is load_vectors(word2vec_file())
     assert not is_mapped(load_vectors(word2vec_file()).matrix)
 
 
-def test_a_changed_file_is_loaded_anew(tmp_path):
+def test_load_vectors_reads_a_changed_file_again(tmp_path):
     path = tmp_path / "a.vec"
     path.write_text("a 1 2\n")
     first = load_vectors(path)
@@ -48,9 +52,9 @@ def test_a_changed_file_is_loaded_anew(tmp_path):
     assert first["a"].tolist() == [1, 2]
 
 
-@pytest.mark.usefixtures("_all_is_large")
+@pytest.mark.usefixtures("_every_file_is_large")
 @pytest.mark.parametrize("path", [word2vec_file(n_words=9000), word2vec_file(True, n_words=9000)], ids=short)
-def test_large_tables_are_converted_once_and_mapped(path, tmp_path):
+def test_load_vectors_converts_large_files_once_and_maps_them(path, tmp_path):
     vectors = load_vectors(path)
     keyed = keyed_vectors(9000)
     assert vectors.words == keyed.index_to_key
@@ -65,8 +69,8 @@ def test_large_tables_are_converted_once_and_mapped(path, tmp_path):
     assert (folder / "matrix.npy").stat().st_mtime_ns == before
 
 
-@pytest.mark.usefixtures("_all_is_large")
-def test_a_large_file_that_is_cut_leaves_nothing_in_the_cache(tmp_path):
+@pytest.mark.usefixtures("_every_file_is_large")
+def test_load_vectors_of_a_truncated_large_file_leaves_the_cache_empty(tmp_path):
     path = tmp_path / "cut.vec"
     path.write_bytes(word2vec_file(n_words=9000).read_bytes()[:-100])
     for _ in range(2):
@@ -75,10 +79,10 @@ def test_a_large_file_that_is_cut_leaves_nothing_in_the_cache(tmp_path):
     assert list((tmp_path / "cache" / "vectors").iterdir()) == []
 
 
-@pytest.mark.usefixtures("_all_is_large")
+@pytest.mark.usefixtures("_every_file_is_large")
 @pytest.mark.parametrize("path", [fasttext_file(), fasttext_file(0, 0)], ids=short)
 @pytest.mark.parametrize("packed", [False, True])
-def test_fasttext_models_are_mapped_and_equal_to_the_bit(path, packed, tmp_path):
+def test_load_vectors_maps_fasttext_models_bit_equal(path, packed, tmp_path):
     theirs = fasttext.load_model(str(path))
     if packed:
         archive = tmp_path / "model.bin.gz"
@@ -93,7 +97,7 @@ def test_fasttext_models_are_mapped_and_equal_to_the_bit(path, packed, tmp_path)
         np.testing.assert_array_equal(vectors["catt"], theirs.get_word_vector("catt"))
 
 
-def test_a_cut_archive_of_a_model_is_an_error(tmp_path, monkeypatch):
+def test_load_vectors_names_a_truncated_archive_of_a_model(tmp_path, monkeypatch):
     monkeypatch.setenv("SKTRANSFER_CACHE", str(tmp_path / "cache"))
     archive = tmp_path / "model.bin.gz"
     archive.write_bytes(gzip.compress(fasttext_file().read_bytes())[:-1000])
@@ -101,14 +105,14 @@ def test_a_cut_archive_of_a_model_is_an_error(tmp_path, monkeypatch):
         load_vectors(archive)
 
 
-def test_quantized_models_give_fasttexts_vectors():
+def test_load_vectors_of_quantized_models_equals_fasttext():
     theirs, vectors = fasttext.load_model(str(quantized_file())), load_vectors(quantized_file())
     assert vectors.words == theirs.get_words()
     for word in [*theirs.get_words(), "catt", "größen"]:
         np.testing.assert_array_equal(vectors[word], theirs.get_word_vector(word))
 
 
-def test_a_pickle_holds_the_path_and_checks_the_content(tmp_path):
+def test_pickle_of_loaded_vectors_holds_the_path_and_verifies_the_content(tmp_path):
     path = tmp_path / "a.vec"
     shutil.copy(word2vec_file(n_words=2000), path)
     vectors = load_vectors(path)
@@ -126,3 +130,135 @@ def test_a_pickle_holds_the_path_and_checks_the_content(tmp_path):
     path.unlink()
     with pytest.raises(WeightsError, match="no such file"):
         pickle.loads(content)
+
+
+def test_source_of_a_missing_file_lists_the_formats(tmp_path):
+    with pytest.raises(WeightsError, match=r"no such file.*Did you mean 'fasttext'.*\.bin"):
+        source_of("fastext")
+    with pytest.raises(WeightsError, match="no such file"):
+        source_of(tmp_path)
+
+
+def test_source_of_a_changed_file_differs(tmp_path):
+    path = tmp_path / "a.vec"
+    path.write_text("a 1 2\n")
+    before = source_of(path)
+    assert source_of(path) == before
+    assert source_of(path).key(1) == before.key(1) != before.key(2)
+    digest = before.digest()
+    path.write_text("a 1 3\n")
+    os.utime(path, ns=(before.modified + 1, before.modified + 1))
+    assert source_of(path) != before
+    assert source_of(path).digest() != digest
+    with pytest.raises(WeightsError, match="has changed since its vectors were read"):
+        before.digest()
+
+
+def test_cache_folder_follows_the_environment(monkeypatch, tmp_path):
+    monkeypatch.setenv("SKTRANSFER_CACHE", str(tmp_path / "one"))
+    assert cache_folder() == tmp_path / "one"
+    monkeypatch.delenv("SKTRANSFER_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert cache_folder() == tmp_path / "sktransfer"
+
+
+def test_cached_folder_is_created_once_and_complete(monkeypatch, tmp_path):
+    monkeypatch.setenv("SKTRANSFER_CACHE", str(tmp_path))
+    made = []
+
+    def make(folder):
+        made.append(folder)
+        (folder / "x").write_text("done")
+
+    def crash(folder):
+        (folder / "x").write_text("half")
+        raise RuntimeError("in the middle")
+
+    with pytest.raises(RuntimeError, match="in the middle"):
+        cached_folder("key", crash)
+    assert list((tmp_path / "vectors").iterdir()) == []
+    assert (cached_folder("key", make) / "x").read_text() == "done"
+    cached_folder("key", make)
+    assert len(made) == 1
+
+
+def test_cached_folder_of_concurrent_writers_is_the_first(monkeypatch, tmp_path):
+    monkeypatch.setenv("SKTRANSFER_CACHE", str(tmp_path))
+
+    def make(folder):
+        (folder / "x").write_text("second")
+        cached_folder("key", lambda other: (other / "x").write_text("first"))
+
+    assert (cached_folder("key", make) / "x").read_text() == "first"
+    assert [path.name for path in (tmp_path / "vectors").iterdir()] == ["key"]
+
+
+def test_cached_folder_that_is_not_writable_names_the_environment_variable(monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("SKTRANSFER_CACHE", str(tmp_path / "file"))
+    with pytest.raises(WeightsError, match="SKTRANSFER_CACHE"):
+        cached_folder("key", lambda folder: None)
+
+
+def test_load_vectors_shares_memory_with_keyed_vectors():
+    keyed = keyed_vectors()
+    vectors = load_vectors(keyed)
+    assert np.shares_memory(vectors.matrix, keyed.vectors)
+    assert vectors.index is keyed.key_to_index
+    assert keyed.vectors.flags.writeable  # the caller's array is unchanged
+    for word in keyed.index_to_key:
+        np.testing.assert_array_equal(vectors[word], keyed[word])
+
+
+def test_clone_shares_wrapped_vectors_and_copies_keyed_vectors():
+    keyed = keyed_vectors()
+    shared, copied = clone(WordEmbedder(load_vectors(keyed))), clone(WordEmbedder(keyed))
+    assert np.shares_memory(shared.model.matrix, keyed.vectors)
+    assert not np.shares_memory(copied.model.vectors, keyed.vectors)  # as the docstring says
+    texts = ["w1 w2", "w3"]
+    np.testing.assert_array_equal(shared.fit_transform(texts), copied.fit_transform(texts))
+
+
+def test_load_vectors_of_gensim_fasttext_builds_unknown_words():
+    model = FastText([line.split() for line in SENTENCES], vector_size=8, min_count=5, bucket=500, epochs=1, seed=0)
+    for given in (model, model.wv):
+        vectors = load_vectors(given)
+        for word in ("cat", "catt", "größen"):
+            np.testing.assert_allclose(vectors[word], model.wv[word], atol=1e-6)
+    assert np.shares_memory(vectors.subwords.rows, model.wv.vectors_ngrams)
+
+
+@pytest.fixture
+def nlp():
+    language = spacy.blank("en")
+    for word, row in zip(("cat", "dog", "größe"), np.arange(9, dtype=np.float32).reshape(3, 3)):
+        language.vocab.set_vector(word, row)
+    return language
+
+
+def test_load_vectors_of_spacy_objects(nlp):
+    for given in (nlp, nlp.vocab, nlp.vocab.vectors):
+        vectors = load_vectors(given)
+        assert vectors.words == ["cat", "dog", "größe"]
+        for word in vectors.words:
+            np.testing.assert_array_equal(vectors[word], nlp.vocab[word].vector)
+    assert np.shares_memory(vectors.matrix, nlp.vocab.vectors.data)
+
+
+def test_load_vectors_of_spacy_words_that_share_a_row(nlp):
+    nlp.vocab.strings.add("hound")
+    nlp.vocab.vectors.add("hound", row=1)
+    vectors = load_vectors(nlp)
+    assert set(vectors.words) == {"cat", "dog", "größe", "hound"}
+    np.testing.assert_array_equal(vectors["hound"], [3, 4, 5])
+
+
+@pytest.mark.parametrize("given", [None, 3, object(), {"a": 1}, np.ones(3)])
+def test_load_vectors_rejects_other_objects_and_lists_the_supported(given):
+    with pytest.raises(InvalidParameterError, match="KeyedVectors"):
+        load_vectors(given)
+
+
+def test_load_vectors_rejects_objects_without_vectors():
+    with pytest.raises(InvalidParameterError, match="0 words"):
+        load_vectors(spacy.blank("en"))

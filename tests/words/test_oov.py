@@ -1,4 +1,4 @@
-"""Unknown words: what stands for them, what is said of them."""
+"""Policies, reports and warnings for out-of-vocabulary words."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PLAIN = WordVectors([f"w{i}" for i in range(20)], ROWS)
 PARTS = WordVectors(PLAIN.words, ROWS, subwords=Subwords(np.ones((10, 2), np.float32), 3, 6, 10))
 
 
-def test_auto_is_what_the_vectors_allow():
+def test_resolve_policy_of_auto_follows_the_vectors():
     assert resolve_policy("auto", PARTS) == "subword"
     assert resolve_policy("auto", PLAIN) == "skip"
     assert resolve_policy("unk", PARTS) == "unk"
@@ -29,20 +29,20 @@ def test_auto_is_what_the_vectors_allow():
         resolve_policy(None, PLAIN)
 
 
-def test_unk_is_the_mean_of_the_rarest_tenth():
+def test_unknown_vector_of_unk_is_the_mean_of_the_rarest_tenth():
     np.testing.assert_array_equal(unknown_vector(PLAIN, "unk"), ROWS[-2:].mean(0))
     np.testing.assert_array_equal(unknown_vector(WordVectors(["a"], ROWS[:1]), "unk"), ROWS[0])
     assert not unknown_vector(PLAIN, "zero").any()
 
 
-def test_a_report_counts_words_types_and_texts():
-    found = report([["w1", "w1", "x", "y"], ["x"], [], ["w2"]], PLAIN, k=1)
-    assert (found.n_texts, found.n_tokens, found.n_types) == (4, 6, 4)
-    assert found.unknown_tokens == 3 / 6
-    assert found.unknown_types == 2 / 4
-    assert found.nothing_known == 2 / 4
-    assert found.most_frequent == [("x", 2)]
-    assert str(found) == (
+def test_report_counts_tokens_types_and_texts():
+    coverage = report([["w1", "w1", "x", "y"], ["x"], [], ["w2"]], PLAIN, k=1)
+    assert (coverage.n_texts, coverage.n_tokens, coverage.n_types) == (4, 6, 4)
+    assert coverage.unknown_tokens == 3 / 6
+    assert coverage.unknown_types == 2 / 4
+    assert coverage.nothing_known == 2 / 4
+    assert coverage.most_frequent == [("x", 2)]
+    assert str(coverage) == (
         "50.0% of 6 words and 50.0% of 4 different words are unknown; 50.0% of 4 texts hold no known word. "
         "Most frequent: x (2)"
     )
@@ -60,7 +60,7 @@ def test_a_report_counts_words_types_and_texts():
         (21, 100, "zero", True),
     ],
 )
-def test_more_than_a_fifth_of_a_hundred_words_is_warned_of(n_unknown, n_tokens, policy, warns):
+def test_warn_of_unknown_above_a_fifth_of_a_hundred_words(n_unknown, n_tokens, policy, warns):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         warn_of_unknown(n_unknown, n_tokens, policy, PARTS, lowercase=True)
@@ -70,7 +70,7 @@ def test_more_than_a_fifth_of_a_hundred_words_is_warned_of(n_unknown, n_tokens, 
         assert "lowercase=False" not in str(caught[0].message)
 
 
-def test_vectors_with_capitals_are_named_as_a_cause():
+def test_warn_of_unknown_suggests_lowercase_for_cased_vectors():
     cased = WordVectors(["The", "cat"], ROWS[:2])
     with pytest.warns(UnknownWordsWarning, match="lowercase=False"):
         warn_of_unknown(50, 100, "skip", cased, lowercase=True)

@@ -1,4 +1,4 @@
-"""Poolings against the same by hand, a word at a time."""
+"""Lookup and poolings, compared with computation word by word."""
 
 from __future__ import annotations
 
@@ -22,50 +22,50 @@ def by_hand(tokens, policy):
     stands = {"zero": lambda word: np.zeros(4), "unk": lambda word: UNK, "subword": lambda word: VECTORS[word]}
     if policy == "skip":
         tokens = [token for token in tokens if token in VECTORS]
-    found = [VECTORS[token] if token in VECTORS else stands[policy](token) for token in tokens]
-    return tokens, np.array(found, dtype=np.float64).reshape(-1, 4)
+    vectors = [VECTORS[token] if token in VECTORS else stands[policy](token) for token in tokens]
+    return tokens, np.array(vectors, dtype=np.float64).reshape(-1, 4)
 
 
 @pytest.mark.parametrize("policy", ["skip", "zero", "unk", "subword"])
 @pytest.mark.parametrize("pooling", ["mean", "tfidf", "max", "mean+max", None])
-def test_poolings_are_what_their_names_say(policy, pooling):
+def test_pool_equals_computation_by_hand(policy, pooling):
     lookup = Lookup(VECTORS, policy)
     weights = idf_weights(TEXTS[:4]) if pooling == "tfidf" else None
     pooled = pool(lookup, lookup(TEXTS), pooling, weights)
-    for text, found in zip(TEXTS, pooled):
+    for text, features in zip(TEXTS, pooled):
         tokens, values = by_hand(text, policy)
         if pooling is None:
-            assert found.dtype == np.float32
-            np.testing.assert_allclose(found, values, atol=1e-6)
+            assert features.dtype == np.float32
+            np.testing.assert_allclose(features, values, atol=1e-6)
             continue
         shares = np.ones(len(tokens)) if weights is None else weights.of(tokens)
         mean = shares @ values / shares.sum() if tokens else np.zeros(4)
         largest = values.max(0) if tokens else np.zeros(4)
         expected = {"max": largest, "mean+max": np.concatenate([mean, largest])}.get(pooling, mean)
-        np.testing.assert_allclose(found, expected, atol=1e-6)
+        np.testing.assert_allclose(features, expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("pooling", ["mean", "max", "mean+max"])
 @pytest.mark.parametrize("policy", ["skip", "unk", "subword"])
-def test_neighbours_do_not_matter_to_the_bit(pooling, policy):
+def test_pool_does_not_depend_on_other_texts(pooling, policy):
     lookup = Lookup(VECTORS, policy)
     together = pool(lookup, lookup(TEXTS), pooling, None)
     for text, expected in zip(TEXTS, together):
         np.testing.assert_array_equal(pool(lookup, lookup([text]), pooling, None)[0], expected)
 
 
-def test_an_error_names_word_and_row():
+def test_lookup_with_oov_error_names_word_and_row():
     with pytest.raises(InvalidSampleError, match=r"row 12: 'x' has no vector"):
         Lookup(VECTORS, "error")([["w1"], [], ["w2", "x"]], first_row=10)
     Lookup(VECTORS, "error")([["w1"], []])
 
 
-def test_unknown_words_are_counted_before_they_are_skipped():
+def test_lookup_counts_unknown_words_before_skipping():
     block = Lookup(VECTORS, "skip")([["w1", "x"], ["yy"]])
     assert (block.n_unknown, block.n_seen, len(block.tokens)) == (2, 3, 1)
 
 
-def test_idf_is_scikit_learns():
+def test_idf_weights_equal_scikit_learn():
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     theirs = TfidfVectorizer(analyzer=lambda tokens: tokens).fit(TEXTS)
@@ -75,12 +75,12 @@ def test_idf_is_scikit_learns():
     assert ours.of(["never seen"])[0] == pytest.approx(np.log(len(TEXTS) + 1) + 1)
 
 
-def test_sif_weighs_frequent_words_less():
+def test_sif_weights_decrease_with_frequency():
     weights = sif_weights([["the"] * 999, ["film"]])
     np.testing.assert_allclose(weights.of(["the", "film", "new"]), [0.001 / 1.0, 0.5, 1], rtol=1e-3)
 
 
-def test_the_common_direction_is_the_first_singular_vector():
+def test_top_direction_is_the_first_singular_vector():
     features = RNG.normal(size=(50, 6)) + 3
     _, _, right = np.linalg.svd(features, full_matrices=False)
     assert abs(top_direction(features.astype(np.float32)) @ right[0]) == pytest.approx(1, abs=1e-6)

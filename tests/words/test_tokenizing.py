@@ -1,4 +1,4 @@
-"""From X to tokens."""
+"""`split_words` and `check_documents`."""
 
 from __future__ import annotations
 
@@ -30,35 +30,35 @@ def check(X, tokenizer=None, lowercase=True):
         ("rock'n'roll 'quoted'", ["rock", "n", "roll", "quoted"]),
         ("größe 東京 naïve", ["größe", "東京", "naïve"]),
         ("  ...  ", []),
-        ("does n't it 's", ["does", "n't", "it", "'s"]),  # what was split before stays as it is
+        ("does n't it 's", ["does", "n't", "it", "'s"]),  # already split text is unchanged
     ],
 )
-def test_words_are_split_as_glove_has_them(text, words):
+def test_split_words_splits_as_glove(text, words):
     assert split_words(text) == words
 
 
-def test_texts_and_lists_of_tokens_may_stand_side_by_side():
+def test_check_documents_accepts_texts_and_token_lists_together():
     X = ["A Good film", ["A", "Bad film"], ("One",), np.array(["Two", "three"]), pd.Series(["Four"])]
     assert list(check(X)) == [["a", "good", "film"], ["a", "bad film"], ["one"], ["two", "three"], ["four"]]
     assert list(check(X, lowercase=False))[1] == ["A", "Bad film"]
 
 
 @pytest.mark.parametrize("lists", [pd.Series([["a", "b"], ["c"]]), pl.Series([["a", "b"], ["c"]]), [["a", "b"], ["c"]]])
-def test_columns_of_lists_are_lists(lists):
+def test_check_documents_accepts_columns_of_lists(lists):
     assert list(check(lists)) == [["a", "b"], ["c"]]
 
 
-def test_documents_can_be_read_twice():
+def test_documents_can_be_iterated_twice():
     documents = check(["a b", "c"])
     assert list(documents) == list(documents)
     assert len(documents) == 2
 
 
-def test_a_tokenizer_of_ones_own():
+def test_check_documents_with_a_custom_tokenizer():
     assert list(check(["a-b"], tokenizer=lambda text: text.split("-"))) == [["a", "b"]]
     with pytest.raises(InvalidParameterError, match="tokenizer='words' must be a function"):
         check(["a"], tokenizer="words")
-    with pytest.raises(InvalidSampleError, match=r"row 0: the tokenizer gave \[1\]"):
+    with pytest.raises(InvalidSampleError, match=r"row 0: the tokenizer returned \[1\]"):
         list(check(["a"], tokenizer=lambda text: [len(text)]))
 
 
@@ -72,12 +72,12 @@ def test_a_tokenizer_of_ones_own():
         (["a", b"c"], r"row 1: b'c' is a bytes"),
     ],
 )
-def test_samples_that_are_none_name_their_row(X, message):
+def test_check_documents_names_the_row_of_invalid_samples(X, message):
     with pytest.raises(InvalidSampleError, match=message):
         check(X)
 
 
-def test_blocks_hold_whole_documents_in_order():
+def test_documents_blocks_hold_whole_documents_in_order():
     documents = check([["a"] * n for n in (3, 0, 5, 1, 1, 1)])
     blocks = list(documents.blocks(4))
     assert [start for start, _ in blocks] == [0, 1, 3, 5]
@@ -86,6 +86,6 @@ def test_blocks_hold_whole_documents_in_order():
 
 
 @pytest.mark.parametrize("value", [{"a": 1}, bytearray(b"ab")])
-def test_what_has_items_but_is_no_list_of_tokens_is_told_as_such(value):
+def test_check_documents_rejects_mappings_and_bytearrays(value):
     with pytest.raises(InvalidSampleError, match=f"row 1: .* is a {type(value).__name__}, not a str"):
         check_documents(BaseEstimator(), [["a"], value], tokenizer=None, lowercase=True, reset=True)

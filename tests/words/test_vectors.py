@@ -1,4 +1,4 @@
-"""A table of vectors: looked up, compared, shared."""
+"""`WordVectors`: lookup, neighbours, sharing and pickling."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ WORDS = ["man", "king", "woman", "queen", "stone"]
 ROWS = np.array([[1, 0, 0], [1, 0, 1], [0, 1, 0], [0, 2, 2], [-1, -1, 0]], np.float32)
 
 
-def test_words_are_found_by_name_and_others_are_an_error_with_near_names():
+def test_getitem_returns_vectors_and_suggests_near_names():
     vectors = WordVectors(WORDS, ROWS)
     assert len(vectors) == 5
     assert "king" in vectors
@@ -27,18 +27,18 @@ def test_words_are_found_by_name_and_others_are_an_error_with_near_names():
         vectors["kingg"]
 
 
-def test_of_a_word_listed_twice_the_first_row_counts():
+def test_index_of_a_repeated_word_is_its_first_row():
     assert WordVectors(["a", "b", "a"], ROWS[:3]).index == {"a": 0, "b": 1}
 
 
-def test_unknown_words_are_built_of_parts_where_there_are_parts():
+def test_getitem_builds_unknown_words_from_subwords():
     vectors = WordVectors(WORDS, ROWS, subwords=Subwords(np.ones((10, 3), np.float32), 3, 3, 10))
     np.testing.assert_array_equal(vectors["kingg"], [1, 1, 1])
     with pytest.raises(KeyError):
         WordVectors(WORDS, ROWS, subwords=Subwords(np.ones((10, 3), np.float32), 5, 5, 10))["ab"]  # "<ab>" is too short
 
 
-def test_neighbours_and_analogies_are_gensims():
+def test_similar_and_analogy_equal_gensim():
     keyed = keyed_vectors()
     vectors = WordVectors(keyed.index_to_key, keyed.vectors)
     for ours, theirs in (
@@ -49,12 +49,12 @@ def test_neighbours_and_analogies_are_gensims():
         np.testing.assert_allclose([cosine for _, cosine in ours], [cosine for _, cosine in theirs], atol=1e-6)
 
 
-def test_an_analogy_leaves_out_what_was_asked_with():
+def test_analogy_and_similar_exclude_the_query():
     assert WordVectors(WORDS, ROWS).analogy("man", "king", "woman")[0][0] == "queen"
     assert len(WordVectors(WORDS, ROWS).similar("man", 100)) == 4
 
 
-def test_neighbours_do_not_depend_on_the_size_of_blocks(monkeypatch):
+def test_similar_does_not_depend_on_block_size(monkeypatch):
     keyed = keyed_vectors()
     expected = WordVectors(keyed.index_to_key, keyed.vectors).similar("w3", 40)
     monkeypatch.setattr("sktransfer.words.vectors._BLOCK", 7)
@@ -63,19 +63,19 @@ def test_neighbours_do_not_depend_on_the_size_of_blocks(monkeypatch):
     ]
 
 
-def test_a_word_without_a_vector_has_no_neighbours():
+def test_similar_rejects_a_word_without_a_vector():
     with pytest.raises(InvalidParameterError, match="'nonsense' is not among"):
         WordVectors(WORDS, ROWS).similar("nonsense")
 
 
-def test_clones_share_the_vectors_and_nobody_can_write_to_them():
+def test_clone_shares_read_only_vectors():
     vectors = WordVectors(WORDS, ROWS.copy())
     assert clone(WordEmbedder(vectors)).model is vectors
     with pytest.raises(ValueError, match="read-only"):
         vectors.matrix[0] = 0
 
 
-def test_pickles_hold_what_has_no_file():
+def test_pickle_holds_vectors_without_a_source():
     vectors = WordVectors(WORDS, ROWS, subwords=Subwords(np.ones((10, 3), np.float32), 3, 3, 10))
     back = pickle.loads(pickle.dumps(vectors))
     assert back.index == vectors.index

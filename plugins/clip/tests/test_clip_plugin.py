@@ -99,7 +99,7 @@ def test_a_folder_that_is_not_there_or_lacks_files_is_said_so(copied, tmp_path):
     with pytest.raises(WeightsError, match=r"lacks preprocessor_config\.json"):
         load_backbone(f"clip/{copied}")
     (copied / "config.json").write_text("[]")
-    with pytest.raises(WeightsError, match="holds a list"):
+    with pytest.raises(WeightsError, match="contains a list"):
         load_backbone(f"clip/{copied}")
     (copied / "config.json").write_text("{")
     with pytest.raises(WeightsError, match="cannot be read as JSON"):
@@ -126,5 +126,5 @@ def test_weights_without_one_tower_give_no_backbone_of_it(copied, tmp_path):
 
 def test_a_tokenizer_that_does_not_close_texts_is_refused(tmp_path):
     name = f"clip/{save(tmp_path, build(), end='garden')}#text"
-    with pytest.raises(WeightsError, match=r"ends texts with token \d+, its network looks at token \d+"):
+    with pytest.raises(WeightsError, match=r"ends texts with token \d+, its network projects token \d+"):
         load_backbone(name)

@@ -37,10 +37,10 @@ def test_a_folder_of_transformers_alone_is_told_from_a_model(folder):
 
 
 def test_a_folder_that_is_not_there_is_said_so(tmp_path):
-    with pytest.raises(BackboneNotFoundError, match="names a local folder, but .* does not exist"):
+    with pytest.raises(BackboneNotFoundError, match=r"names a local folder, but .* does not exist"):
         load(tmp_path / "nothing")
     (tmp_path / "file").touch()
-    with pytest.raises(BackboneNotFoundError, match="names a local folder, but .* does not exist"):
+    with pytest.raises(BackboneNotFoundError, match=r"names a local folder, but .* does not exist"):
         load(tmp_path / "file")
 
 
@@ -90,18 +90,18 @@ def test_modules_in_another_order_are_refused(types, folder):
 DAMAGE = {
     "1_Pooling/config.json": [
         ({"embedding_dimension": None}, WeightsError, "embedding_dimension is None"),
-        ({"embedding_dimension": 7}, WeightsError, "in_features is 32, and what comes before it gives 7 channels"),
+        ({"embedding_dimension": 7}, WeightsError, "in_features is 32, and the layer before it gives 7 channels"),
         ({"pooling_mode": "median"}, BackboneNotFoundError, r"pooling_mode is \['median'\]; supported are"),
         ({"pooling_mode": {"mean": 1}}, BackboneNotFoundError, "pooling_mode is"),
     ],
     "2_Dense/config.json": [
-        ({"in_features": 7}, WeightsError, "in_features is 7, and what comes before it gives 32 channels"),
+        ({"in_features": 7}, WeightsError, "in_features is 7, and the layer before it gives 32 channels"),
         ({"out_features": "8"}, WeightsError, "out_features is '8'; it must be an int"),
         ({"out_features": 9}, WeightsError, "does not fit the network"),
         ({"activation_function": "mine.Tanh"}, BackboneNotFoundError, "activation_function is 'mine.Tanh'"),
         ({"activation_function": "torch.nn.Module"}, BackboneNotFoundError, "supported are ELU, GELU"),
         ({"activation_function": "torch.nnx.Tanh"}, BackboneNotFoundError, "activation_function is"),
-        ({"module_input_name": "token_embeddings"}, BackboneNotFoundError, "'sentence_embedding' alone"),
+        ({"module_input_name": "token_embeddings"}, BackboneNotFoundError, "only 'sentence_embedding' is supported"),
     ],
     "3_Normalize/config.json": [
         ({"module_output_name": "other"}, BackboneNotFoundError, "module_output_name is 'other'")

@@ -1,8 +1,8 @@
 """Divide a network of timm into stages where it passes a single tensor from module to module.
 
-No family of networks is identified by name. A network is run once on a small random batch, and the calls of its modules
-are recorded. `feature_info` gives the modules at which resolution or width changes or blocks end. The recorded calls show
-whether a stage that begins there takes only the output of the stage before it.
+No family of networks is identified by name. A network is run once on a small random batch, and the calls of its
+modules are recorded. `feature_info` gives the modules at which resolution or width changes or blocks end. The recorded
+calls show whether a stage that begins there takes only the output of the stage before it.
 """
 
 from __future__ import annotations

@@ -25,8 +25,8 @@ Trace = list[tuple[int, tuple[int, ...], float, float]]
 def verify(network: Any, parts: Cut) -> None:
     """Compare the stages and the head with the network's own forward, on two random images.
 
-    The final output alone is not sufficient, because a layer followed by a scale of 1e-6 hardly changes it. Therefore the
-    inputs and the order of all layers are compared as well.
+    The final output alone is not sufficient, because a layer followed by a scale of 1e-6 hardly changes it. Therefore
+    the inputs and the order of all layers are compared as well.
 
     Parameters
     ----------

@@ -66,7 +66,7 @@ def test_what_is_computed_in_the_stem_stays_the_networks_own_code():
 
 @pytest.mark.parametrize(
     ("trick", "told"),
-    [("between", "between 'stages.0' and 'stages.1'"), ("behind", "behind 'norm'")],
+    [("between", "between 'stages.0' and 'stages.1'"), ("behind", "after 'norm'")],
 )
 def test_what_is_computed_elsewhere_is_refused(trick, told):
     with pytest.raises(PluginError, match=f"toy .Toy. cannot be cut into stages: .*{told}.*Supported are"):

@@ -130,7 +130,7 @@ def test_a_pickle_that_is_not_tensors_is_not_opened(tmp_path):
 def test_a_folder_of_several_files_names_them(tmp_path):
     for name in ("a.safetensors", "b.safetensors"):
         (tmp_path / name).touch()
-    with pytest.raises(WeightsError, match=r"holds .'a.safetensors', 'b.safetensors'."):
+    with pytest.raises(WeightsError, match=r"contains .'a.safetensors', 'b.safetensors'."):
         weights_file(tmp_path, None)
     assert weights_file(tmp_path, "b.safetensors").name == "b.safetensors"
 
@@ -177,7 +177,7 @@ def test_preparing_that_no_transform_does_is_refused():
 def test_a_table_of_another_timm_is_told():
     spec = registry().find(NAME)
     other = dataclasses.replace(spec, stages={**spec.stages, "layer5": 3})
-    with pytest.raises(PluginError, match="versions of timm and of sktransfer-timm that belong together"):
+    with pytest.raises(PluginError, match="Install matching versions of timm and of sktransfer-timm"):
         load(other, None)
 
 
