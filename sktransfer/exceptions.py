@@ -1,26 +1,26 @@
-"""Everything sktransfer raises or warns of by its own name.
+"""Exceptions and warnings of sktransfer.
 
 SktransferError
-├── BackboneNotFoundError (LookupError)   no backbone, stage or provider of that name
-├── WeightsError (OSError)                weights cannot be found, fetched or trusted
-├── InvalidParameterError (ValueError)    an argument that is not allowed
-├── InvalidSampleError (ValueError)       a sample that cannot be used; knows its row
-├── LoadError (OSError)                   a saved estimator cannot be loaded, or is not to be trusted
-├── PluginError (RuntimeError)            a plugin that breaks the contract
+├── BackboneNotFoundError (LookupError)   unknown name of a backbone, stage or provider
+├── WeightsError (OSError)                weights are missing, cannot be downloaded or are not trusted
+├── InvalidParameterError (ValueError)    a parameter has an invalid value
+├── InvalidSampleError (ValueError)       a sample cannot be used; has its row
+├── LoadError (OSError)                   a saved estimator cannot be loaded or is not trusted
+├── PluginError (RuntimeError)            a plugin violates the plugin API
 ├── SaveError (ValueError)                an estimator cannot be saved
-└── StoreError (OSError)                  a folder's store cannot be cleared or pruned
+└── StoreError (OSError)                  a store on disk cannot be cleared or pruned
 
 SktransferWarning (UserWarning)
-├── CheckpointWarning                     a training's state cannot be read or written; it goes on
-├── DisagreementWarning                   scores rank otherwise than a probe does
-├── FlatImageWarning                      flat rows read as images in a way worth knowing
-├── InvalidSampleWarning                  samples that cannot be used became rows of NaN; knows which, and why
-├── StoreWarning                          a folder's store cannot be read or written; computing goes on
-├── TruncatedTextWarning                  texts longer than the model takes
+├── CheckpointWarning                     a training checkpoint cannot be read or written; training continues
+├── DisagreementWarning                   scores and a probe rank backbones or layers differently
+├── FlatImageWarning                      flat rows are read as strips, or have values outside [0, 1]
+├── InvalidSampleWarning                  samples cannot be used and became rows of NaN; has rows and reasons
+├── StoreWarning                          a store on disk cannot be read or written; values are computed
+├── TruncatedTextWarning                  texts are longer than the model's limit
 └── UnknownWordsWarning                   many words of the texts have no vector
 
-Each error is also the built-in kind in brackets, so that scikit-learn and callers who have never heard of sktransfer
-handle it rightly.
+Each error also derives from the built-in exception in brackets, so that scikit-learn and other callers can handle it
+without knowing sktransfer.
 """
 
 from __future__ import annotations
@@ -52,19 +52,19 @@ __all__ = [
 
 
 class SktransferError(Exception):
-    """What all errors of sktransfer have in common."""
+    """Base class of all errors of sktransfer."""
 
 
 class BackboneNotFoundError(SktransferError, LookupError):
-    """No backbone goes by that name."""
+    """A name of a backbone, stage or provider is unknown."""
 
 
 class WeightsError(SktransferError, OSError):
-    """Weights cannot be found, fetched, or trusted."""
+    """Weights are missing, cannot be downloaded, or are not trusted."""
 
 
 class InvalidParameterError(SktransferError, ValueError):
-    """A parameter has a value that is not allowed."""
+    """A parameter has an invalid value."""
 
 
 class InvalidSampleError(SktransferError, ValueError):
@@ -73,7 +73,7 @@ class InvalidSampleError(SktransferError, ValueError):
     Attributes
     ----------
     row : int
-        Its place in X, counted from 0.
+        Row in X, counted from 0.
     """
 
     def __init__(self, row: int, message: str) -> None:
@@ -82,20 +82,20 @@ class InvalidSampleError(SktransferError, ValueError):
         self.message = message
 
     def __reduce__(self) -> tuple[type[InvalidSampleError], tuple[int, str]]:
-        return type(self), (self.row, self.message)  # what __init__ takes; `args` holds the one string made of both
+        return type(self), (self.row, self.message)  # the arguments of __init__; `args` has only the joined message
 
 
 class InvalidSample(NamedTuple):
-    """A sample that cannot be used, as a warning or a table lists it.
+    """Row, path and reason of a sample that cannot be used, as listed in warnings and tables.
 
     Parameters
     ----------
     row : int
-        Its place in X, counted from 0.
+        Row in X, counted from 0.
     path : str or None
-        The file, where it comes from one.
+        Path of the sample, if it is a file.
     reason : str
-        What is the matter, and what to do.
+        The problem and a remedy.
     """
 
     row: int
@@ -107,35 +107,35 @@ class InvalidSample(NamedTuple):
 
 
 class LoadError(SktransferError, OSError):
-    """A saved estimator cannot be loaded: it is missing, damaged, of another version, or holds what is not trusted."""
+    """A saved estimator is missing, damaged, of another version, or contains types that are not trusted."""
 
 
 class PluginError(SktransferError, RuntimeError):
-    """A plugin breaks the contract."""
+    """A plugin violates the plugin API."""
 
 
 class SaveError(SktransferError, ValueError):
-    """An estimator cannot be saved: it holds what no file without code can, or the place cannot be written to."""
+    """An estimator contains objects that cannot be saved without code, or the path is not writable."""
 
 
 class StoreError(SktransferError, OSError):
-    """A folder's store cannot be cleared or pruned."""
+    """A store on disk cannot be cleared or pruned."""
 
 
 class SktransferWarning(UserWarning):
-    """What all warnings of sktransfer have in common."""
+    """Base class of all warnings of sktransfer."""
 
 
 class CheckpointWarning(SktransferWarning):
-    """The state of a training cannot be read or written; it goes on without."""
+    """A training checkpoint cannot be read or written. Training continues without it."""
 
 
 class DisagreementWarning(SktransferWarning):
-    """Scores rank backbones and layers otherwise than a probe does."""
+    """Scores and a probe rank backbones or layers differently."""
 
 
 class FlatImageWarning(SktransferWarning):
-    """Flat rows are read as images in a way that the caller should know of."""
+    """Flat rows are read as strips, or have values outside [0, 1]."""
 
 
 class InvalidSampleWarning(SktransferWarning):
@@ -144,9 +144,9 @@ class InvalidSampleWarning(SktransferWarning):
     Parameters
     ----------
     failures : sequence of InvalidSample
-        Which, and why.
+        Rows, paths and reasons.
     n_samples : int
-        How many samples there were.
+        Number of all samples.
 
     Attributes
     ----------
@@ -170,7 +170,7 @@ class InvalidSampleWarning(SktransferWarning):
         lines += [f"  {failure}" for failure in self.failures[: self.LISTED]]
         if n > self.LISTED:
             lines.append(
-                f"  and {n - self.LISTED} more: this warning's `failures` has all, and so has find_bad_images(X)"
+                f"  and {n - self.LISTED} more. This warning's `failures` lists all, as does find_bad_images(X)"
             )
         super().__init__("\n".join(lines))
 
@@ -179,11 +179,11 @@ class InvalidSampleWarning(SktransferWarning):
 
 
 class StoreWarning(SktransferWarning):
-    """A folder's store cannot be read or written; what it would have given is computed."""
+    """A store on disk cannot be read or written. Values are computed without it."""
 
 
 class TruncatedTextWarning(SktransferWarning):
-    """Texts are longer than the model takes, and were cut."""
+    """Texts are longer than the model's limit and were truncated."""
 
 
 class UnknownWordsWarning(SktransferWarning):
@@ -191,13 +191,13 @@ class UnknownWordsWarning(SktransferWarning):
 
 
 def did_you_mean(given: str, allowed: Iterable[str], n: int = 3) -> str:
-    """Return ` Did you mean 'a' or 'b'?`, or nothing where no allowed name is near the one given."""
+    """Return ` Did you mean 'a' or 'b'?`, or an empty string if no allowed name is similar."""
     near = get_close_matches(given, list(allowed), n=n, cutoff=0.6)
     return f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
 
 
 def short_path(path: str, length: int = 200) -> str:
-    """Return a path in quotes and in one line; of a very long one the beginning and the end, where the file's name is.
+    """Return a path in quotes and in one line, with the middle of a long path omitted.
 
     Examples
     --------

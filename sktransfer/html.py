@@ -57,7 +57,7 @@ def backbone_html(estimator: Any) -> str:
         state = "frozen" if index < n_frozen else "trained"
         rows.append((name, state, _count_parameters(stage, counted)))
         totals[state] += rows[-1][2]
-    head = getattr(getattr(getattr(estimator, "net_", None), "module_", None), "head", None)
+    head = getattr(getattr(getattr(estimator, "net_", None), "module_", None), "heads", None)
     if head is not None and list(head.parameters()):
         rows.append(("head", "trained", _count_parameters(head, counted)))
         totals["trained"] += rows[-1][2]

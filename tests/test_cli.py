@@ -47,6 +47,7 @@ def test_main_is_the_entry_point_of_the_command():
     assert EntryPoint("sktransfer", scripts["sktransfer"], "console_scripts").load() is main
 
 
+@pytest.mark.process
 def test_backbones_prints_an_aligned_table(site):
     done = cli("backbones", "good/*", site=site)
     assert done.returncode == 0
@@ -61,6 +62,7 @@ def test_backbones_prints_an_aligned_table(site):
     assert {"hf/...", "open/..."} <= set(re.findall(r"[\w-]+/\.\.\.", note))  # other plugins may be installed
 
 
+@pytest.mark.process
 def test_backbones_json(site):
     done = cli("backbones", "--modality", "image", "--json", site=site)
     rows = json.loads(done.stdout)
@@ -72,6 +74,7 @@ def test_backbones_json(site):
     assert {row["name"] for row in rows} - installed == {"good/small", "good/wide", "slow/a", "loud/a", "wrong/width"}
 
 
+@pytest.mark.process
 def test_backbones_pattern_without_a_match_prints_a_hint(site):
     done = cli("backbones", "smal", site=site)
     assert (done.returncode, len(done.stdout.splitlines())) == (0, 1)
@@ -80,6 +83,7 @@ def test_backbones_pattern_without_a_match_prints_a_hint(site):
     assert json.loads(cli("backbones", "smal", "--json", site=site).stdout) == []
 
 
+@pytest.mark.process
 def test_plugins_prints_errors_and_slow_imports(site):
     done = cli("plugins", site=site)
     assert done.returncode == 0
@@ -96,6 +100,7 @@ def test_plugins_prints_errors_and_slow_imports(site):
     assert "hello from a plugin" in done.stderr  # output of plugins is not part of the table
 
 
+@pytest.mark.process
 def test_plugins_json(site):
     plugins = json.loads(cli("plugins", "--json", site=site, SKTRANSFER_PLUGINS="good,leaves").stdout)
     assert {tuple(plugin) for plugin in plugins} == {tuple(field.name for field in fields(Plugin))}
@@ -136,6 +141,7 @@ def test_check_of_an_unknown_name_prints_one_line_to_stderr(arguments, says, sit
     assert says in line
 
 
+@pytest.mark.process
 def test_plugins_in_strict_mode_fails_with_the_error_of_a_plugin(site):
     done = cli("plugins", site=site, SKTRANSFER_STRICT="1")
     assert (done.returncode, done.stdout) == (2, "")
@@ -156,6 +162,7 @@ def test_version_is_printed(capsys):
     assert (caught.value.code, capsys.readouterr().out) == (0, f"sktransfer {sktransfer.__version__}\n")
 
 
+@pytest.mark.process
 def test_main_is_silent_for_a_broken_pipe():
     command = [sys.executable, "-m", "sktransfer", "backbones", "--json"]
     reader, writer = os.pipe()
@@ -166,12 +173,14 @@ def test_main_is_silent_for_a_broken_pipe():
     assert (done.returncode, done.stderr) == (141, "")
 
 
+@pytest.mark.process
 def test_main_escapes_characters_that_stderr_cannot_encode(site):
     done = cli("check", "tiny/caf\u00e9", site=site, PYTHONIOENCODING="ascii")
     assert done.returncode == 2
     assert r"tiny/caf\xe9" in done.stderr
 
 
+@pytest.mark.process
 def test_check_of_a_valid_backbone_exits_with_0(site):
     done = cli("check", "good/small", site=site)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -183,6 +192,7 @@ def test_check_of_a_valid_backbone_exits_with_0(site):
     assert statuses["check_tampered_weights"].startswith("not run")
 
 
+@pytest.mark.process
 def test_check_of_an_invalid_backbone_exits_with_1_and_reasons(site):
     done = cli("check", "wrong/width", "--json", site=site)
     assert done.returncode == 1, done.stderr

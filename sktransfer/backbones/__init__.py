@@ -35,10 +35,12 @@ _HOME = {
     "read_transformers_tokens": "sktransfer.providers.huggingface_load",
     "read_transformers_transform": "sktransfer.providers.huggingface_load",
     "replace_stages": "sktransfer.backbones.backbone",
+    "require_field": "sktransfer._validation",
 }
 __all__ = sorted(_HOME)
 
 if TYPE_CHECKING:
+    from sktransfer._validation import require_field as require_field
     from sktransfer._utils import local_path as local_path
     from sktransfer.backbones.backbone import Backbone as Backbone
     from sktransfer.backbones.backbone import replace_stages as replace_stages

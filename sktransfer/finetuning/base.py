@@ -29,7 +29,6 @@ from sktransfer.samples.validation import check_samples, set_input_tags
 from sktransfer.tasks.base import Targets, Task, check_none_missing
 from sktransfer.tasks.heads import FeatureHead, Head
 from sktransfer.training.augmentation import Augmentation, check_augment
-from sktransfer.training.history import history_frame
 from sktransfer.training.lr_finder import LearningRates
 from sktransfer.training.net import FineTuneNet
 from sktransfer.training.optimisation import has_scheduler
@@ -38,7 +37,7 @@ from sktransfer.training.run import FitRun, LRRange, PreviousFit, Trunk, choose_
 from sktransfer.training.samplers import Batches
 from sktransfer.training.saved_net import net_from_state, net_to_state
 from sktransfer.training.settings import Settings, check_settings
-from sktransfer.training.trainer import TrainingResult, snapshot, train
+from sktransfer.training.trainer import TrainingResult, history_frame, snapshot, train
 
 __all__ = ["FineTuneBase"]
 

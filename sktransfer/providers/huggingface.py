@@ -8,8 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from sktransfer._validation import require_field
-from sktransfer.backbones import BackboneSpec, WeightsSource, hookimpl, hub_file, local_path
+from sktransfer.backbones import BackboneSpec, WeightsSource, hookimpl, hub_file, local_path, require_field
 from sktransfer.exceptions import BackboneNotFoundError, LoadError, WeightsError
 
 __all__ = [

@@ -71,9 +71,7 @@ def check_layout(array: np.ndarray, row: int, name: str) -> None:
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in CHANNELS):
         raise InvalidSampleError(row, f"{name} has shape {array.shape}; {_shape_hint(array.shape)}")
     if array.size == 0:
-        raise InvalidSampleError(
-            row, f"{name} has shape {array.shape}, and therefore no pixel; drop this row from X and y"
-        )
+        raise InvalidSampleError(row, f"{name} has shape {array.shape}, which has no pixel; drop this row from X and y")
 
 
 def _shape_hint(shape: tuple[int, ...]) -> str:

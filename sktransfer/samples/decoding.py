@@ -148,9 +148,7 @@ def access_error(path: str, row: int, error: OSError | ValueError) -> InvalidSam
         folder = short_path(str(Path(path).absolute().parent))
         reason = f"cannot be opened, there is no such file (looked in {folder}); check the path"
     elif number in (errno.EACCES, errno.EPERM):
-        reason = (
-            "cannot be opened, you have no permission to read it; change the permissions of the file or of its folder"
-        )
+        reason = "cannot be opened, you have no permission to read it; change the permissions of the file or its folder"
     elif number == errno.ELOOP:
         reason = "cannot be opened, it is a link that leads back to itself; repair the link"
     else:

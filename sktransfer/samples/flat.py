@@ -34,8 +34,8 @@ def is_flat(X: Any) -> bool:
     """Return whether X is read as flat rows of pixels, which scikit-learn's `check_array` validates first.
 
     True for tables of numbers: numbers in a 2-D array, tensor, frame, sparse matrix, list of lists or list of 1-D
-    arrays. Also True for invalid tables, for which `check_array` has a suitable error: frames and arrays of objects with
-    more than one column, single numbers and 1-D arrays of numbers. False for images of any kind.
+    arrays. Also True for invalid tables, for which `check_array` has a suitable error: frames and arrays of objects
+    with more than one column, single numbers and 1-D arrays of numbers. False for images of any kind.
 
     Parameters
     ----------
@@ -208,8 +208,8 @@ def _shape_of(width: int, image_shape: tuple[int, ...] | None) -> tuple[bool, tu
     if image_shape is not None:
         if math.prod(image_shape) != width:
             raise InvalidParameterError(
-                f"image_shape={image_shape} has {math.prod(image_shape)} values, a row of X has {width}; the two numbers must "
-                "agree"
+                f"image_shape={image_shape} has {math.prod(image_shape)} values, a row of X has {width}; the two "
+                "numbers must agree"
             )
         return False, image_shape
     # No width matches both, because 3 is not the square of a fraction.

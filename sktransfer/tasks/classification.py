@@ -203,10 +203,12 @@ class MultilabelIndicator(_Classification):
 
     def check(self, y: Any) -> np.ndarray:
         """Return an array (n_samples, n_labels)."""
-        y: np.ndarray = np.asarray(_dense(y))
-        if y.ndim != 2:
-            raise ValueError(f"y has shape {y.shape}; an indicator matrix has one row per sample, one column per label")
-        return y
+        matrix: np.ndarray = np.asarray(_dense(y))
+        if matrix.ndim != 2:
+            raise ValueError(
+                f"y has shape {matrix.shape}; an indicator matrix has one row per sample and one column per label"
+            )
+        return matrix
 
     def encode(self, y: np.ndarray, weight: np.ndarray) -> Targets:
         """Return indicators (n_samples, n_labels) of 0 and 1, float32."""

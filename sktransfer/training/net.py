@@ -25,13 +25,12 @@ from sktransfer.engine.compute import Compute
 from sktransfer.tasks.base import Task
 from sktransfer.training.adapters import adapter_identity
 from sktransfer.training.data import FrozenPrefixDataset
-from sktransfer.training.early_stopping import BestWeights
+from sktransfer.training.epochs import BestWeights, Unfreezing, check_phases, n_phases
 from sktransfer.training.network import FineTuneNetwork
 from sktransfer.training.optimisation import OPTIMIZERS, l2_sp_penalty, parameter_groups, with_schedule
 from sktransfer.training.rng import derive_seed, seed_torch
 from sktransfer.training.samplers import Batches
 from sktransfer.training.settings import Settings
-from sktransfer.training.unfreezing import Unfreezing, check_phases, n_phases
 
 if TYPE_CHECKING:
     from sklearn.utils import Tags

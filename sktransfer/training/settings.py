@@ -13,8 +13,8 @@ from sktransfer.exceptions import InvalidParameterError
 from sktransfer.tasks.heads import Head
 from sktransfer.training.adapters import check_adapter
 from sktransfer.training.callback_list import check_callbacks
+from sktransfer.training.epochs import UNFREEZING
 from sktransfer.training.optimisation import OPTIMIZERS, SCHEDULES
-from sktransfer.training.unfreezing import UNFREEZING
 
 __all__ = ["Settings", "check_settings"]
 

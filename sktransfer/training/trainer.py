@@ -1,4 +1,4 @@
-"""The trainer: any tasks on one trunk."""
+"""The trainer: any tasks on one trunk, and the tables of a training."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from skorch.history import History
 from torch import Tensor, nn
 
 from sktransfer.backbones.backbone import Backbone, replace_stages
@@ -18,15 +19,14 @@ from sktransfer.tasks.heads import FeatureHead
 from sktransfer.training.adapters import add_adapters, merge_adapters
 from sktransfer.training.augmentation import Augmentation
 from sktransfer.training.data import FrozenPrefixDataset, precompute_features
-from sktransfer.training.early_stopping import hold_out
-from sktransfer.training.history import stages_frame
+from sktransfer.training.epochs import hold_out
 from sktransfer.training.lr_finder import range_test, step_callbacks
 from sktransfer.training.net import FineTuneNet, build_net
 from sktransfer.training.network import FineTuneNetwork, join, split_layers, trainable_stages
 from sktransfer.training.run import FitRun, LRRange, Trunk
 from sktransfer.training.settings import Settings
 
-__all__ = ["TrainingResult", "snapshot", "train", "update_batch_norms"]
+__all__ = ["TrainingResult", "history_frame", "snapshot", "stages_frame", "train", "update_batch_norms"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -292,3 +292,53 @@ def update_batch_norms(net: FineTuneNet, dataset: FrozenPrefixDataset) -> None:
         for norm, momentum in zip(norms, momenta):
             norm.momentum = momentum
         network.eval()
+
+
+def history_frame(history: History) -> pd.DataFrame:
+    """Return one row per epoch, counted from 1, with every single number that skorch and callbacks have recorded.
+
+    Parameters
+    ----------
+    history : skorch History
+        History of a net. Details of batches are left out.
+    """
+    hidden = ("batches", "epoch", "train_batch_count", "valid_batch_count")
+    rows = [
+        {name: value for name, value in row.items() if name not in hidden and not name.endswith("_best")}
+        for row in history
+    ]
+    rows = [{"seconds" if name == "dur" else name: value for name, value in row.items()} for row in rows]
+    return pd.DataFrame(rows, index=pd.RangeIndex(1, len(rows) + 1, name="epoch"))
+
+
+def stages_frame(backbone: Backbone, network: FineTuneNetwork, net: FineTuneNet, boundary: int) -> pd.DataFrame:
+    """Return one row per stage: whether it was trained, its highest initial rate, and its trained parameters.
+
+    Parameters
+    ----------
+    backbone : Backbone
+        Backbone with all stages.
+    network : FineTuneNetwork
+        Trained stages, before adapters are merged.
+    net : FineTuneNet
+        Net with the optimizer.
+    boundary : int
+        Number of frozen stages.
+    """
+    rates = {
+        id(parameter): group["initial_lr" if "initial_lr" in group else "lr"]
+        for group in net.optimizer_.param_groups
+        for parameter in group["params"]
+    }
+    rows = []
+    for index in range(len(backbone.stages)):
+        stage = network.stages[index - boundary] if index >= boundary else None
+        trained = [] if stage is None else [p for p in stage.parameters() if id(p) in rates]
+        rows.append(
+            {
+                "trained": bool(trained),
+                "lr": max((rates[id(p)] for p in trained), default=float("nan")),
+                "n_trained": sum(p.numel() for p in trained),
+            }
+        )
+    return pd.DataFrame(rows, index=pd.Index(backbone.stage_names, name="stage"))

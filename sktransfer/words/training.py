@@ -216,8 +216,8 @@ def _run(folder: Path, settings: Training, n_buckets: int) -> FastTextFile:
         "verbose": 0,
     }
     save = folder / "model.bin"
-    settings = {"path": sys.path, "arguments": arguments, "model": settings.architecture, "save": str(save)}
-    (folder / "settings.json").write_text(json.dumps(settings), "utf-8")
+    job = {"path": sys.path, "arguments": arguments, "model": settings.architecture, "save": str(save)}
+    (folder / "settings.json").write_text(json.dumps(job), "utf-8")
     command = [sys.executable, "-P", train_process.__file__, str(folder / "settings.json")]
     # glibc fills allocated memory with the complement of this byte, which is zero. It does not fill memory from its
     # cache of small chunks, which tiny matrices use, so that cache is disabled.

@@ -81,6 +81,7 @@ def test_put_writes_after_half_a_second_or_32_megabytes(tmp_path, monkeypatch):
     assert n_written() == 4
 
 
+@pytest.mark.process
 def test_flush_at_exit_writes_buffered_records(tmp_path):
     code = (
         "import torch; from sktransfer.cache.resolve import resolve_store; from sktransfer.cache.types import *; "

@@ -237,6 +237,7 @@ def test_full_disk_warns_once_and_keeps_entries(tmp_path):
     assert n_before < len(stored(store, range(2000))) == 2000
 
 
+@pytest.mark.process
 def test_full_disk_before_the_first_write(tmp_path):
     before = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))"
     assert features_elsewhere(tmp_path / "kept", before) == ["equal", "warned: cannot be written"]
@@ -302,6 +303,7 @@ def test_get_reads_a_read_only_folder(readonly):
     assert status_of(fork(work)) == 0
 
 
+@pytest.mark.process
 def test_folder_that_cannot_be_created_warns_once(readonly):
     folder, _ = readonly
     # A superuser may write anywhere. After it drops its rights it may not read all files of Python.

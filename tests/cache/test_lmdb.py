@@ -109,6 +109,7 @@ def test_transaction_allows_hundreds_of_readers(tmp_path):
     assert get(environment, b"key") == b"other"
 
 
+@pytest.mark.process
 def test_transaction_frees_reader_slots_of_killed_processes(tmp_path):
     environment = Environment(tmp_path, LIMIT)
     put(environment, b"key")  # and stays open, because LMDB resets the reader table when the last process closes it
@@ -124,6 +125,7 @@ def test_transaction_frees_reader_slots_of_killed_processes(tmp_path):
     assert len([line for line in lines if line.strip()]) == 2  # header and one reader
 
 
+@pytest.mark.process
 def test_transaction_adopts_a_map_size_that_another_process_has_grown(tmp_path):
     environment = Environment(tmp_path, 200_000)
     put(environment, b"small")
@@ -147,6 +149,7 @@ def test_map_size_is_a_limit_and_resize_changes_it(tmp_path):
         put(environment, b"next", bytes(1_000_000))
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("how", ["deleted", "replaced"])
 def test_transaction_reopens_deleted_and_replaced_files(how, tmp_path):
     folder = tmp_path / "database"
@@ -165,6 +168,7 @@ def test_transaction_reopens_deleted_and_replaced_files(how, tmp_path):
     assert python("-c", other_process(folder, code)).stdout == "b'again'\n"
 
 
+@pytest.mark.process
 def test_delete_of_a_database_that_another_process_reads_and_writes(tmp_path):
     """The other process keeps reading the deleted file in its transaction and creates a new one in the next."""
     folder = tmp_path / "database"
@@ -189,6 +193,7 @@ with environment.transaction(write=True) as t:
     assert get(Environment(folder, LIMIT), b"key") == b"new"
 
 
+@pytest.mark.process
 def test_transaction_raises_for_a_truncated_file_without_sigbus(tmp_path):
     environment = Environment(tmp_path, LIMIT)
     for number in range(100):
@@ -237,6 +242,7 @@ def test_fork_reopens_environments_while_threads_use_them(tmp_path):
     assert [get(environment, f"child {number}".encode()) for number in range(10)] == [b"value"] * 10
 
 
+@pytest.mark.process
 @pytest.mark.filterwarnings("ignore:.*use of fork.*:DeprecationWarning")
 def test_fork_keeps_the_reader_slot_of_the_parent(tmp_path):
     """A child that closes what it inherits frees the slot by which its parent holds on to the pages that it reads."""

@@ -116,6 +116,7 @@ def test_cache_memory_and_cache_disk_are_the_limits(tmp_path):
     assert cache_info(tmp_path / "kept").limit == 10 * 1024**3
 
 
+@pytest.mark.process
 def test_cache_info_imports_neither_torch_nor_lmdb():
     code = (
         "import sys, sktransfer; sktransfer.cache_info(); print(sorted({'torch', 'numpy', 'lmdb'} & set(sys.modules)))"
@@ -123,6 +124,7 @@ def test_cache_info_imports_neither_torch_nor_lmdb():
     assert python("-c", code).stdout.strip() == "[]"
 
 
+@pytest.mark.process
 def test_resolve_store_shares_a_folder_between_processes(tmp_path):
     code = (
         "import torch; from sktransfer.cache.resolve import resolve_store; "

@@ -61,6 +61,7 @@ def test_cache_hits_entries_of_another_process(tmp_path):
     assert (info.hits, info.misses) == (len(TEXTS), 0)
 
 
+@pytest.mark.process
 def test_cache_is_shared_by_grid_search_processes(tmp_path):
     X, y = [f"film {n} {'good' if n % 2 else 'bad'}" for n in range(24)], np.arange(24) % 2
     scores = {}

@@ -133,7 +133,9 @@ def test_docstrings_state_every_parameter_and_its_default():
         for parameter in inspect.signature(thing).parameters.values():
             entry = re.search(rf"^(?:\w+, )*{parameter.name}(?:, \w+)* : (.+)$", documentation, re.MULTILINE)
             stated = entry and entry.group(1).partition("default=")[2].replace('"', "'")
-            if entry is None or (parameter.default is not inspect.Parameter.empty and stated != repr(parameter.default)):
+            if entry is None or (
+                parameter.default is not inspect.Parameter.empty and stated != repr(parameter.default)
+            ):
                 faults.append(f"{name}: {parameter.name} is stated as {stated!r}, its default is {parameter.default!r}")
     assert not faults, faults
 

@@ -28,9 +28,9 @@ DANGEROUS = (
 )
 # (file, fault) -> the reason why it is safe.
 EXCUSED = {
-    ("sktransfer/persistence/tree.py", "pickle.loads"): "unpickles an object that it pickled on the lines before",
+    ("sktransfer/persistence/skops_bridge.py", "pickle.loads"): "unpickles an object that it pickled on the lines before",
     (
-        "sktransfer/persistence/tree.py",
+        "sktransfer/persistence/skops_bridge.py",
         "skops.io.get_untrusted_types",
     ): "names the types of the object that is being saved",
     (
@@ -53,10 +53,9 @@ EXCUSED = {
     ("sktransfer/backbones/__init__.py", "importlib.import_module(?)"): "module names come from a table in the file",
     ("sktransfer/testing/__init__.py", "importlib.import_module(?)"): "module names come from a table in the file",
     (
-        "sktransfer/persistence/estimators.py",
+        "sktransfer/persistence/context.py",
         "importlib.import_module(?)",
     ): "module names come from a table in the file",
-    ("sktransfer/persistence/callbacks.py", "importlib.import_module(?)"): "module names come from a table in the file",
     (
         "sktransfer/backbones/loading.py",
         "importlib.import_module(?)",

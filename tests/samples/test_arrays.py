@@ -14,7 +14,7 @@ COLOURS = RNG.integers(0, 256, (4, 6, 4), dtype=np.uint8)
 
 @pytest.mark.parametrize("shape", [(4, 6), (4, 6, 1), (4, 6, 3), (4, 6, 4), (1, 1), (3, 6, 3)])
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "bool", "float16", "float32", "float64"])
-def test_allowed_shapes_and_dtypes_pass_and_become_rgb(shape: tuple[int, ...], dtype: str):
+def test_check_pixels_and_array_to_rgb_accept_allowed_shapes_and_dtypes(shape: tuple[int, ...], dtype: str):
     array = np.ones(shape, dtype)
     check_pixels(array, 0)
     image = array_to_rgb(array)
@@ -25,39 +25,39 @@ def test_allowed_shapes_and_dtypes_pass_and_become_rgb(shape: tuple[int, ...], d
         assert (image.dtype, image.shape) == (np.float32, (*shape[:2], 3))
 
 
-def test_uint8_colours_are_kept_and_alpha_is_dropped():
+def test_array_to_rgb_keeps_uint8_colours_and_drops_alpha():
     assert np.array_equal(np.asarray(array_to_rgb(COLOURS[:, :, :3])), COLOURS[:, :, :3])
     assert np.array_equal(np.asarray(array_to_rgb(COLOURS)), COLOURS[:, :, :3])
 
 
 @pytest.mark.parametrize("index", [np.s_[:, :, 0], np.s_[:, :, :1]])
-def test_grey_is_repeated(index: tuple[slice, ...]):
+def test_array_to_rgb_repeats_grey(index: tuple[slice, ...]):
     expected = np.repeat(COLOURS[:, :, :1], 3, axis=2)
     assert np.array_equal(np.asarray(array_to_rgb(COLOURS[index])), expected)
     floats = array_to_rgb(COLOURS[index] / 255)
     assert np.allclose(floats, expected / 255, atol=1e-6)
 
 
-def test_floats_stay_floats_and_alpha_is_dropped():
+def test_array_to_rgb_keeps_floats_and_drops_alpha():
     values = RNG.random((4, 6, 4))
     assert np.array_equal(array_to_rgb(values), values[:, :, :3].astype(np.float32))
 
 
-def test_uint16_is_divided_by_65535():
+def test_array_to_rgb_divides_uint16_by_65535():
     image = array_to_rgb(np.array([[0, 300, 65535]], dtype=np.uint16))
     assert np.allclose(image[0, :, 0], [0, 300 / 65535, 1], atol=1e-7)
 
 
-def test_bool_is_black_and_white():
+def test_array_to_rgb_of_bool_is_black_and_white():
     assert np.asarray(array_to_rgb(np.array([[False, True]])))[0].tolist() == [[0, 0, 0], [255, 255, 255]]
 
 
-def test_views_of_any_layout_are_read_rightly():
+def test_array_to_rgb_accepts_any_memory_layout():
     turned = COLOURS[::-1, ::2, :3].transpose(1, 0, 2)
     assert np.array_equal(np.asarray(array_to_rgb(turned)), turned)
 
 
-def test_the_array_is_not_changed():
+def test_array_to_rgb_does_not_change_its_input():
     values = RNG.random((4, 6, 3)).astype(np.float32)
     before = values.copy()
     array_to_rgb(values)[:] = 0
@@ -65,7 +65,7 @@ def test_the_array_is_not_changed():
 
 
 @pytest.mark.parametrize("dtype", ["int64", "int8", "uint32", "complex64", "object", "str"])
-def test_other_dtypes_are_named_with_the_way_out(dtype: str):
+def test_check_pixels_rejects_other_dtypes(dtype: str):
     with pytest.raises(
         InvalidSampleError, match=r"row 5: the array has dtype .*allowed are uint8.*x\.astype\(np\.uint8\)"
     ):
@@ -82,40 +82,40 @@ def test_other_dtypes_are_named_with_the_way_out(dtype: str):
         ((2, 4, 6, 3), "Reshape it"),
     ],
 )
-def test_other_shapes_are_named_with_the_way_out(shape: tuple[int, ...], hint: str):
+def test_check_pixels_rejects_other_shapes(shape: tuple[int, ...], hint: str):
     with pytest.raises(InvalidSampleError, match=rf"row 5: the array has shape .*with 1, 3 or 4 channels.*{hint}"):
         check_pixels(np.zeros(shape), 5)
 
 
 @pytest.mark.parametrize("shape", [(0, 6), (4, 0, 3)])
-def test_an_image_without_pixels_is_an_error(shape: tuple[int, ...]):
+def test_check_pixels_rejects_an_image_without_pixels(shape: tuple[int, ...]):
     with pytest.raises(InvalidSampleError, match=r"row 5: .*no pixel; drop this row"):
         check_pixels(np.zeros(shape, np.uint8), 5)
 
 
 @pytest.mark.parametrize(("low", "high"), [(0, 255), (-1, 1), (0, 1.01), (-0.01, 1)])
-def test_floats_outside_of_0_to_1_tell_range_and_way_out(low: float, high: float):
+def test_check_pixels_rejects_floats_out_of_range(low: float, high: float):
     with pytest.raises(InvalidSampleError, match=rf"row 5: .*from {low:g} to {high:g}; .*x / 255 for 8 bits"):
         check_pixels(np.array([[low, 0.5, high]]), 5)
 
 
-def test_rounding_of_float32_is_let_pass():
+def test_check_pixels_tolerates_float32_rounding():
     check_pixels(np.array([[0, np.nextafter(np.float32(1), np.float32(2))]], dtype=np.float32), 0)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_nan_and_infinity_are_errors(value: float):
+def test_check_pixels_rejects_nan_and_infinity(value: float):
     with pytest.raises(InvalidSampleError, match=r"row 5: .*NaN or infinite values; fill them, or drop"):
         check_pixels(np.array([[0, value]]), 5)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.uint8])
-def test_tensors_of_any_dtype_become_arrays(dtype: torch.dtype):
+def test_tensor_to_array_accepts_any_dtype(dtype: torch.dtype):
     tensor = torch.ones(2, 3, dtype=dtype)
     assert np.array_equal(tensor_to_array(tensor), np.ones((2, 3)))
 
 
-def test_tensors_that_want_gradients_become_arrays():
+def test_tensor_to_array_accepts_tensors_that_require_gradients():
     assert np.array_equal(tensor_to_array(torch.ones(2, 3, requires_grad=True)), np.ones((2, 3)))
 
 
@@ -130,7 +130,5 @@ def test_tensors_that_want_gradients_become_arrays():
         ((2, 5, 6, 3), 1, (2, 5, 6, 3)),
     ],
 )
-def test_channels_move_to_the_end_where_torch_keeps_them_first(
-    shape: tuple[int, ...], axis: int, expected: tuple[int, ...]
-):
+def test_channels_last_moves_channels_that_come_first(shape: tuple[int, ...], axis: int, expected: tuple[int, ...]):
     assert channels_last(np.zeros(shape), axis).shape == expected

@@ -8,7 +8,7 @@ from tests.helpers.dirty_images import PICTURE, encoded
 
 
 @pytest.mark.parametrize("n_jobs", [None, 2, -1])
-def test_bad_images_are_listed_in_the_order_of_their_rows(tmp_path, n_jobs):
+def test_find_bad_images_lists_rows_in_order(tmp_path, n_jobs):
     paths = []
     for row in range(200):
         path = tmp_path / f"{row}.png"
@@ -23,13 +23,13 @@ def test_bad_images_are_listed_in_the_order_of_their_rows(tmp_path, n_jobs):
     assert find_bad_images(good).empty
 
 
-def test_where_all_is_well_the_table_is_empty_but_has_its_columns():
+def test_find_bad_images_of_valid_images_is_an_empty_table():
     table = find_bad_images(np.zeros((3, 48)), image_shape=(6, 8))
     assert table.shape == (0, 3)
     assert table.columns.tolist() == ["row", "path", "reason"]
 
 
-def test_what_cannot_be_read_as_a_whole_is_an_error():
+def test_find_bad_images_rejects_an_invalid_x():
     with pytest.raises(ValueError, match="wrap it in a list"):
         find_bad_images("a.png")
     with pytest.raises(ValueError, match=r"0 sample\(s\)"):

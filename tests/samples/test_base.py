@@ -27,34 +27,34 @@ def test_take_picks_rows_in_any_order_and_nests():
     assert len(samples.take([])) == 0
 
 
-def test_take_leaves_the_whole_as_it_is():
+def test_take_does_not_change_the_original():
     samples = Letters("abc")
     samples.take([1])
     assert len(samples) == 3
     assert samples.load(0) == "a"
 
 
-def test_a_row_out_of_range_is_an_error():
+def test_load_rejects_a_row_out_of_range():
     with pytest.raises(IndexError):
         Letters("abc").take([3])
     with pytest.raises(IndexError):
         Letters("abc").load(3)
 
 
-def test_a_row_is_hashed_once_even_through_views():
+def test_key_hashes_a_row_once_across_views():
     samples = Letters("abc")
     view = samples.take([2, 1])
     assert view.key(0) == samples.key(2) == view.key(0)
     assert samples.hashed == [2]
 
 
-def test_keys_have_20_bytes_and_tell_contents_apart():
+def test_key_has_20_bytes_and_depends_on_content():
     samples = Letters("aba")
     assert len(samples.key(0)) == 20
     assert samples.key(0) == samples.key(2) != samples.key(1)
 
 
-def test_content_hash_keeps_kinds_and_parts_apart():
+def test_content_hash_separates_kinds_and_parts():
     hashes = {
         content_hash("a", "bc"),
         content_hash("ab", "c"),

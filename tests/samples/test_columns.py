@@ -33,31 +33,31 @@ WORDS = ["a", "b", "c"]
     ],
     ids=lambda X: f"{type(X).__module__.partition('.')[0]}-{type(X).__name__}",
 )
-def test_one_column_of_anything_gives_its_samples_in_order(X: object):
+def test_as_column_returns_samples_in_order(X: object):
     assert as_column(X, "text") == WORDS
 
 
-def test_objects_in_a_column_stay_the_same_objects():
+def test_as_column_keeps_objects():
     items = [np.zeros((2, 2)), np.ones((3, 2))]
     for X in (items, pd.Series(items), pd.Series(items).to_frame("image"), pl.Series(items, dtype=pl.Object)):
         assert all(given is item for given, item in zip(as_column(X, "image"), items, strict=True))
 
 
 @pytest.mark.parametrize("library", [pd, pl])
-def test_several_columns_are_named_with_the_way_out(library: object):
+def test_as_column_rejects_several_columns_by_name(library: object):
     frame = library.DataFrame({"title": ["a"], "body": ["b"]})
     with pytest.raises(ValueError, match=r"2 columns, \['title', 'body'\].*X\[\['title'\]\].*ColumnTransformer"):
         as_column(frame, "text")
 
 
-def test_two_columns_of_one_name_are_an_error_too():
+def test_as_column_rejects_columns_of_equal_name():
     frame = pd.DataFrame([["a", "b"]], columns=["x", "x"])
     assert column_names(frame) == ["x", "x"]
     with pytest.raises(ValueError, match="2 columns"):
         as_column(frame, "text")
 
 
-def test_a_frame_without_columns_is_an_error():
+def test_as_column_rejects_a_frame_without_columns():
     with pytest.raises(ValueError, match="without columns; one column of texts is needed"):
         as_column(pd.DataFrame(index=[0, 1]), "text")
 
@@ -65,23 +65,23 @@ def test_a_frame_without_columns_is_an_error():
 @pytest.mark.parametrize(
     "X", [[], (), np.array([], dtype=object), np.empty((0, 1), dtype=object), pd.Series([], dtype=str)]
 )
-def test_no_rows_are_an_error_in_scikit_learns_words(X: object):
+def test_as_column_rejects_no_rows_as_scikit_learn(X: object):
     with pytest.raises(ValueError, match=r"0 sample\(s\) .* minimum of 1 is required"):
         as_column(X, "text")
 
 
 @pytest.mark.parametrize("X", ["a text", b"bytes", np.array("a text")])
-def test_a_single_sample_is_told_to_be_wrapped(X: object):
+def test_as_column_of_a_single_sample_suggests_a_list(X: object):
     with pytest.raises(ValueError, match=r"not a list of texts: wrap it in a list, \[X\]"):
         as_column(X, "text")
 
 
-def test_arrays_of_several_columns_show_their_shape():
+def test_as_column_of_an_array_of_several_columns_names_its_shape():
     with pytest.raises(ValueError, match=r"shape \(1, 2\).*Reshape your data, or pick one column, X\[:, 0\]"):
         as_column(np.array([["a", "b"]]), "text")
 
 
-def test_other_containers_are_named_with_the_way_out():
+def test_as_column_rejects_other_containers():
     with pytest.raises(ValueError, match=r"X is a generator.*list\(X\)"):
         as_column((word for word in WORDS), "text")
     with pytest.raises(ValueError, match=r"X is a dict.*list\(X\)"):
@@ -93,16 +93,16 @@ def test_other_containers_are_named_with_the_way_out():
 
 
 @pytest.mark.parametrize("value", [None, float("nan"), np.float32("nan"), np.float16("nan"), pd.NA, pd.NaT])
-def test_missing_values_of_all_libraries_are_known(value: object):
+def test_is_missing_recognizes_missing_values_of_all_libraries(value: object):
     assert is_missing(value)
 
 
 @pytest.mark.parametrize("value", ["", "nan", 0, 0.0, False, [], np.zeros((2, 2)), np.inf])
-def test_what_is_there_is_not_missing(value: object):
+def test_is_missing_is_false_for_other_values(value: object):
     assert not is_missing(value)
 
 
-def test_frames_and_series_are_told_from_arrays():
+def test_is_frame_and_as_series_distinguish_frames_series_and_arrays():
     assert is_frame(pd.DataFrame({"a": [1]}))
     assert is_frame(pl.DataFrame({"a": [1]}))
     assert not any(map(is_frame, (pd.Series([1]), np.zeros((2, 2)), [[1]])))
@@ -111,7 +111,7 @@ def test_frames_and_series_are_told_from_arrays():
     assert as_series(pl.DataFrame({"a": [1]})).to_list() == [1]
 
 
-def test_only_tensors_are_tensors():
+def test_is_tensor_is_true_for_tensors_only():
     import torch
 
     assert is_tensor(torch.zeros(1))
@@ -119,11 +119,11 @@ def test_only_tensors_are_tensors():
     assert not any(map(is_tensor, (torch.float32, torch.utils.data.Dataset(), np.zeros(1), "torch")))
 
 
-def test_long_values_are_cut_in_messages():
+def test_quoted_truncates_long_values():
     assert quoted("abc") == "'abc'"
     assert quoted("a" * 500, 10) == "'aaaaaaaaa..."
 
 
-def test_values_of_several_lines_are_shown_in_one():
+def test_quoted_returns_one_line():
     assert quoted(np.eye(2)) == "array([[1., 0.], [0., 1.]])"
     assert quoted("two  spaces") == "'two  spaces'"

@@ -47,7 +47,7 @@ def deep_png(values: np.ndarray, colour_type: int) -> bytes:
 
 
 @pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "PPM"])
-def test_lossless_files_give_their_pixels(tmp_path: Path, kind: str):
+def test_decode_returns_the_pixels_of_lossless_files(tmp_path: Path, kind: str):
     path = tmp_path / "image"
     path.write_bytes(encoded(Image.fromarray(NOISE), kind))
     assert np.array_equal(pixels(str(path)), NOISE)
@@ -55,7 +55,7 @@ def test_lossless_files_give_their_pixels(tmp_path: Path, kind: str):
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "WEBP"])
-def test_lossy_files_come_near_to_their_pixels(kind: str):
+def test_decode_approximates_the_pixels_of_lossy_files(kind: str):
     found = pixels(encoded(Image.fromarray(SMOOTH), kind, quality=95))
     assert np.abs(found.astype(int) - SMOOTH).mean() < 4
 
@@ -74,7 +74,7 @@ def test_lossy_files_come_near_to_their_pixels(kind: str):
     ],
 )
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])
-def test_exif_orientation_turns_images_upright(orientation: int, stored: Any, kind: str):
+def test_decode_applies_the_exif_orientation(orientation: int, stored: Any, kind: str):
     exif = Image.Exif()
     exif[0x0112] = orientation
     content = encoded(Image.fromarray(np.ascontiguousarray(stored(SMOOTH))), kind, exif=exif)
@@ -85,26 +85,26 @@ def test_exif_orientation_turns_images_upright(orientation: int, stored: Any, ki
     assert np.array_equal(np.asarray(decode_pil(opened, 0)), found)
 
 
-def test_grey_is_repeated():
+def test_decode_repeats_grey():
     assert np.array_equal(
         pixels(encoded(Image.fromarray(NOISE[:, :, 0]), "PNG")), np.repeat(NOISE[:, :, :1], 3, axis=2)
     )
 
 
-def test_one_bit_is_black_and_white():
+def test_decode_of_one_bit_is_black_and_white():
     bits = NOISE[:, :, 0] > 127
     assert np.array_equal(pixels(encoded(Image.fromarray(bits), "PNG"))[:, :, 1], bits * np.uint8(255))
 
 
 @pytest.mark.parametrize(("mode", "channels"), [("LA", [0, 0, 0]), ("RGBA", [0, 1, 2])])
-def test_alpha_is_dropped_and_the_colours_below_it_count(mode: str, channels: list[int]):
+def test_decode_drops_alpha_and_keeps_transparent_colours(mode: str, channels: list[int]):
     values = RNG.integers(0, 256, (4, 6, len(mode)), dtype=np.uint8)
     values[0, 0, -1] = 0
     assert np.array_equal(pixels(encoded(Image.fromarray(values), "PNG")), values[:, :, channels])
 
 
 @pytest.mark.parametrize("transparency", [None, 1, bytes([255, 128, 0])], ids=["opaque", "one", "several"])
-def test_palettes_give_their_colours_without_a_warning(transparency: Any):
+def test_decode_of_palettes_does_not_warn(transparency: Any):
     image = Image.new("P", (3, 1))
     image.putpalette([255, 0, 0, 0, 255, 0, 0, 0, 255])
     image.putdata([0, 1, 2])
@@ -115,14 +115,14 @@ def test_palettes_give_their_colours_without_a_warning(transparency: Any):
     assert found[0].tolist() == [[255, 0, 0], [0, 255, 0], [0, 0, 255]]
 
 
-def test_cmyk_jpeg_gives_the_colours_seen():
+def test_decode_of_cmyk_jpeg_inverts_adobe_files_only():
     content = encoded(Image.fromarray(SMOOTH).convert("CMYK"), "JPEG", quality=95)
     assert Image.open(io.BytesIO(content)).mode == "CMYK"
     assert np.abs(pixels(content).astype(int) - SMOOTH).mean() < 6
 
 
 @pytest.mark.parametrize("kind", ["GIF", "TIFF", "WEBP", "PNG"])
-def test_of_several_frames_the_first_counts(kind: str):
+def test_decode_of_animations_returns_the_first_frame(kind: str):
     first, second = Image.new("RGB", (6, 4), (255, 0, 0)), Image.new("RGB", (6, 4), (0, 0, 255))
     options = {"lossless": True} if kind == "WEBP" else {}
     found = pixels(encoded(first, kind, save_all=True, append_images=[second], **options))
@@ -130,14 +130,14 @@ def test_of_several_frames_the_first_counts(kind: str):
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF", "PPM"])
-def test_16_bit_grey_is_scaled_and_not_clipped(kind: str):
+def test_decode_scales_16_bit_grey(kind: str):
     values = np.array([[0, 300, 32768, 65535]], dtype=np.uint16)
     found = decode(encoded(Image.fromarray(values), kind), 0)
     assert (found.dtype, found.shape) == (np.float32, (1, 4, 3))
     assert np.allclose(found, values[:, :, None] / 65535, atol=1e-7)
 
 
-def test_16_bit_grey_is_turned_upright():
+def test_decode_applies_the_orientation_of_16_bit_grey():
     values = RNG.integers(0, 65536, (3, 5), dtype=np.uint16)
     exif = Image.Exif()
     exif[0x0112] = 3
@@ -146,13 +146,13 @@ def test_16_bit_grey_is_turned_upright():
 
 
 @pytest.mark.parametrize(("colour_type", "channels"), [(2, 3), (6, 4), (4, 2)])
-def test_16_bit_colours_keep_their_upper_8_bits(colour_type: int, channels: int):
+def test_decode_of_16_bit_colours_keeps_the_upper_8_bits(colour_type: int, channels: int):
     values = RNG.integers(0, 65536, (2, 5, channels), dtype=np.uint16)
     colours = values[:, :, :3] if channels > 2 else values[:, :, [0, 0, 0]]
     assert np.abs(pixels(deep_png(values, colour_type)).astype(float) - colours / 257).max() <= 1
 
 
-def test_float_files_are_taken_as_they_are():
+def test_decode_does_not_rescale_float_files():
     values = RNG.random((4, 6)).astype(np.float32)
     found = decode(encoded(Image.fromarray(values), "TIFF"), 0)
     assert np.array_equal(found, np.repeat(values[:, :, None], 3, axis=2))
@@ -167,7 +167,7 @@ def test_float_files_are_taken_as_they_are():
         (np.array([[0, 70000]], np.int32), "row 7: .*mode I has values from 0 to 70000"),
     ],
 )
-def test_deep_files_out_of_range_tell_range_and_way_out(values: np.ndarray, message: str):
+def test_decode_rejects_values_out_of_range(values: np.ndarray, message: str):
     with pytest.raises(InvalidSampleError, match=message):
         decode(encoded(Image.fromarray(values), "TIFF"), 7)
     with pytest.raises(InvalidSampleError, match=message):
@@ -175,14 +175,14 @@ def test_deep_files_out_of_range_tell_range_and_way_out(values: np.ndarray, mess
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV", "RGBa"])
-def test_pil_images_of_any_mode_become_rgb_and_stay_as_they_are(mode: str):
+def test_decode_pil_accepts_any_mode_and_does_not_change_its_input(mode: str):
     image = Image.new(mode, (6, 4))
     found = decode_pil(image, 0)
     assert (found.mode, found.size, image.mode) == ("RGB", (6, 4), mode)
     assert found is not image
 
 
-def test_changing_what_comes_out_does_not_change_the_pil_image():
+def test_decode_pil_returns_a_copy():
     image = Image.new("RGB", (2, 2))
     decode_pil(image, 0).putpixel((0, 0), (255, 0, 0))
     assert image.getpixel((0, 0)) == (0, 0, 0)
@@ -190,7 +190,7 @@ def test_changing_what_comes_out_does_not_change_the_pil_image():
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP"])
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
-def test_files_that_are_cut_off_name_row_and_path(tmp_path: Path, kind: str, share: float):
+def test_decode_of_truncated_files_names_row_and_path(tmp_path: Path, kind: str, share: float):
     content = encoded(Image.fromarray(NOISE), kind)
     path = tmp_path / f"cut.{kind.lower()}"
     path.write_bytes(content[: int(share * len(content))])
@@ -199,26 +199,26 @@ def test_files_that_are_cut_off_name_row_and_path(tmp_path: Path, kind: str, sha
     assert ImageFile.LOAD_TRUNCATED_IMAGES is False
 
 
-def test_damaged_png_data_names_row_and_way_out():
+def test_decode_of_damaged_png_names_row_and_remedy():
     content = bytearray(encoded(Image.fromarray(NOISE), "PNG"))
     content[200:220] = bytes(20)
     with pytest.raises(InvalidSampleError, match=r"row 7: an image in \d+ bytes is damaged or cut off .*drop this row"):
         decode(bytes(content), 7)
 
 
-def test_a_web_page_saved_as_jpg_is_known_for_what_it_is(tmp_path: Path):
+def test_decode_recognizes_html(tmp_path: Path):
     path = tmp_path / "cat.jpg"
     path.write_text("\n<!DOCTYPE html><html>404</html>")
     with pytest.raises(InvalidSampleError, match=r"row 7: .*cat\.jpg' is not an image .*HTML.*Get the image again"):
         decode(str(path), 7)
 
 
-def test_other_bytes_show_how_they_begin():
+def test_decode_of_other_bytes_shows_their_start():
     with pytest.raises(InvalidSampleError, match=r"row 7: an image in 9 bytes .*begins with b'some text'.*JPEG or PNG"):
         decode(b"some text", 7)
 
 
-def test_a_file_gone_since_it_was_checked_is_named(tmp_path: Path):
+def test_decode_of_a_deleted_file_names_it(tmp_path: Path):
     with pytest.raises(
         InvalidSampleError, match=r"row 7: .*gone\.png' cannot be opened, there is no such file .*check the path"
     ):
@@ -227,7 +227,7 @@ def test_a_file_gone_since_it_was_checked_is_named(tmp_path: Path):
 
 @pytest.mark.parametrize("limit", [2399, 1000], ids=["warning", "error"])
 @pytest.mark.parametrize("action", ["error", "ignore"])
-def test_decompression_bombs_are_errors_whatever_the_warnings_filter(
+def test_decode_rejects_decompression_bombs_under_any_warning_filter(
     monkeypatch: pytest.MonkeyPatch, limit: int, action: str
 ):
     content = encoded(Image.new("RGB", (60, 40)), "PNG")
@@ -238,12 +238,12 @@ def test_decompression_bombs_are_errors_whatever_the_warnings_filter(
             decode(content, 7)
 
 
-def test_pillows_limit_can_be_lifted(monkeypatch: pytest.MonkeyPatch):
+def test_decode_follows_max_image_pixels(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
     assert pixels(encoded(Image.new("RGB", (60, 40)), "PNG")).shape == (40, 60, 3)
 
 
-def test_a_pil_image_whose_file_is_closed_tells_what_to_do(tmp_path: Path):
+def test_decode_pil_of_a_closed_file_suggests_load(tmp_path: Path):
     path = tmp_path / "a.png"
     Image.fromarray(NOISE).save(path)
     with Image.open(path) as image:
@@ -254,7 +254,7 @@ def test_a_pil_image_whose_file_is_closed_tells_what_to_do(tmp_path: Path):
         decode_pil(image, 7)
 
 
-def test_files_are_closed_again(tmp_path: Path):
+def test_decode_closes_files(tmp_path: Path):
     path = tmp_path / "a.gif"
     Image.fromarray(NOISE).save(path, save_all=True, append_images=[Image.fromarray(NOISE[::-1])])
     with warnings.catch_warnings():

@@ -17,7 +17,7 @@ def paths(tmp_path):
     return [str(tmp_path / f"{row}.png") for row in range(3)]
 
 
-def test_deferred_errors_come_when_a_sample_is_asked_for(paths):
+def test_defer_raises_on_load_and_key(paths):
     X = [paths[0], "nowhere.png", None, b"bytes", np.zeros(3), paths[2]]
     samples = check_images(X, defer=True)
     assert len(samples) == len(X)
@@ -30,7 +30,7 @@ def test_deferred_errors_come_when_a_sample_is_asked_for(paths):
     assert np.array_equal(np.asarray(samples.load(5)), PICTURE)
 
 
-def test_the_first_good_sample_says_which_kind_is_meant(paths):
+def test_defer_takes_the_kind_of_the_first_valid_sample(paths):
     samples = check_images([None, paths[0], b"bytes"], defer=True)
     assert samples.kind == "path"
     with pytest.raises(InvalidSampleError, match=r"row 2: .*of kind bytes, row 1 of kind path"):
@@ -38,7 +38,7 @@ def test_the_first_good_sample_says_which_kind_is_meant(paths):
 
 
 @pytest.mark.parametrize("flat", [False, True])
-def test_deferred_errors_of_arrays_are_those_of_their_rows(flat):
+def test_defer_of_arrays_raises_per_row(flat):
     X = np.zeros((4, 5, 5))
     X[1, 2, 2], X[3, 0, 0] = np.nan, np.inf
     samples = check_images(X.reshape(4, 25) if flat else X, defer=True)
@@ -48,7 +48,7 @@ def test_deferred_errors_of_arrays_are_those_of_their_rows(flat):
     assert samples.load(2).shape == (5, 5, 3)
 
 
-def test_what_is_wrong_with_all_rows_is_never_deferred():
+def test_defer_does_not_apply_to_errors_of_all_rows():
     with pytest.raises(InvalidSampleError, match="dtype int64"):
         check_images(np.zeros((4, 5, 5), int), defer=True)
     with pytest.raises(ValueError, match=r"0 sample\(s\)"):

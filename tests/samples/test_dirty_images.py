@@ -29,7 +29,7 @@ def good(tmp_path):
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")  # Pillow's own
 @pytest.mark.parametrize("name", GOOD, ids=lambda name: ascii(name[:30]))
-def test_what_can_be_read_gives_its_pixels(tmp_path, name):
+def test_load_reads_unusual_images(tmp_path, name):
     content, expected, tolerance = GOOD[name]
     path = write(tmp_path, name, content)
     image = np.asarray(check_images([path]).load(0))
@@ -42,7 +42,7 @@ def test_what_can_be_read_gives_its_pixels(tmp_path, name):
 
 @pytest.mark.filterwarnings("ignore:Image size")  # Pillow's own, of bombs
 @pytest.mark.parametrize("name", BAD, ids=lambda name: ascii(name[:30]))
-def test_what_cannot_be_used_is_named_with_its_reason_and_spoils_no_other_row(tmp_path, good, name):
+def test_on_error_names_unusable_images_and_keeps_other_rows(tmp_path, good, name):
     content, reason = BAD[name]
     path = write(tmp_path, name, content)
     paths = [good[0], path, good[1]]
@@ -74,7 +74,7 @@ print(*find_bad_images(sys.argv[2:])["reason"], sep="\\n")
 
 
 @pytest.mark.process
-def test_files_and_folders_that_may_not_be_read_are_told_as_such():
+def test_check_images_names_missing_permissions():
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
         Path(folder, "closed").mkdir()
@@ -87,7 +87,7 @@ def test_files_and_folders_that_may_not_be_read_are_told_as_such():
     assert done.stdout.splitlines() == [reason, reason]
 
 
-def test_where_no_file_can_be_opened_at_all_no_image_is_blamed(good, monkeypatch):
+def test_check_images_raises_os_error_if_too_many_files_are_open(good, monkeypatch):
     def too_many(*args, **kwargs):
         raise OSError(24, "Too many open files")
 
@@ -96,7 +96,7 @@ def test_where_no_file_can_be_opened_at_all_no_image_is_blamed(good, monkeypatch
         FEATURIZER.fit_transform(good)
 
 
-def test_strips_go_through_networks_that_resize_by_the_shorter_side(tmp_path):
+def test_transform_accepts_strips(tmp_path):
     transform = ImageTransform(resize=256, crop=224)
     for name in ("high_strip.png", "wide_strip.png"):
         image = check_images([write(tmp_path, name, GOOD[name][0])]).load(0)

@@ -121,19 +121,19 @@ NOT_FLAT = {
 
 
 @pytest.mark.parametrize("X", FLAT.values(), ids=FLAT)
-def test_tables_of_numbers_and_mistaken_ones_are_flat(X: object):
+def test_is_flat_of_valid_and_invalid_tables(X: object):
     assert is_flat(X) is True
 
 
 @pytest.mark.parametrize("X", NOT_FLAT.values(), ids=NOT_FLAT)
-def test_images_of_any_kind_are_not_flat(X: object):
+def test_is_flat_is_false_for_images(X: object):
     assert is_flat(X) is False
 
 
 @pytest.mark.parametrize(
     "name", ["float array", "tensor", "list of lists", "list of 1-d arrays", "pandas frame", "polars frame"]
 )
-def test_what_check_array_takes_is_taken_as_it_gives_it(name: str):
+def test_is_flat_agrees_with_check_array(name: str):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FlatImageWarning)
         assert np.array_equal(check_flat(FLAT[name], None), check_flat(check_array(FLAT[name]), None))
@@ -143,16 +143,16 @@ def test_what_check_array_takes_is_taken_as_it_gives_it(name: str):
     ("width", "shape"),
     [(1, (1, 1)), (64, (8, 8)), (784, (28, 28)), (3, (1, 1, 3)), (3072, (32, 32, 3)), (12, (2, 2, 3))],
 )
-def test_squares_are_found_by_their_width(width: int, shape: tuple[int, ...]):
+def test_check_flat_infers_squares(width: int, shape: tuple[int, ...]):
     assert check_flat(np.zeros((2, width)), None).shape == (2, *shape)
 
 
-def test_no_width_is_a_grey_and_a_colour_square():
+def test_check_flat_squares_are_unambiguous():
     squares = {n * n for n in range(1, 2000)}
     assert not squares & {3 * n * n for n in range(1, 2000)}
 
 
-def test_other_widths_are_strips_with_a_warning_that_names_image_shape():
+def test_check_flat_warns_of_strips_and_names_image_shape():
     with pytest.warns(
         FlatImageWarning, match=r"rows of 50 values are not squares .*strips .*image_shape=\(height, width\)"
     ):
@@ -160,16 +160,16 @@ def test_other_widths_are_strips_with_a_warning_that_names_image_shape():
 
 
 @pytest.mark.parametrize("shape", [(8, 6), (6, 8), (4, 4, 3), (4, 12, 1), (3, 4, 4), [8, 6], (np.int64(8), 6)])
-def test_image_shape_is_followed(shape: Any):
+def test_check_flat_follows_image_shape(shape: Any):
     assert check_flat(np.zeros((2, 48)), shape).shape == (2, *shape)
 
 
-def test_rows_are_read_as_rows_columns_channels():
+def test_check_flat_reads_rows_columns_channels():
     image = np.arange(48).reshape(4, 4, 3) / 48
     assert np.array_equal(check_flat(image.reshape(1, -1), None)[0], image)
 
 
-def test_image_shape_that_does_not_fit_tells_both_numbers():
+def test_image_shape_that_does_not_match_names_both_numbers():
     with pytest.raises(InvalidParameterError, match=r"image_shape=\(8, 8\) has 64 values, a row of X has 48; .*agree"):
         check_flat(np.zeros((2, 48)), (8, 8))
 
@@ -177,14 +177,14 @@ def test_image_shape_that_does_not_fit_tells_both_numbers():
 @pytest.mark.parametrize(
     "image_shape", [8, "88", (8,), (8, 6, 2), (8, 6, 3, 1), (0, 6), (-8, -6), (8.0, 6.0), (True, 8)]
 )
-def test_image_shape_that_is_none_tells_what_is_allowed(image_shape: Any):
+def test_image_shape_that_is_invalid_lists_allowed_values(image_shape: Any):
     with pytest.raises(
         InvalidParameterError, match=r"image_shape=.* must be \(height, width\) or .*or None for squares"
     ):
         check_image_shape(image_shape)
 
 
-def test_values_outside_of_0_to_1_give_one_warning_and_stay():
+def test_check_flat_warns_once_of_values_out_of_range():
     X, _ = load_digits(return_X_y=True)
     with pytest.warns(
         FlatImageWarning, match=r"run from 0 to 16 and are not rescaled; .*divide by the largest"
@@ -195,23 +195,23 @@ def test_values_outside_of_0_to_1_give_one_warning_and_stay():
 
 
 @pytest.mark.parametrize(("low", "high"), [(-0.5, 1), (0, 1.5)])
-def test_values_outside_on_one_side_give_the_warning_too(low: float, high: float):
+def test_check_flat_warns_of_values_out_of_range_on_one_side(low: float, high: float):
     with pytest.warns(FlatImageWarning, match=f"run from {low:g} to {high:g}"):
         check_flat(np.array([[low, 0, 0, high]]), None)
 
 
-def test_both_warnings_come_as_one():
+def test_check_flat_joins_both_warnings():
     with pytest.warns(FlatImageWarning, match=r"strips .*Moreover, values run from -1 to 2") as caught:
         check_flat(np.array([[-1.0, 2.0]]), None)
     assert len(caught) == 1
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "bool"])
-def test_uint8_and_bool_give_no_warning(dtype: str):
+def test_check_flat_does_not_warn_of_uint8_and_bool(dtype: str):
     assert check_flat(np.array([[0, 1, 0, 255]]).astype(dtype), None).shape == (1, 2, 2)
 
 
-def test_uint8_is_divided_by_255_and_the_rest_becomes_float32():
+def test_flat_to_rgb_divides_uint8_by_255():
     images = check_flat(np.array([[0, 51, 102, 255]], np.uint8), None)
     assert np.allclose(flat_to_rgb(images[0])[:, :, 2], [[0, 0.2], [0.4, 1]])
     for dtype in ("bool", "float64", "int64"):
@@ -220,14 +220,14 @@ def test_uint8_is_divided_by_255_and_the_rest_becomes_float32():
         assert image[:, :, 0].tolist() == [[0, 1], [1, 0]]
 
 
-def test_alpha_of_flat_rows_is_dropped():
+def test_flat_to_rgb_drops_alpha():
     X = np.arange(16).reshape(1, -1) / 16
     image = flat_to_rgb(check_flat(X, (2, 2, 4))[0])
     assert np.array_equal(image, X.reshape(2, 2, 4)[:, :, :3].astype(np.float32))
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e300])
-def test_values_that_are_not_finite_name_their_row(value: float):
+def test_check_flat_names_the_row_of_values_that_are_not_finite(value: float):
     X = np.zeros((5, 4))
     X[3, 2] = value
     with pytest.raises(
@@ -247,19 +247,19 @@ def test_values_that_are_not_finite_name_their_row(value: float):
         ("2-d strings", "dtype <U1; .*Convert X to float"),
         ("no rows", r"0 sample\(s\) \(shape=\(0, 9\)\)"),
         ("list of empty lists", r"0 feature\(s\) \(shape=\(2, 0\)\)"),
-        ("pandas frame of several kinds", r"2 columns \(columns \['path', 'b'\]\) .*one column: pick it"),
+        ("pandas frame of several kinds", r"2 columns \(columns \['path', 'b'\]\) .*one column: select it"),
     ],
 )
-def test_what_is_no_table_of_real_numbers_is_an_error_with_a_way_out(name: str, message: str):
+def test_check_flat_rejects_other_tables(name: str, message: str):
     with pytest.raises(ValueError, match=message):
         check_flat(FLAT[name], None)
 
 
-def test_numbers_as_objects_become_numbers():
+def test_check_flat_converts_numbers_stored_as_objects():
     assert check_flat(np.array([[0, 0.5, 1, True]], dtype=object), None).dtype == np.float64
 
 
-def test_rows_that_are_not_finite_are_noted_where_there_is_something_to_note_them_in():
+def test_check_flat_collects_invalid_rows():
     X = np.full((5, 4), 0.5)
     X[3, 2], X[4] = np.nan, np.inf
     invalid: dict[int, str] = {}

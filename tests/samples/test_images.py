@@ -70,7 +70,7 @@ KINDS = {
 
 @pytest.mark.parametrize("container", CONTAINERS.values(), ids=CONTAINERS)
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
-def test_each_kind_in_each_container_gives_the_same_pixels(container: Any, kind: Any, paths: list[str]):
+def test_check_images_gives_equal_pixels_for_every_kind_and_container(container: Any, kind: Any, paths: list[str]):
     items = kind(paths)
     samples = check_images(container(items))
     assert len(samples) == 3
@@ -91,11 +91,11 @@ def test_each_kind_in_each_container_gives_the_same_pixels(container: Any, kind:
     ],
     ids=["array", "Fortran order", "alpha", "tensor, channels last", "tensor, channels first"],
 )
-def test_one_array_of_many_images(X: Any):
+def test_check_images_of_one_array(X: Any):
     assert np.array_equal(loaded(check_images(X)), COLOURS)
 
 
-def test_columns_of_native_types_of_pandas_and_polars(paths: list[str]):
+def test_check_images_of_native_columns_of_pandas_and_polars(paths: list[str]):
     contents = [Path(path).read_bytes() for path in paths]
     columns = (np.array(paths), pd.Series(paths, dtype="string"), pl.Series(paths), pl.Series(contents))
     for X in (*columns, pl.DataFrame({"image": paths}), pl.DataFrame({"image": contents})):
@@ -105,14 +105,14 @@ def test_columns_of_native_types_of_pandas_and_polars(paths: list[str]):
     assert np.allclose(samples.load(2)[:, :, 1], floats[2, :, :5], atol=1e-6)
 
 
-def test_grey_stacks_of_arrays_and_tensors_are_repeated():
+def test_load_repeats_grey_stacks():
     grey = COLOURS[..., 0]
     expected = np.repeat(COLOURS[..., :1], 3, axis=3)
     for X in (grey, grey[..., None], torch.from_numpy(grey)[:, None], list(grey), list(torch.from_numpy(grey))):
         assert np.array_equal(loaded(check_images(X)), expected)
 
 
-def test_float_and_uint16_give_float32():
+def test_load_of_float_and_uint16_returns_float32():
     for X in (COLOURS / 255, (COLOURS / 255).astype(np.float32), COLOURS.astype(np.uint16) * 257):
         for samples in (check_images(X), check_images(list(X))):
             image = samples.load(1)
@@ -120,7 +120,7 @@ def test_float_and_uint16_give_float32():
             assert np.allclose(image, COLOURS[1] / 255, atol=1e-6)
 
 
-def test_images_may_differ_in_size_and_dtype():
+def test_check_images_accepts_different_sizes_and_dtypes():
     X = [np.zeros((4, 6, 3), np.uint8), np.zeros((5, 5)), np.zeros((1, 2, 4), bool)]
     samples = check_images(X)
     assert samples.load(0).size == (6, 4)
@@ -128,7 +128,7 @@ def test_images_may_differ_in_size_and_dtype():
     assert samples.load(2).size == (2, 1)
 
 
-def test_files_are_decoded_only_when_asked_for(tmp_path: Path):
+def test_load_decodes_files_lazily(tmp_path: Path):
     (tmp_path / "a.jpg").write_text("<html>")
     samples = check_images([tmp_path / "a.jpg"])
     assert len(samples.key(0)) == 20
@@ -136,7 +136,7 @@ def test_files_are_decoded_only_when_asked_for(tmp_path: Path):
         samples.load(0)
 
 
-def test_errors_of_a_view_name_rows_of_the_original(tmp_path: Path, paths: list[str]):
+def test_take_errors_name_rows_of_the_original(tmp_path: Path, paths: list[str]):
     (tmp_path / "cut.png").write_bytes(Path(paths[0]).read_bytes()[:80])
     view = check_images([*paths, str(tmp_path / "cut.png")]).take([3, 1])
     assert np.array_equal(np.asarray(view.load(1)), COLOURS[1])
@@ -146,7 +146,7 @@ def test_errors_of_a_view_name_rows_of_the_original(tmp_path: Path, paths: list[
 
 
 @pytest.mark.parametrize("image_shape", [None, (4, 6), (4, 6, 3)])
-def test_flat_rows_go_by_image_shape(image_shape: tuple[int, ...] | None):
+def test_image_shape_of_flat_rows(image_shape: tuple[int, ...] | None):
     width = int(np.prod(image_shape)) if image_shape else 48
     X = RNG.random((5, width))
     image = check_images(X, image_shape=image_shape).load(4)
@@ -156,26 +156,26 @@ def test_flat_rows_go_by_image_shape(image_shape: tuple[int, ...] | None):
 
 
 @pytest.mark.parametrize("to", [np.asarray, torch.from_numpy, pd.DataFrame, pl.DataFrame, list, lambda X: X.tolist()])
-def test_flat_rows_of_all_containers_are_the_same(to: Any):
+def test_check_images_of_flat_rows_in_every_container(to: Any):
     X = RNG.random((5, 16))
     samples = check_images(to(X))
     assert len(samples) == 5
     assert np.array_equal(samples.load(3)[:, :, 0], X[3].reshape(4, 4).astype(np.float32))
 
 
-def test_flat_warnings_point_at_the_caller():
+def test_check_images_warnings_point_at_the_caller():
     with pytest.warns(FlatImageWarning, match="image_shape") as caught:
         check_images(np.zeros((2, 50)))
     assert [warning.filename for warning in caught] == [__file__]
 
 
 @pytest.mark.parametrize("X", [[np.zeros((4, 6))], np.zeros((2, 49))])
-def test_a_wrong_image_shape_is_an_error_whatever_x_is(X: Any):
+def test_image_shape_is_validated_for_every_x(X: Any):
     with pytest.raises(InvalidParameterError, match=r"image_shape=\(7,\) must be \(height, width\)"):
         check_images(X, image_shape=(7,))
 
 
-def test_mixed_kinds_name_the_first_row_of_the_other_kind(paths: list[str]):
+def test_check_images_rejects_mixed_kinds_by_row(paths: list[str]):
     array, content = COLOURS[0], Path(paths[0]).read_bytes()
     for X, first, other in (
         ([paths[0], Path(paths[1]), array], "path", "array"),
@@ -189,7 +189,7 @@ def test_mixed_kinds_name_the_first_row_of_the_other_kind(paths: list[str]):
             check_images(X)
 
 
-def test_a_number_or_a_gap_among_paths_names_its_row(paths: list[str]):
+def test_check_images_names_the_row_of_numbers_and_missing_values(paths: list[str]):
     with pytest.raises(InvalidSampleError, match=r"row 1: 3.5 is a float; an image is"):
         check_images([paths[0], 3.5])
     with pytest.raises(InvalidSampleError, match=r"row 0: 3.5 is a float; an image is"):
@@ -201,7 +201,7 @@ def test_a_number_or_a_gap_among_paths_names_its_row(paths: list[str]):
         check_images([None, None])
 
 
-def test_a_bad_image_in_a_stack_names_its_row():
+def test_check_images_names_the_row_of_an_invalid_image_in_a_stack():
     X = np.zeros((5, 4, 6, 3))
     X[3, 0, 0, 0] = 2
     with pytest.raises(InvalidSampleError, match=r"row 3: .*shape \(5, 4, 6, 3\) .*values from 0 to 2; .*x / 255"):
@@ -225,26 +225,26 @@ def test_a_bad_image_in_a_stack_names_its_row():
     ],
     ids=str,
 )
-def test_stacks_that_are_no_images_tell_the_way_out(X: Any, message: str):
+def test_check_images_rejects_other_stacks(X: Any, message: str):
     with pytest.raises(InvalidSampleError, match=f"row 0: .*{message}"):
         check_images(X)
 
 
-def test_a_single_sample_is_told_to_be_wrapped(paths: list[str]):
+def test_check_images_of_a_single_sample_suggests_a_list(paths: list[str]):
     for X in (paths[0], Path(paths[0]), b"content", Image.new("RGB", (6, 4))):
         with pytest.raises(ValueError, match=r"not a list of images: wrap it in a list, \[X\]"):
             check_images(X)
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4])
-def test_one_array_that_looks_like_one_image_is_told_to_be_wrapped(channels: int):
+def test_check_images_of_one_array_suggests_an_axis(channels: int):
     with pytest.raises(ValueError, match=rf"shape \(8, 8, {channels}\): one image .*X\[None\] .*X\[\.\.\., None\]"):
         check_images(np.zeros((8, 8, channels)))
     assert len(check_images(np.zeros((8, 8, channels))[None])) == 1
     assert len(check_images(np.zeros((8, 8, channels))[..., None])) == 8
 
 
-def test_one_tensor_that_looks_like_one_image_is_told_to_be_wrapped():
+def test_check_images_of_one_tensor_suggests_an_axis():
     with pytest.raises(ValueError, match=r"shape \(3, 8, 8\): one colour image .*X\[None\] .*X\[:, None\]"):
         check_images(torch.zeros(3, 8, 8))
     assert len(check_images(torch.zeros(3, 8, 8)[None])) == 1
@@ -255,13 +255,13 @@ def test_one_tensor_that_looks_like_one_image_is_told_to_be_wrapped():
 @pytest.mark.parametrize(
     "X", [[], np.zeros((0, 8, 8)), np.zeros((0, 9)), torch.zeros(0, 3, 8, 8), pd.Series([], dtype=object)]
 )
-def test_no_images_are_an_error(X: Any):
+def test_check_images_rejects_no_images(X: Any):
     with pytest.raises(ValueError, match=r"0 sample\(s\) .*minimum of 1 is required"):
         check_images(X)
 
 
 @pytest.mark.parametrize("library", [pd, pl])
-def test_a_frame_of_several_columns_names_them(library: Any):
+def test_check_images_rejects_several_columns_by_name(library: Any):
     with pytest.raises(ValueError, match=r"2 columns \(columns \['path', 'id'\]\).*one column: select it"):
         check_images(library.DataFrame({"path": ["a.png"], "id": ["b"]}))
 
@@ -269,12 +269,12 @@ def test_a_frame_of_several_columns_names_them(library: Any):
 @pytest.mark.parametrize(
     "X", [None, {"a": 1}, (i for i in range(3)), pl.LazyFrame({"path": ["a.png"]})], ids=lambda X: type(X).__name__
 )
-def test_other_containers_are_named(X: Any):
+def test_check_images_rejects_other_containers(X: Any):
     with pytest.raises(ValueError, match=f"X is a {type(X).__name__}; images come as a list"):
         check_images(X)
 
 
-def test_keys_tell_contents_dtypes_shapes_and_kinds_apart():
+def test_key_depends_on_content_dtype_shape_and_kind():
     ones = np.ones((2, 6), np.uint8)
     samples = [
         check_images([ones]),
@@ -291,7 +291,7 @@ def test_keys_tell_contents_dtypes_shapes_and_kinds_apart():
     assert {len(key) for key in keys} == {20}
 
 
-def test_keys_of_the_same_content_agree(paths: list[str]):
+def test_key_of_equal_content_is_equal(paths: list[str]):
     stack, single, tensors = (
         check_images(COLOURS),
         check_images([COLOURS[1].copy()]),
@@ -303,12 +303,12 @@ def test_keys_of_the_same_content_agree(paths: list[str]):
     assert check_images(flat).key(1) == check_images(flat[1:]).key(0)
 
 
-def test_keys_of_flat_rows_go_by_their_shape():
+def test_key_of_flat_rows_depends_on_image_shape():
     X = RNG.random((1, 36))
     assert len({check_images(X, image_shape=shape).key(0) for shape in ((6, 6), (4, 9), (3, 4, 3))}) == 3
 
 
-def test_keys_of_pil_images_go_by_palette_and_orientation():
+def test_key_of_pil_images_depends_on_palette_and_orientation():
     images = [Image.new("P", (6, 4)) for _ in range(3)]
     images[0].putpalette([255, 0, 0])
     images[1].putpalette([0, 255, 0])
@@ -321,7 +321,7 @@ def test_keys_of_pil_images_go_by_palette_and_orientation():
     assert check_images([turned]).key(0) != before
 
 
-def test_the_key_of_a_file_changes_with_its_time_size_and_place(paths: list[str]):
+def test_key_of_a_file_depends_on_time_size_and_path(paths: list[str]):
     def key(path: str) -> bytes:
         return check_images([path]).key(0)
 
@@ -337,7 +337,7 @@ def test_the_key_of_a_file_changes_with_its_time_size_and_place(paths: list[str]
     assert len(set(keys)) == 4
 
 
-def test_a_link_and_a_relative_path_have_the_key_of_the_file(paths: list[str], monkeypatch: pytest.MonkeyPatch):
+def test_key_of_a_link_and_a_relative_path_is_that_of_the_file(paths: list[str], monkeypatch: pytest.MonkeyPatch):
     folder = Path(paths[0]).parent
     (folder / "link.png").symlink_to(paths[0])
     monkeypatch.chdir(folder)
@@ -345,7 +345,7 @@ def test_a_link_and_a_relative_path_have_the_key_of_the_file(paths: list[str], m
     assert len(keys) == 1
 
 
-def test_a_file_that_goes_away_names_its_row(paths: list[str]):
+def test_load_and_key_of_a_deleted_file_name_its_row(paths: list[str]):
     samples = check_images(paths)
     Path(paths[1]).unlink()
     for ask in (samples.key, samples.load):
@@ -353,7 +353,7 @@ def test_a_file_that_goes_away_names_its_row(paths: list[str]):
             ask(1)
 
 
-def test_pickled_samples_load_the_same(paths: list[str]):
+def test_pickle_of_image_samples_loads_equal_samples(paths: list[str]):
     for X in (paths, COLOURS, RNG.random((3, 48)), [Image.fromarray(pixels) for pixels in COLOURS]):
         samples = check_images(X)
         again = pickle.loads(pickle.dumps(samples.take([2, 0])))
@@ -361,7 +361,7 @@ def test_pickled_samples_load_the_same(paths: list[str]):
         assert np.array_equal(np.asarray(again.load(1)), np.asarray(samples.load(0)))
 
 
-def test_x_is_not_changed():
+def test_check_images_does_not_change_x():
     X = (COLOURS / 255).astype(np.float32)
     before = X.copy()
     samples = check_images(X)
@@ -370,7 +370,7 @@ def test_x_is_not_changed():
 
 
 @pytest.mark.process
-def test_torch_is_not_imported():
+def test_check_images_does_not_import_torch():
     code = "import sys; from sktransfer.samples import images, texts, folders; assert 'torch' not in sys.modules"
     subprocess.run(
         [sys.executable, "-c", code], check=True, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}

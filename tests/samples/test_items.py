@@ -18,22 +18,22 @@ def path(tmp_path: Path) -> str:
     return str(tmp_path / "a.png")
 
 
-def test_paths_of_all_types_become_str(path: str):
+def test_check_item_converts_paths_to_str(path: str):
     for item in (path, Path(path), np.str_(path)):
         assert check_item(item, 0) == ("path", path)
 
 
-def test_bytes_stay_and_are_not_decoded():
+def test_check_item_does_not_decode_bytes():
     assert check_item(b"anything", 0) == ("bytes", b"anything")
     assert check_item(bytearray(b"anything"), 0) == ("bytes", b"anything")
 
 
-def test_pil_images_stay():
+def test_check_item_keeps_pil_images():
     image = Image.new("L", (6, 4))
     assert check_item(image, 0) == ("PIL image", image)
 
 
-def test_arrays_stay_and_tensors_get_their_channels_last():
+def test_check_item_keeps_arrays_and_moves_channels_of_tensors():
     array = np.zeros((4, 6, 3), np.uint8)
     kind, sample = check_item(array, 0)
     assert kind == "array"
@@ -58,17 +58,17 @@ def test_arrays_stay_and_tensors_get_their_channels_last():
         (np.zeros(64), r"the array has shape \(64,\); .*np\.stack"),
         (torch.zeros(2, 4, 6), r"the tensor of shape \(2, 4, 6\) has shape .*pick the channels"),
         (torch.zeros(4, 6, dtype=torch.int64), "the tensor .*dtype int64; allowed are uint8"),
-        (torch.full((3, 4, 6), 9.0), "the tensor .*values from 9 to 9; floats must lie in"),
+        (torch.full((3, 4, 6), 9.0), "the tensor .*values from 9 to 9; floats must be in"),
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_what_is_no_image_names_its_row_and_the_way_out(item: object, message: str):
+def test_check_item_rejects_other_types_with_row_and_remedy(item: object, message: str):
     with pytest.raises(InvalidSampleError, match=f"^row 4: .*{message}") as caught:
         check_item(item, 4)
     assert caught.value.row == 4
 
 
-def test_a_missing_file_names_path_and_folder(tmp_path: Path):
+def test_check_item_of_a_missing_file_names_path_and_folder(tmp_path: Path):
     with pytest.raises(
         InvalidSampleError,
         match=rf"row 4: '{tmp_path}/b\.png' cannot be opened, there is no such file \(looked in '{tmp_path}'\)",
@@ -76,18 +76,18 @@ def test_a_missing_file_names_path_and_folder(tmp_path: Path):
         check_item(tmp_path / "b.png", 4)
 
 
-def test_a_relative_path_tells_where_it_was_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_check_item_of_a_relative_path_names_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InvalidSampleError, match=rf"row 4: 'b\.png' .*looked in '{tmp_path}'\); check the path"):
         check_item("b.png", 4)
 
 
-def test_a_folder_is_no_image(tmp_path: Path):
+def test_check_item_rejects_a_folder(tmp_path: Path):
     with pytest.raises(InvalidSampleError, match=f"row 4: '{tmp_path}' is a folder; .*load_image_folder"):
         check_item(tmp_path, 4)
 
 
-def test_an_empty_file_is_named(tmp_path: Path):
+def test_check_item_rejects_an_empty_file(tmp_path: Path):
     (tmp_path / "b.png").touch()
     with pytest.raises(InvalidSampleError, match=r"row 4: .*b\.png' has 0 bytes; get the file again, or drop this row"):
         check_item(tmp_path / "b.png", 4)
@@ -96,14 +96,14 @@ def test_an_empty_file_is_named(tmp_path: Path):
 @pytest.mark.parametrize(
     ("path", "message"),
     [
-        ("https://example.org/a.png", "looks like an address: download the image first"),
+        ("https://example.org/a.png", "looks like a URL: download the image first"),
         ("a\0b.png", "cannot be opened .*null.*check the path"),
         ("a" * 5000, r"a\.\.\.a+' cannot be opened \(File name too long\); check the path"),
         ("", "there is no such file"),
     ],
     ids=["address", "null", "long", "empty"],
 )
-def test_strings_that_are_no_paths_tell_why(path: str, message: str):
+def test_check_item_rejects_invalid_paths(path: str, message: str):
     with pytest.raises(InvalidSampleError, match=f"row 4: .*{message}") as caught:
         check_item(path, 4)
     assert len(str(caught.value)) < 500

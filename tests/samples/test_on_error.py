@@ -67,7 +67,7 @@ def n_threads(request):
 
 
 @pytest.mark.parametrize(("cache", "batch_size"), [(None, 1), (None, 4), ("memory", "auto"), ("folder", 1)])
-def test_rows_stay_where_they_are_and_the_good_ones_as_they_are(paths, tmp_path, cache, batch_size, n_threads):
+def test_on_error_keeps_valid_rows_unchanged(paths, tmp_path, cache, batch_size, n_threads):
     clear_cache()
     cache = tmp_path / "cache" if cache == "folder" else cache
     alone = ImageFeaturizer(cache=None, batch_size=batch_size).fit_transform([paths[row] for row in GOOD])
@@ -81,7 +81,7 @@ def test_rows_stay_where_they_are_and_the_good_ones_as_they_are(paths, tmp_path,
             np.testing.assert_allclose(features[GOOD], alone, atol=1e-5 * np.abs(alone).max())
 
 
-def test_warn_tells_once_of_all_rows_with_path_and_reason(paths):
+def test_on_error_warn_lists_all_rows_with_path_and_reason_once(paths):
     with pytest.warns(InvalidSampleWarning, match="^6 of 24 images cannot be used; their rows are NaN:\n") as warned:
         ImageFeaturizer(on_error="warn").fit_transform(paths)
     (warning,) = [one.message for one in warned]
@@ -97,14 +97,14 @@ def test_warn_tells_once_of_all_rows_with_path_and_reason(paths):
     assert table.to_numpy().tolist() == [list(one) for one in warning.failures]
 
 
-def test_a_warning_lists_ten_and_counts_the_rest(tmp_path):
-    with pytest.warns(InvalidSampleWarning, match="and 15 more: .*find_bad_images") as warned:
+def test_on_error_warn_lists_ten_and_counts_the_rest(tmp_path):
+    with pytest.warns(InvalidSampleWarning, match=r"and 15 more\. .*find_bad_images") as warned:
         ImageFeaturizer(on_error="warn").fit_transform([str(tmp_path / f"{row}.png") for row in range(25)])
     assert len(str(warned[0].message).splitlines()) == 12
     assert len(warned[0].message.failures) == 25
 
 
-def test_nan_is_silent_and_fit_alone_too(paths):
+def test_on_error_nan_does_not_warn(paths):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert np.isnan(ImageFeaturizer(on_error="nan").fit_transform(paths)).any()
@@ -112,7 +112,7 @@ def test_nan_is_silent_and_fit_alone_too(paths):
         assert featurizer.transform([paths[1]]).shape == (1, 512)
 
 
-def test_raise_is_the_default_and_wrong_words_are_refused(paths):
+def test_on_error_defaults_to_raise_and_is_validated(paths):
     for bad in BAD:
         with pytest.raises(InvalidSampleError, match=f"row 1: '{paths[bad]}'"):
             ImageFeaturizer().fit_transform([paths[1], paths[bad]])
@@ -121,7 +121,7 @@ def test_raise_is_the_default_and_wrong_words_are_refused(paths):
 
 
 @pytest.mark.parametrize("pooling", ["auto", "grid2"])
-def test_where_nothing_can_be_used_all_rows_are_nan(tmp_path, paths, pooling):
+def test_on_error_without_valid_samples_returns_nan(tmp_path, paths, pooling):
     bad = [paths[row] for row in BAD]
     featurizer = ImageFeaturizer(on_error="nan", pooling=pooling)
     width = ImageFeaturizer(pooling=pooling).fit_transform([paths[1]]).shape[1]
@@ -133,13 +133,13 @@ def test_where_nothing_can_be_used_all_rows_are_nan(tmp_path, paths, pooling):
     assert np.isnan(clone(featurizer).fit_transform(bad)).all()
 
 
-def test_where_nothing_can_be_used_the_width_is_that_of_the_fit(paths):
+def test_on_error_without_valid_samples_keeps_the_fitted_width(paths):
     backbone = image_backbone()  # takes images of any size
     featurizer = ImageFeaturizer(backbone, layer=0, pooling="flatten", on_error="nan")
     assert featurizer.fit_transform([paths[1]]).shape == featurizer.transform(["nowhere.png"]).shape
 
 
-def test_equal_samples_are_each_named(paths):
+def test_on_error_names_each_of_equal_samples(paths):
     twice = [paths[5], paths[1], paths[5], paths[7]]
     with pytest.warns(InvalidSampleWarning) as warned:
         features = ImageFeaturizer(on_error="warn").fit_transform(twice)
@@ -149,7 +149,7 @@ def test_equal_samples_are_each_named(paths):
 
 
 @pytest.mark.parametrize("kind", ["bytes", "PIL images", "arrays", "one array", "flat rows", "a column"])
-def test_all_kinds_of_samples_are_covered(kind):
+def test_on_error_covers_every_kind_of_sample(kind):
     content = encoded(PICTURE, "PNG")
     values = PICTURE[:48, :48, 0] / 255
     nan = np.where(values > 0.5, np.nan, values)
@@ -170,13 +170,13 @@ def test_all_kinds_of_samples_are_covered(kind):
     assert find_bad_images(X)["row"].tolist() == [1, 2, 3]
 
 
-def test_an_image_of_another_kind_is_a_bad_one(paths):
+def test_on_error_treats_other_kinds_as_invalid(paths):
     with pytest.warns(InvalidSampleWarning, match="row 1: the sample is of kind bytes, row 0 of kind path"):
         features = ImageFeaturizer(on_error="warn").fit_transform([paths[1], encoded(PICTURE, "PNG"), paths[2]])
     assert np.isnan(features).all(axis=1).tolist() == [False, True, False]
 
 
-def test_nothing_bad_is_stored_and_a_mended_file_is_read(paths, tmp_path):
+def test_on_error_caches_no_invalid_sample_and_reads_repaired_files(paths, tmp_path):
     clear_cache()
     backbone = image_backbone(seed=31)
     featurizer = ImageFeaturizer(backbone, on_error="nan", cache=tmp_path / "cache")
@@ -192,14 +192,14 @@ def test_nothing_bad_is_stored_and_a_mended_file_is_read(paths, tmp_path):
 @pytest.mark.parametrize(
     "final", [make_pipeline(SimpleImputer(), LogisticRegression()), HistGradientBoostingClassifier(min_samples_leaf=2)]
 )
-def test_rows_of_nan_go_through_a_pipeline(paths, final):
+def test_on_error_rows_of_nan_pass_through_a_pipeline(paths, final):
     pipeline = make_pipeline(ImageFeaturizer(on_error="nan"), final).fit(paths, Y)
     assert pipeline.score([paths[row] for row in GOOD], Y[GOOD]) == 1
     assert len(pipeline.predict(paths)) == N
 
 
 @pytest.mark.process
-def test_a_grid_search_over_processes_and_a_column_beside_numbers(paths):
+def test_on_error_in_grid_search_and_column_transformer(paths):
     frame = pd.DataFrame({"path": paths, "n": range(N)})
     columns = ColumnTransformer([("img", ImageFeaturizer(on_error="nan"), ["path"]), ("n", "passthrough", ["n"])])
     pipeline = make_pipeline(columns.set_output(transform="pandas"), SimpleImputer(), LogisticRegression(max_iter=2000))
@@ -207,11 +207,11 @@ def test_a_grid_search_over_processes_and_a_column_beside_numbers(paths):
     assert search.fit(frame, Y).best_score_ > 0.6
 
 
-def test_texts_have_no_such_parameter():
+def test_on_error_is_not_a_parameter_for_texts():
     assert "on_error" not in TextFeaturizer().get_params()
 
 
-def test_fine_tuning_tells_of_a_bad_image_before_it_trains(paths):
+def test_fine_tuning_rejects_an_invalid_image_before_training(paths):
     trained = []
 
     class Listener(Callback):

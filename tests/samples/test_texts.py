@@ -35,13 +35,13 @@ def loaded(X: object) -> list[str]:
     ],
     ids=lambda X: f"{type(X).__module__.partition('.')[0]}-{type(X).__name__}",
 )
-def test_texts_come_back_as_plain_str(X: object):
+def test_check_texts_returns_plain_str(X: object):
     texts = loaded(X)
     assert texts == TEXTS
     assert {type(text) for text in texts} == {str}
 
 
-def test_subclasses_of_str_become_their_text():
+def test_check_texts_converts_subclasses_of_str():
     class Colour(str, enum.Enum):  # noqa: UP042 - the older kind, whose str() is its name
         RED = "red"
 
@@ -66,7 +66,7 @@ def test_subclasses_of_str_become_their_text():
     ],
     ids=str,
 )
-def test_a_missing_text_names_its_row_and_the_way_out(X: object):
+def test_check_texts_names_the_row_of_a_missing_text(X: object):
     with pytest.raises(
         InvalidSampleError, match=r'row 1: the text is missing .*fillna\(""\).*fill_null\(""\).*drop'
     ) as caught:
@@ -84,35 +84,35 @@ def test_a_missing_text_names_its_row_and_the_way_out(X: object):
         (True, "True is a bool, not a str"),
     ],
 )
-def test_what_is_no_str_names_row_type_and_the_way_out(value: object, message: str):
+def test_check_texts_names_row_and_type_of_other_values(value: object, message: str):
     with pytest.raises(InvalidSampleError, match=f"^row 2: .*{message}") as caught:
         check_texts(["a", "b", value])
     assert caught.value.row == 2
 
 
-def test_columns_of_numbers_are_no_texts():
+def test_check_texts_rejects_columns_of_numbers():
     for X in (np.array([1.0, 2.0]), pd.Series([1, 2]), pl.Series([1, 2])):
         with pytest.raises(InvalidSampleError, match=r"row 0: .* not a str"):
             check_texts(X)
 
 
-def test_a_bare_text_is_told_to_be_wrapped():
+def test_check_texts_of_a_single_text_suggests_a_list():
     with pytest.raises(ValueError, match=r"one str, 'a good film', not a list of texts: wrap it in a list, \[X\]"):
         check_texts("a good film")
 
 
 @pytest.mark.parametrize("library", [pd, pl])
-def test_several_columns_are_an_error_that_names_them(library: object):
+def test_check_texts_rejects_several_columns_by_name(library: object):
     with pytest.raises(ValueError, match=r"\['title', 'body'\].*ColumnTransformer"):
         check_texts(library.DataFrame({"title": ["a"], "body": ["b"]}))
 
 
-def test_no_texts_are_an_error():
+def test_check_texts_rejects_no_texts():
     with pytest.raises(ValueError, match=r"0 sample\(s\)"):
         check_texts([])
 
 
-def test_keys_are_those_of_the_content():
+def test_key_of_texts_depends_on_content():
     first, second = check_texts(["a", "b", "a"]), check_texts(np.array(["b"]))
     assert first.key(0) == first.key(2)
     assert first.key(1) == second.key(0)

@@ -11,7 +11,7 @@ from sklearn.base import BaseEstimator
 from sktransfer.samples.validation import check_samples
 
 
-def test_columns_are_remembered_and_compared():
+def test_check_samples_stores_and_compares_columns():
     estimator = BaseEstimator()
     check_samples(estimator, np.zeros((2, 9)), "image", reset=True)
     assert estimator.n_features_in_ == 9
@@ -20,7 +20,7 @@ def test_columns_are_remembered_and_compared():
 
 
 @pytest.mark.parametrize("frame", [pd.DataFrame, pl.DataFrame])
-def test_a_frames_column_name_is_remembered(frame):
+def test_check_samples_stores_the_column_name_of_a_frame(frame):
     estimator = BaseEstimator()
     samples = check_samples(estimator, frame({"text": ["a", "b"]}), "text", reset=True)
     assert [samples.load(0), samples.load(1)] == ["a", "b"]
@@ -29,7 +29,7 @@ def test_a_frames_column_name_is_remembered(frame):
         check_samples(estimator, frame({"other": ["a"]}), "text", reset=False)
 
 
-def test_a_list_forgets_the_columns_of_an_earlier_fit():
+def test_check_samples_of_a_list_removes_stored_columns():
     estimator = BaseEstimator()
     check_samples(estimator, pd.DataFrame({"text": ["a"]}), "text", reset=True)
     check_samples(estimator, ["a"], "text", reset=True)
@@ -37,7 +37,7 @@ def test_a_list_forgets_the_columns_of_an_earlier_fit():
     assert not hasattr(estimator, "n_features_in_")
 
 
-def test_images_of_other_height_are_no_other_columns():
+def test_check_samples_accepts_images_of_other_height():
     estimator = BaseEstimator()
     check_samples(estimator, np.zeros((2, 5, 5)), "image", reset=True)
     assert len(check_samples(estimator, np.zeros((2, 7, 7)), "image", reset=False)) == 2

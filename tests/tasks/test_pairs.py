@@ -1,16 +1,12 @@
-"""Losses of pairs against their definitions, and batches in which there are such pairs."""
+"""Losses on pairs, compared with their definitions."""
 
 from __future__ import annotations
-
-from collections import Counter
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
 from sktransfer.tasks.pairs import cosine_pairs, supervised_contrast
-from sktransfer.training.samplers import PairBatches
 
 generator = torch.Generator().manual_seed(0)
 FEATURES = torch.randn(7, 5, generator=generator)
@@ -53,46 +49,3 @@ def test_length_makes_no_difference_and_gradients_are_finite(loss):
     features.grad = None
     loss(features, torch.zeros(7, dtype=torch.int64)).sum().backward()  # a batch of one class
     assert torch.isfinite(features.grad).all()
-
-
-class Targets(SimpleNamespace):
-    """What an order is drawn from: a data set's targets, and its epoch."""
-
-    def __len__(self):
-        return len(self.targets["y"])
-
-
-def orders(targets, batch_size, seed=0, epoch=0):
-    return PairBatches(Targets(targets={"y": torch.as_tensor(targets)}, epoch=epoch), batch_size, seed)._order()
-
-
-def test_samples_that_fit_into_one_batch_are_one():
-    assert orders([0, 1, 1, 0, 2], 8) == [[0, 1, 2, 3, 4]]
-
-
-def test_each_sample_meets_one_of_its_class_and_some_of_others_whatever_the_shares():
-    targets = np.array([0] * 90 + [1] * 6 + [2] * 4)
-    batches = orders(targets, 8)
-    assert len(batches) == 13  # 100 samples in batches of 8
-    seen = Counter()
-    for batch in batches:
-        of_class = Counter(targets[batch].tolist())
-        assert len(batch) == 8
-        assert min(of_class.values()) >= 2
-        assert len(of_class) == 3
-        seen += of_class
-    assert max(seen.values()) - min(seen.values()) <= 2  # classes take turns
-
-
-def test_many_classes_share_out_the_batches():
-    targets = np.repeat(np.arange(50), 3)
-    batches = orders(targets, 16)
-    assert all(len(set(targets[batch])) == 8 for batch in batches)
-    assert len({int(target) for batch in batches for target in targets[batch]}) == 50
-
-
-def test_order_depends_on_seed_and_epoch_alone():
-    targets = [0, 1] * 20
-    assert orders(targets, 8) == orders(targets, 8)
-    assert orders(targets, 8) != orders(targets, 8, seed=1)
-    assert orders(targets, 8) != orders(targets, 8, epoch=1)

@@ -1,15 +1,13 @@
-"""Batches that begin at the cut."""
+"""Batches that start at the freezing boundary, and the features of the pretrained network."""
 
 from __future__ import annotations
-
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from skorch.callbacks import Callback
 
-from sktransfer import FineTuneClassifier, Mixup, load_backbone
+from sktransfer import ImageFeaturizer, load_backbone
+from sktransfer.cache.memory import MemoryStore
 from sktransfer.engine.compute import Compute
 from sktransfer.engine.inputs import PreprocessedSamples
 from sktransfer.engine.layers import LayerOutput
@@ -17,9 +15,7 @@ from sktransfer.samples.images import check_images
 from sktransfer.samples.texts import check_texts
 from sktransfer.tasks.base import Targets
 from sktransfer.testing.samples import make_samples
-from sktransfer.training import samplers
-from sktransfer.training.data import FrozenPrefixDataset
-from sktransfer.training.samplers import Batches
+from sktransfer.training.data import FrozenPrefixDataset, collect_features, precompute_features
 from tests.helpers.small_bert import small_bert
 
 
@@ -38,28 +34,6 @@ def dataset(modality, boundary, n=13, layers=()):
         compute=Compute(torch.device("cpu")),
         store=None,
     )
-
-
-def batch_targets(batches):
-    return [targets["y"][0] for _, targets in batches]
-
-
-@pytest.mark.parametrize("modality", ["image", "text"])
-def test_each_row_comes_once_an_epoch_in_a_new_order(modality):
-    data, epochs = dataset(modality, 2), []
-    for data.epoch in (0, 1, 0):
-        epochs.append([targets.tolist() for targets in batch_targets(Batches(data, 4, seed=0))])
-    for epoch in epochs:
-        assert sorted(row for batch in epoch for row in batch) == list(range(13))
-        assert min(map(len, epoch)) > 1  # a last batch of one is joined to the one before
-    assert epochs[0] != epochs[1]
-    assert epochs[0] == epochs[2]  # by its number alone, not by what came before
-    assert epochs[0] != [targets.tolist() for targets in batch_targets(Batches(data, 4, seed=1))]
-
-
-def test_without_a_seed_rows_keep_their_order():
-    batches = Batches(dataset("image", 2), 4)
-    assert [row for targets in batch_targets(batches) for row in targets.tolist()] == list(range(13))
 
 
 @pytest.mark.parametrize("boundary", [0, 1, 3])
@@ -88,34 +62,42 @@ def test_rows_come_back_in_the_order_asked_for():
     np.testing.assert_allclose(forth.flip(0).numpy(), back.numpy(), atol=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("on_cpu", "no_prefetch", "changed", "expected"),
-    [
-        (True, False, True, False),
-        (False, False, True, True),
-        (False, True, False, True),
-        (False, True, True, False),
-    ],
-)
-def test_no_prefetch_keeps_augmentation_in_the_thread_that_draws(monkeypatch, on_cpu, no_prefetch, changed, expected):
-    ran_ahead = []
-    monkeypatch.setattr(samplers, "ahead", lambda batches: ran_ahead.append(True) or batches)
-    dataset = SimpleNamespace(compute=SimpleNamespace(on_cpu=on_cpu), augmentation=object() if changed else None)
-    batches = Batches(dataset, 2, no_prefetch=no_prefetch)
-    monkeypatch.setattr(batches, "_order", lambda: [[0, 1], [2]])
-    dataset.batch = list
-    assert list(batches) == [[0, 1], [2]]
-    assert bool(ran_ahead) == expected
+IMAGES, _ = make_samples("image", 9)
+COMPUTE = Compute(torch.device("cpu"))
 
 
-def test_who_draws_random_numbers_of_the_cpu_says_so():
-    said = []
+def run(store, rows, seed=0):
+    backbone = load_backbone("tiny/cnn", weights="random", seed=900 + seed)
+    ran = []
+    # Before the first run: the stages that run are copies, made then.
+    backbone.stages[0].register_forward_hook(lambda module, args, out: ran.append(len(out)))
+    inputs = PreprocessedSamples(check_images(IMAGES), backbone.preprocess)
+    found = precompute_features(
+        backbone, inputs, [LayerOutput(7, "average")], 3, rows, train_rows=range(9), compute=COMPUTE, store=store
+    )
+    return backbone, inputs, found, ran
 
-    class Watched(Callback):
-        def on_epoch_begin(self, net, dataset_train=None, **kwargs):
-            said.append(net.get_iterator(dataset_train, training=True).no_prefetch)
 
-    for callbacks in ([], [Mixup()]):
-        clf = FineTuneClassifier("tiny/cnn", max_epochs=1, callbacks=[*callbacks, Watched()], random_state=0)
-        clf.fit(*make_samples("image", 12))
-    assert said == [False, True]
+def cut_value():
+    backbone, inputs, _, _ = run(None, [0], seed=50)
+    ((value,),) = collect_features(backbone, inputs, [LayerOutput(3)], [0], compute=COMPUTE)
+    return value
+
+
+@pytest.mark.parametrize("rows", [range(9), range(1)], ids=["all", "one"])
+def test_features_are_returned_and_all_values_at_the_cut_are_kept(rows):
+    store = MemoryStore(
+        int(1.6 * 9 * cut_value().nbytes)
+    )  # room for the cut, and hardly for what may be spared besides
+    backbone, inputs, (features,), ran = run(store, rows, seed=len(rows))
+    assert sum(ran) == 9
+    collect_features(backbone, inputs, [LayerOutput(3)], range(9), compute=COMPUTE, store=store)
+    assert sum(ran) == 9
+    expected = ImageFeaturizer(backbone, cache=None).fit_transform(IMAGES)[list(rows)]
+    np.testing.assert_allclose(torch.stack(features), expected, atol=1e-5 * np.abs(expected).max())
+
+
+def test_without_a_store_only_the_rows_asked_for_run():
+    _, _, (features,), ran = run(None, [4], seed=60)
+    assert torch.stack(features).shape == (1, 512)
+    assert sum(ran) == 1

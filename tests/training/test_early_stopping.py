@@ -8,7 +8,7 @@ from skorch.callbacks import Callback, EarlyStopping, EpochScoring
 
 from sktransfer import FineTuneClassifier, FineTuneRegressor
 from sktransfer.testing.samples import make_samples
-from sktransfer.training.early_stopping import hold_out
+from sktransfer.training.epochs import hold_out
 
 IMAGES, LABELS = make_samples("image", 40)
 RNG = np.random.default_rng(0)

@@ -1,17 +1,21 @@
-"""Which parameters learn how fast, and which decay."""
+"""Parameter groups, learning rate schedules and L2-SP."""
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
+import torch
+from skorch.callbacks import LRScheduler
 from torch import nn
 
-from sktransfer import FineTuneClassifier
+from sktransfer import FineTuneClassifier, load_backbone
 from sktransfer.backbones.stages import ImageStage
 from sktransfer.engine.layers import LayerOutput
+from sktransfer.exceptions import InvalidParameterError
 from sktransfer.tasks.heads import FeatureHead
 from sktransfer.testing.samples import make_samples
 from sktransfer.training.network import FineTuneNetwork
-from sktransfer.training.optimisation import MIX_LR, parameter_groups
+from sktransfer.training.optimisation import MIX_LR, SCHEDULES, l2_sp_penalty, parameter_groups, with_schedule
 
 
 def network(n_stages=1, n_mixed=None):
@@ -68,3 +72,123 @@ def test_the_rates_of_a_fit_are_to_be_read_by_stage():
     assert list(table["lr"][4:]) == pytest.approx([1e-4, 2e-4, 4e-4])
     assert table["lr"][:4].isna().all()
     assert table["n_trained"].iloc[-1] == sum(p.numel() for p in clf.backbone_.stages[-1].parameters())
+
+
+def rates(schedule, n_steps):
+    ((name, callback),) = with_schedule(None, schedule, n_steps)
+    assert name == "schedule"
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=2.0)
+    scheduler = callback.policy(optimizer, **callback.kwargs)
+    found = []
+    for _ in range(n_steps):
+        found.append(optimizer.param_groups[0]["lr"] / 2)
+        optimizer.step()
+        scheduler.step()
+    return found
+
+
+def test_a_line_falls_to_zero():
+    assert rates("linear", 10) == pytest.approx([1 - k / 10 for k in range(10)])
+
+
+def test_half_a_wave_falls_as_torch_has_it():
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 10)
+    for rate in rates("cosine", 10):
+        assert rate == pytest.approx(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+
+
+def test_the_slanted_triangle_is_that_of_the_paper():
+    n_steps, cut = 50, 5
+    for step, rate in enumerate(rates("slanted_triangular", n_steps)):
+        p = step / cut if step < cut else 1 - (step - cut) / (cut * (1 / 0.1 - 1))
+        assert rate == pytest.approx((1 + p * 31) / 32)
+    assert SCHEDULES["slanted_triangular"](0, 3) == 1.0  # so few steps have no rise
+
+
+@pytest.mark.parametrize("n_steps", [10, 23])
+def test_one_cycle_is_that_of_torch(n_steps):
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1.0, n_steps, cycle_momentum=False)
+    for step, rate in enumerate(rates("one_cycle", n_steps)):
+        assert rate == pytest.approx(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        if step < n_steps - 1:
+            scheduler.step()
+
+
+def test_a_constant_rate_needs_no_callback():
+    assert with_schedule(["mine"], "constant", 10) == ["mine"]
+    assert with_schedule(None, "linear", 0) == []
+    assert {SCHEDULES["constant"](step, 3) for step in range(4)} == {1.0}
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_past_the_last_step_no_rate_is_negative(schedule):
+    assert all(0 <= SCHEDULES[schedule](step, 7) <= 1 for step in range(12))
+
+
+def test_a_schedule_of_ones_own_takes_the_place_of_the_default_alone():
+    own = LRScheduler("StepLR", step_size=3)
+    assert with_schedule([("own", own)], "linear", 10) == [("own", own)]
+    with pytest.raises(InvalidParameterError, match="two schedules"):
+        with_schedule([own], "cosine", 10)
+
+
+IMAGES, LABELS = make_samples("image", 12)
+
+
+def test_the_pull_is_the_gradient_of_the_penalty():
+    torch.manual_seed(0)
+    layers = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 2))
+    layers[0].bias.requires_grad_(False)
+    start = [p.detach().clone() for p in layers.parameters()]
+    pull = l2_sp_penalty(layers, 0.7)
+    with torch.no_grad():
+        for parameter in layers.parameters():
+            parameter.add_(torch.randn_like(parameter))
+    loss = layers(torch.ones(1, 3)).sum()
+    penalty = 0.35 * sum(((p - s) ** 2).sum() for p, s in zip(layers.parameters(), start) if p.requires_grad)
+    expected = torch.autograd.grad(loss + penalty, [p for p in layers.parameters() if p.requires_grad])
+    loss = layers(torch.ones(1, 3)).sum()
+    loss.backward()
+    pull()
+    for parameter, gradient in zip((p for p in layers.parameters() if p.requires_grad), expected):
+        torch.testing.assert_close(parameter.grad, gradient)
+    assert layers[0].bias.grad is None
+
+
+def distance(clf):
+    pairs = zip(clf.backbone_.stages.parameters(), load_backbone("tiny/cnn").stages.parameters())
+    return sum(float(((one - other) ** 2).sum()) for one, other in pairs) ** 0.5
+
+
+def test_stages_stay_nearer_to_where_they_started():
+    options = {"freeze_depth": -2, "max_epochs": 8, "lr": 0.02, "optimizer": "sgd", "random_state": 0}
+    free, held, tight = (
+        FineTuneClassifier(l2_sp=l2_sp, **options).fit(IMAGES, LABELS[::-1]) for l2_sp in (0.0, 1.0, 40.0)
+    )
+    assert distance(tight) < 0.8 * distance(held) < 0.8 * distance(free)
+    assert held.net_._add_l2_sp is None  # a pickle has no use for it
+
+
+def log_likelihood(clf, X, y):
+    return float(np.log(clf.predict_proba(X)[np.arange(len(y)), np.searchsorted(clf.classes_, y)]).mean())
+
+
+@pytest.mark.parametrize(("optimizer", "lr", "firmly"), [("sgd", 0.02, 40.0), ("adamw", 1e-3, 100.0)])
+def test_what_was_learnt_first_is_forgotten_less(optimizer, lr, firmly):
+    X, y = make_samples("image", 40)
+    first, second = slice(0, 20), slice(20, 40)
+    turned = np.where(y[second] == "good", "bad", "good")  # the second task contradicts the first
+    lost = {}
+    for l2_sp in (0.0, firmly):
+        clf = FineTuneClassifier(freeze_depth=-2, optimizer=optimizer, warm_start=True, l2_sp=l2_sp, random_state=0)
+        clf.set_params(lr=lr, max_epochs=2).fit(X[first], y[first])
+        before = log_likelihood(clf, X[first], y[first])
+        clf.set_params(head_lr=1e-9, max_epochs=10).fit(X[second], turned)
+        lost[l2_sp] = before - log_likelihood(clf, X[first], y[first])
+    assert lost[0.0] > 0.5
+    assert lost[firmly] < 0.5 * lost[0.0]

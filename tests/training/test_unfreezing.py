@@ -9,7 +9,7 @@ from skorch.callbacks import Callback
 from sktransfer import FineTuneClassifier
 from sktransfer.exceptions import InvalidParameterError
 from sktransfer.testing.samples import make_samples
-from sktransfer.training.unfreezing import UNFREEZING, check_phases, n_phases, phase
+from sktransfer.training.epochs import UNFREEZING, check_phases, n_phases, phase
 from tests.helpers.small_bert import small_bert
 
 IMAGES, LABELS = make_samples("image", 12)

@@ -98,6 +98,7 @@ def test_fetch_of_several_threads_downloads_once(slow, path):
     assert len(slow.asked) == 1
 
 
+@pytest.mark.process
 def test_fetch_resumes_after_ctrl_c(path):
     with serving(CONTENT, stalls(3000)) as server:
         one = process(server, path)
@@ -115,6 +116,7 @@ def test_fetch_resumes_after_ctrl_c(path):
     assert left(path) == [path.name]
 
 
+@pytest.mark.process
 def test_fetch_resumes_the_download_of_a_killed_process(path):
     with serving(CONTENT, stalls(3000)) as server:
         one = process(server, path)
@@ -129,6 +131,7 @@ def test_fetch_resumes_the_download_of_a_killed_process(path):
     assert path.read_bytes() == CONTENT
 
 
+@pytest.mark.process
 def test_fetch_continues_when_the_downloading_process_fails(path):
     with serving(CONTENT, well) as server:
         server.script.append(stalls(0))

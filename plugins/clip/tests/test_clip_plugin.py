@@ -1,4 +1,4 @@
-"""How towers are found by name: light, offline, and with an error where there is none."""
+"""Finding of towers by name: light, offline, and with an error without their scripts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is listed, without timm, and that the table is true."""
+"""Listing without timm, and the truth of the table."""
 
 from __future__ import annotations
 

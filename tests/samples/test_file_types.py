@@ -21,16 +21,16 @@ from tests.helpers.dirty_images import BAD, GOOD
         (b"MZ\x90", r"begins with b'MZ\x90': save it as JPEG or PNG"),
     ],
 )
-def test_kinds_are_told_with_a_way_out(start, words):
+def test_describe_file_type_names_type_and_remedy(start, words):
     assert describe_file_type(start).startswith(words)
 
 
-def test_no_image_that_can_be_read_is_taken_for_something_else():
+def test_describe_file_type_recognizes_no_readable_image():
     for name, (content, _, _) in GOOD.items():
         assert describe_file_type(content[:SIGNATURE_LENGTH]).startswith("begins with b"), name
 
 
-def test_no_more_is_read_than_the_beginning(tmp_path: Path):
+def test_read_signature_reads_64_bytes(tmp_path: Path):
     content = BAD["zeros.jpg"][0] + b"end"
     (tmp_path / "a").write_bytes(content)
     assert read_signature(str(tmp_path / "a")) == read_signature(content) == bytes(SIGNATURE_LENGTH)

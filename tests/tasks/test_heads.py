@@ -1,4 +1,4 @@
-"""Heads that are gone on from."""
+"""Heads on pooled features, and the `head_` of a fitted estimator as a start."""
 
 from __future__ import annotations
 
@@ -7,11 +7,25 @@ import pickle
 
 import numpy as np
 import pytest
+import torch
 from sklearn.base import clone
 
 from sktransfer import FineTuneClassifier, FineTuneRegressor, Head
 from sktransfer.exceptions import InvalidParameterError
+from sktransfer.tasks.heads import ScalarMix
 from sktransfer.testing.samples import make_samples
+
+
+def test_layers_are_weighted_by_a_softmax_and_scaled():
+    mix = ScalarMix(3)
+    with torch.no_grad():
+        mix.scores.copy_(torch.tensor([0.0, 1.0, -2.0]))
+        mix.gamma.fill_(3.0)
+    layers = torch.randn(5, 3, 4)
+    weights = np.exp([0.0, 1.0, -2.0]) / np.exp([0.0, 1.0, -2.0]).sum()
+    expected = 3 * sum(float(weight) * layers[:, place] for place, weight in enumerate(weights))
+    torch.testing.assert_close(mix(layers.flatten(1)), expected, atol=1e-5, rtol=1e-5)
+
 
 IMAGES, LABELS = make_samples("image", 18)
 THREE = np.array(["a", "b", "c"])[np.arange(18) % 3]

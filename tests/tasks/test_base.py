@@ -1,4 +1,4 @@
-"""Values of samples: a missing one is named by its row."""
+"""Missing targets and groups: the error names the first row."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Layers added up by learnt weights."""
+"""Training with layer="mix": layers added up by learned weights."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from skorch.callbacks import Callback
 from sktransfer import FineTuneClassifier, FineTuneRegressor, TextFeaturizer
 from sktransfer.exceptions import InvalidParameterError
 from sktransfer.tasks.head_init import C
-from sktransfer.tasks.heads import ScalarMix
 from sktransfer.testing.samples import make_samples
 from tests.helpers.small_bert import small_bert
 
@@ -22,17 +21,6 @@ BERT = "hf/" + small_bert()
 
 def quick(**parameters):
     return FineTuneClassifier(BERT, layer="mix", **{"max_epochs": 2, "random_state": 0, **parameters})
-
-
-def test_layers_are_weighted_by_a_softmax_and_scaled():
-    mix = ScalarMix(3)
-    with torch.no_grad():
-        mix.scores.copy_(torch.tensor([0.0, 1.0, -2.0]))
-        mix.gamma.fill_(3.0)
-    layers = torch.randn(5, 3, 4)
-    weights = np.exp([0.0, 1.0, -2.0]) / np.exp([0.0, 1.0, -2.0]).sum()
-    expected = 3 * sum(float(weight) * layers[:, place] for place, weight in enumerate(weights))
-    torch.testing.assert_close(mix(layers.flatten(1)), expected, atol=1e-5, rtol=1e-5)
 
 
 def test_before_training_the_head_is_a_probe_on_the_mean_of_standardised_layers():

@@ -1,0 +1,138 @@
+"""Batch samplers: order, prefetching, and pairs of one class."""
+
+from __future__ import annotations
+
+from collections import Counter
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from skorch.callbacks import Callback
+
+from sktransfer import FineTuneClassifier, Mixup, load_backbone
+from sktransfer.engine.compute import Compute
+from sktransfer.engine.inputs import PreprocessedSamples
+from sktransfer.samples.images import check_images
+from sktransfer.samples.texts import check_texts
+from sktransfer.tasks.base import Targets
+from sktransfer.testing.samples import make_samples
+from sktransfer.training import samplers
+from sktransfer.training.data import FrozenPrefixDataset
+from sktransfer.training.samplers import Batches, PairBatches
+from tests.helpers.small_bert import small_bert
+
+
+def dataset(modality, boundary, n=13, layers=()):
+    X, _ = make_samples(modality, n)
+    backbone = load_backbone("tiny/cnn" if modality == "image" else "hf/" + small_bert())
+    samples = check_images(X) if modality == "image" else check_texts(X)
+    return FrozenPrefixDataset(
+        backbone,
+        PreprocessedSamples(samples, backbone.preprocess),
+        boundary,
+        len(backbone.stages),
+        {"features": list(layers)},
+        rows=range(n),
+        targets={"y": Targets(np.arange(n), np.ones(n))},
+        compute=Compute(torch.device("cpu")),
+        store=None,
+    )
+
+
+def batch_targets(batches):
+    return [targets["y"][0] for _, targets in batches]
+
+
+@pytest.mark.parametrize("modality", ["image", "text"])
+def test_each_row_comes_once_an_epoch_in_a_new_order(modality):
+    data, epochs = dataset(modality, 2), []
+    for data.epoch in (0, 1, 0):
+        epochs.append([targets.tolist() for targets in batch_targets(Batches(data, 4, seed=0))])
+    for epoch in epochs:
+        assert sorted(row for batch in epoch for row in batch) == list(range(13))
+        assert min(map(len, epoch)) > 1  # a last batch of one is joined to the one before
+    assert epochs[0] != epochs[1]
+    assert epochs[0] == epochs[2]  # by its number alone, not by what came before
+    assert epochs[0] != [targets.tolist() for targets in batch_targets(Batches(data, 4, seed=1))]
+
+
+def test_without_a_seed_rows_keep_their_order():
+    batches = Batches(dataset("image", 2), 4)
+    assert [row for targets in batch_targets(batches) for row in targets.tolist()] == list(range(13))
+
+
+@pytest.mark.parametrize(
+    ("on_cpu", "no_prefetch", "changed", "expected"),
+    [
+        (True, False, True, False),
+        (False, False, True, True),
+        (False, True, False, True),
+        (False, True, True, False),
+    ],
+)
+def test_no_prefetch_keeps_augmentation_in_the_thread_that_draws(monkeypatch, on_cpu, no_prefetch, changed, expected):
+    ran_ahead = []
+    monkeypatch.setattr(samplers, "ahead", lambda batches: ran_ahead.append(True) or batches)
+    dataset = SimpleNamespace(compute=SimpleNamespace(on_cpu=on_cpu), augmentation=object() if changed else None)
+    batches = Batches(dataset, 2, no_prefetch=no_prefetch)
+    monkeypatch.setattr(batches, "_order", lambda: [[0, 1], [2]])
+    dataset.batch = list
+    assert list(batches) == [[0, 1], [2]]
+    assert bool(ran_ahead) == expected
+
+
+def test_who_draws_random_numbers_of_the_cpu_says_so():
+    said = []
+
+    class Watched(Callback):
+        def on_epoch_begin(self, net, dataset_train=None, **kwargs):
+            said.append(net.get_iterator(dataset_train, training=True).no_prefetch)
+
+    for callbacks in ([], [Mixup()]):
+        clf = FineTuneClassifier("tiny/cnn", max_epochs=1, callbacks=[*callbacks, Watched()], random_state=0)
+        clf.fit(*make_samples("image", 12))
+    assert said == [False, True]
+
+
+class PairTargets(SimpleNamespace):
+    """What an order is drawn from: a data set's targets, and its epoch."""
+
+    def __len__(self):
+        return len(self.targets["y"])
+
+
+def orders(targets, batch_size, seed=0, epoch=0):
+    return PairBatches(PairTargets(targets={"y": torch.as_tensor(targets)}, epoch=epoch), batch_size, seed)._order()
+
+
+def test_samples_that_fit_into_one_batch_are_one():
+    assert orders([0, 1, 1, 0, 2], 8) == [[0, 1, 2, 3, 4]]
+
+
+def test_each_sample_meets_one_of_its_class_and_some_of_others_whatever_the_shares():
+    targets = np.array([0] * 90 + [1] * 6 + [2] * 4)
+    batches = orders(targets, 8)
+    assert len(batches) == 13  # 100 samples in batches of 8
+    seen = Counter()
+    for batch in batches:
+        of_class = Counter(targets[batch].tolist())
+        assert len(batch) == 8
+        assert min(of_class.values()) >= 2
+        assert len(of_class) == 3
+        seen += of_class
+    assert max(seen.values()) - min(seen.values()) <= 2  # classes take turns
+
+
+def test_many_classes_share_out_the_batches():
+    targets = np.repeat(np.arange(50), 3)
+    batches = orders(targets, 16)
+    assert all(len(set(targets[batch])) == 8 for batch in batches)
+    assert len({int(target) for batch in batches for target in targets[batch]}) == 50
+
+
+def test_order_depends_on_seed_and_epoch_alone():
+    targets = [0, 1] * 20
+    assert orders(targets, 8) == orders(targets, 8)
+    assert orders(targets, 8) != orders(targets, 8, seed=1)
+    assert orders(targets, 8) != orders(targets, 8, epoch=1)
