@@ -72,15 +72,15 @@ class Checkpoint(Callback):  # type: ignore[misc]
             raise InvalidParameterError(
                 f"folder={str(self.folder)!r} of a Checkpoint cannot be written to: {error}; choose another folder"
             ) from error
-        self._path = folder / f"{self._digest(net, X)}.pt"
-        self._may_write = True
+        self.path_ = folder / f"{self._digest(net, X)}.pt"
+        self.may_write_ = True
         net.checkpoint = self
 
     def on_train_end(self, net: NeuralNet, **kwargs: Any) -> None:
         """Delete the file, unless the training was interrupted or `keep` is True."""
         net.checkpoint = None
         if not self.keep and not net.interrupted:
-            self._path.unlink(missing_ok=True)
+            self.path_.unlink(missing_ok=True)
 
     def resume(self, net: NeuralNet) -> None:
         """Restore the state of a net from the file, if it exists.
@@ -90,14 +90,14 @@ class Checkpoint(Callback):  # type: ignore[misc]
         net : NeuralNet
             Initialized net, after `on_train_begin` of its callbacks.
         """
-        if not self._path.exists():
+        if not self.path_.exists():
             return
         try:
-            state = torch.load(self._path, map_location="cpu", weights_only=True)
+            state = torch.load(self.path_, map_location="cpu", weights_only=True)
             if Digest().add(state["parts"]).hex() != state["digest"]:
                 raise ValueError("its checksum is wrong")
         except Exception as error:  # torch raises many types for a damaged file; nothing of it was used
-            text = f"{self._path} cannot be read ({error}): the training starts from the beginning"
+            text = f"{self.path_} cannot be read ({error}): the training starts from the beginning"
             warnings.warn(text, CheckpointWarning, stacklevel=2)
             return
         parts = state["parts"]
@@ -116,7 +116,7 @@ class Checkpoint(Callback):  # type: ignore[misc]
         net : NeuralNet
             Net at the end of an epoch.
         """
-        if not self._may_write:
+        if not self.may_write_:
             return
         parts = {
             "module": net.module_.state_dict(),
@@ -125,13 +125,13 @@ class Checkpoint(Callback):  # type: ignore[misc]
             "callbacks": {name: state_of(one) for name, one in net.callbacks_ if one is not self},
             "history": json.dumps([{**row, "batches": []} for row in net.history], default=float),
         }
-        temporary = self._path.with_suffix(f".{os.getpid()}")
+        temporary = self.path_.with_suffix(f".{os.getpid()}")
         try:
             torch.save({"parts": parts, "digest": Digest().add(parts).hex()}, temporary)
-            temporary.replace(self._path)
+            temporary.replace(self.path_)
         except (OSError, RuntimeError) as error:  # torch raises RuntimeError if the disk is full
-            self._may_write = False
-            text = f"{self._path} cannot be written ({error}): the training continues, but cannot be resumed"
+            self.may_write_ = False
+            text = f"{self.path_} cannot be written ({error}): the training continues, but cannot be resumed"
             warnings.warn(text, CheckpointWarning, stacklevel=2)
         finally:
             temporary.unlink(missing_ok=True)

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from peft import LoraConfig
+from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
 from sklearn.utils.validation import check_is_fitted
 from skorch.callbacks import Callback, EarlyStopping, LRScheduler
@@ -353,3 +354,9 @@ def test_digests_differ_where_values_do(other):
 def test_parts_do_not_run_into_one_another():
     digests = {Digest().add(*parts).hex() for parts in (["ab", "c"], ["a", "bc"], ["abc"], [["ab"], "c"], [b"ab", "c"])}
     assert len(digests) == 5
+
+
+def test_clone_of_a_fitted_estimator_with_a_checkpoint(tmp_path):
+    clf = classifier(tmp_path).fit(IMAGES, LABELS)
+    again = clone(clf).fit(IMAGES, LABELS)
+    np.testing.assert_array_equal(again.decision_function(IMAGES), clf.decision_function(IMAGES))
