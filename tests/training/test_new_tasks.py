@@ -14,17 +14,15 @@ from sktransfer import Checkpoint, FineTuneClassifier, FineTuneRegressor, load_b
 from sktransfer.cache.memory import MemoryStore
 from sktransfer.engine.compute import Compute
 from sktransfer.engine.inputs import PreprocessedSamples
-from sktransfer.samples.images import check_images
 from sktransfer.samples.texts import check_texts
 from sktransfer.tasks.base import Targets, Task
 from sktransfer.tasks.classification import Multiclass
 from sktransfer.tasks.continuous import Continuous
 from sktransfer.testing.samples import make_samples
-from sktransfer.training.run import FitRun, choose_trunk
-from sktransfer.training.samplers import Batches, SourceBatches
+from sktransfer.training.samplers import SourceBatches
 from sktransfer.training.saved_net import net_from_state, net_to_state
-from sktransfer.training.settings import check_settings
 from sktransfer.training.trainer import train
+from tests.helpers.runs import fit_run
 from tests.helpers.small_bert import small_bert
 
 BERT = "hf/" + small_bert()
@@ -105,30 +103,6 @@ class ClassPerPixel(Task):
 
     def loss(self, outputs, targets, features):
         return functional.cross_entropy(outputs, targets, reduction="none").mean((1, 2))  # (n,)
-
-
-def fit_run(X, backbone, tasks, targets, *, freeze_depth=-1, layer=-1, store=None, batches=Batches, **options):
-    """Return a run as a future estimator would make it."""
-    backbone = load_backbone(backbone)
-    options = {"max_epochs": 3, "lr": 1e-3, "head_init": "random", "batch_size": 8, **options}
-    settings = check_settings(FineTuneClassifier(**{name: v for name, v in options.items() if name != "task_weights"}))
-    settings = dataclasses.replace(settings, task_weights=options.get("task_weights", {}))
-    reads = [task.reads for task in tasks.values()]
-    trunk = choose_trunk(backbone, layer, "auto", freeze_depth, reads)
-    samples = (check_images if backbone.modality == "image" else check_texts)(X)
-    inputs = PreprocessedSamples(samples, backbone.preprocess, keep=True)
-    torch.manual_seed(0)
-    return FitRun(
-        settings=settings,
-        compute=CPU,
-        store=store,
-        seed=0,
-        trunk=trunk,
-        inputs=inputs,
-        tasks=tasks,
-        targets=targets,
-        batches=batches,
-    )
 
 
 def parity_tags(X):

@@ -1,0 +1,42 @@
+"""Runs of the trainer without an estimator."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+
+from sktransfer import FineTuneClassifier, load_backbone
+from sktransfer.engine.compute import Compute
+from sktransfer.engine.inputs import PreprocessedSamples
+from sktransfer.samples.images import check_images
+from sktransfer.samples.texts import check_texts
+from sktransfer.training.run import FitRun, choose_trunk
+from sktransfer.training.samplers import Batches
+from sktransfer.training.settings import check_settings
+
+CPU = Compute(torch.device("cpu"))
+
+
+def fit_run(X, backbone, tasks, targets, *, freeze_depth=-1, layer=-1, store=None, batches=Batches, **options):
+    """Return a run of some tasks on a backbone, for `sktransfer.training.trainer.train`."""
+    backbone = load_backbone(backbone)
+    options = {"max_epochs": 3, "lr": 1e-3, "head_init": "random", "batch_size": 8, **options}
+    settings = check_settings(FineTuneClassifier(**{name: v for name, v in options.items() if name != "task_weights"}))
+    settings = dataclasses.replace(settings, task_weights=options.get("task_weights", {}))
+    reads = [task.reads for task in tasks.values()]
+    trunk = choose_trunk(backbone, layer, "auto", freeze_depth, reads)
+    samples = (check_images if backbone.modality == "image" else check_texts)(X)
+    inputs = PreprocessedSamples(samples, backbone.preprocess, keep=True)
+    torch.manual_seed(0)
+    return FitRun(
+        settings=settings,
+        compute=CPU,
+        store=store,
+        seed=0,
+        trunk=trunk,
+        inputs=inputs,
+        tasks=tasks,
+        targets=targets,
+        batches=batches,
+    )
