@@ -38,8 +38,6 @@ class Continuous(Task):
     def check(self, y: Any) -> np.ndarray:
         """Return numbers (n_samples,) or (n_samples, n_outputs), float64."""
         checked: np.ndarray = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
-        if checked.ndim > 2:
-            raise ValueError(f"y has {checked.ndim} dimensions; give (n_samples,) or (n_samples, n_outputs)")
         return checked
 
     def encode(self, y: np.ndarray, weight: np.ndarray) -> Targets:

@@ -12,7 +12,6 @@ from torch.nn import functional
 
 from sktransfer import Checkpoint, FineTuneClassifier, FineTuneRegressor, load_backbone
 from sktransfer.cache.memory import MemoryStore
-from sktransfer.engine.compute import Compute
 from sktransfer.engine.inputs import PreprocessedSamples
 from sktransfer.samples.texts import check_texts
 from sktransfer.tasks.base import Targets, Task
@@ -26,7 +25,6 @@ from tests.helpers.runs import fit_run
 from tests.helpers.small_bert import small_bert
 
 BERT = "hf/" + small_bert()
-CPU = Compute(torch.device("cpu"))
 
 
 class TokenHead(nn.Module):
