@@ -40,7 +40,7 @@ def trained(callback, **parameters):
     return clf, keep, vector(clf.net_.module_)
 
 
-def test_the_moving_average_is_that_of_all_steps():
+def test_ema_averages_all_steps():
     _, keep, found = trained(EMA(0.7))
     expected = keep.steps[0]
     for weights in keep.steps[1:]:
@@ -50,13 +50,13 @@ def test_the_moving_average_is_that_of_all_steps():
 
 
 @pytest.mark.parametrize(("start", "n_epochs"), [(0.0, 4), (0.5, 2), (0.75, 1), (0.9, 1)])
-def test_the_mean_is_that_of_the_last_epochs(start, n_epochs):
+def test_swa_averages_the_last_epochs(start, n_epochs):
     _, keep, found = trained(SWA(start))
     torch.testing.assert_close(found, torch.stack(keep.epochs[-n_epochs:]).mean(0), atol=1e-6, rtol=1e-5)
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.3, 1.0])
-def test_part_of_the_way(alpha):
+def test_wise_ft_interpolates_between_start_and_end(alpha):
     clf, keep, found = trained(WiSEFT(alpha))
     torch.testing.assert_close(found, keep.start + alpha * (keep.steps[-1] - keep.start), atol=1e-6, rtol=1e-5)
     if alpha == 0:
@@ -65,7 +65,7 @@ def test_part_of_the_way(alpha):
         np.testing.assert_allclose(clf.predict_proba(IMAGES), probe.predict_proba(IMAGES), atol=1e-5)
 
 
-def test_part_of_the_way_to_the_best_epoch():
+def test_wise_ft_interpolates_to_the_best_epoch_with_early_stopping():
     options = {"early_stopping": True, "validation_fraction": 0.25, "patience": 2, "max_epochs": 8, "lr": 1e-2}
     clf, keep, found = trained(WiSEFT(0.5), **options)
     best = int(clf.history_["valid_loss"].idxmin()) - 1
@@ -73,7 +73,7 @@ def test_part_of_the_way_to_the_best_epoch():
 
 
 @pytest.mark.parametrize("callback", [EMA(0.5), SWA(0.0), WiSEFT(0.5)], ids=lambda one: type(one).__name__)
-def test_frozen_stages_stay_bit_equal_and_clones_give_the_same(callback):
+def test_ema_swa_and_wise_ft_keep_frozen_stages_and_can_be_cloned(callback):
     clf, _, found = trained(callback, freeze_depth=-2)
     for before, after in zip(load_backbone("tiny/cnn").stages[:5], clf.backbone_.stages[:5]):
         assert all(one.equal(other) for one, other in zip(before.state_dict().values(), after.state_dict().values()))
@@ -85,12 +85,12 @@ def test_frozen_stages_stay_bit_equal_and_clones_give_the_same(callback):
 @pytest.mark.parametrize(
     ("callback", "match"), [(EMA(1.5), "decay=1.5"), (SWA(-1), "start=-1"), (WiSEFT("half"), "alpha='half'")]
 )
-def test_what_is_no_share_is_refused(callback, match):
+def test_ema_swa_and_wise_ft_reject_values_outside_0_to_1(callback, match):
     with pytest.raises(InvalidParameterError, match=match):
         trained(callback)
 
 
 @pytest.mark.parametrize("callback", [EMA(), SWA()])
-def test_averages_over_steps_and_the_best_epoch_contradict_each_other(callback):
+def test_ema_and_swa_reject_early_stopping(callback):
     with pytest.raises(InvalidParameterError, match="leave one of the two out"):
         trained(callback, early_stopping=True, validation_fraction=0.25)

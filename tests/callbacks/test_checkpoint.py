@@ -90,7 +90,7 @@ RECIPES = {
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=str)
-def test_what_was_interrupted_comes_to_the_same_result_to_the_bit(recipe, tmp_path):
+def test_checkpoint_resumes_to_the_bits_of_an_uninterrupted_fit(recipe, tmp_path):
     options = dict(RECIPES[recipe])
     callbacks = options.pop("callbacks", [])
     whole = classifier(None, *callbacks, **options).fit(IMAGES, LABELS)
@@ -107,7 +107,7 @@ def test_what_was_interrupted_comes_to_the_same_result_to_the_bit(recipe, tmp_pa
 
 
 @pytest.mark.parametrize("options", [{}, {"adapter": LoraConfig(target_modules=["query", "value"], lora_dropout=0.2)}])
-def test_dropout_and_adapters_go_on_too(options, tmp_path):
+def test_checkpoint_resumes_dropout_and_adapter(options, tmp_path):
     y = np.arange(len(TEXTS)) % 2
     whole = classifier(None, backbone=BERT, **options).fit(TEXTS, y)
     n_steps, clf = Steps.n, classifier(tmp_path, backbone=BERT, **options)
@@ -117,7 +117,7 @@ def test_dropout_and_adapters_go_on_too(options, tmp_path):
     np.testing.assert_array_equal(clf.decision_function(TEXTS), whole.decision_function(TEXTS))
 
 
-def test_regression_goes_on_too(tmp_path):
+def test_checkpoint_resumes_a_regressor(tmp_path):
     y = np.random.default_rng(0).normal(size=24)
     whole = FineTuneRegressor(BACKBONE, **OPTIONS).fit(IMAGES, y)
     reg = FineTuneRegressor(BACKBONE, callbacks=[Steps(), Checkpoint(tmp_path)], **OPTIONS)
@@ -127,7 +127,7 @@ def test_regression_goes_on_too(tmp_path):
     np.testing.assert_array_equal(reg.predict(IMAGES), whole.predict(IMAGES))
 
 
-def test_ctrl_c_is_raised_and_leaves_the_estimator_as_it_was(tmp_path):
+def test_fit_raises_ctrl_c_and_leaves_the_estimator_unchanged(tmp_path):
     clf = classifier(tmp_path)
     interrupted(clf, IMAGES, LABELS, 6)
     with pytest.raises(ValueError, match="not fitted"):
@@ -137,7 +137,7 @@ def test_ctrl_c_is_raised_and_leaves_the_estimator_as_it_was(tmp_path):
     np.testing.assert_array_equal(clf.decision_function(IMAGES), before)
 
 
-def test_interrupted_partial_fits_leave_momenta_as_they_were():
+def test_partial_fit_that_is_interrupted_keeps_the_optimizer_state():
     plain, clf = classifier(None), classifier(None)
     for one in (plain, clf):
         one.partial_fit(IMAGES, LABELS, classes=["a", "b"])
@@ -156,7 +156,7 @@ class Stop(Callback):
             raise KeyboardInterrupt
 
 
-def test_a_callback_may_still_end_a_training(tmp_path):
+def test_checkpoint_is_deleted_if_a_callback_ends_training(tmp_path):
     clf = classifier(tmp_path, Stop()).fit(IMAGES, LABELS)
     assert clf.n_iter_ == 2
     assert list(tmp_path.iterdir()) == []
@@ -174,7 +174,7 @@ def test_a_callback_may_still_end_a_training(tmp_path):
     ],
     ids=str,
 )
-def test_another_fit_starts_anew_and_leaves_the_file_alone(change, tmp_path):
+def test_checkpoint_of_other_parameters_is_kept_and_not_used(change, tmp_path):
     interrupted(classifier(tmp_path), IMAGES, LABELS, 18)
     clf = classifier(tmp_path, **change).fit(IMAGES, LABELS)
     assert Steps.n == clf.max_epochs * 4
@@ -182,7 +182,7 @@ def test_another_fit_starts_anew_and_leaves_the_file_alone(change, tmp_path):
 
 
 @pytest.mark.parametrize("changed", ["sample", "target", "weight", "callback"])
-def test_other_samples_targets_weights_or_callbacks_are_another_fit(changed, tmp_path):
+def test_checkpoint_of_other_data_or_callbacks_is_not_used(changed, tmp_path):
     interrupted(classifier(tmp_path), IMAGES, LABELS, 18)
     X, y, weight = IMAGES.copy(), LABELS.copy(), np.ones(24)
     X[3] = X[4] if changed == "sample" else X[3]
@@ -193,7 +193,7 @@ def test_other_samples_targets_weights_or_callbacks_are_another_fit(changed, tmp
     assert Steps.n == 20
 
 
-def test_other_adapters_of_the_same_shape_are_another_fit(tmp_path):
+def test_checkpoint_of_another_adapter_of_equal_shape_is_not_used(tmp_path):
     found = []
     for alpha in (4, 400):
         adapter = LoraConfig(r=2, lora_alpha=alpha, target_modules="all-linear")
@@ -207,7 +207,7 @@ def test_other_adapters_of_the_same_shape_are_another_fit(tmp_path):
 
 
 @pytest.mark.parametrize("estimator", [ContrastiveFineTuner, partial(FineTuneClassifier, head_init="random")])
-def test_another_pooling_of_what_is_trained_is_another_fit(estimator, tmp_path):
+def test_checkpoint_of_another_pooling_is_not_used(estimator, tmp_path):
     for pooling in ("mean", "max"):
         options = {"freeze_depth": 2, "pooling": pooling, "max_epochs": 1, "random_state": 0}
         tuner = estimator(BERT, callbacks=[Checkpoint(tmp_path, keep=True)], **options)
@@ -217,7 +217,7 @@ def test_another_pooling_of_what_is_trained_is_another_fit(estimator, tmp_path):
     assert len(list(tmp_path.iterdir())) == 2
 
 
-def test_what_is_kept_is_not_trained_again(tmp_path):
+def test_keep_avoids_training_a_second_time(tmp_path):
     options = {**OPTIONS, "callbacks": [Steps(), EMA(0.8), Checkpoint(tmp_path, keep=True)]}
     first = FineTuneClassifier(BACKBONE, **options).fit(IMAGES, LABELS)
     Steps.n = 0
@@ -226,7 +226,7 @@ def test_what_is_kept_is_not_trained_again(tmp_path):
     np.testing.assert_array_equal(second.decision_function(IMAGES), first.decision_function(IMAGES))
 
 
-def test_an_interrupted_search_goes_on_where_it_was_with_a_file_a_fit(tmp_path):
+def test_keep_resumes_an_interrupted_grid_search(tmp_path):
     grid = {"freeze_depth": [1, 2], "lr": [1e-2, 1e-3]}
     clf = FineTuneClassifier(BACKBONE, **{**OPTIONS, "callbacks": [Steps(), Checkpoint(tmp_path, keep=True)]})
     search = GridSearchCV(clf, grid, cv=2)
@@ -256,7 +256,7 @@ class Kill(Callback):
 
 
 @pytest.mark.process
-def test_a_killed_process_loses_the_epoch_it_was_in(tmp_path):
+def test_checkpoint_of_a_killed_process_loses_only_the_last_epoch(tmp_path):
     code = KILLED.format(tests=str(Path(__file__).parents[2]), folder=str(tmp_path))
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 9
     clf = FineTuneClassifier(BACKBONE, callbacks=[Steps(), Checkpoint(tmp_path), Kill()], **OPTIONS).fit(IMAGES, LABELS)
@@ -266,7 +266,7 @@ def test_a_killed_process_loses_the_epoch_it_was_in(tmp_path):
 
 
 @pytest.mark.parametrize("damage", ["empty", "half", "last byte", "flipped", "text"])
-def test_a_damaged_file_is_told_of_and_the_training_starts_anew(damage, tmp_path):
+def test_checkpoint_warns_of_a_damaged_file_and_starts_from_the_beginning(damage, tmp_path):
     whole = classifier(None).fit(IMAGES, LABELS).decision_function(IMAGES)
     interrupted(classifier(tmp_path), IMAGES, LABELS, 18)
     (path,) = tmp_path.iterdir()
@@ -281,7 +281,7 @@ def test_a_damaged_file_is_told_of_and_the_training_starts_anew(damage, tmp_path
     np.testing.assert_array_equal(clf.decision_function(IMAGES), whole)
 
 
-def test_a_disk_that_is_full_ends_writing_not_training(tmp_path):
+def test_checkpoint_stops_writing_but_not_training_on_a_full_disk(tmp_path):
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
     try:
@@ -294,7 +294,7 @@ def test_a_disk_that_is_full_ends_writing_not_training(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_that_cannot_be_written_to_is_an_error_before_anything_is_trained(tmp_path):
+def test_folder_that_is_not_writable_is_an_error_before_training(tmp_path):
     (tmp_path / "file").write_text("no folder")
     with pytest.raises(InvalidParameterError, match=r"folder=.*cannot be written to"):
         classifier(tmp_path / "file").fit(IMAGES, LABELS)
@@ -306,14 +306,14 @@ class Some:
         vars(self).update(attributes)
 
 
-def test_what_ends_in_an_underscore_and_is_plain_is_state():
+def test_state_of_holds_plain_attributes_that_end_in_an_underscore():
     some = Some(n_=3, best_=np.float32(0.5), weights_={"w": torch.ones(2)}, none_=None, parameter=1, _own=2, f_=print)
     state = state_of(some)
     assert list(state) == ["n_", "best_", "weights_", "none_"]
     assert type(state["best_"]) is float
 
 
-def test_what_has_a_state_dict_gives_it_and_takes_it_back():
+def test_set_state_loads_state_dicts_into_existing_objects():
     one, other = Some(layer_=torch.nn.Linear(2, 2), n_=1), Some(layer_=torch.nn.Linear(2, 2), n_=0)
     held = other.layer_
     set_state(other, state_of(one))
@@ -322,7 +322,7 @@ def test_what_has_a_state_dict_gives_it_and_takes_it_back():
     assert other.n_ == 1
 
 
-def test_params_are_called_alike_in_all_processes():
+def test_params_of_is_equal_in_all_processes():
     assert params_of(LRScheduler(StepLR, step_size=2)) == {
         **{"policy": "StepLR", "monitor": "train_loss", "event_name": "event_lr"},
         **{"step_every": "epoch", "step_size": 2},
@@ -346,12 +346,12 @@ TENSOR = torch.arange(4.0)
     ],
     ids=str,
 )
-def test_digests_differ_where_values_do(other):
+def test_digest_differs_for_different_values(other):
     assert Digest().add(*other).hex() != Digest().add(TENSOR).hex()
     assert Digest().add(*other).hex() == Digest().add(*other).hex()
 
 
-def test_parts_do_not_run_into_one_another():
+def test_digest_separates_parts():
     digests = {Digest().add(*parts).hex() for parts in (["ab", "c"], ["a", "bc"], ["abc"], [["ab"], "c"], [b"ab", "c"])}
     assert len(digests) == 5
 

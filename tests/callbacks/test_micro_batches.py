@@ -17,7 +17,7 @@ WEIGHT = np.random.default_rng(0).uniform(0.1, 3, 14)
 
 
 @pytest.mark.parametrize("size", [1, 3, 100])
-def test_parts_of_a_batch_step_as_the_whole(size):
+def test_micro_batches_step_as_the_whole_batch(size):
     options = {"freeze_depth": 0, "batch_size": 8, "max_epochs": 2, "lr": 1e-3, "random_state": 0, "l2_sp": 0.1}
     seen = []
 
@@ -33,13 +33,13 @@ def test_parts_of_a_batch_step_as_the_whole(size):
     np.testing.assert_allclose(parts.history_["train_loss"], whole.history_["train_loss"], rtol=1e-4)
 
 
-def test_texts_are_cut_as_well():
+def test_micro_batches_of_texts():
     options = {"freeze_depth": 2, "max_epochs": 1, "random_state": 0}
     clf = FineTuneClassifier("hf/" + small_bert(), **options, callbacks=[MicroBatches(4)]).fit(TEXTS, LABELS)
     assert clf.n_iter_ == 1
 
 
-def test_gradients_are_clipped_by_skorchs_callback():
+def test_gradient_norm_clipping_of_skorch_clips_gradients():
     norms = []
 
     class Norm(Callback):
@@ -54,6 +54,6 @@ def test_gradients_are_clipped_by_skorchs_callback():
 
 
 @pytest.mark.parametrize("size", [0, 2.0, True])
-def test_what_is_no_number_of_samples_is_refused(size):
+def test_size_of_micro_batches_rejects_other_values(size):
     with pytest.raises(InvalidParameterError, match="size="):
         FineTuneClassifier(callbacks=[MicroBatches(size)]).fit(IMAGES, LABELS)

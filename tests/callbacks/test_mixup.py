@@ -76,7 +76,7 @@ def spied(backbone, X, others=(), **parameters):
 
 
 @pytest.mark.parametrize("depth", [0, -2, "all"])
-def test_images_are_mixed_in_what_the_frozen_stages_gave(depth):
+def test_mixup_of_images_mixes_the_outputs_of_the_frozen_stages(depth):
     _, spy = spied("tiny/cnn", IMAGES, freeze_depth=depth)
     assert len(spy.drawn) == len(spy.batches) == 4
     assert len({float(mixture.share) for mixture in spy.drawn}) == 4
@@ -89,7 +89,7 @@ def test_images_are_mixed_in_what_the_frozen_stages_gave(depth):
             assert not torch.equal(given[name], value)
 
 
-def test_texts_are_mixed_behind_pooling_for_their_lengths_differ():
+def test_mixup_of_texts_mixes_pooled_features():
     clf, spy = spied(BERT, TEXTS, freeze_depth=2, max_epochs=1, lr=1e-12, head_lr=1e-12)
     for mixture, given, seen, loss, (arguments, targets) in zip(
         spy.drawn, spy.given, spy.seen, spy.losses, spy.batches
@@ -107,7 +107,7 @@ def mixed_targets(values, weight):
     return [targets["y"] for targets in HALVES.targets({"y": (values, weight)})]
 
 
-def test_losses_are_those_of_mixed_targets_and_weights_keep_their_sum():
+def test_targets_of_mixed_batch_give_the_loss_of_mixed_targets():
     weight = torch.rand(6) + 0.1
     classes = torch.tensor([0, 1, 2, 3, 3, 0])
     (_, w_own), (_, w_other) = mixed_targets(classes, weight)
@@ -122,7 +122,7 @@ def test_losses_are_those_of_mixed_targets_and_weights_keep_their_sum():
 
 
 @pytest.mark.parametrize("task", [MultilabelIndicator(label_smoothing=0.1), Continuous()])
-def test_several_labels_and_numbers_have_the_gradient_of_a_mixed_target(task):
+def test_targets_of_mixed_batch_give_gradients_for_labels_and_numbers(task):
     targets = (torch.rand(6, 4) > 0.5).float()
     logits = LOGITS.clone().requires_grad_()
     (own, w_own), (other, w_other) = mixed_targets(targets, torch.ones(6))
@@ -135,7 +135,7 @@ def test_several_labels_and_numbers_have_the_gradient_of_a_mixed_target(task):
 @pytest.mark.parametrize(
     ("backbone", "X", "depth"), [("tiny/cnn", IMAGES, 6), (BERT, TEXTS, 2)], ids=["images", "texts"]
 )
-def test_the_seed_draws_mixtures_and_the_store_knows_nothing_of_them(backbone, X, depth):
+def test_mixup_depends_on_random_state_and_stores_nothing(backbone, X, depth):
     def fit(mixup=None, seed=0):
         return quick(backbone, mixup, freeze_depth=depth, max_epochs=1, random_state=seed).fit(X, LABELS)
 
@@ -153,7 +153,7 @@ def test_the_seed_draws_mixtures_and_the_store_knows_nothing_of_them(backbone, X
         assert all(a.equal(b) for a, b in zip(stage.state_dict().values(), trained.state_dict().values()))
 
 
-def test_weights_labels_numbers_and_smoothing_go_along():
+def test_mixup_with_weights_labels_numbers_and_label_smoothing():
     quick(mixup=Mixup(), class_weight="balanced", label_smoothing=0.1).fit(IMAGES, LABELS, sample_weight=WEIGHT)
     indicators = np.stack([LABELS == "good", np.arange(12) % 2 == 0], 1).astype(int)
     assert quick(mixup=Mixup()).fit(IMAGES, indicators).predict_proba(IMAGES).shape == (12, 2)
@@ -161,7 +161,7 @@ def test_weights_labels_numbers_and_smoothing_go_along():
     assert quick(mixup=Mixup(), cls=FineTuneRegressor, max_epochs=5).fit(IMAGES, y).score(IMAGES, y) > 0.8
 
 
-def test_what_is_heavy_counts_more_in_mixtures_too():
+def test_mixup_respects_sample_weight():
     turned = np.where(np.arange(12) < 6, LABELS, np.where(LABELS == "good", "bad", "good"))
     options = {"freeze_depth": "all", "head_init": "random", "head_lr": 0.01, "max_epochs": 30, "batch_size": 12}
     for heavy in (slice(0, 6), slice(6, 12)):
@@ -171,7 +171,7 @@ def test_what_is_heavy_counts_more_in_mixtures_too():
         assert clf.score(IMAGES[heavy], turned[heavy]) == 1
 
 
-def test_between_two_classes_no_prediction_is_sure():
+def test_mixup_makes_predictions_less_sure():
     options = {"freeze_depth": "all", "head_lr": 0.01, "max_epochs": 20, "batch_size": 12}
     plain, mixed = (
         quick(mixup=mixup, **options).fit(IMAGES, LABELS).history_["train_loss"].tail(10).mean()
@@ -181,18 +181,18 @@ def test_between_two_classes_no_prediction_is_sure():
     assert mixed > 0.2  # about half the pairs are of two classes, and of them each half has ln 2
 
 
-def test_parts_of_a_batch_are_mixed_within_themselves():
+def test_mixup_mixes_within_each_micro_batch():
     _, spy = spied("tiny/cnn", IMAGES, [MicroBatches(4)])
     assert [len(mixture.partners) for mixture in spy.drawn] == [4, 2] * 4
     assert [len(given["values"]) for given in spy.given] == [4, 2] * 4
 
 
 @pytest.mark.parametrize("alpha", [0, -1.0, True, "much", float("nan"), float("inf")])
-def test_what_is_no_alpha_is_refused(alpha):
+def test_alpha_of_mixup_rejects_other_values(alpha):
     with pytest.raises(InvalidParameterError, match="must be a number greater than 0; leave Mixup out"):
         quick(mixup=Mixup(alpha)).fit(IMAGES, LABELS)
 
 
-def test_pairs_of_samples_cannot_be_mixed():
+def test_mixup_rejects_losses_of_pairs():
     with pytest.raises(InvalidParameterError, match="the loss is one of pairs of samples"):
         ContrastiveFineTuner(callbacks=[Mixup()], max_epochs=1).fit(IMAGES, LABELS)

@@ -17,11 +17,11 @@ CPU, GPU = Compute(torch.device("cpu")), Compute(torch.device("cuda", 0))
 
 
 @pytest.mark.parametrize("name", ["float32", "bfloat16", "float16"])
-def test_a_precision_is_the_type_of_its_name(name):
+def test_precision_names_a_torch_dtype(name):
     assert resolve_compute("cpu", name).dtype == getattr(torch, name)
 
 
-def test_auto_is_bfloat16_where_the_processor_has_it():
+def test_precision_auto_is_bfloat16_if_the_processor_supports_it():
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     flags = next(line for line in lines if line.startswith("flags")).split()
     native = {"avx512_bf16", "amx_tile"} & set(flags)
@@ -29,23 +29,23 @@ def test_auto_is_bfloat16_where_the_processor_has_it():
 
 
 @pytest.mark.parametrize("wrong", ["double", "float64", None, torch.float32, "Auto"])
-def test_any_other_precision_is_refused(wrong):
+def test_precision_rejects_other_values(wrong):
     with pytest.raises(InvalidParameterError, match=r"precision=.*'float32', 'bfloat16', 'float16', 'auto'"):
         resolve_compute("cpu", wrong)
 
 
 @pytest.mark.parametrize("size", [1, 7, np.int64(7)])
-def test_a_batch_size_is_an_int(size):
+def test_batch_size_is_converted_to_int(size):
     assert type(resolve_compute("cpu", batch_size=size).batch_size) is int
 
 
 @pytest.mark.parametrize("size", [0, -1, True, 2.0, "8", "Auto", None])
-def test_any_other_batch_size_is_refused(size):
+def test_batch_size_rejects_other_values(size):
     with pytest.raises(InvalidParameterError, match=r"batch_size=.* must be 'auto' or an int of at least 1"):
         resolve_compute("cpu", batch_size=size)
 
 
-def test_texts_share_a_batch_by_length_up_to_a_number_of_tokens():
+def test_batches_group_texts_by_length_up_to_a_number_of_tokens():
     lengths = [3, 400, 5, 400, 400, 1200]
     batches = CPU.batches(lengths)
     assert sorted(place for batch in batches for place in batch) == list(range(6))
@@ -56,11 +56,11 @@ def test_texts_share_a_batch_by_length_up_to_a_number_of_tokens():
     assert len(GPU.batches(lengths)) == 1
 
 
-def test_a_number_of_samples_is_kept_whatever_their_length():
+def test_batches_follow_batch_size_whatever_the_lengths():
     assert Compute(torch.device("cpu"), batch_size=2).batches([1, 5000, 3]) == [[1, 2], [0]]
 
 
-def test_texts_of_no_tokens_have_their_batch_too():
+def test_batches_take_texts_without_tokens():
     assert CPU.batches([0, 0]) == [[0, 1]]
     assert CPU.batches([]) == []
 
@@ -70,7 +70,7 @@ def n_images(compute, **settings):
     return compute.samples_per_batch(cost, "pixels")
 
 
-def test_large_images_share_smaller_batches():
+def test_samples_per_batch_falls_with_image_size():
     def size(pixels, compute=CPU):
         return n_images(compute, crop=pixels)
 

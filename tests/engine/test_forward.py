@@ -94,14 +94,14 @@ def count_stages(backbone):
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 100])
 @pytest.mark.parametrize("kept", [False, True])
-def test_each_row_gets_what_its_sample_gives_alone(case, batch_size, kept):
+def test_forward_gives_each_row_the_output_of_its_sample_alone(case, batch_size, kept):
     backbone, samples, taps = case
     store = MemoryStore() if kept else None
     found = ask(backbone, samples, taps, batch_size=batch_size, store=store)
     assert_close(found, one_by_one(backbone, samples, taps))
 
 
-def test_samples_give_different_features(case):
+def test_forward_gives_different_features_for_different_samples(case):
     """Else no test here could tell one row from another."""
     backbone, samples, taps = case
     unlike = samples.values if backbone.modality == "image" else list(dict.fromkeys(samples.values))
@@ -111,7 +111,7 @@ def test_samples_give_different_features(case):
         assert distances.min() > 1e-3 * values.abs().max()
 
 
-def test_a_second_time_nothing_runs_and_the_values_are_the_same(case):
+def test_forward_reads_all_values_from_the_store_the_second_time(case):
     backbone, samples, taps = case
     store = MemoryStore()
     first = ask(backbone, samples, taps, store=store)
@@ -121,7 +121,7 @@ def test_a_second_time_nothing_runs_and_the_values_are_the_same(case):
     assert all(torch.equal(one, two) for a, b in zip(first, second) for one, two in zip(a, b))
 
 
-def test_only_what_is_missing_runs(case):
+def test_forward_computes_only_rows_missing_from_the_store(case):
     backbone, samples, taps = case
     store = MemoryStore()
     ask(backbone, samples, taps, store=store, rows=[0, 2])
@@ -133,7 +133,7 @@ def test_only_what_is_missing_runs(case):
     assert_close(found, [[tap[row] for row in (2, 3, 0)] for tap in one_by_one(backbone, samples, taps)])
 
 
-def test_samples_of_the_same_content_share_what_is_stored():
+def test_forward_shares_stored_values_of_equal_samples():
     backbone, store = image_backbone(), MemoryStore()
     ask(backbone, images(2), [LayerOutput(3, "average")], store=store)
     ran = count_stages(backbone)
@@ -142,21 +142,21 @@ def test_samples_of_the_same_content_share_what_is_stored():
     assert ran == []
 
 
-def test_one_pass_serves_all_taps(case):
+def test_forward_computes_all_layers_in_one_pass(case):
     backbone, samples, taps = case
     ran = count_stages(backbone)
     ask(backbone, samples, taps, batch_size=100)
     assert ran == list(range(max(tap.stop for tap in taps)))
 
 
-def test_stages_above_the_last_tap_do_not_run():
+def test_forward_skips_stages_above_the_highest_layer():
     backbone = image_backbone()
     ran = count_stages(backbone)
     ask(backbone, IMAGES, [LayerOutput(1, "average")], batch_size=100)
     assert ran == [0]
 
 
-def test_nothing_is_stored_without_a_store():
+def test_forward_computes_again_without_a_store():
     backbone = image_backbone()
     ran = count_stages(backbone)
     for _ in range(2):
@@ -164,7 +164,7 @@ def test_nothing_is_stored_without_a_store():
     assert ran == [0, 0]
 
 
-def test_some_rows_in_any_order(case):
+def test_forward_takes_rows_in_any_order(case):
     backbone, samples, taps = case
     rows = [5, 0, 3]
     expected = one_by_one(backbone, samples, taps)
@@ -175,28 +175,28 @@ def test_some_rows_in_any_order(case):
     )
 
 
-def test_a_text_does_not_depend_on_longer_ones_beside_it():
+def test_forward_of_a_text_does_not_depend_on_longer_texts_in_its_batch():
     backbone, taps = text_backbone(), [LayerOutput(3, "mean"), LayerOutput(3, "max"), LayerOutput(3)]
     alone = ask(backbone, Listed(["bb ccc"]), taps)
     beside = ask(backbone, Listed(["bb ccc", "a bb ccc dddd eeeee f"]), taps, batch_size=2)
     assert_close([tap[:1] for tap in beside], alone)
 
 
-def test_texts_of_like_length_share_a_batch():
+def test_forward_puts_texts_of_similar_length_into_one_batch():
     backbone, shapes = text_backbone(), []
     backbone.stages[0].register_forward_hook(lambda module, args, out: shapes.append(tuple(out.shape[:2])))
     ask(backbone, Listed(["a", "a b c d", "a b", "a b c d e"]), [LayerOutput(1, "mean")], batch_size=2)
     assert shapes == [(2, 5), (2, 2)]
 
 
-def test_what_is_kept_of_a_text_has_no_padding():
+def test_forward_returns_texts_without_padding():
     backbone = text_backbone()
     ids, values = ask(backbone, Listed(["a", "bb ccc dddd"]), [LayerOutput(0), LayerOutput(2)], batch_size=2)
     assert [one.tolist() for one in ids] == [[1], [2, 3, 4]]
     assert [tuple(one.shape) for one in values] == [(1, 4), (3, 4)]
 
 
-def test_a_stage_that_writes_into_its_input_does_not_spoil_what_is_taken_before():
+def test_forward_keeps_outputs_below_an_in_place_stage():
     backbone = image_backbone()  # its second stage begins with an in-place ReLU
     (stem,) = ask(backbone, IMAGES, [LayerOutput(1)])
     together = ask(backbone, IMAGES, [LayerOutput(1), LayerOutput(2), LayerOutput(3)])
@@ -204,7 +204,7 @@ def test_a_stage_that_writes_into_its_input_does_not_spoil_what_is_taken_before(
     assert_close(together[:1], [stem])
 
 
-def test_values_own_their_memory(case):
+def test_forward_returns_tensors_that_own_their_memory(case):
     backbone, samples, taps = case
     store = MemoryStore()
     outputs = ask(backbone, samples, taps, store=store, batch_size=100)
@@ -215,7 +215,7 @@ def test_values_own_their_memory(case):
             assert one.untyped_storage().nbytes() == one.numel() * one.element_size()
 
 
-def test_values_are_float32_on_the_cpu_and_carry_no_gradient(case):
+def test_forward_returns_float32_on_the_cpu_without_gradient(case):
     backbone, samples, taps = case
     backbone.stages.requires_grad_(True)  # as someone who trains them elsewhere may have done
     for tap, outputs in zip(taps, ask(backbone, samples, taps)):
@@ -225,21 +225,21 @@ def test_values_are_float32_on_the_cpu_and_carry_no_gradient(case):
         assert {one.device for one in outputs} == {CPU}
 
 
-def test_the_callers_gradient_mode_comes_back():
+def test_forward_restores_the_gradient_mode_of_the_caller():
     backbone = image_backbone()
     inputs = PreprocessedSamples(IMAGES, backbone.preprocess)
     for _ in forward(backbone, inputs, [LayerOutput(1)], compute=Compute(CPU)):
         assert torch.is_grad_enabled()
 
 
-def test_weights_stages_and_buffers_are_as_before(case):
+def test_forward_leaves_parameters_and_buffers_unchanged(case):
     backbone, samples, taps = case
     before = {name: tensor.clone() for name, tensor in backbone.stages.state_dict().items()}
     ask(backbone, samples, taps, store=MemoryStore())
     assert all(torch.equal(tensor, before[name]) for name, tensor in backbone.stages.state_dict().items())
 
 
-def test_a_replaced_upper_stage_leaves_what_is_stored_below():
+def test_replace_stages_keeps_stored_values_of_lower_stages():
     plain, store = image_backbone(), MemoryStore()
     other = replace_stages(plain, 2, [image_backbone(seed=1).stages[2]])
     ask(plain, IMAGES, [LayerOutput(2), LayerOutput(3, "average")], store=store)
@@ -250,7 +250,7 @@ def test_a_replaced_upper_stage_leaves_what_is_stored_below():
     assert_close([below, above], one_by_one(other, IMAGES, [LayerOutput(2), LayerOutput(3, "average")]))
 
 
-def test_a_store_that_is_too_small_gives_right_values_all_the_same(case):
+def test_forward_gives_right_values_with_a_store_that_is_too_small(case):
     backbone, samples, taps = case
     store = MemoryStore(limit=6000)
     for _ in range(2):
@@ -258,7 +258,7 @@ def test_a_store_that_is_too_small_gives_right_values_all_the_same(case):
     assert store.info().n_bytes <= 6000
 
 
-def test_threads_share_a_store_and_a_backbone():
+def test_forward_is_thread_safe():
     from concurrent.futures import ThreadPoolExecutor
 
     backbone, store, taps = image_backbone(), MemoryStore(), [LayerOutput(1, "average"), LayerOutput(3, "average")]
@@ -268,7 +268,7 @@ def test_threads_share_a_store_and_a_backbone():
             assert_close(found, expected)
 
 
-def test_images_of_different_sizes_are_an_error():
+def test_forward_rejects_images_of_different_sizes():
     from sktransfer.exceptions import InvalidParameterError
 
     backbone = image_backbone(preprocess=ImageTransform())
@@ -286,7 +286,7 @@ def three_threads():
 
 
 @pytest.mark.parametrize("setting", ["auto", "float16"])
-def test_several_threads_give_what_one_gives(case, three_threads, setting):
+def test_forward_gives_equal_values_with_several_threads(case, three_threads, setting):
     backbone, samples, taps = case
     many = Listed(samples.values * 30)
     expected = one_by_one(backbone, samples, taps)
@@ -300,7 +300,7 @@ def test_several_threads_give_what_one_gives(case, three_threads, setting):
     assert threading.get_ident() not in ran
 
 
-def test_a_damaged_sample_is_named_from_whichever_thread(three_threads):
+def test_forward_names_the_row_of_a_damaged_sample_from_any_thread(three_threads):
     from sktransfer.exceptions import InvalidSampleError
 
     class Damaged(Listed):
@@ -320,7 +320,7 @@ class Pooled(torch.nn.Module):
         return pool(values, mask, "mean")
 
 
-def test_a_stage_may_turn_texts_into_vectors_and_be_gone_on_from():
+def test_forward_resumes_from_a_stage_that_pools_texts_into_vectors():
     plain, store = text_backbone(), MemoryStore()
     stages = [*zip(plain.stage_names, plain.stages), ("pooled", Pooled()), ("dense", ImageStage(torch.nn.Linear(4, 5)))]
     options = {"modality": "text", "preprocess": plain.preprocess, "pooling": "mean"}
@@ -349,7 +349,7 @@ class Gaps(Listed):
 
 @pytest.mark.parametrize("n_gaps", [0, 1, 3, 6])
 @pytest.mark.parametrize("stored", [False, True])
-def test_samples_that_inputs_leave_out_do_not_come_and_are_not_kept(n_gaps, stored):
+def test_leave_out_skips_unreadable_samples_and_stores_nothing_for_them(n_gaps, stored):
     backbone, images = image_backbone(), list(IMAGES.values)[:6]
     images[:n_gaps] = [None] * n_gaps
     store = MemoryStore() if stored else None

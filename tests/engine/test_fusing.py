@@ -37,7 +37,7 @@ def run(stages, size=64):
 @pytest.mark.parametrize(
     ("name", "left"), [("torchvision/mobilenet_v2", 0), ("torchvision/resnet18", 0), ("torchvision/densenet121", None)]
 )
-def test_outputs_are_the_same_but_for_rounding(name, left):
+def test_fuse_keeps_outputs_up_to_rounding(name, left):
     import copy
 
     stages = redrawn(copy.deepcopy(load_backbone(name, weights="random").stages))
@@ -49,7 +49,7 @@ def test_outputs_are_the_same_but_for_rounding(name, left):
     assert (found - expected).abs().max() <= 1e-5 * expected.abs().max()
 
 
-def test_what_is_not_alone_between_the_two_stays():
+def test_fuse_skips_layers_whose_values_are_used_elsewhere():
     conv, norm = nn.Conv2d(3, 3, 3, padding=1), nn.BatchNorm2d(3)
 
     class Both(nn.Sequential):
@@ -70,7 +70,7 @@ def test_what_is_not_alone_between_the_two_stays():
         assert all(torch.equal(stage(values), one) for stage, one in zip(stages, expected))
 
 
-def test_a_network_whose_code_cannot_be_followed_runs_as_it_was():
+def test_fuse_leaves_networks_that_cannot_be_traced_unchanged():
     class Branching(nn.Module):
         def __init__(self):
             super().__init__()

@@ -14,13 +14,13 @@ from tests.helpers.toys import image_backbone, text_backbone
 CPU = Compute(torch.device("cpu"))
 
 
-def test_weights_that_stay_as_they_are_are_not_copied():
+def test_prepare_for_inference_shares_unchanged_weights():
     backbone = text_backbone()
     copied = zip(prepare_for_inference(backbone, CPU).parameters(), backbone.stages.parameters(), strict=True)
     assert all(one is other for one, other in copied)
 
 
-def test_another_device_or_precision_is_a_copy_that_is_made_once():
+def test_prepare_for_inference_copies_once_per_device_and_precision():
     backbone = text_backbone()
     packed = len(pickle.dumps(backbone))
     meta = prepare_for_inference(backbone, Compute(torch.device("meta")))
@@ -32,7 +32,7 @@ def test_another_device_or_precision_is_a_copy_that_is_made_once():
     assert len(pickle.dumps(backbone)) == packed  # copies are made anew where they are wanted
 
 
-def test_convolutions_run_with_their_channels_side_by_side():
+def test_prepare_for_inference_uses_channels_last_for_convolutions():
     backbone = image_backbone()
     assert has_convolutions(backbone.stages)
     assert not has_convolutions(text_backbone().stages)
@@ -45,14 +45,14 @@ def test_convolutions_run_with_their_channels_side_by_side():
     assert not any(p.requires_grad for p in stages.parameters())
 
 
-def test_threads_that_ask_at_once_get_one_copy():
+def test_prepare_for_inference_gives_all_threads_one_copy():
     backbone = image_backbone()
     with ThreadPoolExecutor(8) as threads:
         found = list(threads.map(lambda _: prepare_for_inference(backbone, CPU), range(32)))
     assert len(set(map(id, found))) == 1
 
 
-def test_compiled_stages_give_the_same():
+def test_compiled_stages_give_equal_outputs():
     backbone = image_backbone()
     compiled = prepare_for_inference(backbone, Compute(torch.device("cpu"), compiled=True))
     assert compiled is not prepare_for_inference(backbone, CPU)

@@ -10,13 +10,13 @@ from sktransfer.exceptions import InvalidParameterError, InvalidSample, InvalidS
 from tests.helpers.toys import Listed, Words
 
 
-def test_batches_hold_all_rows_in_order():
+def test_in_batches_holds_all_rows_in_order():
     assert list(in_batches(range(7), 3)) == [[0, 1, 2], [3, 4, 5], [6]]
     assert list(in_batches([5, 3], 2)) == [[5, 3]]
     assert list(in_batches([], 2)) == []
 
 
-def test_images_are_preprocessed_when_they_are_asked_for_and_not_kept():
+def test_tensors_preprocesses_images_on_request_and_keeps_none():
     samples = Listed(np.full((2, 3, 3, 3), 0.25, np.float32) * np.arange(1, 3).reshape(2, 1, 1, 1))
     inputs = PreprocessedSamples(samples, ImageTransform(mean=(0.25, 0.25, 0.25)))
     assert len(inputs) == 2
@@ -29,7 +29,7 @@ def test_images_are_preprocessed_when_they_are_asked_for_and_not_kept():
     assert samples.loaded == [1, 1]
 
 
-def test_tokens_are_made_anew_unless_they_are_to_be_kept():
+def test_tensors_tokenizes_again_without_keep():
     samples = Listed(["a b", "bb ccc"])
     inputs = PreprocessedSamples(samples, Words())
     assert [len(one) for one in inputs.tensors([0, 0, 1])] == [2, 2, 2]
@@ -37,7 +37,7 @@ def test_tokens_are_made_anew_unless_they_are_to_be_kept():
     assert samples.loaded == [0, 1, 1]
 
 
-def test_tokens_are_made_once_where_they_are_kept():
+def test_keep_tokenizes_each_text_once():
     samples = Listed(["a", "bb ccc", "d ee f"])
     inputs = PreprocessedSamples(samples, Words(), keep=True)
     assert inputs.is_ragged
@@ -47,7 +47,7 @@ def test_tokens_are_made_once_where_they_are_kept():
     assert sorted(samples.loaded) == [0, 1, 2]
 
 
-def test_truncated_texts_are_counted_once_each():
+def test_warn_of_truncated_counts_each_text_once():
     inputs = PreprocessedSamples(Listed(["a b c", "a", "a b c d"]), Words(limit=2))
     inputs.tensors([0, 0, 1])
     inputs.tensors([0, 2])
@@ -58,25 +58,25 @@ def test_truncated_texts_are_counted_once_each():
     inputs.warn_of_truncated()  # all have been told of; a warning would be an error here
 
 
-def test_nothing_is_said_where_nothing_was_cut():
+def test_warn_of_truncated_is_silent_without_truncated_texts():
     inputs = PreprocessedSamples(Listed(["a b", "a"]), Words(limit=2))
     inputs.tensors([0, 1])
     inputs.warn_of_truncated()
 
 
-def test_texts_are_padded_on_the_right_and_the_mask_says_where():
+def test_collate_pads_texts_on_the_right_and_returns_a_mask():
     values, mask = collate([torch.tensor([5, 6, 7]), torch.tensor([8])], "text", pad_value=9)
     assert values.tolist() == [[5, 6, 7], [8, 9, 9]]
     assert mask.tolist() == [[True, True, True], [True, False, False]]
     assert mask.dtype == torch.bool
 
 
-def test_a_real_token_that_looks_like_padding_stays_real():
+def test_collate_mask_is_true_for_real_tokens_equal_to_pad_value():
     _, mask = collate([torch.tensor([0, 0]), torch.tensor([0])], "text", pad_value=0)
     assert mask.tolist() == [[True, True], [True, False]]
 
 
-def test_activations_of_texts_are_padded_too():
+def test_collate_pads_activations_of_texts():
     long, short = torch.rand(3, 2), torch.rand(1, 2)
     values, mask = collate([long, short], "text")
     assert values.shape == (2, 3, 2)
@@ -86,20 +86,20 @@ def test_activations_of_texts_are_padded_too():
     assert mask.sum(1).tolist() == [3, 1]
 
 
-def test_a_text_of_no_tokens_is_all_padding():
+def test_collate_pads_a_text_without_tokens():
     values, mask = collate([torch.tensor([3, 4]), torch.tensor([], dtype=torch.int64)], "text", pad_value=1)
     assert values.tolist() == [[3, 4], [1, 1]]
     assert mask.tolist() == [[True, True], [False, False]]
 
 
-def test_images_are_stacked_without_a_mask():
+def test_collate_stacks_images_without_a_mask():
     images = [torch.rand(3, 4, 5), torch.rand(3, 4, 5)]
     values, mask = collate(images, "image")
     assert mask is None
     assert torch.equal(values, torch.stack(images))
 
 
-def test_images_of_different_sizes_are_an_error_that_says_how_to_go_on():
+def test_collate_of_images_of_different_sizes_suggests_resize():
     with pytest.raises(
         InvalidParameterError, match=r"\(3, 4, 4\), \(3, 4, 5\).*preprocess=\{'resize': \(height, width\)\}"
     ):
@@ -123,7 +123,7 @@ class Broken(Listed):
         return f"{row}.png"
 
 
-def test_samples_that_cannot_be_read_are_left_out_and_noted():
+def test_leave_out_skips_and_records_unreadable_samples():
     values = [np.zeros((2, 2, 3), np.float32), "load", np.ones((2, 2, 3), np.float32), "key"]
     inputs = PreprocessedSamples(Broken(values), ImageTransform(), leave_out=True)
     read = inputs.readable([2, 1, 0])
@@ -134,7 +134,7 @@ def test_samples_that_cannot_be_read_are_left_out_and_noted():
     assert inputs.readable([1]) == {}
 
 
-def test_unless_they_are_to_be_left_out_they_raise():
+def test_readable_raises_for_unreadable_samples_without_leave_out():
     inputs = PreprocessedSamples(Broken(["load", "key"]), ImageTransform())
     for ask in (lambda: inputs.readable([0]), lambda: inputs.key(1), lambda: inputs.tensors([0])):
         with pytest.raises(InvalidSampleError):

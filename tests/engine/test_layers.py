@@ -14,7 +14,7 @@ CPU = Compute(torch.device("cpu"))
 HALF = Compute(torch.device("cpu"), torch.bfloat16)
 
 
-def test_what_differs_has_another_name():
+def test_namespace_differs_for_different_values():
     plain, vector = image_backbone(), LayerOutput(1, "average")
     columns = [
         vector.namespace(plain, CPU),
@@ -32,7 +32,7 @@ def test_what_differs_has_another_name():
     assert vector.namespace(plain, Compute(torch.device("cpu"), batch_size=5)) == columns[0]
 
 
-def test_people_can_read_what_it_is():
+def test_namespace_is_human_readable():
     column = LayerOutput(2, "average").namespace(image_backbone(), CPU)
     assert (column.backbone, column.stage, column.pooling, column.dtype) == ("toy/maps", "middle", "average", "float32")
     column = LayerOutput(0).namespace(image_backbone(), HALF)
@@ -41,7 +41,7 @@ def test_people_can_read_what_it_is():
 
 
 @pytest.mark.parametrize("setting", ["auto", "float16", "bfloat16"])
-def test_the_type_that_is_kept_belongs_to_the_name(setting):
+def test_namespace_depends_on_cache_dtype(setting):
     plain = LayerOutput(1, "average").namespace(image_backbone(), CPU)
     column = LayerOutput(1, "average").namespace(image_backbone(), CPU, setting)
     assert column.dtype == ("float32" if setting == "auto" else setting)
@@ -49,7 +49,7 @@ def test_the_type_that_is_kept_belongs_to_the_name(setting):
     assert kept_dtype(torch.bfloat16, setting) == torch.bfloat16  # is short already, and would lose once more
 
 
-def test_what_a_gpu_rounds_has_another_name(monkeypatch):
+def test_namespace_on_a_gpu_depends_on_allow_tf32(monkeypatch):
     gpu, vector = Compute(torch.device("cuda", 0)), LayerOutput(1, "average")
     digests = set()
     for allowed in (True, False):

@@ -41,19 +41,19 @@ def features(most, n=8):
     return backbone, np.stack([found[row].numpy() for row in range(n)])
 
 
-def test_batches_are_halved_until_they_fit_and_nothing_is_lost():
+def test_forward_halves_batches_until_they_fit_into_memory():
     backbone, found = features(3)
     (stages,) = backbone.copies.values()
     assert stages[0].body[0].seen == [8, 4, 2, 2, 4, 2, 2]
     np.testing.assert_array_equal(found, features(100)[1])
 
 
-def test_a_sample_that_is_too_large_alone_is_named():
+def test_forward_names_the_row_of_a_sample_too_large_for_memory():
     with pytest.raises(InvalidSampleError, match=r"row 0: .*more memory for this sample alone.*max_length"):
         features(0)
 
 
-def test_what_runs_out_is_told_from_other_errors():
+def test_is_out_of_memory_tells_memory_errors_from_others():
     assert is_out_of_memory(MemoryError())
     assert is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory"))
     with pytest.raises(RuntimeError) as caught:
@@ -64,7 +64,7 @@ def test_what_runs_out_is_told_from_other_errors():
     assert not is_out_of_memory(caught.value)
 
 
-def test_other_errors_are_not_tried_again():
+def test_retry_on_oom_does_not_retry_other_errors():
     tried = []
 
     def work(part):
@@ -76,7 +76,7 @@ def test_other_errors_are_not_tried_again():
     assert len(tried) == 1
 
 
-def test_the_row_named_is_the_callers():
+def test_retry_on_oom_names_the_row_of_the_caller():
     def work(part):
         if part.start <= 2 < part.stop:
             raise MemoryError

@@ -17,7 +17,7 @@ def packed(stages):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("shape", [(5, 7, 12), (3, 12), (1, 1, 12), (12,)])
-def test_what_comes_out_is_the_same_but_for_rounding(dtype, shape):
+def test_pack_keeps_outputs_up_to_rounding(dtype, shape):
     torch.manual_seed(0)
     stages = nn.ModuleList([nn.Sequential(nn.Linear(12, 20), nn.ReLU(), nn.Linear(20, 4, bias=False))]).to(dtype).eval()
     plain, values = copy.deepcopy(stages), torch.randn(shape).to(dtype)
@@ -34,7 +34,7 @@ def test_what_comes_out_is_the_same_but_for_rounding(dtype, shape):
     assert float(expected.abs().max()) > 0.1
 
 
-def test_weights_stay_within_reach_and_as_they_are():
+def test_pack_keeps_weight_and_state_dict():
     linear = nn.Linear(4, 3)
     stages = nn.ModuleList([linear]).eval()
     pack(stages)
@@ -43,7 +43,7 @@ def test_weights_stay_within_reach_and_as_they_are():
     assert list(stages.state_dict()) == ["0.weight", "0.bias"]
 
 
-def test_a_layer_that_stands_in_two_places_is_packed_once():
+def test_pack_packs_a_shared_layer_once():
     linear = nn.Linear(4, 4)
     stages = nn.ModuleList([nn.Sequential(linear, linear)]).eval()
     pack(stages)
@@ -51,7 +51,7 @@ def test_a_layer_that_stands_in_two_places_is_packed_once():
     assert packed(stages) == [True]
 
 
-def test_other_types_and_subclasses_are_left_alone():
+def test_pack_skips_other_dtypes_and_subclasses_of_linear():
     class Own(nn.Linear):
         def forward(self, values):
             return super().forward(values) + 1
@@ -61,7 +61,7 @@ def test_other_types_and_subclasses_are_left_alone():
     assert packed(stages) == [False, False, False]
 
 
-def test_where_torch_packs_otherwise_layers_stay_plain(monkeypatch):
+def test_pack_does_nothing_without_mkldnn(monkeypatch):
     stages = nn.ModuleList([nn.Linear(4, 4)]).eval()
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
     pack(stages)
@@ -69,7 +69,7 @@ def test_where_torch_packs_otherwise_layers_stay_plain(monkeypatch):
 
 
 @pytest.mark.parametrize(("activation", "folds"), [("gelu", True), ("gelu_new", False), ("relu", False)])
-def test_a_gelu_behind_a_linear_layer_is_done_along_with_it(activation, folds):
+def test_pack_fuses_gelu_into_the_linear_layer_before_it(activation, folds):
     from transformers.models.bert.modeling_bert import BertConfig, BertIntermediate
 
     torch.manual_seed(0)

@@ -31,7 +31,7 @@ def backbone_and_samples(modality):
 
 
 @pytest.mark.parametrize("modality", ["image", "text"])
-def test_a_pass_goes_on_from_the_highest_values_that_are_known(modality):
+def test_forward_resumes_from_the_highest_stored_stage(modality):
     backbone, samples, pooling = backbone_and_samples(modality)
     store = MemoryStore()
     ask(backbone, samples, [LayerOutput(1)], store=store)
@@ -44,14 +44,14 @@ def test_a_pass_goes_on_from_the_highest_values_that_are_known(modality):
 
 
 @pytest.mark.parametrize("modality", ["image", "text"])
-def test_what_is_wanted_below_the_known_values_is_computed_all_the_same(modality):
+def test_forward_computes_layers_below_the_stored_stage(modality):
     backbone, samples, pooling = backbone_and_samples(modality)
     store, taps = MemoryStore(), [LayerOutput(1, pooling), LayerOutput(3, pooling)]
     ask(backbone, samples, [LayerOutput(2)], store=store)
     assert_close(ask(backbone, samples, taps, store=store), one_by_one(backbone, samples, taps))
 
 
-def test_what_is_known_of_a_lower_stage_is_kept_while_the_rest_is_computed_from_above_it():
+def test_forward_reads_a_lower_layer_and_resumes_from_a_higher_stage():
     backbone, store, taps = image_backbone(), MemoryStore(), [LayerOutput(1, "average"), LayerOutput(3, "average")]
     ask(backbone, IMAGES, [LayerOutput(1, "average"), LayerOutput(2)], store=store)
     ran = count_stages(backbone)
@@ -60,7 +60,7 @@ def test_what_is_known_of_a_lower_stage_is_kept_while_the_rest_is_computed_from_
     assert_close(found, one_by_one(backbone, IMAGES, taps))
 
 
-def test_stages_above_the_limit_are_not_kept():
+def test_cacheable_stages_limits_which_stages_are_stored():
     backbone, store = image_backbone(), MemoryStore()
     ask(
         backbone,
@@ -75,7 +75,7 @@ def test_stages_above_the_limit_are_not_kept():
     assert ran == [2]
 
 
-def test_spares_are_kept_in_half_of_the_room_and_the_first_are_the_dearest():
+def test_prefetch_fills_half_of_the_free_room_in_the_given_order():
     backbone = image_backbone()
     for limit, expected in ((10**9, [2, 1]), (15_000, [2]), (5_000, [])):
         store = MemoryStore(limit=limit)
@@ -102,7 +102,7 @@ def test_prefetch_is_ignored_without_a_store(monkeypatch):
         assert set(taken) == expected
 
 
-def test_the_same_sample_twice_is_computed_once_even_without_a_store():
+def test_forward_computes_equal_samples_once():
     texts = text_backbone()
     ran = []
     texts.stages[0].register_forward_hook(lambda module, args, out: ran.append(len(args[0])))
@@ -117,7 +117,7 @@ def test_the_same_sample_twice_is_computed_once_even_without_a_store():
 
 
 @pytest.mark.parametrize("setting", ["float16", "bfloat16"])
-def test_rounded_values_are_the_same_the_first_time_and_the_second(setting):
+def test_cache_dtype_gives_equal_values_before_and_after_storing(setting):
     backbone, store = image_backbone(), MemoryStore()
     with sktransfer.config_context(cache_dtype=setting):
         first = ask(backbone, IMAGES, [LayerOutput(3, "average"), LayerOutput(1)], store=store)
@@ -150,7 +150,7 @@ Y = np.arange(24) % 2
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations([0, 1, 2])))
-def test_a_search_over_layers_runs_each_stage_once_a_sample_in_any_order(order):
+def test_layer_search_runs_each_stage_once_per_sample(order):
     backbone = image_backbone(seed=sum(10**i * k for i, k in enumerate(order)))
     counts = runs(backbone)
     for layer in order:
@@ -160,7 +160,7 @@ def test_a_search_over_layers_runs_each_stage_once_a_sample_in_any_order(order):
 
 
 @pytest.mark.parametrize("order", [(0, 1, 2, 3), (3, 2, 1, 0), (2, 0, 3, 1)])
-def test_a_search_over_freezing_depths_runs_each_frozen_stage_once_a_sample_in_any_order(order):
+def test_freeze_depth_search_runs_each_frozen_stage_once_per_sample(order):
     backbone = image_backbone(seed=100 + sum(10**i * k for i, k in enumerate(order)))
     counts = runs(backbone)
     for depth in order:
@@ -170,7 +170,7 @@ def test_a_search_over_freezing_depths_runs_each_frozen_stage_once_a_sample_in_a
     assert {stage: counts[stage] for stage in expected} == expected
 
 
-def test_a_prediction_goes_on_from_the_cut():
+def test_predict_reads_stored_values_at_the_freezing_boundary():
     backbone = image_backbone(seed=999)
     counts = runs(backbone)
     clf = FineTuneClassifier(backbone, freeze_depth=2, max_epochs=1, random_state=0).fit(X[:16], Y[:16])
@@ -179,7 +179,7 @@ def test_a_prediction_goes_on_from_the_cut():
     assert (counts[0], counts[1]) == (24, 24)
 
 
-def test_a_search_over_layers_of_texts_too():
+def test_layer_search_of_texts_runs_each_stage_once_per_sample():
     backbone = text_backbone()
     counts = runs(backbone)
     texts = list(dict.fromkeys(TEXTS))
@@ -189,7 +189,7 @@ def test_a_search_over_layers_of_texts_too():
 
 
 @pytest.mark.parametrize("n_threads", [1, 2])
-def test_an_interrupted_search_with_a_folder_runs_nothing_again_that_was_stored(n_threads, tmp_path):
+def test_cache_folder_keeps_values_of_an_interrupted_search(n_threads, tmp_path):
     backbone = image_backbone(seed=77)
     counts, stages = runs(backbone), backbone.stages
 

@@ -27,12 +27,12 @@ def alive():
 
 
 @pytest.mark.parametrize("n", [0, 1, 2, 5, 100])
-def test_each_job_is_done_once(threads, n):
+def test_in_parallel_does_each_job_once(threads, n):
     assert sorted(in_parallel(iter(range(n)), lambda job: job * 2)) == [2 * job for job in range(n)]
     assert not alive()
 
 
-def test_as_many_at_once_as_there_are_threads_and_each_has_its_share(threads):
+def test_in_parallel_runs_one_job_per_thread(threads):
     at_once, most, shares = set(), [], set()
 
     def work(job):
@@ -49,11 +49,11 @@ def test_as_many_at_once_as_there_are_threads_and_each_has_its_share(threads):
     assert torch.get_num_threads() == threads  # the caller's own
 
 
-def test_a_single_job_has_all_threads(threads):
+def test_in_parallel_gives_a_single_job_all_threads(threads):
     assert list(in_parallel(iter([0]), lambda _: torch.get_num_threads())) == [threads]
 
 
-def test_what_a_job_raises_is_raised_to_the_caller(threads):
+def test_in_parallel_raises_the_error_of_a_job(threads):
     def work(job):
         if job == 3:
             raise ValueError("row 3")
@@ -64,7 +64,7 @@ def test_what_a_job_raises_is_raised_to_the_caller(threads):
     assert not alive()
 
 
-def test_what_making_a_job_raises_is_raised_to_the_caller(threads):
+def test_in_parallel_raises_the_error_of_the_iterator_of_jobs(threads):
     def jobs():
         yield from range(5)
         raise KeyError("job 5")
@@ -74,7 +74,7 @@ def test_what_making_a_job_raises_is_raised_to_the_caller(threads):
     assert not alive()
 
 
-def test_who_stops_asking_stops_the_work(threads):
+def test_in_parallel_stops_working_when_closed(threads):
     done = []
     results = in_parallel(iter(range(1000)), lambda job: done.append(job))
     next(results)
@@ -83,7 +83,7 @@ def test_who_stops_asking_stops_the_work(threads):
     assert len(done) < 50
 
 
-def test_jobs_are_asked_for_as_they_are_done_and_results_do_not_pile_up(threads):
+def test_in_parallel_requests_jobs_as_results_are_taken(threads):
     asked = []
 
     def jobs():
@@ -98,7 +98,7 @@ def test_jobs_are_asked_for_as_they_are_done_and_results_do_not_pile_up(threads)
     results.close()
 
 
-def test_ahead_keeps_the_order_and_works_while_the_caller_does():
+def test_ahead_keeps_the_order_and_works_in_the_background():
     made = []
 
     def jobs():
@@ -114,7 +114,7 @@ def test_ahead_keeps_the_order_and_works_while_the_caller_does():
     assert not alive()
 
 
-def test_ahead_raises_when_its_turn_has_come():
+def test_ahead_raises_an_error_in_its_place():
     def jobs():
         yield 1
         raise ValueError("second")
@@ -160,7 +160,7 @@ if __name__ == "__main__":
 
 
 @pytest.mark.process
-def test_other_processes_and_threads_come_to_the_same_result(tmp_path):
+def test_fit_gives_equal_results_in_other_processes_and_threads(tmp_path):
     program, ways = tmp_path / "program.py", ["fork", "spawn", "loky", "threading"]
     program.write_text(OF_MANY_KINDS)
     command = [sys.executable, "-W", "ignore", str(program), *ways]

@@ -50,7 +50,7 @@ def unequal(one, other):
 
 @pytest.mark.parametrize("depth", [0, 3, -1, 0.5, "block2", "all"])
 @pytest.mark.parametrize("weights", ["pretrained", "random"])
-def test_frozen_stages_are_bit_equal_and_the_others_are_trained(depth, weights):
+def test_freeze_depth_keeps_frozen_stages_bit_equal_and_trains_the_others(depth, weights):
     clf = quick(freeze_depth=depth, weights=weights, lr=1e-3)
     seed = int(np.random.RandomState(0).randint(np.iinfo(np.int32).max))
     source = load_backbone("tiny/cnn", weights=weights, seed=seed)
@@ -61,7 +61,7 @@ def test_frozen_stages_are_bit_equal_and_the_others_are_trained(depth, weights):
     assert not any(unequal(before, state(source)))  # the shared backbone itself never changes
 
 
-def test_frozen_texts_have_no_dropout_and_no_gradient():
+def test_freeze_depth_turns_off_dropout_and_gradients_of_frozen_stages():
     before = state(load_backbone(BERT))
     clf = quick(BERT, freeze_depth=2, lr=1e-3).fit(TEXTS, LABELS)
     assert unequal(before, state(clf.backbone_)) == [False, False, True, True]
@@ -70,7 +70,7 @@ def test_frozen_texts_have_no_dropout_and_no_gradient():
     assert all(p.grad is None for stage in load_backbone(BERT).stages for p in stage.parameters())
 
 
-def test_pretrained_batch_statistics_stay_while_weights_are_trained():
+def test_fit_keeps_pretrained_batch_norm_statistics():
     clf = quick(freeze_depth=0, lr=1e-3).fit(IMAGES, LABELS)
     for before, after in zip(state(load_backbone("tiny/cnn")), state(clf.backbone_)):
         for name in before:
@@ -78,7 +78,7 @@ def test_pretrained_batch_statistics_stay_while_weights_are_trained():
                 assert torch.equal(before[name], after[name])
 
 
-def test_same_seed_same_bits_and_another_seed_other_bits():
+def test_random_state_determines_the_result():
     one = quick(weights="random", head_init="random").fit(IMAGES, LABELS)
     torch.rand(1)  # what the process draws elsewhere is of no matter
     same = quick(weights="random", head_init="random").fit(IMAGES, LABELS)
@@ -88,14 +88,14 @@ def test_same_seed_same_bits_and_another_seed_other_bits():
 
 
 @pytest.mark.parametrize("backbone", ["tiny/cnn", BERT], ids=["images", "texts"])
-def test_with_and_without_the_store_results_are_equal(backbone):
+def test_cache_does_not_change_results(backbone):
     X = IMAGES if backbone == "tiny/cnn" else TEXTS
     stored = quick(backbone, freeze_depth=2).fit(X, LABELS).decision_function(X)
     plain = quick(backbone, freeze_depth=2, cache=None).fit(X, LABELS).decision_function(X)
     np.testing.assert_allclose(stored, plain, atol=1e-4 * np.abs(plain).max())
 
 
-def test_a_frozen_stage_runs_once_a_sample_over_epochs_folds_candidates_and_refit():
+def test_cache_runs_frozen_stages_once_per_sample_in_a_grid_search():
     backbone = load_backbone("tiny/cnn", weights="random", seed=777)
     seen = []
     hook = backbone.stages[0].register_forward_hook(lambda module, args, out: seen.append(len(out)))
@@ -108,7 +108,7 @@ def test_a_frozen_stage_runs_once_a_sample_over_epochs_folds_candidates_and_refi
 
 @pytest.mark.process
 @pytest.mark.parametrize("n_jobs", [None, 2])
-def test_grid_search_over_freezing_depth_in_a_pipeline(n_jobs):
+def test_freeze_depth_in_a_grid_search_over_a_pipeline(n_jobs):
     pipeline = make_pipeline(FunctionTransformer(), quick())
     grid = {"finetuneclassifier__freeze_depth": [0, 0.5, -1, "all"]}
     search = GridSearchCV(pipeline, grid, cv=2, n_jobs=n_jobs, error_score="raise").fit(np.stack(IMAGES), LABELS)
@@ -116,7 +116,7 @@ def test_grid_search_over_freezing_depth_in_a_pipeline(n_jobs):
     assert len(search.cv_results_["params"]) == 4
 
 
-def test_layers_on_both_sides_of_the_cut():
+def test_layer_below_and_above_the_freezing_boundary():
     clf = quick(layer=["block1", "block4"], freeze_depth=3).fit(IMAGES, LABELS)
     assert clf.net_.module_.heads["y"].linear.in_features == 64 + 128
     assert len(clf.backbone_.stages) == 5  # what lies above the last layer is left out
@@ -125,7 +125,7 @@ def test_layers_on_both_sides_of_the_cut():
     assert quick(layer="block4", freeze_depth=1.0).fit(IMAGES, LABELS).freeze_depth_ == 5
 
 
-def test_a_probe_alone_is_a_logistic_regression_on_the_features():
+def test_head_init_probe_equals_logistic_regression_on_features():
     clf = quick(freeze_depth="all", max_epochs=0).fit(IMAGES, LABELS)
     features = ImageFeaturizer().fit_transform(IMAGES)
     features = (features - features.mean(0)) / np.sqrt(features.var(0).mean())
@@ -134,7 +134,7 @@ def test_a_probe_alone_is_a_logistic_regression_on_the_features():
     assert clf.n_iter_ == 0
 
 
-def test_from_one_task_to_the_next():
+def test_backbone_takes_the_trained_backbone_of_another_estimator():
     source = quick(freeze_depth=4, lr=1e-3).fit(IMAGES, LABELS)
     target = quick(source.backbone_, freeze_depth="all").fit(IMAGES, LABELS)
     assert target.backbone_ is source.backbone_
@@ -145,7 +145,7 @@ def test_from_one_task_to_the_next():
         quick(source).fit(IMAGES, LABELS)
 
 
-def test_pickles_hold_what_was_trained_and_no_more():
+def test_pickle_holds_only_what_was_trained():
     shallow = quick(freeze_depth="all").fit(IMAGES, LABELS)
     deep = quick(freeze_depth=-2).fit(IMAGES, LABELS)
     assert len(pickle.dumps(shallow)) < 100_000
@@ -154,7 +154,7 @@ def test_pickles_hold_what_was_trained_and_no_more():
     np.testing.assert_array_equal(copied.predict_proba(IMAGES), deep.predict_proba(IMAGES))
 
 
-def test_text_batches_are_padded_to_their_own_longest():
+def test_fit_pads_each_batch_to_its_longest_text():
     widths = []
 
     class Watch(Callback):
@@ -168,7 +168,7 @@ def test_text_batches_are_padded_to_their_own_longest():
     assert max(widths) < 24
 
 
-def test_skorch_callbacks_are_told_of_epochs():
+def test_callbacks_are_notified_of_epochs():
     class Count(Callback):
         n = 0
 
@@ -180,7 +180,7 @@ def test_skorch_callbacks_are_told_of_epochs():
     assert len(clf.net_.history[:, "train_loss"]) == 3
 
 
-def test_scikit_learn_callbacks_can_end_the_training():
+def test_set_callbacks_lets_a_callback_end_training():
     class StopAtSecond:
         def setup(self, estimator, context): ...
         def teardown(self, estimator, context): ...
@@ -192,17 +192,17 @@ def test_scikit_learn_callbacks_can_end_the_training():
     assert clf.n_iter_ == 2
 
 
-def test_a_progress_bar_nests_through_search_and_epochs():
+def test_set_callbacks_nests_a_progress_bar_in_a_grid_search():
     search = GridSearchCV(quick(), {"freeze_depth": [-1, "all"]}, cv=2).set_callbacks(ProgressBar())
     assert search.fit(IMAGES, LABELS).best_score_ == 1
 
 
-def test_verbose_prints_a_line_an_epoch(capsys):
+def test_verbose_prints_a_line_per_epoch(capsys):
     quick(verbose=1).fit(IMAGES, LABELS)
     assert "train_loss" in capsys.readouterr().out
 
 
-def test_long_texts_are_counted_once_a_fit():
+def test_fit_warns_once_of_truncated_texts():
     texts = ["good " * 40, *TEXTS[1:]]
     with pytest.warns(TruncatedTextWarning, match="1 of 12 texts") as caught:
         clf = quick(BERT, freeze_depth=2, cache=None).fit(texts, LABELS)
@@ -230,17 +230,17 @@ def test_long_texts_are_counted_once_a_fit():
         ({"max_length": 5}, "takes no texts"),
     ],
 )
-def test_wrong_parameters_are_named_with_what_is_allowed(parameters, match):
+def test_fit_names_invalid_parameters_and_allowed_values(parameters, match):
     with pytest.raises(InvalidParameterError, match=match):
         quick(**parameters).fit(IMAGES, LABELS)
 
 
-def test_preprocess_of_a_text_backbone_is_refused_not_ignored():
+def test_preprocess_is_rejected_for_text_backbones():
     with pytest.raises(InvalidParameterError, match="takes no images"):
         quick(BERT, preprocess={"resize": 3}).fit(TEXTS, LABELS)
 
 
-def test_features_of_a_tuned_text_backbone():
+def test_text_featurizer_takes_a_trained_backbone():
     clf = quick(BERT, freeze_depth=2, lr=1e-2).fit(TEXTS, LABELS)
     tuned = TextFeaturizer(clf.backbone_).fit_transform(TEXTS)
     plain = TextFeaturizer(BERT).fit_transform(TEXTS)
@@ -249,7 +249,7 @@ def test_features_of_a_tuned_text_backbone():
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_what_was_fitted_on_a_gpu_lies_on_the_cpu():
+def test_device_cuda_leaves_fitted_tensors_on_the_cpu():
     X, y = make_samples("image", 12)
     clf = FineTuneClassifier(freeze_depth=-1, max_epochs=1, device="cuda", random_state=0).fit(X, y)
     on_gpu = clf.predict_proba(X)
@@ -261,7 +261,7 @@ def test_what_was_fitted_on_a_gpu_lies_on_the_cpu():
 
 @pytest.mark.parametrize("backbone", ["tiny/cnn", BERT], ids=["images", "texts"])
 @pytest.mark.parametrize("precision", ["bfloat16", "float16", "auto"])
-def test_a_lower_precision_trains_to_nearly_the_same_weights_which_stay_float32(backbone, precision):
+def test_precision_lower_trains_float32_weights_to_similar_values(backbone, precision):
     X = IMAGES if backbone == "tiny/cnn" else TEXTS
     exact = quick(backbone, lr=1e-3, head_init="random").fit(X, LABELS)
     rounded = quick(backbone, lr=1e-3, head_init="random", precision=precision).fit(X, LABELS)
@@ -271,7 +271,7 @@ def test_a_lower_precision_trains_to_nearly_the_same_weights_which_stay_float32(
     assert unequal(before, state(rounded.backbone_))[:2] == [False, False]
 
 
-def test_a_store_too_small_for_the_cut_changes_nothing_but_the_time():
+def test_cache_memory_too_small_does_not_change_results():
     expected = quick(freeze_depth=2, cache=None).fit(IMAGES, LABELS).predict_proba(IMAGES)
     clear_cache()
     with config_context(cache_memory=20_000):
@@ -282,7 +282,7 @@ def test_a_store_too_small_for_the_cut_changes_nothing_but_the_time():
 
 
 @pytest.mark.process
-def test_a_folder_keeps_what_the_next_process_goes_on_from(tmp_path):
+def test_cache_folder_is_used_by_the_next_process(tmp_path):
     clf = quick(freeze_depth=3, cache=tmp_path).fit(IMAGES, LABELS)
     program = (
         "import sys, pickle, numpy, torch\n"

@@ -16,7 +16,7 @@ def quick(**parameters):
     return FineTuneClassifier(**{"max_epochs": 2, "random_state": 0, "freeze_depth": "all", **parameters})
 
 
-def test_three_classes_of_strings():
+def test_predict_of_three_string_classes():
     y = np.array(["a", "b", "c"])[np.arange(12) % 3]
     clf = quick().fit(IMAGES, y)
     assert list(clf.classes_) == ["a", "b", "c"]
@@ -24,14 +24,14 @@ def test_three_classes_of_strings():
     np.testing.assert_array_equal(clf.classes_[clf.predict_proba(IMAGES).argmax(1)], clf.predict(IMAGES))
 
 
-def test_two_classes_have_one_decision_value():
+def test_decision_function_of_two_classes_is_one_column():
     clf = quick().fit(IMAGES, LABELS)
     decision = clf.decision_function(IMAGES)
     assert decision.shape == (12,)
     np.testing.assert_allclose(1 / (1 + np.exp(-decision)), clf.predict_proba(IMAGES)[:, 1], atol=1e-5)
 
 
-def test_labels_may_be_a_series_with_an_index_of_its_own():
+def test_fit_takes_a_series_with_any_index_as_y():
     y = pd.Series(LABELS, index=range(100, 112))
     assert quick().fit(IMAGES, y).score(IMAGES, y) == 1
 
@@ -50,7 +50,7 @@ def test_class_weight_moves_predictions_to_the_rare_class():
     assert given == pytest.approx(balanced, abs=1e-6)
 
 
-def test_a_weight_of_two_is_a_repeated_row():
+def test_sample_weight_equals_repeated_rows():
     X, y = noise()
     weight = np.where(np.arange(30) % 3 == 0, 2.0, 1.0)
     repeated = np.repeat(np.arange(30), weight.astype(int))
@@ -60,7 +60,7 @@ def test_a_weight_of_two_is_a_repeated_row():
     np.testing.assert_allclose(weighted.predict_proba(X), rows.predict_proba(X), atol=1e-3)
 
 
-def test_one_class_alone_is_an_error_that_names_it():
+def test_fit_names_the_class_if_there_is_only_one():
     with pytest.raises(ValueError, match="one class only, 'bad'"):
         quick().fit(IMAGES, ["bad"] * 12)
 
@@ -74,12 +74,12 @@ def test_one_class_alone_is_an_error_that_names_it():
         ([float("nan")] + [0.0] * 11, "NaN"),
     ],
 )
-def test_wrong_labels(y, match):
+def test_fit_rejects_invalid_y(y, match):
     with pytest.raises(ValueError, match=match):
         quick().fit(IMAGES, y)
 
 
-def test_negative_and_all_zero_weights_are_errors():
+def test_sample_weight_rejects_negative_and_all_zero_weights():
     with pytest.raises(ValueError, match="egative"):
         quick().fit(IMAGES, LABELS, sample_weight=[-1] + [1] * 11)
     with pytest.raises(ValueError, match="zero"):

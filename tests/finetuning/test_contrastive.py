@@ -29,7 +29,7 @@ def gap(features, y):
 
 @pytest.mark.parametrize("loss", ["cosine", "supcon"])
 @pytest.mark.parametrize(("backbone", "X", "y"), [("tiny/bert", TEXTS, LABELS), ("tiny/cnn", IMAGES, KINDS)])
-def test_classes_come_together_in_texts_and_in_images(backbone, X, y, loss):
+def test_fit_transform_brings_samples_of_a_class_together(backbone, X, y, loss):
     before = ContrastiveFineTuner(backbone, max_epochs=0).fit_transform(X, y)
     tuner = ContrastiveFineTuner(backbone, freeze_depth=2, loss=loss, lr=1e-3, max_epochs=8, random_state=0)
     after = tuner.fit_transform(X, y)
@@ -37,7 +37,7 @@ def test_classes_come_together_in_texts_and_in_images(backbone, X, y, loss):
     assert tuner.history_["train_loss"].iloc[-1] < tuner.history_["train_loss"].iloc[0]
 
 
-def test_without_a_step_it_gives_the_features_of_the_frozen_backbone():
+def test_max_epochs_0_gives_the_features_of_the_backbone():
     tuner = ContrastiveFineTuner("tiny/bert", layer=2, freeze_depth=1, max_epochs=0)
     found = tuner.fit_transform(TEXTS, LABELS)
     expected = TextFeaturizer("tiny/bert", layer=2, normalize=True).fit_transform(TEXTS)
@@ -48,7 +48,7 @@ def test_without_a_step_it_gives_the_features_of_the_frozen_backbone():
 
 
 @pytest.mark.parametrize("cache", ["memory", None])
-def test_frozen_stages_are_bit_equal_and_the_backbone_that_was_given_does_not_change(cache):
+def test_freeze_depth_keeps_frozen_stages_and_the_given_backbone(cache):
     backbone = image_backbone()
     before = [value.clone() for value in backbone.stages.state_dict().values()]
     tuner = ContrastiveFineTuner(backbone, freeze_depth=1, lr=0.01, max_epochs=3, cache=cache, random_state=0)
@@ -59,7 +59,7 @@ def test_frozen_stages_are_bit_equal_and_the_backbone_that_was_given_does_not_ch
     assert tuner.stages_["trained"].tolist() == [False, True, True]
 
 
-def test_equal_seeds_give_equal_results_with_a_store_or_without():
+def test_random_state_determines_the_result_with_or_without_cache():
     def features(seed, **changes):
         tuner = ContrastiveFineTuner(
             "tiny/bert", freeze_depth=2, batch_size=8, max_epochs=2, random_state=seed, **changes
@@ -72,7 +72,7 @@ def test_equal_seeds_give_equal_results_with_a_store_or_without():
     assert not np.array_equal(features(1), one)
 
 
-def test_batches_are_made_of_pairs():
+def test_get_iterator_gives_batches_of_pairs():
     y = np.array(["rare"] * 2 + ["often"] * 14)
     tuner = ContrastiveFineTuner("tiny/bert", freeze_depth=3, batch_size=4, max_epochs=1, random_state=0)
     tuner.fit(TEXTS, y)
@@ -105,7 +105,7 @@ def dataset_of(tuner, y):
     )
 
 
-def test_it_is_searched_in_a_pipeline_and_gone_on_from():
+def test_freeze_depth_in_a_grid_search_over_a_pipeline():
     pipeline = make_pipeline(ContrastiveFineTuner("tiny/bert", max_epochs=2, random_state=0), LogisticRegression())
     search = GridSearchCV(pipeline, {"contrastivefinetuner__freeze_depth": [2, -1]}, cv=2, error_score="raise")
     assert search.fit(TEXTS, LABELS).score(TEXTS, LABELS) > 0.8
@@ -125,7 +125,7 @@ def test_it_is_searched_in_a_pipeline_and_gone_on_from():
     ],
     ids=lambda changes: "+".join(changes),
 )
-def test_the_recipes_of_fine_tuning_hold_for_it(changes):
+def test_fit_transform_takes_the_options_of_fine_tuning(changes):
     settings = {"freeze_depth": 2, "max_epochs": 3, "lr": 1e-3, "random_state": 0}
     tuner = ContrastiveFineTuner("tiny/bert", **{**settings, **changes})
     features = tuner.fit_transform(TEXTS, LABELS)
@@ -136,7 +136,7 @@ def test_the_recipes_of_fine_tuning_hold_for_it(changes):
         assert tuner.layer_weights_.sum() == pytest.approx(1)
 
 
-def test_adapters_are_trained_and_merged():
+def test_adapter_is_trained_and_merged():
     peft = pytest.importorskip("peft")
     config = peft.LoraConfig(r=2, target_modules="all-linear")
     tuner = ContrastiveFineTuner("tiny/bert", freeze_depth=3, adapter=config, lr=1e-2, max_epochs=2, random_state=0)
@@ -145,7 +145,7 @@ def test_adapters_are_trained_and_merged():
     assert gap(features, LABELS) > gap(TextFeaturizer("tiny/bert").fit_transform(TEXTS), LABELS)
 
 
-def test_what_cannot_be_learnt_from_is_an_error_that_says_why():
+def test_fit_rejects_y_without_pairs():
     with pytest.raises(ValueError, match="one class only, 'same'; there are no pairs to tell apart"):
         ContrastiveFineTuner("tiny/bert").fit(TEXTS, ["same"] * 16)
     with pytest.raises(ValueError, match="y holds 16 classes of one sample each"):
@@ -163,18 +163,18 @@ def test_what_cannot_be_learnt_from_is_an_error_that_says_why():
         ({"freeze_depth": "all"}, "freeze_depth='all' leaves nothing to train of toy/words"),
     ],
 )
-def test_parameters_that_are_not_allowed_are_said_so(changes, match):
+def test_fit_names_invalid_parameters_and_allowed_values(changes, match):
     with pytest.raises(InvalidParameterError, match=match):
         ContrastiveFineTuner(text_backbone(), **changes).fit(["a", "bb", "ccc", "d e"], [0, 0, 1, 1])
 
 
-def test_a_stage_without_weights_above_the_cut_leaves_nothing_to_train():
+def test_freeze_depth_rejects_trained_stages_without_weights():
     backbone = Backbone.from_modules([("stem", nn.Conv2d(3, 4, 3)), ("top", nn.ReLU())], input_size=(8, 8))
     with pytest.raises(InvalidParameterError, match="those above the freezing boundary, 1, have no weights"):
         ContrastiveFineTuner(backbone).fit(IMAGES, KINDS)
 
 
-def test_a_fit_that_fails_leaves_it_as_it_was():
+def test_fit_that_fails_leaves_the_estimator_unchanged():
     tuner = ContrastiveFineTuner("tiny/bert", max_epochs=1, random_state=0).fit(TEXTS, LABELS)
     before = tuner.transform(TEXTS)
     with pytest.raises(ValueError, match="one class only"):

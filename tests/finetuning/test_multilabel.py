@@ -24,7 +24,7 @@ def quick(**parameters):
 
 
 @pytest.mark.parametrize("head_init", ["probe", "class_means", "random"])
-def test_several_labels_may_hold_at_once(head_init):
+def test_predict_proba_of_several_labels(head_init):
     clf = quick(head_init=head_init, max_epochs=20, lr=1e-2).fit(IMAGES, Y)
     assert clf.classes_.tolist() == [0, 1, 2]
     probabilities, decision, predicted = clf.predict_proba(IMAGES), clf.decision_function(IMAGES), clf.predict(IMAGES)
@@ -35,14 +35,14 @@ def test_several_labels_may_hold_at_once(head_init):
     assert predicted.dtype == np.int64
 
 
-def test_each_labels_head_is_that_of_the_label_alone():
+def test_fit_probes_each_label_as_if_it_were_alone():
     whole = quick(max_epochs=0).fit(IMAGES, Y)
     for place, column in enumerate(Y.T):
         alone = quick(max_epochs=0).fit(IMAGES, column).predict_proba(IMAGES)[:, 1]
         np.testing.assert_allclose(whole.predict_proba(IMAGES)[:, place], alone, atol=1e-5)
 
 
-def test_labels_that_hold_always_or_never_are_learnt_as_that():
+def test_fit_learns_labels_that_hold_always_or_never():
     y = np.stack([BRIGHT, np.ones(24), np.zeros(24)], 1).astype(int)
     for head_init in ("probe", "class_means"):
         probabilities = quick(max_epochs=0, head_init=head_init).fit(IMAGES, y).predict_proba(IMAGES)
@@ -52,7 +52,7 @@ def test_labels_that_hold_always_or_never_are_learnt_as_that():
     np.testing.assert_allclose(clf.predict_proba(IMAGES)[:, 1], 25 / 26, atol=1e-4)
 
 
-def test_sparse_matrices_folds_and_stopping_take_labels():
+def test_fit_takes_sparse_labels_folds_and_early_stopping():
     dense, sparse = quick().fit(IMAGES, Y), quick().fit(IMAGES, csr_matrix(Y))
     np.testing.assert_array_equal(dense.predict_proba(IMAGES), sparse.predict_proba(IMAGES))
     assert np.isfinite(cross_val_score(quick(), IMAGES, Y, cv=2, error_score="raise")).all()
@@ -61,12 +61,12 @@ def test_sparse_matrices_folds_and_stopping_take_labels():
     assert stopped.score(IMAGES, Y) >= 0
 
 
-def test_class_weight_of_labels_is_refused():
+def test_class_weight_is_rejected_for_several_labels():
     with pytest.raises(InvalidParameterError, match="indicator matrix"):
         quick(class_weight="balanced").fit(IMAGES, Y)
 
 
-def test_probabilities_can_be_calibrated():
+def test_predict_proba_can_be_calibrated():
     clf = quick().fit(IMAGES[:12], LABELS[:12])
     calibrated = CalibratedClassifierCV(FrozenEstimator(clf), method="temperature").fit(IMAGES[12:], LABELS[12:])
     np.testing.assert_allclose(calibrated.predict_proba(IMAGES).sum(1), 1, atol=1e-5)
@@ -74,7 +74,7 @@ def test_probabilities_can_be_calibrated():
 
 @pytest.mark.process
 @pytest.mark.parametrize("n_jobs", [2])
-def test_a_grid_over_six_parameters_of_recipes(n_jobs):
+def test_fit_in_a_grid_search_over_six_parameters(n_jobs):
     grid = {
         "lr_schedule": ["linear", "slanted_triangular"],
         "layer_lr_decay": [2.6],
@@ -87,7 +87,7 @@ def test_a_grid_over_six_parameters_of_recipes(n_jobs):
     assert len(search.fit(np.stack(IMAGES), LABELS).cv_results_["params"]) == 4
 
 
-def test_a_weight_of_two_is_a_repeated_row_for_the_probe_to_five_digits():
+def test_sample_weight_equals_repeated_rows_for_the_head_init():
     rng = np.random.default_rng(0)
     X, y = list(rng.uniform(size=(30, 8, 8)).astype(np.float32)), rng.integers(0, 3, 30)
     repeats = rng.integers(1, 4, 30)
@@ -100,7 +100,7 @@ def test_a_weight_of_two_is_a_repeated_row_for_the_probe_to_five_digits():
 
 
 @pytest.mark.parametrize("labels", [False, True])
-def test_a_weight_of_two_is_a_repeated_row_for_the_training(labels):
+def test_sample_weight_equals_repeated_rows_for_the_training(labels):
     rng = np.random.default_rng(0)
     X, repeats = list(rng.uniform(size=(20, 8, 8)).astype(np.float32)), rng.integers(1, 4, 20)
     y = rng.integers(0, 2, (20, 3)) if labels else rng.integers(0, 3, 20)
@@ -112,17 +112,17 @@ def test_a_weight_of_two_is_a_repeated_row_for_the_training(labels):
 
 
 @pytest.mark.parametrize("low", [-1, 2])
-def test_a_matrix_of_other_numbers_than_0_and_1_is_no_indicator_matrix(low):
+def test_fit_rejects_label_matrices_with_other_values_than_0_and_1(low):
     with pytest.raises(ValueError, match=r"y holds \[.*\]; an indicator matrix holds 0 and 1: give"):
         quick(max_epochs=0).fit(IMAGES, np.where(Y > 0, 1, low))
 
 
-def test_lists_of_labels_are_told_what_to_become():
+def test_fit_suggests_multilabel_binarizer_for_lists_of_labels():
     with pytest.raises(ValueError, match="MultiLabelBinarizer"):
         quick(max_epochs=0).fit(IMAGES, [["a", "b"], ["a"]] * (len(IMAGES) // 2))
 
 
-def test_names_of_several_labels_may_be_given_with_each_call():
+def test_partial_fit_takes_equal_classes_with_each_call():
     clf = quick(freeze_depth="all")
     names = [f"label {one}" for one in range(Y.shape[1])]
     for _ in range(2):

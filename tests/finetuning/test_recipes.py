@@ -64,7 +64,7 @@ def frozen(before, clf):
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_it_learns_in_bfloat16_and_weights_stay_float32(name):
+def test_precision_bfloat16_learns_with_float32_weights(name):
     before = start_of(RECIPES[name])
     clf = fitted(RECIPES[name], precision="bfloat16")
     assert clf.score(TEXTS, LABELS) > 0.9
@@ -74,7 +74,7 @@ def test_it_learns_in_bfloat16_and_weights_stay_float32(name):
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_the_same_seed_gives_the_same_bits_and_what_is_frozen_keeps_them(name):
+def test_random_state_gives_equal_bits_and_frozen_stages_stay_bit_equal(name):
     before = start_of(RECIPES[name])
     one, other = (fitted(RECIPES[name], max_epochs=4) for _ in range(2))
     np.testing.assert_array_equal(one.predict_proba(TEXTS), other.predict_proba(TEXTS))
@@ -83,7 +83,7 @@ def test_the_same_seed_gives_the_same_bits_and_what_is_frozen_keeps_them(name):
 
 
 @pytest.mark.parametrize("name", ["ULMFiT", "mixup", "EMA", "L2-SP"])
-def test_frozen_stages_of_images_stay_as_they_were_to_the_bit_batch_statistics_too(name):
+def test_freeze_depth_keeps_image_stages_and_batch_norm_bit_equal(name):
     before = states(load_backbone("tiny/cnn"))
     clf = fitted(RECIPES[name], "tiny/cnn", IMAGES, freeze_depth=-1, max_epochs=2)
     assert frozen(before, clf) == [True] * 6 + [False]

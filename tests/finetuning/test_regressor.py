@@ -16,14 +16,14 @@ def quick(**parameters):
     return FineTuneRegressor(**{"max_epochs": 3, "random_state": 0, "freeze_depth": -1, **parameters})
 
 
-def test_brightness_is_learnt_whatever_its_unit():
+def test_fit_does_not_depend_on_the_unit_of_y():
     small = quick().fit(IMAGES, BRIGHTNESS)
     large = quick().fit(IMAGES, 1e6 * BRIGHTNESS + 5e7)
     assert small.score(IMAGES, BRIGHTNESS) > 0.9
     np.testing.assert_allclose(large.predict(IMAGES), 1e6 * small.predict(IMAGES) + 5e7, rtol=1e-3)
 
 
-def test_several_outputs_keep_their_shape():
+def test_predict_keeps_the_shape_of_several_outputs():
     y = np.column_stack([BRIGHTNESS, -3 * BRIGHTNESS])
     predictions = quick().fit(IMAGES, y).predict(IMAGES)
     assert predictions.shape == (16, 2)
@@ -31,11 +31,11 @@ def test_several_outputs_keep_their_shape():
     assert quick().fit(IMAGES, y[:, :1]).predict(IMAGES).shape == (16, 1)
 
 
-def test_a_constant_target_is_predicted():
+def test_predict_of_a_constant_target():
     np.testing.assert_allclose(quick().fit(IMAGES, np.full(16, 7.0)).predict(IMAGES), 7, atol=0.1)
 
 
-def test_targets_that_are_no_numbers_are_an_error():
+def test_fit_rejects_y_that_is_not_numeric():
     with pytest.raises(ValueError, match="could not convert"):
         quick().fit(IMAGES, ["a"] * 16)
     with pytest.raises(ValueError, match="NaN"):

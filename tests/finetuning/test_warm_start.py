@@ -33,7 +33,7 @@ def changed(before, after):
 
 
 @pytest.mark.parametrize("weights", ["pretrained", "random"])
-def test_warm_start_goes_on_from_backbone_and_head(weights):
+def test_warm_start_resumes_from_backbone_and_head(weights):
     warm = quick(warm_start=True, weights=weights, freeze_depth=-2, lr=1e-3).fit(IMAGES, LABELS)
     first, before = states(warm.backbone_), warm.predict_proba(IMAGES)
     warm.set_params(max_epochs=0).fit(IMAGES, LABELS)
@@ -44,7 +44,7 @@ def test_warm_start_goes_on_from_backbone_and_head(weights):
     assert len(warm.history_) == warm.n_iter_ == 2
 
 
-def test_without_it_each_fit_starts_anew_and_clones_know_nothing():
+def test_warm_start_false_and_clone_start_from_the_beginning():
     cold = quick(lr=1e-2).fit(IMAGES, LABELS)
     before = cold.predict_proba(IMAGES)
     np.testing.assert_array_equal(cold.fit(IMAGES, LABELS).predict_proba(IMAGES), before)
@@ -54,7 +54,7 @@ def test_without_it_each_fit_starts_anew_and_clones_know_nothing():
     np.testing.assert_array_equal(clone(warm).fit(IMAGES, LABELS).predict_proba(IMAGES), before)
 
 
-def test_numbers_go_on_in_their_own_units():
+def test_warm_start_of_a_regressor_keeps_the_units():
     y = np.arange(24.0)
     warm = quick(FineTuneRegressor, warm_start=True, max_epochs=3).fit(IMAGES, y)
     before = warm.predict(IMAGES)
@@ -70,7 +70,7 @@ def test_numbers_go_on_in_their_own_units():
         ({"pooling": "grid2"}, LABELS, "does not fit"),
     ],
 )
-def test_what_cannot_be_gone_on_from_is_an_error(changes, y, match):
+def test_warm_start_rejects_other_classes_layer_or_pooling(changes, y, match):
     warm = quick(warm_start=True).fit(IMAGES, LABELS)
     with pytest.raises(InvalidParameterError, match=match):
         warm.set_params(**changes).fit(IMAGES, y)
@@ -89,7 +89,7 @@ def test_partial_fit_learns_from_batches_that_lack_classes(backbone, X):
     assert clf.history_.index.tolist() == list(range(1, 46))
 
 
-def test_calls_of_partial_fit_draw_anew_and_again_the_same():
+def test_partial_fit_draws_a_new_but_reproducible_seed_per_call():
     def run():
         clf = quick(backbone=BERT, freeze_depth=1, lr=1e-3, batch_size=4)
         return [clf.partial_fit(TEXTS, LABELS, classes=["bad", "good"]).predict_proba(TEXTS) for _ in range(3)]
@@ -101,7 +101,7 @@ def test_calls_of_partial_fit_draw_anew_and_again_the_same():
     assert len(seeds) == 3
 
 
-def test_momenta_go_along_and_through_pickles():
+def test_partial_fit_keeps_optimizer_state_also_after_pickling():
     options = {"freeze_depth": "all", "head_lr": 1e-2}
     whole = quick(**options)
     for _ in range(2):
@@ -116,7 +116,7 @@ def test_momenta_go_along_and_through_pickles():
     assert not quick().fit(IMAGES, LABELS).net_.optimizer_.state
 
 
-def test_partial_fit_of_numbers_keeps_the_first_scale():
+def test_partial_fit_of_a_regressor_keeps_the_first_scale():
     reg = quick(FineTuneRegressor)
     reg.partial_fit(IMAGES, np.arange(24.0))
     reg.partial_fit(IMAGES[:2], [1000.0, 1001.0])
@@ -128,12 +128,12 @@ def test_partial_fit_of_numbers_keeps_the_first_scale():
 @pytest.mark.parametrize(
     ("parameters", "match"), [({"early_stopping": True}, "early_stopping"), ({"unfreezing": "gradual"}, "unfreezing")]
 )
-def test_what_goes_by_epochs_is_refused(parameters, match):
+def test_partial_fit_rejects_early_stopping_and_unfreezing(parameters, match):
     with pytest.raises(InvalidParameterError, match=f"{match}.*or call fit"):
         quick(**parameters).partial_fit(IMAGES, LABELS, classes=["bad", "good"])
 
 
-def test_classes_are_named_once_and_kept():
+def test_partial_fit_requires_classes_in_the_first_call_and_keeps_them():
     with pytest.raises(ValueError, match="needs classes"):
         quick().partial_fit(IMAGES, LABELS)
     clf = quick().partial_fit(IMAGES, LABELS, classes=["bad", "good"])

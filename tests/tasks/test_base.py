@@ -20,7 +20,7 @@ def without(values, rows, missing):
 
 
 @pytest.mark.parametrize("missing", [None, np.nan, pd.NA])
-def test_the_first_row_and_their_number_are_told(missing):
+def test_check_none_missing_names_the_first_row_and_the_count(missing):
     with pytest.raises(ValueError, match=r"y\[2\] is .*: 2 of 12 samples have no label; leave such samples out"):
         check_none_missing(without(LABELS, [2, 7], missing), "y", "label")
     check_none_missing(without(LABELS, [], missing), "y", "label")
@@ -32,12 +32,12 @@ def test_the_first_row_and_their_number_are_told(missing):
 
 @pytest.mark.parametrize("estimator", [FineTuneClassifier(max_epochs=0), ContrastiveFineTuner(max_epochs=0)])
 @pytest.mark.parametrize("wrap", [list, np.asarray, lambda y: pd.Series(y, index=np.arange(12) + 5)])
-def test_a_label_that_is_missing(estimator, wrap):
+def test_fit_names_the_row_of_a_missing_label(estimator, wrap):
     with pytest.raises(ValueError, match=r"y\[11\] is (None|nan): 1 of 12 samples has no label"):
         estimator.fit(IMAGES, wrap(without(LABELS, 11, None)))
 
 
-def test_a_group_that_is_missing():
+def test_groups_error_names_the_row_of_a_missing_group():
     for groups in (without(["a", "b"] * 6, 3, None), pd.Series(np.where(np.arange(12) == 3, np.nan, 1.0))):
         with pytest.raises(ValueError, match=r"groups\[3\] is .*: 1 of 12 samples has no group"):
             FineTuneClassifier(max_epochs=1, early_stopping=True).fit(IMAGES, LABELS, groups=groups)

@@ -15,7 +15,7 @@ IMAGES, LABELS = make_samples("image", 12)
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
-def test_the_loss_of_labels_is_that_of_smoothed_targets(smoothing):
+def test_label_smoothing_of_several_labels_equals_smoothed_targets(smoothing):
     logits, targets = torch.randn(5, 3), torch.randint(0, 2, (5, 3)).float()
     expected = functional.binary_cross_entropy(
         logits.sigmoid(), targets.clamp(smoothing / 2, 1 - smoothing / 2), reduction="none"
@@ -24,7 +24,7 @@ def test_the_loss_of_labels_is_that_of_smoothed_targets(smoothing):
     torch.testing.assert_close(loss, expected.mean(1))
 
 
-def test_smoothed_labels_make_predictions_less_sure():
+def test_label_smoothing_makes_predictions_less_sure():
     options = {"max_epochs": 200, "freeze_depth": "all", "head_lr": 0.01, "random_state": 0}
     sure, unsure = (
         FineTuneClassifier(label_smoothing=smoothing, **options).fit(IMAGES, LABELS).predict_proba(IMAGES).max(1)

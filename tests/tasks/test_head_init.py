@@ -27,7 +27,7 @@ def one_scale(weight):
 
 
 @pytest.mark.parametrize("n_classes", [2, 4])
-def test_the_head_gives_the_probes_probabilities(n_classes):
+def test_init_head_probe_equals_logistic_regression(n_classes):
     y = np.arange(60) % n_classes
     weight = RNG.uniform(0.5, 2, 60)
     task = Multiclass(classes=np.arange(n_classes))
@@ -40,7 +40,7 @@ def test_the_head_gives_the_probes_probabilities(n_classes):
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
-def test_the_head_gives_the_ridges_predictions():
+def test_init_head_probe_equals_ridge_for_numbers():
     y = RNG.normal(size=(60, 2))
     head = FeatureHead(5, 2)
     Continuous().init_head(head, FEATURES, Targets(y, np.ones(60)), "probe")
@@ -55,7 +55,7 @@ IMAGES, _ = make_samples("image", 18)
 LABELS = np.arange(18) % 3
 
 
-def test_the_largest_output_is_that_of_the_nearest_mean():
+def test_class_means_gives_the_nearest_mean_the_largest_output():
     rng = np.random.default_rng(0)
     X, y, weight = rng.normal(size=(60, 4)), rng.integers(0, 3, 60), rng.integers(1, 4, 60)
     X -= np.average(X, axis=0, weights=weight)
@@ -66,13 +66,13 @@ def test_the_largest_output_is_that_of_the_nearest_mean():
     np.testing.assert_allclose(10 * X @ doubled[0].T + doubled[1], X @ W.T + b)  # whatever the features' scale
 
 
-def test_a_class_without_samples_is_no_more_likely_than_the_mean_of_all():
+def test_class_means_gives_a_class_without_samples_output_zero():
     W, b = class_means(np.array([[1.0], [-1.0]]), np.array([0, 2]), np.ones(2), 3)
     assert (W[1], b[1]) == (0, 0)
     assert np.isfinite(class_means(np.zeros((2, 1)), np.array([0, 1]), np.ones(2), 2)[0]).all()
 
 
-def test_an_estimator_starts_from_class_means():
+def test_head_init_class_means_predicts_the_nearest_mean():
     clf = FineTuneClassifier(head_init="class_means", max_epochs=0).fit(IMAGES, LABELS)
     features = ImageFeaturizer().fit_transform(IMAGES)
     means = np.stack([features[label == LABELS].mean(0) for label in range(3)])  # (3, n_features)

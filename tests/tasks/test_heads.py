@@ -16,7 +16,7 @@ from sktransfer.tasks.heads import ScalarMix
 from sktransfer.testing.samples import make_samples
 
 
-def test_layers_are_weighted_by_a_softmax_and_scaled():
+def test_scalar_mix_weights_layers_by_a_scaled_softmax():
     mix = ScalarMix(3)
     with torch.no_grad():
         mix.scores.copy_(torch.tensor([0.0, 1.0, -2.0]))
@@ -36,7 +36,7 @@ def quick(cls=FineTuneClassifier, **parameters):
     return cls(**{"max_epochs": 0, "freeze_depth": "all", "random_state": 0, **parameters})
 
 
-def test_a_head_and_a_backbone_give_what_their_estimator_gave():
+def test_head_and_backbone_give_the_predictions_of_their_estimator():
     source = quick(max_epochs=2, freeze_depth=-1, lr=1e-3).fit(IMAGES, THREE)
     target = quick(backbone=source.backbone_, head=source.head_)
     for one in (target, clone(target), copy.deepcopy(target), pickle.loads(pickle.dumps(target))):
@@ -46,7 +46,7 @@ def test_a_head_and_a_backbone_give_what_their_estimator_gave():
     assert repr(source.head_) == "Head(task='multiclass', n_features=512, n_outputs=3)"
 
 
-def test_training_a_target_leaves_the_sources_head_as_it_was():
+def test_head_of_the_source_is_not_changed_by_training():
     source = quick().fit(IMAGES, THREE)
     before = source.predict_proba(IMAGES)
     tuned = quick(head=source.head_, max_epochs=2, head_lr=0.1).fit(IMAGES, THREE[::-1])
@@ -55,14 +55,14 @@ def test_training_a_target_leaves_the_sources_head_as_it_was():
     np.testing.assert_allclose(again, before, atol=1e-6)
 
 
-def test_a_regressors_head_keeps_its_units_whatever_the_new_targets_are():
+def test_head_of_a_regressor_keeps_its_units():
     y = np.stack([NUMBERS, -3 * NUMBERS + 100], 1)
     source = quick(FineTuneRegressor).fit(IMAGES, y)
     target = quick(FineTuneRegressor, head=source.head_).fit(IMAGES, 7 * y[::-1] + 5)
     np.testing.assert_allclose(target.predict(IMAGES), source.predict(IMAGES), rtol=1e-4, atol=1e-3)
 
 
-def test_mixed_layers_go_along():
+def test_head_includes_layer_weights():
     source = FineTuneClassifier("tiny/bert", layer="mix", max_epochs=2, freeze_depth="all", random_state=0)
     texts, y = make_samples("text", 12)
     source.fit(texts, y)
@@ -80,14 +80,14 @@ def test_mixed_layers_go_along():
         (THREE, {"head_init": "random"}, "leave one of them out"),
     ],
 )
-def test_a_head_that_does_not_fit_is_refused(y, parameters, match):
+def test_head_that_does_not_fit_is_rejected(y, parameters, match):
     head = quick().fit(IMAGES, THREE).head_
     y = np.minimum(y, 1) if np.ndim(y) == 2 else y
     with pytest.raises(InvalidParameterError, match=match):
         quick(head=head, **parameters).fit(IMAGES, y)
 
 
-def test_only_heads_are_heads():
+def test_head_rejects_other_objects():
     assert isinstance(quick().fit(IMAGES, THREE).head_, Head)
     with pytest.raises(InvalidParameterError, match="'linear', or the head_ of a fitted"):
         quick(head=quick().fit(IMAGES, THREE)).fit(IMAGES, THREE)

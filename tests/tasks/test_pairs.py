@@ -21,7 +21,7 @@ def mean(values):
     return sum(values) / len(values) if values else 0.0
 
 
-def test_cosine_pairs_are_the_mean_squared_errors_of_pairs_of_one_class_and_of_two():
+def test_cosine_pairs_equals_its_definition():
     expected = []
     for i in range(7):
         same = [(cosine(i, j) - 1) ** 2 for j in range(7) if j != i and TARGETS[i] == TARGETS[j]]
@@ -30,7 +30,7 @@ def test_cosine_pairs_are_the_mean_squared_errors_of_pairs_of_one_class_and_of_t
     torch.testing.assert_close(cosine_pairs(FEATURES, TARGETS), torch.tensor(expected))
 
 
-def test_supervised_contrast_is_the_papers_second_equation():
+def test_supervised_contrast_equals_equation_2_of_the_paper():
     expected = []
     for i in range(7):
         others = [j for j in range(7) if j != i]
@@ -41,7 +41,7 @@ def test_supervised_contrast_is_the_papers_second_equation():
 
 
 @pytest.mark.parametrize("loss", [cosine_pairs, supervised_contrast])
-def test_length_makes_no_difference_and_gradients_are_finite(loss):
+def test_loss_of_pairs_ignores_length_and_has_finite_gradients(loss):
     features = (FEATURES * torch.arange(1.0, 8.0)[:, None]).detach().requires_grad_()
     torch.testing.assert_close(loss(features, TARGETS), loss(FEATURES, TARGETS))
     loss(features, TARGETS).sum().backward()

@@ -32,7 +32,7 @@ def quick(backbone=BERT, adapter=LORA, **parameters):
 @pytest.mark.parametrize(
     ("backbone", "X", "adapter"), [(BERT, TEXTS, LORA), ("tiny/cnn", IMAGES, CONVOLUTIONS)], ids=["bert", "cnn"]
 )
-def test_adapters_learn_and_end_as_plain_weights(backbone, X, adapter):
+def test_adapter_is_trained_and_merged_into_the_weights(backbone, X, adapter):
     clf = quick(backbone, adapter).fit(X, LABELS)
     source = load_backbone(backbone)
     before, after = ([stage.state_dict() for stage in one.stages] for one in (source, clf.backbone_))
@@ -52,7 +52,7 @@ def test_adapters_learn_and_end_as_plain_weights(backbone, X, adapter):
     assert 0 < clf.stages_["n_trained"].sum() < 0.5 * n_all
 
 
-def test_predictions_are_those_of_the_network_that_was_trained():
+def test_adapter_gives_equal_predictions_after_training_pickle_and_clone():
     clf = quick().fit(TEXTS, LABELS)
     features = TextFeaturizer(clf.backbone_).fit_transform(TEXTS)
     logits = clf.net_.module_.heads["y"](torch.from_numpy(features)).detach().softmax(1).numpy()
@@ -64,7 +64,7 @@ def test_predictions_are_those_of_the_network_that_was_trained():
     assert clone(clf).adapter.target_modules == LORA.target_modules == "all-linear"  # peft writes into its own copy
 
 
-def test_merging_changes_no_output():
+def test_merge_adapters_keeps_outputs():
     backbone = load_backbone(BERT)
     stages = trainable_stages(backbone, 2, 4)
     add_adapters(stages, LoraConfig(r=2, target_modules="all-linear", init_lora_weights=False))
@@ -82,7 +82,7 @@ def test_merging_changes_no_output():
     assert not any("lora" in name for name, _ in stages.named_modules())
 
 
-def test_the_frozen_prefix_is_computed_once_whatever_adapters_are_tried():
+def test_adapter_search_runs_the_frozen_stages_once_per_sample():
     backbone = load_backbone("tiny/cnn", weights="random", seed=778)
     seen = []
     hook = backbone.stages[0].register_forward_hook(lambda module, args, out: seen.append(len(out)))
@@ -92,7 +92,7 @@ def test_the_frozen_prefix_is_computed_once_whatever_adapters_are_tried():
     assert sum(seen) <= 2 * len(IMAGES)
 
 
-def test_adapters_wait_their_turn_too():
+def test_adapter_with_unfreezing_gradual():
     clf = quick(unfreezing="gradual", layer_lr_decay=2.0, lr=1e-2).fit(TEXTS, LABELS)
     assert list(clf.stages_["lr"].dropna()) == pytest.approx([5e-3, 1e-2])
 
@@ -105,12 +105,12 @@ def test_adapters_wait_their_turn_too():
         (LoraConfig(target_modules=["nowhere"]), "cannot be added to the trained stages"),
     ],
 )
-def test_what_is_no_adapter_is_refused(adapter, match):
+def test_adapter_rejects_invalid_values(adapter, match):
     with pytest.raises(InvalidParameterError, match=match):
         quick(adapter=adapter).fit(TEXTS, LABELS)
 
 
-def test_l2_sp_and_adapters_contradict_each_other():
+def test_adapter_rejects_l2_sp_and_freeze_depth_all():
     with pytest.raises(InvalidParameterError, match="l2_sp"):
         quick(l2_sp=0.1).fit(TEXTS, LABELS)
     with pytest.raises(InvalidParameterError, match="no stage is trained"):

@@ -45,7 +45,7 @@ def seen(backbone, X, part="train_", **parameters):
     [("tiny/cnn", IMAGES, "light"), ("tiny/cnn", IMAGES, "strong"), (BERT, LONG, "word_dropout")],
 )
 @pytest.mark.parametrize("freeze_depth", [0, 2, "all"])
-def test_each_epoch_sees_other_views_and_the_seed_draws_them(backbone, X, augment, freeze_depth):
+def test_augment_gives_new_views_per_epoch_determined_by_random_state(backbone, X, augment, freeze_depth):
     clf, found = seen(backbone, X, augment=augment, freeze_depth=freeze_depth)
     again, same = seen(backbone, X, augment=augment, freeze_depth=freeze_depth)
     _, other = seen(backbone, X, augment=augment, freeze_depth=freeze_depth, random_state=1)
@@ -55,14 +55,14 @@ def test_each_epoch_sees_other_views_and_the_seed_draws_them(backbone, X, augmen
     np.testing.assert_array_equal(clf.predict_proba(X), again.predict_proba(X))
 
 
-def test_a_transform_of_torchvision_is_what_the_stages_see():
+def test_augment_takes_a_transform_of_torchvision():
     _, mirrored = seen("tiny/cnn", IMAGES, augment=v2.RandomHorizontalFlip(1.0), freeze_depth=0)
     flipped = [np.asarray(image)[:, ::-1] if isinstance(image, np.ndarray) else image for image in IMAGES]
     _, expected = seen("tiny/cnn", flipped, freeze_depth=0)
     np.testing.assert_allclose(mirrored[1], expected[1], rtol=1e-4, atol=1e-2)
 
 
-def test_nothing_of_it_is_stored_and_frozen_stages_stay_frozen():
+def test_augment_stores_no_views_and_keeps_frozen_stages():
     clear_cache()
     seen("tiny/cnn", IMAGES, freeze_depth=3, max_epochs=0)
     before = cache_info().n_bytes
@@ -73,7 +73,7 @@ def test_nothing_of_it_is_stored_and_frozen_stages_stay_frozen():
         assert all(one.equal(other) for one, other in zip(source.state_dict().values(), tuned.state_dict().values()))
 
 
-def test_samples_set_aside_are_not_changed():
+def test_augment_does_not_change_held_out_samples():
     options = {"early_stopping": True, "validation_fraction": 0.25, "part": "valid_"}
     _, found = seen("tiny/cnn", IMAGES, augment="strong", **options)
     _, plain = seen("tiny/cnn", IMAGES, **options)
@@ -81,13 +81,13 @@ def test_samples_set_aside_are_not_changed():
     np.testing.assert_allclose(found[1], plain[1], rtol=1e-5)
 
 
-def test_the_processs_random_numbers_are_left_alone():
+def test_augment_leaves_the_global_random_state_unchanged():
     before = torch.get_rng_state()
     FineTuneRegressor(augment="light", max_epochs=1, random_state=0).fit(IMAGES, np.arange(12.0))
     assert torch.equal(before, torch.get_rng_state())
 
 
-def test_a_tenth_of_the_words_is_left_out_never_all():
+def test_drop_words_leaves_out_a_tenth_of_the_words_but_never_all():
     torch.manual_seed(0)
     text = " ".join(map(str, range(2000)))
     assert 1740 < len(drop_words(text).split()) < 1860
@@ -95,7 +95,7 @@ def test_a_tenth_of_the_words_is_left_out_never_all():
     assert drop_words("") == ""
 
 
-def test_a_view_depends_on_seed_epoch_and_row_not_on_its_neighbours():
+def test_views_depend_only_on_seed_epoch_and_row():
     samples = check_images([Image.fromarray(np.arange(192, dtype=np.uint8).reshape(8, 8, 3))] * 3)
     augmentation = Augmentation(check_augment("strong", "image"), 0)
     alone, together = augmentation.views(samples, [2], 0).load(0), augmentation.views(samples, [0, 2], 0)
@@ -114,6 +114,6 @@ def test_a_view_depends_on_seed_epoch_and_row_not_on_its_neighbours():
         ("tiny/cnn", IMAGES, v2.Grayscale(), "must return a tensor"),
     ],
 )
-def test_what_does_not_change_samples_of_that_kind_is_refused(backbone, X, augment, match):
+def test_augment_rejects_values_for_another_modality(backbone, X, augment, match):
     with pytest.raises(InvalidParameterError, match=match):
         FineTuneClassifier(backbone, augment=augment).fit(X, LABELS)

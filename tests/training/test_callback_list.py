@@ -15,7 +15,7 @@ IMAGES, LABELS = make_samples("image", 24)
 STEP = LRScheduler("StepLR", step_size=1)
 
 
-def test_names_are_taken_off_and_classes_stand_for_instances():
+def test_unnamed_and_is_callback_type_take_names_and_classes():
     average = EMA(0.5)
     assert unnamed([average, ("a", average), ["b", EMA], EMA]) == [average, average, EMA, EMA]
     assert unnamed(None) == []
@@ -24,20 +24,20 @@ def test_names_are_taken_off_and_classes_stand_for_instances():
 
 
 @pytest.mark.parametrize("callbacks", [None, [], (EMA(),), [EMA, ("log", PrintLog), ["stop", EarlyStopping()]]])
-def test_what_skorch_takes_is_taken(callbacks):
+def test_check_callbacks_accepts_what_skorch_accepts(callbacks):
     check_callbacks(callbacks)
 
 
 @pytest.mark.parametrize(
     "wrong", ["EMA", EMA(0.9), {"ema": EMA()}, [1], [("a", EMA(), 2)], [(3, EMA())], [ProgressBar()]]
 )
-def test_what_is_none_is_named(wrong):
+def test_check_callbacks_rejects_other_values(wrong):
     with pytest.raises(InvalidParameterError, match="callbacks"):
         check_callbacks(wrong)
 
 
 @pytest.mark.parametrize("callbacks", [[STEP], [("s", STEP)], [["s", STEP]]])
-def test_a_scheduler_is_found_however_it_is_given(callbacks):
+def test_callbacks_may_hold_a_scheduler_in_any_form(callbacks):
     options = {"callbacks": callbacks, "freeze_depth": "all", "max_epochs": 2, "lr": 0.1, "random_state": 0}
     clf = FineTuneClassifier(**options).fit(IMAGES, LABELS)
     assert clf.history_["lr"].tolist() == pytest.approx([0.01, 0.001])  # of the user's scheduler alone
@@ -45,7 +45,7 @@ def test_a_scheduler_is_found_however_it_is_given(callbacks):
         clf.set_params(lr_schedule="cosine").fit(IMAGES, LABELS)
 
 
-def test_partial_fit_takes_the_users_scheduler():
+def test_partial_fit_uses_the_scheduler_of_the_user():
     clf = FineTuneClassifier(callbacks=[STEP], freeze_depth="all", lr=0.1, random_state=0)
     for _ in range(2):
         clf.partial_fit(IMAGES, LABELS, classes=["bad", "good"])

@@ -37,7 +37,7 @@ def dataset(modality, boundary, n=13, layers=()):
 
 
 @pytest.mark.parametrize("boundary", [0, 1, 3])
-def test_text_values_at_the_cut_go_on_to_what_the_whole_network_gives(boundary):
+def test_batch_of_texts_resumes_to_the_output_of_the_whole_network(boundary):
     data = dataset("text", boundary)
     arguments, _ = data.batch([3, 0, 8])
     backbone = data.backbone
@@ -49,14 +49,14 @@ def test_text_values_at_the_cut_go_on_to_what_the_whole_network_gives(boundary):
             torch.testing.assert_close(found[i, : len(one)], whole, atol=1e-5, rtol=1e-5)
 
 
-def test_frozen_taps_come_as_vectors_and_values_only_where_they_are_needed():
+def test_batch_holds_values_only_if_stages_are_trained():
     layers = [LayerOutput(1, "average"), LayerOutput(7, "average")]
     arguments, _ = dataset("image", 7, layers=layers).batch([0, 1])
     assert set(arguments) == {"fixed"}
     assert arguments["fixed"].shape == (2, 32 + 512)
 
 
-def test_rows_come_back_in_the_order_asked_for():
+def test_batch_keeps_the_order_of_rows():
     data = dataset("image", 2)
     forth, back = data.batch([5, 1, 9])[0]["values"], data.batch([9, 1, 5])[0]["values"]
     np.testing.assert_allclose(forth.flip(0).numpy(), back.numpy(), atol=1e-5)
@@ -85,7 +85,7 @@ def cut_value():
 
 
 @pytest.mark.parametrize("rows", [range(9), range(1)], ids=["all", "one"])
-def test_features_are_returned_and_all_values_at_the_cut_are_kept(rows):
+def test_precompute_features_stores_all_values_at_the_freezing_boundary(rows):
     store = MemoryStore(
         int(1.6 * 9 * cut_value().nbytes)
     )  # room for the cut, and hardly for what may be spared besides
@@ -97,7 +97,7 @@ def test_features_are_returned_and_all_values_at_the_cut_are_kept(rows):
     np.testing.assert_allclose(torch.stack(features), expected, atol=1e-5 * np.abs(expected).max())
 
 
-def test_without_a_store_only_the_rows_asked_for_run():
+def test_precompute_features_without_a_store_runs_only_the_given_rows():
     _, _, (features,), ran = run(None, [4], seed=60)
     assert torch.stack(features).shape == (1, 512)
     assert sum(ran) == 1

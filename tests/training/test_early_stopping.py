@@ -19,7 +19,7 @@ def quick(**parameters):
     return FineTuneClassifier(**options)
 
 
-def test_each_class_has_its_share_in_both_parts_and_the_seed_draws_them():
+def test_hold_out_is_stratified_and_depends_on_the_seed():
     y = np.array([0] * 80 + [1] * 20)
     train, valid = hold_out(y, None, 0.2, 0, stratify=True)
     assert sorted([*train, *valid]) == list(range(100))
@@ -29,7 +29,7 @@ def test_each_class_has_its_share_in_both_parts_and_the_seed_draws_them():
 
 
 @pytest.mark.parametrize("stratify", [True, False])
-def test_samples_of_a_group_stay_together(stratify):
+def test_hold_out_keeps_groups_together(stratify):
     y, groups = np.arange(100) % 2, np.arange(100) // 5
     train, valid = hold_out(y, groups, 0.2, 0, stratify=stratify)
     assert not set(groups[train]) & set(groups[valid])
@@ -45,7 +45,7 @@ def test_samples_of_a_group_stay_together(stratify):
         ([0, 1], None, 0.1, "not possible here"),
     ],
 )
-def test_what_cannot_be_set_aside_is_an_error_with_a_way_out(y, groups, fraction, match):
+def test_hold_out_error_suggests_early_stopping_false(y, groups, fraction, match):
     with pytest.raises(ValueError, match=match) as caught:
         hold_out(np.array(y), groups if groups is None else np.array(groups), fraction, 0, stratify=True)
     assert "early_stopping=False" in str(caught.value)
@@ -62,7 +62,7 @@ def set_aside(clf, y):
     return hold_out(np.searchsorted(clf.classes_, y), None, 0.25, seed, stratify=True)
 
 
-def test_training_ends_when_the_loss_no_longer_falls_and_the_best_weights_are_restored():
+def test_early_stopping_restores_the_best_weights():
     y = RNG.permutation(LABELS)  # nothing to learn: what is trained can only get worse
     clf = quick(max_epochs=30, lr=1e-2, patience=2, lr_schedule="constant").fit(IMAGES, y)
     valid_loss = clf.history_["valid_loss"]
@@ -74,7 +74,7 @@ def test_training_ends_when_the_loss_no_longer_falls_and_the_best_weights_are_re
     assert valid_loss.iloc[-1] > valid_loss.min() * 1.01
 
 
-def test_the_loss_counts_samples_by_their_weight():
+def test_valid_loss_is_weighted_by_sample_weight():
     weight = RNG.uniform(0.1, 5, 40)
     clf = quick(max_epochs=1, batch_size=7).fit(IMAGES, LABELS, sample_weight=weight)
     _, valid = set_aside(clf, LABELS)
@@ -83,14 +83,14 @@ def test_the_loss_counts_samples_by_their_weight():
     assert clf.history_["valid_loss"].iloc[0] != pytest.approx(found.mean(), rel=1e-3)
 
 
-def test_what_is_set_aside_is_not_trained_on_not_even_by_the_probe():
+def test_early_stopping_hides_held_out_samples_from_the_probe():
     plain = quick(max_epochs=0)
     train, _ = set_aside(plain.fit(IMAGES, LABELS), LABELS)
     alone = quick(max_epochs=0, early_stopping=False).fit([IMAGES[row] for row in train], LABELS[train])
     np.testing.assert_allclose(alone.predict_proba(IMAGES), plain.predict_proba(IMAGES), atol=1e-4)
 
 
-def test_groups_reach_the_split_and_weights_of_zero_leave_with_their_rows():
+def test_groups_define_the_split_without_rows_of_weight_zero():
     groups = np.arange(40) // 4
     seen = []
 
@@ -107,7 +107,7 @@ def test_groups_reach_the_split_and_weights_of_zero_leave_with_their_rows():
     assert set(train) | set(valid) == set(range(10)) - {3}
 
 
-def test_epochs_in_which_stages_wait_are_not_counted_as_vain():
+def test_patience_does_not_count_epochs_with_stages_not_yet_unfrozen():
     y = RNG.permutation(LABELS)
     options = {"lr": 1e-2, "head_lr": 1.0, "patience": 1, "max_epochs": 6, "freeze_depth": -2}
     waiting = quick(unfreezing="gradual", **options).fit(IMAGES, y)
@@ -115,19 +115,19 @@ def test_epochs_in_which_stages_wait_are_not_counted_as_vain():
     assert quick(**options).fit(IMAGES, y).n_iter_ == 2
 
 
-def test_numbers_are_set_aside_too():
+def test_early_stopping_of_a_regressor():
     y = np.linspace(0, 1, 40)
     reg = FineTuneRegressor(early_stopping=True, max_epochs=2, random_state=0).fit(IMAGES, y, groups=np.arange(40) // 4)
     assert reg.history_["valid_loss"].notna().all()
 
 
-def test_the_same_seed_gives_the_same_bits():
+def test_random_state_determines_the_result_with_early_stopping():
     one, other = (quick().fit(IMAGES, LABELS).predict_proba(IMAGES) for _ in range(2))
     np.testing.assert_array_equal(one, other)
 
 
 @pytest.mark.parametrize("own", [True, False])
-def test_all_are_told_of_the_epoch_that_ends_the_training(own):
+def test_early_stopping_notifies_all_callbacks_of_the_last_epoch(own):
     scoring = EpochScoring("accuracy", on_train=True, lower_is_better=False)
     stop = [] if own else [EarlyStopping("valid_loss", patience=1, threshold=0.0)]
     options = {"patience": 1 if own else 30, "max_epochs": 40}

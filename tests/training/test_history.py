@@ -16,7 +16,7 @@ class Extra(Callback):
         net.history.record("mine", 7 + len(net.history))
 
 
-def test_history_has_a_row_an_epoch():
+def test_history_has_a_row_per_epoch():
     clf = FineTuneClassifier(max_epochs=3, callbacks=[Extra()], random_state=0).fit(IMAGES, LABELS)
     history = clf.history_
     assert list(history.index) == [1, 2, 3]
@@ -29,12 +29,12 @@ def test_history_has_a_row_an_epoch():
     assert clf.lr_ == 1e-4
 
 
-def test_no_epoch_no_row():
+def test_history_is_empty_with_max_epochs_0():
     clf = FineTuneClassifier(max_epochs=0).fit(IMAGES, LABELS)
     assert len(clf.history_) == clf.n_iter_ == 0
 
 
-def test_the_last_epoch_is_recorded_when_a_listener_ends_the_training():
+def test_history_includes_the_epoch_in_which_a_callback_ends_training():
     class Stop:
         def setup(self, estimator, context): ...
         def teardown(self, estimator, context): ...
@@ -46,7 +46,7 @@ def test_the_last_epoch_is_recorded_when_a_listener_ends_the_training():
     assert clf.history_["train_loss"].notna().sum() == 2
 
 
-def test_stages_tell_what_was_trained():
+def test_stages_shows_what_was_trained():
     clf = FineTuneClassifier(freeze_depth="all", max_epochs=1, random_state=0).fit(IMAGES, LABELS)
     assert not clf.stages_["trained"].any()
     assert clf.stages_["n_trained"].sum() == 0

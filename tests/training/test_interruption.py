@@ -113,7 +113,7 @@ def test_fit_raises_ctrl_c_and_is_rolled_back(place):
 
 
 @pytest.mark.parametrize("place", ["on_batch_end", "on_epoch_end", "EpochScoring"])
-def test_grid_search_raises_ctrl_c_and_fits_no_other_candidate(place):
+def test_fit_of_grid_search_raises_ctrl_c_and_fits_no_other_candidate(place):
     CountFits.n = 0
     search = GridSearchCV(classifier(CountFits(), CTRL_C[place]()), {"lr": [1e-2, 1e-3]}, cv=2)
     with pytest.raises(KeyboardInterrupt):
@@ -131,7 +131,7 @@ def test_checkpoint_keeps_its_file_after_ctrl_c(place, tmp_path):
 
 @pytest.mark.parametrize("action", [raise_in_a_function, "in the method"], ids=["function", "method"])
 @pytest.mark.parametrize("method", ["on_batch_end", "on_epoch_end"])
-def test_a_callback_that_raises_keyboard_interrupt_ends_the_training(action, method, tmp_path):
+def test_fit_ends_if_a_callback_raises_keyboard_interrupt(action, method, tmp_path):
     class Stop(Interrupt):
         def _reach(self, method, net):
             if method == self.method and len(net.history) == 2:
@@ -143,7 +143,7 @@ def test_a_callback_that_raises_keyboard_interrupt_ends_the_training(action, met
     assert list(tmp_path.iterdir()) == []  # the training is complete
 
 
-def test_grid_search_continues_after_a_callback_that_raises_keyboard_interrupt():
+def test_fit_of_grid_search_continues_if_a_callback_ends_training():
     CountFits.n = 0
     callbacks = [CountFits(), Interrupt("on_epoch_end", raise_in_a_function)]
     search = GridSearchCV(classifier(*callbacks), {"lr": [1e-2, 1e-3]}, cv=2).fit(IMAGES, LABELS)
@@ -151,7 +151,7 @@ def test_grid_search_continues_after_a_callback_that_raises_keyboard_interrupt()
     assert np.isfinite(search.cv_results_["mean_test_score"]).all()
 
 
-def test_ctrl_c_that_a_callback_catches_and_raises_again_is_ctrl_c():
+def test_fit_raises_ctrl_c_that_a_callback_catches_and_raises_again():
     def tidy_up():
         try:
             ctrl_c()
@@ -162,7 +162,7 @@ def test_ctrl_c_that_a_callback_catches_and_raises_again_is_ctrl_c():
         classifier(Interrupt("on_epoch_end", tidy_up)).fit(IMAGES, LABELS)
 
 
-def test_a_sigint_handler_of_the_user_is_called_and_stays_installed():
+def test_fit_calls_and_keeps_the_sigint_handler_of_the_user():
     received = []
     before = signal.signal(signal.SIGINT, lambda *args: received.append(args))
     try:
@@ -176,7 +176,7 @@ def test_a_sigint_handler_of_the_user_is_called_and_stays_installed():
         signal.signal(signal.SIGINT, before)
 
 
-def test_a_sigint_handler_of_the_user_that_raises_keyboard_interrupt_is_ctrl_c():
+def test_fit_raises_keyboard_interrupt_of_the_sigint_handler_of_the_user():
     def handler(number, frame):
         raise KeyboardInterrupt
 
@@ -208,7 +208,7 @@ def test_fit_in_another_thread_is_not_ended_by_ctrl_c():
     assert clf.n_iter_ == 4
 
 
-def test_a_callback_that_raises_keyboard_interrupt_ends_the_training_in_another_thread():
+def test_fit_in_another_thread_ends_if_a_callback_raises_keyboard_interrupt():
     clf = classifier(Interrupt("on_epoch_end", raise_in_a_function))
     assert not fit_in_a_thread(clf)
     assert clf.n_iter_ == 2

@@ -23,7 +23,7 @@ def quick(**parameters):
     return FineTuneClassifier(BERT, layer="mix", **{"max_epochs": 2, "random_state": 0, **parameters})
 
 
-def test_before_training_the_head_is_a_probe_on_the_mean_of_standardised_layers():
+def test_layer_mix_starts_as_a_probe_on_the_mean_of_standardized_layers():
     clf = quick(freeze_depth="all", max_epochs=0).fit(TEXTS, LABELS)
     names = clf.backbone_.stage_names
     assert list(clf.layer_weights_.index) == list(names)
@@ -36,7 +36,7 @@ def test_before_training_the_head_is_a_probe_on_the_mean_of_standardised_layers(
 
 @pytest.mark.parametrize("freeze_depth", ["all", 2, 0])
 @pytest.mark.parametrize("head_init", ["probe", "random"])
-def test_weights_are_learnt_wherever_the_cut_is(freeze_depth, head_init):
+def test_layer_mix_learns_layer_weights_for_each_freeze_depth(freeze_depth, head_init):
     clf = quick(freeze_depth=freeze_depth, head_init=head_init).fit(TEXTS, LABELS)
     weights = clf.layer_weights_
     assert weights.sum() == pytest.approx(1, abs=1e-6)
@@ -46,7 +46,7 @@ def test_weights_are_learnt_wherever_the_cut_is(freeze_depth, head_init):
     assert len(scale[:, 0].unique()) == len(weights)  # each layer by its own scale
 
 
-def test_the_layer_that_tells_classes_apart_comes_to_count_more():
+def test_layer_mix_gives_the_informative_layer_the_largest_weight():
     torch.manual_seed(0)
 
     class Separable(Callback):
@@ -64,13 +64,13 @@ def test_the_layer_that_tells_classes_apart_comes_to_count_more():
     assert weights.max() > 0.4
 
 
-def test_numbers_and_clones_and_grids_take_it_too():
+def test_layer_mix_of_a_regressor_and_its_clone():
     reg = FineTuneRegressor(BERT, layer="mix", max_epochs=1, random_state=0).fit(TEXTS, np.arange(24.0))
     assert clone(reg).layer == "mix"
     assert len(reg.layer_weights_) == 4
 
 
-def test_layers_of_different_width_cannot_be_added_up():
+def test_layer_mix_rejects_layers_of_different_width():
     X, y = make_samples("image", 8)
     with pytest.raises(InvalidParameterError, match=r"different width: \{'stem': 32.*layer='all'"):
         FineTuneClassifier("tiny/cnn", layer="mix").fit(X, y)

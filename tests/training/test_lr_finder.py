@@ -41,7 +41,7 @@ def quick(**parameters):
     return FineTuneClassifier(**{"head_init": "random", "batch_size": 8, "random_state": 0, **parameters})
 
 
-def test_the_rate_rises_evenly_and_changes_are_smoothed():
+def test_find_lr_raises_lr_geometrically_and_smooths_changes():
     found = find_lr(quick(freeze_depth="all"), IMAGES, LABELS, lowest=1e-5, highest=1e-2, n_steps=13)
     assert found.curve["lr"].tolist() == pytest.approx(np.geomspace(1e-5, 1e-2, 13))
     assert (found.curve["loss"] > 0).all()
@@ -55,7 +55,7 @@ def test_the_rate_rises_evenly_and_changes_are_smoothed():
 
 @pytest.mark.parametrize("callbacks", [None, [Mixup(1.0), MicroBatches(3)]])
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_a_batch_is_held_against_itself_with_the_same_random_numbers(callbacks, precision):
+def test_find_lr_compares_each_batch_with_itself_under_equal_random_numbers(callbacks, precision):
     tuner = quick(backbone=BERT, freeze_depth=0, callbacks=callbacks, precision=precision)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
@@ -66,14 +66,14 @@ def test_a_batch_is_held_against_itself_with_the_same_random_numbers(callbacks, 
     assert curve["change"][0] == 0
 
 
-def test_a_head_that_starts_as_a_probe_has_something_to_gain_and_the_rate_is_no_accident():
+def test_find_lr_with_a_probe_gives_similar_rates_for_all_seeds():
     rates = [find_lr(quick(head_init="probe", random_state=seed), IMAGES, LABELS).lr for seed in range(3)]
     assert min(rates) > 1e-5
     assert max(rates) < 1e-1
     assert max(rates) / min(rates) < 10
 
 
-def test_layers_are_mixed_at_the_rate_of_training_while_others_rise():
+def test_find_lr_keeps_the_lr_of_layer_weights():
     tuner = quick(backbone=BERT, layer="mix", random_state=0)
     seen = []
     trained = FineTuneNet.train_step
@@ -90,7 +90,7 @@ def test_layers_are_mixed_at_the_rate_of_training_while_others_rise():
     assert seen == [[0.01, 0.01]] * 5
 
 
-def test_what_is_no_number_has_gained_nothing():
+def test_find_lr_ignores_steps_with_a_loss_that_is_not_finite():
     tuner = quick(backbone=image_backbone(), freeze_depth=0, precision="float32", batch_size=32)
     found = find_lr(tuner, IMAGES, LABELS, highest=1e34, n_steps=3)  # the second step overflows the loss
     assert not np.isfinite(found.curve["smoothed"].iloc[-1])
@@ -98,19 +98,19 @@ def test_what_is_no_number_has_gained_nothing():
     assert found.lr <= finite["lr"].max() / 5
 
 
-def test_what_diverges_is_gone_no_further_with():
+def test_find_lr_stops_when_the_loss_diverges():
     found = find_lr(quick(freeze_depth=-1), IMAGES, LABELS, highest=1e4, n_steps=60)
     assert len(found.curve) < 60
     assert found.lr < found.curve["lr"].iloc[-1] / 5
 
 
-def test_a_range_that_begins_too_high_is_warned_of():
+def test_find_lr_warns_if_lowest_is_too_high():
     with pytest.warns(ConvergenceWarning, match="no learning rate from 100 to 1000 .* set lr to a number"):
         found = find_lr(quick(freeze_depth=-1, optimizer="sgd"), IMAGES, LABELS, lowest=100.0, highest=1000.0)
     assert found.lr == 20
 
 
-def test_the_estimator_is_left_alone_and_the_same_is_found_again():
+def test_find_lr_is_reproducible_and_leaves_the_estimator_unchanged():
     state = np.random.RandomState(3)
     tuner = quick(random_state=state, unfreezing="gradual", early_stopping=True, warm_start=True).fit(IMAGES, LABELS)
     before, drawn = tuner.predict_proba(IMAGES), repr(state.get_state())
@@ -123,7 +123,7 @@ def test_the_estimator_is_left_alone_and_the_same_is_found_again():
     assert clone(tuner).lr == "auto"
 
 
-def test_fit_finds_what_the_finder_finds_and_trains_as_with_that_number():
+def test_lr_find_equals_find_lr_and_training_with_its_result():
     options = {"backbone": BERT, "freeze_depth": 2, "max_epochs": 3, "layer_lr_decay": 2.0, "unfreezing": "gradual"}
     clf = quick(**options, lr="find").fit(TEXTS, MOODS)
     found = find_lr(quick(**options), TEXTS, MOODS)
@@ -139,7 +139,7 @@ def test_fit_finds_what_the_finder_finds_and_trains_as_with_that_number():
     assert not hasattr(clf, "lr_curve_")
 
 
-def test_samples_that_are_set_aside_have_no_say(monkeypatch):
+def test_lr_find_ignores_held_out_samples(monkeypatch):
     seen = []
     true = trainer.range_test
 
@@ -152,7 +152,7 @@ def test_samples_that_are_set_aside_have_no_say(monkeypatch):
     assert seen == [18]
 
 
-def test_callbacks_that_watch_or_average_or_end_a_training_stay_out_of_it():
+def test_step_callbacks_keeps_only_callbacks_that_change_steps():
     clip = GradientNormClipping(1.0)
     callbacks = [EMA(0.5), ("clip", clip), EpochScoring("accuracy", on_train=True), MicroBatches(2), Mixup(0.1)]
     kept = finder.step_callbacks(callbacks)
@@ -163,7 +163,7 @@ def test_callbacks_that_watch_or_average_or_end_a_training_stay_out_of_it():
     assert len(clf.history_) == 1
 
 
-def test_callbacks_that_cannot_be_copied_or_that_ask_for_epochs_do_no_harm():
+def test_lr_find_takes_callbacks_that_cannot_be_copied_or_need_epochs():
     class Log(Callback):
         def __init__(self, lock):
             self.lock = lock
@@ -174,14 +174,14 @@ def test_callbacks_that_cannot_be_copied_or_that_ask_for_epochs_do_no_harm():
     assert find_lr(quick(callbacks=[stop]), IMAGES, LABELS).lr == clf.lr_
 
 
-def test_a_rate_of_the_heads_own_contradicts_finding_one():
+def test_lr_find_rejects_head_lr():
     with pytest.raises(InvalidParameterError, match=r"head_lr=0\.01.*lr='find'"):
         quick(lr="find", head_lr=0.01).fit(IMAGES, LABELS)
     with pytest.raises(InvalidParameterError, match=r"lr='best'.*'auto' or 'find'"):
         quick(lr="best").fit(IMAGES, LABELS)
 
 
-def test_more_samples_are_trained_on_at_the_rate_of_the_first_call():
+def test_lr_find_with_partial_fit_keeps_the_rate_of_the_first_call():
     clf = quick(lr="find").partial_fit(IMAGES[:12], LABELS[:12], classes=np.unique(LABELS))
     found = clf.lr_
     assert hasattr(clf, "lr_curve_")
@@ -192,13 +192,13 @@ def test_more_samples_are_trained_on_at_the_rate_of_the_first_call():
     assert hasattr(never.partial_fit(IMAGES, LABELS), "lr_curve_")
 
 
-def test_nothing_is_tried_where_nothing_is_trained():
+def test_lr_find_does_nothing_with_max_epochs_0():
     clf = quick(lr="find", head_init="probe", max_epochs=0).fit(IMAGES, LABELS)
     assert not hasattr(clf, "lr_curve_")
 
 
 @pytest.mark.process
-def test_it_is_a_candidate_of_a_search_and_survives_copies(tmp_path):
+def test_lr_find_in_a_grid_search_pickle_and_save(tmp_path):
     tuner = quick(max_epochs=1, freeze_depth=-1)
     search = GridSearchCV(tuner, {"lr": ["find", 1e-4]}, cv=2, n_jobs=2, error_score="raise").fit(
         np.stack(IMAGES), LABELS
@@ -219,7 +219,7 @@ def test_it_is_a_candidate_of_a_search_and_survives_copies(tmp_path):
         (FineTuneClassifier(random_state=0), np.stack([np.arange(24) % 2, np.arange(24) % 3 == 0], 1).astype(int)),
     ],
 )
-def test_numbers_pairs_and_several_labels_too(tuner, y):
+def test_lr_find_of_numbers_pairs_and_several_labels(tuner, y):
     fitted = clone(tuner).set_params(lr="find", max_epochs=1).fit(IMAGES, y)
     assert 1e-6 < fitted.lr_ < 0.1
     assert find_lr(tuner, IMAGES, y).lr == fitted.lr_
@@ -235,6 +235,6 @@ def test_numbers_pairs_and_several_labels_too(tuner, y):
         ({"n_steps": True}, "n_steps=True"),
     ],
 )
-def test_wrong_ranges(options, match):
+def test_find_lr_rejects_invalid_ranges(options, match):
     with pytest.raises(InvalidParameterError, match=match):
         find_lr(quick(), IMAGES, LABELS, **options)

@@ -50,7 +50,7 @@ def gradients(net):
     ],
     ids=["multiclass", "continuous"],
 )
-def test_losses_are_the_weighted_mean(task, criterion, targets):
+def test_losses_are_the_weighted_mean_of_samples(task, criterion, targets):
     y = torch.tensor(targets)
     batch = {"values": torch.tensor([[0.0, 1, 5], [2, 0, 1], [1, 1, 3]])}, {"y": (y, torch.tensor([1.0, 2.0, 0.0]))}
     net = net_of(task)
@@ -61,7 +61,7 @@ def test_losses_are_the_weighted_mean(task, criterion, targets):
 
 
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16, torch.float16])
-def test_weights_stay_float32_whatever_the_precision_and_gradients_are_of_the_true_loss(precision):
+def test_precision_keeps_weights_float32_and_gradients_of_the_unscaled_loss(precision):
     net = net_of(precision=precision)
     loss = net.train_step_single(BATCH)["loss"]
     found = gradients(net)
@@ -76,7 +76,7 @@ def test_weights_stay_float32_whatever_the_precision_and_gradients_are_of_the_tr
     torch.testing.assert_close(found, gradients(net), atol=tolerance, rtol=tolerance)
 
 
-def test_a_step_in_float16_changes_weights_as_one_in_float32_does():
+def test_train_step_in_float16_changes_weights_as_in_float32():
     steps = []
     for precision in (torch.float32, torch.float16):
         net = net_of(precision=precision, weight_decay=0)
@@ -96,7 +96,7 @@ class Unfused(torch.optim.AdamW):
 
 
 @pytest.mark.parametrize("precision", [torch.float32, torch.float16])
-def test_optimizers_of_torch_step_in_one_pass_to_where_others_step_in_several(precision):
+def test_optimizer_of_torch_is_fused_and_gives_equal_weights(precision):
     ends = []
     for optimizer in (torch.optim.AdamW, Unfused):
         net = net_of(precision=precision, optimizer=optimizer, weight_decay=0.01)

@@ -27,7 +27,7 @@ def network(stages, boundary, n_features, **options):
     return FineTuneNetwork(stages, layers, boundary, heads, {"y": "features"}, **options)
 
 
-def test_a_shared_parameter_belongs_to_the_first_stage_that_uses_it():
+def test_trainable_stages_freezes_a_shared_parameter_with_its_first_stage():
     backbone = backbone_with_shared_layer()
     all_trained = trainable_stages(backbone, 0, 3)
     assert all(p.requires_grad for p in all_trained.parameters())
@@ -38,13 +38,13 @@ def test_a_shared_parameter_belongs_to_the_first_stage_that_uses_it():
     assert not any(p.requires_grad for p in backbone.stages.parameters())
 
 
-def test_taps_fall_on_their_side_of_the_cut():
+def test_split_layers_at_the_freezing_boundary():
     frozen, trained = split_layers([LayerOutput(1, "average"), LayerOutput(3, "average"), LayerOutput(4, "average")], 3)
     assert frozen == [LayerOutput(1, "average"), LayerOutput(3, "average")]
     assert trained == [LayerOutput(4, "average")]
 
 
-def test_batch_statistics_are_kept_or_learnt():
+def test_keep_statistics_keeps_batch_norm_statistics():
     for keep in (True, False):
         stages = trainable_stages(backbone_with_shared_layer(), 1, 3)
         network(stages, 1, 3, keep_statistics=keep).train()(values=torch.rand(4, 3, 5, 5))
@@ -52,7 +52,7 @@ def test_batch_statistics_are_kept_or_learnt():
         assert bool(moved) != keep
 
 
-def test_the_head_sees_frozen_and_trained_features_standardised():
+def test_forward_gives_the_head_standardized_frozen_and_trained_features():
     stages = trainable_stages(backbone_with_shared_layer(), 2, 3)
     whole = network(stages, 2, 5).eval()
     head = whole.heads["y"]

@@ -248,7 +248,7 @@ def test_train_aligns_two_domains_with_unlabelled_targets():
 
 
 @pytest.mark.parametrize("kind", ["tags", "masked", "domain", "two"])
-def test_checkpoint_and_saved_net_take_new_tasks(kind, tmp_path):
+def test_checkpoint_and_net_to_state_take_new_tasks(kind, tmp_path):
     def run(callbacks=None, max_epochs=4):
         options = {"callbacks": callbacks, "max_epochs": max_epochs, "lr_schedule": "constant"}
         if kind == "two":
@@ -291,6 +291,6 @@ def test_checkpoint_and_saved_net_take_new_tasks(kind, tmp_path):
     }
 
 
-def test_mixed_tasks_of_estimators_keep_their_kinds():
+def test_by_name_of_task_holds_the_tasks_of_estimators():
     assert Task.by_name["Multiclass"] is Multiclass
     assert FineTuneRegressor().fit(IMAGES, np.arange(16.0)).head_.task == "continuous"

@@ -30,40 +30,40 @@ def described(groups):
     return [(pytest.approx(g["lr"]), g["weight_decay"], len(g["params"])) for g in groups]
 
 
-def test_stages_and_head_have_their_own_rates_and_only_matrices_decay():
+def test_parameter_groups_of_stages_and_head_decay_only_matrices():
     groups = parameter_groups(network(), 1e-4, 1e-3, 0.1)
     assert described(groups) == [(1e-4, 0.1, 1), (1e-4, 0.0, 3), (1e-3, 0.1, 1), (1e-3, 0.0, 1)]
 
 
-def test_frozen_parameters_are_in_no_group():
+def test_parameter_groups_omit_frozen_parameters():
     net = network()
     net.stages.requires_grad_(False)
     assert [g["lr"] for g in parameter_groups(net, 1e-4, 1e-3, 0.1)] == [1e-3, 1e-3]
 
 
-def test_each_stage_learns_slower_than_the_one_above_it():
+def test_parameter_groups_divide_lr_by_decay_per_stage():
     groups = parameter_groups(network(3), 2.6**2, 50.0, 0.1, decay=2.6)
     assert [g["lr"] for g in groups] == pytest.approx([1.0, 1.0, 2.6, 2.6, 2.6**2, 2.6**2, 50.0, 50.0])
 
 
-def test_a_parameter_that_stages_share_belongs_to_the_first():
+def test_parameter_groups_put_a_shared_parameter_into_the_first_stage():
     net = network(3)
     net.stages[2] = net.stages[0]
     groups = parameter_groups(net, 4.0, 9.0, 0.0, decay=2.0)
     assert described(groups) == [(1.0, 0.0, 4), (2.0, 0.0, 4), (9.0, 0.0, 2)]
 
 
-def test_what_is_held_where_it_started_is_not_drawn_to_zero_as_well():
+def test_parameter_groups_with_l2_sp_have_no_weight_decay_on_stages():
     groups = parameter_groups(network(), 1e-4, 1e-3, 0.1, l2_sp=0.5)
     assert described(groups) == [(1e-4, 0.0, 4), (1e-3, 0.1, 1), (1e-3, 0.0, 1)]
 
 
-def test_the_weights_of_mixed_layers_have_a_rate_of_their_own_and_are_drawn_to_equality():
+def test_parameter_groups_give_layer_weights_their_own_lr():
     *_, scores, gamma = parameter_groups(network(1, n_mixed=2), 1e-4, 1e-3, 0.1)
     assert described([scores, gamma]) == [(MIX_LR, 0.1, 1), (MIX_LR, 0.0, 1)]
 
 
-def test_the_rates_of_a_fit_are_to_be_read_by_stage():
+def test_layer_lr_decay_is_shown_by_stages():
     X, y = make_samples("image", 12)
     clf = FineTuneClassifier(freeze_depth=-3, layer_lr_decay=2.0, lr=4e-4, max_epochs=1, random_state=0).fit(X, y)
     table = clf.stages_
@@ -87,11 +87,11 @@ def rates(schedule, n_steps):
     return found
 
 
-def test_a_line_falls_to_zero():
+def test_lr_schedule_linear_falls_to_zero():
     assert rates("linear", 10) == pytest.approx([1 - k / 10 for k in range(10)])
 
 
-def test_half_a_wave_falls_as_torch_has_it():
+def test_lr_schedule_cosine_equals_torch():
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 10)
     for rate in rates("cosine", 10):
@@ -100,7 +100,7 @@ def test_half_a_wave_falls_as_torch_has_it():
         scheduler.step()
 
 
-def test_the_slanted_triangle_is_that_of_the_paper():
+def test_lr_schedule_slanted_triangular_equals_the_paper():
     n_steps, cut = 50, 5
     for step, rate in enumerate(rates("slanted_triangular", n_steps)):
         p = step / cut if step < cut else 1 - (step - cut) / (cut * (1 / 0.1 - 1))
@@ -109,7 +109,7 @@ def test_the_slanted_triangle_is_that_of_the_paper():
 
 
 @pytest.mark.parametrize("n_steps", [10, 23])
-def test_one_cycle_is_that_of_torch(n_steps):
+def test_lr_schedule_one_cycle_equals_torch(n_steps):
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
     scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1.0, n_steps, cycle_momentum=False)
     for step, rate in enumerate(rates("one_cycle", n_steps)):
@@ -119,18 +119,18 @@ def test_one_cycle_is_that_of_torch(n_steps):
             scheduler.step()
 
 
-def test_a_constant_rate_needs_no_callback():
+def test_with_schedule_adds_no_callback_for_constant():
     assert with_schedule(["mine"], "constant", 10) == ["mine"]
     assert with_schedule(None, "linear", 0) == []
     assert {SCHEDULES["constant"](step, 3) for step in range(4)} == {1.0}
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
-def test_past_the_last_step_no_rate_is_negative(schedule):
+def test_schedules_are_not_negative_after_the_last_step(schedule):
     assert all(0 <= SCHEDULES[schedule](step, 7) <= 1 for step in range(12))
 
 
-def test_a_schedule_of_ones_own_takes_the_place_of_the_default_alone():
+def test_with_schedule_lets_a_user_schedule_replace_only_the_default():
     own = LRScheduler("StepLR", step_size=3)
     assert with_schedule([("own", own)], "linear", 10) == [("own", own)]
     with pytest.raises(InvalidParameterError, match="two schedules"):
@@ -140,7 +140,7 @@ def test_a_schedule_of_ones_own_takes_the_place_of_the_default_alone():
 IMAGES, LABELS = make_samples("image", 12)
 
 
-def test_the_pull_is_the_gradient_of_the_penalty():
+def test_l2_sp_penalty_adds_the_gradient_of_the_penalty():
     torch.manual_seed(0)
     layers = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 2))
     layers[0].bias.requires_grad_(False)
@@ -165,7 +165,7 @@ def distance(clf):
     return sum(float(((one - other) ** 2).sum()) for one, other in pairs) ** 0.5
 
 
-def test_stages_stay_nearer_to_where_they_started():
+def test_l2_sp_keeps_weights_near_the_start():
     options = {"freeze_depth": -2, "max_epochs": 8, "lr": 0.02, "optimizer": "sgd", "random_state": 0}
     free, held, tight = (
         FineTuneClassifier(l2_sp=l2_sp, **options).fit(IMAGES, LABELS[::-1]) for l2_sp in (0.0, 1.0, 40.0)
@@ -179,7 +179,7 @@ def log_likelihood(clf, X, y):
 
 
 @pytest.mark.parametrize(("optimizer", "lr", "firmly"), [("sgd", 0.02, 40.0), ("adamw", 1e-3, 100.0)])
-def test_what_was_learnt_first_is_forgotten_less(optimizer, lr, firmly):
+def test_l2_sp_reduces_forgetting(optimizer, lr, firmly):
     X, y = make_samples("image", 40)
     first, second = slice(0, 20), slice(20, 40)
     turned = np.where(y[second] == "good", "bad", "good")  # the second task contradicts the first

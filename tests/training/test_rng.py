@@ -5,13 +5,13 @@ import torch
 from sktransfer.training.rng import derive_seed, seed_torch
 
 
-def test_seeds_differ_by_each_number_and_its_place():
+def test_derive_seed_differs_by_each_number_and_its_position():
     seeds = [derive_seed(a, b, c) for a in range(4) for b in range(4) for c in range(4)]
     assert len(set(seeds)) == 64
     assert all(0 <= seed < 2**63 for seed in seeds)
 
 
-def test_torch_draws_the_same_after_the_same_seed():
+def test_seed_torch_makes_draws_reproducible():
     with torch.random.fork_rng(devices=[]):
         drawn = []
         for seed in (1, 2**62, 1):

@@ -27,7 +27,7 @@ def fitted(**options):
         ({"layer": 1}, r"has stages \(.*\), and backbone and layer now ask for \('embeddings', "),
     ],
 )
-def test_what_would_be_ignored_is_an_error(change, match):
+def test_warm_start_and_partial_fit_reject_changed_parameters(change, match):
     clf = fitted(warm_start=True)
     before = clf.predict_proba(TEXTS)
     with pytest.raises(InvalidParameterError, match=match):
@@ -38,18 +38,18 @@ def test_what_would_be_ignored_is_an_error(change, match):
         fitted().set_params(**change).partial_fit(TEXTS, LABELS)
 
 
-def test_the_same_by_another_name_is_gone_on_with():
+def test_warm_start_takes_an_equal_backbone_under_another_name():
     clf = fitted(warm_start=True)
     clf.set_params(backbone=load_backbone(BERT), freeze_depth=0).fit(TEXTS, LABELS)
     assert clf.freeze_depth_ == 0
 
 
-def test_other_classes_are_told_the_way_out():
+def test_warm_start_with_other_classes_suggests_a_new_head():
     with pytest.raises(InvalidParameterError, match="omit head and warm_start to make a new one"):
         fitted(warm_start=True).fit(TEXTS, ["up", "down"] * 6)
 
 
-def test_adapters_are_drawn_anew_and_take_over_no_momenta():
+def test_partial_fit_draws_new_adapters_without_optimizer_state():
     steps = []
     clf = FineTuneClassifier(BERT, adapter=LoraConfig(r=2, target_modules="all-linear"), random_state=0)
     for _ in range(2):

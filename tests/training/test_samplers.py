@@ -45,7 +45,7 @@ def batch_targets(batches):
 
 
 @pytest.mark.parametrize("modality", ["image", "text"])
-def test_each_row_comes_once_an_epoch_in_a_new_order(modality):
+def test_batches_hold_each_row_once_per_epoch_in_a_new_order(modality):
     data, epochs = dataset(modality, 2), []
     for data.epoch in (0, 1, 0):
         epochs.append([targets.tolist() for targets in batch_targets(Batches(data, 4, seed=0))])
@@ -57,7 +57,7 @@ def test_each_row_comes_once_an_epoch_in_a_new_order(modality):
     assert epochs[0] != [targets.tolist() for targets in batch_targets(Batches(data, 4, seed=1))]
 
 
-def test_without_a_seed_rows_keep_their_order():
+def test_batches_without_seed_keep_the_order_of_rows():
     batches = Batches(dataset("image", 2), 4)
     assert [row for targets in batch_targets(batches) for row in targets.tolist()] == list(range(13))
 
@@ -71,7 +71,7 @@ def test_without_a_seed_rows_keep_their_order():
         (False, True, True, False),
     ],
 )
-def test_no_prefetch_keeps_augmentation_in_the_thread_that_draws(monkeypatch, on_cpu, no_prefetch, changed, expected):
+def test_no_prefetch_keeps_augmentation_in_the_calling_thread(monkeypatch, on_cpu, no_prefetch, changed, expected):
     ran_ahead = []
     monkeypatch.setattr(samplers, "ahead", lambda batches: ran_ahead.append(True) or batches)
     dataset = SimpleNamespace(compute=SimpleNamespace(on_cpu=on_cpu), augmentation=object() if changed else None)
@@ -82,7 +82,7 @@ def test_no_prefetch_keeps_augmentation_in_the_thread_that_draws(monkeypatch, on
     assert bool(ran_ahead) == expected
 
 
-def test_who_draws_random_numbers_of_the_cpu_says_so():
+def test_no_prefetch_is_set_by_mixup():
     said = []
 
     class Watched(Callback):
@@ -106,11 +106,11 @@ def orders(targets, batch_size, seed=0, epoch=0):
     return PairBatches(PairTargets(targets={"y": torch.as_tensor(targets)}, epoch=epoch), batch_size, seed)._order()
 
 
-def test_samples_that_fit_into_one_batch_are_one():
+def test_pair_batches_puts_few_samples_into_one_batch():
     assert orders([0, 1, 1, 0, 2], 8) == [[0, 1, 2, 3, 4]]
 
 
-def test_each_sample_meets_one_of_its_class_and_some_of_others_whatever_the_shares():
+def test_pair_batches_holds_pairs_of_each_class_in_each_batch():
     targets = np.array([0] * 90 + [1] * 6 + [2] * 4)
     batches = orders(targets, 8)
     assert len(batches) == 13  # 100 samples in batches of 8
@@ -124,14 +124,14 @@ def test_each_sample_meets_one_of_its_class_and_some_of_others_whatever_the_shar
     assert max(seen.values()) - min(seen.values()) <= 2  # classes take turns
 
 
-def test_many_classes_share_out_the_batches():
+def test_pair_batches_shares_batches_among_many_classes():
     targets = np.repeat(np.arange(50), 3)
     batches = orders(targets, 16)
     assert all(len(set(targets[batch])) == 8 for batch in batches)
     assert len({int(target) for batch in batches for target in targets[batch]}) == 50
 
 
-def test_order_depends_on_seed_and_epoch_alone():
+def test_pair_batches_order_depends_only_on_seed_and_epoch():
     targets = [0, 1] * 20
     assert orders(targets, 8) == orders(targets, 8)
     assert orders(targets, 8) != orders(targets, 8, seed=1)

@@ -51,7 +51,7 @@ def fitted(task, callbacks, **options):
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_a_metric_by_its_name_is_that_of_the_net_on_what_is_set_aside(task):
+def test_epoch_scoring_by_name_scores_held_out_samples(task):
     asked = Asked(METRICS[task])
     scorings = [skorch_callbacks.EpochScoring(name, lower_is_better=False) for name in METRICS[task]]
     clf = fitted(task, [*scorings, asked], early_stopping=True, validation_fraction=0.4)
@@ -60,7 +60,7 @@ def test_a_metric_by_its_name_is_that_of_the_net_on_what_is_set_aside(task):
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_training_is_scored_too_by_the_epoch_and_by_the_batch(task):
+def test_epoch_scoring_and_batch_scoring_on_train(task):
     scoring = skorch_callbacks.EpochScoring(None, on_train=True, lower_is_better=False, name="whole")
     parts = skorch_callbacks.BatchScoring(None, on_train=True, lower_is_better=False, name="parts")
     clf = fitted(task, [scoring, parts], freeze_depth="all", max_epochs=12, lr=1e-3)
@@ -69,7 +69,7 @@ def test_training_is_scored_too_by_the_epoch_and_by_the_batch(task):
         np.testing.assert_allclose(clf.history_["whole"], clf.history_["parts"], atol=1e-6)
 
 
-def test_a_training_ends_by_a_metric():
+def test_epoch_scoring_lets_early_stopping_monitor_a_metric():
     scoring = skorch_callbacks.EpochScoring("accuracy", on_train=True, lower_is_better=False)
     stop = skorch_callbacks.EarlyStopping("accuracy", lower_is_better=False, patience=2)
     clf = fitted("strings", [scoring, stop], freeze_depth="all", max_epochs=30)
@@ -77,7 +77,7 @@ def test_a_training_ends_by_a_metric():
     assert clf.history_["accuracy"].iloc[-1] == 1
 
 
-def test_a_net_without_a_head_has_no_classes_and_says_what_it_sees():
+def test_predict_of_a_net_without_a_head_returns_features():
     seen = []
 
     class Listen(skorch_callbacks.Callback):
@@ -114,12 +114,12 @@ ELSEWHERE = {"InputShapeSetter", "LoadInitState", "MlflowLogger", "NeptuneLogger
 ELSEWHERE |= {"Callback", "WandbLogger", "WarmRestartLR"}
 
 
-def test_all_callbacks_of_skorch_are_tried_but_those_that_need_another_package_or_are_no_callbacks_by_themselves():
+def test_callbacks_of_skorch_are_all_listed_here():
     assert set(skorch_callbacks.__all__) == set(OTHERS) | ELSEWHERE
 
 
 @pytest.mark.parametrize("name", OTHERS)
-def test_every_callback_of_skorch_works(name, tmp_path, monkeypatch):
+def test_callbacks_of_skorch_work(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # some write where they are
     callback = getattr(skorch_callbacks, name)(**OTHERS[name])
     clf = fitted("strings", [callback], max_epochs=3)
@@ -127,13 +127,13 @@ def test_every_callback_of_skorch_works(name, tmp_path, monkeypatch):
     assert clf.predict_proba(IMAGES).shape == (24, 2)
 
 
-def test_a_net_is_loaded_where_skorchs_checkpoint_has_written_it(tmp_path):
+def test_load_init_state_reads_a_checkpoint_of_skorch(tmp_path):
     written = skorch_callbacks.Checkpoint(monitor=None, dirname=str(tmp_path))
     first = fitted("strings", [written], max_epochs=1)
     loaded = fitted("strings", [skorch_callbacks.LoadInitState(written)], max_epochs=0)
     np.testing.assert_allclose(loaded.predict_proba(IMAGES), first.predict_proba(IMAGES), atol=1e-6)
 
 
-def test_a_metric_that_does_not_suit_the_task_is_scikit_learns_error():
+def test_epoch_scoring_rejects_a_metric_of_another_task():
     with pytest.raises((ValueError, InvalidParameterError)):
         fitted("one number", [skorch_callbacks.EpochScoring("accuracy", on_train=True)])

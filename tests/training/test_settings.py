@@ -16,7 +16,7 @@ def settings(**parameters):
     return check_settings(FineTuneClassifier(**parameters))
 
 
-def test_optimizers_by_name_and_by_class():
+def test_optimizer_is_a_name_or_a_class():
     assert settings(optimizer="sgd").optimizer is torch.optim.SGD
     assert settings(optimizer=torch.optim.RMSprop).optimizer is torch.optim.RMSprop
     for wrong in ("lion", int, None):
@@ -24,7 +24,7 @@ def test_optimizers_by_name_and_by_class():
             settings(optimizer=wrong)
 
 
-def test_a_random_head_learns_faster_than_a_probe_unless_told_otherwise():
+def test_head_lr_default_is_higher_for_a_random_head():
     assert (settings().lr, settings().head_lr) == (1e-4, 1e-4)
     assert settings(head_init="random").head_lr == pytest.approx(1e-3)
     assert settings(head_init="random", lr=0.5).head_lr == pytest.approx(5.0)
@@ -64,12 +64,12 @@ def test_a_random_head_learns_faster_than_a_probe_unless_told_otherwise():
         ({"callbacks": [ProgressBar()]}, r"callbacks\[0\]=.*those of scikit-learn go to set_callbacks"),
     ],
 )
-def test_wrong_values_are_named_with_what_is_allowed(parameters, match):
+def test_check_settings_names_invalid_and_allowed_values(parameters, match):
     with pytest.raises(InvalidParameterError, match=match):
         settings(**parameters)
 
 
-def test_they_are_checked_before_the_samples_are_read():
+def test_fit_checks_settings_before_reading_samples():
     with pytest.raises(InvalidParameterError, match="lr=-1"):
         FineTuneClassifier(lr=-1).fit(["no such file.jpg", "nor this.jpg"], [0, 1])
 
@@ -79,5 +79,5 @@ def test_callbacks_may_be_classes_and_have_names(callbacks):
     assert settings(callbacks=callbacks).max_epochs == 10
 
 
-def test_verbose_may_be_a_bool_as_elsewhere():
+def test_verbose_may_be_a_bool():
     assert [settings(verbose=one).verbose for one in (True, 2, False)] == [1, 2, 0]

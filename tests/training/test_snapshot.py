@@ -49,7 +49,7 @@ class Keep:
     ],
     ids=["images", "frozen", "texts", "adapter"],
 )
-def test_after_each_epoch_a_copy_predicts_as_a_training_that_ends_there(options, X):
+def test_snapshot_predicts_as_a_training_that_ends_at_its_epoch(options, X):
     keep = Keep()
     options = {**options, "lr_schedule": "constant"}
     clf = quick(**options).set_callbacks(keep).fit(X, HARD)
@@ -66,7 +66,7 @@ def test_after_each_epoch_a_copy_predicts_as_a_training_that_ends_there(options,
     np.testing.assert_array_equal(clf.predict_proba(X), plain.predict_proba(X))  # looking on changes nothing
 
 
-def test_a_scoring_monitor_logs_a_score_an_epoch_with_weights():
+def test_set_callbacks_scoring_monitor_logs_weighted_scores_per_epoch():
     monitor = ScoringMonitor(scoring="accuracy")
     clf = quick().set_callbacks(monitor).fit(IMAGES, HARD, sample_weight=WEIGHT)
     log = monitor.get_logs().data_as_pandas
@@ -76,7 +76,7 @@ def test_a_scoring_monitor_logs_a_score_an_epoch_with_weights():
     assert log[log["task_name"] != "epoch"]["accuracy"].tolist() == [pytest.approx(expected)]
 
 
-def test_a_scoring_monitor_looks_into_a_search_and_scores_numbers():
+def test_set_callbacks_scoring_monitor_of_a_regressor_in_a_grid_search():
     monitor = ScoringMonitor(scoring="r2")
     tuner = FineTuneRegressor(max_epochs=2, random_state=0).set_callbacks(monitor)
     GridSearchCV(tuner, {"lr": [1e-3]}, cv=2).fit(IMAGES, np.arange(12.0))

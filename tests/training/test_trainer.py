@@ -21,13 +21,13 @@ def norms(backbone):
     return [module for stage in backbone.stages for module in stage.modules() if isinstance(module, NORM)]
 
 
-def test_few_steps_are_enough_to_predict_as_well_as_was_trained():
+def test_update_batch_norms_makes_predictions_right_after_few_steps():
     clf = fitted(max_epochs=8, batch_size=24)  # eight steps: running means would be at 57 % of their way
     assert clf.history_["train_loss"].iloc[-1] < 0.3
     assert clf.score(IMAGES, LABELS) == 1
 
 
-def test_statistics_are_means_over_the_samples_under_the_final_weights():
+def test_update_batch_norms_averages_over_samples_under_the_final_weights():
     for callbacks in (None, [SWA(0.0)]):
         clf = fitted(batch_size=24, callbacks=callbacks)
         first = norms(clf.backbone_)[0]
@@ -43,7 +43,7 @@ def test_statistics_are_means_over_the_samples_under_the_final_weights():
         assert not first.training
 
 
-def test_pretrained_statistics_and_those_of_samples_that_come_in_parts_are_left_alone():
+def test_update_batch_norms_skips_pretrained_weights_and_partial_fit():
     before = [norm.running_mean.clone() for norm in norms(load_backbone("tiny/cnn"))]
     kept = norms(fitted("pretrained").backbone_)
     assert all(one.equal(norm.running_mean) for one, norm in zip(before, kept, strict=True))
@@ -53,6 +53,6 @@ def test_pretrained_statistics_and_those_of_samples_that_come_in_parts_are_left_
     assert all(norm.num_batches_tracked == 2 for norm in norms(clf.backbone_))
 
 
-def test_what_is_not_trained_keeps_what_it_has():
+def test_update_batch_norms_does_nothing_with_max_epochs_0():
     clf = fitted(max_epochs=0)
     assert all(norm.running_mean.eq(0).all() for norm in norms(clf.backbone_))

@@ -56,14 +56,14 @@ def watched(backbone="tiny/cnn", X=IMAGES, **parameters):
 
 
 @pytest.mark.parametrize(("backbone", "X"), [("tiny/cnn", IMAGES), (BERT, TEXTS)], ids=["images", "texts"])
-def test_gradual_thaws_one_stage_an_epoch_from_the_top(backbone, X):
+def test_unfreezing_gradual_unfreezes_one_stage_per_epoch_from_the_top(backbone, X):
     _, watch = watched(backbone, X, unfreezing="gradual", freeze_depth=-3, max_epochs=4, weight_decay=0.1)
     expected = [[False, False, False, True], [False, False, True, True], [False, True, True, True], [True] * 4]
     assert watch.modes == expected
     assert watch.changes() == expected  # what waits is bit-equal, weight decay or not
 
 
-def test_chain_thaw_takes_each_part_alone_and_then_all():
+def test_unfreezing_chain_thaw_trains_each_part_alone_and_then_all():
     clf, watch = watched(unfreezing="chain_thaw", freeze_depth=-2, max_epochs=5, weight_decay=0.1, l2_sp=0.1)
     expected = [[False, False, True], [True, False, False], [False, True, False], [True] * 3, [True] * 3]
     assert watch.modes == expected
@@ -72,12 +72,12 @@ def test_chain_thaw_takes_each_part_alone_and_then_all():
 
 
 @pytest.mark.parametrize("unfreezing", ["gradual", "chain_thaw"])
-def test_batch_statistics_of_a_network_drawn_at_random_wait_too(unfreezing):
+def test_unfreezing_freezes_batch_norm_statistics_of_random_weights(unfreezing):
     _, watch = watched(unfreezing=unfreezing, freeze_depth=-2, max_epochs=4, weights="random")
     assert watch.changes()[0] == [False, False, True]
 
 
-def test_phases_end_with_all_whatever_is_left_of_the_epochs():
+def test_phase_of_all_later_epochs_trains_all_stages():
     for unfreezing in UNFREEZING:
         last = n_phases(unfreezing, 4) - 1
         assert phase(unfreezing, 4, last) == phase(unfreezing, 4, last + 7) == ({0, 1, 2, 3}, True)
@@ -86,14 +86,14 @@ def test_phases_end_with_all_whatever_is_left_of_the_epochs():
 
 
 @pytest.mark.parametrize(("unfreezing", "least"), [("gradual", 4), ("chain_thaw", 5)])
-def test_epochs_too_few_for_all_stages_are_an_error_that_counts_them(unfreezing, least):
+def test_check_phases_rejects_too_few_epochs_for_all_stages(unfreezing, least):
     for max_epochs in (0, least, least + 1):
         check_phases(unfreezing, 3, max_epochs)
     with pytest.raises(InvalidParameterError, match=f"takes {least} epochs, but max_epochs={least - 1}"):
         FineTuneClassifier(freeze_depth=-3, unfreezing=unfreezing, max_epochs=least - 1).fit(IMAGES, LABELS)
 
 
-def test_the_same_seed_gives_the_same_bits_under_every_order():
+def test_random_state_determines_the_result_with_unfreezing():
     for unfreezing in UNFREEZING:
         options = {"unfreezing": unfreezing, "freeze_depth": -1, "max_epochs": 3, "head_init": "random"}
         one, other = (watched(BERT, TEXTS, **options)[0].predict_proba(TEXTS) for _ in range(2))
