@@ -175,7 +175,7 @@ def test_from_modules_clone_keeps_the_object_and_pickle_the_weights(own, data):
     assert np.array_equal(again.transform(X), fitted.transform(X))
 
 
-def test_from_modules_backbone_works_in_image_featurizer(own, data):
+def test_from_modules_backbone_works_in_imagefeaturizer(own, data):
     X, _ = data
     values = torch.from_numpy(X).permute(0, 3, 1, 2)  # (n, 3, height, width)
     *_, top = own.run(values)

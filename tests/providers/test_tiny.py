@@ -31,7 +31,7 @@ def test_list_backbones_shows_both_tiny_networks():
 
 
 @pytest.mark.process
-def test_image_featurizer_of_arrays_imports_no_optional_package():
+def test_imagefeaturizer_of_arrays_imports_no_optional_package():
     program = (
         "import sys, numpy; from sktransfer import ImageFeaturizer; "
         "ImageFeaturizer('tiny/cnn').fit_transform(numpy.zeros((2, 32, 32, 3))); "
