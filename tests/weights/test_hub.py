@@ -104,7 +104,7 @@ def test_is_offline_covers_all_addresses_of_the_hub(hub, monkeypatch):
     assert [is_offline(place) for place in places] == [True, True, True, False]
 
 
-def test_download_never_prevents_requests_to_the_hub(hub):
+def test_load_backbone_sends_no_request_with_download_never(hub):
     with sktransfer.config_context(download="never"):
         with pytest.raises(WeightsError, match=r"'hf/me/model'.*config\.json .*download='never'.*'hf/\./folder'"):
             sktransfer.load_backbone("hf/me/model")

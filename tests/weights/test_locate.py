@@ -165,7 +165,7 @@ def test_locate_obeys_hf_hub_offline_for_addresses_of_the_hub(hub_dir, monkeypat
         locate(spec(place), "pretrained")
 
 
-def test_locate_with_download_never_fetches_nothing(server, hub_dir):
+def test_locate_fetches_nothing_with_download_never(server, hub_dir):
     with config_context(download="never"), pytest.raises(WeightsError) as caught:
         locate(spec(f"{server.url}/w", size=3_000_000), "pretrained")
     for words in ("toy/a", f"{server.url}/w", "(3 MB)", str(hub_dir), "download='never'", "weights=<path"):
@@ -173,7 +173,7 @@ def test_locate_with_download_never_fetches_nothing(server, hub_dir):
     assert server.asked == []
 
 
-def test_locate_with_download_never_does_not_ask_the_hub(cache):
+def test_locate_does_not_ask_the_hub_with_download_never(cache):
     with config_context(download="never"), pytest.raises(WeightsError) as caught:
         locate(spec("hub:someone/never-fetched"), "pretrained")
     for words in ("toy/a", str(cache), "hub:someone/never-fetched", "download='never'"):
