@@ -199,7 +199,7 @@ def test_load_backbone_refuses_a_file_of_another_network(tmp_path):
         sktransfer.load_backbone("torchvision/squeezenet1_0", weights=tmp_path / "weights.safetensors")
 
 
-def test_load_backbone_with_download_never_names_the_missing_file(tmp_path, monkeypatch):
+def test_load_backbone_names_the_missing_file_with_download_never(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path))
     message = r"checkpoints/vgg19-dcbb9e9d\.pth, which does not exist.*\(575 MB\)"
     with sktransfer.config_context(download="never"), pytest.raises(WeightsError, match=message):
