@@ -37,7 +37,7 @@ def vectors_of_texts(model, texts=TEXTS):
 
 
 @parametrize_with_backbone_checks([IMAGES, WORDS])
-def test_backbone_checks_pass(backbone_name, check):
+def test_backbone_checks(backbone_name, check):
     check()
 
 

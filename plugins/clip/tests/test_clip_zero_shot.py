@@ -94,7 +94,7 @@ def known_failures(estimator):
 
 
 @parametrize_with_transfer_checks([ZeroShotClassifier(NAME)], expected_failed_checks=known_failures)
-def test_transfer_checks_pass(estimator, check):
+def test_transfer_checks(estimator, check):
     check(estimator)
 
 

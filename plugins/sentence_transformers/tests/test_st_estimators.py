@@ -31,7 +31,7 @@ def minilm() -> str:
 
 
 @parametrize_with_backbone_checks([NAME, f"sentence-transformers/{minilm()}"])
-def test_backbone_checks_pass(backbone_name, check):
+def test_backbone_checks(backbone_name, check):
     check()
 
 

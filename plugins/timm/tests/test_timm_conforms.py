@@ -13,7 +13,7 @@ NAMES = ["timm/test_resnet.r160_in1k", "timm/test_vit.r160_in1k", "timm/test_mam
 
 
 @parametrize_with_backbone_checks(NAMES)
-def test_backbone_checks_pass(backbone_name, check):
+def test_backbone_checks(backbone_name, check):
     check()
 
 

@@ -68,7 +68,7 @@ def test_cut_keeps_code_of_the_network_in_the_stem():
     ("trick", "told"),
     [("between", "between 'stages.0' and 'stages.1'"), ("behind", "after 'norm'")],
 )
-def test_cut_refuses_computation_between_blocks(trick, told):
+def test_cut_refuses_computation_outside_the_blocks(trick, told):
     with pytest.raises(PluginError, match=f"toy .Toy. cannot be cut into stages: .*{told}.*Supported are"):
         cut(Toy(trick).eval())
 

@@ -71,7 +71,7 @@ def test_load_backbone_takes_a_cached_hub_folder(tmp_path, monkeypatch):
     assert_same(logits(backbone), expected(images()))
 
 
-def test_load_backbone_with_download_never_reports_missing_weights(tmp_path, monkeypatch):
+def test_load_backbone_reports_missing_weights_with_download_never(tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with config_context(download="never"), pytest.raises(WeightsError, match=r"download='never'.*weights=<path"):
         load_backbone(NAME)
