@@ -45,7 +45,7 @@ def test_stages_are_frozen_and_in_eval_mode(backbone):
     assert not any(parameter.requires_grad for module in modules for parameter in module.parameters())
 
 
-def test_run_gives_what_each_stage_gives_in_order(backbone):
+def test_run_yields_the_output_of_each_stage_in_order(backbone):
     network = image_network().eval()
     values, expected = batch(), []
     for stage in network["stages"].values():
@@ -57,7 +57,7 @@ def test_run_gives_what_each_stage_gives_in_order(backbone):
     assert all(torch.equal(one, other) for one, other in zip(given, expected))
 
 
-def test_computing_can_stop_and_go_on_at_every_cut(backbone):
+def test_run_can_stop_and_start_at_every_cut(backbone):
     *_, whole = backbone.run(batch())
     for cut in range(1, N):
         *_, lower = backbone.run(batch(), stop=cut)
@@ -65,7 +65,7 @@ def test_computing_can_stop_and_go_on_at_every_cut(backbone):
         assert torch.equal(upper, whole)
 
 
-def test_the_head_is_called_on_the_last_stage(backbone):
+def test_head_is_called_on_the_output_of_the_last_stage(backbone):
     *_, last = backbone.run(batch())
     expected = image_network()["head"](last.mean((2, 3)))
     assert torch.allclose(backbone.head(last), expected)
@@ -85,7 +85,7 @@ def test_the_head_is_called_on_the_last_stage(backbone):
         (np.str_("middle"), 1),
     ],
 )
-def test_a_layer_is_an_index_or_a_name(layer, index, backbone):
+def test_position_takes_an_index_or_a_name(layer, index, backbone):
     assert backbone.position(layer) == index
     assert type(backbone.position(layer)) is int
     assert backbone.positions(layer) == [index]
@@ -108,12 +108,12 @@ def test_a_layer_is_an_index_or_a_name(layer, index, backbone):
         ({0}, "layer="),
     ],
 )
-def test_a_wrong_layer_is_named(layer, says, backbone):
+def test_positions_names_a_layer_that_is_not_allowed(layer, says, backbone):
     with pytest.raises(InvalidParameterError, match=says):
         backbone.positions(layer)
 
 
-def test_several_layers(backbone):
+def test_positions_takes_all_or_several_layers(backbone):
     assert backbone.positions("all") == [0, 1, 2]
     assert backbone.positions([-1, "stem"]) == [2, 0]
     assert backbone.positions((0, np.int32(1))) == [0, 1]
@@ -138,16 +138,16 @@ def test_several_layers(backbone):
         (Fraction(2, 3), 2),
     ],
 )
-def test_freezing_depths(depth, n, backbone):
+def test_n_frozen_of_each_freeze_depth(depth, n, backbone):
     assert backbone.n_frozen(depth) == n
     assert type(backbone.n_frozen(depth)) is int
 
 
-def test_one_is_a_stage_and_one_point_nought_is_all(backbone):
+def test_n_frozen_of_int_1_is_one_stage_and_of_float_1_all(backbone):
     assert (backbone.n_frozen(1), backbone.n_frozen(1.0)) == (1, N)
 
 
-def test_depths_count_within_the_stages_that_are_kept(backbone):
+def test_n_frozen_counts_within_n_stages(backbone):
     assert backbone.n_frozen("all", 2) == backbone.n_frozen(1.0, 2) == 2
     assert backbone.n_frozen(-1, 2) == backbone.n_frozen(0.5, 2) == 1
     with pytest.raises(InvalidParameterError, match="-2 to 2"):
@@ -156,7 +156,7 @@ def test_depths_count_within_the_stages_that_are_kept(backbone):
         backbone.n_frozen("top", 2)
 
 
-def test_a_share_of_whole_stages_freezes_exactly_these():
+def test_n_frozen_of_an_exact_fraction_is_exact():
     for n in range(1, 80):
         backbone = image_backbone() if n == N else of_n_stages(1)
         assert [backbone.n_frozen(k / n, n) for k in range(n + 1)] == list(range(n + 1))
@@ -179,12 +179,12 @@ def test_a_share_of_whole_stages_freezes_exactly_these():
         ([1], "freeze_depth="),
     ],
 )
-def test_a_wrong_depth_is_named(depth, says, backbone):
+def test_n_frozen_names_a_freeze_depth_that_is_not_allowed(depth, says, backbone):
     with pytest.raises(InvalidParameterError, match=says):
         backbone.n_frozen(depth)
 
 
-def test_equal_backbones_have_one_fingerprint_and_others_another():
+def test_fingerprint_is_equal_only_for_equal_backbones():
     plain = image_backbone().fingerprint()
     assert image_backbone().fingerprint() == plain
     assert image_backbone(seed=1).fingerprint() != plain
@@ -192,7 +192,7 @@ def test_equal_backbones_have_one_fingerprint_and_others_another():
 
 
 @torch.no_grad()
-def test_a_single_weight_or_buffer_changes_the_fingerprint():
+def test_fingerprint_changes_with_a_single_weight_or_buffer():
     for name in image_network()["stages"].state_dict():
         network = image_network()
         tensor = network["stages"].state_dict()[name]
@@ -200,7 +200,7 @@ def test_a_single_weight_or_buffer_changes_the_fingerprint():
         assert image_backbone(network=network).fingerprint() != image_backbone().fingerprint(), name
 
 
-def test_the_fingerprint_knows_order_and_structure():
+def test_fingerprint_depends_on_order_and_structure():
     def made(*modules):
         stages = [(f"s{k}", ImageStage(module)) for k, module in enumerate(modules)]
         transform = ImageTransform()
@@ -215,13 +215,13 @@ def test_the_fingerprint_knows_order_and_structure():
     assert made(convolution).fingerprint() != made(strided).fingerprint()
 
 
-def test_the_dtype_belongs_to_the_fingerprint():
+def test_fingerprint_depends_on_the_dtype():
     half = copy.deepcopy(image_network()).bfloat16()
     assert image_backbone(network=half).fingerprint() != image_backbone().fingerprint()
 
 
 @torch.no_grad()
-def test_prefixes_agree_below_the_first_stage_that_differs(backbone):
+def test_fingerprint_with_stop_is_equal_below_the_first_differing_stage(backbone):
     network = image_network()
     network["stages"]["middle"][1].weight[0, 0, 0, 0] += 1
     other = image_backbone(network=network)
@@ -231,11 +231,11 @@ def test_prefixes_agree_below_the_first_stage_that_differs(backbone):
     assert backbone.fingerprint(N) == backbone.fingerprint()
 
 
-def test_the_head_and_the_names_are_not_what_stages_compute(backbone):
+def test_fingerprint_ignores_head_categories_and_name(backbone):
     assert image_backbone(head=None, categories=(), name="other/name").fingerprint() == backbone.fingerprint()
 
 
-def test_replacing_stages_leaves_the_source_and_shares_what_is_below(backbone):
+def test_replace_stages_keeps_the_source_and_shares_the_lower_stages(backbone):
     before, print_before = weights_of(backbone), backbone.fingerprint()
     new = [copy.deepcopy(backbone.stages[1]), copy.deepcopy(backbone.stages[2])]
     with torch.no_grad():
@@ -251,7 +251,7 @@ def test_replacing_stages_leaves_the_source_and_shares_what_is_below(backbone):
     assert not any(module.training for module in made.stages.modules())
 
 
-def test_a_backbone_that_ends_earlier_has_no_head(backbone):
+def test_replace_stages_with_an_empty_list_removes_the_head(backbone):
     made = replace_stages(backbone, 2, [])
     assert (made.stage_names, made.head, made.categories) == (("stem", "middle"), None, ())
     assert made.fingerprint() == backbone.fingerprint(2)
@@ -260,19 +260,19 @@ def test_a_backbone_that_ends_earlier_has_no_head(backbone):
 
 
 @pytest.mark.parametrize(("first", "n_new"), [(-1, 0), (N + 1, 0), (N, 1)])
-def test_stages_that_are_not_there_cannot_be_replaced(first, n_new, backbone):
+def test_replace_stages_refuses_stages_out_of_range(first, n_new, backbone):
     with pytest.raises(InvalidParameterError, match="has 3 stages"):
         replace_stages(backbone, first, [nn.Identity()] * n_new)
 
 
-def test_copies_are_the_same_object(backbone):
+def test_copy_and_clone_return_the_same_backbone(backbone):
     assert copy.copy(backbone) is backbone
     assert copy.deepcopy(backbone) is backbone
     assert copy.deepcopy([backbone])[0] is backbone
     assert clone(backbone) is backbone
 
 
-def test_modules_that_stages_share_stay_shared():
+def test_stages_keep_shared_modules_shared():
     shared = nn.Conv2d(3, 3, 3, padding=1)
     stages = [("first", ImageStage(shared)), ("second", ImageStage(nn.ReLU(), shared))]
     transform = ImageTransform()
@@ -286,7 +286,7 @@ def test_modules_that_stages_share_stay_shared():
     assert moved[0].body[0] is moved[1].body[1]
 
 
-def test_an_unregistered_backbone_is_pickled_whole(backbone):
+def test_pickle_of_an_unregistered_backbone_contains_its_weights(backbone):
     back = pickle.loads(pickle.dumps(backbone))
     assert back is not backbone
     assert back.fingerprint() == backbone.fingerprint()
@@ -295,7 +295,7 @@ def test_an_unregistered_backbone_is_pickled_whole(backbone):
     assert back.stage_names == backbone.stage_names
 
 
-def test_a_replaced_one_is_pickled_with_its_source(backbone):
+def test_pickle_after_replace_stages_contains_the_source(backbone):
     new = copy.deepcopy(backbone.stages[2])
     with torch.no_grad():
         new.body[0][1].weight += 1
@@ -307,14 +307,14 @@ def test_a_replaced_one_is_pickled_with_its_source(backbone):
     assert both[1].stages[0] is both[0].stages[0]  # the weights below are packed once
 
 
-def test_another_preprocessing_shares_all_the_rest(backbone):
+def test_with_preprocess_shares_everything_else(backbone):
     made = backbone.with_preprocess(ImageTransform(resize=5))
     assert (made.preprocess.resize, backbone.preprocess.resize) == (5, (8, 8))
     assert made.stages is backbone.stages
     assert made.fingerprint() == backbone.fingerprint()
 
 
-def test_stages_of_texts_get_the_mask():
+def test_run_passes_the_mask_to_text_stages():
     backbone = text_backbone()
     values, mask = torch.tensor([[1, 2, 0]]), torch.tensor([[True, True, False]])
     *_, with_padding = backbone.run(values, mask)
@@ -324,10 +324,10 @@ def test_stages_of_texts_get_the_mask():
     assert not torch.allclose(unmasked[:, :2], without, atol=1e-3)
 
 
-def test_a_pooling_of_another_modality_is_refused():
+def test_pooling_of_another_modality_is_refused():
     with pytest.raises(InvalidParameterError, match="pooling='last_token'"):
         image_backbone(pooling="last_token")
 
 
-def test_the_name_and_the_stages_are_shown(backbone):
+def test_repr_shows_name_and_stages(backbone):
     assert repr(backbone) == "Backbone('toy/maps', stages=['stem', 'middle', 'top'])"

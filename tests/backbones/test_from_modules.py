@@ -62,7 +62,7 @@ def data():
     return X.astype(np.float32), y
 
 
-def test_stages_compute_what_the_modules_compute(own):
+def test_from_modules_stages_compute_the_same_as_the_modules(own):
     modules = seen(network())
     values = torch.rand(2, 3, 16, 16)
     for (name, module), given in zip(modules, own.run(values)):
@@ -78,7 +78,7 @@ def test_stages_compute_what_the_modules_compute(own):
     )
 
 
-def test_the_users_modules_stay_as_they_are_and_can_be_trained_on():
+def test_from_modules_leaves_the_given_modules_unchanged():
     modules = seen(network())
     before = [tensor.clone() for _, module in modules for tensor in module.state_dict().values()]
     own = Backbone.from_modules(modules)
@@ -93,7 +93,7 @@ def test_the_users_modules_stay_as_they_are_and_can_be_trained_on():
     assert own.fingerprint() == fingerprint
 
 
-def test_what_modules_and_head_share_stays_shared():
+def test_from_modules_keeps_modules_shared_between_stages_and_head():
     shared = nn.Conv2d(3, 3, 3, padding=1)
     head = nn.Sequential(nn.Linear(3, 2))
     tail = nn.Sequential(nn.ReLU(), shared)
@@ -105,7 +105,7 @@ def test_what_modules_and_head_share_stays_shared():
     assert own.head.layers is own.stages[0].body[0][2]
 
 
-def test_the_copies_are_in_float32_on_the_cpu():
+def test_from_modules_copies_are_float32_on_the_cpu():
     own = Backbone.from_modules([("a", nn.Conv2d(3, 4, 1).double()), ("b", nn.Conv2d(4, 4, 1).half())])
     assert {parameter.dtype for parameter in own.stages.parameters()} == {torch.float32}
     assert not any(parameter.requires_grad for parameter in own.stages.parameters())
@@ -114,14 +114,14 @@ def test_the_copies_are_in_float32_on_the_cpu():
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_modules_on_a_gpu_stay_there_and_their_copies_do_not():
+def test_from_modules_copies_to_the_cpu_and_leaves_modules_on_the_gpu():
     module = nn.Conv2d(3, 4, 1).cuda()
     own = Backbone.from_modules([("a", module)])
     assert module.weight.device.type == "cuda"
     assert own.stages[0].body[0].weight.device.type == "cpu"
 
 
-def test_equal_weights_and_structure_are_never_taken_for_one_network(data):
+def test_from_modules_fingerprint_differs_for_unequal_forward(data):
     X, _ = data
     twice, thrice = (Backbone.from_modules([("scale", Scale(factor))], name="same") for factor in (2, 3))
     assert repr(twice.stages) == repr(thrice.stages)
@@ -131,7 +131,7 @@ def test_equal_weights_and_structure_are_never_taken_for_one_network(data):
     assert not np.allclose(two, three)
 
 
-def test_preprocessing_is_what_the_docstring_says(data):
+def test_from_modules_preprocess_and_input_size_work_as_documented(data):
     X, _ = data
     plain = Backbone.from_modules(network())
     assert plain.preprocess == ImageTransform()
@@ -142,7 +142,7 @@ def test_preprocessing_is_what_the_docstring_says(data):
     assert Backbone.from_modules(network(), preprocess=whole).preprocess is whole
 
 
-def test_heads_are_called_on_pooled_values_or_with_the_mask():
+def test_from_modules_head_gets_pooled_values_or_the_mask():
     linear = nn.Linear(5, 2)
     own = Backbone.from_modules(network(), head=linear, categories=["a", "b"], pooling="max")
     values = torch.rand(3, 5, 2, 2)
@@ -154,18 +154,18 @@ def test_heads_are_called_on_pooled_values_or_with_the_mask():
         assert torch.equal(own.head(values), head(values))
 
 
-def test_image_modules_that_take_the_mask_are_called_as_stages_are():
+def test_from_modules_keeps_image_modules_that_take_the_mask():
     own = Backbone.from_modules([("a", ImageStage(nn.ReLU())), ("b", MaskedHead())])
     assert [type(stage) for stage in own.stages] == [ImageStage, MaskedHead]
 
 
-def test_statistics_count_as_pretrained_where_there_are_any():
+def test_from_modules_pretrained_depends_on_batch_norm_statistics():
     assert not Backbone.from_modules(network()).pretrained
     assert Backbone.from_modules(seen(network())).pretrained
     assert Backbone.from_modules([("a", nn.Conv2d(3, 4, 1))]).pretrained
 
 
-def test_cloning_keeps_the_object_and_pickling_the_weights(own, data):
+def test_from_modules_clone_keeps_the_object_and_pickle_the_weights(own, data):
     assert clone(ImageFeaturizer(own)).backbone is own
     back = pickle.loads(pickle.dumps(own))
     assert back.fingerprint() == own.fingerprint()
@@ -175,7 +175,7 @@ def test_cloning_keeps_the_object_and_pickling_the_weights(own, data):
     assert np.array_equal(again.transform(X), fitted.transform(X))
 
 
-def test_a_featurizer_gives_the_pooled_values(own, data):
+def test_from_modules_backbone_works_in_imagefeaturizer(own, data):
     X, _ = data
     values = torch.from_numpy(X).permute(0, 3, 1, 2)  # (n, 3, height, width)
     *_, top = own.run(values)
@@ -183,7 +183,7 @@ def test_a_featurizer_gives_the_pooled_values(own, data):
 
 
 @pytest.mark.parametrize("depth", [0, 1, -1, 3, "block1", 0.34, "all"])
-def test_every_freezing_depth_trains_what_it_says(depth, own, data):
+def test_from_modules_backbone_is_fine_tuned_at_every_freeze_depth(depth, own, data):
     before = [{name: t.clone() for name, t in stage.state_dict().items()} for stage in own.stages]
     clf = FineTuneClassifier(own, freeze_depth=depth, max_epochs=2, lr=1e-2, random_state=0, device="cpu").fit(*data)
     frozen = own.n_frozen(depth)
@@ -197,7 +197,7 @@ def test_every_freezing_depth_trains_what_it_says(depth, own, data):
 
 
 @pytest.mark.process
-def test_a_grid_search_in_two_processes_takes_it_along(own, data):
+def test_from_modules_backbone_works_in_a_grid_search_with_n_jobs(own, data):
     clf = FineTuneClassifier(own, max_epochs=1, random_state=0, device="cpu")
     search = GridSearchCV(clf, {"freeze_depth": [1, "all"]}, cv=2, n_jobs=2, error_score="raise").fit(*data)
     alone = GridSearchCV(clf, {"freeze_depth": [1, "all"]}, cv=2, error_score="raise").fit(*data)
@@ -205,7 +205,7 @@ def test_a_grid_search_in_two_processes_takes_it_along(own, data):
     assert search.best_estimator_.backbone is own
 
 
-def test_texts_take_modules_with_a_mask_and_a_preprocessing():
+def test_from_modules_takes_text_modules_with_mask_and_preprocess():
     own = Backbone.from_modules([("embed", Embed()), ("attend", Attend())], modality="text", preprocess=Words())
     assert own.pooling == "mean"
     alone = TextFeaturizer(own).fit_transform(["bb ccc"])
@@ -240,7 +240,7 @@ PLAIN = [("a", CONVOLUTION)]
     ],
 )
 @pytest.mark.filterwarnings("ignore:Lazy modules are a new feature")
-def test_modules_of_another_form_are_refused(modules, says):
+def test_from_modules_refuses_modules_of_another_form(modules, says):
     with pytest.raises(InvalidParameterError, match=says):
         Backbone.from_modules(modules)
 
@@ -266,6 +266,6 @@ def test_modules_of_another_form_are_refused(modules, says):
         ),
     ],
 )
-def test_other_parameters_that_are_not_allowed_are_named(options, says):
+def test_from_modules_names_other_parameters_that_are_not_allowed(options, says):
     with pytest.raises(InvalidParameterError, match=says):
         Backbone.from_modules(PLAIN, **options)

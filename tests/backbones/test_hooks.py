@@ -19,12 +19,12 @@ def manager():
     return made
 
 
-def test_the_public_marker_is_the_one_that_is_read():
+def test_hookimpl_is_the_marker_that_is_read():
     assert sktransfer.hookimpl is hooks.hookimpl
     assert hooks.GROUP == "sktransfer"
 
 
-def test_there_are_three_hooks_with_the_arguments_that_plugins_are_told_of():
+def test_hooks_have_the_documented_arguments():
     hook = manager().hook
     found = {name: list(inspect.signature(getattr(hooks, name)).parameters) for name in vars(hook) if name[0] != "_"}
     expected = {
@@ -35,7 +35,7 @@ def test_there_are_three_hooks_with_the_arguments_that_plugins_are_told_of():
     assert found == expected
 
 
-def test_a_marked_function_is_called_and_none_means_not_found():
+def test_sktransfer_find_backbone_is_called_and_none_means_not_found():
     class Plugin:
         @hooks.hookimpl
         def sktransfer_find_backbone(self, name):
@@ -47,7 +47,7 @@ def test_a_marked_function_is_called_and_none_means_not_found():
     assert made.hook.sktransfer_find_backbone(name="x") == ["X"]
 
 
-def test_an_argument_that_the_contract_does_not_have_is_refused():
+def test_sktransfer_backbones_with_an_unknown_argument_is_refused():
     class Plugin:
         @hooks.hookimpl
         def sktransfer_backbones(self, colour):
@@ -57,7 +57,7 @@ def test_an_argument_that_the_contract_does_not_have_is_refused():
         manager().register(Plugin())
 
 
-def test_authors_of_plugins_find_what_they_need_in_one_place():
+def test_backbones_module_exports_what_plugin_authors_need():
     assert surface.__all__ == sorted(surface.__all__)
     assert {"Backbone", "BackboneSpec", "ImageStage", "ImageTransform", "Tokens", "fill"} < set(surface.__all__)
     for name in surface.__all__:
@@ -70,7 +70,7 @@ def test_authors_of_plugins_find_what_they_need_in_one_place():
 
 
 @pytest.mark.process
-def test_a_plugins_module_that_imports_from_that_place_stays_light():
+def test_backbones_module_imports_no_heavy_package():
     code = "import sys; from sktransfer.backbones import BackboneSpec, WeightsSource, hookimpl; "
     code += "print(sorted({'torch', 'numpy', 'sklearn', 'PIL', 'transformers'} & set(sys.modules)))"
     assert (

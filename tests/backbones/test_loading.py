@@ -20,7 +20,7 @@ from tests.helpers.toys import image_network
 pytest_plugins = ["tests.helpers.download_fixtures", "tests.helpers.plugin_zoo_fixtures"]
 
 
-def test_one_copy_is_shared(good):
+def test_load_backbone_shares_one_copy(good):
     first = load_backbone("good/small", weights="random")
     assert load_backbone("good/small", weights="random") is first
     assert load_backbone("small", weights="random") is first
@@ -28,14 +28,14 @@ def test_one_copy_is_shared(good):
     assert load_backbone(first) is first
 
 
-def test_what_is_held_stays_shared_and_what_is_not_is_dropped(good):
+def test_load_backbone_shares_held_copies_and_drops_others(good):
     held = [load_backbone("good/small", weights="random", seed=seed) for seed in range(home._KEPT + 3)]
     assert all(load_backbone("good/small", weights="random", seed=n) is one for n, one in enumerate(held))
     del held
     assert len(home._loaded) == home._KEPT
 
 
-def test_random_weights_follow_the_seed_and_leave_the_global_generator(good):
+def test_load_backbone_random_depends_on_seed_and_keeps_the_global_generator(good):
     before = torch.random.get_rng_state()
     zero, one = (load_backbone("good/small", weights="random", seed=seed).fingerprint() for seed in (0, 1))
     assert torch.equal(torch.random.get_rng_state(), before)
@@ -46,7 +46,7 @@ def test_random_weights_follow_the_seed_and_leave_the_global_generator(good):
     assert load_backbone("good/small", weights="random", seed=0).fingerprint() == zero
 
 
-def test_random_weights_leave_the_generators_of_gpus(good, monkeypatch):
+def test_load_backbone_random_keeps_the_generators_of_gpus(good, monkeypatch):
     seeded = []
     monkeypatch.setattr(torch.cuda, "manual_seed_all", seeded.append)  # what torch.manual_seed goes on to
     load_backbone("good/small", weights="random", seed=77)
@@ -58,14 +58,14 @@ def save(path, seed, **metadata):
     return path
 
 
-def test_a_local_file_is_read(good, tmp_path):
+def test_load_backbone_reads_a_local_file(good, tmp_path):
     backbone = load_backbone("good/small", weights=save(tmp_path / "w.safetensors", 5))
     assert backbone.pretrained
     expected = image_network(5)["stages"]["stem"][0].weight
     assert torch.equal(dict(backbone.stages[0].named_parameters())["body.0.0.weight"], expected)
 
 
-def test_a_file_written_anew_under_its_name_is_loaded_anew(good, tmp_path):
+def test_load_backbone_reloads_a_file_that_has_changed(good, tmp_path):
     path = save(tmp_path / "w.safetensors", 5)
     first = load_backbone("good/small", weights=path)
     assert load_backbone("good/small", weights=path) is first
@@ -74,7 +74,7 @@ def test_a_file_written_anew_under_its_name_is_loaded_anew(good, tmp_path):
     assert second.fingerprint() != first.fingerprint()
 
 
-def test_preprocessing_comes_from_the_files_metadata_unless_it_is_given(good, tmp_path):
+def test_load_backbone_preprocess_overrides_the_metadata_of_the_file(good, tmp_path):
     path = save(
         tmp_path / "w.safetensors",
         5,
@@ -93,7 +93,7 @@ def test_preprocessing_comes_from_the_files_metadata_unless_it_is_given(good, tm
     assert whole.preprocess == ImageTransform()
 
 
-def test_metadata_that_cannot_be_used_names_the_file(good, tmp_path):
+def test_load_backbone_names_the_file_with_invalid_metadata(good, tmp_path):
     path = save(tmp_path / "w.safetensors", 5, preprocess='{"size": 3}')
     with pytest.raises(WeightsError, match=r"w\.safetensors.*'size' is not a setting"):
         load_backbone("good/small", weights=path)
@@ -115,7 +115,7 @@ class Estimator:
         (None, "backbone=None .*not NoneType"),
     ],
 )
-def test_what_is_no_name_is_refused(given, says):
+def test_load_backbone_refuses_a_value_that_is_no_name(given, says):
     with pytest.raises(InvalidParameterError, match=says):
         load_backbone(given)
 
@@ -130,12 +130,12 @@ def test_what_is_no_name_is_refused(given, says):
         ({"weights": "random", "max_length": 3}, "max_length=3.*takes no texts"),
     ],
 )
-def test_a_parameter_that_is_not_allowed_is_named(options, says, good):
+def test_load_backbone_names_a_parameter_that_is_not_allowed(options, says, good):
     with pytest.raises(InvalidParameterError, match=says):
         load_backbone("good/small", **options)
 
 
-def test_a_backbone_has_its_weights(good):
+def test_load_backbone_refuses_weights_for_a_backbone_object(good):
     backbone = load_backbone("good/small", weights="random")
     with pytest.raises(InvalidParameterError, match="weights='random'"):
         load_backbone(backbone, weights="random")
@@ -150,7 +150,7 @@ def test_a_backbone_has_its_weights(good):
         ("tests.helpers.toys:spoilt", "tests.helpers.toys:spoilt must return a Backbone, not dict", type(None)),
     ],
 )
-def test_a_loader_that_breaks_the_contract_is_named(loader, says, cause, plugin, use, monkeypatch):
+def test_load_backbone_names_a_loader_that_breaks_the_contract(loader, says, cause, plugin, use, monkeypatch):
     from tests.helpers import toys
 
     monkeypatch.setattr(toys, "spoilt", lambda spec, path: {}, raising=False)
@@ -162,7 +162,7 @@ def test_a_loader_that_breaks_the_contract_is_named(loader, says, cause, plugin,
 
 
 @pytest.mark.parametrize("error", [MemoryError, KeyboardInterrupt, WeightsError])
-def test_what_is_not_the_plugins_fault_comes_through(error, plugin, use, monkeypatch):
+def test_load_backbone_passes_on_errors_that_no_plugin_caused(error, plugin, use, monkeypatch):
     from tests.helpers import toys
 
     def fail(spec, path):
@@ -174,7 +174,7 @@ def test_what_is_not_the_plugins_fault_comes_through(error, plugin, use, monkeyp
         load_backbone("bad/a", weights="random")
 
 
-def test_a_preprocessing_without_settings_is_left_as_it_is(good):
+def test_load_backbone_refuses_settings_for_a_custom_preprocess(good):
     class Plain:
         key, pad_value = "plain", 0
 
@@ -187,7 +187,7 @@ def test_a_preprocessing_without_settings_is_left_as_it_is(good):
         load_backbone(backbone, preprocess={"resize": 3})
 
 
-def test_a_backbone_is_pickled_by_name(good, tmp_path):
+def test_load_backbone_result_is_pickled_by_name(good, tmp_path):
     path = save(tmp_path / "w.safetensors", 5)
     for options in ({"weights": "random", "seed": 3}, {"weights": path}):
         backbone = load_backbone("good/small", **options)
@@ -200,7 +200,7 @@ def test_a_backbone_is_pickled_by_name(good, tmp_path):
         assert back.stages is backbone.stages
 
 
-def test_unpickling_is_refused_where_the_weights_are_others(good, tmp_path):
+def test_load_backbone_refuses_to_unpickle_other_weights(good, tmp_path):
     path = save(tmp_path / "w.safetensors", 5)
     packed = pickle.dumps(load_backbone("good/small", weights=path))
     save(path, 6)
@@ -208,7 +208,7 @@ def test_unpickling_is_refused_where_the_weights_are_others(good, tmp_path):
         pickle.loads(packed)
 
 
-def test_unpickling_is_refused_where_the_preprocessing_is_another(good, tmp_path):
+def test_load_backbone_refuses_to_unpickle_another_preprocess(good, tmp_path):
     path = save(tmp_path / "w.safetensors", 5)
     packed = pickle.dumps(load_backbone("good/small", weights=path))
     save(path, 5, preprocess='{"resize": 9}')
@@ -216,7 +216,7 @@ def test_unpickling_is_refused_where_the_preprocessing_is_another(good, tmp_path
         pickle.loads(packed)
 
 
-def test_threads_that_ask_at_once_get_one_copy(good):
+def test_load_backbone_in_several_threads_gives_one_copy(good):
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(lambda _: load_backbone("good/small", weights="random"), range(16)))
     assert len(set(map(id, found))) == 1
@@ -236,7 +236,7 @@ def slow_download(plugin, use, tmp_path, monkeypatch, no_proxies):
 
 
 @pytest.mark.filterwarnings("ignore:good/remote. downloading")
-def test_a_download_keeps_nobody_from_another_backbone(slow_download):
+def test_load_backbone_is_not_blocked_by_another_download(slow_download):
     with ThreadPoolExecutor(2) as pool:
         waiting = pool.submit(load_backbone, "good/remote")
         while not slow_download.asked:

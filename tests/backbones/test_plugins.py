@@ -76,7 +76,7 @@ def one(report, name):
 
 @pytest.mark.process
 @pytest.mark.parametrize("name", [name for name in BROKEN if name not in BUILT_INS])
-def test_a_broken_plugin_is_listed_with_its_distribution_and_its_reason(name, report):
+def test_list_plugins_shows_distribution_and_error_of_a_broken_plugin(name, report):
     plugin = one(report, name)
     says = BROKEN[name][1]
     assert (plugin["status"], plugin["module"]) == ("failed", f"zoo_{name}")
@@ -99,13 +99,13 @@ def test_a_broken_plugin_is_listed_with_its_distribution_and_its_reason(name, re
         ("instance", "zoo_instance:plugin must be a module, not dict"),
     ],
 )
-def test_an_entry_point_that_names_no_module_is_told(name, says, report):
+def test_list_plugins_reports_an_entry_point_without_a_module(name, says, report):
     assert one(report, name)["status"] == "failed"
     assert says in one(report, name)["error"]
 
 
 @pytest.mark.process
-def test_all_the_others_go_on_working(report):
+def test_list_plugins_loads_the_others_beside_broken_plugins(report):
     assert {plugin["name"] for plugin in report["plugins"] if plugin["status"] == "loaded"} == {
         *BUILT_INS,
         *WORKING,
@@ -124,26 +124,26 @@ def test_all_the_others_go_on_working(report):
 
 
 @pytest.mark.process
-def test_what_a_working_plugin_offers_is_counted(report):
+def test_list_plugins_n_backbones_and_open_family_of_a_working_plugin(report):
     assert (one(report, "good")["n_backbones"], one(report, "good")["open_family"]) == (2, False)
     assert (one(report, "open")["n_backbones"], one(report, "open")["open_family"]) == (0, True)
     assert one(report, "good")["error"] == ""
 
 
 @pytest.mark.process
-def test_the_time_that_a_plugin_takes_is_kept(report):
+def test_list_plugins_seconds_is_the_loading_time(report):
     assert one(report, "slow")["seconds"] > 0.25
     assert one(report, "slow")["status"] == "loaded"
     assert one(report, "good")["seconds"] > 0
 
 
 @pytest.mark.process
-def test_a_plugin_without_metadata_is_loaded_all_the_same(report):
+def test_list_plugins_loads_a_plugin_without_metadata(report):
     assert (one(report, "nameless")["distribution"], one(report, "nameless")["version"]) == ("", "")
 
 
 @pytest.mark.process
-def test_a_clash_names_both_distributions_and_loads_neither(report):
+def test_list_plugins_names_both_distributions_of_a_clash_and_loads_neither(report):
     twins = [plugin for plugin in report["plugins"] if plugin["name"] == "twin"]
     assert [plugin["status"] for plugin in twins] == ["failed", "failed"]
     for plugin in twins:
@@ -153,7 +153,7 @@ def test_a_clash_names_both_distributions_and_loads_neither(report):
 
 
 @pytest.mark.process
-def test_a_built_in_name_is_not_for_third_parties(report):
+def test_list_plugins_refuses_a_built_in_name_for_third_parties(report):
     mine, theirs = [plugin for plugin in report["plugins"] if plugin["name"] == "tiny"]
     assert (mine["status"], mine["distribution"]) == ("loaded", "sktransfer")
     assert (theirs["status"], theirs["distribution"]) == ("failed", "zoo-tiny")
@@ -161,7 +161,7 @@ def test_a_built_in_name_is_not_for_third_parties(report):
 
 
 @pytest.mark.process
-def test_a_finder_that_fails_is_named_with_its_distribution(report):
+def test_sktransfer_find_backbone_failure_names_the_distribution(report):
     for name, kind in (("key", "KeyError"), ("os", "OSError"), ("exit", "SystemExit")):
         error = report["found"][f"finder/{name}"]
         assert error.startswith("PluginError: the plugin finder = zoo_finder of zoo-finder 1.2 failed when asked for")
@@ -181,7 +181,7 @@ def test_a_finder_that_fails_is_named_with_its_distribution(report):
         ("absent", "AttributeError: module 'zoo_network' has no attribute 'not_there'"),
     ],
 )
-def test_a_loader_that_fails_is_told_with_its_distribution_and_a_way_out(name, says, report):
+def test_load_backbone_failure_names_the_distribution_and_a_remedy(name, says, report):
     error = report["loaded"][f"loaders/{name}"]
     assert error.startswith(f"PluginError: loaders/{name}: ")
     assert says in error
@@ -201,7 +201,7 @@ def test_a_loader_that_fails_is_told_with_its_distribution_and_a_way_out(name, s
         ("nobody", set()),
     ],
 )
-def test_what_is_not_allowed_is_not_imported(value, loaded, tmp_path):
+def test_sktransfer_plugins_prevents_imports_of_plugins_not_allowed(value, loaded, tmp_path):
     folder = install(tmp_path)
     plugins = json.loads(python("-c", PLUGINS, path=[folder], SKTRANSFER_PLUGINS=value).stdout.splitlines()[-1])
     own = [plugin for plugin in plugins if plugin["name"] not in ELSEWHERE]
@@ -212,7 +212,7 @@ def test_what_is_not_allowed_is_not_imported(value, loaded, tmp_path):
 
 
 @pytest.mark.process
-def test_a_plugin_that_is_left_out_is_told_of_where_it_is_asked_for(tmp_path):
+def test_sktransfer_plugins_error_names_the_plugin_left_out(tmp_path):
     folder = install(tmp_path, [distribution("good", WORKING["good"])])
     code = "import sktransfer; sktransfer.load_backbone('good/small')"
     done = python("-c", code, path=[folder], check=False, SKTRANSFER_PLUGINS="")
@@ -221,7 +221,7 @@ def test_a_plugin_that_is_left_out_is_told_of_where_it_is_asked_for(tmp_path):
 
 @pytest.mark.process
 @pytest.mark.parametrize("name", ["missing", "leaves", "field", "tiny"])
-def test_strict_raises_a_failure_with_its_cause(name, tmp_path):
+def test_sktransfer_strict_raises_a_failure_with_its_cause(name, tmp_path):
     folder = install(tmp_path, [distribution(name, BROKEN[name][0])])
     code = "import sktransfer; sktransfer.list_backbones()"
     done = python("-c", code, path=[folder], check=False, SKTRANSFER_STRICT="1")
@@ -238,7 +238,7 @@ def damaged(name, text):
 
 
 @pytest.mark.process
-def test_entry_points_that_cannot_be_read_harm_nobody(tmp_path):
+def test_list_plugins_tolerates_unreadable_entry_points(tmp_path):
     folder = install(
         tmp_path / "site",
         [
@@ -259,27 +259,27 @@ def test_entry_points_that_cannot_be_read_harm_nobody(tmp_path):
     assert "entry_points.txt cannot be read" in third[0]["error"]
 
 
-def test_a_reason_is_one_line_with_its_type():
+def test_reason_is_one_line_with_the_type():
     assert reason(ValueError("a\n  b")) == "ValueError: a b"
     assert reason(KeyError()) == "KeyError"
     assert reason(PluginError("as it is")) == "as it is"
 
 
-def test_an_entry_point_of_no_distribution_is_allowed_by_its_name():
+def test_is_allowed_takes_an_entry_point_without_distribution_by_name():
     entry = EntryPoint("good", "module", "sktransfer")
     assert is_allowed(entry, {})
     assert is_allowed(entry, {"SKTRANSFER_PLUGINS": "other,good"})
     assert not is_allowed(entry, {"SKTRANSFER_PLUGINS": "other"})
 
 
-def test_a_plugin_is_labelled_by_what_is_known_of_it():
+def test_label_and_source_show_what_is_known_of_a_plugin():
     bare = Plugin(name="a", module="b", status="loaded")
     assert (bare.label, bare.source) == ("a = b", "b")
     whole = Plugin(name="a", module="b", status="loaded", distribution="c", version="1")
     assert (whole.label, whole.source) == ("a = b of c 1", "c 1")
 
 
-def test_a_spec_must_bear_the_name_of_its_plugin():
+def test_check_spec_requires_the_prefix_of_the_plugin():
     made = BackboneSpec(name="a/b", loader="c:d", modality="image", stages={"s": 1})
     assert check_spec(made, "a") is made
     with pytest.raises(PluginError, match="'a/b' lacks the prefix 'other/'"):

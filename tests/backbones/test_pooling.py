@@ -45,23 +45,23 @@ IMAGES = {
 
 
 @pytest.mark.parametrize(("shape", "kind"), IMAGES)
-def test_images_are_pooled_as_by_hand(shape, kind):
+def test_pool_of_images_equals_the_reference(shape, kind):
     values, prefix = (MAPS, 0) if shape == "maps" else (TOKENS, 2)
     np.testing.assert_allclose(pooled(values, kind, prefix_tokens=prefix), IMAGES[shape, kind], rtol=1e-5, atol=1e-6)
 
 
-def test_a_grid_of_a_map_that_it_does_not_divide_has_its_size_all_the_same():
+def test_pool_grid_size_is_fixed_for_maps_it_does_not_divide():
     assert pooled(MAPS[:, :, :5, :3], "grid2").shape == (2, 3 * 4)
     assert pooled(MAPS[:, :, :1, :1], "grid3").shape == (2, 3 * 9)
 
 
-def test_patches_that_are_no_square_are_averaged_as_a_strip():
+def test_pool_treats_patches_that_are_no_square_as_a_strip():
     np.testing.assert_allclose(pooled(TOKENS[:, :9], "average", prefix_tokens=1), TOKENS[:, 1:9].mean(1), rtol=1e-5)
     assert pooled(TOKENS[:, :9], "grid2", prefix_tokens=1).shape == (2, 4 * 4)
 
 
 @pytest.mark.parametrize("kind", ["average", "max", "flatten"])
-def test_vectors_are_pooled_already(kind):
+def test_pool_keeps_vectors_of_images(kind):
     assert (pooled(MAPS[:, :, 0, 0], kind) == MAPS[:, :, 0, 0]).all()
 
 
@@ -77,25 +77,25 @@ def by_hand(kind):
 
 
 @pytest.mark.parametrize("kind", pooling_names("text"))
-def test_texts_are_pooled_as_by_hand(kind):
+def test_pool_of_texts_equals_the_reference(kind):
     np.testing.assert_allclose(pooled(TEXT, kind, MASK), by_hand(kind), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("filler", [1e6, -1e6, np.nan, np.inf])
 @pytest.mark.parametrize("kind", ["mean", "max", "mean+max", "last_token"])
-def test_what_stands_in_padding_does_not_matter(kind, filler):
+def test_pool_ignores_values_in_padding(kind, filler):
     filled = np.where(MASK.numpy()[:, :, None], TEXT, np.float32(filler))
     assert (pooled(filled[:2], kind, MASK[:2]) == pooled(TEXT[:2], kind, MASK[:2])).all()
 
 
 @pytest.mark.parametrize("kind", ["mean", "max", "mean+max"])
-def test_a_text_of_no_tokens_gives_zeros(kind):
+def test_pool_of_a_text_without_tokens_is_zero(kind):
     filled = np.where(MASK.numpy()[:, :, None], TEXT, np.float32(np.nan))
     assert (pooled(filled, kind, MASK)[2] == 0).all()
 
 
 @pytest.mark.parametrize("kind", ["mean", "max"])
-def test_vectors_of_texts_are_pooled_already(kind):
+def test_pool_keeps_vectors_of_texts(kind):
     assert (pooled(TEXT[:, 0], kind, MASK) == TEXT[:, 0]).all()
 
 
@@ -116,13 +116,13 @@ def test_vectors_of_texts_are_pooled_already(kind):
         (TEXT, MASK, "auto", 0),
     ],
 )
-def test_a_pooling_that_values_do_not_have_is_refused(values, mask, kind, prefix):
+def test_pool_refuses_a_kind_that_the_values_do_not_allow(values, mask, kind, prefix):
     with pytest.raises(InvalidParameterError, match=f"pooling='{kind}'".replace("+", r"\+")):
         pooled(values, kind, mask, prefix)
 
 
 @pytest.mark.parametrize("modality", ["image", "text"])
-def test_each_modality_takes_its_own_poolings_and_auto(modality):
+def test_check_pooling_allows_auto_and_the_names_of_the_modality(modality):
     for kind in ("auto", *pooling_names(modality)):
         assert check_pooling(kind, modality) == kind
 
@@ -137,23 +137,23 @@ def test_each_modality_takes_its_own_poolings_and_auto(modality):
         (["mean"], "text", "pooling="),
     ],
 )
-def test_a_bad_pooling_is_named_with_those_allowed(kind, modality, says):
+def test_check_pooling_names_the_allowed_values(kind, modality, says):
     with pytest.raises(InvalidParameterError, match=says):
         check_pooling(kind, modality)
 
 
-def test_poolings_of_each_modality_begin_with_the_default():
+def test_pooling_names_begin_with_default_pooling():
     assert pooling_names("image") == ("average", "max", "class_token", "flatten", "grid2", "grid3")
     assert pooling_names("text") == ("mean", "max", "class_token", "last_token", "mean+max")
     assert [default_pooling(modality) for modality in ("image", "text")] == ["average", "mean"]
 
 
-def test_cheap_poolings_are_those_of_a_few_vectors_per_sample():
+def test_cheap_poolings_give_few_vectors_per_sample():
     assert set(cheap_poolings()) == {"average", "max", "mean", "mean+max"}
     assert all(POOLINGS[name].name == name for name in POOLINGS)
 
 
 @pytest.mark.parametrize(("featurizer", "modality"), [(ImageFeaturizer, "image"), (TextFeaturizer, "text")])
-def test_pooling_options_are_documented(featurizer, modality):
+def test_pooling_values_are_documented(featurizer, modality):
     documented = re.search(r"^ *pooling : \{(.*)\}", featurizer.__doc__, re.MULTILINE).group(1)
     assert set(documented.replace('"', "").split(", ")) == {"auto", *pooling_names(modality)}

@@ -48,7 +48,7 @@ def of_torchvision(image, resize, crop, mode):
         ((20, 20), (21, 26)),
     ],
 )
-def test_images_come_out_as_torchvision_makes_them(size, resize, crop):
+def test_resize_and_crop_equal_torchvision(size, resize, crop):
     image = picture(*size)
     (ours,) = ImageTransform(resize=resize, crop=crop, mean=MEAN, std=STD)([image])
     theirs = of_torchvision(image, resize, crop, "bilinear")
@@ -57,33 +57,33 @@ def test_images_come_out_as_torchvision_makes_them(size, resize, crop):
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_each_interpolation_is_torchvisions(mode):
+def test_interpolation_equals_torchvision(mode):
     image = picture(37, 53)
     (ours,) = ImageTransform(resize=24, interpolation=mode, mean=MEAN, std=STD)([image])
     torch.testing.assert_close(ours, of_torchvision(image, 24, None, mode), rtol=0, atol=1e-6)
 
 
-def test_interpolations_differ():
+def test_interpolation_modes_differ():
     found = [ImageTransform(resize=24, interpolation=mode)([picture(37, 53)])[0] for mode in MODES]
     assert all(not torch.allclose(a, b, atol=1e-2) for k, a in enumerate(found) for b in found[:k])
 
 
 @pytest.mark.parametrize("mode", ["nearest", "bilinear", "bicubic"])
 @pytest.mark.parametrize("resize", [24, (20, 31)])
-def test_floats_are_resized_nearly_as_images_are(mode, resize):
+def test_resize_of_float_arrays_is_close_to_that_of_images(mode, resize):
     image = picture(37, 53).point(lambda value: 64 + value // 2)  # away from 0 and 255, where images are clipped
     transform = ImageTransform(resize=resize, interpolation=mode)
     ours, theirs = transform([np.asarray(image, np.float32) / 255, image])
     torch.testing.assert_close(ours, theirs, rtol=0, atol=3 / 255)  # images are rounded to 8 bits
 
 
-def test_floats_stay_floats():
+def test_imagetransform_keeps_the_precision_of_float_arrays():
     values = np.full((4, 4, 3), 0.5 / 255, np.float32)  # less than one step of 8 bits
     (ours,) = ImageTransform()([values])
     assert torch.equal(ours, torch.full((3, 4, 4), 0.5 / 255))
 
 
-def test_values_outside_0_and_1_pass():
+def test_imagetransform_keeps_values_outside_0_and_1():
     values = np.linspace(-3, 16, 48, dtype=np.float32).reshape(4, 4, 3)
     (ours,) = ImageTransform()([values])
     assert torch.equal(ours, torch.from_numpy(values).permute(2, 0, 1))
@@ -92,19 +92,19 @@ def test_values_outside_0_and_1_pass():
     assert resized.min() < -1
 
 
-def test_colours_are_normalised_each_with_its_own_numbers():
+def test_mean_and_std_apply_to_each_colour_channel():
     (ours,) = ImageTransform(mean=(0.1, 0.2, 0.3), std=(1, 2, 4))([np.ones((1, 1, 3), np.float32)])
     torch.testing.assert_close(ours.flatten(), torch.tensor([0.9, 0.4, 0.175]))
 
 
-def test_samples_of_all_kinds_and_sizes_in_one_call():
+def test_resize_takes_samples_of_all_kinds_and_sizes():
     tensors = ImageTransform(resize=(6, 5))([picture(7, 9), floats(3, 4), picture(6, 5)])
     assert [tuple(one.shape) for one in tensors] == [(3, 6, 5)] * 3
     assert {one.dtype for one in tensors} == {torch.float32}
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float16, np.float32])
-def test_the_result_is_float32_whatever_the_default(dtype):
+def test_imagetransform_returns_float32_for_any_default_dtype(dtype):
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)
     try:
@@ -114,7 +114,7 @@ def test_the_result_is_float32_whatever_the_default(dtype):
     assert {one.dtype for one in tensors} == {torch.float32}
 
 
-def test_arrays_are_left_as_they_were_and_may_be_read_only_or_strided():
+def test_imagetransform_takes_read_only_arrays_and_leaves_all_unchanged():
     values = floats(8, 10)
     values.flags.writeable = False
     for array in (values, values[::-1], values[:, ::2], np.asfortranarray(values)):
@@ -145,7 +145,7 @@ def test_arrays_are_left_as_they_were_and_may_be_read_only_or_strided():
         ({"interpolation": "cubic"}, "interpolation='cubic' must be one of.*'bicubic'"),
     ],
 )
-def test_a_setting_that_is_not_allowed_is_named(settings, says):
+def test_updated_and_imagetransform_name_a_setting_that_is_not_allowed(settings, says):
     with pytest.raises(InvalidParameterError, match=f"preprocess: {says}"):
         ImageTransform(**settings)
     with pytest.raises(InvalidParameterError, match=f"preprocess: {says}"):
@@ -161,12 +161,12 @@ def test_a_setting_that_is_not_allowed_is_named(settings, says):
         ImageTransform(resize=np.int64(9), crop=[np.int32(4), 5], mean=[np.float32(0.5)] * 3),
     ],
 )
-def test_the_key_is_json_that_makes_the_same_transform(transform):
+def test_key_is_json_of_the_settings(transform):
     assert ImageTransform(**json.loads(transform.key)) == transform
     assert ImageTransform(**json.loads(transform.key)).key == transform.key
 
 
-def test_keys_tell_every_setting_apart_and_nothing_else():
+def test_key_differs_exactly_with_the_settings():
     changes = {"resize": 9, "crop": (4, 4), "mean": MEAN, "std": STD, "interpolation": "bicubic"}
     keys = {ImageTransform().key, *(ImageTransform(**{name: value}).key for name, value in changes.items())}
     assert len(keys) == 1 + len(changes)
@@ -174,12 +174,12 @@ def test_keys_tell_every_setting_apart_and_nothing_else():
     assert ImageTransform(mean=(0, 0, 0)).key == ImageTransform(mean=[0.0, 0.0, 0.0]).key
 
 
-def test_one_number_crops_a_square():
+def test_crop_of_one_number_is_a_square():
     assert ImageTransform(crop=np.int64(3)) == ImageTransform(crop=(3, 3))
     assert ImageTransform(crop=3)([picture(7, 9)])[0].shape == (3, 3, 3)
 
 
-def test_updated_changes_what_is_named():
+def test_updated_changes_only_the_given_settings():
     before = ImageTransform(resize=9, mean=MEAN)
     assert before.updated({"resize": [4, 5], "crop": None}) == ImageTransform(resize=(4, 5), mean=MEAN)
     assert before.resize == 9
@@ -194,7 +194,7 @@ def test_updated_changes_what_is_named():
 
 @pytest.mark.parametrize("size", [(1, 4000), (4000, 1), (2, 4001), (3, 5000)])
 @pytest.mark.parametrize("kind", ["pixels", "floats"])
-def test_strips_are_trimmed_where_resizing_them_whole_would_take_too_much(monkeypatch, size, kind):
+def test_resize_trims_long_strips_first(monkeypatch, size, kind):
     from sktransfer.backbones import preprocess
 
     image = picture(*size)

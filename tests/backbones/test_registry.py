@@ -17,7 +17,7 @@ from tests.helpers.toys import STAGES
 pytest_plugins = ["tests.helpers.plugin_zoo_fixtures"]
 
 
-def test_a_good_plugin_is_listed_and_its_backbone_loaded(good):
+def test_list_backbones_and_load_backbone_know_a_good_plugin(good):
     assert good.sources["good"] == "sktransfer_toy_good"
     assert good.failures == {}
     assert "good/small" in set(list_backbones()["name"])
@@ -27,19 +27,19 @@ def test_a_good_plugin_is_listed_and_its_backbone_loaded(good):
     assert not backbone.pretrained
 
 
-def test_a_plugin_is_imported_without_its_loader(plugin):
+def test_registry_imports_a_plugin_without_its_loader(plugin):
     source = offers(toy_spec("lazy/a", loader="not_written:load"))
     made = Registry(entry_points=lambda: [plugin("lazy", source)], environ={})
     assert made.find("lazy/a").loader == "not_written:load"
     assert made.failures == {}
 
 
-def test_an_interrupt_while_plugins_load_is_not_swallowed(plugin):
+def test_registry_lets_keyboardinterrupt_pass(plugin):
     with pytest.raises(KeyboardInterrupt):
         Registry(entry_points=lambda: [plugin("stops", "raise KeyboardInterrupt")], environ={})
 
 
-def test_failures_are_not_told_where_they_have_nothing_to_do_with_the_name(plugin):
+def test_find_reports_only_failures_that_concern_the_name(plugin):
     made = Registry(entry_points=lambda: [plugin("operator", BROKEN["operator"][0])], environ={})
     with pytest.raises(BackboneNotFoundError) as caught:
         made.find("tiny/cnm")
@@ -48,7 +48,7 @@ def test_failures_are_not_told_where_they_have_nothing_to_do_with_the_name(plugi
         made.find("absent/cnm")
 
 
-def test_of_two_plugins_of_one_name_none_is_taken(plugin):
+def test_failures_name_two_plugins_of_one_name_and_neither_is_loaded(plugin):
     first = plugin("good", offers(toy_spec("good/small")), module="sktransfer_toy_one")
     second = plugin("good", offers(toy_spec("good/large")), module="sktransfer_toy_two")
     made = Registry(entry_points=lambda: [second, first], environ={})
@@ -59,7 +59,7 @@ def test_of_two_plugins_of_one_name_none_is_taken(plugin):
         made.find("good/large")
 
 
-def test_one_install_seen_twice_is_no_clash(plugin):
+def test_failures_are_empty_for_one_install_found_twice(plugin):
     entry = plugin("good", offers(toy_spec("good/small")))
     assert (
         Registry(entry_points=lambda: [entry, EntryPoint(entry.name, entry.value, entry.group)], environ={}).failures
@@ -68,13 +68,13 @@ def test_one_install_seen_twice_is_no_clash(plugin):
 
 
 @pytest.mark.parametrize("name", [built_in.name for built_in in BUILT_IN])
-def test_a_plugin_cannot_take_a_built_in_name(name, plugin):
+def test_failures_name_a_plugin_with_a_built_in_name(name, plugin):
     made = Registry(entry_points=lambda: [plugin(name, offers(toy_spec(f"{name}/cnn")))], environ={})
     assert made.sources[name].startswith("sktransfer.providers.")
     assert "is taken by sktransfer.providers." in str(made.failures[f"{name} = sktransfer_toy_{name}"])
 
 
-def test_a_built_in_name_stays_taken_where_the_built_in_is_broken(plugin, monkeypatch):
+def test_failures_name_a_plugin_with_the_name_of_a_broken_built_in(plugin, monkeypatch):
     broken = EntryPoint("tiny", "sktransfer_no_such_module", "sktransfer")
     monkeypatch.setattr(home, "BUILT_IN", (broken,))
     made = Registry(entry_points=lambda: [plugin("tiny", offers(toy_spec("tiny/cnn")))], environ={})
@@ -85,7 +85,7 @@ def test_a_built_in_name_stays_taken_where_the_built_in_is_broken(plugin, monkey
 @pytest.mark.parametrize(
     ("allowed", "loaded"), [(None, {"one", "two"}), ("", set()), ("two", {"two"}), (" one , two", {"one", "two"})]
 )
-def test_plugins_are_filtered_before_they_are_imported(allowed, loaded, plugin):
+def test_sktransfer_plugins_filters_before_the_import(allowed, loaded, plugin):
     entries = [plugin(name, offers(toy_spec(f"{name}/a"))) for name in ("one", "two")]
     environ = {} if allowed is None else {"SKTRANSFER_PLUGINS": allowed}
     made = Registry(entry_points=lambda: entries, environ=environ)
@@ -94,7 +94,7 @@ def test_plugins_are_filtered_before_they_are_imported(allowed, loaded, plugin):
     assert {name for name in ("one", "two") if f"sktransfer_toy_{name}" in sys.modules} == loaded
 
 
-def test_strict_raises_a_plugins_failure(plugin):
+def test_sktransfer_strict_raises_the_failure_of_a_plugin(plugin):
     entry = plugin("operator", BROKEN["operator"][0])
     with pytest.raises(
         PluginError, match=r"operator = sktransfer_toy_operator could not be loaded.*vision::nms"
@@ -103,12 +103,12 @@ def test_strict_raises_a_plugins_failure(plugin):
     assert type(caught.value.__cause__) is RuntimeError
 
 
-def test_a_bare_name_is_found_where_one_provider_lists_it(good):
+def test_find_takes_a_bare_name_of_one_provider(good):
     assert good.find("other").name == "good/other"
     assert good.find("resnet50").name == "torchvision/resnet50"
 
 
-def test_a_bare_name_of_several_providers_lists_them(plugin):
+def test_find_lists_the_providers_of_an_ambiguous_bare_name(plugin):
     entries = [plugin(name, offers(toy_spec(f"{name}/small"))) for name in ("one", "two")]
     made = Registry(entry_points=lambda: entries, environ={})
     with pytest.raises(BackboneNotFoundError, match=r"several providers.*'one/small', 'two/small'"):
@@ -118,19 +118,19 @@ def test_a_bare_name_of_several_providers_lists_them(plugin):
 @pytest.mark.parametrize(
     ("given", "meant"), [("tiny/cmn", "'tiny/cnn'"), ("good/smal", "'good/small'"), ("resnet5", "'resnet50'")]
 )
-def test_a_wrong_name_is_answered_with_those_near(given, meant, good):
+def test_find_suggests_near_names(given, meant, good):
     with pytest.raises(BackboneNotFoundError, match="Did you mean") as caught:
         good.find(given)
     assert meant in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["", "/", "good/", "/small"])
-def test_half_a_name_is_not_found(name, good):
+def test_find_refuses_half_a_name(name, good):
     with pytest.raises(BackboneNotFoundError):
         good.find(name)
 
 
-def test_an_open_family_is_asked_by_name_and_not_listed(plugin):
+def test_find_asks_an_open_family_by_name(plugin):
     made_up = toy_spec("open/NAME").replace("'open/NAME'", "'open/' + name")
     source = f"{FINDER}return None if name == 'absent' else {made_up}\n"
     made = Registry(entry_points=lambda: [plugin("open", source)], environ={})
@@ -148,14 +148,14 @@ def test_an_open_family_is_asked_by_name_and_not_listed(plugin):
         (f"return {toy_spec('worse/a')}", "lacks the prefix"),
     ],
 )
-def test_a_finder_that_fails_is_named(body, says, plugin, use):
+def test_find_names_a_finder_that_fails(body, says, plugin, use):
     made = use(plugin("bad", FINDER + body + "\n"))
     with pytest.raises(PluginError, match=says):
         made.find("bad/a")
     assert modality_of("bad/a") is None
 
 
-def test_modality_is_told_without_loading(good):
+def test_modality_of_does_not_load(good):
     assert modality_of("good/small") == "image"
     assert modality_of("good/absent") is None
     assert modality_of("hf/someone/never-fetched") is None
@@ -163,7 +163,7 @@ def test_modality_is_told_without_loading(good):
     assert modality_of(None) is None
 
 
-def test_listing_filters(good):
+def test_list_backbones_filters_by_modality_and_pattern(good):
     everything = list_backbones()
     assert list(everything.columns) == ["name", "modality", "n_stages", "width", "input_size", "licence"]
     assert list_backbones(pattern="good/*")["name"].tolist() == ["good/small", "good/other"]
@@ -176,7 +176,7 @@ def test_listing_filters(good):
         list_backbones("sound")
 
 
-def test_plugins_are_listed_as_a_frame(good):
+def test_list_plugins_returns_a_frame(good):
     frame = list_plugins()
     assert list(frame.columns) == [field.name for field in dataclasses.fields(Plugin)]
     assert frame["name"].tolist() == [*(built_in.name for built_in in BUILT_IN), "good"]
@@ -186,12 +186,12 @@ def test_plugins_are_listed_as_a_frame(good):
     assert good.plugin("absent") is None
 
 
-def test_a_plugin_that_claims_a_built_in_module_is_no_built_in():
+def test_registry_refuses_a_plugin_that_claims_a_built_in_module():
     entry = EntryPoint("tiny", "sktransfer.providers.tiny", "sktransfer")
     made = Registry(entry_points=lambda: [entry], environ={})
     assert "is taken by" in made.failures["tiny = sktransfer.providers.tiny"]
     assert made.plugin("tiny").distribution == "sktransfer"
 
 
-def test_rows_are_those_of_the_frame(good):
+def test_backbone_rows_equal_list_backbones(good):
     assert backbone_rows("image", "good/*") == list_backbones("image", "good/*").to_dict("records")

@@ -10,7 +10,7 @@ from tests.helpers.toys import image_backbone
 SPACE = SharedSpace(texts="toy/words", scale=3.0)
 
 
-def test_it_stays_with_a_backbone_whose_last_stage_is_there():
+def test_shared_space_is_kept_while_the_last_stage_is():
     backbone = image_backbone(shared_space=SPACE)
     assert backbone.shared_space is SPACE
     assert image_backbone().shared_space is None

@@ -15,14 +15,14 @@ from sktransfer.weights.source import CONTRACT, OLDEST_CONTRACT, WeightsSource
 GOOD = {"name": "mine/small", "loader": "mine.networks:load", "modality": "image", "stages": {"stem": 16, "top": 32}}
 
 
-def test_a_good_spec_tells_its_provider_and_its_defaults():
+def test_backbonespec_provider_and_defaults():
     spec = BackboneSpec(**GOOD)
     assert spec.provider == "mine"
     assert (spec.input_size, spec.weights, spec.licence, dict(spec.options)) == (None, None, "unknown", {})
     assert spec.contract == CONTRACT
 
 
-def test_a_model_may_have_slashes_of_its_own():
+def test_provider_is_the_part_before_the_first_slash():
     spec = BackboneSpec(**GOOD | {"name": "hf/owner/model"})
     assert spec.provider == "hf"
 
@@ -57,7 +57,7 @@ def test_a_model_may_have_slashes_of_its_own():
         ("contract", OLDEST_CONTRACT - 1, f"contract {OLDEST_CONTRACT - 1}"),
     ],
 )
-def test_a_bad_field_is_refused_and_named(field, value, says):
+def test_backbonespec_names_a_field_that_is_not_allowed(field, value, says):
     with pytest.raises(PluginError) as caught:
         BackboneSpec(**GOOD | {field: value})
     assert says in str(caught.value)
@@ -65,7 +65,7 @@ def test_a_bad_field_is_refused_and_named(field, value, says):
         assert "mine/small" in str(caught.value)
 
 
-def test_an_unknown_field_is_a_type_error_that_names_it_and_says_what_to_upgrade():
+def test_backbonespec_and_weightssource_name_an_unknown_field():
     with pytest.raises(TypeError, match=r"no field 'colour'; contract 1 has name, loader.* upgrade sktransfer"):
         BackboneSpec(**GOOD, colour="red")
     with pytest.raises(TypeError, match=r"no field 'wieghts'.* Did you mean 'weights'"):
@@ -74,14 +74,14 @@ def test_an_unknown_field_is_a_type_error_that_names_it_and_says_what_to_upgrade
         WeightsSource(location="file:/x", sha1="")
 
 
-def test_a_later_contract_is_told_before_its_fields():
+def test_contract_is_checked_before_the_fields():
     with pytest.raises(PluginError, match=r"contract 2; this sktransfer understands 1 to 1. Upgrade sktransfer"):
         BackboneSpec(**GOOD, colour="red", contract=CONTRACT + 1)
     with pytest.raises(PluginError, match="Upgrade the plugin"):
         BackboneSpec(**GOOD, contract=OLDEST_CONTRACT - 1)
 
 
-def test_the_signature_is_that_of_the_fields():
+def test_backbonespec_signature_has_its_fields():
     assert list(inspect.signature(BackboneSpec).parameters) == [
         field.name for field in dataclasses.fields(BackboneSpec)
     ]
@@ -92,23 +92,23 @@ def test_the_signature_is_that_of_the_fields():
 
 
 @pytest.mark.parametrize("location", ["resnet.pth", "ftp://somewhere/x", "", None])
-def test_a_source_must_begin_with_a_known_scheme(location):
+def test_location_must_begin_with_a_known_scheme(location):
     with pytest.raises(PluginError, match=r"location=.*'package', 'https', 'http', 'hub', 'file'"):
         WeightsSource(location=location)
 
 
 @pytest.mark.parametrize("sha256", ["abc", "x" * 64, "a" * 65, None])
-def test_a_hash_that_is_too_short_or_no_hex_is_refused(sha256):
+def test_sha256_that_is_too_short_or_not_hexadecimal_is_refused(sha256):
     with pytest.raises(PluginError, match="sha256="):
         WeightsSource(location="https://example.org/x", sha256=sha256)
 
 
 @pytest.mark.parametrize("sha256", ["", "0676ba61", "AB" * 32])
-def test_a_hash_may_be_absent_or_given_by_its_first_digits(sha256):
+def test_sha256_may_be_absent_or_its_first_digits(sha256):
     assert WeightsSource(location="https://example.org/x", sha256=sha256).sha256 == sha256
 
 
-def test_specs_do_not_change_and_can_be_sent_to_other_processes():
+def test_backbonespec_is_frozen_and_can_be_pickled():
     spec = BackboneSpec(**GOOD, weights=WeightsSource(location="file:/x"))
     with pytest.raises(dataclasses.FrozenInstanceError):
         spec.name = "mine/other"
@@ -135,7 +135,7 @@ def test_import_of_specs_plugins_and_providers_is_light(module):
 
 
 @pytest.mark.process
-def test_listing_specs_loads_neither_torch_nor_transformers():
+def test_registry_lists_specs_without_torch_and_transformers():
     code = (
         "import sys\nfrom sktransfer.backbones.registry import Registry\nRegistry(entry_points=list)\n"
         "print(sorted({'torch', 'numpy', 'sklearn', 'pandas', 'transformers', 'torchvision'} & set(sys.modules)))"

@@ -36,7 +36,7 @@ def folder(request, tmp_path_factory) -> Path:
 
 
 @pytest.mark.parametrize("max_length", [None, 3, 8, 20])
-def test_ids_are_those_of_transformers(folder, max_length):
+def test_tokenize_gives_the_ids_of_transformers(folder, max_length):
     own = transformers.AutoTokenizer.from_pretrained(folder)
     tokens = load_tokens(folder, 48).with_max_length(max_length)
     ids, truncated = tokens.tokenize(TEXTS + STRANGE)
@@ -49,20 +49,20 @@ def test_ids_are_those_of_transformers(folder, max_length):
     assert tokens.pad_value == own.pad_token_id
 
 
-def test_left_truncation_keeps_the_end_of_a_text():
+def test_side_left_keeps_the_end_of_a_text():
     tokens = Tokens(make_tokenizer(), limit=64, max_length=5, side="left")
     whole = Tokens(make_tokenizer(), limit=64)(TEXTS[:1])[0].tolist()
     assert tokens(TEXTS[:1])[0].tolist() == [0, *whole[-4:-1], 2]
 
 
-def test_the_smaller_of_the_two_limits_counts(tmp_path):
+def test_load_tokens_limit_is_the_smaller_of_two(tmp_path):
     save_tokenizer(tmp_path)  # says 64
     (tmp_path / "config.json").write_text('{"model_type": "roberta"}')
     assert load_tokens(tmp_path, 500).limit == 64
     assert load_tokens(tmp_path, 30).limit == 30
 
 
-def test_an_empty_text_has_a_token_also_without_special_ones():
+def test_tokenize_gives_an_empty_text_one_token_without_special_ones():
     plain = Tokens(make_tokenizer(special=False), limit=8, empty_value=2)
     assert plain([""])[0].tolist() == [2]
     framed = Tokens(make_tokenizer(), limit=8)
@@ -70,7 +70,7 @@ def test_an_empty_text_has_a_token_also_without_special_ones():
     assert plain.tokenize([]) == ([], [])
 
 
-def test_a_gpt_folder_names_what_stands_for_an_empty_text(tmp_path):
+def test_load_tokens_knows_the_token_of_an_empty_text_of_gpt2(tmp_path):
     save_tokenizer(tmp_path, special=False, pad=False)
     (tmp_path / "config.json").write_text('{"model_type": "gpt2"}')
     tokens = load_tokens(tmp_path, 32)
@@ -78,20 +78,20 @@ def test_a_gpt_folder_names_what_stands_for_an_empty_text(tmp_path):
     assert tokens.pad_value == 0
 
 
-def test_halves_of_characters_are_replaced():
+def test_tokens_replace_lone_surrogates():
     tokens = Tokens(make_tokenizer(), limit=64)
     assert tokens(["a \ud83d b"])[0].tolist() == tokens(["a \ufffd b"])[0].tolist()
     assert tokens(["\ud83e\udd8a"])[0].tolist() == tokens(["🦊"])[0].tolist()  # two halves that belong together
 
 
 @pytest.mark.parametrize("given", [0, -1, 2, 65, True, 3.0, "8"])
-def test_lengths_out_of_range_are_errors_that_say_the_range(given):
+def test_with_max_length_names_the_allowed_range(given):
     tokens = Tokens(make_tokenizer(), limit=64)
     with pytest.raises(InvalidParameterError, match=r"from 3 tokens \(2 of them special\) to 64"):
         tokens.with_max_length(given)
 
 
-def test_another_length_gives_another_object_and_leaves_the_first():
+def test_with_max_length_returns_a_new_object():
     tokens = Tokens(make_tokenizer(), limit=64)
     short = tokens.with_max_length(np.int64(4))
     assert (tokens.limit, short.limit) == (64, 4)
@@ -99,7 +99,7 @@ def test_another_length_gives_another_object_and_leaves_the_first():
     assert short.with_max_length(None).key == tokens.key
 
 
-def test_key_tells_tokenisations_apart():
+def test_key_differs_with_the_tokenisation():
     tokens = Tokens(make_tokenizer(), limit=64)
     others = [
         tokens.with_max_length(9),
@@ -115,14 +115,14 @@ def test_key_tells_tokenisations_apart():
     assert Tokens(truncating, limit=64).key == tokens.key
 
 
-def test_pickles():
+def test_pickle_keeps_key_and_ids_of_tokens():
     tokens = Tokens(make_tokenizer(), limit=64, max_length=7)
     again = pickle.loads(pickle.dumps(tokens))
     assert again.key == tokens.key
     assert [one.tolist() for one in again(TEXTS)] == [one.tolist() for one in tokens(TEXTS)]
 
 
-def test_threads_share_it_at_different_lengths():
+def test_with_max_length_versions_work_in_several_threads():
     tokens = Tokens(make_tokenizer(), limit=64)
     versions = [tokens.with_max_length(n) for n in range(3, 19)] * 4
     expected = [[one.tolist() for one in version(TEXTS * 5)] for version in versions]
@@ -131,20 +131,20 @@ def test_threads_share_it_at_different_lengths():
     assert found == expected
 
 
-def test_the_environment_is_left_alone():
+def test_tokens_leave_the_environment_unchanged():
     before = dict(os.environ)
     Tokens(make_tokenizer(), limit=64)(TEXTS)
     assert dict(os.environ) == before
 
 
-def test_a_folder_without_a_tokenizer_is_an_error_that_lists_what_was_looked_for(tmp_path):
+def test_load_tokens_lists_the_files_looked_for_without_a_tokenizer(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
     assert not has_tokenizer(tmp_path)
     with pytest.raises(WeightsError, match=r"has no tokenizer; looked for tokenizer\.json, vocab\.txt"):
         load_tokens(tmp_path, 64)
 
 
-def test_a_damaged_tokenizer_is_an_error_that_names_the_folder(tmp_path):
+def test_load_tokens_names_the_folder_of_a_damaged_tokenizer(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
     (tmp_path / "tokenizer.json").write_text("{")
     with pytest.raises(WeightsError, match=f"{tmp_path}: its tokenizer cannot be read"):
@@ -186,7 +186,7 @@ class Counting:
 @pytest.mark.parametrize("make", [unigram, byte_pairs, make_tokenizer])
 @pytest.mark.parametrize("side", ["right", "left"])
 @pytest.mark.parametrize("limit", [3, 40])
-def test_of_a_long_text_no_more_is_read_than_its_tokens_need(make, side, limit):
+def test_tokenize_reads_no_more_of_a_long_text_than_needed(make, side, limit):
     tokenizer, rng = make(), random.Random(0)
     tokens = Tokens(tokenizer, limit=limit, side=side)
     n_special = tokenizer.num_special_tokens_to_add(False)

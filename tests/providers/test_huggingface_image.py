@@ -43,13 +43,13 @@ def run(backbone: Backbone, values: torch.Tensor, stages: list[int] | None = Non
     return values
 
 
-def test_every_type_that_is_supported_has_a_case_and_a_head():
+def test_image_stages_and_image_heads_cover_every_supported_type():
     assert {kind for kind, _ in IMAGE_MODELS.values()} == set(IMAGE_STAGES) == set(IMAGE_HEADS)
 
 
 @cases
 @torch.no_grad()
-def test_stages_and_head_give_what_the_whole_model_gives(case):
+def test_image_stages_and_image_heads_equal_transformers(case):
     model, backbone = pair(case)
     pixels = images(case)
     base = model.base_model(pixels, output_hidden_states=True)
@@ -65,7 +65,7 @@ def test_stages_and_head_give_what_the_whole_model_gives(case):
 
 
 @cases
-def test_leaving_out_or_swapping_a_layer_shows(case):
+def test_image_stages_all_matter_and_their_order_too(case):
     _, backbone = pair(case)
     pixels = images(case)
     whole = run(backbone, pixels)
@@ -75,7 +75,7 @@ def test_leaving_out_or_swapping_a_layer_shows(case):
 
 
 @cases
-def test_values_do_not_depend_on_neighbours_and_go_on_from_every_cut(case):
+def test_image_stages_are_independent_of_the_batch_and_run_from_every_cut(case):
     _, backbone = pair(case)
     pixels = images(case)
     whole = run(backbone, pixels)
@@ -95,7 +95,7 @@ def test_values_do_not_depend_on_neighbours_and_go_on_from_every_cut(case):
         ("convnext", 0, "average"),
     ],
 )
-def test_pooling_knows_which_tokens_are_patches(case, prefix, pooling):
+def test_prefix_tokens_and_pooling_of_image_models(case, prefix, pooling):
     _, backbone = pair(case)
     assert (backbone.prefix_tokens, backbone.pooling) == (prefix, pooling)
     values = run(backbone, images(case))
@@ -103,14 +103,14 @@ def test_pooling_knows_which_tokens_are_patches(case, prefix, pooling):
         assert values.shape[1] == prefix + 16
 
 
-def test_vit_says_which_size_it_takes():
+def test_image_stages_of_vit_name_the_size_it_takes():
     _, backbone = pair("vit")
     with pytest.raises(InvalidParameterError, match=r"24x16 pixels, but the network takes 16x16; set preprocess="):
         run(backbone, torch.zeros(1, 3, 24, 16))
 
 
 @torch.no_grad()
-def test_dinov2_takes_other_sizes_as_its_own_forward_does():
+def test_image_stages_of_dinov2_take_other_sizes():
     model, backbone = pair("dinov2")
     pixels = torch.randn(2, 3, 24, 32, generator=torch.Generator().manual_seed(0))
     assert distance(run(backbone, pixels), model.base_model(pixels).last_hidden_state) <= CLOSE

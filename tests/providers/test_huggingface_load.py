@@ -31,7 +31,7 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_random_weights_are_drawn_by_the_seed_and_leave_global_state(folder):
+def test_load_backbone_random_depends_on_seed_and_keeps_global_state(folder):
     state = torch.random.get_rng_state()
     one, other = (load_backbone(f"hf/{folder}", weights="random", seed=seed) for seed in (0, 1))
     assert torch.equal(torch.random.get_rng_state(), state)
@@ -39,7 +39,7 @@ def test_random_weights_are_drawn_by_the_seed_and_leave_global_state(folder):
     assert features(one).isfinite().all()
 
 
-def test_same_folder_gives_the_same_object_and_rewritten_weights_another(folder):
+def test_load_backbone_shares_a_folder_until_its_weights_change(folder):
     name = f"hf/{folder}"
     before = load_backbone(name)
     assert load_backbone(name) is before
@@ -48,7 +48,7 @@ def test_same_folder_gives_the_same_object_and_rewritten_weights_another(folder)
     assert after.fingerprint() != before.fingerprint()
 
 
-def test_fingerprint_tells_configurations_apart_where_weights_are_equal(folder):
+def test_fingerprint_differs_for_another_config_with_equal_weights(folder):
     before = load_backbone(f"hf/{folder}")
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"hidden_act": "relu"}))
@@ -57,14 +57,14 @@ def test_fingerprint_tells_configurations_apart_where_weights_are_equal(folder):
     assert distance(features(after), features(before)) > 1e-3
 
 
-def test_fingerprint_does_not_know_where_a_folder_lies_or_what_its_labels_are_called(tmp_path):
+def test_fingerprint_ignores_the_folder_and_the_label_names(tmp_path):
     make_folder("bert", tmp_path / "a", id2label={0: "x", 1: "y"}, label2id={"x": 0, "y": 1})
     make_folder("bert", tmp_path / "b")
     assert load_backbone(f"hf/{tmp_path / 'a'}").fingerprint() == load_backbone(f"hf/{tmp_path / 'b'}").fingerprint()
 
 
 @pytest.mark.process
-def test_pickles_by_name_and_notices_other_weights(folder):
+def test_pickle_by_name_detects_other_weights(folder):
     backbones = [load_backbone(f"hf/{folder}", weights=weights) for weights in ("pretrained", "random")]
     pickled = pickle.dumps(backbones)
     assert len(pickled) < 1000
@@ -77,7 +77,7 @@ def test_pickles_by_name_and_notices_other_weights(folder):
         pickle.loads(pickled)
 
 
-def test_pickles_with_its_weights_where_it_has_no_name(folder):
+def test_pickle_without_origin_contains_the_weights(folder):
     backbone = load_backbone(f"hf/{folder}")
     backbone.origin, origin = None, backbone.origin
     try:
@@ -88,7 +88,7 @@ def test_pickles_with_its_weights_where_it_has_no_name(folder):
     assert torch.equal(features(again), features(backbone))
 
 
-def test_weights_come_from_a_file_that_is_named(folder, tmp_path):
+def test_load_backbone_weights_may_be_a_file(folder, tmp_path):
     other = build("bert", seed=5)
     path = tmp_path / "other.safetensors"
     save_file({name: tensor.contiguous() for name, tensor in other.state_dict().items()}, path)
@@ -98,7 +98,7 @@ def test_weights_come_from_a_file_that_is_named(folder, tmp_path):
     assert distance(features(backbone), expected) <= 1e-5
 
 
-def test_half_precision_weights_become_float32(tmp_path):
+def test_load_backbone_converts_float16_weights_to_float32(tmp_path):
     model = make_folder("bert", tmp_path)
     model.half().save_pretrained(tmp_path)
     backbone = load_backbone(f"hf/{tmp_path}")
@@ -108,7 +108,7 @@ def test_half_precision_weights_become_float32(tmp_path):
     assert distance(features(backbone), expected) <= 1e-5
 
 
-def test_weights_of_a_task_serve_without_its_head(tmp_path):
+def test_load_backbone_reads_weights_of_a_task_without_its_head(tmp_path):
     model = transformers.BertForMaskedLM(build("bert").config).eval()
     make_folder("bert", tmp_path)
     model.save_pretrained(tmp_path)
@@ -118,34 +118,34 @@ def test_weights_of_a_task_serve_without_its_head(tmp_path):
     assert distance(features(backbone), expected) <= 1e-5
 
 
-def test_weights_that_lack_a_layer_are_an_error(folder):
+def test_load_backbone_reports_weights_that_lack_a_layer(folder):
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 5}))
     with pytest.raises(WeightsError, match=r"lack 16 tensors .*'encoder\.layer\.4\.attention"):
         load_backbone(f"hf/{folder}")
 
 
-def test_weights_that_lack_the_head_of_a_classifier_are_an_error(folder):
+def test_load_backbone_reports_weights_that_lack_the_head_of_a_classifier(folder):
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"architectures": ["BertForSequenceClassification"]}))
     with pytest.raises(WeightsError, match=r"lack 2 tensors .*'classifier\.bias'"):
         load_backbone(f"hf/{folder}")
 
 
-def test_a_folder_without_weights_is_an_error(folder):
+def test_load_backbone_reports_a_folder_without_weights(folder):
     (folder / "model.safetensors").unlink()
     with pytest.raises(WeightsError, match=f"hf/{folder}: {folder} cannot be read as a bert model .*model.safetensors"):
         load_backbone(f"hf/{folder}")
 
 
-def test_damaged_weights_are_an_error(folder):
+def test_load_backbone_reports_damaged_weights(folder):
     path = folder / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(WeightsError, match="cannot be read as a bert model"):
         load_backbone(f"hf/{folder}")
 
 
-def test_weights_of_another_shape_are_an_error(folder):
+def test_load_backbone_reports_weights_of_another_shape(folder):
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"intermediate_size": 40}))
     with pytest.raises(WeightsError, match="cannot be read as a bert model"):
@@ -162,7 +162,7 @@ class Trap:
         return open, (str(self.path), "w")
 
 
-def test_a_pickle_in_the_place_of_weights_is_not_run(folder, tmp_path):
+def test_load_backbone_runs_no_pickle(folder, tmp_path):
     state = load_file(folder / "model.safetensors")
     (folder / "model.safetensors").unlink()
     torch.save(state, folder / "pytorch_model.bin")
@@ -173,7 +173,7 @@ def test_a_pickle_in_the_place_of_weights_is_not_run(folder, tmp_path):
     assert not (tmp_path / "sprung").exists()
 
 
-def test_code_in_a_folder_is_not_run(folder):
+def test_load_backbone_runs_no_code_of_the_folder(folder):
     config = json.loads((folder / "config.json").read_text())
     remote = {"auto_map": {"AutoConfig": "evil.Config", "AutoModel": "evil.Model"}}
     (folder / "config.json").write_text(json.dumps(config | remote))
@@ -181,7 +181,7 @@ def test_code_in_a_folder_is_not_run(folder):
     assert load_backbone(f"hf/{folder}").stage_names[0] == "embeddings"
 
 
-def test_loading_is_silent_and_leaves_the_settings_of_transformers(folder, capfd):
+def test_load_backbone_is_silent_and_keeps_the_settings_of_transformers(folder, capfd):
     logging = transformers.utils.logging
     before = logging.get_verbosity(), logging.is_progress_bar_enabled()
     capfd.readouterr()
@@ -190,5 +190,5 @@ def test_loading_is_silent_and_leaves_the_settings_of_transformers(folder, capfd
     assert (logging.get_verbosity(), logging.is_progress_bar_enabled()) == before
 
 
-def test_every_family_is_known_to_the_installed_transformers():
+def test_families_are_known_to_the_installed_transformers():
     assert set(FAMILIES) <= set(transformers.CONFIG_MAPPING)

@@ -35,13 +35,13 @@ def run(backbone: Backbone, values: torch.Tensor, mask: torch.Tensor, stages: li
     return values
 
 
-def test_every_type_that_is_supported_has_a_case():
+def test_text_stages_cover_every_supported_type():
     assert {kind for kind, _ in TEXT_MODELS.values()} == set(TEXT_STAGES)
 
 
 @cases
 @torch.no_grad()
-def test_stages_give_what_the_whole_model_gives(case):
+def test_text_stages_equal_transformers(case):
     model, backbone = pair(case)
     ids, mask = batch_of(backbone, TEXTS)
     assert not mask.all()
@@ -59,7 +59,7 @@ def test_stages_give_what_the_whole_model_gives(case):
 
 
 @cases
-def test_leaving_out_a_layer_shows(case):
+def test_text_stages_differ_when_one_is_left_out(case):
     _, backbone = pair(case)
     ids, mask = batch_of(backbone, TEXTS)
     whole = run(backbone, ids, mask)[mask]
@@ -69,7 +69,7 @@ def test_leaving_out_a_layer_shows(case):
 
 
 @cases
-def test_swapping_two_layers_shows(case):
+def test_text_stages_differ_when_two_are_swapped(case):
     _, backbone = pair(case)
     ids, mask = batch_of(backbone, TEXTS)
     whole = run(backbone, ids, mask)[mask]
@@ -82,7 +82,7 @@ def test_swapping_two_layers_shows(case):
 
 
 @cases
-def test_values_do_not_depend_on_padding_or_neighbours(case):
+def test_text_stages_are_independent_of_padding_and_batch(case):
     _, backbone = pair(case)
     ids, mask = batch_of(backbone, TEXTS)
     together = run(backbone, ids, mask)
@@ -97,7 +97,7 @@ def test_values_do_not_depend_on_padding_or_neighbours(case):
 
 
 @cases
-def test_computing_goes_on_from_every_cut(case):
+def test_text_stages_run_from_every_cut(case):
     _, backbone = pair(case)
     ids, mask = batch_of(backbone, TEXTS)
     whole = run(backbone, ids, mask)
@@ -109,7 +109,7 @@ def test_computing_goes_on_from_every_cut(case):
 
 
 @cases
-def test_what_stands_in_the_padding_makes_no_difference_at_any_cut(case):
+def test_text_stages_ignore_values_in_padding_at_every_cut(case):
     _, backbone = pair(case)
     ids, mask = batch_of(backbone, TEXTS)
     whole = run(backbone, ids, mask)
@@ -119,14 +119,14 @@ def test_what_stands_in_the_padding_makes_no_difference_at_any_cut(case):
 
 
 @torch.no_grad()
-def test_deberta_embeds_padding_as_zeros_as_the_model_does():
+def test_text_stages_of_deberta_embed_padding_as_zeros():
     _, backbone = pair("deberta-v2 with convolution")
     ids, mask = batch_of(backbone, TEXTS)
     assert (run(backbone, ids, mask, [0])[~mask] == 0).all()
 
 
 @cases
-def test_gradients_reach_every_weight_of_the_stages(case):
+def test_text_stages_pass_gradients_to_every_weight(case):
     stages = torch.nn.ModuleList(TEXT_STAGES[TEXT_MODELS[case][0]](build(case).base_model))
     _, backbone = pair(case)
     values, mask = batch_of(backbone, TEXTS)
@@ -137,7 +137,7 @@ def test_gradients_reach_every_weight_of_the_stages(case):
 
 
 @pytest.mark.parametrize("case", ["mpnet", "deberta-v2"])
-def test_a_table_that_layers_share_stands_in_each_and_is_one(case):
+def test_text_stages_share_one_distances_table(case):
     _, backbone = pair(case)
     tables = {id(stage.distances.weight) for stage in list(backbone.stages)[1:]}
     assert len(tables) == 1
@@ -145,7 +145,7 @@ def test_a_table_that_layers_share_stands_in_each_and_is_one(case):
 
 
 @torch.no_grad()
-def test_modernbert_looks_at_neighbours_only_in_its_local_layers():
+def test_text_stages_of_modernbert_apply_the_window_in_local_layers():
     _, backbone = pair("modernbert")
     ids, mask = batch_of(backbone, TEXTS)
     assert [stage.window for stage in list(backbone.stages)[1:]] == [None, 3, 3, None]
@@ -155,7 +155,7 @@ def test_modernbert_looks_at_neighbours_only_in_its_local_layers():
     assert distance(run(backbone, ids, mask)[mask], without[mask]) > 100 * CLOSE
 
 
-def test_modernbert_tables_that_depend_on_the_batch_are_an_error():
+def test_text_stages_of_modernbert_refuse_a_dynamic_rope_type():
     rope = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10.0}
     changing = build("modernbert", rope_parameters={"full_attention": rope, "sliding_attention": rope})
     with pytest.raises(WeightsError, match="rope_type='dynamic'"):
@@ -164,7 +164,7 @@ def test_modernbert_tables_that_depend_on_the_batch_are_an_error():
 
 @pytest.mark.parametrize("case", ["roberta", "mpnet"])
 @torch.no_grad()
-def test_positions_count_a_padding_token_that_a_text_spells_out(case):
+def test_text_stages_count_positions_of_a_real_padding_token(case):
     model, backbone = pair(case)
     ids = torch.tensor([[0, 20, 1, 30, 40, 2]])  # 1 is the padding's id, and a real token here
     mask = torch.ones_like(ids, dtype=torch.bool)
@@ -173,7 +173,7 @@ def test_positions_count_a_padding_token_that_a_text_spells_out(case):
 
 
 @pytest.mark.parametrize("case", ["gpt2", "openai-gpt"])
-def test_decoders_look_back_only(case):
+def test_text_stages_of_decoders_ignore_later_tokens(case):
     _, backbone = pair(case)
     assert backbone.pooling == "last_token"
     ids, mask = batch_of(backbone, TEXTS[:1])
@@ -184,7 +184,7 @@ def test_decoders_look_back_only(case):
     assert distance(before[:, -1], after[:, -1]) > 100 * CLOSE
 
 
-def test_attention_bias_is_finite_and_says_who_sees_whom():
+def test_attention_bias_is_finite_and_obeys_causal_and_window():
     mask = torch.tensor([[True, True, True, False]])
     values = torch.zeros(1, 4, 2)
     assert (attention_bias(values, mask)[0, 0, 0] == 0).tolist() == [True, True, True, False]

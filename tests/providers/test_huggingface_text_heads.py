@@ -17,13 +17,13 @@ CASES |= {
 }  # without it transformers takes one text a batch
 
 
-def test_every_type_that_is_supported_has_a_head():
+def test_text_heads_cover_every_supported_type():
     assert {kind for kind, _ in TEXT_MODELS.values()} == set(TEXT_HEADS)
 
 
 @pytest.mark.parametrize("case", list(CASES))
 @torch.no_grad()
-def test_head_gives_the_logits_of_the_whole_model(case, tmp_path):
+def test_text_heads_equal_the_logits_of_transformers(case, tmp_path):
     model = make_folder(case.strip(), tmp_path, "ForSequenceClassification", **LABELS, **CASES[case])
     backbone = load_backbone(f"hf/{tmp_path}")
     ids, mask = batch_of(backbone, TEXTS)
@@ -34,7 +34,7 @@ def test_head_gives_the_logits_of_the_whole_model(case, tmp_path):
     assert backbone.categories == tuple(f"kind {i}" for i in range(12))  # by number: not 0, 1, 10, 11, 2
 
 
-def test_a_model_that_does_not_classify_has_no_head(tmp_path):
+def test_head_is_none_for_a_model_that_does_not_classify(tmp_path):
     make_folder("bert", tmp_path)
     backbone = load_backbone(f"hf/{tmp_path}")
     assert backbone.head is None

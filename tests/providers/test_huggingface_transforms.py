@@ -50,7 +50,7 @@ CASES = {
 
 @pytest.mark.parametrize("case", list(CASES))
 @pytest.mark.parametrize("size", [(64, 48), (40, 80), (50, 50)])
-def test_images_come_out_as_from_transformers(case, size):
+def test_read_transform_equals_the_image_processor_of_transformers(case, size):
     kind, processor, settings = CASES[case]
     settings = COLOURS | {"resample": 2} | settings
     own = getattr(transformers, f"{processor}Pil")(**settings)
@@ -72,7 +72,7 @@ def test_images_come_out_as_from_transformers(case, size):
         ("convnext", {"size": 224, "feature_extractor_type": "ConvNextFeatureExtractor"}, 256, (224, 224)),
     ],
 )
-def test_bare_numbers_in_old_files_mean_what_they_meant_for_that_model(kind, settings, resize, crop):
+def test_read_transform_reads_single_numbers_of_old_files(kind, settings, resize, crop):
     transform = read_transform({**COLOURS, **settings}, kind, "hf/x")
     assert (transform.resize, transform.crop) == (resize, crop)
 
@@ -90,6 +90,6 @@ def test_bare_numbers_in_old_files_mean_what_they_meant_for_that_model(kind, set
         (COLOURS, "lacks a setting or has an invalid one: 'NoneType'"),
     ],
 )
-def test_what_cannot_be_expressed_is_an_error(settings, message):
+def test_read_transform_refuses_unsupported_settings(settings, message):
     with pytest.raises(WeightsError, match=message):
         read_transform(settings, "vit", "hf/x")

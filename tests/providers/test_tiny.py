@@ -24,14 +24,14 @@ def images(backbone, n=3):
     return collate(backbone.preprocess([*gradients, *(Image.new("RGB", (40, 40), c) for c in colours)]), "image")[0]
 
 
-def test_both_are_shipped():
+def test_list_backbones_shows_both_tiny_networks():
     assert [spec.name for spec in SPECS] == ["tiny/cnn", "tiny/bert"]
     assert "tiny/cnn" in set(list_backbones("image")["name"])
     assert "tiny/bert" in set(list_backbones("text")["name"])
 
 
 @pytest.mark.process
-def test_arrays_need_neither_torchvision_nor_transformers():
+def test_imagefeaturizer_of_arrays_imports_no_optional_package():
     program = (
         "import sys, numpy; from sktransfer import ImageFeaturizer; "
         "ImageFeaturizer('tiny/cnn').fit_transform(numpy.zeros((2, 32, 32, 3))); "
@@ -42,7 +42,7 @@ def test_arrays_need_neither_torchvision_nor_transformers():
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)
-def test_the_weights_are_in_the_package_and_are_those_of_the_spec(spec):
+def test_sha256_and_licence_of_the_shipped_weights(spec):
     scheme, _, rest = spec.weights.location.partition(":")
     module, _, file = rest.partition("/")
     content = files(module).joinpath(file).read_bytes()
@@ -53,7 +53,7 @@ def test_the_weights_are_in_the_package_and_are_those_of_the_spec(spec):
 
 
 @pytest.mark.parametrize("weights", ["pretrained", "random"])
-def test_cnn_keeps_what_its_spec_says(weights):
+def test_load_backbone_tiny_cnn_agrees_with_its_spec(weights):
     spec, backbone = registry().find("tiny/cnn"), load_backbone("tiny/cnn", weights=weights)
     values = images(backbone)
     assert tuple(values.shape[2:]) == spec.input_size
@@ -63,13 +63,13 @@ def test_cnn_keeps_what_its_spec_says(weights):
     assert backbone.modality == spec.modality
 
 
-def test_the_heads_categories_have_names():
+def test_categories_of_tiny_cnn_have_names():
     categories = load_backbone("tiny/cnn").categories
     assert len(set(categories)) == CATEGORIES
     assert {"goldfish", "Egyptian cat", "school bus"} <= set(categories)
 
 
-def test_cnn_works_without_a_network_and_tells_images_apart():
+def test_load_backbone_tiny_cnn_works_offline_and_separates_images():
     backbone = load_backbone("tiny/cnn")
     *_, last = backbone.run(images(backbone))
     features = last.mean((2, 3))
@@ -78,7 +78,7 @@ def test_cnn_works_without_a_network_and_tells_images_apart():
     assert backbone.head(last).shape == (len(features), CATEGORIES)
 
 
-def test_pretrained_weights_are_the_files_own():
+def test_load_backbone_tiny_cnn_has_the_weights_of_the_file():
     backbone = load_backbone("tiny/cnn")
     path = files("sktransfer.providers").joinpath("shipped/tiny_cnn.safetensors")
     state = read_state(path)
@@ -88,12 +88,12 @@ def test_pretrained_weights_are_the_files_own():
     assert {p.dtype for p in backbone.stages.parameters()} == {torch.float32}
 
 
-def test_random_weights_have_a_head_too():
+def test_load_backbone_random_has_a_head():
     assert load_backbone("tiny/cnn", weights="random").head is not None
     assert load_backbone("tiny/cnn", weights="random").fingerprint() != load_backbone("tiny/cnn").fingerprint()
 
 
-def test_a_file_without_the_head_gives_a_backbone_without_one(tmp_path):
+def test_load_backbone_weights_without_head_give_no_head(tmp_path):
     from safetensors.torch import save_file
 
     path = files("sktransfer.providers").joinpath("shipped/tiny_cnn.safetensors")

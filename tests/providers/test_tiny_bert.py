@@ -20,14 +20,14 @@ def ids_and_mask(backbone):
     return collate(backbone.preprocess(TEXTS), "text", backbone.preprocess.pad_value)
 
 
-def test_the_specs_stages_are_the_networks():
+def test_config_of_tiny_bert_agrees_with_its_spec():
     spec = registry().find("tiny/bert")
     assert list(spec.stages.values()) == [CONFIG["hidden_size"]] * (1 + CONFIG["num_hidden_layers"])
     assert spec.input_size == (CONFIG["max_position_embeddings"],)
     assert load_backbone("tiny/bert").preprocess.limit == CONFIG["max_position_embeddings"]
 
 
-def test_stages_in_order_are_transformers_own_forward():
+def test_load_backbone_tiny_bert_stages_equal_transformers():
     from sktransfer.weights.locate import locate
 
     model = build_model().eval()
@@ -42,14 +42,14 @@ def test_stages_in_order_are_transformers_own_forward():
         torch.testing.assert_close(one[mask], other[mask], atol=1e-5, rtol=1e-5)
 
 
-def test_word_pieces_fill_the_table_and_lower_the_case():
+def test_preprocess_of_tiny_bert_lowercases_and_fills_the_vocabulary():
     tokenizer = load_backbone("tiny/bert").preprocess._tokenizer
     assert tokenizer.get_vocab_size() == CONFIG["vocab_size"]
     assert tokenizer.encode("The FILM, naïve!").tokens == ["[CLS]", "the", "film", ",", "naive", "!", "[SEP]"]
     assert tokenizer.token_to_id("[PAD]") == load_backbone("tiny/bert").preprocess.pad_value == 0
 
 
-def test_longer_texts_are_cut_at_its_positions():
+def test_max_length_of_tiny_bert_is_its_number_of_positions():
     with pytest.warns(TruncatedTextWarning, match="256 tokens"):
         features = TextFeaturizer().fit_transform(["word " * 300, "word " * 400])
     np.testing.assert_array_equal(features[0], features[1])
@@ -57,14 +57,14 @@ def test_longer_texts_are_cut_at_its_positions():
         TextFeaturizer(max_length=257).fit(TEXTS)
 
 
-def test_settings_can_be_changed_for_training():
+def test_build_model_takes_other_settings():
     model = build_model(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
     assert {module.p for module in model.modules() if isinstance(module, torch.nn.Dropout)} == {0.0}
     assert max(module.p for module in build_model().modules() if isinstance(module, torch.nn.Dropout)) == 0.1
 
 
 @pytest.mark.parametrize("depth", [0, 2, "layer4", "all"])
-def test_freezing_depth_freezes_what_lies_below(depth):
+def test_freeze_depth_freezes_the_lower_stages_of_tiny_bert(depth):
     texts, y = ["good film", "great fun", "bad film", "awful bore"] * 3, ["up", "up", "down", "down"] * 3
     clf = FineTuneClassifier("tiny/bert", freeze_depth=depth, max_epochs=1, random_state=0).fit(texts, y)
     before, after = (

@@ -15,7 +15,7 @@ def _seeded():
         yield
 
 
-def test_each_stage_has_its_width_and_three_of_them_halve_the_map():
+def test_build_stages_have_their_widths_and_three_halve_the_map():
     values, sizes = torch.rand(2, 3, 32, 32), []
     for name, stage in build_stages():
         values = stage.eval()(values)
@@ -25,14 +25,14 @@ def test_each_stage_has_its_width_and_three_of_them_halve_the_map():
     assert build_head()(values.mean((2, 3))).shape == (2, CATEGORIES)
 
 
-def test_the_specs_widths_are_the_networks():
+def test_widths_of_tiny_cnn_agree_with_its_spec():
     from sktransfer.backbones.registry import registry
 
     assert dict(registry().find("tiny/cnn").stages) == WIDTHS
 
 
 @pytest.mark.parametrize(("width", "stride"), [(6, 1), (8, 1), (6, 2), (8, 2)])
-def test_a_block_is_torchvisions_basic_block(width, stride):
+def test_residualblock_equals_basicblock_of_torchvision(width, stride):
     ours = ResidualBlock(6, width, stride)
     for norm in (module for module in ours.modules() if isinstance(module, nn.BatchNorm2d)):
         for tensor in (norm.weight.data, norm.bias.data, norm.running_mean, norm.running_var):
@@ -48,14 +48,14 @@ def test_a_block_is_torchvisions_basic_block(width, stride):
     assert plain == (width == 6 and stride == 1)
 
 
-def test_a_block_does_not_change_what_it_is_given():
+def test_residualblock_does_not_change_its_input():
     maps = torch.randn(2, 6, 8, 8)
     before = maps.clone()
     ResidualBlock(6, 6).eval()(maps)
     assert torch.equal(maps, before)
 
 
-def test_weights_follow_the_generator():
+def test_build_stages_weights_depend_on_the_seed():
     def drawn(seed):
         torch.manual_seed(seed)
         return build_stages()[1][1].conv1.weight

@@ -66,7 +66,7 @@ def assert_same(backbone, model):
 
 
 @pytest.mark.process
-def test_listing_imports_nothing_heavy():
+def test_list_backbones_of_torchvision_imports_nothing_heavy():
     code = (
         "import sys, sktransfer; n = len(sktransfer.list_backbones(pattern='torchvision/*')); "
         "print(n, [name for name in ('torch', 'torchvision', 'transformers') if name in sys.modules])"
@@ -75,12 +75,12 @@ def test_listing_imports_nothing_heavy():
     assert done.stdout.strip() == f"{len(NAMES)} []"
 
 
-def test_every_classification_network_of_torchvision_is_listed():
+def test_sktransfer_backbones_lists_every_classification_network():
     listed = {name.removeprefix("torchvision/") for name in registry().specs if name.startswith("torchvision/")}
     assert set(NAMES) == set(SPECS) == listed
 
 
-def test_specs_name_the_weights_that_torchvision_would_take():
+def test_sktransfer_backbones_name_the_default_weights_of_torchvision():
     for name, spec in SPECS.items():
         weights = models.get_model_weights(name).DEFAULT
         assert spec.options["weights"] == weights.name
@@ -92,17 +92,17 @@ def test_specs_name_the_weights_that_torchvision_would_take():
         assert spec.input_size == preprocess(weights).crop
 
 
-def test_the_table_is_what_the_installed_torchvision_gives(spec_tables):
+def test_table_agrees_with_the_installed_torchvision(spec_tables):
     assert spec_tables.differences(json.loads(TABLE.read_text()), NAMES) == []
 
 
-def test_a_wrong_width_in_the_table_is_found(spec_tables):
+def test_differences_finds_a_wrong_width_in_the_table(spec_tables):
     table = json.loads(TABLE.read_text())
     table["resnet18"]["stages"]["layer4"] = 513
     assert spec_tables.differences(table, ["resnet18", "resnet34"]) == ["resnet18"]
 
 
-def test_preprocessing_gives_what_torchvisions_own_gives():
+def test_preprocess_equals_the_transforms_of_torchvision():
     rng = np.random.default_rng(0)
     sizes = [(301, 217), (97, 500), (640, 641), (33, 20)]
     images = [Image.fromarray(rng.integers(0, 256, (*size, 3), dtype=np.uint8)) for size in sizes]
@@ -131,7 +131,7 @@ def _default(name):
         "squeezenet1_1",
     ],
 )
-def test_a_file_with_torchvisions_names_is_loaded(name, tmp_path):
+def test_load_backbone_reads_a_file_with_torchvision_names(name, tmp_path):
     model = network(name)
     save_file(model.state_dict(), tmp_path / "weights.safetensors")
     backbone = sktransfer.load_backbone(f"torchvision/{name}", weights=tmp_path / "weights.safetensors")
@@ -142,7 +142,7 @@ def test_a_file_with_torchvisions_names_is_loaded(name, tmp_path):
     assert not any(parameter.requires_grad for parameter in backbone.stages.parameters())
 
 
-def test_a_state_dict_of_torch_save_is_loaded(tmp_path):
+def test_load_backbone_reads_a_state_dict_of_torch_save(tmp_path):
     model = network("mnasnet0_5")
     torch.save(model.state_dict(), tmp_path / "weights.pth")
     assert_same(sktransfer.load_backbone("torchvision/mnasnet0_5", weights=tmp_path / "weights.pth"), model)
@@ -150,13 +150,13 @@ def test_a_state_dict_of_torch_save_is_loaded(tmp_path):
 
 @pytest.mark.parametrize("auxiliary", [True, False])
 @pytest.mark.parametrize("name", ["googlenet", "inception_v3"])
-def test_classifiers_that_only_helped_to_train_may_be_in_the_file_or_not(name, auxiliary, tmp_path):
+def test_load_backbone_accepts_files_with_and_without_auxiliary_classifiers(name, auxiliary, tmp_path):
     model = network(name, transform_input=True, aux_logits=auxiliary, init_weights=False)
     save_file(model.state_dict(), tmp_path / "weights.safetensors")
     assert_same(sktransfer.load_backbone(f"torchvision/{name}", weights=tmp_path / "weights.safetensors"), model)
 
 
-def test_densenet_is_loaded_from_a_file_with_the_names_of_its_old_files(tmp_path):
+def test_load_backbone_reads_old_files_of_densenet(tmp_path):
     model = network("densenet121")
     old = {re.sub(r"(denselayer\d+\.\w+)([12]\.)", r"\1.\2", name): t for name, t in model.state_dict().items()}
     assert "features.denseblock1.denselayer1.norm.1.weight" in old
@@ -164,7 +164,7 @@ def test_densenet_is_loaded_from_a_file_with_the_names_of_its_old_files(tmp_path
     assert_same(sktransfer.load_backbone("torchvision/densenet121", weights=tmp_path / "weights.safetensors"), model)
 
 
-def test_names_of_old_files_of_vision_transformers_become_those_that_torchvision_makes_of_them():
+def test_own_name_translates_old_names_of_vision_transformers():
     model = models.VisionTransformer(16, 8, num_layers=2, num_heads=1, hidden_dim=4, mlp_dim=8)
     new = model.state_dict()
     old = {name.replace("mlp.0.", "mlp.linear_1.").replace("mlp.3.", "mlp.linear_2."): t for name, t in new.items()}
@@ -175,14 +175,14 @@ def test_names_of_old_files_of_vision_transformers_become_those_that_torchvision
         assert torch.equal(other.state_dict()[own_name(name)], tensor)
 
 
-def test_no_name_in_use_is_taken_for_an_old_one(spec_tables):
+def test_own_name_keeps_current_names(spec_tables):
     for name in ("convnext_tiny", "inception_v3", "maxvit_t", "resnet18", "swin_v2_t", "vgg11_bn", "vit_b_16"):
         tensors = list(spec_tables.unallocated(name).model.state_dict())
         assert [own_name(tensor) for tensor in tensors] == tensors
 
 
 @pytest.mark.parametrize("classes", [0, 7])
-def test_a_file_without_torchvisions_head_gives_a_backbone_without_one(classes, tmp_path):
+def test_load_backbone_weights_without_the_head_give_no_head(classes, tmp_path):
     model = network("resnet18")
     state = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith("fc.")}
     if classes:
@@ -193,20 +193,20 @@ def test_a_file_without_torchvisions_head_gives_a_backbone_without_one(classes, 
     assert backbone.categories == ()
 
 
-def test_a_file_of_another_network_is_an_error(tmp_path):
+def test_load_backbone_refuses_a_file_of_another_network(tmp_path):
     save_file(network("squeezenet1_1").state_dict(), tmp_path / "weights.safetensors")
     with pytest.raises(WeightsError, match="does not fit the network"):
         sktransfer.load_backbone("torchvision/squeezenet1_0", weights=tmp_path / "weights.safetensors")
 
 
-def test_pretrained_weights_that_may_not_be_fetched_are_an_error_that_names_the_file(tmp_path, monkeypatch):
+def test_load_backbone_names_the_missing_file_with_download_never(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path))
     message = r"checkpoints/vgg19-dcbb9e9d\.pth, which does not exist.*\(575 MB\)"
     with sktransfer.config_context(download="never"), pytest.raises(WeightsError, match=message):
         sktransfer.load_backbone("torchvision/vgg19")
 
 
-def test_a_vision_transformer_says_where_its_class_token_is():
+def test_pooling_and_prefix_tokens_of_a_vision_transformer():
     backbone = sktransfer.load_backbone("torchvision/vit_b_32", weights="random")
     assert (backbone.pooling, backbone.prefix_tokens) == ("class_token", 1)
     with torch.inference_mode():
@@ -214,7 +214,7 @@ def test_a_vision_transformer_says_where_its_class_token_is():
             assert values.shape == (1, 1 + 7 * 7, 768)
 
 
-def test_real_weights_know_ants_and_bees(data):
+def test_load_backbone_of_real_weights_recognizes_ants_and_bees(data):
     path = data / "weights" / "mobilenet_v2_imagenet1k.safetensors"
     backbone = sktransfer.load_backbone("torchvision/mobilenet_v2", weights=path)
     assert backbone.preprocess == ImageTransform(256, (224, 224), (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "bilinear")
@@ -226,7 +226,7 @@ def test_real_weights_know_ants_and_bees(data):
 
 
 @torch.inference_mode()
-def test_real_weights_give_an_image_alone_what_they_give_it_in_a_batch(data):
+def test_load_backbone_of_real_weights_is_independent_of_the_batch(data):
     path = data / "weights" / "mobilenet_v2_imagenet1k.safetensors"
     backbone = sktransfer.load_backbone("torchvision/mobilenet_v2", weights=path)
     images = distinct_images(4, 224)

@@ -96,39 +96,39 @@ def assert_wrong(stages: Sequence[nn.Module], head: nn.Module, values: Tensor, e
     assert relative(logits, expected) > 1e-3
 
 
-def test_logits_are_of_order_one_and_differ_between_images(case):
+def test_cut_cases_have_logits_of_order_one_that_differ_between_images(case):
     largest = case.logits.abs().max().item()
     assert 0.1 < largest < 100
     assert case.logits.std(0).mean() > 0.05 * largest
 
 
 @torch.inference_mode()
-def test_stages_and_head_give_what_torchvision_gives(case):
+def test_cut_stages_and_head_equal_torchvision(case):
     assert relative(case.parts.head(case.behind[-1]), case.logits) <= 1e-5
 
 
 @torch.inference_mode()
-def test_no_stage_can_be_left_out(case):
+def test_cut_stages_differ_when_one_is_left_out(case):
     for k in range(len(case.stages)):
         assert_wrong(case.stages[k + 1 :], case.parts.head, case.behind[k], case.logits)
 
 
 @torch.inference_mode()
-def test_no_two_neighbouring_stages_can_be_swapped(case):
+def test_cut_stages_differ_when_two_neighbours_are_swapped(case):
     for k in range(len(case.stages) - 1):
         swapped = [case.stages[k + 1], case.stages[k], *case.stages[k + 2 :]]
         assert_wrong(swapped, case.parts.head, case.behind[k], case.logits)
 
 
 @torch.inference_mode()
-def test_computing_goes_on_from_values_stored_at_any_cut(case):
+def test_cut_stages_run_from_values_stored_at_every_cut(case):
     for k in range(1, len(case.stages) + 1):
         stored = case.behind[k].contiguous().clone()
         assert relative(run(case.stages[k:], case.parts.head, stored), case.logits) <= 1e-5
 
 
 @torch.inference_mode()
-def test_an_image_alone_gives_what_it_gives_in_a_batch(case):
+def test_cut_stages_are_independent_of_the_batch(case):
     alone = case.behind[0][1:2]
     for stage, together in zip(case.stages, case.behind[1:], strict=True):
         alone = stage(alone)
@@ -137,7 +137,7 @@ def test_an_image_alone_gives_what_it_gives_in_a_batch(case):
 
 
 @torch.inference_mode()
-def test_names_widths_and_shapes_are_those_of_the_spec(case):
+def test_cut_stage_names_widths_and_shapes_agree_with_the_spec(case):
     spec = registry().specs[f"torchvision/{case.name}"]
     assert [name for name, _ in case.parts.stages] == list(spec.stages)
     for values, width in zip(case.behind[1:], spec.stages.values(), strict=True):
@@ -146,7 +146,7 @@ def test_names_widths_and_shapes_are_those_of_the_spec(case):
 
 
 @torch.inference_mode()
-def test_a_stage_leaves_its_input_as_it_was_frozen_and_in_training(case):
+def test_cut_stages_leave_their_input_unchanged_in_eval_and_train_mode(case):
     statistics = {name: buffer.clone() for name, buffer in case.model.named_buffers()}
     for mode in (False, True):
         case.model.train(mode)
@@ -161,7 +161,7 @@ def test_a_stage_leaves_its_input_as_it_was_frozen_and_in_training(case):
         buffer.copy_(statistics[name])
 
 
-def test_every_tensor_of_the_network_is_in_one_stage_or_in_the_head(case):
+def test_cut_puts_every_tensor_in_one_stage_or_the_head(case):
     parts = [*case.stages, case.parts.head]
     found = [id(parameter) for part in parts for parameter in part.parameters()]
     unused = ("aux1.", "aux2.", "AuxLogits.")
@@ -171,12 +171,12 @@ def test_every_tensor_of_the_network_is_in_one_stage_or_in_the_head(case):
     assert head == {id(p) for name, p in case.model.named_parameters() if name.startswith(case.parts.head_prefix)}
 
 
-def test_googlenet_is_built_as_its_weights_need_it():
+def test_build_of_googlenet_fits_its_weights():
     model = build("googlenet", models.GoogLeNet_Weights.DEFAULT)
     assert model.transform_input
     assert model.aux1 is None
 
 
-def test_a_network_of_an_unknown_family_is_an_error_that_names_the_known_ones():
+def test_cut_names_the_known_families_for_an_unknown_one():
     with pytest.raises(PluginError, match=r"Linear cannot be divided into stages.*ResNet"):
         cut(nn.Linear(1, 1))

@@ -86,7 +86,7 @@ def refused(server, path, **options):
 
 
 @pytest.mark.parametrize("sha256", [SHA256, SHA256[:8].upper(), ""])
-def test_a_file_is_fetched_once_and_nothing_else_is_left(sha256, server, path):
+def test_fetch_downloads_once_and_leaves_nothing_else(sha256, server, path):
     told = []
     for _ in range(2):
         fetch(f"{server.url}/w", path, sha256=sha256, notify=told.append)
@@ -121,7 +121,7 @@ def test_a_file_is_fetched_once_and_nothing_else_is_left(sha256, server, path):
     ids=lambda value: kinds(value) if callable(value[0]) else "",
 )
 @pytest.mark.parametrize("sha256", [SHA256, ""], ids=["hash", "no hash"])
-def test_what_passes_is_overcome(script, ranges, sha256, server, path):
+def test_fetch_overcomes_temporary_faults(script, ranges, sha256, server, path):
     server.script.extend(script)
     fetch(f"{server.url}/w", path, sha256=sha256)
     assert path.read_bytes() == CONTENT
@@ -129,7 +129,7 @@ def test_what_passes_is_overcome(script, ranges, sha256, server, path):
     assert names(path) == []
 
 
-def test_a_server_that_asks_to_wait_is_given_the_time(server, path, monkeypatch):
+def test_fetch_waits_as_long_as_retry_after_says(server, path, monkeypatch):
     waits = []
     monkeypatch.setattr(time, "sleep", waits.append)
     soon = format_datetime(datetime.now(UTC) + timedelta(seconds=40), usegmt=True)
@@ -140,7 +140,7 @@ def test_a_server_that_asks_to_wait_is_given_the_time(server, path, monkeypatch)
     assert waits[2] == 0.04  # the third pause of its own: they double
 
 
-def test_a_slow_server_is_no_stalled_one(server, path, stalls_are_short):
+def test_fetch_accepts_a_slow_server(server, path, stalls_are_short):
     server.content = save({"a": torch.zeros(2)})
     server.script.append(drips(0.1, 10))  # longer than the limit in all
     fetch(f"{server.url}/w", path)
@@ -175,7 +175,7 @@ def test_a_slow_server_is_no_stalled_one(server, path, stalls_are_short):
     ],
     ids=lambda value: kinds(value[:2]) if isinstance(value, list) else None,
 )
-def test_what_does_not_pass_is_told(script, says_what, n_asked, server, path):
+def test_fetch_reports_permanent_faults(script, says_what, n_asked, server, path):
     server.script.extend(script)
     assert re.search(says_what, refused(server, path))
     assert n_asked in (None, len(server.asked))
@@ -190,7 +190,7 @@ def test_what_does_not_pass_is_told(script, says_what, n_asked, server, path):
     ],
     ids=["no answer", "no byte", "no byte twice"],
 )
-def test_a_stall_ends_with_an_error_that_says_so(script, says_what, server, path, stalls_are_short):
+def test_fetch_reports_a_stall_within_the_time_limit(script, says_what, server, path, stalls_are_short):
     server.script.extend(script)
     start = time.monotonic()
     assert re.search(says_what, refused(server, path))
@@ -198,7 +198,7 @@ def test_a_stall_ends_with_an_error_that_says_so(script, says_what, server, path
     assert len(server.asked) == len(script)
 
 
-def test_after_a_stall_another_connection_is_tried(server, path, stalls_are_short):
+def test_fetch_tries_another_connection_after_a_stall(server, path, stalls_are_short):
     server.script.append(stalls(100))
     fetch(f"{server.url}/w", path)
     assert path.read_bytes() == CONTENT
@@ -206,7 +206,7 @@ def test_after_a_stall_another_connection_is_tried(server, path, stalls_are_shor
 
 
 @pytest.mark.parametrize("behaviour", [says(200, CONTENT[:-1] + b"x"), claims_length(N - 10), says(200, b"x" * 500)])
-def test_another_file_than_the_one_asked_for_is_refused(behaviour, server, path):
+def test_fetch_refuses_a_file_with_another_sha256(behaviour, server, path):
     server.script.append(behaviour)
     message = refused(server, path, sha256=SHA256)
     assert "the downloaded file is not the expected one: its sha256 is " in message
@@ -214,13 +214,13 @@ def test_another_file_than_the_one_asked_for_is_refused(behaviour, server, path)
     assert names(path) == []
 
 
-def test_a_length_that_nobody_says_will_do_where_the_hash_is_known(server, path):
+def test_fetch_accepts_an_unknown_length_with_a_known_sha256(server, path):
     server.script.append(claims_length(None))
     fetch(f"{server.url}/w", path, sha256=SHA256)
     assert path.read_bytes() == CONTENT
 
 
-def test_nobody_who_listens_is_told_at_once(path):
+def test_fetch_reports_a_refused_connection_at_once(path):
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         port = one.getsockname()[1]
@@ -230,12 +230,12 @@ def test_nobody_who_listens_is_told_at_once(path):
     assert time.monotonic() - start < 1
 
 
-def test_a_host_that_no_name_server_knows_is_told_at_once(path):
+def test_fetch_reports_an_unknown_host_at_once(path):
     with pytest.raises(FetchError, match=r"nowhere\.invalid cannot be reached"):
         fetch("http://nowhere.invalid/w", path)
 
 
-def test_what_speaks_no_http_is_told(path):
+def test_fetch_reports_a_reply_that_is_not_http(path):
     with socket.create_server(("127.0.0.1", 0)) as one:
 
         def answer():
@@ -267,7 +267,7 @@ def begun(server, path):
 
 
 @pytest.mark.parametrize("sha256", [SHA256, ""], ids=["hash", "no hash"])
-def test_the_next_try_goes_on(sha256, begun, path):
+def test_fetch_resumes_a_partial_download(sha256, begun, path):
     fetch(f"{begun.url}/w", path, sha256=sha256)
     assert path.read_bytes() == CONTENT
     assert begun.ranges == ["bytes=100-"]
@@ -275,13 +275,13 @@ def test_the_next_try_goes_on(sha256, begun, path):
     assert names(path) == []
 
 
-def test_a_server_without_ranges_begins_anew(begun, path):
+def test_fetch_restarts_when_the_server_does_not_support_ranges(begun, path):
     begun.usual = without_ranges
     fetch(f"{begun.url}/w", path)
     assert path.read_bytes() == CONTENT
 
 
-def test_a_file_that_has_changed_is_fetched_anew(server, tmp_path):
+def test_fetch_restarts_when_the_file_has_changed(server, tmp_path):
     """Its name does not tell how to check it: the server's word alone shows that the parts belong to two files."""
     server.script.extend([breaks_off(100), says(404)])
     path = tmp_path / "w.pth"
@@ -292,14 +292,14 @@ def test_a_file_that_has_changed_is_fetched_anew(server, tmp_path):
     assert server.ranges == [None, "bytes=100-", "bytes=100-", None]
 
 
-def test_a_file_that_has_become_shorter_is_fetched_anew(begun, path):
+def test_fetch_restarts_when_the_file_has_become_shorter(begun, path):
     begun.content, begun.etag = save({"b": torch.zeros(1)})[:90], "another"
     fetch(f"{begun.url}/w", path, sha256=hashlib.sha256(begun.content).hexdigest())
     assert path.read_bytes() == begun.content
     assert begun.ranges == ["bytes=100-", None]
 
 
-def test_an_answer_for_another_range_is_not_added(server, tmp_path):
+def test_fetch_does_not_append_a_reply_for_another_range(server, tmp_path):
     server.script.extend([breaks_off(100), says(206, CONTENT[50:], Content_Range=f"bytes 50-{N - 1}/{N}")])
     path = tmp_path / "w.pth"
     fetch(f"{server.url}/w", path)
@@ -325,7 +325,7 @@ def test_fetch_deletes_parts_of_older_contents(begun, path):
     assert names(path) == []
 
 
-def test_a_part_that_was_damaged_is_not_trusted(begun, path):
+def test_fetch_does_not_trust_a_damaged_part(begun, path):
     (part,) = (path.parent / name for name in names(path))
     part.write_bytes(b"\0" * 100)  # as after a power cut
     fetch(f"{begun.url}/w", path, sha256=SHA256)
@@ -334,7 +334,7 @@ def test_a_part_that_was_damaged_is_not_trusted(begun, path):
 
 
 @pytest.mark.parametrize("etag", [None, 'W/"weak"'])
-def test_where_the_server_does_not_tell_contents_apart_nothing_is_kept(etag, server, path, monkeypatch):
+def test_fetch_keeps_no_part_without_a_strong_validator(etag, server, path, monkeypatch):
     server.etag = None
     headers = {} if etag is None else {"ETag": etag}
     server.script.extend([breaks_off(100, **headers), says(404)])
@@ -343,7 +343,7 @@ def test_where_the_server_does_not_tell_contents_apart_nothing_is_kept(etag, ser
     assert server.ranges == [None, None]
 
 
-def test_a_date_tells_contents_apart_where_there_is_no_etag(server, path):
+def test_fetch_resumes_by_last_modified_without_an_etag(server, path):
     server.etag = None
     dated = {"Last_Modified": "Mon, 02 Mar 2026 10:00:00 GMT"}
     server.script.extend([breaks_off(100, **dated), breaks_off(N, **dated)])
@@ -355,14 +355,14 @@ def test_a_date_tells_contents_apart_where_there_is_no_etag(server, path):
 # Disks.
 
 
-def test_a_disk_without_room_is_told_before_anything_is_written(server, path):
+def test_fetch_checks_the_free_space_before_writing(server, path):
     server.script.append(claims_length(10**18))
     assert "bytes of free space, and the rest of the file takes 1000000000000000000" in refused(server, path)
     assert server.script == type(server.script)()
     assert names(path) == []
 
 
-def test_a_disk_that_is_full_in_the_middle_is_told_and_left_free(server, path):
+def test_fetch_reports_a_full_disk_and_deletes_the_part(server, path):
     """A limit on the size of files stands for the full disk: both refuse a write half-way through."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (5000, limits[1]))
@@ -376,7 +376,7 @@ def test_a_disk_that_is_full_in_the_middle_is_told_and_left_free(server, path):
     assert path.read_bytes() == CONTENT
 
 
-def test_a_disk_that_takes_a_chunk_in_pieces_gets_all_of_it(path):
+def test_append_writes_the_whole_chunk_despite_short_writes(path):
     class Reluctant(io.RawIOBase):
         taken = b""
 
@@ -389,19 +389,19 @@ def test_a_disk_that_takes_a_chunk_in_pieces_gets_all_of_it(path):
     assert file.taken == b"abcdef"
 
 
-def test_a_place_that_cannot_be_written_to_is_an_error(server, tmp_path):
+def test_fetch_reports_a_folder_that_cannot_be_written_to(server, tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(OSError, match="file"):
         fetch(f"{server.url}/w", tmp_path / "file" / "w")
     assert server.asked == []
 
 
-def test_the_bar_is_for_terminals_alone(server, path, capsys):
+def test_fetch_shows_no_progress_bar_without_a_terminal(server, path, capsys):
     fetch(f"{server.url}/w", path)
     assert capsys.readouterr().err == ""
 
 
-def test_a_terminal_gets_a_bar(server, path, monkeypatch):
+def test_fetch_shows_a_progress_bar_in_a_terminal(server, path, monkeypatch):
     ours, theirs = os.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
     with os.fdopen(theirs, "w") as terminal:

@@ -24,7 +24,7 @@ def get(url, timeout=5.0):
         return response.read()
 
 
-def test_a_call_in_time_gives_what_it_gives_and_raises_what_it_raises():
+def test_within_returns_the_result_or_raises_the_error_of_the_call():
     def fail():
         raise KeyError("a")
 
@@ -33,7 +33,7 @@ def test_a_call_in_time_gives_what_it_gives_and_raises_what_it_raises():
         within(5, fail)
 
 
-def test_a_call_that_takes_too_long_is_left_and_tidied_up_when_it_ends():
+def test_within_leaves_a_late_call_and_calls_late_when_it_ends():
     go_on, late = threading.Event(), threading.Event()
     with pytest.raises(TimeoutError):
         within(0.05, lambda: go_on.wait(10), late.set)
@@ -42,7 +42,7 @@ def test_a_call_that_takes_too_long_is_left_and_tidied_up_when_it_ends():
     assert late.wait(10)
 
 
-def test_a_time_out_of_the_call_itself_is_no_lateness():
+def test_within_passes_on_a_timeouterror_of_the_call_itself():
     def fail():
         raise TimeoutError("its own")
 
@@ -52,7 +52,7 @@ def test_a_time_out_of_the_call_itself_is_no_lateness():
     assert late == []
 
 
-def test_a_host_that_drops_packets_takes_the_limit_and_no_longer(monkeypatch):
+def test_connect_seconds_limits_connecting_to_a_silent_host(monkeypatch):
     monkeypatch.setattr(connections, "CONNECT_SECONDS", 0.3)
     with socket.socket() as deaf, ExitStack() as stack:
         deaf.bind(("127.0.0.1", 0))
@@ -67,7 +67,7 @@ def test_a_host_that_drops_packets_takes_the_limit_and_no_longer(monkeypatch):
         assert time.monotonic() - start < 5
 
 
-def test_the_look_up_of_a_name_counts_as_connecting(monkeypatch):
+def test_connect_seconds_includes_the_name_lookup(monkeypatch):
     monkeypatch.setattr(connections, "CONNECT_SECONDS", 0.3)
     lookup = socket.getaddrinfo
 
@@ -85,7 +85,7 @@ def test_the_look_up_of_a_name_counts_as_connecting(monkeypatch):
 
 
 @pytest.mark.parametrize("behaviour", [is_silent, stalls(1)])
-def test_once_connected_the_wait_for_a_byte_has_the_limit_that_is_given(behaviour, monkeypatch):
+def test_opener_timeout_limits_the_wait_for_each_byte(behaviour, monkeypatch):
     monkeypatch.setattr(connections, "CONNECT_SECONDS", 60)
     with serving(b"content", behaviour) as server:
         start = time.monotonic()
@@ -94,14 +94,14 @@ def test_once_connected_the_wait_for_a_byte_has_the_limit_that_is_given(behaviou
         assert 0.15 < time.monotonic() - start < 5
 
 
-def test_a_proxy_is_asked_for_a_host_that_only_it_knows(monkeypatch):
+def test_opener_uses_http_proxy(monkeypatch):
     with serving(b"through the proxy") as proxy:
         monkeypatch.setenv("http_proxy", proxy.url)
         assert get("http://weights.example/w") == b"through the proxy"
         assert proxy.asked == [("GET", "http://weights.example/w", None)]
 
 
-def test_an_encrypted_address_goes_through_a_tunnel_of_the_proxy(monkeypatch):
+def test_opener_uses_a_tunnel_of_https_proxy(monkeypatch):
     with serving(b"", says(403)) as proxy:
         monkeypatch.setenv("https_proxy", proxy.url)
         with pytest.raises(urllib.error.URLError, match="Tunnel connection failed: 403"):
@@ -109,7 +109,7 @@ def test_an_encrypted_address_goes_through_a_tunnel_of_the_proxy(monkeypatch):
         assert [asked[:2] for asked in proxy.asked] == [("CONNECT", "weights.example:443")]
 
 
-def test_no_proxy_is_asked_for_hosts_that_are_excepted(monkeypatch):
+def test_opener_obeys_no_proxy(monkeypatch):
     with serving(b"direct") as server, serving(b"through the proxy") as proxy:
         monkeypatch.setenv("http_proxy", proxy.url)
         monkeypatch.setenv("no_proxy", "127.0.0.1")
@@ -117,14 +117,14 @@ def test_no_proxy_is_asked_for_hosts_that_are_excepted(monkeypatch):
         assert proxy.asked == []
 
 
-def test_redirects_are_followed():
+def test_opener_follows_redirects():
     with serving(b"here") as target, serving(b"") as server:
         server.script.append(says(302, Location=f"{target.url}/other"))
         assert get(f"{server.url}/w") == b"here"
         assert target.asked == [("GET", "/other", None)]
 
 
-def test_a_certificate_that_nobody_vouches_for_is_refused():
+def test_opener_refuses_an_untrusted_certificate():
     with serving(b"a", encrypted=True) as server, pytest.raises(urllib.error.URLError) as caught:
         get(server.url)
     assert isinstance(caught.value.reason, ssl.SSLCertVerificationError)
@@ -135,20 +135,20 @@ def trusted(monkeypatch):
     monkeypatch.setenv("SSL_CERT_FILE", str(PEM))
 
 
-def test_an_encrypted_server_is_asked(trusted):
+def test_opener_reads_from_an_https_server(trusted):
     with serving(b"secret", encrypted=True) as server:
         assert get(server.url) == b"secret"
         server.script.append(says(302, Location=f"{server.url}/other"))
         assert get(server.url) == b"secret"
 
 
-def test_the_limits_hold_for_encrypted_servers(trusted):
+def test_opener_timeout_holds_for_https(trusted):
     with serving(b"secret", stalls(1), encrypted=True) as server, pytest.raises(TimeoutError):
         get(server.url, timeout=0.2)
 
 
 @pytest.mark.parametrize("elsewhere", ["http://127.0.0.1:9/w", "ftp://127.0.0.1:9/w", "file:///etc/passwd"])
-def test_a_redirect_that_gives_up_encryption_is_not_followed(elsewhere, trusted):
+def test_opener_refuses_a_redirect_that_leaves_https(elsewhere, trusted):
     with serving(b"", says(302, Location=elsewhere), encrypted=True) as server:
         with pytest.raises(urllib.error.HTTPError, match=r"redirect|is not allowed") as caught:
             get(server.url)
@@ -156,7 +156,7 @@ def test_a_redirect_that_gives_up_encryption_is_not_followed(elsewhere, trusted)
 
 
 @pytest.mark.parametrize("elsewhere", ["ftp://127.0.0.1:9/w", "file:///etc/passwd"])
-def test_a_redirect_leads_to_no_other_kind_of_address(elsewhere):
+def test_opener_refuses_a_redirect_to_another_scheme(elsewhere):
     with serving(b"", says(302, Location=elsewhere)) as server:
         with pytest.raises(urllib.error.HTTPError) as caught:
             get(server.url)

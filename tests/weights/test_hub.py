@@ -28,12 +28,12 @@ def model(tmp_path) -> Path:
     return tmp_path / "model"
 
 
-def test_revisions_are_split_off():
+def test_split_revision_separates_model_and_revision():
     assert split_revision("owner/model@v1.2") == ("owner/model", "v1.2")
     assert split_revision("model") == ("model", None)
 
 
-def test_a_cached_model_is_loaded_without_asking_anyone(cache, model):
+def test_load_backbone_of_a_cached_hub_model_needs_no_network(cache, model):
     lay_into_cache(cache, "me/model", model)
     with sktransfer.config_context(download="never"):
         backbone = sktransfer.load_backbone("hf/me/model")
@@ -43,14 +43,14 @@ def test_a_cached_model_is_loaded_without_asking_anyone(cache, model):
 
 
 @pytest.mark.parametrize("weights", ["pretrained", "random"])
-def test_without_network_the_error_comes_at_once_and_names_file_place_and_remedy(cache, weights):
+def test_load_backbone_without_network_names_file_folder_and_remedy_at_once(cache, weights):
     start = time.monotonic()
     with pytest.raises(WeightsError, match=r"looked for its config\.json in .*cache, .*failed .*'hf/\./folder'"):
         sktransfer.load_backbone("hf/me/model", weights=weights)
     assert time.monotonic() - start < 5  # the hub's own client alone would try for some twenty seconds
 
 
-def test_a_network_that_drops_packets_is_given_up_soon(cache, monkeypatch):
+def test_check_network_gives_up_soon_on_a_silent_host(cache, monkeypatch):
     monkeypatch.setattr(home, "_PROBE_SECONDS", 0.3)
     with socket.socket() as deaf, ExitStack() as stack:
         deaf.bind(("127.0.0.1", 0))
@@ -66,7 +66,7 @@ def test_a_network_that_drops_packets_is_given_up_soon(cache, monkeypatch):
         assert time.monotonic() - start < 3
 
 
-def test_a_look_up_that_takes_its_time_is_given_up_soon(cache, monkeypatch):
+def test_check_network_gives_up_soon_on_a_slow_name_lookup(cache, monkeypatch):
     lookup = socket.getaddrinfo
     monkeypatch.setattr(home, "_PROBE_SECONDS", 0.2)
     monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **options: time.sleep(1.5) or lookup(*args, **options))
@@ -77,7 +77,7 @@ def test_a_look_up_that_takes_its_time_is_given_up_soon(cache, monkeypatch):
     assert time.monotonic() - start < 1.4
 
 
-def test_without_network_missing_weights_beside_a_cached_configuration_are_an_error_at_once(cache, model):
+def test_load_backbone_without_network_reports_missing_weights_at_once(cache, model):
     (model / "model.safetensors").unlink()
     lay_into_cache(cache, "me/model", model)
     start = time.monotonic()
@@ -89,14 +89,14 @@ def test_without_network_missing_weights_beside_a_cached_configuration_are_an_er
     assert time.monotonic() - start < 5
 
 
-def test_offline_mode_is_kept_and_named(hub, monkeypatch):
+def test_hf_hub_offline_prevents_requests_and_is_named(hub, monkeypatch):
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(WeightsError, match=r"config\.json .*HF_HUB_OFFLINE .*is set"):
         sktransfer.load_backbone("hf/me/model")
     assert hub.asked == []
 
 
-def test_offline_mode_is_the_hubs_by_whatever_address(hub, monkeypatch):
+def test_is_offline_covers_all_addresses_of_the_hub(hub, monkeypatch):
     elsewhere = "https://download.pytorch.org/models/a.pth"
     places = ["hub:a/b", "https://huggingface.co/a/b/resolve/main/w", f"{hub.url}/w", elsewhere]
     assert [is_offline(place) for place in places] == [False] * 4
@@ -104,7 +104,7 @@ def test_offline_mode_is_the_hubs_by_whatever_address(hub, monkeypatch):
     assert [is_offline(place) for place in places] == [True, True, True, False]
 
 
-def test_where_downloads_are_forbidden_the_hub_is_not_asked(hub):
+def test_load_backbone_sends_no_request_with_download_never(hub):
     with sktransfer.config_context(download="never"):
         with pytest.raises(WeightsError, match=r"'hf/me/model'.*config\.json .*download='never'.*'hf/\./folder'"):
             sktransfer.load_backbone("hf/me/model")
@@ -113,7 +113,7 @@ def test_where_downloads_are_forbidden_the_hub_is_not_asked(hub):
     assert hub.asked == []
 
 
-def test_messages_name_the_one_that_asks(hub):
+def test_hub_file_and_hub_tokenizer_name_the_backbone_in_errors(hub):
     with sktransfer.config_context(download="never"):
         with pytest.raises(WeightsError, match=r"^'zoo/small': looked for its a\.json .*'zoo/\./folder'"):
             hub_file("me/model", "a.json", "zoo/small")
@@ -125,7 +125,7 @@ def test_messages_name_the_one_that_asks(hub):
         hub_file("a/b/c", "a.json", "zoo/a/b/c")
 
 
-def test_a_proxy_is_asked_for_the_hub(cache, monkeypatch):
+def test_hub_file_uses_http_proxy(cache, monkeypatch):
     with serving(b"", says(403)) as proxy:
         monkeypatch.setenv("http_proxy", proxy.url)
         huggingface_hub.close_session()  # its client reads the environment when it is made
@@ -137,7 +137,7 @@ def test_a_proxy_is_asked_for_the_hub(cache, monkeypatch):
     assert len(proxy.asked) > 1
 
 
-def test_random_weights_fetch_the_tokenizer_and_not_the_weights(hub, model):
+def test_load_backbone_random_fetches_the_tokenizer_and_not_the_weights(hub, model):
     make_folder("bert", model, hidden_act="relu")  # unlike those above, which this process keeps
     backbone = sktransfer.load_backbone("hf/me/model", weights="random")
     assert backbone.preprocess(["a dog"])[0].tolist()[0] == 0
@@ -145,14 +145,14 @@ def test_random_weights_fetch_the_tokenizer_and_not_the_weights(hub, model):
     assert not any("safetensors" in line for line in hub.lines)
 
 
-def test_a_tokenizer_that_was_fetched_alone_is_found_without_a_network(hub, monkeypatch):
+def test_hub_tokenizer_is_found_without_network_once_fetched(hub, monkeypatch):
     """The client calls such a folder incomplete: it knows that the hub has weights as well."""
     folder = hub_tokenizer("me/model")
     use_hub(monkeypatch, "http://127.0.0.1:9")
     assert hub_tokenizer("me/model") == folder
 
 
-def test_a_file_that_a_model_lacks_is_none_and_one_that_is_there_a_path(hub, cache):
+def test_hub_file_returns_a_path_or_none_for_an_absent_file(hub, cache):
     assert hub_file("me/model", "preprocessor_config.json") is None
     assert hub_file("me/model", "preprocessor_config.json") is None  # known from the first time
     path = hub_file("me/model", "config.json")
@@ -161,18 +161,18 @@ def test_a_file_that_a_model_lacks_is_none_and_one_that_is_there_a_path(hub, cac
     assert cache in path.parents
 
 
-def test_a_model_without_configuration_is_an_error(hub, model):
+def test_load_backbone_reports_a_hub_model_without_config_json(hub, model):
     (model / "config.json").unlink()
     with pytest.raises(WeightsError, match=r"has no config\.json"):
         sktransfer.load_backbone("hf/me/model")
 
 
-def test_a_model_that_no_hub_has_is_not_found(hub):
+def test_load_backbone_does_not_find_a_model_the_hub_lacks(hub):
     with pytest.raises(BackboneNotFoundError, match="there is no hub model 'you/other'"):
         sktransfer.load_backbone("hf/you/other")
 
 
 @pytest.mark.parametrize("name", ["a/b/c", "no such model", "-x"])
-def test_a_name_that_no_model_can_have_is_not_found(cache, name):
+def test_load_backbone_does_not_find_an_impossible_hub_name(cache, name):
     with pytest.raises(BackboneNotFoundError, match="neither a local folder nor the id of a hub model"):
         sktransfer.load_backbone(f"hf/{name}")

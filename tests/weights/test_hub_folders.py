@@ -57,29 +57,29 @@ def stalls_are_short(monkeypatch):
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DOWNLOAD_TIMEOUT", 0.5)
 
 
-def test_whole_folders_lack_nothing(model):
+def test_missing_file_is_empty_for_a_whole_folder(model):
     assert missing_file(model, tokenizer=True) == ""
 
 
-def test_no_folder_lacks_its_weights():
+def test_missing_file_of_no_folder_is_the_weights():
     assert missing_file(None, tokenizer=False) == "model.safetensors"
 
 
 @pytest.mark.parametrize("gone", [*SHARDS, INDEX])
-def test_of_weights_in_several_files_each_is_missed(gone, in_shards):
+def test_missing_file_names_each_missing_shard(gone, in_shards):
     assert missing_file(in_shards, tokenizer=True) == ""
     (in_shards / gone).unlink()
     assert missing_file(in_shards, tokenizer=True) == gone
 
 
-def test_the_tokenizer_is_missed_where_one_is_needed(model):
+def test_missing_file_names_the_tokenizer_only_where_it_is_needed(model):
     for file in model.glob("tokenizer*"):
         file.unlink()
     assert missing_file(model, tokenizer=True) == "tokenizer.json"
     assert missing_file(model, tokenizer=False) == ""
 
 
-def test_a_model_of_several_modules_has_its_weights_in_folders(tmp_path, model):
+def test_missing_file_finds_weights_of_modules_in_subfolders(tmp_path, model):
     root = tmp_path / "modules"
     shutil.copytree(model, root / "0_Transformer")
     (root / "modules.json").write_text("[]")
@@ -92,19 +92,19 @@ def test_a_model_of_several_modules_has_its_weights_in_folders(tmp_path, model):
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"weight_map": 3}', '{"weight_map": {"a": 1}}', "\x00"])
-def test_an_index_that_cannot_be_read_is_named(text, model):
+def test_missing_file_names_an_index_that_cannot_be_read(text, model):
     (model / INDEX).write_text(text)
     with pytest.raises(WeightsError, match=rf"{INDEX}: cannot be read as an index of weights .*Delete it"):
         missing_file(model, tokenizer=True)
 
 
-def test_an_index_leads_to_no_other_folder(model):
+def test_missing_file_follows_an_index_to_no_other_folder(model):
     (model / INDEX).write_text('{"weight_map": {"a": "../../../etc/passwd", "b": "/etc/passwd"}}')
     assert missing_file(model, tokenizer=True) == ""
 
 
 @pytest.mark.parametrize("gone", ["model.safetensors", "tokenizer.json"])
-def test_an_interrupted_copy_is_completed(gone, hub, cache, model):
+def test_load_backbone_completes_an_interrupted_copy(gone, hub, cache, model):
     folder = lay_into_cache(cache, "me/model", model)
     (folder / gone).unlink()
     with pytest.warns(SktransferWarning, match="hf/me/model: downloading hub:me/model into"):
@@ -113,7 +113,7 @@ def test_an_interrupted_copy_is_completed(gone, hub, cache, model):
     assert backbone.fingerprint() == sktransfer.load_backbone(f"hf/{model}").fingerprint()
 
 
-def test_a_missing_shard_is_fetched_and_the_others_are_not(hub, cache, in_shards):
+def test_load_backbone_fetches_only_the_missing_shard(hub, cache, in_shards):
     folder = lay_into_cache(cache, "me/model", in_shards)
     (folder / SHARDS[1]).unlink()
     with pytest.warns(SktransferWarning, match="downloading"):
@@ -124,7 +124,7 @@ def test_a_missing_shard_is_fetched_and_the_others_are_not(hub, cache, in_shards
 
 
 @pytest.mark.parametrize("gone", [*SHARDS, "tokenizer.json"])
-def test_an_interrupted_copy_is_not_taken_as_whole_without_leave_or_network(gone, cache, in_shards, monkeypatch):
+def test_load_backbone_refuses_an_interrupted_copy_it_cannot_complete(gone, cache, in_shards, monkeypatch):
     folder = lay_into_cache(cache, "me/model", in_shards)
     (folder / gone).unlink()
     with (
@@ -144,7 +144,7 @@ def test_an_interrupted_copy_is_not_taken_as_whole_without_leave_or_network(gone
         sktransfer.load_backbone("hf/me/model")
 
 
-def test_a_copy_that_lacks_only_what_nobody_needs_is_whole(hub, cache, model, monkeypatch):
+def test_cached_folder_accepts_a_copy_that_lacks_only_unneeded_files(hub, cache, model, monkeypatch):
     """The client calls it incomplete: it knows that the hub has more."""
     (model / "onnx").mkdir()
     (model / "onnx" / "config.json").write_text("{}")
@@ -155,7 +155,7 @@ def test_a_copy_that_lacks_only_what_nobody_needs_is_whole(hub, cache, model, mo
     assert sktransfer.load_backbone("hf/me/model").name == "hf/me/model"
 
 
-def test_a_model_is_fetched_once_and_announced(hub, model):
+def test_load_backbone_fetches_a_hub_model_once_and_warns(hub, model):
     with pytest.warns(SktransferWarning, match="downloading hub:me/model"):
         backbone = sktransfer.load_backbone("hf/me/model")
     assert backbone.fingerprint() == sktransfer.load_backbone(f"hf/{model}").fingerprint()
@@ -165,7 +165,7 @@ def test_a_model_is_fetched_once_and_announced(hub, model):
 
 
 @pytest.mark.parametrize("behaviour", [breaks_off(1000), stalls(1000)], ids=["breaks off", "stalls"])
-def test_a_broken_connection_is_gone_on_with(behaviour, hub, model, monkeypatch, stalls_are_short):
+def test_fetch_folder_resumes_after_a_broken_connection(behaviour, hub, model, monkeypatch, stalls_are_short):
     monkeypatch.setattr(huggingface_hub.constants, "DOWNLOAD_CHUNK_SIZE", 500)  # it keeps whole chunks alone
     hub.scripts["model.safetensors"].append(behaviour)
     folder = fetch_folder("me/model", None)
@@ -173,7 +173,7 @@ def test_a_broken_connection_is_gone_on_with(behaviour, hub, model, monkeypatch,
     assert hub.bodies("model.safetensors") == [None, "bytes=1000-"]
 
 
-def test_files_that_came_before_a_failure_are_not_fetched_again(hub, in_shards):
+def test_fetch_folder_keeps_files_fetched_before_a_failure(hub, in_shards):
     hub.scripts[SHARDS[1]].extend([says(404)])
     with pytest.raises(WeightsError):
         fetch_folder("me/model", None)
@@ -183,7 +183,7 @@ def test_files_that_came_before_a_failure_are_not_fetched_again(hub, in_shards):
     assert hub.bodies(SHARDS[0]) == [None]
 
 
-def test_other_bytes_than_the_hub_has_are_refused_and_not_kept(hub, model):
+def test_fetch_folder_refuses_and_deletes_damaged_files(hub, model):
     hub.damaged.add("model.safetensors")
     with pytest.raises(WeightsError, match=r"model\.safetensors arrived damaged: its sha256 is .*; try again"):
         fetch_folder("me/model", None)
@@ -194,26 +194,26 @@ def test_other_bytes_than_the_hub_has_are_refused_and_not_kept(hub, model):
 
 
 @pytest.mark.parametrize("behaviour", [stalls(0), says(403), says(500), claims_length(10, b"abc")])
-def test_what_does_not_pass_is_told_and_nothing_is_taken_for_whole(behaviour, hub, stalls_are_short):
+def test_fetch_folder_failure_leaves_missing_file_nonempty(behaviour, hub, stalls_are_short):
     hub.scripts["model.safetensors"].extend([behaviour] * 10)
     with pytest.raises(WeightsError):
         fetch_folder("me/model", None)
     assert missing_file(cached_folder("me/model", None), tokenizer=False) == "model.safetensors"
 
 
-def test_a_model_without_weights_that_can_be_read_says_so(hub, model):
+def test_fetch_folder_reports_weights_in_other_formats_only(hub, model):
     (model / "model.safetensors").rename(model / "pytorch_model.bin")
     with pytest.raises(WeightsError, match=r"the hub's 'me/model' has no model\.safetensors; weights in other formats"):
         fetch_folder("me/model", None)
     assert not any("pytorch_model.bin" in line for line in hub.lines)
 
 
-def test_a_model_that_no_hub_has_is_told(hub):
+def test_fetch_folder_reports_a_model_the_hub_lacks(hub):
     with pytest.raises(WeightsError, match="there is no hub model 'you/other'"):
         fetch_folder("you/other", None)
 
 
-def test_a_revision_is_asked_for(hub, cache):
+def test_fetch_folder_asks_for_the_revision(hub, cache):
     fetch_folder("me/model", "v2")
     assert any(line.endswith("/revision/v2") for line in hub.lines)
     assert cached_folder("me/model", "v2").name == COMMIT

@@ -51,43 +51,43 @@ def server():
         yield made
 
 
-def test_every_scheme_that_a_spec_may_name_can_be_located():
+def test_schemes_can_all_be_located():
     assert set(home._SCHEMES) == set(SCHEMES)
 
 
-def test_random_weights_are_nowhere():
+def test_locate_random_is_none():
     assert locate(spec(), "random") is None
 
 
-def test_a_local_file_is_taken_as_it_is(file, monkeypatch):
+def test_locate_returns_a_local_file_as_given(file, monkeypatch):
     assert locate(spec(), file) == locate(spec(), str(file)) == file
     monkeypatch.setenv("HOME", str(file.parent))
     assert locate(spec(), "~/w.safetensors") == file
 
 
-def test_a_local_file_that_is_not_there_says_what_else_is_allowed():
+def test_locate_names_the_allowed_values_for_an_absent_local_file():
     with pytest.raises(WeightsError, match=r"weights='pretraned': there is no such file.*'pretrained', or 'random'"):
         locate(spec(), "pretraned")
 
 
 @pytest.mark.parametrize("given", [None, 3, True, {}])
-def test_what_is_no_path_is_refused(given):
+def test_locate_refuses_weights_that_are_no_path(given):
     with pytest.raises(InvalidParameterError, match="weights="):
         locate(spec(), given)
 
 
-def test_a_backbone_without_pretrained_weights_says_so():
+def test_locate_reports_a_backbone_without_pretrained_weights():
     with pytest.raises(InvalidParameterError, match=r"toy/a has none.*weights='random'"):
         locate(spec(), "pretrained")
 
 
-def test_a_file_of_the_spec(file):
+def test_locate_finds_a_file_address_of_the_spec(file):
     assert locate(spec(f"file:{file}", sha256=SHA256), "pretrained") == file
     with pytest.raises(WeightsError, match=r"toy/a: looked for .*absent"):
         locate(spec(f"file:{file.parent}/absent"), "pretrained")
 
 
-def test_a_file_inside_a_package(tmp_path, monkeypatch):
+def test_locate_finds_a_file_in_a_package(tmp_path, monkeypatch):
     (tmp_path / "toy_package" / "data").mkdir(parents=True)
     (tmp_path / "toy_package" / "__init__.py").touch()
     path = tmp_path / "toy_package" / "data" / "w.safetensors"
@@ -101,7 +101,7 @@ def test_a_file_inside_a_package(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("sha256", [SHA256, SHA256[:8], SHA256.upper(), ""])
-def test_a_file_is_fetched_once_and_announced(sha256, server, hub_dir):
+def test_locate_downloads_a_file_once_and_warns(sha256, server, hub_dir):
     one = spec(f"{server.url}/folder/w.safetensors?download=1", sha256=sha256, size=2_000_000)
     with pytest.warns(SktransferWarning, match=rf"toy/a: downloading {server.url}.*\(2 MB\)"):
         path = locate(one, "pretrained")
@@ -114,14 +114,14 @@ def test_a_file_is_fetched_once_and_announced(sha256, server, hub_dir):
     assert len(server.asked) == 1
 
 
-def test_files_of_one_name_at_two_places_are_two_files(server, hub_dir):
+def test_locate_separates_files_of_one_name_at_two_addresses(server, hub_dir):
     with pytest.warns(SktransferWarning):
         paths = {locate(spec(f"{server.url}/{folder}/model.safetensors"), "pretrained") for folder in "ab"}
     assert len(paths) == 2
     assert [path for _, path, _ in server.asked] == ["/a/model.safetensors", "/b/model.safetensors"]
 
 
-def test_what_torchvision_has_fetched_is_found(hub_dir):
+def test_locate_finds_files_fetched_by_torchvision(hub_dir):
     (hub_dir / "checkpoints").mkdir(parents=True)
     path = hub_dir / "checkpoints" / "net-12345678.pth"
     path.write_bytes(CONTENT)
@@ -132,7 +132,7 @@ def test_what_torchvision_has_fetched_is_found(hub_dir):
     ("behaviour", "sha256", "why"),
     [(well, "0" * 64, "its sha256 is"), (says(404), "", "the server answered 404 Not Found")],
 )
-def test_a_fetch_that_fails_says_where_and_what_to_do_and_leaves_nothing(behaviour, sha256, why, server, hub_dir):
+def test_locate_failure_names_address_and_remedy_and_leaves_no_file(behaviour, sha256, why, server, hub_dir):
     server.usual = behaviour
     with pytest.warns(SktransferWarning, match="downloading"), pytest.raises(WeightsError, match=why) as caught:
         locate(spec(f"{server.url}/w", sha256=sha256), "pretrained")
@@ -141,12 +141,12 @@ def test_a_fetch_that_fails_says_where_and_what_to_do_and_leaves_nothing(behavio
     assert [one for one in hub_dir.rglob("*") if one.is_file() and one.suffix != ".lock"] == []
 
 
-def test_an_address_without_a_file_name_has_one_here(server, hub_dir):
+def test_locate_names_the_file_of_an_address_without_a_file_name(server, hub_dir):
     with pytest.warns(SktransferWarning, match="downloading"):
         assert locate(spec(f"{server.url}/", sha256=SHA256), "pretrained").name == "weights"
 
 
-def test_who_waits_for_another_process_is_told(server, hub_dir, monkeypatch):
+def test_locate_warns_when_it_waits_for_another_process(server, hub_dir, monkeypatch):
     monkeypatch.setattr(downloads, "WAIT_NOTICE_SECONDS", 0.05)
     server.usual = drips(0.1, len(CONTENT) // 5)
     one = spec(f"{server.url}/w", sha256=SHA256)
@@ -158,14 +158,14 @@ def test_who_waits_for_another_process_is_told(server, hub_dir, monkeypatch):
     assert len(server.asked) == 1
 
 
-def test_the_hubs_offline_mode_holds_for_its_addresses(hub_dir, monkeypatch):
+def test_locate_obeys_hf_hub_offline_for_addresses_of_the_hub(hub_dir, monkeypatch):
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     place = "https://huggingface.co/me/model/resolve/main/w.safetensors"
     with pytest.raises(WeightsError, match=rf"looked for .*HF_HUB_OFFLINE .* forbids downloading {place}"):
         locate(spec(place), "pretrained")
 
 
-def test_without_leave_nothing_is_fetched(server, hub_dir):
+def test_locate_fetches_nothing_with_download_never(server, hub_dir):
     with config_context(download="never"), pytest.raises(WeightsError) as caught:
         locate(spec(f"{server.url}/w", size=3_000_000), "pretrained")
     for words in ("toy/a", f"{server.url}/w", "(3 MB)", str(hub_dir), "download='never'", "weights=<path"):
@@ -173,26 +173,26 @@ def test_without_leave_nothing_is_fetched(server, hub_dir):
     assert server.asked == []
 
 
-def test_a_hub_is_not_asked_without_leave(cache):
+def test_locate_does_not_ask_the_hub_with_download_never(cache):
     with config_context(download="never"), pytest.raises(WeightsError) as caught:
         locate(spec("hub:someone/never-fetched"), "pretrained")
     for words in ("toy/a", str(cache), "hub:someone/never-fetched", "download='never'"):
         assert words in str(caught.value)
 
 
-def test_a_hub_that_cannot_be_reached_is_our_error_at_once(cache):
+def test_locate_reports_an_unreachable_hub_at_once(cache):
     with pytest.warns(SktransferWarning, match="toy/a: downloading hub:"), pytest.raises(WeightsError, match="failed"):
         locate(spec("hub:someone/never-fetched"), "pretrained")
 
 
-def test_a_spec_of_images_needs_no_tokenizer(cache, tmp_path):
+def test_locate_needs_no_tokenizer_for_image_models(cache, tmp_path):
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "model.safetensors").write_bytes(CONTENT)
     folder = lay_into_cache(cache, "me/images", tmp_path / "model")
     assert locate(spec("hub:me/images"), "pretrained") == folder
 
 
-def test_a_tampered_file_is_refused_before_it_is_parsed(file, monkeypatch):
+def test_locate_refuses_a_file_with_another_sha256(file, monkeypatch):
     one = spec(f"file:{file}", sha256=SHA256)
     assert locate(one, "pretrained") == file
     file.write_bytes(CONTENT[:-1] + b"x")
@@ -201,7 +201,7 @@ def test_a_tampered_file_is_refused_before_it_is_parsed(file, monkeypatch):
         locate(one, "pretrained")
 
 
-def test_an_unchanged_file_is_hashed_once(file, monkeypatch):
+def test_locate_hashes_an_unchanged_file_once(file, monkeypatch):
     one, hashed = spec(f"file:{file}", sha256=SHA256), []
     digest = hashlib.file_digest
     monkeypatch.setattr(hashlib, "file_digest", lambda *args: hashed.append(1) or digest(*args))

@@ -22,20 +22,20 @@ def file(tmp_path):
     return path
 
 
-def test_metadata_is_json_where_it_can_be(tmp_path):
+def test_read_metadata_decodes_json_values(tmp_path):
     path = tmp_path / "w.safetensors"
     save_file(STATE, path, {"preprocess": '{"resize": 4}', "note": "plain words", "n": "3"})
     assert read_metadata(path) == {"preprocess": {"resize": 4}, "note": "plain words", "n": 3}
 
 
-def test_what_has_no_metadata_gives_none(file, tmp_path):
+def test_read_metadata_is_empty_without_metadata(file, tmp_path):
     assert read_metadata(file) == {}
     assert read_metadata(None) == {}
     assert read_metadata(tmp_path) == {}
     assert read_metadata(tmp_path / "w.pth") == {}
 
 
-def test_metadata_of_a_damaged_file_is_an_error(file):
+def test_read_metadata_reports_a_damaged_file(file):
     file.write_bytes(CONTENT[:20])
     with pytest.raises(WeightsError, match=r"w\.safetensors: not a readable safetensors file"):
         read_metadata(file)
@@ -45,7 +45,7 @@ def same(state):
     return state.keys() == STATE.keys() and all(torch.equal(state[name], STATE[name]) for name in STATE)
 
 
-def test_safetensors_and_state_dicts_are_read(file, tmp_path):
+def test_read_state_reads_safetensors_and_state_dicts(file, tmp_path):
     assert same(read_state(file))
     torch.save(STATE, tmp_path / "w.pth")
     assert same(read_state(tmp_path / "w.pth"))
@@ -71,7 +71,7 @@ def dumped(what, protocol=2):
     [dumped({"a": Code()}), pickle.dumps({"a": Code()}, 2), dumped(nn.Linear(1, 1))],
     ids=["zip", "pickle", "module"],
 )
-def test_code_in_a_file_is_not_run(content, tmp_path):
+def test_read_state_runs_no_code_in_a_file(content, tmp_path):
     path = tmp_path / "w.pth"
     path.write_bytes(content)
     with pytest.raises(WeightsError, match=r"w\.pth: contains more than tensors.*safetensors"):
@@ -91,7 +91,7 @@ def test_code_in_a_file_is_not_run(content, tmp_path):
         ("w.pth", None),
     ],
 )
-def test_a_damaged_file_is_named(name, content, tmp_path):
+def test_read_state_names_a_damaged_file(name, content, tmp_path):
     path = tmp_path / name
     path.mkdir() if content is None else path.write_bytes(content)
     with pytest.raises(WeightsError, match=rf"{name}: .*(cannot be read as weights \(\w+: .*\)|no file of tensors)"):
@@ -101,7 +101,7 @@ def test_a_damaged_file_is_named(name, content, tmp_path):
 @pytest.mark.parametrize(
     "what", [torch.zeros(2), [torch.zeros(2)], {"state_dict": STATE}, {"a": 1}, {1: torch.zeros(2)}]
 )
-def test_what_is_no_state_dict_is_refused(what, tmp_path):
+def test_read_state_refuses_a_file_that_is_no_state_dict(what, tmp_path):
     torch.save(what, tmp_path / "w.pth")
     with pytest.raises(WeightsError, match="is not a state dict"):
         read_state(tmp_path / "w.pth")
@@ -135,13 +135,13 @@ def without(*names):
     return lambda state: {name: tensor for name, tensor in state.items() if not name.startswith(names)}
 
 
-def test_all_tensors_are_copied(filled):
+def test_fill_copies_all_tensors(filled):
     network, state, whole = filled()
     assert whole
     assert all(torch.equal(tensor, state[name]) for name, tensor in network.state_dict().items())
 
 
-def test_without_a_file_the_network_stays():
+def test_fill_without_a_file_keeps_the_network():
     network = nn.Linear(2, 2)
     before = network.weight.clone()
     assert fill(network, None)
@@ -149,7 +149,7 @@ def test_without_a_file_the_network_stays():
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
-def test_other_floats_become_float32(dtype, filled):
+def test_fill_converts_other_floats_to_float32(dtype, filled):
     def change(state):
         return {name: t.to(dtype) if t.is_floating_point() else t for name, t in state.items()}
 
@@ -168,12 +168,12 @@ def test_other_floats_become_float32(dtype, filled):
         (without("head"), "2 tensors missing.*'head.weight'"),
     ],
 )
-def test_a_file_that_does_not_fit_says_how(change, says, filled):
+def test_fill_says_how_a_file_does_not_fit(change, says, filled):
     with pytest.raises(WeightsError, match=rf"w\.safetensors does not fit the network: .*{says}"):
         filled(change)
 
 
-def test_a_norms_counter_may_be_missing(filled):
+def test_fill_accepts_a_missing_num_batches_tracked(filled):
     *_, whole = filled(without("norm.num_batches_tracked"))
     assert whole
 
@@ -187,18 +187,18 @@ def test_a_norms_counter_may_be_missing(filled):
         (lambda state: without("head")(state) | {"head.other": torch.zeros(1)}, 3),
     ],
 )
-def test_a_head_may_be_missing_or_another(change, classes, filled):
+def test_fill_head_may_be_missing_or_of_another_shape(change, classes, filled):
     network, state, whole = filled(change, classes, head="head.")
     assert not whole
     assert torch.equal(network.body.weight, state["body.weight"])
 
 
-def test_a_head_excuses_nothing_else(filled):
+def test_fill_head_excuses_no_other_missing_tensor(filled):
     with pytest.raises(WeightsError, match=r"the first of them 'body.bias'"):
         filled(without("head", "body.bias"), head="head.")
 
 
-def test_names_can_be_translated_and_left_out(filled):
+def test_fill_rename_translates_and_omits_names(filled):
     names = {"x.weight": "body.weight", "spare": None}
 
     def change(state):

@@ -40,7 +40,7 @@ def changed(folder, **settings):
 
 
 @pytest.mark.process
-def test_finding_imports_nothing_heavy():
+def test_find_imports_nothing_heavy():
     code = (
         f"from sktransfer.backbones.registry import registry; registry().find('clip/{folder()}#text')\n"
         "import sys; print([name for name in ('torch', 'numpy', 'transformers', 'sklearn') if name in sys.modules])"
@@ -49,7 +49,7 @@ def test_finding_imports_nothing_heavy():
     assert done.stdout.strip() == "[]"
 
 
-def test_specs_say_what_the_towers_are():
+def test_find_gives_specs_that_describe_both_towers():
     images, words = (registry().find(f"clip/{folder()}{end}") for end in ("", "#text"))
     layers = ["layer1", "layer2", "layer3"]
     assert dict(images.stages) == dict.fromkeys(["embeddings", *layers], 24) | {"projection": SPACE}
@@ -59,7 +59,7 @@ def test_specs_say_what_the_towers_are():
     assert words.name == f"{images.name}#text" == f"clip/{Path(folder()).resolve()}#text"
 
 
-def test_a_model_of_the_hub_is_found_offline(cache):
+def test_load_backbone_finds_a_cached_hub_model_offline(cache):
     place = cache / "models--someone--clip"
     (place / "refs").mkdir(parents=True)
     (place / "refs" / "main").write_text(COMMIT)
@@ -72,13 +72,13 @@ def test_a_model_of_the_hub_is_found_offline(cache):
         load_backbone("clip/someone/other")
 
 
-def test_a_folder_may_have_the_mark_in_its_name(copied):
+def test_find_takes_a_folder_with_the_mark_in_its_name(copied):
     named = copied.rename(f"{copied}#text")
     assert registry().find(f"clip/{named}").modality == "image"
     assert registry().find(f"clip/{named}#text").modality == "text"
 
 
-def test_settings_that_older_configurations_write_twice_are_read_as_transformers_reads_them(copied):
+def test_find_reads_text_config_dict_as_transformers_does(copied):
     settings = json.loads((copied / "config.json").read_text())
     own = settings["text_config"]
     name = changed(copied, text_config_dict=own, text_config={**own, "hidden_size": 8, "num_hidden_layers": 1})
@@ -86,12 +86,12 @@ def test_settings_that_older_configurations_write_twice_are_read_as_transformers
     assert registry().find(f"{name}#text").stages["layer3"] == 32
 
 
-def test_another_kind_of_model_is_refused(copied):
+def test_load_backbone_refuses_another_model_type(copied):
     with pytest.raises(BackboneNotFoundError, match=r"has model_type 'siglip', and only 'clip' is supported"):
         load_backbone(changed(copied, model_type="siglip"))
 
 
-def test_a_folder_that_is_not_there_or_lacks_files_is_said_so(copied, tmp_path):
+def test_load_backbone_reports_a_missing_or_incomplete_folder(copied, tmp_path):
     with pytest.raises(BackboneNotFoundError, match="does not exist"):
         load_backbone(f"clip/{tmp_path}/nothing")
     (copied / "preprocessor_config.json").unlink()
@@ -109,7 +109,7 @@ def test_a_folder_that_is_not_there_or_lacks_files_is_said_so(copied, tmp_path):
         load_backbone(f"clip/{copied}")
 
 
-def test_weights_without_one_tower_give_no_backbone_of_it(copied, tmp_path):
+def test_load_backbone_weights_must_contain_the_tower(copied, tmp_path):
     from safetensors.torch import load_file, save_file
 
     state = load_file(copied / "model.safetensors")
@@ -124,7 +124,7 @@ def test_weights_without_one_tower_give_no_backbone_of_it(copied, tmp_path):
     assert loaded.fingerprint() == load_backbone(f"clip/{copied}").fingerprint()
 
 
-def test_a_tokenizer_that_does_not_close_texts_is_refused(tmp_path):
+def test_load_backbone_refuses_a_tokenizer_with_another_end_token(tmp_path):
     name = f"clip/{save(tmp_path, build(), end='garden')}#text"
     with pytest.raises(WeightsError, match=r"ends texts with token \d+, its network projects token \d+"):
         load_backbone(name)

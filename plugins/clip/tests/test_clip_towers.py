@@ -37,12 +37,12 @@ def vectors_of_texts(model, texts=TEXTS):
 
 
 @parametrize_with_backbone_checks([IMAGES, WORDS])
-def test_conforms(backbone_name, check):
+def test_backbone_checks(backbone_name, check):
     check()
 
 
 @torch.no_grad()
-def test_images_give_what_get_image_features_gives():
+def test_run_equals_get_image_features():
     model = build()
     expected = model.get_image_features(pixels()).pooler_output
     *_, found = load_backbone(IMAGES).run(pixels())
@@ -56,7 +56,7 @@ def test_images_give_what_get_image_features_gives():
     dict(yield_backbone_checks(IMAGES, reference=forward))["check_reference"]()
 
 
-def test_texts_of_any_length_give_what_get_text_features_gives():
+def test_textfeaturizer_equals_get_text_features():
     with pytest.warns(TruncatedTextWarning):  # the longest: its closing token stays
         found = TextFeaturizer(WORDS, cache=None).fit_transform(TEXTS)
     expected = vectors_of_texts(build())
@@ -64,7 +64,7 @@ def test_texts_of_any_length_give_what_get_text_features_gives():
     assert distance(expected[:1], expected[1:2]) > 0.1
 
 
-def test_photos_are_prepared_as_by_clips_own_processor():
+def test_imagefeaturizer_prepares_photos_as_the_processor_of_clip():
     photos = [picture(40, 30), picture(24, 50)]
     processor = transformers.CLIPImageProcessorPil.from_pretrained(folder())
     with torch.no_grad():
@@ -73,7 +73,7 @@ def test_photos_are_prepared_as_by_clips_own_processor():
     assert distance(torch.from_numpy(found), expected) < 1e-5
 
 
-def test_a_configuration_of_old_means_the_highest_token(tmp_path):
+def test_eos_token_id_of_2_means_the_highest_token(tmp_path):
     model = build(end=2)
     name = f"clip/{save(tmp_path, model)}#text"
     found = TextFeaturizer(name, cache=None).fit_transform(TEXTS[:2])
@@ -81,13 +81,13 @@ def test_a_configuration_of_old_means_the_highest_token(tmp_path):
 
 
 @pytest.mark.parametrize("name", [IMAGES, WORDS])
-def test_the_two_know_of_each_other_and_of_the_scale(name):
+def test_shared_space_names_the_text_tower_and_the_scale(name):
     space = load_backbone(name).shared_space
     assert space.texts == WORDS
     assert space.scale == pytest.approx(float(torch.tensor(1.0).exp()))
 
 
-def test_random_towers_of_a_seed_are_of_one_model():
+def test_load_backbone_random_towers_of_one_seed_are_of_one_model():
     images, words = (load_backbone(name, weights="random", seed=4) for name in (IMAGES, WORDS))
     config = build().config
     with torch.random.fork_rng(devices=[]):
@@ -97,6 +97,6 @@ def test_random_towers_of_a_seed_are_of_one_model():
     assert torch.equal(words.stages[-1].project.weight, model.text_projection.weight)
 
 
-def test_images_of_another_size_are_an_error_that_says_what_to_set():
+def test_preprocess_of_another_size_is_refused():
     with pytest.raises(InvalidParameterError, match=r"8x8 pixels.*takes 16x16.*'resize': 16"):
         ImageFeaturizer(IMAGES, preprocess={"resize": 8, "crop": (8, 8)}, cache=None).fit([picture(8, 8)])

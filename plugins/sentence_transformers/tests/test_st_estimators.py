@@ -31,12 +31,12 @@ def minilm() -> str:
 
 
 @parametrize_with_backbone_checks([NAME, f"sentence-transformers/{minilm()}"])
-def test_the_kit_passes(backbone_name, check):
+def test_backbone_checks(backbone_name, check):
     check()
 
 
 @pytest.mark.parametrize("folder", [small_model, minilm])
-def test_the_stages_give_what_the_models_own_forward_gives(folder):
+def test_check_reference_passes_with_the_forward_of_the_model(folder):
     model = open_model(folder())
 
     def own(ids, mask):
@@ -46,7 +46,7 @@ def test_the_stages_give_what_the_models_own_forward_gives(folder):
 
 
 @pytest.mark.parametrize("depth", [2, -1])
-def test_fine_tuning_trains_what_is_above_the_cut(depth):
+def test_freeze_depth_trains_only_the_stages_above_it(depth):
     before = load_backbone(NAME)
     settings = {"max_epochs": 20, "batch_size": 8, "lr": 3e-3, "random_state": 0}
     classifier = FineTuneClassifier(NAME, freeze_depth=depth, **settings).fit(X, Y)
@@ -61,14 +61,14 @@ def test_fine_tuning_trains_what_is_above_the_cut(depth):
     assert classifier.predict(["a clever plot", "a stupid plot"]).shape == (2,)
 
 
-def test_a_model_without_weights_behind_the_pooling_is_a_probe_at_the_top():
+def test_freeze_depth_of_minus_1_works_without_weights_after_the_pooling():
     classifier = FineTuneClassifier(
         f"sentence-transformers/{minilm()}", freeze_depth=-1, max_epochs=1, random_state=0
     ).fit(X[:8], Y[:8])
     assert classifier.predict_proba(X[:2]).shape == (2, 2)
 
 
-def test_a_grid_search_goes_over_layers_with_the_last_one_and_over_prompts():
+def test_layer_and_backbone_can_be_searched_by_grid_search():
     pipeline = make_pipeline(TextFeaturizer(NAME), LogisticRegression())
     grid = {
         "textfeaturizer__layer": ["embeddings", "layer3", "sentence", "all", [2, -1]],
@@ -81,7 +81,7 @@ def test_a_grid_search_goes_over_layers_with_the_last_one_and_over_prompts():
     assert len(search.cv_results_["params"]) == 10
 
 
-def test_one_head_sees_several_stages_frozen_and_trained():
+def test_layer_list_works_frozen_and_trained():
     classifier = FineTuneClassifier(NAME, layer=["layer1", "sentence"], freeze_depth=3, max_epochs=1, random_state=0)
     assert classifier.fit(X, Y).predict(X[:3]).shape == (3,)
     frozen = FineTuneClassifier(NAME, layer=["layer1", "sentence"], freeze_depth="all", max_epochs=1, random_state=0)

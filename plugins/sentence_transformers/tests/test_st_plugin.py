@@ -52,7 +52,7 @@ def in_fresh_process(code):
 
 
 @pytest.mark.process
-def test_listing_and_finding_import_nothing_heavy():
+def test_find_and_list_plugins_import_nothing_heavy():
     name = f"sentence-transformers/{small_model()}"
     assert in_fresh_process(f"from sktransfer.backbones.registry import registry; registry().find({name!r})") == "[]"
     *table, heavy = in_fresh_process("from sktransfer.cli import main; main(['plugins', '--json'])").splitlines()
@@ -64,13 +64,13 @@ def test_listing_and_finding_import_nothing_heavy():
 
 
 @pytest.mark.process
-def test_loading_does_not_import_sentence_transformers():
+def test_load_backbone_does_not_import_sentence_transformers():
     done = in_fresh_process(f"import sktransfer; sktransfer.load_backbone('sentence-transformers/{small_model()}')")
     assert "torch" in done
     assert "sentence_transformers" not in done
 
 
-def test_the_spec_says_what_the_model_is():
+def test_find_gives_a_spec_that_describes_the_model():
     spec = registry().find(f"sentence-transformers/{small_model()}")
     assert dict(spec.stages) == {"embeddings": 32, "layer1": 32, "layer2": 32, "layer3": 32, "sentence": 24}
     assert (spec.modality, spec.input_size) == ("text", (40,))
@@ -85,7 +85,7 @@ def test_the_spec_says_what_the_model_is():
         ("someone/model", "someone/model", "sentence-transformers/someone/model"),
     ],
 )
-def test_a_model_of_the_hub_is_found_offline_under_one_name(given, hub, name, cache):
+def test_find_and_load_backbone_take_a_cached_hub_model_under_one_name(given, hub, name, cache):
     root = cached(cache, hub)
     spec = registry().find(f"sentence-transformers/{given}")
     assert spec.name == name
@@ -99,7 +99,7 @@ def test_a_model_of_the_hub_is_found_offline_under_one_name(given, hub, name, ca
     assert random.preprocess.key == local.preprocess.key
 
 
-def test_a_whole_copy_of_a_hubs_model_need_not_have_every_file(cache):
+def test_load_backbone_accepts_a_hub_copy_without_optional_files(cache):
     root = cached(cache, "someone/model")
     (root / "config_sentence_transformers.json").unlink()
     assert load_backbone("sentence-transformers/someone/model").preprocess.limit == 40
@@ -108,7 +108,7 @@ def test_a_whole_copy_of_a_hubs_model_need_not_have_every_file(cache):
         load_backbone("sentence-transformers/someone/model")
 
 
-def test_a_copy_of_a_hubs_model_that_lacks_files_is_not_taken_for_a_whole_one(cache):
+def test_load_backbone_refuses_a_hub_copy_without_required_files(cache):
     root = cached(cache, "someone/model")
     for module in root.glob("*/config.json"):
         module.unlink()  # as transformers leaves it, which knows nothing of modules
@@ -117,7 +117,7 @@ def test_a_copy_of_a_hubs_model_that_lacks_files_is_not_taken_for_a_whole_one(ca
         load_backbone("sentence-transformers/someone/model")
 
 
-def test_a_layers_weights_that_an_interrupted_download_left_out_are_asked_for(cache):
+def test_load_backbone_asks_for_missing_weights_of_a_layer(cache):
     root = cached(cache, "someone/model")
     (root / "2_Dense" / "model.safetensors").unlink()
     asked = (
@@ -127,26 +127,26 @@ def test_a_layers_weights_that_an_interrupted_download_left_out_are_asked_for(ca
         load_backbone("sentence-transformers/someone/model")
 
 
-def test_a_model_that_is_not_here_is_said_so_under_our_own_name(cache):
+def test_load_backbone_names_a_missing_model_with_its_prefix(cache):
     with pytest.raises(WeightsError, match=r"'sentence-transformers/someone/other'.*'sentence-transformers/\./folder'"):
         load_backbone("sentence-transformers/someone/other")
     with pytest.raises(BackboneNotFoundError, match="neither a local folder nor the id of a hub model"):
         load_backbone("sentence-transformers/someone/other/one")
 
 
-def test_a_prompt_that_the_model_does_not_have_is_said_so():
+def test_load_backbone_lists_the_prompts_for_an_unknown_one():
     with pytest.raises(BackboneNotFoundError, match=r"has no prompt 'qery'; it has \['document', 'query'\].*'query'"):
         load_backbone(f"sentence-transformers/{small_model()}#qery")
 
 
-def test_a_folder_may_have_a_hash_in_its_name(tmp_path):
+def test_split_prompt_takes_a_folder_with_a_hash_in_its_name(tmp_path):
     folder = shutil.copytree(small_model(), tmp_path / "model#1")
     assert split_prompt(str(folder)) == (str(folder), None)
     assert split_prompt(f"{folder}#query") == (str(folder), "query")
     assert load_backbone(f"sentence-transformers/{folder}").name.endswith("model#1")
 
 
-def test_a_layer_that_is_saved_anew_is_loaded_anew(folder):
+def test_load_backbone_reloads_a_layer_that_has_changed(folder):
     name = f"sentence-transformers/{folder}"
     before = load_backbone(name)
     assert load_backbone(name) is before
@@ -162,7 +162,7 @@ def test_a_layer_that_is_saved_anew_is_loaded_anew(folder):
         pickle.loads(pickle.dumps(before))
 
 
-def test_the_weights_of_another_folder_are_taken_whole(folder):
+def test_load_backbone_weights_may_be_another_folder(folder):
     state = torch.nn.Linear(32, 24)
     torch.save({f"linear.{name}": value for name, value in state.state_dict().items()}, folder / "two.bin")
     dense = next(folder.glob("*_Dense"))
@@ -172,12 +172,12 @@ def test_the_weights_of_another_folder_are_taken_whole(folder):
     assert torch.equal(backbone.stages[-1].layers[0].linear.weight, state.weight)
 
 
-def test_one_file_is_not_enough_where_there_are_weights_in_several(folder):
+def test_load_backbone_weights_of_a_single_file_are_refused_for_several(folder):
     with pytest.raises(WeightsError, match="is a single file, and this model has weights in several"):
         load_backbone(f"sentence-transformers/{folder}", weights=folder / "model.safetensors")
 
 
-def test_random_weights_are_random_throughout_and_the_same_for_a_seed():
+def test_load_backbone_random_depends_only_on_seed():
     name = f"sentence-transformers/{small_model()}"
     one, same, other = (load_backbone(name, weights="random", seed=seed) for seed in (0, 0, 1))
     assert one is same
@@ -185,6 +185,6 @@ def test_random_weights_are_random_throughout_and_the_same_for_a_seed():
         assert not torch.equal(next(first.parameters()), next(second.parameters()))
 
 
-def test_there_is_no_token_beyond_those_that_the_transformer_takes():
+def test_max_length_is_limited_by_the_transformer():
     with pytest.raises(InvalidParameterError, match="to 40"):
         load_backbone(f"sentence-transformers/{small_model()}#query", max_length=41)

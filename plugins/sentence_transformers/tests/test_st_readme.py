@@ -32,7 +32,7 @@ def hub(tmp_path, monkeypatch):
         yield
 
 
-def test_the_code_of_the_readme_runs(hub):
+def test_readme_code_runs(hub):
     names = {}
     for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL):
         exec(block, names)
@@ -42,11 +42,11 @@ def test_the_code_of_the_readme_runs(hub):
     assert names["tuned"].freeze_depth_ == 6
 
 
-def test_the_readme_names_every_pooling():
+def test_modes_are_all_named_in_the_readme():
     assert all(mode in README for mode in MODES)
 
 
-def test_the_examples_in_docstrings_run():
+def test_prompts_docstring_examples_run():
     found = doctest.testmod(sktransfer_sentence_transformers.prompts)
     assert found.failed == 0
     assert found.attempted > 0

@@ -30,13 +30,13 @@ def set_types(folder, *types):
     (folder / "modules.json").write_text(json.dumps(modules))
 
 
-def test_a_folder_of_transformers_alone_is_told_from_a_model(folder):
+def test_load_backbone_reports_a_folder_without_modules_json(folder):
     (folder / "modules.json").unlink()
     with pytest.raises(WeightsError, match=r"has no modules\.json.*'hf/"):
         load(folder)
 
 
-def test_a_folder_that_is_not_there_is_said_so(tmp_path):
+def test_load_backbone_reports_a_folder_that_does_not_exist(tmp_path):
     with pytest.raises(BackboneNotFoundError, match=r"names a local folder, but .* does not exist"):
         load(tmp_path / "nothing")
     (tmp_path / "file").touch()
@@ -45,14 +45,14 @@ def test_a_folder_that_is_not_there_is_said_so(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["{", "{}", "[1]", '[{"type": "x"}]', '[{"type": 1, "path": ""}]'])
-def test_a_damaged_list_of_modules_is_said_so(text, folder):
+def test_load_backbone_reports_a_damaged_modules_json(text, folder):
     (folder / "modules.json").write_text(text)
     with pytest.raises(WeightsError, match=r"modules\.json"):
         load(folder)
 
 
 @pytest.mark.parametrize("path", ["../outside", "/outside", "1_Pooling/../../outside", "c:\\outside"])
-def test_no_module_is_read_from_outside_the_folder(path, folder):
+def test_load_backbone_reads_no_module_outside_the_folder(path, folder):
     (folder / "modules.json").write_text(json.dumps([{"type": TRANSFORMER, "path": path}]))
     with pytest.raises(WeightsError, match=r"modules\.json"):
         load(folder)
@@ -69,7 +69,7 @@ def test_no_module_is_read_from_outside_the_folder(path, folder):
         "modelling_mine.Transformer",
     ],
 )
-def test_a_module_that_is_not_known_is_refused_by_name_and_never_imported(name, folder, tmp_path, monkeypatch):
+def test_load_backbone_refuses_an_unknown_module_without_importing_it(name, folder, tmp_path, monkeypatch):
     for package in ("mine", "modelling_mine"):
         (tmp_path / f"{package}.py").write_text("raise SystemError('imported')")
         (folder / f"{package}.py").write_text("raise SystemError('imported')")
@@ -81,7 +81,7 @@ def test_a_module_that_is_not_known_is_refused_by_name_and_never_imported(name, 
 
 
 @pytest.mark.parametrize("types", [[TRANSFORMER], [POOLING, TRANSFORMER], [TRANSFORMER, POOLING, POOLING], []])
-def test_modules_in_another_order_are_refused(types, folder):
+def test_load_backbone_refuses_modules_in_another_order(types, folder):
     set_types(folder, *types)
     with pytest.raises(BackboneNotFoundError, match="supported is a Transformer, then a Pooling, then any of"):
         load(folder)
@@ -135,7 +135,7 @@ DAMAGE = {
     [(file, *case) for file, cases in DAMAGE.items() for case in cases],
     ids=lambda value: "" if isinstance(value, type) else str(value)[:40],
 )
-def test_settings_that_cannot_be_used_are_named(file, changes, error, message, folder):
+def test_load_backbone_names_unsupported_settings(file, changes, error, message, folder):
     change(folder / file, **changes)
     if changes.get("embedding_dimension", 0) is None:
         assert "embedding_dimension" not in json.loads((folder / file).read_text())
@@ -145,21 +145,21 @@ def test_settings_that_cannot_be_used_are_named(file, changes, error, message, f
 
 @pytest.mark.parametrize("text", ["{", "[]", "\x00"])
 @pytest.mark.parametrize("file", ["1_Pooling/config.json", "2_Dense/config.json", "sentence_bert_config.json"])
-def test_settings_that_cannot_be_read_name_their_file(file, text, folder):
+def test_load_backbone_names_a_settings_file_that_cannot_be_read(file, text, folder):
     (folder / file).write_text(text)
     with pytest.raises(WeightsError, match=file):
         load(folder)
 
 
 @pytest.mark.parametrize("file", ["1_Pooling/config.json", "2_Dense/config.json", "config.json", "tokenizer.json"])
-def test_a_file_that_is_missing_is_named(file, folder):
+def test_load_backbone_names_a_missing_file(file, folder):
     (folder / file).unlink()
     with pytest.raises(WeightsError, match=file):
         load(folder)
 
 
 @pytest.mark.parametrize("file", ["2_Dense/model.safetensors", "model.safetensors"])
-def test_weights_that_are_missing_or_damaged_are_said_so(file, folder):
+def test_load_backbone_reports_missing_or_damaged_weights(file, folder):
     (folder / file).write_bytes(b"no weights")
     with pytest.raises(WeightsError, match="cannot be read"):
         load(folder)
@@ -168,7 +168,7 @@ def test_weights_that_are_missing_or_damaged_are_said_so(file, folder):
         load(folder)
 
 
-def test_settings_that_change_nothing_here_are_let_through(folder):
+def test_load_backbone_accepts_settings_without_effect(folder):
     idle = {"model_args": {"dtype": "float16"}, "unpad_inputs": False, "query_length": 9, "processing_kwargs": {}}
     change(folder / "sentence_bert_config.json", **idle)
     assert load(folder).stage_names[-1] == "sentence"

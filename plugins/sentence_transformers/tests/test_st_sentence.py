@@ -26,17 +26,17 @@ BY_HAND = {
 
 
 @pytest.mark.parametrize(("mode", "prompt_length"), BY_HAND)
-def test_poolings_are_as_by_hand(mode, prompt_length):
+def test_sentence_poolings_equal_the_reference(mode, prompt_length):
     found = Sentence([mode], prompt_length, [])(VALUES, MASK)
     torch.testing.assert_close(found, torch.tensor([BY_HAND[mode, prompt_length]]))
 
 
 @pytest.mark.parametrize("mode", [mode for mode in POOLINGS if mode != "cls"])
-def test_a_text_of_the_prompt_alone_gives_zeros(mode):
+def test_sentence_of_the_prompt_alone_is_zero(mode):
     assert Sentence([mode], 3, [])(VALUES, MASK).tolist() == [[0.0, 0.0]]
 
 
-def test_modes_stand_one_after_the_other_and_layers_follow():
+def test_sentence_concatenates_modes_and_applies_layers():
     stage = Sentence(["lasttoken", "cls"], 0, [nn.Linear(4, 3), Normalize(), Truncate(2)])
     found = stage(VALUES, MASK)
     expected = nn.functional.normalize(stage.layers[0](torch.tensor([[6.0, -9.0, 1.0, -4.0]])))[:, :2]
@@ -44,7 +44,7 @@ def test_modes_stand_one_after_the_other_and_layers_follow():
     assert found.is_contiguous()
 
 
-def test_what_a_stage_computes_shows_in_its_representation():
+def test_sentence_repr_differs_with_the_computation():
     layers = [Layer("Dense", "", 2, 2, residual=residual) for residual in (False, True)]
     stages = [
         Sentence(["mean"], 0, []),
@@ -57,7 +57,7 @@ def test_what_a_stage_computes_shows_in_its_representation():
     assert len({repr(stage) for stage in stages}) == len(stages)  # the fingerprint of a backbone reads it
 
 
-def test_every_activation_is_one_of_torch():
+def test_activations_are_classes_of_torch():
     for name in ACTIVATIONS:
         dense = Dense(Layer("Dense", "", 2, 3, bias=True, activation=name))
         assert type(dense.activation) is getattr(nn, name)

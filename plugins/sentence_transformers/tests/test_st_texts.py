@@ -28,7 +28,7 @@ def load(folder):
 
 
 @pytest.mark.parametrize("kind", NORMALIZERS)
-def test_lowercasing_is_added_as_sentence_transformers_does(kind, tmp_path):
+def test_do_lower_case_gives_the_ids_of_sentence_transformers(kind, tmp_path):
     save_model(tmp_path)
     own = tokenizer()
     own.backend_tokenizer.normalizer = NORMALIZERS[kind]
@@ -46,7 +46,7 @@ def prompted(tmp_path) -> PromptedTokens:
     return load(folder)
 
 
-def test_a_prompt_stands_before_the_text_within_the_length(prompted):
+def test_promptedtokens_tokenize_puts_the_prompt_first_within_the_limit(prompted):
     assert isinstance(prompted, TextPreprocess)
     plain = load(small_model())
     texts = ["a good film", "very " * 60]
@@ -61,7 +61,7 @@ def test_a_prompt_stands_before_the_text_within_the_length(prompted):
     assert short.prompt == prompted.prompt
 
 
-def test_the_key_tells_prompts_and_lengths_apart(prompted):
+def test_promptedtokens_key_differs_with_prompt_and_length(prompted):
     keys = {prompted.key, prompted.with_max_length(6).key, load(small_model()).key}
     assert len(keys) == 3
     assert pickle.loads(pickle.dumps(prompted)).key == prompted.key

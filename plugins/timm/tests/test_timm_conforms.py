@@ -13,7 +13,7 @@ NAMES = ["timm/test_resnet.r160_in1k", "timm/test_vit.r160_in1k", "timm/test_mam
 
 
 @parametrize_with_backbone_checks(NAMES)
-def test_conforms(backbone_name, check):
+def test_backbone_checks(backbone_name, check):
     check()
 
 
@@ -22,7 +22,7 @@ def test_conforms(backbone_name, check):
     "name",
     ["test_resnet", "test_vit", "test_convnext", "test_efficientnet", "test_mambaout", "swin_tiny_patch4_window7_224"],
 )
-def test_stages_and_head_are_the_network(name):
+def test_load_backbone_stages_and_head_equal_timm(name):
     backbone = load_backbone(f"timm/{name}", weights="random", seed=3)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(3)

@@ -46,7 +46,7 @@ class Toy(nn.Module):
         return self.forward_head(x + 1 if self.trick == "forward" else x)
 
 
-def test_a_chain_is_cut_where_feature_info_says():
+def test_cut_divides_a_chain_at_feature_info():
     toy = Toy().eval()
     parts = cut(toy)
     verify(toy, parts)
@@ -55,7 +55,7 @@ def test_a_chain_is_cut_where_feature_info_says():
     assert toy.norm in list(parts.stages[-1][1].body)  # what stands behind the last block belongs to it
 
 
-def test_what_is_computed_in_the_stem_stays_the_networks_own_code():
+def test_cut_keeps_code_of_the_network_in_the_stem():
     toy = Toy("stem").eval()
     parts = cut(toy)
     verify(toy, parts)
@@ -68,25 +68,25 @@ def test_what_is_computed_in_the_stem_stays_the_networks_own_code():
     ("trick", "told"),
     [("between", "between 'stages.0' and 'stages.1'"), ("behind", "after 'norm'")],
 )
-def test_what_is_computed_elsewhere_is_refused(trick, told):
+def test_cut_refuses_computation_outside_the_blocks(trick, told):
     with pytest.raises(PluginError, match=f"toy .Toy. cannot be cut into stages: .*{told}.*Supported are"):
         cut(Toy(trick).eval())
 
 
-def test_a_forward_that_does_more_than_its_parts_is_refused():
+def test_verify_refuses_a_forward_that_does_more_than_its_parts():
     toy = Toy("forward").eval()
     with pytest.raises(PluginError, match="'head' gets other values"):
         verify(toy, cut(toy))
 
 
-def test_a_network_without_feature_info_is_refused():
+def test_cut_refuses_a_network_without_feature_info():
     toy = Toy().eval()
     del toy.feature_info
     with pytest.raises(PluginError, match="it has no feature_info"):
         cut(toy)
 
 
-def test_feature_info_that_is_not_true_is_refused():
+def test_cut_refuses_a_wrong_feature_info():
     toy = Toy().eval()
     toy.feature_info[0]["num_chs"] = 13
     with pytest.raises(PluginError, match="by feature_info 13 channels"):
@@ -94,7 +94,7 @@ def test_feature_info_that_is_not_true_is_refused():
 
 
 @pytest.mark.parametrize("wrong", ["swapped", "left out", "doubled"])
-def test_a_wrong_cut_is_caught_where_the_result_hardly_shows_it(wrong):
+def test_verify_detects_a_wrong_cut_with_little_effect(wrong):
     network = timm.create_model("test_vit").eval()
     for block in network.blocks:  # as in networks whose residual branches begin at almost nothing
         block.attn.proj.weight.data *= 1e-9
@@ -130,7 +130,7 @@ def turned(tokens):
     return torch.cat([tokens[:, :1], tokens[:, 1:].flip(1)], 1)  # (n, 1 + patches, channels)
 
 
-def test_tokens_out_of_order_are_refused():
+def test_verify_refuses_tokens_out_of_order():
     network = timm.create_model("test_vit").eval()
     parts = cut(network)
     (stem, first), (block, second), *rest = parts.stages
@@ -139,13 +139,13 @@ def test_tokens_out_of_order_are_refused():
         verify(network, parts)
 
 
-def test_images_of_another_size_are_refused_with_the_size():
+def test_cut_network_names_the_image_size_it_takes():
     parts = cut(timm.create_model("test_vit").eval())
     with pytest.raises(InvalidParameterError, match=r"160x160 pixels .height x width., not 96x64"):
         parts.stages[0][1](torch.zeros(1, 3, 96, 64))
 
 
-def test_what_depends_on_the_size_alone_is_kept_with_the_block():
+def test_cut_keeps_values_that_depend_on_the_size_alone_in_the_block():
     network = timm.create_model("eva02_tiny_patch14_224").eval()
     parts = cut(network)
     block = parts.stages[1][1]
@@ -153,7 +153,7 @@ def test_what_depends_on_the_size_alone_is_kept_with_the_block():
     assert "body.0.kwarg_rope" not in block.state_dict()  # no weight: it is made anew
 
 
-def test_tables_that_are_trained_are_refused():
+def test_cut_refuses_tables_computed_from_parameters():
     with torch.device("meta"):
         network = timm.create_model("beit_base_patch16_224", use_shared_rel_pos_bias=True).eval()
     with pytest.raises(PluginError, match="values computed from parameters"), torch.no_grad():

@@ -22,25 +22,25 @@ FAMILIES += ["beit", "eva02", "swin_", "swinv2", "maxvit", "nfnet", "repvgg"]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_families_are_listed_by_pattern(family):
+def test_list_backbones_pattern_finds_families(family):
     shown = list_backbones(pattern=f"timm/{family}*")
     assert len(shown) >= 5
     assert set(shown["modality"]) == {"image"}
 
 
-def test_most_of_timm_is_listed():
+def test_models_cover_most_of_timm():
     assert len(MODELS) >= 0.75 * len(timm.list_models())
 
 
 @pytest.mark.parametrize(
     "name", ["resnet10t", "vit_tiny_patch16_224", "swin_tiny_patch4_window7_224", "tf_efficientnet_b0", "pvt_v2_b0"]
 )
-def test_the_table_says_what_cutting_finds(name):
+def test_row_of_equals_the_table(name):
     assert json.loads(json.dumps(row_of(name)[2])) == MODELS[name]
 
 
 @pytest.mark.process
-def test_listing_is_light():
+def test_sktransfer_backbones_imports_nothing_heavy():
     code = "import sys; from sktransfer_timm import sktransfer_backbones; print(len(sktransfer_backbones()))"
     code += "; print([name for name in ('timm', 'torch', 'numpy') if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -49,32 +49,32 @@ def test_listing_is_light():
     assert heavy == "[]"
 
 
-def test_listing_is_quick():
+def test_sktransfer_backbones_is_fast():
     start = time.process_time()  # of this process alone: others may keep the machine busy
     sktransfer_backbones()
     assert time.process_time() - start < 0.2
 
 
-def test_a_name_without_a_tag_means_the_default_weights():
+def test_find_without_a_tag_takes_the_default_weights():
     spec = registry().find("timm/resnet50")
     assert spec.name == f"timm/resnet50.{timm.models.get_pretrained_cfg('resnet50').tag}"
     assert spec.weights.location == f"hub:{spec.name}"
 
 
-def test_weights_of_another_owner_and_licence_are_named():
+def test_find_names_owner_and_licence_of_the_weights():
     spec = registry().find("timm/fastvit_t8.apple_dist_in1k")
     known = timm.models.get_pretrained_cfg("fastvit_t8.apple_dist_in1k")
     assert (spec.weights.location, spec.licence) == (f"hub:{known.hf_hub_id}", known.license)
 
 
-def test_runs_of_blocks_are_told_in_full():
+def test_specs_of_expands_runs_of_blocks():
     row = {"stages": [["stem", 8], ["blocks.{}", 0, 3, 8], ["top", 9]], "weights": {"": [[32, 32], "MIT", ""]}}
     (spec,) = specs_of("one", row)
     assert spec.stages == {"stem": 8, "blocks.0": 8, "blocks.1": 8, "blocks.2": 8, "top": 9}
     assert (spec.name, spec.weights) == ("timm/one", None)
 
 
-def test_a_network_of_ones_own_is_found_by_name():
+def test_find_takes_a_network_registered_by_the_user():
     @timm.models.register_model
     def sktransfer_own_resnet(pretrained=False, **settings):  # the settings are those of timm's own builders
         cfg = {"input_size": (3, 64, 64), "fixed_input_size": False, "classifier": "fc", "crop_pct": 0.9}
@@ -89,12 +89,12 @@ def test_a_network_of_ones_own_is_found_by_name():
     assert (spec.input_size, spec.weights) == ((64, 64), None)
 
 
-def test_what_cannot_be_cut_is_refused_by_name():
+def test_find_refuses_a_network_that_cannot_be_cut():
     with pytest.raises(PluginError, match="cannot be cut into stages: it computes something between"):
         registry().find("timm/cait_xxs24_224")
 
 
-def test_what_timm_does_not_have_is_not_found():
+def test_find_does_not_find_a_network_timm_lacks():
     with pytest.raises(BackboneNotFoundError, match="resnet50"):
         registry().find("timm/resnet500")
     with pytest.raises(BackboneNotFoundError, match="no backbone"):

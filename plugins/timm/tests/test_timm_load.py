@@ -43,7 +43,7 @@ def assert_same(found, expected):
 
 
 @pytest.mark.parametrize("suffix", ["safetensors", "pth"])
-def test_a_local_file_is_what_runs(tmp_path, suffix):
+def test_load_backbone_weights_may_be_a_local_file(tmp_path, suffix):
     expected, path = network(), tmp_path / f"weights.{suffix}"
     if suffix == "pth":
         torch.save(expected.state_dict(), path)
@@ -55,7 +55,7 @@ def test_a_local_file_is_what_runs(tmp_path, suffix):
     assert backbone.categories[0].startswith("tench")
 
 
-def test_a_folder_of_the_hub_in_the_cache_is_pretrained(tmp_path, monkeypatch):
+def test_load_backbone_takes_a_cached_hub_folder(tmp_path, monkeypatch):
     expected = network()
     folder = tmp_path / "models--timm--test_resnet.r160_in1k"
     snapshot = folder / "snapshots" / "0123456789abcdef0123456789abcdef01234567"
@@ -71,13 +71,13 @@ def test_a_folder_of_the_hub_in_the_cache_is_pretrained(tmp_path, monkeypatch):
     assert_same(logits(backbone), expected(images()))
 
 
-def test_without_the_weights_and_without_downloads_the_error_is_clear(tmp_path, monkeypatch):
+def test_load_backbone_reports_missing_weights_with_download_never(tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with config_context(download="never"), pytest.raises(WeightsError, match=r"download='never'.*weights=<path"):
         load_backbone(NAME)
 
 
-def test_names_of_the_original_are_converted_by_timm(tmp_path):
+def test_load_backbone_converts_original_names_by_timm(tmp_path):
     expected = network("timm/test_vit.r160_in1k")
     # As training scripts save it, and as timm unpacks it.
     state = {f"module.{name}": tensor for name, tensor in expected.state_dict().items()}
@@ -106,7 +106,7 @@ def _official(name):
 
 
 @pytest.mark.parametrize("kind", ["no head", "a head of 7 classes"])
-def test_a_file_without_the_head_gives_a_backbone_without_one(tmp_path, kind):
+def test_load_backbone_weights_without_the_head_give_no_head(tmp_path, kind):
     other = network(num_classes=0 if kind == "no head" else 7)
     save_file(other.state_dict(), tmp_path / "own.safetensors")
     backbone = load_backbone(NAME, weights=tmp_path / "own.safetensors")
@@ -115,19 +115,19 @@ def test_a_file_without_the_head_gives_a_backbone_without_one(tmp_path, kind):
     assert_same(last, other.forward_features(images()).detach())
 
 
-def test_weights_of_another_network_are_refused(tmp_path):
+def test_load_backbone_refuses_weights_of_another_network(tmp_path):
     save_file(network("timm/test_vit.r160_in1k").state_dict(), tmp_path / "other.safetensors")
     with pytest.raises(WeightsError, match="does not fit timm's test_resnet"):
         load_backbone(NAME, weights=tmp_path / "other.safetensors")
 
 
-def test_a_pickle_that_is_not_tensors_is_not_opened(tmp_path):
+def test_load_backbone_opens_no_pickle_of_other_objects(tmp_path):
     torch.save({"model": torch.nn.Linear(1, 1)}, tmp_path / "whole.pth")
     with pytest.raises(WeightsError, match="contains more than tensors"):
         load_backbone(NAME, weights=tmp_path / "whole.pth")
 
 
-def test_a_folder_of_several_files_names_them(tmp_path):
+def test_weights_file_lists_several_files_of_a_folder(tmp_path):
     for name in ("a.safetensors", "b.safetensors"):
         (tmp_path / name).touch()
     with pytest.raises(WeightsError, match=r"contains .'a.safetensors', 'b.safetensors'."):
@@ -158,7 +158,7 @@ def photos():
         "swin_base_patch4_window12_384.ms_in1k",
     ],
 )
-def test_images_are_prepared_as_timm_prepares_them(name):
+def test_preprocess_equals_create_transform_of_timm(name):
     config = timm.models.get_pretrained_cfg(name).to_dict()
     ours, theirs = preprocess(config), create_transform(**resolve_data_config(config), is_training=False)
     for picture in photos():
@@ -168,20 +168,20 @@ def test_images_are_prepared_as_timm_prepares_them(name):
         assert float((found - expected).abs().max()) <= 1e-5
 
 
-def test_preparing_that_no_transform_does_is_refused():
+def test_preprocess_refuses_an_unsupported_crop_mode():
     config = timm.models.get_pretrained_cfg("resnet50").to_dict() | {"crop_mode": "border"}
     with pytest.raises(PluginError, match="crop_mode='border', which is not supported"):
         preprocess(config)
 
 
-def test_a_table_of_another_timm_is_told():
+def test_load_reports_a_table_of_another_timm():
     spec = registry().find(NAME)
     other = dataclasses.replace(spec, stages={**spec.stages, "layer5": 3})
     with pytest.raises(PluginError, match="Install matching versions of timm and of sktransfer-timm"):
         load(other, None)
 
 
-def test_a_featurizer_takes_it():
+def test_imagefeaturizer_takes_a_timm_backbone():
     features = ImageFeaturizer("timm/test_vit.r160_in1k", weights="random").fit_transform(list(photos())[:3])
     assert features.shape == (3, 64)
     assert features.dtype == np.float32
