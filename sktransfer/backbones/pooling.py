@@ -18,7 +18,16 @@ from torch.nn import functional as F
 
 from sktransfer.exceptions import InvalidParameterError, did_you_mean
 
-__all__ = ["POOLINGS", "Pooling", "cheap_poolings", "check_pooling", "default_pooling", "pool", "pooling_names"]
+__all__ = [
+    "POOLINGS",
+    "Pooling",
+    "cheap_poolings",
+    "check_pooling",
+    "default_pooling",
+    "pool",
+    "pooling_names",
+    "pooling_options",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,6 +146,23 @@ def pooling_names(modality: str) -> tuple[str, ...]:
     ('mean', 'max', 'class_token', 'last_token', 'mean+max')
     """
     return tuple(pooling.name for pooling in POOLINGS.values() if modality in pooling.modalities)
+
+
+def pooling_options(modality: str) -> str:
+    """Return the values of the parameter `pooling`, as docstrings list them.
+
+    Parameters
+    ----------
+    modality : {"image", "text"}
+        Kind of samples.
+
+    Examples
+    --------
+    >>> from sktransfer.backbones.pooling import pooling_options
+    >>> pooling_options("text")
+    '{"auto", "mean", "max", "class_token", "last_token", "mean+max"}'
+    """
+    return "{" + ", ".join(f'"{name}"' for name in ("auto", *pooling_names(modality))) + "}"
 
 
 def default_pooling(modality: str) -> str:

@@ -7,6 +7,7 @@ changes a default or a description for one estimator.
 from __future__ import annotations
 
 from sktransfer._parameters import Parameter
+from sktransfer.backbones.pooling import pooling_options
 
 __all__ = [
     "BACKBONE",
@@ -78,10 +79,9 @@ POOLING = Parameter(
     "pooling",
     "auto",
     "str",
-    """Pooling of a stage's output into one vector per sample. "auto" is the pooling of the network's own head for
-    images, the mean over tokens for text encoders and the last token for text decoders. Images also allow "average",
-    "max", "class_token", "flatten", "grid2" and "grid3"; texts allow "mean", "class_token", "max", "last_token" and
-    "mean+max".""",
+    f"""Pooling of a stage's output into one vector per sample. "auto" is the pooling of the network's own head for
+    images, the mean over tokens for text encoders and the last token for text decoders. Images allow
+    {pooling_options("image")}, texts {pooling_options("text")}.""",
 )
 
 BATCH_SIZE = Parameter(

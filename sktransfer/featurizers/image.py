@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sktransfer._parameters import Parameter, with_parameters
 from sktransfer.backbones.loading import load_backbone
+from sktransfer.backbones.pooling import pooling_options
 from sktransfer.engine.parameters import (
     BACKBONE,
     COMPUTE,
@@ -36,7 +37,7 @@ __all__ = ["ImageFeaturizer"]
     IMAGE_SHAPE,
     LAYER,
     POOLING.replace(
-        type='{"auto", "average", "max", "class_token", "flatten", "grid2", "grid3"}',
+        type=pooling_options("image"),
         description="""Pooling of a stage's output into one vector per image. "grid2" averages over each cell of a 2x2
         grid and concatenates the averages. "auto" is the pooling of the network's own head.""",
     ),

@@ -9,6 +9,7 @@ from sklearn.preprocessing import normalize
 
 from sktransfer._parameters import Parameter, with_parameters
 from sktransfer.backbones.loading import load_backbone
+from sktransfer.backbones.pooling import pooling_options
 from sktransfer.engine.parameters import BACKBONE, COMPUTE, LAYER, MAX_LENGTH, POOLING, VERBOSE, WEIGHTS
 from sktransfer.featurizers.base import Featurizer
 
@@ -28,7 +29,7 @@ __all__ = ["TextFeaturizer"]
     MAX_LENGTH,
     LAYER,
     POOLING.replace(
-        type='{"auto", "mean", "class_token", "max", "last_token", "mean+max"}',
+        type=pooling_options("text"),
         description="""Pooling of the vectors of a text's tokens into one vector. "auto" is the mean for encoders and
         the last token for decoders.""",
     ),
