@@ -16,7 +16,7 @@ test: $(VENV)/test  ## all tests
 	$(TEST_ENV) $(BIN)/python -m pytest -n 2 --dist worksteal
 
 fuzz: $(VENV)/fuzz  ## fuzz readers with damaged files and odd texts for ten minutes
-	$(TEST_ENV) $(BIN)/python tests/fuzz/fuzz.py
+	$(TEST_ENV) $(BIN)/python -m tests.fuzz.fuzz
 
 lint: $(VENV)/test  ## style, format and types
 	$(BIN)/ruff check .

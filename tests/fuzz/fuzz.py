@@ -1,6 +1,6 @@
 """Run every fuzzer for a share of the time, each in its own process, and print the counts and the findings.
 
-python tests/fuzz/fuzz.py [SECONDS]
+python -m tests.fuzz.fuzz [SECONDS]
 """
 
 from __future__ import annotations
@@ -14,9 +14,11 @@ HERE = Path(__file__).parent
 
 def run(path: Path, seconds: float) -> tuple[str, bool]:
     """Return the output of a fuzzer, and whether it ended without a finding."""
-    command = [sys.executable, str(path), str(seconds)]
+    command = [sys.executable, "-m", f"tests.fuzz.{path.stem}", str(seconds)]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=10 * seconds + 120)
+        done = subprocess.run(
+            command, capture_output=True, text=True, cwd=HERE.parents[1], check=False, timeout=10 * seconds + 120
+        )
     except subprocess.TimeoutExpired:
         return "did not end in time", False
     lines = [line for line in done.stdout.splitlines() if line.strip()]

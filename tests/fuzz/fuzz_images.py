@@ -1,6 +1,6 @@
 """Fuzz damaged images: decoding returns an RGB image or raises an error with a reason.
 
-`python tests/fuzz/fuzz_images.py 180` tries random damage for 180 seconds and prints counts.
+`python -m tests.fuzz.fuzz_images 180` tries random damage for 180 seconds and prints counts.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Fuzz saved files: `load` raises LoadError or loads the file.
 
-The suite tries a few; `python tests/fuzz/fuzz_persistence.py 600` goes on for ten minutes, and prints what came of it.
+The suite tries a few; `python -m tests.fuzz.fuzz_persistence 600` runs for ten minutes and prints the counts.
 """
 
 from __future__ import annotations

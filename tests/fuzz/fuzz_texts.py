@@ -1,6 +1,6 @@
 """Fuzz random texts: tokens are in range and features are finite for any characters.
 
-`python tests/fuzz/fuzz_texts.py 180` tries random texts for 180 seconds and prints counts.
+`python -m tests.fuzz.fuzz_texts 180` tries random texts for 180 seconds and prints counts.
 """
 
 from __future__ import annotations
