@@ -13,9 +13,7 @@ from torch import Tensor, nn
 
 from sktransfer.exceptions import LoadError
 
-__all__ = ["READS", "Targets", "Task", "batch_targets", "check_none_missing"]
-
-READS = ("features", "tokens", "maps")
+__all__ = ["Targets", "Task", "batch_targets", "check_none_missing"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,8 +60,6 @@ class Task:
     reads : {"features", "tokens", "maps"}
         Input of the head: one pooled vector per sample (n, n_features), one vector per token (n, n_tokens, n_features),
         or one map per sample (n, n_features, height, width).
-    needs_y : bool
-        Whether targets come from y. If not, `prepare` makes them from the samples.
     stratifies : bool
         Whether a validation split keeps the ratio of the target's classes.
     pairwise : bool
@@ -76,7 +72,6 @@ class Task:
     shift: Any = 0.0  # outputs times `spread` plus `shift` are in the units of y
     spread: Any = 1.0
     reads: ClassVar[str] = "features"
-    needs_y: ClassVar[bool] = True
     stratifies: ClassVar[bool] = False
     pairwise: ClassVar[bool] = False
 
@@ -105,7 +100,7 @@ class Task:
         Parameters
         ----------
         y : ndarray of shape (n_samples, ...)
-            Targets from `check`; None if `needs_y` is False.
+            Targets from `check`; None if `prepare` makes the targets from the samples.
         weight : ndarray of shape (n_samples,)
             Weight of each sample.
 

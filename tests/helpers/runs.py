@@ -1,9 +1,10 @@
-"""Runs of the trainer without an estimator."""
+"""Runs and data sets of the trainer without an estimator."""
 
 from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
 import torch
 
 from sktransfer import FineTuneClassifier, load_backbone
@@ -11,9 +12,13 @@ from sktransfer.engine.compute import Compute
 from sktransfer.engine.inputs import PreprocessedSamples
 from sktransfer.samples.images import check_images
 from sktransfer.samples.texts import check_texts
+from sktransfer.tasks.base import Targets
+from sktransfer.testing.samples import make_samples
+from sktransfer.training.data import FrozenPrefixDataset
 from sktransfer.training.run import FitRun, choose_trunk
 from sktransfer.training.samplers import Batches
 from sktransfer.training.settings import check_settings
+from tests.helpers.small_bert import small_bert
 
 CPU = Compute(torch.device("cpu"))
 
@@ -39,4 +44,22 @@ def fit_run(X, backbone, tasks, targets, *, freeze_depth=-1, layer=-1, store=Non
         tasks=tasks,
         targets=targets,
         batches=batches,
+    )
+
+
+def dataset(modality, boundary, n=13, layers=()):
+    """Return samples at a freezing boundary, with their row numbers as targets."""
+    X, _ = make_samples(modality, n)
+    backbone = load_backbone("tiny/cnn" if modality == "image" else "hf/" + small_bert())
+    samples = check_images(X) if modality == "image" else check_texts(X)
+    return FrozenPrefixDataset(
+        backbone,
+        PreprocessedSamples(samples, backbone.preprocess),
+        boundary,
+        len(backbone.stages),
+        {"features": list(layers)},
+        rows=range(n),
+        targets={"y": Targets(np.arange(n), np.ones(n))},
+        compute=CPU,
+        store=None,
     )

@@ -12,28 +12,9 @@ from sktransfer.engine.compute import Compute
 from sktransfer.engine.inputs import PreprocessedSamples
 from sktransfer.engine.layers import LayerOutput
 from sktransfer.samples.images import check_images
-from sktransfer.samples.texts import check_texts
-from sktransfer.tasks.base import Targets
 from sktransfer.testing.samples import make_samples
-from sktransfer.training.data import FrozenPrefixDataset, collect_features, precompute_features
-from tests.helpers.small_bert import small_bert
-
-
-def dataset(modality, boundary, n=13, layers=()):
-    X, _ = make_samples(modality, n)
-    backbone = load_backbone("tiny/cnn" if modality == "image" else "hf/" + small_bert())
-    samples = check_images(X) if modality == "image" else check_texts(X)
-    return FrozenPrefixDataset(
-        backbone,
-        PreprocessedSamples(samples, backbone.preprocess),
-        boundary,
-        len(backbone.stages),
-        {"features": list(layers)},
-        rows=range(n),
-        targets={"y": Targets(np.arange(n), np.ones(n))},
-        compute=Compute(torch.device("cpu")),
-        store=None,
-    )
+from sktransfer.training.data import collect_features, precompute_features
+from tests.helpers.runs import dataset
 
 
 @pytest.mark.parametrize("boundary", [0, 1, 3])

@@ -60,7 +60,7 @@ class TagPerToken(Task):
 class MaskedToken(TagPerToken):
     """Masked language model: targets come from the samples, and there is no y."""
 
-    kind, needs_y = "masked-token", False
+    kind = "masked-token"
 
     def encode(self, y, weight):
         return Targets(np.zeros(len(weight)), weight)
