@@ -25,8 +25,11 @@ without knowing sktransfer.
 
 from __future__ import annotations
 
+import sys
+import warnings
 from collections.abc import Iterable
 from difflib import get_close_matches
+from types import FrameType
 from typing import NamedTuple
 
 __all__ = [
@@ -49,6 +52,10 @@ __all__ = [
     "UnknownWordsWarning",
     "WeightsError",
 ]
+
+# Packages whose code may be between a user's call and this library. Warnings never point into them.
+_LIBRARIES = {"dask", "distributed", "imblearn", "joblib", "numpy", "pandas", "scipy", "skactiveml", "sklearn", "skops"}
+_LIBRARIES |= {"skorch", "torch", "tqdm"}
 
 
 class SktransferError(Exception):
@@ -209,3 +216,46 @@ def short_path(path: str, length: int = 200) -> str:
     if len(quoted) <= length:
         return quoted
     return f"{quoted[: length // 4]}...{quoted[len(quoted) - 3 * length // 4 + 3 :]}"
+
+
+def warn(message: str | Warning, category: type[Warning] = SktransferWarning) -> None:
+    """Issue a warning that points to the line of the user's code from which this library was called.
+
+    That is the innermost frame outside of this library, its plugins, the standard library, and the libraries that call
+    estimators. A worker process has no such frame, and the warning then points to the caller of this function.
+
+    Parameters
+    ----------
+    message : str or Warning
+        Text, or a warning whose class is its category.
+    category : type of warning, default=SktransferWarning
+        Category of a text.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> from sktransfer.exceptions import TruncatedTextWarning, warn
+    >>> with warnings.catch_warnings(record=True) as caught:
+    ...     warn("2 of 10 texts are truncated", TruncatedTextWarning)
+    >>> print(caught[0].category.__name__, caught[0].message)
+    TruncatedTextWarning 2 of 10 texts are truncated
+    """
+    here = sys._getframe(1)
+    frame: FrameType | None = here
+    while frame is not None and _is_library(frame):
+        frame = frame.f_back
+    frame = frame or here
+    warnings.warn_explicit(
+        message,
+        type(message) if isinstance(message, Warning) else category,
+        frame.f_code.co_filename,
+        frame.f_lineno,
+        module=frame.f_globals.get("__name__", "<unknown>"),
+        registry=frame.f_globals.setdefault("__warningregistry__", {}),
+    )
+
+
+def _is_library(frame: FrameType) -> bool:
+    spec = frame.f_globals.get("__spec__")  # of `python -m module`, whose __name__ is "__main__"
+    root = (spec.name if spec is not None else frame.f_globals.get("__name__", "")).partition(".")[0]
+    return root in _LIBRARIES or root in sys.stdlib_module_names or root.partition("_")[0] == "sktransfer"

@@ -1,11 +1,20 @@
 from __future__ import annotations
 
+import concurrent.futures.thread
+import inspect
 import pickle
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
+from sklearn.dummy import DummyClassifier
+from sklearn.model_selection import cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
 
+import sktransfer
 from sktransfer import exceptions
 from sktransfer.exceptions import (
     BackboneNotFoundError,
@@ -25,6 +34,7 @@ from sktransfer.exceptions import (
     WeightsError,
     did_you_mean,
     short_path,
+    warn,
 )
 
 
@@ -56,7 +66,7 @@ def test_all_lists_every_class_once():
     classes = {
         name for name, value in vars(exceptions).items() if getattr(value, "__module__", "") == exceptions.__name__
     }
-    classes -= {"did_you_mean", "short_path"}
+    classes = {name for name in classes if isinstance(getattr(exceptions, name), type)}
     assert classes == set(exceptions.__all__)
     assert len(exceptions.__all__) == len(set(exceptions.__all__))
 
@@ -115,3 +125,53 @@ def test_short_path_keeps_beginning_and_end():
     assert short_path("a\nb.png") == r"'a\nb.png'"
     short = short_path("/data/" + "x" * 500 + "/cat.png")
     assert (len(short), short.startswith("'/data/xx"), short.endswith("xx/cat.png'")) == (200, True, True)
+
+
+def line_of(text):
+    """Return the file and the number of the first line of this module that contains a text."""
+    lines = inspect.getsource(sys.modules[__name__]).splitlines()
+    return __file__, next(i for i, line in enumerate(lines, 1) if text in line)
+
+
+def test_warn_points_to_the_caller_and_takes_a_text_or_a_warning():
+    with pytest.warns(SktransferWarning) as caught:
+        warn("a text")  # the line of a text
+    assert (caught[0].filename, caught[0].lineno) == line_of("the line of a text")
+    assert (caught[0].category, str(caught[0].message)) == (SktransferWarning, "a text")
+    with pytest.warns(StoreWarning, match="of a class"):
+        warn("of a class", StoreWarning)
+    with pytest.warns(InvalidSampleWarning) as caught:
+        warn(InvalidSampleWarning([InvalidSample(3, None, "x")], 4))
+    assert caught[0].message.failures == (InvalidSample(3, None, "x"),)
+
+
+def test_warn_points_to_the_users_line_through_libraries():
+    images = sktransfer.ImageFeaturizer("tiny/cnn", image_shape=(1, 64))
+    with pytest.warns(sktransfer.exceptions.FlatImageWarning) as caught:
+        cross_val_score(make_pipeline(images, DummyClassifier()), np.full((4, 64), 2.0), [0, 1, 0, 1], cv=2)
+    assert {(one.filename, one.lineno) for one in caught} == {line_of("2.0), [0, 1, 0, 1], cv=2)")}
+    with pytest.warns(SktransferWarning) as caught:
+        FunctionTransformer(lambda X: warn(f"{len(X)} rows") or X).fit_transform([[0.0]])
+    assert (caught[0].filename, caught[0].lineno) == line_of("FunctionTransformer(lambda")
+
+
+def test_warn_without_a_users_frame_points_to_its_caller():
+    with ThreadPoolExecutor() as pool, pytest.warns(SktransferWarning) as caught:
+        pool.submit(warn, "from a thread").result()
+    assert caught[0].filename == concurrent.futures.thread.__file__
+
+
+@pytest.mark.process
+def test_warn_is_printed_once_per_line_and_can_be_silenced_by_class():
+    code = """
+from warnings import filterwarnings
+from sktransfer.exceptions import StoreWarning, warn
+for _ in range(3):
+    warn("a store", StoreWarning)
+filterwarnings("ignore", category=StoreWarning)
+warn("silent", StoreWarning)
+"""
+    done = subprocess.run([sys.executable, "-"], input=code, capture_output=True, text=True, check=True)
+    assert done.stderr.splitlines()[0] == "<stdin>:5: StoreWarning: a store"
+    assert "silent" not in done.stderr
+    assert done.stderr.count("a store") == 1

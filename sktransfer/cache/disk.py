@@ -7,7 +7,6 @@ import os
 import shutil
 import threading
 import time
-import warnings
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -30,7 +29,7 @@ from sktransfer.cache.lmdb import (
     other_layouts,
 )
 from sktransfer.cache.types import CacheInfo, CacheNamespace, readable_size
-from sktransfer.exceptions import StoreError, StoreWarning
+from sktransfer.exceptions import StoreError, StoreWarning, warn
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -315,7 +314,7 @@ class DiskStore:
         cause = text.partition(" (")[0]
         if cause not in self._warned:
             self._warned.add(cause)
-            warnings.warn(text, StoreWarning, stacklevel=2)
+            warn(text, StoreWarning)
 
     def room(self) -> int:
         """Return the bytes that can be added before the limit is reached, 0 if nothing can be written."""

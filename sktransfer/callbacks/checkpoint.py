@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import tempfile
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from skorch import NeuralNet
 from skorch.callbacks import Callback
 from torch import Tensor
 
-from sktransfer.exceptions import CheckpointWarning, InvalidParameterError
+from sktransfer.exceptions import CheckpointWarning, InvalidParameterError, warn
 
 __all__ = ["Checkpoint", "Digest", "params_of", "set_state", "state_of"]
 
@@ -98,7 +97,7 @@ class Checkpoint(Callback):  # type: ignore[misc]
                 raise ValueError("its checksum is wrong")
         except Exception as error:  # torch raises many types for a damaged file; nothing of it was used
             text = f"{self.path_} cannot be read ({error}): the training starts from the beginning"
-            warnings.warn(text, CheckpointWarning, stacklevel=2)
+            warn(text, CheckpointWarning)
             return
         parts = state["parts"]
         net.module_.load_state_dict(parts["module"])
@@ -132,7 +131,7 @@ class Checkpoint(Callback):  # type: ignore[misc]
         except (OSError, RuntimeError) as error:  # torch raises RuntimeError if the disk is full
             self.may_write_ = False
             text = f"{self.path_} cannot be written ({error}): the training continues, but cannot be resumed"
-            warnings.warn(text, CheckpointWarning, stacklevel=2)
+            warn(text, CheckpointWarning)
         finally:
             temporary.unlink(missing_ok=True)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
@@ -11,7 +10,7 @@ from torch import Tensor
 
 from sktransfer.backbones.batching import BATCHING, batching_of
 from sktransfer.backbones.preprocess import Preprocess
-from sktransfer.exceptions import InvalidSample, InvalidSampleError, TruncatedTextWarning
+from sktransfer.exceptions import InvalidSample, InvalidSampleError, TruncatedTextWarning, warn
 from sktransfer.samples.base import to_invalid_sample
 
 __all__ = ["PreprocessedSamples", "collate", "concat_features", "in_batches"]
@@ -104,7 +103,7 @@ class PreprocessedSamples:
         n_truncated = sum(self._truncated.values())
         if n_truncated:
             message = self.batching.truncation_message(self.preprocess, n_truncated, len(self))
-            warnings.warn(message, TruncatedTextWarning, stacklevel=2)
+            warn(message, TruncatedTextWarning)
         self._truncated = dict.fromkeys(self._truncated, False)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any, Self
 
@@ -22,7 +21,7 @@ from sktransfer.engine.compute import Compute, resolve_compute
 from sktransfer.engine.forward import LayerOutput, Outputs, forward
 from sktransfer.engine.inputs import PreprocessedSamples, concat_features
 from sktransfer.engine.layers import resolve_layers
-from sktransfer.exceptions import InvalidParameterError, InvalidSample, InvalidSampleWarning
+from sktransfer.exceptions import InvalidParameterError, InvalidSample, InvalidSampleWarning, warn
 from sktransfer.html import BackboneHTML
 from sktransfer.samples.base import Samples
 from sktransfer.samples.images import check_images
@@ -231,4 +230,4 @@ def _warn_of_unreadable(inputs: PreprocessedSamples, rows: list[int]) -> None:
     inputs.readable([row for row in rows if row not in inputs.left_out])  # only one of several equal samples was read
     readable = "could not be read during this call but can be read now; call transform again"
     failures = [inputs.left_out.get(row, InvalidSample(row, inputs.samples.path(row), readable)) for row in rows]
-    warnings.warn(InvalidSampleWarning(failures, len(inputs)), stacklevel=2)
+    warn(InvalidSampleWarning(failures, len(inputs)))

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import platform
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from sktransfer._version import __version__
-from sktransfer.exceptions import InvalidParameterError, LoadError, SaveError, SktransferWarning
+from sktransfer.exceptions import InvalidParameterError, LoadError, SaveError, warn
 from sktransfer.persistence.archive import ESTIMATOR, WEIGHTS, read_archive, write_archive
 from sktransfer.persistence.codecs import DECODERS, find_codec
 from sktransfer.persistence.context import LoadContext, SaveContext
@@ -102,11 +101,9 @@ def save(estimator: Any, path: str | os.PathLike[str], *, weights: str = "refere
 
     write_archive(Path(path), manifest, {ESTIMATOR: tree, WEIGHTS: to_safetensors(context.tensors)}, check)
     if untrusted:
-        warnings.warn(
+        warn(
             f"the estimator holds {untrusted}, which sktransfer.load only accepts if it is told to trust them: "
             f"load(path, trusted={untrusted})",
-            SktransferWarning,
-            stacklevel=2,
         )
 
 
@@ -203,9 +200,7 @@ def _warn_of_versions(manifest: Mapping[str, Any]) -> None:
     saved_with = versions.get("scikit-learn") if isinstance(versions, dict) else None
     installed = version("scikit-learn")
     if saved_with != installed:
-        warnings.warn(
+        warn(
             f"the estimator was saved with scikit-learn {saved_with}, and this is {installed}: its predictions may "
             "differ",
-            SktransferWarning,
-            stacklevel=4,
         )

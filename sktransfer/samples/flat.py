@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import numbers
 import os
-import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -15,7 +14,7 @@ from PIL import Image
 from scipy.sparse import issparse
 
 from sktransfer._validation import is_int
-from sktransfer.exceptions import FlatImageWarning, InvalidParameterError, InvalidSampleError
+from sktransfer.exceptions import FlatImageWarning, InvalidParameterError, InvalidSampleError, warn
 from sktransfer.samples.arrays import CHANNELS, floats_to_rgb, tensor_to_array
 from sktransfer.samples.base import collect_invalid
 from sktransfer.samples.columns import (
@@ -173,7 +172,7 @@ def check_flat(X: Any, image_shape: Sequence[int] | None, invalid: dict[int, str
                 "divide by the largest value that a pixel can have"
             )
     if problems:
-        warnings.warn("Flat rows as images: " + ". Moreover, ".join(problems) + ".", FlatImageWarning, stacklevel=3)
+        warn("Flat rows as images: " + ". Moreover, ".join(problems) + ".", FlatImageWarning)
     return rows.reshape(len(rows), *shape)  # (n, height, width) or (n, height, width, channels)
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import warnings
 from pathlib import Path
 
 import numpy as np
 
-from sktransfer.exceptions import SktransferWarning, short_path
+from sktransfer.exceptions import short_path, warn
 
 __all__ = ["IMAGE_SUFFIXES", "load_image_folder"]
 
@@ -145,4 +144,4 @@ def _warn_of_left_out(root: Path, empty: list[str], stray: list[str], unreadable
             f"support (the first is {short_path(unreadable[0])})"
         )
     if problems:
-        warnings.warn(f"{root}: {', and '.join(problems)}; they are ignored", SktransferWarning, stacklevel=3)
+        warn(f"{root}: {', and '.join(problems)}; they are ignored")

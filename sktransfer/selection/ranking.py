@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -19,7 +18,7 @@ from sklearn.utils.validation import check_consistent_length
 from sktransfer._validation import is_real
 from sktransfer.backbones.backbone import Backbone
 from sktransfer.engine.forward import LayerOutput
-from sktransfer.exceptions import DisagreementWarning, InvalidParameterError
+from sktransfer.exceptions import DisagreementWarning, InvalidParameterError, warn
 from sktransfer.samples.base import Samples
 from sktransfer.samples.validation import check_samples
 from sktransfer.selection.candidates import (
@@ -291,12 +290,11 @@ def _check_agreement(ranking: pd.DataFrame, scores: Sequence[Score]) -> dict[str
         # Differences within the probe's noise have no order to agree with: the choice must lose more than that.
         loses = best["probe_mean"] - chosen["probe_mean"] > max(best["probe_std"], chosen["probe_std"])
         if loses and not agreement[score.name] >= MIN_AGREEMENT:
-            warnings.warn(
+            warn(
                 f"{score.name} ranks these {len(rows)} rows differently than the probe does (weighted Kendall tau "
                 f"{agreement[score.name]:.2f}): it chooses {chosen['backbone']}, {chosen['layer']}, with a probe score "
                 f"of {chosen['probe_mean']:.3f}; the probe's best is {best['backbone']}, {best['layer']} with "
                 f"{best['probe_mean']:.3f}. Trust the probe here.",
                 DisagreementWarning,
-                stacklevel=3,
             )
     return agreement

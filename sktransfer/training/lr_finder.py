@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import itertools
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +14,7 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 from skorch.callbacks import GradientNormClipping
 
+from sktransfer.exceptions import warn
 from sktransfer.training.callback_list import is_callback_type, unnamed
 from sktransfer.training.data import FrozenPrefixDataset
 from sktransfer.training.net import FineTuneNet
@@ -107,12 +107,11 @@ def range_test(net: FineTuneNet, dataset: FrozenPrefixDataset, scope: LRRange) -
     largest = gains.max()
     best = int(np.argmax(gains >= GAIN_FRACTION * largest)) if largest > 0 else 0  # the lowest rate that gains enough
     if not largest > 0:
-        warnings.warn(
+        warn(
             f"no learning rate from {scope.lowest:g} to {scope.highest:g} made the loss fall within {len(losses)} "
             "steps: the training loss is already minimal, or the range begins too high. "
             f"{rates[best] / DIVIDE_BY:.1e} is used, which changes almost nothing; set lr to a number",
             ConvergenceWarning,
-            stacklevel=2,
         )
     return LearningRates(float(rates[best] / DIVIDE_BY), curve)
 

@@ -6,14 +6,13 @@ import functools
 import hashlib
 import importlib.util
 import os
-import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol
 
 from sktransfer._utils import local_path
 from sktransfer.config import get_config
-from sktransfer.exceptions import InvalidParameterError, SktransferWarning, WeightsError
+from sktransfer.exceptions import InvalidParameterError, WeightsError, warn
 from sktransfer.weights.download import fetch
 from sktransfer.weights.hub import cached_folder, fetch_folder, hub_cache, is_offline, missing_file, split_revision
 from sktransfer.weights.source import WeightsSource
@@ -170,7 +169,7 @@ def _announce(spec: _Spec, source: WeightsSource, path: Path) -> None:
 
 
 def _warn(message: str) -> None:
-    warnings.warn(message, SktransferWarning, stacklevel=5)
+    warn(message)
 
 
 def _not_fetched(spec: _Spec, source: WeightsSource, path: Path, error: Exception) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sktransfer._validation import check_option
-from sktransfer.exceptions import InvalidParameterError, UnknownWordsWarning
+from sktransfer.exceptions import InvalidParameterError, UnknownWordsWarning, warn
 from sktransfer.words.vectors import WordVectors
 
 __all__ = ["POLICIES", "OovReport", "report", "resolve_policy", "unknown_vector", "warn_of_unknown"]
@@ -125,10 +124,9 @@ def warn_of_unknown(n_unknown: int, n_tokens: int, policy: str, vectors: WordVec
         return
     cased = lowercase and any(word != word.lower() for word in vectors.words[:1000])
     hint = "set lowercase=False, because these vectors distinguish capital letters; " if cased else ""
-    warnings.warn(
+    warn(
         f"{n_unknown / n_tokens:.0%} of {n_tokens:,} words have no vector (oov={policy!r}). oov_report(X) lists them. "
         f'Possible remedies: {hint}train on these texts, model="fasttext"; continue training from general vectors, '
         "continue_from=<vectors>; use the tokenizer that the vectors were trained with",
         UnknownWordsWarning,
-        stacklevel=4,
     )

@@ -140,6 +140,20 @@ def test_docstrings_state_every_parameter_and_its_default():
     assert not faults, faults
 
 
+def test_warnings_are_issued_by_one_function():
+    offenders = []
+    for path in [*SOURCES, *(path for path in PROSE if "plugins" in path.parts and "tests" not in path.parts)]:
+        for node in ast.walk(ast.parse(path.read_text())):
+            called = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
+            if called.startswith("warnings.warn"):
+                offenders.append(f"{path}:{node.lineno}")
+            if isinstance(node, ast.ImportFrom) and node.module == "warnings":
+                offenders += [f"{path}:{node.lineno}" for alias in node.names if alias.name.startswith("warn")]
+    assert [offender.partition(":")[0] for offender in offenders] == [str(ROOT / "sktransfer" / "exceptions.py")], (
+        f"use sktransfer.exceptions.warn, which points to the user's line: {offenders}"
+    )
+
+
 @pytest.mark.process
 def test_tracked_files_contain_no_path_of_a_machine():
     # Spelled in pieces, so that this file does not match itself.
