@@ -30,7 +30,7 @@ import warnings
 from collections.abc import Iterable
 from difflib import get_close_matches
 from types import FrameType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 __all__ = [
     "BackboneNotFoundError",
@@ -81,15 +81,28 @@ class InvalidSampleError(SktransferError, ValueError):
     ----------
     row : int
         Row in X, counted from 0.
+    label : object
+        Label of the row in the index of X. None if X has no index, or the default one.
     """
 
-    def __init__(self, row: int, message: str) -> None:
-        super().__init__(f"row {row}: {message}")
+    def __init__(self, row: int, message: str, label: Any = None) -> None:
         self.row = row
         self.message = message
+        self.set_label(label)
 
-    def __reduce__(self) -> tuple[type[InvalidSampleError], tuple[int, str]]:
-        return type(self), (self.row, self.message)  # the arguments of __init__; `args` has only the joined message
+    def set_label(self, label: Any) -> None:
+        """Set the label of the row, which the message then names.
+
+        Parameters
+        ----------
+        label : object
+            Label of the row in the index of X.
+        """
+        self.label = label
+        self.args = (f"{name_row(self.row, label)}: {self.message}",)
+
+    def __reduce__(self) -> tuple[type[InvalidSampleError], tuple[int, str, Any]]:
+        return type(self), (self.row, self.message, self.label)  # the arguments of __init__; `args` has only the text
 
 
 class InvalidSample(NamedTuple):
@@ -103,14 +116,19 @@ class InvalidSample(NamedTuple):
         Path of the sample, if it is a file.
     reason : str
         The problem and a remedy.
+    label : object, default=None
+        Label of the row in the index of X. None if X has no index, or the default one.
     """
 
     row: int
     path: str | None
     reason: str
+    label: Any = None
 
     def __str__(self) -> str:
-        return f"row {self.row}: {'' if self.path is None else short_path(self.path) + ' '}{self.reason}"
+        return (
+            f"{name_row(self.row, self.label)}: {'' if self.path is None else short_path(self.path) + ' '}{self.reason}"
+        )
 
 
 class LoadError(SktransferError, OSError):
@@ -201,6 +219,31 @@ def did_you_mean(given: str, allowed: Iterable[str], n: int = 3) -> str:
     """Return ` Did you mean 'a' or 'b'?`, or an empty string if no allowed name is similar."""
     near = get_close_matches(given, list(allowed), n=n, cutoff=0.6)
     return f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
+
+
+def name_row(row: int, label: Any = None, name: str = "") -> str:
+    """Return the position of a row, and its index label if there is one, for messages.
+
+    Parameters
+    ----------
+    row : int
+        Position of the row, counted from 0.
+    label : object, default=None
+        Label of the row in a pandas index; None if there is none.
+    name : str, default=""
+        Name of the argument; empty for X.
+
+    Examples
+    --------
+    >>> from sktransfer.exceptions import name_row
+    >>> name_row(30), name_row(30, 50)
+    ('row 30', 'row 30 (index label 50)')
+    >>> name_row(30, name="y"), name_row(30, 50, "y")
+    ('y[30]', 'y.iloc[30] (index label 50)')
+    """
+    if label is None:
+        return f"{name}[{row}]" if name else f"row {row}"
+    return f"{f'{name}.iloc[{row}]' if name else f'row {row}'} (index label {label!r})"
 
 
 def short_path(path: str, length: int = 200) -> str:

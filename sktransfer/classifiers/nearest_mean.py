@@ -8,10 +8,11 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.preprocessing import normalize
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from sktransfer._utils import all_or_nothing
 from sktransfer.classifiers.cosine import SCALE, CosineClassifier, check_scale, mean_direction
+from sktransfer.tasks.validation import check_weight
 
 __all__ = ["NearestClassMean"]
 
@@ -91,7 +92,7 @@ class NearestClassMean(CosineClassifier, BaseEstimator):
         check_scale(self.scale)
         X, y = validate_data(self, X, y, dtype=[np.float64, np.float32])
         check_classification_targets(y)
-        weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+        weight = check_weight(sample_weight, len(X))
         rows = weight > 0
         classes = np.unique(y[rows])
         if len(classes) < 2:

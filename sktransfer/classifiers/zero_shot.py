@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.preprocessing import normalize
-from sklearn.utils import Tags, column_or_1d
-from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils import Tags
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from sktransfer._parameters import Parameter, with_parameters
@@ -41,6 +40,7 @@ from sktransfer.html import BackboneHTML
 from sktransfer.samples.base import Samples
 from sktransfer.samples.texts import check_texts
 from sktransfer.samples.validation import check_samples, set_input_tags
+from sktransfer.tasks.classification import check_labels
 
 if TYPE_CHECKING:
     import torch
@@ -300,9 +300,7 @@ class ZeroShotClassifier(BackboneHTML, CosineClassifier, BaseEstimator):
                 "This ZeroShotClassifier estimator requires y to be passed, but the target y is None: labels=None "
                 "takes the class names from y. Pass y, or name the classes in labels."
             )
-        labels = column_or_1d(y, warn=True)
-        check_classification_targets(labels)
-        classes: np.ndarray = np.unique(labels)
+        classes: np.ndarray = np.unique(check_labels(y))
         if len(classes) < 2:
             raise ValueError(f"y holds one class only, {classes.tolist()}; pass samples of at least two classes")
         return classes

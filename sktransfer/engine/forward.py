@@ -290,7 +290,9 @@ class _Pass:
             batch, tensors = self._read(batch)
             if not batch:
                 return [], []
-            retry_on_oom(lambda part: self._compute(batch[part], tensors[part]), [sample.rows[0] for sample in batch])
+            first_rows = [sample.rows[0] for sample in batch]
+            with self.inputs.labelled_rows():
+                retry_on_oom(lambda part: self._compute(batch[part], tensors[part]), first_rows)
         rows = [row for sample in batch for row in sample.rows]
         outputs = []
         for layer in self.layers:

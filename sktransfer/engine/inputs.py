@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
@@ -74,6 +75,16 @@ class PreprocessedSamples:
                 raise
             self.left_out[row] = to_invalid_sample(error, self.samples.path(row))
             return None
+
+    @contextlib.contextmanager
+    def labelled_rows(self) -> Iterator[None]:
+        """Add the index label of the row to an error about a sample raised in this context."""
+        try:
+            yield
+        except InvalidSampleError as error:
+            if error.label is None:
+                error.set_label(self.samples.label(error.row))
+            raise
 
     def tensors(self, rows: Sequence[int]) -> list[Tensor]:
         """Return the input of the first stage per row: (3, height, width) or (tokens,)."""

@@ -229,5 +229,8 @@ def _warn_of_unreadable(inputs: PreprocessedSamples, rows: list[int]) -> None:
         return
     inputs.readable([row for row in rows if row not in inputs.left_out])  # only one of several equal samples was read
     readable = "could not be read during this call but can be read now; call transform again"
-    failures = [inputs.left_out.get(row, InvalidSample(row, inputs.samples.path(row), readable)) for row in rows]
+    samples = inputs.samples
+    failures = [
+        inputs.left_out.get(row, InvalidSample(row, samples.path(row), readable, samples.label(row))) for row in rows
+    ]
     warn(InvalidSampleWarning(failures, len(inputs)))

@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 from sktransfer._utils import all_or_nothing
 from sktransfer._validation import check_int, check_option
 from sktransfer.exceptions import InvalidParameterError, did_you_mean
+from sktransfer.samples.labels import labelled_rows
 from sktransfer.samples.validation import set_input_tags
 from sktransfer.words.loading import load_vectors
 from sktransfer.words.oov import OovReport, report, resolve_policy, warn_of_unknown
@@ -172,7 +173,8 @@ Most frequent: baad (1)
         if self.pooling is not None and self.pooling not in POOLINGS:
             near = did_you_mean(str(self.pooling), [name for name in POOLINGS if name])
             raise InvalidParameterError(f"pooling={self.pooling!r} must be one of {POOLINGS}.{near}")
-        embedding = self._embedding(documents)
+        with labelled_rows(documents.labels):
+            embedding = self._embedding(documents)
         self.oov_ = resolve_policy(self.oov, embedding)
         self.embedding_ = embedding
         weightings = {"tfidf": idf_weights, "sif": sif_weights}
@@ -346,7 +348,8 @@ Most frequent: baad (1)
         n_unknown = n_tokens = 0
         lookup = Lookup(self.embedding_, self.oov_)
         for start, texts in documents.blocks(_BLOCK):
-            block = lookup(texts, start)
+            with labelled_rows(documents.labels):
+                block = lookup(texts, start)
             pooled = pool(lookup, block, self.pooling, self._weights)
             rows = slice(start, start + len(texts))
             features[rows] = pooled if self.pooling is not None else _as_object_array(pooled)

@@ -13,7 +13,7 @@ import torch
 from sklearn.base import BaseEstimator
 from sklearn.callback import CallbackSupportMixin
 from sklearn.utils import Tags, check_random_state
-from sklearn.utils.validation import _check_sample_weight, check_consistent_length, check_is_fitted
+from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from sktransfer.backbones.backbone import Backbone
 from sktransfer.backbones.loading import load_backbone
@@ -25,9 +25,11 @@ from sktransfer.engine.inputs import PreprocessedSamples, concat_features
 from sktransfer.engine.layers import LayerOutput
 from sktransfer.exceptions import InvalidParameterError
 from sktransfer.html import BackboneHTML
+from sktransfer.samples.labels import row_labels
 from sktransfer.samples.validation import check_samples, set_input_tags
-from sktransfer.tasks.base import Targets, Task, check_none_missing
+from sktransfer.tasks.base import Targets, Task
 from sktransfer.tasks.heads import FeatureHead, Head
+from sktransfer.tasks.validation import check_none_missing, check_weight
 from sktransfer.training.augmentation import Augmentation, check_augment
 from sktransfer.training.lr_finder import LearningRates
 from sktransfer.training.net import FineTuneNet
@@ -245,9 +247,9 @@ class FineTuneBase(BackboneHTML, CallbackSupportMixin, BaseEstimator):
         checked = self._task.check(arguments.y)
         check_consistent_length(range(n_samples), checked, arguments.groups)
         if arguments.groups is not None:
-            check_none_missing(np.asarray(arguments.groups), "groups", "group")
-        rows = np.arange(n_samples)
-        weight = _check_sample_weight(arguments.sample_weight, rows, dtype=np.float64, ensure_non_negative=True)
+            groups = np.asarray(arguments.groups)
+            check_none_missing(groups, "groups", "group", labels=row_labels(arguments.groups))
+        weight = check_weight(arguments.sample_weight, n_samples)
         rows = np.flatnonzero(weight)  # samples with zero weight are dropped
         if len(rows) == 0:
             raise ValueError("sample_weight: all weights are zero, so no sample is left to train on")

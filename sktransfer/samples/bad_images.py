@@ -10,6 +10,7 @@ from joblib import Parallel, delayed
 from sktransfer.exceptions import InvalidSample, InvalidSampleError
 from sktransfer.samples.base import to_invalid_sample
 from sktransfer.samples.images import ImageSamples, check_images
+from sktransfer.samples.labels import row_labels
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,7 +36,7 @@ def find_bad_images(X: Any, *, image_shape: tuple[int, ...] | None = None, n_job
     -------
     table : DataFrame
         One row per image that cannot be used, with the columns row (in X, from 0), path (None for images that are not
-        files) and reason.
+        files) and reason. If X is a pandas object whose index is not the default one, also label (in the index).
 
     Raises
     ------
@@ -61,9 +62,11 @@ def find_bad_images(X: Any, *, image_shape: tuple[int, ...] | None = None, n_job
     import pandas as pd
 
     samples = check_images(X, image_shape=image_shape, defer=True)
+    samples.labels = row_labels(X)
     parts = [range(start, min(start + _BLOCK, len(samples))) for start in range(0, len(samples), _BLOCK)]
     failures = Parallel(n_jobs=n_jobs, prefer="threads")(delayed(_find_failures)(samples, rows) for rows in parts)
-    return pd.DataFrame([failure for part in failures for failure in part], columns=InvalidSample._fields)
+    table = pd.DataFrame([failure for part in failures for failure in part], columns=InvalidSample._fields)
+    return table.drop(columns="label") if samples.labels is None else table
 
 
 def _find_failures(samples: ImageSamples, rows: Sequence[int]) -> list[InvalidSample]:

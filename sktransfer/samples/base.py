@@ -11,6 +11,7 @@ from typing import Any, Protocol, Self
 import numpy as np
 
 from sktransfer.exceptions import InvalidSample, InvalidSampleError, short_path
+from sktransfer.samples.labels import add_label, label_of
 
 __all__ = ["Rows", "Samples", "collect_invalid", "content_hash", "to_invalid_sample"]
 
@@ -29,6 +30,9 @@ class Samples(Protocol):
     def path(self, row: int) -> str | None:
         """Return the path of a sample that is read from a file, else None."""
 
+    def label(self, row: int) -> Any:
+        """Return the label of a row in the index of X, or None if X has no labels."""
+
     def take(self, rows: Sequence[int] | np.ndarray) -> Samples:
         """Return a subset of the rows."""
 
@@ -40,10 +44,16 @@ class Rows:
     ----------
     n : int
         Number of rows of X.
+
+    Attributes
+    ----------
+    labels : Index or None
+        Result of `row_labels` for X, which errors name.
     """
 
     def __init__(self, n: int) -> None:
         self._rows = np.arange(n)
+        self.labels: Any = None
         # Hashes are kept after first use. If a file changed between `load` and a second hash, the features of its old
         # content would be cached under the key of the new content.
         self._keys: dict[int, bytes] = {}
@@ -70,7 +80,11 @@ class Rows:
         InvalidSampleError
             If the sample cannot be read. The error names the row of the original X.
         """
-        return self._load(int(self._rows[row]))
+        try:
+            return self._load(int(self._rows[row]))
+        except InvalidSampleError as error:
+            add_label(error, self.labels)
+            raise
 
     def key(self, row: int) -> bytes:
         """Return a hash of 20 bytes of the sample's content.
@@ -87,7 +101,11 @@ class Rows:
         """
         original = int(self._rows[row])
         if original not in self._keys:
-            self._keys[original] = self._hash(original)
+            try:
+                self._keys[original] = self._hash(original)
+            except InvalidSampleError as error:
+                add_label(error, self.labels)
+                raise
         return self._keys[original]
 
     def path(self, row: int) -> str | None:
@@ -99,6 +117,16 @@ class Rows:
             Position in this subset.
         """
         return None
+
+    def label(self, row: int) -> Any:
+        """Return the label of a row in the index of X, or None if X has no labels.
+
+        Parameters
+        ----------
+        row : int
+            Position in this subset.
+        """
+        return label_of(self.labels, int(self._rows[row]))
 
     def take(self, rows: Sequence[int] | np.ndarray) -> Self:
         """Return a subset of the rows. Samples and hashes are shared, and errors name rows of the original X.
@@ -173,4 +201,4 @@ def to_invalid_sample(error: InvalidSampleError, path: str | None) -> InvalidSam
         Path of the sample, if it is a file.
     """
     reason = error.message if path is None else error.message.removeprefix(f"{short_path(path)} ")
-    return InvalidSample(error.row, path, reason)
+    return InvalidSample(error.row, path, reason, error.label)

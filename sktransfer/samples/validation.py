@@ -7,8 +7,9 @@ from typing import Any
 from sklearn.utils import Tags
 from sklearn.utils.validation import validate_data
 
-from sktransfer.samples.base import Samples
+from sktransfer.samples.base import Rows, Samples
 from sktransfer.samples.images import check_images, is_flat
+from sktransfer.samples.labels import labelled_rows, row_labels
 from sktransfer.samples.texts import check_texts
 
 __all__ = ["check_samples", "remember_columns", "set_input_tags"]
@@ -51,10 +52,14 @@ def check_samples(
     ValueError
         If X as a whole cannot be used.
     """
-    return _CHECKS[modality](estimator, X, image_shape, reset, defer)
+    labels = row_labels(X)
+    with labelled_rows(labels):
+        samples = _CHECKS[modality](estimator, X, image_shape, reset, defer)
+    samples.labels = labels
+    return samples
 
 
-def _check_images(estimator: Any, X: Any, image_shape: tuple[int, ...] | None, reset: bool, defer: bool) -> Samples:
+def _check_images(estimator: Any, X: Any, image_shape: tuple[int, ...] | None, reset: bool, defer: bool) -> Rows:
     if is_flat(X):
         X = validate_data(estimator, X, reset=reset, ensure_all_finite=not defer)
     else:
@@ -62,7 +67,7 @@ def _check_images(estimator: Any, X: Any, image_shape: tuple[int, ...] | None, r
     return check_images(X, image_shape=image_shape, defer=defer)
 
 
-def _check_texts(estimator: Any, X: Any, image_shape: tuple[int, ...] | None, reset: bool, defer: bool) -> Samples:
+def _check_texts(estimator: Any, X: Any, image_shape: tuple[int, ...] | None, reset: bool, defer: bool) -> Rows:
     remember_columns(estimator, X, reset=reset)
     return check_texts(X)
 

@@ -22,6 +22,7 @@ from sktransfer.backbones.registry import modality_of
 from sktransfer.engine.forward import LayerOutput
 from sktransfer.exceptions import InvalidParameterError
 from sktransfer.html import BackboneHTML
+from sktransfer.samples.labels import row_labels
 from sktransfer.samples.validation import check_samples, set_input_tags
 from sktransfer.selection.candidates import (
     Candidates,
@@ -33,6 +34,7 @@ from sktransfer.selection.candidates import (
 from sktransfer.selection.ranking import ScoredLayer, score_layers
 from sktransfer.selection.scores import resolve_scores
 from sktransfer.selection.validation import resolve_target_type
+from sktransfer.tasks.validation import as_array, check_none_missing, check_numbers, check_weight
 
 if TYPE_CHECKING:
     import torch
@@ -309,20 +311,21 @@ def _is_routing_enabled() -> bool:
 
 
 def _rows_with_weight(sample_weight: Any, n_samples: int) -> np.ndarray:
-    return np.arange(n_samples) if sample_weight is None else np.flatnonzero(np.asarray(sample_weight))
+    return np.flatnonzero(check_weight(sample_weight, n_samples))
 
 
 def _check_targets(y: Any, estimator: Any) -> tuple[np.ndarray, str]:
     """Return targets and their type. A regressor makes whole numbers continuous."""
-    targets = np.asarray(y)
+    targets = check_numbers(y, "y", "target") if is_regressor(estimator) else as_array(y, "y")
     if targets.ndim == 2 and targets.shape[1] == 1:
         targets = column_or_1d(targets, warn=True)  # (n_samples,)
+    check_none_missing(targets, "y", "target", labels=row_labels(y))
     assert_all_finite(targets, input_name="y")
     if is_classifier(estimator):
         check_classification_targets(targets)
         return targets, "multiclass" if targets.ndim == 1 else "multilabel-indicator"
     if is_regressor(estimator):
-        return targets.astype(np.float64), "continuous"
+        return targets, "continuous"
     return targets, resolve_target_type(targets)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from sktransfer._validation import check_option
 from sktransfer.exceptions import InvalidParameterError
+from sktransfer.tasks.validation import as_array, check_numbers, holds_dates
 
 __all__ = ["TARGET_TYPES", "check_features", "encode_labels", "encode_targets", "resolve_target_type"]
 
@@ -139,7 +140,12 @@ def resolve_target_type(y: Any, target: str = "auto") -> str:
     'multilabel-indicator'
     """
     check_option("target", target, ("auto", *TARGET_TYPES))
-    array = np.asarray(y)
+    array = as_array(y, "y")
+    if (target == "auto" and holds_dates(array)) or (target == "numbers" and array.dtype.kind not in "biuf"):
+        try:
+            check_numbers(y, "y", "target")  # dates and strings are no numbers, although NumPy can convert them
+        except ValueError as error:
+            raise InvalidParameterError(str(error)) from error
     if target != "auto":
         if array.ndim not in _DIMENSIONS[TARGET_TYPES[target]]:
             raise InvalidParameterError(f"y of shape {array.shape} cannot hold target={target!r}")

@@ -8,12 +8,11 @@ from collections.abc import Sequence
 from typing import Any, ClassVar, Self
 
 import numpy as np
-import pandas as pd
 from torch import Tensor, nn
 
 from sktransfer.exceptions import LoadError
 
-__all__ = ["Targets", "Task", "batch_targets", "check_none_missing"]
+__all__ = ["Targets", "Task", "batch_targets"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -252,38 +251,3 @@ def batch_targets(targets: Any, rows: Sequence[int], pad_value: int = -100) -> T
         return targets[list(rows)]
     rows_of_targets = [targets[row] for row in rows]
     return nn.utils.rnn.pad_sequence(rows_of_targets, True, pad_value)  # (n, longest, ...)
-
-
-def check_none_missing(values: np.ndarray, name: str, what: str) -> None:
-    """Raise if a row has no value: None, NaN or pandas' NA.
-
-    Parameters
-    ----------
-    values : ndarray of shape (n_samples,)
-        One value per row.
-    name : str
-        Name of the argument, for the error.
-    what : str
-        Name of a value, for the error.
-
-    Raises
-    ------
-    ValueError
-        If a value is missing. The message names the first such row.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from sktransfer.tasks.base import check_none_missing
-    >>> check_none_missing(np.array(["up", None], dtype=object), "y", "label")
-    Traceback (most recent call last):
-        ...
-    ValueError: y[1] is None: 1 of 2 samples has no label; leave such samples out
-    """
-    rows = np.flatnonzero(pd.isna(values))
-    if len(rows):
-        have = "has" if len(rows) == 1 else "have"
-        raise ValueError(
-            f"{name}[{rows[0]}] is {values[rows[0]]!r}: {len(rows)} of {len(values)} samples {have} no {what}; leave "
-            "such samples out"
-        )

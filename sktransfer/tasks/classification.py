@@ -17,9 +17,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from sktransfer.exceptions import InvalidParameterError
-from sktransfer.tasks.base import Targets, Task, check_none_missing
+from sktransfer.samples.arrays import tensor_to_array
+from sktransfer.samples.columns import is_tensor
+from sktransfer.samples.labels import row_labels
+from sktransfer.tasks.base import Targets, Task
 from sktransfer.tasks.head_init import linear_head, linear_input, standardize, write_linear
 from sktransfer.tasks.heads import FeatureHead
+from sktransfer.tasks.validation import as_array, check_none_missing
 
 __all__ = ["Multiclass", "MultilabelIndicator", "check_labels", "classification_task"]
 
@@ -39,12 +43,25 @@ def check_labels(y: Any) -> np.ndarray:
     ValueError
         If a label is missing, or y holds no labels.
     """
-    labels: np.ndarray = column_or_1d(y, warn=True)
-    if labels.dtype == object:  # for numbers scikit-learn has its own message
-        check_none_missing(labels, "y", "label")
+    labels: np.ndarray = column_or_1d(as_array(y, "y"), warn=True)
+    check_none_missing(labels, "y", "label", labels=row_labels(y))
     assert_all_finite(labels, input_name="y")
+    _check_label_types(labels)
     check_classification_targets(labels)
     return labels
+
+
+def _check_label_types(labels: np.ndarray) -> None:
+    """Raise if labels are of a type, or of several types, that scikit-learn calls unknown without naming it."""
+    if labels.dtype.kind == "V":
+        raise ValueError(f"y has dtype {labels.dtype}; select one field, y[{labels.dtype.names[0]!r}]")
+    if labels.dtype != object or type_of_target(labels, input_name="y") != "unknown":
+        return
+    kinds = sorted({type(label).__name__ for label in labels})
+    raise ValueError(
+        f"Unknown label type: y holds objects of type {' and '.join(kinds)}; labels are str, int or bool, and all of "
+        "one type: pass [str(label) for label in y]"
+    )
 
 
 def classification_task(y: Any, class_weight: ClassWeight = None, label_smoothing: float = 0.0) -> Task:
@@ -85,6 +102,8 @@ def classification_task(y: Any, class_weight: ClassWeight = None, label_smoothin
 
 
 def _dense(y: Any) -> Any:
+    if is_tensor(y):
+        return tensor_to_array(y)
     return y.toarray() if issparse(y) else y
 
 

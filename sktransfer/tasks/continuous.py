@@ -13,6 +13,7 @@ from torch.nn import functional
 from sktransfer.tasks.base import Targets, Task
 from sktransfer.tasks.head_init import linear_input, ridge_probe, standardize, write_linear
 from sktransfer.tasks.heads import FeatureHead
+from sktransfer.tasks.validation import check_numbers
 
 __all__ = ["Continuous"]
 
@@ -37,7 +38,7 @@ class Continuous(Task):
 
     def check(self, y: Any) -> np.ndarray:
         """Return numbers (n_samples,) or (n_samples, n_outputs), float64."""
-        checked: np.ndarray = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
+        checked: np.ndarray = check_array(check_numbers(y, "y", "target"), ensure_2d=False, input_name="y")
         return checked
 
     def encode(self, y: np.ndarray, weight: np.ndarray) -> Targets:

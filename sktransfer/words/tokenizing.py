@@ -8,6 +8,7 @@ from typing import Any
 
 from sktransfer.exceptions import InvalidParameterError, InvalidSampleError
 from sktransfer.samples.columns import as_column, is_missing, quoted
+from sktransfer.samples.labels import label_of, labelled_rows, row_labels
 from sktransfer.samples.texts import check_texts
 from sktransfer.samples.validation import remember_columns
 
@@ -46,10 +47,14 @@ class Documents:
         Function from a text to its tokens. None means `split_words`.
     lowercase : bool
         Whether tokens are lowercased.
+    labels : Index, default=None
+        Result of `row_labels` for X, which errors name.
     """
 
-    def __init__(self, items: list[str | list[str]], tokenizer: Tokenizer | None, lowercase: bool) -> None:
-        self.items, self.tokenizer, self.lowercase = items, tokenizer, lowercase
+    def __init__(
+        self, items: list[str | list[str]], tokenizer: Tokenizer | None, lowercase: bool, labels: Any = None
+    ) -> None:
+        self.items, self.tokenizer, self.lowercase, self.labels = items, tokenizer, lowercase, labels
 
     def __len__(self) -> int:
         return len(self.items)
@@ -66,7 +71,8 @@ class Documents:
             return split_words(text)
         tokens = list(self.tokenizer(text))
         if not all(issubclass(kind, str) for kind in set(map(type, tokens))):
-            raise InvalidSampleError(row, f"the tokenizer returned {quoted(tokens, 80)}. It must return a list of str")
+            problem = f"the tokenizer returned {quoted(tokens, 80)}. It must return a list of str"
+            raise InvalidSampleError(row, problem, label_of(self.labels, row))
         return tokens
 
     def blocks(self, n_tokens: int) -> Iterator[tuple[int, list[list[str]]]]:
@@ -114,11 +120,12 @@ def check_documents(estimator: Any, X: Any, *, tokenizer: Tokenizer | None, lowe
     if tokenizer is not None and not callable(tokenizer):
         raise InvalidParameterError(f"tokenizer={tokenizer!r} must be a function from a str to a list of str, or None")
     remember_columns(estimator, X, reset=reset)
-    values = as_column(X, "text")
-    lists = {row: _token_list(value, row) for row, value in enumerate(values) if _is_list(value)}
-    texts = check_texts(["" if row in lists else value for row, value in enumerate(values)])
+    values, labels = as_column(X, "text"), row_labels(X)
+    with labelled_rows(labels):
+        lists = {row: _token_list(value, row) for row, value in enumerate(values) if _is_list(value)}
+        texts = check_texts(["" if row in lists else value for row, value in enumerate(values)])
     items = [lists[row] if row in lists else texts.load(row) for row in range(len(values))]
-    return Documents(items, tokenizer, bool(lowercase))
+    return Documents(items, tokenizer, bool(lowercase), labels)
 
 
 def _is_list(value: Any) -> bool:

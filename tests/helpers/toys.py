@@ -30,6 +30,9 @@ class Listed:
         self.loaded.append(row)
         return self.values[row]
 
+    def label(self, row):
+        return None
+
     def key(self, row):
         value = self.values[row]
         content = value.encode() if isinstance(value, str) else np.ascontiguousarray(value).tobytes()

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from sktransfer import ContrastiveFineTuner, FineTuneClassifier
-from sktransfer.tasks.base import check_none_missing
+from sktransfer.tasks.validation import check_none_missing
 from sktransfer.testing.samples import make_samples
 
 IMAGES, LABELS = make_samples("image", 12)
@@ -31,9 +31,17 @@ def test_check_none_missing_names_the_first_row_and_the_count(missing):
 
 
 @pytest.mark.parametrize("estimator", [FineTuneClassifier(max_epochs=0), ContrastiveFineTuner(max_epochs=0)])
-@pytest.mark.parametrize("wrap", [list, np.asarray, lambda y: pd.Series(y, index=np.arange(12) + 5)])
-def test_fit_names_the_row_of_a_missing_label(estimator, wrap):
-    with pytest.raises(ValueError, match=r"y\[11\] is (None|nan): 1 of 12 samples has no label"):
+@pytest.mark.parametrize(
+    ("wrap", "row"),
+    [
+        (list, r"y\[11\]"),
+        (np.asarray, r"y\[11\]"),
+        (pd.Series, r"y\[11\]"),
+        (lambda y: pd.Series(y, index=np.arange(12) + 5), r"y\.iloc\[11\] \(index label 16\)"),
+    ],
+)
+def test_fit_names_the_row_of_a_missing_label(estimator, wrap, row):
+    with pytest.raises(ValueError, match=rf"^{row} is (None|nan): 1 of 12 samples has no label"):
         estimator.fit(IMAGES, wrap(without(LABELS, 11, None)))
 
 
