@@ -11,6 +11,7 @@ from narwhals.exceptions import DuplicateError
 from PIL import Image
 
 __all__ = ["as_column", "as_series", "column_names", "empty_error", "is_frame", "is_missing", "is_tensor", "quoted"]
+__all__ += ["several_columns_error"]
 
 
 def is_frame(X: Any) -> bool:
@@ -81,7 +82,7 @@ def as_column(X: Any, noun: str) -> list[Any]:
     if isinstance(X, (list, tuple)):
         samples = list(X)
     elif is_frame(X) and X.shape[1] != 1:
-        raise ValueError(_several_columns(column_names(X), noun))
+        raise several_columns_error(X, noun)
     elif (series := as_series(X)) is not None:
         samples = series.to_list()
     else:
@@ -92,16 +93,16 @@ def as_column(X: Any, noun: str) -> list[Any]:
 
 
 def _from_array(X: Any, noun: str) -> list[Any]:
-    if isinstance(X, (str, bytes, bytearray, os.PathLike, Image.Image)):
+    if isinstance(X, (str, bytes, bytearray, memoryview, os.PathLike, Image.Image)):
         raise ValueError(f"X is one {type(X).__name__}, {quoted(X)}, not a list of {noun}s: wrap it in a list, [X]")
     if not hasattr(X, "__array__"):
-        remedy = "X.collect()" if hasattr(X, "collect") else "list(X) if it can be iterated over"
+        remedy = ": pass X.collect()" if hasattr(X, "collect") else ""
         raise ValueError(
-            f"X is a {type(X).__name__}; {noun}s come as a list, tuple, Series, one-column DataFrame or array: {remedy}"
+            f"X is a {type(X).__name__}; {noun}s come as a list, Series, one-column DataFrame or array{remedy}"
         )
     array = np.asarray(X)
     if array.ndim == 0:
-        raise ValueError(f"X is a single value, {quoted(array.item())}, not a list of {noun}s: wrap it in a list, [X]")
+        raise ValueError(f"X is a single value, {quoted(array.item())}, not a list of {noun}s: pass [X.item()]")
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]  # (n,)
     if array.ndim != 1:
@@ -112,10 +113,21 @@ def _from_array(X: Any, noun: str) -> list[Any]:
     return list(array)
 
 
-def _several_columns(names: list[Any], noun: str) -> str:
+def several_columns_error(X: Any, noun: str) -> ValueError:
+    """Return the error for a frame that does not have one column.
+
+    Parameters
+    ----------
+    X : DataFrame
+        The frame.
+    noun : str
+        Name of a sample in messages, such as "image".
+    """
+    names = column_names(X)
     if not names:
-        return f"X is a DataFrame without columns; one column of {noun}s is needed"
-    return (
+        return ValueError(f"X is a DataFrame without columns; one column of {noun}s is needed")
+    select = f"X[{names[0]!r}]" if type(X).__module__.startswith("pyarrow") else f"X[[{names[0]!r}]]"
+    return ValueError(
         f"X is a DataFrame of {len(names)} columns, {quoted(names)}; {noun}s must be in one column. Select it, "
-        f"X[[{names[0]!r}]], or name the column for each step in a ColumnTransformer"
+        f"{select}, or name the column for each step in a ColumnTransformer"
     )

@@ -15,6 +15,7 @@ from PIL import ExifTags, Image, ImageChops, UnidentifiedImageError
 from sktransfer.exceptions import InvalidSampleError, short_path
 from sktransfer.samples.arrays import array_to_rgb, channels_last, check_pixels, tensor_to_array
 from sktransfer.samples.columns import is_missing, is_tensor, quoted
+from sktransfer.samples.containers import item_hint
 
 __all__ = [
     "SIGNATURE_LENGTH",
@@ -45,7 +46,7 @@ _TRANSPOSES: dict[Any, Image.Transpose] = {  # by EXIF orientation; 1 is upright
 }
 
 
-def check_item(item: Any, row: int) -> tuple[str, Any]:
+def check_item(item: Any, row: int, column: str = "X") -> tuple[str, Any]:
     """Return the kind of an image, and the image in the form that is stored.
 
     Parameters
@@ -54,6 +55,8 @@ def check_item(item: Any, row: int) -> tuple[str, Any]:
         Element of X.
     row : int
         Row of the element, for messages.
+    column : str, default="X"
+        Expression for the column of the elements, for messages.
 
     Returns
     -------
@@ -68,7 +71,7 @@ def check_item(item: Any, row: int) -> tuple[str, Any]:
     """
     if isinstance(item, (str, os.PathLike)):
         return "path", _check_path(os.fspath(item), row)
-    if isinstance(item, (bytes, bytearray)):
+    if isinstance(item, (bytes, bytearray, memoryview)):
         if not item:
             raise InvalidSampleError(row, "the image has 0 bytes; read it again, or drop this row from X and y")
         return "bytes", bytes(item)
@@ -87,7 +90,7 @@ def check_item(item: Any, row: int) -> tuple[str, Any]:
         array = np.asarray(item)
         check_pixels(array, row)
         return "array", array
-    remedy = "np.asarray(x, dtype=np.uint8) makes it an array" if isinstance(item, (list, tuple)) else "convert it"
+    remedy = item_hint(item, "image", column) or "convert it"
     raise InvalidSampleError(
         row,
         f"{quoted(item, 80)} is a {type(item).__name__}; an image is a path, bytes, a PIL image, an array or a tensor: "
@@ -207,7 +210,13 @@ def _formats() -> list[str]:
     return [name for name in Image.ID if name != "EPS"]
 
 
+def _is_path(content: bytes) -> bool:
+    return len(content) <= _LONGEST_PATH and b"\0" not in content and os.path.exists(content)  # noqa: PTH110
+
+
 def _not_an_image(source: str | bytes, row: int, name: str) -> InvalidSampleError:
+    if isinstance(source, bytes) and _is_path(source):
+        return InvalidSampleError(row, f"{source!r} is the path of a file in bytes: pass [os.fsdecode(x) for x in X]")
     try:
         return InvalidSampleError(
             row, f"{name} is not an image that Pillow can read, it {describe_file_type(read_signature(source))}"
@@ -296,6 +305,7 @@ def _deep_to_rgb(values: np.ndarray, row: int, name: str) -> Image.Image | np.nd
     return array_to_rgb(values.astype(np.uint16))
 
 
+_LONGEST_PATH = 4096  # bytes
 SIGNATURE_LENGTH = 64  # bytes read to recognize a file type
 
 _SAVE_AS = "save it as JPEG or PNG"

@@ -10,6 +10,7 @@ from typing import Any
 
 import narwhals as nw
 import numpy as np
+from narwhals.exceptions import DuplicateError
 from PIL import Image
 from scipy.sparse import issparse
 
@@ -19,14 +20,13 @@ from sktransfer.samples.arrays import CHANNELS, floats_to_rgb, tensor_to_array
 from sktransfer.samples.base import collect_invalid
 from sktransfer.samples.columns import (
     as_series,
-    column_names,
     is_frame,
     is_missing,
     is_tensor,
-    quoted,
+    several_columns_error,
 )
 
-__all__ = ["check_flat", "check_image_shape", "flat_to_rgb", "is_flat"]
+__all__ = ["check_flat", "check_image_shape", "flat_to_rgb", "is_flat", "refuse_other_columns"]
 
 
 def is_flat(X: Any) -> bool:
@@ -81,6 +81,30 @@ def _is_flat_array(array: np.ndarray) -> bool:
     return kind == "O" and array.ndim <= 2 and _are_numbers(array.ravel())
 
 
+def refuse_other_columns(X: Any) -> None:
+    """Raise if X is a frame of several columns, of which one holds anything but numbers.
+
+    Parameters
+    ----------
+    X : any
+        Input of an estimator.
+
+    Raises
+    ------
+    ValueError
+        If a column holds anything but numbers.
+    """
+    if not is_frame(X):
+        return
+    try:
+        frame = nw.from_native(X, eager_only=True)
+    except DuplicateError:  # pandas allows the same name twice
+        return
+    columns = [frame[name] for name, dtype in frame.schema.items() if not (dtype.is_numeric() or dtype == nw.Boolean)]
+    if any(not is_missing(value) and not isinstance(value, numbers.Number) for one in columns for value in one):
+        raise several_columns_error(X, "image")
+
+
 def _are_numbers(values: Iterable[Any], *, rows: bool = False) -> bool:
     """Return whether all values that are not missing are numbers, or rows of numbers if `rows` allows them."""
     n_numbers = 0
@@ -94,7 +118,7 @@ def _are_numbers(values: Iterable[Any], *, rows: bool = False) -> bool:
 
 def _is_row(value: Any) -> bool:
     if isinstance(value, (list, tuple)):
-        return not value or isinstance(value[0], numbers.Number)
+        return not value or (isinstance(value[0], numbers.Number) and isinstance(value[-1], numbers.Number))
     if is_tensor(value):
         return bool(value.ndim <= 1)
     if isinstance(value, Image.Image) or not hasattr(value, "__array__"):
@@ -179,20 +203,20 @@ def check_flat(X: Any, image_shape: Sequence[int] | None, invalid: dict[int, str
 def _as_table(X: Any) -> np.ndarray:
     if issparse(X):
         raise ValueError("X is a sparse matrix; images are dense: pass X.toarray()")
+    refuse_other_columns(X)
     array = tensor_to_array(X) if is_tensor(X) else np.asarray(X)
     if array.ndim != 2:
         raise ValueError(
             f"X is an array of shape {array.shape}; flat rows of pixels have shape (n, n_pixels). Reshape your data: "
-            "X.reshape(1, -1) makes it one row"
+            "np.reshape(X, (1, -1)) makes it one row"
         )
     if array.dtype.kind == "O":
         try:
             array = array.astype(np.float64)
         except (TypeError, ValueError) as error:
-            names = f" (columns {quoted(column_names(X))})" if is_frame(X) else ""
             raise ValueError(
-                f"X has {array.shape[1]} columns{names} that are not all numbers. Images as paths, bytes or arrays "
-                "must be in one column: select it"
+                f"X has {array.shape[1]} columns that are not all numbers. Images as paths, bytes or arrays must be in "
+                "one column: select it, X[:, 0]"
             ) from error
     if array.dtype.kind not in "biuf":
         raise ValueError(f"X has dtype {array.dtype}; flat rows of pixels are real numbers. Convert X to float")

@@ -14,6 +14,7 @@ from sktransfer.exceptions import InvalidSampleError, short_path
 from sktransfer.samples.arrays import CHANNELS, array_to_rgb, channels_last, check_layout, check_pixels, tensor_to_array
 from sktransfer.samples.base import Rows, collect_invalid, content_hash
 from sktransfer.samples.columns import as_column, as_series, empty_error, is_tensor
+from sktransfer.samples.containers import as_list, column_of, image_of_cell
 from sktransfer.samples.decoding import check_item, decode, decode_pil, file_status
 from sktransfer.samples.flat import check_flat, check_image_shape, flat_to_rgb, is_flat
 
@@ -100,10 +101,11 @@ def check_images(X: Any, *, image_shape: Sequence[int] | None = None, defer: boo
 
     Parameters
     ----------
-    X : list, Series, one-column DataFrame, or array
+    X : list or other sequence, Series, one-column DataFrame, or array
         One of these kinds throughout:
 
         - paths (`str` or `Path`), encoded images (`bytes`), or PIL images, of any mode and size;
+        - cells {"bytes", "path"} of Hugging Face's datasets, which hold an encoded image or a path;
         - arrays (height, width) or (height, width, channels) with 1, 3 or 4 channels, of uint8, uint16, bool, or float
           in [0, 1]; their sizes may differ;
         - torch tensors, with channels first if the first axis has length 1, 3 or 4, and otherwise with the shapes of
@@ -149,7 +151,7 @@ def check_images(X: Any, *, image_shape: Sequence[int] | None = None, defer: boo
     >>> check_images(np.zeros((10, 48)), image_shape=(8, 6)).load(0).shape
     (8, 6, 3)
     """
-    image_shape = check_image_shape(image_shape)
+    X, image_shape = as_list(X, "image"), check_image_shape(image_shape)
     invalid: dict[int, str] | None = {} if defer else None
     items: Any
     if is_flat(X):
@@ -157,7 +159,7 @@ def check_images(X: Any, *, image_shape: Sequence[int] | None = None, defer: boo
     elif (stack := _as_stack(X)) is not None:
         items, kind = _check_stack(stack, invalid), "array"
     else:
-        items, kind = _check_list(as_column(X, "image"), invalid)
+        items, kind = _check_list(as_column(X, "image"), invalid, column_of(X))
     return ImageSamples(items, kind, invalid or _NONE)
 
 
@@ -196,12 +198,12 @@ def _check_stack(stack: np.ndarray, invalid: dict[int, str] | None) -> np.ndarra
     return stack
 
 
-def _check_list(items: Iterable[Any], invalid: dict[int, str] | None) -> tuple[list[Any], str]:
+def _check_list(items: Iterable[Any], invalid: dict[int, str] | None, column: str) -> tuple[list[Any], str]:
     samples, first = [], None
-    for row, item in enumerate(items):
+    for row, item in enumerate(map(image_of_cell, items)):
         kind, sample = None, _path_of(item)
         with collect_invalid(invalid):
-            kind, sample = check_item(item, row)
+            kind, sample = check_item(item, row, column)
             first = first or (kind, row)
             if kind != first[0]:
                 name = short_path(sample) if kind == "path" else "the sample"

@@ -7,6 +7,7 @@ from typing import Any
 from sktransfer.exceptions import InvalidSampleError
 from sktransfer.samples.base import Rows, content_hash
 from sktransfer.samples.columns import as_column, is_missing, quoted
+from sktransfer.samples.containers import as_list, column_of, item_hint
 
 __all__ = ["TextSamples", "check_texts"]
 
@@ -36,7 +37,7 @@ def check_texts(X: Any) -> TextSamples:
 
     Parameters
     ----------
-    X : list or tuple of str, Series, one-column DataFrame, or array of shape (n,) or (n, 1)
+    X : list or other sequence of str, Series, one-column DataFrame, or array of shape (n,) or (n, 1)
         The texts; pandas, polars and numpy in any type that holds strings. An empty text is a text.
 
     Returns
@@ -60,23 +61,21 @@ def check_texts(X: Any) -> TextSamples:
     Traceback (most recent call last):
         ...
     sktransfer.exceptions.InvalidSampleError: row 1: the text is missing (None). Fill missing texts, X.fillna("") \
-in pandas or X.fill_null("") in polars, or drop these rows from X and y
+in pandas, X.fill_null("") in polars or [x if isinstance(x, str) else "" for x in X], or drop these rows from X and y
     """
-    return TextSamples([_text(value, row) for row, value in enumerate(as_column(X, "text"))])
+    texts, column = as_column(as_list(X, "text"), "text"), column_of(X)
+    return TextSamples([_text(value, row, column) for row, value in enumerate(texts)])
 
 
-def _text(value: Any, row: int) -> str:
+def _text(value: Any, row: int, column: str) -> str:
     if isinstance(value, str):
         return str.__str__(value)  # converts np.str_ and members of a str enumeration to plain str
     if is_missing(value):
-        remedy = (
-            'Fill missing texts, X.fillna("") in pandas or X.fill_null("") in polars, or drop these rows from X and y'
+        raise InvalidSampleError(
+            row,
+            f'the text is missing ({value!r}). Fill missing texts, X.fillna("") in pandas, X.fill_null("") in polars '
+            f'or [x if isinstance(x, str) else "" for x in {column}], or drop these rows from X and y',
         )
-        raise InvalidSampleError(row, f"the text is missing ({value!r}). {remedy}")
-    if isinstance(value, (bytes, bytearray)):
-        remedy = "decode it, value.decode('utf-8')"
-    elif isinstance(value, (list, tuple)):
-        remedy = "join its parts, ' '.join(value)"
-    else:
-        remedy = "turn the column into text, X.astype(str), if its values are to be read as words"
-    raise InvalidSampleError(row, f"{quoted(value, 80)} is a {type(value).__name__}, not a str: {remedy}")
+    raise InvalidSampleError(
+        row, f"{quoted(value, 80)} is a {type(value).__name__}, not a str: {item_hint(value, 'text', column)}"
+    )

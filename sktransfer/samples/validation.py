@@ -8,6 +8,8 @@ from sklearn.utils import Tags
 from sklearn.utils.validation import validate_data
 
 from sktransfer.samples.base import Rows, Samples
+from sktransfer.samples.containers import as_list
+from sktransfer.samples.flat import refuse_other_columns
 from sktransfer.samples.images import check_images, is_flat
 from sktransfer.samples.labels import labelled_rows, row_labels
 from sktransfer.samples.texts import check_texts
@@ -52,7 +54,7 @@ def check_samples(
     ValueError
         If X as a whole cannot be used.
     """
-    labels = row_labels(X)
+    X, labels = as_list(X, modality), row_labels(X)
     with labelled_rows(labels):
         samples = _CHECKS[modality](estimator, X, image_shape, reset, defer)
     samples.labels = labels
@@ -61,6 +63,7 @@ def check_samples(
 
 def _check_images(estimator: Any, X: Any, image_shape: tuple[int, ...] | None, reset: bool, defer: bool) -> Rows:
     if is_flat(X):
+        refuse_other_columns(X)  # check_array would only name the first value that is not a number
         X = validate_data(estimator, X, reset=reset, ensure_all_finite=not defer)
     else:
         remember_columns(estimator, X, reset=reset)

@@ -8,6 +8,7 @@ from typing import Any
 
 from sktransfer.exceptions import InvalidParameterError, InvalidSampleError
 from sktransfer.samples.columns import as_column, is_missing, quoted
+from sktransfer.samples.containers import as_list
 from sktransfer.samples.labels import label_of, labelled_rows, row_labels
 from sktransfer.samples.texts import check_texts
 from sktransfer.samples.validation import remember_columns
@@ -119,8 +120,9 @@ def check_documents(estimator: Any, X: Any, *, tokenizer: Tokenizer | None, lowe
     """
     if tokenizer is not None and not callable(tokenizer):
         raise InvalidParameterError(f"tokenizer={tokenizer!r} must be a function from a str to a list of str, or None")
+    X, labels = as_list(X, "text"), row_labels(X)
     remember_columns(estimator, X, reset=reset)
-    values, labels = as_column(X, "text"), row_labels(X)
+    values = as_column(X, "text")
     with labelled_rows(labels):
         lists = {row: _token_list(value, row) for row, value in enumerate(values) if _is_list(value)}
         texts = check_texts(["" if row in lists else value for row, value in enumerate(values)])

@@ -6,6 +6,7 @@ import polars as pl
 import pytest
 
 from sktransfer.samples.columns import as_column, as_series, column_names, is_frame, is_missing, is_tensor, quoted
+from sktransfer.samples.containers import as_list
 
 WORDS = ["a", "b", "c"]
 
@@ -70,10 +71,12 @@ def test_as_column_rejects_no_rows_as_scikit_learn(X: object):
         as_column(X, "text")
 
 
-@pytest.mark.parametrize("X", ["a text", b"bytes", np.array("a text")])
+@pytest.mark.parametrize("X", ["a text", b"bytes", memoryview(b"bytes")])
 def test_as_column_of_a_single_sample_suggests_a_list(X: object):
     with pytest.raises(ValueError, match=r"not a list of texts: wrap it in a list, \[X\]"):
         as_column(X, "text")
+    with pytest.raises(ValueError, match=r"not a list of texts: pass \[X\.item\(\)\]"):
+        as_column(np.array("a text"), "text")
 
 
 def test_as_column_of_an_array_of_several_columns_names_its_shape():
@@ -83,9 +86,9 @@ def test_as_column_of_an_array_of_several_columns_names_its_shape():
 
 def test_as_column_rejects_other_containers():
     with pytest.raises(ValueError, match=r"X is a generator.*list\(X\)"):
-        as_column((word for word in WORDS), "text")
+        as_column(as_list((word for word in WORDS), "text"), "text")
     with pytest.raises(ValueError, match=r"X is a dict.*list\(X\)"):
-        as_column({"a": 1}, "text")
+        as_column(as_list({"a": 1}, "text"), "text")
     with pytest.raises(ValueError, match=r"X is a LazyFrame.*X\.collect\(\)"):
         as_column(pl.LazyFrame({"a": WORDS}), "text")
     with pytest.raises(ValueError, match="X is a NoneType"):

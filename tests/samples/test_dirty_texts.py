@@ -74,11 +74,11 @@ MISSING = {
 }
 OTHERS = {
     "bytes": (["a", b"good film"], "is a bytes, not a str: decode it"),
-    "int": (["a", 3], r"is a int, not a str: turn the column into text, X.astype\(str\)"),
+    "int": (["a", 3], r"is a int, not a str: turn the values into text, \[str\(x\) for x in X\]"),
     "bool": (["a", True], "is a bool, not a str"),
     "mixed column": (pd.Series(["a", 1.5]), "is a float, not a str"),
     "polars objects": (pl.Series(["a", object], dtype=pl.Object), "is a type, not a str"),
-    "list": (["a", [3]], r"is a list, not a str: join its parts|token 0 is 3\. Every token must be a str"),
+    "list": (["a", [3]], r"is a list, not a str: turn the values into text|token 0 is 3\. Every token must be a str"),
     "dict": (["a", {"text": "b"}], "is a dict, not a str"),
     "long bytes": (["a", b"x" * 10**6], r"xxx\.\.\. is a bytes, not a str"),
 }

@@ -51,7 +51,7 @@ def test_check_item_keeps_arrays_and_moves_channels_of_tensors():
         (pd.NA, r"the image is missing \(<NA>\); drop this row"),
         (3.5, "3.5 is a float; an image is a path, .*convert it, or drop this row"),
         (np.uint8(3), "is a uint8; an image is a path"),
-        ([[0, 1], [1, 0]], r"is a list; .*np\.asarray\(x, dtype=np\.uint8\) makes it an array"),
+        ([[0, 1], [1, 0]], r"is a list; .*\[np\.asarray\(x, dtype=np\.uint8\) for x in X\]"),
         ({"bytes": b"a"}, "is a dict; an image is a path"),
         (b"", "the image has 0 bytes; read it again"),
         (Image.new("RGB", (0, 4)), r"size \(0, 4\), no pixel; drop this row"),

@@ -77,8 +77,8 @@ def test_check_texts_names_the_row_of_a_missing_text(X: object):
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        (3, r"3 is a int, not a str.*astype\(str\)"),
-        (np.float32(0.5), r"is a float32, not a str.*astype\(str\)"),
+        (3, r"3 is a int, not a str: turn the values into text, \[str\(x\) for x in X\]"),
+        (np.float32(0.5), r"is a float32, not a str: turn the values into text, \[str\(x\) for x in X\]"),
         (b"abc", r"b'abc' is a bytes, not a str: decode it"),
         (["a", "b"], r"\['a', 'b'\] is a list, not a str: join its parts"),
         (True, "True is a bool, not a str"),
