@@ -188,8 +188,8 @@ def build_backbone(spec: BackboneSpec, path: Path | None) -> Backbone:
         package = spec.provider if plugin is None else plugin.distribution or plugin.module
         raise PluginError(
             f"{spec.name}: its loader {spec.loader!r}, from the plugin {label}, failed: {reason(error)}. If a library "
-            f"that it imports is missing or broken, `pip install --upgrade --force-reinstall {package}` repairs it; "
-            f"else report it to the authors of {package}."
+            f"that it imports is missing or broken, `pip install --upgrade --force-reinstall {package}` repairs it, "
+            f"or the same with the folder that it was installed from; else report it to the authors of {package}."
         ) from error
     if not isinstance(backbone, Backbone):
         raise PluginError(f"{spec.name}: {spec.loader} must return a Backbone, not {type(backbone).__name__}")

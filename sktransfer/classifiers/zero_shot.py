@@ -54,8 +54,8 @@ __all__ = ["ZeroShotClassifier"]
     BACKBONE.replace(
         default="tiny/bert",
         description="""A sentence encoder, or an image encoder that shares its feature space with a text encoder, such
-        as CLIP (`pip install sktransfer-clip`, then `"clip/<hub id or local folder>"`). Its modality decides whether X
-        holds texts or images.""",
+        as CLIP (`pip install ./plugins/clip` in sktransfer's repository, then `"clip/<hub id or local folder>"`). Its
+        modality decides whether X holds texts or images.""",
     ),
     Parameter(
         "labels",
@@ -174,7 +174,8 @@ class ZeroShotClassifier(BackboneHTML, CosineClassifier, BaseEstimator):
             if backbone.shared_space is None:
                 raise InvalidParameterError(
                     f"{backbone.name} takes images and has no text encoder in the same space; use a backbone that has "
-                    "one ('clip/<hub id or local folder>', pip install sktransfer-clip), or pass text_backbone="
+                    "one ('clip/<hub id or local folder>', after pip install ./plugins/clip in sktransfer's "
+                    "repository), or pass text_backbone="
                 )
             name = backbone.shared_space.texts
         encoder = load_backbone(name, weights="pretrained" if isinstance(name, Backbone) else self.weights)

@@ -36,7 +36,7 @@ class WordEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
     ----------
     model : str, path, WordVectors, KeyedVectors or spaCy vectors, default="fasttext"
         "fasttext" trains vectors of words and of their character n-grams on X, "word2vec" vectors of words alone. Both
-        use the package fasttext, `pip install "sktransfer[words]"`. A path loads vectors, as `load_vectors` does:
+        use the package fasttext, `pip install "fasttext>=0.9.3"`. A path loads vectors, as `load_vectors` does:
         fastText's `.bin` and `.ftz`, word2vec's text and binary formats, GloVe's text format. `embedding_` of a fitted
         `WordEmbedder` reuses its vectors. Objects of gensim or spaCy can be passed directly, but `sklearn.clone`, and
         with it every grid search, copies them. `model=load_vectors(keyed_vectors)` is shared.

@@ -183,7 +183,7 @@ def _manifest(content: bytes) -> dict[str, Any]:
     if version != FORMAT:
         author = manifest.get("sktransfer")
         older = "fit and save the estimator again, or load the file with the sktransfer that wrote it"
-        advice = "pip install --upgrade sktransfer" if version > FORMAT else older
+        advice = "install a newer sktransfer" if version > FORMAT else older
         raise LoadError(
             f"it has format {version}, written by sktransfer {author}, and this sktransfer {__version__} reads format "
             f"{FORMAT}: {advice}"

@@ -310,7 +310,7 @@ def check_tree(tree: bytes, kinds: Set[str]) -> None:
     if unknown:
         raise LoadError(
             f"it holds nodes of the kinds {unknown}, which this sktransfer does not know: nothing was loaded. A newer "
-            "version may know them: pip install --upgrade sktransfer"
+            "sktransfer may know them: install it"
         )
     refused = sorted({node["__loader__"] for node in nodes if node.get("__loader__") in _REFUSED_NODES})
     if refused:

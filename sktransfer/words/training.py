@@ -121,7 +121,7 @@ def _check_installed() -> None:
     except ImportError as error:
         raise ImportError(
             f"training word vectors needs the package fasttext, which cannot be imported ({error}). Run pip install "
-            '"sktransfer[words]". Reading vectors from files does not need it'
+            "'fasttext>=0.9.3'. Reading vectors from files does not need it"
         ) from error
 
 

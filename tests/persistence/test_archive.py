@@ -117,7 +117,7 @@ def test_read_archive_refuses_false_member_sizes(saved):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format_version": FORMAT + 1}, "pip install --upgrade sktransfer"),
+        ({"format_version": FORMAT + 1}, "install a newer sktransfer"),
         ({"format_version": FORMAT - 1}, "fit and save the estimator again"),
         ({"format_version": 0}, "no sktransfer writes"),
         ({"format_version": "1"}, "no sktransfer writes"),

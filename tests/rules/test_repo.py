@@ -7,7 +7,9 @@ import inspect
 import re
 import subprocess
 import sys
+import tomllib
 from collections import Counter
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -152,6 +154,41 @@ def test_warnings_are_issued_by_one_function():
     assert [offender.partition(":")[0] for offender in offenders] == [str(ROOT / "sktransfer" / "exceptions.py")], (
         f"use sktransfer.exceptions.warn, which points to the user's line: {offenders}"
     )
+
+
+def requirement_names() -> set[str]:
+    """Return the normalized names of all requirements of this repository's distributions."""
+    names = set()
+    for file in (ROOT / "pyproject.toml", *(ROOT / "plugins").glob("*/pyproject.toml")):
+        project = tomllib.loads(file.read_text())["project"]
+        required = [*project["dependencies"], *chain.from_iterable(project.get("optional-dependencies", {}).values())]
+        names |= {re.match(r"[\w.-]+", requirement).group().lower().replace("_", "-") for requirement in required}
+    return {name for name in names if not name.startswith("sktransfer")}
+
+
+def installed_targets(text: str) -> list[tuple[str, str]]:
+    """Return what each `pip install` in a text installs, and its extras."""
+    return re.findall(r"pip install\s+(?:-\S+\s+)*[\"']?([\w.][\w./-]*[\w/]|\.)(?:\[([\w,]+)\])?", text)
+
+
+def test_installation_words_name_what_exists():
+    # The distributions of this repository are not on PyPI: a folder is installed, or a requirement by its own name.
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    texts = {path: path.read_text() for path in ROOT.rglob("*.md") if not {".venv", "build"} & set(path.parts)}
+    for path in [*SOURCES, *PROSE]:
+        constants = (node.value for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant))
+        texts[path] = "\n".join(value for value in constants if isinstance(value, str))
+    assert installed_targets('run pip install "a-b[c,d]". Then pip install -e .') == [("a-b", "c,d"), (".", "")]
+    found, false = 0, []
+    for path, text in texts.items():
+        for target, chosen in installed_targets(text):
+            found += 1
+            is_folder = target == "." or (target.removeprefix("./").startswith("plugins/") and (ROOT / target).is_dir())
+            if not is_folder and target.lower() not in requirement_names():
+                false.append(f"{path}: pip install {target}")
+            false += [f"{path}: extra {extra}" for extra in chosen.split(",") if extra and extra not in extras]
+    assert found > 10
+    assert not false, false
 
 
 @pytest.mark.process
