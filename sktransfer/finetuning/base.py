@@ -26,7 +26,7 @@ from sktransfer.engine.layers import LayerOutput
 from sktransfer.exceptions import InvalidParameterError
 from sktransfer.html import BackboneHTML
 from sktransfer.samples.validation import check_samples, set_input_tags
-from sktransfer.tasks.base import Targets, Task, check_none_missing
+from sktransfer.tasks.base import Targets, Task, check_none_missing, relative_weights
 from sktransfer.tasks.heads import FeatureHead, Head
 from sktransfer.training.augmentation import Augmentation, check_augment
 from sktransfer.training.lr_finder import LearningRates
@@ -251,7 +251,9 @@ class FineTuneBase(BackboneHTML, CallbackSupportMixin, BaseEstimator):
         rows = np.flatnonzero(weight)  # samples with zero weight are dropped
         if len(rows) == 0:
             raise ValueError("sample_weight: all weights are zero, so no sample is left to train on")
-        return rows, {TASK: self._task.encode(checked[rows], weight[rows])}
+        targets = self._task.encode(checked[rows], relative_weights(weight[rows]))
+        kept = np.flatnonzero(targets.weight)  # a class may have zero weight as well
+        return rows[kept], {TASK: targets.take(kept)}
 
     def _choose_trunk(self, backbone: Backbone, previous: PreviousFit | None) -> Trunk:
         reads = [task.reads for task in self._tasks.values()]

@@ -118,7 +118,7 @@ class FineTuneClassifier(ClassifierMixin, FineTuneBase):
         y : array-like of shape (n_samples,) or (n_samples, n_labels)
             Labels of any type, or an indicator matrix of 0 and 1 for several labels per sample.
         sample_weight : array-like of shape (n_samples,), default=None
-            Weight of each sample. Samples with zero weight are dropped.
+            Weight of each sample. Only ratios of weights matter. Samples with zero weight are dropped.
         groups : array-like of shape (n_samples,), default=None
             Group of each sample. The validation split of `early_stopping` does not separate groups.
 
@@ -152,7 +152,7 @@ class FineTuneClassifier(ClassifierMixin, FineTuneBase):
         classes : array-like of shape (n_classes,), default=None
             All classes. Required in the first call.
         sample_weight : array-like of shape (n_samples,), default=None
-            Weight of each sample. Samples with zero weight are dropped.
+            Weight of each sample. Only ratios within a call matter. Samples with zero weight are dropped.
 
         Returns
         -------

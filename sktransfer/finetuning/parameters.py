@@ -118,7 +118,8 @@ CLASSIFICATION = [
         "class_weight",
         None,
         'dict or "balanced"',
-        "Weight of each class, as in scikit-learn. Not allowed for indicator matrices.",
+        """Weight of each class, as in scikit-learn. Only ratios of weights matter. Samples of a class with zero weight
+        are dropped. Not allowed for indicator matrices.""",
     ),
 ]
 CHANGES = [

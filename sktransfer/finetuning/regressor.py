@@ -112,7 +112,7 @@ class FineTuneRegressor(RegressorMixin, FineTuneBase):
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
             Numbers.
         sample_weight : array-like of shape (n_samples,), default=None
-            Weight of each sample. Samples with zero weight are dropped.
+            Weight of each sample. Only ratios of weights matter. Samples with zero weight are dropped.
         groups : array-like of shape (n_samples,), default=None
             Group of each sample. The validation split of `early_stopping` does not separate groups.
 
@@ -146,7 +146,7 @@ class FineTuneRegressor(RegressorMixin, FineTuneBase):
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
             Numbers.
         sample_weight : array-like of shape (n_samples,), default=None
-            Weight of each sample. Samples with zero weight are dropped.
+            Weight of each sample. Only ratios within a call matter. Samples with zero weight are dropped.
 
         Returns
         -------

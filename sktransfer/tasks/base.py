@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from sktransfer.exceptions import LoadError
 
-__all__ = ["Targets", "Task", "batch_targets", "check_none_missing"]
+__all__ = ["Targets", "Task", "batch_targets", "check_none_missing", "relative_weights"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +45,10 @@ class Targets:
         """
         values = [self.values[row] for row in rows] if isinstance(self.values, list) else self.values[rows]
         return Targets(values, self.weight[rows])
+
+    def with_relative_weights(self) -> Targets:
+        """Return the targets with weights whose mean is 1, so that only their ratios matter."""
+        return Targets(self.values, relative_weights(self.weight))
 
 
 class Task:
@@ -234,6 +238,32 @@ class Task:
         task = cls.__new__(cls)
         vars(task).update(state)
         return task
+
+
+def relative_weights(weight: np.ndarray) -> np.ndarray:
+    """Return weights (n,) divided by the mean of those that are not zero. Equal weights are exactly 1.
+
+    A regularized loss is a weighted sum beside a penalty. With a fixed mean, the strength of the penalty depends
+    neither on the scale of the weights nor on samples of weight 0.
+
+    Parameters
+    ----------
+    weight : ndarray of shape (n,)
+        Weights of at least 0.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sktransfer.tasks.base import relative_weights
+    >>> relative_weights(np.array([0.001, 0.003, 0.0])).round(6).tolist()
+    [0.5, 1.5, 0.0]
+    """
+    known = weight > 0  # (n,)
+    if not known.any():
+        return weight
+    scaled = weight / weight.max()  # (n,), the sum of huge weights would overflow
+    relative: np.ndarray = scaled / scaled[known].mean()
+    return relative
 
 
 def batch_targets(targets: Any, rows: Sequence[int], pad_value: int = -100) -> Tensor:

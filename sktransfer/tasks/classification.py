@@ -142,7 +142,7 @@ class Multiclass(_Classification):
             )
         self.classes = classes
         if self.class_weight is not None:
-            weight = weight * compute_sample_weight(self.class_weight, y)
+            weight = weight * _check_factors(self.class_weight, compute_sample_weight(self.class_weight, y))
         return Targets(np.searchsorted(classes, y).astype(np.int64), weight)  # (n_samples,) each
 
     def init_head(self, head: Any, features: np.ndarray, targets: Targets, how: str) -> None:
@@ -184,6 +184,15 @@ class Multiclass(_Classification):
     def output_predictions(self, outputs: np.ndarray) -> np.ndarray:
         """Return class indices (n_samples,)."""
         return np.asarray(outputs.argmax(1))
+
+
+def _check_factors(class_weight: Any, factors: np.ndarray) -> np.ndarray:
+    """Return the factors of samples that class weights give, after checking that they are numbers of at least 0."""
+    if not (np.isfinite(factors).all() and (factors >= 0).all() and factors.any()):
+        raise InvalidParameterError(
+            f"class_weight={class_weight!r} must hold finite numbers of at least 0, not all of them 0"
+        )
+    return factors
 
 
 class MultilabelIndicator(_Classification):

@@ -69,6 +69,9 @@ def train(run: FitRun) -> TrainingResult:
     ValueError
         If the samples are too few for a validation split.
     """
+    # Probe, standardization and losses see relative weights, those of samples and classes together.
+    targets = {name: one.with_relative_weights() for name, one in run.targets.items()}
+    run = dataclasses.replace(run, targets=targets)
     train_rows, valid_rows = _split(run)
     network = _build_network(run, train_rows)
     dataset = _dataset(run, train_rows, run.augmentation)

@@ -11,6 +11,7 @@ from sklearn.model_selection import GridSearchCV, cross_val_score
 
 from sktransfer import FineTuneClassifier
 from sktransfer.exceptions import InvalidParameterError
+from sktransfer.tasks.head_init import C
 from sktransfer.testing.samples import make_samples
 
 IMAGES, LABELS = make_samples("image", 24)
@@ -87,26 +88,35 @@ def test_fit_in_a_grid_search_over_six_parameters(n_jobs):
     assert len(search.fit(np.stack(IMAGES), LABELS).cv_results_["params"]) == 4
 
 
-def test_sample_weight_equals_repeated_rows_for_the_head_init():
+def scale_probe_penalty(monkeypatch, factor):
+    """Repeated rows count more beside the penalty of a probe; weights do not, because only their ratios matter."""
+    monkeypatch.setattr("sktransfer.tasks.head_init.C", C * factor)
+
+
+def test_sample_weight_equals_repeated_rows_for_the_head_init(monkeypatch):
     rng = np.random.default_rng(0)
     X, y = list(rng.uniform(size=(30, 8, 8)).astype(np.float32)), rng.integers(0, 3, 30)
     repeats = rng.integers(1, 4, 30)
     rows = np.repeat(np.arange(30), repeats)
-    for head_init in ("probe", "class_means"):
-        options = {"max_epochs": 0, "head_init": head_init, "layer": ["block1", "block3"]}
-        weighted = quick(**options).fit(X, y, sample_weight=repeats).predict_proba(X)
-        repeated = quick(**options).fit([X[row] for row in rows], y[rows]).predict_proba(X)
-        np.testing.assert_allclose(weighted, repeated, atol=1e-5)
+    options = {"max_epochs": 0, "layer": ["block1", "block3"]}
+    kinds = ("probe", "class_means")
+    weighted = [quick(**options, head_init=kind).fit(X, y, sample_weight=repeats).predict_proba(X) for kind in kinds]
+    scale_probe_penalty(monkeypatch, 30 / len(rows))
+    repeated = [
+        quick(**options, head_init=kind).fit([X[row] for row in rows], y[rows]).predict_proba(X) for kind in kinds
+    ]
+    np.testing.assert_allclose(weighted, repeated, atol=1e-5)
 
 
 @pytest.mark.parametrize("labels", [False, True])
-def test_sample_weight_equals_repeated_rows_for_the_training(labels):
+def test_sample_weight_equals_repeated_rows_for_the_training(labels, monkeypatch):
     rng = np.random.default_rng(0)
     X, repeats = list(rng.uniform(size=(20, 8, 8)).astype(np.float32)), rng.integers(1, 4, 20)
     y = rng.integers(0, 2, (20, 3)) if labels else rng.integers(0, 3, 20)
     rows = np.repeat(np.arange(20), repeats)
     options = {"max_epochs": 4, "batch_size": 1000, "freeze_depth": 4, "layer_lr_decay": 2.6, "l2_sp": 0.1}
     weighted = quick(**options, label_smoothing=0.1).fit(X, y, sample_weight=repeats).predict_proba(X)
+    scale_probe_penalty(monkeypatch, 20 / len(rows))
     repeated = quick(**options, label_smoothing=0.1).fit([X[row] for row in rows], y[rows]).predict_proba(X)
     np.testing.assert_allclose(weighted, repeated, atol=1e-3)
 
