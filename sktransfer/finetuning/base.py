@@ -19,7 +19,7 @@ from sktransfer.backbones.backbone import Backbone
 from sktransfer.backbones.loading import load_backbone
 from sktransfer.backbones.registry import modality_of
 from sktransfer.cache.resolve import resolve_store
-from sktransfer.engine.compute import Compute, resolve_compute
+from sktransfer.engine.compute import Compute, check_finite_outputs, resolve_compute
 from sktransfer.engine.forward import forward
 from sktransfer.engine.inputs import PreprocessedSamples, concat_features
 from sktransfer.engine.layers import LayerOutput
@@ -312,12 +312,13 @@ class FineTuneBase(BackboneHTML, CallbackSupportMixin, BaseEstimator):
         inputs = PreprocessedSamples(samples, self.backbone_.preprocess)
         head = self.net_.module_.eval().heads[TASK]
         outputs = np.empty((len(samples), head.n_outputs), np.float32)
+        compute = resolve_compute(self.device, self.precision)
         # Only outputs of frozen stages are cached, because no other estimator has the trained ones.
         parts = forward(
             self.backbone_,
             inputs,
             self._layers["features"],
-            compute=resolve_compute(self.device, self.precision),
+            compute=compute,
             store=resolve_store(self.cache),
             cacheable_stages=self.freeze_depth_,
             prefetch=[LayerOutput(self.freeze_depth_)],
@@ -325,7 +326,7 @@ class FineTuneBase(BackboneHTML, CallbackSupportMixin, BaseEstimator):
         for rows, values in parts:
             outputs[rows] = head(concat_features(values)).numpy()
         inputs.warn_of_truncated()
-        return outputs
+        return check_finite_outputs(outputs, compute)
 
     def _saved_state(self) -> dict[str, Any]:
         """Return what `_restore_state` needs besides the plain attributes."""

@@ -133,8 +133,15 @@ class FineTuneClassifier(ClassifierMixin, FineTuneBase):
             If a parameter is not allowed.
         InvalidSampleError
             If a sample cannot be used.
+        NotFiniteError
+            If the training diverges: a loss or a weight is infinite or NaN.
         ValueError
             If y does not fit X, or holds only one class.
+
+        Warns
+        -----
+        ConvergenceWarning
+            If the training loss is far higher at the end than at the start.
         """
         return self._fit(_FitArguments(X, y, sample_weight, groups))
 
@@ -165,8 +172,15 @@ class FineTuneClassifier(ClassifierMixin, FineTuneBase):
             If a parameter is not allowed.
         InvalidSampleError
             If a sample cannot be used.
+        NotFiniteError
+            If the training diverges: a loss or a weight is infinite or NaN.
         ValueError
             If the first call has no classes, or a later one has others.
+
+        Warns
+        -----
+        ConvergenceWarning
+            If the training loss is far higher at the end than at the start.
         """
         first = not hasattr(self, "net_")
         if first and classes is None:
@@ -192,6 +206,8 @@ class FineTuneClassifier(ClassifierMixin, FineTuneBase):
         ------
         InvalidSampleError
             If a sample cannot be used.
+        NotFiniteError
+            If an output of the network is infinite or NaN.
         """
         outputs = self._outputs(X)
         return self._classification.decision(outputs)
@@ -210,6 +226,8 @@ class FineTuneClassifier(ClassifierMixin, FineTuneBase):
         ------
         InvalidSampleError
             If a sample cannot be used.
+        NotFiniteError
+            If an output of the network is infinite or NaN.
         """
         outputs = self._outputs(X)
         return self._classification.decode_proba(outputs)
@@ -226,6 +244,8 @@ class FineTuneClassifier(ClassifierMixin, FineTuneBase):
         ------
         InvalidSampleError
             If a sample cannot be used.
+        NotFiniteError
+            If an output of the network is infinite or NaN.
         """
         outputs = self._outputs(X)
         return self._classification.decode(outputs)

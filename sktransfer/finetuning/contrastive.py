@@ -146,8 +146,15 @@ class ContrastiveFineTuner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Fi
             If a parameter is not allowed, or no stage is left to train.
         InvalidSampleError
             If a sample cannot be used.
+        NotFiniteError
+            If the training diverges: a loss or a weight is infinite or NaN.
         ValueError
             If y does not fit X, holds only one class, or no class twice.
+
+        Warns
+        -----
+        ConvergenceWarning
+            If the training loss is far higher at the end than at the start.
         """
         check_option("loss", self.loss, tuple(PAIR_LOSSES))
         if is_int(self.batch_size) and self.batch_size < _MIN_BATCH_SIZE:
@@ -174,6 +181,8 @@ class ContrastiveFineTuner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Fi
         ------
         InvalidSampleError
             If a sample cannot be used.
+        NotFiniteError
+            If an output of the network is infinite or NaN.
         """
         features = self._outputs(X)
         return to_unit_length(features, copy=False) if self.normalize else features

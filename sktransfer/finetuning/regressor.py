@@ -127,8 +127,15 @@ class FineTuneRegressor(RegressorMixin, FineTuneBase):
             If a parameter is not allowed.
         InvalidSampleError
             If a sample cannot be used.
+        NotFiniteError
+            If the training diverges: a loss or a weight is infinite or NaN.
         ValueError
             If y does not fit X.
+
+        Warns
+        -----
+        ConvergenceWarning
+            If the training loss is far higher at the end than at the start.
         """
         return self._fit(_FitArguments(X, y, sample_weight, groups))
 
@@ -159,8 +166,15 @@ class FineTuneRegressor(RegressorMixin, FineTuneBase):
             If a parameter is not allowed.
         InvalidSampleError
             If a sample cannot be used.
+        NotFiniteError
+            If the training diverges: a loss or a weight is infinite or NaN.
         ValueError
             If y does not fit X, or the first call's y.
+
+        Warns
+        -----
+        ConvergenceWarning
+            If the training loss is far higher at the end than at the start.
         """
         return self._partial_fit(_FitArguments(X, y, sample_weight))
 
@@ -176,6 +190,8 @@ class FineTuneRegressor(RegressorMixin, FineTuneBase):
         ------
         InvalidSampleError
             If a sample cannot be used.
+        NotFiniteError
+            If an output of the network is infinite or NaN.
         """
         outputs = self._outputs(X)
         return self._task.decode(outputs)
