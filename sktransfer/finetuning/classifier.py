@@ -53,8 +53,10 @@ class FineTuneClassifier(ClassifierMixin, FineTuneBase):
         Fine-tuned backbone, for a featurizer or for the next estimator: `FineTuneClassifier(backbone=clf.backbone_)`.
     head_ : Head
         Fitted head, to continue from: `FineTuneClassifier(backbone=clf.backbone_, head=clf.head_)`.
+        `clf.head_(features)` returns logits of features that a featurizer with `backbone_` gives.
     net_ : skorch.NeuralNet
-        Trained net, with its `history`.
+        Trained net, with its `history`. `net_.module_.heads["y"]` is the head as a module of torch. It takes features
+        as the backbone gives them, of several layers in ascending order. Its `linear` takes standardized features.
     freeze_depth_ : int
         Number of frozen stages.
     history_ : DataFrame

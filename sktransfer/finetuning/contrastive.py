@@ -74,7 +74,8 @@ class ContrastiveFineTuner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Fi
     backbone_ : Backbone
         Fine-tuned backbone, to continue from: `FineTuneClassifier(backbone=tuner.backbone_)`.
     net_ : skorch.NeuralNet
-        Trained net, with its `history`.
+        Trained net, with its `history`. `net_.module_.heads["y"]` turns features of the backbone into those of
+        `transform`, before `normalize`.
     freeze_depth_ : int
         Number of frozen stages.
     history_ : DataFrame

@@ -55,9 +55,11 @@ class FineTuneRegressor(RegressorMixin, FineTuneBase):
     backbone_ : Backbone
         Fine-tuned backbone.
     head_ : Head
-        Fitted head, to continue from.
+        Fitted head, to continue from. `reg.head_(features)` returns numbers in the units of y, of features that a
+        featurizer with `backbone_` gives.
     net_ : skorch.NeuralNet
-        Trained net, with its `history`.
+        Trained net, with its `history`. `net_.module_.heads["y"]` is the head as a module of torch. It takes features
+        as the backbone gives them, and returns standardized targets, unlike `head_`.
     freeze_depth_ : int
         Number of frozen stages.
     history_ : DataFrame

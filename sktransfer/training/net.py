@@ -319,8 +319,13 @@ class FineTuneNet(NeuralNet):  # type: ignore[misc]
                 self.mixture = mixture
         return {"loss": loss, "y_pred": self._unwrap(outputs)}
 
-    def get_iterator(self, dataset: FrozenPrefixDataset, training: bool = False) -> Batches:
-        """Return batches, shuffled for training and in order otherwise."""
+    def get_iterator(self, dataset: Any, training: bool = False) -> Batches:
+        """Return batches, shuffled for training and in order otherwise. Samples must be a `FrozenPrefixDataset`."""
+        if not isinstance(dataset, FrozenPrefixDataset):
+            raise TypeError(
+                "the net predicts from outputs of the frozen stages, and not from samples; call predict or "
+                "predict_proba of the estimator, and not of its net_"
+            )
         draws = self.mixture is not None or self.paired
         return self.batches(dataset, self.batch_size, self.seed if training else None, draws)
 
