@@ -102,8 +102,8 @@ def check_weights(net: FineTuneNet) -> None:
 def warn_if_grown(net: FineTuneNet, dataset: FrozenPrefixDataset) -> None:
     """Warn if the loss of the training samples is far higher after the training than it was before.
 
-    It is if it exceeds half the loss of outputs that are all 0, and either ten times the loss of the first batch before
-    training, or twice the loss of outputs that are all 0. The first batch is compared, and all batches only if it grew.
+    It is if it exceeds ten times the loss of the first batch before its step, and the loss that outputs of 0 would
+    have. The first batch is computed again, and all batches only if its loss has grown.
 
     Parameters
     ----------
@@ -124,7 +124,8 @@ def warn_if_grown(net: FineTuneNet, dataset: FrozenPrefixDataset) -> None:
     """
     steps = net.history[0]["batches"]  # none if the training was resumed from a checkpoint
     first = float((steps or net.history)[0]["train_loss"])
-    last = float(net.history[-1]["train_loss"])
+    ended = net.history[-1]  # a callback may have ended it before its mean was recorded
+    last = float(ended["train_loss"] if "train_loss" in ended else ended["batches"][-1]["train_loss"])
     one_step = len(net.history) == 1 == len(steps)
     if last <= first and not one_step:
         return
@@ -150,20 +151,26 @@ def _grown_loss(net: FineTuneNet, batches: Iterable[Any], first: float) -> float
         for parameter in zero.parameters():
             parameter.zero_()
     loss = idle = weight = 0.0
+    net.module_.eval()
     try:
         for batch in batches:
             size = net.batch_weight(batch)
+            net.module_.heads = zero
+            idle += size * _loss(net, batch)
+            net.module_.heads = trained
+            loss += size * _loss(net, batch)
             weight += size
-            for heads in (trained, zero):
-                net.module_.heads = heads
-                value = size * float(net.validation_step(batch)["loss"])
-                loss, idle = (loss + value, idle) if heads is trained else (loss, idle + value)
     finally:
         net.module_.heads = trained
     loss, idle = loss / weight, idle / weight
     if not math.isfinite(loss):
         raise NotFiniteError(f"the training loss is {loss} after epoch {len(net.history)}, at {_remedy(net)}")
-    return loss if loss > max(LEAST, idle / 2, min(GROWTH * first, 2 * idle)) else None
+    return loss if loss > max(LEAST, idle, GROWTH * first) else None
+
+
+def _loss(net: FineTuneNet, batch: Any) -> float:
+    with torch.no_grad():
+        return float(sum(loss for loss, _ in net.losses(batch)))
 
 
 def _remedy(net: FineTuneNet) -> str:
