@@ -15,6 +15,7 @@ from sktransfer.finetuning import parameters as shared
 from sktransfer.finetuning.base import TASK, FineTuneBase, _FitArguments
 from sktransfer.tasks.base import Task
 from sktransfer.tasks.classification import Multiclass, MultilabelIndicator, classification_task
+from sktransfer.tasks.criterion import Criterion
 
 if TYPE_CHECKING:
     from sklearn.utils import Tags
@@ -30,6 +31,7 @@ __all__ = ["FineTuneClassifier"]
     shared.SCHEDULE,
     shared.UNFREEZING,
     shared.RECIPE,
+    shared.CRITERION,
     shared.CLASSIFICATION,
     shared.CHANGES,
     shared.VALIDATION,
@@ -106,6 +108,7 @@ class FineTuneClassifier(ClassifierMixin, FineTuneBase):
 
     class_weight: Any
     classes_: np.ndarray
+    criterion: Any
     label_smoothing: float
 
     @all_or_nothing
@@ -259,7 +262,8 @@ class FineTuneClassifier(ClassifierMixin, FineTuneBase):
         return task
 
     def _make_tasks(self, y: Any, classes: np.ndarray | None) -> Mapping[str, Task]:
-        task = classification_task(y, self.class_weight, self.label_smoothing)
+        criterion = None if self.criterion is None else Criterion(self.criterion)
+        task = classification_task(y, self.class_weight, self.label_smoothing, criterion)
         task.classes = classes
         return {TASK: task}
 

@@ -7,6 +7,7 @@ from sktransfer.engine import parameters as engine
 
 __all__ = [
     "CLASSIFICATION",
+    "CRITERION",
     "END",
     "HEAD",
     "HEAD_LR",
@@ -111,6 +112,17 @@ RECIPE = [
         """Strength of the L2-SP penalty, `l2_sp / 2 * |w - w_start|²` [4]_, on the stages, which then have no weight
         decay. Values from 0.001 to 1 are worth a search.""",
     ),
+]
+CRITERION = [
+    Parameter(
+        "criterion",
+        None,
+        "callable or class or instance of torch.nn.Module",
+        """Loss of outputs (n, n_outputs) and targets: class indices (n,), or indicators (n, n_outputs) of several
+        labels. It returns one loss per row, (n,) or (n, n_outputs), such as `torch.nn.MultiMarginLoss`. A class is made
+        with `reduction="none"`. None for the cross entropy. Probabilities remain the softmax or the sigmoid of the
+        outputs. `save` needs `set_params(criterion=None)`.""",
+    )
 ]
 CLASSIFICATION = [
     Parameter("label_smoothing", 0.0, "float", "Share of each target that is spread evenly over the classes."),

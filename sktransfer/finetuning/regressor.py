@@ -16,6 +16,7 @@ from sktransfer.finetuning import parameters as shared
 from sktransfer.finetuning.base import TASK, FineTuneBase, _FitArguments
 from sktransfer.tasks.base import Task
 from sktransfer.tasks.continuous import Continuous
+from sktransfer.tasks.criterion import Criterion
 
 if TYPE_CHECKING:
     from sklearn.utils import Tags
@@ -36,6 +37,11 @@ __all__ = ["FineTuneRegressor"]
     shared.SCHEDULE,
     shared.UNFREEZING,
     shared.RECIPE,
+    shared.CRITERION[0].replace(
+        description="""Loss of outputs and targets (n, n_outputs), both standardized. It returns one loss per row, (n,)
+        or (n, n_outputs), such as `torch.nn.HuberLoss`. A class is made with `reduction="none"`. None for the squared
+        error. `save` needs `set_params(criterion=None)`."""
+    ),
     shared.CHANGES,
     shared.VALIDATION,
     shared.VALIDATION[1].replace(description="Share of the samples in the validation split."),
@@ -100,6 +106,7 @@ class FineTuneRegressor(RegressorMixin, FineTuneBase):
     True
     """
 
+    criterion: Any
     head_init: str
 
     @all_or_nothing
@@ -201,7 +208,7 @@ class FineTuneRegressor(RegressorMixin, FineTuneBase):
     def _make_tasks(self, y: Any, classes: np.ndarray | None) -> Mapping[str, Task]:
         if self.head_init == "class_means":
             raise InvalidParameterError("head_init='class_means' needs classes, and y holds numbers; use 'probe'")
-        return {TASK: Continuous()}
+        return {TASK: Continuous(None if self.criterion is None else Criterion(self.criterion))}
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

@@ -12,6 +12,7 @@ import pandas as pd
 from torch import Tensor, nn
 
 from sktransfer.exceptions import LoadError
+from sktransfer.tasks.criterion import Criterion
 
 __all__ = ["Targets", "Task", "batch_targets", "check_none_missing", "relative_weights"]
 
@@ -72,6 +73,7 @@ class Task:
 
     by_name: ClassVar[dict[str, type[Task]]] = {}  # all subclasses, by name: saved files name their class
     kind: ClassVar[str]
+    criterion: Criterion | None = None  # loss of the user; None for that of the task
     classes: np.ndarray | None = None  # labels of the outputs, if there are any
     shift: Any = 0.0  # outputs times `spread` plus `shift` are in the units of y
     spread: Any = 1.0
@@ -211,11 +213,12 @@ class Task:
 
     def identity(self) -> list[Any]:
         """Return everything that the result of a training depends on in this task, for a checkpoint's key."""
-        return [type(self).__qualname__, *sorted((name, value) for name, value in self.to_state().items())]
+        own = [] if self.criterion is None else self.criterion.identity()
+        return [type(self).__qualname__, *sorted((name, value) for name, value in self.to_state().items()), *own]
 
     def to_state(self) -> dict[str, Any]:
-        """Return the attributes as plain values and arrays, for saving."""
-        return dict(vars(self))
+        """Return the attributes as plain values and arrays, for saving. Predictions do not need a criterion."""
+        return {name: value for name, value in vars(self).items() if name != "criterion"}
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> Self:

@@ -18,6 +18,7 @@ from torch.nn import functional
 
 from sktransfer.exceptions import InvalidParameterError
 from sktransfer.tasks.base import Targets, Task, check_none_missing
+from sktransfer.tasks.criterion import Criterion
 from sktransfer.tasks.head_init import linear_head, linear_input, standardize, write_linear
 from sktransfer.tasks.heads import FeatureHead
 
@@ -47,7 +48,9 @@ def check_labels(y: Any) -> np.ndarray:
     return labels
 
 
-def classification_task(y: Any, class_weight: ClassWeight = None, label_smoothing: float = 0.0) -> Task:
+def classification_task(
+    y: Any, class_weight: ClassWeight = None, label_smoothing: float = 0.0, criterion: Criterion | None = None
+) -> Task:
     """Return the task that y asks for.
 
     Parameters
@@ -58,6 +61,8 @@ def classification_task(y: Any, class_weight: ClassWeight = None, label_smoothin
         Weight of each class.
     label_smoothing : float, default=0.0
         Share of each target that is spread evenly over the classes.
+    criterion : Criterion, default=None
+        Loss of outputs and targets; None for the cross entropy.
 
     Raises
     ------
@@ -80,8 +85,8 @@ def classification_task(y: Any, class_weight: ClassWeight = None, label_smoothin
         ) from error
     # A single column is labels of one task, and type_of_target rejects the NaN that it may hold.
     if len(shape) == 2 and shape[1] > 1 and type_of_target(y, input_name="y") == "multilabel-indicator":
-        return MultilabelIndicator(class_weight, label_smoothing)
-    return Multiclass(class_weight, label_smoothing)
+        return MultilabelIndicator(class_weight, label_smoothing, criterion=criterion)
+    return Multiclass(class_weight, label_smoothing, criterion=criterion)
 
 
 def _dense(y: Any) -> Any:
@@ -92,8 +97,13 @@ class _Classification(Task):
     """Parameters and head of both kinds of classification."""
 
     def __init__(
-        self, class_weight: ClassWeight = None, label_smoothing: float = 0.0, classes: np.ndarray | None = None
+        self,
+        class_weight: ClassWeight = None,
+        label_smoothing: float = 0.0,
+        classes: np.ndarray | None = None,
+        criterion: Criterion | None = None,
     ) -> None:
+        self.criterion = criterion
         self.class_weight = class_weight
         self.label_smoothing = label_smoothing
         self.classes = classes  # given by the first call of partial_fit, else found by encode
@@ -119,6 +129,8 @@ class Multiclass(_Classification):
         Share of each target that is spread evenly over the classes.
     classes : ndarray of shape (n_classes,), default=None
         All classes, sorted; None for those in y.
+    criterion : Criterion, default=None
+        Loss of logits and class indices; None for the cross entropy.
     """
 
     kind = "multiclass"
@@ -153,8 +165,10 @@ class Multiclass(_Classification):
             write_linear(head, *linear_head(read, targets.values, targets.weight, head.n_outputs, how))
 
     def loss(self, outputs: Tensor | None, targets: Tensor, features: Tensor) -> Tensor:
-        """Return the cross entropy of each row, (n,)."""
+        """Return the cross entropy of each row, or the loss of the criterion, (n,)."""
         assert outputs is not None
+        if self.criterion is not None:
+            return self.criterion.rows(outputs, targets)
         return functional.cross_entropy(outputs, targets, reduction="none", label_smoothing=self.label_smoothing)
 
     def decode(self, outputs: np.ndarray) -> np.ndarray:
@@ -206,6 +220,8 @@ class MultilabelIndicator(_Classification):
         How far targets are moved from 0 and 1 towards 0.5, as a share of the distance to the uniform distribution.
     classes : ndarray of shape (n_labels,), default=None
         Labels of the columns; None for their numbers.
+    criterion : Criterion, default=None
+        Loss of logits and indicators; None for the binary cross entropy.
     """
 
     kind = "multilabel-indicator"
