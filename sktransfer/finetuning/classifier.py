@@ -51,6 +51,8 @@ class FineTuneClassifier(ClassifierMixin, FineTuneBase):
     ----------
     classes_ : ndarray of shape (n_classes,)
         Class labels; the numbers of the columns for an indicator matrix.
+    label_names_ : ndarray of shape (n_labels,), str
+        Names of the columns of an indicator matrix, in the order of predictions. Only if y is a data frame.
     backbone_ : Backbone
         Fine-tuned backbone, for a featurizer or for the next estimator: `FineTuneClassifier(backbone=clf.backbone_)`.
     head_ : Head
@@ -109,6 +111,7 @@ class FineTuneClassifier(ClassifierMixin, FineTuneBase):
     class_weight: Any
     classes_: np.ndarray
     criterion: Any
+    label_names_: np.ndarray
     label_smoothing: float
 
     @all_or_nothing
@@ -271,6 +274,10 @@ class FineTuneClassifier(ClassifierMixin, FineTuneBase):
         encoded = super()._encode(arguments, n_samples)
         assert self._task.classes is not None
         self.classes_ = self._task.classes
+        vars(self).pop("label_names_", None)  # of an earlier fit
+        names = getattr(self._task, "label_names", None)
+        if names is not None:
+            self.label_names_ = np.array(names)
         return encoded
 
     def __sklearn_tags__(self) -> Tags:

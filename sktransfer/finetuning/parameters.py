@@ -129,9 +129,10 @@ CLASSIFICATION = [
     Parameter(
         "class_weight",
         None,
-        'dict or "balanced"',
+        'dict, list of dict or "balanced"',
         """Weight of each class, as in scikit-learn. Only ratios of weights matter. Samples of a class with zero weight
-        are dropped. Not allowed for indicator matrices.""",
+        are dropped. For an indicator matrix, "balanced" weighs the values 0 and 1 of each label, and a list has a dict
+        of their weights per label, such as `[{0: 1, 1: 5}, {0: 1, 1: 2}]`.""",
     ),
 ]
 CHANGES = [

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from scipy.sparse import issparse
 from scipy.special import expit, softmax
 from sklearn.metrics import accuracy_score
@@ -17,14 +18,15 @@ from torch import Tensor
 from torch.nn import functional
 
 from sktransfer.exceptions import InvalidParameterError
-from sktransfer.tasks.base import Targets, Task, check_none_missing
+from sktransfer.tasks.base import Targets, Task, check_none_missing, relative_weights
 from sktransfer.tasks.criterion import Criterion
 from sktransfer.tasks.head_init import linear_head, linear_input, standardize, write_linear
 from sktransfer.tasks.heads import FeatureHead
+from sktransfer.tasks.labels import column_names, label_factors, refuse_label_lists
 
 __all__ = ["Multiclass", "MultilabelIndicator", "check_labels", "classification_task"]
 
-ClassWeight = Mapping[Any, float] | str | None
+ClassWeight = Mapping[Any, float] | Sequence[Mapping[Any, float]] | str | None
 
 
 def check_labels(y: Any) -> np.ndarray:
@@ -40,6 +42,13 @@ def check_labels(y: Any) -> np.ndarray:
     ValueError
         If a label is missing, or y holds no labels.
     """
+    refuse_label_lists(y)
+    shape = np.shape(y)
+    if len(shape) == 2 and shape[1] > 1:
+        raise ValueError(
+            f"y should be a 1d array, got an array of shape {shape} instead: several columns are several labels only "
+            "if they hold 0 and 1; for several classes, fit a classifier per column (sklearn.multioutput)"
+        )
     labels: np.ndarray = column_or_1d(y, warn=True)
     if labels.dtype == object:  # for numbers scikit-learn has its own message
         check_none_missing(labels, "y", "label")
@@ -76,13 +85,8 @@ def classification_task(
     ('multiclass', 'multilabel-indicator')
     """
     y = _dense(y)
-    try:
-        shape = np.asarray(y).shape
-    except ValueError as error:  # rows of different length
-        raise ValueError(
-            "y holds lists of different length; several labels per sample are an indicator matrix: "
-            "sklearn.preprocessing.MultiLabelBinarizer().fit_transform(y)"
-        ) from error
+    refuse_label_lists(y)
+    shape = np.shape(y)
     # A single column is labels of one task, and type_of_target rejects the NaN that it may hold.
     if len(shape) == 2 and shape[1] > 1 and type_of_target(y, input_name="y") == "multilabel-indicator":
         return MultilabelIndicator(class_weight, label_smoothing, criterion=criterion)
@@ -214,8 +218,8 @@ class MultilabelIndicator(_Classification):
 
     Parameters
     ----------
-    class_weight : None
-        Not allowed: samples may be weighted by `sample_weight`.
+    class_weight : "balanced" or list of dict, default=None
+        Weights of the values of each label, as `label_factors` takes them.
     label_smoothing : float, default=0.0
         How far targets are moved from 0 and 1 towards 0.5, as a share of the distance to the uniform distribution.
     classes : ndarray of shape (n_labels,), default=None
@@ -225,9 +229,16 @@ class MultilabelIndicator(_Classification):
     """
 
     kind = "multilabel-indicator"
+    label_names: list[str] | None = None  # of the first data frame
+    factors: np.ndarray | None = None  # of the loss of each label, absent or present: (2, n_labels)
 
     def check(self, y: Any) -> np.ndarray:
-        """Return an array (n_samples, n_labels)."""
+        """Return an array (n_samples, n_labels). Columns must have the names of the first call."""
+        refuse_label_lists(_dense(y))
+        names = column_names(y)
+        if names is not None and self.label_names not in (None, names):
+            raise ValueError(f"y has the columns {names}, and the first y had {self.label_names}, in this order")
+        self.label_names = names or self.label_names
         matrix: np.ndarray = np.asarray(_dense(y))
         if matrix.ndim != 2:
             raise ValueError(
@@ -237,20 +248,18 @@ class MultilabelIndicator(_Classification):
 
     def encode(self, y: np.ndarray, weight: np.ndarray) -> Targets:
         """Return indicators (n_samples, n_labels) of 0 and 1, float32."""
-        if self.class_weight is not None:
-            raise InvalidParameterError(
-                f"class_weight={self.class_weight!r} weighs classes that exclude each other, and y is an indicator "
-                "matrix; weigh samples by sample_weight"
-            )
         if self.classes is not None and len(self.classes) != y.shape[1]:
             raise ValueError(f"y has {y.shape[1]} columns, and classes are {self.classes.tolist()}")
-        unexpected = np.setdiff1d(y, [0, 1])
-        if len(unexpected):
-            raise ValueError(
-                f"y holds {np.unique(y).tolist()}; an indicator matrix holds 0 and 1: give (y > 0).astype(int), if "
-                "that is what its values mean"
-            )
+        names = self.label_names or list(range(y.shape[1]))
+        for name, column in zip(names, y.T):
+            if len(np.setdiff1d(column, [0, 1])):
+                raise ValueError(
+                    f"column {name!r} of y holds {np.unique(column).tolist()}; an indicator matrix holds 0 and 1: give "
+                    "(y > 0).astype(int), if that is what its values mean"
+                )
         self.classes = np.arange(y.shape[1])
+        if self.class_weight is not None and self.factors is None:
+            self.factors = label_factors(self.class_weight, y, weight, names)
         return Targets((y != 0).astype(np.float32), weight)  # (n_samples, n_labels), (n_samples,)
 
     def init_head(self, head: Any, features: np.ndarray, targets: Targets, how: str) -> None:
@@ -259,16 +268,39 @@ class MultilabelIndicator(_Classification):
         if how == "random":
             return
         read = linear_input(head, features)  # (n_samples, width)
-        columns = [linear_head(read, column.astype(np.int64), targets.weight, 2, how) for column in targets.values.T]
+        columns = [self._column_head(read, targets, label, how) for label in range(targets.values.shape[1])]
         weight = np.stack([weight[1] - weight[0] for weight, _ in columns])  # (n_labels, width)
         bias = np.stack([bias[1] - bias[0] for _, bias in columns])  # (n_labels,)
         write_linear(head, weight, bias)
 
+    def _column_head(self, read: np.ndarray, targets: Targets, label: int, how: str) -> tuple[np.ndarray, np.ndarray]:
+        """Return weight (2, width) and bias (2,) of the classifier of one label."""
+        column, weight = targets.values[:, label].astype(np.int64), targets.weight  # (n_samples,) each
+        if self.factors is None:
+            return linear_head(read, column, weight, 2, how)
+        weight = relative_weights(weight * self.factors[column, label])  # (n_samples,)
+        rows = np.flatnonzero(weight)
+        if not len(rows):
+            return np.zeros((2, read.shape[1])), np.zeros(2)
+        return linear_head(read[rows], column[rows], weight[rows], 2, how)
+
     def loss(self, outputs: Tensor | None, targets: Tensor, features: Tensor) -> Tensor:
-        """Return the mean binary cross entropy of each row's labels, (n,)."""
+        """Return the weighted mean of the binary cross entropies of each row's labels, or of the criterion, (n,)."""
         assert outputs is not None
-        smooth = targets * (1 - self.label_smoothing) + self.label_smoothing / 2  # (n, n_labels)
-        return functional.binary_cross_entropy_with_logits(outputs, smooth, reduction="none").mean(1)  # (n,)
+        if self.criterion is not None:
+            losses = self.criterion(outputs, targets)  # (n, n_labels) or (n,)
+        else:
+            smooth = targets * (1 - self.label_smoothing) + self.label_smoothing / 2  # (n, n_labels)
+            losses = functional.binary_cross_entropy_with_logits(outputs, smooth, reduction="none")  # (n, n_labels)
+        if self.factors is not None:
+            if losses.ndim == 1:
+                raise InvalidParameterError(
+                    f"class_weight={self.class_weight!r} weighs labels, and criterion returns one loss per row; return "
+                    "one per row and label, or leave class_weight out"
+                )
+            absent, present = torch.as_tensor(self.factors, dtype=torch.float32, device=losses.device)  # (n_labels,)
+            losses = losses * torch.where(targets > 0, present, absent)  # (n, n_labels)
+        return losses if losses.ndim == 1 else losses.mean(1)  # (n,)
 
     def decode(self, outputs: np.ndarray) -> np.ndarray:
         """Return an indicator matrix (n_samples, n_labels)."""
