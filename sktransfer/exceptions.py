@@ -6,6 +6,7 @@ SktransferError
 ├── InvalidParameterError (ValueError)    a parameter has an invalid value
 ├── InvalidSampleError (ValueError)       a sample cannot be used; has its row
 ├── LoadError (OSError)                   a saved estimator cannot be loaded or is not trusted
+├── NotFiniteError (FloatingPointError)   a loss, weight or output is infinite or NaN: a training diverged
 ├── PluginError (RuntimeError)            a plugin violates the plugin API
 ├── SaveError (ValueError)                an estimator cannot be saved
 └── StoreError (OSError)                  a store on disk cannot be cleared or pruned
@@ -42,6 +43,7 @@ __all__ = [
     "InvalidSampleError",
     "InvalidSampleWarning",
     "LoadError",
+    "NotFiniteError",
     "PluginError",
     "SaveError",
     "SktransferError",
@@ -133,6 +135,10 @@ class InvalidSample(NamedTuple):
 
 class LoadError(SktransferError, OSError):
     """A saved estimator is missing, damaged, of another version, or contains types that are not trusted."""
+
+
+class NotFiniteError(SktransferError, FloatingPointError):
+    """A loss, a weight or an output is infinite or NaN, in most cases because a training diverged."""
 
 
 class PluginError(SktransferError, RuntimeError):

@@ -76,7 +76,7 @@ class NearestClassMean(CosineClassifier, BaseEstimator):
         y : array-like of shape (n_samples,)
             Labels of any type.
         sample_weight : array-like of shape (n_samples,), default=None
-            Weight of each sample. A sample of weight 0 is ignored.
+            Weight of each sample. Only ratios of weights matter. A sample of weight 0 is ignored.
 
         Returns
         -------

@@ -27,7 +27,7 @@ from sktransfer.cache.policy import is_small
 from sktransfer.cache.resolve import resolve_store
 from sktransfer.cache.types import Store
 from sktransfer.classifiers.descriptions import check_known_labels
-from sktransfer.engine.compute import Compute, resolve_compute
+from sktransfer.engine.compute import Compute, check_finite_outputs, resolve_compute
 from sktransfer.engine.forward import LayerOutput, forward
 from sktransfer.engine.inputs import PreprocessedSamples, collate
 from sktransfer.engine.parameters import (
@@ -298,6 +298,8 @@ class PretrainedClassifier(BackboneHTML, ClassifierMixin, BaseEstimator):
             If the backbone has no head or no categories, or a parameter is not allowed.
         InvalidSampleError
             If a sample cannot be used.
+        NotFiniteError
+            If a probability is NaN.
         """
         backbone = self.backbone_
         head = PretrainedHead(backbone)
@@ -312,7 +314,7 @@ class PretrainedClassifier(BackboneHTML, ClassifierMixin, BaseEstimator):
                 np.add.at(probabilities, np.ix_(np.asarray(rows), columns), of_categories)
                 bar.update(len(rows))
         inputs.warn_of_truncated()
-        return probabilities
+        return check_finite_outputs(probabilities, compute)
 
     def predict(self, X: Any) -> np.ndarray:
         """Return the name of the most probable category of each sample (n_samples,).
@@ -326,6 +328,8 @@ class PretrainedClassifier(BackboneHTML, ClassifierMixin, BaseEstimator):
         ------
         InvalidSampleError
             If a sample cannot be used.
+        NotFiniteError
+            If a probability is NaN.
         """
         names: np.ndarray = self._classes()[self.predict_proba(X).argmax(1)]
         return names
@@ -351,6 +355,8 @@ class PretrainedClassifier(BackboneHTML, ClassifierMixin, BaseEstimator):
             If `top` is not an int from 1 to the number of categories.
         InvalidSampleError
             If a sample cannot be used.
+        NotFiniteError
+            If a probability is NaN.
         """
         classes = self._classes()
         if not is_int(top) or not 1 <= top <= len(classes):

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from sktransfer._validation import check_option, is_int
 from sktransfer.config import get_config
-from sktransfer.exceptions import InvalidParameterError
+from sktransfer.exceptions import InvalidParameterError, NotFiniteError
 
-__all__ = ["PRECISIONS", "Compute", "resolve_compute", "resolve_device"]
+__all__ = ["PRECISIONS", "Compute", "check_finite_outputs", "resolve_compute", "resolve_device"]
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -133,6 +134,39 @@ def resolve_compute(device: str | torch.device, precision: str = "float32", batc
     if not is_int(batch_size) or int(batch_size) < 1:
         raise InvalidParameterError(f"batch_size={batch_size!r} must be 'auto' or an int of at least 1")
     return Compute(resolved, PRECISIONS[precision], int(batch_size), compiled)
+
+
+def check_finite_outputs(outputs: np.ndarray, compute: Compute) -> np.ndarray:
+    """Return outputs of a network after checking that no number is infinite or NaN.
+
+    Parameters
+    ----------
+    outputs : ndarray of shape (n_samples, n_outputs)
+        Outputs to check.
+    compute : Compute
+        Precision that they were computed in, for the error.
+
+    Raises
+    ------
+    NotFiniteError
+        If a number is not finite. The message names the first such row.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sktransfer.engine.compute import check_finite_outputs, resolve_compute
+    >>> check_finite_outputs(np.array([[0.5]]), resolve_compute("cpu"))
+    array([[0.5]])
+    """
+    rows = np.flatnonzero(~np.isfinite(outputs).all(axis=1))
+    if len(rows):
+        precision = str(compute.dtype).removeprefix("torch.")
+        lower = "" if precision == "float32" else f", or {precision} is too narrow for them: set precision='float32'"
+        raise NotFiniteError(
+            f"the outputs of {len(rows)} of {len(outputs)} samples are infinite or NaN, the first in row {rows[0]}: "
+            f"the weights of the network are not finite or too large, as after a training that diverged{lower}"
+        )
+    return outputs
 
 
 def _has_bfloat16(device: torch.device) -> bool:

@@ -19,7 +19,7 @@ from sktransfer.backbones.backbone import Backbone
 from sktransfer.backbones.loading import load_backbone
 from sktransfer.backbones.registry import modality_of
 from sktransfer.cache.resolve import resolve_store
-from sktransfer.engine.compute import Compute, resolve_compute
+from sktransfer.engine.compute import Compute, check_finite_outputs, resolve_compute
 from sktransfer.engine.forward import forward
 from sktransfer.engine.inputs import PreprocessedSamples, concat_features
 from sktransfer.engine.layers import LayerOutput
@@ -27,7 +27,7 @@ from sktransfer.exceptions import InvalidParameterError
 from sktransfer.html import BackboneHTML
 from sktransfer.samples.labels import row_labels
 from sktransfer.samples.validation import check_samples, set_input_tags
-from sktransfer.tasks.base import Targets, Task
+from sktransfer.tasks.base import Targets, Task, relative_weights
 from sktransfer.tasks.heads import FeatureHead, Head
 from sktransfer.tasks.validation import check_none_missing, check_weight
 from sktransfer.training.augmentation import Augmentation, check_augment
@@ -253,7 +253,9 @@ class FineTuneBase(BackboneHTML, CallbackSupportMixin, BaseEstimator):
         rows = np.flatnonzero(weight)  # samples with zero weight are dropped
         if len(rows) == 0:
             raise ValueError("sample_weight: all weights are zero, so no sample is left to train on")
-        return rows, {TASK: self._task.encode(checked[rows], weight[rows])}
+        targets = self._task.encode(checked[rows], relative_weights(weight[rows]))
+        kept = np.flatnonzero(targets.weight)  # a class may have zero weight as well
+        return rows[kept], {TASK: targets.take(kept)}
 
     def _choose_trunk(self, backbone: Backbone, previous: PreviousFit | None) -> Trunk:
         reads = [task.reads for task in self._tasks.values()]
@@ -312,12 +314,13 @@ class FineTuneBase(BackboneHTML, CallbackSupportMixin, BaseEstimator):
         inputs = PreprocessedSamples(samples, self.backbone_.preprocess)
         head = self.net_.module_.eval().heads[TASK]
         outputs = np.empty((len(samples), head.n_outputs), np.float32)
+        compute = resolve_compute(self.device, self.precision)
         # Only outputs of frozen stages are cached, because no other estimator has the trained ones.
         parts = forward(
             self.backbone_,
             inputs,
             self._layers["features"],
-            compute=resolve_compute(self.device, self.precision),
+            compute=compute,
             store=resolve_store(self.cache),
             cacheable_stages=self.freeze_depth_,
             prefetch=[LayerOutput(self.freeze_depth_)],
@@ -325,7 +328,7 @@ class FineTuneBase(BackboneHTML, CallbackSupportMixin, BaseEstimator):
         for rows, values in parts:
             outputs[rows] = head(concat_features(values)).numpy()
         inputs.warn_of_truncated()
-        return outputs
+        return check_finite_outputs(outputs, compute)
 
     def _saved_state(self) -> dict[str, Any]:
         """Return what `_restore_state` needs besides the plain attributes."""

@@ -15,6 +15,7 @@ from sktransfer.finetuning import parameters as shared
 from sktransfer.finetuning.base import TASK, FineTuneBase, _FitArguments
 from sktransfer.tasks.base import Task
 from sktransfer.tasks.classification import Multiclass, MultilabelIndicator, classification_task
+from sktransfer.tasks.criterion import Criterion
 
 if TYPE_CHECKING:
     from sklearn.utils import Tags
@@ -30,6 +31,7 @@ __all__ = ["FineTuneClassifier"]
     shared.SCHEDULE,
     shared.UNFREEZING,
     shared.RECIPE,
+    shared.CRITERION,
     shared.CLASSIFICATION,
     shared.CHANGES,
     shared.VALIDATION,
@@ -49,12 +51,16 @@ class FineTuneClassifier(ClassifierMixin, FineTuneBase):
     ----------
     classes_ : ndarray of shape (n_classes,)
         Class labels; the numbers of the columns for an indicator matrix.
+    label_names_ : ndarray of shape (n_labels,), str
+        Names of the columns of an indicator matrix, in the order of predictions. Only if y is a data frame.
     backbone_ : Backbone
         Fine-tuned backbone, for a featurizer or for the next estimator: `FineTuneClassifier(backbone=clf.backbone_)`.
     head_ : Head
         Fitted head, to continue from: `FineTuneClassifier(backbone=clf.backbone_, head=clf.head_)`.
+        `clf.head_(features)` returns logits of features that a featurizer with `backbone_` gives.
     net_ : skorch.NeuralNet
-        Trained net, with its `history`.
+        Trained net, with its `history`. `net_.module_.heads["y"]` is the head as a module of torch. It takes features
+        as the backbone gives them, of several layers in ascending order. Its `linear` takes standardized features.
     freeze_depth_ : int
         Number of frozen stages.
     history_ : DataFrame
@@ -104,6 +110,8 @@ class FineTuneClassifier(ClassifierMixin, FineTuneBase):
 
     class_weight: Any
     classes_: np.ndarray
+    criterion: Any
+    label_names_: np.ndarray
     label_smoothing: float
 
     @all_or_nothing
@@ -118,7 +126,7 @@ class FineTuneClassifier(ClassifierMixin, FineTuneBase):
         y : array-like of shape (n_samples,) or (n_samples, n_labels)
             Labels of any type, or an indicator matrix of 0 and 1 for several labels per sample.
         sample_weight : array-like of shape (n_samples,), default=None
-            Weight of each sample. Samples with zero weight are dropped.
+            Weight of each sample. Only ratios of weights matter. Samples with zero weight are dropped.
         groups : array-like of shape (n_samples,), default=None
             Group of each sample. The validation split of `early_stopping` does not separate groups.
 
@@ -133,8 +141,15 @@ class FineTuneClassifier(ClassifierMixin, FineTuneBase):
             If a parameter is not allowed.
         InvalidSampleError
             If a sample cannot be used.
+        NotFiniteError
+            If the training diverges: a loss or a weight is infinite or NaN.
         ValueError
             If y does not fit X, or holds only one class.
+
+        Warns
+        -----
+        ConvergenceWarning
+            If the training loss is far higher at the end than at the start.
         """
         return self._fit(_FitArguments(X, y, sample_weight, groups))
 
@@ -152,7 +167,7 @@ class FineTuneClassifier(ClassifierMixin, FineTuneBase):
         classes : array-like of shape (n_classes,), default=None
             All classes. Required in the first call.
         sample_weight : array-like of shape (n_samples,), default=None
-            Weight of each sample. Samples with zero weight are dropped.
+            Weight of each sample. Only ratios within a call matter. Samples with zero weight are dropped.
 
         Returns
         -------
@@ -165,8 +180,15 @@ class FineTuneClassifier(ClassifierMixin, FineTuneBase):
             If a parameter is not allowed.
         InvalidSampleError
             If a sample cannot be used.
+        NotFiniteError
+            If the training diverges: a loss or a weight is infinite or NaN.
         ValueError
             If the first call has no classes, or a later one has others.
+
+        Warns
+        -----
+        ConvergenceWarning
+            If the training loss is far higher at the end than at the start.
         """
         first = not hasattr(self, "net_")
         if first and classes is None:
@@ -192,6 +214,8 @@ class FineTuneClassifier(ClassifierMixin, FineTuneBase):
         ------
         InvalidSampleError
             If a sample cannot be used.
+        NotFiniteError
+            If an output of the network is infinite or NaN.
         """
         outputs = self._outputs(X)
         return self._classification.decision(outputs)
@@ -210,6 +234,8 @@ class FineTuneClassifier(ClassifierMixin, FineTuneBase):
         ------
         InvalidSampleError
             If a sample cannot be used.
+        NotFiniteError
+            If an output of the network is infinite or NaN.
         """
         outputs = self._outputs(X)
         return self._classification.decode_proba(outputs)
@@ -226,6 +252,8 @@ class FineTuneClassifier(ClassifierMixin, FineTuneBase):
         ------
         InvalidSampleError
             If a sample cannot be used.
+        NotFiniteError
+            If an output of the network is infinite or NaN.
         """
         outputs = self._outputs(X)
         return self._classification.decode(outputs)
@@ -237,7 +265,8 @@ class FineTuneClassifier(ClassifierMixin, FineTuneBase):
         return task
 
     def _make_tasks(self, y: Any, classes: np.ndarray | None) -> Mapping[str, Task]:
-        task = classification_task(y, self.class_weight, self.label_smoothing)
+        criterion = None if self.criterion is None else Criterion(self.criterion)
+        task = classification_task(y, self.class_weight, self.label_smoothing, criterion)
         task.classes = classes
         return {TASK: task}
 
@@ -245,6 +274,10 @@ class FineTuneClassifier(ClassifierMixin, FineTuneBase):
         encoded = super()._encode(arguments, n_samples)
         assert self._task.classes is not None
         self.classes_ = self._task.classes
+        vars(self).pop("label_names_", None)  # of an earlier fit
+        names = getattr(self._task, "label_names", None)
+        if names is not None:
+            self.label_names_ = np.array(names)
         return encoded
 
     def __sklearn_tags__(self) -> Tags:

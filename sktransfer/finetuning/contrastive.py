@@ -74,7 +74,8 @@ class ContrastiveFineTuner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Fi
     backbone_ : Backbone
         Fine-tuned backbone, to continue from: `FineTuneClassifier(backbone=tuner.backbone_)`.
     net_ : skorch.NeuralNet
-        Trained net, with its `history`.
+        Trained net, with its `history`. `net_.module_.heads["y"]` turns features of the backbone into those of
+        `transform`, before `normalize`.
     freeze_depth_ : int
         Number of frozen stages.
     history_ : DataFrame
@@ -146,8 +147,15 @@ class ContrastiveFineTuner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Fi
             If a parameter is not allowed, or no stage is left to train.
         InvalidSampleError
             If a sample cannot be used.
+        NotFiniteError
+            If the training diverges: a loss or a weight is infinite or NaN.
         ValueError
             If y does not fit X, holds only one class, or no class twice.
+
+        Warns
+        -----
+        ConvergenceWarning
+            If the training loss is far higher at the end than at the start.
         """
         check_option("loss", self.loss, tuple(PAIR_LOSSES))
         if is_int(self.batch_size) and self.batch_size < _MIN_BATCH_SIZE:
@@ -174,6 +182,8 @@ class ContrastiveFineTuner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Fi
         ------
         InvalidSampleError
             If a sample cannot be used.
+        NotFiniteError
+            If an output of the network is infinite or NaN.
         """
         features = self._outputs(X)
         return to_unit_length(features, copy=False) if self.normalize else features

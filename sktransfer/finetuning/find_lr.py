@@ -43,7 +43,7 @@ def find_lr(
     y : array-like of shape (n_samples,) or (n_samples, n_outputs)
         Targets, as `fit` takes them.
     sample_weight : array-like of shape (n_samples,), default=None
-        Weight of each sample.
+        Weight of each sample. Only ratios of weights matter.
     lowest : float, default=1e-06
         Rate of the highest stage at the first step.
     highest : float, default=1.0

@@ -7,6 +7,7 @@ from sktransfer.engine import parameters as engine
 
 __all__ = [
     "CLASSIFICATION",
+    "CRITERION",
     "END",
     "HEAD",
     "HEAD_LR",
@@ -112,13 +113,26 @@ RECIPE = [
         decay. Values from 0.001 to 1 are worth a search.""",
     ),
 ]
+CRITERION = [
+    Parameter(
+        "criterion",
+        None,
+        "callable or class or instance of torch.nn.Module",
+        """Loss of outputs (n, n_outputs) and targets: class indices (n,), or indicators (n, n_outputs) of several
+        labels. It returns one loss per row, (n,) or (n, n_outputs), such as `torch.nn.MultiMarginLoss`. A class is made
+        with `reduction="none"`. None for the cross entropy. Probabilities remain the softmax or the sigmoid of the
+        outputs. `save` needs `set_params(criterion=None)`.""",
+    )
+]
 CLASSIFICATION = [
     Parameter("label_smoothing", 0.0, "float", "Share of each target that is spread evenly over the classes."),
     Parameter(
         "class_weight",
         None,
-        'dict or "balanced"',
-        "Weight of each class, as in scikit-learn. Not allowed for indicator matrices.",
+        'dict, list of dict or "balanced"',
+        """Weight of each class, as in scikit-learn. Only ratios of weights matter. Samples of a class with zero weight
+        are dropped. For an indicator matrix, "balanced" weighs the values 0 and 1 of each label, and a list has a dict
+        of their weights per label, such as `[{0: 1, 1: 5}, {0: 1, 1: 2}]`.""",
     ),
 ]
 CHANGES = [

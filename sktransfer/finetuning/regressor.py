@@ -16,6 +16,7 @@ from sktransfer.finetuning import parameters as shared
 from sktransfer.finetuning.base import TASK, FineTuneBase, _FitArguments
 from sktransfer.tasks.base import Task
 from sktransfer.tasks.continuous import Continuous
+from sktransfer.tasks.criterion import Criterion
 
 if TYPE_CHECKING:
     from sklearn.utils import Tags
@@ -36,6 +37,11 @@ __all__ = ["FineTuneRegressor"]
     shared.SCHEDULE,
     shared.UNFREEZING,
     shared.RECIPE,
+    shared.CRITERION[0].replace(
+        description="""Loss of outputs and targets (n, n_outputs), both standardized. It returns one loss per row, (n,)
+        or (n, n_outputs), such as `torch.nn.HuberLoss`. A class is made with `reduction="none"`. None for the squared
+        error. `save` needs `set_params(criterion=None)`."""
+    ),
     shared.CHANGES,
     shared.VALIDATION,
     shared.VALIDATION[1].replace(description="Share of the samples in the validation split."),
@@ -55,9 +61,11 @@ class FineTuneRegressor(RegressorMixin, FineTuneBase):
     backbone_ : Backbone
         Fine-tuned backbone.
     head_ : Head
-        Fitted head, to continue from.
+        Fitted head, to continue from. `reg.head_(features)` returns numbers in the units of y, of features that a
+        featurizer with `backbone_` gives.
     net_ : skorch.NeuralNet
-        Trained net, with its `history`.
+        Trained net, with its `history`. `net_.module_.heads["y"]` is the head as a module of torch. It takes features
+        as the backbone gives them, and returns standardized targets, unlike `head_`.
     freeze_depth_ : int
         Number of frozen stages.
     history_ : DataFrame
@@ -98,6 +106,7 @@ class FineTuneRegressor(RegressorMixin, FineTuneBase):
     True
     """
 
+    criterion: Any
     head_init: str
 
     @all_or_nothing
@@ -112,7 +121,7 @@ class FineTuneRegressor(RegressorMixin, FineTuneBase):
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
             Numbers.
         sample_weight : array-like of shape (n_samples,), default=None
-            Weight of each sample. Samples with zero weight are dropped.
+            Weight of each sample. Only ratios of weights matter. Samples with zero weight are dropped.
         groups : array-like of shape (n_samples,), default=None
             Group of each sample. The validation split of `early_stopping` does not separate groups.
 
@@ -127,8 +136,15 @@ class FineTuneRegressor(RegressorMixin, FineTuneBase):
             If a parameter is not allowed.
         InvalidSampleError
             If a sample cannot be used.
+        NotFiniteError
+            If the training diverges: a loss or a weight is infinite or NaN.
         ValueError
             If y does not fit X.
+
+        Warns
+        -----
+        ConvergenceWarning
+            If the training loss is far higher at the end than at the start.
         """
         return self._fit(_FitArguments(X, y, sample_weight, groups))
 
@@ -146,7 +162,7 @@ class FineTuneRegressor(RegressorMixin, FineTuneBase):
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
             Numbers.
         sample_weight : array-like of shape (n_samples,), default=None
-            Weight of each sample. Samples with zero weight are dropped.
+            Weight of each sample. Only ratios within a call matter. Samples with zero weight are dropped.
 
         Returns
         -------
@@ -159,8 +175,15 @@ class FineTuneRegressor(RegressorMixin, FineTuneBase):
             If a parameter is not allowed.
         InvalidSampleError
             If a sample cannot be used.
+        NotFiniteError
+            If the training diverges: a loss or a weight is infinite or NaN.
         ValueError
             If y does not fit X, or the first call's y.
+
+        Warns
+        -----
+        ConvergenceWarning
+            If the training loss is far higher at the end than at the start.
         """
         return self._partial_fit(_FitArguments(X, y, sample_weight))
 
@@ -176,6 +199,8 @@ class FineTuneRegressor(RegressorMixin, FineTuneBase):
         ------
         InvalidSampleError
             If a sample cannot be used.
+        NotFiniteError
+            If an output of the network is infinite or NaN.
         """
         outputs = self._outputs(X)
         return self._task.decode(outputs)
@@ -183,7 +208,7 @@ class FineTuneRegressor(RegressorMixin, FineTuneBase):
     def _make_tasks(self, y: Any, classes: np.ndarray | None) -> Mapping[str, Task]:
         if self.head_init == "class_means":
             raise InvalidParameterError("head_init='class_means' needs classes, and y holds numbers; use 'probe'")
-        return {TASK: Continuous()}
+        return {TASK: Continuous(None if self.criterion is None else Criterion(self.criterion))}
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

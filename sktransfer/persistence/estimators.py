@@ -61,6 +61,11 @@ def _encode(estimator: Any, context: SaveContext) -> dict[str, Any]:
         attributes |= estimator._embedded_params()
     for name, value in attributes.items():
         _check_attribute(cls, name, SaveError)
+        if name == "criterion" and value is not None:
+            raise SaveError(
+                f"{cls.__name__} has criterion={value!r}, which is code and cannot be saved. Predicting does not need "
+                "it: estimator.set_params(criterion=None)"
+            )
         if isinstance(value, nn.Module):
             raise SaveError(
                 f"{cls.__name__} has {name}={type(value).__name__}(...), a module that cannot be saved without pickle. "

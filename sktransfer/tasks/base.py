@@ -11,8 +11,9 @@ import numpy as np
 from torch import Tensor, nn
 
 from sktransfer.exceptions import LoadError
+from sktransfer.tasks.criterion import Criterion
 
-__all__ = ["Targets", "Task", "batch_targets"]
+__all__ = ["Targets", "Task", "batch_targets", "relative_weights"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +46,10 @@ class Targets:
         values = [self.values[row] for row in rows] if isinstance(self.values, list) else self.values[rows]
         return Targets(values, self.weight[rows])
 
+    def with_relative_weights(self) -> Targets:
+        """Return the targets with weights whose mean is 1, so that only their ratios matter."""
+        return Targets(self.values, relative_weights(self.weight))
+
 
 class Task:
     """A learning task: what one head learns.
@@ -67,6 +72,7 @@ class Task:
 
     by_name: ClassVar[dict[str, type[Task]]] = {}  # all subclasses, by name: saved files name their class
     kind: ClassVar[str]
+    criterion: Criterion | None = None  # loss of the user; None for that of the task
     classes: np.ndarray | None = None  # labels of the outputs, if there are any
     shift: Any = 0.0  # outputs times `spread` plus `shift` are in the units of y
     spread: Any = 1.0
@@ -206,11 +212,12 @@ class Task:
 
     def identity(self) -> list[Any]:
         """Return everything that the result of a training depends on in this task, for a checkpoint's key."""
-        return [type(self).__qualname__, *sorted((name, value) for name, value in self.to_state().items())]
+        own = [] if self.criterion is None else self.criterion.identity()
+        return [type(self).__qualname__, *sorted((name, value) for name, value in self.to_state().items()), *own]
 
     def to_state(self) -> dict[str, Any]:
-        """Return the attributes as plain values and arrays, for saving."""
-        return dict(vars(self))
+        """Return the attributes as plain values and arrays, for saving. Predictions do not need a criterion."""
+        return {name: value for name, value in vars(self).items() if name != "criterion"}
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> Self:
@@ -233,6 +240,32 @@ class Task:
         task = cls.__new__(cls)
         vars(task).update(state)
         return task
+
+
+def relative_weights(weight: np.ndarray) -> np.ndarray:
+    """Return weights (n,) divided by the mean of those that are not zero. Equal weights are exactly 1.
+
+    A regularized loss is a weighted sum beside a penalty. With a fixed mean, the strength of the penalty depends
+    neither on the scale of the weights nor on samples of weight 0.
+
+    Parameters
+    ----------
+    weight : ndarray of shape (n,)
+        Weights of at least 0.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sktransfer.tasks.base import relative_weights
+    >>> relative_weights(np.array([0.001, 0.003, 0.0])).round(6).tolist()
+    [0.5, 1.5, 0.0]
+    """
+    known = weight > 0  # (n,)
+    if not known.any():
+        return weight
+    scaled = weight / weight.max()  # (n,), the sum of huge weights would overflow
+    relative: np.ndarray = scaled / scaled[known].mean()
+    return relative
 
 
 def batch_targets(targets: Any, rows: Sequence[int], pad_value: int = -100) -> Tensor:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from scipy.sparse import issparse
 from scipy.special import expit, softmax
 from sklearn.metrics import accuracy_score
@@ -20,14 +21,16 @@ from sktransfer.exceptions import InvalidParameterError
 from sktransfer.samples.arrays import tensor_to_array
 from sktransfer.samples.columns import is_tensor
 from sktransfer.samples.labels import row_labels
-from sktransfer.tasks.base import Targets, Task
+from sktransfer.tasks.base import Targets, Task, relative_weights
+from sktransfer.tasks.criterion import Criterion
 from sktransfer.tasks.head_init import linear_head, linear_input, standardize, write_linear
 from sktransfer.tasks.heads import FeatureHead
+from sktransfer.tasks.labels import column_names, label_factors, refuse_label_lists
 from sktransfer.tasks.validation import as_array, check_none_missing
 
 __all__ = ["Multiclass", "MultilabelIndicator", "check_labels", "classification_task"]
 
-ClassWeight = Mapping[Any, float] | str | None
+ClassWeight = Mapping[Any, float] | Sequence[Mapping[Any, float]] | str | None
 
 
 def check_labels(y: Any) -> np.ndarray:
@@ -43,6 +46,13 @@ def check_labels(y: Any) -> np.ndarray:
     ValueError
         If a label is missing, or y holds no labels.
     """
+    refuse_label_lists(y)
+    shape = np.shape(y)
+    if len(shape) == 2 and shape[1] > 1:
+        raise ValueError(
+            f"y should be a 1d array, got an array of shape {shape} instead: several columns are several labels only "
+            "if they hold 0 and 1; for several classes, fit a classifier per column (sklearn.multioutput)"
+        )
     labels: np.ndarray = column_or_1d(as_array(y, "y"), warn=True)
     check_none_missing(labels, "y", "label", labels=row_labels(y))
     assert_all_finite(labels, input_name="y")
@@ -64,7 +74,9 @@ def _check_label_types(labels: np.ndarray) -> None:
     )
 
 
-def classification_task(y: Any, class_weight: ClassWeight = None, label_smoothing: float = 0.0) -> Task:
+def classification_task(
+    y: Any, class_weight: ClassWeight = None, label_smoothing: float = 0.0, criterion: Criterion | None = None
+) -> Task:
     """Return the task that y asks for.
 
     Parameters
@@ -75,6 +87,8 @@ def classification_task(y: Any, class_weight: ClassWeight = None, label_smoothin
         Weight of each class.
     label_smoothing : float, default=0.0
         Share of each target that is spread evenly over the classes.
+    criterion : Criterion, default=None
+        Loss of outputs and targets; None for the cross entropy.
 
     Raises
     ------
@@ -88,17 +102,12 @@ def classification_task(y: Any, class_weight: ClassWeight = None, label_smoothin
     ('multiclass', 'multilabel-indicator')
     """
     y = _dense(y)
-    try:
-        shape = np.asarray(y).shape
-    except ValueError as error:  # rows of different length
-        raise ValueError(
-            "y holds lists of different length; several labels per sample are an indicator matrix: "
-            "sklearn.preprocessing.MultiLabelBinarizer().fit_transform(y)"
-        ) from error
+    refuse_label_lists(y)
+    shape = np.shape(y)
     # A single column is labels of one task, and type_of_target rejects the NaN that it may hold.
     if len(shape) == 2 and shape[1] > 1 and type_of_target(y, input_name="y") == "multilabel-indicator":
-        return MultilabelIndicator(class_weight, label_smoothing)
-    return Multiclass(class_weight, label_smoothing)
+        return MultilabelIndicator(class_weight, label_smoothing, criterion=criterion)
+    return Multiclass(class_weight, label_smoothing, criterion=criterion)
 
 
 def _dense(y: Any) -> Any:
@@ -111,8 +120,13 @@ class _Classification(Task):
     """Parameters and head of both kinds of classification."""
 
     def __init__(
-        self, class_weight: ClassWeight = None, label_smoothing: float = 0.0, classes: np.ndarray | None = None
+        self,
+        class_weight: ClassWeight = None,
+        label_smoothing: float = 0.0,
+        classes: np.ndarray | None = None,
+        criterion: Criterion | None = None,
     ) -> None:
+        self.criterion = criterion
         self.class_weight = class_weight
         self.label_smoothing = label_smoothing
         self.classes = classes  # given by the first call of partial_fit, else found by encode
@@ -138,6 +152,8 @@ class Multiclass(_Classification):
         Share of each target that is spread evenly over the classes.
     classes : ndarray of shape (n_classes,), default=None
         All classes, sorted; None for those in y.
+    criterion : Criterion, default=None
+        Loss of logits and class indices; None for the cross entropy.
     """
 
     kind = "multiclass"
@@ -161,7 +177,7 @@ class Multiclass(_Classification):
             )
         self.classes = classes
         if self.class_weight is not None:
-            weight = weight * compute_sample_weight(self.class_weight, y)
+            weight = weight * _check_factors(self.class_weight, compute_sample_weight(self.class_weight, y))
         return Targets(np.searchsorted(classes, y).astype(np.int64), weight)  # (n_samples,) each
 
     def init_head(self, head: Any, features: np.ndarray, targets: Targets, how: str) -> None:
@@ -172,8 +188,10 @@ class Multiclass(_Classification):
             write_linear(head, *linear_head(read, targets.values, targets.weight, head.n_outputs, how))
 
     def loss(self, outputs: Tensor | None, targets: Tensor, features: Tensor) -> Tensor:
-        """Return the cross entropy of each row, (n,)."""
+        """Return the cross entropy of each row, or the loss of the criterion, (n,)."""
         assert outputs is not None
+        if self.criterion is not None:
+            return self.criterion.rows(outputs, targets)
         return functional.cross_entropy(outputs, targets, reduction="none", label_smoothing=self.label_smoothing)
 
     def decode(self, outputs: np.ndarray) -> np.ndarray:
@@ -205,23 +223,41 @@ class Multiclass(_Classification):
         return np.asarray(outputs.argmax(1))
 
 
+def _check_factors(class_weight: Any, factors: np.ndarray) -> np.ndarray:
+    """Return the factors of samples that class weights give, after checking that they are numbers of at least 0."""
+    if not (np.isfinite(factors).all() and (factors >= 0).all() and factors.any()):
+        raise InvalidParameterError(
+            f"class_weight={class_weight!r} must hold finite numbers of at least 0, not all of them 0"
+        )
+    return factors
+
+
 class MultilabelIndicator(_Classification):
     """Any number of labels per sample, each on its own.
 
     Parameters
     ----------
-    class_weight : None
-        Not allowed: samples may be weighted by `sample_weight`.
+    class_weight : "balanced" or list of dict, default=None
+        Weights of the values of each label, as `label_factors` takes them.
     label_smoothing : float, default=0.0
         How far targets are moved from 0 and 1 towards 0.5, as a share of the distance to the uniform distribution.
     classes : ndarray of shape (n_labels,), default=None
         Labels of the columns; None for their numbers.
+    criterion : Criterion, default=None
+        Loss of logits and indicators; None for the binary cross entropy.
     """
 
     kind = "multilabel-indicator"
+    label_names: list[str] | None = None  # of the first data frame
+    factors: np.ndarray | None = None  # of the loss of each label, absent or present: (2, n_labels)
 
     def check(self, y: Any) -> np.ndarray:
-        """Return an array (n_samples, n_labels)."""
+        """Return an array (n_samples, n_labels). Columns must have the names of the first call."""
+        refuse_label_lists(_dense(y))
+        names = column_names(y)
+        if names is not None and self.label_names not in (None, names):
+            raise ValueError(f"y has the columns {names}, and the first y had {self.label_names}, in this order")
+        self.label_names = names or self.label_names
         matrix: np.ndarray = np.asarray(_dense(y))
         if matrix.ndim != 2:
             raise ValueError(
@@ -231,20 +267,18 @@ class MultilabelIndicator(_Classification):
 
     def encode(self, y: np.ndarray, weight: np.ndarray) -> Targets:
         """Return indicators (n_samples, n_labels) of 0 and 1, float32."""
-        if self.class_weight is not None:
-            raise InvalidParameterError(
-                f"class_weight={self.class_weight!r} weighs classes that exclude each other, and y is an indicator "
-                "matrix; weigh samples by sample_weight"
-            )
         if self.classes is not None and len(self.classes) != y.shape[1]:
             raise ValueError(f"y has {y.shape[1]} columns, and classes are {self.classes.tolist()}")
-        unexpected = np.setdiff1d(y, [0, 1])
-        if len(unexpected):
-            raise ValueError(
-                f"y holds {np.unique(y).tolist()}; an indicator matrix holds 0 and 1: give (y > 0).astype(int), if "
-                "that is what its values mean"
-            )
+        names = self.label_names or list(range(y.shape[1]))
+        for name, column in zip(names, y.T):
+            if len(np.setdiff1d(column, [0, 1])):
+                raise ValueError(
+                    f"column {name!r} of y holds {np.unique(column).tolist()}; an indicator matrix holds 0 and 1: give "
+                    "(y > 0).astype(int), if that is what its values mean"
+                )
         self.classes = np.arange(y.shape[1])
+        if self.class_weight is not None and self.factors is None:
+            self.factors = label_factors(self.class_weight, y, weight, names)
         return Targets((y != 0).astype(np.float32), weight)  # (n_samples, n_labels), (n_samples,)
 
     def init_head(self, head: Any, features: np.ndarray, targets: Targets, how: str) -> None:
@@ -253,16 +287,39 @@ class MultilabelIndicator(_Classification):
         if how == "random":
             return
         read = linear_input(head, features)  # (n_samples, width)
-        columns = [linear_head(read, column.astype(np.int64), targets.weight, 2, how) for column in targets.values.T]
+        columns = [self._column_head(read, targets, label, how) for label in range(targets.values.shape[1])]
         weight = np.stack([weight[1] - weight[0] for weight, _ in columns])  # (n_labels, width)
         bias = np.stack([bias[1] - bias[0] for _, bias in columns])  # (n_labels,)
         write_linear(head, weight, bias)
 
+    def _column_head(self, read: np.ndarray, targets: Targets, label: int, how: str) -> tuple[np.ndarray, np.ndarray]:
+        """Return weight (2, width) and bias (2,) of the classifier of one label."""
+        column, weight = targets.values[:, label].astype(np.int64), targets.weight  # (n_samples,) each
+        if self.factors is None:
+            return linear_head(read, column, weight, 2, how)
+        weight = relative_weights(weight * self.factors[column, label])  # (n_samples,)
+        rows = np.flatnonzero(weight)
+        if not len(rows):
+            return np.zeros((2, read.shape[1])), np.zeros(2)
+        return linear_head(read[rows], column[rows], weight[rows], 2, how)
+
     def loss(self, outputs: Tensor | None, targets: Tensor, features: Tensor) -> Tensor:
-        """Return the mean binary cross entropy of each row's labels, (n,)."""
+        """Return the weighted mean of the binary cross entropies of each row's labels, or of the criterion, (n,)."""
         assert outputs is not None
-        smooth = targets * (1 - self.label_smoothing) + self.label_smoothing / 2  # (n, n_labels)
-        return functional.binary_cross_entropy_with_logits(outputs, smooth, reduction="none").mean(1)  # (n,)
+        if self.criterion is not None:
+            losses = self.criterion(outputs, targets)  # (n, n_labels) or (n,)
+        else:
+            smooth = targets * (1 - self.label_smoothing) + self.label_smoothing / 2  # (n, n_labels)
+            losses = functional.binary_cross_entropy_with_logits(outputs, smooth, reduction="none")  # (n, n_labels)
+        if self.factors is not None:
+            if losses.ndim == 1:
+                raise InvalidParameterError(
+                    f"class_weight={self.class_weight!r} weighs labels, and criterion returns one loss per row; return "
+                    "one per row and label, or leave class_weight out"
+                )
+            absent, present = torch.as_tensor(self.factors, dtype=torch.float32, device=losses.device)  # (n_labels,)
+            losses = losses * torch.where(targets > 0, present, absent)  # (n, n_labels)
+        return losses if losses.ndim == 1 else losses.mean(1)  # (n,)
 
     def decode(self, outputs: np.ndarray) -> np.ndarray:
         """Return an indicator matrix (n_samples, n_labels)."""

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from sktransfer.tasks.base import Targets, Task
+from sktransfer.tasks.criterion import Criterion
 from sktransfer.tasks.head_init import linear_input, ridge_probe, standardize, write_linear
 from sktransfer.tasks.heads import FeatureHead
 from sktransfer.tasks.validation import check_numbers
@@ -20,6 +21,11 @@ __all__ = ["Continuous"]
 
 class Continuous(Task):
     """One or several numbers per sample, standardized for the training.
+
+    Parameters
+    ----------
+    criterion : Criterion, default=None
+        Loss of outputs and standardized targets; None for the squared error.
 
     Examples
     --------
@@ -33,7 +39,8 @@ class Continuous(Task):
 
     kind = "continuous"
 
-    def __init__(self) -> None:
+    def __init__(self, criterion: Criterion | None = None) -> None:
+        self.criterion = criterion
         self.ndim = 0  # of y; 0 before the first call of encode
 
     def check(self, y: Any) -> np.ndarray:
@@ -64,8 +71,10 @@ class Continuous(Task):
             write_linear(head, *ridge_probe(linear_input(head, features), targets.values, targets.weight))
 
     def loss(self, outputs: Tensor | None, targets: Tensor, features: Tensor) -> Tensor:
-        """Return the mean squared error of each row's outputs, (n,)."""
+        """Return the mean squared error of each row's outputs, or the loss of the criterion, (n,)."""
         assert outputs is not None
+        if self.criterion is not None:
+            return self.criterion.rows(outputs, targets)
         return functional.mse_loss(outputs, targets, reduction="none").mean(1)  # (n,)
 
     def decode(self, outputs: np.ndarray) -> np.ndarray:

@@ -56,6 +56,8 @@ class ScalarMix(nn.Module):
 class FeatureHead(nn.Module):
     """Linear head on standardized features.
 
+    It takes features as the backbone gives them. Its parts do not: `mix` and `linear` read standardized features.
+
     Parameters
     ----------
     n_features : int
@@ -97,7 +99,7 @@ class FeatureHead(nn.Module):
 
 
 class Head:
-    """Head of a fitted estimator, for `head=` of another one.
+    """Head of a fitted estimator, for `head=` of another one. Called with features, it returns outputs.
 
     It holds a copy of the weights and the meaning of the outputs. It is immutable, and `clone` returns the same object.
 
@@ -118,11 +120,14 @@ class Head:
     Examples
     --------
     >>> from sklearn.datasets import load_digits
-    >>> from sktransfer import FineTuneClassifier
+    >>> from sktransfer import FineTuneClassifier, ImageFeaturizer
     >>> X, y = load_digits(return_X_y=True)
     >>> source = FineTuneClassifier(freeze_depth="all", max_epochs=0).fit(X[:50] / 16, y[:50])
     >>> source.head_
     Head(task='multiclass', n_features=512, n_outputs=10)
+    >>> features = ImageFeaturizer(source.backbone_).fit_transform(X[:50] / 16)
+    >>> bool(abs(source.head_(features) - source.decision_function(X[:50] / 16)).max() < 1e-4)
+    True
     >>> target = FineTuneClassifier(source.backbone_, head=source.head_, max_epochs=1, random_state=0)
     >>> target.fit(X[:100] / 16, y[:100]).classes_.tolist() == source.classes_.tolist()
     True
@@ -134,6 +139,33 @@ class Head:
         n_outputs = len(self._state["linear.bias"])
         self._shift = torch.as_tensor(np.broadcast_to(task.shift, n_outputs).copy(), dtype=torch.float64)
         self._spread = torch.as_tensor(np.broadcast_to(task.spread, n_outputs).copy(), dtype=torch.float64)
+
+    def __call__(self, features: Any) -> np.ndarray:
+        """Return outputs (n_samples, n_outputs), float64: logits, or numbers in the units of y.
+
+        For two classes the decision function is the difference of the two logits.
+
+        Parameters
+        ----------
+        features : array-like of shape (n_samples, n_features)
+            Features as the backbone gives them, of several layers in ascending order: those of a featurizer with the
+            `backbone_`, the `layer` and the `pooling` of the fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            If the features have another width.
+        """
+        read = torch.as_tensor(np.asarray(features), dtype=torch.float32)  # (n_samples, n_features)
+        n_outputs, width = self._state["linear.weight"].shape
+        n_features = len(self._state["mean"])
+        if read.ndim != 2 or read.shape[1] != n_features:
+            raise ValueError(f"features have shape {tuple(read.shape)}, and {self!r} takes (n_samples, {n_features})")
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            head = FeatureHead(n_features, n_outputs, n_features // width if "mix.scores" in self._state else None)
+            head.load_state_dict(self._state)
+            outputs: np.ndarray = (head(read).double() * self._spread + self._shift).numpy()  # (n_samples, n_outputs)
+        return outputs
 
     def start(self, head: FeatureHead, task: Task) -> None:
         """Write the weights into a new head, in the units of its task.

@@ -17,6 +17,7 @@ from skorch.callbacks import GradientNormClipping
 from sktransfer.exceptions import warn
 from sktransfer.training.callback_list import is_callback_type, unnamed
 from sktransfer.training.data import FrozenPrefixDataset
+from sktransfer.training.divergence import check_start
 from sktransfer.training.net import FineTuneNet
 from sktransfer.training.network import FineTuneNetwork
 from sktransfer.training.rng import derive_seed, fork_rng, seed_torch
@@ -75,6 +76,11 @@ def range_test(net: FineTuneNet, dataset: FrozenPrefixDataset, scope: LRRange) -
     scope : LRRange
         Rates to try.
 
+    Raises
+    ------
+    NotFiniteError
+        If the loss is not finite under the initial weights.
+
     Warns
     -----
     ConvergenceWarning
@@ -94,6 +100,7 @@ def range_test(net: FineTuneNet, dataset: FrozenPrefixDataset, scope: LRRange) -
         for group, lr in zip(rising, first):
             group["lr"] = lr * rate / scope.lowest
         before = _loss_under(net, start, batch)
+        check_start(net, before)
         losses.append(float(net.train_step(batch)["loss"]))
         changes.append(losses[-1] - before)
         mean = SMOOTHING * mean + (1 - SMOOTHING) * changes[-1]

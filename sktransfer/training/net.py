@@ -25,6 +25,7 @@ from sktransfer.engine.compute import Compute
 from sktransfer.tasks.base import Task
 from sktransfer.training.adapters import adapter_identity
 from sktransfer.training.data import FrozenPrefixDataset
+from sktransfer.training.divergence import check_loss
 from sktransfer.training.epochs import BestWeights, Unfreezing, check_phases, n_phases
 from sktransfer.training.network import FineTuneNetwork
 from sktransfer.training.optimisation import OPTIMIZERS, l2_sp_penalty, parameter_groups, with_schedule
@@ -192,6 +193,8 @@ class FineTuneNet(NeuralNet):  # type: ignore[misc]
         if batch is not None:
             arguments, targets = batch
             kwargs["batch"] = (arguments, self._unwrap({name: values for name, (values, _) in targets.items()}))
+            if method_name == "on_batch_end":
+                check_loss(self, kwargs["training"])
         stop = False
         for callback in [self, *(callback for _, callback in self.callbacks_)]:
             try:
@@ -208,10 +211,15 @@ class FineTuneNet(NeuralNet):  # type: ignore[misc]
                 break
         if batch is not None and method_name == "on_batch_end":
             # A batch counts in the epoch's mean loss by the weight of its samples.
-            size = sum(float(weight.sum()) for _, weight in batch[1].values())
+            size = self.batch_weight(batch)
             self.history.record_batch(f"{'train' if kwargs['training'] else 'valid'}_batch_size", size)
         if stop:
             raise StopTraining
+
+    @staticmethod
+    def batch_weight(batch: Any) -> float:
+        """Return the sum of the weights of a batch, over all tasks."""
+        return sum(float(weight.sum()) for _, weight in batch[1].values())
 
     def fit_loop(
         self, X: FrozenPrefixDataset, y: Any = None, epochs: int | None = None, **fit_params: Any
@@ -311,8 +319,13 @@ class FineTuneNet(NeuralNet):  # type: ignore[misc]
                 self.mixture = mixture
         return {"loss": loss, "y_pred": self._unwrap(outputs)}
 
-    def get_iterator(self, dataset: FrozenPrefixDataset, training: bool = False) -> Batches:
-        """Return batches, shuffled for training and in order otherwise."""
+    def get_iterator(self, dataset: Any, training: bool = False) -> Batches:
+        """Return batches, shuffled for training and in order otherwise. Samples must be a `FrozenPrefixDataset`."""
+        if not isinstance(dataset, FrozenPrefixDataset):
+            raise TypeError(
+                "the net predicts from outputs of the frozen stages, and not from samples; call predict or "
+                "predict_proba of the estimator, and not of its net_"
+            )
         draws = self.mixture is not None or self.paired
         return self.batches(dataset, self.batch_size, self.seed if training else None, draws)
 

@@ -10,6 +10,7 @@ import torch
 
 from sktransfer._validation import check_bool, check_float, check_fraction, check_int, check_option
 from sktransfer.exceptions import InvalidParameterError
+from sktransfer.tasks.criterion import check_criterion
 from sktransfer.tasks.heads import Head
 from sktransfer.training.adapters import check_adapter
 from sktransfer.training.callback_list import check_callbacks
@@ -85,7 +86,12 @@ def check_settings(estimator: Any) -> Settings:
         check_adapter(estimator.adapter)
     finds_lr, lr, head_lr = _check_rates(estimator.lr, given.get("head_lr"), HEAD_LR_RATIO[head_init])
     checked = {name: check(name, given[name]) for name, check in _CHECKS.items() if check and name in given}
-    checked.pop("label_smoothing", None)  # the task of the estimator has it
+    if checked.pop("criterion", None) is not None and checked.get("label_smoothing"):
+        raise InvalidParameterError(
+            f"label_smoothing={checked['label_smoothing']:g} changes the cross entropy, and criterion replaces it; "
+            "leave one of the two out"
+        )
+    checked.pop("label_smoothing", None)  # the task of the estimator has it, and the criterion
     if estimator.adapter is not None and checked["l2_sp"]:
         raise InvalidParameterError(
             f"l2_sp={checked['l2_sp']:g} holds weights that are trained, and adapter={estimator.adapter!r} trains none "
@@ -161,6 +167,7 @@ _CHECKS: dict[str, Any] = {
     "layer_lr_decay": _check_decay,
     "unfreezing": lambda name, value: check_option(name, value, UNFREEZING),
     "label_smoothing": lambda name, value: check_fraction(name, value, zero=True),
+    "criterion": check_criterion,
     "optimizer": _check_optimizer,
     "weight_decay": check_float,
     "early_stopping": check_bool,

@@ -19,6 +19,7 @@ from sktransfer.tasks.heads import FeatureHead
 from sktransfer.training.adapters import add_adapters, merge_adapters
 from sktransfer.training.augmentation import Augmentation
 from sktransfer.training.data import FrozenPrefixDataset, precompute_features
+from sktransfer.training.divergence import check_weights, warn_if_grown
 from sktransfer.training.epochs import hold_out
 from sktransfer.training.lr_finder import range_test, step_callbacks
 from sktransfer.training.net import FineTuneNet, build_net
@@ -66,9 +67,19 @@ def train(run: FitRun) -> TrainingResult:
     ------
     InvalidParameterError
         If settings do not fit the backbone.
+    NotFiniteError
+        If the training diverges: a loss or a weight is infinite or NaN.
     ValueError
         If the samples are too few for a validation split.
+
+    Warns
+    -----
+    ConvergenceWarning
+        If the training loss has grown.
     """
+    # Probe, standardization and losses see relative weights, those of samples and classes together.
+    targets = {name: one.with_relative_weights() for name, one in run.targets.items()}
+    run = dataclasses.replace(run, targets=targets)
     train_rows, valid_rows = _split(run)
     network = _build_network(run, train_rows)
     dataset = _dataset(run, train_rows, run.augmentation)
@@ -85,6 +96,9 @@ def train(run: FitRun) -> TrainingResult:
     net.on_epoch = None
     if len(net.history) and not settings.is_partial_fit:
         update_batch_norms(net, dataset)
+    if len(net.history):
+        check_weights(net)
+        warn_if_grown(net, dataset)
     stages = stages_frame(run.trunk.backbone, network, net, run.trunk.boundary)
     net.to_cpu()
     backbone = _with_trained_stages(run.trunk, network, settings)

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.sparse import csr_matrix
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.frozen import FrozenEstimator
+from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.utils.class_weight import compute_sample_weight
 
-from sktransfer import FineTuneClassifier
+from sktransfer import FineTuneClassifier, ImageFeaturizer, load, save
 from sktransfer.exceptions import InvalidParameterError
+from sktransfer.tasks.base import relative_weights
+from sktransfer.tasks.head_init import C, linear_input
 from sktransfer.testing.samples import make_samples
 
 IMAGES, LABELS = make_samples("image", 24)
@@ -61,9 +66,73 @@ def test_fit_takes_sparse_labels_folds_and_early_stopping():
     assert stopped.score(IMAGES, Y) >= 0
 
 
-def test_class_weight_is_rejected_for_several_labels():
-    with pytest.raises(InvalidParameterError, match="indicator matrix"):
-        quick(class_weight="balanced").fit(IMAGES, Y)
+@pytest.mark.parametrize(
+    ("class_weight", "match"),
+    [
+        ({0: 1, 1: 5}, r"must be None, 'balanced' or a list of 3 dicts.* if y is an indicator matrix"),
+        ([{1: 5}], r"class_weight holds 1 dicts, and y has 3 labels, \[0, 1, 2\]"),
+        ([{}, {2: 1}, {}], r"class_weight of label 1 is \{2: 1\}; it must hold finite numbers"),
+        ([{}, {}, {1: -1}], "class_weight of label 2"),
+        ([{0: 0, 1: 0}] * 3, "zero weight"),
+    ],
+)
+def test_class_weight_is_rejected_if_it_does_not_fit_several_labels(class_weight, match):
+    with pytest.raises(InvalidParameterError, match=match):
+        quick(class_weight=class_weight).fit(IMAGES, Y)
+
+
+def test_class_weight_of_several_labels_weighs_the_probe_of_each_label():
+    rare = np.stack([BRIGHT, np.arange(24) % 6 == 0], 1).astype(int)
+    weight = np.linspace(1, 2, 24)
+    for given in ("balanced", [{0: 1, 1: 3}, {0: 2, 1: 0.5}]):
+        clf = quick(max_epochs=0, class_weight=given).fit(IMAGES, rare, sample_weight=weight)
+        read = linear_input(clf.net_.module_.heads["y"], ImageFeaturizer().fit_transform(IMAGES))
+        for place, column in enumerate(rare.T):
+            one = given if given == "balanced" else given[place]
+            weights = relative_weights(weight * compute_sample_weight(one, column))
+            expected = LogisticRegression(C=C, max_iter=1000).fit(read, column, weights).predict_proba(read)[:, 1]
+            np.testing.assert_allclose(clf.predict_proba(IMAGES)[:, place], expected, atol=1e-3)
+
+
+def test_class_weight_of_several_labels_weighs_the_loss():
+    given = [{0: 1.0, 1: 1e3}, {0: 1e3, 1: 1e3}, {0: 0.0, 1: 0.0}]
+    losses = []
+    for factor in (1.0, 1e-3):
+        weights = [{value: factor * one for value, one in weight.items()} for weight in given]
+        clf = quick(max_epochs=1, lr=1e-9, class_weight=weights, head_init="random").fit(IMAGES, Y)
+        losses.append(clf.history_["train_loss"].item())
+    positive = clf.predict_proba(IMAGES)  # of the initial head, up to the rate
+    entropies = -np.log(np.where(Y, positive, 1 - positive))  # (24, 3)
+    factors = np.stack([np.where(Y[:, place], one[1], one[0]) for place, one in enumerate(given)], 1)  # (24, 3)
+    assert losses == pytest.approx([(factors * entropies).sum() / factors.sum()] * 2, rel=1e-4)
+
+
+def test_class_weight_of_several_labels_needs_losses_per_label():
+    def per_row(outputs, targets):
+        return (outputs - targets).abs().sum(1)
+
+    with pytest.raises(InvalidParameterError, match="return one per row and label"):
+        quick(class_weight="balanced", criterion=per_row).fit(IMAGES, Y)
+
+
+def test_label_names_are_those_of_the_columns(tmp_path):
+    frame = pd.DataFrame(Y, columns=["bright", "dark", "even"])
+    clf = quick(class_weight="balanced").fit(IMAGES, frame)
+    assert clf.label_names_.tolist() == ["bright", "dark", "even"]
+    np.testing.assert_array_equal(clf.predict(IMAGES), quick(class_weight="balanced").fit(IMAGES, Y).predict(IMAGES))
+    save(clf, tmp_path / "model")
+    loaded = load(tmp_path / "model")
+    assert loaded.label_names_.tolist() == ["bright", "dark", "even"]
+    assert not hasattr(clf.set_params(class_weight=None).fit(IMAGES, Y), "label_names_")
+
+
+def test_label_names_are_checked_and_named_in_errors():
+    frame = pd.DataFrame(Y, columns=["bright", "dark", "even"])
+    clf = quick().partial_fit(IMAGES, frame, classes=list(frame))
+    with pytest.raises(ValueError, match=r"y has the columns \['even', .*, and the first y had \['bright', "):
+        clf.partial_fit(IMAGES, frame[["even", "dark", "bright"]])
+    with pytest.raises(ValueError, match=r"column 'bright' of y holds \[1, 2\]; an indicator matrix holds 0 and 1"):
+        quick().fit(IMAGES, frame + 1)
 
 
 def test_predict_proba_can_be_calibrated():
@@ -87,26 +156,35 @@ def test_fit_in_a_grid_search_over_six_parameters(n_jobs):
     assert len(search.fit(np.stack(IMAGES), LABELS).cv_results_["params"]) == 4
 
 
-def test_sample_weight_equals_repeated_rows_for_the_head_init():
+def scale_probe_penalty(monkeypatch, factor):
+    """Repeated rows count more beside the penalty of a probe; weights do not, because only their ratios matter."""
+    monkeypatch.setattr("sktransfer.tasks.head_init.C", C * factor)
+
+
+def test_sample_weight_equals_repeated_rows_for_the_head_init(monkeypatch):
     rng = np.random.default_rng(0)
     X, y = list(rng.uniform(size=(30, 8, 8)).astype(np.float32)), rng.integers(0, 3, 30)
     repeats = rng.integers(1, 4, 30)
     rows = np.repeat(np.arange(30), repeats)
-    for head_init in ("probe", "class_means"):
-        options = {"max_epochs": 0, "head_init": head_init, "layer": ["block1", "block3"]}
-        weighted = quick(**options).fit(X, y, sample_weight=repeats).predict_proba(X)
-        repeated = quick(**options).fit([X[row] for row in rows], y[rows]).predict_proba(X)
-        np.testing.assert_allclose(weighted, repeated, atol=1e-5)
+    options = {"max_epochs": 0, "layer": ["block1", "block3"]}
+    kinds = ("probe", "class_means")
+    weighted = [quick(**options, head_init=kind).fit(X, y, sample_weight=repeats).predict_proba(X) for kind in kinds]
+    scale_probe_penalty(monkeypatch, 30 / len(rows))
+    repeated = [
+        quick(**options, head_init=kind).fit([X[row] for row in rows], y[rows]).predict_proba(X) for kind in kinds
+    ]
+    np.testing.assert_allclose(weighted, repeated, atol=1e-5)
 
 
 @pytest.mark.parametrize("labels", [False, True])
-def test_sample_weight_equals_repeated_rows_for_the_training(labels):
+def test_sample_weight_equals_repeated_rows_for_the_training(labels, monkeypatch):
     rng = np.random.default_rng(0)
     X, repeats = list(rng.uniform(size=(20, 8, 8)).astype(np.float32)), rng.integers(1, 4, 20)
     y = rng.integers(0, 2, (20, 3)) if labels else rng.integers(0, 3, 20)
     rows = np.repeat(np.arange(20), repeats)
     options = {"max_epochs": 4, "batch_size": 1000, "freeze_depth": 4, "layer_lr_decay": 2.6, "l2_sp": 0.1}
     weighted = quick(**options, label_smoothing=0.1).fit(X, y, sample_weight=repeats).predict_proba(X)
+    scale_probe_penalty(monkeypatch, 20 / len(rows))
     repeated = quick(**options, label_smoothing=0.1).fit([X[row] for row in rows], y[rows]).predict_proba(X)
     np.testing.assert_allclose(weighted, repeated, atol=1e-3)
 
@@ -117,9 +195,37 @@ def test_fit_rejects_label_matrices_with_other_values_than_0_and_1(low):
         quick(max_epochs=0).fit(IMAGES, np.where(Y > 0, 1, low))
 
 
-def test_fit_suggests_multilabel_binarizer_for_lists_of_labels():
-    with pytest.raises(ValueError, match="MultiLabelBinarizer"):
-        quick(max_epochs=0).fit(IMAGES, [["a", "b"], ["a"]] * (len(IMAGES) // 2))
+@pytest.mark.parametrize(
+    "y",
+    [
+        [["a", "b"], ["a"]],
+        [["a", "b"], ["b", "c"]],
+        [("a", "b"), ("a",)],
+        [{"a", "b"}, {"a"}],
+        [["a"], []],
+        [[0, 2], [1]],
+        pd.Series([["a", "b"], ["b", "c"]]),
+        pd.Series([[0, 1], [1]]),
+        np.array([["a", "b"], ["b", "c"]]),
+        np.array([["a", "b"], ["c"]], dtype=object),
+    ],
+    ids=lambda y: f"{type(y).__name__} {list(y)}",
+)
+def test_fit_suggests_multilabel_binarizer_for_lists_of_labels(y):
+    y = pd.concat([y] * 12) if isinstance(y, pd.Series) else np.concatenate([y] * 12) if hasattr(y, "ndim") else y * 12
+    with pytest.raises(ValueError, match=r"y\[0\] is .*MultiLabelBinarizer"):
+        quick(max_epochs=0).fit(IMAGES, y)
+
+
+def test_partial_fit_suggests_multilabel_binarizer_for_lists_of_labels():
+    clf = quick().partial_fit(IMAGES, Y, classes=range(3))
+    with pytest.raises(ValueError, match=r"y\[0\] is .*MultiLabelBinarizer"):
+        clf.partial_fit(IMAGES, [["a", "b"], ["a"]] * 12)
+
+
+def test_fit_says_that_several_columns_of_classes_need_several_classifiers():
+    with pytest.raises(ValueError, match=r"y should be a 1d array, got .* \(24, 2\) .*fit a classifier per column"):
+        quick().fit(IMAGES, np.stack([np.arange(24) % 3, np.arange(24) % 2], 1))
 
 
 def test_partial_fit_takes_equal_classes_with_each_call():

@@ -27,6 +27,7 @@ RECIPES = {
     "cosine": {"lr_schedule": "cosine"},
     "L2-SP": {"l2_sp": 0.1},
     "smoothed labels": {"label_smoothing": 0.1},
+    "multi-margin loss": {"criterion": torch.nn.MultiMarginLoss},
     "SGD": {"optimizer": "sgd", "lr": 1e-2, "max_epochs": 15},
     "early stopping": {"early_stopping": True, "validation_fraction": 0.25},
     "EMA": {"callbacks": [EMA(0.5)]},

@@ -44,6 +44,7 @@ def test_warm_start_resumes_from_backbone_and_head(weights):
     assert len(warm.history_) == warm.n_iter_ == 2
 
 
+@pytest.mark.filterwarnings("ignore:the training loss was:sklearn.exceptions.ConvergenceWarning")
 def test_warm_start_false_and_clone_start_from_the_beginning():
     cold = quick(lr=1e-2).fit(IMAGES, LABELS)
     before = cold.predict_proba(IMAGES)

@@ -10,7 +10,14 @@ import pytest
 import torch
 from sklearn.base import clone
 
-from sktransfer import FineTuneClassifier, FineTuneRegressor, Head
+from sktransfer import (
+    ContrastiveFineTuner,
+    FineTuneClassifier,
+    FineTuneRegressor,
+    Head,
+    ImageFeaturizer,
+    TextFeaturizer,
+)
 from sktransfer.exceptions import InvalidParameterError
 from sktransfer.tasks.heads import ScalarMix
 from sktransfer.testing.samples import make_samples
@@ -91,3 +98,57 @@ def test_head_rejects_other_objects():
     assert isinstance(quick().fit(IMAGES, THREE).head_, Head)
     with pytest.raises(InvalidParameterError, match="'linear', or the head_ of a fitted"):
         quick(head=quick().fit(IMAGES, THREE)).fit(IMAGES, THREE)
+
+
+TARGETS = {
+    "two classes": LABELS,
+    "classes": np.arange(18) % 3,
+    "labels": np.stack([np.arange(18) % 2, np.arange(18) < 5], 1).astype(int),
+    "number": 1e3 + 50 * np.arange(18.0),
+    "numbers": np.stack([1e3 + 50 * np.arange(18.0), -np.arange(18.0)], 1),
+}
+
+
+@pytest.mark.parametrize("layer", [-1, ["block1", "block3"], "all"])
+@pytest.mark.parametrize("kind", TARGETS)
+def test_head_and_net_take_features_as_the_backbone_gives_them(kind, layer):
+    estimator = FineTuneRegressor if kind.startswith("number") else FineTuneClassifier
+    fitted = estimator("tiny/cnn", layer=layer, max_epochs=1, random_state=0).fit(IMAGES, TARGETS[kind])
+    features = ImageFeaturizer(fitted.backbone_, layer=layer).fit_transform(IMAGES)
+    outputs = fitted.head_(features)
+    assert outputs.dtype == np.float64
+    if estimator is FineTuneRegressor:
+        np.testing.assert_allclose(outputs.reshape(TARGETS[kind].shape), fitted.predict(IMAGES), rtol=1e-5, atol=1e-3)
+        return
+    decision = fitted.decision_function(IMAGES)
+    np.testing.assert_allclose(outputs[:, 1] - outputs[:, 0] if decision.ndim == 1 else outputs, decision, atol=1e-4)
+    by_net = fitted.net_.module_.heads["y"](torch.from_numpy(features)).detach()
+    np.testing.assert_allclose(by_net, outputs, atol=1e-4)
+    probabilities = by_net.sigmoid() if kind == "labels" else by_net.softmax(1)
+    np.testing.assert_allclose(probabilities, fitted.predict_proba(IMAGES), atol=1e-5)
+
+
+def test_head_takes_features_of_mixed_layers():
+    texts, labels = make_samples("text", 16)
+    clf = FineTuneClassifier("tiny/bert", layer="mix", max_epochs=1, random_state=0).fit(texts, labels)
+    outputs = clf.head_(TextFeaturizer(clf.backbone_, layer="all").fit_transform(texts))
+    np.testing.assert_allclose(outputs[:, 1] - outputs[:, 0], clf.decision_function(texts), atol=1e-4)
+
+
+def test_net_of_a_contrastive_tuner_takes_features_as_the_backbone_gives_them():
+    tuner = ContrastiveFineTuner("tiny/cnn", max_epochs=1, normalize=False, random_state=0).fit(IMAGES, LABELS)
+    features = torch.from_numpy(ImageFeaturizer(tuner.backbone_).fit_transform(IMAGES))
+    np.testing.assert_allclose(tuner.net_.module_.heads["y"](features), tuner.transform(IMAGES), atol=1e-5)
+
+
+def test_head_rejects_features_of_another_width():
+    clf = FineTuneClassifier("tiny/cnn", max_epochs=0).fit(IMAGES, LABELS)
+    with pytest.raises(ValueError, match=r"features have shape \(2, 3\), and Head\(.*\) takes \(n_samples, 512\)"):
+        clf.head_(np.ones((2, 3)))
+
+
+def test_net_points_from_samples_to_the_estimator():
+    clf = FineTuneClassifier("tiny/cnn", max_epochs=0).fit(IMAGES, LABELS)
+    for method in (clf.net_.predict, clf.net_.predict_proba, clf.net_.forward):
+        with pytest.raises(TypeError, match="call predict or predict_proba of the estimator"):
+            method(np.stack(IMAGES))

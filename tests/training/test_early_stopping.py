@@ -107,6 +107,7 @@ def test_groups_define_the_split_without_rows_of_weight_zero():
     assert set(train) | set(valid) == set(range(10)) - {3}
 
 
+@pytest.mark.filterwarnings("ignore:the training loss was:sklearn.exceptions.ConvergenceWarning")
 def test_patience_does_not_count_epochs_with_stages_not_yet_unfrozen():
     y = RNG.permutation(LABELS)
     options = {"lr": 1e-2, "head_lr": 1.0, "patience": 1, "max_epochs": 6, "freeze_depth": -2}
@@ -126,6 +127,7 @@ def test_random_state_determines_the_result_with_early_stopping():
     np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.filterwarnings("ignore:the training loss was:sklearn.exceptions.ConvergenceWarning")
 @pytest.mark.parametrize("own", [True, False])
 def test_early_stopping_notifies_all_callbacks_of_the_last_epoch(own):
     scoring = EpochScoring("accuracy", on_train=True, lower_is_better=False)

@@ -39,6 +39,7 @@ class Keep:
         self.kept.append((context.task_name, fitted_estimator, len(X), len(y)))
 
 
+@pytest.mark.filterwarnings("ignore:the training loss was:sklearn.exceptions.ConvergenceWarning")
 @pytest.mark.parametrize(
     ("options", "X"),
     [

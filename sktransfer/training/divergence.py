@@ -1,0 +1,185 @@
+"""Diverged trainings: an error if a loss or a weight is not finite, a warning if the loss has grown."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import math
+import warnings
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import torch
+from sklearn.exceptions import ConvergenceWarning
+from torch import Tensor
+
+from sktransfer.exceptions import NotFiniteError
+
+if TYPE_CHECKING:
+    from sktransfer.training.data import FrozenPrefixDataset
+    from sktransfer.training.net import FineTuneNet
+
+__all__ = ["check_loss", "check_start", "check_weights", "warn_if_grown"]
+
+GROWTH = 10.0  # a final loss of so many times the first one is suspicious
+LEAST = 0.1  # a lower loss is not: it may be a multiple of almost nothing
+
+
+def check_loss(net: FineTuneNet, training: bool) -> None:
+    """Raise if the loss of the batch that was just recorded is not finite.
+
+    Parameters
+    ----------
+    net : FineTuneNet
+        Net in training.
+    training : bool
+        Whether it is a batch of the training or of the validation data.
+
+    Raises
+    ------
+    NotFiniteError
+        If the loss is infinite or NaN. The message names epoch, batch and learning rate.
+    """
+    epoch, batch = len(net.history), len(net.history[-1]["batches"])
+    loss = float(net.history[-1]["batches"][-1]["train_loss" if training else "valid_loss"])
+    if math.isfinite(loss):
+        return
+    if training and epoch == batch == 1:
+        check_start(net, loss)
+    kind = "training" if training else "validation"
+    raise NotFiniteError(f"the {kind} loss of batch {batch} of epoch {epoch} is {loss} at {_remedy(net)}")
+
+
+def check_start(net: FineTuneNet, loss: float) -> None:
+    """Raise if the loss of the first batch, before any step, is not finite.
+
+    Parameters
+    ----------
+    net : FineTuneNet
+        Net before its first step.
+    loss : float
+        Loss of a batch.
+
+    Raises
+    ------
+    NotFiniteError
+        If the loss is infinite or NaN.
+    """
+    if not math.isfinite(loss):
+        raise NotFiniteError(
+            f"the training loss of the first batch is {loss} before any step: the weights of the backbone, the head or "
+            f"the values of X or y are not finite or too large{_precision(net)}"
+        )
+
+
+@torch.no_grad()
+def check_weights(net: FineTuneNet) -> None:
+    """Raise if a weight, or a statistic of BatchNorm, is not finite after the training.
+
+    Parameters
+    ----------
+    net : FineTuneNet
+        Trained net.
+
+    Raises
+    ------
+    NotFiniteError
+        If a weight is infinite or NaN. The message names its part of the network.
+    """
+    named: dict[str, Tensor] = dict(net.module_.named_parameters())
+    for index, norm in enumerate(net.module_.batch_norms()):
+        named |= {f"BatchNorm {index}, {name}": value for name, value in norm.named_buffers()}
+    if not named:
+        return
+    finite = torch.stack([value.isfinite().all() for value in named.values()]).tolist()
+    for name, is_finite in zip(named, finite):
+        if not is_finite:
+            raise NotFiniteError(
+                f"the weights {name!r} are not finite after epoch {len(net.history)}, at {_remedy(net)}"
+            )
+
+
+def warn_if_grown(net: FineTuneNet, dataset: FrozenPrefixDataset) -> None:
+    """Warn if the loss of the training samples is far higher after the training than it was before.
+
+    It is if it exceeds ten times the loss of the first batch before its step, and the loss that outputs of 0 would
+    have. The first batch is computed again, and all batches only if its loss has grown.
+
+    Parameters
+    ----------
+    net : FineTuneNet
+        Trained net, with its history.
+    dataset : FrozenPrefixDataset
+        Data that it was trained on.
+
+    Warns
+    -----
+    ConvergenceWarning
+        If the loss has grown. The message names epochs and learning rate.
+
+    Raises
+    ------
+    NotFiniteError
+        If the loss under the final weights is not finite.
+    """
+    steps = net.history[0]["batches"]  # none if the training was resumed from a checkpoint
+    first = float((steps or net.history)[0]["train_loss"])
+    ended = net.history[-1]  # a callback may have ended it before its mean was recorded
+    last = float(ended["train_loss"] if "train_loss" in ended else ended["batches"][-1]["train_loss"])
+    one_step = len(net.history) == 1 == len(steps)
+    if last <= first and not one_step:
+        return
+    dataset.epoch = 0
+    grown = _grown_loss(net, itertools.islice(net.get_iterator(dataset, training=True), 1), first)
+    if grown is not None and not one_step:
+        grown = _grown_loss(net, net.get_iterator(dataset, training=True), first)
+    if grown is None:
+        return
+    warnings.warn(
+        f"the training loss was {first:.3g} in the first batch and is {grown:.3g} after epoch {len(net.history)}, at "
+        f"{_remedy(net)}",
+        ConvergenceWarning,
+        stacklevel=2,
+    )
+
+
+def _grown_loss(net: FineTuneNet, batches: Iterable[Any], first: float) -> float | None:
+    """Return the mean loss of batches, or None if it is not far above the first one."""
+    trained = net.module_.heads
+    zero = copy.deepcopy(trained)
+    with torch.no_grad():
+        for parameter in zero.parameters():
+            parameter.zero_()
+    loss = idle = weight = 0.0
+    net.module_.eval()
+    try:
+        for batch in batches:
+            size = net.batch_weight(batch)
+            net.module_.heads = zero
+            idle += size * _loss(net, batch)
+            net.module_.heads = trained
+            loss += size * _loss(net, batch)
+            weight += size
+    finally:
+        net.module_.heads = trained
+    loss, idle = loss / weight, idle / weight
+    if not math.isfinite(loss):
+        raise NotFiniteError(f"the training loss is {loss} after epoch {len(net.history)}, at {_remedy(net)}")
+    return loss if loss > max(LEAST, idle, GROWTH * first) else None
+
+
+def _loss(net: FineTuneNet, batch: Any) -> float:
+    with torch.no_grad():
+        return float(sum(loss for loss, _ in net.losses(batch)))
+
+
+def _remedy(net: FineTuneNet) -> str:
+    return (
+        f"lr={net.lr:g}: the training diverged. Set lr, and head_lr if it is given, to less; find_lr proposes a rate"
+        f"{_precision(net)}"
+    )
+
+
+def _precision(net: FineTuneNet) -> str:
+    dtype = str(net.compute.dtype).removeprefix("torch.")
+    return "" if dtype == "float32" else f", or precision='float32' if {dtype} is too narrow"
