@@ -35,8 +35,9 @@ INPUT = [
         -1,
         "int, float or str",
         """Number of frozen stages, counted from the input. An int is a Python slice, `stages[:freeze_depth]`: 0 trains
-        all stages, -1 freezes all but the last. A float f in [0, 1] freezes floor(f * n), so that one grid serves
-        backbones of different depth. A name freezes up to and with that stage, "all" freezes all.""",
+        all stages, 1 freezes one stage, -1 all but the last. A float f in [0, 1] freezes floor(f * n), so that one grid
+        serves backbones of different depth: 1.0 freezes all. A name freezes up to and with that stage, "all" freezes
+        all.""",
     ),
 ]
 
