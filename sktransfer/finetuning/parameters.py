@@ -99,7 +99,8 @@ UNFREEZING = [
         '{"none", "gradual", "chain_thaw"}',
         """Schedule of unfreezing. "none" trains all stages above the freezing boundary from the start. "gradual" trains
         the head alone, then one more stage per epoch from the top (ULMFiT). "chain_thaw" trains the head, then each
-        stage alone from the lowest, then all. A stage that is not yet unfrozen behaves as a frozen one.""",
+        stage alone from the lowest, then all. If `max_epochs` is less than the number of these phases, several stages
+        are unfrozen at once. A stage that is not yet unfrozen behaves as a frozen one.""",
     ),
 ]
 RECIPE = [

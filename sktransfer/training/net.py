@@ -25,7 +25,7 @@ from sktransfer.engine.compute import Compute
 from sktransfer.tasks.base import Task
 from sktransfer.training.adapters import adapter_identity
 from sktransfer.training.data import FrozenPrefixDataset
-from sktransfer.training.epochs import BestWeights, Unfreezing, check_phases, n_phases
+from sktransfer.training.epochs import BestWeights, Unfreezing, n_phases, warn_of_few_epochs
 from sktransfer.training.network import FineTuneNetwork
 from sktransfer.training.optimisation import OPTIMIZERS, l2_sp_penalty, parameter_groups, with_schedule
 from sktransfer.training.rng import derive_seed, seed_torch
@@ -82,16 +82,22 @@ def build_net(
     Raises
     ------
     InvalidParameterError
-        If there are fewer epochs than phases of unfreezing, or two learning rate schedules.
+        If there are two learning rate schedules.
+
+    Warns
+    -----
+    FreezingWarning
+        If there are fewer epochs than phases of unfreezing.
     """
     n_stages = len(network.trainable_stage_indices())
-    check_phases(settings.unfreezing, n_stages, settings.max_epochs)
+    warn_of_few_epochs(settings.unfreezing, n_stages, settings.max_epochs)
     n_steps = settings.max_epochs * -(-n_samples // settings.batch_size)
     own: list[Any] = []
     if settings.unfreezing != "none":
-        own.append(("unfreezing", Unfreezing(settings.unfreezing)))
+        own.append(("unfreezing", Unfreezing(settings.unfreezing, settings.max_epochs)))
     if valid is not None:
-        own.append(("best_weights", BestWeights(settings.patience, n_phases(settings.unfreezing, n_stages) - 1)))
+        wait = n_phases(settings.unfreezing, n_stages, settings.max_epochs) - 1
+        own.append(("best_weights", BestWeights(settings.patience, wait)))
     net = FineTuneNet(
         network,
         criterion=nn.Identity,  # tasks have the losses

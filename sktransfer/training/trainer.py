@@ -124,7 +124,8 @@ def _split(run: FitRun) -> tuple[np.ndarray, np.ndarray]:
         return np.arange(n), np.arange(0)
     name, task = next(iter(run.tasks.items()))
     stratify = len(run.tasks) == 1 and task.stratifies
-    return hold_out(run.targets[name].values, run.groups, settings.validation_fraction, run.seed, stratify=stratify)
+    values, fraction = run.targets[name].values, settings.validation_fraction
+    return hold_out(values, run.groups, fraction, run.seed, stratify=stratify, classes=task.classes)
 
 
 def _dataset(run: FitRun, rows: np.ndarray, augmentation: Augmentation | None = None) -> FrozenPrefixDataset:
