@@ -146,7 +146,7 @@ VALIDATION = [
         False,
         "bool",
         """Whether to hold out a validation split, stop when its loss no longer falls, and restore the weights of the
-        best epoch.""",
+        best epoch. If X_val is passed to `fit`, it takes the place of the split.""",
     ),
     Parameter(
         "validation_fraction", 0.1, "float", "Share of the samples in the validation split, stratified by class."
@@ -174,8 +174,8 @@ END = [
         None,
         "list of skorch callbacks",
         """Callbacks of skorch (`EpochScoring`, `GradientNormClipping` and others; a score sees classes as their indices
-        in `classes_`), `EMA`, `SWA`, `WiSEFT`, `MicroBatches`, `Mixup`, `Checkpoint`. Callbacks of scikit-learn
-        (`set_callbacks`) work as well.""",
+        in `classes_`, and is of validation data unless `on_train=True`), `EMA`, `SWA`, `WiSEFT`, `MicroBatches`,
+        `Mixup`, `Checkpoint`. Callbacks of scikit-learn (`set_callbacks`) work as well.""",
     ),
     Parameter(
         "warm_start", False, "bool", "Whether the next `fit` continues from the backbone and the head of the last one."

@@ -91,6 +91,8 @@ def _dense(y: Any) -> Any:
 class _Classification(Task):
     """Parameters and head of both kinds of classification."""
 
+    score_name = "acc"
+
     def __init__(
         self, class_weight: ClassWeight = None, label_smoothing: float = 0.0, classes: np.ndarray | None = None
     ) -> None:
@@ -138,7 +140,7 @@ class Multiclass(_Classification):
         unexpected = np.setdiff1d(y, classes)
         if len(unexpected):
             raise ValueError(
-                f"y holds {unexpected.tolist()}, and the first call of partial_fit named {classes.tolist()}"
+                f"y holds {unexpected.tolist()}, which are not among the classes of the training, {classes.tolist()}"
             )
         self.classes = classes
         if self.class_weight is not None:

@@ -31,6 +31,7 @@ class Continuous(Task):
     """
 
     kind = "continuous"
+    score_name = "r2"
 
     def __init__(self) -> None:
         self.ndim = 0  # of y; 0 before the first call of encode

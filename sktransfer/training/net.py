@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from skorch import NeuralNet
-from skorch.callbacks import Callback
+from skorch.callbacks import Callback, EpochScoring
 from skorch.helper import predefined_split
 from skorch.utils import to_numpy
 from torch import Tensor, nn
@@ -75,7 +75,7 @@ def build_net(
     n_samples : int
         Number of samples to train on.
     valid : FrozenPrefixDataset, default=None
-        Validation split for early stopping.
+        Validation data.
     batches : type, default=Batches
         Sampler of the batches.
 
@@ -95,9 +95,12 @@ def build_net(
     own: list[Any] = []
     if settings.unfreezing != "none":
         own.append(("unfreezing", Unfreezing(settings.unfreezing, settings.max_epochs)))
-    if valid is not None:
+    if valid is not None and settings.early_stopping:
         wait = n_phases(settings.unfreezing, n_stages, settings.max_epochs) - 1
         own.append(("best_weights", BestWeights(settings.patience, wait)))
+    score = next(iter(tasks.values())).score_name
+    if valid is not None and len(tasks) == 1 and score is not None and len(valid) > 1:  # R² of one sample is undefined
+        own.append(("valid_score", EpochScoring(None, lower_is_better=False, name=f"valid_{score}")))
     net = FineTuneNet(
         network,
         criterion=nn.Identity,  # tasks have the losses
