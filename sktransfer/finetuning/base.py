@@ -15,6 +15,7 @@ from sklearn.callback import CallbackSupportMixin
 from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_consistent_length, check_is_fitted
 
+from sktransfer._utils import title_of
 from sktransfer.backbones.backbone import Backbone
 from sktransfer.backbones.loading import load_backbone
 from sktransfer.backbones.registry import modality_of
@@ -255,7 +256,7 @@ class FineTuneBase(BackboneHTML, CallbackSupportMixin, BaseEstimator):
             previous=previous,
             lr_range=arguments.lr_range,
             batches=self._batches,
-            on_start=functools.partial(setattr, self, "net_"),
+            on_start=self._on_start,
         )
         return dataclasses.replace(run, on_epoch=functools.partial(self._on_epoch, context, arguments, run))
 
@@ -300,6 +301,10 @@ class FineTuneBase(BackboneHTML, CallbackSupportMixin, BaseEstimator):
         self.backbone_, self.freeze_depth_ = trunk.backbone, trunk.boundary
         self._layers = {kind: list(layers) for kind, layers in trunk.layers.items()}
         return trunk
+
+    def _on_start(self, net: FineTuneNet) -> None:
+        self.net_ = net
+        net.title = title_of(self) if net.verbose else ""
 
     def _on_epoch(self, context: Any, arguments: _FitArguments, run: FitRun) -> bool:
         """Notify scikit-learn's callbacks of the end of an epoch. Return whether one of them ends the training."""

@@ -1,19 +1,23 @@
-"""Callbacks of the trainer: unfreezing schedules, validation split and early stopping."""
+"""Callbacks of the trainer: unfreezing schedules, validation split, early stopping and the table of epochs."""
 
 from __future__ import annotations
 
 import math
+import sys
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from sklearn.model_selection import GroupShuffleSplit, StratifiedGroupKFold, train_test_split
 from skorch import NeuralNet
-from skorch.callbacks import Callback, EarlyStopping
+from skorch.callbacks import Callback, EarlyStopping, PrintLog
+from skorch.utils import Ansi
 
+from sktransfer._utils import in_process
 from sktransfer.exceptions import FreezingWarning, ValidationWarning
 
-__all__ = ["UNFREEZING", "BestWeights", "Unfreezing", "hold_out", "n_phases", "phase", "warn_of_few_epochs"]
+__all__ = ["UNFREEZING", "BestWeights", "EpochLog", "Unfreezing", "hold_out", "n_phases", "phase", "warn_of_few_epochs"]
 
 UNFREEZING = ("none", "gradual", "chain_thaw")
 
@@ -274,3 +278,41 @@ class BestWeights(EarlyStopping):  # type: ignore[misc]
         if net.history:
             super().on_train_end(net, **kwargs)
         self.best_model_weights_ = None
+
+
+class EpochLog(PrintLog):  # type: ignore[misc]
+    """Table with one line per epoch, in columns of fixed width, with significant digits.
+
+    The best value so far has a colour on a terminal. Lines of worker processes begin with the process id.
+    """
+
+    _WIDTH = 9  # of a number such as 1.234e-05
+
+    def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:
+        """Print the line of an epoch, and before the first one the name of what is trained."""
+        if self.first_iteration_ and net.title:
+            self._sink(net.title, net.verbose)
+        super().on_epoch_end(net, **kwargs)
+
+    def table(self, row: Mapping[str, Any]) -> str:
+        """Return three lines: names, a rule and numbers."""
+        keys = self._sorted_keys(row.keys())
+        names = ["seconds" if key == "dur" else key for key in keys]
+        widths = [max(len(name), self._WIDTH if isinstance(row[key], float) else 0) for key, name in zip(keys, names)]
+        cells = []
+        for key, width in zip(keys, widths):
+            cell = self.format_row(row, key, "").rjust(width)
+            is_best = row.get(f"{key}_best") and sys.stdout.isatty()
+            cells.append(f"{Ansi.GREEN.value}{cell}{Ansi.ENDC.value}" if is_best else cell)
+        header = "  ".join(name.rjust(width) for name, width in zip(names, widths))
+        return "\n".join([header, "  ".join("-" * width for width in widths), "  ".join(cells)])
+
+    def format_row(self, row: Mapping[str, Any], key: str, color: str) -> str:
+        """Return a value as text, without the colour of skorch."""
+        value = row[key]
+        if value is None or isinstance(value, bool):
+            return "+" if value else ""
+        return f"{value:.4g}" if isinstance(value, float) and abs(value) < 1e4 else str(value)
+
+    def _sink(self, text: str, verbose: int) -> None:
+        super()._sink(in_process(text), verbose)

@@ -25,7 +25,7 @@ from sktransfer.engine.compute import Compute
 from sktransfer.tasks.base import Task
 from sktransfer.training.adapters import adapter_identity
 from sktransfer.training.data import FrozenPrefixDataset
-from sktransfer.training.epochs import BestWeights, Unfreezing, n_phases, warn_of_few_epochs
+from sktransfer.training.epochs import BestWeights, EpochLog, Unfreezing, n_phases, warn_of_few_epochs
 from sktransfer.training.network import FineTuneNetwork
 from sktransfer.training.optimisation import OPTIMIZERS, l2_sp_penalty, parameter_groups, with_schedule
 from sktransfer.training.rng import derive_seed, seed_torch
@@ -113,6 +113,7 @@ def build_net(
             *with_schedule([*own, *(callbacks or [])], settings.lr_schedule, n_steps),
             ("notify_epoch", _NotifyEpoch()),
         ],
+        callbacks__print_log=EpochLog(),
         device=str(compute.device),
         verbose=settings.verbose,
     )
@@ -162,6 +163,7 @@ class FineTuneNet(NeuralNet):  # type: ignore[misc]
     micro_batch_size: int | None = None  # samples computed at once; None for the whole batch
     mixture: Callable[[int], Any] | None = None  # draws how the samples of a batch are mixed
     paired: bool = False  # whether a batch is computed twice with the same random numbers
+    title: str = ""  # line above the table of epochs
     checkpoint: Any = None  # writes and reads the state after each epoch
     identity: Sequence[Any] = ()  # what the result depends on, apart from network and samples
     interrupted: bool = False  # whether the last training ended by Ctrl-C or an error
