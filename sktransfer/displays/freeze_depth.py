@@ -182,7 +182,7 @@ class FreezeDepthDisplay:
 
 
 def _warn_of_one(depths: Sequence[Any]) -> None:
-    """Warn if the int 1 is among fractions, and 1.0 is not. Whoever writes [0, 0.5, 1] means all stages."""
+    """Warn if the int 1 is among fractions, and 1.0 is not. [0, 0.5, 1] suggests all stages."""
     fractions = [depth for depth in depths if is_real(depth) and not is_int(depth)]
     if fractions and 1.0 not in fractions and any(is_int(depth) and depth == 1 for depth in depths):
         warnings.warn(

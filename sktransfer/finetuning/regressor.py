@@ -61,7 +61,8 @@ class FineTuneRegressor(RegressorMixin, FineTuneBase):
     freeze_depth_ : int
         Number of frozen stages.
     history_ : DataFrame
-        One row per epoch: losses, highest learning rate at its end, seconds, and what callbacks record.
+        One row per epoch: losses, score of validation data (`valid_r2`), highest learning rate at its end, seconds, and
+        what callbacks record.
     layer_weights_ : Series
         Weight of each stage if `layer="mix"`, summing to one.
     lr_ : float
@@ -130,7 +131,7 @@ class FineTuneRegressor(RegressorMixin, FineTuneBase):
             Group of each sample. The validation split of `early_stopping` does not separate groups. With metadata
             routing, `groups` of a search are also passed here, unless `set_fit_request(groups=False)` is called.
         X_val : array-like, Series, one-column DataFrame or list of n_val, default=None
-            Validation samples. `history_` has their loss and score, and `early_stopping` uses them in place of a split
+            Validation samples. `history_` has their loss and score, and `early_stopping` uses them instead of a split
             of X. In a `Pipeline` with metadata routing, `transform_input=["X_val"]` transforms them as X.
         y_val : array-like of shape (n_val,) or (n_val, n_outputs), default=None
             Numbers of the validation samples.

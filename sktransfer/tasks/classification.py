@@ -10,7 +10,7 @@ from scipy.sparse import issparse
 from scipy.special import expit, softmax
 from sklearn.metrics import accuracy_score
 from sklearn.utils import column_or_1d
-from sklearn.utils.class_weight import compute_sample_weight
+from sklearn.utils.class_weight import compute_class_weight, compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import assert_all_finite
 from torch import Tensor
@@ -144,7 +144,7 @@ class Multiclass(_Classification):
             )
         self.classes = classes
         if self.class_weight is not None:
-            weight = weight * compute_sample_weight(self.class_weight, y)
+            weight = weight * _factors(self.class_weight, classes, y)
         return Targets(np.searchsorted(classes, y).astype(np.int64), weight)  # (n_samples,) each
 
     def init_head(self, head: Any, features: np.ndarray, targets: Targets, how: str) -> None:
@@ -186,6 +186,14 @@ class Multiclass(_Classification):
     def output_predictions(self, outputs: np.ndarray) -> np.ndarray:
         """Return class indices (n_samples,)."""
         return np.asarray(outputs.argmax(1))
+
+
+def _factors(class_weight: Any, classes: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Return the factor of each sample (n_samples,). A dict may weigh classes that y lacks."""
+    if not isinstance(class_weight, Mapping):
+        return np.asarray(compute_sample_weight(class_weight, y))
+    by_class = compute_class_weight(dict(class_weight), classes=classes, y=classes)  # (n_classes,)
+    return np.asarray(by_class[np.searchsorted(classes, y)])
 
 
 class MultilabelIndicator(_Classification):

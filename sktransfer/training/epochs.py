@@ -279,6 +279,9 @@ class BestWeights(EarlyStopping):  # type: ignore[misc]
             super().on_train_end(net, **kwargs)
         self.best_model_weights_ = None
 
+    def _sink(self, text: str, verbose: int) -> None:
+        super()._sink(in_process(text), verbose)
+
 
 class EpochLog(PrintLog):  # type: ignore[misc]
     """Table with one line per epoch, in columns of fixed width, with significant digits.
@@ -289,7 +292,7 @@ class EpochLog(PrintLog):  # type: ignore[misc]
     _WIDTH = 9  # of a number such as 1.234e-05
 
     def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:
-        """Print the line of an epoch, and before the first one the name of what is trained."""
+        """Print the line of an epoch, and before the first one the title of the net."""
         if self.first_iteration_ and net.title:
             self._sink(net.title, net.verbose)
         super().on_epoch_end(net, **kwargs)

@@ -57,6 +57,17 @@ def test_x_val_gives_valid_loss_in_the_encoding_of_the_training_and_changes_no_w
     np.testing.assert_array_equal(quick(batch_size=7).fit(X, Y).predict_proba(X), clf.predict_proba(X))
 
 
+def test_class_weight_weighs_validation_data_that_lack_a_class():
+    rare, common = np.unique(Y)
+    of_one = np.flatnonzero(LABELS[20:] == common)
+    for class_weight in ({rare: 5.0}, {common: 5.0}, "balanced"):
+        clf = quick(class_weight=class_weight).fit(X, Y, X_val=X_VAL[of_one], y_val=Y_VAL[of_one])
+        expected = losses(clf, X_VAL[of_one], Y_VAL[of_one]).mean()
+        assert clf.history_["valid_loss"].iloc[-1] == pytest.approx(expected, rel=1e-3)
+    with pytest.raises(ValueError, match="not in class_weight"):
+        quick(class_weight={"typo": 2.0}).fit(X, Y)
+
+
 def test_x_val_takes_the_place_of_the_split_of_early_stopping():
     Spy.seen.clear()
     wrong = np.where(LABELS[20:] == LABELS[0], LABELS[1], LABELS[0])  # each step makes the validation loss worse
