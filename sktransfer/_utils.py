@@ -1,18 +1,23 @@
-"""Small helpers: paths, restoring estimators after a failed fit, progress bars."""
+"""Small helpers: paths, restoring estimators after a failed fit, progress."""
 
 from __future__ import annotations
 
 import functools
+import multiprocessing
 import os
+import re
 import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from time import perf_counter
+from typing import Any, Self, TypeVar
 
 from tqdm import tqdm
 
-__all__ = ["all_or_nothing", "local_path", "progress"]
+__all__ = ["all_or_nothing", "in_process", "local_path", "progress", "title_of"]
+
+_LINE_SECONDS = 10.0  # between two lines of progress where no bar can be drawn
 
 
 def local_path(given: str | os.PathLike[str]) -> Path:
@@ -79,18 +84,93 @@ def all_or_nothing(method: Method) -> Method:
     return fit  # type: ignore[return-value]
 
 
-def progress(n: int, title: str, unit: str, verbose: int) -> Any:
+def title_of(estimator: Any, length: int = 120) -> str:
+    """Return an estimator with the parameters that were set, in one line.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Estimator whose progress is shown.
+    length : int, default=120
+        Maximum number of characters.
+
+    Examples
+    --------
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from sktransfer._utils import title_of
+    >>> title_of(LogisticRegression(C=0.1, max_iter=500)), title_of(LogisticRegression(C=0.1), 20)
+    ('LogisticRegression(C=0.1, max_iter=500)', 'LogisticRegression(…)')
+    """
+    text = re.sub(r"<[\w.]*?(\w+) object at 0x\w+>", r"\1", " ".join(repr(estimator).split()))
+    if len(text) <= length:
+        return text
+    return f"{text[: max(length - 2, text.find('(') + 1)]}…)"
+
+
+def in_process(text: str) -> str:
+    """Return a line of progress, with the process id before it in a worker process: lines of several processes mix.
+
+    Parameters
+    ----------
+    text : str
+        Line of progress.
+
+    Examples
+    --------
+    >>> from sktransfer._utils import in_process
+    >>> in_process("ImageFeaturizer(): 100/1000 images")
+    'ImageFeaturizer(): 100/1000 images'
+    """
+    return text if multiprocessing.parent_process() is None else f"[process {os.getpid()}] {text}"
+
+
+def progress(n: int, of: Any, unit: str, verbose: int) -> Any:
     """Return a progress bar on stderr, as a context manager with an `update` method.
+
+    In a file or a pipe, and in a worker process, it is a line each ten seconds and at the end. A bar would fill logs
+    with carriage returns, and bars of several processes would overwrite each other.
 
     Parameters
     ----------
     n : int
         Number of samples.
-    title : str
-        Text before the bar.
+    of : str or estimator
+        Text before the bar, or estimator that it describes.
     unit : str
         Unit of the samples.
     verbose : int
-        Verbosity of the estimator. 0 shows no bar.
+        Verbosity of the estimator. 0 shows no progress.
     """
-    return tqdm(total=n, desc=title, unit=unit, file=sys.stderr, disable=not verbose)
+    title = of if isinstance(of, str) or not verbose else title_of(of)
+    draws = sys.stderr.isatty() or "ipykernel" in sys.modules
+    if verbose and (not draws or multiprocessing.parent_process() is not None):
+        return _Lines(n, title, unit)
+    return tqdm(total=n, desc=title if verbose else None, unit=unit, file=sys.stderr, disable=not verbose)
+
+
+class _Lines:
+    """Progress as lines of their own, written at once."""
+
+    def __init__(self, n: int, title: str, unit: str) -> None:
+        self.n, self.title, self.unit = n, title, unit
+        self.done, self.written = 0, -1
+        self.started = self.last = perf_counter()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self.written < self.done:
+            self._write()
+
+    def update(self, n: int) -> None:
+        """Add n to what is done."""
+        self.done += n
+        if perf_counter() - self.last >= _LINE_SECONDS:
+            self._write()
+
+    def _write(self) -> None:
+        self.last, self.written = perf_counter(), self.done
+        unit = self.unit if self.unit == "%" else f" {self.unit}s"
+        line = f"{self.title}: {self.done}/{self.n}{unit}, {self.last - self.started:.1f} s"
+        print(in_process(line), file=sys.stderr, flush=True)

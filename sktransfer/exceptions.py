@@ -15,10 +15,12 @@ SktransferWarning (UserWarning)
 ├── CheckpointWarning                     a training checkpoint cannot be read or written; training continues
 ├── DisagreementWarning                   scores and a probe rank backbones or layers differently
 ├── FlatImageWarning                      flat rows are read as strips, or have values outside [0, 1]
+├── FreezingWarning                       stages are frozen or unfrozen otherwise than a parameter suggests
 ├── InvalidSampleWarning                  samples cannot be used and became rows of NaN; has rows and reasons
 ├── StoreWarning                          a store on disk cannot be read or written; values are computed
 ├── TruncatedTextWarning                  texts are longer than the model's limit
-└── UnknownWordsWarning                   many words of the texts have no vector
+├── UnknownWordsWarning                   many words of the texts have no vector
+└── ValidationWarning                     validation data are missing, or lack a class
 
 Each error also derives from the built-in exception in brackets, so that scikit-learn and other callers can handle it
 without knowing sktransfer.
@@ -38,6 +40,7 @@ __all__ = [
     "CheckpointWarning",
     "DisagreementWarning",
     "FlatImageWarning",
+    "FreezingWarning",
     "InvalidParameterError",
     "InvalidSample",
     "InvalidSampleError",
@@ -52,6 +55,7 @@ __all__ = [
     "StoreWarning",
     "TruncatedTextWarning",
     "UnknownWordsWarning",
+    "ValidationWarning",
     "WeightsError",
 ]
 
@@ -169,6 +173,10 @@ class FlatImageWarning(SktransferWarning):
     """Flat rows are read as strips, or have values outside [0, 1]."""
 
 
+class FreezingWarning(SktransferWarning):
+    """Stages are frozen or unfrozen otherwise than a parameter suggests."""
+
+
 class InvalidSampleWarning(SktransferWarning):
     """Samples cannot be used, and their rows of features are NaN.
 
@@ -219,6 +227,10 @@ class TruncatedTextWarning(SktransferWarning):
 
 class UnknownWordsWarning(SktransferWarning):
     """Many words of the texts have no vector."""
+
+
+class ValidationWarning(SktransferWarning):
+    """Validation data are missing, or lack a class."""
 
 
 def did_you_mean(given: str, allowed: Iterable[str], n: int = 3) -> str:

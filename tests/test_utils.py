@@ -1,14 +1,19 @@
 from __future__ import annotations
 
 import inspect
+import io
+import multiprocessing
+import re
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from sklearn.linear_model import LogisticRegression
 
-from sktransfer import BestBackbone, FineTuneClassifier, FineTuneRegressor, ImageFeaturizer, load_vectors
-from sktransfer._utils import all_or_nothing, local_path, progress
+from sktransfer import EMA, BestBackbone, FineTuneClassifier, FineTuneRegressor, ImageFeaturizer, load_vectors
+from sktransfer._utils import all_or_nothing, in_process, local_path, progress, title_of
 from sktransfer.backbones.registry import registry
 from sktransfer.exceptions import BackboneNotFoundError, WeightsError
 from tests.helpers.toys import image_backbone
@@ -106,3 +111,51 @@ def test_progress_shows_a_bar_on_stderr_if_verbose(verbose, capsys):
     assert shown.out == ""
     assert bool(verbose) == ("Featurizer" in shown.err and "10/10" in shown.err and "image" in shown.err)
     assert verbose or not shown.err
+
+
+def test_progress_is_a_bar_on_a_terminal(monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    monkeypatch.setattr("sys.stderr", Terminal())
+    with progress(10, ImageFeaturizer(layer=2), "image", 1) as bar:
+        bar.update(10)
+    assert "\rImageFeaturizer(layer=2): 100%" in sys.stderr.getvalue()
+
+
+def test_progress_without_a_terminal_is_lines_that_are_flushed(monkeypatch):
+    class File(io.StringIO):
+        flushed = ""
+
+        def flush(self):
+            self.flushed = self.getvalue()
+
+    monkeypatch.setattr("sys.stderr", File())
+    monkeypatch.setattr("sktransfer._utils._LINE_SECONDS", 0.0)
+    with progress(10, ImageFeaturizer(layer=2), "image", 1) as bar:
+        bar.update(4)
+        assert sys.stderr.flushed.startswith("ImageFeaturizer(layer=2): 4/10 images, ")
+        bar.update(6)
+    assert [line.split(",")[0].split(": ")[1] for line in sys.stderr.flushed.splitlines()] == [
+        "4/10 images",
+        "10/10 images",
+    ]
+    assert "\r" not in sys.stderr.flushed
+
+
+def test_title_of_shows_what_was_set_in_one_line():
+    assert title_of(FineTuneClassifier(freeze_depth=1.0, callbacks=[EMA(0.5)])) == (
+        "FineTuneClassifier(callbacks=[EMA], freeze_depth=1.0)"
+    )
+    network = torch.nn.Sequential(*[torch.nn.Linear(2, 2)] * 9)
+    title = title_of(ImageFeaturizer(network))
+    assert len(title) <= 120
+    assert title.endswith("…)")
+
+
+@pytest.mark.process
+def test_in_process_names_the_process_of_a_worker():
+    assert in_process("a line") == "a line"
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        assert re.fullmatch(r"\[process \d+\] a line", pool.apply(in_process, ("a line",)))

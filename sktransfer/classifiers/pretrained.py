@@ -308,7 +308,7 @@ class PretrainedClassifier(BackboneHTML, ClassifierMixin, BaseEstimator):
         compute = resolve_compute(self.device, self.precision, self.batch_size)
         classes, columns = np.unique(np.array(backbone.categories, dtype=str), return_inverse=True)
         probabilities = np.zeros((len(samples), len(classes)), np.float32)
-        with progress(len(samples), type(self).__name__, backbone.modality, self.verbose) as bar:
+        with progress(len(samples), self, backbone.modality, self.verbose) as bar:
             for rows, of_categories in head.run(inputs, compute, resolve_store(self.cache)):
                 # several categories may share a name: (n, n_categories) is added up to (n, n_classes)
                 np.add.at(probabilities, np.ix_(np.asarray(rows), columns), of_categories)

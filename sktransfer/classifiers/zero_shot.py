@@ -272,7 +272,7 @@ class ZeroShotClassifier(BackboneHTML, CosineClassifier, BaseEstimator):
         compute = resolve_compute(self.device, self.precision, self.batch_size)
         layers = resolve_layers(backbone, -1, pooling)
         by_row: dict[int, np.ndarray] = {}
-        with progress(len(samples), type(self).__name__, backbone.modality, verbose) as bar:
+        with progress(len(samples), self, backbone.modality, verbose) as bar:
             for rows, outputs in forward(backbone, inputs, layers, compute=compute, store=resolve_store(self.cache)):
                 by_row.update(zip(rows, concat_features(outputs).numpy()))
                 bar.update(len(rows))

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
+import numpy as np
+
+from sktransfer.backbones.backbone import Backbone
 from sktransfer.exceptions import InvalidParameterError
 
-__all__ = ["COLOURS", "MARKERS", "check_ranking", "resolve_axes", "shorten_name", "style_axes"]
+__all__ = ["COLOURS", "MARKERS", "check_ranking", "labels_of", "resolve_axes", "shorten_name", "style_axes"]
 
 # The palette of Okabe and Ito without yellow, which is too pale for lines. Each colour has its own marker.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#999999")
@@ -72,7 +77,62 @@ def shorten_name(name: str, length: int = 32) -> str:
     parts = [part for part in rest.split("/") if part]
     if len(parts) > 2:
         name = f"{provider}/…/{'/'.join(parts[-2:])}"
-    return name if len(name) <= length else f"{name[: length // 2 - 1]}…{name[-length // 2 :]}"
+    return _cut(name, length)
+
+
+def _cut(text: str, length: int) -> str:
+    return text if len(text) <= length else f"{text[: length // 2 - 1]}…{text[-length // 2 :]}"
+
+
+def labels_of(values: Iterable[Any], length: int = 32) -> list[str]:
+    """Return a short label for each value of a parameter, in one line. Different values have different labels.
+
+    Parameters
+    ----------
+    values : iterable
+        Values of any type: numbers, strings, None, tuples, backbones, functions, estimators.
+    length : int, default=32
+        Maximum number of characters, before a number that tells equal labels apart.
+
+    Examples
+    --------
+    >>> from sktransfer.displays.axes import labels_of
+    >>> labels_of([1, 1.0, "all", "1", None, (0, -1), len])
+    ['1', '1.0', 'all', "'1'", 'None', '(0, -1)', 'len']
+    """
+    labels: list[str] = []
+    for value in values:
+        label = _label_of(value, length)
+        n_equal = sum(one == label or one.startswith(f"{label} #") for one in labels)
+        labels.append(f"{label} #{n_equal + 1}" if n_equal else label)
+    return labels
+
+
+def _label_of(value: Any, length: int) -> str:
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, Backbone):
+        return shorten_name(value.name, length)
+    if isinstance(value, str):
+        return repr(value) if _reads_as_value(value) else _cut(" ".join(value.split()), length)
+    if isinstance(value, float):
+        label = f"{value:.6g}"
+        return label if any(mark in label for mark in ".en") else f"{label}.0"  # 1.0 is not 1
+    if isinstance(value, (tuple, list)):
+        parts = ", ".join(_label_of(one, length) for one in value)
+        return _cut(f"({parts})" if isinstance(value, tuple) else f"[{parts}]", length)
+    if callable(value) and hasattr(value, "__name__"):
+        return _cut(value.__name__, length)
+    text = repr(value)
+    return type(value).__name__ if "\n" in text and len(text) > length else _cut(" ".join(text.split()), length)
+
+
+def _reads_as_value(text: str) -> bool:
+    """Return whether a string without quotes would be taken for another value."""
+    with suppress(ValueError):
+        float(text)
+        return True
+    return text in ("", "None", "True", "False")
 
 
 def check_ranking(ranking: Any, display: str) -> None:

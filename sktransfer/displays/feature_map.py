@@ -126,16 +126,22 @@ class FeatureMapDisplay:
         if self.y is None:
             self.ax_.scatter(*self.places.T, s=18, color=COLOURS[0])
             return [COLOURS[0]] * n
-        classes, counts = np.unique(self.y, return_counts=True)
+        y = self.y
+        try:
+            classes, counts = np.unique(y, return_counts=True)
+        except TypeError:  # labels of several types, None among them, have no order
+            y = y.astype(str)
+            classes, counts = np.unique(y, return_counts=True)
         kept = classes if len(classes) <= 8 else np.sort(classes[np.argsort(-counts, kind="stable")[:7]])
         colours = [COLOURS[7]] * n
         for k, label in enumerate(kept):
-            rows = np.flatnonzero(self.y == label)
-            colour = COLOURS[k]
-            self.ax_.scatter(*self.places[rows].T, s=22, color=colour, marker=MARKERS[k], label=str(label), alpha=0.8)
+            rows = np.flatnonzero(y == label)
+            colour, name = COLOURS[k], str(label)
+            name = f" {name}" if name.startswith("_") else name  # matplotlib hides labels that begin with "_"
+            self.ax_.scatter(*self.places[rows].T, s=22, color=colour, marker=MARKERS[k], label=name, alpha=0.8)
             for row in rows:
                 colours[row] = colour
-        rest = ~np.isin(self.y, kept)
+        rest = ~np.isin(y, kept)
         if rest.any():
             others = f"{len(classes) - len(kept)} others"
             self.ax_.scatter(*self.places[rest].T, s=22, color=COLOURS[7], marker=MARKERS[7], label=others, alpha=0.8)

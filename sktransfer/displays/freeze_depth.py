@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
 from sklearn.base import clone
 from sklearn.model_selection import cross_val_score
 
-from sktransfer.displays.axes import COLOURS, resolve_axes, style_axes
-from sktransfer.exceptions import InvalidParameterError
+from sktransfer._validation import is_int, is_real
+from sktransfer.displays.axes import COLOURS, labels_of, resolve_axes, style_axes
+from sktransfer.exceptions import FreezingWarning, InvalidParameterError
 
 __all__ = ["FreezeDepthDisplay"]
 
@@ -26,6 +28,13 @@ class FreezeDepthDisplay:
         Mean and standard deviation of the score.
     score_name : str, default="score"
         Label of the vertical axis.
+    parameter : str, default="freeze_depth"
+        Name of the parameter whose values `depths` are.
+
+    Warns
+    -----
+    FreezingWarning
+        If the int 1, which freezes one stage, stands among fractions, where 1.0 would freeze all.
 
     Attributes
     ----------
@@ -42,10 +51,19 @@ class FreezeDepthDisplay:
     'accuracy'
     """
 
-    def __init__(self, depths: Sequence[Any], mean: Any, deviation: Any, score_name: str = "score") -> None:
+    def __init__(
+        self,
+        depths: Sequence[Any],
+        mean: Any,
+        deviation: Any,
+        score_name: str = "score",
+        parameter: str = "freeze_depth",
+    ) -> None:
         self.depths = list(depths)
         self.mean, self.deviation = np.asarray(mean, dtype=float), np.asarray(deviation, dtype=float)
-        self.score_name = score_name
+        self.score_name, self.parameter = score_name, parameter
+        if parameter == "freeze_depth":
+            _warn_of_one(self.depths)
 
     @classmethod
     def from_cv_results(
@@ -71,20 +89,27 @@ class FreezeDepthDisplay:
             If the search did not vary that parameter.
         """
         results: Mapping[str, Any] = getattr(cv_results, "cv_results_", cv_results)
-        keys = [key for key in results if key.startswith("param_") and f"__{key[6:]}".endswith(f"__{parameter}")]
-        if len(keys) != 1:
-            searched = sorted(key.removeprefix("param_") for key in results if key.startswith("param_"))
+        candidates: list[Mapping[str, Any]] = list(results["params"])
+        searched = sorted({name for candidate in candidates for name in candidate})
+        names = [name for name in searched if f"__{name}".endswith(f"__{parameter}")]
+        if len(names) != 1:
             raise InvalidParameterError(f"parameter={parameter!r} was not searched; choose from {searched}")
-        best: dict[Any, int] = {}
-        means = np.asarray(results["mean_test_score"])
-        for row, depth in enumerate(results[keys[0]]):
+        best: dict[Any, tuple[Any, int]] = {}
+        means = np.asarray(results["mean_test_score"], dtype=float)
+        ranks = np.where(np.isnan(means), -np.inf, means)  # candidates whose fit failed come last
+        # The columns "param_..." are no source: scikit-learn casts them to one type, which makes 1 out of 1.0.
+        for row, candidate in enumerate(candidates):
+            if names[0] not in candidate:  # of another grid
+                continue
+            depth = candidate[names[0]]
             depth = depth.item() if isinstance(depth, np.generic) else depth
-            key = (type(depth).__name__, depth)  # 1 freezes one stage, 1.0 all stages
-            if key not in best or means[row] > means[best[key]]:
-                best[key] = row
-        rows = list(best.values())
+            key = (type(depth).__name__, depth if isinstance(depth, Hashable) else repr(depth))
+            if key not in best or ranks[row] > ranks[best[key][1]]:
+                best[key] = depth, row
+        rows = [row for _, row in best.values()]
         deviation = np.asarray(results["std_test_score"])[rows]
-        return cls([depth for _, depth in best], means[rows], deviation, score_name).plot(ax=ax)
+        name = parameter.rpartition("__")[2]
+        return cls([depth for depth, _ in best.values()], means[rows], deviation, score_name, name).plot(ax=ax)
 
     @classmethod
     def from_estimator(
@@ -142,13 +167,27 @@ class FreezeDepthDisplay:
         self.figure_ = self.ax_.figure
         positions = range(len(self.depths))
         self.ax_.errorbar(positions, self.mean, yerr=self.deviation, marker="o", capsize=4, color=color, label=name)
-        best = int(np.argmax(self.mean))
-        self.ax_.plot(best, self.mean[best], marker="o", markersize=13, fillstyle="none", color=color)
-        self.ax_.set_xticks(positions, [repr(depth) if isinstance(depth, str) else str(depth) for depth in self.depths])
-        self.ax_.set_xlabel("freeze_depth (0 trains all stages, 'all' freezes all)")
+        if np.isfinite(self.mean).any():
+            best = int(np.nanargmax(self.mean))
+            self.ax_.plot(best, self.mean[best], marker="o", markersize=13, fillstyle="none", color=color)
+        self.ax_.set_xticks(positions, labels_of(self.depths))
+        hint = " (0 trains all stages, 'all' freezes all)" if self.parameter == "freeze_depth" else ""
+        self.ax_.set_xlabel(self.parameter + hint)
         self.ax_.set_ylabel(self.score_name)
         self.ax_.margins(x=0.08, y=0.15)
         style_axes(self.ax_)
         if name is not None:
             self.ax_.legend(frameon=False)
         return self
+
+
+def _warn_of_one(depths: Sequence[Any]) -> None:
+    """Warn if the int 1 is among fractions, and 1.0 is not. [0, 0.5, 1] suggests all stages."""
+    fractions = [depth for depth in depths if is_real(depth) and not is_int(depth)]
+    if fractions and 1.0 not in fractions and any(is_int(depth) and depth == 1 for depth in depths):
+        warnings.warn(
+            f"freeze_depth=1 among {depths} freezes one stage, because an int counts stages. If all stages were meant, "
+            "as the fractions suggest, write 1.0 or 'all'",
+            FreezingWarning,
+            stacklevel=4,
+        )

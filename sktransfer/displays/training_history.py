@@ -45,14 +45,16 @@ class TrainingHistoryDisplay:
         self.others = {name: np.asarray(values, dtype=float) for name, values in (others or {}).items()}
 
     @classmethod
-    def from_estimator(cls, estimator: Any, *, scores: Sequence[str] = ("valid_acc",), ax: Any = None) -> Self:
+    def from_estimator(
+        cls, estimator: Any, *, scores: Sequence[str] = ("valid_acc", "valid_r2"), ax: Any = None
+    ) -> Self:
         """Draw the history of a fitted estimator.
 
         Parameters
         ----------
         estimator : FineTuneClassifier or FineTuneRegressor
             Estimator fitted for at least one epoch.
-        scores : sequence of str, default=("valid_acc",)
+        scores : sequence of str, default=("valid_acc", "valid_r2")
             Other columns of `net_.history` to draw. Missing ones are skipped.
         ax : Axes, default=None
             Axes to draw on. None creates a figure.

@@ -191,7 +191,7 @@ class Featurizer(BackboneHTML, CallbackSupportMixin, ClassNamePrefixFeaturesOutM
         inputs = self._inputs(samples)
         features: np.ndarray | None = None
         is_readable = np.zeros(len(samples), dtype=bool)
-        with progress(len(samples), type(self).__name__, self._modality, self.verbose) as bar:
+        with progress(len(samples), self, self._modality, self.verbose) as bar:
             for rows, outputs in self._forward(inputs):
                 if not rows:
                     continue

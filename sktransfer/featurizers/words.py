@@ -10,7 +10,7 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from sktransfer._utils import all_or_nothing
+from sktransfer._utils import all_or_nothing, progress, title_of
 from sktransfer._validation import check_int, check_option
 from sktransfer.exceptions import InvalidParameterError, did_you_mean
 from sktransfer.samples.labels import labelled_rows
@@ -77,6 +77,8 @@ class WordEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         int as `random_state`, because threads write to shared memory without synchronisation.
     random_state : int, RandomState or None, default=None
         Seed of the start vectors and of the sampling in training. An int makes training with one thread reproducible.
+    verbose : int, default=0
+        1 shows a progress bar for the pooling, and when the training ends.
 
     Attributes
     ----------
@@ -126,6 +128,7 @@ Most frequent: baad (1)
         lowercase: bool = True,
         n_jobs: int | None = None,
         random_state: int | np.random.RandomState | None = None,
+        verbose: int = 0,
     ) -> None:
         self.model = model
         self.vector_size = vector_size
@@ -142,6 +145,7 @@ Most frequent: baad (1)
         self.lowercase = lowercase
         self.n_jobs = n_jobs
         self.random_state = random_state
+        self.verbose = verbose
 
     @all_or_nothing
     def fit(self, X: Any, y: Any = None) -> Self:
@@ -316,7 +320,11 @@ Most frequent: baad (1)
                 )
             return load_vectors(self.model)
         start = None if self.continue_from is None else load_vectors(self.continue_from)
-        return train(documents, self._training(), start)
+        title = f"{title_of(self)} training" if self.verbose else ""
+        with progress(len(documents), title, "text", self.verbose) as bar:
+            trained = train(documents, self._training(), start)
+            bar.update(len(documents))  # fastText tells nothing before the end
+        return trained
 
     def _training(self) -> Training:
         check_option("architecture", self.architecture, _ARCHITECTURES)
@@ -347,13 +355,15 @@ Most frequent: baad (1)
             features = np.empty((len(documents), self._n_features_out), np.float32)
         n_unknown = n_tokens = 0
         lookup = Lookup(self.embedding_, self.oov_)
-        for start, texts in documents.blocks(_BLOCK):
-            with labelled_rows(documents.labels):
-                block = lookup(texts, start)
-            pooled = pool(lookup, block, self.pooling, self._weights)
-            rows = slice(start, start + len(texts))
-            features[rows] = pooled if self.pooling is not None else _as_object_array(pooled)
-            n_unknown, n_tokens = n_unknown + block.n_unknown, n_tokens + block.n_seen
+        with progress(len(documents), self, "text", self.verbose) as bar:
+            for start, texts in documents.blocks(_BLOCK):
+                with labelled_rows(documents.labels):
+                    block = lookup(texts, start)
+                pooled = pool(lookup, block, self.pooling, self._weights)
+                rows = slice(start, start + len(texts))
+                features[rows] = pooled if self.pooling is not None else _as_object_array(pooled)
+                n_unknown, n_tokens = n_unknown + block.n_unknown, n_tokens + block.n_seen
+                bar.update(len(texts))
         if self._common is not None:
             features -= (features @ self._common)[:, None] * self._common  # (n_samples, n_dims)
         return features, n_unknown, n_tokens

@@ -15,6 +15,7 @@ from sklearn.callback import CallbackSupportMixin
 from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
+from sktransfer._utils import title_of
 from sktransfer.backbones.backbone import Backbone
 from sktransfer.backbones.loading import load_backbone
 from sktransfer.backbones.registry import modality_of
@@ -23,19 +24,21 @@ from sktransfer.engine.compute import Compute, check_finite_outputs, resolve_com
 from sktransfer.engine.forward import forward
 from sktransfer.engine.inputs import PreprocessedSamples, concat_features
 from sktransfer.engine.layers import LayerOutput
-from sktransfer.exceptions import InvalidParameterError
+from sktransfer.exceptions import InvalidParameterError, InvalidSampleError
 from sktransfer.html import BackboneHTML
+from sktransfer.samples.base import Samples
 from sktransfer.samples.labels import row_labels
 from sktransfer.samples.validation import check_samples, set_input_tags
 from sktransfer.tasks.base import Targets, Task, relative_weights
 from sktransfer.tasks.heads import FeatureHead, Head
 from sktransfer.tasks.validation import check_none_missing, check_weight
 from sktransfer.training.augmentation import Augmentation, check_augment
+from sktransfer.training.callback_list import check_monitors
 from sktransfer.training.lr_finder import LearningRates
 from sktransfer.training.net import FineTuneNet
 from sktransfer.training.optimisation import has_scheduler
 from sktransfer.training.rng import fork_rng, seed_torch
-from sktransfer.training.run import FitRun, LRRange, PreviousFit, Trunk, choose_trunk
+from sktransfer.training.run import FitRun, LRRange, PreviousFit, Trunk, Validation, choose_trunk
 from sktransfer.training.samplers import Batches
 from sktransfer.training.saved_net import net_from_state, net_to_state
 from sktransfer.training.settings import Settings, check_settings
@@ -56,11 +59,23 @@ class _FitArguments:
     groups: Any = None
     classes: np.ndarray | None = None  # all classes, as the first call of partial_fit names them
     lr_range: LRRange | None = None
+    X_val: Any = None
+    y_val: Any = None
+    sample_weight_val: Any = None
 
     @property
     def metadata(self) -> dict[str, Any]:
         """Metadata for scikit-learn's callbacks."""
         return {} if self.sample_weight is None else {"sample_weight": self.sample_weight}
+
+    @property
+    def validates(self) -> bool:
+        """Whether there are validation data; an error if a part of them is missing."""
+        if self.X_val is None and (self.y_val is not None or self.sample_weight_val is not None):
+            raise ValueError("validation data are incomplete: pass X_val and y_val, or none of them")
+        if self.X_val is not None and self.y_val is None:
+            raise ValueError("X_val is given, and y_val is not: pass the targets of X_val")
+        return self.X_val is not None
 
 
 class FineTuneBase(BackboneHTML, CallbackSupportMixin, BaseEstimator):
@@ -136,6 +151,11 @@ class FineTuneBase(BackboneHTML, CallbackSupportMixin, BaseEstimator):
 
     def _fit(self, arguments: _FitArguments) -> Self:
         settings = check_settings(self)
+        validates = arguments.validates or settings.early_stopping
+        remedy = "pass X_val and y_val to fit, or set early_stopping=True"
+        if not hasattr(self, "early_stopping"):
+            remedy = f"{type(self).__name__} takes none"
+        check_monitors(self.callbacks, validates=validates, remedy=remedy)
         previous = self._previous(None) if self.warm_start and hasattr(self, "net_") else None
         if hasattr(self, "lr_curve_"):
             del self.lr_curve_  # of an earlier fit
@@ -156,6 +176,7 @@ class FineTuneBase(BackboneHTML, CallbackSupportMixin, BaseEstimator):
                     f"{name}={getattr(self, name)!r} depends on epochs, and partial_fit runs one per call; set "
                     f"{name}={value!r}, or call fit"
                 )
+        check_monitors(self.callbacks, validates=False, remedy="partial_fit takes none, so call fit")
         # A scheduler among the callbacks is used in each call, and starts anew.
         schedule = settings.lr_schedule if has_scheduler(self.callbacks) else "constant"
         settings = dataclasses.replace(settings, max_epochs=1, lr_schedule=schedule, is_partial_fit=True)
@@ -221,9 +242,7 @@ class FineTuneBase(BackboneHTML, CallbackSupportMixin, BaseEstimator):
         rows, targets = self._encode(arguments, len(samples))
         groups = None if arguments.groups is None else np.asarray(arguments.groups)[rows]
         trunk = self._choose_trunk(backbone, previous)
-        inputs = PreprocessedSamples(samples.take(rows), trunk.backbone.preprocess, keep=True)
-        inputs.lengths(range(len(inputs)))
-        inputs.warn_of_truncated()
+        inputs = _preprocessed(samples.take(rows), trunk)
         run = FitRun(
             settings=settings,
             compute=compute,
@@ -235,10 +254,11 @@ class FineTuneBase(BackboneHTML, CallbackSupportMixin, BaseEstimator):
             targets=targets,
             augmentation=None if change is None else Augmentation(change, seed),
             groups=groups,
+            validation=self._validation(arguments, trunk) if arguments.validates else None,
             previous=previous,
             lr_range=arguments.lr_range,
             batches=self._batches,
-            on_start=functools.partial(setattr, self, "net_"),
+            on_start=self._on_start,
         )
         return dataclasses.replace(run, on_epoch=functools.partial(self._on_epoch, context, arguments, run))
 
@@ -257,6 +277,24 @@ class FineTuneBase(BackboneHTML, CallbackSupportMixin, BaseEstimator):
         kept = np.flatnonzero(targets.weight)  # a class may have zero weight as well
         return rows[kept], {TASK: targets.take(kept)}
 
+    def _validation(self, arguments: _FitArguments, trunk: Trunk) -> Validation:
+        """Return validation data in the encoding of the training, with the rows that have a weight in their order."""
+        try:
+            samples = check_samples(
+                self, arguments.X_val, trunk.backbone.modality, image_shape=self.image_shape, reset=False
+            )
+        except InvalidSampleError as error:
+            raise InvalidSampleError(error.row, f"of X_val: {error.message}", error.label) from error
+        try:
+            y = self._task.check(arguments.y_val)
+            check_consistent_length(range(len(samples)), y)
+            weight = check_weight(arguments.sample_weight_val, len(y))
+            rows = np.flatnonzero(weight)
+            targets = self._task.encode(y[rows], weight[rows])
+        except ValueError as error:
+            raise ValueError(f"validation data (X_val, y_val, sample_weight_val): {error}") from error
+        return Validation(_preprocessed(samples.take(rows), trunk), {TASK: targets})
+
     def _choose_trunk(self, backbone: Backbone, previous: PreviousFit | None) -> Trunk:
         reads = [task.reads for task in self._tasks.values()]
         trunk = choose_trunk(backbone, self.layer, self.pooling, self.freeze_depth, reads)
@@ -266,6 +304,10 @@ class FineTuneBase(BackboneHTML, CallbackSupportMixin, BaseEstimator):
         self.backbone_, self.freeze_depth_ = trunk.backbone, trunk.boundary
         self._layers = {kind: list(layers) for kind, layers in trunk.layers.items()}
         return trunk
+
+    def _on_start(self, net: FineTuneNet) -> None:
+        self.net_ = net
+        net.title = title_of(self) if net.verbose else ""
 
     def _on_epoch(self, context: Any, arguments: _FitArguments, run: FitRun) -> bool:
         """Notify scikit-learn's callbacks of the end of an epoch. Return whether one of them ends the training."""
@@ -345,3 +387,11 @@ class FineTuneBase(BackboneHTML, CallbackSupportMixin, BaseEstimator):
         set_input_tags(tags, modality_of(self.backbone) or "image")
         tags.target_tags.required = True
         return tags
+
+
+def _preprocessed(samples: Samples, trunk: Trunk) -> PreprocessedSamples:
+    """Return samples that keep their token ids, and warn of those that are truncated."""
+    inputs = PreprocessedSamples(samples, trunk.backbone.preprocess, keep=True)
+    inputs.lengths(range(len(inputs)))
+    inputs.warn_of_truncated()
+    return inputs

@@ -36,8 +36,9 @@ INPUT = [
         -1,
         "int, float or str",
         """Number of frozen stages, counted from the input. An int is a Python slice, `stages[:freeze_depth]`: 0 trains
-        all stages, -1 freezes all but the last. A float f in [0, 1] freezes floor(f * n), so that one grid serves
-        backbones of different depth. A name freezes up to and with that stage, "all" freezes all.""",
+        all stages, 1 freezes one stage, -1 all but the last. A float f in [0, 1] freezes floor(f * n), so that one grid
+        serves backbones of different depth: 1.0 freezes all. A name freezes up to and with that stage, "all" freezes
+        all.""",
     ),
 ]
 
@@ -99,7 +100,8 @@ UNFREEZING = [
         '{"none", "gradual", "chain_thaw"}',
         """Schedule of unfreezing. "none" trains all stages above the freezing boundary from the start. "gradual" trains
         the head alone, then one more stage per epoch from the top (ULMFiT). "chain_thaw" trains the head, then each
-        stage alone from the lowest, then all. A stage that is not yet unfrozen behaves as a frozen one.""",
+        stage alone from the lowest, then all. If `max_epochs` is less than the number of these phases, several stages
+        are unfrozen at once. A stage that is not yet unfrozen behaves as a frozen one.""",
     ),
 ]
 RECIPE = [
@@ -158,7 +160,7 @@ VALIDATION = [
         False,
         "bool",
         """Whether to hold out a validation split, stop when its loss no longer falls, and restore the weights of the
-        best epoch.""",
+        best epoch. If X_val is passed to `fit`, it takes the place of the split.""",
     ),
     Parameter(
         "validation_fraction", 0.1, "float", "Share of the samples in the validation split, stratified by class."
@@ -186,8 +188,8 @@ END = [
         None,
         "list of skorch callbacks",
         """Callbacks of skorch (`EpochScoring`, `GradientNormClipping` and others; a score sees classes as their indices
-        in `classes_`), `EMA`, `SWA`, `WiSEFT`, `MicroBatches`, `Mixup`, `Checkpoint`. Callbacks of scikit-learn
-        (`set_callbacks`) work as well.""",
+        in `classes_`, and is of validation data unless `on_train=True`), `EMA`, `SWA`, `WiSEFT`, `MicroBatches`,
+        `Mixup`, `Checkpoint`. Callbacks of scikit-learn (`set_callbacks`) work as well.""",
     ),
     Parameter(
         "warm_start", False, "bool", "Whether the next `fit` continues from the backbone and the head of the last one."

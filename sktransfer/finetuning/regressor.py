@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 from sklearn.base import RegressorMixin
@@ -69,7 +69,8 @@ class FineTuneRegressor(RegressorMixin, FineTuneBase):
     freeze_depth_ : int
         Number of frozen stages.
     history_ : DataFrame
-        One row per epoch: losses, highest learning rate at its end, seconds, and what callbacks record.
+        One row per epoch: losses, score of validation data (`valid_r2`), highest learning rate at its end, seconds, and
+        what callbacks record.
     layer_weights_ : Series
         Weight of each stage if `layer="mix"`, summing to one.
     lr_ : float
@@ -109,9 +110,22 @@ class FineTuneRegressor(RegressorMixin, FineTuneBase):
     criterion: Any
     head_init: str
 
+    # As in scikit-learn's splitters: groups that a search gets for its folds need no request.
+    __metadata_request__fit: ClassVar[dict[str, bool]] = {"groups": True}
+
     @all_or_nothing
     @with_callbacks  # type: ignore[untyped-decorator]
-    def fit(self, X: Any, y: Any, sample_weight: Any = None, groups: Any = None) -> Self:
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        groups: Any = None,
+        *,
+        X_val: Any = None,
+        y_val: Any = None,
+        sample_weight_val: Any = None,
+    ) -> Self:
         """Train the stages above the freezing boundary, and the head.
 
         Parameters
@@ -123,7 +137,15 @@ class FineTuneRegressor(RegressorMixin, FineTuneBase):
         sample_weight : array-like of shape (n_samples,), default=None
             Weight of each sample. Only ratios of weights matter. Samples with zero weight are dropped.
         groups : array-like of shape (n_samples,), default=None
-            Group of each sample. The validation split of `early_stopping` does not separate groups.
+            Group of each sample. The validation split of `early_stopping` does not separate groups. With metadata
+            routing, `groups` of a search are also passed here, unless `set_fit_request(groups=False)` is called.
+        X_val : array-like, Series, one-column DataFrame or list of n_val, default=None
+            Validation samples. `history_` has their loss and score, and `early_stopping` uses them instead of a split
+            of X. In a `Pipeline` with metadata routing, `transform_input=["X_val"]` transforms them as X.
+        y_val : array-like of shape (n_val,) or (n_val, n_outputs), default=None
+            Numbers of the validation samples.
+        sample_weight_val : array-like of shape (n_val,), default=None
+            Weight of each validation sample.
 
         Returns
         -------
@@ -146,7 +168,8 @@ class FineTuneRegressor(RegressorMixin, FineTuneBase):
         ConvergenceWarning
             If the training loss is far higher at the end than at the start.
         """
-        return self._fit(_FitArguments(X, y, sample_weight, groups))
+        validation = {"X_val": X_val, "y_val": y_val, "sample_weight_val": sample_weight_val}
+        return self._fit(_FitArguments(X, y, sample_weight, groups, **validation))
 
     @all_or_nothing
     @with_callbacks  # type: ignore[untyped-decorator]

@@ -68,6 +68,8 @@ class Task:
         Whether a validation split keeps the ratio of the target's classes.
     pairwise : bool
         Whether the loss of a sample depends on the other samples of its batch.
+    score_name : str or None
+        Short name of `score`, which is recorded per epoch as "valid_<name>" if there are validation data.
     """
 
     by_name: ClassVar[dict[str, type[Task]]] = {}  # all subclasses, by name: saved files name their class
@@ -79,6 +81,7 @@ class Task:
     reads: ClassVar[str] = "features"
     stratifies: ClassVar[bool] = False
     pairwise: ClassVar[bool] = False
+    score_name: ClassVar[str | None] = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

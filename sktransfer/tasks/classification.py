@@ -11,7 +11,7 @@ from scipy.sparse import issparse
 from scipy.special import expit, softmax
 from sklearn.metrics import accuracy_score
 from sklearn.utils import column_or_1d
-from sklearn.utils.class_weight import compute_sample_weight
+from sklearn.utils.class_weight import compute_class_weight, compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import assert_all_finite
 from torch import Tensor
@@ -119,6 +119,8 @@ def _dense(y: Any) -> Any:
 class _Classification(Task):
     """Parameters and head of both kinds of classification."""
 
+    score_name = "acc"
+
     def __init__(
         self,
         class_weight: ClassWeight = None,
@@ -173,11 +175,11 @@ class Multiclass(_Classification):
         unexpected = np.setdiff1d(y, classes)
         if len(unexpected):
             raise ValueError(
-                f"y holds {unexpected.tolist()}, and the first call of partial_fit named {classes.tolist()}"
+                f"y holds {unexpected.tolist()}, which are not among the classes of the training, {classes.tolist()}"
             )
         self.classes = classes
         if self.class_weight is not None:
-            weight = weight * _check_factors(self.class_weight, compute_sample_weight(self.class_weight, y))
+            weight = weight * _class_factors(self.class_weight, classes, y)
         return Targets(np.searchsorted(classes, y).astype(np.int64), weight)  # (n_samples,) each
 
     def init_head(self, head: Any, features: np.ndarray, targets: Targets, how: str) -> None:
@@ -223,8 +225,13 @@ class Multiclass(_Classification):
         return np.asarray(outputs.argmax(1))
 
 
-def _check_factors(class_weight: Any, factors: np.ndarray) -> np.ndarray:
-    """Return the factors of samples that class weights give, after checking that they are numbers of at least 0."""
+def _class_factors(class_weight: Any, classes: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Return the factor of each sample (n_samples,). A dict may weigh classes that y lacks."""
+    if isinstance(class_weight, Mapping):
+        by_class = compute_class_weight(dict(class_weight), classes=classes, y=classes)  # (n_classes,)
+        factors = np.asarray(by_class[np.searchsorted(classes, y)])
+    else:
+        factors = np.asarray(compute_sample_weight(class_weight, y))
     if not (np.isfinite(factors).all() and (factors >= 0).all() and factors.any()):
         raise InvalidParameterError(
             f"class_weight={class_weight!r} must hold finite numbers of at least 0, not all of them 0"

@@ -38,6 +38,7 @@ class Continuous(Task):
     """
 
     kind = "continuous"
+    score_name = "r2"
 
     def __init__(self, criterion: Criterion | None = None) -> None:
         self.criterion = criterion

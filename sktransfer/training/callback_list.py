@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import copy
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
 from sklearn.callback import FitCallback
-from skorch.callbacks import Callback
+from skorch.callbacks import Callback, Checkpoint, EarlyStopping, LRScheduler, PassthroughScoring, TrainEndCheckpoint
+from skorch.callbacks.scoring import ScoringBase
 
-from sktransfer.exceptions import InvalidParameterError
+from sktransfer.exceptions import InvalidParameterError, ValidationWarning
 
-__all__ = ["check_callbacks", "is_callback_type", "unnamed"]
+__all__ = ["check_callbacks", "check_monitors", "is_callback_type", "unnamed"]
+
+_ALWAYS = {"train_loss", "train_loss_best"}  # columns of the history that each training records
+_VALIDATION = {"valid_loss", "valid_loss_best", "valid_acc", "valid_acc_best", "valid_r2", "valid_r2_best"}
 
 
 def unnamed(callbacks: Sequence[Any] | None) -> list[Any]:
@@ -63,3 +69,81 @@ def check_callbacks(callbacks: Any) -> None:
             f"callbacks[{index}]={callback!r} is no callback of skorch (skorch.callbacks.Callback), with or without a "
             f"name (name, callback); {hint}"
         )
+
+
+def check_monitors(callbacks: Sequence[Any] | None, *, validates: bool, remedy: str) -> None:
+    """Raise if a callback of skorch monitors a score that is not recorded, and warn if one scores nothing.
+
+    Parameters
+    ----------
+    callbacks : sequence of skorch callbacks or None
+        Value of the parameter, checked by `check_callbacks`.
+    validates : bool
+        Whether the training has validation data.
+    remedy : str
+        What to do to have validation data, for messages.
+
+    Raises
+    ------
+    InvalidParameterError
+        If `EarlyStopping`, `LRScheduler("ReduceLROnPlateau")` or `Checkpoint` would fail at the end of the first epoch.
+
+    Warns
+    -----
+    ValidationWarning
+        If a score of validation data is asked for, and there are none.
+    """
+    given = [callback() if isinstance(callback, type) else callback for callback in unnamed(callbacks)]
+    knows_all = all(type(callback).__module__.startswith(("skorch.", "sktransfer.")) for callback in given)
+    recorded = _ALWAYS | (_VALIDATION if validates else set())
+    missing = set() if validates else set(_VALIDATION)  # names that need validation data
+    later = {name for callback in given for name in _recorded_by(callback)}
+    for index, callback in enumerate(given):
+        names, what = _recorded_by(callback), f"callbacks[{index}]: {type(callback).__name__}"
+        if names and not (validates or callback.on_train):
+            missing |= names
+            warnings.warn(
+                f"{what} records {min(names, key=len)!r} of validation data, and this training has none: {remedy}, or "
+                "set on_train=True to score the training samples",
+                ValidationWarning,
+                stacklevel=2,
+            )
+        else:
+            recorded |= names
+        monitor = _monitor_of(callback)
+        if not isinstance(monitor, str) or monitor in recorded:
+            continue
+        if monitor in missing:
+            raise InvalidParameterError(
+                f"{what} monitors {monitor!r}, which is computed on validation data, and this training has none: "
+                f"{remedy}, or set monitor='train_loss{'_best' if monitor.endswith('_best') else ''}'"
+            )
+        if monitor in later:
+            raise InvalidParameterError(
+                f"{what} monitors {monitor!r}, which a later callback records; put that callback before it"
+            )
+        if knows_all:
+            raise InvalidParameterError(
+                f"{what} monitors {monitor!r}, which nothing records; recorded are {sorted(recorded)}. Put "
+                f"EpochScoring({monitor.removesuffix('_best')!r}) before it, if that is the name of a metric"
+            )
+
+
+def _recorded_by(callback: Any) -> set[str]:
+    """Return the columns of the history that a scoring callback records."""
+    if isinstance(callback, PassthroughScoring):
+        name = callback.name
+    elif isinstance(callback, ScoringBase):
+        name = copy.copy(callback).initialize().name_
+    else:
+        return set()
+    return {name} if callback.lower_is_better is None else {name, f"{name}_best"}
+
+
+def _monitor_of(callback: Any) -> Any:
+    """Return what a callback monitors at the end of an epoch; None if nothing."""
+    if isinstance(callback, LRScheduler):
+        policy = callback.policy
+        return callback.monitor if getattr(policy, "__name__", policy) == "ReduceLROnPlateau" else None
+    monitors = isinstance(callback, (EarlyStopping, Checkpoint)) and not isinstance(callback, TrainEndCheckpoint)
+    return callback.monitor if monitors else None

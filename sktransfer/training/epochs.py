@@ -1,22 +1,31 @@
-"""Callbacks of the trainer: unfreezing schedules, validation split and early stopping."""
+"""Callbacks of the trainer: unfreezing schedules, validation split, early stopping and the table of epochs."""
 
 from __future__ import annotations
 
+import math
+import sys
+import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from sklearn.model_selection import GroupShuffleSplit, StratifiedGroupKFold, train_test_split
 from skorch import NeuralNet
-from skorch.callbacks import Callback, EarlyStopping
+from skorch.callbacks import Callback, EarlyStopping, PrintLog
+from skorch.utils import Ansi
 
-from sktransfer.exceptions import InvalidParameterError
+from sktransfer._utils import in_process
+from sktransfer.exceptions import FreezingWarning, ValidationWarning
 
-__all__ = ["UNFREEZING", "BestWeights", "Unfreezing", "check_phases", "hold_out", "n_phases", "phase"]
+__all__ = ["UNFREEZING", "BestWeights", "EpochLog", "Unfreezing", "hold_out", "n_phases", "phase", "warn_of_few_epochs"]
 
 UNFREEZING = ("none", "gradual", "chain_thaw")
 
 
-def n_phases(unfreezing: str, n_stages: int) -> int:
+_WHOLE = {"none": 1, "gradual": 1, "chain_thaw": 2}  # phases besides those that add a group of stages
+
+
+def n_phases(unfreezing: str, n_stages: int, max_epochs: int | None = None) -> int:
     """Return the number of phases of an unfreezing schedule.
 
     Parameters
@@ -25,17 +34,21 @@ def n_phases(unfreezing: str, n_stages: int) -> int:
         Key of the schedule, one of `UNFREEZING`.
     n_stages : int
         Number of trained stages.
+    max_epochs : int, default=None
+        Number of epochs, which is the largest number of phases. None for as many as the schedule takes.
     """
     if n_stages == 0 or unfreezing == "none":
         return 1
-    return n_stages + (1 if unfreezing == "gradual" else 2)
+    n = n_stages + _WHOLE[unfreezing]
+    return n if max_epochs is None else max(1, min(n, max_epochs))
 
 
-def phase(unfreezing: str, n_stages: int, epoch: int) -> tuple[set[int], bool]:
+def phase(unfreezing: str, n_stages: int, epoch: int, max_epochs: int | None = None) -> tuple[set[int], bool]:
     """Return the stages that are trained in an epoch, and whether the head is.
 
     "gradual" [1]_ trains only the head, then one more stage per epoch, from the top. "chain_thaw" [2]_ trains only the
-    head, then each stage alone from the lowest to the highest, then all.
+    head, then each stage alone from the lowest to the highest, then all. With fewer epochs than phases, adjacent stages
+    are unfrozen together, so that the last epoch trains all stages.
 
     Parameters
     ----------
@@ -45,6 +58,8 @@ def phase(unfreezing: str, n_stages: int, epoch: int) -> tuple[set[int], bool]:
         Number of trained stages. Index 0 is the lowest.
     epoch : int
         Counted from 0.
+    max_epochs : int, default=None
+        Number of epochs; None for as many as the schedule takes.
 
     References
     ----------
@@ -59,16 +74,22 @@ def phase(unfreezing: str, n_stages: int, epoch: int) -> tuple[set[int], bool]:
     [set(), {1}, {0, 1}, {0, 1}]
     >>> [phase("chain_thaw", 2, epoch) for epoch in range(4)]
     [(set(), True), ({0}, False), ({1}, False), ({0, 1}, True)]
+    >>> [phase("gradual", 4, epoch, max_epochs=3)[0] for epoch in range(3)]
+    [set(), {2, 3}, {0, 1, 2, 3}]
     """
-    if epoch >= n_phases(unfreezing, n_stages) - 1:
+    n = n_phases(unfreezing, n_stages, max_epochs)
+    if epoch >= n - 1:
         return set(range(n_stages)), True
+    if epoch == 0:
+        return set(), True
+    groups = np.array_split(np.arange(n_stages), n - _WHOLE[unfreezing])  # adjacent stages, each one or more
     if unfreezing == "gradual":
-        return set(range(n_stages - epoch, n_stages)), True
-    return ({epoch - 1}, False) if epoch else (set(), True)
+        return set(np.concatenate(groups[-epoch:]).tolist()), True
+    return set(groups[epoch - 1].tolist()), False
 
 
-def check_phases(unfreezing: str, n_stages: int, max_epochs: int) -> None:
-    """Raise if there are fewer epochs than phases.
+def warn_of_few_epochs(unfreezing: str, n_stages: int, max_epochs: int) -> None:
+    """Warn if there are fewer epochs than phases, so that stages are unfrozen together.
 
     Parameters
     ----------
@@ -77,18 +98,21 @@ def check_phases(unfreezing: str, n_stages: int, max_epochs: int) -> None:
     n_stages : int
         Number of trained stages.
     max_epochs : int
-        Number of epochs; 0 trains nothing and is allowed.
+        Number of epochs; 0 trains nothing.
 
-    Raises
-    ------
-    InvalidParameterError
+    Warns
+    -----
+    FreezingWarning
         If there are fewer epochs than phases.
     """
-    least = n_phases(unfreezing, n_stages)
-    if 0 < max_epochs < least:
-        raise InvalidParameterError(
-            f"unfreezing={unfreezing!r} of {n_stages} stages takes {least} epochs, but max_epochs={max_epochs}; "
-            f"set max_epochs to {least} or more, or freeze_depth so that fewer stages are trained"
+    takes = n_phases(unfreezing, n_stages)
+    if 0 < max_epochs < takes:
+        together = "all stages are trained from the start" if max_epochs == 1 else "several stages are unfrozen at once"
+        warnings.warn(
+            f"unfreezing={unfreezing!r} of {n_stages} stages takes {takes} epochs, and max_epochs={max_epochs}: "
+            f"{together}. Set max_epochs to {takes} or more, or freeze_depth so that fewer stages are trained",
+            FreezingWarning,
+            stacklevel=2,
         )
 
 
@@ -99,15 +123,17 @@ class Unfreezing(Callback):  # type: ignore[misc]
     ----------
     unfreezing : {"gradual", "chain_thaw"}
         Key of the schedule.
+    max_epochs : int
+        Number of epochs of the training.
     """
 
-    def __init__(self, unfreezing: str) -> None:
-        self.unfreezing = unfreezing
+    def __init__(self, unfreezing: str, max_epochs: int) -> None:
+        self.unfreezing, self.max_epochs = unfreezing, max_epochs
 
     def on_epoch_begin(self, net: NeuralNet, **kwargs: Any) -> None:
         """Set the phase of this epoch. skorch has already added the epoch to its history."""
         indices = net.module_.trainable_stage_indices()
-        stages, head = phase(self.unfreezing, len(indices), len(net.history) - 1)
+        stages, head = phase(self.unfreezing, len(indices), len(net.history) - 1, self.max_epochs)
         net.module_.unfreeze([indices[stage] for stage in stages], head)
 
     def on_train_end(self, net: NeuralNet, **kwargs: Any) -> None:
@@ -116,9 +142,17 @@ class Unfreezing(Callback):  # type: ignore[misc]
 
 
 def hold_out(
-    y: np.ndarray, groups: np.ndarray | None, fraction: float, seed: int, *, stratify: bool
+    y: np.ndarray,
+    groups: np.ndarray | None,
+    fraction: float,
+    seed: int,
+    *,
+    stratify: bool,
+    classes: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the rows of the training and of the validation split.
+
+    A class that only one sample or one group has stays in the training part, which has all classes.
 
     Parameters
     ----------
@@ -132,34 +166,90 @@ def hold_out(
         Seed of the split.
     stratify : bool
         Whether both parts keep the ratio of the classes.
+    classes : ndarray of shape (n_classes,), default=None
+        Labels of the class indices in y, for messages. None for the indices.
 
     Raises
     ------
     ValueError
-        If a part would be empty, or the training part would lack a class.
+        If a part would be empty.
+
+    Warns
+    -----
+    ValidationWarning
+        If the validation split cannot have a class.
     """
-    rows = np.arange(len(y))
+    kept = _rows_to_keep(y, groups, classes) if stratify else np.zeros(len(y), dtype=bool)
+    rows = np.flatnonzero(~kept)
     try:
+        if not len(rows):
+            raise ValueError("each class is in one sample or one group only.")
         if groups is None:
-            parts = train_test_split(rows, test_size=fraction, random_state=seed, stratify=y if stratify else None)
+            valid = _draw(y[rows], fraction, seed, stratify=stratify)
         elif stratify:
-            folds = StratifiedGroupKFold(max(2, round(1 / fraction)), shuffle=True, random_state=seed)
-            parts = next(iter(folds.split(rows, y, groups)))
+            valid = _draw_groups(y[rows], groups[rows], y[kept], fraction, seed)
         else:
-            parts = next(iter(GroupShuffleSplit(1, test_size=fraction, random_state=seed).split(rows, y, groups)))
+            _, valid = next(iter(GroupShuffleSplit(1, test_size=fraction, random_state=seed).split(rows, None, groups)))
     except ValueError as error:
         raise ValueError(
             f"early_stopping sets aside {fraction:g} of {len(y)} samples, which is not possible here: {error} Give "
-            "more samples or another validation_fraction, or set early_stopping=False"
+            "more samples, groups or another validation_fraction, pass X_val and y_val to fit, or set "
+            "early_stopping=False"
         ) from error
-    train, valid = (np.sort(part) for part in parts)
-    if not len(valid) or (stratify and len(np.setdiff1d(y, y[train]))):
-        lacks = "to train on for some class" if len(valid) else "to validate with"
-        raise ValueError(
-            f"early_stopping sets aside {fraction:g} of {len(y)} samples, which leaves none {lacks}; give more samples "
-            "or groups, or set early_stopping=False"
-        )
-    return train, valid
+    valid = np.sort(rows[valid])
+    return np.setdiff1d(np.arange(len(y)), valid), valid
+
+
+def _rows_to_keep(y: np.ndarray, groups: np.ndarray | None, classes: np.ndarray | None) -> np.ndarray:
+    """Return whether each row stays in the training part (n_samples,), and warn of the classes that ask for it."""
+    unit = np.arange(len(y)) if groups is None else np.unique(groups, return_inverse=True)[1]  # (n_samples,)
+    pairs = np.unique(np.stack([y, unit], 1), axis=0)  # (n_pairs, 2)
+    found, n_units = np.unique(pairs[:, 0], return_counts=True)
+    alone = found[n_units == 1]
+    if not len(alone):
+        return np.zeros(len(y), dtype=bool)
+    labels = (alone if classes is None else classes[alone]).tolist()
+    one, them = ("class", "it") if len(labels) == 1 else ("classes", "them")
+    what = "one sample" if groups is None else "samples of one group"
+    warnings.warn(
+        f"y has {what} of the {one} {', '.join(map(repr, labels))}: it stays in the training part, and the validation "
+        f"split of early_stopping has none of {them}",
+        ValidationWarning,
+        stacklevel=2,
+    )
+    return np.isin(unit, unit[np.isin(y, alone)])
+
+
+def _draw(y: np.ndarray, fraction: float, seed: int, *, stratify: bool) -> np.ndarray:
+    """Return rows to set aside. If there are more classes than such rows, each class keeps a row to train on."""
+    rows, n_valid = np.arange(len(y)), math.ceil(fraction * len(y))
+    n_classes = len(np.unique(y)) if stratify else 0
+    if min(n_valid, len(y) - n_valid) >= n_classes:
+        _, valid = train_test_split(rows, test_size=fraction, random_state=seed, stratify=y if stratify else None)
+        return np.asarray(valid)
+    warnings.warn(
+        f"validation_fraction={fraction:g} sets {n_valid} of {len(y)} samples aside, and both parts cannot have all "
+        f"{n_classes} classes: the validation split of early_stopping is not stratified",
+        ValidationWarning,
+        stacklevel=2,
+    )
+    order = np.random.RandomState(seed).permutation(rows)
+    first = np.unique(y[order], return_index=True)[1]
+    return np.delete(order, first)[:n_valid]
+
+
+def _draw_groups(y: np.ndarray, groups: np.ndarray, y_kept: np.ndarray, fraction: float, seed: int) -> np.ndarray:
+    """Return the rows of groups to set aside, so that a row of each class remains or is kept."""
+    n_splits = min(max(2, round(1 / fraction)), len(np.unique(groups)), np.unique(y, return_counts=True)[1].max())
+    if n_splits < 2:
+        parts = [np.flatnonzero(groups == one) for one in np.random.RandomState(seed).permutation(np.unique(groups))]
+    else:
+        folds = StratifiedGroupKFold(n_splits, shuffle=True, random_state=seed).split(y, y, groups)
+        parts = [valid for _, valid in folds]
+    for valid in parts:
+        if len(valid) and not len(np.setdiff1d(y, [*np.delete(y, valid), *y_kept])):
+            return valid
+    raise ValueError("no group can be set aside without the last sample of some class.")
 
 
 class BestWeights(EarlyStopping):  # type: ignore[misc]
@@ -188,3 +278,44 @@ class BestWeights(EarlyStopping):  # type: ignore[misc]
         if net.history:
             super().on_train_end(net, **kwargs)
         self.best_model_weights_ = None
+
+    def _sink(self, text: str, verbose: int) -> None:
+        super()._sink(in_process(text), verbose)
+
+
+class EpochLog(PrintLog):  # type: ignore[misc]
+    """Table with one line per epoch, in columns of fixed width, with significant digits.
+
+    The best value so far has a colour on a terminal. Lines of worker processes begin with the process id.
+    """
+
+    _WIDTH = 9  # of a number such as 1.234e-05
+
+    def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:
+        """Print the line of an epoch, and before the first one the title of the net."""
+        if self.first_iteration_ and net.title:
+            self._sink(net.title, net.verbose)
+        super().on_epoch_end(net, **kwargs)
+
+    def table(self, row: Mapping[str, Any]) -> str:
+        """Return three lines: names, a rule and numbers."""
+        keys = self._sorted_keys(row.keys())
+        names = ["seconds" if key == "dur" else key for key in keys]
+        widths = [max(len(name), self._WIDTH if isinstance(row[key], float) else 0) for key, name in zip(keys, names)]
+        cells = []
+        for key, width in zip(keys, widths):
+            cell = self.format_row(row, key, "").rjust(width)
+            is_best = row.get(f"{key}_best") and sys.stdout.isatty()
+            cells.append(f"{Ansi.GREEN.value}{cell}{Ansi.ENDC.value}" if is_best else cell)
+        header = "  ".join(name.rjust(width) for name, width in zip(names, widths))
+        return "\n".join([header, "  ".join("-" * width for width in widths), "  ".join(cells)])
+
+    def format_row(self, row: Mapping[str, Any], key: str, color: str) -> str:
+        """Return a value as text, without the colour of skorch."""
+        value = row[key]
+        if value is None or isinstance(value, bool):
+            return "+" if value else ""
+        return f"{value:.4g}" if isinstance(value, float) and abs(value) < 1e4 else str(value)
+
+    def _sink(self, text: str, verbose: int) -> None:
+        super()._sink(in_process(text), verbose)

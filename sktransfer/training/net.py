@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from skorch import NeuralNet
-from skorch.callbacks import Callback
+from skorch.callbacks import Callback, EpochScoring
 from skorch.helper import predefined_split
 from skorch.utils import to_numpy
 from torch import Tensor, nn
@@ -26,7 +26,7 @@ from sktransfer.tasks.base import Task
 from sktransfer.training.adapters import adapter_identity
 from sktransfer.training.data import FrozenPrefixDataset
 from sktransfer.training.divergence import check_loss
-from sktransfer.training.epochs import BestWeights, Unfreezing, check_phases, n_phases
+from sktransfer.training.epochs import BestWeights, EpochLog, Unfreezing, n_phases, warn_of_few_epochs
 from sktransfer.training.network import FineTuneNetwork
 from sktransfer.training.optimisation import OPTIMIZERS, l2_sp_penalty, parameter_groups, with_schedule
 from sktransfer.training.rng import derive_seed, seed_torch
@@ -76,23 +76,32 @@ def build_net(
     n_samples : int
         Number of samples to train on.
     valid : FrozenPrefixDataset, default=None
-        Validation split for early stopping.
+        Validation data.
     batches : type, default=Batches
         Sampler of the batches.
 
     Raises
     ------
     InvalidParameterError
-        If there are fewer epochs than phases of unfreezing, or two learning rate schedules.
+        If there are two learning rate schedules.
+
+    Warns
+    -----
+    FreezingWarning
+        If there are fewer epochs than phases of unfreezing.
     """
     n_stages = len(network.trainable_stage_indices())
-    check_phases(settings.unfreezing, n_stages, settings.max_epochs)
+    warn_of_few_epochs(settings.unfreezing, n_stages, settings.max_epochs)
     n_steps = settings.max_epochs * -(-n_samples // settings.batch_size)
     own: list[Any] = []
     if settings.unfreezing != "none":
-        own.append(("unfreezing", Unfreezing(settings.unfreezing)))
-    if valid is not None:
-        own.append(("best_weights", BestWeights(settings.patience, n_phases(settings.unfreezing, n_stages) - 1)))
+        own.append(("unfreezing", Unfreezing(settings.unfreezing, settings.max_epochs)))
+    if valid is not None and settings.early_stopping:
+        wait = n_phases(settings.unfreezing, n_stages, settings.max_epochs) - 1
+        own.append(("best_weights", BestWeights(settings.patience, wait)))
+    score = next(iter(tasks.values())).score_name
+    if valid is not None and len(tasks) == 1 and score is not None and len(valid) > 1:  # R² of one sample is undefined
+        own.append(("valid_score", EpochScoring(None, lower_is_better=False, name=f"valid_{score}")))
     net = FineTuneNet(
         network,
         criterion=nn.Identity,  # tasks have the losses
@@ -105,6 +114,7 @@ def build_net(
             *with_schedule([*own, *(callbacks or [])], settings.lr_schedule, n_steps),
             ("notify_epoch", _NotifyEpoch()),
         ],
+        callbacks__print_log=EpochLog(),
         device=str(compute.device),
         verbose=settings.verbose,
     )
@@ -154,6 +164,7 @@ class FineTuneNet(NeuralNet):  # type: ignore[misc]
     micro_batch_size: int | None = None  # samples computed at once; None for the whole batch
     mixture: Callable[[int], Any] | None = None  # draws how the samples of a batch are mixed
     paired: bool = False  # whether a batch is computed twice with the same random numbers
+    title: str = ""  # line above the table of epochs
     checkpoint: Any = None  # writes and reads the state after each epoch
     identity: Sequence[Any] = ()  # what the result depends on, apart from network and samples
     interrupted: bool = False  # whether the last training ended by Ctrl-C or an error

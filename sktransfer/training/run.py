@@ -22,7 +22,7 @@ from sktransfer.training.net import FineTuneNet
 from sktransfer.training.samplers import Batches
 from sktransfer.training.settings import Settings
 
-__all__ = ["FitRun", "LRRange", "PreviousFit", "Trunk", "choose_trunk"]
+__all__ = ["FitRun", "LRRange", "PreviousFit", "Trunk", "Validation", "choose_trunk"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,6 +131,22 @@ class PreviousFit:
 
 
 @dataclasses.dataclass(frozen=True)
+class Validation:
+    """Validation data that a user gives, instead of a split of the samples.
+
+    Parameters
+    ----------
+    inputs : PreprocessedSamples
+        Samples.
+    targets : mapping of str to Targets
+        Targets of the samples, by task.
+    """
+
+    inputs: PreprocessedSamples
+    targets: Mapping[str, Targets]
+
+
+@dataclasses.dataclass(frozen=True)
 class FitRun:
     """One fit: settings, compute, seed, samples, targets and the previous fit.
 
@@ -158,6 +174,8 @@ class FitRun:
         Index of the source of each sample; None for a single source.
     groups : ndarray of shape (n_samples,), default=None
         Groups that the validation split does not separate.
+    validation : Validation, default=None
+        Validation data; None to set samples aside if the settings ask for early stopping.
     previous : PreviousFit, default=None
         Fit to continue.
     lr_range : LRRange, default=None
@@ -181,6 +199,7 @@ class FitRun:
     augmentation: Augmentation | None = None
     sources: np.ndarray | None = None
     groups: np.ndarray | None = None
+    validation: Validation | None = None
     previous: PreviousFit | None = None
     lr_range: LRRange | None = None
     batches: type[Batches] = Batches

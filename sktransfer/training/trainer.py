@@ -84,7 +84,7 @@ def train(run: FitRun) -> TrainingResult:
     network = _build_network(run, train_rows)
     dataset = _dataset(run, train_rows, run.augmentation)
     settings, lr_curve = _find_lr(run, network, dataset)
-    valid = _dataset(run, valid_rows) if len(valid_rows) else None
+    valid = _validation_dataset(run, valid_rows)
     net = _build(run, network, settings, settings.callbacks, len(dataset), valid)
     if run.on_start is not None:
         run.on_start(net)
@@ -134,11 +134,12 @@ def _with_trained_stages(trunk: Trunk, network: FineTuneNetwork, settings: Setti
 def _split(run: FitRun) -> tuple[np.ndarray, np.ndarray]:
     """Return the rows of the training and of the validation split."""
     settings, n = run.settings, len(run.inputs)
-    if not settings.early_stopping:
+    if run.validation is not None or not settings.early_stopping:
         return np.arange(n), np.arange(0)
     name, task = next(iter(run.tasks.items()))
     stratify = len(run.tasks) == 1 and task.stratifies
-    return hold_out(run.targets[name].values, run.groups, settings.validation_fraction, run.seed, stratify=stratify)
+    values, fraction = run.targets[name].values, settings.validation_fraction
+    return hold_out(values, run.groups, fraction, run.seed, stratify=stratify, classes=task.classes)
 
 
 def _dataset(run: FitRun, rows: np.ndarray, augmentation: Augmentation | None = None) -> FrozenPrefixDataset:
@@ -155,6 +156,14 @@ def _dataset(run: FitRun, rows: np.ndarray, augmentation: Augmentation | None = 
         store=run.store,
         augmentation=augmentation,
     )
+
+
+def _validation_dataset(run: FitRun, rows: np.ndarray) -> FrozenPrefixDataset | None:
+    """Return the rows set aside, or the validation data that the user gave; None without either."""
+    if run.validation is not None:
+        given = dataclasses.replace(run, inputs=run.validation.inputs, targets=run.validation.targets, sources=None)
+        return _dataset(given, np.arange(len(given.inputs)))
+    return _dataset(run, rows) if len(rows) else None
 
 
 def _build(

@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 import pytest
+import torch
 from matplotlib import pyplot as plt
+from sklearn.linear_model import LogisticRegression
 
-from sktransfer.displays.axes import COLOURS, MARKERS, check_ranking, resolve_axes, shorten_name, style_axes
+from sktransfer import load_backbone
+from sktransfer.displays.axes import COLOURS, MARKERS, check_ranking, labels_of, resolve_axes, shorten_name, style_axes
 from sktransfer.exceptions import InvalidParameterError
 
 
@@ -26,6 +30,16 @@ def test_shorten_name_cuts_the_middle():
     long = shorten_name("hf/" + "x" * 50 + "end")
     assert len(long) <= 32
     assert long.endswith("end")
+
+
+def test_labels_of_are_short_in_one_line_and_distinct():
+    network = torch.nn.Sequential(*[torch.nn.Linear(2, 2)] * 9)
+    values = [np.float64(0.1 + 0.2), np.int64(3), True, 1e-5, "a\nb", "None", LogisticRegression(C=2), network, len]
+    expected = ["0.3", "3", "True", "1e-05", "a b", "'None'", "LogisticRegression(C=2)", "Sequential", "len"]
+    assert labels_of(values) == expected
+    backbones = [load_backbone("tiny/cnn", weights=weights) for weights in ("pretrained", "random")]
+    assert labels_of([*backbones, "x" * 99]) == ["tiny/cnn", "tiny/cnn #2", "x" * 15 + "…" + "x" * 16]
+    assert labels_of([("all", 1.0), ["all", 1]]) == ["(all, 1.0)", "[all, 1]"]
 
 
 def test_check_ranking_needs_its_columns():

@@ -81,3 +81,13 @@ def test_reducer_is_cloned_and_gives_no_axis_names():
     assert not hasattr(reducer, "embedding_")
     assert display.places.shape == (24, 2)
     assert display.ax_.get_ylabel() == ""
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [([2, 10, 2], ["2", "10"]), ([None, "a", 3], ["3", "None", "a"]), (["_b", "c", "c"], [" _b", "c"])],
+)
+def test_plot_names_labels_of_any_type_in_the_legend(labels, expected):
+    y = np.array(labels, dtype=object)
+    display = FeatureMapDisplay(np.random.default_rng(0).random((3, 2)), y).plot()
+    assert [text.get_text() for text in display.ax_.get_legend().get_texts()] == expected

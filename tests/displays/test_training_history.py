@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from sktransfer import FineTuneClassifier
+from sktransfer import FineTuneClassifier, FineTuneRegressor
 from sktransfer.displays.training_history import TrainingHistoryDisplay
 from sktransfer.exceptions import InvalidParameterError
 from sktransfer.testing.samples import make_samples
@@ -28,6 +28,12 @@ def test_plot_draws_scores_on_a_second_axis_and_cuts_off_no_label():
     labels = [text.get_text() for text in display.ax_.get_legend().get_texts()]
     assert labels == ["train loss", "valid loss", "valid acc"]
     assert cut_labels(display.figure_) == []
+
+
+def test_from_estimator_draws_the_score_of_validation_data():
+    reg = FineTuneRegressor(max_epochs=2, random_state=0).fit(X, range(24), X_val=X[:9], y_val=range(9))
+    display = TrainingHistoryDisplay.from_estimator(reg)
+    assert display.right_ax_.lines[0].get_ydata().tolist() == reg.history_["valid_r2"].tolist()
 
 
 def test_from_estimator_without_an_epoch_is_an_error():

@@ -218,3 +218,11 @@ def test_fit_rejects_invalid_parameters(parameters, message):
 def test_model_with_a_typo_suggests_the_name():
     with pytest.raises(WeightsError, match="Did you mean 'word2vec'"):
         WordEmbedder("word2vce").fit(SENTENCES)
+
+
+def test_verbose_shows_progress(capsys):
+    embedder = WordEmbedder(fasttext_file(), verbose=1).fit(TEXTS)
+    embedder.transform(TEXTS)
+    assert "verbose=1): 7/7 texts" in capsys.readouterr().err
+    WordEmbedder(fasttext_file()).fit(TEXTS).transform(TEXTS)
+    assert capsys.readouterr().err == ""

@@ -198,8 +198,15 @@ def test_set_callbacks_nests_a_progress_bar_in_a_grid_search():
 
 
 def test_verbose_prints_a_line_per_epoch(capsys):
-    quick(verbose=1).fit(IMAGES, LABELS)
-    assert "train_loss" in capsys.readouterr().out
+    clf = quick(verbose=1, early_stopping=True, validation_fraction=0.3, lr=3e-5).fit(IMAGES, LABELS)
+    title, names, _, *lines = capsys.readouterr().out.splitlines()
+    assert title.startswith("FineTuneClassifier(early_stopping=True, ")
+    assert names.split() == ["epoch", "lr", "train_loss", "valid_acc", "valid_loss", "seconds"]
+    assert len(lines) == clf.n_iter_
+    history = clf.history_[["lr", "train_loss", "valid_acc", "valid_loss", "seconds"]]
+    shown = [[float(one) for one in line.split()[1:]] for line in lines]
+    np.testing.assert_allclose(shown, history, rtol=1e-3)  # significant digits, no 0.0000
+    assert len({len(line) for line in [names, *lines]}) == 1
 
 
 def test_fit_warns_once_of_truncated_texts():

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from sklearn.model_selection import GridSearchCV
 from skorch.callbacks import Callback, EarlyStopping, EpochScoring
 
 from sktransfer import FineTuneClassifier, FineTuneRegressor
+from sktransfer.exceptions import ValidationWarning
 from sktransfer.testing.samples import make_samples
 from sktransfer.training.epochs import hold_out
 
@@ -40,15 +42,58 @@ def test_hold_out_keeps_groups_together(stratify):
 @pytest.mark.parametrize(
     ("y", "groups", "fraction", "match"),
     [
-        ([0, 0, 0, 1], None, 0.5, "least populated class"),
-        ([0] * 9 + [1] * 9, [0] * 9 + [1] * 9, 0.5, "none to train on for some class"),
+        ([0] * 9 + [1] * 9, [0] * 9 + [1] * 9, 0.5, "each class is in one sample or one group only"),
         ([0, 1], None, 0.1, "not possible here"),
     ],
 )
+@pytest.mark.filterwarnings("ignore::sktransfer.exceptions.ValidationWarning")
 def test_hold_out_error_suggests_early_stopping_false(y, groups, fraction, match):
     with pytest.raises(ValueError, match=match) as caught:
         hold_out(np.array(y), groups if groups is None else np.array(groups), fraction, 0, stratify=True)
     assert "early_stopping=False" in str(caught.value)
+
+
+def test_hold_out_keeps_a_class_of_one_sample_or_group_in_training_and_names_its_label():
+    y = np.array([0] * 20 + [1] * 20 + [2])
+    classes = np.array(["cat", "dog", "emu"])
+    with pytest.warns(ValidationWarning, match="y has one sample of the class 'emu': it stays in the training part"):
+        train, valid = hold_out(y, None, 0.25, 0, stratify=True, classes=classes)
+    assert np.bincount(y[valid]).tolist() == [5, 5]
+    assert np.bincount(y[train]).tolist() == [15, 15, 1]
+    groups = np.array([*np.arange(40) % 8, 0])
+    groups[-3:] = 8  # two dogs and the emu
+    with pytest.warns(ValidationWarning, match="samples of one group of the class 'emu'"):
+        train, valid = hold_out(y, groups, 0.25, 0, stratify=True, classes=classes)
+    assert not set(groups[train]) & set(groups[valid])
+    assert set(y[train]) == {0, 1, 2}
+    assert set(y[valid]) == {0, 1}
+
+
+@pytest.mark.parametrize("fraction", [0.1, 0.9])
+def test_hold_out_with_more_classes_than_samples_to_set_aside_keeps_each_class_in_training(fraction):
+    y = np.arange(40) % 20
+    with pytest.warns(ValidationWarning, match="both parts cannot have all 20 classes"):
+        train, valid = hold_out(y, None, fraction, 0, stratify=True)
+    assert set(y[train]) == set(range(20))
+    assert len(valid) == (4 if fraction == 0.1 else 20)
+    assert sorted([*train, *valid]) == list(range(40))
+
+
+def test_hold_out_sets_few_groups_aside():
+    y, groups = np.arange(40) % 2, np.arange(40) // 10  # 4 groups, and folds of a tenth
+    train, valid = hold_out(y, groups, 0.1, 0, stratify=True)
+    assert (len(train), len(valid)) == (30, 10)
+    with pytest.warns(ValidationWarning, match="group of the class 1"):
+        assert hold_out(np.array([0, 1, 0]), np.array([0, 0, 1]), 0.1, 0, stratify=True)[1].tolist() == [2]
+
+
+def test_early_stopping_with_a_class_of_one_sample_does_not_end_a_search():
+    y = LABELS.astype(object)
+    y[3] = "rare"
+    with pytest.warns(UserWarning, match="class 'rare'|least populated class"):
+        search = GridSearchCV(quick(max_epochs=1), {"freeze_depth": [-1, "all"]}, cv=2).fit(IMAGES, y)
+    assert np.isfinite(search.cv_results_["mean_test_score"]).all()
+    assert "rare" in search.best_estimator_.classes_
 
 
 def losses(clf, X, y):

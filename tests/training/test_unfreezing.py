@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
+from sklearn.model_selection import GridSearchCV
 from skorch.callbacks import Callback
 
 from sktransfer import FineTuneClassifier
-from sktransfer.exceptions import InvalidParameterError
+from sktransfer.exceptions import FreezingWarning
 from sktransfer.testing.samples import make_samples
-from sktransfer.training.epochs import UNFREEZING, check_phases, n_phases, phase
+from sktransfer.training.epochs import UNFREEZING, n_phases, phase, warn_of_few_epochs
 from tests.helpers.small_bert import small_bert
 
 IMAGES, LABELS = make_samples("image", 12)
@@ -86,11 +89,40 @@ def test_phase_of_all_later_epochs_trains_all_stages():
 
 
 @pytest.mark.parametrize(("unfreezing", "least"), [("gradual", 4), ("chain_thaw", 5)])
-def test_check_phases_rejects_too_few_epochs_for_all_stages(unfreezing, least):
+def test_unfreezing_with_too_few_epochs_warns_and_trains_all_stages_in_the_last(unfreezing, least, recwarn):
     for max_epochs in (0, least, least + 1):
-        check_phases(unfreezing, 3, max_epochs)
-    with pytest.raises(InvalidParameterError, match=f"takes {least} epochs, but max_epochs={least - 1}"):
-        FineTuneClassifier(freeze_depth=-3, unfreezing=unfreezing, max_epochs=least - 1).fit(IMAGES, LABELS)
+        warn_of_few_epochs(unfreezing, 3, max_epochs)
+    assert not recwarn.list
+    with pytest.warns(FreezingWarning, match=f"takes {least} epochs, and max_epochs=2: several stages"):
+        _, watch = watched(unfreezing=unfreezing, freeze_depth=-3, max_epochs=2)
+    assert watch.modes == [[False, False, False, True], [True] * 4]
+    assert watch.changes() == watch.modes
+    with pytest.warns(FreezingWarning, match="max_epochs=1: all stages are trained from the start"):
+        assert watched(unfreezing=unfreezing, freeze_depth=-3, max_epochs=1)[1].modes == [[True] * 4]
+
+
+@pytest.mark.parametrize("n_stages", [1, 2, 5, 12])
+@pytest.mark.parametrize("unfreezing", UNFREEZING)
+def test_phase_with_max_epochs_trains_each_stage_in_order(unfreezing, n_stages):
+    takes = n_phases(unfreezing, n_stages)
+    for max_epochs in range(1, takes + 2):
+        plan = [phase(unfreezing, n_stages, epoch, max_epochs) for epoch in range(max_epochs)]
+        assert plan[-1] == (set(range(n_stages)), True)
+        assert len({(tuple(stages), head) for stages, head in plan}) == n_phases(unfreezing, n_stages, max_epochs)
+        if max_epochs >= takes:
+            assert plan == [phase(unfreezing, n_stages, epoch) for epoch in range(max_epochs)]
+        elif unfreezing == "gradual":
+            assert all(before < after for (before, _), (after, _) in pairwise(plan))
+        elif max_epochs > 2:  # chain_thaw: each stage once between the head and the end
+            alone = [sorted(stages) for stages, head in plan if not head]
+            assert [stage for stages in alone for stage in stages] == list(range(n_stages))
+
+
+def test_unfreezing_in_a_search_over_max_epochs_has_a_score_for_each_candidate():
+    tuner = FineTuneClassifier(freeze_depth=0, unfreezing="gradual", random_state=0)
+    with pytest.warns(FreezingWarning):
+        search = GridSearchCV(tuner, {"max_epochs": [1, 2]}, cv=2).fit(IMAGES, LABELS)
+    assert np.isfinite(search.cv_results_["mean_test_score"]).all()
 
 
 def test_random_state_determines_the_result_with_unfreezing():
