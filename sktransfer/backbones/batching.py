@@ -15,6 +15,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from sktransfer.backbones.preprocess import Preprocess, TextPreprocess
 from sktransfer.exceptions import InvalidParameterError
+from sktransfer.samples.images import ImageSamples
 
 __all__ = ["BATCHING", "Batching", "ImageBatching", "TextBatching", "batching_of"]
 
@@ -39,6 +40,9 @@ class Batching(Protocol):
     is_ragged: bool
     is_cheap: bool
 
+    def prepare(self, preprocess: Any, samples: Any) -> Any:
+        """Return the samples as the preprocessing wants them to be loaded."""
+
     def read(self, preprocess: Any, samples: Sequence[Any]) -> tuple[list[Tensor], list[bool]]:
         """Return one tensor per sample, and whether the sample was truncated."""
 
@@ -61,6 +65,10 @@ class TextBatching:
     cost_unit = "tokens"
     is_ragged = True
     is_cheap = True  # tokenising takes less time than a lookup
+
+    def prepare(self, preprocess: TextPreprocess, samples: Any) -> Any:
+        """Return the samples unchanged."""
+        return samples
 
     def read(self, preprocess: TextPreprocess, samples: Sequence[str]) -> tuple[list[Tensor], list[bool]]:
         """Return token ids (tokens,) per text, and whether the text was truncated."""
@@ -111,6 +119,12 @@ class ImageBatching:
     cost_unit = "pixels"
     is_ragged = False
     is_cheap = False  # images are decoded by the workers, and hashed only for a store
+
+    def prepare(self, preprocess: Preprocess, samples: Any) -> Any:
+        """Return the samples on the background of the preprocessing, if it has one."""
+        if isinstance(samples, ImageSamples) and hasattr(preprocess, "background"):
+            return samples.with_background(preprocess.background)
+        return samples
 
     def read(self, preprocess: Preprocess, samples: Sequence[Any]) -> tuple[list[Tensor], list[bool]]:
         """Return one tensor (3, height, width) per image. Images are never truncated."""

@@ -82,6 +82,9 @@ class ImageTransform:
     interpolation : {"bilinear", "bicubic", "nearest", "lanczos"}, default="bilinear"
         Interpolation for resizing, with antialiasing (except for "nearest"). Arrays of floats use "bicubic" if
         "lanczos" is set.
+    background : (float, float, float) or None, default=(1.0, 1.0, 1.0)
+        Colour behind transparent pixels, with values in [0, 1]. The default is white, because pictures with
+        transparency are mostly cut out or drawn for white pages. None reads the colours that transparent pixels hide.
 
     Raises
     ------
@@ -102,6 +105,7 @@ class ImageTransform:
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
     interpolation: str = "bilinear"
+    background: tuple[float, float, float] | None = (1.0, 1.0, 1.0)
     pad_value = 0
 
     def __post_init__(self) -> None:
@@ -113,6 +117,10 @@ class ImageTransform:
         object.__setattr__(self, "std", _channels("std", self.std))
         if min(self.std) <= 0:
             raise InvalidParameterError(f"preprocess: std={self.std} must be greater than 0")
+        if self.background is not None:
+            object.__setattr__(self, "background", _channels("background", self.background))
+            if not 0 <= min(self.background) <= max(self.background) <= 1:
+                raise InvalidParameterError(f"preprocess: background={self.background} must be in [0, 1], or None")
         if self.interpolation not in _RESAMPLING:
             raise InvalidParameterError(
                 f"preprocess: interpolation={self.interpolation!r} must be one of {tuple(_RESAMPLING)}"

@@ -40,8 +40,9 @@ class PreprocessedSamples:
     """
 
     def __init__(self, samples: Any, preprocess: Preprocess, *, keep: bool = False, leave_out: bool = False) -> None:
-        self.samples, self.preprocess, self.leave_out = samples, preprocess, leave_out
+        self.preprocess, self.leave_out = preprocess, leave_out
         self.batching = batching_of(preprocess)
+        self.samples = self.batching.prepare(preprocess, samples)
         self.keep = keep and self.batching.is_cheap
         self.left_out: dict[int, InvalidSample] = {}
         self._kept: dict[int, Tensor] = {}

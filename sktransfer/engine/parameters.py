@@ -47,7 +47,8 @@ PREPROCESS = Parameter(
     "auto",
     '"auto", ImageTransform or dict',
     """Preprocessing of images. "auto" takes the settings stored in the weights file, else those of the backbone. A dict
-    changes single settings, for example `{"resize": 256, "crop": (224, 224)}`.""",
+    changes single settings, for example `{"resize": 256, "crop": (224, 224)}`. Transparent pixels are shown on white;
+    `{"background": (0, 0, 0)}` shows them on black, and `{"background": None}` the colours that they hide.""",
 )
 
 IMAGE_SHAPE = Parameter(

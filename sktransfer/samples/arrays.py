@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from sktransfer.exceptions import InvalidSampleError
+from sktransfer.samples.alpha import WHITE, Background, flatten, flatten_pil
 
 __all__ = [
     "array_to_rgb",
@@ -80,6 +81,8 @@ def _shape_hint(shape: tuple[int, ...]) -> str:
         return f"{allowed}. Rows of pixels are passed as one array (n, n_pixels): np.stack(list(X))"
     if len(shape) == 3 and shape[0] in CHANNELS:
         return f"{allowed}. Its channels seem to come first: move them, np.moveaxis(x, 0, -1)"
+    if len(shape) == 3 and shape[2] == 2:
+        return f"{allowed}. If it is grey with alpha, repeat the grey: x[..., [0, 0, 0, 1]]; else pick the channels"
     return f"{allowed}. Reshape it, or pick the channels to use"
 
 
@@ -110,13 +113,15 @@ def check_range(low: float, high: float, row: int, name: str) -> None:
         )
 
 
-def array_to_rgb(array: np.ndarray) -> Image.Image | np.ndarray:
-    """Convert a validated array to RGB. Grey is repeated for the three channels, and alpha is dropped.
+def array_to_rgb(array: np.ndarray, background: Background = WHITE) -> Image.Image | np.ndarray:
+    """Convert a validated array to RGB. Grey is repeated for the three channels.
 
     Parameters
     ----------
     array : ndarray of shape (height, width) or (height, width, 1, 3 or 4)
         Array that passes `check_pixels`.
+    background : (float, float, float) or None, default=(1.0, 1.0, 1.0)
+        Colour in [0, 1] behind transparent pixels. None keeps the colours that they hide.
 
     Returns
     -------
@@ -124,23 +129,23 @@ def array_to_rgb(array: np.ndarray) -> Image.Image | np.ndarray:
         A float array for float arrays and for uint16 (divided by 65535), else a PIL image.
     """
     if array.dtype.kind == "f":
-        return floats_to_rgb(array)
+        return floats_to_rgb(array, background)
     if array.dtype == np.uint16:
-        return floats_to_rgb(array.astype(np.float32) / 65535)
+        return floats_to_rgb(array.astype(np.float32) / 65535, background)
     pixels = array.astype(np.uint8) * 255 if array.dtype.kind == "b" else array
     if pixels.ndim == 3 and pixels.shape[2] == 1:
         pixels = pixels[:, :, 0]  # (height, width)
-    return Image.fromarray(np.ascontiguousarray(pixels)).convert("RGB")
+    return flatten_pil(Image.fromarray(np.ascontiguousarray(pixels)), background)
 
 
-def floats_to_rgb(array: np.ndarray) -> np.ndarray:
+def floats_to_rgb(array: np.ndarray, background: Background = WHITE) -> np.ndarray:
     """Convert a float array with 1, 3, 4 or no channels to a float32 array (height, width, 3)."""
     values = array.astype(np.float32)
     if values.ndim == 2:
         values = values[:, :, None]  # (height, width, 1)
     if values.shape[2] == 1:
         return np.repeat(values, 3, axis=2)  # (height, width, 3)
-    return np.ascontiguousarray(values[:, :, :3])  # (height, width, 3)
+    return flatten(values, background) if values.shape[2] == 4 else np.ascontiguousarray(values)
 
 
 def tensor_to_array(tensor: Any) -> np.ndarray:

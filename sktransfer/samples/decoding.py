@@ -13,6 +13,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageChops, UnidentifiedImageError
 
 from sktransfer.exceptions import InvalidSampleError, short_path
+from sktransfer.samples.alpha import WHITE, Background, blend, flatten_pil
 from sktransfer.samples.arrays import array_to_rgb, channels_last, check_pixels, tensor_to_array
 from sktransfer.samples.columns import is_missing, is_tensor, quoted
 
@@ -156,7 +157,7 @@ def access_error(path: str, row: int, error: OSError | ValueError) -> InvalidSam
     return InvalidSampleError(row, f"{short_path(path)} {reason}")
 
 
-def decode(source: str | bytes, row: int) -> Image.Image | np.ndarray:
+def decode(source: str | bytes, row: int, background: Background = WHITE) -> Image.Image | np.ndarray:
     """Decode an encoded image, or the first frame of an animation.
 
     Parameters
@@ -165,6 +166,8 @@ def decode(source: str | bytes, row: int) -> Image.Image | np.ndarray:
         Path of a file, or its content.
     row : int
         Row of the sample, for messages.
+    background : (float, float, float) or None, default=(1.0, 1.0, 1.0)
+        Colour in [0, 1] behind transparent pixels. None keeps the colours that they hide.
 
     Returns
     -------
@@ -183,7 +186,7 @@ def decode(source: str | bytes, row: int) -> Image.Image | np.ndarray:
             limit = Image.MAX_IMAGE_PIXELS
             if limit is not None and image.width * image.height > limit:
                 raise Image.DecompressionBombWarning(f"{image.width} x {image.height} pixels, the limit is {limit}")
-            return _to_rgb(image, row, name)
+            return _to_rgb(image, row, name, background)
     except (InvalidSampleError, MemoryError):
         raise
     except _BOMBS as error:
@@ -222,10 +225,9 @@ def _damaged(row: int, name: str, error: Exception) -> InvalidSampleError:
     )
 
 
-def decode_pil(image: Image.Image, row: int) -> Image.Image | np.ndarray:
+def decode_pil(image: Image.Image, row: int, background: Background = WHITE) -> Image.Image | np.ndarray:
     """Convert a PIL image to RGB in its EXIF orientation.
 
-    Alpha is dropped, as in `Image.convert("RGB")`, so the colours of transparent pixels are used, not a background.
     Modes of more than 8 bits become floats to avoid rounding. 16-bit grey (I;16, and I with values from 0 to 65535) is
     divided by 65535. F is not rescaled and must be in [0, 1].
 
@@ -235,6 +237,8 @@ def decode_pil(image: Image.Image, row: int) -> Image.Image | np.ndarray:
         Image of any mode. It is not changed.
     row : int
         Row of the sample, for messages.
+    background : (float, float, float) or None, default=(1.0, 1.0, 1.0)
+        Colour in [0, 1] behind transparent pixels. None keeps the colours that they hide.
 
     Returns
     -------
@@ -246,7 +250,7 @@ def decode_pil(image: Image.Image, row: int) -> Image.Image | np.ndarray:
         If values of a mode of more than 8 bits are out of range, or the image cannot be decoded.
     """
     try:
-        return _to_rgb(image, row, "the PIL image")
+        return _to_rgb(image, row, "the PIL image", background)
     except (InvalidSampleError, MemoryError):
         raise
     except Exception as error:  # PIL images load lazily, and the file may be closed or truncated
@@ -255,17 +259,15 @@ def decode_pil(image: Image.Image, row: int) -> Image.Image | np.ndarray:
         ) from error
 
 
-def _to_rgb(image: Image.Image, row: int, name: str) -> Image.Image | np.ndarray:
+def _to_rgb(image: Image.Image, row: int, name: str, background: Background) -> Image.Image | np.ndarray:
     is_jpeg, has_marker = image.format in ("JPEG", "MPO"), "adobe" in image.info
     image = _upright(image)
     if image.mode == "F" or image.mode.startswith("I"):
-        return _deep_to_rgb(np.asarray(image), row, f"{name} of mode {image.mode}")
+        return _deep_to_rgb(image, row, f"{name} of mode {image.mode}", background)
     if image.mode == "CMYK" and is_jpeg and not has_marker:
         image = ImageChops.invert(image)  # Pillow assumes inverted values, which only files of Adobe's programs have
-    if image.mode == "P" and "transparency" in image.info:
-        image = image.convert("RGBA")  # direct conversion to RGB warns if several colours are transparent
     try:
-        return image if image.mode == "RGB" else image.convert("RGB")
+        return flatten_pil(image, background)
     except ValueError as error:
         raise InvalidSampleError(
             row, f"{name} of mode {image.mode} cannot become RGB ({error}): convert it to RGB first"
@@ -282,7 +284,8 @@ def _upright(image: Image.Image) -> Image.Image:
     return image.copy() if transpose is None else image.transpose(transpose)
 
 
-def _deep_to_rgb(values: np.ndarray, row: int, name: str) -> Image.Image | np.ndarray:
+def _deep_to_rgb(image: Image.Image, row: int, name: str, background: Background) -> Image.Image | np.ndarray:
+    values = np.asarray(image)  # (height, width)
     if values.dtype.kind == "f":
         check_pixels(values, row, name)
         return array_to_rgb(values)
@@ -293,7 +296,11 @@ def _deep_to_rgb(values: np.ndarray, row: int, name: str) -> Image.Image | np.nd
             f"{name} has values from {low} to {high}; they must be from 0 to 65535. Read it yourself and pass an array "
             "of floats scaled to [0, 1]",
         )
-    return array_to_rgb(values.astype(np.uint16))
+    colours = array_to_rgb(values.astype(np.uint16))
+    named = image.info.get("transparency")  # the grey that is transparent in a PNG file
+    if background is None or named is None or isinstance(colours, Image.Image):
+        return colours
+    return blend(colours, np.float32(values != named)[:, :, None], background)
 
 
 SIGNATURE_LENGTH = 64  # bytes read to recognize a file type
