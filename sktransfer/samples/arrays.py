@@ -46,7 +46,7 @@ def check_pixels(array: np.ndarray, row: int, name: str = "the array") -> None:
         check_range(float(array.min()), float(array.max()), row, name)
 
 
-def check_layout(array: np.ndarray, row: int, name: str) -> None:
+def check_layout(array: np.ndarray, row: int, name: str, values: np.ndarray | None = None) -> None:
     """Raise an error unless an array has the dtype and shape of an image. Values are not checked.
 
     Parameters
@@ -57,6 +57,8 @@ def check_layout(array: np.ndarray, row: int, name: str) -> None:
         Row of the sample, for messages.
     name : str
         Name of the array in messages.
+    values : ndarray, default=None
+        Values of all images, for messages. None for those of `array`.
 
     Raises
     ------
@@ -67,12 +69,28 @@ def check_layout(array: np.ndarray, row: int, name: str) -> None:
         raise InvalidSampleError(
             row,
             f"{name} has dtype {array.dtype}; allowed are uint8 (0 to 255), uint16 (0 to 65535), bool, and float in "
-            "[0, 1]. If values run from 0 to 255, convert it: x.astype(np.uint8)",
+            f"[0, 1]. {_dtype_hint(array if values is None else values)}",
         )
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in CHANNELS):
         raise InvalidSampleError(row, f"{name} has shape {array.shape}; {_shape_hint(array.shape)}")
     if array.size == 0:
         raise InvalidSampleError(row, f"{name} has shape {array.shape}, which has no pixel; drop this row from X and y")
+
+
+def _dtype_hint(values: np.ndarray) -> str:
+    """Return how to convert values of another dtype, which may only be rounded to 8 bits if they fit."""
+    if values.dtype.kind not in "iu" or values.size == 0:
+        return "If values run from 0 to 255, convert it: x.astype(np.uint8)"
+    low, high = int(values.min()), int(values.max())
+    if low < 0:
+        return (
+            f"Its values run from {low} to {high}: choose the range to show, the same for all images, and pass "
+            "np.clip((x - low) / (high - low), 0, 1)"
+        )
+    if high > 255:
+        bits = next((bits for bits in (10, 12, 14, 16) if high < 2**bits), 32)
+        return f"Its values run from 0 to {high}: divide by the largest value that a pixel can have, x / {2**bits - 1}"
+    return f"Its values run from {low} to {high}: if those of all images are from 0 to 255, x.astype(np.uint8)"
 
 
 def _shape_hint(shape: tuple[int, ...]) -> str:

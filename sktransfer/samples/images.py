@@ -210,7 +210,7 @@ def _check_stack(stack: np.ndarray, invalid: dict[int, str] | None) -> np.ndarra
             f"{stack.shape[2]} wide? Pass X[None] for the one image, X[..., None] for the grey ones"
         )
     name = f"one image of the array of shape {stack.shape}"
-    check_layout(stack[0], 0, name)
+    check_layout(stack[0], 0, name, stack)
     if stack.dtype.kind == "f" and not (stack.min() >= 0 and stack.max() <= 1):  # True for NaN
         for row, image in enumerate(stack):
             with collect_invalid(invalid):
