@@ -16,16 +16,9 @@ from sktransfer.exceptions import InvalidSampleError, short_path
 from sktransfer.samples.alpha import WHITE, Background, blend, flatten_pil
 from sktransfer.samples.arrays import array_to_rgb, channels_last, check_pixels, tensor_to_array
 from sktransfer.samples.columns import is_missing, is_tensor, quoted
+from sktransfer.samples.file_types import RAW_PHOTO, describe_file_type, read_signature
 
-__all__ = [
-    "SIGNATURE_LENGTH",
-    "check_item",
-    "decode",
-    "decode_pil",
-    "describe_file_type",
-    "file_status",
-    "read_signature",
-]
+__all__ = ["check_item", "decode", "decode_pil", "file_status"]
 
 _SPECIAL = (
     (stat.S_ISFIFO, "a named pipe"),
@@ -33,6 +26,7 @@ _SPECIAL = (
     (stat.S_ISCHR, "a device"),
     (stat.S_ISBLK, "a device"),
 )
+_SUBFILE = 254  # tag of TIFF: its first bit marks a preview of another picture of the file
 _PROCESS_ERRORS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)  # not specific to one file
 _BOMBS = (Image.DecompressionBombWarning, Image.DecompressionBombError)
 _TRANSPOSES: dict[Any, Image.Transpose] = {  # by EXIF orientation; 1 is upright
@@ -186,6 +180,8 @@ def decode(source: str | bytes, row: int, background: Background = WHITE) -> Ima
             limit = Image.MAX_IMAGE_PIXELS
             if limit is not None and image.width * image.height > limit:
                 raise Image.DecompressionBombWarning(f"{image.width} x {image.height} pixels, the limit is {limit}")
+            if image.format == "TIFF" and _is_preview(image, source):
+                raise InvalidSampleError(row, f"{name} {RAW_PHOTO}")
             return _to_rgb(image, row, name, background)
     except (InvalidSampleError, MemoryError):
         raise
@@ -202,6 +198,11 @@ def decode(source: str | bytes, row: int, background: Background = WHITE) -> Ima
         raise _damaged(row, name, error) from error
     except Exception as error:  # decoders of damaged files raise SyntaxError, struct.error, EOFError and others
         raise _damaged(row, name, error) from error
+
+
+def _is_preview(image: Any, source: str | bytes) -> bool:
+    """Return whether the first picture of a TIFF file is the small preview of a raw photo."""
+    return bool(image.tag_v2.get(_SUBFILE, 0) & 1) or describe_file_type(read_signature(source)) == RAW_PHOTO
 
 
 def _formats() -> list[str]:
@@ -301,70 +302,3 @@ def _deep_to_rgb(image: Image.Image, row: int, name: str, background: Background
     if background is None or named is None or isinstance(colours, Image.Image):
         return colours
     return blend(colours, np.float32(values != named)[:, :, None], background)
-
-
-SIGNATURE_LENGTH = 64  # bytes read to recognize a file type
-
-_SAVE_AS = "save it as JPEG or PNG"
-_SIGNATURES = (  # first bytes, name and remedy of file types; the first match counts
-    (b"%PDF", "a PDF", "save its pages or pictures as JPEG or PNG"),
-    (b"PK\x03\x04", "a ZIP archive (.docx and .pptx are also ZIP archives)", "unpack it"),
-    (b"PK\x05\x06", "an empty ZIP archive", "get the image again"),
-    (b"Rar!", "a RAR archive", "unpack it"),
-    (b"7z\xbc\xaf", "a 7-Zip archive", "unpack it"),
-    (b"\x1f\x8b", "packed by gzip", "unpack it"),
-    (b"%!PS", "PostScript, which is a program and not an image", _SAVE_AS),
-    (b"\xc5\xd0\xd3\xc6", "PostScript, which is a program and not an image", _SAVE_AS),
-    (b"version https://git-lfs", "the pointer to a file in Git LFS", "fetch the file itself: git lfs pull"),
-    (b"{", "JSON", "if it is a server's response, get the image again"),
-    (b"\x1aE\xdf\xa3", "a video", "save its frames as JPEG or PNG"),
-    (b"\x89HDF", "an HDF5 file", "read it, and pass arrays"),
-    (b"\x93NUMPY", "a NumPy array", "read it, numpy.load, and pass arrays"),
-)
-_HEIF = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
-
-
-def read_signature(source: str | bytes) -> bytes:
-    """Return the first 64 bytes of a file, given its path or its content."""
-    if isinstance(source, bytes):
-        return source[:SIGNATURE_LENGTH]
-    with Path(source).open("rb") as file:
-        return file.read(SIGNATURE_LENGTH)
-
-
-def describe_file_type(start: bytes) -> str:
-    """Describe the type of a file that is not a readable image, with a remedy.
-
-    Parameters
-    ----------
-    start : bytes
-        First bytes of the file.
-
-    Returns
-    -------
-    description : str
-        Continuation of a sentence that starts with "it".
-
-    Examples
-    --------
-    >>> from sktransfer.samples.decoding import describe_file_type
-    >>> describe_file_type(b"%PDF-1.7")
-    'is a PDF: save its pages or pictures as JPEG or PNG'
-    >>> describe_file_type(b"some text")
-    "begins with b'some text': save it as JPEG or PNG"
-    """
-    text = start.removeprefix(b"\xef\xbb\xbf").lstrip()
-    if b"<svg" in text.lower():
-        return f"is an SVG, a vector drawing without pixels: {_SAVE_AS}"
-    if text[:1] == b"<":
-        return f"is HTML or XML (it begins with {text[:24]!r}), a download that went wrong? Get the image again"
-    for signature, name, remedy in _SIGNATURES:
-        if text.startswith(signature):
-            return f"is {name}: {remedy}"
-    if start[4:8] == b"ftyp":
-        if start[8:12] in _HEIF:
-            return f"is a HEIC or HEIF photo: {_SAVE_AS}, or let the package pillow-heif read it (register_heif_opener)"
-        return "is a video: save its frames as JPEG or PNG"
-    if not start.strip(b"\0"):
-        return "begins with nothing but zeros, like a file whose download or copy was interrupted: get the image again"
-    return f"begins with {start[:24]!r}: {_SAVE_AS}"

@@ -203,6 +203,8 @@ BAD = {
     "office.png": (b"PK\x03\x04\x14\0\x06\0", "is a ZIP archive"),
     "packed.gz": (b"\x1f\x8b\x08\0\0\0\0\0", "is packed by gzip: unpack it"),
     "photo.heic": (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "is a HEIC or HEIF photo: save it .*pillow-heif"),
+    "scan.dcm": (bytes(128) + b"DICM\x02\0\0\0", "is a DICOM file: read it with the package pydicom"),
+    "photo.avif": (b"\0\0\0\x1cftypavif\0\0\0\0avifmif1miaf", "is an AVIF image that is damaged or"),
     "film.mp4": (b"\0\0\0\x18ftypisom\0\0\x02\0", "is a video: save its frames"),
     "drawing.eps": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "is PostScript, which is a program"),
     "zeros.jpg": (bytes(5000), "begins with nothing but zeros"),
