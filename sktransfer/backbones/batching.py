@@ -21,8 +21,9 @@ from sktransfer.samples.images import ImageSamples
 
 __all__ = ["BATCHING", "Batching", "ImageBatching", "TextBatching", "batching_of"]
 
-_REDUCTION = 4  # photos whose median is reduced more than this many times lose details ...
-_SMALL_SIDE = 64  # ... if fewer pixels than these are left of the shorter side
+# Photos, with a shorter side of more than 128 pixels, lose details if most of them are reduced more than 4 times to 64
+# pixels or fewer. Backbones that read 224 pixels reduce large photos as much, and lose little.
+_REDUCTION, _LARGE_SIDE, _SMALL_SIDE = 4, 128, 64
 _DARK = 0.25  # share of the range of values below which all images together are almost black
 _USUAL_SIDE = 224  # pixels; images whose size the preprocessing leaves open are taken for this size
 
@@ -221,12 +222,12 @@ def batching_of(preprocess: Preprocess) -> Batching:
 
 
 def _reduction(preprocess: Any, image: Image.Image | np.ndarray) -> float:
-    """Return the ratio of the shorter sides before and after resizing; 1 if the result is not very small."""
+    """Return the ratio of the shorter sides before and after resizing; 1 unless a large image becomes very small."""
     if not isinstance(preprocess, ImageTransform):
         return 1.0
     height, width = (image.height, image.width) if isinstance(image, Image.Image) else image.shape[:2]
     side = min(preprocess.resized_size(height, width))
-    return min(height, width) / side if side <= _SMALL_SIDE else 1.0
+    return min(height, width) / side if side <= _SMALL_SIDE and min(height, width) > _LARGE_SIDE else 1.0
 
 
 def _brightness(image: Image.Image | np.ndarray) -> float:

@@ -222,6 +222,7 @@ class Featurizer(BackboneHTML, CallbackSupportMixin, ClassNamePrefixFeaturesOutM
         tags.requires_fit = True
         tags.transformer_tags.preserves_dtype = []  # features are float32 for every input dtype
         set_input_tags(tags, self._modality)
+        tags.input_tags.allow_nan = self.on_error != "raise"  # rows of NaN, as of missing images, give rows of NaN
         return tags
 
 

@@ -80,6 +80,10 @@ class ImageFeaturizer(Featurizer):
     -----
     The features of an image do not depend on its batch. They are float32 for every input type.
 
+    The channels of arrays are read as RGB. OpenCV gives BGR: pass `x[..., ::-1]`. uint8 is divided by 255 and uint16 by
+    65535. Divide values of other ranges yourself, for example `x / 4095` for 12 bits. Transparent pixels are shown on
+    white, unless `preprocess` has another `background`.
+
     With `on_error="warn"` or `"nan"`, the next step must accept rows of NaN. `HistGradientBoostingClassifier` does, and
     `SimpleImputer` fills them. `fit` alone returns no features, so it does not warn. An image that cannot be used is
     not cached. Once its file is repaired, its features are computed.

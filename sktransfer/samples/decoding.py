@@ -83,6 +83,8 @@ def check_item(item: Any, row: int) -> tuple[str, Any]:
         check_pixels(array, row)
         return "array", array
     remedy = "np.asarray(x, dtype=np.uint8) makes it an array" if isinstance(item, (list, tuple)) else "convert it"
+    if isinstance(item, (list, tuple)) and item and isinstance(item[0], (str, bytes, os.PathLike, Image.Image)):
+        remedy = "pass one image per row, [row[0] for row in X]"
     raise InvalidSampleError(
         row,
         f"{quoted(item, 80)} is a {type(item).__name__}; an image is a path, bytes, a PIL image, an array or a tensor: "
@@ -96,7 +98,8 @@ def _check_path(path: str | bytes, row: int) -> str:
     if stat.S_ISDIR(status.st_mode):
         raise InvalidSampleError(
             row,
-            f"{short_path(path)} is a folder; pass the images in it (load_image_folder lists those of class folders)",
+            f"{short_path(path)} is a folder; pass the images in it. If it is the folder of a class, list those of "
+            f"all classes: X, y = load_image_folder({short_path(str(Path(path).parent))})",
         )
     if not stat.S_ISREG(status.st_mode):  # reading a pipe or a device may block or never end
         kind = next((name for test, name in _SPECIAL if test(status.st_mode)), "a special file")

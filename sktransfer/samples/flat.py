@@ -28,7 +28,7 @@ from sktransfer.samples.columns import (
     quoted,
 )
 
-__all__ = ["check_flat", "check_image_shape", "flat_to_rgb", "is_flat"]
+__all__ = ["check_flat", "check_image_shape", "check_single_column", "flat_to_rgb", "is_flat"]
 
 
 def is_flat(X: Any) -> bool:
@@ -178,6 +178,37 @@ def check_flat(X: Any, image_shape: Sequence[int] | None, invalid: dict[int, str
     return rows.reshape(len(rows), *shape)  # (n, height, width) or (n, height, width, channels)
 
 
+def check_single_column(X: Any) -> None:
+    """Raise an error if X is a table with several columns and images in them, which `is_flat` takes for numbers.
+
+    Parameters
+    ----------
+    X : any
+        Input for which `is_flat` is True.
+
+    Raises
+    ------
+    ValueError
+        If a value is a path, bytes, or a PIL image.
+    """
+    if not (is_frame(X) or isinstance(X, np.ndarray)) or len(X) == 0:
+        return
+    array = np.asarray(X[:1]) if isinstance(X, np.ndarray) else np.asarray(X.head(1))  # (1, n_columns)
+    if array.ndim == 2 and any(isinstance(value, (str, bytes, os.PathLike, Image.Image)) for value in array[0]):
+        raise ValueError(_several_columns(X, array.shape[1]))
+
+
+def _several_columns(X: Any, n_columns: int) -> str:
+    names, remedy = "", "X[:, 0]"
+    if is_frame(X):
+        names = f" (columns {quoted(column_names(X))})"
+        remedy = f"X[[{column_names(X)[0]!r}]], or name the column for each step in a ColumnTransformer"
+    return (
+        f"X has {n_columns} columns{names} that are not all numbers. Images as paths, bytes or arrays must be in one "
+        f"column: select it, {remedy}"
+    )
+
+
 def _as_table(X: Any) -> np.ndarray:
     if issparse(X):
         raise ValueError("X is a sparse matrix; images are dense: pass X.toarray()")
@@ -191,11 +222,7 @@ def _as_table(X: Any) -> np.ndarray:
         try:
             array = array.astype(np.float64)
         except (TypeError, ValueError) as error:
-            names = f" (columns {quoted(column_names(X))})" if is_frame(X) else ""
-            raise ValueError(
-                f"X has {array.shape[1]} columns{names} that are not all numbers. Images as paths, bytes or arrays "
-                "must be in one column: select it"
-            ) from error
+            raise ValueError(_several_columns(X, array.shape[1])) from error
     if array.dtype.kind not in "biuf":
         raise ValueError(f"X has dtype {array.dtype}; flat rows of pixels are real numbers. Convert X to float")
     if 0 in array.shape:

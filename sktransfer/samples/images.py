@@ -123,7 +123,8 @@ def check_images(X: Any, *, image_shape: Sequence[int] | None = None, defer: boo
     Parameters
     ----------
     X : list, Series, one-column DataFrame, or array
-        One of these kinds throughout:
+        One of these kinds throughout. The channels of arrays and tensors are read as RGB, or RGBA. OpenCV gives BGR:
+        pass `x[..., ::-1]`.
 
         - paths (`str` or `Path`), encoded images (`bytes`), or PIL images, of any mode and size;
         - arrays (height, width) or (height, width, channels) with 1, 3 or 4 channels, of uint8, uint16, bool, or float
@@ -172,6 +173,8 @@ def check_images(X: Any, *, image_shape: Sequence[int] | None = None, defer: boo
     (8, 6, 3)
     """
     image_shape = check_image_shape(image_shape)
+    if isinstance(X, (str, os.PathLike)):
+        _refuse_path(os.fsdecode(X))
     invalid: dict[int, str] | None = {} if defer else None
     items: Any
     if is_flat(X):
@@ -181,6 +184,17 @@ def check_images(X: Any, *, image_shape: Sequence[int] | None = None, defer: boo
     else:
         items, kind = _check_list(as_column(X, "image"), invalid)
     return ImageSamples(items, kind, invalid or _NONE)
+
+
+def _refuse_path(path: str) -> None:
+    """Raise an error if a single path is a folder or a pattern, for which a list with one path is no remedy."""
+    if os.path.isdir(path):  # noqa: PTH112 - of a Path, a name that is too long raises an error
+        raise ValueError(
+            f"X is a folder, {short_path(path)}, not a list of images. If it has one folder per class, list them: "
+            f"X, y = load_image_folder({short_path(path)}); else list(Path({short_path(path)}).iterdir())"
+        )
+    if not os.path.isfile(path) and any(sign in path for sign in "*?["):  # noqa: PTH113
+        raise ValueError(f"X is a pattern, {short_path(path)}, not a list of images: list them, sorted(glob.glob(X))")
 
 
 def _as_stack(X: Any) -> np.ndarray | None:

@@ -8,6 +8,7 @@ from sklearn.utils import Tags
 from sklearn.utils.validation import validate_data
 
 from sktransfer.samples.base import Samples
+from sktransfer.samples.flat import check_single_column
 from sktransfer.samples.images import check_images, is_flat
 from sktransfer.samples.texts import check_texts
 
@@ -56,6 +57,7 @@ def check_samples(
 
 def _check_images(estimator: Any, X: Any, image_shape: tuple[int, ...] | None, reset: bool, defer: bool) -> Samples:
     if is_flat(X):
+        check_single_column(X)  # before scikit-learn's check, which only says that a path is no number
         X = validate_data(estimator, X, reset=reset, ensure_all_finite=not defer)
     else:
         remember_columns(estimator, X, reset=reset)

@@ -124,6 +124,7 @@ def test_fit_transform_does_not_warn_of_small_images_and_larger_input():
     for X in (photos(3, 128), [*photos(1, 400), *photos(2, 32)]):  # the median decides
         ImageFeaturizer(cache=None).fit_transform(X)
     ImageFeaturizer(cache=None, preprocess={"resize": (65, 65)}).fit_transform(photos(2, 300))
+    ImageFeaturizer(cache=None, preprocess={"resize": (8, 8)}).fit_transform(photos(2, 100))
 
 
 def test_reducedimagewarning_and_darkimagewarning_can_be_filtered_and_pickled():
