@@ -82,7 +82,8 @@ POOLING = Parameter(
     "str",
     f"""Pooling of a stage's output into one vector per sample. "auto" is the pooling of the network's own head for
     images, the mean over tokens for text encoders and the last token for text decoders. Images allow
-    {pooling_options("image")}, texts {pooling_options("text")}.""",
+    {pooling_options("image")}, texts {pooling_options("text")}. Each of the two accepts the other's name of the mean,
+    "average" or "mean", as well.""",
 )
 
 BATCH_SIZE = Parameter(

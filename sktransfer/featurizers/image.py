@@ -39,7 +39,7 @@ __all__ = ["ImageFeaturizer"]
     POOLING.replace(
         type=pooling_options("image"),
         description="""Pooling of a stage's output into one vector per image. "grid2" averages over each cell of a 2x2
-        grid and concatenates the averages. "auto" is the pooling of the network's own head.""",
+        grid and concatenates the averages. "auto" is the pooling of the network's own head. "mean" is "average".""",
     ),
     COMPUTE,
     Parameter(
