@@ -235,9 +235,9 @@ def _brightness(image: Image.Image | np.ndarray) -> float:
     if not isinstance(image, Image.Image):
         return float(image.max())
     some = image.resize((8, 8), Image.Resampling.NEAREST)  # of a photo, these pixels suffice
-    if any(high >= 255 * _DARK for _, high in some.getextrema()):
+    if np.asarray(some).max() >= 255 * _DARK:
         return 1.0
-    return max(high for _, high in image.getextrema()) / 255
+    return float(np.asarray(image).max()) / 255
 
 
 def _size_text(preprocess: ImageTransform) -> str:

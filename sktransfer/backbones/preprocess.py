@@ -83,7 +83,7 @@ class ImageTransform:
         Interpolation for resizing, with antialiasing (except for "nearest"). Arrays of floats use "bicubic" if
         "lanczos" is set.
     background : (float, float, float) or None, default=(1.0, 1.0, 1.0)
-        Colour behind transparent pixels, with values in [0, 1]. The default is white, because pictures with
+        Background of transparent pixels, a colour in [0, 1]. The default is white, because pictures with
         transparency are mostly cut out or drawn for white pages. None reads the colours that transparent pixels hide.
 
     Raises

@@ -30,7 +30,8 @@ __all__ = ["ImageFeaturizer"]
 @with_parameters(
     BACKBONE.replace(
         description="""A name (`list_backbones("image")` lists them) or a loaded backbone, such as `clf.backbone_` of a
-        fitted `FineTuneClassifier`."""
+        fitted `FineTuneClassifier`. The default is small and reads images at 32 x 32 pixels. For photos, choose one
+        that reads more, such as "torchvision/mobilenet_v2" (224 x 224)."""
     ),
     WEIGHTS,
     PREPROCESS,

@@ -43,7 +43,7 @@ def flatten_pil(image: Image.Image, background: Background = WHITE) -> Image.Ima
     elif isinstance(named, tuple) and max(named) > 255:  # of a file of 16 bits, whose upper 8 bits are read
         image.info["transparency"] = tuple(value >> 8 for value in named)
     with_alpha = image.convert("RGBA")
-    if background is None or with_alpha.getextrema()[3] == (255, 255):
+    if background is None or with_alpha.getchannel("A").getextrema() == (255, 255):
         return with_alpha.convert("RGB")
     colour = tuple(round(255 * value) for value in background)
     return Image.alpha_composite(Image.new("RGBA", image.size, (*colour, 255)), with_alpha).convert("RGB")
@@ -72,4 +72,4 @@ def blend(colours: np.ndarray, alpha: np.ndarray, background: tuple[float, float
 
     Opaque pixels keep their colours to the last bit.
     """
-    return np.where(alpha == 1, colours, colours * alpha + np.float32(background) * (1 - alpha))
+    return np.where(alpha == 1, colours, colours * alpha + np.array(background, np.float32) * (1 - alpha))

@@ -139,7 +139,7 @@ def array_to_rgb(array: np.ndarray, background: Background = WHITE) -> Image.Ima
     array : ndarray of shape (height, width) or (height, width, 1, 3 or 4)
         Array that passes `check_pixels`.
     background : (float, float, float) or None, default=(1.0, 1.0, 1.0)
-        Colour in [0, 1] behind transparent pixels. None keeps the colours that they hide.
+        Background of transparent pixels, a colour in [0, 1]. None keeps the colours that they hide.
 
     Returns
     -------

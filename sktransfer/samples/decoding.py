@@ -164,7 +164,7 @@ def decode(source: str | bytes, row: int, background: Background = WHITE) -> Ima
     row : int
         Row of the sample, for messages.
     background : (float, float, float) or None, default=(1.0, 1.0, 1.0)
-        Colour in [0, 1] behind transparent pixels. None keeps the colours that they hide.
+        Background of transparent pixels, a colour in [0, 1]. None keeps the colours that they hide.
 
     Returns
     -------
@@ -242,7 +242,7 @@ def decode_pil(image: Image.Image, row: int, background: Background = WHITE) -> 
     row : int
         Row of the sample, for messages.
     background : (float, float, float) or None, default=(1.0, 1.0, 1.0)
-        Colour in [0, 1] behind transparent pixels. None keeps the colours that they hide.
+        Background of transparent pixels, a colour in [0, 1]. None keeps the colours that they hide.
 
     Returns
     -------
@@ -304,4 +304,4 @@ def _deep_to_rgb(image: Image.Image, row: int, name: str, background: Background
     named = image.info.get("transparency")  # the grey that is transparent in a PNG file
     if background is None or named is None or isinstance(colours, Image.Image):
         return colours
-    return blend(colours, np.float32(values != named)[:, :, None], background)
+    return blend(colours, (values != named).astype(np.float32)[:, :, None], background)

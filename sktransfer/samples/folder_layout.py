@@ -44,7 +44,7 @@ class _Folder:
 def describe_layout(root: Path, classes: Mapping[str, Iterable[Path]]) -> str | None:
     """Describe why the class folders of a root are probably no classes, and what to list instead.
 
-    The shape of the tree decides. A folder per class is not a part of a data set, whatever folders are in it, unless
+    The shape of the tree decides. A class folder may hold any folders, unless
     other class folders have the same ones.
 
     Parameters

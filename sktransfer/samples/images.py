@@ -39,7 +39,7 @@ class ImageSamples(Rows):
     Attributes
     ----------
     background : (float, float, float) or None
-        Colour in [0, 1] behind transparent pixels. None shows the colours that they hide. Initially white.
+        Background of transparent pixels, a colour in [0, 1]. None shows the colours that they hide. Initially white.
     """
 
     def __init__(self, items: Sequence[Any] | np.ndarray, kind: str, invalid: Mapping[int, str] = _NONE) -> None:
@@ -54,7 +54,7 @@ class ImageSamples(Rows):
         Parameters
         ----------
         background : (float, float, float) or None
-            Colour in [0, 1] behind transparent pixels. None shows the colours that they hide.
+            Background of transparent pixels, a colour in [0, 1]. None shows the colours that they hide.
         """
         view = copy.copy(self)
         view.background = background
