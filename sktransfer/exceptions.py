@@ -13,10 +13,13 @@ SktransferError
 
 SktransferWarning (UserWarning)
 ├── CheckpointWarning                     a training checkpoint cannot be read or written; training continues
+├── DarkImageWarning                      images use a small part of the range of their values
 ├── DisagreementWarning                   scores and a probe rank backbones or layers differently
 ├── FlatImageWarning                      flat rows are read as strips, or have values outside [0, 1]
+├── FolderLayoutWarning                   folders that are read as classes look like parts of a data set or copies
 ├── FreezingWarning                       stages are frozen or unfrozen otherwise than a parameter suggests
 ├── InvalidSampleWarning                  samples cannot be used and became rows of NaN; has rows and reasons
+├── ReducedImageWarning                   photos are reduced to very few pixels
 ├── StoreWarning                          a store on disk cannot be read or written; values are computed
 ├── TruncatedTextWarning                  texts are longer than the model's limit
 ├── UnknownWordsWarning                   many words of the texts have no vector
@@ -38,8 +41,10 @@ from typing import Any, NamedTuple
 __all__ = [
     "BackboneNotFoundError",
     "CheckpointWarning",
+    "DarkImageWarning",
     "DisagreementWarning",
     "FlatImageWarning",
+    "FolderLayoutWarning",
     "FreezingWarning",
     "InvalidParameterError",
     "InvalidSample",
@@ -48,6 +53,7 @@ __all__ = [
     "LoadError",
     "NotFiniteError",
     "PluginError",
+    "ReducedImageWarning",
     "SaveError",
     "SktransferError",
     "SktransferWarning",
@@ -165,12 +171,47 @@ class CheckpointWarning(SktransferWarning):
     """A training checkpoint cannot be read or written. Training continues without it."""
 
 
+class DarkImageWarning(SktransferWarning):
+    """Images use a small part of the range of their values, and are read as almost black.
+
+    Parameters
+    ----------
+    n_samples : int
+        Number of images.
+    brightest : float
+        Value of the brightest pixel of all images, as a share of the largest possible value.
+
+    Examples
+    --------
+    >>> from sktransfer.exceptions import DarkImageWarning
+    >>> print(DarkImageWarning(80, 0.062))  # doctest: +ELLIPSIS
+    80 images are almost black: their brightest pixel has 6.2% of the largest value, 15.8 of 255 or 4063 of 65535. ...
+    """
+
+    def __init__(self, n_samples: int, brightest: float) -> None:
+        self.n_samples, self.brightest = n_samples, brightest
+        super().__init__(
+            f"{n_samples} images are almost black: their brightest pixel has {brightest:.1%} of the largest value, "
+            f"{255 * brightest:.1f} of 255 or {65535 * brightest:.0f} of 65535. Integers are divided by the largest "
+            "value of their type, and floats are read as they are. Divide by the largest value that a pixel can have: "
+            "x / 255 for 8 bits, x / 4095 for 12 bits. Read files into arrays first: np.asarray(Image.open(path)) / "
+            "4095. For images that are dark indeed, filter DarkImageWarning"
+        )
+
+    def __reduce__(self) -> tuple[type[DarkImageWarning], tuple[int, float]]:
+        return type(self), (self.n_samples, self.brightest)
+
+
 class DisagreementWarning(SktransferWarning):
     """Scores and a probe rank backbones or layers differently."""
 
 
 class FlatImageWarning(SktransferWarning):
     """Flat rows are read as strips, or have values outside [0, 1]."""
+
+
+class FolderLayoutWarning(SktransferWarning):
+    """Folders that `load_image_folder` reads as classes look like parts of a data set, a wrapper or a copy."""
 
 
 class FreezingWarning(SktransferWarning):
@@ -215,6 +256,33 @@ class InvalidSampleWarning(SktransferWarning):
 
     def __reduce__(self) -> tuple[type[InvalidSampleWarning], tuple[tuple[InvalidSample, ...], int]]:
         return type(self), (self.failures, self.n_samples)
+
+
+class ReducedImageWarning(SktransferWarning):
+    """Photos are reduced to very few pixels, because the backbone reads small images.
+
+    Parameters
+    ----------
+    size : str
+        Size at which images are read.
+
+    Examples
+    --------
+    >>> from sktransfer.exceptions import ReducedImageWarning
+    >>> print(ReducedImageWarning("32 x 32 pixels"))  # doctest: +ELLIPSIS
+    Images are read at 32 x 32 pixels, and most of them have more than 4 times this size, so details are lost. For ...
+    """
+
+    def __init__(self, size: str) -> None:
+        self.size = size
+        super().__init__(
+            f"Images are read at {size}, and most of them have more than 4 times this size, so details are lost. For "
+            "photos, choose a backbone that reads larger images, such as backbone='torchvision/mobilenet_v2' "
+            "(224 x 224 pixels); list_backbones('image') lists all. If small images suffice, filter ReducedImageWarning"
+        )
+
+    def __reduce__(self) -> tuple[type[ReducedImageWarning], tuple[str]]:
+        return type(self), (self.size,)
 
 
 class StoreWarning(SktransferWarning):

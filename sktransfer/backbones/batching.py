@@ -9,15 +9,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from sktransfer.backbones.preprocess import Preprocess, TextPreprocess
-from sktransfer.exceptions import InvalidParameterError
+from sktransfer.backbones.preprocess import ImageTransform, Preprocess, TextPreprocess
+from sktransfer.exceptions import DarkImageWarning, InvalidParameterError, ReducedImageWarning, SktransferWarning
+from sktransfer.samples.images import ImageSamples
 
 __all__ = ["BATCHING", "Batching", "ImageBatching", "TextBatching", "batching_of"]
 
+# Photos, with a shorter side of more than 128 pixels, lose details if most of them are reduced more than 4 times to 64
+# pixels or fewer. Backbones that read 224 pixels reduce large photos as much, and lose little.
+_REDUCTION, _LARGE_SIDE, _SMALL_SIDE = 4, 128, 64
+_DARK = 0.25  # share of the range of values below which all images together are almost black
 _USUAL_SIDE = 224  # pixels; images whose size the preprocessing leaves open are taken for this size
 
 
@@ -39,8 +46,17 @@ class Batching(Protocol):
     is_ragged: bool
     is_cheap: bool
 
+    def prepare(self, preprocess: Any, samples: Any) -> Any:
+        """Return the samples as the preprocessing wants them to be loaded."""
+
     def read(self, preprocess: Any, samples: Sequence[Any]) -> tuple[list[Tensor], list[bool]]:
         """Return one tensor per sample, and whether the sample was truncated."""
+
+    def observe(self, preprocess: Any, samples: Sequence[Any]) -> list[Any]:
+        """Return what `remarks` needs to know of each sample; an empty list for nothing."""
+
+    def remarks(self, preprocess: Any, observed: Sequence[Any]) -> list[SktransferWarning]:
+        """Return warnings about samples that are read with a loss which they as a whole reveal."""
 
     def lengths(self, tensors: Sequence[Tensor]) -> list[int]:
         """Return the number of tokens per sample; 0 if samples have no length."""
@@ -62,9 +78,21 @@ class TextBatching:
     is_ragged = True
     is_cheap = True  # tokenising takes less time than a lookup
 
+    def prepare(self, preprocess: TextPreprocess, samples: Any) -> Any:
+        """Return the samples unchanged."""
+        return samples
+
     def read(self, preprocess: TextPreprocess, samples: Sequence[str]) -> tuple[list[Tensor], list[bool]]:
         """Return token ids (tokens,) per text, and whether the text was truncated."""
         return preprocess.tokenize(samples)
+
+    def observe(self, preprocess: TextPreprocess, samples: Sequence[str]) -> list[Any]:
+        """Return nothing."""
+        return []
+
+    def remarks(self, preprocess: TextPreprocess, observed: Sequence[Any]) -> list[SktransferWarning]:
+        """Return no warning."""
+        return []
 
     def lengths(self, tensors: Sequence[Tensor]) -> list[int]:
         """Return the number of tokens per text; 1 for texts that a stage has pooled to vectors."""
@@ -112,9 +140,34 @@ class ImageBatching:
     is_ragged = False
     is_cheap = False  # images are decoded by the workers, and hashed only for a store
 
+    def prepare(self, preprocess: Preprocess, samples: Any) -> Any:
+        """Return the samples on the background of the preprocessing, if it has one."""
+        if isinstance(samples, ImageSamples) and hasattr(preprocess, "background"):
+            return samples.with_background(preprocess.background)
+        return samples
+
     def read(self, preprocess: Preprocess, samples: Sequence[Any]) -> tuple[list[Tensor], list[bool]]:
         """Return one tensor (3, height, width) per image. Images are never truncated."""
         return preprocess(samples), [False] * len(samples)
+
+    def observe(self, preprocess: Preprocess, samples: Sequence[Image.Image | np.ndarray]) -> list[tuple[float, float]]:
+        """Return how many times each image is reduced, and the share of the range of values that it uses."""
+        return [(_reduction(preprocess, image), _brightness(image)) for image in samples]
+
+    def remarks(self, preprocess: Any, observed: Sequence[tuple[float, float]]) -> list[SktransferWarning]:
+        """Return warnings about photos that are reduced to very few pixels, and about almost black images.
+
+        One image does not decide: the median of the reductions does, and the brightest pixel of all images.
+        """
+        found: list[SktransferWarning] = []
+        if not observed:
+            return found
+        reductions, brightness = zip(*observed)
+        if np.median(reductions) > _REDUCTION:
+            found.append(ReducedImageWarning(_size_text(preprocess)))
+        if 0 < max(brightness) < _DARK:  # 0: a black image can be of any range
+            found.append(DarkImageWarning(len(observed), max(brightness)))
+        return found
 
     def lengths(self, tensors: Sequence[Tensor]) -> list[int]:
         """Return 0 per image."""
@@ -166,6 +219,30 @@ def batching_of(preprocess: Preprocess) -> Batching:
     """Return the batching of a preprocessing: its attribute `batching`, else that of texts or of images."""
     own: Batching | None = getattr(preprocess, "batching", None)
     return own or BATCHING["text" if isinstance(preprocess, TextPreprocess) else "image"]
+
+
+def _reduction(preprocess: Any, image: Image.Image | np.ndarray) -> float:
+    """Return the ratio of the shorter sides before and after resizing; 1 unless a large image becomes very small."""
+    if not isinstance(preprocess, ImageTransform):
+        return 1.0
+    height, width = (image.height, image.width) if isinstance(image, Image.Image) else image.shape[:2]
+    side = min(preprocess.resized_size(height, width))
+    return min(height, width) / side if side <= _SMALL_SIDE and min(height, width) > _LARGE_SIDE else 1.0
+
+
+def _brightness(image: Image.Image | np.ndarray) -> float:
+    """Return the largest value of an image as a share of the largest possible value; 1 if it is not dark."""
+    if not isinstance(image, Image.Image):
+        return float(image.max())
+    some = image.resize((8, 8), Image.Resampling.NEAREST)  # of a photo, these pixels suffice
+    if np.asarray(some).max() >= 255 * _DARK:
+        return 1.0
+    return float(np.asarray(image).max()) / 255
+
+
+def _size_text(preprocess: ImageTransform) -> str:
+    size = preprocess.crop or preprocess.resize
+    return f"{size[0]} x {size[1]} pixels" if isinstance(size, tuple) else f"a shorter side of {size} pixels"
 
 
 def _is_vector(tensor: Tensor) -> bool:

@@ -39,7 +39,7 @@ def backbone_arguments(
         raise InvalidParameterError(f"modality={modality!r} must be one of {MODALITIES}")
     if head is not None and not isinstance(head, nn.Module):
         raise InvalidParameterError(f"head={head!r} must be a torch.nn.Module or None, not {type(head).__name__}")
-    check_pooling(pooling, modality)
+    pooling = check_pooling(pooling, modality)
     pooling = default_pooling(modality) if pooling == "auto" else pooling
     pairs = _check_modules(modules)
     transform = _check_preprocess(preprocess, modality, input_size)

@@ -47,6 +47,8 @@ class Pooling:
         "class_token": sequences with a class token.
     cheap : bool, default=False
         Whether its vectors are small at any stage, so that vectors of all lower stages may be cached in one pass.
+    synonym : str, default=""
+        Another name that the parameter `pooling` accepts. Its results and cache entries are the same.
     """
 
     name: str
@@ -54,6 +56,7 @@ class Pooling:
     modalities: tuple[str, ...]
     needs: str = "values"
     cheap: bool = False
+    synonym: str = ""
 
 
 def _average(values: Tensor, mask: Tensor | None, prefix_tokens: int) -> Tensor:
@@ -118,8 +121,8 @@ _IMAGE, _TEXT = ("image",), ("text",)
 POOLINGS = {
     pooling.name: pooling
     for pooling in (
-        Pooling(name="average", function=_average, modalities=_IMAGE, cheap=True),
-        Pooling(name="mean", function=_mean, modalities=_TEXT, cheap=True),
+        Pooling(name="average", function=_average, modalities=_IMAGE, cheap=True, synonym="mean"),
+        Pooling(name="mean", function=_mean, modalities=_TEXT, cheap=True, synonym="average"),
         Pooling(name="max", function=_max, modalities=("image", "text"), cheap=True),
         Pooling(name="class_token", function=_class_token, modalities=("image", "text"), needs="class_token"),
         Pooling(name="flatten", function=_flatten, modalities=_IMAGE),
@@ -182,12 +185,12 @@ def cheap_poolings() -> tuple[str, ...]:
 
 
 def check_pooling(pooling: str, modality: str) -> str:
-    """Return `pooling` if the modality has it.
+    """Return the name of a pooling if the modality has it.
 
     Parameters
     ----------
     pooling : str
-        "auto" or one of `pooling_names(modality)`.
+        "auto", one of `pooling_names(modality)`, or a synonym.
     modality : {"image", "text"}
         Kind of samples.
 
@@ -196,6 +199,9 @@ def check_pooling(pooling: str, modality: str) -> str:
     InvalidParameterError
         If the modality has no such pooling.
     """
+    synonyms = {one.synonym: one.name for one in POOLINGS.values() if modality in one.modalities and one.synonym}
+    if isinstance(pooling, str):
+        pooling = synonyms.get(pooling, pooling)
     allowed = ("auto", *pooling_names(modality))
     if not isinstance(pooling, str) or pooling not in allowed:
         raise InvalidParameterError(

@@ -82,6 +82,9 @@ class ImageTransform:
     interpolation : {"bilinear", "bicubic", "nearest", "lanczos"}, default="bilinear"
         Interpolation for resizing, with antialiasing (except for "nearest"). Arrays of floats use "bicubic" if
         "lanczos" is set.
+    background : (float, float, float) or None, default=(1.0, 1.0, 1.0)
+        Background of transparent pixels, a colour in [0, 1]. The default is white, because pictures with
+        transparency are mostly cut out or drawn for white pages. None reads the colours that transparent pixels hide.
 
     Raises
     ------
@@ -102,6 +105,7 @@ class ImageTransform:
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
     interpolation: str = "bilinear"
+    background: tuple[float, float, float] | None = (1.0, 1.0, 1.0)
     pad_value = 0
 
     def __post_init__(self) -> None:
@@ -113,6 +117,10 @@ class ImageTransform:
         object.__setattr__(self, "std", _channels("std", self.std))
         if min(self.std) <= 0:
             raise InvalidParameterError(f"preprocess: std={self.std} must be greater than 0")
+        if self.background is not None:
+            object.__setattr__(self, "background", _channels("background", self.background))
+            if not 0 <= min(self.background) <= max(self.background) <= 1:
+                raise InvalidParameterError(f"preprocess: background={self.background} must be in [0, 1], or None")
         if self.interpolation not in _RESAMPLING:
             raise InvalidParameterError(
                 f"preprocess: interpolation={self.interpolation!r} must be one of {tuple(_RESAMPLING)}"
@@ -166,7 +174,7 @@ class ImageTransform:
     def _resized(self, image: Image.Image | np.ndarray) -> Tensor:
         image = self._trimmed(image)
         if isinstance(image, Image.Image):
-            size = self._target(image.height, image.width)
+            size = self.resized_size(image.height, image.width)
             if size != (image.height, image.width):
                 image = image.resize((size[1], size[0]), _RESAMPLING[self.interpolation])
             pixels = torch.from_numpy(np.array(image))  # (height, width, 3), uint8
@@ -174,7 +182,7 @@ class ImageTransform:
         # Floats stay floats: 8-bit pixels would round them, and flat rows may be outside [0, 1]. They are copied,
         # because torch warns of read-only arrays such as memory-mapped files.
         values = torch.from_numpy(np.array(image, dtype=np.float32, order="C")).permute(2, 0, 1)  # (3, height, width)
-        size = self._target(*values.shape[1:])
+        size = self.resized_size(*values.shape[1:])
         if size == tuple(values.shape[1:]):
             return values
         if self.interpolation == "nearest":
@@ -190,14 +198,15 @@ class ImageTransform:
         height, width = (image.height, image.width) if isinstance(image, Image.Image) else image.shape[:2]
         if self.crop is None or not isinstance(self.resize, int) or max(self.crop) > _STRIP * self.resize:
             return image
-        if math.prod(self._target(height, width)) <= _LARGEST:
+        if math.prod(self.resized_size(height, width)) <= _LARGEST:
             return image
         top, left = max(0, height - _STRIP * width) // 2, max(0, width - _STRIP * height) // 2
         if isinstance(image, Image.Image):
             return image.crop((left, top, width - left, height - top))
         return image[top : height - top, left : width - left]  # (height, width, 3), shorter
 
-    def _target(self, height: int, width: int) -> tuple[int, int]:
+    def resized_size(self, height: int, width: int) -> tuple[int, int]:
+        """Return height and width in pixels, before the crop, of an image of a given height and width."""
         if self.resize is None:
             return height, width
         if isinstance(self.resize, tuple):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, Self
 
@@ -12,7 +11,7 @@ from sklearn.model_selection import cross_val_score
 
 from sktransfer._validation import is_int, is_real
 from sktransfer.displays.axes import COLOURS, labels_of, resolve_axes, style_axes
-from sktransfer.exceptions import FreezingWarning, InvalidParameterError
+from sktransfer.exceptions import FreezingWarning, InvalidParameterError, warn
 
 __all__ = ["FreezeDepthDisplay"]
 
@@ -185,9 +184,8 @@ def _warn_of_one(depths: Sequence[Any]) -> None:
     """Warn if the int 1 is among fractions, and 1.0 is not. [0, 0.5, 1] suggests all stages."""
     fractions = [depth for depth in depths if is_real(depth) and not is_int(depth)]
     if fractions and 1.0 not in fractions and any(is_int(depth) and depth == 1 for depth in depths):
-        warnings.warn(
+        warn(
             f"freeze_depth=1 among {depths} freezes one stage, because an int counts stages. If all stages were meant, "
             "as the fractions suggest, write 1.0 or 'all'",
             FreezingWarning,
-            stacklevel=4,
         )

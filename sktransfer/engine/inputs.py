@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -40,11 +40,13 @@ class PreprocessedSamples:
     """
 
     def __init__(self, samples: Any, preprocess: Preprocess, *, keep: bool = False, leave_out: bool = False) -> None:
-        self.samples, self.preprocess, self.leave_out = samples, preprocess, leave_out
+        self.preprocess, self.leave_out = preprocess, leave_out
         self.batching = batching_of(preprocess)
+        self.samples = self.batching.prepare(preprocess, samples)
         self.keep = keep and self.batching.is_cheap
         self.left_out: dict[int, InvalidSample] = {}
         self._kept: dict[int, Tensor] = {}
+        self._observed: dict[int, Any] = {}  # what the batching remarks on, for each row read since the last warning
         self._truncated: dict[int, bool] = {}  # whether a warning is due, for each row that was truncated
 
     def __len__(self) -> int:
@@ -65,7 +67,11 @@ class PreprocessedSamples:
         if not self.leave_out:
             return dict(zip(rows, self.tensors(rows)))
         loaded = {row: sample for row in rows if (sample := self._read(self.samples.load, row)) is not None}
+        self._observe(loaded)
         return dict(zip(loaded, self.preprocess(list(loaded.values()))))
+
+    def _observe(self, loaded: Mapping[int, Any]) -> None:
+        self._observed.update(zip(loaded, self.batching.observe(self.preprocess, list(loaded.values()))))
 
     def _read(self, read: Callable[[int], Any], row: int) -> Any:
         try:
@@ -91,7 +97,9 @@ class PreprocessedSamples:
         new = [row for row in dict.fromkeys(rows) if row not in self._kept]
         read: dict[int, Tensor] = {}
         if new:
-            tensors, truncated = self.batching.read(self.preprocess, [self.samples.load(row) for row in new])
+            samples = [self.samples.load(row) for row in new]
+            tensors, truncated = self.batching.read(self.preprocess, samples)
+            self._observe(dict(zip(new, samples)))
             read = dict(zip(new, tensors))
             for row, is_truncated in zip(new, truncated):
                 if is_truncated:
@@ -110,7 +118,10 @@ class PreprocessedSamples:
         return sum(lengths) / max(1, lengths[0])
 
     def warn_of_truncated(self) -> None:
-        """Warn once of all samples that were truncated since the last call."""
+        """Warn once of all samples that were truncated, or read with another loss, since the last call."""
+        for warning in self.batching.remarks(self.preprocess, list(self._observed.values())):
+            warn(warning)
+        self._observed = {}
         n_truncated = sum(self._truncated.values())
         if n_truncated:
             message = self.batching.truncation_message(self.preprocess, n_truncated, len(self))

@@ -47,7 +47,8 @@ PREPROCESS = Parameter(
     "auto",
     '"auto", ImageTransform or dict',
     """Preprocessing of images. "auto" takes the settings stored in the weights file, else those of the backbone. A dict
-    changes single settings, for example `{"resize": 256, "crop": (224, 224)}`.""",
+    changes single settings, for example `{"resize": 256, "crop": (224, 224)}`. Transparent pixels are shown on white;
+    `{"background": (0, 0, 0)}` shows them on black, and `{"background": None}` the colours that they hide.""",
 )
 
 IMAGE_SHAPE = Parameter(
@@ -81,7 +82,8 @@ POOLING = Parameter(
     "str",
     f"""Pooling of a stage's output into one vector per sample. "auto" is the pooling of the network's own head for
     images, the mean over tokens for text encoders and the last token for text decoders. Images allow
-    {pooling_options("image")}, texts {pooling_options("text")}.""",
+    {pooling_options("image")}, texts {pooling_options("text")}. Each of the two accepts the other's name of the mean,
+    "average" or "mean", as well.""",
 )
 
 BATCH_SIZE = Parameter(

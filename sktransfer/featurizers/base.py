@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any, Self
 
@@ -70,7 +71,7 @@ class Featurizer(BackboneHTML, CallbackSupportMixin, ClassNamePrefixFeaturesOutM
         InvalidSampleError
             If a sample cannot be used.
         """
-        self._n_features_out = self._count_features(self._inputs(self._fit(X)))
+        self._set_widths(self._count_features(self._inputs(self._fit(X))))
         return self
 
     def transform(self, X: Any) -> np.ndarray:
@@ -91,7 +92,7 @@ class Featurizer(BackboneHTML, CallbackSupportMixin, ClassNamePrefixFeaturesOutM
             If a sample cannot be used.
         """
         check_is_fitted(self)
-        return self._features(self._check(X, reset=False), n_features=self._n_features_out)
+        return self._features(self._check(X, reset=False), self._widths)[0]
 
     @all_or_nothing
     @with_callbacks  # type: ignore[untyped-decorator]
@@ -118,10 +119,37 @@ class Featurizer(BackboneHTML, CallbackSupportMixin, ClassNamePrefixFeaturesOutM
         """
         context = self._init_callback_context(max_subtasks=None)
         context.call_on_fit_task_begin(estimator=self, X=X, y=y)
-        features = self._features(self._fit(X), context=context)
-        self._n_features_out = features.shape[1]
+        features, widths = self._features(self._fit(X), context=context)
+        self._set_widths(widths)
         context.call_on_fit_task_end(estimator=self, X=X, y=y)
         return features
+
+    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
+        """Return the names of the features.
+
+        Parameters
+        ----------
+        input_features : ignored
+            Present because scikit-learn passes it.
+
+        Returns
+        -------
+        names : ndarray of str, object
+            The class name in lower case and a number for one layer, such as "imagefeaturizer0". With several layers,
+            the name of the stage as well: "imagefeaturizer_block4_0".
+        """
+        names: np.ndarray = super().get_feature_names_out(input_features)
+        if len(self._widths) == 1:
+            return names
+        prefix, n_named, named = type(self).__name__.lower(), Counter[str](), []
+        for position, width in zip(self.backbone_.positions(self.layer), self._widths):
+            stage = self.backbone_.stage_names[position]
+            named += [f"{prefix}_{stage}_{n_named[stage] + i}" for i in range(width)]
+            n_named[stage] += width  # a stage may be named twice
+        return np.asarray(named, dtype=object)
+
+    def _set_widths(self, widths: list[int]) -> None:
+        self._widths, self._n_features_out = widths, sum(widths)
 
     def _load(self) -> Backbone:
         raise NotImplementedError
@@ -152,18 +180,18 @@ class Featurizer(BackboneHTML, CallbackSupportMixin, ClassNamePrefixFeaturesOutM
     def _inputs(self, samples: Samples) -> PreprocessedSamples:
         return PreprocessedSamples(samples, self.backbone_.preprocess, leave_out=self.on_error != "raise")
 
-    def _count_features(self, inputs: PreprocessedSamples) -> int:
-        """Return the number of features, from the first readable sample or else from a blank image.
+    def _count_features(self, inputs: PreprocessedSamples) -> list[int]:
+        """Return the number of features of each layer, from the first readable sample or else from a blank image.
 
         The output for the sample is cached. An error here reports that stage and pooling do not fit together.
         """
         for row in range(len(inputs)):
             for rows, outputs in self._forward(inputs, rows=[row]):
                 if rows:
-                    return sum(output[0].numel() for output in outputs)
+                    return [output[0].numel() for output in outputs]
         return self._count_features_of_blank()
 
-    def _count_features_of_blank(self) -> int:
+    def _count_features_of_blank(self) -> list[int]:
         return self._count_features(self._inputs(check_images(np.zeros((1, *_BLANK), np.uint8))))
 
     def _layers(self) -> list[LayerOutput]:
@@ -187,7 +215,10 @@ class Featurizer(BackboneHTML, CallbackSupportMixin, ClassNamePrefixFeaturesOutM
             prefetch=self._prefetch(),
         )
 
-    def _features(self, samples: Samples, *, n_features: int | None = None, context: Any = None) -> np.ndarray:
+    def _features(
+        self, samples: Samples, widths: list[int] | None = None, *, context: Any = None
+    ) -> tuple[np.ndarray, list[int]]:
+        """Return the features, and the number of features of each layer."""
         inputs = self._inputs(samples)
         features: np.ndarray | None = None
         is_readable = np.zeros(len(samples), dtype=bool)
@@ -197,6 +228,7 @@ class Featurizer(BackboneHTML, CallbackSupportMixin, ClassNamePrefixFeaturesOutM
                     continue
                 values = concat_features(outputs).numpy()  # (n, n_features)
                 if features is None:
+                    widths = [output[0].numel() for output in outputs]
                     features = np.empty((len(samples), values.shape[1]), np.float32)
                 features[rows], is_readable[rows] = values, True
                 bar.update(len(rows))
@@ -206,12 +238,13 @@ class Featurizer(BackboneHTML, CallbackSupportMixin, ClassNamePrefixFeaturesOutM
                     task.call_on_fit_task_end(estimator=self)
             bar.update(int((~is_readable).sum()))
         inputs.warn_of_truncated()
+        widths = widths or self._count_features_of_blank()
         if features is None:
-            features = np.empty((len(samples), n_features or self._count_features_of_blank()), np.float32)
+            features = np.empty((len(samples), sum(widths)), np.float32)
         features[~is_readable] = np.nan
         if self.on_error == "warn":
             _warn_of_unreadable(inputs, np.flatnonzero(~is_readable).tolist())
-        return self._postprocess(features)
+        return self._postprocess(features), widths
 
     def _postprocess(self, features: np.ndarray) -> np.ndarray:
         return features
@@ -221,6 +254,7 @@ class Featurizer(BackboneHTML, CallbackSupportMixin, ClassNamePrefixFeaturesOutM
         tags.requires_fit = True
         tags.transformer_tags.preserves_dtype = []  # features are float32 for every input dtype
         set_input_tags(tags, self._modality)
+        tags.input_tags.allow_nan = self.on_error != "raise"  # rows of NaN, as of missing images, give rows of NaN
         return tags
 
 

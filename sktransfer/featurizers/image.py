@@ -30,7 +30,8 @@ __all__ = ["ImageFeaturizer"]
 @with_parameters(
     BACKBONE.replace(
         description="""A name (`list_backbones("image")` lists them) or a loaded backbone, such as `clf.backbone_` of a
-        fitted `FineTuneClassifier`."""
+        fitted `FineTuneClassifier`. The default is small and reads images at 32 x 32 pixels. For photos, choose one
+        that reads more, such as "torchvision/mobilenet_v2" (224 x 224)."""
     ),
     WEIGHTS,
     PREPROCESS,
@@ -39,7 +40,7 @@ __all__ = ["ImageFeaturizer"]
     POOLING.replace(
         type=pooling_options("image"),
         description="""Pooling of a stage's output into one vector per image. "grid2" averages over each cell of a 2x2
-        grid and concatenates the averages. "auto" is the pooling of the network's own head.""",
+        grid and concatenates the averages. "auto" is the pooling of the network's own head. "mean" is "average".""",
     ),
     COMPUTE,
     Parameter(
@@ -79,6 +80,10 @@ class ImageFeaturizer(Featurizer):
     Notes
     -----
     The features of an image do not depend on its batch. They are float32 for every input type.
+
+    The channels of arrays are read as RGB. OpenCV gives BGR: pass `x[..., ::-1]`. uint8 is divided by 255 and uint16 by
+    65535. Divide values of other ranges yourself, for example `x / 4095` for 12 bits. Transparent pixels are shown on
+    white, unless `preprocess` has another `background`.
 
     With `on_error="warn"` or `"nan"`, the next step must accept rows of NaN. `HistGradientBoostingClassifier` does, and
     `SimpleImputer` fills them. `fit` alone returns no features, so it does not warn. An image that cannot be used is

@@ -213,6 +213,7 @@ class FineTuneBase(BackboneHTML, CallbackSupportMixin, BaseEstimator):
             context.call_on_fit_task_begin(estimator=self, X=arguments.X, y=arguments.y)
             run = self._run(settings, previous, tasks, compute, seed, arguments, context)
             self._store_result(run, train(run))
+            run.inputs.warn_of_truncated()  # of images, which are read while the network trains
             context.call_on_fit_task_end(
                 estimator=self, X=arguments.X, y=arguments.y, metadata=arguments.metadata, reconstruction_attributes={}
             )

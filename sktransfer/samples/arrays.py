@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from sktransfer.exceptions import InvalidSampleError
+from sktransfer.samples.alpha import WHITE, Background, flatten, flatten_pil
 
 __all__ = [
     "array_to_rgb",
@@ -45,7 +46,7 @@ def check_pixels(array: np.ndarray, row: int, name: str = "the array") -> None:
         check_range(float(array.min()), float(array.max()), row, name)
 
 
-def check_layout(array: np.ndarray, row: int, name: str) -> None:
+def check_layout(array: np.ndarray, row: int, name: str, values: np.ndarray | None = None) -> None:
     """Raise an error unless an array has the dtype and shape of an image. Values are not checked.
 
     Parameters
@@ -56,6 +57,8 @@ def check_layout(array: np.ndarray, row: int, name: str) -> None:
         Row of the sample, for messages.
     name : str
         Name of the array in messages.
+    values : ndarray, default=None
+        Values of all images, for messages. None for those of `array`.
 
     Raises
     ------
@@ -66,12 +69,28 @@ def check_layout(array: np.ndarray, row: int, name: str) -> None:
         raise InvalidSampleError(
             row,
             f"{name} has dtype {array.dtype}; allowed are uint8 (0 to 255), uint16 (0 to 65535), bool, and float in "
-            "[0, 1]. If values run from 0 to 255, convert it: x.astype(np.uint8)",
+            f"[0, 1]. {_dtype_hint(array if values is None else values)}",
         )
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in CHANNELS):
         raise InvalidSampleError(row, f"{name} has shape {array.shape}; {_shape_hint(array.shape)}")
     if array.size == 0:
         raise InvalidSampleError(row, f"{name} has shape {array.shape}, which has no pixel; drop this row from X and y")
+
+
+def _dtype_hint(values: np.ndarray) -> str:
+    """Return how to convert values of another dtype, which may only be rounded to 8 bits if they fit."""
+    if values.dtype.kind not in "iu" or values.size == 0:
+        return "If values run from 0 to 255, convert it: x.astype(np.uint8)"
+    low, high = int(values.min()), int(values.max())
+    if low < 0:
+        return (
+            f"Its values run from {low} to {high}: choose the range to show, the same for all images, and pass "
+            "np.clip((x - low) / (high - low), 0, 1)"
+        )
+    if high > 255:
+        bits = next((bits for bits in (10, 12, 14, 16) if high < 2**bits), 32)
+        return f"Its values run from 0 to {high}: divide by the largest value that a pixel can have, x / {2**bits - 1}"
+    return f"Its values run from {low} to {high}: if those of all images are from 0 to 255, x.astype(np.uint8)"
 
 
 def _shape_hint(shape: tuple[int, ...]) -> str:
@@ -80,6 +99,8 @@ def _shape_hint(shape: tuple[int, ...]) -> str:
         return f"{allowed}. Rows of pixels are passed as one array (n, n_pixels): np.stack(list(X))"
     if len(shape) == 3 and shape[0] in CHANNELS:
         return f"{allowed}. Its channels seem to come first: move them, np.moveaxis(x, 0, -1)"
+    if len(shape) == 3 and shape[2] == 2:
+        return f"{allowed}. If it is grey with alpha, repeat the grey: x[..., [0, 0, 0, 1]]; else pick the channels"
     return f"{allowed}. Reshape it, or pick the channels to use"
 
 
@@ -110,13 +131,15 @@ def check_range(low: float, high: float, row: int, name: str) -> None:
         )
 
 
-def array_to_rgb(array: np.ndarray) -> Image.Image | np.ndarray:
-    """Convert a validated array to RGB. Grey is repeated for the three channels, and alpha is dropped.
+def array_to_rgb(array: np.ndarray, background: Background = WHITE) -> Image.Image | np.ndarray:
+    """Convert a validated array to RGB. Grey is repeated for the three channels.
 
     Parameters
     ----------
     array : ndarray of shape (height, width) or (height, width, 1, 3 or 4)
         Array that passes `check_pixels`.
+    background : (float, float, float) or None, default=(1.0, 1.0, 1.0)
+        Background of transparent pixels, a colour in [0, 1]. None keeps the colours that they hide.
 
     Returns
     -------
@@ -124,23 +147,23 @@ def array_to_rgb(array: np.ndarray) -> Image.Image | np.ndarray:
         A float array for float arrays and for uint16 (divided by 65535), else a PIL image.
     """
     if array.dtype.kind == "f":
-        return floats_to_rgb(array)
+        return floats_to_rgb(array, background)
     if array.dtype == np.uint16:
-        return floats_to_rgb(array.astype(np.float32) / 65535)
+        return floats_to_rgb(array.astype(np.float32) / 65535, background)
     pixels = array.astype(np.uint8) * 255 if array.dtype.kind == "b" else array
     if pixels.ndim == 3 and pixels.shape[2] == 1:
         pixels = pixels[:, :, 0]  # (height, width)
-    return Image.fromarray(np.ascontiguousarray(pixels)).convert("RGB")
+    return flatten_pil(Image.fromarray(np.ascontiguousarray(pixels)), background)
 
 
-def floats_to_rgb(array: np.ndarray) -> np.ndarray:
+def floats_to_rgb(array: np.ndarray, background: Background = WHITE) -> np.ndarray:
     """Convert a float array with 1, 3, 4 or no channels to a float32 array (height, width, 3)."""
     values = array.astype(np.float32)
     if values.ndim == 2:
         values = values[:, :, None]  # (height, width, 1)
     if values.shape[2] == 1:
         return np.repeat(values, 3, axis=2)  # (height, width, 3)
-    return np.ascontiguousarray(values[:, :, :3])  # (height, width, 3)
+    return flatten(values, background) if values.shape[2] == 4 else np.ascontiguousarray(values)
 
 
 def tensor_to_array(tensor: Any) -> np.ndarray:

@@ -13,26 +13,22 @@ import numpy as np
 from PIL import ExifTags, Image, ImageChops, UnidentifiedImageError
 
 from sktransfer.exceptions import InvalidSampleError, short_path
+from sktransfer.samples.alpha import WHITE, Background, blend, flatten_pil
 from sktransfer.samples.arrays import array_to_rgb, channels_last, check_pixels, tensor_to_array
 from sktransfer.samples.columns import is_missing, is_tensor, quoted
 from sktransfer.samples.containers import item_hint
+from sktransfer.samples.file_types import RAW_PHOTO, describe_file_type, read_signature
 
-__all__ = [
-    "SIGNATURE_LENGTH",
-    "check_item",
-    "decode",
-    "decode_pil",
-    "describe_file_type",
-    "file_status",
-    "read_signature",
-]
+__all__ = ["check_item", "decode", "decode_pil", "file_status"]
 
+_LONGEST_PATH = 4096  # bytes
 _SPECIAL = (
     (stat.S_ISFIFO, "a named pipe"),
     (stat.S_ISSOCK, "a socket"),
     (stat.S_ISCHR, "a device"),
     (stat.S_ISBLK, "a device"),
 )
+_SUBFILE = 254  # tag of TIFF: its first bit marks a preview of another picture of the file
 _PROCESS_ERRORS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)  # not specific to one file
 _BOMBS = (Image.DecompressionBombWarning, Image.DecompressionBombError)
 _TRANSPOSES: dict[Any, Image.Transpose] = {  # by EXIF orientation; 1 is upright
@@ -104,7 +100,8 @@ def _check_path(path: str | bytes, row: int) -> str:
     if stat.S_ISDIR(status.st_mode):
         raise InvalidSampleError(
             row,
-            f"{short_path(path)} is a folder; pass the images in it (load_image_folder lists those of class folders)",
+            f"{short_path(path)} is a folder; pass the images in it. If it is the folder of a class, list those of "
+            f"all classes: X, y = load_image_folder({short_path(str(Path(path).parent))})",
         )
     if not stat.S_ISREG(status.st_mode):  # reading a pipe or a device may block or never end
         kind = next((name for test, name in _SPECIAL if test(status.st_mode)), "a special file")
@@ -159,7 +156,7 @@ def access_error(path: str, row: int, error: OSError | ValueError) -> InvalidSam
     return InvalidSampleError(row, f"{short_path(path)} {reason}")
 
 
-def decode(source: str | bytes, row: int) -> Image.Image | np.ndarray:
+def decode(source: str | bytes, row: int, background: Background = WHITE) -> Image.Image | np.ndarray:
     """Decode an encoded image, or the first frame of an animation.
 
     Parameters
@@ -168,6 +165,8 @@ def decode(source: str | bytes, row: int) -> Image.Image | np.ndarray:
         Path of a file, or its content.
     row : int
         Row of the sample, for messages.
+    background : (float, float, float) or None, default=(1.0, 1.0, 1.0)
+        Background of transparent pixels, a colour in [0, 1]. None keeps the colours that they hide.
 
     Returns
     -------
@@ -186,7 +185,9 @@ def decode(source: str | bytes, row: int) -> Image.Image | np.ndarray:
             limit = Image.MAX_IMAGE_PIXELS
             if limit is not None and image.width * image.height > limit:
                 raise Image.DecompressionBombWarning(f"{image.width} x {image.height} pixels, the limit is {limit}")
-            return _to_rgb(image, row, name)
+            if image.format == "TIFF" and _is_preview(image, source):
+                raise InvalidSampleError(row, f"{name} {RAW_PHOTO}")
+            return _to_rgb(image, row, name, background)
     except (InvalidSampleError, MemoryError):
         raise
     except _BOMBS as error:
@@ -202,6 +203,11 @@ def decode(source: str | bytes, row: int) -> Image.Image | np.ndarray:
         raise _damaged(row, name, error) from error
     except Exception as error:  # decoders of damaged files raise SyntaxError, struct.error, EOFError and others
         raise _damaged(row, name, error) from error
+
+
+def _is_preview(image: Any, source: str | bytes) -> bool:
+    """Return whether the first picture of a TIFF file is the small preview of a raw photo."""
+    return bool(image.tag_v2.get(_SUBFILE, 0) & 1) or describe_file_type(read_signature(source)) == RAW_PHOTO
 
 
 def _formats() -> list[str]:
@@ -231,10 +237,9 @@ def _damaged(row: int, name: str, error: Exception) -> InvalidSampleError:
     )
 
 
-def decode_pil(image: Image.Image, row: int) -> Image.Image | np.ndarray:
+def decode_pil(image: Image.Image, row: int, background: Background = WHITE) -> Image.Image | np.ndarray:
     """Convert a PIL image to RGB in its EXIF orientation.
 
-    Alpha is dropped, as in `Image.convert("RGB")`, so the colours of transparent pixels are used, not a background.
     Modes of more than 8 bits become floats to avoid rounding. 16-bit grey (I;16, and I with values from 0 to 65535) is
     divided by 65535. F is not rescaled and must be in [0, 1].
 
@@ -244,6 +249,8 @@ def decode_pil(image: Image.Image, row: int) -> Image.Image | np.ndarray:
         Image of any mode. It is not changed.
     row : int
         Row of the sample, for messages.
+    background : (float, float, float) or None, default=(1.0, 1.0, 1.0)
+        Background of transparent pixels, a colour in [0, 1]. None keeps the colours that they hide.
 
     Returns
     -------
@@ -255,7 +262,7 @@ def decode_pil(image: Image.Image, row: int) -> Image.Image | np.ndarray:
         If values of a mode of more than 8 bits are out of range, or the image cannot be decoded.
     """
     try:
-        return _to_rgb(image, row, "the PIL image")
+        return _to_rgb(image, row, "the PIL image", background)
     except (InvalidSampleError, MemoryError):
         raise
     except Exception as error:  # PIL images load lazily, and the file may be closed or truncated
@@ -264,17 +271,15 @@ def decode_pil(image: Image.Image, row: int) -> Image.Image | np.ndarray:
         ) from error
 
 
-def _to_rgb(image: Image.Image, row: int, name: str) -> Image.Image | np.ndarray:
+def _to_rgb(image: Image.Image, row: int, name: str, background: Background) -> Image.Image | np.ndarray:
     is_jpeg, has_marker = image.format in ("JPEG", "MPO"), "adobe" in image.info
     image = _upright(image)
     if image.mode == "F" or image.mode.startswith("I"):
-        return _deep_to_rgb(np.asarray(image), row, f"{name} of mode {image.mode}")
+        return _deep_to_rgb(image, row, f"{name} of mode {image.mode}", background)
     if image.mode == "CMYK" and is_jpeg and not has_marker:
         image = ImageChops.invert(image)  # Pillow assumes inverted values, which only files of Adobe's programs have
-    if image.mode == "P" and "transparency" in image.info:
-        image = image.convert("RGBA")  # direct conversion to RGB warns if several colours are transparent
     try:
-        return image if image.mode == "RGB" else image.convert("RGB")
+        return flatten_pil(image, background)
     except ValueError as error:
         raise InvalidSampleError(
             row, f"{name} of mode {image.mode} cannot become RGB ({error}): convert it to RGB first"
@@ -291,7 +296,8 @@ def _upright(image: Image.Image) -> Image.Image:
     return image.copy() if transpose is None else image.transpose(transpose)
 
 
-def _deep_to_rgb(values: np.ndarray, row: int, name: str) -> Image.Image | np.ndarray:
+def _deep_to_rgb(image: Image.Image, row: int, name: str, background: Background) -> Image.Image | np.ndarray:
+    values = np.asarray(image)  # (height, width)
     if values.dtype.kind == "f":
         check_pixels(values, row, name)
         return array_to_rgb(values)
@@ -302,72 +308,8 @@ def _deep_to_rgb(values: np.ndarray, row: int, name: str) -> Image.Image | np.nd
             f"{name} has values from {low} to {high}; they must be from 0 to 65535. Read it yourself and pass an array "
             "of floats scaled to [0, 1]",
         )
-    return array_to_rgb(values.astype(np.uint16))
-
-
-_LONGEST_PATH = 4096  # bytes
-SIGNATURE_LENGTH = 64  # bytes read to recognize a file type
-
-_SAVE_AS = "save it as JPEG or PNG"
-_SIGNATURES = (  # first bytes, name and remedy of file types; the first match counts
-    (b"%PDF", "a PDF", "save its pages or pictures as JPEG or PNG"),
-    (b"PK\x03\x04", "a ZIP archive (.docx and .pptx are also ZIP archives)", "unpack it"),
-    (b"PK\x05\x06", "an empty ZIP archive", "get the image again"),
-    (b"Rar!", "a RAR archive", "unpack it"),
-    (b"7z\xbc\xaf", "a 7-Zip archive", "unpack it"),
-    (b"\x1f\x8b", "packed by gzip", "unpack it"),
-    (b"%!PS", "PostScript, which is a program and not an image", _SAVE_AS),
-    (b"\xc5\xd0\xd3\xc6", "PostScript, which is a program and not an image", _SAVE_AS),
-    (b"version https://git-lfs", "the pointer to a file in Git LFS", "fetch the file itself: git lfs pull"),
-    (b"{", "JSON", "if it is a server's response, get the image again"),
-    (b"\x1aE\xdf\xa3", "a video", "save its frames as JPEG or PNG"),
-    (b"\x89HDF", "an HDF5 file", "read it, and pass arrays"),
-    (b"\x93NUMPY", "a NumPy array", "read it, numpy.load, and pass arrays"),
-)
-_HEIF = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
-
-
-def read_signature(source: str | bytes) -> bytes:
-    """Return the first 64 bytes of a file, given its path or its content."""
-    if isinstance(source, bytes):
-        return source[:SIGNATURE_LENGTH]
-    with Path(source).open("rb") as file:
-        return file.read(SIGNATURE_LENGTH)
-
-
-def describe_file_type(start: bytes) -> str:
-    """Describe the type of a file that is not a readable image, with a remedy.
-
-    Parameters
-    ----------
-    start : bytes
-        First bytes of the file.
-
-    Returns
-    -------
-    description : str
-        Continuation of a sentence that starts with "it".
-
-    Examples
-    --------
-    >>> from sktransfer.samples.decoding import describe_file_type
-    >>> describe_file_type(b"%PDF-1.7")
-    'is a PDF: save its pages or pictures as JPEG or PNG'
-    >>> describe_file_type(b"some text")
-    "begins with b'some text': save it as JPEG or PNG"
-    """
-    text = start.removeprefix(b"\xef\xbb\xbf").lstrip()
-    if b"<svg" in text.lower():
-        return f"is an SVG, a vector drawing without pixels: {_SAVE_AS}"
-    if text[:1] == b"<":
-        return f"is HTML or XML (it begins with {text[:24]!r}), a download that went wrong? Get the image again"
-    for signature, name, remedy in _SIGNATURES:
-        if text.startswith(signature):
-            return f"is {name}: {remedy}"
-    if start[4:8] == b"ftyp":
-        if start[8:12] in _HEIF:
-            return f"is a HEIC or HEIF photo: {_SAVE_AS}, or let the package pillow-heif read it (register_heif_opener)"
-        return "is a video: save its frames as JPEG or PNG"
-    if not start.strip(b"\0"):
-        return "begins with nothing but zeros, like a file whose download or copy was interrupted: get the image again"
-    return f"begins with {start[:24]!r}: {_SAVE_AS}"
+    colours = array_to_rgb(values.astype(np.uint16))
+    named = image.info.get("transparency")  # the grey that is transparent in a PNG file
+    if background is None or named is None or isinstance(colours, Image.Image):
+        return colours
+    return blend(colours, (values != named).astype(np.float32)[:, :, None], background)

@@ -16,6 +16,7 @@ from scipy.sparse import issparse
 
 from sktransfer._validation import is_int
 from sktransfer.exceptions import FlatImageWarning, InvalidParameterError, InvalidSampleError, warn
+from sktransfer.samples.alpha import WHITE, Background
 from sktransfer.samples.arrays import CHANNELS, floats_to_rgb, tensor_to_array
 from sktransfer.samples.base import collect_invalid
 from sktransfer.samples.columns import (
@@ -259,6 +260,6 @@ def _finite_range(rows: np.ndarray, invalid: dict[int, str] | None) -> tuple[flo
     return (float(rows[is_valid].min()), float(rows[is_valid].max())) if is_valid.any() else (0.0, 0.0)
 
 
-def flat_to_rgb(image: np.ndarray) -> np.ndarray:
+def flat_to_rgb(image: np.ndarray, background: Background = WHITE) -> np.ndarray:
     """Convert an image of `check_flat` to float32 (height, width, 3). Only uint8 is rescaled, by 1 / 255."""
-    return floats_to_rgb(image.astype(np.float32) / 255 if image.dtype == np.uint8 else image)
+    return floats_to_rgb(image.astype(np.float32) / 255 if image.dtype == np.uint8 else image, background)

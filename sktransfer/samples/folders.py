@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from sktransfer.exceptions import short_path, warn
+from sktransfer.exceptions import FolderLayoutWarning, short_path, warn
+from sktransfer.samples.folder_layout import describe_layout
 
 __all__ = ["IMAGE_SUFFIXES", "load_image_folder"]
 
@@ -26,7 +27,8 @@ def load_image_folder(path: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndar
     Parameters
     ----------
     path : str or path
-        Folder that contains one sub-folder per class.
+        Folder that contains one sub-folder per class. If the data set is split into parts such as train and test,
+        the folder of one part.
 
     Returns
     -------
@@ -51,6 +53,10 @@ def load_image_folder(path: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndar
     SktransferWarning
         If files or folders are left out that may have been intended as data: class folders without images, images
         outside of class folders, broken links, and images of types that cannot be read (HEIC, SVG, raw photos).
+    FolderLayoutWarning
+        If `path` is probably one level too high: its folders are parts of a data set (train and test, folds, styles)
+        that share the names of their folders, a single wrapper of other folders, or a copy. The warning gives the
+        calls that list the parts.
 
     Examples
     --------
@@ -87,6 +93,11 @@ def load_image_folder(path: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndar
             f"path={str(path)!r}: none of the class folders {list(images)} contains an image; files count as images by "
             f"their suffix: {', '.join(IMAGE_SUFFIXES)}"
         )
+    parents = {name: {os.path.dirname(file) for file in files} for name, files in images.items()}  # noqa: PTH120 - fast
+    layout = describe_layout(root, {name: map(Path, folders) for name, folders in parents.items()})
+    if layout:
+        remedy = "If the classes are as read, filter FolderLayoutWarning"
+        warn(f"{root}: {layout}. {remedy}", FolderLayoutWarning)
     stray = [str(entry) for entry in entries if _is_image(entry)]
     _warn_of_left_out(root, [name for name in images if not images[name]], stray, unreadable)
     paths = [file for files in images.values() for file in files]

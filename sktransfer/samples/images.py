@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 import narwhals as nw
 import numpy as np
 from PIL import Image
 
 from sktransfer.exceptions import InvalidSampleError, short_path
+from sktransfer.samples.alpha import WHITE, Background
 from sktransfer.samples.arrays import CHANNELS, array_to_rgb, channels_last, check_layout, check_pixels, tensor_to_array
 from sktransfer.samples.base import Rows, collect_invalid, content_hash
 from sktransfer.samples.columns import as_column, as_series, empty_error, is_tensor
@@ -34,12 +36,31 @@ class ImageSamples(Rows):
         Kind of the items.
     invalid : mapping of int to str, default={}
         Rows that are known to be invalid, with the reasons. They raise an error when they are loaded or hashed.
+
+    Attributes
+    ----------
+    background : (float, float, float) or None
+        Background of transparent pixels, a colour in [0, 1]. None shows the colours that they hide. Initially white.
     """
 
     def __init__(self, items: Sequence[Any] | np.ndarray, kind: str, invalid: Mapping[int, str] = _NONE) -> None:
         super().__init__(len(items))
         self._items, self.kind, self._invalid = items, kind, invalid
+        self.background = WHITE
         self._folders: dict[str, str] = {}  # real paths, resolved once per folder because that is slow
+
+    def with_background(self, background: Background) -> Self:
+        """Return the same images on another background.
+
+        Parameters
+        ----------
+        background : (float, float, float) or None
+            Background of transparent pixels, a colour in [0, 1]. None shows the colours that they hide.
+        """
+        view = copy.copy(self)
+        view.background = background
+        view._keys = {}  # those of PIL images depend on the background
+        return view
 
     def path(self, row: int) -> str | None:
         """Return the path of a sample, or None if it is not a file."""
@@ -48,13 +69,13 @@ class ImageSamples(Rows):
 
     def _load(self, row: int) -> Image.Image | np.ndarray:
         self._check(row)
-        return _LOAD[self.kind](self._items[row], row)
+        return _LOAD[self.kind](self._items[row], row, self.background)
 
     def _hash(self, row: int) -> bytes:
         self._check(row)
         if self.kind == "path":
             return self._hash_file(self._items[row], row)
-        return _HASH[self.kind](self._items[row], row)
+        return _HASH[self.kind](self._items[row], row, self.background)
 
     def _check(self, row: int) -> None:
         if row in self._invalid:
@@ -70,27 +91,28 @@ class ImageSamples(Rows):
         return content_hash("path", self._folders[folder], name, f"{status.st_size} {status.st_mtime_ns}")
 
 
-def _hash_pil(image: Image.Image, row: int) -> bytes:
-    # The decoded image reflects mode, palette and orientation.
-    return _hash_array(np.asarray(decode_pil(image, row)), "PIL image")
+def _hash_pil(image: Image.Image, row: int, background: Background) -> bytes:
+    # The decoded image reflects mode, palette, orientation and alpha.
+    return _hash_array(np.asarray(decode_pil(image, row, background)), "PIL image")
 
 
 def _hash_array(array: np.ndarray, kind: str) -> bytes:
     return content_hash(kind, f"{array.dtype.str} {array.shape}", array)
 
 
-_LOAD: dict[str, Callable[[Any, int], Image.Image | np.ndarray]] = {
+_LOAD: dict[str, Callable[[Any, int, Background], Image.Image | np.ndarray]] = {
     "path": decode,
     "bytes": decode,
     "PIL image": decode_pil,
-    "array": lambda item, row: array_to_rgb(item),
-    "flat": lambda item, row: flat_to_rgb(item),
+    "array": lambda item, row, background: array_to_rgb(item, background),
+    "flat": lambda item, row, background: flat_to_rgb(item, background),
 }
-_HASH: dict[str, Callable[[Any, int], bytes]] = {
-    "bytes": lambda item, row: content_hash("bytes", item),
+_HASH: dict[str, Callable[[Any, int, Background], bytes]] = {
+    "bytes": lambda item, row, background: content_hash("bytes", item),
     "PIL image": _hash_pil,
-    "array": lambda item, row: _hash_array(item, "array"),
-    "flat": lambda item, row: _hash_array(item, "flat"),  # equal values of kind "array" can load differently
+    "array": lambda item, row, background: _hash_array(item, "array"),
+    # Equal values of kind "array" can load differently.
+    "flat": lambda item, row, background: _hash_array(item, "flat"),
 }
 
 
@@ -102,7 +124,8 @@ def check_images(X: Any, *, image_shape: Sequence[int] | None = None, defer: boo
     Parameters
     ----------
     X : list or other sequence, Series, one-column DataFrame, or array
-        One of these kinds throughout:
+        One of these kinds throughout. The channels of arrays and tensors are read as RGB, or RGBA. OpenCV gives BGR:
+        pass `x[..., ::-1]`.
 
         - paths (`str` or `Path`), encoded images (`bytes`), or PIL images, of any mode and size;
         - cells {"bytes", "path"} of Hugging Face's datasets, which hold an encoded image or a path;
@@ -125,7 +148,7 @@ def check_images(X: Any, *, image_shape: Sequence[int] | None = None, defer: boo
     samples : ImageSamples of length n
         `load` gives a PIL image in mode RGB for files, bytes, PIL images, uint8 and bool; float32 (height, width, 3)
         for more than 8 bits: float and uint16 arrays, 16-bit files, flat rows. Grey is repeated for the three colours.
-        Alpha is dropped, so transparent pixels show their colours. The EXIF orientation is applied.
+        Transparent pixels show a white background (`with_background` sets another). The EXIF orientation is applied.
 
     Raises
     ------
@@ -152,6 +175,8 @@ def check_images(X: Any, *, image_shape: Sequence[int] | None = None, defer: boo
     (8, 6, 3)
     """
     X, image_shape = as_list(X, "image"), check_image_shape(image_shape)
+    if isinstance(X, (str, os.PathLike)):
+        _refuse_path(os.fsdecode(X))
     invalid: dict[int, str] | None = {} if defer else None
     items: Any
     if is_flat(X):
@@ -161,6 +186,17 @@ def check_images(X: Any, *, image_shape: Sequence[int] | None = None, defer: boo
     else:
         items, kind = _check_list(as_column(X, "image"), invalid, column_of(X))
     return ImageSamples(items, kind, invalid or _NONE)
+
+
+def _refuse_path(path: str) -> None:
+    """Raise an error if a single path is a folder or a pattern, for which a list with one path is no remedy."""
+    if os.path.isdir(path):  # noqa: PTH112 - of a Path, a name that is too long raises an error
+        raise ValueError(
+            f"X is a folder, {short_path(path)}, not a list of images. If it has one folder per class, list them: "
+            f"X, y = load_image_folder({short_path(path)}); else list(Path({short_path(path)}).iterdir())"
+        )
+    if not os.path.isfile(path) and any(sign in path for sign in "*?["):  # noqa: PTH113
+        raise ValueError(f"X is a pattern, {short_path(path)}, not a list of images: list them, sorted(glob.glob(X))")
 
 
 def _as_stack(X: Any) -> np.ndarray | None:
@@ -190,7 +226,7 @@ def _check_stack(stack: np.ndarray, invalid: dict[int, str] | None) -> np.ndarra
             f"{stack.shape[2]} wide? Pass X[None] for the one image, X[..., None] for the grey ones"
         )
     name = f"one image of the array of shape {stack.shape}"
-    check_layout(stack[0], 0, name)
+    check_layout(stack[0], 0, name, stack)
     if stack.dtype.kind == "f" and not (stack.min() >= 0 and stack.max() <= 1):  # True for NaN
         for row, image in enumerate(stack):
             with collect_invalid(invalid):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +10,7 @@ from sklearn.callback import FitCallback
 from skorch.callbacks import Callback, Checkpoint, EarlyStopping, LRScheduler, PassthroughScoring, TrainEndCheckpoint
 from skorch.callbacks.scoring import ScoringBase
 
-from sktransfer.exceptions import InvalidParameterError, ValidationWarning
+from sktransfer.exceptions import InvalidParameterError, ValidationWarning, warn
 
 __all__ = ["check_callbacks", "check_monitors", "is_callback_type", "unnamed"]
 
@@ -102,11 +101,10 @@ def check_monitors(callbacks: Sequence[Any] | None, *, validates: bool, remedy: 
         names, what = _recorded_by(callback), f"callbacks[{index}]: {type(callback).__name__}"
         if names and not (validates or callback.on_train):
             missing |= names
-            warnings.warn(
+            warn(
                 f"{what} records {min(names, key=len)!r} of validation data, and this training has none: {remedy}, or "
                 "set on_train=True to score the training samples",
                 ValidationWarning,
-                stacklevel=2,
             )
         else:
             recorded |= names

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import itertools
 import math
-import warnings
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +12,7 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
-from sktransfer.exceptions import NotFiniteError
+from sktransfer.exceptions import NotFiniteError, warn
 
 if TYPE_CHECKING:
     from sktransfer.training.data import FrozenPrefixDataset
@@ -135,11 +134,10 @@ def warn_if_grown(net: FineTuneNet, dataset: FrozenPrefixDataset) -> None:
         grown = _grown_loss(net, net.get_iterator(dataset, training=True), first)
     if grown is None:
         return
-    warnings.warn(
+    warn(
         f"the training loss was {first:.3g} in the first batch and is {grown:.3g} after epoch {len(net.history)}, at "
         f"{_remedy(net)}",
         ConvergenceWarning,
-        stacklevel=2,
     )
 
 

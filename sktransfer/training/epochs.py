@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import sys
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,7 +14,7 @@ from skorch.callbacks import Callback, EarlyStopping, PrintLog
 from skorch.utils import Ansi
 
 from sktransfer._utils import in_process
-from sktransfer.exceptions import FreezingWarning, ValidationWarning
+from sktransfer.exceptions import FreezingWarning, ValidationWarning, warn
 
 __all__ = ["UNFREEZING", "BestWeights", "EpochLog", "Unfreezing", "hold_out", "n_phases", "phase", "warn_of_few_epochs"]
 
@@ -108,11 +107,10 @@ def warn_of_few_epochs(unfreezing: str, n_stages: int, max_epochs: int) -> None:
     takes = n_phases(unfreezing, n_stages)
     if 0 < max_epochs < takes:
         together = "all stages are trained from the start" if max_epochs == 1 else "several stages are unfrozen at once"
-        warnings.warn(
+        warn(
             f"unfreezing={unfreezing!r} of {n_stages} stages takes {takes} epochs, and max_epochs={max_epochs}: "
             f"{together}. Set max_epochs to {takes} or more, or freeze_depth so that fewer stages are trained",
             FreezingWarning,
-            stacklevel=2,
         )
 
 
@@ -211,11 +209,10 @@ def _rows_to_keep(y: np.ndarray, groups: np.ndarray | None, classes: np.ndarray 
     labels = (alone if classes is None else classes[alone]).tolist()
     one, them = ("class", "it") if len(labels) == 1 else ("classes", "them")
     what = "one sample" if groups is None else "samples of one group"
-    warnings.warn(
+    warn(
         f"y has {what} of the {one} {', '.join(map(repr, labels))}: it stays in the training part, and the validation "
         f"split of early_stopping has none of {them}",
         ValidationWarning,
-        stacklevel=2,
     )
     return np.isin(unit, unit[np.isin(y, alone)])
 
@@ -227,11 +224,10 @@ def _draw(y: np.ndarray, fraction: float, seed: int, *, stratify: bool) -> np.nd
     if min(n_valid, len(y) - n_valid) >= n_classes:
         _, valid = train_test_split(rows, test_size=fraction, random_state=seed, stratify=y if stratify else None)
         return np.asarray(valid)
-    warnings.warn(
+    warn(
         f"validation_fraction={fraction:g} sets {n_valid} of {len(y)} samples aside, and both parts cannot have all "
         f"{n_classes} classes: the validation split of early_stopping is not stratified",
         ValidationWarning,
-        stacklevel=2,
     )
     order = np.random.RandomState(seed).permutation(rows)
     first = np.unique(y[order], return_index=True)[1]

@@ -1,14 +1,17 @@
 from __future__ import annotations
 
+import pickle
 import re
 
 import numpy as np
 import pytest
 import torch
+from sklearn.base import clone
 
-from sktransfer import ImageFeaturizer, TextFeaturizer
+from sktransfer import ImageFeaturizer, TextFeaturizer, cache_info, clear_cache
 from sktransfer.backbones.pooling import POOLINGS, cheap_poolings, check_pooling, default_pooling, pool, pooling_names
 from sktransfer.exceptions import InvalidParameterError
+from sktransfer.testing.samples import make_samples
 
 RNG = np.random.default_rng(0)
 MAPS = RNG.normal(size=(2, 3, 6, 6)).astype(np.float32)
@@ -130,7 +133,7 @@ def test_check_pooling_allows_auto_and_the_names_of_the_modality(modality):
 @pytest.mark.parametrize(
     ("kind", "modality", "says"),
     [
-        ("mean", "image", "pooling='mean' is not known.*'average'"),
+        ("last_token", "image", "pooling='last_token' is not known.*'average'"),
         ("grid2", "text", "pooling='grid2'"),
         ("averge", "image", "Did you mean 'average'"),
         (None, "text", "pooling=None"),
@@ -140,6 +143,21 @@ def test_check_pooling_allows_auto_and_the_names_of_the_modality(modality):
 def test_check_pooling_names_the_allowed_values(kind, modality, says):
     with pytest.raises(InvalidParameterError, match=says):
         check_pooling(kind, modality)
+
+
+@pytest.mark.parametrize(("modality", "backbone"), [("image", "tiny/cnn"), ("text", "tiny/bert")])
+def test_check_pooling_accepts_the_other_name_of_the_mean(modality, backbone):
+    assert {check_pooling(name, modality) for name in ("mean", "average")} == {default_pooling(modality)}
+    X, _ = make_samples(modality, 3)
+    estimator = {"image": ImageFeaturizer, "text": TextFeaturizer}[modality]
+    clear_cache()
+    found = [estimator(backbone, pooling="mean").fit_transform(X)]
+    before = cache_info()
+    found.append(estimator(backbone, pooling="average").fit_transform(X))
+    assert np.array_equal(*found)
+    assert (cache_info().n_entries, cache_info().misses) == (before.n_entries, before.misses)
+    featurizer = pickle.loads(pickle.dumps(clone(estimator(backbone, pooling="average"))))
+    assert featurizer.get_params()["pooling"] == "average"
 
 
 def test_pooling_names_begin_with_default_pooling():

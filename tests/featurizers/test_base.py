@@ -69,7 +69,7 @@ def test_transform_is_equal_with_and_without_cache():
         ({"layer": 7}, "7 stages"),
         ({"layer": "block7"}, "block5"),
         ({"layer": []}, "at least one"),
-        ({"pooling": "mean"}, "average"),
+        ({"pooling": "last_token"}, "average"),
         ({"pooling": "class_token"}, "class token"),
         ({"batch_size": 0}, "batch_size"),
         ({"device": "gpu"}, "device"),

@@ -58,6 +58,21 @@ def test_pooling_sets_the_number_of_features():
         assert len(featurizer.get_feature_names_out()) == n
 
 
+def test_get_feature_names_out_tells_the_layer_of_several():
+    one = ImageFeaturizer().fit(IMAGES)
+    assert list(one.get_feature_names_out()[[0, -1]]) == ["imagefeaturizer0", "imagefeaturizer511"]
+    for fit in (ImageFeaturizer.fit, ImageFeaturizer.fit_transform):
+        featurizer = ImageFeaturizer(layer=["block1", -1, "block1"]).set_output(transform="pandas")
+        fit(featurizer, IMAGES)
+        names = [f"imagefeaturizer_{stage}_{i}" for stage, n in (("block1", 64), ("top", 512)) for i in range(n)]
+        names += [f"imagefeaturizer_block1_{64 + i}" for i in range(64)]
+        assert list(featurizer.get_feature_names_out()) == names
+        assert list(featurizer.transform(IMAGES).columns) == names
+    bad = ImageFeaturizer(layer=[0, 1], on_error="nan")
+    bad.fit_transform(["nowhere.png"])
+    assert len(bad.get_feature_names_out()) == bad.transform(IMAGES).shape[1] == 32 + 64
+
+
 def test_weights_and_max_length_are_rejected_if_they_have_no_effect():
     with pytest.raises(InvalidParameterError, match="weights='random'"):
         ImageFeaturizer(load_backbone("tiny/cnn"), weights="random").fit(IMAGES)

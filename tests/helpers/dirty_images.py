@@ -82,10 +82,24 @@ def header_png(width, height):
     )
 
 
+ALPHA = np.tile(np.linspace(0, 255, 64), (48, 1)).astype(np.uint8)
+
+
 def alpha(mode):
     image = FIRST.convert(mode)
-    image.putalpha(Image.fromarray(np.tile(np.linspace(0, 255, 64), (48, 1)).astype(np.uint8)))
+    image.putalpha(Image.fromarray(ALPHA))
     return encoded(image, "PNG")
+
+
+def on_white(pixels, opacity):
+    """Return pixels on a white background, with an opacity per pixel from 0 to 255."""
+    share = opacity[:, :, None] / 255
+    return pixels * share + 255 * (1 - share)
+
+
+def palette_opacity(*opacities):
+    """Return the opacity of each pixel of `palette()`, whose first entries have these opacities."""
+    return np.array([*opacities, *[255] * (256 - len(opacities))])[np.asarray(FIRST.quantize(8))]
 
 
 def grey(pixels):
@@ -110,10 +124,14 @@ GOOD = {
         4,
     ),
     "palette.png": (palette(), PICTURE, 4),
-    "palette_one_transparent.png": (palette(transparency=0), PICTURE, 4),
-    "palette_several_transparent.png": (palette(transparency=bytes([0, 128, 255])), PICTURE, 4),
-    "rgba.png": (alpha("RGB"), PICTURE, 0),
-    "la.png": (alpha("L"), grey(PICTURE), 1),
+    "palette_one_transparent.png": (palette(transparency=0), on_white(PICTURE, palette_opacity(0)), 4),
+    "palette_several_transparent.png": (
+        palette(transparency=bytes([0, 128, 255])),
+        on_white(PICTURE, palette_opacity(0, 128)),
+        4,
+    ),
+    "rgba.png": (alpha("RGB"), on_white(PICTURE, ALPHA), 1),
+    "la.png": (alpha("L"), on_white(grey(PICTURE), ALPHA), 1),
     "1_bit.png": (encoded(Image.fromarray(PICTURE[:, :, 0] > 99), "PNG"), (PICTURE[:, :, [0, 0, 0]] > 99) * 255, 0),
     "16_bit.png": (encoded(GREY, "PNG"), GREY[:, :, None] / 257, 0.01),
     "16_bit.tif": (encoded(GREY, "TIFF"), GREY[:, :, None] / 257, 0.01),
@@ -185,6 +203,8 @@ BAD = {
     "office.png": (b"PK\x03\x04\x14\0\x06\0", "is a ZIP archive"),
     "packed.gz": (b"\x1f\x8b\x08\0\0\0\0\0", "is packed by gzip: unpack it"),
     "photo.heic": (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "is a HEIC or HEIF photo: save it .*pillow-heif"),
+    "scan.dcm": (bytes(128) + b"DICM\x02\0\0\0", "is a DICOM file: read it with the package pydicom"),
+    "photo.avif": (b"\0\0\0\x1cftypavif\0\0\0\0avifmif1miaf", "is an AVIF image that is damaged or"),
     "film.mp4": (b"\0\0\0\x18ftypisom\0\0\x02\0", "is a video: save its frames"),
     "drawing.eps": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "is PostScript, which is a program"),
     "zeros.jpg": (bytes(5000), "begins with nothing but zeros"),

@@ -25,9 +25,9 @@ def test_check_pixels_and_array_to_rgb_accept_allowed_shapes_and_dtypes(shape: t
         assert (image.dtype, image.shape) == (np.float32, (*shape[:2], 3))
 
 
-def test_array_to_rgb_keeps_uint8_colours_and_drops_alpha():
+def test_array_to_rgb_keeps_uint8_colours():
     assert np.array_equal(np.asarray(array_to_rgb(COLOURS[:, :, :3])), COLOURS[:, :, :3])
-    assert np.array_equal(np.asarray(array_to_rgb(COLOURS)), COLOURS[:, :, :3])
+    assert np.array_equal(np.asarray(array_to_rgb(COLOURS, background=None)), COLOURS[:, :, :3])
 
 
 @pytest.mark.parametrize("index", [np.s_[:, :, 0], np.s_[:, :, :1]])
@@ -38,9 +38,10 @@ def test_array_to_rgb_repeats_grey(index: tuple[slice, ...]):
     assert np.allclose(floats, expected / 255, atol=1e-6)
 
 
-def test_array_to_rgb_keeps_floats_and_drops_alpha():
+def test_array_to_rgb_keeps_floats():
     values = RNG.random((4, 6, 4))
-    assert np.array_equal(array_to_rgb(values), values[:, :, :3].astype(np.float32))
+    assert np.array_equal(array_to_rgb(values[:, :, :3]), values[:, :, :3].astype(np.float32))
+    assert np.array_equal(array_to_rgb(values, background=None), values[:, :, :3].astype(np.float32))
 
 
 def test_array_to_rgb_divides_uint16_by_65535():
@@ -78,7 +79,8 @@ def test_check_pixels_rejects_other_dtypes(dtype: str):
         ((), "Reshape it"),
         ((24,), r"np\.stack"),
         ((3, 4, 6), r"channels seem to come first: move them, np\.moveaxis"),
-        ((5, 6, 2), "pick the channels"),
+        ((5, 6, 2), r"grey with alpha, repeat the grey: x\[\.\.\., \[0, 0, 0, 1\]\]; else pick the channels"),
+        ((5, 6, 5), "pick the channels"),
         ((2, 4, 6, 3), "Reshape it"),
     ],
 )

@@ -97,10 +97,11 @@ def test_decode_of_one_bit_is_black_and_white():
 
 
 @pytest.mark.parametrize(("mode", "channels"), [("LA", [0, 0, 0]), ("RGBA", [0, 1, 2])])
-def test_decode_drops_alpha_and_keeps_transparent_colours(mode: str, channels: list[int]):
+def test_decode_without_background_keeps_transparent_colours(mode: str, channels: list[int]):
     values = RNG.integers(0, 256, (4, 6, len(mode)), dtype=np.uint8)
     values[0, 0, -1] = 0
-    assert np.array_equal(pixels(encoded(Image.fromarray(values), "PNG")), values[:, :, channels])
+    content = encoded(Image.fromarray(values), "PNG")
+    assert np.array_equal(np.asarray(decode(content, 0, background=None)), values[:, :, channels])
 
 
 @pytest.mark.parametrize("transparency", [None, 1, bytes([255, 128, 0])], ids=["opaque", "one", "several"])
@@ -111,7 +112,7 @@ def test_decode_of_palettes_does_not_warn(transparency: Any):
     options = {} if transparency is None else {"transparency": transparency}
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        decoded = pixels(encoded(image, "PNG", **options))
+        decoded = np.asarray(decode(encoded(image, "PNG", **options), 0, background=None))
     assert decoded[0].tolist() == [[255, 0, 0], [0, 255, 0], [0, 0, 255]]
 
 
@@ -149,7 +150,8 @@ def test_decode_applies_the_orientation_of_16_bit_grey():
 def test_decode_of_16_bit_colours_keeps_the_upper_8_bits(colour_type: int, channels: int):
     values = RNG.integers(0, 65536, (2, 5, channels), dtype=np.uint16)
     colours = values[:, :, :3] if channels > 2 else values[:, :, [0, 0, 0]]
-    assert np.abs(pixels(deep_png(values, colour_type)).astype(float) - colours / 257).max() <= 1
+    decoded = np.asarray(decode(deep_png(values, colour_type), 0, background=None))
+    assert np.abs(decoded.astype(float) - colours / 257).max() <= 1
 
 
 def test_decode_does_not_rescale_float_files():

@@ -220,10 +220,15 @@ def test_flat_to_rgb_divides_uint8_by_255():
         assert image[:, :, 0].tolist() == [[0, 1], [1, 0]]
 
 
-def test_flat_to_rgb_drops_alpha():
+def test_flat_to_rgb_blends_alpha_with_the_background():
     X = np.arange(16).reshape(1, -1) / 16
-    image = flat_to_rgb(check_flat(X, (2, 2, 4))[0])
-    assert np.array_equal(image, X.reshape(2, 2, 4)[:, :, :3].astype(np.float32))
+    (image,) = check_flat(X, (2, 2, 4))
+    colours, alpha = image[:, :, :3], image[:, :, 3:]
+    assert np.array_equal(flat_to_rgb(image, background=None), colours.astype(np.float32))
+    np.testing.assert_allclose(flat_to_rgb(image), colours * alpha + 1 - alpha, atol=1e-6)
+    with pytest.warns(FlatImageWarning, match="values run from 0 to 255"):
+        (image,) = check_flat(np.full((1, 16), 255.0) - np.eye(1, 16) * 255, (2, 2, 4))
+    assert np.array_equal(flat_to_rgb(image), image[:, :, :3])  # alpha of 255 is opaque in rows that are not rescaled
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e300])

@@ -85,11 +85,11 @@ def test_check_images_gives_equal_pixels_for_every_kind_and_container(container:
     [
         COLOURS,
         np.asfortranarray(COLOURS),
-        np.concatenate([COLOURS, COLOURS[..., :1]], axis=3),
+        np.concatenate([COLOURS, np.full_like(COLOURS[..., :1], 255)], axis=3),
         torch.from_numpy(COLOURS),
         torch.from_numpy(COLOURS).permute(0, 3, 1, 2),
     ],
-    ids=["array", "Fortran order", "alpha", "tensor, channels last", "tensor, channels first"],
+    ids=["array", "Fortran order", "opaque alpha", "tensor, channels last", "tensor, channels first"],
 )
 def test_check_images_of_one_array(X: Any):
     assert np.array_equal(loaded(check_images(X)), COLOURS)

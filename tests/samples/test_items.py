@@ -83,8 +83,16 @@ def test_check_item_of_a_relative_path_names_the_folder(tmp_path: Path, monkeypa
 
 
 def test_check_item_rejects_a_folder(tmp_path: Path):
-    with pytest.raises(InvalidSampleError, match=f"row 4: '{tmp_path}' is a folder; .*load_image_folder"):
-        check_item(tmp_path, 4)
+    (tmp_path / "cat").mkdir()
+    message = rf"row 4: '{tmp_path}/cat' is a folder; pass .*: X, y = load_image_folder\('{tmp_path}'\)"
+    with pytest.raises(InvalidSampleError, match=message):
+        check_item(tmp_path / "cat", 4)
+
+
+def test_check_item_of_a_row_of_paths_suggests_one_column():
+    for item in (["a.png", "b.png"], (b"a", b"b")):
+        with pytest.raises(InvalidSampleError, match=r"row 4: .*pass one image per row, \[row\[0\] for row in X\]"):
+            check_item(item, 4)
 
 
 def test_check_item_rejects_an_empty_file(tmp_path: Path):

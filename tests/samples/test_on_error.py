@@ -19,6 +19,7 @@ from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
+from sklearn.utils import get_tags
 from skorch.callbacks import Callback
 
 from sktransfer import (
@@ -228,3 +229,21 @@ def test_fine_tuning_rejects_an_invalid_image_before_training(paths):
         with pytest.raises(InvalidSampleError, match=f"row {len(GOOD)}: .*5.png' is damaged or cut off"):
             classifier.fit([paths[row] for row in order], Y[order])
     assert trained == []
+
+
+@pytest.mark.parametrize("on_error", ["raise", "warn", "nan"])
+def test_on_error_decides_the_tag_allow_nan(on_error):
+    allows = get_tags(ImageFeaturizer(on_error=on_error)).input_tags.allow_nan
+    assert allows == (on_error != "raise")
+    assert not get_tags(TextFeaturizer()).input_tags.allow_nan
+
+
+@pytest.mark.parametrize(
+    "X",
+    [[None, np.ones((4, 4))], [np.nan, np.ones((4, 4))], [np.full((4, 4), np.nan), np.ones((4, 4))], [[np.nan], [1.0]]],
+    ids=["None", "NaN", "image of NaN", "flat row of NaN"],
+)
+def test_on_error_nan_fills_the_rows_of_missing_samples(X):
+    features = ImageFeaturizer(cache=None, on_error="nan").fit_transform(X)
+    assert np.isnan(features).all(axis=1).tolist() == [True, False]
+    assert np.isfinite(features[1]).all()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
 from sklearn.base import BaseEstimator
 
+from sktransfer import ImageFeaturizer
 from sktransfer.samples.validation import check_samples
 
 
@@ -41,3 +44,32 @@ def test_check_samples_accepts_images_of_other_height():
     estimator = BaseEstimator()
     check_samples(estimator, np.zeros((2, 5, 5)), "image", reset=True)
     assert len(check_samples(estimator, np.zeros((2, 7, 7)), "image", reset=False)) == 2
+
+
+@pytest.mark.parametrize("frame", [pd.DataFrame, pl.DataFrame])
+@pytest.mark.parametrize("second", [["c.png", "d.png"], [1, 2]])
+def test_check_samples_of_several_columns_names_them(frame, second):
+    X = frame({"front": ["a.png", "b.png"], "back": second})
+    for call in (lambda: check_samples(BaseEstimator(), X, "image", reset=True), lambda: ImageFeaturizer().fit(X)):
+        with pytest.raises(
+            ValueError, match=r"2 columns \(columns \['front', 'back'\]\).*X\[\['front'\]\].*Transformer"
+        ):
+            call()
+
+
+@pytest.mark.parametrize("dtype", [object, str])
+def test_check_samples_of_an_array_of_several_columns_suggests_one(dtype):
+    X = np.array([["a.png", "b.png"]] * 2, dtype=dtype)
+    with pytest.raises(ValueError, match=r"X has 2 columns that are not all numbers.*select it, X\[:, 0\]"):
+        check_samples(BaseEstimator(), X, "image", reset=True)
+
+
+@pytest.mark.parametrize("to", [str, Path])
+def test_check_samples_of_a_folder_suggests_load_image_folder(tmp_path: Path, to):
+    message = rf"X is a folder, '{tmp_path}', not .*: X, y = load_image_folder\('{tmp_path}'\); else list\(Path\("
+    with pytest.raises(ValueError, match=message):
+        check_samples(BaseEstimator(), to(tmp_path), "image", reset=True)
+    with pytest.raises(ValueError, match=r"X is a pattern, '.*\*\.png', not a list .*sorted\(glob\.glob\(X\)\)"):
+        check_samples(BaseEstimator(), to(tmp_path / "*.png"), "image", reset=True)
+    with pytest.raises(ValueError, match=r"not a list of images: wrap it in a list, \[X\]"):
+        check_samples(BaseEstimator(), to(tmp_path / ("long" * 99)), "image", reset=True)
