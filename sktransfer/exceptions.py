@@ -17,7 +17,7 @@ SktransferWarning (UserWarning)
 ├── InvalidSampleWarning                  samples cannot be used and became rows of NaN; has rows and reasons
 ├── StoreWarning                          a store on disk cannot be read or written; values are computed
 ├── TruncatedTextWarning                  texts are longer than the model's limit
-└── UnknownWordsWarning                   many words of the texts have no vector
+└── UnknownWordsWarning                   many words of the texts have no vector or are unknown to the model
 
 Each error also derives from the built-in exception in brackets, so that scikit-learn and other callers can handle it
 without knowing sktransfer.
@@ -187,7 +187,7 @@ class TruncatedTextWarning(SktransferWarning):
 
 
 class UnknownWordsWarning(SktransferWarning):
-    """Many words of the texts have no vector."""
+    """Many words of the texts have no vector, or texts consist mostly of tokens unknown to the model."""
 
 
 def did_you_mean(given: str, allowed: Iterable[str], n: int = 3) -> str:

@@ -18,6 +18,7 @@ from sktransfer.exceptions import InvalidParameterError
 
 __all__ = ["BATCHING", "Batching", "ImageBatching", "TextBatching", "batching_of"]
 
+_MOSTLY = 0.5  # share of unknown tokens from which a text counts as unknown
 _USUAL_SIDE = 224  # pixels; images whose size the preprocessing leaves open are taken for this size
 
 
@@ -53,6 +54,12 @@ class Batching(Protocol):
 
     def truncation_message(self, preprocess: Any, n_truncated: int, n_samples: int) -> str:
         """Return the message of the warning about truncated samples."""
+
+    def unknown(self, preprocess: Any, samples: Sequence[Any], tensors: Sequence[Tensor]) -> list[bool]:
+        """Return whether each sample consists mostly of parts that the model does not know."""
+
+    def unknown_message(self, n_unknown: int, n_samples: int) -> str:
+        """Return the message of the warning about these samples."""
 
 
 class TextBatching:
@@ -102,6 +109,25 @@ class TextBatching:
         return (
             f"{n_truncated} of {n_samples} texts are longer than {preprocess.limit} tokens, and the rest of each is "
             "not read. Set a larger max_length if the model supports it, or split the texts."
+        )
+
+    def unknown(self, preprocess: TextPreprocess, samples: Sequence[str], tensors: Sequence[Tensor]) -> list[bool]:
+        """Return whether at least half of the tokens of each text are unknown to the model.
+
+        A preprocessing without the method `unknown_share` knows all tokens. An empty text has no tokens.
+        """
+        share = getattr(preprocess, "unknown_share", None)
+        if share is None:
+            return [False] * len(samples)
+        return [share(ids) >= _MOSTLY and not text.isspace() and text != "" for text, ids in zip(samples, tensors)]
+
+    def unknown_message(self, n_unknown: int, n_samples: int) -> str:
+        """Return the message of the warning about texts in a script that the model does not know."""
+        return (
+            f"{n_unknown} of {n_samples} texts consist mostly of tokens unknown to this model, as texts in another "
+            "script do, and get nearly the same features. To read them, use a multilingual model such as "
+            "'hf/sentence-transformers/paraphrase-multilingual-MiniLM-L12-v2', or train on these texts: "
+            'WordEmbedder(model="fasttext"), or TfidfVectorizer(analyzer="char_wb") of scikit-learn.'
         )
 
 
@@ -156,6 +182,14 @@ class ImageBatching:
 
     def truncation_message(self, preprocess: Preprocess, n_truncated: int, n_samples: int) -> str:
         """Return no message, because images are never truncated."""
+        return ""
+
+    def unknown(self, preprocess: Preprocess, samples: Sequence[Any], tensors: Sequence[Tensor]) -> list[bool]:
+        """Return False per image, because every colour is known."""
+        return [False] * len(samples)
+
+    def unknown_message(self, n_unknown: int, n_samples: int) -> str:
+        """Return no message, because images hold no tokens."""
         return ""
 
 

@@ -311,7 +311,7 @@ class PretrainedClassifier(BackboneHTML, ClassifierMixin, BaseEstimator):
                 # several categories may share a name: (n, n_categories) is added up to (n, n_classes)
                 np.add.at(probabilities, np.ix_(np.asarray(rows), columns), of_categories)
                 bar.update(len(rows))
-        inputs.warn_of_truncated()
+        inputs.warn_of_unread()
         return probabilities
 
     def predict(self, X: Any) -> np.ndarray:

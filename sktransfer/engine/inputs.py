@@ -11,12 +11,13 @@ from torch import Tensor
 
 from sktransfer.backbones.batching import BATCHING, batching_of
 from sktransfer.backbones.preprocess import Preprocess
-from sktransfer.exceptions import InvalidSample, InvalidSampleError, TruncatedTextWarning
+from sktransfer.exceptions import InvalidSample, InvalidSampleError, TruncatedTextWarning, UnknownWordsWarning
 from sktransfer.samples.base import to_invalid_sample
 
 __all__ = ["PreprocessedSamples", "collate", "concat_features", "in_batches"]
 
 Row = TypeVar("Row")
+_UNKNOWN_SHARE = 0.01  # of the texts: fewer unknown ones, such as single emoji, are part of ordinary data
 
 
 class PreprocessedSamples:
@@ -46,6 +47,7 @@ class PreprocessedSamples:
         self.left_out: dict[int, InvalidSample] = {}
         self._kept: dict[int, Tensor] = {}
         self._truncated: dict[int, bool] = {}  # whether a warning is due, for each row that was truncated
+        self._unknown: dict[int, bool] = {}  # whether each row read since the last warning is mostly unknown
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -81,8 +83,10 @@ class PreprocessedSamples:
         new = [row for row in dict.fromkeys(rows) if row not in self._kept]
         read: dict[int, Tensor] = {}
         if new:
-            tensors, truncated = self.batching.read(self.preprocess, [self.samples.load(row) for row in new])
+            samples = [self.samples.load(row) for row in new]
+            tensors, truncated = self.batching.read(self.preprocess, samples)
             read = dict(zip(new, tensors))
+            self._unknown.update(zip(new, self.batching.unknown(self.preprocess, samples, tensors)))
             for row, is_truncated in zip(new, truncated):
                 if is_truncated:
                     self._truncated.setdefault(row, True)
@@ -99,13 +103,21 @@ class PreprocessedSamples:
         lengths = self.lengths(rows) if self.is_ragged else [1] * len(rows)
         return sum(lengths) / max(1, lengths[0])
 
-    def warn_of_truncated(self) -> None:
-        """Warn once of all samples that were truncated since the last call."""
+    def warn_of_unread(self) -> None:
+        """Warn once of the samples read since the last call that were truncated, or that the model does not know.
+
+        Samples with cached outputs are not read again, and were told of when they were read.
+        """
         n_truncated = sum(self._truncated.values())
         if n_truncated:
             message = self.batching.truncation_message(self.preprocess, n_truncated, len(self))
             warnings.warn(message, TruncatedTextWarning, stacklevel=2)
         self._truncated = dict.fromkeys(self._truncated, False)
+        n_unknown = sum(self._unknown.values())
+        if n_unknown and n_unknown >= _UNKNOWN_SHARE * len(self._unknown):
+            message = self.batching.unknown_message(n_unknown, len(self._unknown))
+            warnings.warn(message, UnknownWordsWarning, stacklevel=2)
+        self._unknown = {}
 
 
 def in_batches(rows: Sequence[Row], size: int) -> Iterator[list[Row]]:

@@ -221,7 +221,7 @@ class FineTuneBase(BackboneHTML, CallbackSupportMixin, BaseEstimator):
         trunk = self._choose_trunk(backbone, previous)
         inputs = PreprocessedSamples(samples.take(rows), trunk.backbone.preprocess, keep=True)
         inputs.lengths(range(len(inputs)))
-        inputs.warn_of_truncated()
+        inputs.warn_of_unread()
         run = FitRun(
             settings=settings,
             compute=compute,
@@ -322,7 +322,7 @@ class FineTuneBase(BackboneHTML, CallbackSupportMixin, BaseEstimator):
         )
         for rows, values in parts:
             outputs[rows] = head(concat_features(values)).numpy()
-        inputs.warn_of_truncated()
+        inputs.warn_of_unread()
         return outputs
 
     def _saved_state(self) -> dict[str, Any]:
