@@ -17,6 +17,7 @@ SktransferWarning (UserWarning)
 ├── InvalidSampleWarning                  samples cannot be used and became rows of NaN; has rows and reasons
 ├── StoreWarning                          a store on disk cannot be read or written; values are computed
 ├── TruncatedTextWarning                  texts are longer than the model's limit
+├── UnreadPartWarning                     parts of a model's files have no counterpart here and are not read
 └── UnknownWordsWarning                   many words of the texts have no vector or are unknown to the model
 
 Each error also derives from the built-in exception in brackets, so that scikit-learn and other callers can handle it
@@ -47,6 +48,7 @@ __all__ = [
     "StoreWarning",
     "TruncatedTextWarning",
     "UnknownWordsWarning",
+    "UnreadPartWarning",
     "WeightsError",
 ]
 
@@ -188,6 +190,10 @@ class TruncatedTextWarning(SktransferWarning):
 
 class UnknownWordsWarning(SktransferWarning):
     """Many words of the texts have no vector, or texts consist mostly of tokens unknown to the model."""
+
+
+class UnreadPartWarning(SktransferWarning):
+    """Parts of a model's files have no counterpart in sktransfer and are not read, so that its values differ."""
 
 
 def did_you_mean(given: str, allowed: Iterable[str], n: int = 3) -> str:

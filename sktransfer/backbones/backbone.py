@@ -51,6 +51,8 @@ class Backbone:
         JSON. It is part of the fingerprint.
     shared_space : SharedSpace, default=None
         Space that the last stage's vectors share with those of a backbone of texts, as in CLIP.
+    unit_length : bool, default=False
+        Whether the network scales the pooled values of its last stage to length 1, as many sentence encoders do.
 
     Examples
     --------
@@ -73,6 +75,7 @@ class Backbone:
         prefix_tokens: int = 0,
         definition: str = "",
         shared_space: SharedSpace | None = None,
+        unit_length: bool = False,
     ) -> None:
         self.name = name
         self.modality = modality
@@ -85,6 +88,7 @@ class Backbone:
         self.prefix_tokens = prefix_tokens
         self.definition = definition
         self.shared_space = shared_space
+        self.unit_length = unit_length
         self.pretrained = True  # False for random weights, whose BatchNorm statistics are not worth keeping
         self.origin: tuple[Callable[..., Backbone], tuple[Any, ...]] | None = (
             None  # callable and arguments for unpickling
@@ -351,7 +355,9 @@ def replace_stages(source: Backbone, first: int, modules: Sequence[nn.Module]) -
     stop, n = first + len(modules), len(source.stages)
     if not 0 <= first <= stop <= n:
         raise InvalidParameterError(f"stages {first} to {stop} cannot be replaced: {source.name} has {n} stages")
-    changes: dict[str, Any] = {} if stop == n else {"head": None, "categories": (), "shared_space": None}
+    changes: dict[str, Any] = (
+        {} if stop == n else {"head": None, "categories": (), "shared_space": None, "unit_length": False}
+    )
     stages = nn.ModuleList([*source.stages[:first], *modules]).eval().requires_grad_(False)
     origin = (replace_stages, _collapsed(source, first, list(modules)))
     names = source.stage_names[:stop]

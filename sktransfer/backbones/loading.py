@@ -14,7 +14,13 @@ from weakref import WeakValueDictionary
 from sktransfer.backbones.plugins import reason
 from sktransfer.backbones.registry import registry
 from sktransfer.backbones.spec import BackboneSpec
-from sktransfer.exceptions import InvalidParameterError, PluginError, SktransferError, WeightsError
+from sktransfer.exceptions import (
+    InvalidParameterError,
+    PluginError,
+    SktransferError,
+    SktransferWarning,
+    WeightsError,
+)
 
 if TYPE_CHECKING:
     from sktransfer.backbones.backbone import Backbone
@@ -126,8 +132,8 @@ def _fetch_tokenizer(spec: BackboneSpec, path: Path | None) -> None:
 
 def _file_state(path: Path) -> tuple[Any, ...]:
     """Return names, sizes and times, which change when a file, or one in a folder, is rewritten."""
-    files = sorted(path.iterdir()) if path.is_dir() else [path]
-    stats = [(file.name, file.stat()) for file in files if file.exists()]  # an editor's lock is a dangling link
+    files = sorted([*path.iterdir(), *path.glob("*/*.json")]) if path.is_dir() else [path]
+    stats = [(str(file), file.stat()) for file in files if file.exists()]  # an editor's lock is a dangling link
     return str(path.resolve()), *((name, stat.st_size, stat.st_mtime_ns) for name, stat in stats)
 
 
@@ -180,7 +186,7 @@ def build_backbone(spec: BackboneSpec, path: Path | None) -> Backbone:
     module, _, function = spec.loader.partition(":")
     try:
         backbone = getattr(importlib.import_module(module), function)(spec, path)
-    except (SktransferError, MemoryError):
+    except (SktransferError, SktransferWarning, MemoryError):
         raise
     except (Exception, SystemExit) as error:
         plugin = registry().plugin(spec.provider)
