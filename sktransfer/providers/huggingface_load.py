@@ -19,6 +19,8 @@ from sktransfer.backbones import (
     BackboneSpec,
     ImageTransform,
     Tokens,
+    compared_names,
+    find_prefix,
     hub_tokenizer,
     load_tokens,
     read_state,
@@ -173,7 +175,7 @@ def build_transformers_model(spec: BackboneSpec, path: Path | None) -> tuple[Any
         with _quiet():
             if path is None:
                 return auto.from_config(config, **options), set()
-            state = read_state(path) if path.is_file() else None
+            state = _own_names(auto, config, path) if path.is_file() else None
             model, info = known[type(config)].from_pretrained(
                 None if path.is_file() else path,
                 config=config,
@@ -188,7 +190,23 @@ def build_transformers_model(spec: BackboneSpec, path: Path | None) -> tuple[Any
         raise WeightsError(
             f"{spec.name}: {path or 'its configuration'} cannot be read as a {kind} model ({error})"
         ) from error
-    return model, set(info["missing_keys"])
+    missing = set(info["missing_keys"])
+    if state is not None and len(missing) > len(model.state_dict()) / 2:
+        raise WeightsError(f"{path} does not fit {spec.name}. {compared_names(state, model.state_dict())}")
+    return model, missing
+
+
+def _own_names(auto: Any, config: Any, path: Path) -> dict[str, torch.Tensor]:
+    """Return the tensors of a file, by names that transformers knows, without the prefix of a wrapper."""
+    state = read_state(path)
+    with torch.device("meta"):  # takes no memory
+        model = auto.from_config(config)
+    try:
+        prefix = find_prefix(state, model.base_model.state_dict(), optional=("pooler.",))
+    except WeightsError as error:
+        raise WeightsError(f"{path}: {error}") from error
+    prefix = prefix.removesuffix(f"{model.base_model_prefix}.")
+    return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
 
 
 @contextmanager
