@@ -112,8 +112,13 @@ class Backbone:
         """Make a backbone of your own modules, for use as `backbone=`.
 
         The modules are copied (in float32, on the CPU, shared tensors stay shared). Training them further does not
-        change the backbone. `clone` keeps the backbone, and pickling includes the weights. Cache entries belong to this
-        backbone and its pickles only, never to another one of the same modules.
+        change the backbone. `clone` keeps the backbone, and pickling includes the weights. `sktransfer.save` refuses
+        it, because a file without code cannot describe your modules: use joblib.dump, or offer the network as a plugin.
+        Cache entries belong to this backbone and its pickles only, never to another one of the same modules.
+
+        Images are not normalised unless `preprocess` says so. A network whose `forward` does more than run its children
+        in order, such as the flattening before the last layer of a ResNet, needs a module for that, or its last layer
+        as `head`.
 
         Parameters
         ----------

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from sktransfer._validation import is_int
@@ -18,10 +18,59 @@ from sktransfer.backbones.preprocess import ImageTransform, Preprocess, TextPrep
 from sktransfer.backbones.spec import MODALITIES, RESERVED
 from sktransfer.backbones.stages import ImageStage, PooledHead
 from sktransfer.exceptions import InvalidParameterError
+from sktransfer.samples.columns import quoted
 
-__all__ = ["backbone_arguments", "has_statistics"]
+__all__ = ["OwnStage", "backbone_arguments", "has_statistics"]
 
 _FORM = "modules must be a list of (name, module) pairs, as in list(network.named_children())"
+
+
+class OwnStage(ImageStage):
+    """A module of a user's own network as a stage of images.
+
+    Parameters
+    ----------
+    name : str
+        Name of the stage, for messages.
+    module : nn.Module
+        Called as `module(values)`.
+    """
+
+    def __init__(self, name: str, module: nn.Module) -> None:
+        super().__init__(module)
+        self.name, self.kind = name, type(module).__name__  # the engine may replace the module by a faster one
+
+    def forward(self, values: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Return the output of the module.
+
+        Raises
+        ------
+        InvalidParameterError
+            If the module does not take these values.
+        """
+        try:
+            return super().forward(values)
+        except (RuntimeError, TypeError, ValueError, IndexError) as error:
+            if isinstance(error, torch.OutOfMemoryError) or "memory" in str(error):
+                raise
+            raise InvalidParameterError(self._misfit(values, error)) from error
+
+    def _misfit(self, values: Tensor, error: Exception) -> str:
+        shape = f"(n, {', '.join(map(str, values.shape[1:]))})"
+        message = (
+            f"stage {self.name!r} ({self.kind}) of Backbone.from_modules does not take values of shape {shape}: "
+            f"{(str(error).splitlines() or [type(error).__name__])[0][:200].rstrip('.')}. "
+        )
+        if values.ndim == 4 and any(isinstance(module, nn.Linear) for module in self.body.modules()):
+            return message + (
+                "If the network flattens before it, which no module of its own does, wrap it: "
+                f"nn.Sequential(nn.Flatten(), {self.name}). If it is the head, leave it out of the stages and pass it "
+                "as head"
+            )
+        return message + (
+            "The stages must be in the order of the network's forward, each reading the output of the one before; "
+            "wrap what forward does between them in modules of your own"
+        )
 
 
 def backbone_arguments(
@@ -38,7 +87,9 @@ def backbone_arguments(
     if modality not in MODALITIES:
         raise InvalidParameterError(f"modality={modality!r} must be one of {MODALITIES}")
     if head is not None and not isinstance(head, nn.Module):
-        raise InvalidParameterError(f"head={head!r} must be a torch.nn.Module or None, not {type(head).__name__}")
+        raise InvalidParameterError(
+            f"head={quoted(head, 60)} must be a torch.nn.Module or None, not {type(head).__name__}"
+        )
     check_pooling(pooling, modality)
     pooling = default_pooling(modality) if pooling == "auto" else pooling
     pairs = _check_modules(modules)
@@ -64,10 +115,10 @@ def _check_modules(modules: Any) -> list[tuple[str, nn.Module]]:
     if isinstance(modules, (str, nn.Module, Mapping)) or not isinstance(modules, Sequence):
         raise InvalidParameterError(f"{_FORM}, not {type(modules).__name__}")
     if not modules:
-        raise InvalidParameterError(f"modules={modules!r} holds no stage; {_FORM}")
+        raise InvalidParameterError(f"modules={quoted(modules, 60)} holds no stage; {_FORM}")
     for index, pair in enumerate(modules):
         if not isinstance(pair, (tuple, list)) or len(pair) != 2:
-            raise InvalidParameterError(f"modules[{index}] is {pair!r}; {_FORM}")
+            raise InvalidParameterError(f"modules[{index}] is {quoted(pair, 60)}; {_FORM}")
         _check_pair(index, *pair)
     names = [name for name, _ in modules]
     twice = [name for index, name in enumerate(names) if name in names[:index]]
@@ -99,21 +150,21 @@ def _check_preprocess(given: Any, modality: str, input_size: tuple[int, int] | N
             raise InvalidParameterError(f"input_size={input_size!r} is for images; give texts a preprocess instead")
         if not isinstance(given, TextPreprocess):
             raise InvalidParameterError(
-                f"preprocess={given!r}: for modality='text' give an object that converts texts to token ids, such as "
-                "sktransfer.backbones.Tokens or an object with the methods of sktransfer.backbones.TextPreprocess"
+                f"preprocess={quoted(given, 60)}: for modality='text' give an object that converts texts to token ids, "
+                "such as sktransfer.backbones.Tokens or an object with the methods of sktransfer.backbones.TextPreprocess"
             )
         return given
     if given is None or isinstance(given, Mapping):
         return ImageTransform(resize=_size(input_size)).updated({} if given is None else given)
     if input_size is not None:
         raise InvalidParameterError(
-            f"input_size={input_size!r}: preprocess={given!r} sets the size already; give only one of them"
+            f"input_size={input_size!r}: preprocess={quoted(given, 60)} sets the size already; give only one of them"
         )
     is_image = callable(given) and isinstance(getattr(given, "key", None), str) and hasattr(given, "pad_value")
     if not is_image or isinstance(given, TextPreprocess):
         raise InvalidParameterError(
-            f"preprocess={given!r}: for modality='image' give an ImageTransform, a dict of its settings, None, or an "
-            "object with the members of sktransfer.backbones.Preprocess"
+            f"preprocess={quoted(given, 60)}: for modality='image' give an ImageTransform, a dict of its settings, None, or "
+            "an object with the members of sktransfer.backbones.Preprocess"
         )
     return given  # type: ignore[no-any-return]
 
@@ -131,7 +182,7 @@ def _stage(name: str, module: nn.Module, modality: str) -> nn.Module:
     if _takes_mask(module):
         return module
     if modality == "image":
-        return ImageStage(module)
+        return OwnStage(name, module)
     raise InvalidParameterError(
         f"modules: the forward of {name!r} ({type(module).__name__}) must have the parameters (values, mask), "
         "because padding must not change the output for a text; mask is True where a token is real. A module that "
