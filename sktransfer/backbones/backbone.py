@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from sktransfer._validation import is_int, is_real
-from sktransfer.backbones.from_modules import backbone_arguments, has_statistics
+from sktransfer.backbones.from_modules import backbone_arguments, has_statistics, is_own, misfit
 from sktransfer.backbones.pooling import check_pooling
 from sktransfer.backbones.preprocess import Preprocess
 from sktransfer.backbones.stages import SharedSpace, run_stages
@@ -181,7 +181,22 @@ class Backbone:
         start, stop : int
             Slice of the stages to run.
         """
-        return run_stages(self.stages[start:stop], values, mask)
+        return run_stages(self.stages[start:stop], values, mask, self.explainer(start))
+
+    def explainer(self, start: int = 0) -> Callable[[int, Tensor, Exception], Exception] | None:
+        """Return what `run_stages` takes as `explain`: a message for a user's own modules, None for other networks.
+
+        Parameters
+        ----------
+        start : int, default=0
+            Index of the first stage that runs.
+        """
+        return (lambda index, *rest: self._explain(start + index, *rest)) if is_own(self.definition) else None
+
+    def _explain(self, index: int, values: Tensor, error: Exception) -> Exception:
+        if isinstance(error, torch.OutOfMemoryError) or "memory" in str(error):
+            return error
+        return misfit(self.stage_names[index], self.stages[index], values, error)
 
     def position(self, layer: int | str) -> int:
         """Return the index of a stage.

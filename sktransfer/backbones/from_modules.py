@@ -20,57 +20,46 @@ from sktransfer.backbones.stages import ImageStage, PooledHead
 from sktransfer.exceptions import InvalidParameterError
 from sktransfer.samples.columns import quoted
 
-__all__ = ["OwnStage", "backbone_arguments", "has_statistics"]
+__all__ = ["backbone_arguments", "has_statistics", "is_own", "misfit"]
 
+_OWN = "own "  # start of the definition of backbones that are made here
 _FORM = "modules must be a list of (name, module) pairs, as in list(network.named_children())"
 
 
-class OwnStage(ImageStage):
-    """A module of a user's own network as a stage of images.
+def is_own(definition: str) -> bool:
+    """Return whether a backbone of this definition is made of a user's own modules."""
+    return definition.startswith(_OWN)
+
+
+def misfit(name: str, module: nn.Module, values: Tensor, error: Exception) -> InvalidParameterError:
+    """Return the error for a stage of a user's own modules that does not take the values before it.
 
     Parameters
     ----------
-    name : str
-        Name of the stage, for messages.
-    module : nn.Module
-        Called as `module(values)`.
+    name, module : str and nn.Module
+        The stage.
+    values : Tensor
+        Output of the stage before it, or the input.
+    error : Exception
+        Error of the module.
     """
-
-    def __init__(self, name: str, module: nn.Module) -> None:
-        super().__init__(module)
-        self.name, self.kind = name, type(module).__name__  # the engine may replace the module by a faster one
-
-    def forward(self, values: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Return the output of the module.
-
-        Raises
-        ------
-        InvalidParameterError
-            If the module does not take these values.
-        """
-        try:
-            return super().forward(values)
-        except (RuntimeError, TypeError, ValueError, IndexError) as error:
-            if isinstance(error, torch.OutOfMemoryError) or "memory" in str(error):
-                raise
-            raise InvalidParameterError(self._misfit(values, error)) from error
-
-    def _misfit(self, values: Tensor, error: Exception) -> str:
-        shape = f"(n, {', '.join(map(str, values.shape[1:]))})"
-        message = (
-            f"stage {self.name!r} ({self.kind}) of Backbone.from_modules does not take values of shape {shape}: "
-            f"{(str(error).splitlines() or [type(error).__name__])[0][:200].rstrip('.')}. "
+    own = module.body[0] if isinstance(module, ImageStage) else module
+    reason = (str(error).splitlines() or [type(error).__name__])[0][:200].rstrip(".")
+    shape = f"(n, {', '.join(map(str, values.shape[1:]))})"
+    if values.ndim == 4 and any(isinstance(part, nn.Linear) for part in module.modules()):
+        remedy = (
+            f"If the network's forward flattens before it, flatten in the stage: nn.Sequential(nn.Flatten(), {name}). "
+            "If it is the head, leave it out of the stages and pass it as head"
         )
-        if values.ndim == 4 and any(isinstance(module, nn.Linear) for module in self.body.modules()):
-            return message + (
-                "If the network flattens before it, which no module of its own does, wrap it: "
-                f"nn.Sequential(nn.Flatten(), {self.name}). If it is the head, leave it out of the stages and pass it "
-                "as head"
-            )
-        return message + (
-            "The stages must be in the order of the network's forward, each reading the output of the one before; "
-            "wrap what forward does between them in modules of your own"
+    else:
+        remedy = (
+            "Each stage reads the output of the one before, so give the stages in the order of the network's forward, "
+            "and wrap what it does between them in modules of your own"
         )
+    return InvalidParameterError(
+        f"stage {name!r} ({type(own).__name__}) of Backbone.from_modules does not take values of shape {shape}: "
+        f"{reason}. {remedy}"
+    )
 
 
 def backbone_arguments(
@@ -107,7 +96,7 @@ def backbone_arguments(
         "categories": categories,
         # Structure and weights do not identify the computation of a user's own code. A unique definition keeps the
         # cache entries of similar networks apart.
-        "definition": f"own {uuid.uuid4()}",
+        "definition": f"{_OWN}{uuid.uuid4()}",
     }
 
 
@@ -151,7 +140,7 @@ def _check_preprocess(given: Any, modality: str, input_size: tuple[int, int] | N
         if not isinstance(given, TextPreprocess):
             raise InvalidParameterError(
                 f"preprocess={quoted(given, 60)}: for modality='text' give an object that converts texts to token ids, "
-                "such as sktransfer.backbones.Tokens or an object with the methods of sktransfer.backbones.TextPreprocess"
+                "such as Tokens or an object with the methods of TextPreprocess, both of sktransfer.backbones"
             )
         return given
     if given is None or isinstance(given, Mapping):
@@ -163,8 +152,8 @@ def _check_preprocess(given: Any, modality: str, input_size: tuple[int, int] | N
     is_image = callable(given) and isinstance(getattr(given, "key", None), str) and hasattr(given, "pad_value")
     if not is_image or isinstance(given, TextPreprocess):
         raise InvalidParameterError(
-            f"preprocess={quoted(given, 60)}: for modality='image' give an ImageTransform, a dict of its settings, None, or "
-            "an object with the members of sktransfer.backbones.Preprocess"
+            f"preprocess={quoted(given, 60)}: for modality='image' give an ImageTransform, a dict of its settings, "
+            "None, or an object with the members of sktransfer.backbones.Preprocess"
         )
     return given  # type: ignore[no-any-return]
 
@@ -182,7 +171,7 @@ def _stage(name: str, module: nn.Module, modality: str) -> nn.Module:
     if _takes_mask(module):
         return module
     if modality == "image":
-        return OwnStage(name, module)
+        return ImageStage(module)
     raise InvalidParameterError(
         f"modules: the forward of {name!r} ({type(module).__name__}) must have the parameters (values, mask), "
         "because padding must not change the output for a text; mask is True where a token is real. A module that "

@@ -313,5 +313,7 @@ def test_from_modules_names_the_stage_that_does_not_take_its_input():
     assert PretrainedClassifier(backbone).predict_proba(images).shape == (2, 1000)
     flat = Backbone.from_modules([*body, ("fc", nn.Sequential(nn.Flatten(), fc))])
     assert ImageFeaturizer(flat).fit_transform(images).shape == (2, 1000)
-    with pytest.raises(InvalidParameterError, match=r"stage 'layer1' .* \(n, 3, 64, 64\): .* the order of the network"):
+    with pytest.raises(
+        InvalidParameterError, match=r"stage 'layer1' .* \(n, 3, 64, 64\): .* in the order of the network"
+    ):
         ImageFeaturizer(Backbone.from_modules(stages[4:])).fit(images)
