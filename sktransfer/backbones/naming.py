@@ -35,8 +35,8 @@ def name_hint(name: str, names: Iterable[str], providers: Collection[str]) -> st
     Examples
     --------
     >>> from sktransfer.backbones.naming import name_hint
-    >>> name_hint("google/vit-base-patch16-224", [], ["hf"])
-    " An id of the hub is named 'hf/google/vit-base-patch16-224'."
+    >>> name_hint("resnet50.a1_in1k", [], ["hf", "torchvision"])
+    " A network of timm is named 'timm/resnet50.a1_in1k', by the plugin sktransfer-timm."
     >>> name_hint("resnet51", ["torchvision/resnet50"], ["torchvision"])
     " Did you mean 'torchvision/resnet50'?"
     """
@@ -48,7 +48,7 @@ def name_hint(name: str, names: Iterable[str], providers: Collection[str]) -> st
     path = local_path(name)
     with suppress(OSError, ValueError):  # not a possible path
         if path.exists():
-            return f" {_of_path(name, path)}"
+            return f" {_of_path(name, path, providers)}"
     if slash:
         near = get_close_matches(provider, providers, n=1, cutoff=_NEAR)
         if near:
@@ -70,24 +70,24 @@ def _of_hub(name: str, providers: Collection[str]) -> str:
     hint = f" An id of the hub is named 'hf/{name}'"
     if "/" in name and "clip" in name.lower():
         return f"{hint}, and a CLIP model {_with_plugin(f'clip/{name}', 'clip', providers)}."
-    if _ENCODER in providers:
-        hint += f", or '{_ENCODER}/{name}' for a sentence encoder with all its parts"
-    return f"{hint}."
+    encoder = _with_plugin(f"{_ENCODER}/{name.removeprefix(f'{_ENCODER}/')}", _ENCODER, providers)
+    return f"{hint}, a sentence encoder with all its parts {encoder}."
 
 
 def _with_plugin(name: str, plugin: str, providers: Collection[str]) -> str:
     return f"{name!r}" if plugin in providers else f"{name!r}, by the plugin sktransfer-{plugin}"
 
 
-def _of_path(name: str, path: Path) -> str:
+def _of_path(name: str, path: Path, providers: Collection[str]) -> str:
     if path.is_file():
         return (
             "It is a file: pass the file as weights=, and name the network that its weights belong to, as in "
             f"backbone='torchvision/resnet18', weights={name!r}."
         )
     if (path / "modules.json").is_file():
-        hint = f"This folder of sentence-transformers is named '{_ENCODER}/{name}', by the plugin sktransfer-{_ENCODER}"
-        return f"{hint}{f', or {_hf(name)}' if (path / 'config.json').is_file() else ''}."
+        own = _with_plugin(f"{_ENCODER}/{name}", _ENCODER, providers)
+        plain = f", or {_hf(name)}" if (path / "config.json").is_file() else ""
+        return f"This folder of sentence-transformers is named {own}{plain}."
     config = _config(path)
     if config is None:
         return f"It is a folder without config.json. A folder of transformers with one is named {_hf(name)}."

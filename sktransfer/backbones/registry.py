@@ -188,8 +188,9 @@ class Registry:
             raise PluginError(f"the plugin {label} failed when asked for {model!r}: {reason(error)}") from error
 
     def _not_found(self, name: str, provider: str) -> str:
-        message = f"there is no backbone {name!r}.{name_hint(name, self.specs, self.sources)} list_backbones() shows "
-        message += f"all of {sorted(self.sources)}; 'hf/<hub id or local folder>' takes models of transformers."
+        hint = name_hint(name, self.specs, self.sources)
+        message = f"there is no backbone {name!r}.{hint} list_backbones() shows all of {sorted(self.sources)}"
+        message += "." if "'hf/" in hint else "; 'hf/<hub id or local folder>' takes models of transformers."
         failed = [plugin for plugin in self.plugins if plugin.status == "failed"]
         relevant = [plugin for plugin in failed if plugin.name == provider]
         if not relevant and self.plugin(provider) is None:
