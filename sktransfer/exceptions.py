@@ -22,7 +22,8 @@ SktransferWarning (UserWarning)
 ├── ReducedImageWarning                   photos are reduced to very few pixels
 ├── StoreWarning                          a store on disk cannot be read or written; values are computed
 ├── TruncatedTextWarning                  texts are longer than the model's limit
-├── UnknownWordsWarning                   many words of the texts have no vector
+├── UnknownWordsWarning                   many words of the texts have no vector or are unknown to the model
+├── UnreadPartWarning                     parts of a model's files have no counterpart here and are not read
 └── ValidationWarning                     validation data are missing, or lack a class
 
 Each error also derives from the built-in exception in brackets, so that scikit-learn and other callers can handle it
@@ -61,6 +62,7 @@ __all__ = [
     "StoreWarning",
     "TruncatedTextWarning",
     "UnknownWordsWarning",
+    "UnreadPartWarning",
     "ValidationWarning",
     "WeightsError",
 ]
@@ -294,7 +296,11 @@ class TruncatedTextWarning(SktransferWarning):
 
 
 class UnknownWordsWarning(SktransferWarning):
-    """Many words of the texts have no vector."""
+    """Many words of the texts have no vector, or texts consist mostly of tokens unknown to the model."""
+
+
+class UnreadPartWarning(SktransferWarning):
+    """Parts of a model's files have no counterpart in sktransfer and are not read, so that its values differ."""
 
 
 class ValidationWarning(SktransferWarning):

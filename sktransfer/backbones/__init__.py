@@ -24,7 +24,9 @@ _HOME = {
     "build_backbone": "sktransfer.backbones.loading",
     "build_transformers_model": "sktransfer.providers.huggingface_load",
     "check_transformers_weights": "sktransfer.providers.huggingface_load",
+    "compared_names": "sktransfer.weights.reading",
     "fill": "sktransfer.weights.reading",
+    "find_prefix": "sktransfer.weights.reading",
     "find_spec": "sktransfer.backbones.registry",
     "hookimpl": "sktransfer.backbones.hooks",
     "hub_file": "sktransfer.weights.hub",
@@ -36,6 +38,7 @@ _HOME = {
     "read_transformers_transform": "sktransfer.providers.huggingface_load",
     "replace_stages": "sktransfer.backbones.backbone",
     "require_field": "sktransfer._validation",
+    "without_prefix": "sktransfer.weights.reading",
 }
 __all__ = sorted(_HOME)
 
@@ -64,8 +67,11 @@ if TYPE_CHECKING:
     from sktransfer.providers.huggingface_text import TextLayer as TextLayer
     from sktransfer.weights.hub import hub_file as hub_file
     from sktransfer.weights.hub import hub_tokenizer as hub_tokenizer
+    from sktransfer.weights.reading import compared_names as compared_names
     from sktransfer.weights.reading import fill as fill
+    from sktransfer.weights.reading import find_prefix as find_prefix
     from sktransfer.weights.reading import read_state as read_state
+    from sktransfer.weights.reading import without_prefix as without_prefix
     from sktransfer.weights.source import WeightsSource as WeightsSource
 
 

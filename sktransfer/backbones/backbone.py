@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from sktransfer._validation import is_int, is_real
-from sktransfer.backbones.from_modules import backbone_arguments, has_statistics
+from sktransfer.backbones.from_modules import backbone_arguments, has_statistics, is_own, misfit
 from sktransfer.backbones.pooling import check_pooling
 from sktransfer.backbones.preprocess import Preprocess
 from sktransfer.backbones.stages import SharedSpace, run_stages
@@ -51,6 +51,8 @@ class Backbone:
         JSON. It is part of the fingerprint.
     shared_space : SharedSpace, default=None
         Space that the last stage's vectors share with those of a backbone of texts, as in CLIP.
+    unit_length : bool, default=False
+        Whether the network scales the pooled values of its last stage to length 1, as many sentence encoders do.
 
     Examples
     --------
@@ -73,6 +75,7 @@ class Backbone:
         prefix_tokens: int = 0,
         definition: str = "",
         shared_space: SharedSpace | None = None,
+        unit_length: bool = False,
     ) -> None:
         self.name = name
         self.modality = modality
@@ -85,6 +88,7 @@ class Backbone:
         self.prefix_tokens = prefix_tokens
         self.definition = definition
         self.shared_space = shared_space
+        self.unit_length = unit_length
         self.pretrained = True  # False for random weights, whose BatchNorm statistics are not worth keeping
         self.origin: tuple[Callable[..., Backbone], tuple[Any, ...]] | None = (
             None  # callable and arguments for unpickling
@@ -108,8 +112,13 @@ class Backbone:
         """Make a backbone of your own modules, for use as `backbone=`.
 
         The modules are copied (in float32, on the CPU, shared tensors stay shared). Training them further does not
-        change the backbone. `clone` keeps the backbone, and pickling includes the weights. Cache entries belong to this
-        backbone and its pickles only, never to another one of the same modules.
+        change the backbone. `clone` keeps the backbone, and pickling includes the weights. `sktransfer.save` refuses
+        it, because a file without code cannot describe your modules: use joblib.dump, or offer the network as a plugin.
+        Cache entries belong to this backbone and its pickles only, never to another one of the same modules.
+
+        Images are not normalised unless `preprocess` says so. A network whose `forward` does more than run its children
+        in order, such as the flattening before the last layer of a ResNet, needs a module for that, or its last layer
+        as `head`.
 
         Parameters
         ----------
@@ -172,7 +181,22 @@ class Backbone:
         start, stop : int
             Slice of the stages to run.
         """
-        return run_stages(self.stages[start:stop], values, mask)
+        return run_stages(self.stages[start:stop], values, mask, self.explainer(start))
+
+    def explainer(self, start: int = 0) -> Callable[[int, Tensor, Exception], Exception] | None:
+        """Return what `run_stages` takes as `explain`: a message for a user's own modules, None for other networks.
+
+        Parameters
+        ----------
+        start : int, default=0
+            Index of the first stage that runs.
+        """
+        return (lambda index, *rest: self._explain(start + index, *rest)) if is_own(self.definition) else None
+
+    def _explain(self, index: int, values: Tensor, error: Exception) -> Exception:
+        if isinstance(error, torch.OutOfMemoryError) or "memory" in str(error):
+            return error
+        return misfit(self.stage_names[index], self.stages[index], values, error)
 
     def position(self, layer: int | str) -> int:
         """Return the index of a stage.
@@ -351,7 +375,9 @@ def replace_stages(source: Backbone, first: int, modules: Sequence[nn.Module]) -
     stop, n = first + len(modules), len(source.stages)
     if not 0 <= first <= stop <= n:
         raise InvalidParameterError(f"stages {first} to {stop} cannot be replaced: {source.name} has {n} stages")
-    changes: dict[str, Any] = {} if stop == n else {"head": None, "categories": (), "shared_space": None}
+    changes: dict[str, Any] = (
+        {} if stop == n else {"head": None, "categories": (), "shared_space": None, "unit_length": False}
+    )
     stages = nn.ModuleList([*source.stages[:first], *modules]).eval().requires_grad_(False)
     origin = (replace_stages, _collapsed(source, first, list(modules)))
     names = source.stage_names[:stop]

@@ -16,7 +16,13 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from sktransfer.backbones.preprocess import ImageTransform, Preprocess, TextPreprocess
-from sktransfer.exceptions import DarkImageWarning, InvalidParameterError, ReducedImageWarning, SktransferWarning
+from sktransfer.exceptions import (
+    DarkImageWarning,
+    InvalidParameterError,
+    ReducedImageWarning,
+    SktransferWarning,
+    UnknownWordsWarning,
+)
 from sktransfer.samples.images import ImageSamples
 
 __all__ = ["BATCHING", "Batching", "ImageBatching", "TextBatching", "batching_of"]
@@ -25,6 +31,8 @@ __all__ = ["BATCHING", "Batching", "ImageBatching", "TextBatching", "batching_of
 # pixels or fewer. Backbones that read 224 pixels reduce large photos as much, and lose little.
 _REDUCTION, _LARGE_SIDE, _SMALL_SIDE = 4, 128, 64
 _DARK = 0.25  # share of the range of values below which all images together are almost black
+_MOSTLY = 0.5  # share of unknown tokens from which a text counts as unknown
+_UNKNOWN_SHARE = 0.01  # of the texts: fewer unknown ones, such as single emoji, are part of ordinary data
 _USUAL_SIDE = 224  # pixels; images whose size the preprocessing leaves open are taken for this size
 
 
@@ -52,7 +60,7 @@ class Batching(Protocol):
     def read(self, preprocess: Any, samples: Sequence[Any]) -> tuple[list[Tensor], list[bool]]:
         """Return one tensor per sample, and whether the sample was truncated."""
 
-    def observe(self, preprocess: Any, samples: Sequence[Any]) -> list[Any]:
+    def observe(self, preprocess: Any, samples: Sequence[Any], tensors: Sequence[Tensor]) -> list[Any]:
         """Return what `remarks` needs to know of each sample; an empty list for nothing."""
 
     def remarks(self, preprocess: Any, observed: Sequence[Any]) -> list[SktransferWarning]:
@@ -86,13 +94,29 @@ class TextBatching:
         """Return token ids (tokens,) per text, and whether the text was truncated."""
         return preprocess.tokenize(samples)
 
-    def observe(self, preprocess: TextPreprocess, samples: Sequence[str]) -> list[Any]:
-        """Return nothing."""
-        return []
+    def observe(self, preprocess: TextPreprocess, samples: Sequence[str], tensors: Sequence[Tensor]) -> list[Any]:
+        """Return whether at least half of the tokens of each text are unknown to the model.
 
-    def remarks(self, preprocess: TextPreprocess, observed: Sequence[Any]) -> list[SktransferWarning]:
-        """Return no warning."""
-        return []
+        A preprocessing without the method `unknown_share` knows all tokens. An empty text has no tokens.
+        """
+        share = getattr(preprocess, "unknown_share", None)
+        if share is None:
+            return []
+        return [share(ids) >= _MOSTLY and not text.isspace() and text != "" for text, ids in zip(samples, tensors)]
+
+    def remarks(self, preprocess: TextPreprocess, observed: Sequence[bool]) -> list[SktransferWarning]:
+        """Return a warning about texts in a script that the model does not know."""
+        n_unknown = sum(observed)
+        if not n_unknown or n_unknown < _UNKNOWN_SHARE * len(observed):
+            return []
+        return [
+            UnknownWordsWarning(
+                f"{n_unknown} of {len(observed)} texts consist mostly of tokens unknown to this model, as texts in "
+                "another script do, and get nearly the same features. To read them, use a multilingual model such as "
+                "'hf/sentence-transformers/paraphrase-multilingual-MiniLM-L12-v2', or train on these texts: "
+                'WordEmbedder(model="fasttext"), or TfidfVectorizer(analyzer="char_wb") of scikit-learn.'
+            )
+        ]
 
     def lengths(self, tensors: Sequence[Tensor]) -> list[int]:
         """Return the number of tokens per text; 1 for texts that a stage has pooled to vectors."""
@@ -150,7 +174,9 @@ class ImageBatching:
         """Return one tensor (3, height, width) per image. Images are never truncated."""
         return preprocess(samples), [False] * len(samples)
 
-    def observe(self, preprocess: Preprocess, samples: Sequence[Image.Image | np.ndarray]) -> list[tuple[float, float]]:
+    def observe(
+        self, preprocess: Preprocess, samples: Sequence[Image.Image | np.ndarray], tensors: Sequence[Tensor]
+    ) -> list[tuple[float, float]]:
         """Return how many times each image is reduced, and the share of the range of values that it uses."""
         return [(_reduction(preprocess, image), _brightness(image)) for image in samples]
 
@@ -209,6 +235,14 @@ class ImageBatching:
 
     def truncation_message(self, preprocess: Preprocess, n_truncated: int, n_samples: int) -> str:
         """Return no message, because images are never truncated."""
+        return ""
+
+    def unknown(self, preprocess: Preprocess, samples: Sequence[Any], tensors: Sequence[Tensor]) -> list[bool]:
+        """Return False per image, because every colour is known."""
+        return [False] * len(samples)
+
+    def unknown_message(self, n_unknown: int, n_samples: int) -> str:
+        """Return no message, because images hold no tokens."""
         return ""
 
 

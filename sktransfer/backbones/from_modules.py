@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from sktransfer._validation import is_int
@@ -18,10 +18,48 @@ from sktransfer.backbones.preprocess import ImageTransform, Preprocess, TextPrep
 from sktransfer.backbones.spec import MODALITIES, RESERVED
 from sktransfer.backbones.stages import ImageStage, PooledHead
 from sktransfer.exceptions import InvalidParameterError
+from sktransfer.samples.columns import quoted
 
-__all__ = ["backbone_arguments", "has_statistics"]
+__all__ = ["backbone_arguments", "has_statistics", "is_own", "misfit"]
 
+_OWN = "own "  # start of the definition of backbones that are made here
 _FORM = "modules must be a list of (name, module) pairs, as in list(network.named_children())"
+
+
+def is_own(definition: str) -> bool:
+    """Return whether a backbone of this definition is made of a user's own modules."""
+    return definition.startswith(_OWN)
+
+
+def misfit(name: str, module: nn.Module, values: Tensor, error: Exception) -> InvalidParameterError:
+    """Return the error for a stage of a user's own modules that does not take the values before it.
+
+    Parameters
+    ----------
+    name, module : str and nn.Module
+        The stage.
+    values : Tensor
+        Output of the stage before it, or the input.
+    error : Exception
+        Error of the module.
+    """
+    own = module.body[0] if isinstance(module, ImageStage) else module
+    reason = (str(error).splitlines() or [type(error).__name__])[0][:200].rstrip(".")
+    shape = f"(n, {', '.join(map(str, values.shape[1:]))})"
+    if values.ndim == 4 and any(isinstance(part, nn.Linear) for part in module.modules()):
+        remedy = (
+            f"If the network's forward flattens before it, flatten in the stage: nn.Sequential(nn.Flatten(), {name}). "
+            "If it is the head, leave it out of the stages and pass it as head"
+        )
+    else:
+        remedy = (
+            "Each stage reads the output of the one before, so give the stages in the order of the network's forward, "
+            "and wrap what it does between them in modules of your own"
+        )
+    return InvalidParameterError(
+        f"stage {name!r} ({type(own).__name__}) of Backbone.from_modules does not take values of shape {shape}: "
+        f"{reason}. {remedy}"
+    )
 
 
 def backbone_arguments(
@@ -38,7 +76,9 @@ def backbone_arguments(
     if modality not in MODALITIES:
         raise InvalidParameterError(f"modality={modality!r} must be one of {MODALITIES}")
     if head is not None and not isinstance(head, nn.Module):
-        raise InvalidParameterError(f"head={head!r} must be a torch.nn.Module or None, not {type(head).__name__}")
+        raise InvalidParameterError(
+            f"head={quoted(head, 60)} must be a torch.nn.Module or None, not {type(head).__name__}"
+        )
     pooling = check_pooling(pooling, modality)
     pooling = default_pooling(modality) if pooling == "auto" else pooling
     pairs = _check_modules(modules)
@@ -56,7 +96,7 @@ def backbone_arguments(
         "categories": categories,
         # Structure and weights do not identify the computation of a user's own code. A unique definition keeps the
         # cache entries of similar networks apart.
-        "definition": f"own {uuid.uuid4()}",
+        "definition": f"{_OWN}{uuid.uuid4()}",
     }
 
 
@@ -64,10 +104,10 @@ def _check_modules(modules: Any) -> list[tuple[str, nn.Module]]:
     if isinstance(modules, (str, nn.Module, Mapping)) or not isinstance(modules, Sequence):
         raise InvalidParameterError(f"{_FORM}, not {type(modules).__name__}")
     if not modules:
-        raise InvalidParameterError(f"modules={modules!r} holds no stage; {_FORM}")
+        raise InvalidParameterError(f"modules={quoted(modules, 60)} holds no stage; {_FORM}")
     for index, pair in enumerate(modules):
         if not isinstance(pair, (tuple, list)) or len(pair) != 2:
-            raise InvalidParameterError(f"modules[{index}] is {pair!r}; {_FORM}")
+            raise InvalidParameterError(f"modules[{index}] is {quoted(pair, 60)}; {_FORM}")
         _check_pair(index, *pair)
     names = [name for name, _ in modules]
     twice = [name for index, name in enumerate(names) if name in names[:index]]
@@ -99,21 +139,21 @@ def _check_preprocess(given: Any, modality: str, input_size: tuple[int, int] | N
             raise InvalidParameterError(f"input_size={input_size!r} is for images; give texts a preprocess instead")
         if not isinstance(given, TextPreprocess):
             raise InvalidParameterError(
-                f"preprocess={given!r}: for modality='text' give an object that converts texts to token ids, such as "
-                "sktransfer.backbones.Tokens or an object with the methods of sktransfer.backbones.TextPreprocess"
+                f"preprocess={quoted(given, 60)}: for modality='text' give an object that converts texts to token ids, "
+                "such as Tokens or an object with the methods of TextPreprocess, both of sktransfer.backbones"
             )
         return given
     if given is None or isinstance(given, Mapping):
         return ImageTransform(resize=_size(input_size)).updated({} if given is None else given)
     if input_size is not None:
         raise InvalidParameterError(
-            f"input_size={input_size!r}: preprocess={given!r} sets the size already; give only one of them"
+            f"input_size={input_size!r}: preprocess={quoted(given, 60)} sets the size already; give only one of them"
         )
     is_image = callable(given) and isinstance(getattr(given, "key", None), str) and hasattr(given, "pad_value")
     if not is_image or isinstance(given, TextPreprocess):
         raise InvalidParameterError(
-            f"preprocess={given!r}: for modality='image' give an ImageTransform, a dict of its settings, None, or an "
-            "object with the members of sktransfer.backbones.Preprocess"
+            f"preprocess={quoted(given, 60)}: for modality='image' give an ImageTransform, a dict of its settings, "
+            "None, or an object with the members of sktransfer.backbones.Preprocess"
         )
     return given  # type: ignore[no-any-return]
 

@@ -6,6 +6,7 @@ import importlib
 import os
 import threading
 from collections import OrderedDict
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,13 @@ from weakref import WeakValueDictionary
 from sktransfer.backbones.plugins import reason
 from sktransfer.backbones.registry import registry
 from sktransfer.backbones.spec import BackboneSpec
-from sktransfer.exceptions import InvalidParameterError, PluginError, SktransferError, WeightsError
+from sktransfer.exceptions import (
+    InvalidParameterError,
+    PluginError,
+    SktransferError,
+    SktransferWarning,
+    WeightsError,
+)
 
 if TYPE_CHECKING:
     from sktransfer.backbones.backbone import Backbone
@@ -73,12 +80,17 @@ def load_backbone(
     'image'
     """
     from sktransfer.backbones.backbone import Backbone
+    from sktransfer.samples.columns import quoted
 
     if not isinstance(name, (str, Backbone)):
-        hint = " Pass its backbone_ attribute once it is fitted." if hasattr(name, "fit") else ""
-        raise InvalidParameterError(f"backbone={name!r} must be a name or a Backbone, not {type(name).__name__}.{hint}")
-    if isinstance(name, Backbone) and weights != "pretrained":
-        raise InvalidParameterError(f"weights={weights!r}: {name!r} has its own weights; leave weights='pretrained'")
+        raise InvalidParameterError(
+            f"backbone={quoted(name, 60)} must be a name or a Backbone, not {type(name).__name__}."
+            f"{_way_to_a_name(name)}"
+        )
+    if isinstance(name, Backbone) and not (isinstance(weights, str) and weights == "pretrained"):
+        raise InvalidParameterError(
+            f"weights={quoted(weights, 60)}: {name!r} has its own weights; leave weights='pretrained'"
+        )
     backbone = name if isinstance(name, Backbone) else _shared(name, weights, seed)
     changed: Any = backbone.preprocess
     if not (isinstance(preprocess, str) and preprocess == "auto"):
@@ -91,6 +103,25 @@ def load_backbone(
             raise InvalidParameterError(f"max_length={max_length!r}: {backbone.name} takes no texts; leave it None")
         changed = changed.with_max_length(max_length)
     return backbone if changed is backbone.preprocess else backbone.with_preprocess(changed)
+
+
+def _way_to_a_name(given: Any) -> str:
+    """Return what to do with an object that is no backbone."""
+    from torch import Tensor, nn
+
+    if isinstance(given, nn.Module):
+        return (
+            " Make a backbone of the module's parts: Backbone.from_modules(list(network.named_children())), with "
+            "preprocess={'mean': ..., 'std': ...} if it was trained on normalised images."
+        )
+    if isinstance(given, (list, tuple)) and any(isinstance(item, (nn.Module, tuple)) for item in given):
+        return " Make a backbone of modules by Backbone.from_modules(modules)."
+    if isinstance(given, Mapping) and any(isinstance(value, Tensor) for value in given.values()):
+        return (
+            " It holds weights: save them (torch.save(weights, path)) and name the network that they belong to, as in "
+            "backbone='torchvision/resnet18', weights=path."
+        )
+    return " Pass its backbone_ attribute once it is fitted." if hasattr(given, "fit") else ""
 
 
 def _shared(name: str, weights: str | os.PathLike[str], seed: int) -> Backbone:
@@ -126,8 +157,8 @@ def _fetch_tokenizer(spec: BackboneSpec, path: Path | None) -> None:
 
 def _file_state(path: Path) -> tuple[Any, ...]:
     """Return names, sizes and times, which change when a file, or one in a folder, is rewritten."""
-    files = sorted(path.iterdir()) if path.is_dir() else [path]
-    stats = [(file.name, file.stat()) for file in files if file.exists()]  # an editor's lock is a dangling link
+    files = sorted([*path.iterdir(), *path.glob("*/*.json")]) if path.is_dir() else [path]
+    stats = [(str(file), file.stat()) for file in files if file.exists()]  # an editor's lock is a dangling link
     return str(path.resolve()), *((name, stat.st_size, stat.st_mtime_ns) for name, stat in stats)
 
 
@@ -180,7 +211,7 @@ def build_backbone(spec: BackboneSpec, path: Path | None) -> Backbone:
     module, _, function = spec.loader.partition(":")
     try:
         backbone = getattr(importlib.import_module(module), function)(spec, path)
-    except (SktransferError, MemoryError):
+    except (SktransferError, SktransferWarning, MemoryError):
         raise
     except (Exception, SystemExit) as error:
         plugin = registry().plugin(spec.provider)

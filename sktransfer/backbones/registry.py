@@ -12,6 +12,7 @@ from importlib.metadata import EntryPoint
 from typing import TYPE_CHECKING, Any
 
 from sktransfer.backbones import hooks
+from sktransfer.backbones.naming import name_hint
 from sktransfer.backbones.plugins import (
     Finder,
     Plugin,
@@ -29,7 +30,6 @@ from sktransfer.exceptions import (
     InvalidParameterError,
     PluginError,
     SktransferError,
-    did_you_mean,
 )
 
 if TYPE_CHECKING:
@@ -188,10 +188,9 @@ class Registry:
             raise PluginError(f"the plugin {label} failed when asked for {model!r}: {reason(error)}") from error
 
     def _not_found(self, name: str, provider: str) -> str:
-        short = {full.partition("/")[2]: full for full in self.specs}
-        hint = did_you_mean(name, self.specs) or did_you_mean(name, short)
-        message = f"there is no backbone {name!r}.{hint} list_backbones() shows all of {sorted(self.sources)}; "
-        message += "'hf/<hub id or local folder>' takes models of transformers."
+        hint = name_hint(name, self.specs, self.sources)
+        message = f"there is no backbone {name!r}.{hint} list_backbones() shows all of {sorted(self.sources)}"
+        message += "." if "'hf/" in hint else "; 'hf/<hub id or local folder>' takes models of transformers."
         failed = [plugin for plugin in self.plugins if plugin.status == "failed"]
         relevant = [plugin for plugin in failed if plugin.name == provider]
         if not relevant and self.plugin(provider) is None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from torch import Tensor, nn
 
 from sktransfer.backbones.pooling import pool
+from sktransfer.exceptions import SktransferError
 
 __all__ = ["ImageStage", "PooledHead", "SharedSpace", "run_stages"]
 
@@ -54,7 +55,12 @@ class PooledHead(nn.Module):
         return logits
 
 
-def run_stages(stages: nn.ModuleList, values: Tensor, mask: Tensor | None) -> Iterator[Tensor]:
+def run_stages(
+    stages: nn.ModuleList,
+    values: Tensor,
+    mask: Tensor | None,
+    explain: Callable[[int, Tensor, Exception], Exception] | None = None,
+) -> Iterator[Tensor]:
     """Yield the output of each stage, in order.
 
     Parameters
@@ -65,9 +71,19 @@ def run_stages(stages: nn.ModuleList, values: Tensor, mask: Tensor | None) -> It
         Input of the first stage.
     mask : Tensor of shape (n, tokens) or None
         True where a token is real. None for images.
+    explain : callable, default=None
+        Called with the index of a stage that failed, its input and its error. Returns the error to raise. None raises
+        errors as they are.
     """
-    for stage in stages:
-        values = stage(values, mask)
+    for index, stage in enumerate(stages):
+        try:
+            output = stage(values, mask)
+        except (RuntimeError, TypeError, ValueError, IndexError) as error:
+            if explain is None or isinstance(error, SktransferError):
+                raise
+            explained = explain(index, values, error)
+            raise explained from (None if explained is error else error)
+        values = output
         yield values
 
 

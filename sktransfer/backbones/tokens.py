@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,8 @@ __all__ = ["Tokens", "load_tokens"]
 
 _CHARACTERS = 16  # characters read per token in the first part of a long text; few languages have more than 6
 _SPARE = 64  # tokens read beyond the limit
+_BLANK = "\u2581"  # the blank before a word, which SentencePiece makes a token of its own if the word is unknown
+_UNIGRAM = re.compile(r'"model":\{"type":"Unigram","unk_id":(\d+)')  # the model does not tell it otherwise
 
 
 class Tokens:
@@ -84,6 +87,8 @@ class Tokens:
         self._tokenizer = tokenizer
         self._hash = hashlib.blake2b(tokenizer.to_str().encode(), digest_size=16).hexdigest()
         self._n_special = tokenizer.num_special_tokens_to_add(False)
+        self._unknown = _unknown_id(tokenizer)
+        self._blank = tokenizer.token_to_id(_BLANK)
         self.model_limit = limit
         self.pad_value = pad_value
         self.empty_value = pad_value if empty_value is None else empty_value
@@ -154,6 +159,26 @@ class Tokens:
         ids, truncated = zip(*(self._encode(text) for text in samples)) if samples else ((), ())
         return [torch.tensor(tokens, dtype=torch.int64) for tokens in ids], list(truncated)
 
+    def unknown_share(self, tokens: Tensor) -> float:
+        """Return the share of unknown tokens in a text, without special tokens.
+
+        Parameters
+        ----------
+        tokens : Tensor of shape (tokens,)
+            Token ids that `tokenize` returned for the text.
+
+        Returns
+        -------
+        share : float
+            From 0 to 1. 0 for a tokenizer that knows every character, such as one of bytes.
+        """
+        ids = tokens.tolist()
+        n_unknown = 0 if self._unknown is None else ids.count(self._unknown)
+        if not n_unknown:
+            return 0.0
+        n_blank = 0 if self._blank is None else ids.count(self._blank)
+        return n_unknown / max(n_unknown, len(ids) - self._n_special - n_blank)
+
     def _encode(self, text: str) -> tuple[list[int], bool]:
         room = self.limit - self._n_special
         for part in self._parts(_without_lone_surrogates(text)):
@@ -216,6 +241,18 @@ class Tokens:
             empty_value=require_field(state, "empty_value", int),
             side=require_field(state, "side", str, ("right", "left")),
         )
+
+
+def _unknown_id(tokenizer: Tokenizer) -> int | None:
+    """Return the id of the token for unknown characters or words, or None if texts do not get it."""
+    if hasattr(tokenizer.model, "unk_token"):
+        token = tokenizer.model.unk_token
+        unknown = None if token is None else tokenizer.token_to_id(token)
+    else:
+        found = _UNIGRAM.search(tokenizer.to_str())
+        unknown = None if found is None else int(found[1])
+    # Tokenizers of bytes, such as that of CLIP, declare the closing token of every text as the unknown one.
+    return None if unknown in tokenizer.encode("").ids else unknown
 
 
 def _without_lone_surrogates(text: str) -> str:

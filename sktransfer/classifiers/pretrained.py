@@ -53,8 +53,15 @@ if TYPE_CHECKING:
 __all__ = ["PretrainedClassifier", "PretrainedHead", "check_has_categories"]
 
 
-def check_has_categories(backbone: Backbone) -> Backbone:
+def check_has_categories(backbone: Backbone, weights: str | os.PathLike[str] = "pretrained") -> Backbone:
     """Return the backbone after checking that it has a head with at least two named categories.
+
+    Parameters
+    ----------
+    backbone : Backbone
+        Backbone to check.
+    weights : str or path, default="pretrained"
+        Weights that it was loaded with, for messages.
 
     Raises
     ------
@@ -62,8 +69,14 @@ def check_has_categories(backbone: Backbone) -> Backbone:
         If it has no head, no categories, or only one.
     """
     advice = "train one on your labels with FineTuneClassifier, or a classifier of scikit-learn on its features"
-    if backbone.head is None:
+    if backbone.head is None and weights in ("pretrained", "random"):
         raise InvalidParameterError(f"{backbone.name} has no head of its own: {advice}")
+    if backbone.head is None:
+        raise InvalidParameterError(
+            f"weights={str(weights)!r} holds no head for {backbone.name}, or one with another number of outputs, which "
+            f"is left out: {advice}. To use a head of your own, give Backbone.from_modules(stages, head=..., "
+            "categories=[...]) as backbone"
+        )
     if not backbone.categories:
         raise InvalidParameterError(
             f"{backbone.name} has a head, but its weights do not name its categories: {advice}; or name them in the "
@@ -234,7 +247,8 @@ class PretrainedClassifier(BackboneHTML, ClassifierMixin, BaseEstimator):
     def backbone_(self) -> Backbone:
         """The network. Repeated access is cheap, because loaded backbones are shared within a process."""
         return check_has_categories(
-            load_backbone(self.backbone, weights=self.weights, preprocess=self.preprocess, max_length=self.max_length)
+            load_backbone(self.backbone, weights=self.weights, preprocess=self.preprocess, max_length=self.max_length),
+            self.weights,
         )
 
     @property
@@ -313,7 +327,7 @@ class PretrainedClassifier(BackboneHTML, ClassifierMixin, BaseEstimator):
                 # several categories may share a name: (n, n_categories) is added up to (n, n_classes)
                 np.add.at(probabilities, np.ix_(np.asarray(rows), columns), of_categories)
                 bar.update(len(rows))
-        inputs.warn_of_truncated()
+        inputs.warn_of_unread()
         return check_finite_outputs(probabilities, compute)
 
     def predict(self, X: Any) -> np.ndarray:

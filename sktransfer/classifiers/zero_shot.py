@@ -276,7 +276,7 @@ class ZeroShotClassifier(BackboneHTML, CosineClassifier, BaseEstimator):
             for rows, outputs in forward(backbone, inputs, layers, compute=compute, store=resolve_store(self.cache)):
                 by_row.update(zip(rows, concat_features(outputs).numpy()))
                 bar.update(len(rows))
-        inputs.warn_of_truncated()
+        inputs.warn_of_unread()
         vectors = np.stack([by_row[row] for row in range(len(samples))])  # (n_samples, n_features)
         unit: np.ndarray = normalize(vectors, copy=False)
         return unit

@@ -342,7 +342,8 @@ class _Pass:
             values = _as_dtype(values, self.compute.dtype)
             if values.ndim == 4 and channels_last:
                 values = values.to(memory_format=torch.channels_last)
-            passed = chain([values], run_stages(stages[start : self._last], values, mask))
+            explain = self.backbone.explainer(start)
+            passed = chain([values], run_stages(stages[start : self._last], values, mask, explain))
             # Outputs are taken before the next stage runs: an in-place ReLU at its start would overwrite them.
             for stop, output in enumerate(passed, start=start):
                 for layer in layers:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -67,11 +67,13 @@ class PreprocessedSamples:
         if not self.leave_out:
             return dict(zip(rows, self.tensors(rows)))
         loaded = {row: sample for row in rows if (sample := self._read(self.samples.load, row)) is not None}
-        self._observe(loaded)
-        return dict(zip(loaded, self.preprocess(list(loaded.values()))))
+        samples = list(loaded.values())
+        tensors = self.preprocess(samples)
+        self._observe(list(loaded), samples, tensors)
+        return dict(zip(loaded, tensors))
 
-    def _observe(self, loaded: Mapping[int, Any]) -> None:
-        self._observed.update(zip(loaded, self.batching.observe(self.preprocess, list(loaded.values()))))
+    def _observe(self, rows: Sequence[int], samples: Sequence[Any], tensors: Sequence[Tensor]) -> None:
+        self._observed.update(zip(rows, self.batching.observe(self.preprocess, samples, tensors)))
 
     def _read(self, read: Callable[[int], Any], row: int) -> Any:
         try:
@@ -99,8 +101,8 @@ class PreprocessedSamples:
         if new:
             samples = [self.samples.load(row) for row in new]
             tensors, truncated = self.batching.read(self.preprocess, samples)
-            self._observe(dict(zip(new, samples)))
             read = dict(zip(new, tensors))
+            self._observe(new, samples, tensors)
             for row, is_truncated in zip(new, truncated):
                 if is_truncated:
                     self._truncated.setdefault(row, True)
@@ -117,8 +119,11 @@ class PreprocessedSamples:
         lengths = self.lengths(rows) if self.is_ragged else [1] * len(rows)
         return sum(lengths) / max(1, lengths[0])
 
-    def warn_of_truncated(self) -> None:
-        """Warn once of all samples that were truncated, or read with another loss, since the last call."""
+    def warn_of_unread(self) -> None:
+        """Warn once of the samples read since the last call that were truncated or otherwise read with a loss.
+
+        Samples with cached outputs are not read again. The warning came when they were read.
+        """
         for warning in self.batching.remarks(self.preprocess, list(self._observed.values())):
             warn(warning)
         self._observed = {}

@@ -237,7 +237,7 @@ class Featurizer(BackboneHTML, CallbackSupportMixin, ClassNamePrefixFeaturesOutM
                     task.call_on_fit_task_begin(estimator=self)
                     task.call_on_fit_task_end(estimator=self)
             bar.update(int((~is_readable).sum()))
-        inputs.warn_of_truncated()
+        inputs.warn_of_unread()
         widths = widths or self._count_features_of_blank()
         if features is None:
             features = np.empty((len(samples), sum(widths)), np.float32)

@@ -10,7 +10,9 @@ from sklearn.preprocessing import normalize
 from sktransfer._parameters import Parameter, with_parameters
 from sktransfer.backbones.loading import load_backbone
 from sktransfer.backbones.pooling import pooling_options
+from sktransfer.engine.layers import resolve_layers
 from sktransfer.engine.parameters import BACKBONE, COMPUTE, LAYER, MAX_LENGTH, POOLING, VERBOSE, WEIGHTS
+from sktransfer.exceptions import InvalidParameterError
 from sktransfer.featurizers.base import Featurizer
 
 if TYPE_CHECKING:
@@ -31,9 +33,15 @@ __all__ = ["TextFeaturizer"]
     POOLING.replace(
         type=pooling_options("text"),
         description="""Pooling of the vectors of a text's tokens into one vector. "auto" is the mean for encoders and
-        the last token for decoders.""",
+        the last token for decoders. A folder of sentence-transformers names its own.""",
     ),
-    Parameter("normalize", False, "bool", "Whether to scale the features of each text to length 1."),
+    Parameter(
+        "normalize",
+        "auto",
+        'bool or "auto"',
+        """Whether to scale the features of each text to length 1. "auto" does so if the model itself does, for the
+        pooled values of its last layer (`layer=-1`, `pooling="auto"`).""",
+    ),
     COMPUTE,
     VERBOSE,
 )
@@ -61,6 +69,9 @@ class TextFeaturizer(Featurizer):
     -----
     The features of a text depend neither on its batch nor on the lengths of the other texts. They are float32.
 
+    Models trained with prompts, such as "query: " for E5, expect one at the start of each text. Add it to the texts, or
+    use the plugin sktransfer-sentence-transformers, whose names select a prompt.
+
     Examples
     --------
     >>> from sktransfer import TextFeaturizer
@@ -71,10 +82,19 @@ class TextFeaturizer(Featurizer):
 
     _modality = "text"
     max_length: int | None
-    normalize: bool
+    normalize: bool | str
 
     def _load(self) -> Backbone:
+        if not isinstance(self.normalize, (bool, np.bool_)) and self.normalize != "auto":
+            raise InvalidParameterError(f"normalize={self.normalize!r} must be True, False or 'auto'")
         return load_backbone(self.backbone, weights=self.weights, max_length=self.max_length)
 
     def _postprocess(self, features: np.ndarray) -> np.ndarray:
-        return normalize(features, copy=False) if self.normalize else features  # (n_samples, n_features)
+        scaled = self._is_own_unit_length() if isinstance(self.normalize, str) else self.normalize
+        return normalize(features, copy=False) if scaled else features  # (n_samples, n_features)
+
+    def _is_own_unit_length(self) -> bool:
+        """Return whether the features are the vectors that the model itself scales to length 1."""
+        backbone = self.backbone_
+        last = resolve_layers(backbone, -1, "auto")
+        return backbone.unit_length and resolve_layers(backbone, self.layer, self.pooling) == last

@@ -210,11 +210,14 @@ Most frequent: baad (1)
         Warns
         -----
         UnknownWordsWarning
-            If more than a fifth of at least 100 words have no vector and the policy is not "subword".
+            If more than a fifth of at least 100 words have no vector, or more than a fifth of the texts, and at least
+            two, hold no word that has one, and the policy is not "subword".
         """
         check_is_fitted(self)
-        features, n_unknown, n_tokens = self._features(self._check(X, reset=False))
-        warn_of_unknown(n_unknown, n_tokens, self.oov_, self.embedding_, lowercase=self.lowercase)
+        documents = self._check(X, reset=False)
+        features, n_unknown, n_tokens, n_uncovered = self._features(documents)
+        of_texts = {"n_texts": len(documents), "n_uncovered": n_uncovered}
+        warn_of_unknown(n_unknown, n_tokens, self.oov_, self.embedding_, lowercase=self.lowercase, **of_texts)
         return features
 
     def similar_words(self, word: str, k: int = 10) -> list[tuple[str, float]]:
@@ -347,13 +350,13 @@ Most frequent: baad (1)
             seed=int(check_random_state(self.random_state).randint(1, 2**31 - 1)),
         )
 
-    def _features(self, documents: Documents) -> tuple[np.ndarray, int, int]:
-        """Return the features, the number of unknown words and the number of all words."""
+    def _features(self, documents: Documents) -> tuple[np.ndarray, int, int, int]:
+        """Return the features, and the numbers of unknown words, of all words and of texts without a known word."""
         if self.pooling is None:
             features = np.empty(len(documents), dtype=object)
         else:
             features = np.empty((len(documents), self._n_features_out), np.float32)
-        n_unknown = n_tokens = 0
+        n_unknown = n_tokens = n_uncovered = 0
         lookup = Lookup(self.embedding_, self.oov_)
         with progress(len(documents), self, "text", self.verbose) as bar:
             for start, texts in documents.blocks(_BLOCK):
@@ -363,10 +366,11 @@ Most frequent: baad (1)
                 rows = slice(start, start + len(texts))
                 features[rows] = pooled if self.pooling is not None else _as_object_array(pooled)
                 n_unknown, n_tokens = n_unknown + block.n_unknown, n_tokens + block.n_seen
+                n_uncovered += block.n_uncovered
                 bar.update(len(texts))
         if self._common is not None:
             features -= (features @ self._common)[:, None] * self._common  # (n_samples, n_dims)
-        return features, n_unknown, n_tokens
+        return features, n_unknown, n_tokens, n_uncovered
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

@@ -213,7 +213,7 @@ class FineTuneBase(BackboneHTML, CallbackSupportMixin, BaseEstimator):
             context.call_on_fit_task_begin(estimator=self, X=arguments.X, y=arguments.y)
             run = self._run(settings, previous, tasks, compute, seed, arguments, context)
             self._store_result(run, train(run))
-            run.inputs.warn_of_truncated()  # of images, which are read while the network trains
+            run.inputs.warn_of_unread()  # of images, which are read while the network trains
             context.call_on_fit_task_end(
                 estimator=self, X=arguments.X, y=arguments.y, metadata=arguments.metadata, reconstruction_attributes={}
             )
@@ -370,7 +370,7 @@ class FineTuneBase(BackboneHTML, CallbackSupportMixin, BaseEstimator):
         )
         for rows, values in parts:
             outputs[rows] = head(concat_features(values)).numpy()
-        inputs.warn_of_truncated()
+        inputs.warn_of_unread()
         return check_finite_outputs(outputs, compute)
 
     def _saved_state(self) -> dict[str, Any]:
@@ -394,5 +394,5 @@ def _preprocessed(samples: Samples, trunk: Trunk) -> PreprocessedSamples:
     """Return samples that keep their token ids, and warn of those that are truncated."""
     inputs = PreprocessedSamples(samples, trunk.backbone.preprocess, keep=True)
     inputs.lengths(range(len(inputs)))
-    inputs.warn_of_truncated()
+    inputs.warn_of_unread()
     return inputs

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from sktransfer._validation import require_field
 from sktransfer.backbones.backbone import Backbone, replace_stages, with_max_length
 from sktransfer.backbones.loading import build_backbone, restore_backbone
+from sktransfer.backbones.pooling import pooling_names
 from sktransfer.backbones.preprocess import ImageTransform
 from sktransfer.backbones.registry import registry
 from sktransfer.backbones.spec import BackboneSpec
@@ -75,6 +76,8 @@ def _recipe(backbone: Backbone, reference: Mapping[str, Any]) -> dict[str, Any]:
         "has_head": backbone.head is not None,
         "pretrained": backbone.pretrained,
         "categories": list(backbone.categories),
+        "pooling": backbone.pooling,
+        "unit_length": backbone.unit_length,
         "transform": backbone.preprocess if isinstance(backbone.preprocess, ImageTransform) else None,
         "tokens": backbone.preprocess if spec is not None and isinstance(backbone.preprocess, Tokens) else None,
         "spec": spec,
@@ -191,6 +194,8 @@ def rebuild_backbone(recipe: dict[str, Any], state: dict[str, Tensor]) -> Backbo
     copy_state(own, state, name)
     backbone.pretrained = require_field(recipe, "pretrained", bool)
     backbone.categories = tuple(map(str, require_field(recipe, "categories", list)))
+    backbone.pooling = require_field(recipe, "pooling", str, pooling_names(backbone.modality))
+    backbone.unit_length = require_field(recipe, "unit_length", bool)
     transform = require_field(recipe, "transform", (ImageTransform, type(None)))
     if transform is not None:
         backbone.preprocess = transform

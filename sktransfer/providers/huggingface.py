@@ -115,7 +115,12 @@ def sktransfer_find_backbone(name: str) -> BackboneSpec:
     config = _read(path)
     images = family_of(config, f"hf/{name}").modality == "image"
     preprocessor = hub_file(name, "preprocessor_config.json") if images else None
-    return make_spec(f"hf/{name}", config, preprocessor, f"hub:{name}")
+    return _reading_all(make_spec(f"hf/{name}", config, preprocessor, f"hub:{name}"))
+
+
+def _reading_all(spec: BackboneSpec) -> BackboneSpec:
+    """Return a spec whose loader also reads the settings of sentence-transformers in the folder of the model."""
+    return replace(spec, options={**spec.options, "sentence": True}) if spec.modality == "text" else spec
 
 
 def _spec_of_folder(name: str, folder: Path) -> BackboneSpec:
@@ -125,6 +130,11 @@ def _spec_of_folder(name: str, folder: Path) -> BackboneSpec:
             "'owner/model'"
         )
     if not (folder / "config.json").is_file():
+        if (folder / "modules.json").is_file():
+            raise WeightsError(
+                f"'hf/{name}': {folder.absolute()} is a model of sentence-transformers, whose parts lie in folders of "
+                f"their own. Name it 'sentence-transformers/{name}', with the plugin sktransfer-sentence-transformers"
+            )
         names = sorted(path.name for path in folder.iterdir())[:8]
         raise WeightsError(
             f"'hf/{name}': {folder.absolute()} lacks config.json (a model's folder contains config.json, "
@@ -134,7 +144,8 @@ def _spec_of_folder(name: str, folder: Path) -> BackboneSpec:
     folder = folder.resolve()  # unpickling may happen in another working directory
     preprocessor = folder / "preprocessor_config.json"
     config = _read(folder / "config.json")
-    return make_spec(f"hf/{folder}", config, preprocessor if preprocessor.is_file() else None, f"file:{folder}")
+    spec = make_spec(f"hf/{folder}", config, preprocessor if preprocessor.is_file() else None, f"file:{folder}")
+    return _reading_all(spec)
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -18,13 +18,16 @@ from sktransfer.backbones import (
     BackboneSpec,
     ImageTransform,
     Tokens,
+    compared_names,
+    find_prefix,
     hub_tokenizer,
     load_tokens,
     read_state,
 )
-from sktransfer.exceptions import WeightsError
+from sktransfer.exceptions import UnreadPartWarning, WeightsError, warn
 from sktransfer.providers.huggingface import FAMILIES
 from sktransfer.providers.huggingface_image import IMAGE_HEADS, IMAGE_STAGES, prefix_tokens, read_transform
+from sktransfer.providers.huggingface_sentence import SentenceSettings, read_sentence_settings
 from sktransfer.providers.huggingface_text import TEXT_HEADS, TEXT_STAGES
 
 __all__ = [
@@ -80,19 +83,44 @@ def load(spec: BackboneSpec, path: Path | None) -> Backbone:
     head = None if model is base else (TEXT_HEADS | IMAGE_HEADS)[kind](model)
     check_transformers_weights(model, missing, nn.ModuleList(stages if head is None else [*stages, head]), spec.name)
     labels = model.config.id2label
+    preprocess: Tokens | ImageTransform
+    settings = None
+    if spec.modality == "image":
+        preprocess = read_transformers_transform(spec)
+    else:
+        preprocess = read_transformers_tokens(spec, path)
+        settings = read_sentence_settings(_tokenizer_folder(spec, path)) if spec.options.get("sentence") else None
+    if settings is not None and isinstance(preprocess, Tokens):
+        preprocess = _with_settings(preprocess, settings, spec.name)
     return Backbone(
         name=spec.name,
         modality=spec.modality,
         stages=list(zip(spec.stages, stages, strict=True)),
-        preprocess=read_transformers_tokens(spec, path)
-        if spec.modality == "text"
-        else read_transformers_transform(spec),
-        pooling=_pooling(kind, model.config),
+        preprocess=preprocess,
+        pooling=(settings and settings.pooling) or _pooling(kind, model.config),
+        unit_length=settings is not None and settings.unit_length,
         head=head,
         categories=() if head is None else [labels[i] for i in sorted(labels)],
         prefix_tokens=prefix_tokens(model.config) if spec.modality == "image" else 0,
         definition=json.dumps({k: v for k, v in spec.options["config"].items() if k not in _IDLE}, sort_keys=True),
     )
+
+
+def _with_settings(tokens: Tokens, settings: SentenceSettings, name: str) -> Tokens:
+    """Return the tokenisation of a model of sentence-transformers, and warn of what is not read."""
+    unread = list(settings.unread)
+    if settings.lowercase and not tokens(["AB"])[0].equal(tokens(["ab"])[0]):
+        unread.append("do_lower_case")
+    if unread:
+        warn(
+            f"{name!r} is a model of sentence-transformers, and {', '.join(unread)} is not read, so that features "
+            f"differ from those of SentenceTransformer.encode. Name it "
+            f"{'sentence-transformers/' + name.partition('/')[2]!r} to read all; the plugin "
+            "sktransfer-sentence-transformers offers this name",
+            UnreadPartWarning,
+        )
+    longest = settings.max_tokens
+    return tokens if longest is None or longest >= tokens.limit else tokens.with_max_length(longest)
 
 
 def _pooling(kind: str, config: Any) -> str:
@@ -145,7 +173,7 @@ def build_transformers_model(spec: BackboneSpec, path: Path | None) -> tuple[Any
         with _quiet():
             if path is None:
                 return auto.from_config(config, **options), set()
-            state = read_state(path) if path.is_file() else None
+            state = _own_names(auto, config, path) if path.is_file() else None
             model, info = known[type(config)].from_pretrained(
                 None if path.is_file() else path,
                 config=config,
@@ -160,7 +188,23 @@ def build_transformers_model(spec: BackboneSpec, path: Path | None) -> tuple[Any
         raise WeightsError(
             f"{spec.name}: {path or 'its configuration'} cannot be read as a {kind} model ({error})"
         ) from error
-    return model, set(info["missing_keys"])
+    missing = set(info["missing_keys"])
+    if state is not None and len(missing) > len(model.state_dict()) / 2:
+        raise WeightsError(f"{path} does not fit {spec.name}. {compared_names(state, model.state_dict())}")
+    return model, missing
+
+
+def _own_names(auto: Any, config: Any, path: Path) -> dict[str, torch.Tensor]:
+    """Return the tensors of a file, by names that transformers knows, without the prefix of a wrapper."""
+    state = read_state(path)
+    with torch.device("meta"):  # takes no memory
+        model = auto.from_config(config)
+    try:
+        prefix = find_prefix(state, model.base_model.state_dict(), optional=("pooler.",))
+    except WeightsError as error:
+        raise WeightsError(f"{path}: {error}") from error
+    prefix = prefix.removesuffix(f"{model.base_model_prefix}.")
+    return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
 
 
 @contextmanager
@@ -235,12 +279,16 @@ def read_transformers_tokens(spec: BackboneSpec, path: Path | None) -> Tokens:
     """
     if "tokens" in spec.options:
         return spec.options["tokens"]  # type: ignore[no-any-return]  # read already from a saved estimator
+    assert spec.input_size is not None  # set by sktransfer_find_backbone
+    return load_tokens(_tokenizer_folder(spec, path), spec.input_size[0])
+
+
+def _tokenizer_folder(spec: BackboneSpec, path: Path | None) -> Path:
+    if path is not None and path.is_dir():
+        return path
     assert spec.weights is not None  # set by sktransfer_find_backbone
-    assert spec.input_size is not None
     scheme, _, place = spec.weights.location.partition(":")
-    if path is None or path.is_file():
-        path = Path(place) if scheme == "file" else hub_tokenizer(place, spec.name)
-    return load_tokens(path, spec.input_size[0])
+    return Path(place) if scheme == "file" else hub_tokenizer(place, spec.name)
 
 
 def read_transformers_transform(spec: BackboneSpec) -> ImageTransform:

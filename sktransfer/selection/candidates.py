@@ -186,7 +186,7 @@ def run_backbone(
             if head is not None and probabilities is not None:
                 probabilities[rows] = head.probabilities(by_layer[head.layer])
             bar.update(len(rows))
-    inputs.warn_of_truncated()
+    inputs.warn_of_unread()
     return BackboneOutputs(features, probabilities, perf_counter() - started)
 
 

@@ -56,7 +56,12 @@ def locate(spec: _Spec, weights: str | os.PathLike[str]) -> Path | None:
         If the backbone has no pretrained weights, or `weights` has another type.
     """
     if not isinstance(weights, (str, os.PathLike)):
-        raise InvalidParameterError(f"weights={weights!r} must be 'pretrained', 'random', or the path of a local file")
+        from sktransfer.samples.columns import quoted
+
+        raise InvalidParameterError(
+            f"weights={quoted(weights, 60)} must be 'pretrained', 'random', or the path of a local file, not "
+            f"{type(weights).__name__}"
+        )
     if weights == "random":
         return None
     if weights != "pretrained":

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,9 @@ from torch import Tensor, nn
 
 from sktransfer.exceptions import LoadError, WeightsError
 
-__all__ = ["fill", "read_metadata", "read_state"]
+__all__ = ["compared_names", "fill", "find_prefix", "read_metadata", "read_state", "without_prefix"]
+
+_STATES = ("state_dict", "model_state_dict", "model")  # usual entries of a checkpoint that hold the weights
 
 
 def read_metadata(path: Path | None) -> dict[str, Any]:
@@ -43,6 +47,8 @@ def read_metadata(path: Path | None) -> dict[str, Any]:
 
 def read_state(path: Path) -> dict[str, Tensor]:
     """Return the tensors of a safetensors file, or of a state dict that `torch.load(weights_only=True)` reads.
+
+    The state dict may be an entry of a checkpoint, beside an optimizer's state or the number of an epoch.
 
     Parameters
     ----------
@@ -75,13 +81,144 @@ def read_state(path: Path) -> dict[str, Tensor]:
             f"{path}: contains more than tensors, and is not opened because it could run code. Save the tensors: "
             "safetensors.torch.save_file(model.state_dict(), 'weights.safetensors')"
         ) from error
-    if not isinstance(state, dict) or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()):
-        raise WeightsError(f"{path}: is not a state dict (a dict from names to tensors)")
+    return _unwrapped(state, path)
+
+
+def _unwrapped(content: Any, path: Path) -> dict[str, Tensor]:
+    """Return the state dict that a file consists of, or that one of its entries is."""
+    if _is_state(content):
+        return content  # type: ignore[no-any-return]
+    entries = content if isinstance(content, dict) else {}
+    states = [name for name, value in entries.items() if _is_state(value) and value]
+    chosen = next((name for name in _STATES if name in states), states[0] if len(states) == 1 else None)
+    if chosen is None:
+        held = f"; its entries are {_listed(map(str, entries))}" if entries else f", but a {type(content).__name__}"
+        raise WeightsError(
+            f"{path}: is not a state dict (a dict from names to tensors), nor a checkpoint with one as {_STATES}"
+            f"{held}. Save the weights alone: torch.save(model.state_dict(), path)"
+        )
+    state: dict[str, Tensor] = entries[chosen]
     return state
+
+
+def _is_state(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in value.items())
+
+
+def _listed(names: Iterable[str], most: int = 3) -> str:
+    """Return the first names, in quotes."""
+    first = list(islice(names, most + 1))
+    return ", ".join(map(repr, first[:most])) + (", ..." if len(first) > most else "")
+
+
+def compared_names(state: Iterable[str], own: Iterable[str]) -> str:
+    """Return the first names that a network has and those that a file has, for messages.
+
+    Parameters
+    ----------
+    state, own : iterable of str
+        Names in the file, and in the network.
+
+    Examples
+    --------
+    >>> from sktransfer.weights.reading import compared_names
+    >>> compared_names(["net.conv.weight"], ["conv1.weight", "fc.weight"])
+    "The network has 'conv1.weight', 'fc.weight'; the file has 'net.conv.weight'"
+    """
+    return f"The network has {_listed(own)}; the file has {_listed(state)}"
+
+
+def find_prefix(
+    state: Iterable[str],
+    own: Iterable[str],
+    *,
+    optional: tuple[str, ...] = (),
+    rename: Callable[[str], str | None] = str,
+) -> str:
+    """Return the prefix that a wrapper has put before the names of a network.
+
+    Such prefixes are `module.` of DataParallel, `_orig_mod.` of torch.compile, and `model.` or `backbone.` of a module
+    that holds the network among others, as in a checkpoint of Lightning.
+
+    Parameters
+    ----------
+    state, own : iterable of str
+        Names in the file, and in the network.
+    optional : tuple of str, default=()
+        Prefixes of names in the network that the file may lack, such as those of the head.
+    rename : callable, default=str
+        Maps a name without the prefix to the network's own, or to None for a tensor that the network does not use.
+
+    Returns
+    -------
+    prefix : str
+        "" if the names have none, or if the file lacks a name of the network with any prefix.
+
+    Raises
+    ------
+    WeightsError
+        If several prefixes are possible.
+
+    Examples
+    --------
+    >>> from sktransfer.weights.reading import find_prefix
+    >>> find_prefix(["backbone.conv.weight", "head.weight"], ["conv.weight", "fc.weight"], optional=("fc.",))
+    'backbone.'
+    """
+    needed = {name for name in own if not name.startswith(optional) and not name.endswith("num_batches_tracked")}
+    found: Counter[str] = Counter()
+    for name in state:
+        parts = name.split(".")
+        for n in range(len(parts)):
+            if rename(".".join(parts[n:])) in needed:
+                found["".join(f"{part}." for part in parts[:n])] += 1
+    complete = [prefix for prefix, count in found.items() if count >= len(needed)]
+    if not complete or "" in complete:
+        return ""
+    if len(complete) > 1:
+        raise WeightsError(
+            f"the names of the network occur with the prefixes {_listed(complete)}; save a file with one of them only"
+        )
+    return complete[0]
+
+
+def without_prefix(
+    state: Mapping[str, Tensor],
+    own: Iterable[str],
+    *,
+    optional: tuple[str, ...] = (),
+    rename: Callable[[str], str | None] = str,
+) -> dict[str, Tensor]:
+    """Return a state without the prefix of a wrapper, and without the tensors that have no such prefix.
+
+    Parameters
+    ----------
+    state : mapping of str to Tensor
+        Tensors by name.
+    own, optional, rename
+        As `find_prefix` takes them.
+
+    Raises
+    ------
+    WeightsError
+        If several prefixes are possible.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sktransfer.weights.reading import without_prefix
+    >>> state = {"backbone.conv.weight": torch.zeros(1), "head.weight": torch.zeros(1)}
+    >>> list(without_prefix(state, ["conv.weight", "fc.weight"], optional=("fc.",)))
+    ['conv.weight']
+    """
+    prefix = find_prefix(state, own, optional=optional, rename=rename)
+    return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
 
 
 def fill(module: nn.Module, path: Path | None, *, head: str = "", rename: Callable[[str], str | None] = str) -> bool:
     """Copy weights from a file into a network, converting float16 to float32.
+
+    The file may hold a checkpoint, as `read_state` reads it, and names with a prefix, as `without_prefix` removes it.
 
     Parameters
     ----------
@@ -106,8 +243,13 @@ def fill(module: nn.Module, path: Path | None, *, head: str = "", rename: Callab
     """
     if path is None:
         return True
-    renamed = {rename(name): tensor for name, tensor in read_state(path).items()}
-    state, own = {name: tensor for name, tensor in renamed.items() if name is not None}, module.state_dict()
+    own, content = module.state_dict(), read_state(path)
+    try:
+        content = without_prefix(content, own, optional=(head,) if head else (), rename=rename)
+    except WeightsError as error:
+        raise WeightsError(f"{path}: {error}") from error
+    renamed = {rename(name): tensor for name, tensor in content.items()}
+    state = {name: tensor for name, tensor in renamed.items() if name is not None}
     missing = [name for name in own if name not in state and not name.endswith("num_batches_tracked")]
     unexpected = [name for name in state if name not in own]
     misshapen = [name for name in state if name in own and state[name].shape != own[name].shape]
@@ -115,7 +257,7 @@ def fill(module: nn.Module, path: Path | None, *, head: str = "", rename: Callab
     if wrong:
         raise WeightsError(
             f"{path} does not fit the network: {len(missing)} tensors missing, {len(unexpected)} unexpected, "
-            f"{len(misshapen)} of another shape, the first of them {wrong[0]!r}"
+            f"{len(misshapen)} of another shape, the first of them {wrong[0]!r}. {compared_names(content, own)}"
         )
     for name, tensor in state.items():
         if name in own and name not in misshapen:

@@ -118,14 +118,44 @@ def report(documents: Iterable[Sequence[str]], vectors: WordVectors, k: int = 20
     )
 
 
-def warn_of_unknown(n_unknown: int, n_tokens: int, policy: str, vectors: WordVectors, *, lowercase: bool) -> None:
-    """Warn if more than a fifth of at least 100 words is unknown, unless the policy is "subword" or "error"."""
-    if policy in ("subword", "error") or n_tokens < WARN_TOKENS or n_unknown <= WARN_SHARE * n_tokens:
+def warn_of_unknown(
+    n_unknown: int,
+    n_tokens: int,
+    policy: str,
+    vectors: WordVectors,
+    *,
+    lowercase: bool,
+    n_texts: int = 0,
+    n_uncovered: int = 0,
+) -> None:
+    """Warn if many words or texts have no vector, unless the policy is "subword" or "error".
+
+    Many are more than a fifth of at least 100 words, or more than a fifth of the texts, and at least two, without
+    any known word.
+
+    Parameters
+    ----------
+    n_unknown, n_tokens : int
+        Number of words without a vector, and of all words.
+    policy : str
+        One of `POLICIES`, except "auto".
+    vectors : WordVectors
+        Vectors used for lookup.
+    lowercase : bool
+        Whether words were lowercased.
+    n_texts, n_uncovered : int, default=0
+        Number of all texts, and of those that hold words, none of which has a vector.
+    """
+    many_words = n_tokens >= WARN_TOKENS and n_unknown > WARN_SHARE * n_tokens
+    many_texts = n_uncovered > max(1, WARN_SHARE * n_texts)  # one text alone is confused with no other
+    if policy in ("subword", "error") or not (many_words or many_texts):
         return
     cased = lowercase and any(word != word.lower() for word in vectors.words[:1000])
     hint = "set lowercase=False, because these vectors distinguish capital letters; " if cased else ""
+    same = f", and {n_uncovered:,} of {n_texts:,} texts hold no word that has one and get equal features"
     warn(
-        f"{n_unknown / n_tokens:.0%} of {n_tokens:,} words have no vector (oov={policy!r}). oov_report(X) lists them. "
+        f"{n_unknown / n_tokens:.0%} of {n_tokens:,} words have no vector{same if n_uncovered else ''} "
+        f"(oov={policy!r}). oov_report(X) lists them. "
         f'Possible remedies: {hint}train on these texts, model="fasttext"; continue training from general vectors, '
         "continue_from=<vectors>; use the tokenizer that the vectors were trained with",
         UnknownWordsWarning,

@@ -109,6 +109,8 @@ class TokenBlock:
         Vectors of words outside the table.
     n_unknown, n_seen : int
         Number of unknown tokens and of all tokens, before unknown ones are skipped.
+    n_uncovered : int
+        Number of texts with tokens, all of them unknown.
     """
 
     tokens: list[str]
@@ -117,6 +119,7 @@ class TokenBlock:
     built: np.ndarray
     n_unknown: int
     n_seen: int
+    n_uncovered: int
 
 
 class Lookup:
@@ -155,6 +158,10 @@ class Lookup:
         ends = np.concatenate([[0], np.cumsum([len(text) for text in texts])])
         unknown = np.flatnonzero(rows < 0)
         n_seen, built = len(tokens), self._unknown
+        n_uncovered = 0
+        if len(unknown):
+            n_known = np.diff(np.concatenate([[0], np.cumsum(rows >= 0)])[ends])  # (n_texts,)
+            n_uncovered = int(np.count_nonzero((n_known == 0) & (np.diff(ends) > 0)))
         if len(unknown) and self.policy == "error":
             row = int(np.searchsorted(ends, unknown[0], side="right")) - 1
             raise InvalidSampleError(
@@ -173,7 +180,7 @@ class Lookup:
             tokens = list(compress(tokens, kept.tolist()))
             ends = np.concatenate([[0], np.cumsum(kept)])[ends]
             rows = rows[kept]
-        return TokenBlock(tokens, ends, rows, built, len(unknown), n_seen)
+        return TokenBlock(tokens, ends, rows, built, len(unknown), n_seen, n_uncovered)
 
     def values(self, block: TokenBlock) -> np.ndarray:
         """Return the vector of each token, (n_tokens, n_dims)."""

@@ -8,8 +8,16 @@ import torch
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
 from torch import nn
+from torchvision.models import resnet18
 
-from sktransfer import Backbone, FineTuneClassifier, ImageFeaturizer, TextFeaturizer
+from sktransfer import (
+    Backbone,
+    FineTuneClassifier,
+    ImageFeaturizer,
+    PretrainedClassifier,
+    TextFeaturizer,
+    load_backbone,
+)
 from sktransfer.backbones import ImageStage, ImageTransform, PooledHead
 from sktransfer.exceptions import InvalidParameterError
 from tests.helpers.toys import Attend, Embed, Words
@@ -269,3 +277,43 @@ def test_from_modules_refuses_modules_of_another_form(modules, says):
 def test_from_modules_names_other_parameters_that_are_not_allowed(options, says):
     with pytest.raises(InvalidParameterError, match=says):
         Backbone.from_modules(PLAIN, **options)
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        (resnet18(), r"not ResNet\. Make a backbone of the module's parts: Backbone\.from_modules\(list\("),
+        (list(resnet18().named_children()), r"not list\. Make a backbone of modules by Backbone\.from_modules"),
+        (resnet18().state_dict(), r"not OrderedDict\. It holds weights: save them .* weights=path"),
+        (123, "not int"),
+    ],
+)
+def test_load_backbone_names_from_modules_for_an_object_of_torch(given, says):
+    with pytest.raises(InvalidParameterError, match=says) as caught:
+        load_backbone(given)
+    assert len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize("weights", [resnet18(), resnet18().state_dict()])
+def test_load_backbone_weights_of_another_type_are_shown_in_short(weights):
+    with pytest.raises(InvalidParameterError, match="must be 'pretrained', 'random', or the path") as caught:
+        load_backbone("tiny/cnn", weights=weights)
+    assert len(str(caught.value)) < 300
+
+
+def test_from_modules_names_the_stage_that_does_not_take_its_input():
+    stages = list(resnet18().named_children())
+    images = np.random.default_rng(0).random((2, 64, 64, 3), np.float32)
+    says = r"stage 'fc' \(Linear\) .* of shape \(n, 512, 1, 1\): .*nn\.Sequential\(nn\.Flatten\(\), fc\).* as head"
+    with pytest.raises(InvalidParameterError, match=says):
+        ImageFeaturizer(Backbone.from_modules(stages)).fit(images)
+    *body, (_, fc) = stages
+    backbone = Backbone.from_modules(body, head=fc, categories=[str(i) for i in range(1000)])
+    assert ImageFeaturizer(backbone).fit_transform(images).shape == (2, 512)
+    assert PretrainedClassifier(backbone).predict_proba(images).shape == (2, 1000)
+    flat = Backbone.from_modules([*body, ("fc", nn.Sequential(nn.Flatten(), fc))])
+    assert ImageFeaturizer(flat).fit_transform(images).shape == (2, 1000)
+    with pytest.raises(
+        InvalidParameterError, match=r"stage 'layer1' .* \(n, 3, 64, 64\): .* in the order of the network"
+    ):
+        ImageFeaturizer(Backbone.from_modules(stages[4:])).fit(images)

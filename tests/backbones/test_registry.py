@@ -116,7 +116,8 @@ def test_find_lists_the_providers_of_an_ambiguous_bare_name(plugin):
 
 
 @pytest.mark.parametrize(
-    ("given", "meant"), [("tiny/cmn", "'tiny/cnn'"), ("good/smal", "'good/small'"), ("resnet5", "'resnet50'")]
+    ("given", "meant"),
+    [("tiny/cmn", "'tiny/cnn'"), ("good/smal", "'good/small'"), ("resnet5", "'torchvision/resnet50'")],
 )
 def test_find_suggests_near_names(given, meant, good):
     with pytest.raises(BackboneNotFoundError, match="Did you mean") as caught:

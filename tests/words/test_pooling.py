@@ -62,7 +62,7 @@ def test_lookup_with_oov_error_names_word_and_row():
 
 def test_lookup_counts_unknown_words_before_skipping():
     block = Lookup(VECTORS, "skip")([["w1", "x"], ["yy"]])
-    assert (block.n_unknown, block.n_seen, len(block.tokens)) == (2, 3, 1)
+    assert (block.n_unknown, block.n_seen, len(block.tokens), block.n_uncovered) == (2, 3, 1, 1)
 
 
 def test_idf_weights_equal_scikit_learn():

@@ -33,6 +33,7 @@ class PromptedTokens:
     def __init__(self, tokens: Tokens, prompt: str) -> None:
         self.tokens, self.prompt = tokens, prompt
         self.pad_value = tokens.pad_value
+        self._n_prompt = len(tokens([prompt])[0]) - len(tokens([""])[0])
 
     @property
     def key(self) -> str:
@@ -51,6 +52,10 @@ class PromptedTokens:
     def tokenize(self, texts: Sequence[str]) -> tuple[list[Tensor], list[bool]]:
         """Return the token ids of texts, and whether each text was truncated."""
         return self.tokens.tokenize([self.prompt + text for text in texts])
+
+    def unknown_share(self, tokens: Tensor) -> float:
+        """Return the share of unknown tokens in a text, without its prompt and special tokens."""
+        return self.tokens.unknown_share(tokens[self._n_prompt :])
 
     def with_max_length(self, max_length: int | None) -> PromptedTokens:
         """Return the same preprocessing with another maximum length.

@@ -65,3 +65,9 @@ def test_promptedtokens_key_differs_with_prompt_and_length(prompted):
     keys = {prompted.key, prompted.with_max_length(6).key, load(small_model()).key}
     assert len(keys) == 3
     assert pickle.loads(pickle.dumps(prompted)).key == prompted.key
+
+
+def test_promptedtokens_unknown_share_leaves_out_the_prompt(prompted):
+    texts = ["\u0e20\u0e32\u0e1e", "a \u0e20\u0e32\u0e1e", "a good film", ""]
+    assert [prompted.unknown_share(ids) for ids in prompted(texts)] == [1.0, 0.5, 0.0, 0.0]
+    assert [prompted.with_max_length(5).unknown_share(ids) for ids in prompted.with_max_length(5)(texts[:1])] == [1.0]

@@ -10,7 +10,7 @@ import timm
 import torch
 from torch import Tensor
 
-from sktransfer.backbones import read_state
+from sktransfer.backbones import compared_names, read_state, without_prefix
 from sktransfer.exceptions import WeightsError
 
 __all__ = ["fill", "weights_file"]
@@ -69,14 +69,14 @@ def fill(network: Any, name: str, path: Path | None) -> bool:
         return True
     config = network.pretrained_cfg
     file = weights_file(path, config.get("hf_hub_filename"))
-    state = read_state(file)
     own: dict[str, Tensor] = network.state_dict()
-    wrong = _misfits(state, own)
     heads = _classifier(config)
+    state = without_prefix(read_state(file), own, optional=heads)
+    wrong = _misfits(state, own)
     if all(one.startswith(heads) for one in wrong) and not (wrong and config.get("label_offset")):
         _copy({one: tensor for one, tensor in state.items() if one not in wrong}, own)
         return not wrong
-    _copy(_converted(name, file, state, wrong[0]), own)
+    _copy(_converted(name, file, state, wrong[0], own), own)
     return True
 
 
@@ -96,14 +96,16 @@ def _copy(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None:
         own[name].copy_(tensor)
 
 
-def _converted(name: str, file: Path, state: dict[str, Tensor], wrong: str) -> dict[str, Tensor]:
+def _converted(
+    name: str, file: Path, state: dict[str, Tensor], wrong: str, own: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
     """Return the tensors after timm has converted a state with the names of other authors."""
     try:
         filled = timm.create_model(name, pretrained=True, pretrained_cfg_overlay={"state_dict": dict(state)})
     except Exception as error:  # the conversions of timm raise various errors
         raise WeightsError(
             f"{file} does not fit timm's {name}: {wrong!r} is missing, unexpected or of another shape, and timm cannot "
-            f"convert it ({type(error).__name__}: {error})"
+            f"convert it ({type(error).__name__}: {error}). {compared_names(state, own)}"
         ) from error
     converted: dict[str, Tensor] = filled.state_dict()
     return converted

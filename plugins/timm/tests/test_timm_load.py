@@ -42,11 +42,14 @@ def assert_same(found, expected):
     assert torch.allclose(found, expected, rtol=0, atol=1e-5 * float(expected.detach().abs().max()))
 
 
-@pytest.mark.parametrize("suffix", ["safetensors", "pth"])
+@pytest.mark.parametrize("suffix", ["safetensors", "pth", "ckpt"])
 def test_load_backbone_weights_may_be_a_local_file(tmp_path, suffix):
     expected, path = network(), tmp_path / f"weights.{suffix}"
     if suffix == "pth":
         torch.save(expected.state_dict(), path)
+    elif suffix == "ckpt":
+        state = {f"model.{name}": tensor for name, tensor in expected.state_dict().items()}
+        torch.save({"state_dict": state | {"loss.weight": torch.zeros(2)}, "epoch": 3}, path)
     else:
         save_file(expected.state_dict(), path)
     backbone = load_backbone(NAME, weights=path)
