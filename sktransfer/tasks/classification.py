@@ -241,8 +241,8 @@ class MultilabelIndicator(_Classification):
         unexpected = np.setdiff1d(y, [0, 1])
         if len(unexpected):
             raise ValueError(
-                f"y holds {np.unique(y).tolist()}; an indicator matrix holds 0 and 1: give (y > 0).astype(int), if "
-                "that is what its values mean"
+                f"y holds {np.unique(y).tolist()}; an indicator matrix holds 0 and 1: give "
+                "(np.asarray(y) > 0).astype(int), if that is what its values mean"
             )
         self.classes = np.arange(y.shape[1])
         return Targets((y != 0).astype(np.float32), weight)  # (n_samples, n_labels), (n_samples,)
