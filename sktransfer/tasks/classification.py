@@ -9,7 +9,6 @@ import numpy as np
 from scipy.sparse import issparse
 from scipy.special import expit, softmax
 from sklearn.metrics import accuracy_score
-from sklearn.utils import column_or_1d
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import assert_all_finite
@@ -23,7 +22,7 @@ from sktransfer.samples.labels import row_labels
 from sktransfer.tasks.base import Targets, Task
 from sktransfer.tasks.head_init import linear_head, linear_input, standardize, write_linear
 from sktransfer.tasks.heads import FeatureHead
-from sktransfer.tasks.validation import as_array, check_none_missing
+from sktransfer.tasks.validation import as_labels, check_none_missing
 
 __all__ = ["Multiclass", "MultilabelIndicator", "check_labels", "classification_task"]
 
@@ -43,7 +42,7 @@ def check_labels(y: Any) -> np.ndarray:
     ValueError
         If a label is missing, or y holds no labels.
     """
-    labels: np.ndarray = column_or_1d(as_array(y, "y"), warn=True)
+    labels: np.ndarray = as_labels(y)
     check_none_missing(labels, "y", "label", labels=row_labels(y))
     assert_all_finite(labels, input_name="y")
     _check_label_types(labels)

@@ -11,14 +11,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from scipy.sparse import issparse
+from sklearn.exceptions import DataConversionWarning
+from sklearn.utils import column_or_1d
 from sklearn.utils.validation import _check_sample_weight
 
-from sktransfer.exceptions import name_row
+from sktransfer.exceptions import name_row, warn
 from sktransfer.samples.arrays import tensor_to_array
 from sktransfer.samples.columns import is_tensor, quoted
 from sktransfer.samples.labels import label_of, row_labels
 
-__all__ = ["as_array", "check_none_missing", "check_numbers", "check_weight", "holds_dates"]
+__all__ = ["as_array", "as_labels", "check_none_missing", "check_numbers", "check_weight", "holds_dates"]
 
 _NO_ARRAYS: tuple[tuple[type, str], ...] = (
     (Mapping, "pass list({}.values())"),
@@ -75,6 +77,43 @@ def as_array(values: Any, name: str) -> np.ndarray:
             f"{name} is a single {type(values).__name__}; it must be a list, Series or array with one value per sample"
         )
     return array
+
+
+def as_labels(values: Any, name: str = "y") -> np.ndarray:
+    """Return one value per sample, (n_samples,), of any dtype. A column vector is ravelled with a warning.
+
+    Parameters
+    ----------
+    values : array-like of shape (n_samples,)
+        Values as given by the user.
+    name : str, default="y"
+        Name of the argument, for the error.
+
+    Raises
+    ------
+    ValueError
+        If there is not one value per sample.
+
+    Warns
+    -----
+    DataConversionWarning
+        If the values are a column vector (n_samples, 1), as in scikit-learn.
+
+    Examples
+    --------
+    >>> from sktransfer.tasks.validation import as_labels
+    >>> as_labels(["a", "b"])
+    array(['a', 'b'], dtype='<U1')
+    """
+    array = as_array(values, name)
+    if array.ndim == 2 and array.shape[1] == 1:
+        warn(
+            f"A column-vector {name} was passed when a 1d array was expected. Please change the shape of {name} to "
+            "(n_samples, ), for example using ravel().",
+            DataConversionWarning,
+        )
+    labels: np.ndarray = column_or_1d(array)
+    return labels
 
 
 def check_numbers(values: Any, name: str, what: str) -> np.ndarray:
