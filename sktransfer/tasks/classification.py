@@ -52,7 +52,7 @@ def check_labels(y: Any) -> np.ndarray:
 
 def _check_label_types(labels: np.ndarray) -> None:
     """Raise if labels are of a type, or of several types, that scikit-learn calls unknown without naming it."""
-    if labels.dtype.kind == "V":
+    if labels.dtype.names:
         raise ValueError(f"y has dtype {labels.dtype}; select one field, y[{labels.dtype.names[0]!r}]")
     if labels.dtype != object or type_of_target(labels, input_name="y") != "unknown":
         return

@@ -157,7 +157,7 @@ def check_numbers(values: Any, name: str, what: str) -> np.ndarray:
             raise ValueError(f"{name} cannot be converted to numbers ({error}): pass an array of floats") from error
     array = array.astype(np.float64)
     check_none_missing(array, name, what, labels=labels)
-    rows = np.flatnonzero(~(np.abs(array) <= _LARGEST).reshape(len(array), -1).all(1)) if array.ndim else []
+    rows = np.flatnonzero(~(np.abs(array) <= _LARGEST).reshape(len(array), -1).all(1))
     if len(rows):
         raise ValueError(
             f"{name_row(int(rows[0]), label_of(labels, int(rows[0])), name)} is {array[rows[0]]}, which is infinite or "
@@ -299,8 +299,8 @@ a sample
     checked = sample_weight
     if sample_weight is not None and not is_scalar:
         checked = check_numbers(sample_weight, "sample_weight", "weight")
-        negative = np.flatnonzero(checked < 0) if checked.ndim == 1 else []
-        if len(negative):
+        negative = np.flatnonzero(checked < 0)
+        if checked.ndim == 1 and len(negative):
             row = int(negative[0])
             raise ValueError(
                 "Negative values in data passed to `sample_weight`: "
