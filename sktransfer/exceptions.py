@@ -371,6 +371,7 @@ def warn(message: str | Warning, category: type[Warning] = SktransferWarning) ->
     >>> import warnings
     >>> from sktransfer.exceptions import TruncatedTextWarning, warn
     >>> with warnings.catch_warnings(record=True) as caught:
+    ...     warnings.simplefilter("always")
     ...     warn("2 of 10 texts are truncated", TruncatedTextWarning)
     >>> print(caught[0].category.__name__, caught[0].message)
     TruncatedTextWarning 2 of 10 texts are truncated

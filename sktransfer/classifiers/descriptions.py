@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from sklearn.utils import column_or_1d
 
 from sktransfer.exceptions import InvalidParameterError, did_you_mean
+from sktransfer.tasks.validation import as_labels
 
 __all__ = ["check_known_labels", "class_names", "class_texts"]
 
@@ -122,7 +122,7 @@ def check_known_labels(y: Any, classes: np.ndarray, *, kind: str, hint: str) -> 
     >>> check_known_labels(["b"], np.array(["a", "b"]), kind="letters", hint="")
     array(['b'], dtype='<U1')
     """
-    labels: np.ndarray = column_or_1d(y, warn=True)
+    labels: np.ndarray = as_labels(y)
     known = set(classes.tolist())
     for label in dict.fromkeys(labels.tolist()):
         if label not in known:

@@ -175,7 +175,7 @@ class ZeroShotClassifier(BackboneHTML, CosineClassifier, BaseEstimator):
                 raise InvalidParameterError(
                     f"{backbone.name} takes images and has no text encoder in the same space; use a backbone that has "
                     "one ('clip/<hub id or local folder>', after pip install ./plugins/clip in sktransfer's "
-                    "repository), or pass text_backbone="
+                    "repository), or pass the encoder of texts of this space as text_backbone"
                 )
             name = backbone.shared_space.texts
         encoder = load_backbone(name, weights="pretrained" if isinstance(name, Backbone) else self.weights)

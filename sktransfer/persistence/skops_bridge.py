@@ -152,7 +152,7 @@ def write_tree(obj: Any, encode: Encode) -> bytes:
         raise SaveError(
             f"{type(obj).__name__} holds an object that cannot be saved without pickle ({type(error).__name__}: "
             f"{error}). Functions must have a name in a module (no lambda), and objects plain attributes. joblib.dump "
-            "can save others"
+            "can save others, but no lambda"
         ) from error
     return _normalized(dump)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from scipy.sparse import issparse
 
 from sktransfer.samples.columns import column_names, is_frame, is_tensor, quoted
 
@@ -47,7 +48,7 @@ def as_list(X: Any, noun: str) -> Any:
     ValueError: X is a dict; texts come as a list, Series, one-column DataFrame or array: pass X['title'] (its keys \
 are 'title', 'label')
     """
-    if isinstance(X, (list, tuple, *_SINGLE)):
+    if isinstance(X, (list, tuple, *_SINGLE)) or issparse(X):
         return X
     if isinstance(X, Mapping) or _is_structured(X):
         raise ValueError(_advice(X, noun))

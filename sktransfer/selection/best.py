@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone, is_classifier, is_regressor
 from sklearn.linear_model import LogisticRegression
-from sklearn.utils import Tags, column_or_1d, get_tags
+from sklearn.utils import Tags, get_tags
 from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, process_routing
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
@@ -34,7 +34,7 @@ from sktransfer.selection.candidates import (
 from sktransfer.selection.ranking import ScoredLayer, score_layers
 from sktransfer.selection.scores import resolve_scores
 from sktransfer.selection.validation import resolve_target_type
-from sktransfer.tasks.validation import as_array, check_none_missing, check_numbers, check_weight
+from sktransfer.tasks.validation import as_array, as_labels, check_none_missing, check_numbers, check_weight
 
 if TYPE_CHECKING:
     import torch
@@ -318,7 +318,7 @@ def _check_targets(y: Any, estimator: Any) -> tuple[np.ndarray, str]:
     """Return targets and their type. A regressor makes whole numbers continuous."""
     targets = check_numbers(y, "y", "target") if is_regressor(estimator) else as_array(y, "y")
     if targets.ndim == 2 and targets.shape[1] == 1:
-        targets = column_or_1d(targets, warn=True)  # (n_samples,)
+        targets = as_labels(targets)  # (n_samples,)
     check_none_missing(targets, "y", "target", labels=row_labels(y))
     assert_all_finite(targets, input_name="y")
     if is_classifier(estimator):

@@ -10,7 +10,6 @@ import torch
 from scipy.sparse import issparse
 from scipy.special import expit, softmax
 from sklearn.metrics import accuracy_score
-from sklearn.utils import column_or_1d
 from sklearn.utils.class_weight import compute_class_weight, compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import assert_all_finite
@@ -26,7 +25,7 @@ from sktransfer.tasks.criterion import Criterion
 from sktransfer.tasks.head_init import linear_head, linear_input, standardize, write_linear
 from sktransfer.tasks.heads import FeatureHead
 from sktransfer.tasks.labels import column_names, label_factors, refuse_label_lists
-from sktransfer.tasks.validation import as_array, check_none_missing
+from sktransfer.tasks.validation import as_labels, check_none_missing
 
 __all__ = ["Multiclass", "MultilabelIndicator", "check_labels", "classification_task"]
 
@@ -53,7 +52,7 @@ def check_labels(y: Any) -> np.ndarray:
             f"y should be a 1d array, got an array of shape {shape} instead: several columns are several labels only "
             "if they hold 0 and 1; for several classes, fit a classifier per column (sklearn.multioutput)"
         )
-    labels: np.ndarray = column_or_1d(as_array(y, "y"), warn=True)
+    labels: np.ndarray = as_labels(y)
     check_none_missing(labels, "y", "label", labels=row_labels(y))
     assert_all_finite(labels, input_name="y")
     _check_label_types(labels)
@@ -63,7 +62,7 @@ def check_labels(y: Any) -> np.ndarray:
 
 def _check_label_types(labels: np.ndarray) -> None:
     """Raise if labels are of a type, or of several types, that scikit-learn calls unknown without naming it."""
-    if labels.dtype.kind == "V":
+    if labels.dtype.names:
         raise ValueError(f"y has dtype {labels.dtype}; select one field, y[{labels.dtype.names[0]!r}]")
     if labels.dtype != object or type_of_target(labels, input_name="y") != "unknown":
         return
@@ -281,7 +280,7 @@ class MultilabelIndicator(_Classification):
             if len(np.setdiff1d(column, [0, 1])):
                 raise ValueError(
                     f"column {name!r} of y holds {np.unique(column).tolist()}; an indicator matrix holds 0 and 1: give "
-                    "(y > 0).astype(int), if that is what its values mean"
+                    "(np.asarray(y) > 0).astype(int), if that is what its values mean"
                 )
         self.classes = np.arange(y.shape[1])
         if self.class_weight is not None and self.factors is None:

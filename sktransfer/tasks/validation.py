@@ -11,14 +11,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from scipy.sparse import issparse
+from sklearn.exceptions import DataConversionWarning
+from sklearn.utils import column_or_1d
 from sklearn.utils.validation import _check_sample_weight
 
-from sktransfer.exceptions import name_row
+from sktransfer.exceptions import name_row, warn
 from sktransfer.samples.arrays import tensor_to_array
 from sktransfer.samples.columns import is_tensor, quoted
 from sktransfer.samples.labels import label_of, row_labels
 
-__all__ = ["as_array", "check_none_missing", "check_numbers", "check_weight", "holds_dates"]
+__all__ = ["as_array", "as_labels", "check_none_missing", "check_numbers", "check_weight", "holds_dates"]
 
 _NO_ARRAYS: tuple[tuple[type, str], ...] = (
     (Mapping, "pass list({}.values())"),
@@ -77,6 +79,43 @@ def as_array(values: Any, name: str) -> np.ndarray:
     return array
 
 
+def as_labels(values: Any, name: str = "y") -> np.ndarray:
+    """Return one value per sample, (n_samples,), of any dtype. A column vector is ravelled with a warning.
+
+    Parameters
+    ----------
+    values : array-like of shape (n_samples,)
+        Values as given by the user.
+    name : str, default="y"
+        Name of the argument, for the error.
+
+    Raises
+    ------
+    ValueError
+        If there is not one value per sample.
+
+    Warns
+    -----
+    DataConversionWarning
+        If the values are a column vector (n_samples, 1), as in scikit-learn.
+
+    Examples
+    --------
+    >>> from sktransfer.tasks.validation import as_labels
+    >>> as_labels(["a", "b"])
+    array(['a', 'b'], dtype='<U1')
+    """
+    array = as_array(values, name)
+    if array.ndim == 2 and array.shape[1] == 1:
+        warn(
+            f"A column-vector {name} was passed when a 1d array was expected. Please change the shape of {name} to "
+            "(n_samples, ), for example using ravel().",
+            DataConversionWarning,
+        )
+    labels: np.ndarray = column_or_1d(array)
+    return labels
+
+
 def check_numbers(values: Any, name: str, what: str) -> np.ndarray:
     """Return numbers given per sample, (n_samples, ...) as float64.
 
@@ -118,7 +157,7 @@ def check_numbers(values: Any, name: str, what: str) -> np.ndarray:
             raise ValueError(f"{name} cannot be converted to numbers ({error}): pass an array of floats") from error
     array = array.astype(np.float64)
     check_none_missing(array, name, what, labels=labels)
-    rows = np.flatnonzero(~(np.abs(array) <= _LARGEST).reshape(len(array), -1).all(1)) if array.ndim else []
+    rows = np.flatnonzero(~(np.abs(array) <= _LARGEST).reshape(len(array), -1).all(1))
     if len(rows):
         raise ValueError(
             f"{name_row(int(rows[0]), label_of(labels, int(rows[0])), name)} is {array[rows[0]]}, which is infinite or "
@@ -260,8 +299,8 @@ a sample
     checked = sample_weight
     if sample_weight is not None and not is_scalar:
         checked = check_numbers(sample_weight, "sample_weight", "weight")
-        negative = np.flatnonzero(checked < 0) if checked.ndim == 1 else []
-        if len(negative):
+        negative = np.flatnonzero(checked < 0)
+        if checked.ndim == 1 and len(negative):
             row = int(negative[0])
             raise ValueError(
                 "Negative values in data passed to `sample_weight`: "

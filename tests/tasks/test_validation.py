@@ -12,10 +12,12 @@ import polars as pl
 import pytest
 import torch
 from scipy.sparse import csr_array
+from sklearn.exceptions import DataConversionWarning
 from sklearn.linear_model import Ridge
 
 from sktransfer import (
     BestBackbone,
+    FineTuneClassifier,
     FineTuneRegressor,
     ImageFeaturizer,
     NearestClassMean,
@@ -24,7 +26,7 @@ from sktransfer import (
 )
 from sktransfer.tasks.classification import check_labels, classification_task
 from sktransfer.tasks.continuous import Continuous
-from sktransfer.tasks.validation import check_numbers, check_weight
+from sktransfer.tasks.validation import as_labels, check_numbers, check_weight
 from sktransfer.testing.samples import make_samples
 
 DATES = pd.date_range("2020", periods=3)
@@ -206,6 +208,18 @@ def test_estimators_refuse_dates_as_targets_and_weights():
     ):
         with pytest.raises(ValueError, match=r"^(y|sample_weight) holds dates"):
             fit()
+
+
+def test_a_column_of_labels_warns_at_the_line_of_the_user():
+    images, labels = make_samples("image", 12)
+    column = np.reshape(labels, (-1, 1))
+    with pytest.warns(
+        DataConversionWarning, match="A column-vector y was passed when a 1d array was expected"
+    ) as caught:
+        FineTuneClassifier(max_epochs=0).fit(images, column)
+    assert [warning.filename for warning in caught] == [__file__]
+    with pytest.raises(ValueError, match=r"y should be a 1d array, got an array of shape \(2, 2\)"):
+        as_labels([["a", "b"], ["c", "d"]])
 
 
 def test_zero_shot_classifier_names_a_missing_label():

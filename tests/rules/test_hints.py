@@ -1,0 +1,233 @@
+"""Hints in messages: what they recommend exists, and following them leads to a working state."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import re
+from pathlib import Path
+
+import joblib
+import numpy as np
+import pytest
+from scipy.sparse import csr_array
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+from sklearn.tree import DecisionTreeClassifier
+from torch import nn
+
+import sktransfer
+from sktransfer import (
+    Backbone,
+    FineTuneClassifier,
+    FineTuneRegressor,
+    ImageFeaturizer,
+    LearningRateDisplay,
+    PretrainedClassifier,
+    WordEmbedder,
+    clear_cache,
+    load,
+    load_backbone,
+    rank_backbones,
+    save,
+)
+from sktransfer.backbones import ImageStage
+from sktransfer.samples.images import check_images
+from sktransfer.testing.samples import make_samples
+from sktransfer.words.vectors import WordVectors
+
+ROOT = Path(__file__).parents[2]
+X, Y = make_samples("image", 12)
+TEXTS, LABELS = make_samples("text", 12)
+VECTORS = WordVectors(["a", "b"], np.eye(2, dtype=np.float32))
+
+
+def messages():
+    """Yield the file and the text of all strings of errors and warnings, without their variable parts."""
+    for path in [*(ROOT / "sktransfer").rglob("*.py"), *(ROOT / "plugins").rglob("*.py")]:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                yield path, node.value
+
+
+def test_messages_name_what_exists():
+    n_names = 0
+    for path, text in messages():
+        for name in re.findall(r"\bsktransfer((?:\.[A-Za-z]\w*)+)(?=[ ,;:(`']|\.? |$)", text):
+            parts = name.split(".")[1:]
+            if parts[-1] in ("py", "md", "toml"):
+                continue
+            found = sktransfer
+            for i, part in enumerate(parts, 1):
+                if not hasattr(found, part):
+                    importlib.import_module("sktransfer." + ".".join(parts[:i]))
+                found = getattr(found, part)
+            n_names += 1
+        for option in re.findall(r"set_config\((\w+)=", text):
+            assert option in sktransfer.get_config(), f"{path}: set_config has no {option}"
+            n_names += 1
+    assert n_names > 10
+
+
+def own_backbone():
+    rest = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    return Backbone.from_modules([("conv", nn.Conv2d(3, 4, 3)), ("rest", rest)])
+
+
+def fitted(**parameters):
+    return FineTuneClassifier(max_epochs=0, **parameters).fit(X, Y)
+
+
+def text_network(stage):
+    preprocess = load_backbone("tiny/bert").preprocess
+    return Backbone.from_modules([("embedding", stage)], modality="text", preprocess=preprocess)
+
+
+def save_tree(path, trusted=()):
+    save(make_pipeline(ImageFeaturizer(), DecisionTreeClassifier()).fit(X, Y), path)
+    return load(path, trusted=trusted).predict(X)
+
+
+def transform_sizes(preprocess):
+    return ImageFeaturizer(own_backbone(), batch_size=2, preprocess=preprocess).fit_transform(SIZES)
+
+
+def doubled(features):
+    return features * 2
+
+
+SIZES = [np.zeros((8, 8, 3), np.uint8), np.zeros((9, 9, 3), np.uint8)]
+# Message, the call that gives it, and the call that its hint recommends. Both take a folder for files.
+HINTS = {
+    "sizes": (
+        r"Set preprocess=\{'resize': \(height, width\)\}",
+        lambda folder: ImageFeaturizer(own_backbone(), batch_size=2).fit_transform(SIZES),
+        lambda folder: ImageFeaturizer(own_backbone(), batch_size=2, preprocess={"resize": (8, 8)}).fit_transform(
+            SIZES
+        ),
+    ),
+    "stage of texts": (
+        r"may be wrapped: sktransfer\.backbones\.ImageStage\(module\)",
+        lambda folder: text_network(nn.Embedding(9, 4)),
+        lambda folder: text_network(ImageStage(nn.Embedding(9, 4))),
+    ),
+    "cache": (
+        r"For a folder of that name give '\./disk'",
+        lambda folder: ImageFeaturizer(cache="disk").fit_transform(X),
+        lambda folder: ImageFeaturizer(cache=f"{folder}/./disk").fit_transform(X),
+    ),
+    "clear_cache": (
+        "Give 'memory' or a folder",
+        lambda folder: clear_cache(None),
+        lambda folder: clear_cache("memory"),
+    ),
+    "no head": (
+        "train one on your labels with FineTuneClassifier",
+        lambda folder: PretrainedClassifier(own_backbone()).fit(X, Y),
+        lambda folder: FineTuneClassifier(own_backbone(), max_epochs=0).fit(X, Y),
+    ),
+    "learning rates": (
+        "fit it with lr='find' and an epoch or more",
+        lambda folder: LearningRateDisplay.from_finder(fitted()),
+        lambda folder: FineTuneClassifier(max_epochs=1, lr="find").fit(X, Y).lr_curve_,
+    ),
+    "subwords": (
+        'or oov="auto"',
+        lambda folder: WordEmbedder(VECTORS, oov="subword").fit(TEXTS),
+        lambda folder: WordEmbedder(VECTORS, oov="auto").fit(TEXTS),
+    ),
+    "unknown word": (
+        "oov='zero' or oov='skip'",
+        lambda folder: WordEmbedder(VECTORS, oov="error").fit_transform(["a c"]),
+        lambda folder: [WordEmbedder(VECTORS, oov=oov).fit_transform(["a c"]) for oov in ("zero", "skip")],
+    ),
+    "own modules": (
+        "Or use joblib.dump",
+        lambda folder: save(FineTuneClassifier(own_backbone(), max_epochs=0).fit(X, Y), folder / "a.skt"),
+        lambda folder: joblib.dump(FineTuneClassifier(own_backbone(), max_epochs=0).fit(X, Y), folder / "a.joblib"),
+    ),
+    "lambda": (
+        "Functions must have a name in a module.*joblib.dump can save others, but no lambda",
+        lambda folder: save(make_pipeline(ImageFeaturizer(), FunctionTransformer(lambda x: x)), folder / "a.skt"),
+        lambda folder: joblib.dump(make_pipeline(ImageFeaturizer(), FunctionTransformer(doubled)), folder / "a.joblib"),
+    ),
+    "trusted": (
+        r"load\(path, trusted=\['sklearn\.tree\._tree\.Tree'\]\)",
+        lambda folder: save_tree(folder / "a.skt"),
+        lambda folder: save_tree(folder / "a.skt", trusted=["sklearn.tree._tree.Tree"]),
+    ),
+    "folder as path": (
+        r"such as '.*model\.skt'",
+        lambda folder: save(ImageFeaturizer(), folder),
+        lambda folder: save(ImageFeaturizer(), folder / "model.skt"),
+    ),
+    "partial_fit with early stopping": (
+        "set early_stopping=False, or call fit",
+        lambda folder: FineTuneClassifier(early_stopping=True).partial_fit(X, Y, classes=np.unique(Y)),
+        lambda folder: FineTuneClassifier(early_stopping=False).partial_fit(X, Y, classes=np.unique(Y)),
+    ),
+    "partial_fit without classes": (
+        "needs classes: all labels that will come",
+        lambda folder: FineTuneClassifier().partial_fit(X, Y),
+        lambda folder: FineTuneClassifier().partial_fit(X, Y, classes=np.unique(Y)),
+    ),
+    "head": (
+        "or the head_ of a fitted estimator",
+        lambda folder: fitted(head="mlp"),
+        lambda folder: fitted(head=fitted().head_),
+    ),
+    "mixed layers": (
+        "layer='all' concatenates them",
+        lambda folder: FineTuneClassifier(layer="mix", max_epochs=1).fit(X, Y),
+        lambda folder: fitted(layer="all"),
+    ),
+    "class means of numbers": (
+        "use 'probe'",
+        lambda folder: FineTuneRegressor(head_init="class_means").fit(X, np.arange(12.0)),
+        lambda folder: FineTuneRegressor(head_init="probe", max_epochs=0).fit(X, np.arange(12.0)),
+    ),
+    "candidates": (
+        r"a dict \{name: backbone\} tells them apart",
+        lambda folder: rank_backbones([own_backbone(), own_backbone()], X, Y),
+        lambda folder: rank_backbones({"a": own_backbone(), "b": own_backbone()}, X, Y),
+    ),
+    "indicators": (
+        r"give \(np\.asarray\(y\) > 0\)\.astype\(int\)",
+        lambda folder: fitted().fit(X, [[0, 2], [2, 0]] * 6),
+        lambda folder: fitted().fit(X, (np.asarray([[0, 2], [2, 0]] * 6) > 0).astype(int)),
+    ),
+    "several modules": (
+        r"as in list\(network\.named_children\(\)\)",
+        lambda folder: Backbone.from_modules(nn.Sequential(nn.Flatten())),
+        lambda folder: Backbone.from_modules(list(nn.Sequential(nn.Flatten()).named_children())),
+    ),
+    "sparse images": (
+        r"'\.toarray\(\)'|X\.toarray\(\)",
+        lambda folder: ImageFeaturizer().fit(csr_array(np.eye(4))),
+        lambda folder: ImageFeaturizer().fit(csr_array(np.eye(4)).toarray()),
+    ),
+    "dtype": (
+        r"x\.astype\(np\.uint8\)",
+        lambda folder: check_images(np.asarray(X).astype(np.int64)),
+        lambda folder: check_images([x.astype(np.uint8) for x in np.asarray(X).astype(np.int64)]),
+    ),
+    "floats to 255": (
+        r"x / 255 for 8 bits",
+        lambda folder: check_images(np.full((1, 8, 8), 200.0)),
+        lambda folder: check_images([x / 255 for x in np.full((1, 8, 8), 200.0)]),
+    ),
+    "channels first": (
+        r"move them, np\.moveaxis\(x, 0, -1\)",
+        lambda folder: check_images(np.zeros((2, 3, 8, 9), np.uint8)),
+        lambda folder: check_images([np.moveaxis(x, 0, -1) for x in np.zeros((2, 3, 8, 9), np.uint8)]),
+    ),
+}
+
+
+@pytest.mark.filterwarnings("ignore:the estimator holds:sktransfer.exceptions.SktransferWarning")
+@pytest.mark.parametrize("name", HINTS)
+def test_following_a_hint_works(name, tmp_path):
+    message, provoke, follow = HINTS[name]
+    with pytest.raises(Exception, match=message):
+        provoke(tmp_path)
+    follow(tmp_path)
