@@ -69,6 +69,7 @@ class FineTuneBase(BackboneHTML, CallbackSupportMixin, BaseEstimator):
 
     _batches: ClassVar[type[Batches]] = Batches
     _not_saved: ClassVar[tuple[str, ...]] = ("net_", "_tasks")
+    _target: ClassVar[str]  # what y holds, for the error if there is none
 
     backbone_: Backbone
     freeze_depth_: int
@@ -212,7 +213,7 @@ class FineTuneBase(BackboneHTML, CallbackSupportMixin, BaseEstimator):
         change = check_augment(self.augment, backbone.modality)
         if arguments.y is None:
             name = type(self).__name__
-            raise ValueError(f"This {name} estimator requires y to be passed, but the target y is None.")
+            raise ValueError(f"This {name} estimator requires y to be passed, but the target y is None: {self._target}")
         reset = previous is None
         samples = check_samples(self, arguments.X, backbone.modality, image_shape=self.image_shape, reset=reset)
         self._tasks = self._make_tasks(arguments.y, arguments.classes) if tasks is None else tasks

@@ -108,6 +108,8 @@ class FineTuneClassifier(ClassifierMixin, FineTuneBase):
     array([0, 1, 2, 3, 4])
     """
 
+    _target = "it holds one label per sample, or an indicator matrix"
+
     class_weight: Any
     classes_: np.ndarray
     criterion: Any
