@@ -30,7 +30,7 @@ def refuse_label_lists(y: Any, remedy: str = BINARIZE) -> None:
     y : array-like
         Targets as given to `fit`.
     remedy : str
-        What to do, for the error.
+        Remedy, used in the error.
 
     Raises
     ------
@@ -103,7 +103,7 @@ def label_factors(class_weight: Any, y: np.ndarray, weight: np.ndarray, names: S
     weight : ndarray of shape (n_samples,)
         Weight of each sample.
     names : sequence of length n_labels
-        Names of the labels, for errors.
+        Names of the labels, used in errors.
 
     Raises
     ------
