@@ -23,6 +23,7 @@ from sktransfer.engine.compute import Compute, check_finite_outputs, resolve_com
 from sktransfer.engine.forward import forward
 from sktransfer.engine.inputs import PreprocessedSamples, concat_features
 from sktransfer.engine.layers import LayerOutput
+from sktransfer.engine.rng import fork_rng, seed_torch
 from sktransfer.exceptions import InvalidParameterError
 from sktransfer.html import BackboneHTML
 from sktransfer.samples.validation import check_samples, set_input_tags
@@ -32,7 +33,6 @@ from sktransfer.training.augmentation import Augmentation, check_augment
 from sktransfer.training.lr_finder import LearningRates
 from sktransfer.training.net import FineTuneNet
 from sktransfer.training.optimisation import has_scheduler
-from sktransfer.training.rng import fork_rng, seed_torch
 from sktransfer.training.run import FitRun, LRRange, PreviousFit, Trunk, choose_trunk
 from sktransfer.training.samplers import Batches
 from sktransfer.training.saved_net import net_from_state, net_to_state
