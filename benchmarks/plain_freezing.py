@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.common import mobilenet_weights, sentence_folder
 from benchmarks.timing import device
-from sktransfer.training.rng import derive_seed
+from sktransfer.engine.rng import derive_seed
 
 BATCH_SIZE = 32
 SORTED = 32  # batches whose texts are sorted by length together

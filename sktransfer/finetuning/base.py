@@ -24,6 +24,7 @@ from sktransfer.engine.compute import Compute, check_finite_outputs, resolve_com
 from sktransfer.engine.forward import forward
 from sktransfer.engine.inputs import PreprocessedSamples, concat_features
 from sktransfer.engine.layers import LayerOutput
+from sktransfer.engine.rng import fork_rng, seed_torch
 from sktransfer.exceptions import InvalidParameterError, InvalidSampleError
 from sktransfer.html import BackboneHTML
 from sktransfer.samples.base import Samples
@@ -37,7 +38,6 @@ from sktransfer.training.callback_list import check_monitors
 from sktransfer.training.lr_finder import LearningRates
 from sktransfer.training.net import FineTuneNet
 from sktransfer.training.optimisation import has_scheduler
-from sktransfer.training.rng import fork_rng, seed_torch
 from sktransfer.training.run import FitRun, LRRange, PreviousFit, Trunk, Validation, choose_trunk
 from sktransfer.training.samplers import Batches
 from sktransfer.training.saved_net import net_from_state, net_to_state
@@ -86,6 +86,7 @@ class FineTuneBase(BackboneHTML, CallbackSupportMixin, BaseEstimator):
 
     _batches: ClassVar[type[Batches]] = Batches
     _not_saved: ClassVar[tuple[str, ...]] = ("net_", "_tasks")
+    _target: ClassVar[str]  # what y holds, for the error if there is none
 
     backbone_: Backbone
     freeze_depth_: int
@@ -236,7 +237,7 @@ class FineTuneBase(BackboneHTML, CallbackSupportMixin, BaseEstimator):
         change = check_augment(self.augment, backbone.modality)
         if arguments.y is None:
             name = type(self).__name__
-            raise ValueError(f"This {name} estimator requires y to be passed, but the target y is None.")
+            raise ValueError(f"This {name} estimator requires y to be passed, but the target y is None: {self._target}")
         reset = previous is None
         samples = check_samples(self, arguments.X, backbone.modality, image_shape=self.image_shape, reset=reset)
         self._tasks = self._make_tasks(arguments.y, arguments.classes) if tasks is None else tasks

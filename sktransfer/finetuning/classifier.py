@@ -91,6 +91,13 @@ class FineTuneClassifier(ClassifierMixin, FineTuneBase):
     Pretrained BatchNorm layers keep their statistics. With random weights they learn them, and `fit` recomputes them
     at its end over all training samples, because running statistics lag behind the weights.
 
+    Weights of samples and classes are multiplied, and divided by their mean over the samples whose weight is not zero.
+    The loss of a batch is the weighted mean. Only ratios of weights matter, and samples of weight zero are dropped.
+
+    If a loss, a weight or an output becomes infinite or NaN, a `NotFiniteError` is raised, and the estimator remains as
+    before. A search counts the fit as failed (`error_score`). If the final loss is finite but more than ten times the
+    loss of the first batch, and greater than the loss of outputs that are all 0, there is a `ConvergenceWarning`.
+
     References
     ----------
     .. [1] A. Kumar et al., "Fine-Tuning can Distort Pretrained Features and Underperform Out-of-Distribution",
@@ -108,6 +115,8 @@ class FineTuneClassifier(ClassifierMixin, FineTuneBase):
     >>> clf.fit(X[:100] / 16, y[:100]).predict(X[:5] / 16)
     array([0, 1, 2, 3, 4])
     """
+
+    _target = "it holds one label per sample, or an indicator matrix"
 
     class_weight: Any
     classes_: np.ndarray
@@ -297,7 +306,8 @@ class FineTuneClassifier(ClassifierMixin, FineTuneBase):
         encoded = super()._encode(arguments, n_samples)
         assert self._task.classes is not None
         self.classes_ = self._task.classes
-        vars(self).pop("label_names_", None)  # of an earlier fit
+        if hasattr(self, "label_names_"):
+            del self.label_names_  # of an earlier fit
         names = getattr(self._task, "label_names", None)
         if names is not None:
             self.label_names_ = np.array(names)

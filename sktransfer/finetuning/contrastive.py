@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any, Self
 
@@ -14,7 +15,7 @@ from sklearn.utils import Tags
 from sktransfer._parameters import Parameter, with_parameters
 from sktransfer._utils import all_or_nothing
 from sktransfer._validation import check_option, is_int
-from sktransfer.exceptions import InvalidParameterError
+from sktransfer.exceptions import InvalidParameterError, InvalidSampleError
 from sktransfer.finetuning import parameters as shared
 from sktransfer.finetuning.base import TASK, FineTuneBase, _FitArguments
 from sktransfer.tasks.base import Task
@@ -60,8 +61,9 @@ class ContrastiveFineTuner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Fi
     """Turn images or texts into features whose classes are separated, learned from few labelled samples.
 
     Copies of the stages above the freezing boundary are trained so that the features of two samples of one class have
-    the same direction, and those of different classes are orthogonal. There are n (n - 1) / 2 pairs of n samples,
-    so a few samples suffice. Followed by a linear classifier this is SetFit [1]_:
+    the same direction, and those of different classes are orthogonal. It takes samples and labels, and pairs the
+    samples itself. Given pairs and similarities are not supported. There are n (n - 1) / 2 pairs of n samples, so a few
+    samples suffice. Followed by a linear classifier this is SetFit [1]_:
     `make_pipeline(ContrastiveFineTuner(backbone), LogisticRegression())`. Sentence encoders, such as all-MiniLM-L6-v2,
     are the best start for texts.
 
@@ -119,6 +121,7 @@ class ContrastiveFineTuner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Fi
     """
 
     _batches = PairBatches
+    _target = "it holds one label per sample, and the samples are paired by their labels"
 
     batch_size: Any
     loss: str
@@ -132,9 +135,9 @@ class ContrastiveFineTuner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Fi
         Parameters
         ----------
         X : array-like, Series, one-column DataFrame or list of n_samples
-            Images or texts.
+            Images or texts, not pairs of them.
         y : array-like of shape (n_samples,)
-            Labels of any type.
+            One label of any type per sample.
 
         Returns
         -------
@@ -150,7 +153,7 @@ class ContrastiveFineTuner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Fi
         NotFiniteError
             If the training diverges: a loss or a weight is infinite or NaN.
         ValueError
-            If y does not fit X, holds only one class, or no class twice.
+            If y does not fit X or holds no labels, holds only one class, or no class twice.
 
         Warns
         -----
@@ -162,6 +165,12 @@ class ContrastiveFineTuner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Fi
             raise InvalidParameterError(
                 f"batch_size={self.batch_size} must be an int of at least {_MIN_BATCH_SIZE}: a step learns from the "
                 "pairs of its samples, of one class and of two"
+            )
+        if isinstance(X, (list, tuple)) and X and all(map(_is_pair, X)):
+            raise InvalidSampleError(
+                0,
+                f"{X[0]!r} is a pair: X holds single samples, and y one label per sample, by which they are paired. Of "
+                "given pairs, list the samples once, and give those that belong together the same label",
             )
         return self._fit(_FitArguments(X, y))
 
@@ -199,3 +208,11 @@ class ContrastiveFineTuner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Fi
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = []  # features are float32 for any input
         return tags
+
+
+def _is_pair(value: Any) -> bool:
+    """Return whether a value is a tuple or a list of two texts, paths or images."""
+    if not isinstance(value, (list, tuple)) or len(value) != 2:
+        return False
+    samples = [isinstance(one, (str, os.PathLike)) or getattr(one, "ndim", 0) > 1 for one in value]
+    return all(samples)

@@ -107,6 +107,8 @@ class FineTuneRegressor(RegressorMixin, FineTuneBase):
     True
     """
 
+    _target = "it holds one or several numbers per sample"
+
     criterion: Any
     head_init: str
 

@@ -248,7 +248,7 @@ class Task:
 def relative_weights(weight: np.ndarray) -> np.ndarray:
     """Return weights (n,) divided by the mean of those that are not zero. Equal weights are exactly 1.
 
-    A regularized loss is a weighted sum beside a penalty. With a fixed mean, the strength of the penalty depends
+    A regularized loss is a weighted sum plus a penalty. With a fixed mean, the strength of the penalty depends
     neither on the scale of the weights nor on samples of weight 0.
 
     Parameters

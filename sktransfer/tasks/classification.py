@@ -275,7 +275,7 @@ class MultilabelIndicator(_Classification):
         """Return indicators (n_samples, n_labels) of 0 and 1, float32."""
         if self.classes is not None and len(self.classes) != y.shape[1]:
             raise ValueError(f"y has {y.shape[1]} columns, and classes are {self.classes.tolist()}")
-        names = self.label_names or list(range(y.shape[1]))
+        names: Sequence[Any] = self.label_names or range(y.shape[1])
         for name, column in zip(names, y.T):
             if len(np.setdiff1d(column, [0, 1])):
                 raise ValueError(

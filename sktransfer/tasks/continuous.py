@@ -14,6 +14,7 @@ from sktransfer.tasks.base import Targets, Task
 from sktransfer.tasks.criterion import Criterion
 from sktransfer.tasks.head_init import linear_input, ridge_probe, standardize, write_linear
 from sktransfer.tasks.heads import FeatureHead
+from sktransfer.tasks.labels import refuse_label_lists
 from sktransfer.tasks.validation import check_numbers
 
 __all__ = ["Continuous"]
@@ -46,6 +47,7 @@ class Continuous(Task):
 
     def check(self, y: Any) -> np.ndarray:
         """Return numbers (n_samples,) or (n_samples, n_outputs), float64."""
+        refuse_label_lists(y, "a regressor takes one number per sample, or a matrix with a row of numbers per sample")
         checked: np.ndarray = check_array(check_numbers(y, "y", "target"), ensure_2d=False, input_name="y")
         return checked
 

@@ -20,7 +20,7 @@ def check_criterion(name: str, criterion: Any) -> Any:
     Parameters
     ----------
     name : str
-        Name of the parameter, for the error.
+        Name of the parameter, used in errors.
     criterion : object
         Value to check.
 
@@ -91,7 +91,7 @@ class Criterion:
         """
         if isinstance(self._loss, nn.Module):
             self._loss.to(outputs.device)
-        losses = self._loss(outputs, targets)
+        losses: Tensor = self._loss(outputs, targets)
         self._check_shape(losses, outputs, targets)
         if not self._checked:
             self._check_values(losses, outputs, targets)
@@ -116,7 +116,7 @@ class Criterion:
         self.__init__(given)  # type: ignore[misc]
 
     def identity(self) -> list[Any]:
-        """Return what the losses depend on, for a checkpoint's key."""
+        """Return everything that the losses depend on, used in the key of a checkpoint."""
         code = getattr(self.given, "__code__", None)
         kind = self.given if hasattr(self.given, "__qualname__") else type(self.given)
         parts: list[Any] = [kind.__module__, kind.__qualname__]

@@ -13,7 +13,14 @@ from sktransfer.exceptions import InvalidParameterError
 __all__ = ["column_names", "label_factors", "refuse_label_lists"]
 
 
-def refuse_label_lists(y: Any) -> None:
+BINARIZE = (
+    "several labels per sample are an indicator matrix, with a column per label. "
+    "sklearn.preprocessing.MultiLabelBinarizer().fit_transform(y) makes it of lists of labels, and the binarizer's "
+    "classes_ name its columns"
+)
+
+
+def refuse_label_lists(y: Any, remedy: str = BINARIZE) -> None:
     """Raise if y holds one list or set of labels per sample.
 
     Lists of 0 and 1 of one length are an indicator matrix, and lists of one label are a column of labels.
@@ -22,6 +29,8 @@ def refuse_label_lists(y: Any) -> None:
     ----------
     y : array-like
         Targets as given to `fit`.
+    remedy : str
+        Remedy, used in the error.
 
     Raises
     ------
@@ -36,6 +45,8 @@ def refuse_label_lists(y: Any) -> None:
     Traceback (most recent call last):
     ValueError: y[0] is ['cat', 'dog']: several labels per sample are an indicator matrix, with a column per label...
     """
+    if isinstance(y, np.ndarray) and y.ndim == 1 and y.dtype != object:
+        return
     if getattr(y, "ndim", 1) == 2:
         values = np.asarray(y)
         names = values.shape[1] > 1 and any(isinstance(one, str) for one in values.ravel()[:1].tolist())
@@ -50,11 +61,7 @@ def refuse_label_lists(y: Any) -> None:
     of_names = lengths != {1} and any(isinstance(label, str) for one in lists for label in one)
     if is_set or of_names or len(lengths) > 1 or len(lists) < len(rows):
         row = next(index for index, one in enumerate(rows) if one is lists[0])
-        raise ValueError(
-            f"y[{row}] is {lists[0]!r}: several labels per sample are an indicator matrix, with a column per label. "
-            "sklearn.preprocessing.MultiLabelBinarizer().fit_transform(y) makes it of lists of labels, and the "
-            "binarizer's classes_ name its columns"
-        )
+        raise ValueError(f"y[{row}] is {lists[0]!r}: {remedy}")
 
 
 def _is_iterable(y: Any) -> bool:
@@ -96,7 +103,7 @@ def label_factors(class_weight: Any, y: np.ndarray, weight: np.ndarray, names: S
     weight : ndarray of shape (n_samples,)
         Weight of each sample.
     names : sequence of length n_labels
-        Names of the labels, for errors.
+        Names of the labels, used in errors.
 
     Raises
     ------

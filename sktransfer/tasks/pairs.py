@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.sparse import issparse
 from torch import Tensor
 from torch.nn import functional
 
@@ -14,10 +15,15 @@ from sktransfer.tasks.base import Targets, Task
 from sktransfer.tasks.classification import check_labels
 from sktransfer.tasks.head_init import standardize
 from sktransfer.tasks.heads import FeatureHead
+from sktransfer.tasks.labels import refuse_label_lists
 
 __all__ = ["PAIR_LOSSES", "Pairs", "cosine_pairs", "supervised_contrast"]
 
 _TEMPERATURE = 0.1
+_ONE_LABEL = (
+    "y holds one label per sample, as for a classifier, and the samples of a batch are paired by their labels. Of "
+    "several labels choose one, and turn numbers into classes, as sklearn.preprocessing.KBinsDiscretizer does"
+)
 
 
 def cosine_pairs(features: Tensor, targets: Tensor) -> Tensor:
@@ -122,7 +128,15 @@ class Pairs(Task):
 
     def check(self, y: Any) -> np.ndarray:
         """Return labels (n_samples,)."""
-        return check_labels(y)
+        y = y.toarray() if issparse(y) else y
+        refuse_label_lists(y, _ONE_LABEL)
+        shape = np.shape(y)
+        if len(shape) == 2 and shape[1] > 1:
+            raise ValueError(f"y has shape {shape}: {_ONE_LABEL}")
+        try:
+            return check_labels(y)
+        except ValueError as error:
+            raise ValueError(f"{error} In contrastive tuning, {_ONE_LABEL}") from error
 
     def encode(self, y: np.ndarray, weight: np.ndarray) -> Targets:
         """Return class indices (n_samples,)."""

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from PIL import Image
 
+from sktransfer.engine.rng import derive_seed
 from sktransfer.exceptions import InvalidParameterError
 from sktransfer.samples.base import Samples
-from sktransfer.training.rng import derive_seed
 
 __all__ = ["Augmentation", "Augmented", "check_augment"]
 

@@ -6,7 +6,7 @@ import copy
 import itertools
 import math
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from sklearn.exceptions import ConvergenceWarning
@@ -14,17 +14,13 @@ from torch import Tensor
 
 from sktransfer.exceptions import NotFiniteError, warn
 
-if TYPE_CHECKING:
-    from sktransfer.training.data import FrozenPrefixDataset
-    from sktransfer.training.net import FineTuneNet
-
 __all__ = ["check_loss", "check_start", "check_weights", "warn_if_grown"]
 
 GROWTH = 10.0  # a final loss of so many times the first one is suspicious
 LEAST = 0.1  # a lower loss is not: it may be a multiple of almost nothing
 
 
-def check_loss(net: FineTuneNet, training: bool) -> None:
+def check_loss(net: Any, training: bool) -> None:
     """Raise if the loss of the batch that was just recorded is not finite.
 
     Parameters
@@ -49,7 +45,7 @@ def check_loss(net: FineTuneNet, training: bool) -> None:
     raise NotFiniteError(f"the {kind} loss of batch {batch} of epoch {epoch} is {loss} at {_remedy(net)}")
 
 
-def check_start(net: FineTuneNet, loss: float) -> None:
+def check_start(net: Any, loss: float) -> None:
     """Raise if the loss of the first batch, before any step, is not finite.
 
     Parameters
@@ -72,7 +68,7 @@ def check_start(net: FineTuneNet, loss: float) -> None:
 
 
 @torch.no_grad()
-def check_weights(net: FineTuneNet) -> None:
+def check_weights(net: Any) -> None:
     """Raise if a weight, or a statistic of BatchNorm, is not finite after the training.
 
     Parameters
@@ -98,7 +94,7 @@ def check_weights(net: FineTuneNet) -> None:
             )
 
 
-def warn_if_grown(net: FineTuneNet, dataset: FrozenPrefixDataset) -> None:
+def warn_if_grown(net: Any, dataset: Any) -> None:
     """Warn if the loss of the training samples is far higher after the training than it was before.
 
     It is if it exceeds ten times the loss of the first batch before its step, and the loss that outputs of 0 would
@@ -141,7 +137,7 @@ def warn_if_grown(net: FineTuneNet, dataset: FrozenPrefixDataset) -> None:
     )
 
 
-def _grown_loss(net: FineTuneNet, batches: Iterable[Any], first: float) -> float | None:
+def _grown_loss(net: Any, batches: Iterable[Any], first: float) -> float | None:
     """Return the mean loss of batches, or None if it is not far above the first one."""
     trained = net.module_.heads
     zero = copy.deepcopy(trained)
@@ -166,18 +162,18 @@ def _grown_loss(net: FineTuneNet, batches: Iterable[Any], first: float) -> float
     return loss if loss > max(LEAST, idle, GROWTH * first) else None
 
 
-def _loss(net: FineTuneNet, batch: Any) -> float:
+def _loss(net: Any, batch: Any) -> float:
     with torch.no_grad():
         return float(sum(loss for loss, _ in net.losses(batch)))
 
 
-def _remedy(net: FineTuneNet) -> str:
+def _remedy(net: Any) -> str:
     return (
         f"lr={net.lr:g}: the training diverged. Set lr, and head_lr if it is given, to less; find_lr proposes a rate"
         f"{_precision(net)}"
     )
 
 
-def _precision(net: FineTuneNet) -> str:
+def _precision(net: Any) -> str:
     dtype = str(net.compute.dtype).removeprefix("torch.")
     return "" if dtype == "float32" else f", or precision='float32' if {dtype} is too narrow"

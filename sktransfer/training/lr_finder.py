@@ -14,13 +14,13 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 from skorch.callbacks import GradientNormClipping
 
+from sktransfer.engine.rng import derive_seed, fork_rng, seed_torch
 from sktransfer.exceptions import warn
 from sktransfer.training.callback_list import is_callback_type, unnamed
 from sktransfer.training.data import FrozenPrefixDataset
 from sktransfer.training.divergence import check_start
 from sktransfer.training.net import FineTuneNet
 from sktransfer.training.network import FineTuneNetwork
-from sktransfer.training.rng import derive_seed, fork_rng, seed_torch
 from sktransfer.training.run import LRRange
 
 __all__ = ["LearningRates", "range_test", "step_callbacks"]

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from sktransfer.engine.compute import Compute
+from sktransfer.engine.rng import derive_seed, seed_torch
 from sktransfer.tasks.base import Task
 from sktransfer.training.adapters import adapter_identity
 from sktransfer.training.data import FrozenPrefixDataset
@@ -29,7 +30,6 @@ from sktransfer.training.divergence import check_loss
 from sktransfer.training.epochs import BestWeights, EpochLog, Unfreezing, n_phases, warn_of_few_epochs
 from sktransfer.training.network import FineTuneNetwork
 from sktransfer.training.optimisation import OPTIMIZERS, l2_sp_penalty, parameter_groups, with_schedule
-from sktransfer.training.rng import derive_seed, seed_torch
 from sktransfer.training.samplers import Batches
 from sktransfer.training.settings import Settings
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from scipy.sparse import csr_matrix
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
@@ -12,7 +13,7 @@ from torch import nn
 
 from sktransfer import Backbone, ContrastiveFineTuner, FineTuneClassifier, TextFeaturizer
 from sktransfer.callbacks.averaging import EMA
-from sktransfer.exceptions import InvalidParameterError
+from sktransfer.exceptions import InvalidParameterError, InvalidSampleError
 from sktransfer.testing.samples import make_samples
 from tests.helpers.toys import image_backbone, text_backbone
 
@@ -152,6 +153,28 @@ def test_fit_rejects_y_without_pairs():
         ContrastiveFineTuner("tiny/bert").fit(TEXTS, np.arange(16))
     with pytest.raises(ValueError, match="requires y to be passed, but the target y is None"):
         ContrastiveFineTuner("tiny/bert").fit(TEXTS, None)
+
+
+@pytest.mark.parametrize(
+    ("y", "match"),
+    [
+        (None, "requires y to be passed.*: it holds one label per sample"),
+        (np.linspace(0, 1, 8), "Unknown label type: continuous.*y holds one label per sample.*KBinsDiscretizer"),
+        (np.eye(8, 2), r"y has shape \(8, 2\): y holds one label per sample"),
+        (csr_matrix(np.eye(8, 2)), r"y has shape \(8, 2\): y holds one label per sample"),
+        ([["a", "b"], ["a"]] * 4, r"y\[0\] is \['a', 'b'\]: y holds one label per sample"),
+        ([(0, 1), (2, 3)] * 4, r"y has shape \(8, 2\): y holds one label per sample"),
+    ],
+    ids=["None", "numbers", "indicators", "sparse", "lists", "pairs"],
+)
+def test_fit_says_that_y_holds_one_label_per_sample(y, match):
+    with pytest.raises(ValueError, match=match):
+        ContrastiveFineTuner("tiny/cnn").fit(np.zeros((8, 64)) + 0.5, y)
+
+
+def test_fit_says_that_x_holds_no_pairs():
+    with pytest.raises(InvalidSampleError, match=r"row 0: \('a', 'b'\) is a pair: X holds single samples"):
+        ContrastiveFineTuner("tiny/bert").fit([("a", "b"), ("c", "d")], [0, 1])
 
 
 @pytest.mark.parametrize(

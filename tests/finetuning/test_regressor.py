@@ -40,3 +40,5 @@ def test_fit_rejects_y_that_is_not_numeric():
         quick().fit(IMAGES, ["a"] * 16)
     with pytest.raises(ValueError, match="NaN"):
         quick().fit(IMAGES, [float("nan")] * 16)
+    with pytest.raises(ValueError, match=r"y\[0\] is \['a'\]: a regressor takes one number per sample"):
+        quick().fit(IMAGES, [["a"], ["a", "b"]] * 8)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import torch
 
-from sktransfer.training.rng import derive_seed, seed_torch
+from sktransfer.engine.rng import derive_seed, seed_torch
 
 
 def test_derive_seed_differs_by_each_number_and_its_position():

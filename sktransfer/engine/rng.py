@@ -31,7 +31,7 @@ def derive_seed(*numbers: int) -> int:
 
     Examples
     --------
-    >>> from sktransfer.training.rng import derive_seed
+    >>> from sktransfer.engine.rng import derive_seed
     >>> derive_seed(0, 1) == derive_seed(0, 1), derive_seed(0, 1) == derive_seed(1, 0)
     (True, False)
     """
