@@ -209,9 +209,9 @@ def test_resize_trims_long_strips_first(monkeypatch, size, kind):
     (whole,) = transform([image])
     monkeypatch.setattr(preprocess, "_LARGEST", 1000)
     resized = []
-    target = ImageTransform._target
+    target = ImageTransform.resized_size
     monkeypatch.setattr(
-        ImageTransform, "_target", lambda self, *shape: resized.append(target(self, *shape)) or resized[-1]
+        ImageTransform, "resized_size", lambda self, *shape: resized.append(target(self, *shape)) or resized[-1]
     )
     (trimmed,) = transform([image])
     assert max(resized[-1]) <= 17 * 32 < max(resized[0])
