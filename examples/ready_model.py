@@ -16,6 +16,7 @@ import io
 import lzma
 import os
 import time
+import warnings
 from pathlib import Path
 
 import matplotlib
@@ -32,6 +33,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import train_test_split
 
 from sktransfer import PretrainedClassifier, load_backbone, load_image_folder
+from sktransfer.exceptions import ReducedImageWarning
 
 
 def insects(clf: PretrainedClassifier, folder: Path) -> None:
@@ -119,6 +121,7 @@ def main() -> None:
         tables = calibrated(Path(folder), args.n)
     else:
         print("SKTRANSFER_TEST_DATA is not set: tiny/cnn classifies scikit-learn's two sample photos only\n")
+        warnings.simplefilter("ignore", ReducedImageWarning)  # tiny/cnn reads 32 x 32 pixels
         clf, tables = PretrainedClassifier("tiny/cnn"), {}
     photos = load_sample_images().images
     print("\nscikit-learn's two sample photos:")

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import os
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from sktransfer import FineTuneClassifier, ImageFeaturizer, load_image_folder
+from sktransfer.exceptions import ReducedImageWarning
 
 PRETRAINED, UNTRAINED, SCRATCH = "pretrained, frozen", "untrained, frozen", "small, from scratch"
 COLOURS = {PRETRAINED: "#0072B2", UNTRAINED: "#D55E00", SCRATCH: "#009E73"}
@@ -116,6 +118,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("demo"))
     args = parser.parse_args()
     started = time.perf_counter()
+    warnings.simplefilter("ignore", ReducedImageWarning)  # the small network from scratch reads 32 x 32 pixels
 
     train, test, network = photos()
     sizes = [size for size in args.sizes if size <= min(np.unique(train[1], return_counts=True)[1])]

@@ -228,7 +228,7 @@ class PretrainedClassifier(BackboneHTML, ClassifierMixin, BaseEstimator):
     >>> clf = PretrainedClassifier("tiny/cnn")
     >>> len(clf.classes_)
     200
-    >>> clf.decode([load_sample_image("flower.jpg")], top=2).columns.tolist()
+    >>> clf.decode([load_sample_image("flower.jpg")[150:278, 300:428]], top=2).columns.tolist()
     ['row', 'rank', 'category', 'probability']
     """
 

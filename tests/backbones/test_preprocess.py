@@ -142,6 +142,9 @@ def test_imagetransform_takes_read_only_arrays_and_leaves_all_unchanged():
         ({"mean": 0.5}, "mean=0.5"),
         ({"std": "abc"}, "std='abc'"),
         ({"std": (1, 0, 1)}, "std=.*greater than 0"),
+        ({"background": (0, 0)}, "background="),
+        ({"background": "white"}, "background='white'"),
+        ({"background": (0, 0, 255)}, r"background=\(0.0, 0.0, 255.0\) must be in \[0, 1\], or None"),
         ({"interpolation": "cubic"}, "interpolation='cubic' must be one of.*'bicubic'"),
     ],
 )
@@ -158,16 +161,19 @@ def test_updated_and_imagetransform_name_a_setting_that_is_not_allowed(settings,
         ImageTransform(),
         ImageTransform(resize=256, crop=(224, 200), mean=MEAN, std=STD, interpolation="bicubic"),
         ImageTransform(resize=(10, 12)),
+        ImageTransform(background=None),
+        ImageTransform(background=[0, np.float32(0.5), 1]),
         ImageTransform(resize=np.int64(9), crop=[np.int32(4), 5], mean=[np.float32(0.5)] * 3),
     ],
 )
 def test_key_is_json_of_the_settings(transform):
     assert ImageTransform(**json.loads(transform.key)) == transform
     assert ImageTransform(**json.loads(transform.key)).key == transform.key
+    assert ImageTransform.from_state(transform.to_state()) == transform
 
 
 def test_key_differs_exactly_with_the_settings():
-    changes = {"resize": 9, "crop": (4, 4), "mean": MEAN, "std": STD, "interpolation": "bicubic"}
+    changes = {"resize": 9, "crop": (4, 4), "mean": MEAN, "std": STD, "interpolation": "bicubic", "background": None}
     keys = {ImageTransform().key, *(ImageTransform(**{name: value}).key for name, value in changes.items())}
     assert len(keys) == 1 + len(changes)
     assert ImageTransform(resize=9).key != ImageTransform(resize=(9, 9)).key
@@ -203,9 +209,9 @@ def test_resize_trims_long_strips_first(monkeypatch, size, kind):
     (whole,) = transform([image])
     monkeypatch.setattr(preprocess, "_LARGEST", 1000)
     resized = []
-    target = ImageTransform._target
+    target = ImageTransform.resized_size
     monkeypatch.setattr(
-        ImageTransform, "_target", lambda self, *shape: resized.append(target(self, *shape)) or resized[-1]
+        ImageTransform, "resized_size", lambda self, *shape: resized.append(target(self, *shape)) or resized[-1]
     )
     (trimmed,) = transform([image])
     assert max(resized[-1]) <= 17 * 32 < max(resized[0])
