@@ -60,15 +60,17 @@ def row(name: str) -> dict[str, Any]:
     found = re.search(r"-([0-9a-f]{8,})\.pth$", weights.url)
     if size is None or found is None:
         raise RuntimeError(f"{name}: {weights.url} has no hash in its name, or the weights have no size of crop")
-    licence = weights.meta.get("license")
+    licence, parts = weights.meta.get("license"), unallocated(name)
     return {
-        "stages": widths(unallocated(name), size),
+        "stages": widths(parts, size),
         "input_size": size,
         "weights": weights.name,
         "url": weights.url,
         "sha256": found[1],
         "size": round(weights.meta["_file_size"] * 2**20),  # torchvision rounds to 0.001 MiB
         "licence": "BSD-3-Clause" if licence is None else OTHER_LICENCES[licence],
+        "n_parameters": sum(parameter.numel() for parameter in parts.model.parameters()),
+        "accuracy": round(weights.meta["_metrics"]["ImageNet-1K"]["acc@1"] / 100, 5),
     }
 
 

@@ -106,7 +106,7 @@ def _backbones(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(rows, indent=2))
         return 0
-    _print_table(COLUMNS, [{**row, "input_size": _format_size(row["input_size"])} for row in rows])
+    _print_table(COLUMNS, [_shown(row) for row in rows])
     if not rows and arguments.pattern is not None:
         hint = f"a pattern matches whole names, try '*{arguments.pattern.strip('*')}*'"
         print(f"sktransfer: no backbone matches {arguments.pattern!r}; {hint}", file=sys.stderr)
@@ -116,6 +116,12 @@ def _backbones(arguments: argparse.Namespace) -> int:
     if loaded.failures:
         print(f"sktransfer: plugins that failed: {len(loaded.failures)}; see `sktransfer plugins`", file=sys.stderr)
     return 0
+
+
+def _shown(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row of `backbone_rows` as the table shows it, with a dash for an unknown fact."""
+    known = {column: "-" if value is None else value for column, value in row.items()}
+    return {**known, "input_size": _format_size(row["input_size"])}
 
 
 def _format_size(size: Iterable[int] | None) -> str:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from sktransfer.backbones.backbone import Backbone
+    from sktransfer.weights.source import WeightsSource
 
 __all__ = [
     "COLUMNS",
@@ -52,7 +53,18 @@ BUILT_IN = tuple(
     EntryPoint(name, f"sktransfer.providers.{module}", hooks.GROUP)
     for name, module in (("tiny", "tiny"), ("torchvision", "torchvision"), ("hf", "huggingface"))
 )
-COLUMNS = ("name", "modality", "n_stages", "width", "input_size", "licence")
+COLUMNS = (
+    "name",
+    "modality",
+    "n_stages",
+    "width",
+    "input_size",
+    "n_parameters",
+    "bytes",
+    "accuracy",
+    "available",
+    "licence",
+)
 
 
 class Registry:
@@ -290,11 +302,23 @@ def backbone_rows(modality: str | None = None, pattern: str | None = None) -> li
             "n_stages": len(spec.stages),
             "width": list(spec.stages.values())[-1],
             "input_size": spec.input_size,
+            "n_parameters": spec.n_parameters,
+            "bytes": None if spec.weights is None else spec.weights.size,
+            "accuracy": spec.accuracy,
+            "available": _available(spec.weights),
             "licence": spec.licence,
         }
         for spec in registry().specs.values()
         if (modality is None or spec.modality == modality) and (pattern is None or fnmatchcase(spec.name, pattern))
     ]
+
+
+def _available(source: WeightsSource | None) -> str:
+    from sktransfer.weights.locate import is_here
+
+    if source is None:
+        return "none"
+    return "here" if is_here(source) else "fetch"
 
 
 def list_backbones(modality: str | None = None, pattern: str | None = None) -> pd.DataFrame:
@@ -312,7 +336,10 @@ def list_backbones(modality: str | None = None, pattern: str | None = None) -> p
     Returns
     -------
     backbones : DataFrame
-        One row per backbone: name, modality, n_stages, width (of the last stage), input_size, licence.
+        One row per backbone: name, modality, n_stages, width (of the last stage), input_size, n_parameters (the head
+        included), bytes (of the weights), accuracy (top-1 on ImageNet-1k, from 0 to 1, as published), available
+        ("here", "fetch" if the weights would be downloaded, "none" if there are none), licence. Facts that a provider
+        does not state are missing values.
 
     Raises
     ------
@@ -324,10 +351,14 @@ def list_backbones(modality: str | None = None, pattern: str | None = None) -> p
     >>> from sktransfer import list_backbones
     >>> list_backbones(pattern="torchvision/resnet18")["width"].tolist()
     [512]
+    >>> images = list_backbones("image", "torchvision/*")
+    >>> images[images["n_parameters"] < 10e6].nlargest(2, "accuracy")["name"].tolist()
+    ['torchvision/efficientnet_b2', 'torchvision/efficientnet_b1']
     """
     import pandas as pd
 
-    return pd.DataFrame(backbone_rows(modality, pattern), columns=list(COLUMNS))
+    table = pd.DataFrame(backbone_rows(modality, pattern), columns=list(COLUMNS))
+    return table.astype({"n_parameters": "Int64", "bytes": "Int64", "accuracy": "float64"})
 
 
 def list_plugins() -> pd.DataFrame:

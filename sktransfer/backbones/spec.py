@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sktransfer._validation import is_int
+from sktransfer._validation import is_int, is_real
 from sktransfer.exceptions import PluginError
 from sktransfer.weights.source import CONTRACT, WeightsSource, known_fields_only
 
@@ -38,6 +38,11 @@ class BackboneSpec:
         Source of `weights="pretrained"`, or None if there are none.
     licence : str, default="unknown"
         SPDX identifier of the weights' licence, or a description if there is none.
+    n_parameters : int, default=None
+        Number of parameters of the network, its head included. None if unknown.
+    accuracy : float, default=None
+        Top-1 accuracy on the validation images of ImageNet-1k, from 0 to 1, as the publisher of the weights states it.
+        None if none is stated.
     options : mapping, default={}
         Data for the loader.
     contract : int, default=CONTRACT
@@ -65,6 +70,8 @@ class BackboneSpec:
     input_size: tuple[int, ...] | None = None
     weights: WeightsSource | None = None
     licence: str = "unknown"
+    n_parameters: int | None = None
+    accuracy: float | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     contract: int = CONTRACT
 
@@ -88,6 +95,11 @@ class BackboneSpec:
             )
         if self.weights is not None and not isinstance(self.weights, WeightsSource):
             raise PluginError(f"{self.name!r}: weights={self.weights!r} must be a WeightsSource, or None for none")
+
+        if self.n_parameters is not None and (not is_int(self.n_parameters) or self.n_parameters < 0):
+            raise PluginError(f"{self.name!r}: n_parameters={self.n_parameters!r} must be an int from 0, or None")
+        if self.accuracy is not None and (not is_real(self.accuracy) or not 0 <= self.accuracy <= 1):
+            raise PluginError(f"{self.name!r}: accuracy={self.accuracy!r} must be a number from 0 to 1, or None")
 
     @property
     def provider(self) -> str:

@@ -16,12 +16,14 @@ _CNN_STAGES = {"stem": 32, "block1": 64, "block2": 64, "block3": 128, "block4": 
 _CNN_WEIGHTS = WeightsSource(
     location="package:sktransfer.providers/shipped/tiny_cnn.safetensors",
     sha256="776bba2edca8c02049c155a2de3840c4be3ed47677b1194a045748b21407fc5c",
+    size=2_899_432,
 )
 
 _BERT_STAGES = {"embeddings": 160, "layer1": 160, "layer2": 160, "layer3": 160, "layer4": 160}
 _BERT_WEIGHTS = WeightsSource(
     location="package:sktransfer.providers/shipped/tiny_bert.safetensors",
     sha256="55a4b3690aa4f74af23de04807c0888de981ad4d3cd38abd38531009b9f2f010",
+    size=4_942_920,
 )
 _WORD_PIECES = "shipped/tiny_bert_tokenizer.json"
 
@@ -38,6 +40,7 @@ def sktransfer_backbones() -> list[BackboneSpec]:
             input_size=(32, 32),
             weights=_CNN_WEIGHTS,
             licence="non-commercial research (trained on ImageNet images)",
+            n_parameters=1_438_824,
         ),
         BackboneSpec(
             name="tiny/bert",
@@ -47,6 +50,7 @@ def sktransfer_backbones() -> list[BackboneSpec]:
             input_size=(256,),
             weights=_BERT_WEIGHTS,
             licence="Apache-2.0",
+            n_parameters=2_467_680,
         ),
     ]
 

@@ -42,6 +42,8 @@ def _spec(name: str, row: dict[str, Any]) -> BackboneSpec:
         input_size=tuple(row["input_size"]),
         weights=WeightsSource(location=row["url"], sha256=row["sha256"], size=row["size"]),
         licence=row["licence"],
+        n_parameters=row["n_parameters"],
+        accuracy=row["accuracy"],
         options={"weights": row["weights"]},
     )
 

@@ -6,6 +6,7 @@ import functools
 import hashlib
 import importlib.util
 import os
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol
@@ -103,14 +104,7 @@ def _package(spec: _Spec, source: WeightsSource) -> Path:
 
 
 def _url(spec: _Spec, source: WeightsSource) -> Path:
-    import torch
-
-    *_, file = source.location.partition("?")[0].rpartition("/")
-    if source.location.startswith("https://download.pytorch.org/"):
-        folder = Path(torch.hub.get_dir(), "checkpoints")  # torchvision's own folder, shared with its downloads
-    else:  # other servers reuse file names such as model.safetensors
-        folder = Path(torch.hub.get_dir(), "sktransfer", hashlib.sha256(source.location.encode()).hexdigest()[:16])
-    path = folder / (file or "weights")
+    path = _download_path(source.location)
     if path.is_file():
         return path
     _check_allowed(spec, source, path)
@@ -126,6 +120,59 @@ def _url(spec: _Spec, source: WeightsSource) -> Path:
     except (OSError, ValueError) as error:
         raise WeightsError(_not_fetched(spec, source, path, error)) from error
     return path
+
+
+def _download_path(url: str) -> Path:
+    """Return the path that a URL is downloaded to."""
+    *_, file = url.partition("?")[0].rpartition("/")
+    if url.startswith("https://download.pytorch.org/"):
+        folder = _torch_folder() / "checkpoints"  # torchvision's own folder, shared with its downloads
+    else:  # other servers reuse file names such as model.safetensors
+        folder = _torch_folder() / "sktransfer" / hashlib.sha256(url.encode()).hexdigest()[:16]
+    return folder / (file or "weights")
+
+
+def _torch_folder() -> Path:
+    """Return `torch.hub.get_dir()`, without importing torch."""
+    if "torch" in sys.modules:  # the folder may have been set there
+        import torch
+
+        return Path(torch.hub.get_dir())
+    cache = os.environ.get("XDG_CACHE_HOME", "~/.cache")
+    return Path(os.environ.get("TORCH_HOME", Path(cache, "torch"))).expanduser() / "hub"
+
+
+def is_here(source: WeightsSource) -> bool:
+    """Return whether weights are on this machine, without downloading or reading them.
+
+    Parameters
+    ----------
+    source : WeightsSource
+        Source of the weights.
+
+    Examples
+    --------
+    >>> from sktransfer.backbones import find_spec
+    >>> from sktransfer.weights.locate import is_here
+    >>> is_here(find_spec("tiny/cnn").weights)
+    True
+    """
+    scheme, _, place = source.location.partition(":")
+    if scheme == "hub":
+        repository, revision = split_revision(place)
+        home = hub_cache() / f"models--{repository.replace('/', '--')}"
+        named = home / "refs" / (revision or "main")
+        commit = named.read_text().strip() if named.is_file() else revision or "*"
+        return any((home / "snapshots").glob(f"{commit}/*.safetensors"))
+    if scheme == "package":
+        module, _, file = place.partition("/")
+        try:
+            package = importlib.util.find_spec(module)
+        except ImportError:  # the package that holds the module is absent
+            return False
+        folders = None if package is None else package.submodule_search_locations
+        return any(Path(folder, file).is_file() for folder in folders or ())
+    return Path(place).exists() if scheme == "file" else _download_path(source.location).is_file()
 
 
 def _hub(spec: _Spec, source: WeightsSource) -> Path:

@@ -5,12 +5,14 @@ import sys
 from importlib.metadata import EntryPoint
 
 import pytest
+import torch
 
 import sktransfer.backbones.registry as home
 from sktransfer import Backbone, list_backbones, list_plugins, load_backbone
 from sktransfer.backbones.plugins import Plugin
-from sktransfer.backbones.registry import BUILT_IN, Registry, backbone_rows, modality_of
+from sktransfer.backbones.registry import BUILT_IN, Registry, backbone_rows, modality_of, registry
 from sktransfer.exceptions import BackboneNotFoundError, InvalidParameterError, PluginError
+from sktransfer.weights.locate import locate
 from tests.helpers.plugin_zoo import BROKEN, FINDER, offers, toy_spec
 from tests.helpers.toys import STAGES
 
@@ -166,7 +168,8 @@ def test_modality_of_does_not_load(good):
 
 def test_list_backbones_filters_by_modality_and_pattern(good):
     everything = list_backbones()
-    assert list(everything.columns) == ["name", "modality", "n_stages", "width", "input_size", "licence"]
+    facts = ["n_parameters", "bytes", "accuracy", "available"]
+    assert list(everything.columns) == ["name", "modality", "n_stages", "width", "input_size", *facts, "licence"]
     assert list_backbones(pattern="good/*")["name"].tolist() == ["good/small", "good/other"]
     row = list_backbones(pattern="good/small").iloc[0]
     assert (row["modality"], row["n_stages"], row["width"], row["licence"]) == ("image", 3, 5, "unknown")
@@ -195,4 +198,27 @@ def test_registry_refuses_a_plugin_that_claims_a_built_in_module():
 
 
 def test_backbone_rows_equal_list_backbones(good):
-    assert backbone_rows("image", "good/*") == list_backbones("image", "good/*").to_dict("records")
+    table = list_backbones("image", "good/*").astype(object)
+    assert backbone_rows("image", "good/*") == table.where(table.notna(), None).to_dict("records")
+
+
+def test_list_backbones_states_parameters_bytes_accuracy_and_availability(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path))
+    columns = ["n_parameters", "bytes", "accuracy", "available"]
+    table = list_backbones().set_index("name")[columns]
+    assert table.loc["torchvision/resnet18"].tolist() == [11_689_512, 46_830_453, 0.69758, "fetch"]
+    assert table.loc["tiny/cnn", ["n_parameters", "bytes", "available"]].tolist() == [1_438_824, 2_899_432, "here"]
+    own = table[table.index.str.startswith(("torchvision/", "tiny/"))]
+    assert own[["n_parameters", "bytes"]].notna().all(axis=None)
+    assert own["accuracy"].between(0.5, 0.9).sum() == len(own) - 2  # tiny/* are not measured on ImageNet-1k
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "resnet18-f37072fd.pth").write_bytes(b"")
+    assert list_backbones(pattern="torchvision/resnet18")["available"].tolist() == ["here"]
+
+
+@pytest.mark.parametrize("name", ["tiny/cnn", "tiny/bert"])
+def test_find_states_parameters_and_bytes_of_the_shipped_weights(name):
+    spec, backbone = registry().find(name), load_backbone(name)
+    parts = [*backbone.stages.parameters(), *([] if backbone.head is None else backbone.head.parameters())]
+    assert spec.n_parameters == sum(parameter.numel() for parameter in parts)
+    assert spec.weights.size == locate(spec, "pretrained").stat().st_size

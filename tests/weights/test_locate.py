@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import huggingface_hub
@@ -15,7 +16,7 @@ from sktransfer import BackboneSpec, config_context
 from sktransfer.exceptions import InvalidParameterError, SktransferWarning, WeightsError
 from sktransfer.weights import download as downloads
 from sktransfer.weights import locate as home
-from sktransfer.weights.locate import locate
+from sktransfer.weights.locate import is_here, locate
 from sktransfer.weights.source import SCHEMES, WeightsSource
 from tests.helpers.hub_server import lay_into_cache
 from tests.helpers.misbehaving_server import drips, says, serving, well
@@ -212,3 +213,36 @@ def test_locate_hashes_an_unchanged_file_once(file, monkeypatch):
     os.utime(file, ns=(5, 5))
     locate(one, "pretrained")
     assert len(hashed) == 2
+
+
+@pytest.mark.parametrize("revision", ["", "@main", "@0123abcd"])
+def test_is_here_looks_for_the_weights_without_a_network(revision, tmp_path, monkeypatch):
+    source = WeightsSource(location=f"hub:someone/model{revision}")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    assert not is_here(source)
+    snapshot = tmp_path / "models--someone--model" / "snapshots" / "0123abcd"
+    snapshot.mkdir(parents=True)
+    (tmp_path / "models--someone--model" / "refs").mkdir()
+    (tmp_path / "models--someone--model" / "refs" / "main").write_text("0123abcd")
+    assert not is_here(source)
+    (snapshot / "model.safetensors").write_bytes(b"")
+    assert is_here(source)
+    assert is_here(WeightsSource(location=f"file:{tmp_path}"))
+    assert not is_here(WeightsSource(location=f"file:{tmp_path}/absent"))
+    assert not is_here(WeightsSource(location="package:absent_module/weights"))
+    assert not is_here(WeightsSource(location="package:absent_package.module/weights"))
+
+
+@pytest.mark.parametrize("imported", [True, False])
+@pytest.mark.parametrize("variable", ["TORCH_HOME", "XDG_CACHE_HOME"])
+def test_is_here_looks_into_the_folder_of_torch_without_importing_it(imported, variable, tmp_path, monkeypatch):
+    monkeypatch.delenv("TORCH_HOME", raising=False)
+    monkeypatch.setenv(variable, str(tmp_path))
+    folder = (tmp_path if variable == "TORCH_HOME" else tmp_path / "torch") / "hub" / "checkpoints"
+    folder.mkdir(parents=True)
+    (folder / "a.pth").write_bytes(b"")
+    if not imported:
+        monkeypatch.delitem(sys.modules, "torch")
+    assert is_here(WeightsSource(location="https://download.pytorch.org/models/a.pth"))
+    assert ("torch" in sys.modules) == imported
+    assert not is_here(WeightsSource(location="https://download.pytorch.org/models/b.pth"))
