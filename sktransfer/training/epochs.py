@@ -209,11 +209,11 @@ def _rows_to_keep(y: np.ndarray, groups: np.ndarray | None, classes: np.ndarray 
     if not len(alone):
         return np.zeros(len(y), dtype=bool)
     labels = (alone if classes is None else classes[alone]).tolist()
-    one, them = ("class", "it") if len(labels) == 1 else ("classes", "them")
-    what = "one sample" if groups is None else "samples of one group"
+    few = "one sample" if groups is None else "samples of one group only"
+    several = len(labels) > 1
     warnings.warn(
-        f"y has {what} of the {one} {', '.join(map(repr, labels))}: it stays in the training part, and the validation "
-        f"split of early_stopping has none of {them}",
+        f"y has {few} of {'each of the classes' if several else 'the class'} {', '.join(map(repr, labels))}. They stay "
+        f"in the training part, and the validation split of early_stopping has none of {'them' if several else 'it'}",
         ValidationWarning,
         stacklevel=2,
     )

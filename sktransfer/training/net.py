@@ -113,7 +113,6 @@ def build_net(
             *with_schedule([*own, *(callbacks or [])], settings.lr_schedule, n_steps),
             ("notify_epoch", _NotifyEpoch()),
         ],
-        callbacks__print_log=EpochLog(),
         device=str(compute.device),
         verbose=settings.verbose,
     )
@@ -168,6 +167,11 @@ class FineTuneNet(NeuralNet):  # type: ignore[misc]
     identity: Sequence[Any] = ()  # what the result depends on, apart from network and samples
     interrupted: bool = False  # whether the last training ended by Ctrl-C or an error
     _add_l2_sp: Callable[[], None] | None = None
+
+    @property
+    def _default_callbacks(self) -> list[tuple[str, Any]]:
+        others = [(name, one) for name, one in super()._default_callbacks if name != "print_log"]
+        return [*others, ("print_log", EpochLog())]
 
     def partial_fit(self, X: Any, y: Any = None, classes: Any = None, **fit_params: Any) -> FineTuneNet:
         """Train until the last epoch or until a callback stops. Unlike in skorch, Ctrl-C raises KeyboardInterrupt."""
