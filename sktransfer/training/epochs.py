@@ -11,13 +11,23 @@ from typing import Any
 import numpy as np
 from sklearn.model_selection import GroupShuffleSplit, StratifiedGroupKFold, train_test_split
 from skorch import NeuralNet
-from skorch.callbacks import Callback, EarlyStopping, PrintLog
+from skorch.callbacks import Callback, EarlyStopping, EpochScoring, PrintLog
 from skorch.utils import Ansi
 
 from sktransfer._utils import in_process
 from sktransfer.exceptions import FreezingWarning, ValidationWarning
 
-__all__ = ["UNFREEZING", "BestWeights", "EpochLog", "Unfreezing", "hold_out", "n_phases", "phase", "warn_of_few_epochs"]
+__all__ = [
+    "UNFREEZING",
+    "BestWeights",
+    "EpochLog",
+    "Unfreezing",
+    "ValidationScore",
+    "hold_out",
+    "n_phases",
+    "phase",
+    "warn_of_few_epochs",
+]
 
 UNFREEZING = ("none", "gradual", "chain_thaw")
 
@@ -281,6 +291,15 @@ class BestWeights(EarlyStopping):  # type: ignore[misc]
 
     def _sink(self, text: str, verbose: int) -> None:
         super()._sink(in_process(text), verbose)
+
+
+class ValidationScore(EpochScoring):  # type: ignore[misc]
+    """Score of the validation data per epoch, which keeps no predictions: checkpoints would contain them."""
+
+    def on_epoch_end(self, net: NeuralNet, dataset_train: Any, dataset_valid: Any, **kwargs: Any) -> None:
+        """Record the score, and drop the predictions."""
+        super().on_epoch_end(net, dataset_train, dataset_valid, **kwargs)
+        self._initialize_cache()
 
 
 class EpochLog(PrintLog):  # type: ignore[misc]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from skorch import NeuralNet
-from skorch.callbacks import Callback, EpochScoring
+from skorch.callbacks import Callback
 from skorch.helper import predefined_split
 from skorch.utils import to_numpy
 from torch import Tensor, nn
@@ -25,7 +25,7 @@ from sktransfer.engine.compute import Compute
 from sktransfer.tasks.base import Task
 from sktransfer.training.adapters import adapter_identity
 from sktransfer.training.data import FrozenPrefixDataset
-from sktransfer.training.epochs import BestWeights, EpochLog, Unfreezing, n_phases, warn_of_few_epochs
+from sktransfer.training.epochs import BestWeights, EpochLog, Unfreezing, ValidationScore, n_phases, warn_of_few_epochs
 from sktransfer.training.network import FineTuneNetwork
 from sktransfer.training.optimisation import OPTIMIZERS, l2_sp_penalty, parameter_groups, with_schedule
 from sktransfer.training.rng import derive_seed, seed_torch
@@ -100,7 +100,7 @@ def build_net(
         own.append(("best_weights", BestWeights(settings.patience, wait)))
     score = next(iter(tasks.values())).score_name
     if valid is not None and len(tasks) == 1 and score is not None and len(valid) > 1:  # R² of one sample is undefined
-        own.append(("valid_score", EpochScoring(None, lower_is_better=False, name=f"valid_{score}")))
+        own.append(("valid_score", ValidationScore(None, lower_is_better=False, name=f"valid_{score}")))
     net = FineTuneNet(
         network,
         criterion=nn.Identity,  # tasks have the losses

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import sklearn
+import torch
 from sklearn.model_selection import GridSearchCV, GroupKFold, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
@@ -131,7 +132,10 @@ def test_checkpoint_tells_validation_data_and_their_order_apart(tmp_path):
     for order in orders:
         given = {} if order is None else {"X_val": X_VAL[order], "y_val": Y_VAL[order]}
         quick(callbacks=[Checkpoint(tmp_path, keep=True)]).fit(X, Y, **given)
-    assert len(list(tmp_path.iterdir())) == 3
+    files = list(tmp_path.iterdir())
+    assert len(files) == 3
+    callbacks = [torch.load(file, weights_only=True)["parts"]["callbacks"] for file in files]
+    assert [one["valid_score"]["y_preds_"] for one in callbacks if "valid_score" in one] == [[], []]
 
 
 @pytest.mark.usefixtures("_routing")
