@@ -114,6 +114,6 @@ CACHE = Parameter(
     nothing. `set_config` sets the size limits, and `cache_info` reports what is cached.""",
 )
 
-VERBOSE = Parameter("verbose", 0, "int", "1 shows a progress bar.")
+VERBOSE = Parameter("verbose", 0, "int", "1 shows a progress bar, or lines in logs and in worker processes.")
 
 COMPUTE = (BATCH_SIZE, DEVICE, PRECISION, CACHE)

@@ -285,14 +285,13 @@ class FineTuneBase(BackboneHTML, CallbackSupportMixin, BaseEstimator):
             samples = check_samples(
                 self, arguments.X_val, trunk.backbone.modality, image_shape=self.image_shape, reset=False
             )
-        except InvalidSampleError as error:
-            raise InvalidSampleError(error.row, f"of X_val: {error.message}", error.label) from error
-        try:
             y = self._task.check(arguments.y_val)
             check_consistent_length(range(len(samples)), y)
             weight = check_weight(arguments.sample_weight_val, len(y))
             rows = np.flatnonzero(weight)
             targets = self._task.encode(y[rows], weight[rows])
+        except InvalidSampleError as error:
+            raise InvalidSampleError(error.row, f"of X_val: {error.message}", error.label) from error
         except ValueError as error:
             raise ValueError(f"validation data (X_val, y_val, sample_weight_val): {error}") from error
         return Validation(_preprocessed(samples.take(rows), trunk), {TASK: targets})

@@ -200,5 +200,7 @@ END = [
         "int, RandomState or None",
         "Seed of order, dropout and new weights. Equal seeds give equal results on a CPU.",
     ),
-    engine.VERBOSE.replace(description="1 prints one line per epoch."),
+    engine.VERBOSE.replace(
+        description="1 prints one line per epoch. `sklearn.callback.ProgressBar` shows the progress of a whole search."
+    ),
 ]

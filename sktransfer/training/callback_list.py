@@ -121,9 +121,10 @@ def check_monitors(callbacks: Sequence[Any] | None, *, validates: bool, remedy: 
                 f"{what} monitors {monitor!r}, which a later callback records; put that callback before it"
             )
         if knows_all:
+            scoring = f"EpochScoring({monitor.removesuffix('_best')!r}{'' if validates else ', on_train=True'})"
             raise InvalidParameterError(
-                f"{what} monitors {monitor!r}, which nothing records; recorded are {sorted(recorded)}. Put "
-                f"EpochScoring({monitor.removesuffix('_best')!r}) before it, if that is the name of a metric"
+                f"{what} monitors {monitor!r}, which no callback records; recorded are {sorted(recorded)}. Put "
+                f"{scoring} before it, if that is the name of a metric"
             )
 
 

@@ -10,13 +10,23 @@ from typing import Any
 import numpy as np
 from sklearn.model_selection import GroupShuffleSplit, StratifiedGroupKFold, train_test_split
 from skorch import NeuralNet
-from skorch.callbacks import Callback, EarlyStopping, PrintLog
+from skorch.callbacks import Callback, EarlyStopping, EpochScoring, PrintLog
 from skorch.utils import Ansi
 
 from sktransfer._utils import in_process
 from sktransfer.exceptions import FreezingWarning, ValidationWarning, warn
 
-__all__ = ["UNFREEZING", "BestWeights", "EpochLog", "Unfreezing", "hold_out", "n_phases", "phase", "warn_of_few_epochs"]
+__all__ = [
+    "UNFREEZING",
+    "BestWeights",
+    "EpochLog",
+    "Unfreezing",
+    "ValidationScore",
+    "hold_out",
+    "n_phases",
+    "phase",
+    "warn_of_few_epochs",
+]
 
 UNFREEZING = ("none", "gradual", "chain_thaw")
 
@@ -207,11 +217,11 @@ def _rows_to_keep(y: np.ndarray, groups: np.ndarray | None, classes: np.ndarray 
     if not len(alone):
         return np.zeros(len(y), dtype=bool)
     labels = (alone if classes is None else classes[alone]).tolist()
-    one, them = ("class", "it") if len(labels) == 1 else ("classes", "them")
-    what = "one sample" if groups is None else "samples of one group"
+    few = "one sample" if groups is None else "samples of one group only"
+    several = len(labels) > 1
     warn(
-        f"y has {what} of the {one} {', '.join(map(repr, labels))}: it stays in the training part, and the validation "
-        f"split of early_stopping has none of {them}",
+        f"y has {few} of {'each of the classes' if several else 'the class'} {', '.join(map(repr, labels))}. They stay "
+        f"in the training part, and the validation split of early_stopping has none of {'them' if several else 'it'}",
         ValidationWarning,
     )
     return np.isin(unit, unit[np.isin(y, alone)])
@@ -277,6 +287,15 @@ class BestWeights(EarlyStopping):  # type: ignore[misc]
 
     def _sink(self, text: str, verbose: int) -> None:
         super()._sink(in_process(text), verbose)
+
+
+class ValidationScore(EpochScoring):  # type: ignore[misc]
+    """Score of the validation data per epoch, which keeps no predictions: checkpoints would contain them."""
+
+    def on_epoch_end(self, net: NeuralNet, dataset_train: Any, dataset_valid: Any, **kwargs: Any) -> None:
+        """Record the score, and drop the predictions."""
+        super().on_epoch_end(net, dataset_train, dataset_valid, **kwargs)
+        self._initialize_cache()
 
 
 class EpochLog(PrintLog):  # type: ignore[misc]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from skorch import NeuralNet
-from skorch.callbacks import Callback, EpochScoring
+from skorch.callbacks import Callback
 from skorch.helper import predefined_split
 from skorch.utils import to_numpy
 from torch import Tensor, nn
@@ -27,7 +27,7 @@ from sktransfer.tasks.base import Task
 from sktransfer.training.adapters import adapter_identity
 from sktransfer.training.data import FrozenPrefixDataset
 from sktransfer.training.divergence import check_loss
-from sktransfer.training.epochs import BestWeights, EpochLog, Unfreezing, n_phases, warn_of_few_epochs
+from sktransfer.training.epochs import BestWeights, EpochLog, Unfreezing, ValidationScore, n_phases, warn_of_few_epochs
 from sktransfer.training.network import FineTuneNetwork
 from sktransfer.training.optimisation import OPTIMIZERS, l2_sp_penalty, parameter_groups, with_schedule
 from sktransfer.training.samplers import Batches
@@ -101,7 +101,7 @@ def build_net(
         own.append(("best_weights", BestWeights(settings.patience, wait)))
     score = next(iter(tasks.values())).score_name
     if valid is not None and len(tasks) == 1 and score is not None and len(valid) > 1:  # R² of one sample is undefined
-        own.append(("valid_score", EpochScoring(None, lower_is_better=False, name=f"valid_{score}")))
+        own.append(("valid_score", ValidationScore(None, lower_is_better=False, name=f"valid_{score}")))
     net = FineTuneNet(
         network,
         criterion=nn.Identity,  # tasks have the losses
@@ -114,7 +114,6 @@ def build_net(
             *with_schedule([*own, *(callbacks or [])], settings.lr_schedule, n_steps),
             ("notify_epoch", _NotifyEpoch()),
         ],
-        callbacks__print_log=EpochLog(),
         device=str(compute.device),
         verbose=settings.verbose,
     )
@@ -169,6 +168,11 @@ class FineTuneNet(NeuralNet):  # type: ignore[misc]
     identity: Sequence[Any] = ()  # what the result depends on, apart from network and samples
     interrupted: bool = False  # whether the last training ended by Ctrl-C or an error
     _add_l2_sp: Callable[[], None] | None = None
+
+    @property
+    def _default_callbacks(self) -> list[tuple[str, Any]]:
+        others = [(name, one) for name, one in super()._default_callbacks if name != "print_log"]
+        return [*others, ("print_log", EpochLog())]
 
     def partial_fit(self, X: Any, y: Any = None, classes: Any = None, **fit_params: Any) -> FineTuneNet:
         """Train until the last epoch or until a callback stops. Unlike in skorch, Ctrl-C raises KeyboardInterrupt."""

@@ -56,13 +56,13 @@ def test_hold_out_error_suggests_early_stopping_false(y, groups, fraction, match
 def test_hold_out_keeps_a_class_of_one_sample_or_group_in_training_and_names_its_label():
     y = np.array([0] * 20 + [1] * 20 + [2])
     classes = np.array(["cat", "dog", "emu"])
-    with pytest.warns(ValidationWarning, match="y has one sample of the class 'emu': it stays in the training part"):
+    with pytest.warns(ValidationWarning, match=r"y has one sample of the class 'emu'. They stay in the training part"):
         train, valid = hold_out(y, None, 0.25, 0, stratify=True, classes=classes)
     assert np.bincount(y[valid]).tolist() == [5, 5]
     assert np.bincount(y[train]).tolist() == [15, 15, 1]
     groups = np.array([*np.arange(40) % 8, 0])
     groups[-3:] = 8  # two dogs and the emu
-    with pytest.warns(ValidationWarning, match="samples of one group of the class 'emu'"):
+    with pytest.warns(ValidationWarning, match="samples of one group only of the class 'emu'"):
         train, valid = hold_out(y, groups, 0.25, 0, stratify=True, classes=classes)
     assert not set(groups[train]) & set(groups[valid])
     assert set(y[train]) == {0, 1, 2}
@@ -83,7 +83,7 @@ def test_hold_out_sets_few_groups_aside():
     y, groups = np.arange(40) % 2, np.arange(40) // 10  # 4 groups, and folds of a tenth
     train, valid = hold_out(y, groups, 0.1, 0, stratify=True)
     assert (len(train), len(valid)) == (30, 10)
-    with pytest.warns(ValidationWarning, match="group of the class 1"):
+    with pytest.warns(ValidationWarning, match="group only of the class 1"):
         assert hold_out(np.array([0, 1, 0]), np.array([0, 0, 1]), 0.1, 0, stratify=True)[1].tolist() == [2]
 
 

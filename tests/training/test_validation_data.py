@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import sklearn
+import torch
 from sklearn.model_selection import GridSearchCV, GroupKFold, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
@@ -115,6 +116,12 @@ def test_x_val_and_y_val_that_cannot_be_used(given, match):
         quick().fit(X, Y, **given)
 
 
+def test_error_of_columns_names_x_val():
+    frame = pd.DataFrame(IMAGES[:, :2, :2, 0].reshape(32, 4), columns=list("abcd"))
+    with pytest.raises(ValueError, match=r"validation data .*feature names should match"):
+        quick().fit(frame[:20], Y, X_val=frame.iloc[20:, ::-1], y_val=Y_VAL)
+
+
 def test_error_of_a_sample_names_x_val():
     with pytest.raises(InvalidSampleError, match="row 1: of X_val: "):
         quick().fit(X, Y, X_val=[X_VAL[0], "no such file.jpg"], y_val=Y_VAL[:2])
@@ -125,7 +132,10 @@ def test_checkpoint_tells_validation_data_and_their_order_apart(tmp_path):
     for order in orders:
         given = {} if order is None else {"X_val": X_VAL[order], "y_val": Y_VAL[order]}
         quick(callbacks=[Checkpoint(tmp_path, keep=True)]).fit(X, Y, **given)
-    assert len(list(tmp_path.iterdir())) == 3
+    files = list(tmp_path.iterdir())
+    assert len(files) == 3
+    callbacks = [torch.load(file, weights_only=True)["parts"]["callbacks"] for file in files]
+    assert [one["valid_score"]["y_preds_"] for one in callbacks if "valid_score" in one] == [[], []]
 
 
 @pytest.mark.usefixtures("_routing")
@@ -166,7 +176,10 @@ PLATEAU = LRScheduler("ReduceLROnPlateau", monitor="valid_loss")
     [
         ([EarlyStopping], r"callbacks\[0\]: EarlyStopping monitors 'valid_loss', which is computed on validation data"),
         ([("slower", PLATEAU)], r"callbacks\[0\]: LRScheduler monitors 'valid_loss'.*pass X_val and y_val to fit"),
-        ([EarlyStopping("accuracy")], "nothing records; recorded are .*EpochScoring\\('accuracy'\\) before it"),
+        (
+            [EarlyStopping("accuracy")],
+            r"no callback records; recorded are .*EpochScoring\('accuracy', on_train=True\) before it",
+        ),
         ([EarlyStopping("f1"), EpochScoring("f1", on_train=True)], "'f1', which a later callback records"),
     ],
 )
