@@ -21,6 +21,7 @@ from sktransfer.backbones.registry import modality_of
 from sktransfer.cache.resolve import resolve_store
 from sktransfer.engine.compute import Compute, resolve_compute
 from sktransfer.engine.forward import forward
+from sktransfer.engine.inference import prepare_head
 from sktransfer.engine.inputs import PreprocessedSamples, concat_features
 from sktransfer.engine.layers import LayerOutput
 from sktransfer.exceptions import InvalidParameterError
@@ -308,8 +309,8 @@ class FineTuneBase(BackboneHTML, CallbackSupportMixin, BaseEstimator):
         check_is_fitted(self)
         samples = check_samples(self, X, self.backbone_.modality, image_shape=self.image_shape, reset=False)
         inputs = PreprocessedSamples(samples, self.backbone_.preprocess)
-        head = self.net_.module_.eval().heads[TASK]
-        outputs = np.empty((len(samples), head.n_outputs), np.float32)
+        head = prepare_head(self._feature_head)
+        outputs = np.empty((len(samples), self._feature_head.n_outputs), np.float32)
         # Only outputs of frozen stages are cached, because no other estimator has the trained ones.
         parts = forward(
             self.backbone_,
