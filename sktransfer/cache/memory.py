@@ -14,11 +14,13 @@ from sktransfer.cache.types import CacheInfo, CacheNamespace
 from sktransfer.config import DEFAULT_MEMORY
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 __all__ = ["MemoryStore", "ScanResistantLRU", "process_store"]
 
-OVERHEAD = 512  # bytes per entry in addition to the values: tensor object, storage object, key and table
+OVERHEAD = 512  # bytes per entry in addition to the values: key, tables and Python objects
+SLAB_BYTES = 2**20  # of many small values; one of more than an eighth of it has a slab of its own
 
 # One lock for all stores, held during a fork, so that a child does not inherit a store in the middle of a change.
 _lock = threading.Lock()
@@ -85,11 +87,64 @@ class ScanResistantLRU:
         self._mean_interval += (interval - self._mean_interval) * (1 - (1 - weight) ** self._stride)
 
 
+class _Slab:
+    """One block of memory for many values.
+
+    Thousands of small blocks between the short-lived ones of the computation would keep the memory of those in use. The
+    process would then grow to many times the size of the values.
+    """
+
+    def __init__(self, n_bytes: int) -> None:
+        import torch  # takes seconds, and statistics of an empty store need none of it
+
+        self.data = torch.empty(n_bytes, dtype=torch.uint8)  # (n_bytes,)
+        self.end = self.n_live = 0
+        self.keys: set[bytes] = set()
+
+    @property
+    def is_sparse(self) -> bool:
+        """Whether less than half of the slab is in use."""
+        return 2 * self.n_live < len(self.data)
+
+    def add(self, key: bytes, value: Tensor) -> int | None:
+        """Copy a value into the slab and return its first byte, None if it does not fit."""
+        start, n_bytes = self.end, value.nbytes
+        if start + n_bytes > len(self.data):
+            return None
+        self.data[start : start + n_bytes].copy_(_as_bytes(value))
+        self.end = -(-(start + n_bytes) // 64) * 64  # aligned for all types and vector instructions
+        self.n_live += n_bytes
+        self.keys.add(key)
+        return start
+
+    def remove(self, key: bytes, n_bytes: int) -> None:
+        """Count a value as deleted."""
+        self.keys.remove(key)
+        self.n_live -= n_bytes
+
+
 @dataclass(slots=True)
 class _Entry:
-    value: Tensor
-    size: int
+    slab: _Slab
+    start: int
+    n_bytes: int
+    dtype: torch.dtype
+    shape: torch.Size
     last_lookup: int
+
+    @property
+    def size(self) -> int:
+        return self.n_bytes + OVERHEAD
+
+    @property
+    def value(self) -> Tensor:
+        return self.slab.data[self.start : self.start + self.n_bytes].view(self.dtype).view(self.shape)
+
+
+def _as_bytes(value: Tensor) -> Tensor:
+    import torch
+
+    return value.detach().contiguous().view(-1).view(torch.uint8)  # (n_bytes,)
 
 
 class MemoryStore:
@@ -97,6 +152,9 @@ class MemoryStore:
 
     Entries are evicted in LRU order, except for those that `ScanResistantLRU` protects. If the oldest entry is
     protected, the new one is not stored.
+
+    Small values lie together in slabs of 1 MiB, so that the process grows by what `info` reports. A slab of which less
+    than half is in use is given back after its values have moved to another one.
 
     Parameters
     ----------
@@ -122,6 +180,7 @@ class MemoryStore:
 
     def _reset(self) -> None:
         self._entries: OrderedDict[bytes, _Entry] = OrderedDict()  # in LRU order
+        self._slab: _Slab | None = None  # takes the next values
         self._policy = ScanResistantLRU()
         self._used = 0  # bytes with overhead
         self.n_bytes = 0  # bytes without overhead
@@ -151,7 +210,9 @@ class MemoryStore:
                 full_key = namespace.digest + key
                 size = value.nbytes + OVERHEAD
                 if full_key not in self._entries and self._make_room(size):
-                    self._entries[full_key] = _Entry(value, size, self._policy.clock)
+                    slab, start = self._place(full_key, value)
+                    clock = self._policy.clock
+                    self._entries[full_key] = _Entry(slab, start, value.nbytes, value.dtype, value.shape, clock)
                     self._used += size
                     self.n_bytes += value.nbytes
 
@@ -169,9 +230,26 @@ class MemoryStore:
         return True
 
     def _evict_oldest(self) -> None:
-        _, entry = self._entries.popitem(last=False)
+        key, entry = self._entries.popitem(last=False)
         self._used -= entry.size
-        self.n_bytes -= entry.value.nbytes
+        self.n_bytes -= entry.n_bytes
+        slab = entry.slab
+        slab.remove(key, entry.n_bytes)
+        if slab is not self._slab and slab.is_sparse:
+            for key in list(slab.keys):
+                entry = self._entries[key]
+                entry.slab, entry.start = self._place(key, entry.value)
+
+    def _place(self, key: bytes, value: Tensor) -> tuple[_Slab, int]:
+        """Copy a value into a slab and return the slab and the first byte. A large value gets a slab of its own."""
+        if 8 * value.nbytes > SLAB_BYTES:
+            own = _Slab(value.nbytes)
+            return own, own.add(key, value) or 0
+        start = None if self._slab is None else self._slab.add(key, value)
+        if self._slab is None or start is None:
+            self._slab = _Slab(SLAB_BYTES)
+            start = self._slab.add(key, value)
+        return self._slab, start or 0
 
     def resize(self, limit: int) -> None:
         """Set the limit in bytes and evict entries that exceed it."""

@@ -27,9 +27,12 @@ class Checkpoint(Callback):  # type: ignore[misc]
     """Write the state of a training to a folder after each epoch, and resume an interrupted fit from it.
 
     The name of a file is a hash of the fit: its parameters, samples, targets, weights and seed. One folder therefore
-    serves a whole `GridSearchCV`. A resumed fit has the same result as an uninterrupted one, to the bit on a CPU. The
-    attributes of other callbacks that end in "_" are saved if they are numbers, strings or tensors, or have a
-    `state_dict`.
+    serves a whole `GridSearchCV`. A resumed fit has the same result as an uninterrupted one, to the bit on a CPU. With
+    `random_state=None`, the seed that a fit has drawn is kept beside its file, and the next fit with the same
+    parameters, samples and targets goes on with it. The attributes of other callbacks that end in "_" are saved if they
+    are numbers, strings or tensors, or have a `state_dict`.
+
+    A fit that is never resumed leaves its file. Delete the folder when its trainings are done.
 
     Parameters
     ----------
@@ -60,6 +63,23 @@ class Checkpoint(Callback):  # type: ignore[misc]
         self.folder = folder
         self.keep = keep
 
+    def recall_seed(self, drawn: int, *identity: Any) -> int:
+        """Return the seed of an interrupted fit, or the drawn one, which is kept with the first epoch.
+
+        Parameters
+        ----------
+        drawn : int
+            Seed that this fit has drawn.
+        *identity : anything
+            What tells this fit from others of the folder, as `Digest.add` takes it.
+        """
+        self.seed_path_ = Path(self.folder) / f"{Digest().add(_FORMAT, *identity).hex()}.seed"
+        try:
+            self.seed_ = int(self.seed_path_.read_text())
+        except (OSError, ValueError):  # none is kept, or it is damaged
+            self.seed_ = drawn
+        return self.seed_
+
     def on_train_begin(self, net: NeuralNet, X: Any = None, **kwargs: Any) -> None:
         """Determine the file of this fit. The net reads it after `on_train_begin` of the other callbacks."""
         folder = Path(self.folder)
@@ -80,6 +100,8 @@ class Checkpoint(Callback):  # type: ignore[misc]
         net.checkpoint = None
         if not self.keep and not net.interrupted:
             self.path_.unlink(missing_ok=True)
+            if hasattr(self, "seed_path_"):
+                self.seed_path_.unlink(missing_ok=True)
 
     def resume(self, net: NeuralNet) -> None:
         """Restore the state of a net from the file, if it exists.
@@ -126,6 +148,9 @@ class Checkpoint(Callback):  # type: ignore[misc]
         }
         temporary = self.path_.with_suffix(f".{os.getpid()}")
         try:
+            if hasattr(self, "seed_path_") and not self.seed_path_.exists():
+                temporary.write_text(str(self.seed_))
+                temporary.replace(self.seed_path_)
             torch.save({"parts": parts, "digest": Digest().add(parts).hex()}, temporary)
             temporary.replace(self.path_)
         except (OSError, RuntimeError) as error:  # torch raises RuntimeError if the disk is full

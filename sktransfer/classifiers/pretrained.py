@@ -29,6 +29,7 @@ from sktransfer.cache.types import Store
 from sktransfer.classifiers.descriptions import check_known_labels
 from sktransfer.engine.compute import Compute, check_finite_outputs, resolve_compute
 from sktransfer.engine.forward import LayerOutput, forward
+from sktransfer.engine.inference import prepare_head
 from sktransfer.engine.inputs import PreprocessedSamples, collate
 from sktransfer.engine.parameters import (
     BACKBONE,
@@ -113,10 +114,11 @@ class PretrainedHead:
         self._head: Callable[..., Tensor] = head  # type: ignore[assignment]
         self.layer = LayerOutput(n)
         if isinstance(head, PooledHead) and head.prefix_tokens in (0, backbone.prefix_tokens):
-            self.layer, self._head = LayerOutput(n, head.pooling), head.layers
+            self.layer, self._head = LayerOutput(n, head.pooling), prepare_head(head.layers)
         elif isinstance(head, FirstTokenHead):
             self.layer = LayerOutput(n, "class_token")
-            self._head = lambda vectors: head.body(vectors[:, None])  # (n, 1, channels) -> (n, n_categories)
+            body = prepare_head(head.body)
+            self._head = lambda vectors: body(vectors[:, None])  # (n, 1, channels) -> (n, n_categories)
 
     @property
     def is_small(self) -> bool:

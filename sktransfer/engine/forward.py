@@ -18,6 +18,7 @@ from sktransfer.backbones.stages import run_stages
 from sktransfer.cache.policy import is_cacheable, resume_stops, select_prefetch
 from sktransfer.cache.types import CacheNamespace, Store
 from sktransfer.config import get_config
+from sktransfer.engine.attention import PaddingInvariantAttention
 from sktransfer.engine.compute import Compute
 from sktransfer.engine.inference import has_convolutions, prepare_for_inference
 from sktransfer.engine.inputs import PreprocessedSamples, in_batches
@@ -336,7 +337,8 @@ class _Pass:
         if self.compute.device.type == "cuda":  # copies from pinned memory overlap with the network
             values, mask = values.pin_memory(), None if mask is None else mask.pin_memory()
         taken: dict[LayerOutput, list[Tensor]] = {}
-        with self._device, torch.inference_mode():
+        is_padded = mask is not None and self.compute.on_cpu and not self.compute.compiled
+        with self._device, torch.inference_mode(), PaddingInvariantAttention() if is_padded else nullcontext():
             mask = None if mask is None else mask.to(self.compute.device, non_blocking=True)
             values = values.to(self.compute.device, non_blocking=True)
             values = _as_dtype(values, self.compute.dtype)

@@ -1,4 +1,4 @@
-"""Preparation of stages for inference: placement, BatchNorm fusion, and prepacked linear layers."""
+"""Preparation of stages for inference: placement, BatchNorm fusion, oneDNN convolutions, prepacked linear layers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,15 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from sktransfer.backbones.backbone import Backbone
 from sktransfer.engine.compute import Compute
 
-__all__ = ["PackedLinear", "fuse", "has_convolutions", "pack", "prepare_for_inference"]
+__all__ = [
+    "BatchInvariantConv2d",
+    "PackedLinear",
+    "fuse",
+    "has_convolutions",
+    "pack",
+    "prepare_for_inference",
+    "prepare_head",
+]
 
 _lock = threading.Lock()
 
@@ -58,8 +66,71 @@ def _copy(stages: nn.ModuleList, compute: Compute) -> nn.ModuleList:
         for stage in stages:
             stage.compile(dynamic=True)
     elif compute.on_cpu:  # the compiler packs weights itself
+        _replace_convolutions(stages)
         pack(stages)
     return stages.eval()
+
+
+def prepare_head(head: nn.Module) -> nn.Module:
+    """Return a copy of a head for inference on the CPU, whose outputs for a sample do not depend on the batch.
+
+    Parameters
+    ----------
+    head : nn.Module
+        Head on the CPU, not changed. The copy shares its weights.
+    """
+    tensors = [*head.parameters(), *head.buffers()]
+    copied = nn.ModuleList([copy.deepcopy(head, {id(tensor): tensor for tensor in tensors})])
+    _replace_convolutions(copied)
+    pack(copied)
+    return copied[0].eval()
+
+
+class BatchInvariantConv2d(nn.Conv2d):
+    """Convolution in float32 on the CPU whose rounding does not depend on the batch or on the number of threads.
+
+    `nn.Conv2d` calls oneDNN or another kernel, by the number of images, their size, and the number of threads. An image
+    in a batch of its own then has other last bits than in a larger one.
+
+    Parameters
+    ----------
+    convolution : nn.Conv2d
+        Layer to replace, padded with zeros. Its weights are shared.
+    """
+
+    def __init__(self, convolution: nn.Conv2d) -> None:
+        nn.Module.__init__(self)  # that of nn.Conv2d would draw weights
+        self.__dict__.update(convolution.__dict__)
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Return the output (n, out_channels, height, width)."""
+        out: Tensor = torch.mkldnn_convolution(
+            values, self.weight, self.bias, self.padding, self.stride, self.dilation, self.groups
+        )
+        return out
+
+
+def _replace_convolutions(stages: nn.ModuleList) -> None:
+    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        return
+    _replace(
+        stages,
+        {
+            id(module): BatchInvariantConv2d(module)
+            for module in stages.modules()
+            if type(module) is nn.Conv2d
+            and module.weight.dtype == torch.float32
+            and module.padding_mode == "zeros"
+            and not isinstance(module.padding, str)
+        },
+    )
+
+
+def _replace(stages: nn.ModuleList, new: dict[int, nn.Module]) -> None:
+    for module in list(stages.modules()):
+        for name, child in module._modules.items():  # every place; named_children would skip repeated ones
+            if id(child) in new:
+                setattr(module, name, new[id(child)])
 
 
 # Tracing takes some tenths of a second, once per process, which a small network does not regain.
@@ -148,7 +219,13 @@ class PackedLinear(nn.Linear):
         self._packed = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach(), None)
 
     def forward(self, values: Tensor) -> Tensor:
-        """Return the output (..., out_features)."""
+        """Return the output (..., out_features). It has the same bits whatever the number of rows is."""
+        if values.numel() == self.in_features:  # oneDNN adds up a single row in another order
+            out: Tensor = self._product(values.reshape(1, -1).expand(2, -1))[0]  # (out_features,)
+            return out.reshape(*values.shape[:-1], -1)  # (..., out_features)
+        return self._product(values)
+
+    def _product(self, values: Tensor) -> Tensor:
         out: Tensor = torch.ops.mkldnn._linear_pointwise(values, self._packed, self.bias, self._activation, [], "none")
         return out
 
@@ -172,11 +249,7 @@ def pack(stages: nn.ModuleList) -> None:
     if not linears or sum(linear.weight.nbytes for linear in linears) > _MAX_PACKED or not _agrees(linears[0]):
         return
     activated = _with_gelu(stages)
-    packed = {id(linear): PackedLinear(linear, activated.get(id(linear), "none")) for linear in linears}
-    for module in list(stages.modules()):
-        for name, child in module._modules.items():  # every place; named_children would skip repeated ones
-            if id(child) in packed:
-                setattr(module, name, packed[id(child)])
+    _replace(stages, {id(linear): PackedLinear(linear, activated.get(id(linear), "none")) for linear in linears})
 
 
 def _with_gelu(stages: nn.ModuleList) -> dict[int, str]:

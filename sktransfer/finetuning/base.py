@@ -20,8 +20,10 @@ from sktransfer.backbones.backbone import Backbone
 from sktransfer.backbones.loading import load_backbone
 from sktransfer.backbones.registry import modality_of
 from sktransfer.cache.resolve import resolve_store
+from sktransfer.callbacks.checkpoint import Checkpoint, params_of
 from sktransfer.engine.compute import Compute, check_finite_outputs, resolve_compute
 from sktransfer.engine.forward import forward
+from sktransfer.engine.inference import prepare_head
 from sktransfer.engine.inputs import PreprocessedSamples, concat_features
 from sktransfer.engine.layers import LayerOutput
 from sktransfer.engine.rng import fork_rng, seed_torch
@@ -34,7 +36,7 @@ from sktransfer.tasks.base import Targets, Task, relative_weights
 from sktransfer.tasks.heads import FeatureHead, Head
 from sktransfer.tasks.validation import check_none_missing, check_weight
 from sktransfer.training.augmentation import Augmentation, check_augment
-from sktransfer.training.callback_list import check_monitors
+from sktransfer.training.callback_list import check_monitors, unnamed
 from sktransfer.training.lr_finder import LearningRates
 from sktransfer.training.net import FineTuneNet
 from sktransfer.training.optimisation import has_scheduler
@@ -46,6 +48,7 @@ from sktransfer.training.trainer import TrainingResult, history_frame, snapshot,
 
 __all__ = ["FineTuneBase"]
 
+_NO_RESULT = ("cache", "callbacks", "verbose")  # parameters that change no result
 TASK = "y"  # name of the only task of a single-task estimator
 
 
@@ -230,16 +233,17 @@ class FineTuneBase(BackboneHTML, CallbackSupportMixin, BaseEstimator):
         context: Any,
     ) -> FitRun:
         """Return the run of this fit, and set the attributes that predictions during the training need."""
-        self._seed = seed if previous is None else previous.seed
-        backbone = load_backbone(
-            self.backbone, weights=self.weights, preprocess=self.preprocess, max_length=self.max_length, seed=self._seed
-        )
+        backbone = self._load_backbone(seed, previous)
         change = check_augment(self.augment, backbone.modality)
         if arguments.y is None:
             name = type(self).__name__
             raise ValueError(f"This {name} estimator requires y to be passed, but the target y is None: {self._target}")
         reset = previous is None
         samples = check_samples(self, arguments.X, backbone.modality, image_shape=self.image_shape, reset=reset)
+        seed, drawn = self._recall_seed(seed, previous, samples, arguments), seed
+        if seed != drawn:
+            seed_torch(seed, compute.device)
+            backbone = self._load_backbone(seed, previous)  # another one if its weights are random
         self._tasks = self._make_tasks(arguments.y, arguments.classes) if tasks is None else tasks
         rows, targets = self._encode(arguments, len(samples))
         groups = None if arguments.groups is None else np.asarray(arguments.groups)[rows]
@@ -263,6 +267,25 @@ class FineTuneBase(BackboneHTML, CallbackSupportMixin, BaseEstimator):
             on_start=self._on_start,
         )
         return dataclasses.replace(run, on_epoch=functools.partial(self._on_epoch, context, arguments, run))
+
+    def _load_backbone(self, seed: int, previous: PreviousFit | None) -> Backbone:
+        self._seed = seed if previous is None else previous.seed
+        return load_backbone(
+            self.backbone, weights=self.weights, preprocess=self.preprocess, max_length=self.max_length, seed=self._seed
+        )
+
+    def _recall_seed(self, seed: int, previous: PreviousFit | None, samples: Samples, arguments: _FitArguments) -> int:
+        """Return the seed that a `Checkpoint` has kept of this fit, if it was drawn; else the given seed."""
+        if self.random_state is not None:
+            return seed
+        for callback in unnamed(self.callbacks):
+            if isinstance(callback, Checkpoint):
+                params = {name: value for name, value in params_of(self).items() if name not in _NO_RESULT}
+                data = [samples.key(row) for row in range(len(samples))]
+                given = [np.asarray(one).tolist() for one in (arguments.y, arguments.sample_weight, arguments.groups)]
+                n_before = 0 if previous is None else len(previous.history)
+                seed = callback.recall_seed(seed, type(self).__name__, params, data, given, n_before)
+        return seed
 
     def _encode(self, arguments: _FitArguments, n_samples: int) -> tuple[np.ndarray, dict[str, Targets]]:
         """Return the rows with a positive weight, and their targets by task."""
@@ -355,8 +378,8 @@ class FineTuneBase(BackboneHTML, CallbackSupportMixin, BaseEstimator):
         check_is_fitted(self)
         samples = check_samples(self, X, self.backbone_.modality, image_shape=self.image_shape, reset=False)
         inputs = PreprocessedSamples(samples, self.backbone_.preprocess)
-        head = self.net_.module_.eval().heads[TASK]
-        outputs = np.empty((len(samples), head.n_outputs), np.float32)
+        head = prepare_head(self._feature_head)
+        outputs = np.empty((len(samples), self._feature_head.n_outputs), np.float32)
         compute = resolve_compute(self.device, self.precision)
         # Only outputs of frozen stages are cached, because no other estimator has the trained ones.
         parts = forward(

@@ -2,14 +2,19 @@ from __future__ import annotations
 
 import os
 import random
+import subprocess
+import sys
 import threading
 import time
+import weakref
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
-from sktransfer.cache.memory import OVERHEAD, MemoryStore, ScanResistantLRU
+from sktransfer.cache.memory import OVERHEAD, SLAB_BYTES, MemoryStore, ScanResistantLRU
 from sktransfer.cache.types import CacheNamespace
 
 NAMESPACE = CacheNamespace(bytes(16), "tiny/cnn", "stem", "average", "float32")
@@ -43,12 +48,67 @@ def look_up_and_add(store, numbers, batch=4):
     return n_hits
 
 
-def test_get_returns_the_tensor_without_a_copy():
+def test_get_returns_the_stored_memory_without_a_copy():
     store, value = MemoryStore(), torch.rand(3, 4)
     store.put(NAMESPACE, [key(1)], [value])
     (entry, missing) = store.get(NAMESPACE, [key(1), key(2)])
-    assert entry is value
+    assert torch.equal(entry, value)
+    assert store.get(NAMESPACE, [key(1)])[0].data_ptr() == entry.data_ptr()
     assert missing is None
+
+
+def test_put_keeps_no_other_tensor_alive():
+    store, batch = MemoryStore(), torch.rand(8, 3, 50_000)
+    batch_memory = weakref.ref(batch.untyped_storage())
+    store.put(NAMESPACE, [key(1), key(2), key(3)], [batch[2, :, :4].T, batch[5, 1], batch[0, 0, :0]])
+    expected = [batch[2, :, :4].T.clone(), batch[5, 1].clone(), torch.empty(0)]
+    del batch
+    assert batch_memory() is None
+    for entry, value in zip(store.get(NAMESPACE, [key(1), key(2), key(3)]), expected, strict=True):
+        assert torch.equal(entry, value)
+        assert entry.shape == value.shape
+
+
+def test_evicted_entries_give_their_memory_back():
+    store = MemoryStore()
+    sizes = np.random.default_rng(0).integers(1, 2000, 3000).tolist()
+    store.put(NAMESPACE, [key(n) for n in range(3000)], [torch.full((size,), float(size)) for size in sizes])
+    kept = list(range(0, 3000, 10))
+    store.get(NAMESPACE, [key(n) for n in kept])  # the most recently used
+    store.resize(sum(4 * sizes[n] + OVERHEAD for n in kept))
+    slabs = {id(entry.slab): len(entry.slab.data) for entry in store._entries.values()}
+    assert sum(slabs.values()) <= 2 * store.n_bytes + 2 * SLAB_BYTES
+    for n, value in zip(kept, store.get(NAMESPACE, [key(n) for n in kept]), strict=True):
+        assert torch.equal(value, torch.full((sizes[n],), float(sizes[n])))
+
+
+GROWTH = """
+import gc
+import numpy as np
+from sktransfer import ImageFeaturizer, cache_info
+
+def resident():
+    with open("/proc/self/status") as status:
+        (line,) = [line for line in status if line.startswith("VmRSS")]
+    return int(line.split()[1]) * 1024
+
+rng = np.random.default_rng(0)
+featurizer = ImageFeaturizer("tiny/cnn").fit(rng.integers(0, 256, (1, 40, 40, 3), np.uint8))
+for n in range(400):
+    featurizer.transform(rng.integers(0, 256, (1, 40, 40, 3), np.uint8))
+    if n == 99:
+        resident_before, stored_before = resident(), cache_info().n_bytes
+print(resident() - resident_before, cache_info().n_bytes - stored_before)
+"""
+
+
+@pytest.mark.process
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the memory of the process from /proc")
+def test_process_grows_by_the_size_of_the_cache_if_samples_come_one_by_one():
+    printed = subprocess.run([sys.executable, "-c", GROWTH], check=True, capture_output=True, text=True).stdout
+    grown, stored = map(int, printed.split())
+    assert stored > 10**6
+    assert grown < 5 * stored  # and 15 times as much if each value has a block of memory of its own
 
 
 def test_n_bytes_counts_bytes_of_each_dtype():

@@ -239,6 +239,39 @@ def test_keep_resumes_an_interrupted_grid_search(tmp_path):
     np.testing.assert_array_equal(search.cv_results_["mean_test_score"], whole.cv_results_["mean_test_score"])
 
 
+@pytest.mark.parametrize("options", [{}, {"weights": "random", "freeze_depth": 0}, {"augment": "light"}], ids=str)
+def test_checkpoint_resumes_without_random_state(options, tmp_path):
+    options = {"backbone": "tiny/cnn", "max_epochs": 3, "lr": 1e-3, **options, "random_state": None}
+    interrupted(classifier(tmp_path, **options), IMAGES, LABELS, 4 * 2 + 2)
+    kept = sorted(path.suffix for path in tmp_path.iterdir())
+    (seed,) = [int(path.read_text()) for path in tmp_path.glob("*.seed")]
+    clf = classifier(tmp_path, **options).fit(IMAGES, LABELS)  # as in another run of the same script
+    assert kept == [".pt", ".seed"]
+    assert Steps.n == 4
+    assert list(tmp_path.iterdir()) == []
+    assert clf._seed == seed
+    assert classifier(tmp_path, **options).fit(IMAGES, LABELS)._seed != seed
+
+
+def test_checkpoint_without_random_state_resumes_a_grid_search(tmp_path):
+    grid = {"freeze_depth": [1, 2], "lr": [1e-2, 1e-3]}
+    options = {**OPTIONS, "callbacks": [Steps(), Checkpoint(tmp_path, keep=True)], "random_state": None}
+    search = GridSearchCV(FineTuneClassifier(BACKBONE, **options), grid, cv=2)
+    interrupted(search, IMAGES, LABELS, 50)
+    assert len({path.read_text() for path in tmp_path.glob("*.seed")}) == 5  # a seed for each fit
+    search.fit(IMAGES, LABELS)
+    assert Steps.n == 52  # of 100, and the interrupted epoch again
+
+
+@pytest.mark.parametrize("text", ["", "x"])
+def test_checkpoint_draws_a_new_seed_if_the_kept_one_is_damaged(text, tmp_path):
+    interrupted(classifier(tmp_path, random_state=None), IMAGES, LABELS, 18)
+    (path,) = tmp_path.glob("*.seed")
+    path.write_text(text)
+    classifier(tmp_path, random_state=None).fit(IMAGES, LABELS)
+    assert Steps.n == 20
+
+
 KILLED = """
 import os, sys
 sys.path.insert(0, {tests!r})
