@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import platform
 import warnings
@@ -15,6 +16,7 @@ from sktransfer.exceptions import InvalidParameterError, LoadError, SaveError, S
 from sktransfer.persistence.archive import ESTIMATOR, WEIGHTS, read_archive, write_archive
 from sktransfer.persistence.codecs import DECODERS, find_codec
 from sktransfer.persistence.context import LoadContext, SaveContext
+from sktransfer.persistence.parts import find_part_of_type
 from sktransfer.persistence.skops_bridge import read_tree, untrusted_types, write_tree
 
 __all__ = ["load", "save"]
@@ -36,8 +38,10 @@ def save(estimator: Any, path: str | os.PathLike[str], *, weights: str = "refere
     Parameters
     ----------
     estimator : estimator
-        Estimator of scikit-learn or sktransfer. Backbones of your own modules (`Backbone.from_modules`) cannot be
-        saved.
+        Estimator of scikit-learn or sktransfer. Backbones of your own modules (`Backbone.from_modules`), functions
+        without a name in a module, and scikit-learn's `Birch` cannot be saved. Trees and forests, neighbour trees
+        (`KNeighborsClassifier` on few features) and `SplineTransformer` are saved, and `load` requires them in
+        `trusted=`.
     path : str or path
         File to write. An existing file is replaced.
     weights : {"reference", "embed"}, default="reference"
@@ -86,7 +90,7 @@ def save(estimator: Any, path: str | os.PathLike[str], *, weights: str = "refere
     untrusted = untrusted_types(tree)
     manifest = {
         "sktransfer": __version__,
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in _VERSIONED}},
+        "versions": {"python": platform.python_version(), **_versions()},
         "estimator": f"{type(estimator).__module__}.{type(estimator).__qualname__}",
         "weights": weights,
         "kinds": sorted(context.kinds),
@@ -102,12 +106,18 @@ def save(estimator: Any, path: str | os.PathLike[str], *, weights: str = "refere
 
     write_archive(Path(path), manifest, {ESTIMATOR: tree, WEIGHTS: to_safetensors(context.tensors)}, check)
     if untrusted:
+        part = find_part_of_type(estimator, set(untrusted)) or type(estimator).__name__
         warnings.warn(
-            f"the estimator holds {untrusted}, which sktransfer.load only accepts if it is told to trust them: "
+            f"{part} holds values of a type that sktransfer.load only accepts if it is told to trust them: "
             f"load(path, trusted={untrusted})",
             SktransferWarning,
             stacklevel=2,
         )
+
+
+@functools.cache
+def _versions() -> dict[str, str]:
+    return {name: version(name) for name in _VERSIONED}
 
 
 def _encode(obj: Any, context: SaveContext) -> tuple[str, dict[str, Any]] | None:
@@ -201,7 +211,7 @@ def _tensors(content: bytes) -> dict[str, Any]:
 def _warn_of_versions(manifest: Mapping[str, Any]) -> None:
     versions = manifest.get("versions")
     saved_with = versions.get("scikit-learn") if isinstance(versions, dict) else None
-    installed = version("scikit-learn")
+    installed = _versions()["scikit-learn"]
     if saved_with != installed:
         warnings.warn(
             f"the estimator was saved with scikit-learn {saved_with}, and this is {installed}: its predictions may "
