@@ -93,7 +93,7 @@ class WordEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
     Notes
     -----
     A pickle contains trained vectors. For vectors that were loaded from a file, it contains the path and a hash of the
-    content instead, so the unchanged file must exist at that path when the pickle is loaded.
+    content instead. If the file has been moved, `config_context(weights_path=...)` finds it when the pickle is loaded.
 
     Examples
     --------

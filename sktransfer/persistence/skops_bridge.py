@@ -179,6 +179,8 @@ def write_tree(obj: Any, encode: Encode) -> bytes:
     try:
         return _normalized(_dump(obj, encode))
     except _UNWRITABLE as error:
+        if isinstance(error, SktransferError) and not isinstance(error, SaveError):
+            raise  # about a parameter
         raise SaveError(_why_not(obj, error, encode)) from error
 
 
@@ -210,7 +212,7 @@ def _why_not(obj: Any, error: Exception, encode: Encode) -> str:
             return True
 
     label, part = locate_part(obj, fails, is_leaf)
-    if isinstance(error, SktransferError):
+    if isinstance(error, SaveError):
         return str(error) if part is obj else f"{label}: {error}"
     return (
         f"{label}, a {type(part).__name__}, cannot be saved without pickle ({type(error).__name__}: {error}). Replace "

@@ -88,7 +88,7 @@ def test_distribution_draws_the_same_after_save_and_load(frozen, tmp_path):
 
 
 def test_distribution_that_cannot_be_saved():
-    with pytest.raises(SaveError, match="not one of scipy.stats"):
+    with pytest.raises(SaveError, match=r"not one of scipy\.stats"):
         encode(rv_discrete(name="own", values=([1, 2], [0.5, 0.5]))())
     with pytest.raises(SaveError, match="which is not a number"):
         encode(uniform(np.zeros(3)))
