@@ -48,8 +48,8 @@ def get_config() -> dict[str, Any]:
     --------
     >>> import sktransfer
     >>> sktransfer.get_config()
-    {'download': 'auto', 'cache_memory': 2147483648, 'cache_disk': 10737418240, 'cache_dtype': 'auto', 'compile': False, \
-'weights_path': ()}
+    {'download': 'auto', 'cache_memory': 2147483648, 'cache_disk': 10737418240, 'cache_dtype': 'auto', \
+'compile': False, 'weights_path': ()}
     """
     return dict(_current())
 

@@ -103,6 +103,6 @@ def find_codec(obj: Any) -> Codec | None:
         return values.PATH
     if values.is_optimizer(obj):
         return values.OPTIMIZER
-    if isinstance(obj, nn.Module) or isinstance(obj, np.random.BitGenerator):
+    if isinstance(obj, (nn.Module, np.random.BitGenerator)):
         raise SaveError(f"a {cls.__module__}.{cls.__qualname__} cannot be saved without pickle")
     return None

@@ -115,18 +115,18 @@ def follow_moved(context: LoadContext) -> None:
         for name in _PATHS:
             given = vars(estimator).get(name)
             if isinstance(given, (str, os.PathLike)):
-                now = [new for old, new in context.moved.items() if _names(os.fspath(given), old)]
-                vars(estimator).update({name: now[0]} if now else {})
+                for old, new in context.moved.items():
+                    if os.path.isabs(old) == (name != "backbone") and _names(os.fspath(given), old):
+                        vars(estimator)[name] = new
 
 
 def _names(given: str, saved: str) -> bool:
     """Return whether a name or path as given by a user is that of a saved absolute one."""
-    provider, _, model = saved.partition("/")
-    if provider:  # of a backbone
-        return given == saved or (
-            given.startswith(f"{provider}/") and _names(given.removeprefix(f"{provider}/"), model)
-        )
-    return given == saved or (not given.startswith("/") and saved.endswith(f"/{given.removeprefix('./')}"))
+    provider, _, folder = saved.partition("/")
+    if given == saved or not provider:
+        return given == saved or (not given.startswith("/") and saved.endswith(f"/{given.removeprefix('./')}"))
+    own, _, rest = given.partition("/")
+    return own == provider and _names(rest, folder)
 
 
 def callback_codec(kind: str, path: str) -> Codec:

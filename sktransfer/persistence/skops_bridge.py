@@ -34,8 +34,8 @@ _LOST_KEYS = ("builtins.bool", "builtins.NoneType", "numpy.bool", "numpy.bool_")
 # skops sets the state of random generators unchecked. The codec `RandomState` checks it first.
 _REFUSED_NODES = ("RandomStateNode", "RandomGeneratorNode")
 # Plain Python objects that hold parameters, arrays and estimators, which skops does not trust by default. Left out are
-# types whose numbers compiled code uses as positions without a check: trees, neighbour trees and splines. Forged numbers
-# in them would make the process read outside its memory.
+# types whose numbers compiled code uses as positions without a check: trees, neighbour trees and splines. Forged
+# numbers in them would make the process read outside its memory.
 _PLAIN_TYPES = (
     "numpy.dtype",
     "sklearn._loss.loss.HalfTweedieLoss",

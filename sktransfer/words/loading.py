@@ -93,7 +93,8 @@ def load_verified(path: str, digest: str) -> WordVectors:
             if found == digest:
                 return load_vectors(place)
             raise WeightsError(
-                f"{place} is not the file that the estimator was fitted with, because its content has another hash, {found}"
+                f"{place} is not the file that the estimator was fitted with, because its content has another hash, "
+                f"{found}"
             )
         except WeightsError as error:
             errors.append(error)
