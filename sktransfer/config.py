@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from sktransfer._validation import is_int
 from sktransfer.exceptions import InvalidParameterError
 
-__all__ = ["config_context", "get_config", "parse_size", "set_config"]
+__all__ = ["Places", "check_places", "config_context", "get_config", "parse_size", "set_config"]
 
+Places = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 DEFAULT_MEMORY = 2 * 1024**3
 _ALLOWED: dict[str, tuple[Any, ...]] = {
     "download": ("auto", "never"),
@@ -26,6 +29,7 @@ _DEFAULTS: dict[str, Any] = {
     "cache_disk": 10 * 1024**3,
     "cache_dtype": "auto",
     "compile": False,
+    "weights_path": (),
 }
 _settings = threading.local()
 
@@ -44,7 +48,8 @@ def get_config() -> dict[str, Any]:
     --------
     >>> import sktransfer
     >>> sktransfer.get_config()
-    {'download': 'auto', 'cache_memory': 2147483648, 'cache_disk': 10737418240, 'cache_dtype': 'auto', 'compile': False}
+    {'download': 'auto', 'cache_memory': 2147483648, 'cache_disk': 10737418240, 'cache_dtype': 'auto', \
+'compile': False, 'weights_path': ()}
     """
     return dict(_current())
 
@@ -56,6 +61,7 @@ def set_config(
     cache_disk: int | str | None = None,
     cache_dtype: str | None = None,
     compile: bool | None = None,
+    weights_path: Places | None = None,
 ) -> None:
     """Change settings of this thread.
 
@@ -76,6 +82,9 @@ def set_config(
         of float32.
     compile : bool, default=None
         Whether to run frozen stages with `torch.compile`. It compiles once per process and batch shape.
+    weights_path : path or list of paths, default=None
+        Where to look for weights that a saved or pickled estimator names by a path, if they are not there any more:
+        files, and folders that hold them. They are used if their hash is that of the estimator. `()` for none.
 
     Raises
     ------
@@ -94,6 +103,7 @@ def set_config(
         "cache_disk": cache_disk,
         "cache_dtype": cache_dtype,
         "compile": compile,
+        "weights_path": weights_path,
     }
     changes = _check_settings(given)
     _current().update(changes)
@@ -104,11 +114,38 @@ def set_config(
 def _check_settings(given: dict[str, Any]) -> dict[str, Any]:
     changes = {name: value for name, value in given.items() if value is not None}
     for name, value in changes.items():
-        if name in _SIZES:
+        if name == "weights_path":
+            changes[name] = check_places(name, value)
+        elif name in _SIZES:
             changes[name] = parse_size(name, value)
         elif type(value) is not type(_ALLOWED[name][0]) or value not in _ALLOWED[name]:
             raise InvalidParameterError(f"{name}={value!r} must be one of {_ALLOWED[name]}")
     return changes
+
+
+def check_places(name: str, value: Any) -> tuple[str, ...]:
+    """Return absolute paths of existing files and folders.
+
+    Parameters
+    ----------
+    name : str
+        Name of the parameter, for errors.
+    value : path or list of paths
+        The paths.
+
+    Raises
+    ------
+    InvalidParameterError
+        If `value` is of another type, or a path does not exist.
+    """
+    given = [value] if isinstance(value, (str, os.PathLike)) else value
+    if not isinstance(given, (list, tuple)) or not all(isinstance(place, (str, os.PathLike)) for place in given):
+        raise InvalidParameterError(f"{name}={value!r} must be the path of a file or folder, or a list of paths")
+    paths = [Path(place).expanduser().absolute() for place in given]
+    for path in paths:
+        if not path.exists():
+            raise InvalidParameterError(f"{name}={value!r}: there is no file or folder {str(path)!r}")
+    return tuple(map(str, paths))
 
 
 def parse_size(name: str, value: Any) -> int:
@@ -156,6 +193,7 @@ def config_context(
     cache_disk: int | str | None = None,
     cache_dtype: str | None = None,
     compile: bool | None = None,
+    weights_path: Places | None = None,
 ) -> Iterator[None]:
     """Change settings of this thread within a `with` block.
 
@@ -171,6 +209,8 @@ def config_context(
         Data type of cached floats.
     compile : bool, default=None
         Whether to run frozen stages with `torch.compile`.
+    weights_path : path or list of paths, default=None
+        Where to look for the weights of saved estimators.
 
     Raises
     ------
@@ -190,6 +230,7 @@ def config_context(
         "cache_disk": cache_disk,
         "cache_dtype": cache_dtype,
         "compile": compile,
+        "weights_path": weights_path,
     }
     before, changes = get_config(), _check_settings(given)
     _current().update(changes)

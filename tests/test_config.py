@@ -30,7 +30,22 @@ def test_get_config_defaults():
         "cache_disk": 10 * 1024**3,
         "cache_dtype": "auto",
         "compile": False,
+        "weights_path": (),
     }
+
+
+def test_set_config_weights_path_takes_existing_paths(tmp_path):
+    with config_context(weights_path=tmp_path):
+        assert get_config()["weights_path"] == (str(tmp_path),)
+        with config_context(weights_path=[str(tmp_path), tmp_path / ".."]):
+            assert len(get_config()["weights_path"]) == 2
+        with config_context(weights_path=()):
+            assert get_config()["weights_path"] == ()
+    with pytest.raises(InvalidParameterError, match="there is no file or folder"):
+        set_config(weights_path=tmp_path / "none")
+    for wrong in (3, [3], {tmp_path: 1}):
+        with pytest.raises(InvalidParameterError, match="must be the path of a file or folder"):
+            set_config(weights_path=wrong)
 
 
 def test_set_config_and_get_config():

@@ -1,7 +1,8 @@
-"""scikit-learn's estimator checks on the image estimators, and our own checks on all estimators."""
+"""scikit-learn's estimator checks, on texts by way of rows, and our own checks on all estimators."""
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
@@ -14,7 +15,9 @@ from sktransfer import (
     WordEmbedder,
     clear_cache,
 )
-from sktransfer.testing import parametrize_with_transfer_checks
+from sktransfer.testing import parametrize_with_transfer_checks, rows_as_texts
+from sktransfer.testing.row_bridge import render_rows
+from sktransfer.words.vectors import WordVectors
 
 
 @pytest.fixture(autouse=True)
@@ -48,6 +51,32 @@ def known_failures(estimator):
 @pytest.mark.filterwarnings("ignore::sktransfer.exceptions.FlatImageWarning")
 @parametrize_with_checks(IMAGE_ESTIMATORS, expected_failed_checks=known_failures, xfail_strict=True)
 def test_scikit_learn_estimator_checks(estimator, check):
+    check(estimator)
+
+
+WORDS = " ".join(render_rows(np.repeat((np.arange(26) - 13)[:, None] / 2, 40, axis=1))).split()  # of 40 columns
+FROZEN = {"freeze_depth": "all", "max_epochs": 1, "random_state": 0}
+TEXT_ESTIMATORS = [
+    TextFeaturizer(layer=1),
+    WordEmbedder(WordVectors(WORDS, np.random.default_rng(0).normal(size=(len(WORDS), 8)).astype(np.float32))),
+    FineTuneClassifier("tiny/bert", **FROZEN),
+    FineTuneRegressor("tiny/bert", **FROZEN),
+    ContrastiveFineTuner("tiny/bert", freeze_depth=-1, max_epochs=1, random_state=0),
+]
+
+
+def known_failures_of_texts(estimator):
+    if isinstance(estimator, (FineTuneClassifier, FineTuneRegressor)):
+        return {"check_sample_weight_equivalence_on_dense_data": "float32 training exceeds the tolerance of 1e-7"}
+    return {}
+
+
+@parametrize_with_checks(
+    [rows_as_texts(estimator) for estimator in TEXT_ESTIMATORS],
+    expected_failed_checks=known_failures_of_texts,
+    xfail_strict=True,
+)
+def test_scikit_learn_estimator_checks_of_texts(estimator, check):
     check(estimator)
 
 

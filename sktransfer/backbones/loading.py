@@ -230,6 +230,8 @@ def build_backbone(spec: BackboneSpec, path: Path | None) -> Backbone:
 def restore_backbone(name: str, weights: str, seed: int, fingerprint: str, preprocess: str) -> Backbone:
     """Load a backbone that was pickled by name, and check that it is still the same.
 
+    Weights that were named by a path are also looked for in the `weights_path` of `set_config`.
+
     Parameters
     ----------
     name, weights, seed
@@ -241,7 +243,25 @@ def restore_backbone(name: str, weights: str, seed: int, fingerprint: str, prepr
     ------
     PluginError
         If the fingerprint or the preprocessing has changed.
+    WeightsError
+        If weights that were named by a path are not found, or are others.
     """
+    from sktransfer.weights.moved import advice, is_path, iter_names
+
+    errors: list[SktransferError] = []
+    for now, place in iter_names(name, weights):
+        try:
+            return _restore(now, place, seed, fingerprint, preprocess)
+        except SktransferError as error:
+            errors.append(error)
+    if not is_path(name, weights):
+        raise errors[0]
+    kind = PluginError if isinstance(errors[0], PluginError) else WeightsError
+    saved = name if weights == "pretrained" else f"{name} (weights={weights!r})"
+    raise kind(advice(saved, fingerprint, errors)) from errors[0]
+
+
+def _restore(name: str, weights: str, seed: int, fingerprint: str, preprocess: str) -> Backbone:
     backbone = load_backbone(name, weights=weights, seed=seed)
     properties = {
         "fingerprint": (backbone.fingerprint(), fingerprint),

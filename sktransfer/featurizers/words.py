@@ -84,6 +84,8 @@ class WordEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
     ----------
     embedding_ : WordVectors
         The vectors, shared and read-only. `WordEmbedder(model=other.embedding_)` uses them for another task.
+        `embedding_.to_word2vec(path)` writes them for other libraries, and `embedding_.to_gensim()` returns gensim's
+        `KeyedVectors`.
     vocabulary_ : dict of str to int
         Row in `vectors_` of each word.
     vectors_ : ndarray of shape (n_words, vector_size), float32
@@ -96,7 +98,7 @@ class WordEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
     Notes
     -----
     A pickle contains trained vectors. For vectors that were loaded from a file, it contains the path and a hash of the
-    content instead, so the unchanged file must exist at that path when the pickle is loaded.
+    content instead. If the file has been moved, `config_context(weights_path=...)` finds it when the pickle is loaded.
 
     Examples
     --------

@@ -20,7 +20,7 @@ from sktransfer.backbones.backbone import Backbone
 from sktransfer.backbones.loading import load_backbone
 from sktransfer.backbones.registry import modality_of
 from sktransfer.cache.resolve import resolve_store
-from sktransfer.callbacks.checkpoint import Checkpoint, params_of
+from sktransfer.callbacks.checkpoint import params_of
 from sktransfer.engine.compute import Compute, check_finite_outputs, resolve_compute
 from sktransfer.engine.forward import forward
 from sktransfer.engine.inference import prepare_head
@@ -275,16 +275,16 @@ class FineTuneBase(BackboneHTML, CallbackSupportMixin, BaseEstimator):
         )
 
     def _recall_seed(self, seed: int, previous: PreviousFit | None, samples: Samples, arguments: _FitArguments) -> int:
-        """Return the seed that a `Checkpoint` has kept of this fit, if it was drawn; else the given seed."""
-        if self.random_state is not None:
+        """Return the seed that a callback with `recall_seed` has kept of this fit, if it was drawn; else the seed."""
+        callbacks = [one for one in unnamed(self.callbacks) if hasattr(one, "recall_seed")]
+        if self.random_state is not None or not callbacks:
             return seed
-        for callback in unnamed(self.callbacks):
-            if isinstance(callback, Checkpoint):
-                params = {name: value for name, value in params_of(self).items() if name not in _NO_RESULT}
-                data = [samples.key(row) for row in range(len(samples))]
-                given = [np.asarray(one).tolist() for one in (arguments.y, arguments.sample_weight, arguments.groups)]
-                n_before = 0 if previous is None else len(previous.history)
-                seed = callback.recall_seed(seed, type(self).__name__, params, data, given, n_before)
+        params = {name: value for name, value in params_of(self).items() if name not in _NO_RESULT}
+        data = [samples.key(row) for row in range(len(samples))]
+        given = [np.asarray(one).tolist() for one in (arguments.y, arguments.sample_weight, arguments.groups)]
+        n_before = 0 if previous is None else len(previous.history)
+        for callback in callbacks:
+            seed = callback.recall_seed(seed, type(self).__name__, params, data, given, n_before)
         return seed
 
     def _encode(self, arguments: _FitArguments, n_samples: int) -> tuple[np.ndarray, dict[str, Targets]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import platform
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,10 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from sktransfer._version import __version__
+from sktransfer.config import Places, check_places, config_context, get_config
 from sktransfer.exceptions import InvalidParameterError, LoadError, SaveError, warn
 from sktransfer.persistence.archive import ESTIMATOR, WEIGHTS, read_archive, write_archive
 from sktransfer.persistence.codecs import DECODERS, find_codec
 from sktransfer.persistence.context import LoadContext, SaveContext
+from sktransfer.persistence.estimators import follow_moved
+from sktransfer.persistence.parts import find_part_of_type
 from sktransfer.persistence.skops_bridge import read_tree, untrusted_types, write_tree
 
 __all__ = ["load", "save"]
@@ -35,14 +39,16 @@ def save(estimator: Any, path: str | os.PathLike[str], *, weights: str = "refere
     Parameters
     ----------
     estimator : estimator
-        Estimator of scikit-learn or sktransfer. Backbones of your own modules (`Backbone.from_modules`) cannot be
-        saved.
+        Estimator of scikit-learn or sktransfer. Backbones of your own modules (`Backbone.from_modules`), functions
+        without a name in a module, and scikit-learn's `Birch` cannot be saved. Trees and forests, neighbour trees
+        (`KNeighborsClassifier` on few features) and `SplineTransformer` are saved, and `load` requires them in
+        `trusted=`.
     path : str or path
         File to write. An existing file is replaced.
     weights : {"reference", "embed"}, default="reference"
         "reference" writes trained weights, and only name and hash of pretrained backbones. The same weights must be
         available, or be fetched, when the file is loaded. "embed" writes all weights. The same holds for word vectors
-        read from a file, whose path and hash are written.
+        read from a file, whose path and hash are written. `load(path, weights=...)` finds files that were moved.
 
     Raises
     ------
@@ -85,7 +91,7 @@ def save(estimator: Any, path: str | os.PathLike[str], *, weights: str = "refere
     untrusted = untrusted_types(tree)
     manifest = {
         "sktransfer": __version__,
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in _VERSIONED}},
+        "versions": {"python": platform.python_version(), **_versions()},
         "estimator": f"{type(estimator).__module__}.{type(estimator).__qualname__}",
         "weights": weights,
         "kinds": sorted(context.kinds),
@@ -101,10 +107,16 @@ def save(estimator: Any, path: str | os.PathLike[str], *, weights: str = "refere
 
     write_archive(Path(path), manifest, {ESTIMATOR: tree, WEIGHTS: to_safetensors(context.tensors)}, check)
     if untrusted:
+        part = find_part_of_type(estimator, set(untrusted)) or type(estimator).__name__
         warn(
-            f"the estimator holds {untrusted}, which sktransfer.load only accepts if it is told to trust them: "
+            f"{part} holds values of a type that sktransfer.load only accepts if it is told to trust them: "
             f"load(path, trusted={untrusted})",
         )
+
+
+@functools.cache
+def _versions() -> dict[str, str]:
+    return {name: version(name) for name in _VERSIONED}
 
 
 def _encode(obj: Any, context: SaveContext) -> tuple[str, dict[str, Any]] | None:
@@ -116,7 +128,7 @@ def _encode(obj: Any, context: SaveContext) -> tuple[str, dict[str, Any]] | None
     return codec.kind, {name: context.pack(value) for name, value in data.items()}
 
 
-def load(path: str | os.PathLike[str], *, trusted: Iterable[str] = ()) -> Any:
+def load(path: str | os.PathLike[str], *, trusted: Iterable[str] = (), weights: Places = ()) -> Any:
     """Load an estimator from a file of `save`.
 
     No code comes from the file. The file names kinds of objects. Objects of known kinds are built from values that are
@@ -135,6 +147,10 @@ def load(path: str | os.PathLike[str], *, trusted: Iterable[str] = ()) -> Any:
     trusted : iterable of str, default=()
         Names of further types that may be built, such as "sklearn.tree._tree.Tree". Forged trees can make the process
         read outside its memory, so trust in the author of the file is required.
+    weights : path or list of paths, default=()
+        Where weights lie now that were saved by a path of another machine: files, or folders that hold them under
+        the same name. They are also looked for beside `path`, and in the `weights_path` of `set_config`. Weights whose
+        hash is not that of the saved ones are refused. Unlike the path, the hash is always compared.
 
     Returns
     -------
@@ -147,7 +163,7 @@ def load(path: str | os.PathLike[str], *, trusted: Iterable[str] = ()) -> Any:
         If the file is missing, damaged or of another format, holds an unknown kind or type, or names a backbone that
         cannot be loaded here unchanged. The message says what to do.
     InvalidParameterError
-        If `trusted` does not hold names.
+        If `trusted` does not hold names, or `weights` no existing paths.
 
     Warns
     -----
@@ -168,7 +184,10 @@ def load(path: str | os.PathLike[str], *, trusted: Iterable[str] = ()) -> Any:
     names = [trusted] if isinstance(trusted, str) else list(trusted)
     if not all(isinstance(name, str) for name in names):
         raise InvalidParameterError(f"trusted={trusted!r} must be names of types, such as 'sklearn.tree._tree.Tree'")
-    return _read(Path(path), names)
+    folder = Path(path).parent
+    places = (*check_places("weights", weights), *get_config()["weights_path"], *([folder] if folder.is_dir() else []))
+    with config_context(weights_path=places):
+        return _read(Path(path), names)
 
 
 def _read(path: Path, trusted: Sequence[str]) -> Any:
@@ -177,6 +196,7 @@ def _read(path: Path, trusted: Sequence[str]) -> Any:
         _warn_of_versions(manifest)
         context = LoadContext(_tensors(members[WEIGHTS]), DECODERS)
         estimator = read_tree(members[ESTIMATOR], context.build, DECODERS.keys(), trusted)
+        follow_moved(context)
         if not hasattr(estimator, "get_params") or isinstance(estimator, type):
             raise LoadError(f"it holds a {type(estimator).__name__}, which is not an estimator")
     except LoadError as error:
@@ -198,7 +218,7 @@ def _tensors(content: bytes) -> dict[str, Any]:
 def _warn_of_versions(manifest: Mapping[str, Any]) -> None:
     versions = manifest.get("versions")
     saved_with = versions.get("scikit-learn") if isinstance(versions, dict) else None
-    installed = version("scikit-learn")
+    installed = _versions()["scikit-learn"]
     if saved_with != installed:
         warn(
             f"the estimator was saved with scikit-learn {saved_with}, and this is {installed}: its predictions may "

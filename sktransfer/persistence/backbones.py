@@ -105,6 +105,9 @@ def _layout(modules: nn.Module) -> dict[str, tuple[Any, ...]]:
 
 def _decode(data: dict[str, Any], context: LoadContext) -> Backbone:
     backbone: Backbone = _DECODERS[require_field(data, "origin", str, tuple(_DECODERS))](data)
+    if data["origin"] == "reference" and backbone.origin is not None:
+        name, weights, *_ = backbone.origin[1]
+        context.moved |= {data[key]: now for key, now in (("name", name), ("weights", weights)) if now != data[key]}
     return backbone
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from torch import nn
 
 from sktransfer.exceptions import SaveError
-from sktransfer.persistence import backbones, values, words
+from sktransfer.persistence import backbones, sklearn_values, values, words
 from sktransfer.persistence.context import Codec, Decode, import_class
 from sktransfer.persistence.estimators import adapter_codec, callback_codec, estimator_codec
 
@@ -78,6 +78,7 @@ CODECS = (
     *(callback_codec(*item) for item in CALLBACKS.items()),
     *(adapter_codec(*item) for item in ADAPTERS.items()),
     *backbones.CODECS,
+    *sklearn_values.CODECS,
     *values.CODECS,
     *words.CODECS,
 )
@@ -102,6 +103,6 @@ def find_codec(obj: Any) -> Codec | None:
         return values.PATH
     if values.is_optimizer(obj):
         return values.OPTIMIZER
-    if isinstance(obj, (nn.Module, np.random.Generator)):
+    if isinstance(obj, (nn.Module, np.random.BitGenerator)):
         raise SaveError(f"a {cls.__module__}.{cls.__qualname__} cannot be saved without pickle")
     return None

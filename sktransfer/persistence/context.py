@@ -143,10 +143,16 @@ class LoadContext:
         All tensors of the file.
     decoders : mapping of str to callable
         Decoders by kind. Nodes of other kinds are refused.
+    estimators : list
+        Estimators of sktransfer built so far.
+    moved : dict of str to str
+        New name or path of the weights that were found elsewhere than where they were saved.
     """
 
     tensors: dict[str, Tensor]
     decoders: Mapping[str, Decode]
+    estimators: list[Any] = field(default_factory=list)
+    moved: dict[str, str] = field(default_factory=dict)
 
     @functools.cached_property
     def _groups(self) -> dict[str, dict[str, Tensor]]:

@@ -6,6 +6,7 @@ import inspect
 import os
 from collections.abc import Mapping
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -13,10 +14,10 @@ from torch import nn
 from sktransfer._validation import require_field
 from sktransfer.backbones.backbone import Backbone
 from sktransfer.exceptions import LoadError, SaveError
-from sktransfer.persistence.context import Codec, SaveContext, import_class
+from sktransfer.persistence.context import Codec, LoadContext, SaveContext, import_class
 from sktransfer.words.vectors import WordVectors
 
-__all__ = ["LEFT_OUT", "adapter_codec", "callback_codec", "estimator_codec"]
+__all__ = ["LEFT_OUT", "adapter_codec", "callback_codec", "estimator_codec", "follow_moved"]
 
 LEFT_OUT = ("Checkpoint",)  # it names a folder of this machine
 # Attributes set by more than one estimator, with the types that a file may give them.
@@ -26,6 +27,7 @@ _TYPES: dict[str, type | tuple[type, ...]] = {
     "embedding_": WordVectors,
     "n_features_in_": int,
 }
+_PATHS = ("backbone", "continue_from", "model", "weights")  # parameters that may name weights by a path
 
 
 def estimator_codec(kind: str, path: str) -> Codec:
@@ -45,7 +47,7 @@ def estimator_codec(kind: str, path: str) -> Codec:
     path : str
         "module:Class" of the estimator.
     """
-    return Codec(kind, path, _encode, lambda data, context: _decode(import_class(path), data))
+    return Codec(kind, path, _encode, lambda data, context: _decode(import_class(path), data, context))
 
 
 def _encode(estimator: Any, context: SaveContext) -> dict[str, Any]:
@@ -83,7 +85,7 @@ def _check_attribute(cls: type, name: str, error: type[Exception]) -> None:
         raise error(f"{cls.__name__} cannot have an attribute {name!r}")
 
 
-def _decode(cls: Any, data: dict[str, Any]) -> Any:
+def _decode(cls: Any, data: dict[str, Any], context: LoadContext) -> Any:
     attributes: Mapping[str, Any] = require_field(data, "attributes", dict)
     for name in attributes:
         _check_attribute(cls, name, LoadError)
@@ -103,7 +105,34 @@ def _decode(cls: Any, data: dict[str, Any]) -> Any:
         if not hasattr(cls, "_restore_state"):
             raise LoadError(f"{cls.__name__} has no state other than its attributes")
         estimator._restore_state(require_field(data, "state", dict))
+    context.estimators.append(estimator)
     return estimator
+
+
+def follow_moved(context: LoadContext) -> None:
+    """Set the parameters of estimators that name weights to where these were found, so that they can be fitted again.
+
+    Parameters
+    ----------
+    context : LoadContext
+        Context with which a whole file was read.
+    """
+    for estimator in context.estimators:
+        for name in _PATHS:
+            given = vars(estimator).get(name)
+            if isinstance(given, (str, os.PathLike)):
+                for old, new in context.moved.items():
+                    if Path(old).is_absolute() == (name != "backbone") and _names(os.fspath(given), old):
+                        vars(estimator)[name] = new
+
+
+def _names(given: str, saved: str) -> bool:
+    """Return whether a name or path as given by a user is that of a saved absolute one."""
+    provider, _, folder = saved.partition("/")
+    if given == saved or not provider:
+        return given == saved or (not given.startswith("/") and saved.endswith(f"/{given.removeprefix('./')}"))
+    own, _, rest = given.partition("/")
+    return own == provider and _names(rest, folder)
 
 
 def callback_codec(kind: str, path: str) -> Codec:

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from sktransfer.exceptions import LoadError, SaveError, SktransferError
+from sktransfer.persistence.parts import locate_part
 
 __all__ = ["CustomNode", "check_tree", "iter_nodes", "read_tree", "trusted_types", "untrusted_types", "write_tree"]
 
@@ -27,24 +28,60 @@ Build = Callable[[str, dict[str, Any]], Any]
 Encode = Callable[[Any], tuple[str, dict[str, Any]] | None]
 
 _SCHEMA = "schema.json"
+_UNWRITABLE = (SktransferError, pickle.PicklingError, AttributeError, TypeError, ValueError, RecursionError)
 # JSON keys are strings. Keys of these types come back as other values: True and False both as True.
 _LOST_KEYS = ("builtins.bool", "builtins.NoneType", "numpy.bool", "numpy.bool_")
 # skops sets the state of random generators unchecked. The codec `RandomState` checks it first.
 _REFUSED_NODES = ("RandomStateNode", "RandomGeneratorNode")
-# Plain Python objects that hold parameters, arrays and estimators, which skops does not trust by default. Compiled
-# types that take their state as raw memory, such as scikit-learn's trees, are left out: forged numbers in them would
-# make the process read outside its memory.
+# Plain Python objects that hold parameters, arrays and estimators, which skops does not trust by default. Left out are
+# types whose numbers compiled code uses as positions without a check: trees, neighbour trees and splines. Forged
+# numbers in them would make the process read outside its memory.
 _PLAIN_TYPES = (
     "numpy.dtype",
+    "sklearn._loss.loss.HalfTweedieLoss",
+    "sklearn._loss.loss.HalfTweedieLossIdentity",
     "sklearn.calibration._CalibratedClassifier",
     "sklearn.calibration._SigmoidCalibration",
+    "sklearn.calibration._TemperatureScaling",
+    "sklearn.cluster._bisect_k_means._BisectingTree",
+    "sklearn.gaussian_process._gpc._BinaryGaussianProcessClassifierLaplace",
     "sklearn.metrics._scorer._CurveScorer",
     "sklearn.metrics._scorer._MultimetricScorer",
     "sklearn.metrics._scorer._PassthroughScorer",
     "sklearn.metrics._scorer._Scorer",
+    "sklearn.multiclass._ConstantPredictor",
     "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
     "sklearn.neural_network._stochastic_optimizers.SGDOptimizer",
     "sklearn.utils._bunch.Bunch",
+)
+# Functions of arrays that are values of parameters.
+_FUNCTIONS = (
+    "numpy.mean",
+    "sklearn.cluster._kmeans._kmeans_single_elkan",
+    "sklearn.cluster._kmeans._kmeans_single_lloyd",
+    "sklearn.feature_selection._mutual_info.mutual_info_classif",
+    "sklearn.feature_selection._mutual_info.mutual_info_regression",
+    "sklearn.feature_selection._univariate_selection.chi2",
+    "sklearn.feature_selection._univariate_selection.f_classif",
+    "sklearn.feature_selection._univariate_selection.f_oneway",
+    "sklearn.feature_selection._univariate_selection.f_regression",
+    "sklearn.feature_selection._univariate_selection.r_regression",
+)
+# Functions of the distance between samples: values and a formula, without positions.
+_KERNELS = (
+    "CompoundKernel",
+    "ConstantKernel",
+    "DotProduct",
+    "ExpSineSquared",
+    "Exponentiation",
+    "Hyperparameter",
+    "Matern",
+    "PairwiseKernel",
+    "Product",
+    "RBF",
+    "RationalQuadratic",
+    "Sum",
+    "WhiteKernel",
 )
 _SPLITTERS = (
     "GroupKFold",
@@ -139,22 +176,49 @@ def write_tree(obj: Any, encode: Encode) -> bytes:
     SaveError
         If a part of the object cannot be written without pickle.
     """
+    try:
+        return _normalized(_dump(obj, encode))
+    except _UNWRITABLE as error:
+        if isinstance(error, SktransferError) and not isinstance(error, SaveError):
+            raise  # about a parameter
+        raise SaveError(_why_not(obj, error, encode)) from error
+
+
+def _dump(obj: Any, encode: Encode) -> bytes:
     import skops.io
 
     copied, buffers = io.BytesIO(), list[pickle.PickleBuffer]()
-    try:
-        _Copier(copied, encode, buffer_callback=buffers.append).dump(obj)
-        twin = pickle.loads(copied.getvalue(), buffers=buffers)
-        dump = skops.io.dumps(twin)
-    except SktransferError:
-        raise
-    except (pickle.PicklingError, AttributeError, TypeError, ValueError, RecursionError) as error:
-        raise SaveError(
-            f"{type(obj).__name__} holds an object that cannot be saved without pickle ({type(error).__name__}: "
-            f"{error}). Functions must have a name in a module (no lambda), and objects plain attributes. joblib.dump "
-            "can save others, but no lambda"
-        ) from error
-    return _normalized(dump)
+    _Copier(copied, encode, buffer_callback=buffers.append).dump(obj)
+    twin = pickle.loads(copied.getvalue(), buffers=buffers)
+    dump: bytes = skops.io.dumps(twin)
+    return dump
+
+
+def _why_not(obj: Any, error: Exception, encode: Encode) -> str:
+    """Return a message that names the innermost part that cannot be written."""
+    from skops.io._sklearn import UNSUPPORTED_TYPES
+
+    def fails(part: Any) -> bool:
+        try:
+            _normalized(_dump(part, encode))
+        except _UNWRITABLE:
+            return True
+        return False
+
+    def is_leaf(part: Any) -> bool:
+        try:
+            return type(part) in UNSUPPORTED_TYPES or encode(part) is not None
+        except _UNWRITABLE:
+            return True
+
+    label, part = locate_part(obj, fails, is_leaf)
+    if isinstance(error, SaveError):
+        return str(error) if part is obj else f"{label}: {error}"
+    return (
+        f"{label}, a {type(part).__name__}, cannot be saved without pickle ({type(error).__name__}: {error}). Replace "
+        "this part, or use joblib.dump, and load only files of your own. A function must have a name in a module (no "
+        "lambda)"
+    )
 
 
 def _normalized(dump: bytes) -> bytes:
@@ -195,13 +259,15 @@ def _check_keys(schema: Any) -> None:
 def trusted_types() -> tuple[str, ...]:
     """Return names of types trusted in addition to those of skops.
 
-    They are plain types of scikit-learn, its splitters and the functions of its scorers.
+    They are plain types of scikit-learn, its kernels and splitters, and the functions of its scorers and selectors.
     """
     from sklearn.metrics import get_scorer, get_scorer_names
 
     functions = {get_scorer(name)._score_func for name in get_scorer_names()}
     metrics = sorted(f"{function.__module__}.{function.__name__}" for function in functions)
-    return (*_PLAIN_TYPES, *(f"sklearn.model_selection._split.{name}" for name in _SPLITTERS), *metrics)
+    kernels = (f"sklearn.gaussian_process.kernels.{name}" for name in _KERNELS)
+    splitters = (f"sklearn.model_selection._split.{name}" for name in _SPLITTERS)
+    return (*_PLAIN_TYPES, *_FUNCTIONS, *kernels, *splitters, *metrics)
 
 
 def untrusted_types(tree: bytes, trusted: Iterable[str] = ()) -> list[str]:

@@ -26,7 +26,10 @@ def _decode(data: dict[str, Any], context: LoadContext) -> WordVectors:
     path = Path(require_field(data, "path", str))
     if path.exists() and not path.is_file():  # reading a device such as /dev/zero would not end
         raise LoadError(f"{str(path)!r} is not a regular file")
-    return load_verified(str(path), require_field(data, "digest", str))
+    vectors = load_verified(str(path), require_field(data, "digest", str))
+    if vectors.source is not None and vectors.source.path != str(path):
+        context.moved[str(path)] = vectors.source.path
+    return vectors
 
 
 CODECS = (Codec("WordVectors", "sktransfer.words.vectors:WordVectors", _encode, _decode),)

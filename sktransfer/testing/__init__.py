@@ -14,6 +14,7 @@ _HOME = {
     "check_transfer_estimator": "sktransfer.testing.estimator_checks",
     "parametrize_with_backbone_checks": "sktransfer.testing.backbone_checks",
     "parametrize_with_transfer_checks": "sktransfer.testing.estimator_checks",
+    "rows_as_texts": "sktransfer.testing.row_bridge",
     "yield_backbone_checks": "sktransfer.testing.backbone_checks",
 }
 __all__ = sorted(_HOME)
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from sktransfer.testing.backbone_checks import yield_backbone_checks as yield_backbone_checks
     from sktransfer.testing.estimator_checks import check_transfer_estimator as check_transfer_estimator
     from sktransfer.testing.estimator_checks import parametrize_with_transfer_checks as parametrize_with_transfer_checks
+    from sktransfer.testing.row_bridge import rows_as_texts as rows_as_texts
 
 
 def __getattr__(name: str) -> Any:

@@ -1,7 +1,7 @@
 """Conformance checks for estimators of images and texts.
 
-scikit-learn yields no check for estimators whose X is not two-dimensional. These checks correspond to
-scikit-learn's, and each states how to fix a failure.
+scikit-learn yields no check for estimators whose X is not two-dimensional. These checks are about X, and each states
+how to fix a failure. `rows_as_texts` lets scikit-learn's own checks run on estimators of texts, for all else.
 """
 
 from __future__ import annotations
@@ -114,6 +114,26 @@ def check_containers(estimator: Any, X: list[Any], y: np.ndarray) -> None:
     for container in (array, array[:, None], pd.Series(array, index=range(5, 5 + len(X))), pd.DataFrame({"x": array})):
         outputs = _outputs(_fitted(estimator, container, y), container)
         _assert_close(outputs, expected, f"{type(container).__name__} differs from list")
+
+
+def check_columns(estimator: Any, X: list[Any], y: np.ndarray) -> None:
+    """Check that samples in two columns are an error in `fit`, `partial_fit`, and on a fitted estimator.
+
+    To fix: validate X by `sktransfer.samples.validation.check_samples` in each method.
+    """
+    wide = np.empty((len(X), 2), dtype=object)
+    for row, sample in enumerate(X):
+        wide[row, 0] = wide[row, 1] = sample
+    fitted = _fitted(estimator, X, y)
+    calls = {"fit": partial(_fitted, estimator, wide, y), "a fitted estimator": partial(_outputs, fitted, wide)}
+    if hasattr(estimator, "partial_fit"):
+        calls["partial_fit"] = partial(fitted.partial_fit, wide, _target(estimator, y))
+    for name, call in calls.items():
+        try:
+            call()
+        except ValueError:
+            continue
+        raise AssertionError(f"{name} takes samples in two columns without a ValueError")
 
 
 def check_rows_are_independent(estimator: Any, X: list[Any], y: np.ndarray) -> None:
@@ -307,7 +327,7 @@ def yield_transfer_checks(estimator: Any) -> Iterator[Check]:
         Unfitted estimator.
     """
     yield from (check_constructor, check_unfitted, check_fit_returns_self, check_fit_twice, check_containers)
-    yield from (check_rows_are_independent, check_missing, check_empty, check_pickle, check_clone)
+    yield from (check_columns, check_rows_are_independent, check_missing, check_empty, check_pickle, check_clone)
     yield from (check_frozen, check_global_state, check_repr)
     if hasattr(estimator, "transform"):
         yield from (check_features, check_column_transformer)
@@ -326,6 +346,9 @@ def check_transfer_estimator(
 ) -> list[dict[str, Any]]:
     """Run all checks that apply to an estimator of images or texts.
 
+    scikit-learn's own checks are not among them. Run them with `parametrize_with_checks` or `check_estimator` as well:
+    on estimators of images as they are, because these take rows of numbers, and on those of texts by `rows_as_texts`.
+
     Parameters
     ----------
     estimator : estimator
@@ -342,6 +365,10 @@ def check_transfer_estimator(
     ------
     AssertionError
         If a check fails unexpectedly, or passes although it is expected to fail.
+
+    See Also
+    --------
+    rows_as_texts : An estimator of texts for scikit-learn's checks.
 
     Examples
     --------

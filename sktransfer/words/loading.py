@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from sktransfer._utils import local_path
-from sktransfer.exceptions import InvalidParameterError, WeightsError, did_you_mean
+from sktransfer.exceptions import InvalidParameterError, SktransferError, WeightsError, did_you_mean
+from sktransfer.weights.moved import advice, iter_paths
 from sktransfer.words.formats import is_gzipped, list_formats, open_file, sniff
 from sktransfer.words.subwords import Subwords
 from sktransfer.words.vectors import Source, WordBlock, WordVectors
@@ -71,6 +72,8 @@ def load_vectors(source: Any) -> WordVectors:
 def load_verified(path: str, digest: str) -> WordVectors:
     """Load the vectors of a file whose content must have the given hash.
 
+    The file is also looked for in the `weights_path` of `set_config`.
+
     Parameters
     ----------
     path : str
@@ -83,12 +86,19 @@ def load_verified(path: str, digest: str) -> WordVectors:
     WeightsError
         If the file is missing or its content has another hash.
     """
-    if source_of(path).digest() != digest:
-        raise WeightsError(
-            f"{path} is not the file that the estimator was fitted with, because its content has another hash. Restore "
-            "the original file, or fit the estimator again"
-        )
-    return load_vectors(path)
+    errors: list[SktransferError] = []
+    for place in iter_paths(path):
+        try:
+            found = source_of(place).digest()
+            if found == digest:
+                return load_vectors(place)
+            raise WeightsError(
+                f"{place} is not the file that the estimator was fitted with, because its content has another hash, "
+                f"{found}"
+            )
+        except WeightsError as error:
+            errors.append(error)
+    raise WeightsError(advice(path, digest, errors)) from errors[0]
 
 
 def source_of(path: str | os.PathLike[str]) -> Source:

@@ -18,7 +18,11 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+from scipy.sparse import csr_array
+from scipy.stats import loguniform
 from sklearn.linear_model import LogisticRegression
+from sklearn.utils.metadata_routing import MetadataRequest
 
 from sktransfer import EMA, TextFeaturizer, config_context, load, save
 from sktransfer.exceptions import LoadError
@@ -30,6 +34,7 @@ from tests.helpers.saved_estimators import TEXTS, fitted
 SLOW = 20  # seconds; a slower file is a finding
 Choose = Callable[[int], int]  # from n to a number below n
 VALUES = [None, True, False, 0, -1, 1, 2**31, 2**63, 10**30, 1e308, float("nan"), "", "x", "\x00", "../x", [], {}, [[]]]
+CODED = [np.random.default_rng(0), loguniform(0.1, 1.0), csr_array(np.eye(3)), MetadataRequest("owner")]
 NAMES = [
     "os.system",
     "builtins.eval",
@@ -57,7 +62,7 @@ def originals() -> list[tuple[str, bytes]]:
         ("trained stages", fitted("FineTuneRegressor"), "reference"),
         ("embedded", _embedded(folder), "embed"),
         ("table", fitted("BestBackbone"), "reference"),
-        ("scikit-learn alone", LogisticRegression(random_state=0), "reference"),
+        ("scikit-learn alone", LogisticRegression(C=CODED, random_state=0), "reference"),
     ]
     files = []
     for name, estimator, weights in kinds:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import os
 import pickle
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import peft
+from safetensors.torch import save_file
 from sklearn.compose import make_column_transformer
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression, Ridge
@@ -33,6 +35,7 @@ from sktransfer import (
     WordEmbedder,
     ZeroShotClassifier,
     clear_cache,
+    load_backbone,
     load_vectors,
 )
 from tests.helpers import word_files
@@ -113,6 +116,18 @@ def words_of_file():
 def few_shot():
     tuner = ContrastiveFineTuner("tiny/bert", freeze_depth=3, max_epochs=1, random_state=0)
     return make_pipeline(tuner, NearestClassMean()).fit(TEXTS, MOODS)
+
+
+def weights_file(path):
+    """Write a file of weights with a preprocessing of its own."""
+    backbone = load_backbone("tiny/cnn")
+    state = {
+        f"stages.{name}.{key}": value
+        for name, stage in zip(backbone.stage_names, backbone.stages)
+        for key, value in stage.body[0].state_dict().items()
+    }
+    save_file(state, path, metadata={"preprocess": json.dumps({"resize": 32, "crop": 32, "mean": [0.1, 0.2, 0.3]})})
+    return path
 
 
 MAKERS = {

@@ -7,7 +7,6 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
@@ -15,7 +14,7 @@ from sktransfer import FineTuneClassifier, ImageFeaturizer, TextFeaturizer, clea
 from sktransfer.exceptions import LoadError
 from tests.helpers import huggingface_folders
 from tests.helpers.forged_files import forge, json_node, node_data
-from tests.helpers.saved_estimators import TEXTS, digits, fitted
+from tests.helpers.saved_estimators import TEXTS, digits, fitted, weights_file
 
 
 def same(one, other):
@@ -49,17 +48,6 @@ def test_backbone_named_twice_is_loaded_once(tmp_path):
     again = load(tmp_path / "one")
     assert again.backbone is again.backbone_
     assert not again.backbone_.pretrained
-
-
-def weights_file(path):
-    backbone = load_backbone("tiny/cnn")
-    state = {
-        f"stages.{name}.{key}": value
-        for name, stage in zip(backbone.stage_names, backbone.stages)
-        for key, value in stage.body[0].state_dict().items()
-    }
-    save_file(state, path, metadata={"preprocess": json.dumps({"resize": 32, "crop": 32, "mean": [0.1, 0.2, 0.3]})})
-    return path
 
 
 def test_weights_of_local_file_are_saved_by_path_or_embedded(tmp_path):

@@ -3,6 +3,7 @@ from __future__ import annotations
 import importlib
 import io
 import json
+import re
 import threading
 import zipfile
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import skops.io
 from sklearn.calibration import CalibratedClassifierCV
+from sklearn.cluster import Birch
 from sklearn.datasets import load_iris
 from sklearn.ensemble import (
     HistGradientBoostingClassifier,
@@ -21,8 +23,8 @@ from sklearn.linear_model import LogisticRegression, SGDClassifier
 from sklearn.model_selection import GridSearchCV, RepeatedStratifiedKFold
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.neural_network import MLPClassifier
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import FunctionTransformer, KBinsDiscretizer
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import FunctionTransformer, KBinsDiscretizer, StandardScaler
 from sklearn.svm import SVC
 
 from sktransfer import load, save
@@ -119,8 +121,18 @@ def test_write_tree_refuses_dict_keys_that_json_changes(keys):
 
 
 def test_write_tree_error_names_joblib():
-    with pytest.raises(SaveError, match=r"joblib.dump can save others"):
+    with pytest.raises(SaveError, match=r"list\[0\], a generator, cannot be saved without pickle .*or use joblib.dump"):
         write_tree([(i for i in range(3))], encode)
+
+
+def test_write_tree_error_names_the_step():
+    search = GridSearchCV(FunctionTransformer(lambda values: values), {"validate": [True]})
+    for part, message in (
+        (Birch(), "Pipeline.steps['part'], a Birch, cannot be saved"),
+        (search, "Pipeline.steps['part'].estimator.func, a function, cannot be saved"),
+    ):
+        with pytest.raises(SaveError, match=re.escape(message)):
+            write_tree(Pipeline([("scale", StandardScaler()), ("part", part)]), encode)
 
 
 @pytest.mark.parametrize("tree", [b"", b"text"])

@@ -72,6 +72,11 @@ class LosesLabels(FineTuneClassifier):
         return np.arange(len(self.classes_))[self._outputs(X).argmax(1)]
 
 
+class AddsFirstColumn(FineTuneClassifier):
+    def partial_fit(self, X, y, classes=None, sample_weight=None):
+        return super().partial_fit([row[0] for row in X] if np.ndim(X) == 2 else X, y)
+
+
 class TakesOneClass(FineTuneClassifier):
     def fit(self, X, y, sample_weight=None):
         return self if len(set(y)) == 1 else super().fit(X, y, sample_weight)
@@ -91,6 +96,7 @@ WRONG = [
     (CannotBePickled(), "check_pickle"),
     (SeedsGlobally(), "check_global_state"),
     (DoubleFeatures(), "check_features"),
+    (AddsFirstColumn("tiny/bert", max_epochs=0), "check_columns"),
     (LosesLabels(max_epochs=0), "check_labels"),
     (TakesOneClass(max_epochs=0), "check_one_class"),
     (IgnoresWeights(max_epochs=0), "check_sample_weight"),
@@ -99,8 +105,7 @@ WRONG = [
 
 @pytest.mark.parametrize(("estimator", "name"), WRONG, ids=lambda value: value if isinstance(value, str) else "")
 def test_estimator_checks_fail_for_wrong_estimators(estimator, name):
-    modality = "text" if isinstance(estimator, TextFeaturizer) else "image"
-    X, y = make_samples(modality)
+    X, y = make_samples(estimator_checks._modality(estimator))
     with pytest.raises((AssertionError, TypeError)):
         getattr(estimator_checks, name)(estimator, X, y)
 
