@@ -107,7 +107,8 @@ class _Classification(Task):
         classes: np.ndarray | None = None,
         criterion: Criterion | None = None,
     ) -> None:
-        self.criterion = criterion
+        if criterion is not None:
+            self.criterion = criterion
         self.class_weight = class_weight
         self.label_smoothing = label_smoothing
         self.classes = classes  # given by the first call of partial_fit, else found by encode
