@@ -43,7 +43,7 @@ def check_labels(y: Any) -> np.ndarray:
         If a label is missing, or y holds no labels.
     """
     refuse_label_lists(y)
-    shape = np.shape(y)
+    shape = np.asarray(y).shape
     if len(shape) == 2 and shape[1] > 1:
         raise ValueError(
             f"y should be a 1d array, got an array of shape {shape} instead: several columns are several labels only "
@@ -86,7 +86,7 @@ def classification_task(
     """
     y = _dense(y)
     refuse_label_lists(y)
-    shape = np.shape(y)
+    shape = np.asarray(y).shape
     # A single column is labels of one task, and type_of_target rejects the NaN that it may hold.
     if len(shape) == 2 and shape[1] > 1 and type_of_target(y, input_name="y") == "multilabel-indicator":
         return MultilabelIndicator(class_weight, label_smoothing, criterion=criterion)
