@@ -46,7 +46,7 @@ def check_labels(y: Any) -> np.ndarray:
         If a label is missing, or y holds no labels.
     """
     refuse_label_lists(y)
-    shape = np.shape(y)
+    shape = np.asarray(y).shape
     if len(shape) == 2 and shape[1] > 1:
         raise ValueError(
             f"y should be a 1d array, got an array of shape {shape} instead: several columns are several labels only "
@@ -102,7 +102,7 @@ def classification_task(
     """
     y = _dense(y)
     refuse_label_lists(y)
-    shape = np.shape(y)
+    shape = np.asarray(y).shape
     # A single column is labels of one task, and type_of_target rejects the NaN that it may hold.
     if len(shape) == 2 and shape[1] > 1 and type_of_target(y, input_name="y") == "multilabel-indicator":
         return MultilabelIndicator(class_weight, label_smoothing, criterion=criterion)
@@ -127,7 +127,8 @@ class _Classification(Task):
         classes: np.ndarray | None = None,
         criterion: Criterion | None = None,
     ) -> None:
-        self.criterion = criterion
+        if criterion is not None:
+            self.criterion = criterion
         self.class_weight = class_weight
         self.label_smoothing = label_smoothing
         self.classes = classes  # given by the first call of partial_fit, else found by encode

@@ -42,7 +42,8 @@ class Continuous(Task):
     score_name = "r2"
 
     def __init__(self, criterion: Criterion | None = None) -> None:
-        self.criterion = criterion
+        if criterion is not None:
+            self.criterion = criterion
         self.ndim = 0  # of y; 0 before the first call of encode
 
     def check(self, y: Any) -> np.ndarray:

@@ -130,7 +130,7 @@ class Pairs(Task):
         """Return labels (n_samples,)."""
         y = y.toarray() if issparse(y) else y
         refuse_label_lists(y, _ONE_LABEL)
-        shape = np.shape(y)
+        shape = np.asarray(y).shape
         if len(shape) == 2 and shape[1] > 1:
             raise ValueError(f"y has shape {shape}: {_ONE_LABEL}")
         try:
