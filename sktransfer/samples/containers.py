@@ -68,7 +68,8 @@ are 'title', 'label')
 
 
 def _is_hugging_face(X: Any) -> bool:
-    return type(X).__module__.partition(".")[0] == "datasets"
+    has_columns = hasattr(X, "column_names") or hasattr(X, "column_name")  # a user's module may have the same name
+    return has_columns and type(X).__module__.partition(".")[0] == "datasets"
 
 
 def _first(X: Any) -> Any:

@@ -85,7 +85,7 @@ def test_scale_auto_is_that_of_the_shared_space():
 
 def test_text_backbone_must_share_the_space_of_images():
     images = [np.full((8, 8, 3), 0.5, np.float32)]
-    with pytest.raises(InvalidParameterError, match=r"has no text encoder in the same space.*sktransfer-clip"):
+    with pytest.raises(InvalidParameterError, match=r"no text encoder in the same space.*pip install ./plugins/clip"):
         ZeroShotClassifier("tiny/cnn", LABELS).predict(images)
     with pytest.raises(
         InvalidParameterError, match=r"toy/maps gives 5 numbers per sample, and toy/words 4 per description"

@@ -36,7 +36,7 @@ def test_predict_of_a_constant_target():
 
 
 def test_fit_rejects_y_that_is_not_numeric():
-    with pytest.raises(ValueError, match="could not convert"):
+    with pytest.raises(ValueError, match="y holds strings such as 'a', which are not numbers"):
         quick().fit(IMAGES, ["a"] * 16)
     with pytest.raises(ValueError, match="NaN"):
         quick().fit(IMAGES, [float("nan")] * 16)

@@ -313,6 +313,13 @@ def test_as_list_of_an_object_with_keys_recommends_a_list():
         assert as_list(X, "text") is X
 
 
+def test_as_list_of_an_own_data_set_in_a_module_named_datasets(monkeypatch):
+    monkeypatch.setattr(Samples, "__module__", "datasets")
+    assert as_list(Samples(TEXTS), "text") == TEXTS
+    with pytest.raises(ValueError, match=r"pass \[X\[row\]\[0\] for row in range\(len\(X\)\)\]"):
+        as_list(Samples(TEXTS, has_labels=True), "text")
+
+
 def test_check_texts_of_an_open_file_recommends_its_lines(tmp_path):
     file = tmp_path / "texts.txt"
     file.write_text("a\nb\n")
