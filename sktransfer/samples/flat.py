@@ -31,6 +31,9 @@ from sktransfer.samples.columns import (
 __all__ = ["check_flat", "check_image_shape", "check_single_column", "flat_to_rgb", "is_flat"]
 
 
+_FIRST = 100  # rows that tell whether a table holds images: of missing ones, a few may come first
+
+
 def is_flat(X: Any) -> bool:
     """Return whether X is read as flat rows of pixels, which scikit-learn's `check_array` validates first.
 
@@ -193,8 +196,10 @@ def check_single_column(X: Any) -> None:
     """
     if not (is_frame(X) or isinstance(X, np.ndarray)) or len(X) == 0:
         return
-    array = np.asarray(X[:1]) if isinstance(X, np.ndarray) else np.asarray(X.head(1))  # (1, n_columns)
-    if array.ndim == 2 and any(isinstance(value, (str, bytes, os.PathLike, Image.Image)) for value in array[0]):
+    array = np.asarray(X.head(_FIRST) if hasattr(X, "head") else X[:_FIRST])  # (rows, n_columns)
+    if array.ndim != 2 or array.dtype.kind not in "OUST":
+        return
+    if any(isinstance(value, (str, bytes, os.PathLike, Image.Image)) for value in array.flat):
         raise ValueError(_several_columns(X, array.shape[1]))
 
 
