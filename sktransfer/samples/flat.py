@@ -31,7 +31,7 @@ from sktransfer.samples.columns import (
 __all__ = ["check_flat", "check_image_shape", "check_single_column", "flat_to_rgb", "is_flat"]
 
 
-_FIRST = 100  # rows that tell whether a table holds images: of missing ones, a few may come first
+_FIRST = 100  # rows and columns that tell whether a table holds images
 
 
 def is_flat(X: Any) -> bool:
@@ -199,7 +199,7 @@ def check_single_column(X: Any) -> None:
     array = np.asarray(X.head(_FIRST) if hasattr(X, "head") else X[:_FIRST])  # (rows, n_columns)
     if array.ndim != 2 or array.dtype.kind not in "OUST":
         return
-    if any(isinstance(value, (str, bytes, os.PathLike, Image.Image)) for value in array.flat):
+    if any(isinstance(value, (str, bytes, os.PathLike, Image.Image)) for value in array[:, :_FIRST].flat):
         raise ValueError(_several_columns(X, array.shape[1]))
 
 
