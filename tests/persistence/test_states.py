@@ -39,7 +39,7 @@ def test_from_state_inverts_to_state(value):
 @pytest.mark.parametrize(
     ("kind", "state"),
     [
-        ("ImageTransform", {"resize": -1, "crop": None, "mean": (0, 0, 0), "std": (1, 1, 1), "interpolation": "x"}),
+        ("ImageTransform", ImageTransform().to_state() | {"resize": -1}),
         ("ImageTransform", {"resize": 3}),
         ("LayerOutput", {"stop": True, "pooling": None}),
         ("LayerOutput", {"stop": 1, "pooling": 3}),
@@ -54,7 +54,7 @@ def test_from_state_refuses_invalid_fields(kind, state):
 
 
 def test_build_names_what_from_state_allows():
-    state = {"resize": None, "crop": None, "mean": (0, 0, 0), "std": (0, 1, 1), "interpolation": "bilinear"}
+    state = ImageTransform().to_state() | {"std": (0, 1, 1)}
     with pytest.raises(LoadError, match=r"std=.*must be greater than 0") as error:
         LOADING.build("ImageTransform", state)
     assert isinstance(error.value.__cause__, InvalidParameterError)

@@ -47,7 +47,7 @@ def test_check_samples_accepts_images_of_other_height():
 
 
 @pytest.mark.parametrize("frame", [pd.DataFrame, pl.DataFrame])
-@pytest.mark.parametrize("second", [["c.png", "d.png"], [1, 2]])
+@pytest.mark.parametrize("second", [["c.png", "d.png"], [None, "d.png"], [1, 2]])
 def test_check_samples_of_several_columns_names_them(frame, second):
     X = frame({"front": ["a.png", "b.png"], "back": second})
     for call in (lambda: check_samples(BaseEstimator(), X, "image", reset=True), lambda: ImageFeaturizer().fit(X)):
