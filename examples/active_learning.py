@@ -1,7 +1,8 @@
 """Active learning: label the samples whose prediction is least certain.
 
     pip install scikit-activeml
-    SKTRANSFER_TEST_DATA=<folder> python examples/active_learning.py
+    python examples/active_learning.py                                # scikit-learn's digits
+    SKTRANSFER_TEST_DATA=<folder> python examples/active_learning.py  # photos as well, see README.md
 
 A pipeline of a frozen backbone and a logistic regression is the classifier of two query strategies of scikit-activeml.
 One strategy queries the samples whose predicted label is least certain, the other queries random samples. Each round

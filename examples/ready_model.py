@@ -1,6 +1,7 @@
 """Predict with a pretrained network without training, and calibrate its probabilities.
 
-    SKTRANSFER_TEST_DATA=<folder> python examples/ready_model.py
+    python examples/ready_model.py                                # two sample photos of scikit-learn
+    SKTRANSFER_TEST_DATA=<folder> python examples/ready_model.py  # photos as well, see README.md
 
 `PretrainedClassifier` uses the head of the pretrained network. It predicts the categories of the pretraining data and
 needs no `fit`. The script saves two photos with their five likeliest categories. With the data folder, it uses photos

@@ -1,6 +1,7 @@
 """Classify photos of ants and bees with few labels and a pretrained network.
 
-    SKTRANSFER_TEST_DATA=<folder> python examples/wildlife_photos.py
+    python examples/wildlife_photos.py                                # crops of two sample photos of scikit-learn
+    SKTRANSFER_TEST_DATA=<folder> python examples/wildlife_photos.py  # photos as well, see README.md
 
 A logistic regression learns the labels from the features of a network that was pretrained on a million photos. The
 script prints test accuracy per number of labelled photos and saves the learning curve. It compares the pretrained

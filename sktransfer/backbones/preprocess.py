@@ -53,7 +53,11 @@ class Preprocess(Protocol):
 
 @runtime_checkable
 class TextPreprocess(Preprocess, Protocol):
-    """Interface of a preprocessing of texts."""
+    """Interface of a preprocessing of texts.
+
+    A further method `unknown_share(tokens) -> float` is optional. It returns the share of tokens of a text that are
+    unknown to the model, and lets estimators warn of such texts.
+    """
 
     @property
     def limit(self) -> int:

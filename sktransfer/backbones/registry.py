@@ -346,6 +346,12 @@ def list_backbones(modality: str | None = None, pattern: str | None = None) -> p
     InvalidParameterError
         If there is no such modality.
 
+    Notes
+    -----
+    Five to start with: `tiny/cnn` and `tiny/bert`, which need no download; `torchvision/mobilenet_v3_large` for photos
+    on a small processor; `torchvision/convnext_tiny` for photos on a larger one; and the sentence encoder
+    `hf/sentence-transformers/all-MiniLM-L6-v2` for English texts.
+
     Examples
     --------
     >>> from sktransfer import list_backbones

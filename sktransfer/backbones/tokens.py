@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -87,8 +88,6 @@ class Tokens:
         self._tokenizer = tokenizer
         self._hash = hashlib.blake2b(tokenizer.to_str().encode(), digest_size=16).hexdigest()
         self._n_special = tokenizer.num_special_tokens_to_add(False)
-        self._unknown = _unknown_id(tokenizer)
-        self._blank = tokenizer.token_to_id(_BLANK)
         self.model_limit = limit
         self.pad_value = pad_value
         self.empty_value = pad_value if empty_value is None else empty_value
@@ -159,6 +158,19 @@ class Tokens:
         ids, truncated = zip(*(self._encode(text) for text in samples)) if samples else ((), ())
         return [torch.tensor(tokens, dtype=torch.int64) for tokens in ids], list(truncated)
 
+    @cached_property
+    def _unknown(self) -> int | None:
+        """Id of the token for unknown characters or words, or None if texts do not get it."""
+        tokenizer = self._tokenizer
+        if hasattr(tokenizer.model, "unk_token"):
+            token = tokenizer.model.unk_token
+            unknown = None if token is None else tokenizer.token_to_id(token)
+        else:
+            found = _UNIGRAM.search(tokenizer.to_str())
+            unknown = None if found is None else int(found[1])
+        # Tokenizers of bytes, such as that of CLIP, declare the closing token of every text as the unknown one.
+        return None if unknown in tokenizer.encode("").ids else unknown
+
     def unknown_share(self, tokens: Tensor) -> float:
         """Return the share of unknown tokens in a text, without special tokens.
 
@@ -176,7 +188,8 @@ class Tokens:
         n_unknown = 0 if self._unknown is None else ids.count(self._unknown)
         if not n_unknown:
             return 0.0
-        n_blank = 0 if self._blank is None else ids.count(self._blank)
+        blank = self._tokenizer.token_to_id(_BLANK)
+        n_blank = 0 if blank is None else ids.count(blank)
         return n_unknown / max(n_unknown, len(ids) - self._n_special - n_blank)
 
     def _encode(self, text: str) -> tuple[list[int], bool]:
@@ -241,18 +254,6 @@ class Tokens:
             empty_value=require_field(state, "empty_value", int),
             side=require_field(state, "side", str, ("right", "left")),
         )
-
-
-def _unknown_id(tokenizer: Tokenizer) -> int | None:
-    """Return the id of the token for unknown characters or words, or None if texts do not get it."""
-    if hasattr(tokenizer.model, "unk_token"):
-        token = tokenizer.model.unk_token
-        unknown = None if token is None else tokenizer.token_to_id(token)
-    else:
-        found = _UNIGRAM.search(tokenizer.to_str())
-        unknown = None if found is None else int(found[1])
-    # Tokenizers of bytes, such as that of CLIP, declare the closing token of every text as the unknown one.
-    return None if unknown in tokenizer.encode("").ids else unknown
 
 
 def _without_lone_surrogates(text: str) -> str:

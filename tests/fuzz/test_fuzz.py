@@ -47,6 +47,7 @@ def test_check_tokens_accepts_any_text(text):
 @settings(FEW, max_examples=8)
 @given(texts=st.lists(TEXT, min_size=1, max_size=8))
 @pytest.mark.filterwarnings("ignore::sktransfer.exceptions.TruncatedTextWarning")
+@pytest.mark.filterwarnings("ignore::sktransfer.exceptions.UnknownWordsWarning")
 def test_check_features_accepts_any_texts(texts):
     fuzz_texts.check_features(texts)
 

@@ -21,6 +21,7 @@ NEIGHBOURS = ["a good film", "nothing to love"]
 
 
 @pytest.mark.filterwarnings("ignore::sktransfer.exceptions.TruncatedTextWarning")
+@pytest.mark.filterwarnings("ignore::sktransfer.exceptions.UnknownWordsWarning")
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("text", ODD.values(), ids=ODD)
 def test_transform_of_unusual_texts_does_not_affect_other_rows(name, text):
@@ -37,6 +38,7 @@ def same(name, text, other):
     return np.abs(first - second).max() <= 1e-5 * np.abs(first).max()
 
 
+@pytest.mark.filterwarnings("ignore::sktransfer.exceptions.UnknownWordsWarning")  # a smiley is one
 @pytest.mark.parametrize("name", NAMES[:2])
 def test_transform_of_ignored_and_equivalent_characters(name):
     assert same(name, "", " \t\n\u00a0")

@@ -60,8 +60,8 @@ def specs_of(name: str, row: Mapping[str, Any]) -> Iterator[BackboneSpec]:
     name : str
         Name of the network, without a tag.
     row : mapping
-        `stages` (a list of [name, width], or [name with {}, first number, count, width] for a run of equal blocks) and
-        `weights` (tag -> input size, licence, hub id). A network without weights has the tag "".
+        `stages` (a list of [name, width], or [name with {}, first number, count, width] for a run of equal blocks),
+        `n_parameters` and `weights` (tag -> input size, licence, hub id). A network without weights has the tag "".
     """
     stages: dict[str, int] = {}
     for stage, *numbers in row["stages"]:
@@ -80,4 +80,5 @@ def specs_of(name: str, row: Mapping[str, Any]) -> Iterator[BackboneSpec]:
             input_size=tuple(size),
             weights=WeightsSource(location=f"hub:{hub.replace('*', full)}") if hub else None,
             licence=licence,
+            n_parameters=row["n_parameters"],
         )

@@ -69,7 +69,8 @@ def row_of(name: str) -> tuple[type, int, dict[str, Any]]:
         raise refused
     weights = weights or alone
     size = sum(parameter.numel() for parameter in network.parameters())
-    return type(network), size, {"stages": _short(parts.stages, parts.widths), "weights": weights}
+    row = {"stages": _short(parts.stages, parts.widths), "n_parameters": size, "weights": weights}
+    return type(network), size, row
 
 
 def _hub(config: Mapping[str, Any], full: str) -> str:

@@ -69,9 +69,9 @@ def test_find_names_owner_and_licence_of_the_weights():
 
 def test_specs_of_expands_runs_of_blocks():
     row = {"stages": [["stem", 8], ["blocks.{}", 0, 3, 8], ["top", 9]], "weights": {"": [[32, 32], "MIT", ""]}}
-    (spec,) = specs_of("one", row)
+    (spec,) = specs_of("one", {**row, "n_parameters": 5})
     assert spec.stages == {"stem": 8, "blocks.0": 8, "blocks.1": 8, "blocks.2": 8, "top": 9}
-    assert (spec.name, spec.weights) == ("timm/one", None)
+    assert (spec.name, spec.weights, spec.n_parameters) == ("timm/one", None, 5)
 
 
 def test_find_takes_a_network_registered_by_the_user():
