@@ -49,7 +49,7 @@ LAYOUT = (
 LOCK_BYTES = 64 * 1024  # room for about 1,000 simultaneous readers per environment
 MAP_BYTES = 256 * 1024**2  # address space of an environment before it grows
 MAX_OPEN = 64  # environments that a process keeps open, with three file descriptors each
-ATTEMPTS = 5
+ATTEMPTS = 20  # to open a database that others delete or grow
 _INFO = b"namespace"  # key of the description and the counts. Keys of samples have another length
 _DELETED = "deleted-"  # prefix of folders that are being deleted
 
@@ -160,16 +160,20 @@ class Environment:
     def _open(self) -> None:
         _close_least_recently_used()
         for attempt in range(ATTEMPTS):
+            folder = None
             try:
                 self.readonly = not _make_writable(self.path)
+                folder = _folder_identity(self.path)
                 self._env = self._open_readonly() if self.readonly else self._open_writable()
-            except lmdb.Error:
-                # Another process may have deleted the folder after it was created here.
-                if self.path.exists() or attempt == ATTEMPTS - 1:
+            except (lmdb.Error, FileExistsError, FileNotFoundError):
+                # Another process may have deleted the folder after it was created here, and made a new one.
+                is_same = folder is not None and _folder_identity(self.path) == folder
+                if is_same or attempt == ATTEMPTS - 1:
                     raise
             else:
                 self._file = _identity(self.path)
-                if self._file is not None:
+                # The files that were opened are those of the path only if the folder is still the same.
+                if self._file is not None and _folder_identity(self.path) == folder:
                     return
                 self._close()
         raise lmdb.InvalidError(f"{self.path} is deleted faster than it can be opened")
@@ -182,7 +186,9 @@ class Environment:
         env = lmdb.open(str(self.path), map_size=self.map_size, metasync=False)
         try:
             # Reading a mapped page beyond the end of a truncated file is a SIGBUS. Pages of zeros are reported by LMDB.
-            _allocate(self.path / "data.mdb", _end(env))
+            # An empty file is one that another process has just created again, and must stay empty for it.
+            if (self.path / "data.mdb").stat().st_size:
+                _allocate(self.path / "data.mdb", _end(env))
             env.reader_check()
         except BaseException:
             env.close()
@@ -291,6 +297,14 @@ def _identity(path: Path) -> tuple[int, int] | None:
     """Return device and inode of a database file, None if there is none."""
     with suppress(OSError):
         status = os.stat(f"{path}/data.mdb")  # noqa: PTH116, called for every transaction
+        return status.st_dev, status.st_ino
+    return None
+
+
+def _folder_identity(path: Path) -> tuple[int, int] | None:
+    """Return device and inode of a folder, None if there is none."""
+    with suppress(OSError):
+        status = path.stat()
         return status.st_dev, status.st_ino
     return None
 

@@ -208,6 +208,28 @@ def test_clear_and_prune_while_other_processes_put(tmp_path):
     assert stored(store, range(200)) == list(range(200))
 
 
+def test_clear_without_pause_while_other_processes_put(tmp_path):
+    """Files vanish between any two steps of opening a database. The store opens it again and warns of nothing."""
+
+    def work(seed):
+        store, order = DiskStore(tmp_path, LIMIT), random.Random(seed)
+        for _ in range(300):
+            part = order.sample(range(200), 2)
+            stored(store, part)
+            keep(store, part)
+
+    children = [fork(lambda seed=seed: work(seed)) for seed in range(2)]
+    store = DiskStore(tmp_path, LIMIT)
+    statuses = []
+    while children:
+        store.clear()
+        child, status = os.waitpid(children[0], os.WNOHANG)
+        if child:
+            statuses.append(os.waitstatus_to_exitcode(status))
+            children.remove(child)
+    assert statuses == [0] * 2
+
+
 def test_full_disk_warns_once_and_keeps_entries(tmp_path):
     """A limit on the size of files fails a write like a full disk."""
     keep(DiskStore(tmp_path, LIMIT), range(50))
