@@ -1,6 +1,6 @@
 """Default settings on 23 small tasks, against an earlier default, tf-idf or raw pixels, and an oracle.
 
-    SKTRANSFER_TEST_DATA=... [SIZE=full] python -m benchmarks.defaults [--sizes 30 100 300 1000] [--draws 5] [--tuned]
+    SKTRANSFER_TEST_DATA=... [SIZE=full] python -m benchmarks.defaults [--draws 5] [--tiny] [--tuned] [--time]
 
 Each task is drawn 5 times at 30, 100, 300 and 1,000 labels (if it has so many), for a tiny and a larger network per
 modality. The score is accuracy, or R² for regressions, on up to 600 test samples. The methods are
@@ -14,7 +14,7 @@ modality. The score is accuracy, or R² for regressions, on up to 600 test sampl
 
 The result of each method is stored in `results/defaults.jsonl` when it is measured, so an interrupted run resumes. At
 the end, the gains over `before` are printed for the half of the tasks that rules were chosen on and for the other half.
-Delete the file after a change of the library.
+`--time` prints the seconds of fits. Delete the file after a change of the library.
 """
 
 from __future__ import annotations
@@ -198,7 +198,7 @@ class Drawn:
 def pixels(images: Any) -> np.ndarray:
     """Return grey or colour pixels at 32 x 32 at most, from 0 to 1, (n_images, n_pixels)."""
     rows = []
-    for image in images:
+    for image in images:  # paths or arrays
         picture = Image.open(image).convert("RGB") if isinstance(image, str) else Image.fromarray(image)
         if max(picture.size) > 32:
             picture = picture.resize((32, 32))
@@ -214,6 +214,8 @@ def measure(args: argparse.Namespace) -> pd.DataFrame:
         if args.tasks and task.name not in args.tasks:
             continue
         for network in networks(task):
+            if args.tiny and not network.startswith("tiny/"):
+                continue
             for size in args.sizes:
                 for seed in range(args.draws):
                     if size > len(load(task.name)[0][1]):
@@ -302,13 +304,16 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=sized(2, 5))
     parser.add_argument("--tasks", nargs="+", default=[])
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS)
+    parser.add_argument("--tiny", action="store_true", help="only the shipped networks")
     parser.add_argument("--tuned", action="store_true", help="also train, which takes most of the time")
+    parser.add_argument("--time", action="store_true", help="also time fits without a cache")
     args = parser.parse_args()
     warnings.filterwarnings("ignore", message=".*truncated.*")
     results = measure(args)
     RESULTS.mkdir(exist_ok=True)
     report(results)
-    time_fits()
+    if args.time:
+        time_fits()
 
 
 if __name__ == "__main__":

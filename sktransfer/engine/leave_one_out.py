@@ -14,10 +14,21 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["STRENGTHS", "LayerWeights", "best_strength", "centre", "layer_weights", "logistic_strength", "ridge_errors"]
+__all__ = [
+    "STRENGTHS",
+    "LayerWeights",
+    "best_strength",
+    "centre",
+    "is_better",
+    "layer_weights",
+    "logistic_strength",
+    "ridge_errors",
+]
 
 STRENGTHS = np.logspace(-4, 2, 13)
-MAX_SAMPLES = 2000  # that decide: more change neither weights nor strength, and an eigendecomposition is cubic
+# Samples that decide: an eigendecomposition is cubic, and each layer takes one.
+LAYER_SAMPLES, HEAD_SAMPLES = 500, 1000
+LEAST_SHARE = 0.01
 # A logistic loss is flatter at its optimum than at equal probabilities, where its curvature is known.
 FLATTENING = 3.0
 LEAST_C, LARGEST_C = 3.0, 1000.0
@@ -155,36 +166,51 @@ class LayerWeights:
     Parameters
     ----------
     weights : ndarray of shape (n_layers,)
-        Share of each layer in the mean squared length of the features, summing to one.
-    errors : ndarray of shape (n_layers,)
+        Share of each layer in the mean squared length of the features, summing to one. 0 for a layer that is left out.
+    layer_errors : ndarray of shape (n_layers,)
         Least mean squared leave-one-out error of each layer alone, relative to the variance of the targets.
     strength : float
         Strength of the ridge regression of least error on the weighted layers.
-    error : float
-        Its mean squared leave-one-out error.
+    errors : ndarray of shape (n_used,)
+        Its squared leave-one-out error per sample that was used.
+    shares : ndarray of shape (n_used,)
+        Weights of these samples, summing to one.
     """
 
     weights: np.ndarray
-    errors: np.ndarray
+    layer_errors: np.ndarray
     strength: float
-    error: float
+    errors: np.ndarray
+    shares: np.ndarray
+
+    @property
+    def error(self) -> float:
+        """Mean squared leave-one-out error of the weighted layers, relative to the variance of the targets."""
+        return float(self.errors @ self.shares)
 
 
-def layer_weights(layers: Sequence[np.ndarray], targets: np.ndarray, sample_weight: np.ndarray) -> LayerWeights:
+def layer_weights(
+    layers: Sequence[np.ndarray],
+    targets: np.ndarray,
+    sample_weight: np.ndarray,
+    depths: Sequence[int] | None = None,
+) -> LayerWeights:
     """Weight layers by how well each of them alone predicts targets.
 
-    The weight of layer l of L (from 1) is l exp(-z), where z is the mean difference between its leave-one-out error and
-    that of the best layer, in standard errors of that mean. Layers that the samples cannot tell from the best one all
-    count, and higher layers count more.
+    The weight of a layer is depth * exp(-z), where z is the mean difference between its leave-one-out error and that of
+    the best layer, in standard errors of that mean. Layers that the samples cannot tell from the best one all count,
+    and higher layers count more. Layers of less than a hundredth of the sum are left out.
 
     Parameters
     ----------
     layers : sequence of ndarray of shape (n_samples, n_features)
-        Features of each layer, from the lowest.
+        Features of each layer.
     targets : ndarray of shape (n_samples, n_outputs)
         One-hot labels, indicators, or numbers of similar variance.
     sample_weight : ndarray of shape (n_samples,)
         Positive weight of each sample.
+    depths : sequence of int, default=None
+        Number of each layer's stage, from 1. None for layers of successive stages.
 
     Examples
     --------
@@ -192,27 +218,58 @@ def layer_weights(layers: Sequence[np.ndarray], targets: np.ndarray, sample_weig
     >>> from sktransfer.engine.leave_one_out import layer_weights
     >>> rng = np.random.default_rng(0)
     >>> noise, good = rng.normal(size=(2, 100, 3))
-    >>> layer_weights([noise, good], good[:, :1] > 0, np.ones(100)).weights.round(3).tolist()
+    >>> layer_weights([noise, good], good[:, :1] > 0, np.ones(100)).weights.tolist()
     [0.0, 1.0]
     """
-    rows = np.linspace(0, len(targets) - 1, min(len(targets), MAX_SAMPLES)).round().astype(int)
-    targets, weight = np.asarray(targets, dtype=np.float64)[rows], sample_weight[rows]
-    share = weight / weight.sum()  # (n_samples,)
-    parts = [centre(layer[rows], weight)[0] for layer in layers]
-    errors = np.stack([_least(part, targets, weight) for part in parts])  # (n_layers, n_samples)
-    means = errors @ share  # (n_layers,)
-    differences = errors - errors[means.argmin()]
-    deviations = differences - (means - means.min())[:, None]
-    standard_errors = np.sqrt((deviations**2) @ share**2)  # (n_layers,)
-    z = (means - means.min()) / np.maximum(standard_errors, 1e-6)  # equal layers differ by rounding
-    weights = np.arange(1, len(parts) + 1) * np.exp(-z)  # (n_layers,)
+    few = _some(len(targets), LAYER_SAMPLES)
+    shares = sample_weight[few] / sample_weight[few].sum()  # (n_few,)
+    alone = np.stack(
+        [_of_rows([layer], [1.0], targets, sample_weight, few)[1] for layer in layers]
+    )  # (n_layers, n_few)
+    means = alone @ shares  # (n_layers,)
+    z = np.array([_z(one, alone[means.argmin()], shares) for one in alone])  # (n_layers,)
+    weights = np.arange(1, len(layers) + 1) * np.exp(-z) if depths is None else np.asarray(depths) * np.exp(-z)
+    weights = np.where(weights < LEAST_SHARE * weights.sum(), 0.0, weights)
     weights = weights / weights.sum()
-    joined = np.concatenate([part * np.sqrt(w) for part, w in zip(parts, weights, strict=True)], axis=1)
-    path = ridge_errors(joined, targets, weight)
+    rows = _some(len(targets), HEAD_SAMPLES)
+    strength, errors = _of_rows(layers, weights, targets, sample_weight, rows)
+    return LayerWeights(weights, means, strength, errors, sample_weight[rows] / sample_weight[rows].sum())
+
+
+def _some(n_samples: int, n_wanted: int) -> np.ndarray:
+    """Return evenly spaced rows."""
+    return np.linspace(0, n_samples - 1, min(n_samples, n_wanted)).round().astype(int)
+
+
+def _of_rows(
+    layers: Sequence[np.ndarray],
+    weights: Sequence[float] | np.ndarray,
+    targets: np.ndarray,
+    sample_weight: np.ndarray,
+    rows: np.ndarray,
+) -> tuple[float, np.ndarray]:
+    """Return the strength of least error on weighted layers, and the errors of some rows (n_rows,)."""
+    weight = sample_weight[rows]
+    parts = [centre(layer[rows], weight)[0] * np.sqrt(w) for layer, w in zip(layers, weights, strict=True) if w]
+    path = ridge_errors(np.concatenate(parts, axis=1), np.asarray(targets[rows], dtype=np.float64), weight)
     best = best_strength(path, weight)
-    return LayerWeights(weights, means, float(STRENGTHS[best]), float(path[best] @ share))
+    return float(STRENGTHS[best]), path[best]
 
 
-def _least(features: np.ndarray, targets: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    path = ridge_errors(features, targets, weight)
-    return path[best_strength(path, weight)]  # (n_samples,)
+def is_better(candidate: LayerWeights, reference: LayerWeights) -> bool:
+    """Return whether a candidate's leave-one-out error is lower by more than the standard error of the difference.
+
+    Parameters
+    ----------
+    candidate, reference : LayerWeights
+        Two results for the same samples.
+    """
+    return _z(reference.errors, candidate.errors, candidate.shares) > 1
+
+
+def _z(errors: np.ndarray, reference: np.ndarray, shares: np.ndarray) -> float:
+    """Return the weighted mean of paired differences (n_samples,) in standard errors of that mean."""
+    differences = errors - reference
+    mean = float(differences @ shares)
+    standard_error = float(np.sqrt((differences - mean) ** 2 @ shares**2))
+    return mean / max(standard_error, 1e-6)  # equal layers differ by rounding

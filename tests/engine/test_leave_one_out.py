@@ -1,4 +1,4 @@
-"""Closed-form leave-one-out errors against explicit ones, and what is derived from them."""
+"""Closed-form leave-one-out errors against explicit ones, weights of layers, strengths of heads."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from sktransfer.engine.leave_one_out import (
     STRENGTHS,
     best_strength,
     centre,
+    is_better,
     layer_weights,
     logistic_strength,
     ridge_errors,
@@ -96,12 +97,35 @@ def test_layer_weights_prefer_the_predictive_layer():
     good = np.eye(3)[labels] + 0.5 * rng.normal(size=(200, 3))
     noise = rng.normal(size=(200, 50))
     result = layer_weights([noise, 1000 * good, noise], np.eye(3)[labels], np.ones(200))
-    assert result.weights[1] > 0.99
-    assert result.errors.argmin() == 1
-    assert result.error == pytest.approx(result.errors[1], rel=0.05)
+    assert result.weights.tolist() == [0, 1, 0]
+    assert result.layer_errors.argmin() == 1
+    assert result.error == pytest.approx(result.layer_errors[1], rel=0.05)
 
 
 def test_layer_weights_of_equal_layers_grow_with_depth():
     features, targets, weight = some(30, 4)
     result = layer_weights([features, 3 * features, features + 1], targets, weight)
     np.testing.assert_allclose(result.weights, np.array([1, 2, 3]) / 6, rtol=1e-6)
+
+
+def test_layer_weights_depths():
+    features, targets, weight = some(30, 4)
+    result = layer_weights([features, 3 * features, features + 1], targets, weight, depths=[1, 1, 2])
+    np.testing.assert_allclose(result.weights, np.array([1, 1, 2]) / 4, rtol=1e-6)
+
+
+def test_layer_weights_of_weighted_samples_are_scale_free():
+    features, targets, weight = some(30, 4)
+    layers = [features[:, :1], features[:, 1:3]]
+    one, other = layer_weights(layers, targets, weight), layer_weights(layers, targets, 50 * weight)
+    np.testing.assert_allclose(one.weights, other.weights)
+    assert (one.strength, one.error) == (other.strength, pytest.approx(other.error))
+
+
+def test_is_better():
+    features, targets, weight = some(60, 4)
+    noise = np.random.default_rng(5).normal(size=(60, 4))
+    good, bad = (layer_weights([layer], targets, weight) for layer in (features, noise))
+    assert is_better(good, bad)
+    assert not is_better(bad, good)
+    assert not is_better(good, good)
