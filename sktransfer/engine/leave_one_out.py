@@ -120,20 +120,18 @@ def _eigendecomposition(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return values, vectors if n <= d else features @ vectors / np.sqrt(values)
 
 
-def best_strength(errors: np.ndarray, sample_weight: np.ndarray, strengths: np.ndarray = STRENGTHS) -> int:
-    """Return the index of the strength with the least mean error.
+def best_strength(errors: np.ndarray, sample_weight: np.ndarray) -> int:
+    """Return the index of the strength with the least mean error, of equal ones the largest.
 
     Parameters
     ----------
     errors : ndarray of shape (n_strengths, n_samples)
-        Result of `ridge_errors`.
+        Result of `ridge_errors` for strengths in ascending order.
     sample_weight : ndarray of shape (n_samples,)
         Weight of each sample.
-    strengths : ndarray of shape (n_strengths,), default=STRENGTHS
-        Strengths of the errors, in ascending order. Of equal errors the largest strength counts.
     """
     means = errors @ sample_weight / sample_weight.sum()  # (n_strengths,)
-    return len(strengths) - 1 - int(means[::-1].argmin())
+    return int(np.flatnonzero(means <= (1 + 1e-6) * means.min())[-1])
 
 
 def logistic_strength(strength: float, n_classes: int) -> float:

@@ -129,3 +129,8 @@ def test_is_better():
     assert is_better(good, bad)
     assert not is_better(bad, good)
     assert not is_better(good, good)
+
+
+def test_best_strength_of_two_samples_is_the_largest():
+    features, targets, weight = centre(np.array([[0.0], [1.0]]), np.ones(2))[0], np.eye(2), np.ones(2)
+    assert best_strength(ridge_errors(features, targets, weight), weight) == len(STRENGTHS) - 1
