@@ -98,6 +98,7 @@ class _Slab:
         import torch  # takes seconds, and statistics of an empty store need none of it
 
         self.data = torch.empty(n_bytes, dtype=torch.uint8)  # (n_bytes,)
+        self.views: dict[torch.dtype, Tensor] = {}  # of all bytes
         self.end = self.n_live = 0
         self.keys: set[bytes] = set()
 
@@ -138,7 +139,12 @@ class _Entry:
 
     @property
     def value(self) -> Tensor:
-        return self.slab.data[self.start : self.start + self.n_bytes].view(self.dtype).view(self.shape)
+        view = self.slab.views.get(self.dtype)
+        if view is None:
+            view = self.slab.views[self.dtype] = self.slab.data.view(self.dtype)
+        n_bytes = self.dtype.itemsize
+        values = view[self.start // n_bytes : (self.start + self.n_bytes) // n_bytes]
+        return values if len(self.shape) == 1 else values.view(self.shape)
 
 
 def _as_bytes(value: Tensor) -> Tensor:

@@ -28,8 +28,8 @@ class Checkpoint(Callback):  # type: ignore[misc]
 
     The name of a file is a hash of the fit: its parameters, samples, targets, weights and seed. One folder therefore
     serves a whole `GridSearchCV`. A resumed fit has the same result as an uninterrupted one, to the bit on a CPU. With
-    `random_state=None`, the seed that a fit has drawn is kept beside its file, and the next fit with the same
-    parameters, samples and targets goes on with it. The attributes of other callbacks that end in "_" are saved if they
+    `random_state=None`, the folder keeps the seed that a fit has drawn, and the next fit with the same parameters,
+    samples and targets resumes with it. The attributes of other callbacks that end in "_" are saved if they
     are numbers, strings or tensors, or have a `state_dict`.
 
     A fit that is never resumed leaves its file. Delete the folder when its trainings are done.

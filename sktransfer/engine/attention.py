@@ -16,7 +16,7 @@ _MULTIPLE = 16  # float32 numbers in a register of AVX-512; those of AVX2 hold 8
 
 
 class PaddingInvariantAttention(TorchFunctionMode):
-    """Context in which attention gives the same bits whatever the longest text of a batch is.
+    """Context in which attention gives the same bits for any length of the longest text of a batch.
 
     Kernels sum over the tokens in whole registers and add up the rest in another order. Masked tokens add zeros to a
     sum but move real ones from the rest to a register. Queries, keys and values are therefore padded to a multiple of

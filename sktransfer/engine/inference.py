@@ -104,6 +104,7 @@ class BatchInvariantConv2d(nn.Conv2d):
 
     def forward(self, values: Tensor) -> Tensor:
         """Return the output (n, out_channels, height, width)."""
+        assert not isinstance(self.padding, str)  # "same" and "valid" are left to torch
         out: Tensor = torch.mkldnn_convolution(
             values, self.weight, self.bias, self.padding, self.stride, self.dilation, self.groups
         )
@@ -219,7 +220,7 @@ class PackedLinear(nn.Linear):
         self._packed = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach(), None)
 
     def forward(self, values: Tensor) -> Tensor:
-        """Return the output (..., out_features). It has the same bits whatever the number of rows is."""
+        """Return the output (..., out_features). It has the same bits for any number of rows."""
         if values.numel() == self.in_features:  # oneDNN adds up a single row in another order
             out: Tensor = self._product(values.reshape(1, -1).expand(2, -1))[0]  # (out_features,)
             return out.reshape(*values.shape[:-1], -1)  # (..., out_features)
