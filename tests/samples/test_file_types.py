@@ -35,7 +35,10 @@ from tests.helpers.dirty_images import BAD, GOOD
         (b"RIFF\0\0\0\0AVI LIST", "is a video: save its frames"),
         (b"\0\0\0\x08moov", "is a video"),
         (bytes(344) + b"n+1\0", "is a NIfTI file, a volume: read it with the package nibabel"),
-        (gzip.compress(bytes(344) + b"n+1\0" + bytes(99), mtime=0), "is packed by gzip: unpack it. Its content is a NIfTI file"),
+        (
+            gzip.compress(bytes(344) + b"n+1\0" + bytes(99), mtime=0),
+            "is packed by gzip: unpack it. Its content is a NIfTI file",
+        ),
         (gzip.compress(b"some text", mtime=0), "is packed by gzip: unpack it$"),
         (b"PK\x03\x04" + bytes(26) + b"arr_0.npy", "is an NPZ archive of NumPy arrays: read it, numpy.load"),
         (b"PK\x03\x04" + bytes(26) + b"a.png", "is a ZIP archive"),
