@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
@@ -15,6 +16,8 @@ from sktransfer import (
     clear_cache,
 )
 from sktransfer.testing import parametrize_with_transfer_checks, rows_as_texts
+from sktransfer.testing.row_bridge import render_rows
+from sktransfer.words.vectors import WordVectors
 
 
 @pytest.fixture(autouse=True)
@@ -51,10 +54,11 @@ def test_scikit_learn_estimator_checks(estimator, check):
     check(estimator)
 
 
-FROZEN = {"freeze_depth": "all", "max_epochs": 2, "random_state": 0}
+WORDS = " ".join(render_rows(np.repeat((np.arange(26) - 13)[:, None] / 2, 40, axis=1))).split()  # of 40 columns
+FROZEN = {"freeze_depth": "all", "max_epochs": 1, "random_state": 0}
 TEXT_ESTIMATORS = [
     TextFeaturizer(layer=1),
-    WordEmbedder("word2vec", vector_size=8, min_count=1, random_state=0),
+    WordEmbedder(WordVectors(WORDS, np.random.default_rng(0).normal(size=(len(WORDS), 8)).astype(np.float32))),
     FineTuneClassifier("tiny/bert", **FROZEN),
     FineTuneRegressor("tiny/bert", **FROZEN),
     ContrastiveFineTuner("tiny/bert", freeze_depth=-1, max_epochs=1, random_state=0),

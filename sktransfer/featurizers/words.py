@@ -81,6 +81,8 @@ class WordEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
     ----------
     embedding_ : WordVectors
         The vectors, shared and read-only. `WordEmbedder(model=other.embedding_)` uses them for another task.
+        `embedding_.to_word2vec(path)` writes them for other libraries, and `embedding_.to_gensim()` returns gensim's
+        `KeyedVectors`.
     vocabulary_ : dict of str to int
         Row in `vectors_` of each word.
     vectors_ : ndarray of shape (n_words, vector_size), float32

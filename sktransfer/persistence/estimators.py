@@ -6,6 +6,7 @@ import inspect
 import os
 from collections.abc import Mapping
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -116,7 +117,7 @@ def follow_moved(context: LoadContext) -> None:
             given = vars(estimator).get(name)
             if isinstance(given, (str, os.PathLike)):
                 for old, new in context.moved.items():
-                    if os.path.isabs(old) == (name != "backbone") and _names(os.fspath(given), old):
+                    if Path(old).is_absolute() == (name != "backbone") and _names(os.fspath(given), old):
                         vars(estimator)[name] = new
 
 

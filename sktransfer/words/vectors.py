@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, Self
@@ -12,6 +13,7 @@ import numpy as np
 
 from sktransfer._validation import require_field
 from sktransfer.exceptions import InvalidParameterError, LoadError, SaveError, WeightsError, did_you_mean
+from sktransfer.words.export import make_keyed_vectors, write_word2vec
 from sktransfer.words.subwords import Subwords
 
 __all__ = ["Source", "WordBlock", "WordVectors"]
@@ -189,6 +191,56 @@ class WordVectors:
         """
         units = [vector / max(float(np.linalg.norm(vector)), 1e-12) for vector in map(self._vector_of, (a, b, c))]
         return self.nearest(units[1] - units[0] + units[2], k, [a, b, c])
+
+    def to_word2vec(self, path: str | os.PathLike[str]) -> None:
+        """Write the words and their vectors in word2vec's text format, which gensim, spaCy and `load_vectors` read.
+
+        Numbers have nine digits, so that the same float32 values are read back. The format has no subwords: words
+        outside the table have no vector then. An existing file is replaced.
+
+        Parameters
+        ----------
+        path : str or path
+            File to write, such as "words.vec".
+
+        Raises
+        ------
+        InvalidParameterError
+            If a word is empty or holds a blank, which the format cannot express.
+        SaveError
+            If the file cannot be written.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from sktransfer import load_vectors
+        >>> from sktransfer.words.vectors import WordVectors
+        >>> WordVectors(["up", "down"], np.array([[1, 2], [3, 4]], dtype=np.float32)).to_word2vec("two.vec")
+        >>> load_vectors("two.vec")["down"]
+        array([3., 4.], dtype=float32)
+        """
+        write_word2vec(self._blocks(), len(self.index), self.n_dims, Path(path))
+
+    def to_gensim(self) -> Any:
+        """Return the words and their vectors as `KeyedVectors` of gensim. Subwords are left out.
+
+        Returns
+        -------
+        vectors : gensim.models.KeyedVectors
+            A copy. `load_vectors` takes it.
+
+        Raises
+        ------
+        ImportError
+            If the package gensim is missing.
+        """
+        return make_keyed_vectors(self._blocks(), self.n_dims)
+
+    def _blocks(self) -> Iterator[WordBlock]:
+        """Yield words and vectors. A repeated word occurs once."""
+        for start in range(0, len(self), _BLOCK):
+            rows = [row for row in range(start, min(start + _BLOCK, len(self))) if self.index[self.words[row]] == row]
+            yield [self.words[row] for row in rows], np.asarray(self.matrix[rows], np.float32)  # (n_rows, n_dims)
 
     def _vector_of(self, word: str) -> np.ndarray:
         try:
