@@ -316,6 +316,13 @@ class Backbone:
             return self.origin
         return _restored, ({**self.__dict__, "copies": {}},)  # copies are rebuilt on demand
 
+    def __getstate__(self) -> Any:
+        """Raise: pickle and copy use `__reduce__`, and skops would write a network that it cannot load."""
+        raise TypeError(
+            f"{self!r} cannot be written attribute by attribute, as skops.io.dump does. Use sktransfer.save and "
+            "sktransfer.load, which use skops for objects of scikit-learn, or joblib.dump"
+        )
+
     def __repr__(self) -> str:
         return f"Backbone({self.name!r}, stages={list(self.stage_names)})"
 

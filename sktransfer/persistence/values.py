@@ -80,29 +80,38 @@ def _encode_frame(frame: pd.DataFrame, context: SaveContext) -> dict[str, Any]:
     if isinstance(frame.index, pd.MultiIndex) or not all(isinstance(name, str) for name in frame.columns):
         raise SaveError("a DataFrame with a MultiIndex, or with column names that are not str, cannot be saved")
     columns = {str(name): _encode_column(frame[name].array) for name in frame.columns}
-    is_range = isinstance(frame.index, pd.RangeIndex) and frame.index.step == 1
-    index = {"start": frame.index.start, "stop": frame.index.stop} if is_range else _encode_column(frame.index.array)
-    return {"columns": columns, "index_name": frame.index.name, "index": index}
+    return {"columns": columns, **_encode_index(frame.index, context)}
+
+
+def _encode_index(index: pd.Index, context: SaveContext) -> dict[str, Any]:
+    is_range = isinstance(index, pd.RangeIndex) and index.step == 1
+    values = {"start": index.start, "stop": index.stop} if is_range else _encode_column(index.array)
+    return {"index_name": index.name, "index": values}
 
 
 def _encode_column(values: Any) -> dict[str, Any]:
     dtype = str(values.dtype)
     if dtype not in _COLUMN_DTYPES:
-        raise SaveError(f"a DataFrame with a column of dtype {dtype} cannot be saved; allowed are {_COLUMN_DTYPES}")
+        raise SaveError(f"a column or index of dtype {dtype} cannot be saved; allowed are {_COLUMN_DTYPES}")
     plain = np.asarray(values)
     return {"dtype": dtype, "values": plain if plain.dtype != object else plain.tolist()}
 
 
-def _decode_frame(data: dict[str, Any], context: LoadContext) -> pd.DataFrame:
+def _decode_index(data: dict[str, Any], context: LoadContext) -> pd.Index:
     given = require_field(data, "index", dict)
     if "start" in given:
         index: Any = pd.RangeIndex(require_field(given, "start", int), require_field(given, "stop", int))
     else:
         index = pd.Index(_decode_column(given))
+    index.name = require_field(data, "index_name", (str, type(None)))
+    return index
+
+
+def _decode_frame(data: dict[str, Any], context: LoadContext) -> pd.DataFrame:
+    index = _decode_index(data, context)
     columns = {name: _decode_column(column) for name, column in require_field(data, "columns", dict).items()}
     if any(len(values) != len(index) for values in columns.values()):
         raise LoadError("the columns of a DataFrame have different lengths")
-    index.name = require_field(data, "index_name", (str, type(None)))
     return pd.DataFrame(columns, index=index)
 
 
@@ -139,6 +148,8 @@ CODECS = (
     PATH,
     OPTIMIZER,
     Codec("DataFrame", "pandas:DataFrame", _encode_frame, _decode_frame),
+    Codec("Index", "pandas:Index", _encode_index, _decode_index),
+    Codec("RangeIndex", "pandas:RangeIndex", _encode_index, _decode_index),
     Codec("Device", "torch:device", _encode_device, _decode_device),
     Codec("RandomState", "numpy.random:RandomState", _encode_random_state, _decode_random_state),
     Codec("Tensor", "torch:Tensor", _encode_tensor, _decode_tensor),

@@ -66,7 +66,8 @@ def rows_as_texts(estimator: BaseEstimator) -> Any:
     >>> rows_as_texts(TextFeaturizer()).fit_transform([[1.5, -2.0], [3.0, 0.0]]).shape[0]
     2
     """
-    return _bridge_class(type(estimator))(**estimator.get_params(deep=False))
+    base: Any = type(estimator)
+    return _bridge_class(base)(**estimator.get_params(deep=False))
 
 
 def render_rows(X: np.ndarray) -> list[str]:

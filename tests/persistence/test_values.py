@@ -96,6 +96,18 @@ def test_data_frames_of_estimators_are_kept():
     pd.testing.assert_frame_equal(round_trip(fitted("BestBackbone").ranking_), fitted("BestBackbone").ranking_)
 
 
+@pytest.mark.parametrize("index", [pd.Index(["a", "b"], name="c"), pd.Index([3, 1]), pd.RangeIndex(2, 5, name="n")])
+def test_indices_are_kept(index):
+    pd.testing.assert_index_equal(round_trip(index), index, exact=True)
+
+
+def test_indices_with_other_dtypes_are_refused():
+    for index in (pd.to_datetime(["2020-01-01"]), pd.Index([], dtype="category")):
+        assert find_codec(index) is None
+    with pytest.raises(SaveError, match="a column or index of dtype complex128 cannot be saved"):
+        round_trip(pd.Index([1j]))
+
+
 @pytest.mark.parametrize(
     "frame",
     [

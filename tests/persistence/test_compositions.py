@@ -1,0 +1,116 @@
+"""Estimators within those of scikit-learn: saved and loaded, and pickled into a process that has not imported us."""
+
+from __future__ import annotations
+
+import io
+import pickle
+import subprocess
+import sys
+
+import cloudpickle
+import joblib
+import numpy as np
+import pytest
+import skops.io
+from scipy.stats import loguniform
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.compose import make_column_transformer
+from sklearn.ensemble import BaggingClassifier, StackingClassifier, VotingClassifier
+from sklearn.frozen import FrozenEstimator
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
+from sklearn.multiclass import OneVsRestClassifier
+from sklearn.pipeline import Pipeline, make_pipeline, make_union
+from sklearn.preprocessing import StandardScaler
+
+from sktransfer import FineTuneClassifier, NearestClassMean, TextFeaturizer, WordEmbedder, load, save
+from tests.helpers.saved_estimators import MAKERS, MOODS, TEXTS, fitted, frame, predictions
+
+
+def tuned():
+    return FineTuneClassifier("tiny/bert", freeze_depth="all", max_epochs=1, random_state=0)
+
+
+def words():
+    return WordEmbedder("word2vec", vector_size=4, min_count=1, random_state=0)
+
+
+def featurized(layer=1):
+    return make_pipeline(TextFeaturizer(layer=layer), LogisticRegression())
+
+
+def columns():
+    parts = (TextFeaturizer(layer=1), ["text"]), (words(), ["text"]), (StandardScaler(), ["length"])
+    return make_pipeline(make_column_transformer(*parts), LogisticRegression()).set_output(transform="pandas")
+
+
+COMPOSITIONS = {
+    "ColumnTransformer": columns,
+    "FeatureUnion": lambda: make_pipeline(make_union(TextFeaturizer(layer=1), words()), LogisticRegression()),
+    "FeatureUnion, pandas": lambda: make_pipeline(
+        make_union(TextFeaturizer(layer=1), words()).set_output(transform="pandas"), LogisticRegression()
+    ),
+    "StackingClassifier": lambda: StackingClassifier([("frozen", featurized()), ("tuned", tuned())], cv=2),
+    "VotingClassifier": lambda: VotingClassifier([("one", featurized()), ("other", tuned())], voting="soft"),
+    "CalibratedClassifierCV": lambda: CalibratedClassifierCV(tuned(), cv=2),
+    "CalibratedClassifierCV, frozen": lambda: CalibratedClassifierCV(FrozenEstimator(tuned().fit(TEXTS, MOODS))),
+    "GridSearchCV": lambda: GridSearchCV(
+        Pipeline([("features", TextFeaturizer()), ("last", LogisticRegression())]),
+        {"features": [TextFeaturizer(layer=1), words()], "last": [LogisticRegression(), NearestClassMean()]},
+        scoring={"accuracy": "accuracy", "area": "roc_auc"},
+        refit="area",
+        cv=2,
+    ),
+    "RandomizedSearchCV": lambda: RandomizedSearchCV(
+        tuned(), {"lr": loguniform(1e-4, 1e-2)}, n_iter=2, cv=2, random_state=0
+    ),
+    "BaggingClassifier": lambda: make_pipeline(
+        TextFeaturizer(layer=1), BaggingClassifier(NearestClassMean(), n_estimators=2, random_state=0)
+    ),
+    "OneVsRestClassifier": lambda: OneVsRestClassifier(tuned()),
+}
+
+
+@pytest.mark.parametrize("name", COMPOSITIONS)
+def test_save_and_load_of_compositions(name, tmp_path):
+    X = frame() if name == "ColumnTransformer" else TEXTS
+    estimator = COMPOSITIONS[name]().fit(X, MOODS)
+    save(estimator, tmp_path / "one.skt")
+    again = load(tmp_path / "one.skt")
+    assert np.array_equal(again.predict_proba(X), estimator.predict_proba(X))
+    save(again, tmp_path / "two.skt")
+    assert np.array_equal(load(tmp_path / "two.skt").predict_proba(X), estimator.predict_proba(X))
+
+
+_NEW_PROCESS = """
+import io, pickle, sys
+import joblib
+dumps = pickle.loads(sys.stdin.buffer.read())
+assert "sktransfer" not in sys.modules
+estimators = [joblib.load(io.BytesIO(dump)) for dump in dumps]
+from tests.helpers.saved_estimators import MAKERS, predictions
+outputs = [predictions(estimator, name) for estimator, name in zip(estimators, MAKERS)]
+sys.stdout.buffer.write(pickle.dumps(outputs))
+"""
+
+
+def dumped(estimator, library):
+    file = io.BytesIO()
+    library.dump(estimator, file)
+    return file.getvalue()
+
+
+@pytest.mark.process
+def test_pickle_joblib_and_cloudpickle_load_in_a_process_that_has_not_imported_sktransfer():
+    libraries = [pickle, joblib, cloudpickle] * len(MAKERS)  # one of them per estimator
+    dumps = [dumped(fitted(name), library) for name, library in zip(MAKERS, libraries)]
+    command = [sys.executable, "-W", "ignore", "-c", _NEW_PROCESS]
+    done = subprocess.run(command, input=pickle.dumps(dumps), capture_output=True, check=True, timeout=600)
+    for name, output in zip(MAKERS, pickle.loads(done.stdout), strict=True):
+        assert np.array_equal(output, predictions(fitted(name), name)), name
+
+
+@pytest.mark.parametrize("name", ["ImageFeaturizer", "FineTuneClassifier", "Pipeline"])
+def test_skops_dump_of_a_backbone_names_save(name):
+    with pytest.raises(TypeError, match=r"Backbone\(.* as skops.io.dump does. Use sktransfer.save and sktransfer.load"):
+        skops.io.dumps(fitted(name))
