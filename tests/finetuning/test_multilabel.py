@@ -209,7 +209,7 @@ def test_fit_rejects_label_matrices_with_other_values_than_0_and_1(low):
         np.array([["a", "b"], ["b", "c"]]),
         np.array([["a", "b"], ["c"]], dtype=object),
     ],
-    ids=lambda y: f"{type(y).__name__} {list(y)}",
+    ids=lambda y: f"{type(y).__name__} of {type(next(iter(y))).__name__}",
 )
 def test_fit_suggests_multilabel_binarizer_for_lists_of_labels(y):
     y = pd.concat([y] * 12) if isinstance(y, pd.Series) else np.concatenate([y] * 12) if hasattr(y, "ndim") else y * 12
