@@ -114,15 +114,17 @@ def _from_array(X: Any, noun: str) -> list[Any]:
 
 
 def several_columns_error(X: Any, noun: str) -> ValueError:
-    """Return the error for a frame that does not have one column.
+    """Return the error for a frame or an array that does not have one column.
 
     Parameters
     ----------
-    X : DataFrame
-        The frame.
+    X : DataFrame or ndarray
+        The table.
     noun : str
         Name of a sample in messages, such as "image".
     """
+    if isinstance(X, np.ndarray):
+        return ValueError(f"X is an array of {X.shape[1]} columns; {noun}s must be in one column. Select it, X[:, 0]")
     names = column_names(X)
     if not names:
         return ValueError(f"X is a DataFrame without columns; one column of {noun}s is needed")

@@ -83,7 +83,7 @@ def _is_flat_array(array: np.ndarray) -> bool:
 
 
 def refuse_other_columns(X: Any) -> None:
-    """Raise if X is a frame of several columns, of which one holds anything but numbers.
+    """Raise if X has several columns that hold anything but numbers. scikit-learn would only name the first value.
 
     Parameters
     ----------
@@ -93,8 +93,10 @@ def refuse_other_columns(X: Any) -> None:
     Raises
     ------
     ValueError
-        If a column holds anything but numbers.
+        If a column of a frame holds anything but numbers, or an array holds texts, paths, bytes or PIL images.
     """
+    if isinstance(X, np.ndarray) and X.ndim == 2 and X.shape[1] > 1 and _holds_images(X):
+        raise several_columns_error(X, "image")
     if not is_frame(X):
         return
     try:
@@ -104,6 +106,17 @@ def refuse_other_columns(X: Any) -> None:
     columns = [frame[name] for name, dtype in frame.schema.items() if not (dtype.is_numeric() or dtype == nw.Boolean)]
     if any(not is_missing(value) and not isinstance(value, numbers.Number) for one in columns for value in one):
         raise several_columns_error(X, "image")
+
+
+def _holds_images(array: np.ndarray) -> bool:
+    """Return whether an array holds texts that are no numbers, paths, bytes or PIL images."""
+    if array.dtype.kind not in "OUST":
+        return False
+    try:
+        array.astype(np.float64)
+    except (TypeError, ValueError):
+        return any(isinstance(value, (str, bytes, os.PathLike, Image.Image)) for value in array.flat)
+    return False
 
 
 def _are_numbers(values: Iterable[Any], *, rows: bool = False) -> bool:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from scipy.sparse import issparse
 
 from sktransfer._validation import is_real
 from sktransfer.exceptions import InvalidParameterError
@@ -46,6 +47,8 @@ def refuse_label_lists(y: Any, remedy: str = BINARIZE) -> None:
     ValueError: y[0] is ['cat', 'dog']: several labels per sample are an indicator matrix, with a column per label...
     """
     if isinstance(y, np.ndarray) and y.ndim == 1 and y.dtype != object:
+        return
+    if issparse(y) or isinstance(y, Iterator):  # an iterator is not read here, so that others can
         return
     if getattr(y, "ndim", 1) == 2:
         values = np.asarray(y)

@@ -91,7 +91,7 @@ def test_check_item_rejects_a_folder(tmp_path: Path):
 
 def test_check_item_of_a_row_of_paths_suggests_one_column():
     for item in (["a.png", "b.png"], (b"a", b"b")):
-        with pytest.raises(InvalidSampleError, match=r"row 4: .*pass one image per row, \[row\[0\] for row in X\]"):
+        with pytest.raises(InvalidSampleError, match=r"row 4: .*pass \[x\[0\] for x in X\]"):
             check_item(item, 4)
 
 

@@ -144,7 +144,7 @@ def test_rank_backbones_warns_of_a_score_that_disagrees_with_the_probe(monkeypat
         ({"subsample": True}, "subsample=True"),
         ({"subsample": 2}, "subsample=2 cannot be drawn from 40 samples"),
         ({"probe": "yes"}, "probe='yes'"),
-        ({"pooling": "mean"}, "pooling='mean'"),
+        ({"pooling": "middle"}, "pooling='middle'"),
         ({"batch_size": 0}, "batch_size"),
         ({"cache": 3}, "cache=3"),
     ],

@@ -87,7 +87,7 @@ def test_check_numbers_gives_a_hint_that_works(case):
         ({1.0, 2.0}, "y is a set.*has no order"),
         ("12", "y is a str"),
         (3.0, "y is a single float"),
-        ([[1.0], [1.0, 2.0]], "y holds a list"),
+        ([[1.0], [1.0, 2.0]], r"y\[0\] is \[1\.0\]: a regressor takes one number per sample"),
         (np.zeros(2, dtype=[("a", int)]), "y has dtype"),
         ([10**400, 1], "y cannot be converted"),
         ([1.0, np.inf], r"y\[1\] is inf, which is infinite or too large"),
