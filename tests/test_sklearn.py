@@ -41,9 +41,6 @@ def known_failures(estimator):
     known = {}
     if isinstance(estimator, (FineTuneClassifier, FineTuneRegressor)):
         known["check_sample_weight_equivalence_on_dense_data"] = "float32 training exceeds the tolerance of 1e-7"
-    if isinstance(estimator, FineTuneRegressor):
-        # Predictions are float64, to keep the digits of targets far from zero. For float32 the check would use 1e-4.
-        known["check_methods_subset_invariance"] = "float32 outputs depend on the batch by more than 1e-7"
     return known
 
 
@@ -69,8 +66,6 @@ def known_failures_of_texts(estimator):
     known = {}
     if isinstance(estimator, (FineTuneClassifier, FineTuneRegressor)):
         known["check_sample_weight_equivalence_on_dense_data"] = "float32 training exceeds the tolerance of 1e-7"
-    if isinstance(estimator, FineTuneRegressor):
-        known["check_methods_subset_invariance"] = "float32 outputs depend on the batch by about 1e-7"
     return known
 
 

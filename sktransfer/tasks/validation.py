@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import decimal
 import numbers
+import sys
 from collections.abc import Iterator, Mapping, MappingView, Set
 from typing import Any
 
@@ -116,7 +117,7 @@ def as_labels(values: Any, name: str = "y") -> np.ndarray:
     return labels
 
 
-def check_numbers(values: Any, name: str, what: str) -> np.ndarray:
+def check_numbers(values: Any, name: str, what: str, *, largest: float = _LARGEST) -> np.ndarray:
     """Return numbers given per sample, (n_samples, ...) as float64.
 
     Dates, strings and complex numbers are refused, although NumPy can convert them to floats.
@@ -129,6 +130,8 @@ def check_numbers(values: Any, name: str, what: str) -> np.ndarray:
         Name of the argument, for errors.
     what : str
         Name of a value, for errors.
+    largest : float, default=1e150
+        Largest allowed absolute value. The squares of larger ones overflow.
 
     Raises
     ------
@@ -157,7 +160,7 @@ def check_numbers(values: Any, name: str, what: str) -> np.ndarray:
             raise ValueError(f"{name} cannot be converted to numbers ({error}): pass an array of floats") from error
     array = array.astype(np.float64)
     check_none_missing(array, name, what, labels=labels)
-    rows = np.flatnonzero(~(np.abs(array) <= _LARGEST).reshape(len(array), -1).all(1))
+    rows = np.flatnonzero(~(np.abs(array) <= largest).reshape(len(array), -1).all(1))
     if len(rows):
         raise ValueError(
             f"{name_row(int(rows[0]), label_of(labels, int(rows[0])), name)} is {array[rows[0]]}, which is infinite or "
@@ -298,7 +301,7 @@ a sample
     is_scalar = isinstance(sample_weight, numbers.Real) and not isinstance(sample_weight, bool)
     checked = sample_weight
     if sample_weight is not None and not is_scalar:
-        checked = check_numbers(sample_weight, "sample_weight", "weight")
+        checked = check_numbers(sample_weight, "sample_weight", "weight", largest=sys.float_info.max)
         negative = np.flatnonzero(checked < 0)
         if checked.ndim == 1 and len(negative):
             row = int(negative[0])

@@ -63,8 +63,9 @@ class SeedsGlobally(ImageFeaturizer):
 
 
 class DoubleFeatures(ImageFeaturizer):
-    def _features(self, samples, **options):
-        return super()._features(samples, **options).astype(np.float64)
+    def _features(self, *args, **options):
+        features, widths = super()._features(*args, **options)
+        return features.astype(np.float64), widths
 
 
 class LosesLabels(FineTuneClassifier):
