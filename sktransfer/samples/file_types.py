@@ -27,7 +27,7 @@ _AVIF = (
     f"reads AVIF), or {_SAVE_AS}"
 )
 _JPEG_2000 = f"is a JPEG 2000 image that is damaged or that this build of Pillow cannot read: {_SAVE_AS}"
-_JPEG_XL = f"is a JPEG XL image: {_SAVE_AS}, or import the package pillow_jxl (pip install pillow-jxl-plugin)"
+_JPEG_XL = f"is a JPEG XL image: {_SAVE_AS}, or import pillow_jxl of the package pillow-jxl-plugin"
 _HEIC = f"is a HEIC or HEIF photo: {_SAVE_AS}, or let the package pillow-heif read it (register_heif_opener)"
 _VIDEO = f"is a video: {_FRAMES}"
 

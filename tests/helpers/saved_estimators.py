@@ -106,7 +106,7 @@ def searched():
 
 def words(pooling="mean", **params):
     embedder = WordEmbedder(vector_size=12, min_count=1, pooling=pooling, random_state=0, **params)
-    return embedder.fit(word_files.SENTENCES)
+    return embedder.fit([*word_files.SENTENCES, *TEXTS])
 
 
 def words_of_file():

@@ -42,7 +42,7 @@ def folder_of_texts(path):
 
 
 def words(path):
-    path.write_text("film 1 2\nminute 3 4\n")
+    path.write_text("film 1 2\nhours 1 1\ndull 2 1\nminute 3 4\n")
     return WordEmbedder(str(path), oov="zero"), TEXTS
 
 
@@ -60,7 +60,7 @@ def change(path):
     if path.is_dir():
         path = path / "model.safetensors"
     if path.suffix == ".vec":
-        path.write_text("film 1 2\nminute 3 5\n")
+        path.write_text("film 1 2\nhours 1 1\ndull 2 1\nminute 3 5\n")
     else:
         save_file(
             {name: value + 1 if value.is_floating_point() else value for name, value in load_file(path).items()}, path

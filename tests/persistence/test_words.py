@@ -12,12 +12,12 @@ from tests.helpers.saved_estimators import TEXTS
 
 def test_word_vectors_of_a_file_are_saved_by_path_and_hash_or_embedded(tmp_path):
     path = tmp_path / "small.vec"
-    path.write_text("film 1 2\nminute 3 4\n")
+    path.write_text("film 1 2\nhours 1 1\ndull 2 1\nminute 3 4\n")
     embedder = WordEmbedder(load_vectors(path), oov="zero").fit(TEXTS)
     save(embedder, tmp_path / "reference")
     save(embedder, tmp_path / "embedded", weights="embed")
     assert load(tmp_path / "reference").embedding_ is load_vectors(path)
-    path.write_text("film 1 2\nminute 3 5\n")
+    path.write_text("film 1 2\nhours 1 1\ndull 2 1\nminute 3 5\n")
     with pytest.raises(LoadError, match=r"is not the file that the estimator was fitted with.*another hash"):
         load(tmp_path / "reference")
     path.unlink()
@@ -28,7 +28,7 @@ def test_word_vectors_of_a_file_are_saved_by_path_and_hash_or_embedded(tmp_path)
 
 def test_word_vectors_path_must_be_a_regular_file(tmp_path):
     path = tmp_path / "small.vec"
-    path.write_text("film 1 2\nminute 3 4\n")
+    path.write_text("film 1 2\nhours 1 1\ndull 2 1\nminute 3 4\n")
     save(WordEmbedder(load_vectors(path)).fit(TEXTS), tmp_path / "one")
 
     def change(schema):
