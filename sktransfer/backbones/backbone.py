@@ -270,6 +270,11 @@ class Backbone:
             names = self.stage_names[:n]
             if freeze_depth == "all":
                 return n
+            if freeze_depth in self.stage_names and freeze_depth not in names:
+                raise InvalidParameterError(
+                    f"freeze_depth={freeze_depth!r} is above the last stage that is used, {names[-1]!r}, because "
+                    f"`layer` leaves out the stages above; give a stage of {names}, or a higher layer"
+                )
             if freeze_depth not in names:
                 raise InvalidParameterError(
                     f"freeze_depth={freeze_depth!r} is not a stage of {self.name}, which has {names}; give {kinds}."

@@ -121,6 +121,11 @@ class ImageTransform:
         object.__setattr__(self, "std", _channels("std", self.std))
         if min(self.std) <= 0:
             raise InvalidParameterError(f"preprocess: std={self.std} must be greater than 0")
+        if max(self.mean) > 1:
+            raise InvalidParameterError(
+                f"preprocess: mean={self.mean} must be at most 1, because images are in [0, 1]; divide mean and std "
+                "by 255 if they are of 8-bit images"
+            )
         if self.background is not None:
             object.__setattr__(self, "background", _channels("background", self.background))
             if not 0 <= min(self.background) <= max(self.background) <= 1:
@@ -192,7 +197,11 @@ class ImageTransform:
         if self.interpolation == "nearest":
             return F.interpolate(values[None], size, mode="nearest-exact")[0]  # (3, *size)
         mode = "bilinear" if self.interpolation == "bilinear" else "bicubic"
-        return F.interpolate(values[None], size, mode=mode, antialias=True)[0]  # (3, *size)
+        if mode == "bilinear" or values.min() < 0 or values.max() > 1:
+            return F.interpolate(values[None], size, mode=mode, antialias=True)[0]  # (3, *size)
+        # Bicubic kernels overshoot. Values are clipped after each axis, as Pillow does with those of 8 bits.
+        values = F.interpolate(values[None], (len(values[0]), size[1]), mode=mode, antialias=True).clamp_(0, 1)
+        return F.interpolate(values, size, mode=mode, antialias=True)[0].clamp_(0, 1)  # (3, *size)
 
     def _trimmed(self, image: Image.Image | np.ndarray) -> Image.Image | np.ndarray:
         """Trim the ends of a very long strip, which the crop would remove after resizing.

@@ -18,7 +18,7 @@ from sktransfer.backbones.backbone import Backbone
 from sktransfer.backbones.pooling import cheap_poolings
 from sktransfer.cache.policy import prefetch_for_layers
 from sktransfer.cache.resolve import resolve_store
-from sktransfer.engine.compute import Compute, resolve_compute
+from sktransfer.engine.compute import Compute, check_finite_outputs, resolve_compute
 from sktransfer.engine.forward import LayerOutput, Outputs, forward
 from sktransfer.engine.inputs import PreprocessedSamples, concat_features
 from sktransfer.engine.layers import resolve_layers
@@ -241,6 +241,8 @@ class Featurizer(BackboneHTML, CallbackSupportMixin, ClassNamePrefixFeaturesOutM
         widths = widths or self._count_features_of_blank()
         if features is None:
             features = np.empty((len(samples), sum(widths)), np.float32)
+        features[~is_readable] = 0
+        check_finite_outputs(features, self._compute())
         features[~is_readable] = np.nan
         if self.on_error == "warn":
             _warn_of_unreadable(inputs, np.flatnonzero(~is_readable).tolist())

@@ -124,10 +124,15 @@ def check_range(low: float, high: float, row: int, name: str) -> None:
     if not np.isfinite([low, high]).all():
         raise InvalidSampleError(row, f"{name} holds NaN or infinite values; fill them, or drop this row from X and y")
     if low < -SLACK or high > 1 + SLACK:
+        normalized = (
+            "If it is normalized, pass it as it was before, because the preprocessing of the backbone normalizes "
+            "images. Else "
+        )
+        remedy = "divide by the largest value that a pixel can have (x / 255 for 8 bits), or pass uint8"
         raise InvalidSampleError(
             row,
-            f"{name} is a float image with values from {low:g} to {high:g}; floats must be in [0, 1]. Divide by the "
-            "largest value that a pixel can have (x / 255 for 8 bits), or pass uint8",
+            f"{name} is a float image with values from {low:g} to {high:g}; floats must be in [0, 1]. "
+            + (normalized + remedy if low < -SLACK else "D" + remedy[1:]),
         )
 
 

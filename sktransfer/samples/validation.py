@@ -64,6 +64,12 @@ def check_samples(
 def _check_images(estimator: Any, X: Any, image_shape: tuple[int, ...] | None, reset: bool, defer: bool) -> Rows:
     if is_flat(X):
         refuse_other_columns(X)  # check_array would only name the first value that is not a number
+        height, *width = getattr(X, "shape", (0,))
+        if not reset and not hasattr(estimator, "n_features_in_") and width == [height]:
+            raise ValueError(
+                f"X has shape {(height, height)}, which is one image or flat rows of pixels, and the estimator was not "
+                "fitted on flat rows: pass X[None] for one image"
+            )
         X = validate_data(estimator, X, reset=reset, ensure_all_finite=not defer)
     else:
         remember_columns(estimator, X, reset=reset)

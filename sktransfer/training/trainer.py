@@ -14,6 +14,7 @@ from skorch.history import History
 from torch import Tensor, nn
 
 from sktransfer.backbones.backbone import Backbone, replace_stages
+from sktransfer.engine.compute import check_finite_outputs
 from sktransfer.exceptions import InvalidParameterError
 from sktransfer.tasks.heads import FeatureHead
 from sktransfer.training.adapters import add_adapters, merge_adapters
@@ -235,7 +236,8 @@ def _build_network(run: FitRun, train_rows: np.ndarray) -> FineTuneNetwork:
         task, how = run.tasks[name], settings.head_init
         if name in network.heads and task.reads == "features" and needs_features:
             known = train_rows[run.targets[name].weight[train_rows] > 0]
-            task.init_head(network.heads[name], features["features"][known].numpy(), run.targets[name].take(known), how)
+            values = check_finite_outputs(features["features"][known].numpy(), run.compute)  # (n_known, n_features)
+            task.init_head(network.heads[name], values, run.targets[name].take(known), how)
     return network
 
 

@@ -216,3 +216,17 @@ def test_resize_trims_long_strips_first(monkeypatch, size, kind):
     (trimmed,) = transform([image])
     assert max(resized[-1]) <= 17 * 32 < max(resized[0])
     assert (trimmed - whole).abs().mean() < 0.02  # shifted by less than a pixel, where the sides are odd
+
+
+def test_image_transform_of_floats_equals_that_of_8_bit_images_up_to_rounding():
+    pixels = np.random.default_rng(0).choice([0, 255], (9, 8, 3)).astype(np.uint8)
+    transform = ImageTransform(resize=(32, 32), interpolation="bicubic")  # overshoots at edges
+    of_bits, of_floats = transform([Image.fromarray(pixels), (pixels / 255).astype(np.float32)])
+    assert (of_bits - of_floats).abs().max() < 0.02
+    outside = transform([pixels.astype(np.float32)])[0]  # flat rows may be outside [0, 1]
+    assert outside.max() > 200
+
+
+def test_image_transform_rejects_a_mean_of_8_bit_images():
+    with pytest.raises(InvalidParameterError, match=r"mean=\(123\.7, .*at most 1.*divide mean and std by 255"):
+        ImageTransform(mean=(123.7, 116.3, 103.5), std=(58.4, 57.1, 57.4))

@@ -134,3 +134,8 @@ def test_tensor_to_array_accepts_tensors_that_require_gradients():
 )
 def test_channels_last_moves_channels_that_come_first(shape: tuple[int, ...], axis: int, expected: tuple[int, ...]):
     assert channels_last(np.zeros(shape), axis).shape == expected
+
+
+def test_check_pixels_of_normalized_values_says_that_the_backbone_normalizes():
+    with pytest.raises(InvalidSampleError, match=r"from -2 to 2.5; .*If it is normalized, pass it as it was before"):
+        check_pixels(np.array([[-2.0, 2.5]]), 0)

@@ -28,7 +28,7 @@ from tests.helpers.dirty_images import BAD, GOOD
         (b"\0\0\0\x18ftypcrx \0\0\0\1crx isom", "is a raw photo of a camera"),
         (b"II*\0\x10\0\0\0CR\x02\0", "is a raw photo of a camera, .*rawpy.imread(path).postprocess()"),
         (b"FUJIFILMCCD-RAW 0201", "is a raw photo"),
-        (b"\xff\x0a\xfa", "is a JPEG XL image: save it as JPEG or PNG, or import the package pillow_jxl"),
+        (b"\xff\x0a\xfa", "is a JPEG XL image: save it as JPEG or PNG, or import pillow_jxl"),
         (b"\0\0\0\x0cJXL \r\n\x87\n", "is a JPEG XL image"),
         (b"\0\0\0\x0cjP  \r\n\x87\n", "is a JPEG 2000 image that is damaged or"),
         (b"\x1aE\xdf\xa3\x9fB", "is a video"),

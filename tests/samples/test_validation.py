@@ -71,3 +71,13 @@ def test_check_samples_of_a_folder_suggests_load_image_folder(tmp_path: Path, to
         check_samples(BaseEstimator(), to(tmp_path / "*.png"), "image", reset=True)
     with pytest.raises(ValueError, match=r"not a list of images: wrap it in a list, \[X\]"):
         check_samples(BaseEstimator(), to(tmp_path / ("long" * 99)), "image", reset=True)
+
+
+def test_check_samples_of_one_image_after_a_fit_on_images():
+    featurizer = ImageFeaturizer().fit(np.zeros((2, 8, 8), np.uint8))
+    image = np.zeros((8, 8), np.uint8)
+    with pytest.raises(ValueError, match=r"shape \(8, 8\).*not fitted on flat rows: pass X\[None\] for one image"):
+        featurizer.transform(image)
+    assert len(featurizer.transform(image[None])) == 1
+    rows = ImageFeaturizer().fit(np.zeros((2, 64)))
+    assert len(rows.transform(np.zeros((64, 64)))) == 64  # flat rows as in fit
