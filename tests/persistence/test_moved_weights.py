@@ -16,8 +16,10 @@ from sktransfer import (
     FineTuneClassifier,
     ImageFeaturizer,
     NearestClassMean,
+    PretrainedClassifier,
     TextFeaturizer,
     WordEmbedder,
+    ZeroShotClassifier,
     config_context,
     load,
     save,
@@ -40,6 +42,17 @@ def trained_from_file(path):
 def folder_of_texts(path):
     huggingface_folders.make_folder("albert", path)
     return TextFeaturizer(f"hf/{path}"), TEXTS
+
+
+def zero_shot(path):
+    huggingface_folders.make_folder("albert", path)
+    return ZeroShotClassifier(f"hf/{path}", {"up": "a good film", "down": "a bad one"}), TEXTS
+
+
+def pretrained(path):
+    names = {"id2label": {0: "up", 1: "down"}, "label2id": {"up": 0, "down": 1}}
+    huggingface_folders.make_folder("bert", path, head="ForSequenceClassification", **names)
+    return PretrainedClassifier(f"hf/{path}"), TEXTS
 
 
 def words(path):
@@ -69,11 +82,13 @@ def change(path):
 
 
 @pytest.fixture(
-    params=[file_of_images, trained_from_file, folder_of_texts, words, in_pipeline], ids=lambda make: make.__name__
+    params=[file_of_images, trained_from_file, folder_of_texts, zero_shot, pretrained, words, in_pipeline],
+    ids=lambda make: make.__name__,
 )
 def moved(request, tmp_path):
     """Saved and pickled estimator, its X and outputs, and the place to which its weights were moved."""
-    suffix = {"folder_of_texts": "", "words": ".vec", "in_pipeline": ".vec"}.get(request.param.__name__, ".safetensors")
+    folders = (folder_of_texts, zero_shot, pretrained)
+    suffix = "" if request.param in folders else ".vec" if request.param in (words, in_pipeline) else ".safetensors"
     old, new = tmp_path / "old" / f"mine{suffix}", tmp_path / "new" / f"mine{suffix}"
     old.parent.mkdir()
     new.parent.mkdir()
