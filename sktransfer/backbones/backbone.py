@@ -302,14 +302,26 @@ class Backbone:
         stop = len(self.stages) if stop is None else stop
         hashes = list(self._hashes) or [hashlib.blake2b(self.definition.encode(), digest_size=20).digest()]
         for module in self.stages[len(hashes) - 1 : stop]:  # each hash continues the one before it
-            running = hashlib.blake2b(hashes[-1], digest_size=20)
-            running.update(repr(module).encode())
-            for name, tensor in module.state_dict().items():
-                running.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-                running.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
-            hashes.append(running.digest())
+            hashes.append(_digest(hashes[-1], module))
         self._hashes = hashes
         return hashes[stop].hex()
+
+    def properties(self) -> dict[str, str]:
+        """Return what results depend on apart from the stages and the preprocessing, which have hashes of their own.
+
+        Some of it comes from files beside the weights, such as those of sentence-transformers. A saved or pickled
+        estimator compares it when it loads the backbone again. The name of the property tells the user what differs.
+        """
+        space = self.shared_space  # its name of the encoder of texts is a path, which may change
+        return {
+            "max_length": str(getattr(self.preprocess, "limit", None)),
+            "pooling": self.pooling,
+            "unit_length": str(self.unit_length),
+            "prefix_tokens": str(self.prefix_tokens),
+            "head": "None" if self.head is None else _digest(b"", self.head).hex(),
+            "categories": hashlib.blake2b(repr(self.categories).encode(), digest_size=20).hexdigest(),
+            "scale": "None" if space is None else repr(float(space.scale)),
+        }
 
     def with_preprocess(self, preprocess: Preprocess) -> Backbone:
         """Return a backbone with the same stages and another preprocessing.
@@ -354,6 +366,16 @@ class Backbone:
 
     def __repr__(self) -> str:
         return f"Backbone({self.name!r}, stages={list(self.stage_names)})"
+
+
+def _digest(start: bytes, module: nn.Module) -> bytes:
+    """Return a hash of structure and weights of a module that continues another hash."""
+    running = hashlib.blake2b(start, digest_size=20)
+    running.update(repr(module).encode())
+    for name, tensor in module.state_dict().items():
+        running.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        running.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+    return running.digest()
 
 
 def _restored(state: dict[str, Any]) -> Backbone:

@@ -182,7 +182,8 @@ def _load(spec: BackboneSpec, path: Any, weights: str | os.PathLike[str], seed: 
     backbone.pretrained = path is not None
     # An absolute path, because unpickling may happen in another working directory.
     given = str(weights) if weights in ("pretrained", "random") else str(path.resolve())
-    backbone.origin = (restore_backbone, (spec.name, given, seed, backbone.fingerprint(), backbone.preprocess.key))
+    identity = (backbone.fingerprint(), backbone.preprocess.key, backbone.properties())
+    backbone.origin = (restore_backbone, (spec.name, given, seed, *identity))
     return backbone
 
 
@@ -227,7 +228,9 @@ def build_backbone(spec: BackboneSpec, path: Path | None) -> Backbone:
     return backbone
 
 
-def restore_backbone(name: str, weights: str, seed: int, fingerprint: str, preprocess: str) -> Backbone:
+def restore_backbone(
+    name: str, weights: str, seed: int, fingerprint: str, preprocess: str, properties: Mapping[str, str]
+) -> Backbone:
     """Load a backbone that was pickled by name, and check that it is still the same.
 
     Weights that were named by a path are also looked for in the `weights_path` of `set_config`.
@@ -238,11 +241,13 @@ def restore_backbone(name: str, weights: str, seed: int, fingerprint: str, prepr
         Arguments of `load_backbone`.
     fingerprint, preprocess : str
         Fingerprint and key of the preprocessing when it was pickled.
+    properties : mapping of str to str
+        Its `properties()` then.
 
     Raises
     ------
     PluginError
-        If the fingerprint or the preprocessing has changed.
+        If the fingerprint, the preprocessing or a property has changed.
     WeightsError
         If weights that were named by a path are not found, or are others.
     """
@@ -251,7 +256,7 @@ def restore_backbone(name: str, weights: str, seed: int, fingerprint: str, prepr
     errors: list[SktransferError] = []
     for now, place in iter_names(name, weights):
         try:
-            return _restore(now, place, seed, fingerprint, preprocess)
+            return _restore(now, place, seed, fingerprint, preprocess, properties)
         except SktransferError as error:
             errors.append(error)
     if not is_path(name, weights):
@@ -261,16 +266,17 @@ def restore_backbone(name: str, weights: str, seed: int, fingerprint: str, prepr
     raise kind(advice(saved, fingerprint, errors)) from errors[0]
 
 
-def _restore(name: str, weights: str, seed: int, fingerprint: str, preprocess: str) -> Backbone:
+def _restore(
+    name: str, weights: str, seed: int, fingerprint: str, preprocess: str, properties: Mapping[str, str]
+) -> Backbone:
     backbone = load_backbone(name, weights=weights, seed=seed)
-    properties = {
-        "fingerprint": (backbone.fingerprint(), fingerprint),
-        "preprocessing": (backbone.preprocess.key, preprocess),
-    }
-    for label, (actual, expected) in properties.items():
-        if actual != expected:
+    # Properties say more about a difference than the key of the preprocessing, which includes the length.
+    actual = {"fingerprint": backbone.fingerprint(), **backbone.properties(), "preprocessing": backbone.preprocess.key}
+    expected = {"fingerprint": fingerprint, **properties, "preprocessing": preprocess}
+    for label in (*actual, *(expected.keys() - actual.keys())):
+        if actual.get(label) != expected.get(label):
             raise PluginError(
-                f"{name} (weights={weights!r}) has changed since it was pickled: its {label} is {actual}, expected "
-                f"{expected}. Install the same versions, or fit again."
+                f"{name} (weights={weights!r}) has changed since it was pickled: its {label} is {actual.get(label)}, "
+                f"expected {expected.get(label)}. Install the same versions, or fit again."
             )
     return backbone

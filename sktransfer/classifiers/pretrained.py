@@ -27,6 +27,7 @@ from sktransfer.cache.policy import is_small
 from sktransfer.cache.resolve import resolve_store
 from sktransfer.cache.types import Store
 from sktransfer.classifiers.descriptions import check_known_labels
+from sktransfer.classifiers.kept import KeptBackbones
 from sktransfer.engine.compute import Compute, check_finite_outputs, resolve_compute
 from sktransfer.engine.forward import LayerOutput, forward
 from sktransfer.engine.inference import prepare_head
@@ -192,7 +193,7 @@ class PretrainedHead:
     ),
     VERBOSE,
 )
-class PretrainedClassifier(BackboneHTML, ClassifierMixin, BaseEstimator):
+class PretrainedClassifier(KeptBackbones, BackboneHTML, ClassifierMixin, BaseEstimator):
     """Classify images or texts with the pretrained head of a network, into the categories it was trained on.
 
     There is no training, so `predict` needs no `fit`.
@@ -206,7 +207,7 @@ class PretrainedClassifier(BackboneHTML, ClassifierMixin, BaseEstimator):
     classes_ : ndarray of shape (n_classes,), str
         The categories, sorted and unique. Available before `fit`.
     backbone_ : Backbone
-        The network, which is shared and never changed. Available before `fit`.
+        The network, which is shared and never changed. Available before `fit`, which keeps it.
     n_features_in_ : int
         Number of columns of the X passed to `fit`, if it has columns.
 
@@ -249,9 +250,12 @@ class PretrainedClassifier(BackboneHTML, ClassifierMixin, BaseEstimator):
     def backbone_(self) -> Backbone:
         """The network. Repeated access is cheap, because loaded backbones are shared within a process."""
         return check_has_categories(
-            load_backbone(self.backbone, weights=self.weights, preprocess=self.preprocess, max_length=self.max_length),
+            load_backbone(self._sources()["_backbone"], preprocess=self.preprocess, max_length=self.max_length),
             self.weights,
         )
+
+    def _sources(self) -> dict[str, Backbone]:
+        return {"_backbone": self._source("_backbone", lambda: load_backbone(self.backbone, weights=self.weights))}
 
     @property
     def classes_(self) -> np.ndarray:
@@ -293,11 +297,13 @@ class PretrainedClassifier(BackboneHTML, ClassifierMixin, BaseEstimator):
         """
         if y is None:
             raise ValueError("This PretrainedClassifier estimator requires y to be passed, but the target y is None.")
+        self._forget()
         samples = check_samples(self, X, self.backbone_.modality, image_shape=self.image_shape, reset=True)
         labels = self._labels(y)
         check_consistent_length(samples, labels)
         resolve_compute(self.device, self.precision, self.batch_size)
         resolve_store(self.cache)
+        self._keep()
         return self
 
     def predict_proba(self, X: Any) -> np.ndarray:
@@ -428,4 +434,4 @@ class PretrainedClassifier(BackboneHTML, ClassifierMixin, BaseEstimator):
 
     def _embedded_params(self) -> dict[str, Any]:
         """Return the parameters for a file with embedded weights: the backbone instead of its name."""
-        return {"backbone": load_backbone(self.backbone, weights=self.weights), "weights": "pretrained"}
+        return {"backbone": self._sources()["_backbone"], "weights": "pretrained"}

@@ -21,6 +21,7 @@ from sktransfer.backbones.registry import modality_of
 from sktransfer.cache.resolve import resolve_store
 from sktransfer.classifiers.cosine import SCALE, CosineClassifier, check_scale, mean_direction
 from sktransfer.classifiers.descriptions import check_known_labels, class_names, class_texts
+from sktransfer.classifiers.kept import KeptBackbones
 from sktransfer.engine.compute import resolve_compute
 from sktransfer.engine.forward import forward
 from sktransfer.engine.inputs import PreprocessedSamples, concat_features
@@ -96,7 +97,7 @@ __all__ = ["ZeroShotClassifier"]
     VERBOSE,
     n_positional=2,
 )
-class ZeroShotClassifier(BackboneHTML, CosineClassifier, BaseEstimator):
+class ZeroShotClassifier(KeptBackbones, BackboneHTML, CosineClassifier, BaseEstimator):
     """Predict the class whose description has the highest cosine similarity with a text or an image.
 
     There is no training. If `labels` names the classes, `predict` needs no `fit`. Otherwise `fit` takes the class names
@@ -111,9 +112,9 @@ class ZeroShotClassifier(BackboneHTML, CosineClassifier, BaseEstimator):
     classes_ : ndarray of shape (n_classes,)
         The classes, sorted. Available before `fit` if `labels` is given.
     backbone_ : Backbone
-        Encoder of the samples, which is shared and never changed. Available before `fit`.
+        Encoder of the samples, which is shared and never changed. Available before `fit`, which keeps it.
     text_backbone_ : Backbone
-        Encoder of the descriptions. Available before `fit`.
+        Encoder of the descriptions. Available before `fit`, which keeps it.
     n_features_in_ : int
         Number of columns of the X passed to `fit`, if it has columns.
 
@@ -159,17 +160,30 @@ class ZeroShotClassifier(BackboneHTML, CosineClassifier, BaseEstimator):
     @property
     def backbone_(self) -> Backbone:
         """Encoder of the samples. Repeated access is cheap, because loaded backbones are shared within a process."""
-        return load_backbone(
-            self.backbone, weights=self.weights, preprocess=self.preprocess, max_length=self.max_length
-        )
+        return load_backbone(self._own_source(), preprocess=self.preprocess, max_length=self.max_length)
 
     @property
     def text_backbone_(self) -> Backbone:
         """Encoder of the descriptions."""
-        backbone = self.backbone_
+        encoder = self._text_source(self._own_source())
+        return self.backbone_ if encoder is None else encoder
+
+    def _own_source(self) -> Backbone:
+        return self._source("_backbone", lambda: load_backbone(self.backbone, weights=self.weights))
+
+    def _text_source(self, source: Backbone) -> Backbone | None:
+        """Return the encoder of the descriptions, or None if it is that of the samples."""
+        if self.text_backbone is None and source.modality == "text":
+            return None
+        return self._source("_text_backbone", lambda: self._load_encoder(source))
+
+    def _sources(self) -> dict[str, Backbone]:
+        source = self._own_source()
+        encoder = self._text_source(source)
+        return {"_backbone": source} | ({} if encoder is None else {"_text_backbone": encoder})
+
+    def _load_encoder(self, backbone: Backbone) -> Backbone:
         name = self.text_backbone
-        if name is None and backbone.modality == "text":
-            return backbone
         if name is None:
             if backbone.shared_space is None:
                 raise InvalidParameterError(
@@ -215,6 +229,7 @@ class ZeroShotClassifier(BackboneHTML, CosineClassifier, BaseEstimator):
         ValueError
             If y has not one label per sample, or if `labels` is None and y is None or holds one class only.
         """
+        self._forget()
         backbone, samples = self.backbone_, self._check(X, reset=True)
         check_consistent_length(samples, y)
         if self.labels is None:
@@ -223,6 +238,7 @@ class ZeroShotClassifier(BackboneHTML, CosineClassifier, BaseEstimator):
             self._check_labels(y)
         self._scale(backbone)
         self._class_vectors(backbone)
+        self._keep()
         return self
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
@@ -317,6 +333,6 @@ class ZeroShotClassifier(BackboneHTML, CosineClassifier, BaseEstimator):
 
     def _embedded_params(self) -> dict[str, Any]:
         """Return the parameters for a file with embedded weights: backbones instead of their names."""
-        params = {"backbone": load_backbone(self.backbone, weights=self.weights), "weights": "pretrained"}
-        two_towers = self.text_backbone_ is not self.backbone_
-        return params | ({"text_backbone": self.text_backbone_} if two_towers else {})
+        sources = self._sources()
+        names = {"backbone": sources["_backbone"], "weights": "pretrained"}
+        return names | ({"text_backbone": sources["_text_backbone"]} if "_text_backbone" in sources else {})

@@ -19,7 +19,7 @@ from sktransfer.exceptions import LoadError, SaveError
 
 __all__ = ["ESTIMATOR", "FORMAT", "WEIGHTS", "read_archive", "write_archive"]
 
-FORMAT = 2
+FORMAT = 3
 MANIFEST, ESTIMATOR, WEIGHTS = "manifest.json", "estimator.skops", "weights.safetensors"
 # Larger members are not compressed, so the content read from a file is at most the size of the file plus three times
 # this.

@@ -31,7 +31,7 @@ from sktransfer.weights.reading import copy_state
 
 __all__ = ["CODECS", "rebuild_backbone"]
 
-_REFERENCE = ("name", "weights", "seed", "fingerprint", "preprocess")  # arguments of restore_backbone
+_REFERENCE = ("name", "weights", "seed", "fingerprint", "preprocess", "properties")  # arguments of restore_backbone
 
 
 def _encode(backbone: Backbone, context: SaveContext) -> dict[str, Any]:
@@ -119,8 +119,9 @@ def _decode_reference(data: dict[str, Any]) -> Backbone:
             raise LoadError(f"weights={weights!r} is neither a file nor a folder")
     name, seed = require_field(data, "name", str), require_field(data, "seed", int)
     fingerprint, preprocess = require_field(data, "fingerprint", str), require_field(data, "preprocess", str)
+    properties = require_field(data, "properties", dict)
     try:
-        return restore_backbone(name, weights, seed, fingerprint, preprocess)
+        return restore_backbone(name, weights, seed, fingerprint, preprocess, properties)
     except Exception as error:
         reason = str(error).rstrip(".")
         raise LoadError(

@@ -22,12 +22,16 @@ __all__ = ["LEFT_OUT", "adapter_codec", "callback_codec", "estimator_codec", "fo
 LEFT_OUT = ("Checkpoint",)  # it names a folder of this machine
 # Attributes set by more than one estimator, with the types that a file may give them.
 _TYPES: dict[str, type | tuple[type, ...]] = {
+    "_backbone": Backbone,
+    "_text_backbone": Backbone,
     "backbone_": Backbone,
     "callbacks": (list, tuple, type(None)),
     "embedding_": WordVectors,
     "n_features_in_": int,
 }
-_PATHS = ("backbone", "continue_from", "model", "weights")  # parameters that may name weights by a path
+_PATHS = ("backbone", "continue_from", "model", "text_backbone", "weights")  # parameters that may name weights
+
+_NAMES = ("backbone", "text_backbone")  # those of them that are "provider/path"
 
 
 def estimator_codec(kind: str, path: str) -> Codec:
@@ -35,6 +39,7 @@ def estimator_codec(kind: str, path: str) -> Codec:
 
     A class may have these hooks:
 
+    - `_attributes_to_save()`, which returns attributes that are written in addition.
     - `_not_saved`, names of attributes that are not written.
     - `_saved_state()`, which returns a dict from which those attributes can be restored.
     - `_restore_state(state)`, called with that dict after all other attributes are set.
@@ -56,6 +61,8 @@ def _encode(estimator: Any, context: SaveContext) -> dict[str, Any]:
     attributes = {name: value for name, value in vars(estimator).items() if name not in left_out}
     if "cache" in attributes and attributes["cache"] not in ("memory", None):
         attributes["cache"] = "memory"  # a folder of this machine
+    if hasattr(cls, "_attributes_to_save"):
+        attributes |= estimator._attributes_to_save()
     callbacks = attributes.get("callbacks")
     if callbacks is not None:
         attributes["callbacks"] = [callback for callback in callbacks if type(callback).__name__ not in LEFT_OUT]
@@ -122,7 +129,7 @@ def follow_moved(context: LoadContext) -> None:
             given = vars(estimator).get(name)
             if isinstance(given, (str, os.PathLike)):
                 for old, new in context.moved.items():
-                    if Path(old).is_absolute() == (name != "backbone") and _names(os.fspath(given), old):
+                    if Path(old).is_absolute() == (name not in _NAMES) and _names(os.fspath(given), old):
                         vars(estimator)[name] = new
 
 

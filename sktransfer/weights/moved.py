@@ -45,6 +45,9 @@ def iter_names(name: str, weights: str) -> Iterator[tuple[str, str]]:
         yield from ((name, path) for path in iter_paths(weights))
     elif is_path(name, weights):  # a folder
         yield from ((f"{provider}/{path}", weights) for path in iter_paths(model))
+        folder, mark, part = model.rpartition("#")  # "#text" names a part of the model in the folder
+        if mark:
+            yield from ((f"{provider}/{path}#{part}", weights) for path in iter_paths(folder) if path != folder)
     else:
         yield name, weights
 

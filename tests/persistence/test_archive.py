@@ -195,6 +195,6 @@ def test_load_refuses_format_1_and_names_the_version_that_wrote_it(name):
     message = refused(path)
     assert "it has format 1, written by sktransfer 0.1.0, and this sktransfer" in message
     assert (
-        "reads format 2: fit and save the estimator again, or load the file with the sktransfer that wrote it"
+        f"reads format {FORMAT}: fit and save the estimator again, or load the file with the sktransfer that wrote it"
         in message
     )

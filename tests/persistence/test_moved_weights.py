@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import shutil
 
@@ -15,8 +16,10 @@ from sktransfer import (
     FineTuneClassifier,
     ImageFeaturizer,
     NearestClassMean,
+    PretrainedClassifier,
     TextFeaturizer,
     WordEmbedder,
+    ZeroShotClassifier,
     config_context,
     load,
     save,
@@ -39,6 +42,17 @@ def trained_from_file(path):
 def folder_of_texts(path):
     huggingface_folders.make_folder("albert", path)
     return TextFeaturizer(f"hf/{path}"), TEXTS
+
+
+def zero_shot(path):
+    huggingface_folders.make_folder("albert", path)
+    return ZeroShotClassifier(f"hf/{path}", {"up": "a good film", "down": "a bad one"}), TEXTS
+
+
+def pretrained(path):
+    names = {"id2label": {0: "up", 1: "down"}, "label2id": {"up": 0, "down": 1}}
+    huggingface_folders.make_folder("bert", path, head="ForSequenceClassification", **names)
+    return PretrainedClassifier(f"hf/{path}"), TEXTS
 
 
 def words(path):
@@ -68,11 +82,13 @@ def change(path):
 
 
 @pytest.fixture(
-    params=[file_of_images, trained_from_file, folder_of_texts, words, in_pipeline], ids=lambda make: make.__name__
+    params=[file_of_images, trained_from_file, folder_of_texts, zero_shot, pretrained, words, in_pipeline],
+    ids=lambda make: make.__name__,
 )
 def moved(request, tmp_path):
     """Saved and pickled estimator, its X and outputs, and the place to which its weights were moved."""
-    suffix = {"folder_of_texts": "", "words": ".vec", "in_pipeline": ".vec"}.get(request.param.__name__, ".safetensors")
+    folders = (folder_of_texts, zero_shot, pretrained)
+    suffix = "" if request.param in folders else ".vec" if request.param in (words, in_pipeline) else ".safetensors"
     old, new = tmp_path / "old" / f"mine{suffix}", tmp_path / "new" / f"mine{suffix}"
     old.parent.mkdir()
     new.parent.mkdir()
@@ -145,3 +161,43 @@ def test_load_weights_keeps_other_parameters(tmp_path, monkeypatch):
     again = load("one.skt", weights="new")
     assert again[0].weights == str(tmp_path / "new" / "mine.safetensors")
     assert again[1].weights == "other.safetensors"
+
+
+def sentence_folder(path, *, pooling="mean", normalize=True, max_length=9):
+    """Make a folder as sentence-transformers does."""
+    huggingface_folders.make_folder("bert", path)
+    kinds = ["Transformer", "Pooling", "Normalize"][: 3 if normalize else 2]
+    files = {
+        "modules.json": [
+            {"type": f"sentence_transformers.models.{kind}", "path": f"{index}_{kind}" if index else ""}
+            for index, kind in enumerate(kinds)
+        ],
+        "1_Pooling/config.json": {"pooling_mode": pooling},
+        "sentence_bert_config.json": {"max_seq_length": max_length},
+    }
+    for name, content in files.items():
+        (path / name).parent.mkdir(exist_ok=True)
+        (path / name).write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"pooling": "cls"}, "its pooling is class_token, expected mean"),
+        ({"normalize": False}, "its unit_length is False, expected True"),
+        ({"max_length": 20}, "its max_length is 20, expected 9"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::sktransfer.exceptions.TruncatedTextWarning")
+def test_load_refuses_other_settings_beside_the_same_weights(changes, message, tmp_path):
+    sentence_folder(tmp_path / "mine")
+    featurizer = TextFeaturizer(f"hf/{tmp_path / 'mine'}").fit(TEXTS)
+    expected = featurizer.transform(TEXTS)
+    save(featurizer, tmp_path / "one.skt")
+    pickled = pickle.dumps(featurizer)
+    assert np.array_equal(load(tmp_path / "one.skt").transform(TEXTS), expected)
+    sentence_folder(tmp_path / "mine", **changes)
+    with pytest.raises(LoadError, match=message):
+        load(tmp_path / "one.skt")
+    with pytest.raises(SktransferError, match=message):
+        pickle.loads(pickled)
