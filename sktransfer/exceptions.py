@@ -292,11 +292,18 @@ class StoreWarning(SktransferWarning):
 
 
 class TruncatedTextWarning(SktransferWarning):
-    """Texts are longer than the model's limit and were truncated."""
+    """Texts are longer than the model's limit and were truncated.
+
+    The message counts rows of X, equal texts included. Texts whose outputs are cached are not reported again.
+    """
 
 
 class UnknownWordsWarning(SktransferWarning):
-    """Many words of the texts have no vector, or texts consist mostly of tokens unknown to the model."""
+    """Many words of the texts have no vector, or texts consist mostly of tokens unknown to the model.
+
+    The message about a model counts rows of X, equal texts included. Texts whose outputs are cached are not reported
+    again.
+    """
 
 
 class UnreadPartWarning(SktransferWarning):

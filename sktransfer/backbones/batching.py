@@ -61,10 +61,13 @@ class Batching(Protocol):
         """Return one tensor per sample, and whether the sample was truncated."""
 
     def observe(self, preprocess: Any, samples: Sequence[Any], tensors: Sequence[Tensor]) -> list[Any]:
-        """Return what `remarks` needs to know of each sample; an empty list for nothing."""
+        """Return what `remarks` needs to know of each sample, false if it is fine; an empty list for nothing."""
 
-    def remarks(self, preprocess: Any, observed: Sequence[Any]) -> list[SktransferWarning]:
-        """Return warnings about samples that are read with a loss which they as a whole reveal."""
+    def remarks(self, preprocess: Any, observed: Sequence[Any], n_samples: int) -> list[SktransferWarning]:
+        """Return warnings about samples that are read with a loss which they as a whole reveal.
+
+        Samples with cached outputs are not read, so `n_samples`, the number of all, may exceed that of `observed`.
+        """
 
     def lengths(self, tensors: Sequence[Tensor]) -> list[int]:
         """Return the number of tokens per sample; 0 if samples have no length."""
@@ -104,14 +107,14 @@ class TextBatching:
             return []
         return [share(ids) >= _MOSTLY and not text.isspace() and text != "" for text, ids in zip(samples, tensors)]
 
-    def remarks(self, preprocess: TextPreprocess, observed: Sequence[bool]) -> list[SktransferWarning]:
+    def remarks(self, preprocess: TextPreprocess, observed: Sequence[bool], n_samples: int) -> list[SktransferWarning]:
         """Return a warning about texts in a script that the model does not know."""
         n_unknown = sum(observed)
-        if not n_unknown or n_unknown < _UNKNOWN_SHARE * len(observed):
+        if not n_unknown or n_unknown < _UNKNOWN_SHARE * n_samples:
             return []
         return [
             UnknownWordsWarning(
-                f"{n_unknown} of {len(observed)} texts consist mostly of tokens unknown to this model, as texts in "
+                f"{n_unknown} of {n_samples} texts consist mostly of tokens unknown to this model, as texts in "
                 "another script do, and get nearly the same features. To read them, use a multilingual model such as "
                 "'hf/sentence-transformers/paraphrase-multilingual-MiniLM-L12-v2', or train on these texts: "
                 'WordEmbedder(model="fasttext"), or TfidfVectorizer(analyzer="char_wb") of scikit-learn.'
@@ -150,10 +153,14 @@ class TextBatching:
         return values, torch.arange(values.shape[1]) < lengths[:, None]  # (n, tokens)
 
     def truncation_message(self, preprocess: TextPreprocess, n_truncated: int, n_samples: int) -> str:
-        """Return the message of the warning about truncated texts."""
+        """Return the message of the warning about truncated texts, with the remedies that this model allows."""
+        limit, largest = preprocess.limit, preprocess.with_max_length(None).limit
+        most, remedy = ", the most that this model reads", "Split the texts, or use a model that reads longer ones."
+        if largest > limit:
+            most, remedy = "", f"Set a larger max_length, up to {largest}, or split the texts."
         return (
-            f"{n_truncated} of {n_samples} texts are longer than {preprocess.limit} tokens, and the rest of each is "
-            "not read. Set a larger max_length if the model supports it, or split the texts."
+            f"{n_truncated} of {n_samples} texts are longer than {limit} tokens{most}, and the rest of each is not "
+            f"read. {remedy}"
         )
 
 
@@ -180,7 +187,9 @@ class ImageBatching:
         """Return how many times each image is reduced, and the share of the range of values that it uses."""
         return [(_reduction(preprocess, image), _brightness(image)) for image in samples]
 
-    def remarks(self, preprocess: Any, observed: Sequence[tuple[float, float]]) -> list[SktransferWarning]:
+    def remarks(
+        self, preprocess: Any, observed: Sequence[tuple[float, float]], n_samples: int
+    ) -> list[SktransferWarning]:
         """Return warnings about photos that are reduced to very few pixels, and about almost black images.
 
         One image does not decide: the median of the reductions does, and the brightest pixel of all images.

@@ -67,7 +67,7 @@ class TextPreprocess(Preprocess, Protocol):
         """Return the token ids (tokens,) of each text, and whether it was truncated."""
 
     def with_max_length(self, max_length: int | None) -> TextPreprocess:
-        """Return the same preprocessing with another maximum number of tokens."""
+        """Return the same preprocessing with another maximum number of tokens; None for the model's limit."""
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -122,16 +122,25 @@ class PreprocessedSamples:
     def warn_of_unread(self) -> None:
         """Warn once of the samples read since the last call that were truncated or otherwise read with a loss.
 
-        Samples with cached outputs are not read again. The warning came when they were read.
+        Texts are counted by row, so equal ones count several times, of all rows. Samples with cached outputs are not
+        read again, and not counted again. The warning came when they were read.
         """
-        for warning in self.batching.remarks(self.preprocess, list(self._observed.values())):
+        observed = self._by_row(self._observed) if any(self._observed.values()) else []
+        for warning in self.batching.remarks(self.preprocess, observed, len(self)):
             warn(warning)
         self._observed = {}
-        n_truncated = sum(self._truncated.values())
-        if n_truncated:
-            message = self.batching.truncation_message(self.preprocess, n_truncated, len(self))
+        truncated = {row: True for row, is_due in self._truncated.items() if is_due}
+        if truncated:
+            message = self.batching.truncation_message(self.preprocess, len(self._by_row(truncated)), len(self))
             warn(message, TruncatedTextWarning)
         self._truncated = dict.fromkeys(self._truncated, False)
+
+    def _by_row(self, values: Mapping[int, Any]) -> list[Any]:
+        """Return the values known of some rows for all rows with equal samples, of which a pass reads one."""
+        if not self.batching.is_cheap:  # equal images may have been left out, and hashing them takes long
+            return list(values.values())
+        by_key = {self.key(row): value for row, value in values.items()}
+        return [by_key[key] for key in map(self.key, range(len(self))) if key in by_key]
 
 
 def in_batches(rows: Sequence[Row], size: int) -> Iterator[list[Row]]:

@@ -65,7 +65,7 @@ MAX_LENGTH = Parameter(
     None,
     "int",
     """Number of tokens read per text. None reads as many as the model accepts. Longer texts are truncated, with a
-    warning that counts them.""",
+    warning that counts the rows of X with such texts. Texts whose outputs are cached are not reported again.""",
 )
 
 LAYER = Parameter(

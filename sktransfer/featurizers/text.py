@@ -69,7 +69,8 @@ class TextFeaturizer(Featurizer):
     -----
     The features of a text depend neither on its batch nor on the lengths of the other texts. They are float32.
 
-    Texts in a script that the tokenizer does not know get nearly the same features, with an `UnknownWordsWarning`.
+    Texts in a script that the tokenizer does not know get nearly the same features, with an `UnknownWordsWarning`. It
+    counts the rows of X with such texts. Texts whose outputs are cached are not reported again.
 
     Models trained with prompts, such as "query: " for E5, expect one at the start of each text. Add it to the texts, or
     use the plugin sktransfer-sentence-transformers, whose names select a prompt.

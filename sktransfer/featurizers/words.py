@@ -65,11 +65,14 @@ class WordEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
     pooling : {"mean", "tfidf", "sif", "max", "mean+max", None}, default="mean"
         Pooling of the vectors of a text. "tfidf" weights words by inverse document frequency. "sif" weights them by
         a / (a + p), where p is a word's share and a = 0.001, and removes the first principal direction of the training
-        texts. Both are computed from the X of `fit` alone. None gives an object array with one array
-        (n_tokens, vector_size) per text. A text without any vector gives zeros.
+        texts. Both are computed from the X of `fit` alone. A text without any vector gives zeros. None gives an object
+        array with one array (n_tokens, vector_size) per text, for a network of your own. Estimators of scikit-learn
+        raise a `ValueError` of NumPy for it, "setting an array element with a sequence". Choose another pooling there.
     tokenizer : callable, default=None
-        Function from a `str` to a list of `str`. None finds runs of letters and digits, with "n't", "'s" and similar
-        endings separate, and drops punctuation. Languages without blanks between words need their own tokenizer.
+        Function from a `str` to a list of `str`. None finds runs of letters and digits with their combining marks, with
+        "n't", "'s" and similar endings separate, and drops punctuation. It puts texts into Unicode's form NFC. A word
+        without a vector is also looked up in NFC and NFD, whatever the tokenizer, because files of vectors have words
+        in either. Languages without blanks between words, such as Thai, need their own tokenizer.
     lowercase : bool, default=True
         Whether words are lowercased before lookup. Set False if the vectors distinguish capital letters.
     n_jobs : int, default=None

@@ -155,6 +155,9 @@ class Lookup:
         tokens = list(chain.from_iterable(texts))
         get = self.vectors.index.get
         rows = np.fromiter(map(get, tokens, repeat(-1)), np.int64, len(tokens))
+        for position in np.flatnonzero(rows < 0):
+            if not tokens[position].isascii() and (row := self.vectors.row_of(tokens[position])) is not None:
+                rows[position] = row
         ends = np.concatenate([[0], np.cumsum([len(text) for text in texts])])
         unknown = np.flatnonzero(rows < 0)
         n_seen, built = len(tokens), self._unknown

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import re
+import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -18,23 +20,57 @@ __all__ = ["Documents", "Tokenizer", "check_documents", "split_words"]
 Tokenizer = Callable[[str], Sequence[str]]
 # Splits as the Penn Treebank and GloVe do: "it's" into "it" and "'s", "don't" into "do" and "n't". Drops punctuation.
 _WORD = re.compile(r"\w+?(?=n't\b)|n't\b|'(?:s|re|ve|d|ll|m)\b|\w+", re.IGNORECASE)
+_BEYOND_LATIN = re.compile("[\u0300-\u1dff\u200c\u200d\u20d0-\U0010ffff]")  # holds all marks and joiners
+_JOINERS = "\u200c\u200d"  # ZWNJ and ZWJ, which belong to a word between two of its characters
+_OF_EMOJI = "\ufe0e\ufe0f\u20e3"  # marks that make an emoji of a character, such as a keycap of a digit
+_PLANES_WITH_MARKS = (range(0x300, 0x20000), range(0xE0100, 0xE01F0))  # the other planes hold no combining marks
 
 
 def split_words(text: str) -> list[str]:
     """Return the words of a text, with endings such as "n't" and "'s" separate and without punctuation.
+
+    A word is a run of letters and digits with their combining marks, such as the vowel signs of Hindi. The words are
+    in Unicode's composed form, NFC.
 
     Parameters
     ----------
     text : str
         The text.
 
+    Returns
+    -------
+    words : list of str
+
     Examples
     --------
     >>> from sktransfer.words.tokenizing import split_words
     >>> split_words("It's good, don't miss it!")
     ['It', "'s", 'good', 'do', "n't", 'miss', 'it']
+    >>> split_words("हिन्दी फ़िल्में")
+    ['हिन्दी', 'फ़िल्में']
     """
-    return _WORD.findall(text.replace("’", "'"))  # noqa: RUF001
+    if text.isascii():
+        return _WORD.findall(text)
+    text = unicodedata.normalize("NFC", text.replace("’", "'"))  # noqa: RUF001
+    if not _BEYOND_LATIN.search(text):
+        return _WORD.findall(text)
+    marks, marked_word = _with_marks()
+    return (_WORD if marks.isdisjoint(text) else marked_word).findall(text)
+
+
+@functools.cache
+def _with_marks() -> tuple[frozenset[str], re.Pattern[str]]:
+    """Return the combining marks and joiners, and the counterpart of `_WORD` for texts that hold some of them."""
+    codes = (code for plane in _PLANES_WITH_MARKS for code in plane)
+    marks = [one for one in map(chr, codes) if unicodedata.category(one)[0] == "M" and one not in _OF_EMOJI]
+    first = "".join(one for one in marks if one < "\U00010000")
+    others = "".join(one for one in marks if one >= "\U00010000")
+    mark = rf"(?:[{first}]|(?=[\U00010000-\U0010ffff])[{others}])"  # `re` searches a class of the latter one by one
+    inner = rf"(?:{mark}|[{_JOINERS}](?=\w|{mark}))"
+    end = rf"(?!\w|{mark})"
+    negation, ending = rf"(?i:n't){end}", rf"(?i:'(?:s|re|ve|d|ll|m)){end}"
+    word = rf"\w(?:\w|{inner})*?(?={negation})|{negation}|{ending}|\w+(?:{inner}\w*)*"
+    return frozenset([*marks, *_JOINERS]), re.compile(word)
 
 
 class Documents:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
+import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Literal, Protocol, Self
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from sktransfer.words.subwords import Subwords
 __all__ = ["Source", "WordBlock", "WordVectors"]
 
 _BLOCK = 65_536  # words compared at once in a neighbour search
+_FORMS: tuple[Literal["NFC", "NFD"], ...] = ("NFC", "NFD")
 
 WordBlock = tuple[list[str], np.ndarray]  # words, and their vectors (n, n_dims) of float32
 
@@ -126,7 +128,19 @@ class WordVectors:
         return len(self.words)
 
     def __contains__(self, word: object) -> bool:
-        return word in self.index
+        return isinstance(word, str) and self.row_of(word) is not None
+
+    def row_of(self, word: str) -> int | None:
+        """Return the row of a word, or None if it has none.
+
+        If the table lacks the word as it is written, it is looked up in Unicode's composed and decomposed forms, NFC
+        and NFD, because files of vectors have words in either.
+        """
+        row = self.index.get(word)
+        if row is None and not word.isascii():
+            forms = [self.index.get(unicodedata.normalize(form, word)) for form in _FORMS]
+            return next((one for one in forms if one is not None), None)
+        return row
 
     @property
     def n_dims(self) -> int:
@@ -134,7 +148,7 @@ class WordVectors:
         return int(self.matrix.shape[1])
 
     def __getitem__(self, word: str) -> np.ndarray:
-        row = self.index.get(word)
+        row = self.row_of(word)
         if row is not None:
             vector: np.ndarray = self.matrix[row]
             return vector
@@ -165,8 +179,9 @@ class WordVectors:
             block = self.matrix[start : start + _BLOCK]
             lengths = np.maximum(np.linalg.norm(block, axis=1), 1e-12)
             cosines[start : start + _BLOCK] = block @ unit.astype(np.float32) / lengths
-        cosines[[self.index[word] for word in without if word in self.index]] = -np.inf
-        nearest = np.argsort(-cosines, kind="stable")[: min(k, len(self) - len(set(without) & self.index.keys()))]
+        excluded = sorted({row for row in map(self.row_of, without) if row is not None})
+        cosines[excluded] = -np.inf
+        nearest = np.argsort(-cosines, kind="stable")[: min(k, len(self) - len(excluded))]
         return [(self.words[row], float(cosines[row])) for row in nearest]
 
     def similar(self, word: str, k: int = 10) -> list[tuple[str, float]]:

@@ -53,11 +53,18 @@ def test_normalize_scales_features_to_length_one():
 
 def test_max_length_truncates_long_texts_with_a_warning():
     long = "good " * 60
-    with pytest.warns(TruncatedTextWarning, match=r"2 of 11 texts are longer than 24 tokens"):
+    message = r"2 of 11 texts are longer than 24 tokens, the most that this model reads.* read\. Split the texts"
+    with pytest.warns(TruncatedTextWarning, match=message):
         features = TextFeaturizer(BERT).fit_transform([long, *TEXTS[:9], long + "bad"])
     np.testing.assert_array_equal(features[0], features[-1])
-    with pytest.warns(TruncatedTextWarning, match="than 4 tokens"):
+    with pytest.warns(TruncatedTextWarning, match="than 4 tokens, and .* Set a larger max_length, up to 24, or split"):
         TextFeaturizer(BERT, max_length=4).fit_transform(TEXTS)
+
+
+def test_transform_counts_equal_truncated_texts():
+    long = "good " * 60
+    with pytest.warns(TruncatedTextWarning, match="3 of 4 texts"):
+        TextFeaturizer(BERT, cache=None).fit_transform([long, "bad", long, long])
 
 
 def test_max_length_must_be_within_the_limit_of_the_model():

@@ -60,7 +60,13 @@ def test_transform_tells_of_cached_texts_only_when_they_are_read():
     assert len(told(lambda: featurizer.transform(texts))) == 1
     assert told(lambda: featurizer.transform(texts)) == []
     (message,) = told(lambda: featurizer.transform([*texts, "good", SCRIPTS["Hebrew"][0]]))
-    assert message.startswith("1 of 2 texts")
+    assert message.startswith("1 of 4 texts")
+
+
+def test_transform_counts_equal_texts_of_an_unknown_script():
+    thai, hebrew = SCRIPTS["Thai"][0], SCRIPTS["Hebrew"][0]
+    (message,) = told(lambda: TextFeaturizer(BERT, cache=None).fit_transform([thai, "good", thai, "good", hebrew]))
+    assert message.startswith("3 of 5 texts")
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import unicodedata
 import warnings
 
 import numpy as np
@@ -102,6 +103,25 @@ def test_transform_warns_of_many_unknown_words_only():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         embedder.transform([["w1"] * 80 + ["ocelot"] * 20])
+
+
+@pytest.mark.parametrize("listed", ["NFC", "NFD"])
+def test_transform_reads_words_with_combining_marks(listed):
+    words = ["café", "हिन्दी", "हिन्दू", "i\u0307stanbul"]
+    vectors = WordVectors([unicodedata.normalize(listed, word) for word in words], np.eye(4, dtype=np.float32))
+    embedder = WordEmbedder(vectors, oov="error").fit(["café"])
+    for form in ("NFC", "NFD"):
+        texts = [unicodedata.normalize(form, word) for word in ("Café!", "हिन्दी", "हिन्दू", "İstanbul")]
+        np.testing.assert_array_equal(embedder.transform(texts), np.eye(4))
+        np.testing.assert_array_equal(embedder.transform([[text.lower().strip("!")] for text in texts]), np.eye(4))
+        assert embedder.oov_report(texts).unknown_tokens == 0
+
+
+def test_continue_from_starts_at_decomposed_words():
+    start = WordVectors([unicodedata.normalize("NFD", "café")], np.full((1, 8), 9, np.float32))
+    embedder = WordEmbedder("word2vec", continue_from=start, min_count=1, **SMALL).fit(["café noir"])
+    assert set(embedder.vocabulary_) == {"café", "noir"}
+    np.testing.assert_allclose(embedder.embedding_["café"], 9, atol=0.5)
 
 
 def test_oov_report_lists_unknown_words():

@@ -44,8 +44,8 @@ class Words:
 
     pad_value = 0
 
-    def __init__(self, limit=8):
-        self.limit = limit
+    def __init__(self, limit=None):
+        self.limit = 8 if limit is None else limit
 
     @property
     def key(self):

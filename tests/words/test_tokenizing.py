@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pickle
+import unicodedata
+
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -35,6 +38,45 @@ def check(X, tokenizer=None, lowercase=True):
 )
 def test_split_words_splits_as_glove(text, words):
     assert split_words(text) == words
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("हिन्दी फ़िल्में!", ["हिन्दी", "फ़िल्में"]),
+        ("தமிழ் மொழி", ["தமிழ்", "மொழி"]),
+        ("ภาพยนตร์ดีมาก หนังสือ", ["ภาพยนตร์ดีมาก", "หนังสือ"]),  # Thai has no blanks between words
+        ("مُحَمَّد كِتَاب،", ["مُحَمَّد", "كِتَاب"]),
+        ("שָׁלוֹם עוֹלָם", ["שָׁלוֹם", "עוֹלָם"]),
+        ("«می\u200cخواهم\u200c»", ["می\u200cخواهم"]),  # noqa: RUF001 - ZWNJ inside and after a word
+        ("র\u200d্যাব", ["র\u200d্যাব"]),  # ZWJ
+        ("葛\U000e0100城", ["葛\U000e0100城"]),  # variant of a character
+        ("𑄌𑄋𑄴𑄟𑄳𑄦 a", ["𑄌𑄋𑄴𑄟𑄳𑄦", "a"]),  # characters beyond the first plane
+        ("x\u0302's ŷ, don't, DON'T x\u0302n't", ["x\u0302", "'s", "ŷ", "do", "n't", "DO", "N'T", "x\u0302", "n't"]),
+        ("\u0301 -\u0301 a", ["a"]),
+    ],
+    ids=["Hindi", "Tamil", "Thai", "Arabic", "Hebrew", "ZWNJ", "ZWJ", "variant", "Chakma", "endings", "no letter"],
+)
+def test_split_words_keeps_combining_marks(text, words):
+    assert split_words(text) == [unicodedata.normalize("NFC", word) for word in words]
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_split_words_gives_composed_words(form):
+    assert split_words(unicodedata.normalize(form, "café crème")) == ["café", "crème"]
+    assert split_words(unicodedata.normalize(form, "İstanbul")) == ["İstanbul"]
+    assert list(check([unicodedata.normalize(form, "İstanbul'da")])) == [["i\u0307stanbul", "da"]]
+
+
+def test_split_words_drops_emoji():
+    family, flag = "\U0001f468\u200d\U0001f469\u200d\U0001f467", "\U0001f1e9\U0001f1ea"
+    emoji = f"\u2764\ufe0f 1\ufe0f\u20e3 {family} \U0001f44d\U0001f3fd {flag}"  # a heart, a keycap, ..., a thumb
+    assert split_words(f"good {emoji} film\U0001f600\ufe0f") == ["good", "1", "film"]
+
+
+def test_split_words_is_pickled_by_its_name():
+    assert pickle.loads(b"csktransfer.words.tokenizing\nsplit_words\n.") is split_words
+    assert pickle.loads(pickle.dumps(split_words)) is split_words
 
 
 def test_check_documents_accepts_texts_and_token_lists_together():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import unicodedata
 
 import numpy as np
 import pytest
@@ -29,6 +30,23 @@ def test_getitem_returns_vectors_and_suggests_near_names():
 
 def test_index_of_a_repeated_word_is_its_first_row():
     assert WordVectors(["a", "b", "a"], ROWS[:3]).index == {"a": 0, "b": 1}
+
+
+@pytest.mark.parametrize("given", ["NFC", "NFD"])
+@pytest.mark.parametrize("listed", ["NFC", "NFD"])
+def test_row_of_reads_composed_and_decomposed_words(listed, given):
+    vectors = WordVectors([unicodedata.normalize(listed, word) for word in ("crème", "café", "the")], ROWS[:3])
+    word = unicodedata.normalize(given, "café")
+    assert vectors.row_of(word) == 1
+    assert word in vectors
+    assert vectors.row_of("cafe") is None
+    np.testing.assert_array_equal(vectors[word], ROWS[1])
+    assert [near for near, _ in vectors.similar(word)] == [vectors.words[0], vectors.words[2]]
+
+
+def test_row_of_prefers_a_word_as_it_is_written():
+    both = [unicodedata.normalize(form, "café") for form in ("NFD", "NFC")]
+    assert [WordVectors(both, ROWS[:2]).row_of(word) for word in both] == [0, 1]
 
 
 def test_getitem_builds_unknown_words_from_subwords():
