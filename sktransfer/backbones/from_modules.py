@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from sktransfer._validation import is_int
+from sktransfer.backbones.naming import object_hint
 from sktransfer.backbones.pooling import check_pooling, default_pooling
 from sktransfer.backbones.preprocess import ImageTransform, Preprocess, TextPreprocess
 from sktransfer.backbones.spec import MODALITIES, RESERVED
@@ -102,7 +103,8 @@ def backbone_arguments(
 
 def _check_modules(modules: Any) -> list[tuple[str, nn.Module]]:
     if isinstance(modules, (str, nn.Module, Mapping)) or not isinstance(modules, Sequence):
-        raise InvalidParameterError(f"{_FORM}, not {type(modules).__name__}")
+        hint = object_hint(modules)
+        raise InvalidParameterError(f"{_FORM}, not {type(modules).__name__}{'.' if hint else ''}{hint}")
     if not modules:
         raise InvalidParameterError(f"modules={quoted(modules, 60)} holds no stage; {_FORM}")
     for index, pair in enumerate(modules):

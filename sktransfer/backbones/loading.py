@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
+from sktransfer.backbones.naming import object_hint
 from sktransfer.backbones.plugins import reason
 from sktransfer.backbones.registry import registry
 from sktransfer.backbones.spec import BackboneSpec
@@ -109,6 +110,8 @@ def _way_to_a_name(given: Any) -> str:
     """Return what to do with an object that is no backbone."""
     from torch import Tensor, nn
 
+    if hint := object_hint(given):
+        return hint
     if isinstance(given, nn.Module):
         return (
             " Make a backbone of the module's parts: Backbone.from_modules(list(network.named_children())), with "

@@ -13,11 +13,19 @@ from typing import Any
 from sktransfer._utils import local_path
 from sktransfer.exceptions import did_you_mean
 
-__all__ = ["name_hint"]
+__all__ = ["name_hint", "object_hint"]
 
 _NEAR = 0.8  # similarity of spellings; names of another family are less similar
 _OF_TIMM = re.compile(r"[a-z0-9_]+\.[a-z0-9_]+")  # network.training, as in "resnet50.a1_in1k"
 _ENCODER = "sentence-transformers"
+_OBJECTS = {  # class of a library: how to save an object of it, and the provider that reads the folder
+    ("transformers", "PreTrainedModel"): (
+        "model.save_pretrained(folder), and the same with its tokenizer or image processor",
+        "hf",
+    ),
+    ("sentence_transformers", "SentenceTransformer"): ("model.save(folder)", _ENCODER),
+    ("sentence_transformers", "CrossEncoder"): ("model.save(folder)", "hf"),
+}
 
 
 def name_hint(name: str, names: Iterable[str], providers: Collection[str]) -> str:
@@ -64,6 +72,34 @@ def name_hint(name: str, names: Iterable[str], providers: Collection[str]) -> st
     if found:
         return f" Did you mean {' or '.join(map(repr, found))}?"
     return _of_hub(name, providers)
+
+
+def object_hint(given: object) -> str:
+    """Return how to name a model of transformers or sentence-transformers, as a sentence that begins with a space.
+
+    Parameters
+    ----------
+    given : object
+        Object passed as a backbone.
+
+    Returns
+    -------
+    hint : str
+        Empty for other objects.
+
+    Examples
+    --------
+    >>> from sktransfer.backbones.naming import object_hint
+    >>> object_hint("tiny/bert")
+    ''
+    """
+    for cls in type(given).__mro__:
+        found = _OBJECTS.get((cls.__module__.partition(".")[0], cls.__name__))
+        if found:
+            how, provider = found
+            plugin = f", by the plugin sktransfer-{provider}" if provider == _ENCODER else ""
+            return f" Save it, {how}, and name the folder: backbone=f'{provider}/{{folder}}'{plugin}."
+    return ""
 
 
 def _of_hub(name: str, providers: Collection[str]) -> str:

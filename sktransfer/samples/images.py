@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Self
 
@@ -15,7 +16,7 @@ from sktransfer.exceptions import InvalidSampleError, short_path
 from sktransfer.samples.alpha import WHITE, Background
 from sktransfer.samples.arrays import CHANNELS, array_to_rgb, channels_last, check_layout, check_pixels, tensor_to_array
 from sktransfer.samples.base import Rows, collect_invalid, content_hash
-from sktransfer.samples.columns import as_column, as_series, empty_error, is_tensor
+from sktransfer.samples.columns import as_column, as_series, empty_error, is_tensor, quoted
 from sktransfer.samples.containers import as_list, column_of, image_of_cell
 from sktransfer.samples.decoding import check_item, decode, decode_pil, file_status
 from sktransfer.samples.flat import check_flat, check_image_shape, flat_to_rgb, is_flat
@@ -23,6 +24,8 @@ from sktransfer.samples.flat import check_flat, check_image_shape, flat_to_rgb, 
 __all__ = ["ImageSamples", "check_images", "is_flat"]
 
 _NONE: Mapping[int, str] = {}
+_FIRST = 8  # rows that decide whether X holds texts instead of paths
+_SUFFIX = re.compile(r"\.[A-Za-z0-9]{2,5}$")
 
 
 class ImageSamples(Rows):
@@ -184,7 +187,10 @@ def check_images(X: Any, *, image_shape: Sequence[int] | None = None, defer: boo
     elif (stack := _as_stack(X)) is not None:
         items, kind = _check_stack(stack, invalid), "array"
     else:
-        items, kind = _check_list(as_column(X, "image"), invalid, column_of(X))
+        column = as_column(X, "image")
+        if not defer:
+            _refuse_texts(column[:_FIRST])
+        items, kind = _check_list(column, invalid, column_of(X))
     return ImageSamples(items, kind, invalid or _NONE)
 
 
@@ -197,6 +203,27 @@ def _refuse_path(path: str) -> None:
         )
     if not os.path.isfile(path) and any(sign in path for sign in "*?["):  # noqa: PTH113
         raise ValueError(f"X is a pattern, {short_path(path)}, not a list of images: list them, sorted(glob.glob(X))")
+
+
+def _refuse_texts(first: Sequence[Any]) -> None:
+    """Raise an error if the first samples are strings of several words and none is a file."""
+    if not all(isinstance(item, str) for item in first) or sum(map(_is_text, first)) * 2 <= len(first):
+        return
+    if any(map(os.path.lexists, first)):
+        return
+    text = next(filter(_is_text, first))
+    raise ValueError(
+        f"X holds texts, such as {quoted(str(text), 60)}, and this estimator takes images. For texts use a backbone of "
+        "texts, such as 'tiny/bert', and TextFeaturizer instead of ImageFeaturizer. If X holds paths, check them: of "
+        f"its first rows ({len(first)}) none is an existing file"
+    )
+
+
+def _is_text(item: str) -> bool:
+    """Return whether a string is no URL, and has blanks and no suffix in its last part, as few paths do."""
+    name = os.path.basename(item).strip()  # noqa: PTH119 - a Path drops parts of a text
+    is_path = os.path.isabs(item) or "://" in item or _SUFFIX.search(name)  # noqa: PTH117
+    return not is_path and any(sign.isspace() for sign in name)
 
 
 def _as_stack(X: Any) -> np.ndarray | None:

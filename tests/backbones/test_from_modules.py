@@ -20,6 +20,7 @@ from sktransfer import (
 )
 from sktransfer.backbones import ImageStage, ImageTransform, PooledHead
 from sktransfer.exceptions import InvalidParameterError
+from tests.helpers.small_bert import small_bert
 from tests.helpers.toys import Attend, Embed, Words
 
 
@@ -292,6 +293,22 @@ def test_load_backbone_names_from_modules_for_an_object_of_torch(given, says):
     with pytest.raises(InvalidParameterError, match=says) as caught:
         load_backbone(given)
     assert len(str(caught.value)) < 400
+
+
+def test_load_backbone_names_the_folder_for_a_model_of_transformers(tmp_path, monkeypatch):
+    from transformers import AutoModel, AutoTokenizer
+
+    folder, source = "saved", small_bert()
+    model = AutoModel.from_pretrained(source)
+    for make in (load_backbone, Backbone.from_modules):
+        with pytest.raises(
+            InvalidParameterError, match=r"Save it, model\.save_pretrained\(folder\).*=f'hf/\{folder\}'"
+        ):
+            make(model)
+    monkeypatch.chdir(tmp_path)
+    model.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(source).save_pretrained(folder)
+    assert load_backbone(f"hf/{folder}").modality == "text"
 
 
 @pytest.mark.parametrize("weights", [resnet18(), resnet18().state_dict()])

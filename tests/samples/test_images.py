@@ -236,6 +236,28 @@ def test_check_images_of_a_single_sample_suggests_a_list(paths: list[str]):
             check_images(X)
 
 
+def test_check_images_of_texts_names_a_backbone_of_texts():
+    for X in (["a good film", "dull", "see e.g. this"], np.array(["a good film"]), ["a good film", "x y" * 5000]):
+        with pytest.raises(
+            ValueError, match=r"X holds texts, such as 'a good film', .* backbone of texts, .*tiny/bert"
+        ):
+            check_images(X)
+
+
+@pytest.mark.parametrize("first", ["photo", "a photo.jpg", "a photo.heic", "my photos/1", "/a photo", "http://a/a b"])
+def test_check_images_of_missing_paths_names_the_first_row(first: str):
+    with pytest.raises(InvalidSampleError, match=r"row 0: .* cannot be opened"):
+        check_images([first, "a film"])
+
+
+def test_check_images_of_paths_with_blanks_and_no_suffix(tmp_path: Path, paths: list[str], monkeypatch: Any):
+    monkeypatch.chdir(tmp_path)
+    Path(paths[0]).rename("my photo")
+    assert len(check_images(["my photo"])) == 1
+    with pytest.raises(InvalidSampleError, match="row 1: 'no photo' cannot be opened"):
+        check_images(["my photo", "no photo"])
+
+
 @pytest.mark.parametrize("channels", [1, 3, 4])
 def test_check_images_of_one_array_suggests_an_axis(channels: int):
     with pytest.raises(ValueError, match=rf"shape \(8, 8, {channels}\): one image .*X\[None\] .*X\[\.\.\., None\]"):

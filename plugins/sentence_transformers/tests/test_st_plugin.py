@@ -11,8 +11,9 @@ from pathlib import Path
 
 import huggingface_hub.constants
 import pytest
+import sentence_transformers
 import torch
-from st_folders import small_model
+from st_folders import small_model, transformer_folder
 
 import sktransfer
 from sktransfer import load_backbone
@@ -188,3 +189,15 @@ def test_load_backbone_random_depends_only_on_seed():
 def test_max_length_is_limited_by_the_transformer():
     with pytest.raises(InvalidParameterError, match="to 40"):
         load_backbone(f"sentence-transformers/{small_model()}#query", max_length=41)
+
+
+@pytest.mark.parametrize(
+    ("kind", "provider"), [("SentenceTransformer", "sentence-transformers"), ("CrossEncoder", "hf")]
+)
+def test_load_backbone_names_the_folder_for_a_model_of_sentence_transformers(kind, provider, tmp_path, monkeypatch):
+    model = getattr(sentence_transformers, kind)(transformer_folder())
+    with pytest.raises(InvalidParameterError, match=rf"Save it, model\.save\(folder\), .*=f'{provider}/\{{folder\}}'"):
+        load_backbone(model)
+    monkeypatch.chdir(tmp_path)
+    model.save("saved")
+    assert load_backbone(f"{provider}/saved").modality == "text"
