@@ -75,11 +75,11 @@ def private_draws(seed: int = 0) -> Iterator[None]:
             yield
 
 
-class _PrivateDraws(TorchDispatchMode):
+class _PrivateDraws(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Give a generator to each operation of this thread that draws on the CPU."""
 
     def __init__(self, seed: int) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.generator = torch.Generator().manual_seed(seed)
 
     def __torch_dispatch__(

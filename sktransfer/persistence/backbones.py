@@ -53,7 +53,8 @@ def _encode(backbone: Backbone, context: SaveContext) -> dict[str, Any]:
         recipe["weights"] = str(recipe["weights"])
     else:
         raise SaveError(
-            f"{backbone!r} is made of your own modules, or its weights were changed in place, and a file without code cannot describe it. "
+            f"{backbone!r} is made of your own modules, or its weights were changed in place, and a file "
+            "without code cannot describe it. "
             "Offer it as a plugin (a BackboneSpec whose loader makes the modules): then its name is saved. Or use "
             "joblib.dump, and load only files of your own"
         )
