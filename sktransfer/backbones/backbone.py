@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -19,6 +20,8 @@ from sktransfer.exceptions import InvalidParameterError, did_you_mean
 
 __all__ = ["Backbone", "replace_stages", "with_max_length"]
 
+_VERSION = attrgetter("_version")  # number of changes in place, which torch counts per tensor
+
 
 class Backbone:
     """A pretrained network as a list of stages, shared by all its users and never changed.
@@ -26,6 +29,10 @@ class Backbone:
     A stage is a module called as `stage(values, mask)`. Its inputs are only the output of the stage before it and the
     mask (True where a token of a text is real, None for images), so that computation can stop and resume after every
     stage. `clone` and `copy.deepcopy` return the same object, because its weights do not change.
+
+    Do not change weights in place: the fingerprint, which caches depend on, is taken at the first use, and taken anew
+    only after changes that torch counts, not after those of `tensor.data`. To train a network yourself, train its own
+    modules, then use `Backbone.from_modules`, or save the weights and use `load_backbone(name, weights=path)`.
 
     Parameters
     ----------
@@ -94,6 +101,7 @@ class Backbone:
             None  # callable and arguments for unpickling
         )
         self._hashes: list[bytes] = []
+        self._watched, self._version = _watch(self.stages)
         self.copies: dict[str, nn.ModuleList] = {}  # copies for other devices and precisions, kept by the engine
 
     @classmethod
@@ -299,6 +307,7 @@ class Backbone:
         stop : int, default=None
             Number of stages. None for all.
         """
+        self.forget_if_changed()
         stop = len(self.stages) if stop is None else stop
         hashes = list(self._hashes) or [hashlib.blake2b(self.definition.encode(), digest_size=20).digest()]
         for module in self.stages[len(hashes) - 1 : stop]:  # each hash continues the one before it
@@ -322,6 +331,24 @@ class Backbone:
             "categories": hashlib.blake2b(repr(self.categories).encode(), digest_size=20).hexdigest(),
             "scale": "None" if space is None else repr(float(space.scale)),
         }
+
+    def forget_if_changed(self) -> bool:
+        """Forget hashes, copies and origin of weights that torch has changed in place. Return whether it has.
+
+        Writes through `tensor.data` or numpy are not seen.
+        """
+        if sum(map(_VERSION, self._watched)) == self._version:
+            return False
+        self._watched, self._version = _watch(self.stages)
+        self._hashes = []
+        self.copies.clear()
+        if self.origin is not None and self.origin[0] not in (
+            replace_stages,
+            with_max_length,
+            Backbone.with_preprocess,
+        ):
+            self.origin = None  # the name stands for other weights, so pickles include these
+        return True
 
     def with_preprocess(self, preprocess: Preprocess) -> Backbone:
         """Return a backbone with the same stages and another preprocessing.
@@ -353,9 +380,12 @@ class Backbone:
         return self
 
     def __reduce__(self) -> tuple[Callable[..., Backbone], tuple[Any, ...]]:
+        self.forget_if_changed()
         if self.origin is not None:
             return self.origin
-        return _restored, ({**self.__dict__, "copies": {}},)  # copies are rebuilt on demand
+        state = {**self.__dict__, "copies": {}}  # copies are rebuilt on demand
+        del state["_watched"], state["_version"]
+        return _restored, (state,)
 
     def __getstate__(self) -> Any:
         """Raise: pickle and copy use `__reduce__`, and skops would write a network that it cannot load."""
@@ -381,7 +411,14 @@ def _digest(start: bytes, module: nn.Module) -> bytes:
 def _restored(state: dict[str, Any]) -> Backbone:
     backbone = Backbone.__new__(Backbone)
     backbone.__dict__.update(state)
+    backbone._watched, backbone._version = _watch(backbone.stages)
     return backbone
+
+
+def _watch(stages: nn.Module) -> tuple[list[Tensor], int]:
+    """Return the tensors of stages, and the sum of the numbers of their changes in place."""
+    tensors = [one for one in (*stages.parameters(), *stages.buffers()) if not one.is_inference()]
+    return tensors, sum(map(_VERSION, tensors))
 
 
 def replace_stages(source: Backbone, first: int, modules: Sequence[nn.Module]) -> Backbone:
@@ -412,11 +449,14 @@ def replace_stages(source: Backbone, first: int, modules: Sequence[nn.Module]) -
     changes: dict[str, Any] = (
         {} if stop == n else {"head": None, "categories": (), "shared_space": None, "unit_length": False}
     )
+    source.forget_if_changed()
     stages = nn.ModuleList([*source.stages[:first], *modules]).eval().requires_grad_(False)
+    watched, version = _watch(stages)
     origin = (replace_stages, _collapsed(source, first, list(modules)))
     names = source.stage_names[:stop]
     hashes = source._hashes[: first + 1]
-    return source._changed(stages=stages, stage_names=names, origin=origin, _hashes=hashes, copies={}, **changes)
+    changes |= {"_watched": watched, "_version": version, "_hashes": hashes, "copies": {}}
+    return source._changed(stages=stages, stage_names=names, origin=origin, **changes)
 
 
 def with_max_length(source: Backbone, max_length: int) -> Backbone:

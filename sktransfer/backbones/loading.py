@@ -6,8 +6,8 @@ import importlib
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
@@ -133,18 +133,44 @@ def _shared(name: str, weights: str | os.PathLike[str], seed: int) -> Backbone:
     spec = registry().find(name)
     path = locate(spec, weights)  # without the lock, so that a download does not block other backbones
     _fetch_tokenizer(spec, path)
-    with _lock:  # also guards torch's random state, which is set to draw weights
+    with _lock:
         # Size and time reveal a file that was rewritten under the same name. The spec reveals changed settings, which
         # an open family reads from a file each time.
         key = (repr(spec), None if path is None else _file_state(path), seed if path is None else None)
-        backbone = _loaded.get(key)
-        if backbone is None:
-            backbone = _loaded[key] = _load(spec, path, weights, seed)
+        backbone = _known(key)
+    if backbone is None:
+        with _drawing(path, seed), _lock:  # in this order, because trainings load backbones
+            backbone = _known(key)
+            if backbone is None:
+                backbone = _loaded[key] = _load(spec, path, weights, seed)
+    with _lock:
         _recent[key] = backbone
         _recent.move_to_end(key)
         while len(_recent) > _KEPT:
             _recent.popitem(last=False)
         return backbone
+
+
+def _known(key: tuple[Any, ...]) -> Backbone | None:
+    """Return a loaded backbone whose weights were not changed in place."""
+    backbone = _loaded.get(key)
+    return None if backbone is None or backbone.forget_if_changed() or backbone.origin is None else backbone
+
+
+@contextmanager
+def _drawing(path: Path | None, seed: int) -> Iterator[None]:
+    """Keep the caller's random state. Only random weights wait for a training in another thread."""
+    import torch
+
+    from sktransfer.backbones.generators import fork_rng, private_draws
+
+    if path is not None:
+        with private_draws(seed):
+            yield
+        return
+    with fork_rng():
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would also seed the generators of GPUs
+        yield
 
 
 def _fetch_tokenizer(spec: BackboneSpec, path: Path | None) -> None:
@@ -166,15 +192,11 @@ def _file_state(path: Path) -> tuple[Any, ...]:
 
 
 def _load(spec: BackboneSpec, path: Any, weights: str | os.PathLike[str], seed: int) -> Backbone:
-    import torch
-
     from sktransfer.backbones.preprocess import ImageTransform
     from sktransfer.weights.reading import read_metadata
 
     metadata = read_metadata(path)
-    with torch.random.fork_rng(devices=[]):  # keeps the caller's random state
-        torch.default_generator.manual_seed(seed)  # torch.manual_seed would also seed the generators of GPUs
-        backbone = build_backbone(spec, path)
+    backbone = build_backbone(spec, path)
     if isinstance(backbone.preprocess, ImageTransform) and isinstance(metadata.get("preprocess"), dict):
         try:
             backbone.preprocess = ImageTransform().updated(metadata["preprocess"])

@@ -45,6 +45,7 @@ def prepare_for_inference(backbone: Backbone, compute: Compute) -> nn.ModuleList
     """
     key = f"{compute.device} {compute.dtype} {compute.compiled}"
     with _lock:  # several threads may ask at once, and a large network is copied only once
+        backbone.forget_if_changed()
         if key not in backbone.copies:
             backbone.copies[key] = _copy(backbone.stages, compute)
         return backbone.copies[key]

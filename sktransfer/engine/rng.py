@@ -1,24 +1,11 @@
-"""Seeds derived from (seed, epoch, row), and isolation of torch's global generators."""
+"""Seeds derived from (seed, epoch, row)."""
 
 from __future__ import annotations
-
-from contextlib import AbstractContextManager
 
 import numpy as np
 import torch
 
-__all__ = ["derive_seed", "fork_rng", "seed_torch"]
-
-
-def fork_rng(device: torch.device) -> AbstractContextManager[None]:
-    """Return a context that restores the generators of the CPU and of a device at its end.
-
-    Parameters
-    ----------
-    device : torch.device
-        Device of the computation.
-    """
-    return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
+__all__ = ["derive_seed", "seed_torch"]
 
 
 def derive_seed(*numbers: int) -> int:

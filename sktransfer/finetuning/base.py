@@ -17,6 +17,7 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from sktransfer._utils import title_of
 from sktransfer.backbones.backbone import Backbone
+from sktransfer.backbones.generators import fork_rng
 from sktransfer.backbones.loading import load_backbone
 from sktransfer.backbones.registry import modality_of
 from sktransfer.cache.resolve import resolve_store
@@ -26,7 +27,7 @@ from sktransfer.engine.forward import forward
 from sktransfer.engine.inference import prepare_head
 from sktransfer.engine.inputs import PreprocessedSamples, concat_features
 from sktransfer.engine.layers import LayerOutput
-from sktransfer.engine.rng import fork_rng, seed_torch
+from sktransfer.engine.rng import seed_torch
 from sktransfer.exceptions import InvalidParameterError, InvalidSampleError
 from sktransfer.html import BackboneHTML
 from sktransfer.samples.base import Samples

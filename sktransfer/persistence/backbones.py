@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from sktransfer._validation import require_field
 from sktransfer.backbones.backbone import Backbone, replace_stages, with_max_length
+from sktransfer.backbones.generators import private_draws
 from sktransfer.backbones.loading import build_backbone, restore_backbone
 from sktransfer.backbones.pooling import pooling_names
 from sktransfer.backbones.preprocess import ImageTransform
@@ -52,7 +53,8 @@ def _encode(backbone: Backbone, context: SaveContext) -> dict[str, Any]:
         recipe["weights"] = str(recipe["weights"])
     else:
         raise SaveError(
-            f"{backbone!r} is made of your own modules, and a file without code cannot describe them. "
+            f"{backbone!r} is made of your own modules, or its weights were changed in place, and a file "
+            "without code cannot describe it. "
             "Offer it as a plugin (a BackboneSpec whose loader makes the modules): then its name is saved. Or use "
             "joblib.dump, and load only files of your own"
         )
@@ -228,7 +230,7 @@ def _build(name: str, recipe: dict[str, Any], state: Mapping[str, Tensor]) -> Ba
 
 
 def _random_backbone(spec: BackboneSpec) -> Backbone:
-    with torch.random.fork_rng(devices=[]):
+    with private_draws():  # the weights are loaded
         backbone = build_backbone(spec, None)
     if not isinstance(backbone, Backbone):
         raise LoadError(f"{spec.name}: its loader does not return a Backbone")

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sktransfer._validation import require_field
+from sktransfer.backbones.generators import private_draws
 from sktransfer.exceptions import InvalidParameterError, LoadError
 from sktransfer.tasks.base import Task
 
@@ -161,7 +162,7 @@ class Head:
         n_features = len(self._state["mean"])
         if read.ndim != 2 or read.shape[1] != n_features:
             raise ValueError(f"features have shape {tuple(read.shape)}, and {self!r} takes (n_samples, {n_features})")
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        with torch.no_grad(), private_draws():
             head = FeatureHead(n_features, n_outputs, n_features // width if "mix.scores" in self._state else None)
             head.load_state_dict(self._state)
             outputs: np.ndarray = (head(read).double() * self._spread + self._shift).numpy()  # (n_samples, n_outputs)

@@ -51,7 +51,7 @@ class Augmentation:
             Epoch, counted from 0.
         """
         changed = []
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]):  # in a training, whose thread owns the generator and waits
             for row in rows:
                 torch.default_generator.manual_seed(derive_seed(self.seed, epoch, row))
                 changed.append(self.change(samples.load(row)))

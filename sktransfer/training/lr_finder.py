@@ -14,7 +14,8 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 from skorch.callbacks import GradientNormClipping
 
-from sktransfer.engine.rng import derive_seed, fork_rng, seed_torch
+from sktransfer.backbones.generators import fork_rng
+from sktransfer.engine.rng import derive_seed, seed_torch
 from sktransfer.exceptions import warn
 from sktransfer.training.callback_list import is_callback_type, unnamed
 from sktransfer.training.data import FrozenPrefixDataset

@@ -13,6 +13,7 @@ from torch import nn
 
 from sktransfer._validation import require_field
 from sktransfer.backbones.backbone import Backbone
+from sktransfer.backbones.generators import private_draws
 from sktransfer.engine.compute import Compute
 from sktransfer.engine.layers import LayerOutput
 from sktransfer.exceptions import LoadError
@@ -87,7 +88,7 @@ def net_from_state(
     }
     _check_layers(layers, boundary, len(backbone.stages))
     require_field({"head_": getattr(estimator, "head_", None)}, "head_", (Head, type(None)))
-    with torch.random.fork_rng(devices=[]):
+    with private_draws():  # the weights are loaded
         net = _net(state, tasks, settings, backbone, layers, boundary)
     net.to_cpu()
     rows = json.loads(require_field(state, "history", str))

@@ -10,6 +10,7 @@ import torch
 from sklearn.base import clone
 from torch import nn
 
+from sktransfer import ImageFeaturizer, load_backbone
 from sktransfer.backbones.backbone import Backbone, replace_stages
 from sktransfer.backbones.preprocess import ImageTransform
 from sktransfer.backbones.stages import ImageStage
@@ -331,3 +332,54 @@ def test_pooling_of_another_modality_is_refused():
 
 def test_repr_shows_name_and_stages(backbone):
     assert repr(backbone) == "Backbone('toy/maps', stages=['stem', 'middle', 'top'])"
+
+
+def train_in_place(backbone):
+    """Take an optimizer step on the last stage, as no user should."""
+    parameters = list(backbone.stages[-1].parameters())
+    for parameter in parameters:
+        parameter.requires_grad_(True).grad = torch.ones_like(parameter)
+    torch.optim.SGD(parameters, lr=0.1).step()
+    for parameter in parameters:
+        parameter.requires_grad_(False)
+
+
+def multiply_in_place(backbone):
+    with torch.no_grad():
+        next(backbone.stages[-1].parameters()).mul_(2)
+
+
+@pytest.mark.parametrize("change", [train_in_place, multiply_in_place])
+@pytest.mark.parametrize("cache", ["memory", None])
+def test_fingerprint_copies_and_cache_notice_a_change_in_place(change, cache, backbone):
+    X = batch().numpy().transpose(0, 2, 3, 1)
+    featurizer = ImageFeaturizer(backbone, cache=cache)
+    other = backbone.with_preprocess(ImageTransform(resize=(4, 4)))
+    first, smaller = featurizer.fit_transform(X), other.fingerprint()
+    before = [backbone.fingerprint(stop) for stop in range(N + 1)]
+    change(backbone)
+    with torch.no_grad():
+        *_, last = backbone.run(torch.stack(list(backbone.preprocess(list(X)))))
+    changed = featurizer.fit_transform(X)
+    assert np.allclose(changed, last.mean((2, 3)), atol=1e-6)
+    assert not np.allclose(changed, first, atol=1e-3)
+    after = [backbone.fingerprint(stop) for stop in range(N + 1)]
+    assert [one == two for one, two in zip(before, after)] == [True] * N + [False]
+    assert other.fingerprint() == after[-1] != smaller
+    assert np.array_equal(ImageFeaturizer(image_backbone(), cache=cache).fit_transform(X), first)
+
+
+def test_pickle_of_a_backbone_that_was_changed_in_place_keeps_the_change():
+    backbone = load_backbone("tiny/cnn", weights="random", seed=91)
+    expected = backbone.fingerprint()
+    with torch.no_grad():
+        next(backbone.stages.parameters()).mul_(2)
+    restored = pickle.loads(pickle.dumps(backbone))
+    assert restored.fingerprint() == backbone.fingerprint() != expected
+    assert load_backbone("tiny/cnn", weights="random", seed=91).fingerprint() == expected
+
+
+def test_fingerprint_of_weights_made_in_inference_mode():
+    with torch.inference_mode():
+        own = Backbone.from_modules([("stem", nn.Conv2d(3, 4, 3))])
+    assert own.fingerprint() == own.fingerprint()
