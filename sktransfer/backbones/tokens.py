@@ -73,6 +73,8 @@ class Tokens:
     ([tensor([1, 2]), tensor([1])], [True, False])
     """
 
+    _n_embedded: int | None = None  # number of token ids that the network knows
+
     def __init__(
         self,
         tokenizer: Tokenizer,
@@ -124,6 +126,21 @@ class Tokens:
         """
         other = Tokens.__new__(Tokens)  # shares the tokenizer, because hashing a large vocabulary takes a while
         other.__dict__.update(self.__dict__, max_length=self._checked(max_length))
+        return other
+
+    def with_embedding(self, n_embedded: int) -> Tokens:
+        """Return the same tokenisation for a network that has an embedding of so many tokens.
+
+        A text with another token raises an error. Padding, which is masked, takes an id of the network.
+
+        Parameters
+        ----------
+        n_embedded : int
+            Number of token ids that the network knows.
+        """
+        other = Tokens.__new__(Tokens)
+        other.__dict__.update(self.__dict__, _n_embedded=n_embedded)
+        other.pad_value = self.pad_value if self.pad_value < n_embedded else 0
         return other
 
     def _checked(self, max_length: int | None) -> int | None:
@@ -202,9 +219,15 @@ class Tokens:
         truncated = len(encoding.ids) > room
         if truncated:
             encoding.truncate(room, direction=self.side)
-        ids: list[int] = self._tokenizer.post_process(encoding).ids
         # A GPT has no special tokens, so an empty text has no tokens to attend to or to pool.
-        return ids or [self.empty_value], truncated
+        ids: list[int] = self._tokenizer.post_process(encoding).ids or [self.empty_value]
+        if self._n_embedded is not None and max(ids) >= self._n_embedded:
+            raise WeightsError(
+                f"the tokenizer gives the token {self._tokenizer.id_to_token(max(ids))!r} the id {max(ids)}, and the "
+                f"network has embeddings of {self._n_embedded} tokens: they do not belong together. If tokens were "
+                "added, enlarge the network, model.resize_token_embeddings(len(tokenizer)), train it, and save both"
+            )
+        return ids, truncated
 
     def _parts(self, text: str) -> Iterator[str]:
         """Yield growing parts of a long text, from the side that is kept, and finally the whole text.

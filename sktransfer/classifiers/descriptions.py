@@ -126,11 +126,22 @@ def check_known_labels(y: Any, classes: np.ndarray, *, kind: str, hint: str) -> 
     known = set(classes.tolist())
     for label in dict.fromkeys(labels.tolist()):
         if label not in known:
+            similar = _other_type(label, classes) or _similar(str(label), classes)
             raise InvalidParameterError(
-                f"y holds {label!r}, which is none of the {len(classes)} {kind}.{_similar(str(label), classes)} "
-                f"`classes_` lists them all{hint}"
+                f"y holds {label!r}, which is none of the {len(classes)} {kind}.{similar} `classes_` lists them all"
+                f"{hint}"
             )
     return labels
+
+
+def _other_type(label: Any, classes: np.ndarray) -> str:
+    """Return a hint at a class that differs in its type only, such as 1 and "1"."""
+    same = next((name for name in classes.tolist() if str(name) == str(label)), None)
+    if same is None:
+        return ""
+    given, known = type(label).__name__, type(same).__name__
+    convert = f" Convert them, [{known}(label) for label in y]." if known in ("int", "float", "str") else ""
+    return f" {label!r} is of type {given}, and the class {same!r} of type {known}.{convert}"
 
 
 def _similar(label: str, classes: np.ndarray) -> str:

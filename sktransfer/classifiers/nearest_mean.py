@@ -90,6 +90,7 @@ class NearestClassMean(CosineClassifier, BaseEstimator):
             If y has not one label per sample, or holds one class only.
         """
         check_scale(self.scale)
+        _refuse_texts(X)
         X, y = validate_data(self, X, y, dtype=[np.float64, np.float32])
         check_classification_targets(y)
         weight = check_weight(sample_weight, len(X))
@@ -107,3 +108,18 @@ class NearestClassMean(CosineClassifier, BaseEstimator):
         X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
         cosines: np.ndarray = normalize(X) @ self.means_.T  # (n_samples, n_classes)
         return check_scale(self.scale) * cosines
+
+
+def _refuse_texts(X: Any) -> None:
+    """Raise an error if X is a list or a column of strings, such as texts or paths."""
+    values = X if isinstance(X, (list, tuple)) else getattr(X, "to_numpy", lambda: X)()
+    if not isinstance(values, (list, tuple, np.ndarray)) or np.ndim(values[:1]) == 0 or not len(values):
+        return
+    first = values[0]
+    if isinstance(first, np.ndarray) and first.shape == (1,) and first.dtype == object:
+        first = first[0]
+    if isinstance(first, str):
+        raise ValueError(
+            f"X holds strings, such as {first[:60]!r}, and this estimator takes vectors. Put a featurizer before it: "
+            "make_pipeline(TextFeaturizer(), NearestClassMean()), or ImageFeaturizer() for paths of images"
+        )

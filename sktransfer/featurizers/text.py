@@ -39,8 +39,8 @@ __all__ = ["TextFeaturizer"]
         "normalize",
         "auto",
         'bool or "auto"',
-        """Whether to scale the features of each text to length 1. "auto" does so if the model itself does, for the
-        pooled values of its last layer (`layer=-1`, `pooling="auto"`).""",
+        """Whether to scale the features of each text to length 1. "auto" does so if the model itself does and
+        `layer` and `pooling` give the model's own vectors: its last layer and its pooling, by default or by name.""",
     ),
     COMPUTE,
     VERBOSE,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from sklearn.base import clone
+from sklearn.pipeline import Pipeline
 
 from sktransfer._validation import check_float, check_int
 from sktransfer.exceptions import InvalidParameterError
@@ -74,6 +75,7 @@ def find_lr(
     >>> bool(1e-6 < result.lr < 0.1), list(result.curve)
     (True, ['lr', 'loss', 'change', 'smoothed'])
     """
+    _check_estimator(estimator)
     low = check_float("lowest", lowest, exclude_minimum=True)
     high = check_float("highest", highest, exclude_minimum=True)
     if not low < high:
@@ -81,3 +83,18 @@ def find_lr(
     scope = LRRange(low, high, check_int("n_steps", n_steps, 2))
     trial: FineTuneBase = clone(estimator).set_params(max_epochs=0, callbacks=step_callbacks(estimator.callbacks))
     return trial._range_test(X, y, sample_weight, scope)
+
+
+def _check_estimator(estimator: Any) -> None:
+    if isinstance(estimator, FineTuneBase):
+        return
+    hint = ""
+    if isinstance(estimator, Pipeline):
+        hint = ". Of a pipeline pass the last step, estimator[-1], and X as the steps before it give it"
+    elif hasattr(estimator, "estimator"):
+        hint = ". Of a search pass its estimator"
+    given = estimator.__name__ if isinstance(estimator, type) else type(estimator).__name__
+    raise InvalidParameterError(
+        f"estimator={given} must be an instance of FineTuneClassifier, FineTuneRegressor or ContrastiveFineTuner, "
+        f"which train with a learning rate{hint}"
+    )

@@ -124,6 +124,11 @@ def _reading_all(spec: BackboneSpec) -> BackboneSpec:
 
 
 def _spec_of_folder(name: str, folder: Path) -> BackboneSpec:
+    if folder.is_file():
+        raise BackboneNotFoundError(
+            f"'hf/{name}' names a file, and a model of transformers is a folder: name the folder with config.json and "
+            f"the weights, 'hf/{Path(name).parent}', or pass the file as weights= with the name of its network"
+        )
     if not folder.is_dir():
         raise BackboneNotFoundError(
             f"'hf/{name}' names a local folder, but {folder.absolute()} does not exist; hub ids have the form "

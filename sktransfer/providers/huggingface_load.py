@@ -92,6 +92,8 @@ def load(spec: BackboneSpec, path: Path | None) -> Backbone:
         settings = read_sentence_settings(_tokenizer_folder(spec, path)) if spec.options.get("sentence") else None
     if settings is not None and isinstance(preprocess, Tokens):
         preprocess = _with_settings(preprocess, settings, spec.name)
+    if isinstance(preprocess, Tokens):
+        preprocess = preprocess.with_embedding(base.get_input_embeddings().num_embeddings)
     return Backbone(
         name=spec.name,
         modality=spec.modality,

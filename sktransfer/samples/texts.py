@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+from scipy.sparse import issparse
+
 from sktransfer.exceptions import InvalidSampleError
+from sktransfer.samples.arrays import tensor_to_array
 from sktransfer.samples.base import Rows, content_hash
-from sktransfer.samples.columns import as_column, is_missing, quoted
+from sktransfer.samples.columns import as_column, is_missing, is_tensor, quoted
 from sktransfer.samples.containers import as_list, column_of, item_hint
+from sktransfer.samples.flat import is_flat
 
 __all__ = ["TextSamples", "check_texts"]
 
@@ -63,8 +68,26 @@ def check_texts(X: Any) -> TextSamples:
     sktransfer.exceptions.InvalidSampleError: row 1: the text is missing (None). Fill missing texts, X.fillna("") \
 in pandas, X.fill_null("") in polars or [x if isinstance(x, str) else "" for x in X], or drop these rows from X and y
     """
-    texts, column = as_column(as_list(X, "text"), "text"), column_of(X)
+    X = as_list(X, "text")
+    _refuse_vectors(X)
+    texts, column = as_column(X, "text"), column_of(X)
     return TextSamples([_text(value, row, column) for row, value in enumerate(texts)])
+
+
+def _refuse_vectors(X: Any) -> None:
+    """Raise an error if X is a table of floats, such as the features of a featurizer."""
+    shape = getattr(X, "shape", (0, 2))
+    if len(shape) != 2 or shape[1] < 2 or not is_flat(X):
+        return
+    try:
+        table = X if issparse(X) else tensor_to_array(X) if is_tensor(X) else np.asarray(X)
+    except (TypeError, ValueError):  # rows of different lengths, columns without a common type
+        return
+    if table.ndim == 2 and table.shape[1] > 1 and table.dtype.kind == "f":
+        raise ValueError(
+            f"X holds vectors of {table.shape[1]} numbers, and this estimator takes texts: do not featurize before it. "
+            "Pass it the texts, or fit an estimator of vectors, such as LogisticRegression, on the features"
+        )
 
 
 def _text(value: Any, row: int, column: str) -> str:

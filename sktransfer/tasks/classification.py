@@ -69,8 +69,16 @@ def _check_label_types(labels: np.ndarray) -> None:
     kinds = sorted({type(label).__name__ for label in labels})
     raise ValueError(
         f"Unknown label type: y holds objects of type {' and '.join(kinds)}; labels are str, int or bool, and all of "
-        "one type: pass [str(label) for label in y]"
+        f"one type: pass {_conversion(labels)}"
     )
+
+
+def _conversion(labels: np.ndarray) -> str:
+    """Return the expression that converts labels of an array of objects."""
+    for kind, name in ((bool, "bool"), (int, "int")):
+        if all(isinstance(label, (kind, np.bool_ if kind is bool else np.integer)) for label in labels):
+            return f"y.astype({name})"
+    return "[str(label) for label in y]"
 
 
 def classification_task(
@@ -163,7 +171,12 @@ class Multiclass(_Classification):
 
     def check(self, y: Any) -> np.ndarray:
         """Return labels (n_samples,)."""
-        return check_labels(_dense(y))
+        try:
+            return check_labels(_dense(y))
+        except ValueError as error:
+            if not str(error).startswith("Unknown label type: continuous"):
+                raise
+            raise ValueError(f"{error} For numbers use FineTuneRegressor.") from error
 
     def encode(self, y: np.ndarray, weight: np.ndarray) -> Targets:
         """Return class indices (n_samples,), and weights with those of the classes in them."""

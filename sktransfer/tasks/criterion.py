@@ -91,7 +91,7 @@ class Criterion:
         """
         if isinstance(self._loss, nn.Module):
             self._loss.to(outputs.device)
-        losses: Tensor = self._loss(outputs, targets)
+        losses: Tensor = self._loss(outputs, targets) if self._checked else self._first(outputs, targets)
         self._check_shape(losses, outputs, targets)
         if not self._checked:
             self._check_values(losses, outputs, targets)
@@ -127,6 +127,27 @@ class Criterion:
             plain = {name: one for name, one in vars(self.given).items() if isinstance(one, (bool, int, float, str))}
             parts += [repr(sorted(plain.items())), dict(self.given.state_dict())]
         return parts
+
+    def _first(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        try:
+            losses: Tensor = self._loss(outputs, targets)
+        except torch.OutOfMemoryError:  # the batch is halved
+            raise
+        except (IndexError, RuntimeError, TypeError, ValueError) as error:
+            classes = targets.ndim == 1 and not targets.is_floating_point()
+            remedy = (
+                "targets are the indices of the classes, as torch.nn.CrossEntropyLoss takes them; for a loss of "
+                "indicators, encode them in a function of (outputs, targets), torch.nn.functional.one_hot(targets, "
+                f"{outputs.shape[1]}).float()"
+                if classes
+                else "it must take outputs and targets of these shapes"
+            )
+            reason = (str(error).splitlines() or [""])[0].rstrip(".")
+            raise InvalidParameterError(
+                f"criterion={self.given!r} raised {type(error).__name__}: {reason}, for "
+                f"{_described(outputs, targets)}; {remedy}"
+            ) from error
+        return losses
 
     def _check_shape(self, losses: Any, outputs: Tensor, targets: Tensor) -> None:
         if isinstance(losses, Tensor) and losses.shape in (outputs.shape[:1], outputs.shape):

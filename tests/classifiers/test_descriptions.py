@@ -58,3 +58,10 @@ def test_check_known_labels_returns_known_labels():
 def test_check_known_labels_hints_at_similar_classes(label, hint):
     with pytest.raises(InvalidParameterError, match=rf"y holds '{label}', which is none of the 2 kinds\. ?.*{hint}"):
         check_known_labels(["bee", label], np.array(["ant", "bee"]), kind="kinds", hint=": so.")
+
+
+@pytest.mark.parametrize(("y", "classes", "convert"), [(["1", "0"], [0, 1], int), ([1, 0], ["0", "1"], str)])
+def test_check_known_labels_tells_types_apart(y, classes, convert):
+    with pytest.raises(InvalidParameterError, match=rf"of type .*, and the class .*\[{convert.__name__}\(label\) for"):
+        check_known_labels(y, np.array(classes), kind="kinds", hint=".")
+    assert len(check_known_labels([convert(label) for label in y], np.array(classes), kind="kinds", hint=".")) == 2

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.neighbors import NearestCentroid
+from sklearn.pipeline import make_pipeline
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from sktransfer import NearestClassMean
+from sktransfer import NearestClassMean, TextFeaturizer
 from sktransfer.exceptions import InvalidParameterError
 
 rng = np.random.default_rng(0)
@@ -62,3 +64,11 @@ def test_sample_weight_repeats_samples_and_drops_classes_of_zero_weight():
     assert NearestClassMean().fit(X, y, sample_weight=(y != "b") * 1.0).classes_.tolist() == ["a", "c"]
     with pytest.raises(ValueError, match="one class only"):
         NearestClassMean().fit(X, y, sample_weight=(y == "b") * 1.0)
+
+
+@pytest.mark.parametrize("to", [list, np.array, pd.Series, lambda X: pd.DataFrame({"text": X})])
+def test_fit_names_a_featurizer_for_texts(to):
+    texts = to(["a good film", "a bad film"])
+    with pytest.raises(ValueError, match=r"X holds strings, such as 'a good film', .*TextFeaturizer\(\)"):
+        NearestClassMean().fit(texts, ["up", "down"])
+    assert make_pipeline(TextFeaturizer(), NearestClassMean()).fit(texts, ["up", "down"]).predict(texts)[0] == "up"

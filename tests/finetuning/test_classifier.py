@@ -70,7 +70,7 @@ def test_fit_names_the_class_if_there_is_only_one():
     [
         (None, "requires y"),
         (LABELS[:-1], "inconsistent numbers of samples"),
-        (np.linspace(0, 1, 12), "Unknown label type"),
+        (np.linspace(0, 1, 12), "Unknown label type: continuous.*FineTuneRegressor"),
         ([float("nan")] + [0.0] * 11, "NaN"),
     ],
 )

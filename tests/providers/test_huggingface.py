@@ -99,6 +99,32 @@ def test_load_backbone_names_a_folder_that_does_not_exist(name):
         sktransfer.load_backbone(f"hf/{name}")
 
 
+def test_load_backbone_names_the_folder_of_a_file(tmp_path):
+    make_folder("bert", tmp_path)
+    with pytest.raises(BackboneNotFoundError, match=rf"names a file, .* 'hf/{tmp_path}'"):
+        sktransfer.load_backbone(f"hf/{tmp_path}/model.safetensors")
+    assert sktransfer.load_backbone(f"hf/{tmp_path}").modality == "text"
+
+
+def test_load_backbone_with_more_tokens_than_embeddings_names_the_token(tmp_path):
+    from transformers import AutoTokenizer
+
+    model = make_folder("bert", tmp_path)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+    model.resize_token_embeddings(len(tokenizer))
+    model.save_pretrained(tmp_path)
+    tokenizer.add_tokens(["sktransfer"])
+    tokenizer.add_special_tokens({"pad_token": "[OTHER]"})
+    tokenizer.save_pretrained(tmp_path)
+    featurizer = sktransfer.TextFeaturizer(f"hf/{tmp_path}")
+    assert featurizer.fit_transform(["good", "a good film"]).shape[0] == 2
+    with pytest.raises(WeightsError, match=r"token 'sktransfer' .*resize_token_embeddings\(len\(tokenizer\)\)"):
+        featurizer.transform(["good sktransfer"])
+    model.resize_token_embeddings(len(tokenizer))
+    model.save_pretrained(tmp_path)
+    assert sktransfer.TextFeaturizer(f"hf/{tmp_path}").fit_transform(["good sktransfer"]).shape[0] == 1
+
+
 def test_load_backbone_lists_files_of_a_folder_without_config_json(tmp_path):
     (tmp_path / "weights.pt").touch()
     with pytest.raises(WeightsError, match=r"lacks config.json .*this one contains \['weights.pt'\]"):

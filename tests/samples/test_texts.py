@@ -7,6 +7,8 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
+import torch
+from scipy.sparse import csr_matrix
 
 from sktransfer.exceptions import InvalidSampleError
 from sktransfer.samples.texts import check_texts
@@ -94,6 +96,12 @@ def test_check_texts_rejects_columns_of_numbers():
     for X in (np.array([1.0, 2.0]), pd.Series([1, 2]), pl.Series([1, 2])):
         with pytest.raises(InvalidSampleError, match=r"row 0: .* not a str"):
             check_texts(X)
+
+
+@pytest.mark.parametrize("to", [np.array, list, csr_matrix, pd.DataFrame, pl.DataFrame, torch.tensor])
+def test_check_texts_of_vectors_says_not_to_featurize(to: object):
+    with pytest.raises(ValueError, match=r"X holds vectors of 3 numbers, .* do not featurize before it"):
+        check_texts(to([[0.5, 1.5, 0.0], [0.1, 0.2, 0.3], [1.0, 2.0, 3.0]]))
 
 
 def test_check_texts_of_a_single_text_suggests_a_list():

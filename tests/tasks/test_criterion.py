@@ -165,3 +165,15 @@ def test_criterion_is_part_of_the_name_of_a_checkpoint(tmp_path):
 def test_identity_of_functions_depends_on_their_code():
     one, other = (Criterion(eval(f"lambda outputs, targets: outputs * {factor}")).identity() for factor in (1.5, 2.5))
     assert one != other
+
+
+def test_criterion_that_does_not_take_class_indices_is_named():
+    says = r"criterion=.*BCEWithLogitsLoss.* raised ValueError: .* targets of shape \(\d+,\); .*one_hot\(targets, 2\)"
+    with pytest.raises(InvalidParameterError, match=says):
+        FineTuneClassifier(max_epochs=1, criterion=nn.BCEWithLogitsLoss).fit(IMAGES, LABELS)
+
+    def loss(outputs, targets):
+        indicators = functional.one_hot(targets, 2).float()
+        return functional.binary_cross_entropy_with_logits(outputs, indicators, reduction="none")
+
+    FineTuneClassifier(max_epochs=1, criterion=loss).fit(IMAGES, LABELS)

@@ -166,6 +166,8 @@ def test_check_weight_accepts_none_a_number_and_bools():
         (pd.Series(["a", pd.NA], ["x", "y"]), r"y\.iloc\[1\] \(index label 'y'\)"),
         (pd.Series([0.0, np.nan], ["x", "y"]), r"Input y contains NaN\. y\.iloc\[1\] \(index label 'y'\)"),
         ([0.5, 1.5], "Unknown label type: continuous"),
+        (np.array([0, 1], dtype=object), r"objects of type int; .* pass y\.astype\(int\)"),
+        (pd.Series([True, False], dtype=object), r"objects of type bool; .* pass y\.astype\(bool\)"),
     ],
 )
 def test_check_labels_refuses_what_is_no_label(y, message):
@@ -173,6 +175,8 @@ def test_check_labels_refuses_what_is_no_label(y, message):
         check_labels(y)
     if "pass [str" in message:
         assert len(check_labels([str(label) for label in y])) == 2
+    if "y\\.astype" in message:
+        assert len(check_labels(y.astype(type(y[0])))) == 2
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import pytest
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
 from skorch.callbacks import Callback, EarlyStopping, EpochScoring, GradientNormClipping
 
 from sktransfer import (
@@ -20,6 +21,7 @@ from sktransfer import (
     FineTuneRegressor,
     MicroBatches,
     Mixup,
+    TextFeaturizer,
     find_lr,
     load,
     save,
@@ -238,3 +240,17 @@ def test_lr_find_of_numbers_pairs_and_several_labels(tuner, y):
 def test_find_lr_rejects_invalid_ranges(options, match):
     with pytest.raises(InvalidParameterError, match=match):
         find_lr(quick(), IMAGES, LABELS, **options)
+
+
+@pytest.mark.parametrize(
+    ("estimator", "hint"),
+    [
+        (TextFeaturizer(), "=TextFeaturizer must be an instance of FineTuneClassifier"),
+        (FineTuneClassifier, "=FineTuneClassifier must be an instance"),
+        (make_pipeline("passthrough", FineTuneClassifier()), r"Of a pipeline pass the last step, estimator\[-1\]"),
+        (GridSearchCV(FineTuneClassifier(), {}), "Of a search pass its estimator"),
+    ],
+)
+def test_find_lr_names_what_to_pass_for_other_estimators(estimator, hint):
+    with pytest.raises(InvalidParameterError, match=hint):
+        find_lr(estimator, *make_samples("image", 4))
