@@ -136,6 +136,7 @@ MAKERS = {
         "transform",
         "images",
     ),
+    "ImageFeaturizer, auto": (lambda: ImageFeaturizer(layer="auto").fit(*digits()), "transform", "images"),
     "TextFeaturizer": (lambda: TextFeaturizer(max_length=12, layer=2).fit(TEXTS), "transform", "texts"),
     "untrained weights": (lambda: ImageFeaturizer(weights="random").fit(digits()[0]), "transform", "images"),
     "WordEmbedder": (words, "transform", "texts"),
