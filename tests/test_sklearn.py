@@ -86,6 +86,7 @@ TRANSFER_ESTIMATORS = [
     ImageFeaturizer(),
     ImageFeaturizer(layer="auto"),
     FineTuneClassifier(max_epochs=2, random_state=0),
+    FineTuneClassifier(layer="auto", max_epochs=2, random_state=0),
     FineTuneRegressor(max_epochs=2, random_state=0),
     TextFeaturizer(),
     TextFeaturizer(layer="auto"),

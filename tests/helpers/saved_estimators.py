@@ -144,6 +144,7 @@ MAKERS = {
     "WordEmbedder of a file": (words_of_file, "transform", "texts"),
     "FineTuneClassifier": (fine_tuned, "predict_proba", "images"),
     "FineTuneClassifier, several labels": (multilabel, "predict_proba", "images"),
+    "FineTuneClassifier, auto": (lambda: fine_tuned(layer="auto"), "predict_proba", "images"),
     "FineTuneClassifier, adapter, mix": (adapted, "predict_proba", "texts"),
     "FineTuneClassifier, callbacks": (with_callbacks, "predict_proba", "images"),
     "FineTuneClassifier, all frozen": (lambda: fine_tuned(freeze_depth="all"), "predict_proba", "images"),
