@@ -31,6 +31,7 @@ def _empty_store():
 
 IMAGE_ESTIMATORS = [
     ImageFeaturizer(),
+    ImageFeaturizer(layer="auto"),
     FineTuneClassifier(random_state=0),
     FineTuneRegressor(random_state=0),
     ContrastiveFineTuner(max_epochs=2, random_state=0),
@@ -55,6 +56,7 @@ WORDS = " ".join(render_rows(np.repeat((np.arange(26) - 13)[:, None] / 2, 40, ax
 FROZEN = {"freeze_depth": "all", "max_epochs": 1, "random_state": 0}
 TEXT_ESTIMATORS = [
     TextFeaturizer(layer=1),
+    TextFeaturizer(layer="auto"),
     WordEmbedder(WordVectors(WORDS, np.random.default_rng(0).normal(size=(len(WORDS), 8)).astype(np.float32))),
     FineTuneClassifier("tiny/bert", **FROZEN),
     FineTuneRegressor("tiny/bert", **FROZEN),
@@ -80,9 +82,12 @@ def test_scikit_learn_estimator_checks_of_texts(estimator, check):
 
 TRANSFER_ESTIMATORS = [
     ImageFeaturizer(),
+    ImageFeaturizer(layer="auto"),
     FineTuneClassifier(max_epochs=2, random_state=0),
+    FineTuneClassifier(layer="auto", max_epochs=2, random_state=0),
     FineTuneRegressor(max_epochs=2, random_state=0),
     TextFeaturizer(),
+    TextFeaturizer(layer="auto"),
     WordEmbedder(random_state=0),
     WordEmbedder("word2vec", min_count=1, pooling="sif", random_state=0),
     FineTuneClassifier("tiny/bert", max_epochs=2, freeze_depth=0.5, random_state=0),

@@ -223,12 +223,15 @@ class Backbone:
         if isinstance(layer, str):
             if layer not in self.stage_names:
                 raise InvalidParameterError(
-                    f"layer={layer!r} is not a stage of {self.name}; its stages are {self.stage_names}."
-                    + did_you_mean(layer, self.stage_names)
+                    f"layer={layer!r} is not a stage of {self.name}; its stages are {self.stage_names}. 'all' is all "
+                    "of them, and 'auto' lets a featurizer or tuner choose." + did_you_mean(layer, self.stage_names)
                 )
             return self.stage_names.index(layer)
         if not is_int(layer):
-            raise InvalidParameterError(f"layer={layer!r} must be an int, a stage's name, 'all' or a list of these")
+            raise InvalidParameterError(
+                f"layer={layer!r} must be an int, a stage's name, a list of these, 'all', or 'auto' if an estimator "
+                "chooses"
+            )
         if not -n <= layer < n:
             raise InvalidParameterError(
                 f"layer={layer} is out of range: {self.name} has {n} stages, so {-n} to {n - 1}"

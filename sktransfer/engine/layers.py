@@ -15,7 +15,7 @@ from sktransfer.cache.policy import cache_namespace, stored_dtype
 from sktransfer.cache.types import CacheNamespace
 from sktransfer.engine.compute import PRECISIONS, Compute
 
-__all__ = ["LayerOutput", "kept_dtype", "resolve_layers"]
+__all__ = ["LayerOutput", "is_auto", "kept_dtype", "resolve_layers"]
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,11 @@ class LayerOutput:
             If a field is missing or of another type.
         """
         return cls(require_field(state, "stop", int), require_field(state, "pooling", (str, type(None))))
+
+
+def is_auto(layer: Any) -> bool:
+    """Return whether the parameter `layer` asks for a choice by the targets."""
+    return isinstance(layer, str) and layer == "auto"
 
 
 def resolve_layers(backbone: Backbone, layer: int | str | Sequence[int | str], pooling: str) -> list[LayerOutput]:

@@ -20,6 +20,7 @@ __all__ = [
     "best_strength",
     "centre",
     "is_better",
+    "layer_errors",
     "layer_weights",
     "logistic_strength",
     "ridge_errors",
@@ -187,11 +188,26 @@ class LayerWeights:
         return float(self.errors @ self.shares)
 
 
+def layer_errors(layers: Sequence[np.ndarray], targets: np.ndarray, sample_weight: np.ndarray) -> np.ndarray:
+    """Return the squared leave-one-out errors of each layer alone at its best strength, (n_layers, n_used).
+
+    At most 500 evenly spaced samples are used.
+
+    Parameters
+    ----------
+    layers, targets, sample_weight
+        As `layer_weights` takes them.
+    """
+    few = _some(len(targets), LAYER_SAMPLES)
+    return np.stack([_of_rows([layer], [1.0], targets, sample_weight, few)[1] for layer in layers])
+
+
 def layer_weights(
     layers: Sequence[np.ndarray],
     targets: np.ndarray,
     sample_weight: np.ndarray,
     depths: Sequence[int] | None = None,
+    errors: np.ndarray | None = None,
 ) -> LayerWeights:
     """Weight layers by how well each of them alone predicts targets.
 
@@ -209,6 +225,8 @@ def layer_weights(
         Positive weight of each sample.
     depths : sequence of int, default=None
         Number of each layer's stage, from 1. None for layers of successive stages.
+    errors : ndarray of shape (n_layers, n_used), default=None
+        Result of `layer_errors`; None to compute it.
 
     Examples
     --------
@@ -221,9 +239,7 @@ def layer_weights(
     """
     few = _some(len(targets), LAYER_SAMPLES)
     shares = sample_weight[few] / sample_weight[few].sum()  # (n_few,)
-    alone = np.stack(
-        [_of_rows([layer], [1.0], targets, sample_weight, few)[1] for layer in layers]
-    )  # (n_layers, n_few)
+    alone = layer_errors(layers, targets, sample_weight) if errors is None else errors  # (n_layers, n_few)
     means = alone @ shares  # (n_layers,)
     z = np.array([_z(one, alone[means.argmin()], shares) for one in alone])  # (n_layers,)
     weights = np.arange(1, len(layers) + 1) * np.exp(-z) if depths is None else np.asarray(depths) * np.exp(-z)

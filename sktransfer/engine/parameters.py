@@ -73,7 +73,7 @@ LAYER = Parameter(
     -1,
     "int, str or list of these",
     """Stage whose output gives the features: an index (-1 is the last stage), a name, a list (concatenated), or
-    "all".""",
+    "all". "auto" weighs all stages by how well they predict y, and scales the features for a linear model.""",
 )
 
 POOLING = Parameter(

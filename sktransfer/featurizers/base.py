@@ -5,23 +5,34 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import Any, Self
 
 import numpy as np
+import pandas as pd
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.callback import CallbackSupportMixin, with_callbacks
 from sklearn.utils import Tags
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from sktransfer._utils import all_or_nothing, progress
 from sktransfer.backbones.backbone import Backbone
 from sktransfer.backbones.pooling import cheap_poolings
 from sktransfer.cache.policy import prefetch_for_layers
 from sktransfer.cache.resolve import resolve_store
+from sktransfer.engine.choice_targets import ChoiceTargets
+from sktransfer.engine.choose_layers import (
+    CandidateOutputs,
+    LayerChoice,
+    candidate_layers,
+    choice_rows,
+    choose_layers,
+    collect_candidates,
+)
 from sktransfer.engine.compute import Compute, check_finite_outputs, resolve_compute
 from sktransfer.engine.forward import LayerOutput, Outputs, forward
 from sktransfer.engine.inputs import PreprocessedSamples, concat_features
-from sktransfer.engine.layers import resolve_layers
+from sktransfer.engine.layers import is_auto, resolve_layers
 from sktransfer.exceptions import InvalidParameterError, InvalidSample, InvalidSampleWarning, warn
 from sktransfer.html import BackboneHTML
 from sktransfer.samples.base import Samples
@@ -48,17 +59,33 @@ class Featurizer(BackboneHTML, CallbackSupportMixin, ClassNamePrefixFeaturesOutM
     cache: str | os.PathLike[str] | None
     verbose: int
     on_error: str = "raise"  # a parameter of image featurizers only, because texts need no decoding
+    _choice: LayerChoice | None = None  # only if layer="auto"
+
+    @property
+    def layer_(self) -> pd.Series:
+        """Weight of each layer that `layer="auto"` has chosen, by stage and pooling, summing to one."""
+        return self._chosen("layer_").table(self.backbone_)
+
+    @property
+    def strength_(self) -> float:
+        """Strength of a linear model that `layer="auto"` has found."""
+        return float(self._chosen("strength_").strength)
+
+    @property
+    def report_(self) -> str:
+        """What `layer="auto"` has chosen, and by which errors."""
+        return self._chosen("report_").report(self.backbone_)
 
     @all_or_nothing
     def fit(self, X: Any, y: Any = None) -> Self:
-        """Load the backbone and validate the samples, without training.
+        """Load the backbone, validate the samples and choose layers if `layer="auto"`, without training.
 
         Parameters
         ----------
         X : array-like, Series, one-column DataFrame or list of n_samples
             The samples.
-        y : ignored
-            Present because `Pipeline` passes it.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs), default=None
+            Labels or numbers that `layer="auto"` chooses by. Otherwise ignored.
 
         Returns
         -------
@@ -70,8 +97,15 @@ class Featurizer(BackboneHTML, CallbackSupportMixin, ClassNamePrefixFeaturesOutM
             If a parameter is not allowed.
         InvalidSampleError
             If a sample cannot be used.
+        ValueError
+            If `layer="auto"` and y does not fit X, or no sample can be read.
         """
-        self._set_widths(self._count_features(self._inputs(self._fit(X))))
+        inputs = self._inputs(self._fit(X))
+        if is_auto(self.layer):
+            self._choose(inputs, y)
+            inputs.warn_of_unread()
+        else:
+            self._set_widths(self._count_features(inputs))
         return self
 
     def transform(self, X: Any) -> np.ndarray:
@@ -92,7 +126,7 @@ class Featurizer(BackboneHTML, CallbackSupportMixin, ClassNamePrefixFeaturesOutM
             If a sample cannot be used.
         """
         check_is_fitted(self)
-        return self._features(self._check(X, reset=False), self._widths)[0]
+        return self._features(self._inputs(self._check(X, reset=False)), self._widths)[0]
 
     @all_or_nothing
     @with_callbacks  # type: ignore[untyped-decorator]
@@ -103,8 +137,8 @@ class Featurizer(BackboneHTML, CallbackSupportMixin, ClassNamePrefixFeaturesOutM
         ----------
         X : array-like, Series, one-column DataFrame or list of n_samples
             The samples.
-        y : ignored
-            Present because `Pipeline` passes it.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs), default=None
+            Labels or numbers that `layer="auto"` chooses by. Otherwise ignored.
 
         Returns
         -------
@@ -116,10 +150,14 @@ class Featurizer(BackboneHTML, CallbackSupportMixin, ClassNamePrefixFeaturesOutM
             If a parameter is not allowed.
         InvalidSampleError
             If a sample cannot be used.
+        ValueError
+            If `layer="auto"` and y does not fit X, or no sample can be read.
         """
         context = self._init_callback_context(max_subtasks=None)
         context.call_on_fit_task_begin(estimator=self, X=X, y=y)
-        features, widths = self._features(self._fit(X), context=context)
+        inputs = self._inputs(self._fit(X))
+        known = self._choose(inputs, y) if is_auto(self.layer) else None
+        features, widths = self._features(inputs, known=known, context=context)
         self._set_widths(widths)
         context.call_on_fit_task_end(estimator=self, X=X, y=y)
         return features
@@ -136,12 +174,17 @@ class Featurizer(BackboneHTML, CallbackSupportMixin, ClassNamePrefixFeaturesOutM
         -------
         names : ndarray of str, object
             The class name in lower case and a number for one layer, such as "imagefeaturizer0". With several layers,
-            the name of the stage as well: "imagefeaturizer_block4_0".
+            the name of the stage as well: "imagefeaturizer_block4_0". With `layer="auto"`, the name of the stage and
+            the pooling: "imagefeaturizer_block4_grid2_0".
         """
         names: np.ndarray = super().get_feature_names_out(input_features)
+        prefix, n_named, named = type(self).__name__.lower(), Counter[str](), []
+        if self._choice is not None:
+            for (stage, pooling), width in zip(self.layer_.index, self._widths, strict=True):
+                named += [f"{prefix}_{stage}_{pooling}_{i}" for i in range(width)]
+            return np.asarray(named, dtype=object)
         if len(self._widths) == 1:
             return names
-        prefix, n_named, named = type(self).__name__.lower(), Counter[str](), []
         for position, width in zip(self.backbone_.positions(self.layer), self._widths):
             stage = self.backbone_.stage_names[position]
             named += [f"{prefix}_{stage}_{n_named[stage] + i}" for i in range(width)]
@@ -162,11 +205,43 @@ class Featurizer(BackboneHTML, CallbackSupportMixin, ClassNamePrefixFeaturesOutM
                 f"backbone={self.backbone!r} takes {backbone.modality}s, "
                 f"{type(self).__name__} featurizes {self._modality}s"
             )
-        resolve_layers(backbone, self.layer, self.pooling)
+        resolve_layers(backbone, "all" if is_auto(self.layer) else self.layer, self.pooling)
         self._compute()
         resolve_store(self.cache)
-        self.backbone_ = backbone
+        self.backbone_, self._choice = backbone, None
         return samples
+
+    def _chosen(self, name: str) -> LayerChoice:
+        check_is_fitted(self)
+        if self._choice is None:
+            raise AttributeError(f"{name} is only there with layer='auto', and this {type(self).__name__} has another")
+        return self._choice
+
+    def _choose(self, inputs: PreprocessedSamples, y: Any) -> CandidateOutputs:
+        """Choose layers, and return the outputs of all of them for the rows that they were chosen by."""
+        targets = None if y is None else ChoiceTargets.of(y)
+        if targets is not None:
+            check_consistent_length(range(len(inputs)), targets.values)
+        rows = choice_rows(len(inputs))
+        layers = candidate_layers(self.backbone_, inputs, self.pooling, self._compute())
+        with progress(len(rows), self, self._modality, self.verbose) as bar:
+            outputs = collect_candidates(
+                self.backbone_,
+                inputs,
+                layers,
+                rows,
+                compute=self._compute(),
+                store=resolve_store(self.cache),
+                on_batch=bar.update,
+            )
+        if not outputs.rows:
+            raise ValueError(
+                f"layer='auto' weighs layers by their features, and none of {len(rows)} {self._modality}s could be "
+                "read: find_bad_images(X) tells why; set layer to a stage to get rows of NaN"
+            )
+        self._choice = choose_layers(outputs, None if targets is None else targets.take(outputs.rows))
+        self._set_widths(list(self._choice.widths))
+        return outputs
 
     def _compute(self) -> Compute:
         return resolve_compute(self.device, self.precision, self.batch_size)
@@ -195,6 +270,8 @@ class Featurizer(BackboneHTML, CallbackSupportMixin, ClassNamePrefixFeaturesOutM
         return self._count_features(self._inputs(check_images(np.zeros((1, *_BLANK), np.uint8))))
 
     def _layers(self) -> list[LayerOutput]:
+        if self._choice is not None:
+            return list(self._choice.layers)
         return resolve_layers(self.backbone_, self.layer, self.pooling)
 
     def _prefetch(self) -> list[LayerOutput]:
@@ -215,21 +292,33 @@ class Featurizer(BackboneHTML, CallbackSupportMixin, ClassNamePrefixFeaturesOutM
             prefetch=self._prefetch(),
         )
 
+    def _outputs(self, inputs: PreprocessedSamples, known: CandidateOutputs | None) -> Iterator[Outputs]:
+        """Yield the outputs for all rows. Those for rows that layers were chosen by are known."""
+        if known is None:
+            return self._forward(inputs)
+        rest = np.setdiff1d(np.arange(len(inputs)), [*known.rows, *inputs.left_out]).tolist()
+        return chain([(known.rows, known.of(self._layers()))], self._forward(inputs, rest) if rest else ())
+
     def _features(
-        self, samples: Samples, widths: list[int] | None = None, *, context: Any = None
+        self,
+        inputs: PreprocessedSamples,
+        widths: list[int] | None = None,
+        *,
+        known: CandidateOutputs | None = None,
+        context: Any = None,
     ) -> tuple[np.ndarray, list[int]]:
         """Return the features, and the number of features of each layer."""
-        inputs = self._inputs(samples)
+        n_samples = len(inputs)
         features: np.ndarray | None = None
-        is_readable = np.zeros(len(samples), dtype=bool)
-        with progress(len(samples), self, self._modality, self.verbose) as bar:
-            for rows, outputs in self._forward(inputs):
+        is_readable = np.zeros(n_samples, dtype=bool)
+        with progress(n_samples, self, self._modality, self.verbose) as bar:
+            for rows, outputs in self._outputs(inputs, known):
                 if not rows:
                     continue
                 values = concat_features(outputs).numpy()  # (n, n_features)
                 if features is None:
                     widths = [output[0].numel() for output in outputs]
-                    features = np.empty((len(samples), values.shape[1]), np.float32)
+                    features = np.empty((n_samples, values.shape[1]), np.float32)
                 features[rows], is_readable[rows] = values, True
                 bar.update(len(rows))
                 if context is not None:
@@ -240,7 +329,7 @@ class Featurizer(BackboneHTML, CallbackSupportMixin, ClassNamePrefixFeaturesOutM
         inputs.warn_of_unread()
         widths = widths or self._count_features_of_blank()
         if features is None:
-            features = np.empty((len(samples), sum(widths)), np.float32)
+            features = np.empty((n_samples, sum(widths)), np.float32)
         features[~is_readable] = 0
         check_finite_outputs(features, self._compute())
         features[~is_readable] = np.nan
@@ -249,7 +338,7 @@ class Featurizer(BackboneHTML, CallbackSupportMixin, ClassNamePrefixFeaturesOutM
         return self._postprocess(features), widths
 
     def _postprocess(self, features: np.ndarray) -> np.ndarray:
-        return features
+        return features if self._choice is None else self._choice.scaled(features)
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

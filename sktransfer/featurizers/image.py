@@ -69,6 +69,13 @@ class ImageFeaturizer(Featurizer):
     ----------
     backbone_ : Backbone
         The network, which is shared and never changed.
+    layer_ : Series
+        Only if `layer="auto"`: weight of each layer, by stage and pooling, summing to one.
+    strength_ : float
+        Only if `layer="auto"`: C of a logistic regression, or alpha of a ridge regression, on features of total
+        variance 1. `transform` gives features on which 1 is right.
+    report_ : str
+        Only if `layer="auto"`: what was chosen, and by which errors.
     n_features_in_ : int
         Number of columns of X, if X has columns.
 
@@ -89,9 +96,19 @@ class ImageFeaturizer(Featurizer):
     `SimpleImputer` fills them. `fit` alone returns no features, so it does not warn. An image that cannot be used is
     not cached. Once its file is repaired, its features are computed.
 
+    With `layer="auto"`, `fit` runs all stages in one pass, on at most 1,000 samples at equal distances. Each layer is
+    centred and divided by the root of its mean squared length. A ridge regression of y on each layer has leave-one-out
+    errors in closed form [2]_. The weight of a layer is its depth times exp(-z), where z is its error beyond that of
+    the best layer, in standard errors. Averages over a 2x2 grid join them if `pooling="auto"` and the error falls by
+    more than a standard error. The joined layers are multiplied so that `LogisticRegression()`, or `Ridge()` for
+    numbers, has the strength of least error without a scaler. Whole numbers are labels, unless they have more than 20
+    values with fewer than 5 samples each. Without y, or with a single label, the weight of a layer is the square of its
+    depth. `fit` sees only the samples of a fold, so a search chooses inside each fold.
+
     References
     ----------
     .. [1] J. Yosinski et al., "How transferable are features in deep neural networks?", NeurIPS 2014.
+    .. [2] R. Rifkin and R. Lippert, "Notes on Regularized Least Squares", MIT-CSAIL-TR-2007-025.
 
     Examples
     --------
@@ -104,6 +121,9 @@ class ImageFeaturizer(Featurizer):
     >>> clf = make_pipeline(featurizer, LogisticRegression(max_iter=1000)).fit(X[:100] / 16, y[:100])
     >>> bool(clf.score(X[100:300] / 16, y[100:300]) > 0.8)
     True
+    >>> clf = make_pipeline(ImageFeaturizer(layer="auto"), LogisticRegression(max_iter=1000)).fit(X[:100] / 16, y[:100])
+    >>> bool(clf.score(X[100:300] / 16, y[100:300]) > 0.9), clf[0].layer_.idxmax()
+    (True, ('block3', 'grid2'))
     """
 
     _modality = "image"

@@ -22,11 +22,12 @@ from sktransfer.backbones.loading import load_backbone
 from sktransfer.backbones.registry import modality_of
 from sktransfer.cache.resolve import resolve_store
 from sktransfer.callbacks.checkpoint import params_of
+from sktransfer.engine.choose_layers import LayerChoice
 from sktransfer.engine.compute import Compute, check_finite_outputs, resolve_compute
 from sktransfer.engine.forward import forward
 from sktransfer.engine.inference import prepare_head
 from sktransfer.engine.inputs import PreprocessedSamples, concat_features
-from sktransfer.engine.layers import LayerOutput
+from sktransfer.engine.layers import LayerOutput, is_auto
 from sktransfer.engine.rng import seed_torch
 from sktransfer.exceptions import InvalidParameterError, InvalidSampleError
 from sktransfer.html import BackboneHTML
@@ -41,7 +42,16 @@ from sktransfer.training.callback_list import check_monitors, unnamed
 from sktransfer.training.lr_finder import LearningRates
 from sktransfer.training.net import FineTuneNet
 from sktransfer.training.optimisation import has_scheduler
-from sktransfer.training.run import FitRun, LRRange, PreviousFit, Trunk, Validation, choose_trunk
+from sktransfer.training.run import (
+    FitRun,
+    LRRange,
+    PreviousFit,
+    Trunk,
+    Validation,
+    choose_for_task,
+    choose_trunk,
+    split_rows,
+)
 from sktransfer.training.samplers import Batches
 from sktransfer.training.saved_net import net_from_state, net_to_state
 from sktransfer.training.settings import Settings, check_settings
@@ -104,6 +114,7 @@ class FineTuneBase(BackboneHTML, CallbackSupportMixin, BaseEstimator):
     _layers: dict[str, list[LayerOutput]]
     _seed: int
     _tasks: Mapping[str, Task]
+    _choice: LayerChoice | None = None  # only if layer="auto"
 
     # Parameters. A subclass may have only some of those with a default.
     adapter: Any
@@ -134,6 +145,27 @@ class FineTuneBase(BackboneHTML, CallbackSupportMixin, BaseEstimator):
             All classes, as the first call of `partial_fit` names them.
         """
         raise NotImplementedError
+
+    @property
+    def layer_(self) -> pd.Series:
+        """Weight of each layer that `layer="auto"` has chosen, by stage and pooling, summing to one."""
+        return self._chosen("layer_").table(self.backbone_)
+
+    @property
+    def strength_(self) -> float:
+        """Strength of the probe that `layer="auto"` has found."""
+        return float(self._chosen("strength_").strength)
+
+    @property
+    def report_(self) -> str:
+        """What `layer="auto"` has chosen, and by which errors."""
+        return self._chosen("report_").report(self.backbone_)
+
+    def _chosen(self, name: str) -> LayerChoice:
+        check_is_fitted(self)
+        if self._choice is None:
+            raise AttributeError(f"{name} is only there with layer='auto', and this {type(self).__name__} has another")
+        return self._choice
 
     @property
     def layer_weights_(self) -> pd.Series:
@@ -248,7 +280,8 @@ class FineTuneBase(BackboneHTML, CallbackSupportMixin, BaseEstimator):
         self._tasks = self._make_tasks(arguments.y, arguments.classes) if tasks is None else tasks
         rows, targets = self._encode(arguments, len(samples))
         groups = None if arguments.groups is None else np.asarray(arguments.groups)[rows]
-        trunk = self._choose_trunk(backbone, previous)
+        choice = self._known_choice(settings, previous)
+        trunk = self._choose_trunk(backbone, previous, choice)
         inputs = _preprocessed(samples.take(rows), trunk)
         run = FitRun(
             settings=settings,
@@ -267,6 +300,10 @@ class FineTuneBase(BackboneHTML, CallbackSupportMixin, BaseEstimator):
             batches=self._batches,
             on_start=self._on_start,
         )
+        if is_auto(self.layer) and choice is None:
+            run = dataclasses.replace(run, split=split_rows(run))
+            choice, known = choose_for_task(run, self.pooling)
+            run = dataclasses.replace(run, trunk=self._choose_trunk(backbone, None, choice), known=known)
         return dataclasses.replace(run, on_epoch=functools.partial(self._on_epoch, context, arguments, run))
 
     def _load_backbone(self, seed: int, previous: PreviousFit | None) -> Backbone:
@@ -320,9 +357,30 @@ class FineTuneBase(BackboneHTML, CallbackSupportMixin, BaseEstimator):
             raise ValueError(f"validation data (X_val, y_val, sample_weight_val): {error}") from error
         return Validation(_preprocessed(samples.take(rows), trunk), {TASK: targets})
 
-    def _choose_trunk(self, backbone: Backbone, previous: PreviousFit | None) -> Trunk:
+    def _known_choice(self, settings: Settings, previous: PreviousFit | None) -> LayerChoice | None:
+        """Return the layers that an earlier fit, or that of the given head, has chosen; None for a new choice."""
+        if not is_auto(self.layer):
+            return None
+        if type(self._task).choice_targets is Task.choice_targets:
+            raise InvalidParameterError(
+                f"layer='auto' chooses layers for a linear head on y, and {type(self).__name__} has none; set layer to "
+                "an index, a stage's name, a list of these, 'all' or 'mix'"
+            )
+        if previous is None and settings.head is None:
+            return None
+        choice = self._choice if previous is not None else getattr(settings.head, "choice", None)
+        if choice is None:
+            what = "the earlier fit" if previous is not None else f"head={settings.head!r}"
+            raise InvalidParameterError(
+                f"layer='auto' chooses layers for a new head, and {what} was fitted with another layer; set layer to "
+                "that one, or leave head and warm_start out"
+            )
+        return choice
+
+    def _choose_trunk(self, backbone: Backbone, previous: PreviousFit | None, choice: LayerChoice | None) -> Trunk:
         reads = [task.reads for task in self._tasks.values()]
-        trunk = choose_trunk(backbone, self.layer, self.pooling, self.freeze_depth, reads)
+        trunk = choose_trunk(backbone, self.layer, self.pooling, self.freeze_depth, reads, choice)
+        self._choice = choice
         if previous is not None:
             previous.check(trunk.backbone, self)
             trunk = dataclasses.replace(trunk, backbone=previous.backbone)
@@ -367,7 +425,7 @@ class FineTuneBase(BackboneHTML, CallbackSupportMixin, BaseEstimator):
         if result.lr_curve is not None:
             self.lr_curve_ = result.lr_curve
         if self._has_head:
-            self.head_ = Head(self._feature_head, self._task)
+            self.head_ = Head(self._feature_head, self._task, self._choice)
 
     @property
     def _has_head(self) -> bool:

@@ -66,6 +66,12 @@ class FineTuneClassifier(ClassifierMixin, FineTuneBase):
     history_ : DataFrame
         One row per epoch: losses, accuracy on validation data (`valid_acc`), highest learning rate at its end, seconds,
         and what callbacks record.
+    layer_ : Series
+        Only if `layer="auto"`: weight of each layer, by stage and pooling, summing to one.
+    strength_ : float
+        Only if `layer="auto"`: C of the probe, a logistic regression, on features of total variance 1.
+    report_ : str
+        Only if `layer="auto"`: what was chosen, and by which errors.
     layer_weights_ : Series
         Weight of each stage if `layer="mix"`, summing to one.
     lr_ : float
@@ -91,6 +97,12 @@ class FineTuneClassifier(ClassifierMixin, FineTuneBase):
     Pretrained BatchNorm layers keep their statistics. With random weights they learn them, and `fit` recomputes them
     at its end over all training samples, because running statistics lag behind the weights.
 
+    With `layer="auto"`, layers and the strength of the probe are chosen by the rows that are trained on, as
+    `ImageFeaturizer` does it [5]_. With `max_epochs=0` and `freeze_depth="all"` the result is that of its features and
+    `LogisticRegression()`. `head_init="probe"` starts the training there. Stages above the highest chosen layer are
+    dropped, and `freeze_depth` counts the others; a number or a name beyond them freezes them all. `partial_fit`,
+    `warm_start` and `head` keep the first choice.
+
     Weights of samples and classes are multiplied, and divided by their mean over the samples whose weight is not zero.
     The loss of a batch is the weighted mean. Only ratios of weights matter, and samples of weight zero are dropped.
 
@@ -105,6 +117,7 @@ class FineTuneClassifier(ClassifierMixin, FineTuneBase):
     .. [2] M. Peters et al., "Deep Contextualized Word Representations", NAACL 2018.
     .. [3] J. Howard, S. Ruder, "Universal Language Model Fine-tuning for Text Classification", ACL 2018.
     .. [4] X. Li et al., "Explicit Inductive Bias for Transfer Learning with Convolutional Networks", ICML 2018.
+    .. [5] R. Rifkin and R. Lippert, "Notes on Regularized Least Squares", MIT-CSAIL-TR-2007-025.
 
     Examples
     --------
@@ -114,6 +127,9 @@ class FineTuneClassifier(ClassifierMixin, FineTuneBase):
     >>> clf = FineTuneClassifier("tiny/cnn", freeze_depth="block4", max_epochs=3, random_state=0)
     >>> clf.fit(X[:100] / 16, y[:100]).predict(X[:5] / 16)
     array([0, 1, 2, 3, 4])
+    >>> clf = FineTuneClassifier("tiny/cnn", layer="auto", max_epochs=1, random_state=0).fit(X[:100] / 16, y[:100])
+    >>> clf.layer_.idxmax(), clf.strength_ > 3
+    (('block3', 'grid2'), True)
     """
 
     _target = "it holds one label per sample, or an indicator matrix"

@@ -15,6 +15,7 @@ from sklearn.utils import Tags
 from sktransfer._parameters import Parameter, with_parameters
 from sktransfer._utils import all_or_nothing
 from sktransfer._validation import check_option, is_int
+from sktransfer.engine.parameters import LAYER
 from sktransfer.exceptions import InvalidParameterError, InvalidSampleError
 from sktransfer.finetuning import parameters as shared
 from sktransfer.finetuning.base import TASK, FineTuneBase, _FitArguments
@@ -31,6 +32,11 @@ _MIN_BATCH_SIZE = 4  # two samples of each of two classes
 
 @with_parameters(
     shared.INPUT,
+    LAYER.replace(
+        description="""Stage whose output gives the features: an index (-1 is the last stage), a name, a list
+        (concatenated) or "all". Stages above the highest of them are dropped. "mix" adds all stages up by learned
+        weights (`layer_weights_`) [2]_, if their features are of equal width."""
+    ),
     Parameter(
         "loss",
         "cosine",

@@ -71,6 +71,12 @@ class FineTuneRegressor(RegressorMixin, FineTuneBase):
     history_ : DataFrame
         One row per epoch: losses, score of validation data (`valid_r2`), highest learning rate at its end, seconds, and
         what callbacks record.
+    layer_ : Series
+        Only if `layer="auto"`: weight of each layer, by stage and pooling, summing to one.
+    strength_ : float
+        Only if `layer="auto"`: alpha of the probe, a ridge regression, on features of total variance 1.
+    report_ : str
+        Only if `layer="auto"`: what was chosen, and by which errors.
     layer_weights_ : Series
         Weight of each stage if `layer="mix"`, summing to one.
     lr_ : float
@@ -88,6 +94,14 @@ class FineTuneRegressor(RegressorMixin, FineTuneBase):
     --------
     FineTuneClassifier : Fine-tuning for classification.
 
+    Notes
+    -----
+    With `layer="auto"`, layers and the strength of the probe are chosen by the rows that are trained on, as
+    `ImageFeaturizer` does it [5]_. With `max_epochs=0` and `freeze_depth="all"` the result is that of its features and
+    `Ridge()`. `head_init="probe"` starts the training there. Stages above the highest chosen layer are dropped, and
+    `freeze_depth` counts the others; a number or a name beyond them freezes them all. `partial_fit`, `warm_start` and
+    `head` keep the first choice.
+
     References
     ----------
     .. [1] A. Kumar et al., "Fine-Tuning can Distort Pretrained Features and Underperform Out-of-Distribution",
@@ -95,6 +109,7 @@ class FineTuneRegressor(RegressorMixin, FineTuneBase):
     .. [2] M. Peters et al., "Deep Contextualized Word Representations", NAACL 2018.
     .. [3] J. Howard, S. Ruder, "Universal Language Model Fine-tuning for Text Classification", ACL 2018.
     .. [4] X. Li et al., "Explicit Inductive Bias for Transfer Learning with Convolutional Networks", ICML 2018.
+    .. [5] R. Rifkin and R. Lippert, "Notes on Regularized Least Squares", MIT-CSAIL-TR-2007-025.
 
     Examples
     --------

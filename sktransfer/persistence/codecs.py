@@ -24,6 +24,7 @@ __all__ = ["CALLBACKS", "CODECS", "DECODERS", "ESTIMATORS", "STATES", "find_code
 STATES = {
     "Head": "sktransfer.tasks.heads:Head",
     "ImageTransform": "sktransfer.backbones.preprocess:ImageTransform",
+    "LayerChoice": "sktransfer.engine.choose_layers:LayerChoice",
     "LayerOutput": "sktransfer.engine.layers:LayerOutput",
     "Subwords": "sktransfer.words.subwords:Subwords",
     "Tokens": "sktransfer.backbones.tokens:Tokens",

@@ -10,6 +10,8 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from torch import Tensor, nn
 
+from sktransfer.engine.choice_targets import ChoiceTargets
+from sktransfer.engine.choose_layers import LayerChoice
 from sktransfer.exceptions import LoadError
 from sktransfer.tasks.criterion import Criterion
 
@@ -150,7 +152,9 @@ class Task:
         """
         raise NotImplementedError
 
-    def init_head(self, head: nn.Module, features: np.ndarray, targets: Targets, how: str) -> None:
+    def init_head(
+        self, head: nn.Module, features: np.ndarray, targets: Targets, how: str, choice: LayerChoice | None = None
+    ) -> None:
         """Initialize a new head from the features of the pretrained network. The default draws it at random.
 
         Parameters
@@ -163,7 +167,19 @@ class Task:
             Targets of these samples.
         how : {"probe", "class_means", "random"}
             Kind of initialization.
+        choice : LayerChoice, default=None
+            Choice that the features come from. Only given to a task that has `choice_targets`.
         """
+
+    def choice_targets(self, targets: Targets) -> ChoiceTargets | None:
+        """Return targets that `layer="auto"` chooses layers by. The default is None: the task allows no choice.
+
+        Parameters
+        ----------
+        targets : Targets
+            Result of `encode`.
+        """
+        return None
 
     def prepare(self, arguments: dict[str, Tensor], targets: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         """Return the network's arguments and the targets of a training batch. The default returns them unchanged.

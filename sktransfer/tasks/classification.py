@@ -16,6 +16,8 @@ from sklearn.utils.validation import assert_all_finite
 from torch import Tensor
 from torch.nn import functional
 
+from sktransfer.engine.choice_targets import ChoiceTargets
+from sktransfer.engine.choose_layers import LayerChoice
 from sktransfer.exceptions import InvalidParameterError
 from sktransfer.samples.arrays import tensor_to_array
 from sktransfer.samples.columns import is_tensor
@@ -195,12 +197,18 @@ class Multiclass(_Classification):
             weight = weight * _class_factors(self.class_weight, classes, y)
         return Targets(np.searchsorted(classes, y).astype(np.int64), weight)  # (n_samples,) each
 
-    def init_head(self, head: Any, features: np.ndarray, targets: Targets, how: str) -> None:
+    def init_head(
+        self, head: Any, features: np.ndarray, targets: Targets, how: str, choice: LayerChoice | None = None
+    ) -> None:
         """Write a logistic regression or the class means into a head."""
-        standardize(head, features, targets.weight)
+        standardize(head, features, targets.weight, choice)
         if how != "random":
-            read = linear_input(head, features)  # (n_samples, width)
-            write_linear(head, *linear_head(read, targets.values, targets.weight, head.n_outputs, how))
+            read, total = linear_input(head, features), None if choice is None else choice.total  # (n_samples, width)
+            write_linear(head, *linear_head(read, targets.values, targets.weight, head.n_outputs, how, total))
+
+    def choice_targets(self, targets: Targets) -> ChoiceTargets:
+        """Return one-hot labels of the classes that there are."""
+        return ChoiceTargets.of_classes(targets.values)
 
     def loss(self, outputs: Tensor | None, targets: Tensor, features: Tensor) -> Tensor:
         """Return the cross entropy of each row, or the loss of the criterion, (n,)."""
@@ -301,27 +309,35 @@ class MultilabelIndicator(_Classification):
             self.factors = label_factors(self.class_weight, y, weight, names)
         return Targets((y != 0).astype(np.float32), weight)  # (n_samples, n_labels), (n_samples,)
 
-    def init_head(self, head: Any, features: np.ndarray, targets: Targets, how: str) -> None:
+    def init_head(
+        self, head: Any, features: np.ndarray, targets: Targets, how: str, choice: LayerChoice | None = None
+    ) -> None:
         """Write one binary classifier per label into a head."""
-        standardize(head, features, targets.weight)
+        standardize(head, features, targets.weight, choice)
         if how == "random":
             return
-        read = linear_input(head, features)  # (n_samples, width)
-        columns = [self._column_head(read, targets, label, how) for label in range(targets.values.shape[1])]
+        read, total = linear_input(head, features), None if choice is None else choice.total  # (n_samples, width)
+        columns = [self._column_head(read, targets, label, how, total) for label in range(targets.values.shape[1])]
         weight = np.stack([weight[1] - weight[0] for weight, _ in columns])  # (n_labels, width)
         bias = np.stack([bias[1] - bias[0] for _, bias in columns])  # (n_labels,)
         write_linear(head, weight, bias)
 
-    def _column_head(self, read: np.ndarray, targets: Targets, label: int, how: str) -> tuple[np.ndarray, np.ndarray]:
+    def choice_targets(self, targets: Targets) -> ChoiceTargets:
+        """Return the indicators."""
+        return ChoiceTargets(targets.values.astype(np.float64), 2)
+
+    def _column_head(
+        self, read: np.ndarray, targets: Targets, label: int, how: str, total: float | None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Return weight (2, width) and bias (2,) of the classifier of one label."""
         column, weight = targets.values[:, label].astype(np.int64), targets.weight  # (n_samples,) each
         if self.factors is None:
-            return linear_head(read, column, weight, 2, how)
+            return linear_head(read, column, weight, 2, how, total)
         weight = relative_weights(weight * self.factors[column, label])  # (n_samples,)
         rows = np.flatnonzero(weight)
         if not len(rows):
             return np.zeros((2, read.shape[1])), np.zeros(2)
-        return linear_head(read[rows], column[rows], weight[rows], 2, how)
+        return linear_head(read[rows], column[rows], weight[rows], 2, how, total)
 
     def loss(self, outputs: Tensor | None, targets: Tensor, features: Tensor) -> Tensor:
         """Return the weighted mean of the binary cross entropies of each row's labels, or of the criterion, (n,)."""

@@ -10,6 +10,8 @@ from sklearn.utils import check_array
 from torch import Tensor
 from torch.nn import functional
 
+from sktransfer.engine.choice_targets import ChoiceTargets
+from sktransfer.engine.choose_layers import LayerChoice
 from sktransfer.tasks.base import Targets, Task
 from sktransfer.tasks.criterion import Criterion
 from sktransfer.tasks.head_init import linear_input, ridge_probe, standardize, write_linear
@@ -68,11 +70,18 @@ class Continuous(Task):
         """Return a linear head with one output per target."""
         return FeatureHead(n_features, len(self.shift), n_mixed)
 
-    def init_head(self, head: Any, features: np.ndarray, targets: Targets, how: str) -> None:
+    def init_head(
+        self, head: Any, features: np.ndarray, targets: Targets, how: str, choice: LayerChoice | None = None
+    ) -> None:
         """Write a ridge regression into a head."""
-        standardize(head, features, targets.weight)
+        standardize(head, features, targets.weight, choice)
         if how != "random":
-            write_linear(head, *ridge_probe(linear_input(head, features), targets.values, targets.weight))
+            total = None if choice is None else choice.total
+            write_linear(head, *ridge_probe(linear_input(head, features), targets.values, targets.weight, total))
+
+    def choice_targets(self, targets: Targets) -> ChoiceTargets:
+        """Return the standardized numbers."""
+        return ChoiceTargets(targets.values.astype(np.float64), None)
 
     def loss(self, outputs: Tensor | None, targets: Tensor, features: Tensor) -> Tensor:
         """Return the mean squared error of each row's outputs, or the loss of the criterion, (n,)."""

@@ -7,6 +7,7 @@ import torch
 from sklearn.linear_model import LogisticRegression, Ridge
 from threadpoolctl import threadpool_limits
 
+from sktransfer.engine.choose_layers import LayerChoice
 from sktransfer.tasks.heads import FeatureHead
 
 __all__ = ["class_means", "linear_head", "linear_input", "logistic_probe", "ridge_probe", "standardize", "write_linear"]
@@ -15,7 +16,9 @@ C = 0.1  # a probe that is certain of every training sample leaves no gradient t
 ALPHA = 10.0
 
 
-def standardize(head: FeatureHead, features: np.ndarray, sample_weight: np.ndarray) -> None:
+def standardize(
+    head: FeatureHead, features: np.ndarray, sample_weight: np.ndarray, choice: LayerChoice | None = None
+) -> None:
     """Write the mean of the features into a head, and their scale: one for all, or one per mixed layer.
 
     Dividing each feature by its own deviation would amplify features that hardly vary, and with them the noise of
@@ -29,12 +32,20 @@ def standardize(head: FeatureHead, features: np.ndarray, sample_weight: np.ndarr
         Features before training.
     sample_weight : ndarray of shape (n_samples,)
         Weight of each sample.
+    choice : LayerChoice, default=None
+        Choice that the features come from. Its scales keep the weight of each layer; the mean variance is 1 as well.
     """
+    if choice is not None:
+        _write_scale(head, choice.mean, choice.divisors(features.shape[1]))
+        return
     mean = np.average(features, axis=0, weights=sample_weight)  # (n_features,)
     variance = np.average((features - mean) ** 2, axis=0, weights=sample_weight)  # (n_features,)
     n_layers = 1 if head.mix is None else len(head.mix.scores)
     scale = np.sqrt(variance.reshape(n_layers, -1).mean(1))  # (n_layers,)
-    scale = np.repeat(np.where(scale > 0, scale, 1.0), len(mean) // n_layers)  # (n_features,)
+    _write_scale(head, mean, np.repeat(np.where(scale > 0, scale, 1.0), len(mean) // n_layers))  # (n_features,)
+
+
+def _write_scale(head: FeatureHead, mean: np.ndarray, scale: np.ndarray) -> None:
     with torch.no_grad():
         head.mean.copy_(torch.from_numpy(mean))
         head.scale.copy_(torch.from_numpy(scale))
@@ -73,7 +84,7 @@ def write_linear(head: FeatureHead, weight: np.ndarray, bias: np.ndarray) -> Non
 
 
 def linear_head(
-    features: np.ndarray, y: np.ndarray, sample_weight: np.ndarray, n_classes: int, how: str
+    features: np.ndarray, y: np.ndarray, sample_weight: np.ndarray, n_classes: int, how: str, total: float | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return weight (n_classes, n_features) and bias (n_classes,) of a linear classifier of features.
 
@@ -89,13 +100,16 @@ def linear_head(
         Number of classes.
     how : {"probe", "class_means"}
         Kind of classifier.
+    total : float, default=None
+        As `logistic_probe` takes it.
     """
-    fit = class_means if how == "class_means" else logistic_probe
-    return fit(features, y, sample_weight, n_classes)
+    if how == "class_means":
+        return class_means(features, y, sample_weight, n_classes)
+    return logistic_probe(features, y, sample_weight, n_classes, total)
 
 
 def logistic_probe(
-    features: np.ndarray, y: np.ndarray, sample_weight: np.ndarray, n_classes: int
+    features: np.ndarray, y: np.ndarray, sample_weight: np.ndarray, n_classes: int, total: float | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return a logistic regression as a linear head: the start of LP-FT [1]_.
 
@@ -103,6 +117,8 @@ def logistic_probe(
     ----------
     features, y, sample_weight, n_classes
         As `linear_head` takes them.
+    total : float, default=None
+        Total variance of the features at which C=1 is right, if their mean variance is 1. None for C=0.1.
 
     Returns
     -------
@@ -120,16 +136,31 @@ def logistic_probe(
     if len(present) == 1:
         bias[present] = 0.0
         return weight, bias
+    strength, tol, basis = C, 1e-4, None
+    if total is not None:
+        strength, tol = total / features.shape[1], 1e-5  # a weaker penalty takes more steps
+        if features.shape[1] > len(features):
+            features, basis = _rotated(features)  # the same result in fewer variables
     with threadpool_limits(1, user_api="blas"):  # the steps are so small that threads would wait for each other
-        probe = LogisticRegression(C=C, max_iter=1000).fit(features, y, sample_weight=sample_weight)
-    coef, intercept = probe.coef_, probe.intercept_
+        probe = LogisticRegression(C=strength, tol=tol, max_iter=1000).fit(features, y, sample_weight=sample_weight)
+    coef, intercept = probe.coef_ if basis is None else probe.coef_ @ basis, probe.intercept_
     if len(coef) == 1:  # two classes: one decision value is the difference of two logits
         coef, intercept = np.concatenate([-coef, coef]) / 2, np.concatenate([-intercept, intercept]) / 2
     weight[present], bias[present] = coef, intercept
     return weight, bias
 
 
-def ridge_probe(features: np.ndarray, y: np.ndarray, sample_weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _rotated(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return coordinates (n_samples, rank) of features in an orthonormal basis of their span (rank, n_features)."""
+    values, vectors = np.linalg.eigh(features @ features.T)  # (n_samples,), (n_samples, n_samples)
+    kept = values > 1e-12 * max(values[-1], np.finfo(np.float64).tiny)
+    lengths, vectors = np.sqrt(values[kept]), vectors[:, kept]  # (rank,), (n_samples, rank)
+    return vectors * lengths, (vectors / lengths).T @ features
+
+
+def ridge_probe(
+    features: np.ndarray, y: np.ndarray, sample_weight: np.ndarray, total: float | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Return a ridge regression as a linear head.
 
     Parameters
@@ -140,13 +171,17 @@ def ridge_probe(features: np.ndarray, y: np.ndarray, sample_weight: np.ndarray) 
         Targets.
     sample_weight : ndarray of shape (n_samples,)
         Weight of each sample.
+    total : float, default=None
+        Total variance of the features at which alpha=1 is right, if their mean variance is 1. None for alpha=10.
 
     Returns
     -------
     weight : ndarray of shape (n_outputs, n_features)
     bias : ndarray of shape (n_outputs,)
     """
-    ridge = Ridge(alpha=ALPHA).fit(features, y, sample_weight=sample_weight)
+    ridge = Ridge(alpha=ALPHA if total is None else features.shape[1] / total).fit(
+        features, y, sample_weight=sample_weight
+    )
     return np.atleast_2d(ridge.coef_), np.atleast_1d(ridge.intercept_)
 
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from sktransfer._validation import require_field
 from sktransfer.backbones.generators import private_draws
+from sktransfer.engine.choose_layers import LayerChoice
 from sktransfer.exceptions import InvalidParameterError, LoadError
 from sktransfer.tasks.base import Task
 
@@ -110,6 +111,8 @@ class Head:
         Fitted head, copied.
     task : Task
         Fitted task of that head.
+    choice : LayerChoice, default=None
+        Layers that the head reads, if `layer="auto"` has chosen them.
 
     Attributes
     ----------
@@ -134,8 +137,8 @@ class Head:
     True
     """
 
-    def __init__(self, head: FeatureHead, task: Task) -> None:
-        self.task, self.classes = task.kind, task.classes
+    def __init__(self, head: FeatureHead, task: Task, choice: LayerChoice | None = None) -> None:
+        self.task, self.classes, self.choice = task.kind, task.classes, choice
         self._state = {name: value.cpu().clone() for name, value in head.state_dict().items()}
         n_outputs = len(self._state["linear.bias"])
         self._shift = torch.as_tensor(np.broadcast_to(task.shift, n_outputs).copy(), dtype=torch.float64)
@@ -150,7 +153,8 @@ class Head:
         ----------
         features : array-like of shape (n_samples, n_features)
             Features as the backbone gives them, of several layers in ascending order: those of a featurizer with the
-            `backbone_`, the `layer` and the `pooling` of the fitted estimator.
+            `backbone_`, the `layer` and the `pooling` of the fitted estimator. With `layer="auto"`, those of the layers
+            of `layer_`, in its order and as the backbone gives them, not as a featurizer scales them.
 
         Raises
         ------
@@ -209,7 +213,8 @@ class Head:
     def to_state(self) -> dict[str, Any]:
         """Return the attributes as plain values, arrays and tensors, for saving."""
         units = {"shift": self._shift, "spread": self._spread}
-        return {"task": self.task, "classes": self.classes, "state": self._state, "units": units}
+        state = {"task": self.task, "classes": self.classes, "state": self._state, "units": units}
+        return state if self.choice is None else {**state, "choice": self.choice}
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> Self:
@@ -236,8 +241,11 @@ class Head:
         fits = fits and shift.dtype == spread.dtype == torch.float64
         if not fits or (classes is not None and len(classes) != n_outputs):
             raise LoadError(f"a head has {n_outputs} outputs, units {tuple(shift.shape)} and classes {classes}")
+        choice = require_field({"choice": state.get("choice")}, "choice", (LayerChoice, type(None)))
+        if choice is not None and choice.mean.shape != weights["mean"].shape:
+            raise LoadError(f"a head reads {len(weights['mean'])} features, and its layers give {len(choice.mean)}")
         head = cls.__new__(cls)
-        head.task, head.classes = task, classes
+        head.task, head.classes, head.choice = task, classes, choice
         head._state, head._shift, head._spread = weights, shift, spread
         return head
 

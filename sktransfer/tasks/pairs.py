@@ -11,6 +11,7 @@ from scipy.sparse import issparse
 from torch import Tensor
 from torch.nn import functional
 
+from sktransfer.engine.choose_layers import LayerChoice
 from sktransfer.tasks.base import Targets, Task
 from sktransfer.tasks.classification import check_labels
 from sktransfer.tasks.head_init import standardize
@@ -154,7 +155,9 @@ class Pairs(Task):
         """Return a head without a linear layer."""
         return FeatureHead(n_features, None, n_mixed)
 
-    def init_head(self, head: Any, features: np.ndarray, targets: Targets, how: str) -> None:
+    def init_head(
+        self, head: Any, features: np.ndarray, targets: Targets, how: str, choice: LayerChoice | None = None
+    ) -> None:
         """Standardize the features that a head mixes."""
         standardize(head, features, targets.weight)
 

@@ -9,20 +9,31 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from sktransfer._validation import is_int
 from sktransfer.backbones.backbone import Backbone, replace_stages
+from sktransfer.cache.policy import prefetch_for_depths
 from sktransfer.cache.types import Store
+from sktransfer.engine.choose_layers import (
+    CandidateOutputs,
+    LayerChoice,
+    candidate_layers,
+    choice_rows,
+    choose_layers,
+    collect_candidates,
+)
 from sktransfer.engine.compute import Compute
 from sktransfer.engine.inputs import PreprocessedSamples
-from sktransfer.engine.layers import LayerOutput, resolve_layers
+from sktransfer.engine.layers import LayerOutput, is_auto, resolve_layers
 from sktransfer.exceptions import InvalidParameterError
 from sktransfer.tasks.base import Targets, Task
 from sktransfer.tasks.heads import Head
 from sktransfer.training.augmentation import Augmentation
+from sktransfer.training.epochs import hold_out
 from sktransfer.training.net import FineTuneNet
 from sktransfer.training.samplers import Batches
 from sktransfer.training.settings import Settings
 
-__all__ = ["FitRun", "LRRange", "PreviousFit", "Trunk", "Validation", "choose_trunk"]
+__all__ = ["FitRun", "LRRange", "PreviousFit", "Trunk", "Validation", "choose_for_task", "choose_trunk", "split_rows"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +52,8 @@ class Trunk:
         Whether heads mix the layers by learned weights (`layer="mix"`).
     freeze_depth : int, float or str
         Parameter of the estimator that the boundary comes from.
+    choice : LayerChoice, default=None
+        Choice that the layers come from (`layer="auto"`).
     """
 
     backbone: Backbone
@@ -48,6 +61,7 @@ class Trunk:
     boundary: int
     mixed: bool
     freeze_depth: Any
+    choice: LayerChoice | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -178,6 +192,10 @@ class FitRun:
         Validation data; None to set samples aside if the settings ask for early stopping.
     previous : PreviousFit, default=None
         Fit to continue.
+    split : tuple of ndarray of int, default=None
+        Rows of the training and of the validation split; None to draw them.
+    known : CandidateOutputs, default=None
+        Outputs of layers before training, of all samples; None to take them from the cache or a pass.
     lr_range : LRRange, default=None
         Range test to run before the training; None for the default range if the settings find the rate.
     batches : type, default=Batches
@@ -201,13 +219,81 @@ class FitRun:
     groups: np.ndarray | None = None
     validation: Validation | None = None
     previous: PreviousFit | None = None
+    split: tuple[np.ndarray, np.ndarray] | None = None
+    known: CandidateOutputs | None = None
     lr_range: LRRange | None = None
     batches: type[Batches] = Batches
     on_start: Callable[[FineTuneNet], None] | None = None
     on_epoch: Callable[[], bool] | None = None
 
 
-def choose_trunk(backbone: Backbone, layer: Any, pooling: str, freeze_depth: Any, reads: Sequence[str]) -> Trunk:
+def split_rows(run: FitRun) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rows of the training and of the validation split.
+
+    Parameters
+    ----------
+    run : FitRun
+        Run of the training.
+
+    Raises
+    ------
+    ValueError
+        If the samples are too few for a validation split.
+    """
+    settings, n = run.settings, len(run.inputs)
+    if run.split is not None:
+        return run.split
+    if run.validation is not None or not settings.early_stopping:
+        return np.arange(n), np.arange(0)
+    name, task = next(iter(run.tasks.items()))
+    stratify = len(run.tasks) == 1 and task.stratifies
+    values, fraction = run.targets[name].values, settings.validation_fraction
+    return hold_out(values, run.groups, fraction, run.seed, stratify=stratify, classes=task.classes)
+
+
+def choose_for_task(run: FitRun, pooling: str) -> tuple[LayerChoice, CandidateOutputs | None]:
+    """Return the layers that the training rows of the only task support best.
+
+    The outputs of all samples are returned as well if there is no cache to keep them.
+
+    The same pass caches what the training reads at the freezing boundary, if there is room.
+
+    Parameters
+    ----------
+    run : FitRun
+        Run on all stages.
+    pooling : str
+        Pooling as estimators take it.
+    """
+    ((name, task),) = run.tasks.items()
+    targets = run.targets[name].with_relative_weights()
+    rows, _ = split_rows(run)
+    rows = np.sort(rows[targets.weight[rows] > 0])
+    rows = rows[choice_rows(len(rows))]
+    backbone = run.trunk.backbone
+    lower = [LayerOutput(*output) for output in prefetch_for_depths(len(backbone.stages))]
+    outputs = collect_candidates(
+        backbone,
+        run.inputs,
+        candidate_layers(backbone, run.inputs, pooling, run.compute),
+        rows.tolist(),
+        compute=run.compute,
+        store=run.store,
+        prefetch=lower,
+    )
+    chosen = targets.take(rows)
+    keeps = run.store is None and len(rows) == len(run.inputs)
+    return choose_layers(outputs, task.choice_targets(chosen), chosen.weight), outputs if keeps else None
+
+
+def choose_trunk(
+    backbone: Backbone,
+    layer: Any,
+    pooling: str,
+    freeze_depth: Any,
+    reads: Sequence[str],
+    choice: LayerChoice | None = None,
+) -> Trunk:
     """Return the part of a backbone that the parameters of an estimator ask for.
 
     Parameters
@@ -215,13 +301,15 @@ def choose_trunk(backbone: Backbone, layer: Any, pooling: str, freeze_depth: Any
     backbone : Backbone
         Complete backbone.
     layer : int, str or list of these
-        Layers that heads read, or "mix".
+        Layers that heads read, "mix", or "auto", which is all layers until they are chosen.
     pooling : str
         Pooling of vectors per sample.
     freeze_depth : int, float or str
         Number of frozen stages, as estimators take it.
     reads : sequence of str
         Kinds of head input that the tasks ask for.
+    choice : LayerChoice, default=None
+        Layers that `layer="auto"` has chosen.
 
     Raises
     ------
@@ -229,12 +317,28 @@ def choose_trunk(backbone: Backbone, layer: Any, pooling: str, freeze_depth: Any
         If there is no such layer, pooling or freeze depth.
     """
     mixed = isinstance(layer, str) and layer == "mix"
-    pooled = sorted(set(resolve_layers(backbone, "all" if mixed else layer, pooling)), key=lambda one: one.stop)
+    given = "all" if mixed or is_auto(layer) else layer
+    pooled = sorted(set(resolve_layers(backbone, given, pooling)), key=lambda one: one.stop)
+    if choice is not None:
+        pooled = list(choice.layers)
     layers = {
         kind: pooled if kind == "features" else [LayerOutput(one.stop) for one in pooled]
         for kind in dict.fromkeys(reads)
     }
     stop = pooled[-1].stop
-    boundary = backbone.n_frozen(freeze_depth, stop)
+    if stop > len(backbone.stages):
+        raise InvalidParameterError(
+            f"the layers chosen before go up to stage {stop}, and {backbone.name} has {len(backbone.stages)} stages; "
+            "give the backbone_ of the same fit, or leave head and warm_start out"
+        )
+    boundary = backbone.n_frozen(freeze_depth, stop) if choice is None else _n_frozen(backbone, freeze_depth, stop)
     kept = backbone if stop == len(backbone.stages) else replace_stages(backbone, stop, [])
-    return Trunk(kept, layers, boundary, mixed, freeze_depth)
+    return Trunk(kept, layers, boundary, mixed, freeze_depth, choice)
+
+
+def _n_frozen(backbone: Backbone, freeze_depth: Any, stop: int) -> int:
+    """Return the number of frozen stages of the first `stop` ones, for a depth that is right for all stages."""
+    n, n_frozen = len(backbone.stages), backbone.n_frozen(freeze_depth)
+    if isinstance(freeze_depth, str) or (is_int(freeze_depth) and freeze_depth >= 0):
+        return min(n_frozen, stop)
+    return max(0, stop - (n - n_frozen)) if is_int(freeze_depth) else backbone.n_frozen(freeze_depth, stop)

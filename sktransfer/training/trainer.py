@@ -21,11 +21,10 @@ from sktransfer.training.adapters import add_adapters, merge_adapters
 from sktransfer.training.augmentation import Augmentation
 from sktransfer.training.data import FrozenPrefixDataset, precompute_features
 from sktransfer.training.divergence import check_weights, warn_if_grown
-from sktransfer.training.epochs import hold_out
 from sktransfer.training.lr_finder import range_test, step_callbacks
 from sktransfer.training.net import FineTuneNet, build_net
 from sktransfer.training.network import FineTuneNetwork, join, split_layers, trainable_stages
-from sktransfer.training.run import FitRun, LRRange, Trunk
+from sktransfer.training.run import FitRun, LRRange, Trunk, split_rows
 from sktransfer.training.settings import Settings
 
 __all__ = ["TrainingResult", "history_frame", "snapshot", "stages_frame", "train", "update_batch_norms"]
@@ -81,7 +80,7 @@ def train(run: FitRun) -> TrainingResult:
     # Probe, standardization and losses see relative weights, those of samples and classes together.
     targets = {name: one.with_relative_weights() for name, one in run.targets.items()}
     run = dataclasses.replace(run, targets=targets)
-    train_rows, valid_rows = _split(run)
+    train_rows, valid_rows = split_rows(run)
     network = _build_network(run, train_rows)
     dataset = _dataset(run, train_rows, run.augmentation)
     settings, lr_curve = _find_lr(run, network, dataset)
@@ -130,17 +129,6 @@ def _with_trained_stages(trunk: Trunk, network: FineTuneNetwork, settings: Setti
         merge_adapters(network.stages)
     trained = list(network.stages)
     return replace_stages(trunk.backbone, trunk.boundary, trained) if trained else trunk.backbone
-
-
-def _split(run: FitRun) -> tuple[np.ndarray, np.ndarray]:
-    """Return the rows of the training and of the validation split."""
-    settings, n = run.settings, len(run.inputs)
-    if run.validation is not None or not settings.early_stopping:
-        return np.arange(n), np.arange(0)
-    name, task = next(iter(run.tasks.items()))
-    stratify = len(run.tasks) == 1 and task.stratifies
-    values, fraction = run.targets[name].values, settings.validation_fraction
-    return hold_out(values, run.groups, fraction, run.seed, stratify=stratify, classes=task.classes)
 
 
 def _dataset(run: FitRun, rows: np.ndarray, augmentation: Augmentation | None = None) -> FrozenPrefixDataset:
@@ -237,7 +225,11 @@ def _build_network(run: FitRun, train_rows: np.ndarray) -> FineTuneNetwork:
         if name in network.heads and task.reads == "features" and needs_features:
             known = train_rows[run.targets[name].weight[train_rows] > 0]
             values = check_finite_outputs(features["features"][known].numpy(), run.compute)  # (n_known, n_features)
-            task.init_head(network.heads[name], values, run.targets[name].take(known), how)
+            known_targets = run.targets[name].take(known)
+            if trunk.choice is None:
+                task.init_head(network.heads[name], values, known_targets, how)
+            else:
+                task.init_head(network.heads[name], values, known_targets, how, trunk.choice)
     return network
 
 
@@ -257,16 +249,19 @@ def _features(run: FitRun, *, all_rows: bool) -> dict[str, Tensor]:
     """Return the inputs of heads before training, by kind: of all rows, or of the first one to learn their width."""
     trunk, everything = run.trunk, range(len(run.inputs))
     kinds = [(kind, layer) for kind, layers in trunk.layers.items() for layer in layers]
-    outputs = precompute_features(
-        trunk.backbone,
-        run.inputs,
-        [layer for _, layer in kinds],
-        trunk.boundary,
-        everything if all_rows else everything[:1],
-        train_rows=everything if run.augmentation is None else [],  # augmented samples are not cached
-        compute=run.compute,
-        store=run.store,
-    )
+    if run.known is not None:
+        outputs = run.known.of([layer for _, layer in kinds])
+    else:
+        outputs = precompute_features(
+            trunk.backbone,
+            run.inputs,
+            [layer for _, layer in kinds],
+            trunk.boundary,
+            everything if all_rows else everything[:1],
+            train_rows=everything if run.augmentation is None else [],  # augmented samples are not cached
+            compute=run.compute,
+            store=run.store,
+        )
     features = {}
     for kind in trunk.layers:
         n = None if kind == "features" else 1

@@ -9,11 +9,13 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.neighbors import NearestCentroid
 
 from sktransfer import FineTuneClassifier, FineTuneRegressor, ImageFeaturizer
+from sktransfer.engine.choose_layers import LayerChoice
+from sktransfer.engine.layers import LayerOutput
 from sktransfer.exceptions import InvalidParameterError
 from sktransfer.tasks.base import Targets
 from sktransfer.tasks.classification import Multiclass
 from sktransfer.tasks.continuous import Continuous
-from sktransfer.tasks.head_init import ALPHA, C, class_means
+from sktransfer.tasks.head_init import ALPHA, C, class_means, logistic_probe, ridge_probe, standardize
 from sktransfer.tasks.heads import FeatureHead
 from sktransfer.testing.samples import make_samples
 
@@ -80,3 +82,33 @@ def test_head_init_class_means_predicts_the_nearest_mean():
     np.testing.assert_array_equal(clf.predict(IMAGES), nearest)
     with pytest.raises(InvalidParameterError, match="needs classes"):
         FineTuneRegressor(head_init="class_means").fit(IMAGES, LABELS)
+
+
+@pytest.mark.parametrize("n_features", [5, 90], ids=["n > d", "n < d"])
+def test_logistic_probe_total_is_the_strength_of_unit_variance(n_features):
+    rng = np.random.default_rng(0)
+    features, y = rng.normal(size=(40, n_features)), np.arange(40) % 3
+    features[np.arange(40), y] += 1
+    weight, bias = logistic_probe(features, y, np.ones(40), 3, total=7.0)
+    one = features * np.sqrt(7.0 / n_features)  # total variance 7, on which C=1 is right
+    expected = LogisticRegression(tol=1e-8, max_iter=1000).fit(one, y)
+    np.testing.assert_allclose(features @ weight.T + bias, expected.decision_function(one), atol=1e-2)
+
+
+@pytest.mark.parametrize("n_features", [5, 90])
+def test_ridge_probe_total_is_the_strength_of_unit_variance(n_features):
+    rng = np.random.default_rng(0)
+    features, y = rng.normal(size=(40, n_features)), rng.normal(size=(40, 2))
+    weight, bias = ridge_probe(features, y, np.ones(40), total=7.0)
+    one = features * np.sqrt(7.0 / n_features)
+    np.testing.assert_allclose(features @ weight.T + bias, Ridge().fit(one, y).predict(one), rtol=1e-6)
+
+
+def test_standardize_choice_keeps_the_weights_of_layers():
+    layers = (LayerOutput(1, "mean"), LayerOutput(2, "mean"))
+    mean, scales = np.arange(6.0), np.array([2.0, 5.0])
+    choice = LayerChoice(layers, (2, 4), np.array([0.25, 0.75]), mean, scales, 9.0, False)
+    head = FeatureHead(6, 3)
+    standardize(head, np.zeros((4, 6), np.float32), np.ones(4), choice)
+    np.testing.assert_allclose(head.mean.numpy(), mean)
+    np.testing.assert_allclose(head.scale.numpy(), np.repeat(scales / np.sqrt([0.25 * 6, 0.75 * 6]), [2, 4]), rtol=1e-6)

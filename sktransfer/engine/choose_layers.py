@@ -1,0 +1,398 @@
+"""Choice of layers, their scales and the strength of a head, for `layer="auto"`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from sktransfer._validation import require_field
+from sktransfer.backbones.backbone import Backbone
+from sktransfer.backbones.pooling import pooling_names
+from sktransfer.cache.types import Store
+from sktransfer.engine.choice_targets import ChoiceTargets
+from sktransfer.engine.compute import Compute
+from sktransfer.engine.forward import forward
+from sktransfer.engine.inputs import PreprocessedSamples
+from sktransfer.engine.layers import LayerOutput, resolve_layers
+from sktransfer.engine.leave_one_out import (
+    LayerWeights,
+    centre,
+    is_better,
+    layer_errors,
+    layer_weights,
+    logistic_strength,
+)
+from sktransfer.exceptions import LoadError
+
+__all__ = ["CandidateOutputs", "LayerChoice", "candidate_layers", "choice_rows", "choose_layers", "collect_candidates"]
+
+GRID = "grid2"  # the second pooling of images
+MOST_ROWS = 1000
+PLAIN_STRENGTH = 30.0  # without targets
+_FEWEST = 3  # samples that a leave-one-out error can tell something from
+
+
+@dataclass(frozen=True)
+class LayerChoice:
+    """Layers that `layer="auto"` keeps, how to scale them, and the strength of a head on them.
+
+    Parameters
+    ----------
+    layers : tuple of LayerOutput
+        Layers in ascending order.
+    widths : tuple of int
+        Number of features of each layer.
+    weights : ndarray of shape (n_layers,)
+        Share of each layer in the variance of the features, summing to one.
+    mean : ndarray of shape (n_features,)
+        Mean of the features.
+    scales : ndarray of shape (n_layers,)
+        Root of the mean squared length of each layer's features around their mean.
+    strength : float
+        C of a logistic regression, or alpha of a ridge regression, on features of total variance 1.
+    is_alpha : bool
+        Whether `strength` is the alpha of a ridge regression.
+    n_samples : int, default=0
+        Number of samples that decided; 0 if the targets did not.
+    error : float, default=0.0
+        Leave-one-out error of a ridge regression on the layers, as a share of the variance of the targets.
+    last_error : float, default=0.0
+        That of the last stage alone.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sktransfer.engine.choose_layers import LayerChoice
+    >>> from sktransfer.engine.layers import LayerOutput
+    >>> one = LayerChoice((LayerOutput(1, "mean"),), (2,), np.ones(1), np.zeros(2), np.array([2.0]), 9.0, False)
+    >>> one.scaled(np.array([[2.0, 4.0]], dtype=np.float32)).tolist()
+    [[3.0, 6.0]]
+    """
+
+    layers: tuple[LayerOutput, ...]
+    widths: tuple[int, ...]
+    weights: np.ndarray
+    mean: np.ndarray
+    scales: np.ndarray
+    strength: float
+    is_alpha: bool
+    n_samples: int = 0
+    error: float = 0.0
+    last_error: float = 0.0
+
+    @property
+    def total(self) -> float:
+        """Total variance of features on which strength 1, of either kind, is right."""
+        return 1 / self.strength if self.is_alpha else self.strength
+
+    def divisors(self, total: float) -> np.ndarray:
+        """Return the divisor of each centred feature (n_features,) for a total variance.
+
+        Parameters
+        ----------
+        total : float
+            Total variance.
+        """
+        return np.repeat(self.scales / np.sqrt(self.weights * total), self.widths)  # (n_features,)
+
+    def scaled(self, features: np.ndarray) -> np.ndarray:
+        """Return features on which a linear model needs no other strength than 1, changed in place.
+
+        Parameters
+        ----------
+        features : ndarray of shape (n_samples, n_features), float32
+            Features of the layers, concatenated.
+        """
+        features -= self.mean.astype(np.float32)
+        features /= self.divisors(self.total).astype(np.float32)
+        return features
+
+    def table(self, backbone: Backbone) -> pd.Series:
+        """Return the weight of each layer, by stage and pooling.
+
+        Parameters
+        ----------
+        backbone : Backbone
+            Backbone of the layers.
+        """
+        named = [(backbone.stage_names[layer.stop - 1], layer.pooling) for layer in self.layers]
+        return pd.Series(
+            self.weights, index=pd.MultiIndex.from_tuples(named, names=["layer", "pooling"]), name="weight"
+        )
+
+    def report(self, backbone: Backbone) -> str:
+        """Return what was chosen, and by which errors.
+
+        Parameters
+        ----------
+        backbone : Backbone
+            Backbone of the layers.
+        """
+        named = [f"{stage} ({pooling}) {weight:.0%}" for (stage, pooling), weight in self.table(backbone).items()]
+        why = "weighed by depth, because no targets tell the layers apart"
+        if self.n_samples:
+            why = (
+                f"weighed by {self.n_samples} samples: leave-one-out error {self.error:.2f} of the variance of y, and "
+                f"{self.last_error:.2f} with the last layer alone"
+            )
+        return f"{', '.join(named)}; {'alpha' if self.is_alpha else 'C'}={self.strength:.3g}; {why}"
+
+    def to_state(self) -> dict[str, Any]:
+        """Return the fields as plain values and arrays."""
+        return {
+            "layers": list(self.layers),
+            "widths": [int(width) for width in self.widths],
+            "weights": self.weights,
+            "mean": self.mean,
+            "scales": self.scales,
+            "strength": float(self.strength),
+            "is_alpha": bool(self.is_alpha),
+            "n_samples": int(self.n_samples),
+            "error": float(self.error),
+            "last_error": float(self.last_error),
+        }
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> Self:
+        """Return the choice of a state.
+
+        Raises
+        ------
+        LoadError
+            If a field is missing or of another type, or the fields do not fit each other.
+        """
+        layers, widths = require_field(state, "layers", list), require_field(state, "widths", list)
+        weights, mean, scales = (require_field(state, name, np.ndarray) for name in ("weights", "mean", "scales"))
+        strength, is_alpha = require_field(state, "strength", float), require_field(state, "is_alpha", bool)
+        told = [
+            require_field(state, "n_samples", int),
+            *(require_field(state, n, float) for n in ("error", "last_error")),
+        ]
+        fits = (
+            len(layers) > 0
+            and all(isinstance(layer, LayerOutput) for layer in layers)
+            and all(type(width) is int and width > 0 for width in widths)
+            and weights.shape == scales.shape == (len(layers),) == (len(widths),)
+            and mean.shape == (sum(widths),)
+            and all(array.dtype == np.float64 and np.isfinite(array).all() for array in (weights, mean, scales))
+            and bool((weights > 0).all() and (scales > 0).all())
+            and np.isfinite(strength)
+            and strength > 0
+        )
+        if not fits:
+            raise LoadError(f"a choice of layers has {len(layers)} layers, widths {widths} and strength {strength}")
+        return cls(tuple(layers), tuple(widths), weights, mean, scales, strength, is_alpha, *told)
+
+
+@dataclass(frozen=True)
+class CandidateOutputs:
+    """Outputs of layers to choose from, for some rows of the samples.
+
+    Parameters
+    ----------
+    layers : list of LayerOutput
+        The layers.
+    rows : list of int
+        Rows that could be read, in ascending order.
+    features : list of ndarray of shape (n_rows, n_features), float32
+        Features of each layer.
+    """
+
+    layers: list[LayerOutput]
+    rows: list[int]
+    features: list[np.ndarray]
+
+    def of(self, layers: Sequence[LayerOutput]) -> list[list[Tensor]]:
+        """Return the outputs of some of the layers, as `forward` yields them.
+
+        Parameters
+        ----------
+        layers : sequence of LayerOutput
+            Layers.
+        """
+        return [list(torch.from_numpy(self.features[self.layers.index(layer)])) for layer in layers]
+
+
+def choice_rows(n_samples: int) -> list[int]:
+    """Return the rows that layers are chosen by: all, or a thousand at equal distances.
+
+    Parameters
+    ----------
+    n_samples : int
+        Number of samples.
+
+    Examples
+    --------
+    >>> from sktransfer.engine.choose_layers import choice_rows
+    >>> choice_rows(3), len(choice_rows(9000)), choice_rows(9000)[-1]
+    ([0, 1, 2], 1000, 8999)
+    """
+    rows: list[int] = np.linspace(0, n_samples - 1, min(n_samples, MOST_ROWS)).round().astype(int).tolist()
+    return rows
+
+
+def candidate_layers(
+    backbone: Backbone, inputs: PreprocessedSamples, pooling: str, compute: Compute
+) -> list[LayerOutput]:
+    """Return the layers to choose from: all stages, and with `pooling="auto"` those of images by a grid as well.
+
+    Parameters
+    ----------
+    backbone : Backbone
+        Backbone.
+    inputs : PreprocessedSamples
+        Samples. The first that can be read shows which stages have positions.
+    pooling : str
+        Pooling as estimators take it.
+    compute : Compute
+        Device and precision.
+
+    Raises
+    ------
+    InvalidParameterError
+        If the pooling does not exist.
+    """
+    layers = resolve_layers(backbone, "all", pooling)
+    if pooling != "auto" or GRID not in pooling_names(backbone.modality):
+        return layers
+    stages = [LayerOutput(layer.stop) for layer in layers]
+    for row in range(len(inputs)):
+        for rows, outputs in forward(backbone, inputs, stages, compute=compute, rows=[row]):
+            if rows:
+                shapes = [tuple(of_stage[0].shape) for of_stage in outputs]
+                n_positions = [_n_positions(shape, backbone.prefix_tokens) for shape in shapes]
+                return layers + [
+                    LayerOutput(one.stop, GRID) for one, n in zip(layers, n_positions, strict=True) if n > 1
+                ]
+    return layers
+
+
+def _n_positions(shape: tuple[int, ...], prefix_tokens: int) -> int:
+    """Return the number of positions of maps (channels, height, width), tokens (tokens, channels) or a vector."""
+    return shape[1] * shape[2] if len(shape) == 3 else shape[0] - prefix_tokens if len(shape) == 2 else 1
+
+
+def collect_candidates(
+    backbone: Backbone,
+    inputs: PreprocessedSamples,
+    layers: Sequence[LayerOutput],
+    rows: Sequence[int],
+    *,
+    compute: Compute,
+    store: Store | None,
+    prefetch: Sequence[LayerOutput] = (),
+    on_batch: Callable[[int], Any] | None = None,
+) -> CandidateOutputs:
+    """Return the outputs of layers from one pass.
+
+    Parameters
+    ----------
+    backbone, inputs, layers, rows, compute, store, prefetch
+        As `forward` takes them. The layers are pooled.
+    on_batch : callable, default=None
+        Called with the number of rows of each batch.
+    """
+    parts: list[dict[int, Tensor]] = [{} for _ in layers]
+    options: dict[str, Any] = {"compute": compute, "store": store, "prefetch": prefetch}
+    for part, outputs in forward(backbone, inputs, layers, rows=rows, **options):
+        for by_row, values in zip(parts, outputs, strict=False):  # no outputs if no sample of a batch can be read
+            by_row.update(zip(part, values, strict=True))
+        if on_batch is not None:
+            on_batch(len(part))
+    read = sorted(parts[0])
+    features = [
+        torch.stack([by_row[row] for row in read]).numpy() if read else np.empty((0, 0), np.float32) for by_row in parts
+    ]
+    return CandidateOutputs(list(layers), read, features)
+
+
+def choose_layers(
+    outputs: CandidateOutputs, targets: ChoiceTargets | None = None, sample_weight: np.ndarray | None = None
+) -> LayerChoice:
+    """Return the layers that targets support best, with their weights, scales and the strength of a head.
+
+    Each layer is centred and divided by the root of its mean squared length. A ridge regression of the targets on it
+    has leave-one-out errors in closed form [1]_. Layers count by these errors and by their depth (`layer_weights`).
+    A second pooling is added if the errors of all layers together fall by more than their standard error. The strength
+    is that of the least error on the weighted layers. Rows with infinite or missing features are left out.
+
+    Without targets, or if they are all equal or fewer than three, all layers of the first pooling count, by the square
+    of their depth.
+
+    Parameters
+    ----------
+    outputs : CandidateOutputs
+        Outputs of layers. Those with the pooling of the first layer come first.
+    targets : ChoiceTargets, default=None
+        Targets of the rows of the outputs; None for a choice without targets.
+    sample_weight : ndarray of shape (n_rows,), default=None
+        Weight of each row, positive. None for equal weights.
+
+    References
+    ----------
+    .. [1] R. Rifkin and R. Lippert, "Notes on Regularized Least Squares", MIT-CSAIL-TR-2007-025.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sktransfer.engine.choice_targets import ChoiceTargets
+    >>> from sktransfer.engine.choose_layers import CandidateOutputs, choose_layers
+    >>> from sktransfer.engine.layers import LayerOutput
+    >>> good, noise = np.random.default_rng(0).normal(size=(2, 50, 3)).astype(np.float32)
+    >>> layers = [LayerOutput(1, "mean"), LayerOutput(2, "mean")]
+    >>> targets = ChoiceTargets.of(good[:, 0] > 0)
+    >>> choose_layers(CandidateOutputs(layers, list(range(50)), [good, noise]), targets).layers
+    (LayerOutput(stop=1, pooling='mean'),)
+    """
+    weight = np.ones(len(outputs.rows)) if sample_weight is None else sample_weight  # (n_rows,)
+    finite = np.all([np.isfinite(one).all(1) for one in outputs.features], axis=0)  # (n_rows,)
+    if not finite.any():
+        raise ValueError("layer='auto' weighs layers by their features, which are infinite or NaN for all samples")
+    features = outputs.features if finite.all() else [one[finite] for one in outputs.features]
+    weight, targets = weight[finite], None if targets is None else targets.take(finite)
+    layers = outputs.layers
+    n_first = sum(layer.pooling == layers[0].pooling for layer in layers)
+    is_alpha, told = False, (0, 0.0, 0.0)
+    if targets is None or targets.are_equal or len(weight) < _FEWEST:
+        weights = np.array([layer.stop**2 for layer in layers[:n_first]], dtype=np.float64)  # (n_first,)
+        weights, strength = weights / weights.sum(), PLAIN_STRENGTH
+    else:
+        best = _weigh(layers, features, n_first, targets.values, weight)
+        weights, is_alpha = best.weights, targets.n_classes is None
+        strength = best.strength if targets.n_classes is None else logistic_strength(best.strength, targets.n_classes)
+        told = (len(weight), best.error, float(best.layer_errors[n_first - 1]))
+    kept = sorted(np.flatnonzero(weights).tolist(), key=lambda index: layers[index].stop)
+    parts = [centre(features[index], weight) for index in kept]
+    return LayerChoice(
+        tuple(layers[index] for index in kept),
+        tuple(features[index].shape[1] for index in kept),
+        weights[kept],
+        np.concatenate([mean for _, mean, _ in parts]),
+        np.array([scale for *_, scale in parts]),
+        strength,
+        is_alpha,
+        *told,
+    )
+
+
+def _weigh(
+    layers: Sequence[LayerOutput],
+    features: Sequence[np.ndarray],
+    n_first: int,
+    targets: np.ndarray,
+    sample_weight: np.ndarray,
+) -> LayerWeights:
+    """Return the weights of the layers of the first pooling, or of all if these are better."""
+    depths = [layer.stop for layer in layers]
+    errors = layer_errors(features, targets, sample_weight)  # (n_layers, n_used)
+    best = layer_weights(features[:n_first], targets, sample_weight, depths[:n_first], errors[:n_first])
+    if len(layers) > n_first:
+        more = layer_weights(features, targets, sample_weight, depths, errors)
+        best = more if is_better(more, best) else best
+    return best
