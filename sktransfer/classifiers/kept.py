@@ -41,7 +41,7 @@ class KeptBackbones:
         vars(self).update(self._sources())
 
     def _attributes_to_save(self) -> dict[str, Backbone]:
-        """Return attributes that files and pickles hold in addition. None if the classifier cannot predict here."""
+        """Return attributes that files and pickles hold in addition, or {} if the classifier cannot predict here."""
         if not self.__sklearn_is_fitted__():  # type: ignore[attr-defined]
             return {}
         try:

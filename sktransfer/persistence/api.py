@@ -150,7 +150,8 @@ def load(path: str | os.PathLike[str], *, trusted: Iterable[str] = (), weights: 
     weights : path or list of paths, default=()
         Where weights lie now that were saved by a path of another machine: files, or folders that hold them under
         the same name. They are also looked for beside `path`, and in the `weights_path` of `set_config`. Weights whose
-        hash is not that of the saved ones are refused. Unlike the path, the hash is always compared.
+        hash is not that of the saved ones are refused. Unlike the path, the hash is always compared. There is no hash
+        in the file of an unfitted featurizer: its weights are those of the same name, or the only ones given.
 
     Returns
     -------

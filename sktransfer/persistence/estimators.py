@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -15,6 +16,7 @@ from sktransfer._validation import require_field
 from sktransfer.backbones.backbone import Backbone
 from sktransfer.exceptions import LoadError, SaveError
 from sktransfer.persistence.context import Codec, LoadContext, SaveContext, import_class
+from sktransfer.weights.moved import iter_paths
 from sktransfer.words.vectors import WordVectors
 
 __all__ = ["LEFT_OUT", "adapter_codec", "callback_codec", "estimator_codec", "follow_moved"]
@@ -31,6 +33,7 @@ _TYPES: dict[str, type | tuple[type, ...]] = {
 }
 _PATHS = ("backbone", "continue_from", "model", "text_backbone", "weights")  # parameters that may name weights
 
+_LOADED = ("_backbone", "backbone_", "embedding_")  # attributes of estimators that have loaded their weights
 _NAMES = ("backbone", "text_backbone")  # those of them that are "provider/path"
 
 
@@ -131,6 +134,41 @@ def follow_moved(context: LoadContext) -> None:
                 for old, new in context.moved.items():
                     if Path(old).is_absolute() == (name not in _NAMES) and _names(os.fspath(given), old):
                         vars(estimator)[name] = new
+    _find_unhashed(context)
+
+
+def _find_unhashed(context: LoadContext) -> None:
+    """Set the parameters of estimators that were not fitted, so that no hash of their weights is in the file.
+
+    Weights of the same name are taken. Those of another name are taken if they can belong to one parameter only.
+    """
+    missing: dict[tuple[str, str], list[tuple[Any, str]]] = defaultdict(list)
+    for estimator in context.estimators:
+        if not any(name in vars(estimator) for name in _LOADED):
+            for name in _PATHS:
+                given = vars(estimator).get(name)
+                provider, path = _split(name, os.fspath(given) if isinstance(given, (str, os.PathLike)) else "")
+                if path and _is_missing(path):
+                    missing[provider, path].append((estimator, name))
+    for (provider, path), users in missing.items():
+        _, *found = iter_paths(path)
+        same = [place for place in found if Path(place).name == Path(path).name]
+        if same or (len(found) == 1 and len(missing) == 1):
+            for estimator, name in users:
+                vars(estimator)[name] = provider + (same or found)[0]
+
+
+def _is_missing(path: str) -> bool:
+    try:
+        return not Path(path).expanduser().exists()
+    except (OSError, RuntimeError):  # a name that is too long, or a folder of an unknown user
+        return False
+
+
+def _split(parameter: str, given: str) -> tuple[str, str]:
+    """Return the provider with its slash, and the path. The path is "" if the value does not look like one."""
+    provider, slash, path = given.partition("/") if parameter in _NAMES else ("", "", given)
+    return provider + slash, path if path.startswith((".", "/", "~")) else ""
 
 
 def _names(given: str, saved: str) -> bool:

@@ -201,3 +201,20 @@ def test_load_refuses_other_settings_beside_the_same_weights(changes, message, t
         load(tmp_path / "one.skt")
     with pytest.raises(SktransferError, match=message):
         pickle.loads(pickled)
+
+
+def test_load_weights_finds_those_of_an_unfitted_estimator(tmp_path):
+    folder, featurizer = tmp_path / "mine", folder_of_texts(tmp_path / "mine")[0]
+    expected = clone(featurizer).fit(TEXTS).transform(TEXTS)
+    save(featurizer, tmp_path / "one.skt")
+    save(make_pipeline(featurizer, ImageFeaturizer(weights="./other.safetensors")), tmp_path / "two.skt")
+    there = tmp_path / "there"
+    folder.rename(there)
+    again = load(tmp_path / "one.skt", weights=there)
+    assert again.backbone == f"hf/{there}"
+    assert np.array_equal(again.fit(TEXTS).transform(TEXTS), expected)
+    pipe = load(tmp_path / "two.skt", weights=there)  # the folder may be of either
+    assert (pipe[0].backbone, pipe[1].weights) == (f"hf/{folder}", "./other.safetensors")
+    (tmp_path / "inside").mkdir()
+    there.rename(tmp_path / "inside" / "mine")
+    assert load(tmp_path / "two.skt", weights=tmp_path / "inside")[0].backbone == f"hf/{tmp_path / 'inside' / 'mine'}"
