@@ -249,7 +249,7 @@ def test_check_flat_names_the_row_of_values_that_are_not_finite(value: float):
         ("one row forgotten", r"shape \(9,\).*\(n, n_pixels\)\. Reshape your data"),
         ("number", r"shape \(\).*Reshape your data"),
         ("complex array", "dtype complex128; .*Convert X to float"),
-        ("2-d strings", "dtype <U1; .*Convert X to float"),
+        ("2-d strings", r"array of 2 columns; images must be in one column\. Select it, X\[:, 0\]"),
         ("no rows", r"0 sample\(s\) \(shape=\(0, 9\)\)"),
         ("list of empty lists", r"0 feature\(s\) \(shape=\(2, 0\)\)"),
         (

@@ -74,7 +74,7 @@ def test_rank_backbones_target_of_numbers_and_of_several_labels():
     numbers = np.array([image.mean() for image in IMAGES])
     table = rank_backbones([CNN], IMAGES, numbers, metrics=["logme", "h_score", "knn"], **one_layer)
     assert table["h_score"].isna().all()
-    assert table["probe_mean"].max() > 0.9
+    assert table["probe_mean"].max() > 0.85
     counts = np.arange(40)
     as_numbers = rank_backbones([CNN], IMAGES, counts, metrics="logme", target="numbers", layers="last")
     Z = ImageFeaturizer(CNN).fit_transform(IMAGES)

@@ -76,12 +76,12 @@ def test_criterion_focal_loss_is_optimized():
 def test_criterion_huber_ignores_an_outlier():
     y = NUMBERS.copy()
     y[0] += 20
-    parameters = {"lr": 1e-2, "max_epochs": 60, "lr_schedule": "constant", "head_init": "random"}
+    parameters = {"lr": 1e-2, "max_epochs": 150, "lr_schedule": "constant", "head_init": "random"}
     squared, huber = (
         quick(FineTuneRegressor, criterion=one, **parameters).fit(IMAGES, y).predict(IMAGES)
         for one in (None, nn.HuberLoss(reduction="none", delta=0.05))
     )
-    assert np.abs(huber - NUMBERS)[1:].mean() < 0.8 * np.abs(squared - NUMBERS)[1:].mean()
+    assert abs(huber[0] - y[0]) > 1.4 * abs(squared[0] - y[0])  # the squared loss bends towards the outlier
 
 
 def test_criterion_of_a_regressor_sees_standardized_outputs_and_targets():
