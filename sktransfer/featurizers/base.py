@@ -9,7 +9,6 @@ from itertools import chain
 from typing import Any, Self
 
 import numpy as np
-import pandas as pd
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.callback import CallbackSupportMixin, with_callbacks
 from sklearn.utils import Tags
@@ -23,12 +22,12 @@ from sktransfer.cache.resolve import resolve_store
 from sktransfer.engine.choice_targets import ChoiceTargets
 from sktransfer.engine.choose_layers import (
     CandidateOutputs,
-    LayerChoice,
     candidate_layers,
     choice_rows,
     choose_layers,
     collect_candidates,
 )
+from sktransfer.engine.chosen_layers import ChosenLayers
 from sktransfer.engine.compute import Compute, check_finite_outputs, resolve_compute
 from sktransfer.engine.forward import LayerOutput, Outputs, forward
 from sktransfer.engine.inputs import PreprocessedSamples, concat_features
@@ -45,7 +44,14 @@ _ON_ERROR = ("raise", "warn", "nan")
 _BLANK = (224, 224, 3)  # shape of the image that counts features if no sample is readable
 
 
-class Featurizer(BackboneHTML, CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+class Featurizer(
+    ChosenLayers,
+    BackboneHTML,
+    CallbackSupportMixin,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+    BaseEstimator,
+):
     """A frozen backbone as a transformer. Subclasses declare their modality and their parameters."""
 
     _modality: str
@@ -59,22 +65,6 @@ class Featurizer(BackboneHTML, CallbackSupportMixin, ClassNamePrefixFeaturesOutM
     cache: str | os.PathLike[str] | None
     verbose: int
     on_error: str = "raise"  # a parameter of image featurizers only, because texts need no decoding
-    _choice: LayerChoice | None = None  # only if layer="auto"
-
-    @property
-    def layer_(self) -> pd.Series:
-        """Weight of each layer that `layer="auto"` has chosen, by stage and pooling, summing to one."""
-        return self._chosen("layer_").table(self.backbone_)
-
-    @property
-    def strength_(self) -> float:
-        """Strength of a linear model that `layer="auto"` has found."""
-        return float(self._chosen("strength_").strength)
-
-    @property
-    def report_(self) -> str:
-        """What `layer="auto"` has chosen, and by which errors."""
-        return self._chosen("report_").report(self.backbone_)
 
     @all_or_nothing
     def fit(self, X: Any, y: Any = None) -> Self:
@@ -210,12 +200,6 @@ class Featurizer(BackboneHTML, CallbackSupportMixin, ClassNamePrefixFeaturesOutM
         resolve_store(self.cache)
         self.backbone_, self._choice = backbone, None
         return samples
-
-    def _chosen(self, name: str) -> LayerChoice:
-        check_is_fitted(self)
-        if self._choice is None:
-            raise AttributeError(f"{name} is only there with layer='auto', and this {type(self).__name__} has another")
-        return self._choice
 
     def _choose(self, inputs: PreprocessedSamples, y: Any) -> CandidateOutputs:
         """Choose layers, and return the outputs of all of them for the rows that they were chosen by."""

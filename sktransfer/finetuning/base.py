@@ -23,6 +23,7 @@ from sktransfer.backbones.registry import modality_of
 from sktransfer.cache.resolve import resolve_store
 from sktransfer.callbacks.checkpoint import params_of
 from sktransfer.engine.choose_layers import LayerChoice
+from sktransfer.engine.chosen_layers import ChosenLayers
 from sktransfer.engine.compute import Compute, check_finite_outputs, resolve_compute
 from sktransfer.engine.forward import forward
 from sktransfer.engine.inference import prepare_head
@@ -92,7 +93,7 @@ class _FitArguments:
         return self.X_val is not None
 
 
-class FineTuneBase(BackboneHTML, CallbackSupportMixin, BaseEstimator):
+class FineTuneBase(ChosenLayers, BackboneHTML, CallbackSupportMixin, BaseEstimator):
     """Train the stages of a backbone above a freezing boundary, and one head per task.
 
     A subclass lists its parameters and returns its tasks from `_make_tasks`.
@@ -114,7 +115,6 @@ class FineTuneBase(BackboneHTML, CallbackSupportMixin, BaseEstimator):
     _layers: dict[str, list[LayerOutput]]
     _seed: int
     _tasks: Mapping[str, Task]
-    _choice: LayerChoice | None = None  # only if layer="auto"
 
     # Parameters. A subclass may have only some of those with a default.
     adapter: Any
@@ -145,27 +145,6 @@ class FineTuneBase(BackboneHTML, CallbackSupportMixin, BaseEstimator):
             All classes, as the first call of `partial_fit` names them.
         """
         raise NotImplementedError
-
-    @property
-    def layer_(self) -> pd.Series:
-        """Weight of each layer that `layer="auto"` has chosen, by stage and pooling, summing to one."""
-        return self._chosen("layer_").table(self.backbone_)
-
-    @property
-    def strength_(self) -> float:
-        """Strength of the probe that `layer="auto"` has found."""
-        return float(self._chosen("strength_").strength)
-
-    @property
-    def report_(self) -> str:
-        """What `layer="auto"` has chosen, and by which errors."""
-        return self._chosen("report_").report(self.backbone_)
-
-    def _chosen(self, name: str) -> LayerChoice:
-        check_is_fitted(self)
-        if self._choice is None:
-            raise AttributeError(f"{name} is only there with layer='auto', and this {type(self).__name__} has another")
-        return self._choice
 
     @property
     def layer_weights_(self) -> pd.Series:

@@ -226,10 +226,7 @@ def _build_network(run: FitRun, train_rows: np.ndarray) -> FineTuneNetwork:
             known = train_rows[run.targets[name].weight[train_rows] > 0]
             values = check_finite_outputs(features["features"][known].numpy(), run.compute)  # (n_known, n_features)
             known_targets = run.targets[name].take(known)
-            if trunk.choice is None:
-                task.init_head(network.heads[name], values, known_targets, how)
-            else:
-                task.init_head(network.heads[name], values, known_targets, how, trunk.choice)
+            task.init_head(network.heads[name], values, known_targets, how, trunk.choice)
     return network
 
 
