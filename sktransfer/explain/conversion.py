@@ -1,0 +1,165 @@
+"""Description of what a fitted estimator computes, and conversion of its steps by a table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from sklearn.base import ClassifierMixin, MetaEstimatorMixin, RegressorMixin, TransformerMixin
+from torch import nn
+
+from sktransfer.backbones.backbone import Backbone
+from sktransfer.engine.layers import LayerOutput
+from sktransfer.exceptions import InvalidParameterError
+
+__all__ = ["Conversion", "Convert", "Converter", "Source", "converter_of", "join", "shared_source"]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Beginning of an estimator: a backbone, and what is read from it.
+
+    Parameters
+    ----------
+    backbone : Backbone
+        Backbone.
+    layers : tuple of LayerOutput
+        Layer outputs that are read, concatenated. The values of one layer if a head reads them.
+    estimator : estimator
+        Estimator that checks X.
+    head : nn.Module, default=None
+        The network's own head, called as `head(values, mask)`. None if the layers are pooled.
+    """
+
+    backbone: Backbone
+    layers: tuple[LayerOutput, ...]
+    estimator: Any
+    head: nn.Module | None = None
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """Value that is equal for sources that give equal features."""
+        stop = max(layer.stop for layer in self.layers)
+        return self.backbone.fingerprint(stop), self.backbone.preprocess.key, self.layers, id(self.head)
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """A fitted estimator, or a step of one, as parts of a module.
+
+    Parameters
+    ----------
+    layers : tuple of nn.Module
+        Modules from features, or from the input of the step, to `gives`.
+    gives : {"features", "logits", "predictions"}
+        Result of the layers. For two classes, the difference of the logits is the decision function.
+    source : Source, default=None
+        Beginning of the estimator. None for a step that reads features.
+    classes : ndarray, default=None
+        Labels of the logits. None without logits.
+    link : nn.Module, default=None
+        From logits to probabilities. None for estimators without `predict_proba`.
+    """
+
+    layers: tuple[nn.Module, ...]
+    gives: str
+    source: Source | None = None
+    classes: np.ndarray | None = None
+    link: nn.Module | None = None
+
+
+Convert = Callable[[Any], Conversion]
+Converter = Callable[[Any, Convert], Conversion]
+
+
+def converter_of(estimator: Any, table: Mapping[type, Converter]) -> Converter:
+    """Return the converter of a fitted estimator.
+
+    A subclass has no converter by its base class, because it may compute something else.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Fitted estimator.
+    table : mapping of type to callable
+        Converters by class.
+
+    Raises
+    ------
+    InvalidParameterError
+        If the class has no converter.
+    """
+    found = table.get(type(estimator))
+    if found is None:
+        rest = ". Or convert the steps before it, as_module(pipeline[:-1])" if hasattr(estimator, "predict") else ""
+        raise InvalidParameterError(
+            f"{type(estimator).__name__} has no module. {_advice(estimator, table)}{rest}. sktransfer.save and joblib "
+            "keep any step"
+        )
+    return found
+
+
+def _advice(estimator: Any, table: Mapping[type, Converter]) -> str:
+    """Return what to use in place of an estimator: those of the same kind that have a module."""
+    kinds = {"Classifiers": ClassifierMixin, "Regressors": RegressorMixin, "Transformers": TransformerMixin}
+    for kind, mixin in kinds.items():
+        if isinstance(estimator, mixin):
+            names = sorted(one.__name__ for one in table if issubclass(one, mixin) and _is_step(one))
+            return f"{kind} that have one are {', '.join(names)}"
+    return "Pass a fitted estimator of sktransfer, or a pipeline that begins with a featurizer"
+
+
+def _is_step(kind: type) -> bool:
+    return kind.__module__.startswith("sklearn.") and not issubclass(kind, MetaEstimatorMixin)
+
+
+def join(first: Conversion, second: Conversion, step: Any) -> Conversion:
+    """Return the conversion of two steps, one after the other.
+
+    Parameters
+    ----------
+    first, second : Conversion
+        Steps.
+    step : estimator
+        The second step, for messages.
+
+    Raises
+    ------
+    InvalidParameterError
+        If the first step gives no features, or the second one reads samples.
+    """
+    if second.source is not None:
+        raise InvalidParameterError(
+            f"{type(step).__name__} reads images or texts, and a step before it changes them: as_module takes pipelines that "
+            "begin with a featurizer"
+        )
+    if first.gives != "features":
+        raise InvalidParameterError(f"{type(step).__name__} follows a step that gives {first.gives}, not features")
+    return replace(second, layers=first.layers + second.layers, source=first.source)
+
+
+def shared_source(conversions: Sequence[Conversion], whose: str) -> Source | None:
+    """Return the source of several conversions, which must be the same.
+
+    Parameters
+    ----------
+    conversions : sequence of Conversion
+        Conversions, at least one.
+    whose : str
+        Name of the estimators, for the message.
+
+    Raises
+    ------
+    InvalidParameterError
+        If their features differ.
+    """
+    first, *others = (one.source for one in conversions)
+    for other in others:
+        if (first is None) != (other is None) or (first and other and first.key != other.key):
+            raise InvalidParameterError(
+                f"{whose} have networks or layers that differ, so that one pass cannot serve all of them: use "
+                "ensemble=False, or calibrate FrozenEstimator(pipeline)"
+            )
+    return first
