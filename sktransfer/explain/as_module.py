@@ -28,6 +28,7 @@ __all__ = ["OUTPUTS", "EstimatorModule", "as_module", "convert"]
 
 OUTPUTS = ("auto", "features", "logits", "predictions", "probabilities")
 _CONVERTERS = sklearn_steps.CONVERTERS | own_estimators.CONVERTERS
+_REFUSED = sklearn_steps.REFUSED | own_estimators.REFUSED
 
 
 class EstimatorModule(nn.Module):
@@ -224,7 +225,7 @@ def convert(estimator: Any) -> Conversion:
     NotFittedError
         If it is not fitted.
     """
-    converter = converter_of(estimator, _CONVERTERS)
+    converter = converter_of(estimator, _CONVERTERS, _REFUSED)
     check_is_fitted(estimator)
     return converter(estimator, convert)
 

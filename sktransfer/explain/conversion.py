@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from sklearn.base import ClassifierMixin, MetaEstimatorMixin, RegressorMixin, TransformerMixin
+from sklearn.base import ClassifierMixin, RegressorMixin, TransformerMixin
 from torch import nn
 
 from sktransfer.backbones.backbone import Backbone
@@ -74,45 +74,51 @@ Convert = Callable[[Any], Conversion]
 Converter = Callable[[Any, Convert], Conversion]
 
 
-def converter_of(estimator: Any, table: Mapping[type, Converter]) -> Converter:
-    """Return the converter of a fitted estimator.
+def converter_of(estimator: Any, table: Mapping[type, Converter], refused: Mapping[type, str]) -> Converter:
+    """Return the converter of an estimator.
 
     A subclass has no converter by its base class, because it may compute something else.
 
     Parameters
     ----------
     estimator : estimator
-        Fitted estimator.
+        Estimator.
     table : mapping of type to callable
         Converters by class.
+    refused : mapping of type to str
+        Reasons and remedies of classes that cannot have a converter.
 
     Raises
     ------
     InvalidParameterError
         If the class has no converter.
     """
-    found = table.get(type(estimator))
-    if found is None:
-        rest = ". Or convert the steps before it, as_module(pipeline[:-1])" if hasattr(estimator, "predict") else ""
-        raise InvalidParameterError(
-            f"{type(estimator).__name__} has no module. {_advice(estimator, table)}{rest}. sktransfer.save and joblib "
-            "keep any step"
-        )
-    return found
+    kind = type(estimator)
+    if kind in table:
+        return table[kind]
+    if kind in refused:
+        raise InvalidParameterError(f"{kind.__name__} has no module, because {refused[kind]}")
+    if not hasattr(estimator, "get_params") or isinstance(estimator, type):
+        raise InvalidParameterError(f"{estimator!r} is not a fitted estimator")
+    before = "convert the steps before it, as_module(pipeline[:-1])" if hasattr(estimator, "predict") else "omit it"
+    raise InvalidParameterError(
+        f"{kind.__name__} has no module. {_similar(estimator, table)}, or {before}. sktransfer.save and joblib keep "
+        "every step"
+    )
 
 
-def _advice(estimator: Any, table: Mapping[type, Converter]) -> str:
-    """Return what to use in place of an estimator: those of the same kind that have a module."""
-    kinds = {"Classifiers": ClassifierMixin, "Regressors": RegressorMixin, "Transformers": TransformerMixin}
-    for kind, mixin in kinds.items():
-        if isinstance(estimator, mixin):
-            names = sorted(one.__name__ for one in table if issubclass(one, mixin) and _is_step(one))
-            return f"{kind} that have one are {', '.join(names)}"
-    return "Pass a fitted estimator of sktransfer, or a pipeline that begins with a featurizer"
+def _similar(estimator: Any, table: Mapping[type, Converter]) -> str:
+    """Return which estimators of the same kind have a module."""
+    kind = _kind(type(estimator))
+    names = sorted(one.__name__ for one in table if _kind(one) is kind and one.__module__.startswith("sklearn."))
+    if kind is None or not names:
+        return "Use an estimator of sktransfer, or a pipeline that begins with a featurizer"
+    return f"Of its kind, {', '.join(names)} have one: use one of them"
 
 
-def _is_step(kind: type) -> bool:
-    return kind.__module__.startswith("sklearn.") and not issubclass(kind, MetaEstimatorMixin)
+def _kind(estimator: type) -> type | None:
+    kinds = (ClassifierMixin, RegressorMixin, TransformerMixin)
+    return next((kind for kind in kinds if issubclass(estimator, kind)), None)
 
 
 def join(first: Conversion, second: Conversion, step: Any) -> Conversion:
@@ -132,8 +138,8 @@ def join(first: Conversion, second: Conversion, step: Any) -> Conversion:
     """
     if second.source is not None:
         raise InvalidParameterError(
-            f"{type(step).__name__} reads images or texts, and a step before it changes them: as_module takes pipelines that "
-            "begin with a featurizer"
+            f"{type(step).__name__} reads images or texts, and a step before it changes them: a module begins with the "
+            "network, so leave the steps before it out"
         )
     if first.gives != "features":
         raise InvalidParameterError(f"{type(step).__name__} follows a step that gives {first.gives}, not features")

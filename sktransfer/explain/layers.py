@@ -189,15 +189,14 @@ class MergedColumns(nn.Module):
 
     def __init__(self, classes: Any) -> None:
         super().__init__()
-        of_class = np.arange(np.max(classes) + 1)[:, None] == np.asarray(classes)  # (n_classes, n_categories)
-        self.register_buffer("members", torch.from_numpy(of_class))
+        of_class = np.asarray(classes)[:, None] == np.arange(np.max(classes) + 1)  # (n_categories, n_classes)
+        self.register_buffer("members", _tensor(of_class))
 
     def forward(self, values: Tensor) -> Tensor:
         """Return logits (n, n_classes) for logits (n, n_categories)."""
-        # The smallest number in place of -inf, whose gradient would be NaN.
-        lowest = torch.finfo(values.dtype).min
-        of_class = torch.where(self.members, values[:, None], lowest)  # (n, n_classes, n_categories)
-        return of_class.logsumexp(2)  # (n, n_classes)
+        highest = values.amax(1, keepdim=True)  # (n, 1)
+        sums = (values - highest).exp() @ self.members  # (n, n_classes)
+        return sums.clamp_min(torch.finfo(values.dtype).tiny).log() + highest
 
 
 class OneVersusRest(nn.Module):

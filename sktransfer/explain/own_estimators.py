@@ -12,9 +12,8 @@ from sktransfer.classifiers.nearest_mean import NearestClassMean
 from sktransfer.classifiers.pretrained import PretrainedClassifier
 from sktransfer.classifiers.zero_shot import ZeroShotClassifier
 from sktransfer.engine.layers import LayerOutput, resolve_layers
-from sktransfer.exceptions import InvalidParameterError
 from sktransfer.explain.conversion import Conversion, Convert, Converter, Source, join
-from sktransfer.explain.layers import Affine, MergedColumns, Standardized, UnitNorm, linear
+from sktransfer.explain.layers import Affine, MergedColumns, SelectedColumns, Standardized, UnitNorm, linear
 from sktransfer.featurizers.image import ImageFeaturizer
 from sktransfer.featurizers.text import TextFeaturizer
 from sktransfer.featurizers.words import WordEmbedder
@@ -23,7 +22,7 @@ from sktransfer.finetuning.contrastive import ContrastiveFineTuner
 from sktransfer.finetuning.regressor import FineTuneRegressor
 from sktransfer.selection.best import BestBackbone
 
-__all__ = ["CONVERTERS"]
+__all__ = ["CONVERTERS", "REFUSED"]
 
 _LINKS = {"multiclass": lambda: nn.Softmax(1), "multilabel-indicator": nn.Sigmoid}
 
@@ -66,7 +65,9 @@ def _pretrained(estimator: PretrainedClassifier, convert: Convert) -> Conversion
     head = copy.deepcopy(backbone.head)
     source = Source(backbone, (LayerOutput(len(backbone.stages)),), estimator, head)
     classes, of_category = np.unique(np.array(backbone.categories, dtype=str), return_inverse=True)
-    return Conversion((MergedColumns(of_category),), "logits", source, classes, nn.Softmax(1))
+    is_unique = len(classes) == len(of_category)
+    merged = SelectedColumns(of_category.argsort()) if is_unique else MergedColumns(of_category)
+    return Conversion((merged,), "logits", source, classes, nn.Softmax(1))
 
 
 def _zero_shot(estimator: ZeroShotClassifier, convert: Convert) -> Conversion:
@@ -86,13 +87,6 @@ def _best_backbone(estimator: BestBackbone, convert: Convert) -> Conversion:
     return join(Conversion((), "features", source), convert(estimator.estimator_), estimator.estimator_)
 
 
-def _word_embedder(estimator: WordEmbedder, convert: Convert) -> Conversion:
-    raise InvalidParameterError(
-        "WordEmbedder looks up words in a table, and has no module. Use TextFeaturizer, or write the vectors for other "
-        "libraries by embedding_.to_word2vec(path)"
-    )
-
-
 CONVERTERS: dict[type, Converter] = {
     BestBackbone: _best_backbone,
     ContrastiveFineTuner: _contrastive,
@@ -102,6 +96,9 @@ CONVERTERS: dict[type, Converter] = {
     NearestClassMean: _nearest_class_mean,
     PretrainedClassifier: _pretrained,
     TextFeaturizer: _featurizer,
-    WordEmbedder: _word_embedder,
     ZeroShotClassifier: _zero_shot,
+}
+REFUSED = {
+    WordEmbedder: "it looks up words in a table. Use TextFeaturizer, or write the vectors for other libraries by "
+    "embedding_.to_word2vec(path)"
 }

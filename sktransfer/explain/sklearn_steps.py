@@ -33,7 +33,7 @@ from sktransfer.explain.layers import (
     linear,
 )
 
-__all__ = ["CONVERTERS"]
+__all__ = ["CONVERTERS", "REFUSED"]
 
 
 def _features(*layers: nn.Module) -> Conversion:
@@ -149,13 +149,6 @@ def _pipeline(pipeline: Pipeline, convert: Convert) -> Conversion:
     return joined
 
 
-def _several_columns(step: Any, convert: Convert) -> Conversion:
-    raise InvalidParameterError(
-        f"{type(step).__name__} joins the features of several inputs, and a module has one. Fit a pipeline on one "
-        "column of texts or images, and convert that"
-    )
-
-
 def _search(search: Any, convert: Convert) -> Conversion:
     if not hasattr(search, "best_estimator_"):
         raise InvalidParameterError(
@@ -235,8 +228,6 @@ _SELECTORS = (
 )
 CONVERTERS: dict[type, Converter] = {
     Pipeline: _pipeline,
-    ColumnTransformer: _several_columns,
-    FeatureUnion: _several_columns,
     FrozenEstimator: _frozen,
     model_selection.GridSearchCV: _search,
     model_selection.RandomizedSearchCV: _search,
@@ -262,3 +253,5 @@ CONVERTERS: dict[type, Converter] = {
     **dict.fromkeys(_LINEAR_REGRESSORS, _linear_regressor),
     **dict.fromkeys(_SELECTORS, _selector),
 }
+_COLUMNS = "it joins several inputs. Fit a pipeline on one column of texts or images, and convert that"
+REFUSED = {ColumnTransformer: _COLUMNS, FeatureUnion: _COLUMNS}
