@@ -146,10 +146,9 @@ class ClassMapDisplay:
         for row, image in enumerate(self.images):
             left, top = step_x * (row % n_wide), -step_y * (row // n_wide)
             places = [top - _TITLE - offset for offset in (0.0, ratio + _GAP)]
-            for place in places:
-                self.ax_.imshow(image, extent=(left, left + 1, place - ratio, place), interpolation="nearest")
-            place = places[1]
-            self.ax_.imshow(self._overlay(row), extent=(left, left + 1, place - ratio, place), interpolation="nearest")
+            grey = np.repeat(image.mean(2, keepdims=True), 3, axis=2)  # (height, width, 3): the map alone has colours
+            for pixels, place in ((image, places[0]), (grey, places[1]), (self._overlay(row), places[1])):
+                self.ax_.imshow(pixels, extent=(left, left + 1, place - ratio, place), interpolation="nearest")
             if self.targets is not None:
                 self.ax_.text(left + 0.5, top - 0.75 * _TITLE, str(self.targets[row]), ha="center", fontsize=9)
         self.ax_.set_xlim(-_GAP, step_x * n_wide)
@@ -161,7 +160,7 @@ class ClassMapDisplay:
 
     def _title(self) -> str:
         height, width = self.maps.shape[1:]
-        kind = ", sums up to the output" if self.is_exact else ""
+        kind = ", adds up to the output" if self.is_exact else ""
         where = f"{self.layer}, {height}x{width}{kind}" if self.layer else f"{height}x{width}{kind}"
         return f"orange for the class, blue against it ({where})"
 
