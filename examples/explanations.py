@@ -6,7 +6,7 @@ The script generates noisy images of 32x32 pixels with one of four small shapes 
 on features of `tiny/cnn` tells the shapes apart. Its class activation maps are compared with the places of the shapes:
 the pointing game counts the images whose strongest position lies in the shape. The maps of the same network with random
 weights are a sanity check. They must differ, or the maps would show nothing that was learned. For texts the script
-fine-tunes `tiny/bert` on a few made-up film reviews, and shows the words behind a prediction.
+fine-tunes `tiny/bert` on a few made-up film reviews, and shows the words that decide a prediction.
 """
 
 from __future__ import annotations
@@ -119,10 +119,10 @@ def main() -> None:
     words = TokenAttributionDisplay.from_estimator(clf, new, target="up")
     for table in words.words:
         print("  ".join(f"{word} {value:+.2f}" for word, value in zip(table["word"], table["value"])))
-    words.figure_.savefig(args.out / "words_behind.png", dpi=80)
-    (args.out / "words_behind.html").write_text(words.to_html(), encoding="utf-8")
+    words.figure_.savefig(args.out / "word_evidence.png", dpi=80)
+    (args.out / "word_evidence.html").write_text(words.to_html(), encoding="utf-8")
     plt.close("all")
-    print(f"pictures: {args.out}/class_maps.png, words_behind.png\n{time.perf_counter() - started:.0f} seconds")
+    print(f"pictures: {args.out}/class_maps.png, word_evidence.png\n{time.perf_counter() - started:.0f} seconds")
 
 
 if __name__ == "__main__":

@@ -533,7 +533,7 @@ def restore_stages(source: Backbone, first: int, stop: int, weights: Mapping[str
 
 
 def _with_arrays(value: Any) -> Any:
-    """Return an argument of an `origin` with arrays in place of tensors, which skops does not write."""
+    """Return an argument of an `origin` with arrays, because skops does not write tensors."""
     if isinstance(value, Mapping):
         return {name: _with_arrays(one) for name, one in value.items()}
     return value.detach().cpu().contiguous().numpy() if isinstance(value, Tensor) else value

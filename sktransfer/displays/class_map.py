@@ -97,7 +97,7 @@ class ClassMapDisplay:
         X : array-like, Series, one-column DataFrame or list of n_samples
             Images.
         target : label or array-like of n_samples, default=None
-            Class, for all or for each image. None for the predicted class.
+            Class of all images, or one per image. None for the predicted class.
         layer : int or str, default=None
             Stage whose positions are shown. None for the highest one that counts. A lower one has a finer grid.
         n_columns : int, default=6

@@ -16,7 +16,7 @@ __all__ = ["TokenAttributionDisplay"]
 
 _FOR, _AGAINST = COLOURS[1], COLOURS[0]
 _OPACITY = 0.75  # of the strongest word
-_WORD_LENGTH = 24  # characters of a word that are shown beside its bar
+_WORD_LENGTH = 24  # characters of a word that are shown at its bar
 
 
 class TokenAttributionDisplay:
@@ -84,7 +84,7 @@ class TokenAttributionDisplay:
         X : array-like, Series, one-column DataFrame or list of n_samples
             Texts.
         target : label or array-like of n_samples, default=None
-            Class, for all or for each text. None for the predicted class.
+            Class of all texts, or one per text. None for the predicted class.
         method : {"integrated_gradients", "gradient_x_input"}, default="integrated_gradients"
             Integrated gradients [1]_ add up to the difference from the output of a text of padding tokens, up to the
             error of `n_steps`. Gradient times input takes one pass, and is rougher.

@@ -89,7 +89,7 @@ def class_maps(estimator: Any, X: Any, *, target: Any = None, layer: int | str |
     X : array-like, Series, one-column DataFrame or list of n_samples
         Images.
     target : label or array-like of n_samples, default=None
-        Class, for all or for each image. None for the predicted class. For numbers the index of an output.
+        Class of all images, or one per image. None for the predicted class. For numbers the index of an output.
     layer : int or str, default=None
         Stage whose positions are shown. None for the highest one whose positions count.
 
@@ -151,7 +151,7 @@ def word_attributions(
     X : array-like, Series, one-column DataFrame or list of n_samples
         Texts.
     target : label or array-like of n_samples, default=None
-        Class, for all or for each text. None for the predicted class. For numbers the index of an output.
+        Class of all texts, or one per text. None for the predicted class. For numbers the index of an output.
     method : {"integrated_gradients", "gradient_x_input"}, default="integrated_gradients"
         Integrated gradients [1]_ add up to the difference from the output of a text of padding tokens of the same
         length, up to the error of `n_steps`. Gradient times input takes one pass.
