@@ -353,3 +353,23 @@ def test_preprocess_checks_samples_as_the_estimator_does():
         module.preprocess(X[:, :49])
     with pytest.raises(ValueError, match="row 1"):
         as_module(TextFeaturizer().fit(TEXTS)).preprocess(["a text", 3])
+
+
+def test_as_module_suits_captum_and_grad_cam():
+    from captum.attr import LayerIntegratedGradients, Occlusion
+    from pytorch_grad_cam import GradCAM
+    from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+
+    module = as_module(pipeline(LogisticRegression(max_iter=300)), output="logits")
+    pixels = module.preprocess(X[:2])
+    occluded = Occlusion(module).attribute(pixels, (3, 16, 16), strides=(3, 16, 16), target=3)
+    assert occluded.shape == pixels.shape
+    with GradCAM(module, [module.stages[-1]]) as cam:
+        maps = cam(pixels, [ClassifierOutputTarget(3)] * 2)
+    assert maps.shape == (2, 32, 32)
+    assert maps.max() > 0
+
+    texts = as_module(fitted("FineTuneClassifier, adapter, mix")[0], output="logits")
+    ids, mask = texts.preprocess(TEXTS[:2])
+    layer = LayerIntegratedGradients(texts, texts.stages[0])
+    assert layer.attribute(ids, additional_forward_args=(mask,), target=1, n_steps=4).shape == (*ids.shape, 160)
