@@ -10,7 +10,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
-from sktransfer import FineTuneClassifier, TextFeaturizer, TokenAttributionDisplay, as_module
+from sktransfer import FineTuneClassifier, PretrainedClassifier, TextFeaturizer, TokenAttributionDisplay, as_module
 from sktransfer.exceptions import InvalidParameterError
 from sktransfer.testing.samples import make_samples
 from tests.helpers.pictures import cut_labels
