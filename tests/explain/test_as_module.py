@@ -49,8 +49,10 @@ pytestmark = pytest.mark.filterwarnings(
 X, Y = digits()
 HIGH = (Y > 4).astype(int)
 METHODS = ("predict_proba", "decision_function", "predict", "transform")
-LEFT_OUT = ("WordEmbedder", "WordEmbedder sif", "WordEmbedder of a file", "ColumnTransformer")  # without a module
-LEFT_OUT += ("FineTuneClassifier, callbacks", "FineTuneClassifier from a source")  # nothing else than without
+WITH_MODULE = ("ImageFeaturizer", "ImageFeaturizer, auto", "TextFeaturizer", "untrained weights", "FineTuneClassifier")
+WITH_MODULE += ("FineTuneClassifier, several labels", "FineTuneClassifier, auto", "FineTuneClassifier, adapter, mix")
+WITH_MODULE += ("FineTuneClassifier, all frozen", "FineTuneRegressor", "ContrastiveFineTuner, NearestClassMean")
+WITH_MODULE += ("PretrainedClassifier", "ZeroShotClassifier", "BestBackbone", "Pipeline", "GridSearchCV")
 
 
 def run(module, samples):
@@ -96,7 +98,7 @@ def pipeline(*steps, y=Y):
     return make_pipeline(ImageFeaturizer(layer="block4"), *steps).fit(X, y)
 
 
-@pytest.mark.parametrize("name", [name for name in MAKERS if name not in LEFT_OUT])
+@pytest.mark.parametrize("name", WITH_MODULE)
 def test_as_module_equals_the_estimator(name):
     estimator, samples = fitted(name)
     module = as_module(estimator)
