@@ -15,7 +15,23 @@ from sktransfer.engine.choose_layers import LayerChoice
 from sktransfer.exceptions import LoadError
 from sktransfer.tasks.criterion import Criterion
 
-__all__ = ["Targets", "Task", "batch_targets", "relative_weights"]
+__all__ = ["GivenTargets", "Targets", "Task", "batch_targets", "relative_weights"]
+
+
+@dataclasses.dataclass(frozen=True)
+class GivenTargets:
+    """Targets of one task as a user gives them, of the rows that have one.
+
+    Parameters
+    ----------
+    values : array-like of shape (n_known, ...)
+        Targets of the rows that have one, as `Task.check` takes them.
+    known : ndarray of shape (n_samples,), bool, default=None
+        Whether each row has a target. None if all have.
+    """
+
+    values: Any
+    known: np.ndarray | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,6 +149,8 @@ class Task:
         weight : ndarray of shape (n_samples,)
             Weight of each sample.
         """
+        if known.all():
+            return self.encode(y, weight)
         rows = np.flatnonzero(known)
         encoded = self.encode(y, weight[rows])
         values = np.zeros((len(known), *encoded.values.shape[1:]), encoded.values.dtype)  # (n_samples, ...)

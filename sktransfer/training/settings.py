@@ -63,6 +63,16 @@ class Settings:
         """
         return dataclasses.replace(self, finds_lr=False, lr=lr, head_lr=lr * self.head_lr / self.lr)
 
+    def learns(self, name: str) -> bool:
+        """Return whether a task has a weight.
+
+        Parameters
+        ----------
+        name : str
+            Name of the task.
+        """
+        return self.task_weights.get(name, 1.0) > 0
+
 
 def check_settings(estimator: Any) -> Settings:
     """Return the settings of an estimator.
