@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -136,7 +135,9 @@ class FineTuneBase(ChosenLayers, BackboneHTML, CallbackSupportMixin, BaseEstimat
     weights: Any
     warm_start: bool = False
 
-    def _read_targets(self, y: Any, *, first: bool) -> Mapping[str, GivenTargets]:
+    def _read_targets(
+        self, y: Any, *, first: bool, classes: Mapping[str, np.ndarray] | None = None
+    ) -> Mapping[str, GivenTargets]:
         """Return the targets of each task.
 
         Parameters
@@ -145,6 +146,8 @@ class FineTuneBase(ChosenLayers, BackboneHTML, CallbackSupportMixin, BaseEstimat
             Targets as given to `fit`.
         first : bool
             Whether tasks are made from them. If not, they are of the tasks that there are.
+        classes : mapping of str to ndarray, default=None
+            All classes by task, as the first call of `partial_fit` names them.
         """
         raise NotImplementedError
 
@@ -181,11 +184,6 @@ class FineTuneBase(ChosenLayers, BackboneHTML, CallbackSupportMixin, BaseEstimat
     def _stored_heads(self) -> Mapping[str, Head]:
         """Return what `_store_heads` has stored."""
         raise NotImplementedError
-
-    @contextmanager
-    def _errors_of(self, name: str) -> Iterator[None]:
-        """Let errors about the targets of a task name the task. The default changes nothing."""
-        yield
 
     def _mix_weights(self, name: str) -> pd.Series:
         """Return the weight of each stage in the mix of a head."""
@@ -282,7 +280,7 @@ class FineTuneBase(ChosenLayers, BackboneHTML, CallbackSupportMixin, BaseEstimat
             raise ValueError(f"{start}, but the target {arguments.name} is None: {self._target}")
         reset = previous is None
         samples = check_samples(self, arguments.X, backbone.modality, image_shape=self.image_shape, reset=reset)
-        given = self._read_targets(arguments.y, first=tasks is None)
+        given = self._read_targets(arguments.y, first=tasks is None, classes=arguments.classes)
         seed, drawn = self._recall_seed(seed, previous, samples, given, arguments), seed
         if seed != drawn:
             seed_torch(seed, compute.device)
@@ -352,45 +350,47 @@ class FineTuneBase(ChosenLayers, BackboneHTML, CallbackSupportMixin, BaseEstimat
             groups = np.asarray(arguments.groups)
             check_consistent_length(range(n_samples), groups)
             check_none_missing(groups, "groups", "group", labels=row_labels(arguments.groups))
-        weights = self._known_weights(checked, arguments.sample_weight, n_samples)
-        self._check_some_weight(settings, weights)
-        targets = self._encode_known(checked, {name: relative_weights(one) for name, one in weights.items()})
+        weights = self._known_weights(given, arguments.sample_weight, n_samples)
+        self._check_weights(settings, weights)
+        targets = self._encode_known(given, checked, {name: relative_weights(one) for name, one in weights.items()})
         kept = _rows_to_learn(settings, {name: one.weight for name, one in targets.items()})  # a class may weigh 0
         return kept, {name: one.take(kept) for name, one in targets.items()}
 
-    def _check_targets(self, given: Mapping[str, GivenTargets], n_samples: int) -> dict[str, GivenTargets]:
-        """Return the targets of each task as validated arrays."""
-        checked = {}
+    def _check_targets(self, given: Mapping[str, GivenTargets], n_samples: int) -> dict[str, np.ndarray]:
+        """Return the known targets of each task as validated arrays."""
+        checked = {name: one.check(self._tasks[name]) for name, one in given.items()}
         for name, one in given.items():
-            with self._errors_of(name):
-                values = self._tasks[name].check(one.values)
-            known = np.ones(len(values), dtype=bool) if one.known is None else one.known  # (n_samples,)
-            check_consistent_length(range(n_samples), known)
-            checked[name] = GivenTargets(values, known)
+            check_consistent_length(range(n_samples), checked[name] if one.known is None else one.known)
         return checked
 
     def _known_weights(
-        self, checked: Mapping[str, GivenTargets], sample_weight: Any, n_samples: int
+        self, given: Mapping[str, GivenTargets], sample_weight: Any, n_samples: int
     ) -> dict[str, np.ndarray]:
         """Return the weight of each sample in each task (n_samples,), 0 if its target is missing."""
         weights = self._read_weights(sample_weight, n_samples)
-        return {name: np.where(one.known, weights[name], 0.0) for name, one in checked.items()}
+        return {
+            name: weights[name] if one.known is None else np.where(one.known, weights[name], 0.0)
+            for name, one in given.items()
+        }
 
-    def _check_some_weight(self, settings: Settings, weights: Mapping[str, np.ndarray]) -> None:
+    def _check_weights(self, settings: Settings, weights: Mapping[str, np.ndarray]) -> None:
         """Raise if there is no target of positive weight to learn from."""
         if len(_rows_to_learn(settings, weights)) == 0:
             raise ValueError("sample_weight: all weights are zero, so no sample is left to train on")
 
     def _encode_known(
-        self, checked: Mapping[str, GivenTargets], weights: Mapping[str, np.ndarray]
+        self,
+        given: Mapping[str, GivenTargets],
+        checked: Mapping[str, np.ndarray],
+        weights: Mapping[str, np.ndarray],
     ) -> dict[str, Targets]:
         """Return the targets of each task in the form that its loss takes, for all rows."""
         targets = {}
-        for name, one in checked.items():
+        for name, one in given.items():
             weight = weights[name]  # (n_samples,)
-            values = one.values[weight[one.known] > 0]  # (n_known, ...)
-            with self._errors_of(name):
-                targets[name] = self._tasks[name].encode_known(values, weight > 0, weight)
+            weighs = weight > 0 if one.known is None else weight[one.known] > 0  # (n_known,)
+            with one.named():
+                targets[name] = self._tasks[name].encode_known(checked[name][weighs], weight > 0, weight)
         return targets
 
     def _validation(self, settings: Settings, arguments: _FitArguments, trunk: Trunk) -> Validation:
@@ -400,9 +400,10 @@ class FineTuneBase(ChosenLayers, BackboneHTML, CallbackSupportMixin, BaseEstimat
             samples = check_samples(
                 self, arguments.X_val, trunk.backbone.modality, image_shape=self.image_shape, reset=False
             )
-            checked = self._check_targets(self._read_targets(arguments.y_val, first=False), len(samples))
-            weights = self._known_weights(checked, arguments.sample_weight_val, len(samples))
-            targets = self._encode_known(checked, weights)
+            given = self._read_targets(arguments.y_val, first=False)
+            checked = self._check_targets(given, len(samples))
+            weights = self._known_weights(given, arguments.sample_weight_val, len(samples))
+            targets = self._encode_known(given, checked, weights)
         except InvalidSampleError as error:
             raise InvalidSampleError(error.row, f"of X_val: {error.message}", error.label) from error
         except ValueError as error:

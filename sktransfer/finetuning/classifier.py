@@ -320,6 +320,10 @@ class FineTuneClassifier(ClassifierMixin, SingleTaskTuner):
 
     def _encode(self, *arguments: Any) -> Any:
         encoded = super()._encode(*arguments)
+        self._store_classes()
+        return encoded
+
+    def _store_classes(self) -> None:
         assert self._task.classes is not None
         self.classes_ = self._task.classes
         if hasattr(self, "label_names_"):
@@ -327,7 +331,6 @@ class FineTuneClassifier(ClassifierMixin, SingleTaskTuner):
         names = getattr(self._task, "label_names", None)
         if names is not None:
             self.label_names_ = np.array(names)
-        return encoded
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

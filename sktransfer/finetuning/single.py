@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -12,10 +14,28 @@ from sktransfer.finetuning.base import FineTuneBase
 from sktransfer.tasks.base import GivenTargets, Task
 from sktransfer.tasks.heads import FeatureHead, Head
 from sktransfer.tasks.validation import check_weight
+from sktransfer.training.net import FineTuneNet
+from sktransfer.training.trainer import net_of_task
 
 __all__ = ["TASK", "SingleTaskTuner"]
 
 TASK = "y"  # name of the only task
+
+
+@dataclasses.dataclass(frozen=True)
+class _Y:
+    """Targets of the only task, all of them known."""
+
+    values: Any
+    known: None = None
+
+    def check(self, task: Task) -> np.ndarray:
+        """Return the targets as a task has validated them."""
+        return task.check(self.values)
+
+    def named(self) -> AbstractContextManager[Any]:
+        """Return a context that changes no error."""
+        return nullcontext()
 
 
 class SingleTaskTuner(FineTuneBase):
@@ -52,12 +72,38 @@ class SingleTaskTuner(FineTuneBase):
         head: FeatureHead = self.net_.module_.heads[TASK]
         return head
 
+    def _adopt(self, attributes: Mapping[str, Any], net: FineTuneNet, name: str, head: Head) -> Self:
+        """Become the fitted estimator of one task of a joint training. The network is shared.
+
+        Parameters
+        ----------
+        attributes : mapping of str to object
+            Fitted attributes of the training that all tasks share.
+        net : FineTuneNet
+            Trained net of all tasks.
+        name : str
+            Name of the task there.
+        head : Head
+            Fitted head of the task.
+        """
+        vars(self).update(attributes)
+        self.net_ = net_of_task(net, name, TASK)
+        self._tasks = self.net_.tasks
+        self._store_heads({TASK: head})
+        self._store_classes()
+        return self
+
+    def _store_classes(self) -> None:
+        """Store the attributes about classes that the fitted task has. The default stores none."""
+
     def _outputs(self, X: Any) -> np.ndarray:
         """Return the output of the head (n_samples, n_outputs), float32."""
         return self._outputs_by_task(X)[TASK]
 
-    def _read_targets(self, y: Any, *, first: bool) -> Mapping[str, GivenTargets]:
-        return {TASK: GivenTargets(y)}
+    def _read_targets(
+        self, y: Any, *, first: bool, classes: Mapping[str, np.ndarray] | None = None
+    ) -> Mapping[str, GivenTargets]:
+        return {TASK: _Y(y)}
 
     def _read_weights(self, sample_weight: Any, n_samples: int) -> Mapping[str, np.ndarray]:
         return {TASK: check_weight(sample_weight, n_samples)}

@@ -36,6 +36,7 @@ ESTIMATORS = {
     "FineTuneClassifier": "sktransfer.finetuning.classifier:FineTuneClassifier",
     "FineTuneRegressor": "sktransfer.finetuning.regressor:FineTuneRegressor",
     "ImageFeaturizer": "sktransfer.featurizers.image:ImageFeaturizer",
+    "MultiTaskFineTuner": "sktransfer.finetuning.multitask:MultiTaskFineTuner",
     "NearestClassMean": "sktransfer.classifiers.nearest_mean:NearestClassMean",
     "PretrainedClassifier": "sktransfer.classifiers.pretrained:PretrainedClassifier",
     "TextFeaturizer": "sktransfer.featurizers.text:TextFeaturizer",

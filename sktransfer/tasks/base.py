@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from collections.abc import Sequence
-from typing import Any, ClassVar, Self
+from contextlib import AbstractContextManager
+from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
 from torch import Tensor, nn
@@ -18,20 +19,22 @@ from sktransfer.tasks.criterion import Criterion
 __all__ = ["GivenTargets", "Targets", "Task", "batch_targets", "relative_weights"]
 
 
-@dataclasses.dataclass(frozen=True)
-class GivenTargets:
-    """Targets of one task as a user gives them, of the rows that have one.
+class GivenTargets(Protocol):
+    """Targets of one task as a user gives them, of the rows that have one."""
 
-    Parameters
-    ----------
-    values : array-like of shape (n_known, ...)
-        Targets of the rows that have one, as `Task.check` takes them.
-    known : ndarray of shape (n_samples,), bool, default=None
-        Whether each row has a target. None if all have.
-    """
+    @property
+    def values(self) -> Any:
+        """Targets (n_known, ...) as `Task.check` takes them."""
 
-    values: Any
-    known: np.ndarray | None = None
+    @property
+    def known(self) -> np.ndarray | None:
+        """Whether each row has a target (n_samples,), bool; None if all have."""
+
+    def check(self, task: Task) -> np.ndarray:
+        """Return the known targets (n_known, ...) as a task has validated them."""
+
+    def named(self) -> AbstractContextManager[Any]:
+        """Return a context in which errors name the task, if there are several."""
 
 
 @dataclasses.dataclass(frozen=True)

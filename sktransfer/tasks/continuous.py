@@ -57,6 +57,8 @@ class Continuous(Task):
     def encode(self, y: np.ndarray, weight: np.ndarray) -> Targets:
         """Return standardized targets (n_samples, n_outputs), float32; the first call sets mean and deviation."""
         columns = y.reshape(len(y), -1)  # (n_samples, n_outputs)
+        if not self.ndim and not len(y):
+            raise ValueError("no target has a weight greater than 0, so there is nothing to learn")
         if not self.ndim:
             self.ndim = y.ndim
             self.shift = np.average(columns, axis=0, weights=weight)  # (n_outputs,)

@@ -11,12 +11,12 @@ import numpy as np
 import pandas as pd
 import torch
 from skorch.history import History
-from torch import Tensor, nn
+from torch import Tensor
 
 from sktransfer.backbones.backbone import Backbone, replace_stages
 from sktransfer.engine.compute import check_finite_outputs
 from sktransfer.exceptions import InvalidParameterError
-from sktransfer.tasks.heads import FeatureHead
+from sktransfer.tasks.heads import FeatureHead, TaskHeads
 from sktransfer.training.adapters import add_adapters, merge_adapters
 from sktransfer.training.augmentation import Augmentation
 from sktransfer.training.data import FrozenPrefixDataset, precompute_features
@@ -27,7 +27,15 @@ from sktransfer.training.network import FineTuneNetwork, join, split_layers, tra
 from sktransfer.training.run import FitRun, LRRange, Trunk, split_rows
 from sktransfer.training.settings import Settings
 
-__all__ = ["TrainingResult", "history_frame", "snapshot", "stages_frame", "train", "update_batch_norms"]
+__all__ = [
+    "TrainingResult",
+    "history_frame",
+    "net_of_task",
+    "snapshot",
+    "stages_frame",
+    "train",
+    "update_batch_norms",
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,6 +132,44 @@ def snapshot(run: FitRun, net: FineTuneNet) -> tuple[FineTuneNet, Backbone]:
     return copied, _with_trained_stages(run.trunk, copied.module_, run.settings)
 
 
+def net_of_task(net: FineTuneNet, name: str, new_name: str) -> FineTuneNet:
+    """Return a net for one task of a trained net. It shares the weights of stages and head.
+
+    Parameters
+    ----------
+    net : FineTuneNet
+        Trained net.
+    name : str
+        Name of the task.
+    new_name : str
+        Name of the task in the new net.
+    """
+    whole: FineTuneNetwork = net.module_
+    reads, heads = whole.reads[name], TaskHeads()
+    heads[new_name] = whole.heads[name]
+    network = FineTuneNetwork(
+        whole.stages,
+        {reads: whole.layers[reads]},
+        whole.boundary,
+        heads,
+        {new_name: reads},
+        widths={reads: whole.widths[reads]},
+        n_mixed=whole.n_mixed,
+        prefix_tokens=whole.prefix_tokens,
+        keep_statistics=whole.keep_statistics,
+    )
+    part: FineTuneNet = object.__new__(type(net))  # copy.copy would serialize all weights
+    part.__dict__.update(net.__dict__)
+    part.module_, part.tasks, part.task_weights = network.eval(), {new_name: net.tasks[name]}, {}
+    part.history_ = History(net.history)
+    kept = {id(parameter) for parameter in network.parameters()}
+    groups = [
+        {**group, "params": [p for p in group["params"] if id(p) in kept]} for group in net.optimizer_.param_groups
+    ]
+    part.optimizer_ = net.optimizer([group for group in groups if group["params"]], lr=net.lr)
+    return part
+
+
 def _with_trained_stages(trunk: Trunk, network: FineTuneNetwork, settings: Settings) -> Backbone:
     if settings.adapter is not None:
         merge_adapters(network.stages)
@@ -194,9 +240,11 @@ def _build_network(run: FitRun, train_rows: np.ndarray) -> FineTuneNetwork:
     if settings.adapter is not None:
         add_adapters(stages, settings.adapter)
     widths = {kind: joined.shape[1 if kind != "tokens" else 2] for kind, joined in features.items()}
-    modules = nn.ModuleDict()
+    modules = TaskHeads()
     n_mixed = len(next(iter(trunk.layers.values()))) if trunk.mixed else None
-    for name, task in run.tasks.items():
+    # Heads that are not learned come last: no others depend on what is drawn for them.
+    for name in sorted(run.tasks, key=lambda name: not settings.learns(name)):
+        task = run.tasks[name]
         head = task.make_head(widths[task.reads], n_mixed)
         if head is not None:
             modules[name] = head
@@ -224,6 +272,8 @@ def _build_network(run: FitRun, train_rows: np.ndarray) -> FineTuneNetwork:
         task, how = run.tasks[name], settings.head_init
         if name in network.heads and task.reads == "features" and needs_features:
             known = train_rows[run.targets[name].weight[train_rows] > 0]
+            if not len(known):  # its rows are known only in tasks that are not learned
+                continue
             values = check_finite_outputs(features["features"][known].numpy(), run.compute)  # (n_known, n_features)
             known_targets = run.targets[name].take(known)
             task.init_head(network.heads[name], values, known_targets, how, trunk.choice)
@@ -233,7 +283,7 @@ def _build_network(run: FitRun, train_rows: np.ndarray) -> FineTuneNetwork:
 def _starting_heads(run: FitRun) -> Mapping[str, Any]:
     if run.previous is not None:
         return {name: run.previous.heads.get(name) for name in run.tasks}
-    return dict.fromkeys(run.tasks, run.settings.head)
+    return {name: run.settings.starting_head(name) for name in run.tasks}
 
 
 def _feature_head(network: FineTuneNetwork, name: str) -> FeatureHead:
