@@ -27,6 +27,7 @@ STATES = {
     "LayerChoice": "sktransfer.engine.choose_layers:LayerChoice",
     "LayerOutput": "sktransfer.engine.layers:LayerOutput",
     "Subwords": "sktransfer.words.subwords:Subwords",
+    "TaskSchema": "sktransfer.tasks.table:TaskSchema",
     "Tokens": "sktransfer.backbones.tokens:Tokens",
     "Weights": "sktransfer.words.pooling:Weights",
 }
