@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import torch
 from skorch.history import History
-from torch import Tensor, nn
+from torch import Tensor
 
 from sktransfer.backbones.backbone import Backbone, replace_stages
 from sktransfer.engine.compute import check_finite_outputs
@@ -23,7 +23,7 @@ from sktransfer.training.data import FrozenPrefixDataset, precompute_features
 from sktransfer.training.divergence import check_weights, warn_if_grown
 from sktransfer.training.lr_finder import range_test, step_callbacks
 from sktransfer.training.net import FineTuneNet, build_net
-from sktransfer.training.network import FineTuneNetwork, join, split_layers, trainable_stages
+from sktransfer.training.network import FineTuneNetwork, TaskModules, join, split_layers, trainable_stages
 from sktransfer.training.run import FitRun, LRRange, Trunk, split_rows
 from sktransfer.training.settings import Settings
 
@@ -79,13 +79,14 @@ def train(run: FitRun) -> TrainingResult:
     """
     # Probe, standardization and losses see relative weights, those of samples and classes together.
     targets = {name: one.with_relative_weights() for name, one in run.targets.items()}
-    run = dataclasses.replace(run, targets=targets)
+    settings = run.settings.for_tasks(list(run.tasks), None if run.sources is None else list(run.sources))
+    run = dataclasses.replace(run, targets=targets, settings=settings)
     train_rows, valid_rows = split_rows(run)
     network = _build_network(run, train_rows)
     dataset = _dataset(run, train_rows, run.augmentation)
     settings, lr_curve = _find_lr(run, network, dataset)
     valid = _validation_dataset(run, valid_rows)
-    net = _build(run, network, settings, settings.callbacks, len(dataset), valid)
+    net = _build(run, network, settings, settings.callbacks, dataset, valid)
     if run.on_start is not None:
         run.on_start(net)
     net.on_epoch = run.on_epoch
@@ -140,11 +141,20 @@ def _dataset(run: FitRun, rows: np.ndarray, augmentation: Augmentation | None = 
         run.trunk.layers,
         rows=rows.tolist(),
         targets={name: targets.take(rows) for name, targets in run.targets.items()},
-        sources=None if run.sources is None else run.sources[rows],
+        sources=_sources(run, rows),
         compute=run.compute,
         store=run.store,
         augmentation=augmentation,
     )
+
+
+def _sources(run: FitRun, rows: np.ndarray) -> dict[str, np.ndarray]:
+    """Return which of some rows belong to each source that is drawn from. A task of weight 0 is not."""
+    masks = run.sources
+    if masks is None:
+        weights = run.settings.weight_by_task
+        masks = {name: one.weight > 0 for name, one in run.targets.items() if weights.get(name, 1.0) > 0}
+    return {name: np.flatnonzero(mask[rows]) for name, mask in masks.items()}
 
 
 def _validation_dataset(run: FitRun, rows: np.ndarray) -> FrozenPrefixDataset | None:
@@ -160,11 +170,12 @@ def _build(
     network: FineTuneNetwork,
     settings: Settings,
     callbacks: Any,
-    n_samples: int,
+    dataset: FrozenPrefixDataset,
     valid: FrozenPrefixDataset | None = None,
 ) -> FineTuneNet:
+    n_batches = len(run.batches(dataset, settings.batch_size, run.seed, sampling=settings.task_sampling))
     return build_net(
-        network, run.tasks, settings, run.compute, run.seed, callbacks, n_samples, valid, batches=run.batches
+        network, run.tasks, settings, run.compute, run.seed, callbacks, n_batches, valid, batches=run.batches
     )
 
 
@@ -177,7 +188,7 @@ def _find_lr(
     if scope is None:
         return settings, None
     tried = dataclasses.replace(settings.at(scope.lowest), lr_schedule="constant", unfreezing="none", verbose=0)
-    net = _build(run, copy.deepcopy(network), tried, step_callbacks(settings.callbacks), len(dataset))
+    net = _build(run, copy.deepcopy(network), tried, step_callbacks(settings.callbacks), dataset)
     result = range_test(net, dataset, scope)
     return settings.at(result.lr), result.curve
 
@@ -194,7 +205,7 @@ def _build_network(run: FitRun, train_rows: np.ndarray) -> FineTuneNetwork:
     if settings.adapter is not None:
         add_adapters(stages, settings.adapter)
     widths = {kind: joined.shape[1 if kind != "tokens" else 2] for kind, joined in features.items()}
-    modules = nn.ModuleDict()
+    modules = TaskModules()
     n_mixed = len(next(iter(trunk.layers.values()))) if trunk.mixed else None
     for name, task in run.tasks.items():
         head = task.make_head(widths[task.reads], n_mixed)
@@ -210,7 +221,11 @@ def _build_network(run: FitRun, train_rows: np.ndarray) -> FineTuneNetwork:
         n_mixed=n_mixed,
         prefix_tokens=trunk.backbone.prefix_tokens,
         keep_statistics=trunk.backbone.pretrained,
+        scaled=[name for name, weight in settings.weight_by_task.items() if weight] if settings.learns_weights else (),
     )
+    if run.previous is not None and run.previous.net is not None:
+        network.continue_variances(run.previous.net.module_)
+    _check_aggregator(run, network)
     if not network.trainable:
         raise InvalidParameterError(
             f"freeze_depth={trunk.freeze_depth!r} leaves nothing to train of {trunk.backbone.name}: its stages are "
@@ -228,6 +243,22 @@ def _build_network(run: FitRun, train_rows: np.ndarray) -> FineTuneNetwork:
             known_targets = run.targets[name].take(known)
             task.init_head(network.heads[name], values, known_targets, how, trunk.choice)
     return network
+
+
+def _check_aggregator(run: FitRun, network: FineTuneNetwork) -> None:
+    aggregator = run.settings.aggregator
+    if aggregator is None:
+        return
+    if not network.trainable_stage_indices():
+        raise InvalidParameterError(
+            f"aggregator={aggregator!r} aggregates the gradients of stages that tasks share, and "
+            f"freeze_depth={run.trunk.freeze_depth!r} leaves none to train; freeze fewer, or leave aggregator out"
+        )
+    if run.compute.dtype == torch.float16:
+        raise InvalidParameterError(
+            f"aggregator={aggregator!r} compares gradients, which underflow in float16; set precision to 'float32' or "
+            "'bfloat16', or leave aggregator out"
+        )
 
 
 def _starting_heads(run: FitRun) -> Mapping[str, Any]:
@@ -321,11 +352,16 @@ def history_frame(history: History) -> pd.DataFrame:
     """
     hidden = ("batches", "epoch", "train_batch_count", "valid_batch_count")
     rows = [
-        {name: value for name, value in row.items() if name not in hidden and not name.endswith("_best")}
+        {name: value for name, value in row.items() if name not in hidden and not _marks_best(name, row)}
         for row in history
     ]
     rows = [{"seconds" if name == "dur" else name: value for name, value in row.items()} for row in rows]
     return pd.DataFrame(rows, index=pd.RangeIndex(1, len(rows) + 1, name="epoch"))
+
+
+def _marks_best(name: str, row: Any) -> bool:
+    """Return whether a column of skorch's history says that another one has its best value."""
+    return name.endswith("_best") and name.removesuffix("_best") in row
 
 
 def stages_frame(backbone: Backbone, network: FineTuneNetwork, net: FineTuneNet, boundary: int) -> pd.DataFrame:
