@@ -286,6 +286,7 @@ class FineTuneBase(ChosenLayers, BackboneHTML, CallbackSupportMixin, BaseEstimat
             seed_torch(seed, compute.device)
             backbone = self._load_backbone(seed, previous)  # another one if its weights are random
         self._tasks = self._make_tasks(given, arguments.classes) if tasks is None else tasks
+        settings = settings.for_tasks(list(self._tasks))
         rows, targets = self._encode(settings, given, arguments, len(samples))
         groups = None if arguments.groups is None else np.asarray(arguments.groups)[rows]
         choice = self._known_choice(settings, previous)

@@ -27,7 +27,9 @@ from sktransfer.tasks.continuous import Continuous
 from sktransfer.tasks.criterion import Criterion
 from sktransfer.tasks.heads import Head
 from sktransfer.tasks.table import TaskSchema, check_task_weight, read_tasks
+from sktransfer.training.run import FitRun
 from sktransfer.training.settings import Settings
+from sktransfer.training.trainer import TrainingResult
 
 __all__ = ["MultiTaskFineTuner"]
 
@@ -50,7 +52,7 @@ def _has_classes(tuner: Any) -> bool:
         """Kind of some tasks by column of Y: "multiclass", "continuous" or "multilabel-indicator". The others are
         inferred from their known values, as `sklearn.utils.multiclass.type_of_target` does it.""",
     ),
-    Parameter("task_weights", "equal", '"equal" or dict', "Weight of the loss of each task."),
+    shared.MULTITASK,
     shared.INPUT[1:],
     shared.HEAD,
     shared.HEAD[0].replace(
@@ -124,6 +126,8 @@ class MultiTaskFineTuner(FineTuneBase):
         Number of rows that were left out, because they have no known target, or no weight, in any task that is learned.
     stages_ : DataFrame
         One row per stage: whether it was trained, its rate, and its number of trained parameters.
+    task_weights_ : Series
+        Weight of the loss of each task, as given or as learned.
     n_features_in_ : int
         Number of columns of X, if it has columns.
 
@@ -180,6 +184,7 @@ class MultiTaskFineTuner(FineTuneBase):
     classes_: list[np.ndarray | None]
     heads_: dict[str, Head]
     n_left_out_: int
+    task_weights_: pd.Series
     tasks_: list[str]
     _schema: TaskSchema
 
@@ -405,7 +410,7 @@ class MultiTaskFineTuner(FineTuneBase):
             y_true = column.check(task)[weight[column.known] > 0]
             of_rows = None if sample_weight is None else weight[rows]
             scores[name] = task.score(y_true, task.decode(outputs[name][rows]), of_rows) if len(rows) else np.nan
-        return pd.Series(scores, index=pd.Index(self.tasks_, name="task"), name="score", dtype=float)
+        return self._by_task(scores, "score")
 
     def score(self, X: Any, Y: Any, sample_weight: Any = None) -> float:
         """Return the mean of the scores of the tasks, each over the rows whose target is known.
@@ -553,6 +558,13 @@ class MultiTaskFineTuner(FineTuneBase):
                 ValidationWarning,
             )
         return kept, targets
+
+    def _store_result(self, run: FitRun, result: TrainingResult) -> None:
+        super()._store_result(run, result)
+        self.task_weights_ = self._by_task(self.net_.weight_by_task, "weight")
+
+    def _by_task(self, values: Mapping[str, float], what: str) -> pd.Series:
+        return pd.Series(dict(values), index=pd.Index(self.tasks_, name="task"), name=what, dtype=float)
 
     def _store_heads(self, heads: dict[str, Head]) -> None:
         self.heads_ = heads

@@ -89,6 +89,8 @@ class Task:
         Whether a validation split keeps the ratio of the target's classes.
     pairwise : bool
         Whether the loss of a sample depends on the other samples of its batch.
+    is_squared_error : bool
+        Whether the loss is a squared error, which `task_weights="uncertainty"` takes half of.
     score_name : str or None
         Short name of `score`, which is recorded per epoch as "valid_<name>" if there are validation data.
     """
@@ -102,6 +104,7 @@ class Task:
     reads: ClassVar[str] = "features"
     stratifies: ClassVar[bool] = False
     pairwise: ClassVar[bool] = False
+    is_squared_error: bool = False
     score_name: ClassVar[str | None] = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:

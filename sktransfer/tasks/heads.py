@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import ItemsView, Iterator, KeysView
 from typing import Any, Self
 
 import numpy as np
@@ -15,7 +14,7 @@ from sktransfer.engine.choose_layers import LayerChoice
 from sktransfer.exceptions import InvalidParameterError, LoadError
 from sktransfer.tasks.base import Task
 
-__all__ = ["FeatureHead", "Head", "ScalarMix", "TaskHeads"]
+__all__ = ["FeatureHead", "Head", "ScalarMix"]
 
 
 class ScalarMix(nn.Module):
@@ -99,55 +98,6 @@ class FeatureHead(nn.Module):
         """Return standardized features, mixed if layers are mixed: (n, n_features / n_mixed)."""
         standardized = (features - self.mean) / self.scale  # (n, n_features)
         return standardized if self.mix is None else self.mix(standardized)  # (n, n_features / n_mixed)
-
-
-class TaskHeads(nn.ModuleDict):
-    """Heads by task. Names of tasks may be any strings, unlike those of modules.
-
-    Examples
-    --------
-    >>> from sktransfer.tasks.heads import FeatureHead, TaskHeads
-    >>> heads = TaskHeads()
-    >>> heads["type"] = heads["v. 2"] = FeatureHead(4, 3)
-    >>> list(heads), "type" in heads, heads["v. 2"].n_outputs
-    (['type', 'v. 2'], True, 3)
-    """
-
-    def __getitem__(self, name: str) -> nn.Module:
-        return super().__getitem__(_module_name(name))
-
-    def __setitem__(self, name: str, head: nn.Module) -> None:
-        super().__setitem__(_module_name(name), head)
-
-    def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and super().__contains__(_module_name(name))
-
-    def __iter__(self) -> Iterator[str]:
-        return map(_task_name, super().__iter__())
-
-    def keys(self) -> KeysView[str]:
-        """Return the names of the tasks."""
-        return dict(self.items()).keys()
-
-    def items(self) -> ItemsView[str, nn.Module]:
-        """Return names and heads."""
-        return {_task_name(name): head for name, head in super().items()}.items()
-
-
-_ESCAPED = "task "  # starts the names of modules that could not have the name of their task
-_ATTRIBUTES = nn.ModuleDict()
-
-
-def _module_name(task: str) -> str:
-    if "." in task or task.startswith(_ESCAPED) or hasattr(_ATTRIBUTES, task):
-        return _ESCAPED + task.replace("%", "%25").replace(".", "%2E")
-    return task
-
-
-def _task_name(module: str) -> str:
-    if not module.startswith(_ESCAPED):
-        return module
-    return module.removeprefix(_ESCAPED).replace("%2E", ".").replace("%25", "%")
 
 
 class Head:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,6 +12,14 @@ from sktransfer._validation import check_bool, check_float, check_fraction, chec
 from sktransfer.exceptions import InvalidParameterError
 from sktransfer.tasks.criterion import check_criteria, check_criterion
 from sktransfer.tasks.heads import Head
+from sktransfer.tasks.weighting import (
+    Weights,
+    check_aggregator,
+    check_task_sampling,
+    check_task_weights,
+    require_names,
+    weights_of,
+)
 from sktransfer.training.adapters import check_adapter
 from sktransfer.training.callback_list import check_callbacks
 from sktransfer.training.epochs import UNFREEZING
@@ -50,7 +58,10 @@ class Settings:
     adapter: Any = None
     augment: Any = None
     callbacks: Any = None
-    task_weights: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    task_weights: Weights = "equal"
+    task_sampling: Weights = "proportional"
+    aggregator: Any = None
+    learns_weights: bool = False  # whether losses are weighted by trained variances
     is_partial_fit: bool = False
 
     def at(self, lr: float) -> Settings:
@@ -83,6 +94,46 @@ class Settings:
         """
         return self.head.get(name) if isinstance(self.head, Mapping) else self.head
 
+    @property
+    def weight_by_task(self) -> Mapping[str, float]:
+        """Weight of each task, once `for_tasks` has resolved it. A task that is not in it has weight 1."""
+        return {} if isinstance(self.task_weights, str) else self.task_weights
+
+    def for_tasks(self, names: Sequence[str], sources: Sequence[str] | None = None) -> Settings:
+        """Return the settings with a weight for each task, and with shares of the draws for existing tasks only.
+
+        Variances are not learned for a single task of positive weight, and its gradients need no aggregation.
+
+        Parameters
+        ----------
+        names : sequence of str
+            Names of the tasks.
+        sources : sequence of str, default=None
+            Names of the sources that batches are drawn from; None for the tasks of positive weight.
+
+        Raises
+        ------
+        InvalidParameterError
+            If a task does not exist, no task has a positive weight, or one of positive weight has no share.
+        """
+        weights = weights_of(self.task_weights, names)
+        trained = [name for name, weight in weights.items() if weight > 0]
+        if isinstance(self.task_sampling, Mapping):
+            require_names("task_sampling", self.task_sampling, names if sources is None else sources)
+            for name in trained if sources is None else sources:
+                if name not in self.task_sampling:
+                    raise InvalidParameterError(
+                        f"task_sampling={dict(self.task_sampling)!r} has no share for the task {name!r}; give it one, "
+                        "or 0 to learn only those of its targets that rows drawn for other tasks have"
+                    )
+        several = len(trained) > 1
+        return dataclasses.replace(
+            self,
+            task_weights=weights,
+            learns_weights=several and (self.learns_weights or self.task_weights == "uncertainty"),
+            aggregator=self.aggregator if several else None,
+        )
+
 
 def check_settings(estimator: Any) -> Settings:
     """Return the settings of an estimator.
@@ -113,6 +164,10 @@ def check_settings(estimator: Any) -> Settings:
         raise InvalidParameterError(
             f"label_smoothing={checked['label_smoothing']:g} changes the cross entropy, and criterion replaces it; "
             "leave one of the two out"
+        )
+    if checked.get("aggregator") is not None and checked.get("task_weights") == "uncertainty":
+        raise InvalidParameterError(
+            "task_weights='uncertainty' weighs losses, and aggregator their gradients; leave one of the two out"
         )
     checked.pop("label_smoothing", None)  # the task of the estimator has it, and the criterion
     if estimator.adapter is not None and checked["l2_sp"]:
@@ -197,9 +252,11 @@ _CHECKS: dict[str, Any] = {
     "criterion": check_criterion,
     "optimizer": _check_optimizer,
     "weight_decay": check_float,
+    "task_weights": check_task_weights,
+    "task_sampling": check_task_sampling,
+    "aggregator": check_aggregator,
     "early_stopping": check_bool,
     "validation_fraction": check_fraction,
     "patience": lambda name, value: check_int(name, value, 1),
     "verbose": _check_verbose,
-    "task_weights": lambda name, value: {} if value == "equal" else dict(value),
 }
