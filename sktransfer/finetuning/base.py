@@ -35,7 +35,8 @@ from sktransfer.html import BackboneHTML
 from sktransfer.samples.base import Samples
 from sktransfer.samples.labels import row_labels
 from sktransfer.samples.validation import check_samples, set_input_tags
-from sktransfer.tasks.base import GivenTargets, Targets, Task, relative_weights
+from sktransfer.tasks.base import Targets, Task, relative_weights
+from sktransfer.tasks.given import GivenTargets, check_targets, encode_targets, known_weights
 from sktransfer.tasks.heads import Head
 from sktransfer.tasks.validation import check_none_missing
 from sktransfer.training.augmentation import Augmentation, check_augment
@@ -346,53 +347,18 @@ class FineTuneBase(ChosenLayers, BackboneHTML, CallbackSupportMixin, BaseEstimat
         self, settings: Settings, given: Mapping[str, GivenTargets], arguments: _FitArguments, n_samples: int
     ) -> tuple[np.ndarray, dict[str, Targets]]:
         """Return the rows with a target of positive weight, and their targets by task."""
-        checked = self._check_targets(given, n_samples)
+        checked = check_targets(self._tasks, given, n_samples)
         if arguments.groups is not None:
             groups = np.asarray(arguments.groups)
             check_consistent_length(range(n_samples), groups)
             check_none_missing(groups, "groups", "group", labels=row_labels(arguments.groups))
-        weights = self._known_weights(given, arguments.sample_weight, n_samples)
-        self._check_weights(settings, weights)
-        targets = self._encode_known(given, checked, {name: relative_weights(one) for name, one in weights.items()})
-        kept = _rows_to_learn(settings, {name: one.weight for name, one in targets.items()})  # a class may weigh 0
-        return kept, {name: one.take(kept) for name, one in targets.items()}
-
-    def _check_targets(self, given: Mapping[str, GivenTargets], n_samples: int) -> dict[str, np.ndarray]:
-        """Return the known targets of each task as validated arrays."""
-        checked = {name: one.check(self._tasks[name]) for name, one in given.items()}
-        for name, one in given.items():
-            check_consistent_length(range(n_samples), checked[name] if one.known is None else one.known)
-        return checked
-
-    def _known_weights(
-        self, given: Mapping[str, GivenTargets], sample_weight: Any, n_samples: int
-    ) -> dict[str, np.ndarray]:
-        """Return the weight of each sample in each task (n_samples,), 0 if its target is missing."""
-        weights = self._read_weights(sample_weight, n_samples)
-        return {
-            name: weights[name] if one.known is None else np.where(one.known, weights[name], 0.0)
-            for name, one in given.items()
-        }
-
-    def _check_weights(self, settings: Settings, weights: Mapping[str, np.ndarray]) -> None:
-        """Raise if there is no target of positive weight to learn from."""
+        weights = known_weights(given, self._read_weights(arguments.sample_weight, n_samples))
         if len(_rows_to_learn(settings, weights)) == 0:
             raise ValueError("sample_weight: all weights are zero, so no sample is left to train on")
-
-    def _encode_known(
-        self,
-        given: Mapping[str, GivenTargets],
-        checked: Mapping[str, np.ndarray],
-        weights: Mapping[str, np.ndarray],
-    ) -> dict[str, Targets]:
-        """Return the targets of each task in the form that its loss takes, for all rows."""
-        targets = {}
-        for name, one in given.items():
-            weight = weights[name]  # (n_samples,)
-            weighs = weight > 0 if one.known is None else weight[one.known] > 0  # (n_known,)
-            with one.named():
-                targets[name] = self._tasks[name].encode_known(checked[name][weighs], weight > 0, weight)
-        return targets
+        relative = {name: relative_weights(one) for name, one in weights.items()}
+        targets = encode_targets(self._tasks, given, checked, relative)
+        kept = _rows_to_learn(settings, {name: one.weight for name, one in targets.items()})  # a class may weigh 0
+        return kept, {name: one.take(kept) for name, one in targets.items()}
 
     def _validation(self, settings: Settings, arguments: _FitArguments, trunk: Trunk) -> Validation:
         """Return validation data in the encoding of the training, with the rows that have a weight in their order."""
@@ -402,9 +368,9 @@ class FineTuneBase(ChosenLayers, BackboneHTML, CallbackSupportMixin, BaseEstimat
                 self, arguments.X_val, trunk.backbone.modality, image_shape=self.image_shape, reset=False
             )
             given = self._read_targets(arguments.y_val, first=False)
-            checked = self._check_targets(given, len(samples))
-            weights = self._known_weights(given, arguments.sample_weight_val, len(samples))
-            targets = self._encode_known(given, checked, weights)
+            checked = check_targets(self._tasks, given, len(samples))
+            weights = known_weights(given, self._read_weights(arguments.sample_weight_val, len(samples)))
+            targets = encode_targets(self._tasks, given, checked, weights)
         except InvalidSampleError as error:
             raise InvalidSampleError(error.row, f"of X_val: {error.message}", error.label) from error
         except ValueError as error:

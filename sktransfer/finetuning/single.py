@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 
 from sktransfer.finetuning.base import FineTuneBase
-from sktransfer.tasks.base import GivenTargets, Task
+from sktransfer.tasks.base import Task
+from sktransfer.tasks.given import GivenTargets
 from sktransfer.tasks.heads import FeatureHead, Head
 from sktransfer.tasks.validation import check_weight
 from sktransfer.training.net import FineTuneNet

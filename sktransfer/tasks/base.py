@@ -5,8 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from torch import Tensor, nn
@@ -16,25 +15,7 @@ from sktransfer.engine.choose_layers import LayerChoice
 from sktransfer.exceptions import LoadError
 from sktransfer.tasks.criterion import Criterion
 
-__all__ = ["GivenTargets", "Targets", "Task", "batch_targets", "relative_weights"]
-
-
-class GivenTargets(Protocol):
-    """Targets of one task as a user gives them, of the rows that have one."""
-
-    @property
-    def values(self) -> Any:
-        """Targets (n_known, ...) as `Task.check` takes them."""
-
-    @property
-    def known(self) -> np.ndarray | None:
-        """Whether each row has a target (n_samples,), bool; None if all have."""
-
-    def check(self, task: Task) -> np.ndarray:
-        """Return the known targets (n_known, ...) as a task has validated them."""
-
-    def named(self) -> AbstractContextManager[Any]:
-        """Return a context in which errors name the task, if there are several."""
+__all__ = ["Targets", "Task", "batch_targets", "relative_weights"]
 
 
 @dataclasses.dataclass(frozen=True)
