@@ -176,6 +176,18 @@ class Task:
             Choice that the features come from. Only given to a task that has `choice_targets`.
         """
 
+    def strata(self, targets: Targets) -> np.ndarray:
+        """Return the strata that folds and a validation split keep the ratio of, (n_samples, n_strata) bool.
+
+        A row may be in several strata or in none. The default has one stratum, the rows whose target is known.
+
+        Parameters
+        ----------
+        targets : Targets
+            Result of `encode`.
+        """
+        return targets.weight[:, None] > 0
+
     def choice_targets(self, targets: Targets) -> ChoiceTargets | None:
         """Return targets that `layer="auto"` chooses layers by. The default is None: the task allows no choice.
 

@@ -29,7 +29,7 @@ from sktransfer.tasks.heads import FeatureHead
 from sktransfer.tasks.labels import column_names, label_factors, refuse_label_lists
 from sktransfer.tasks.validation import as_labels, check_none_missing
 
-__all__ = ["Multiclass", "MultilabelIndicator", "check_labels", "classification_task"]
+__all__ = ["Multiclass", "MultilabelIndicator", "balances", "check_labels", "classification_task"]
 
 ClassWeight = Mapping[Any, float] | Sequence[Mapping[Any, float]] | str | None
 
@@ -182,6 +182,24 @@ class Multiclass(_Classification):
 
     def encode(self, y: np.ndarray, weight: np.ndarray) -> Targets:
         """Return class indices (n_samples,), and weights with those of the classes in them."""
+        codes = self.encode_labels(y)
+        if self.class_weight is not None:
+            weight = weight * self._class_factors(y)
+        return Targets(codes, weight)  # (n_samples,) each
+
+    def encode_labels(self, y: np.ndarray) -> np.ndarray:
+        """Return class indices (n_samples,). The first call sets the classes, unless they are given.
+
+        Parameters
+        ----------
+        y : ndarray of shape (n_samples,)
+            Labels.
+
+        Raises
+        ------
+        ValueError
+            If there is one class only, or a label is not among the classes.
+        """
         classes = np.unique(y) if self.classes is None else self.classes
         if not len(classes):
             raise ValueError("no label has a weight greater than 0, so there is nothing to learn")
@@ -195,9 +213,12 @@ class Multiclass(_Classification):
                 f"y holds {unexpected.tolist()}, which are not among the classes of the training, {classes.tolist()}"
             )
         self.classes = classes
-        if self.class_weight is not None:
-            weight = weight * _class_factors(self.class_weight, classes, y)
-        return Targets(np.searchsorted(classes, y).astype(np.int64), weight)  # (n_samples,) each
+        return np.searchsorted(classes, y).astype(np.int64)
+
+    def _class_factors(self, y: np.ndarray) -> np.ndarray:
+        """Return the factor of each sample (n_samples,)."""
+        assert self.classes is not None
+        return _class_factors(self.class_weight, self.classes, y)
 
     def init_head(
         self, head: Any, features: np.ndarray, targets: Targets, how: str, choice: LayerChoice | None = None
@@ -211,6 +232,12 @@ class Multiclass(_Classification):
     def choice_targets(self, targets: Targets) -> ChoiceTargets:
         """Return one-hot labels of the classes that there are."""
         return ChoiceTargets.of_classes(targets.values)
+
+    def strata(self, targets: Targets) -> np.ndarray:
+        """Return whether each row has each class, (n_samples, n_classes)."""
+        assert self.classes is not None
+        members: np.ndarray = targets.values[:, None] == np.arange(len(self.classes))  # (n_samples, n_classes)
+        return members & (targets.weight > 0)[:, None]
 
     def loss(self, outputs: Tensor | None, targets: Tensor, features: Tensor) -> Tensor:
         """Return the cross entropy of each row, or the loss of the criterion, (n,)."""
@@ -246,6 +273,11 @@ class Multiclass(_Classification):
     def output_predictions(self, outputs: np.ndarray) -> np.ndarray:
         """Return class indices (n_samples,)."""
         return np.asarray(outputs.argmax(1))
+
+
+def balances(class_weight: Any) -> bool:
+    """Return whether class weights are "balanced"."""
+    return isinstance(class_weight, str) and class_weight == "balanced"
 
 
 def _class_factors(class_weight: Any, classes: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -327,6 +359,12 @@ class MultilabelIndicator(_Classification):
     def choice_targets(self, targets: Targets) -> ChoiceTargets:
         """Return the indicators."""
         return ChoiceTargets(targets.values.astype(np.float64), 2)
+
+    def strata(self, targets: Targets) -> np.ndarray:
+        """Return whether each row has each label, and whether it has none, (n_samples, n_labels + 1)."""
+        members = targets.values > 0  # (n_samples, n_labels)
+        members = np.concatenate([members, ~members.any(1, keepdims=True)], axis=1)  # (n_samples, n_labels + 1)
+        return members & (targets.weight > 0)[:, None]
 
     def _column_head(
         self, read: np.ndarray, targets: Targets, label: int, how: str, total: float | None

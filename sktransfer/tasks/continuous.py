@@ -21,6 +21,8 @@ from sktransfer.tasks.validation import check_numbers
 
 __all__ = ["Continuous"]
 
+_FIFTHS = 5  # strata of a number
+
 
 class Continuous(Task):
     """One or several numbers per sample, standardized for the training.
@@ -85,6 +87,16 @@ class Continuous(Task):
         if how != "random":
             total = None if choice is None else choice.total
             write_linear(head, *ridge_probe(linear_input(head, features), targets.values, targets.weight, total))
+
+    def strata(self, targets: Targets) -> np.ndarray:
+        """Return the fifth that each output of each row is in, (n_samples, 5 * n_outputs)."""
+        known = targets.weight > 0  # (n_samples,)
+        members = []
+        for output in targets.values.T:
+            edges = np.unique(np.quantile(output[known], np.arange(1, _FIFTHS) / _FIFTHS)) if known.any() else []
+            fifth = np.searchsorted(edges, output, side="left")  # (n_samples,)
+            members.append((fifth[:, None] == np.arange(_FIFTHS)) & known[:, None])
+        return np.concatenate(members, axis=1)
 
     def choice_targets(self, targets: Targets) -> ChoiceTargets:
         """Return the standardized numbers."""
