@@ -23,9 +23,9 @@ from sktransfer.backbones.registry import modality_of
 from sktransfer.cache.resolve import resolve_store
 from sktransfer.callbacks.checkpoint import params_of
 from sktransfer.engine.choose_layers import LayerChoice
-from sktransfer.engine.chosen_layers import ChosenLayers
 from sktransfer.engine.compute import Compute, check_finite_outputs, resolve_compute
 from sktransfer.engine.forward import forward
+from sktransfer.engine.head_strength import HeadStrength
 from sktransfer.engine.inference import prepare_head
 from sktransfer.engine.inputs import PreprocessedSamples, concat_features
 from sktransfer.engine.layers import LayerOutput, is_auto
@@ -50,7 +50,7 @@ from sktransfer.training.run import (
     PreviousFit,
     Trunk,
     Validation,
-    choose_for_task,
+    choose_for_tasks,
     choose_trunk,
     split_rows,
 )
@@ -94,7 +94,7 @@ class _FitArguments:
         return self.X_val is not None
 
 
-class FineTuneBase(ChosenLayers, BackboneHTML, CallbackSupportMixin, BaseEstimator):
+class FineTuneBase(BackboneHTML, CallbackSupportMixin, BaseEstimator):
     """Train the stages of a backbone above a freezing boundary, and one head per task.
 
     A subclass lists its parameters, reads the targets of its tasks from y in `_read_targets` and weights in
@@ -184,6 +184,18 @@ class FineTuneBase(ChosenLayers, BackboneHTML, CallbackSupportMixin, BaseEstimat
 
     def _stored_heads(self) -> Mapping[str, Head]:
         """Return what `_store_heads` has stored."""
+        raise NotImplementedError
+
+    def _store_choices(self, choices: Mapping[str, LayerChoice] | None) -> None:
+        """Store the layers that `layer="auto"` has chosen, by task; None for another layer."""
+        raise NotImplementedError
+
+    def _stored_choices(self) -> Mapping[str, LayerChoice]:
+        """Return what `_store_choices` has stored."""
+        raise NotImplementedError
+
+    def _store_strengths(self, strengths: Mapping[str, HeadStrength]) -> None:
+        """Store the strengths of the probes that heads were initialized with, by task."""
         raise NotImplementedError
 
     def _mix_weights(self, name: str) -> pd.Series:
@@ -290,8 +302,8 @@ class FineTuneBase(ChosenLayers, BackboneHTML, CallbackSupportMixin, BaseEstimat
         settings = settings.for_tasks(list(self._tasks))
         rows, targets = self._encode(settings, given, arguments, len(samples))
         groups = None if arguments.groups is None else np.asarray(arguments.groups)[rows]
-        choice = self._known_choice(settings, previous)
-        trunk = self._choose_trunk(backbone, previous, choice)
+        choices = self._known_choices(settings, previous)
+        trunk = self._choose_trunk(backbone, previous, choices)
         inputs = _preprocessed(samples.take(rows), trunk)
         run = FitRun(
             settings=settings,
@@ -310,10 +322,10 @@ class FineTuneBase(ChosenLayers, BackboneHTML, CallbackSupportMixin, BaseEstimat
             batches=self._batches,
             on_start=self._on_start,
         )
-        if is_auto(self.layer) and choice is None:
+        if is_auto(self.layer) and choices is None:
             run = dataclasses.replace(run, split=split_rows(run))
-            choice, known = choose_for_task(run, self.pooling)
-            run = dataclasses.replace(run, trunk=self._choose_trunk(backbone, None, choice), known=known)
+            choices, known = choose_for_tasks(run, self.pooling)
+            run = dataclasses.replace(run, trunk=self._choose_trunk(backbone, None, choices), known=known)
         return dataclasses.replace(run, on_epoch=functools.partial(self._on_epoch, context, arguments, run))
 
     def _load_backbone(self, seed: int, previous: PreviousFit | None) -> Backbone:
@@ -380,8 +392,8 @@ class FineTuneBase(ChosenLayers, BackboneHTML, CallbackSupportMixin, BaseEstimat
             _preprocessed(samples.take(rows), trunk), {name: one.take(rows) for name, one in targets.items()}
         )
 
-    def _known_choice(self, settings: Settings, previous: PreviousFit | None) -> LayerChoice | None:
-        """Return the layers that an earlier fit, or that of the given head, has chosen; None for a new choice."""
+    def _known_choices(self, settings: Settings, previous: PreviousFit | None) -> Mapping[str, LayerChoice] | None:
+        """Return the layers that an earlier fit, or that of given heads, has chosen; None for a new choice."""
         if not is_auto(self.layer):
             return None
         if any(type(task).choice_targets is Task.choice_targets for task in self._tasks.values()):
@@ -389,21 +401,29 @@ class FineTuneBase(ChosenLayers, BackboneHTML, CallbackSupportMixin, BaseEstimat
                 f"layer='auto' chooses layers for a linear head on y, and {type(self).__name__} has none; set layer to "
                 "an index, a stage's name, a list of these, 'all' or 'mix'"
             )
-        if previous is None and settings.head is None:
+        if previous is None and not settings.head:
             return None
-        choice = self._choice if previous is not None else getattr(settings.head, "choice", None)
-        if choice is None:
+        heads = {name: settings.starting_head(name) for name in self._tasks}
+        of_heads = {name: head.choice for name, head in heads.items() if head is not None and head.choice is not None}
+        choices = of_heads if previous is None else self._stored_choices()
+        if not choices:
             what = "the earlier fit" if previous is not None else f"head={settings.head!r}"
             raise InvalidParameterError(
                 f"layer='auto' chooses layers for a new head, and {what} was fitted with another layer; set layer to "
                 "that one, or leave head and warm_start out"
             )
-        return choice
+        if len({one.layers for one in choices.values()}) > 1:
+            raise InvalidParameterError(
+                f"head={settings.head!r} has heads of fits that chose different layers; give heads of one fit"
+            )
+        return choices
 
-    def _choose_trunk(self, backbone: Backbone, previous: PreviousFit | None, choice: LayerChoice | None) -> Trunk:
+    def _choose_trunk(
+        self, backbone: Backbone, previous: PreviousFit | None, choices: Mapping[str, LayerChoice] | None
+    ) -> Trunk:
         reads = [task.reads for task in self._tasks.values()]
-        trunk = choose_trunk(backbone, self.layer, self.pooling, self.freeze_depth, reads, choice)
-        self._choice = choice
+        trunk = choose_trunk(backbone, self.layer, self.pooling, self.freeze_depth, reads, choices)
+        self._store_choices(choices)
         if previous is not None:
             previous.check(trunk.backbone, self)
             trunk = dataclasses.replace(trunk, backbone=previous.backbone)
@@ -447,9 +467,15 @@ class FineTuneBase(ChosenLayers, BackboneHTML, CallbackSupportMixin, BaseEstimat
         self.lr_ = result.lr
         if result.lr_curve is not None:
             self.lr_curve_ = result.lr_curve
-        heads = self.net_.module_.heads
+        if run.previous is None or result.strengths:
+            self._store_strengths(result.strengths)
+        heads, choices = self.net_.module_.heads, run.trunk.choices or {}
         self._store_heads(
-            {name: Head(heads[name], task, self._choice) for name, task in self._tasks.items() if not task.pairwise}
+            {
+                name: Head(heads[name], task, choices.get(name))
+                for name, task in self._tasks.items()
+                if not task.pairwise
+            }
         )
 
     @torch.no_grad()

@@ -15,6 +15,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from sktransfer._parameters import with_parameters
 from sktransfer._utils import all_or_nothing
+from sktransfer.engine.choose_layers import LayerChoice
+from sktransfer.engine.head_strength import HeadStrength
 from sktransfer.exceptions import InvalidParameterError, ValidationWarning, did_you_mean, name_row, warn
 from sktransfer.finetuning import parameters as shared
 from sktransfer.finetuning.base import FineTuneBase, _FitArguments
@@ -35,7 +37,7 @@ from sktransfer.training.trainer import TrainingResult
 __all__ = ["MultiTaskFineTuner"]
 
 _OWN = ("classes_", "heads_", "n_left_out_", "net_", "task_weights_", "tasks_")  # attributes that single tasks lack
-_TRUNK = ("_choice", "_layers", "_seed")
+_TRUNK = ("_layers", "_seed")
 
 
 def _has_classes(tuner: Any) -> bool:
@@ -93,6 +95,9 @@ class MultiTaskFineTuner(FineTuneBase):
         Number of frozen stages.
     history_ : DataFrame
         One row per epoch: losses, highest learning rate at its end, seconds, and what callbacks record.
+    layer_ : Series
+        Only if `layer="auto"`: weight of each layer, by stage and pooling, summing to one. It is the mean over the
+        tasks of the weights that each of them gives. `task("topic").strength_` and `.report_` are about one task.
     layer_weights_ : DataFrame
         Weight of each stage, one column per task, if `layer="mix"`.
     lr_ : float
@@ -165,7 +170,9 @@ class MultiTaskFineTuner(FineTuneBase):
     n_left_out_: int
     task_weights_: dict[str, float]
     tasks_: list[str]
+    _choices: dict[str, LayerChoice]
     _schema: TaskSchema
+    _strengths: dict[str, HeadStrength]
 
     # As in scikit-learn's splitters: groups that a search gets for its folds need no request.
     __metadata_request__fit: ClassVar[dict[str, bool]] = {"groups": True}
@@ -445,7 +452,16 @@ class MultiTaskFineTuner(FineTuneBase):
         params["head"] = self.head.get(name, "linear") if isinstance(self.head, Mapping) else self.head
         of_trunk = [key for key in vars(self) if key in _TRUNK or (key.endswith("_") and key not in _OWN)]
         attributes = {key: getattr(self, key) for key in of_trunk}
+        attributes |= {"_choice": self._choices.get(name), "_strength": self._strengths.get(name)}
         return cls(**params)._adopt(attributes, self.net_, name, self.heads_[name])
+
+    @property
+    def layer_(self) -> pd.Series:
+        """Weight of each layer that `layer="auto"` has chosen, by stage and pooling, summing to one."""
+        check_is_fitted(self)
+        if not self._choices:
+            raise AttributeError(f"layer_ is only there with layer='auto', and this {type(self).__name__} has another")
+        return next(iter(self._choices.values())).table(self.backbone_)
 
     @property
     def layer_weights_(self) -> pd.DataFrame:
@@ -541,6 +557,15 @@ class MultiTaskFineTuner(FineTuneBase):
     def _store_result(self, run: FitRun, result: TrainingResult) -> None:
         super()._store_result(run, result)
         self.task_weights_ = self.net_.weight_by_task
+
+    def _store_choices(self, choices: Mapping[str, LayerChoice] | None) -> None:
+        self._choices = dict(choices or {})
+
+    def _stored_choices(self) -> Mapping[str, LayerChoice]:
+        return self._choices
+
+    def _store_strengths(self, strengths: Mapping[str, HeadStrength]) -> None:
+        self._strengths = dict(strengths)
 
     def _store_heads(self, heads: dict[str, Head]) -> None:
         self.heads_ = heads

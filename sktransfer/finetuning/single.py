@@ -10,6 +10,9 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 
+from sktransfer.engine.choose_layers import LayerChoice
+from sktransfer.engine.chosen_layers import ChosenLayers
+from sktransfer.engine.head_strength import HeadStrength
 from sktransfer.finetuning.base import FineTuneBase
 from sktransfer.tasks.base import Task
 from sktransfer.tasks.given import GivenTargets
@@ -39,7 +42,7 @@ class _Y:
         return nullcontext()
 
 
-class SingleTaskTuner(FineTuneBase):
+class SingleTaskTuner(ChosenLayers, FineTuneBase):
     """Train the stages of a backbone above a freezing boundary, and the head of one task.
 
     A subclass lists its parameters and returns its task from `_make_task`.
@@ -120,3 +123,12 @@ class SingleTaskTuner(FineTuneBase):
 
     def _stored_heads(self) -> Mapping[str, Head]:
         return {TASK: self.head_} if hasattr(self, "head_") else {}
+
+    def _store_choices(self, choices: Mapping[str, LayerChoice] | None) -> None:
+        self._choice = None if choices is None else choices[TASK]
+
+    def _stored_choices(self) -> Mapping[str, LayerChoice]:
+        return {} if self._choice is None else {TASK: self._choice}
+
+    def _store_strengths(self, strengths: Mapping[str, HeadStrength]) -> None:
+        self._strength = strengths.get(TASK)
