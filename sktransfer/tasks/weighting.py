@@ -222,16 +222,14 @@ def uncertainty_loss(
     """Return the sum of losses () weighted by learned uncertainties [1]_.
 
     A task with loss L and log variance s adds `factor * exp(-s) * L + s / 2`. The factor is 1 for a cross entropy and
-    1/2 for a squared error. A task none of whose targets is known in a batch adds nothing, so that its variance does not
-    drift.
+    1/2 for a squared error. A task without a known target in a batch adds nothing, so that its variance does not drift.
 
     Parameters
     ----------
     losses : mapping of str to Tensor
         Loss () of each task.
     shares : mapping of str to Tensor
-        Share () of the known targets of the batch that the loss is computed from: 1 for a whole batch, 0 if no target is
-        known.
+        Share () of the batch's known targets that the loss is computed from: 1 for a whole batch, 0 if there are none.
     log_variances : mapping of str to Tensor
         Log variance () of each task.
     factors : mapping of str to float
@@ -311,10 +309,7 @@ def aggregator_identity(aggregator: Any) -> list[Any]:
         return []
     plain = (Tensor, bool, int, float, str)
     parts = [
-        [
-            type(module).__qualname__,
-            *([name, value] for name, value in vars(module).items() if isinstance(value, plain)),
-        ]
+        [type(module).__qualname__, {name: one for name, one in vars(module).items() if isinstance(one, plain)}]
         for module in aggregator.modules()
     ]
     return [repr(aggregator), *parts]

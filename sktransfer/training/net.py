@@ -147,9 +147,8 @@ def build_net(
     net.tasks, net.task_weights, net.batches = dict(tasks), dict(settings.weight_by_task), batches
     net.task_sampling, net.aggregator = settings.task_sampling, copy.deepcopy(settings.aggregator)
     net.seed, net.compute, net.l2_sp = seed, compute, settings.l2_sp
-    plain = dataclasses.replace(
-        settings, verbose=0, callbacks=None, adapter=None, augment=None, head=None, aggregator=None
-    )
+    objects: dict[str, Any] = dict.fromkeys(("callbacks", "adapter", "augment", "head", "aggregator"))
+    plain = dataclasses.replace(settings, verbose=0, **objects)
     net.identity = [
         *(plain, seed, str(compute.device.type), compute.dtype, adapter_identity(settings.adapter)),
         *([name, *task.identity()] for name, task in tasks.items()),
