@@ -576,7 +576,6 @@ class MultiTaskFineTuner(FineTuneBase):
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.target_tags.multi_output = True
-        tags.target_tags.single_output = False
         return tags
 
 
