@@ -41,6 +41,7 @@ from benchmarks.common import RESULTS, mobilenet_weights, sentence_encoder, size
 from benchmarks.oracle import Oracle
 from benchmarks.remembered import Remembered
 from benchmarks.small_tasks import SMALL_TASKS, SmallTask
+from benchmarks.timing import in_turn, ratios
 from sktransfer import FineTuneClassifier, FineTuneRegressor, ImageFeaturizer, TextFeaturizer, load_backbone
 from sktransfer.cache.resolve import resolve_store
 from sktransfer.engine.choose_layers import collect_candidates
@@ -266,61 +267,79 @@ def summary(rows: list[dict[str, Any]], task: str, network: str, size: int) -> s
 
 
 def report(results: pd.DataFrame) -> None:
-    """Print the gains over the earlier default, in points: per half, size, and for the worst tasks."""
+    """Print scores and gains in points: each task and size, means of the halves, losses, oracle, baseline."""
     keys = ["half", "regression", "task", "network", "size", "draw"]
-    wide = results.pivot_table(index=keys, columns="method", values="score")
-    gains = 100 * wide.sub(wide["before"], axis=0).drop(columns="before")
+    points = 100 * results.pivot_table(index=keys, columns="method", values="score")
     for regression, kind in ((False, "accuracy"), (True, "R²")):
-        part = gains[gains.index.get_level_values("regression") == regression]
+        part = points[points.index.get_level_values("regression") == regression].droplevel("regression")
         if not len(part):
             continue
-        per_task = part.groupby(level=["half", "task", "network"]).mean()
-        print(f"\nGain over `before` in points of {kind}, mean over tasks and networks")
-        print(per_task.groupby(level="half").mean().round(2).to_string())
+        print(f"\n\n{kind} in points, `before` and the gain of `frozen`, mean over draws")
+        print(gain_table(part).to_string())
+        gains = part.sub(part["before"], axis=0).drop(columns="before")
+        per_pair = gains.groupby(level=["half", "task", "network"]).mean()
+        print("\ngain over `before`, mean over tasks and networks")
+        print(per_pair.groupby(level="half").mean().round(2).to_string())
         print("\nby number of labels")
-        print(part.groupby(level=["half", "size"]).mean().round(2).to_string())
+        print(gains.groupby(level=["half", "size"]).mean().round(2).to_string())
+        print("\nby network")
+        print(gains.groupby(level=["half", "network"]).mean().round(2).to_string())
         print("\ntasks that lose more than 1 point")
-        for method in per_task.columns:
-            worst = per_task[method].sort_values()
-            lost = ", ".join(
-                f"{task}, {network} {value:+.1f}" for (_, task, network), value in worst[worst < -1].items()
-            )
-            print(f"  {method}: {lost or 'none'}")
-        if {"frozen", "oracle", "baseline"} <= set(per_task.columns):
-            gap = (per_task["oracle"] - per_task["frozen"]).mean()
-            print(f"\nfrozen is {gap:.2f} points behind the oracle")
-            behind = per_task["baseline"] - per_task["frozen"]
-            lost = [f"{task}, {network} {value:.1f}" for (_, task, network), value in behind[behind > 0].items()]
-            print(f"frozen is behind tf-idf or pixels on {len(lost)} of {len(behind)}: {', '.join(lost)}")
+        for method in ("frozen", "pipeline", "tuned"):
+            if method in gains:
+                from_ = part["before_pipeline" if method == "pipeline" else "before"]
+                print(f"  {method}: {losses(part[method] - from_)}")
+        for oracle in ("oracle", "half_oracle"):
+            gap = (part[oracle] - part["frozen"]).groupby(level=["half", "task", "network"]).mean()
+            by_half = ", ".join(f"{half} {value:.2f}" for half, value in gap.groupby(level="half").mean().items())
+            print(f"frozen is {gap.mean():.2f} points behind the {oracle} ({by_half})")
+        print(f"frozen behind the baseline: {losses(part['frozen'] - part['baseline'], 0.0)}")
 
 
-def time_fits(names: Sequence[str] = ("film", "digits")) -> None:
-    """Print the seconds of one fit of 300 labels without a cache, now and with the last layer alone."""
+def gain_table(points: pd.DataFrame) -> pd.DataFrame:
+    """Return `before` and the gain of `frozen`, one row per task and network, one column per size."""
+    means = points.groupby(level=["half", "task", "network", "size"]).mean()
+    cells = [f"{old:.1f} {new - old:+.1f}" for old, new in zip(means["before"], means["frozen"], strict=True)]
+    table: pd.DataFrame = pd.Series(cells, means.index).unstack("size").fillna("")
+    return table
+
+
+def losses(differences: pd.Series, allowed: float = 1.0) -> str:
+    """Return tasks and networks with a mean loss above the allowed one, and the sizes with one beyond noise, as text.
+
+    A loss is beyond noise if it is above two standard errors of its mean over the draws.
+    """
+    per_pair = differences.groupby(level=["task", "network"]).mean()
+    lost = per_pair[per_pair < -allowed].sort_values()
+    per_size = differences.groupby(level=["task", "network", "size"]).agg(["mean", "sem"])
+    clear = per_size[(per_size["mean"] < -allowed) & (per_size["mean"] + 2 * per_size["sem"] < 0)]["mean"].sort_values()
+    pairs = ", ".join(f"{task}, {network} {value:+.1f}" for (task, network), value in lost.items())
+    sizes = ", ".join(f"{task}, {network}, {size} {value:+.1f}" for (task, network, size), value in clear.items())
+    return (
+        f"{len(lost)} of {len(per_pair)} in the mean of the sizes ({pairs or 'none'}); "
+        f"{len(clear)} of {len(per_size)} at one size, beyond noise ({sizes or 'none'})"
+    )
+
+
+def time_fits(names: Sequence[str] = ("film", "digits"), rounds: int = 5) -> None:
+    """Print the seconds of fits of 300 labels without a cache, now and with the last layer alone, and their ratio."""
     for name in names:
-        task = next(task for task in SMALL_TASKS if task.name == name)
-        for network, parameters in networks(task).items():
-            X, y, _, _ = draw(task, 300, 0)
-            fits: dict[str, Callable[[], Any]] = {
-                label: functools.partial(
-                    FineTuneClassifier(
-                        **parameters, **changes, freeze_depth="all", max_epochs=0, cache=None, random_state=0
-                    ).fit,
-                    X,
-                    y,
-                )
-                for label, changes in (("default", {}), ("layer=-1", {"layer": -1}))
-            }
-            print(f"{name}, {network}: " + "  ".join(f"{label} {seconds(fit):.2f} s" for label, fit in fits.items()))
-
-
-def seconds(call: Callable[[], Any], rounds: int = 3) -> float:
-    """Return the least seconds of some calls."""
-    times = []
-    for _ in range(rounds):
-        started = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - started)
-    return min(times)
+        (X, y), _ = load(name)
+        rows = draw(name, 300, 0)
+        for network, parameters in networks(task_named(name)).items():
+            for how, options in (("frozen", {"freeze_depth": "all", "max_epochs": 0}), ("trained", {})):
+                fits: dict[str, Callable[[], Any]] = {
+                    str(layer): functools.partial(
+                        FineTuneClassifier(**parameters, **options, layer=layer, cache=None, random_state=0).fit,
+                        take(X, rows),
+                        y[rows],
+                    )
+                    for layer in ("auto", -1)
+                }
+                taken = in_turn(fits, rounds)
+                ratio = np.median(ratios(taken["auto"], taken["-1"]))
+                times = ", ".join(f"layer={layer} {np.median(times):.2f} s" for layer, times in taken.items())
+                print(f"{name}, {network}, {how}: {times}, ratio {ratio:.2f}", flush=True)
 
 
 def main() -> None:
@@ -335,9 +354,7 @@ def main() -> None:
     parser.add_argument("--time", action="store_true", help="also time fits without a cache")
     args = parser.parse_args()
     warnings.filterwarnings("ignore", message=".*truncated.*")
-    results = measure(args)
-    RESULTS.mkdir(exist_ok=True)
-    report(results)
+    report(measure(args))
     if args.time:
         time_fits()
 
