@@ -403,6 +403,8 @@ class FineTuneBase(ChosenLayers, BackboneHTML, CallbackSupportMixin, BaseEstimat
         self.lr_ = result.lr
         if result.lr_curve is not None:
             self.lr_curve_ = result.lr_curve
+        if run.previous is None or result.strengths:
+            self._strength = result.strengths.get(TASK)
         if self._has_head:
             self.head_ = Head(self._feature_head, self._task, self._choice)
 

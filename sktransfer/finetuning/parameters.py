@@ -26,10 +26,10 @@ INPUT = [
     engine.IMAGE_SHAPE,
     engine.MAX_LENGTH,
     engine.LAYER.replace(
-        description="""Stage whose output the head reads: an index (-1 is the last stage), a name, a list (concatenated)
-        or "all". Stages above the highest of them are dropped. "mix" adds all stages up by learned weights
-        (`layer_weights_`) [2]_, if their features are of equal width. "auto" weighs all stages by how well they predict
-        y (`layer_`), and finds the strength of the probe (`strength_`)."""
+        description="""Stage whose output the head reads. "auto" weighs all stages by how well they predict y
+        (`layer_`). Otherwise an index (-1 is the last stage), a name, a list (concatenated) or "all". Stages above the
+        highest of them are dropped. "mix" adds all stages up by learned weights (`layer_weights_`) [2]_, if their
+        features are of equal width."""
     ),
     engine.POOLING,
     Parameter(

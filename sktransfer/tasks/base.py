@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from sktransfer.engine.choice_targets import ChoiceTargets
 from sktransfer.engine.choose_layers import LayerChoice
+from sktransfer.engine.head_strength import HeadStrength
 from sktransfer.exceptions import LoadError
 from sktransfer.tasks.criterion import Criterion
 
@@ -154,7 +155,7 @@ class Task:
 
     def init_head(
         self, head: nn.Module, features: np.ndarray, targets: Targets, how: str, choice: LayerChoice | None = None
-    ) -> None:
+    ) -> HeadStrength | None:
         """Initialize a new head from the features of the pretrained network. The default draws it at random.
 
         Parameters
@@ -169,7 +170,13 @@ class Task:
             Kind of initialization.
         choice : LayerChoice, default=None
             Choice that the features come from. Only given to a task that has `choice_targets`.
+
+        Returns
+        -------
+        strength : HeadStrength or None
+            Strength of the linear model that was written; None if there is none.
         """
+        return None
 
     def choice_targets(self, targets: Targets) -> ChoiceTargets | None:
         """Return targets that `layer="auto"` chooses layers by. The default is None: the task allows no choice.

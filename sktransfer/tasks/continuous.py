@@ -12,9 +12,10 @@ from torch.nn import functional
 
 from sktransfer.engine.choice_targets import ChoiceTargets
 from sktransfer.engine.choose_layers import LayerChoice
+from sktransfer.engine.head_strength import HeadStrength
 from sktransfer.tasks.base import Targets, Task
 from sktransfer.tasks.criterion import Criterion
-from sktransfer.tasks.head_init import linear_input, ridge_probe, standardize, write_linear
+from sktransfer.tasks.head_init import linear_input, probe_strength, ridge_probe, standardize, write_linear
 from sktransfer.tasks.heads import FeatureHead
 from sktransfer.tasks.labels import refuse_label_lists
 from sktransfer.tasks.validation import check_numbers
@@ -72,12 +73,15 @@ class Continuous(Task):
 
     def init_head(
         self, head: Any, features: np.ndarray, targets: Targets, how: str, choice: LayerChoice | None = None
-    ) -> None:
+    ) -> HeadStrength | None:
         """Write a ridge regression into a head."""
         standardize(head, features, targets.weight, choice)
-        if how != "random":
-            total = None if choice is None else choice.total
-            write_linear(head, *ridge_probe(linear_input(head, features), targets.values, targets.weight, total))
+        if how == "random":
+            return None
+        read = linear_input(head, features)  # (n_samples, width)
+        strength, alpha = probe_strength(read, self.choice_targets(targets), targets.weight, choice)
+        write_linear(head, *ridge_probe(read, targets.values, targets.weight, alpha))
+        return strength
 
     def choice_targets(self, targets: Targets) -> ChoiceTargets:
         """Return the standardized numbers."""

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sktransfer._validation import is_int
 from sktransfer.backbones.backbone import Backbone, replace_stages
 from sktransfer.cache.policy import prefetch_for_depths
 from sktransfer.cache.types import Store
@@ -331,14 +330,6 @@ def choose_trunk(
             f"the layers chosen before go up to stage {stop}, and {backbone.name} has {len(backbone.stages)} stages; "
             "give the backbone_ of the same fit, or leave head and warm_start out"
         )
-    boundary = backbone.n_frozen(freeze_depth, stop) if choice is None else _n_frozen(backbone, freeze_depth, stop)
+    boundary = backbone.n_frozen(freeze_depth, stop)
     kept = backbone if stop == len(backbone.stages) else replace_stages(backbone, stop, [])
     return Trunk(kept, layers, boundary, mixed, freeze_depth, choice)
-
-
-def _n_frozen(backbone: Backbone, freeze_depth: Any, stop: int) -> int:
-    """Return the number of frozen stages of the first `stop` ones, for a depth that is right for all stages."""
-    n, n_frozen = len(backbone.stages), backbone.n_frozen(freeze_depth)
-    if isinstance(freeze_depth, str) or (is_int(freeze_depth) and freeze_depth >= 0):
-        return min(n_frozen, stop)
-    return max(0, stop - (n - n_frozen)) if is_int(freeze_depth) else backbone.n_frozen(freeze_depth, stop)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from sktransfer.backbones.backbone import Backbone, replace_stages
 from sktransfer.engine.compute import check_finite_outputs
+from sktransfer.engine.head_strength import HeadStrength
 from sktransfer.exceptions import InvalidParameterError
 from sktransfer.tasks.heads import FeatureHead
 from sktransfer.training.adapters import add_adapters, merge_adapters
@@ -46,6 +47,8 @@ class TrainingResult:
         Learning rate of the highest stage.
     lr_curve : DataFrame or None
         Curve of the range test, if there was one.
+    strengths : dict of str to HeadStrength
+        Strengths of the probes that heads were initialized with, by task.
     """
 
     net: FineTuneNet
@@ -53,6 +56,7 @@ class TrainingResult:
     stages: pd.DataFrame
     lr: float
     lr_curve: pd.DataFrame | None
+    strengths: Mapping[str, HeadStrength]
 
 
 def train(run: FitRun) -> TrainingResult:
@@ -81,7 +85,7 @@ def train(run: FitRun) -> TrainingResult:
     targets = {name: one.with_relative_weights() for name, one in run.targets.items()}
     run = dataclasses.replace(run, targets=targets)
     train_rows, valid_rows = split_rows(run)
-    network = _build_network(run, train_rows)
+    network, strengths = _build_network(run, train_rows)
     dataset = _dataset(run, train_rows, run.augmentation)
     settings, lr_curve = _find_lr(run, network, dataset)
     valid = _validation_dataset(run, valid_rows)
@@ -102,7 +106,7 @@ def train(run: FitRun) -> TrainingResult:
     stages = stages_frame(run.trunk.backbone, network, net, run.trunk.boundary)
     net.to_cpu()
     backbone = _with_trained_stages(run.trunk, network, settings)
-    return TrainingResult(net, backbone, stages, settings.lr, lr_curve)
+    return TrainingResult(net, backbone, stages, settings.lr, lr_curve, strengths)
 
 
 def snapshot(run: FitRun, net: FineTuneNet) -> tuple[FineTuneNet, Backbone]:
@@ -182,8 +186,8 @@ def _find_lr(
     return settings.at(result.lr), result.curve
 
 
-def _build_network(run: FitRun, train_rows: np.ndarray) -> FineTuneNetwork:
-    """Return the network with its heads initialized."""
+def _build_network(run: FitRun, train_rows: np.ndarray) -> tuple[FineTuneNetwork, dict[str, HeadStrength]]:
+    """Return the network with its heads initialized, and the strengths of their probes by task."""
     settings, trunk = run.settings, run.trunk
     heads = _starting_heads(run)
     new = [name for name in run.tasks if heads.get(name) is None]
@@ -220,14 +224,17 @@ def _build_network(run: FitRun, train_rows: np.ndarray) -> FineTuneNetwork:
     for name, head in heads.items():
         if head is not None:
             head.start(_feature_head(network, name), run.tasks[name])
+    strengths: dict[str, HeadStrength] = {}
     for name in new:
         task, how = run.tasks[name], settings.head_init
         if name in network.heads and task.reads == "features" and needs_features:
             known = train_rows[run.targets[name].weight[train_rows] > 0]
             values = check_finite_outputs(features["features"][known].numpy(), run.compute)  # (n_known, n_features)
             known_targets = run.targets[name].take(known)
-            task.init_head(network.heads[name], values, known_targets, how, trunk.choice)
-    return network
+            strength = task.init_head(network.heads[name], values, known_targets, how, trunk.choice)
+            if strength is not None:
+                strengths[name] = strength
+    return network, strengths
 
 
 def _starting_heads(run: FitRun) -> Mapping[str, Any]:
