@@ -166,11 +166,11 @@ class Drawn:
 
     def frozen(self) -> float:
         """Score the tuner without training."""
-        return self._fit(self._tuner(layer="auto", freeze_depth="all", max_epochs=0))
+        return self._fit(self._tuner(freeze_depth="all", max_epochs=0))
 
     def tuned(self) -> float:
         """Score the tuner as it comes."""
-        return self._fit(self._tuner(layer="auto"))
+        return self._fit(self._tuner())
 
     def before_pipeline(self) -> float:
         """Score the last layer and a linear model as they come."""
@@ -178,7 +178,7 @@ class Drawn:
 
     def pipeline(self) -> float:
         """Score a featurizer and a linear model as they come."""
-        return self._fit(make_pipeline(self._featurizer(layer="auto"), self._head()))
+        return self._fit(make_pipeline(self._featurizer(), self._head()))
 
     def baseline(self) -> float:
         """Score tf-idf or raw pixels with a linear model."""
@@ -241,7 +241,7 @@ def measure(args: argparse.Namespace) -> pd.DataFrame:
         if args.tasks and task.name not in args.tasks:
             continue
         for network in networks(task):
-            if args.tiny and not network.startswith("tiny/"):
+            if (args.tiny and not network.startswith("tiny/")) or (args.networks and network not in args.networks):
                 continue
             sizes = [size for size in args.sizes if size <= len(load(task.name)[0][1])]
             draws = [draw(task.name, max(sizes), seed) for seed in range(args.draws)]
@@ -268,6 +268,8 @@ def summary(rows: list[dict[str, Any]], task: str, network: str, size: int) -> s
 
 def report(results: pd.DataFrame) -> None:
     """Print scores and gains in points: each task and size, means of the halves, losses, oracle, baseline."""
+    if not {"before", "frozen"} <= set(results["method"]):
+        return
     keys = ["half", "regression", "task", "network", "size", "draw"]
     points = 100 * results.pivot_table(index=keys, columns="method", values="score")
     for regression, kind in ((False, "accuracy"), (True, "R²")):
@@ -277,23 +279,22 @@ def report(results: pd.DataFrame) -> None:
         print(f"\n\n{kind} in points, `before` and the gain of `frozen`, mean over draws")
         print(gain_table(part).to_string())
         gains = part.sub(part["before"], axis=0).drop(columns="before")
+        gains = gains.groupby(level=["half", "task", "network", "size"]).mean()
         per_pair = gains.groupby(level=["half", "task", "network"]).mean()
         print("\ngain over `before`, mean over tasks and networks")
         print(per_pair.groupby(level="half").mean().round(2).to_string())
-        print("\nby number of labels")
-        print(gains.groupby(level=["half", "size"]).mean().round(2).to_string())
-        print("\nby network")
-        print(gains.groupby(level=["half", "network"]).mean().round(2).to_string())
-        print("\ntasks that lose more than 1 point")
-        for method in ("frozen", "pipeline", "tuned"):
-            if method in gains:
-                from_ = part["before_pipeline" if method == "pipeline" else "before"]
-                print(f"  {method}: {losses(part[method] - from_)}")
-        for oracle in ("oracle", "half_oracle"):
-            gap = (part[oracle] - part["frozen"]).groupby(level=["half", "task", "network"]).mean()
+        for level in ("size", "network"):
+            print(f"\nby {level}")
+            print(gains.groupby(level=["half", level]).mean().round(2).to_string())
+        for method, reference in (("frozen", "before"), ("pipeline", "before_pipeline"), ("tuned", "before")):
+            if {method, reference} <= set(part):
+                print(f"\n{method} loses more than 1 point: {losses(part[method] - part[reference])}")
+        for method in [name for name in ("oracle", "half_oracle") if name in per_pair]:
+            gap = per_pair[method] - per_pair["frozen"]
             by_half = ", ".join(f"{half} {value:.2f}" for half, value in gap.groupby(level="half").mean().items())
-            print(f"frozen is {gap.mean():.2f} points behind the {oracle} ({by_half})")
-        print(f"frozen behind the baseline: {losses(part['frozen'] - part['baseline'], 0.0)}")
+            print(f"\n{method} minus frozen: {gap.mean():.2f} points ({by_half})")
+        if "baseline" in part:
+            print(f"\nfrozen is worse than the baseline: {losses(part['frozen'] - part['baseline'], 0.0)}")
 
 
 def gain_table(points: pd.DataFrame) -> pd.DataFrame:
@@ -309,7 +310,8 @@ def losses(differences: pd.Series, allowed: float = 1.0) -> str:
 
     A loss is beyond noise if it is above two standard errors of its mean over the draws.
     """
-    per_pair = differences.groupby(level=["task", "network"]).mean()
+    means = differences.groupby(level=["task", "network", "size"]).mean()
+    per_pair = means.groupby(level=["task", "network"]).mean()
     lost = per_pair[per_pair < -allowed].sort_values()
     per_size = differences.groupby(level=["task", "network", "size"]).agg(["mean", "sem"])
     clear = per_size[(per_size["mean"] < -allowed) & (per_size["mean"] + 2 * per_size["sem"] < 0)]["mean"].sort_values()
@@ -349,6 +351,7 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=sized(2, 5))
     parser.add_argument("--tasks", nargs="+", default=[])
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS)
+    parser.add_argument("--networks", nargs="+", default=[])
     parser.add_argument("--tiny", action="store_true", help="only the shipped networks")
     parser.add_argument("--tuned", action="store_true", help="also train, which takes most of the time")
     parser.add_argument("--time", action="store_true", help="also time fits without a cache")
