@@ -4,8 +4,9 @@
 
 mou: INIT, MULT and MULT+INIT of Mou et al. (2016). The source is IMDB. The target is MR (a similar task), or the
 package of a docstring, of six (a dissimilar task). The network has the word embeddings of `tiny/bert`, frozen, and its
-other stages with random weights. INIT trains the source first and then the target. MULT trains both together, and a share lambda of the draws is of the
-target. MULT+INIT does so from the source's network. The score is test accuracy of the target.
+other stages with random weights. INIT trains the source first and then the target. MULT trains both together, and a
+share lambda of the draws is of the target. MULT+INIT does so from the source's network. The score is test accuracy of
+the target.
 
 amazon: reviews of four domains. Four networks, a trunk with four tasks (equal weights or learned ones), and a single
 task of all reviews learn whether a review is positive. The score is the mean of the accuracies in the domains.
