@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import sys
 from collections.abc import Mapping
@@ -259,7 +260,7 @@ def _draw_groups(y: np.ndarray, groups: np.ndarray, y_kept: np.ndarray, fraction
 
 
 class BestWeights(EarlyStopping):  # type: ignore[misc]
-    """Early stopping on the validation loss, which restores the weights of the best epoch.
+    """Early stopping on the validation loss, which restores the weights of the best epoch, or those before training.
 
     Parameters
     ----------
@@ -272,6 +273,14 @@ class BestWeights(EarlyStopping):  # type: ignore[misc]
     def __init__(self, patience: int, wait: int = 0) -> None:
         super().__init__(patience=patience, threshold=0.0, load_best=True)
         self.wait = wait
+
+    def on_train_begin(self, net: NeuralNet, X: Any = None, **kwargs: Any) -> None:
+        """Store the weights before training, and their validation loss."""
+        super().on_train_begin(net, **kwargs)
+        valid = net.get_split_datasets(X, None)[1]
+        self.start_loss_: float = net.mean_loss(valid)
+        self.dynamic_threshold_ = self._calc_new_threshold(self.start_loss_)
+        self.best_model_weights_ = copy.deepcopy(net.module_.state_dict())
 
     def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:
         """Store the best weights, or count an epoch without improvement."""
