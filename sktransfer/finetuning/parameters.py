@@ -12,6 +12,7 @@ __all__ = [
     "HEAD",
     "HEAD_LR",
     "INPUT",
+    "MULTITASK",
     "RECIPE",
     "SCHEDULE",
     "TRAINING",
@@ -153,6 +154,37 @@ CHANGES = [
         """Augmentation, new in each epoch. "light" flips and shifts images, "strong" adds RandAugment and random
         erasing. "word_dropout" drops a tenth of the words of a text. A transform gets a tensor (3, height, width) in
         [0, 1]. The frozen stages then run in each epoch, and their outputs are not cached.""",
+    ),
+]
+MULTITASK = [
+    Parameter(
+        "task_weights",
+        "equal",
+        '{"equal", "uncertainty"} or dict of str to float',
+        """Weight of the loss of each task. "equal" is 1 for all. A dict gives weights by name, and 1 to tasks that it
+        does not name. A task of weight 0 changes nothing of the others. "uncertainty" learns a variance per task [1]_:
+        the loss L of a task adds `exp(-s) * L + s / 2` for its log variance s, with half of L if it is a squared error.
+        s starts at 0, has no weight decay, and a rate of its own, 0.03. `task_weights_` has the weights.""",
+    ),
+    Parameter(
+        "task_sampling",
+        "proportional",
+        '{"proportional", "uniform", "sqrt", "joint"} or dict of str to float',
+        """Rows of an epoch. An epoch has as many draws as there are rows. "proportional" draws each row once. Otherwise
+        each task has a share of the draws: an equal one ("uniform"), one that is proportional to the root of its known
+        targets ("sqrt"), or one of a dict, of which only ratios matter. A draw for a task takes the next row of an
+        endless sequence of permutations of the rows whose target of this task is known, which the next epoch
+        continues. "joint" puts the same number of rows of every task into each batch, one or more. All known targets of
+        a drawn row are learned.""",
+    ),
+    Parameter(
+        "aggregator",
+        None,
+        "torchjd.aggregation.Aggregator",
+        """Aggregator of TorchJD, such as `torchjd.aggregation.UPGrad()`, that combines the gradients of the tasks in
+        the stages that they share. Heads have the gradient of their own loss. None adds the gradients up. `Sum` of
+        TorchJD does the same, and `Mean` divides them by the number of tasks. It needs `pip install
+        sktransfer[torchjd]`, and `save` needs `set_params(aggregator=None)`.""",
     ),
 ]
 VALIDATION = [

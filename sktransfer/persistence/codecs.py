@@ -27,6 +27,7 @@ STATES = {
     "LayerChoice": "sktransfer.engine.choose_layers:LayerChoice",
     "LayerOutput": "sktransfer.engine.layers:LayerOutput",
     "Subwords": "sktransfer.words.subwords:Subwords",
+    "TaskSchema": "sktransfer.tasks.table:TaskSchema",
     "Tokens": "sktransfer.backbones.tokens:Tokens",
     "Weights": "sktransfer.words.pooling:Weights",
 }
@@ -36,6 +37,7 @@ ESTIMATORS = {
     "FineTuneClassifier": "sktransfer.finetuning.classifier:FineTuneClassifier",
     "FineTuneRegressor": "sktransfer.finetuning.regressor:FineTuneRegressor",
     "ImageFeaturizer": "sktransfer.featurizers.image:ImageFeaturizer",
+    "MultiTaskFineTuner": "sktransfer.finetuning.multitask:MultiTaskFineTuner",
     "NearestClassMean": "sktransfer.classifiers.nearest_mean:NearestClassMean",
     "PretrainedClassifier": "sktransfer.classifiers.pretrained:PretrainedClassifier",
     "TextFeaturizer": "sktransfer.featurizers.text:TextFeaturizer",

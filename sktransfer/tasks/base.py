@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from collections.abc import Sequence
-from typing import Any, ClassVar, Self
+from contextlib import AbstractContextManager
+from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
 from torch import Tensor, nn
@@ -15,7 +16,25 @@ from sktransfer.engine.choose_layers import LayerChoice
 from sktransfer.exceptions import LoadError
 from sktransfer.tasks.criterion import Criterion
 
-__all__ = ["Targets", "Task", "batch_targets", "relative_weights"]
+__all__ = ["GivenTargets", "Targets", "Task", "batch_targets", "relative_weights"]
+
+
+class GivenTargets(Protocol):
+    """Targets of one task as a user gives them, of the rows that have one."""
+
+    @property
+    def values(self) -> Any:
+        """Targets (n_known, ...) as `Task.check` takes them."""
+
+    @property
+    def known(self) -> np.ndarray | None:
+        """Whether each row has a target (n_samples,), bool; None if all have."""
+
+    def check(self, task: Task) -> np.ndarray:
+        """Return the known targets (n_known, ...) as a task has validated them."""
+
+    def named(self) -> AbstractContextManager[Any]:
+        """Return a context in which errors name the task, if there are several."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,6 +89,8 @@ class Task:
         Whether a validation split keeps the ratio of the target's classes.
     pairwise : bool
         Whether the loss of a sample depends on the other samples of its batch.
+    is_squared_error : bool
+        Whether the loss is a squared error, which `task_weights="uncertainty"` takes half of.
     score_name : str or None
         Short name of `score`, which is recorded per epoch as "valid_<name>" if there are validation data.
     """
@@ -83,6 +104,7 @@ class Task:
     reads: ClassVar[str] = "features"
     stratifies: ClassVar[bool] = False
     pairwise: ClassVar[bool] = False
+    is_squared_error: bool = False
     score_name: ClassVar[str | None] = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -133,6 +155,8 @@ class Task:
         weight : ndarray of shape (n_samples,)
             Weight of each sample.
         """
+        if known.all():
+            return self.encode(y, weight)
         rows = np.flatnonzero(known)
         encoded = self.encode(y, weight[rows])
         values = np.zeros((len(known), *encoded.values.shape[1:]), encoded.values.dtype)  # (n_samples, ...)

@@ -183,6 +183,8 @@ class Multiclass(_Classification):
     def encode(self, y: np.ndarray, weight: np.ndarray) -> Targets:
         """Return class indices (n_samples,), and weights with those of the classes in them."""
         classes = np.unique(y) if self.classes is None else self.classes
+        if not len(classes):
+            raise ValueError("no label has a weight greater than 0, so there is nothing to learn")
         if len(classes) < 2:
             raise ValueError(
                 f"y holds one class only, {classes.tolist()[0]!r}; a classifier needs two or more to tell apart"

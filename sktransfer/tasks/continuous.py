@@ -48,6 +48,11 @@ class Continuous(Task):
             self.criterion = criterion
         self.ndim = 0  # of y; 0 before the first call of encode
 
+    @property
+    def is_squared_error(self) -> bool:  # type: ignore[override]
+        """Whether the loss is the squared error, and not that of a criterion."""
+        return self.criterion is None
+
     def check(self, y: Any) -> np.ndarray:
         """Return numbers (n_samples,) or (n_samples, n_outputs), float64."""
         refuse_label_lists(y, "a regressor takes one number per sample, or a matrix with a row of numbers per sample")
@@ -57,6 +62,8 @@ class Continuous(Task):
     def encode(self, y: np.ndarray, weight: np.ndarray) -> Targets:
         """Return standardized targets (n_samples, n_outputs), float32; the first call sets mean and deviation."""
         columns = y.reshape(len(y), -1)  # (n_samples, n_outputs)
+        if not self.ndim and not len(y):
+            raise ValueError("no target has a weight greater than 0, so there is nothing to learn")
         if not self.ndim:
             self.ndim = y.ndim
             self.shift = np.average(columns, axis=0, weights=weight)  # (n_outputs,)

@@ -12,7 +12,7 @@ import numpy as np
 from sklearn.model_selection import GroupShuffleSplit, StratifiedGroupKFold, train_test_split
 from skorch import NeuralNet
 from skorch.callbacks import Callback, EarlyStopping, EpochScoring, PrintLog
-from skorch.utils import Ansi
+from skorch.utils import Ansi, to_numpy
 
 from sktransfer._utils import in_process
 from sktransfer.exceptions import FreezingWarning, ValidationWarning, warn
@@ -21,6 +21,7 @@ __all__ = [
     "UNFREEZING",
     "BestWeights",
     "EpochLog",
+    "TaskHistory",
     "Unfreezing",
     "ValidationScore",
     "hold_out",
@@ -305,6 +306,51 @@ class ValidationScore(EpochScoring):  # type: ignore[misc]
         """Record the score, and drop the predictions."""
         super().on_epoch_end(net, dataset_train, dataset_valid, **kwargs)
         self._initialize_cache()
+
+
+class TaskHistory(Callback):  # type: ignore[misc]
+    """Loss of each task per epoch, and score of each task on validation data, if there are several tasks.
+
+    Both are of the rows whose target is known. A task without such rows has NaN, and so has the score of a single row.
+    """
+
+    def on_epoch_begin(self, net: NeuralNet, **kwargs: Any) -> None:
+        """Begin new sums."""
+        self._sums: dict[str, list[Any]] = {}
+        self._scored: dict[str, list[tuple[Any, Any]]] = {}
+
+    def on_batch_end(
+        self,
+        net: NeuralNet,
+        batch: Any = None,
+        training: bool = False,
+        y_pred: Any = None,
+        by_task: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Add the losses of a batch, and keep the outputs for validation data."""
+        for name, (loss, weight) in (by_task or {}).items():
+            total = weight.sum()
+            sums = self._sums.setdefault(f"{'train' if training else 'valid'}_loss_{name}", [0.0, 0.0])
+            sums[0], sums[1] = sums[0] + loss.detach() * total.to(loss.device), sums[1] + total
+            if not training and net.tasks[name].score_name is not None and name in y_pred:
+                known = weight > 0  # (n,)
+                self._scored.setdefault(name, []).append(
+                    (batch[1][name][known], y_pred[name][known.to(y_pred[name].device)])
+                )
+
+    def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:
+        """Record means and scores."""
+        for column, (loss, total) in self._sums.items():
+            net.history.record(column, float(loss) / float(total) if float(total) else math.nan)
+        for name, parts in self._scored.items():
+            y_true, outputs = (
+                np.concatenate([to_numpy(part) for part in one]) for one in zip(*parts)
+            )  # (n_known, ...)
+            task = net.tasks[name]
+            score = task.score(y_true, task.output_predictions(outputs)) if len(y_true) > 1 else math.nan
+            net.history.record(f"valid_{task.score_name}_{name}", score)
+        self._sums, self._scored = {}, {}
 
 
 class EpochLog(PrintLog):  # type: ignore[misc]

@@ -184,8 +184,9 @@ class FitRun:
         Targets of the samples, by task.
     augmentation : Augmentation, default=None
         Augmentation of the training samples.
-    sources : ndarray of shape (n_samples,), default=None
-        Index of the source of each sample; None for a single source.
+    sources : mapping of str to ndarray of shape (n_samples,), bool, default=None
+        Whether each sample belongs to a source that batches are drawn from, by name. None for one source per task: the
+        samples whose target is known.
     groups : ndarray of shape (n_samples,), default=None
         Groups that the validation split does not separate.
     validation : Validation, default=None
@@ -215,7 +216,7 @@ class FitRun:
     tasks: Mapping[str, Task]
     targets: Mapping[str, Targets]
     augmentation: Augmentation | None = None
-    sources: np.ndarray | None = None
+    sources: Mapping[str, np.ndarray] | None = None
     groups: np.ndarray | None = None
     validation: Validation | None = None
     previous: PreviousFit | None = None
@@ -245,8 +246,9 @@ def split_rows(run: FitRun) -> tuple[np.ndarray, np.ndarray]:
         return run.split
     if run.validation is not None or not settings.early_stopping:
         return np.arange(n), np.arange(0)
-    name, task = next(iter(run.tasks.items()))
-    stratify = len(run.tasks) == 1 and task.stratifies
+    learned = [name for name in run.tasks if settings.learns(name)]
+    name, task = learned[0], run.tasks[learned[0]]
+    stratify = len(learned) == 1 and task.stratifies
     values, fraction = run.targets[name].values, settings.validation_fraction
     return hold_out(values, run.groups, fraction, run.seed, stratify=stratify, classes=task.classes)
 
