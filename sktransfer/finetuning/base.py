@@ -114,6 +114,7 @@ class FineTuneBase(ChosenLayers, BackboneHTML, CallbackSupportMixin, BaseEstimat
     net_: FineTuneNet
     stages_: pd.DataFrame
     _layers: dict[str, list[LayerOutput]]
+    _depth_report: str | None = None  # only if freeze_depth="auto"
     _seed: int
     _tasks: Mapping[str, Task]
 
@@ -185,6 +186,13 @@ class FineTuneBase(ChosenLayers, BackboneHTML, CallbackSupportMixin, BaseEstimat
         """Return what `_store_heads` has stored."""
         raise NotImplementedError
 
+    @property
+    def report_(self) -> str:
+        """What `layer="auto"` and `freeze_depth="auto"` have chosen, and by which errors."""
+        if self._depth_report is None:
+            return super().report_
+        return self._depth_report if self._choice is None else f"{super().report_}\n{self._depth_report}"
+
     def _mix_weights(self, name: str) -> pd.Series:
         """Return the weight of each stage in the mix of a head."""
         check_is_fitted(self)
@@ -215,6 +223,11 @@ class FineTuneBase(ChosenLayers, BackboneHTML, CallbackSupportMixin, BaseEstimat
 
     def _partial_fit(self, arguments: _FitArguments) -> Self:
         settings = check_settings(self)
+        if is_auto(self.freeze_depth):
+            raise InvalidParameterError(
+                "freeze_depth='auto' compares epochs with none, and partial_fit runs one per call; set freeze_depth to "
+                "a number, or call fit"
+            )
         for name, value in (("early_stopping", False), ("unfreezing", "none")):
             if getattr(settings, name) != value:
                 raise InvalidParameterError(
@@ -436,7 +449,10 @@ class FineTuneBase(ChosenLayers, BackboneHTML, CallbackSupportMixin, BaseEstimat
 
     def _choose_trunk(self, backbone: Backbone, previous: PreviousFit | None, choice: LayerChoice | None) -> Trunk:
         reads = [task.reads for task in self._tasks.values()]
-        trunk = choose_trunk(backbone, self.layer, self.pooling, self.freeze_depth, reads, choice)
+        depth = self.freeze_depth
+        if previous is not None and is_auto(depth):
+            depth = self.freeze_depth_  # as the earlier fit has decided
+        trunk = choose_trunk(backbone, self.layer, self.pooling, depth, reads, choice)
         self._choice = choice
         if previous is not None:
             previous.check(trunk.backbone, self)
@@ -476,6 +492,7 @@ class FineTuneBase(ChosenLayers, BackboneHTML, CallbackSupportMixin, BaseEstimat
         self.net_ = result.net
         self.backbone_ = result.backbone
         self.stages_ = result.stages
+        self.freeze_depth_, self._depth_report = result.boundary, result.depth_report
         self.history_ = history_frame(result.net.history)
         self.n_iter_ = len(result.net.history)
         self.lr_ = result.lr

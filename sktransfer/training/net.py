@@ -406,20 +406,6 @@ class FineTuneNet(NeuralNet):  # type: ignore[misc]
                 self.mixture = mixture
         return self._step(batch, [part.losses], part.outputs)
 
-    def mean_loss(self, dataset: FrozenPrefixDataset) -> float:
-        """Return the loss of a data set under the present weights, as an epoch's validation loss is computed.
-
-        Parameters
-        ----------
-        dataset : FrozenPrefixDataset
-            Data that are not trained on.
-        """
-        batches = [
-            (self.batch_weight(batch), float(self.validation_step(batch)["loss"]))
-            for batch in self.get_iterator(dataset)
-        ]
-        return float(np.average([loss for _, loss in batches], weights=[weight for weight, _ in batches]))
-
     def get_iterator(self, dataset: Any, training: bool = False) -> Batches:
         """Return batches, shuffled for training and in order otherwise. Samples must be a `FrozenPrefixDataset`."""
         if not isinstance(dataset, FrozenPrefixDataset):
