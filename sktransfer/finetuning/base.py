@@ -23,9 +23,9 @@ from sktransfer.backbones.registry import modality_of
 from sktransfer.cache.resolve import resolve_store
 from sktransfer.callbacks.checkpoint import params_of
 from sktransfer.engine.choose_layers import LayerChoice
-from sktransfer.engine.chosen_layers import ChosenLayers
 from sktransfer.engine.compute import Compute, check_finite_outputs, resolve_compute
 from sktransfer.engine.forward import forward
+from sktransfer.engine.head_strength import HeadStrength
 from sktransfer.engine.inference import prepare_head
 from sktransfer.engine.inputs import PreprocessedSamples, concat_features
 from sktransfer.engine.layers import LayerOutput, is_auto
@@ -35,7 +35,8 @@ from sktransfer.html import BackboneHTML
 from sktransfer.samples.base import Samples
 from sktransfer.samples.labels import row_labels
 from sktransfer.samples.validation import check_samples, set_input_tags
-from sktransfer.tasks.base import GivenTargets, Targets, Task, relative_weights
+from sktransfer.tasks.base import Targets, Task, relative_weights
+from sktransfer.tasks.given import GivenTargets, check_targets, encode_targets, known_weights
 from sktransfer.tasks.heads import Head
 from sktransfer.tasks.validation import check_none_missing
 from sktransfer.training.augmentation import Augmentation, check_augment
@@ -49,7 +50,7 @@ from sktransfer.training.run import (
     PreviousFit,
     Trunk,
     Validation,
-    choose_for_task,
+    choose_for_tasks,
     choose_trunk,
     split_rows,
 )
@@ -93,7 +94,7 @@ class _FitArguments:
         return self.X_val is not None
 
 
-class FineTuneBase(ChosenLayers, BackboneHTML, CallbackSupportMixin, BaseEstimator):
+class FineTuneBase(BackboneHTML, CallbackSupportMixin, BaseEstimator):
     """Train the stages of a backbone above a freezing boundary, and one head per task.
 
     A subclass lists its parameters, reads the targets of its tasks from y in `_read_targets` and weights in
@@ -186,12 +187,17 @@ class FineTuneBase(ChosenLayers, BackboneHTML, CallbackSupportMixin, BaseEstimat
         """Return what `_store_heads` has stored."""
         raise NotImplementedError
 
-    @property
-    def report_(self) -> str:
-        """What `layer="auto"` and `freeze_depth="auto"` have chosen, and by which errors."""
-        if self._depth_report is None:
-            return super().report_
-        return self._depth_report if self._choice is None else f"{super().report_}\n{self._depth_report}"
+    def _store_choices(self, choices: Mapping[str, LayerChoice] | None) -> None:
+        """Store the layers that `layer="auto"` has chosen, by task; None for another layer."""
+        raise NotImplementedError
+
+    def _stored_choices(self) -> Mapping[str, LayerChoice]:
+        """Return what `_store_choices` has stored."""
+        raise NotImplementedError
+
+    def _store_strengths(self, strengths: Mapping[str, HeadStrength]) -> None:
+        """Store the strengths of the probes that heads were initialized with, by task."""
+        raise NotImplementedError
 
     def _mix_weights(self, name: str) -> pd.Series:
         """Return the weight of each stage in the mix of a head."""
@@ -302,8 +308,8 @@ class FineTuneBase(ChosenLayers, BackboneHTML, CallbackSupportMixin, BaseEstimat
         settings = settings.for_tasks(list(self._tasks))
         rows, targets = self._encode(settings, given, arguments, len(samples))
         groups = None if arguments.groups is None else np.asarray(arguments.groups)[rows]
-        choice = self._known_choice(settings, previous)
-        trunk = self._choose_trunk(backbone, previous, choice)
+        choices = self._known_choices(settings, previous)
+        trunk = self._choose_trunk(backbone, previous, choices)
         inputs = _preprocessed(samples.take(rows), trunk)
         run = FitRun(
             settings=settings,
@@ -322,10 +328,10 @@ class FineTuneBase(ChosenLayers, BackboneHTML, CallbackSupportMixin, BaseEstimat
             batches=self._batches,
             on_start=self._on_start,
         )
-        if is_auto(self.layer) and choice is None:
+        if is_auto(self.layer) and choices is None:
             run = dataclasses.replace(run, split=split_rows(run))
-            choice, known = choose_for_task(run, self.pooling)
-            run = dataclasses.replace(run, trunk=self._choose_trunk(backbone, None, choice), known=known)
+            choices, known = choose_for_tasks(run, self.pooling)
+            run = dataclasses.replace(run, trunk=self._choose_trunk(backbone, None, choices), known=known)
         return dataclasses.replace(run, on_epoch=functools.partial(self._on_epoch, context, arguments, run))
 
     def _load_backbone(self, seed: int, previous: PreviousFit | None) -> Backbone:
@@ -359,53 +365,18 @@ class FineTuneBase(ChosenLayers, BackboneHTML, CallbackSupportMixin, BaseEstimat
         self, settings: Settings, given: Mapping[str, GivenTargets], arguments: _FitArguments, n_samples: int
     ) -> tuple[np.ndarray, dict[str, Targets]]:
         """Return the rows with a target of positive weight, and their targets by task."""
-        checked = self._check_targets(given, n_samples)
+        checked = check_targets(self._tasks, given, n_samples)
         if arguments.groups is not None:
             groups = np.asarray(arguments.groups)
             check_consistent_length(range(n_samples), groups)
             check_none_missing(groups, "groups", "group", labels=row_labels(arguments.groups))
-        weights = self._known_weights(given, arguments.sample_weight, n_samples)
-        self._check_weights(settings, weights)
-        targets = self._encode_known(given, checked, {name: relative_weights(one) for name, one in weights.items()})
-        kept = _rows_to_learn(settings, {name: one.weight for name, one in targets.items()})  # a class may weigh 0
-        return kept, {name: one.take(kept) for name, one in targets.items()}
-
-    def _check_targets(self, given: Mapping[str, GivenTargets], n_samples: int) -> dict[str, np.ndarray]:
-        """Return the known targets of each task as validated arrays."""
-        checked = {name: one.check(self._tasks[name]) for name, one in given.items()}
-        for name, one in given.items():
-            check_consistent_length(range(n_samples), checked[name] if one.known is None else one.known)
-        return checked
-
-    def _known_weights(
-        self, given: Mapping[str, GivenTargets], sample_weight: Any, n_samples: int
-    ) -> dict[str, np.ndarray]:
-        """Return the weight of each sample in each task (n_samples,), 0 if its target is missing."""
-        weights = self._read_weights(sample_weight, n_samples)
-        return {
-            name: weights[name] if one.known is None else np.where(one.known, weights[name], 0.0)
-            for name, one in given.items()
-        }
-
-    def _check_weights(self, settings: Settings, weights: Mapping[str, np.ndarray]) -> None:
-        """Raise if there is no target of positive weight to learn from."""
+        weights = known_weights(given, self._read_weights(arguments.sample_weight, n_samples))
         if len(_rows_to_learn(settings, weights)) == 0:
             raise ValueError("sample_weight: all weights are zero, so no sample is left to train on")
-
-    def _encode_known(
-        self,
-        given: Mapping[str, GivenTargets],
-        checked: Mapping[str, np.ndarray],
-        weights: Mapping[str, np.ndarray],
-    ) -> dict[str, Targets]:
-        """Return the targets of each task in the form that its loss takes, for all rows."""
-        targets = {}
-        for name, one in given.items():
-            weight = weights[name]  # (n_samples,)
-            weighs = weight > 0 if one.known is None else weight[one.known] > 0  # (n_known,)
-            with one.named():
-                targets[name] = self._tasks[name].encode_known(checked[name][weighs], weight > 0, weight)
-        return targets
+        relative = {name: relative_weights(one) for name, one in weights.items()}
+        targets = encode_targets(self._tasks, given, checked, relative)
+        kept = _rows_to_learn(settings, {name: one.weight for name, one in targets.items()})  # a class may weigh 0
+        return kept, {name: one.take(kept) for name, one in targets.items()}
 
     def _validation(self, settings: Settings, arguments: _FitArguments, trunk: Trunk) -> Validation:
         """Return validation data in the encoding of the training, with the rows that have a weight in their order."""
@@ -415,9 +386,9 @@ class FineTuneBase(ChosenLayers, BackboneHTML, CallbackSupportMixin, BaseEstimat
                 self, arguments.X_val, trunk.backbone.modality, image_shape=self.image_shape, reset=False
             )
             given = self._read_targets(arguments.y_val, first=False)
-            checked = self._check_targets(given, len(samples))
-            weights = self._known_weights(given, arguments.sample_weight_val, len(samples))
-            targets = self._encode_known(given, checked, weights)
+            checked = check_targets(self._tasks, given, len(samples))
+            weights = known_weights(given, self._read_weights(arguments.sample_weight_val, len(samples)))
+            targets = encode_targets(self._tasks, given, checked, weights)
         except InvalidSampleError as error:
             raise InvalidSampleError(error.row, f"of X_val: {error.message}", error.label) from error
         except ValueError as error:
@@ -427,8 +398,8 @@ class FineTuneBase(ChosenLayers, BackboneHTML, CallbackSupportMixin, BaseEstimat
             _preprocessed(samples.take(rows), trunk), {name: one.take(rows) for name, one in targets.items()}
         )
 
-    def _known_choice(self, settings: Settings, previous: PreviousFit | None) -> LayerChoice | None:
-        """Return the layers that an earlier fit, or that of the given head, has chosen; None for a new choice."""
+    def _known_choices(self, settings: Settings, previous: PreviousFit | None) -> Mapping[str, LayerChoice] | None:
+        """Return the layers that an earlier fit, or that of given heads, has chosen; None for a new choice."""
         if not is_auto(self.layer):
             return None
         if any(type(task).choice_targets is Task.choice_targets for task in self._tasks.values()):
@@ -436,24 +407,32 @@ class FineTuneBase(ChosenLayers, BackboneHTML, CallbackSupportMixin, BaseEstimat
                 f"layer='auto' chooses layers for a linear head on y, and {type(self).__name__} has none; set layer to "
                 "an index, a stage's name, a list of these, 'all' or 'mix'"
             )
-        if previous is None and settings.head is None:
+        if previous is None and not settings.head:
             return None
-        choice = self._choice if previous is not None else getattr(settings.head, "choice", None)
-        if choice is None:
+        heads = {name: settings.starting_head(name) for name in self._tasks}
+        of_heads = {name: head.choice for name, head in heads.items() if head is not None and head.choice is not None}
+        choices = of_heads if previous is None else self._stored_choices()
+        if not choices:
             what = "the earlier fit" if previous is not None else f"head={settings.head!r}"
             raise InvalidParameterError(
                 f"layer='auto' chooses layers for a new head, and {what} was fitted with another layer; set layer to "
                 "that one, or leave head and warm_start out"
             )
-        return choice
+        if len({one.layers for one in choices.values()}) > 1:
+            raise InvalidParameterError(
+                f"head={settings.head!r} has heads of fits that chose different layers; give heads of one fit"
+            )
+        return choices
 
-    def _choose_trunk(self, backbone: Backbone, previous: PreviousFit | None, choice: LayerChoice | None) -> Trunk:
+    def _choose_trunk(
+        self, backbone: Backbone, previous: PreviousFit | None, choices: Mapping[str, LayerChoice] | None
+    ) -> Trunk:
         reads = [task.reads for task in self._tasks.values()]
         depth = self.freeze_depth
         if previous is not None and is_auto(depth):
             depth = self.freeze_depth_  # as the earlier fit has decided
-        trunk = choose_trunk(backbone, self.layer, self.pooling, depth, reads, choice)
-        self._choice = choice
+        trunk = choose_trunk(backbone, self.layer, self.pooling, depth, reads, choices)
+        self._store_choices(choices)
         if previous is not None:
             previous.check(trunk.backbone, self)
             trunk = dataclasses.replace(trunk, backbone=previous.backbone)
@@ -498,9 +477,15 @@ class FineTuneBase(ChosenLayers, BackboneHTML, CallbackSupportMixin, BaseEstimat
         self.lr_ = result.lr
         if result.lr_curve is not None:
             self.lr_curve_ = result.lr_curve
-        heads = self.net_.module_.heads
+        if run.previous is None or result.strengths:
+            self._store_strengths(result.strengths)
+        heads, choices = self.net_.module_.heads, run.trunk.choices or {}
         self._store_heads(
-            {name: Head(heads[name], task, self._choice) for name, task in self._tasks.items() if not task.pairwise}
+            {
+                name: Head(heads[name], task, choices.get(name))
+                for name, task in self._tasks.items()
+                if not task.pairwise
+            }
         )
 
     @torch.no_grad()

@@ -33,9 +33,10 @@ _MIN_BATCH_SIZE = 4  # two samples of each of two classes
 @with_parameters(
     shared.INPUT,
     LAYER.replace(
+        default=-1,
         description="""Stage whose output gives the features: an index (-1 is the last stage), a name, a list
         (concatenated) or "all". Stages above the highest of them are dropped. "mix" adds all stages up by learned
-        weights (`layer_weights_`) [2]_, if their features are of equal width."""
+        weights (`layer_weights_`) [2]_, if their features are of equal width.""",
     ),
     Parameter(
         "loss",

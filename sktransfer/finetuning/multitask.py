@@ -13,18 +13,21 @@ from sklearn.utils import Tags
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
-from sktransfer._parameters import Parameter, with_parameters
+from sktransfer._parameters import with_parameters
 from sktransfer._utils import all_or_nothing
+from sktransfer.engine.choose_layers import LayerChoice
+from sktransfer.engine.head_strength import HeadStrength
 from sktransfer.exceptions import InvalidParameterError, ValidationWarning, did_you_mean, name_row, warn
 from sktransfer.finetuning import parameters as shared
 from sktransfer.finetuning.base import FineTuneBase, _FitArguments
 from sktransfer.finetuning.classifier import FineTuneClassifier
 from sktransfer.finetuning.regressor import FineTuneRegressor
 from sktransfer.samples.labels import label_of, row_labels
-from sktransfer.tasks.base import GivenTargets, Targets, Task
+from sktransfer.tasks.base import Targets, Task
 from sktransfer.tasks.classification import Multiclass, MultilabelIndicator
 from sktransfer.tasks.continuous import Continuous
 from sktransfer.tasks.criterion import Criterion
+from sktransfer.tasks.given import GivenTargets
 from sktransfer.tasks.heads import Head
 from sktransfer.tasks.table import TaskSchema, check_task_weight, read_tasks
 from sktransfer.training.run import FitRun
@@ -34,7 +37,7 @@ from sktransfer.training.trainer import TrainingResult
 __all__ = ["MultiTaskFineTuner"]
 
 _OWN = ("classes_", "heads_", "n_left_out_", "net_", "task_weights_", "tasks_")  # attributes that single tasks lack
-_TRUNK = ("_choice", "_layers", "_seed")
+_TRUNK = ("_depth_report", "_layers", "_seed")
 
 
 def _has_classes(tuner: Any) -> bool:
@@ -45,43 +48,21 @@ def _has_classes(tuner: Any) -> bool:
 
 @with_parameters(
     shared.INPUT[0],
-    Parameter(
-        "tasks",
-        "auto",
-        '"auto" or dict of str to str',
-        """Kind of some tasks by column of Y: "multiclass", "continuous" or "multilabel-indicator". The others are
-        inferred from their known values, as `sklearn.utils.multiclass.type_of_target` does it.""",
-    ),
-    shared.MULTITASK,
+    shared.TASKS,
     shared.INPUT[1:],
+    shared.MULTITASK,
     shared.HEAD,
-    shared.HEAD[0].replace(
-        type='"linear" or dict of Head',
-        description=""""linear" makes new heads. Of a dict, such as the `heads_` of a fitted estimator, the heads of its
-        tasks are continued, and the others are new.""",
-    ),
     shared.TRAINING,
     shared.HEAD_LR,
     shared.SCHEDULE,
     shared.UNFREEZING,
     shared.RECIPE,
-    shared.CRITERION[0].replace(
-        type="dict of str to callable or class or instance of torch.nn.Module",
-        description="""Loss of some tasks by name, as `FineTuneClassifier` and `FineTuneRegressor` take it. None for the
-        cross entropy of classes and the squared error of standardized numbers. `save` needs
-        `set_params(criterion=None)`.""",
-    ),
+    shared.CRITERION,
     shared.CLASSIFICATION,
-    shared.CLASSIFICATION[0].replace(
-        description="Share of each target that is spread evenly over the classes, in all tasks with classes."
-    ),
-    shared.CLASSIFICATION[1].replace(
-        type='"balanced" or dict of str to dict, list of dict or "balanced"',
-        description="""Weight of each class. "balanced" holds for all tasks with classes. A dict has the weights of some
-        tasks by name, as `FineTuneClassifier` takes them.""",
-    ),
+    shared.BY_TASK,
     shared.CHANGES,
     shared.VALIDATION,
+    shared.VALIDATION[1].replace(description="Share of the samples in the validation split."),
     shared.END,
     n_positional=2,
 )
@@ -114,6 +95,9 @@ class MultiTaskFineTuner(FineTuneBase):
         Number of frozen stages.
     history_ : DataFrame
         One row per epoch: losses, highest learning rate at its end, seconds, and what callbacks record.
+    layer_ : Series
+        Only if `layer="auto"`: weight of each layer, by stage and pooling, summing to one. It is the mean over the
+        tasks of the weights that each of them gives. `task("topic").strength_` and `.report_` are about one task.
     layer_weights_ : DataFrame
         Weight of each stage, one column per task, if `layer="mix"`.
     lr_ : float
@@ -126,7 +110,7 @@ class MultiTaskFineTuner(FineTuneBase):
         Number of rows that were left out, because they have no known target, or no weight, in any task that is learned.
     stages_ : DataFrame
         One row per stage: whether it was trained, its rate, and its number of trained parameters.
-    task_weights_ : Series
+    task_weights_ : dict of str to float
         Weight of the loss of each task, as given or as learned.
     n_features_in_ : int
         Number of columns of X, if it has columns.
@@ -184,9 +168,11 @@ class MultiTaskFineTuner(FineTuneBase):
     classes_: list[np.ndarray | None]
     heads_: dict[str, Head]
     n_left_out_: int
-    task_weights_: pd.Series
+    task_weights_: dict[str, float]
     tasks_: list[str]
+    _choices: dict[str, LayerChoice]
     _schema: TaskSchema
+    _strengths: dict[str, HeadStrength]
 
     # As in scikit-learn's splitters: groups that a search gets for its folds need no request.
     __metadata_request__fit: ClassVar[dict[str, bool]] = {"groups": True}
@@ -410,7 +396,7 @@ class MultiTaskFineTuner(FineTuneBase):
             y_true = column.check(task)[weight[column.known] > 0]
             of_rows = None if sample_weight is None else weight[rows]
             scores[name] = task.score(y_true, task.decode(outputs[name][rows]), of_rows) if len(rows) else np.nan
-        return self._by_task(scores, "score")
+        return pd.Series(scores, index=pd.Index(self.tasks_, name="task"), name="score", dtype=float)
 
     def score(self, X: Any, Y: Any, sample_weight: Any = None) -> float:
         """Return the mean of the scores of the tasks, each over the rows whose target is known.
@@ -466,7 +452,16 @@ class MultiTaskFineTuner(FineTuneBase):
         params["head"] = self.head.get(name, "linear") if isinstance(self.head, Mapping) else self.head
         of_trunk = [key for key in vars(self) if key in _TRUNK or (key.endswith("_") and key not in _OWN)]
         attributes = {key: getattr(self, key) for key in of_trunk}
+        attributes |= {"_choice": self._choices.get(name), "_strength": self._strengths.get(name)}
         return cls(**params)._adopt(attributes, self.net_, name, self.heads_[name])
+
+    @property
+    def layer_(self) -> pd.Series:
+        """Weight of each layer that `layer="auto"` has chosen, by stage and pooling, summing to one."""
+        check_is_fitted(self)
+        if not self._choices:
+            raise AttributeError(f"layer_ is only there with layer='auto', and this {type(self).__name__} has another")
+        return next(iter(self._choices.values())).table(self.backbone_)
 
     @property
     def layer_weights_(self) -> pd.DataFrame:
@@ -561,10 +556,16 @@ class MultiTaskFineTuner(FineTuneBase):
 
     def _store_result(self, run: FitRun, result: TrainingResult) -> None:
         super()._store_result(run, result)
-        self.task_weights_ = self._by_task(self.net_.weight_by_task, "weight")
+        self.task_weights_ = self.net_.weight_by_task
 
-    def _by_task(self, values: Mapping[str, float], what: str) -> pd.Series:
-        return pd.Series(dict(values), index=pd.Index(self.tasks_, name="task"), name=what, dtype=float)
+    def _store_choices(self, choices: Mapping[str, LayerChoice] | None) -> None:
+        self._choices = dict(choices or {})
+
+    def _stored_choices(self) -> Mapping[str, LayerChoice]:
+        return self._choices
+
+    def _store_strengths(self, strengths: Mapping[str, HeadStrength]) -> None:
+        self._strengths = dict(strengths)
 
     def _store_heads(self, heads: dict[str, Head]) -> None:
         self.heads_ = heads

@@ -10,8 +10,12 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 
+from sktransfer.engine.choose_layers import LayerChoice
+from sktransfer.engine.chosen_layers import ChosenLayers
+from sktransfer.engine.head_strength import HeadStrength
 from sktransfer.finetuning.base import FineTuneBase
-from sktransfer.tasks.base import GivenTargets, Task
+from sktransfer.tasks.base import Task
+from sktransfer.tasks.given import GivenTargets
 from sktransfer.tasks.heads import FeatureHead, Head
 from sktransfer.tasks.validation import check_weight
 from sktransfer.training.net import FineTuneNet
@@ -38,7 +42,7 @@ class _Y:
         return nullcontext()
 
 
-class SingleTaskTuner(FineTuneBase):
+class SingleTaskTuner(ChosenLayers, FineTuneBase):
     """Train the stages of a backbone above a freezing boundary, and the head of one task.
 
     A subclass lists its parameters and returns its task from `_make_task`.
@@ -57,6 +61,14 @@ class SingleTaskTuner(FineTuneBase):
             All classes, as the first call of `partial_fit` names them.
         """
         raise NotImplementedError
+
+    @property
+    def report_(self) -> str:
+        """What was chosen, and by which errors, in a few lines."""
+        if self._depth_report is None:
+            return super().report_
+        is_probed = self._choice is not None or self._strength is not None
+        return f"{super().report_}\n{self._depth_report}" if is_probed else self._depth_report
 
     @property
     def layer_weights_(self) -> pd.Series:
@@ -119,3 +131,12 @@ class SingleTaskTuner(FineTuneBase):
 
     def _stored_heads(self) -> Mapping[str, Head]:
         return {TASK: self.head_} if hasattr(self, "head_") else {}
+
+    def _store_choices(self, choices: Mapping[str, LayerChoice] | None) -> None:
+        self._choice = None if choices is None else choices[TASK]
+
+    def _stored_choices(self) -> Mapping[str, LayerChoice]:
+        return {} if self._choice is None else {TASK: self._choice}
+
+    def _store_strengths(self, strengths: Mapping[str, HeadStrength]) -> None:
+        self._strength = strengths.get(TASK)

@@ -23,6 +23,7 @@ __all__ = ["CALLBACKS", "CODECS", "DECODERS", "ESTIMATORS", "STATES", "find_code
 # Tables of kind -> "module:Class". Classes come from these tables, never from a file.
 STATES = {
     "Head": "sktransfer.tasks.heads:Head",
+    "HeadStrength": "sktransfer.engine.head_strength:HeadStrength",
     "ImageTransform": "sktransfer.backbones.preprocess:ImageTransform",
     "LayerChoice": "sktransfer.engine.choose_layers:LayerChoice",
     "LayerOutput": "sktransfer.engine.layers:LayerOutput",

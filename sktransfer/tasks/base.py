@@ -5,36 +5,18 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from torch import Tensor, nn
 
 from sktransfer.engine.choice_targets import ChoiceTargets
 from sktransfer.engine.choose_layers import LayerChoice
+from sktransfer.engine.head_strength import HeadStrength
 from sktransfer.exceptions import LoadError
 from sktransfer.tasks.criterion import Criterion
 
-__all__ = ["GivenTargets", "Targets", "Task", "batch_targets", "relative_weights"]
-
-
-class GivenTargets(Protocol):
-    """Targets of one task as a user gives them, of the rows that have one."""
-
-    @property
-    def values(self) -> Any:
-        """Targets (n_known, ...) as `Task.check` takes them."""
-
-    @property
-    def known(self) -> np.ndarray | None:
-        """Whether each row has a target (n_samples,), bool; None if all have."""
-
-    def check(self, task: Task) -> np.ndarray:
-        """Return the known targets (n_known, ...) as a task has validated them."""
-
-    def named(self) -> AbstractContextManager[Any]:
-        """Return a context in which errors name the task, if there are several."""
+__all__ = ["Targets", "Task", "batch_targets", "relative_weights"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -178,7 +160,7 @@ class Task:
 
     def init_head(
         self, head: nn.Module, features: np.ndarray, targets: Targets, how: str, choice: LayerChoice | None = None
-    ) -> None:
+    ) -> HeadStrength | None:
         """Initialize a new head from the features of the pretrained network. The default draws it at random.
 
         Parameters
@@ -193,7 +175,25 @@ class Task:
             Kind of initialization.
         choice : LayerChoice, default=None
             Choice that the features come from. Only given to a task that has `choice_targets`.
+
+        Returns
+        -------
+        strength : HeadStrength or None
+            Strength of the linear model that was written; None if there is none.
         """
+        return None
+
+    def strata(self, targets: Targets) -> np.ndarray:
+        """Return the strata that folds and a validation split keep the ratio of, (n_samples, n_strata) bool.
+
+        A row may be in several strata or in none. The default has one stratum, the rows whose target is known.
+
+        Parameters
+        ----------
+        targets : Targets
+            Result of `encode`.
+        """
+        return targets.weight[:, None] > 0
 
     def choice_targets(self, targets: Targets) -> ChoiceTargets | None:
         """Return targets that `layer="auto"` chooses layers by. The default is None: the task allows no choice.

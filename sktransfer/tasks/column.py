@@ -24,12 +24,12 @@ from sktransfer.tasks.base import Task
 from sktransfer.tasks.classification import ClassWeight, Multiclass, MultilabelIndicator
 from sktransfer.tasks.continuous import Continuous
 from sktransfer.tasks.criterion import Criterion
+from sktransfer.tasks.merged import SOURCE, MergedMulticlass, sources_of
 from sktransfer.tasks.validation import holds_dates
 
-__all__ = ["KINDS", "SOURCE", "Column", "ColumnForm", "n_rows", "read_column"]
+__all__ = ["KINDS", "Column", "ColumnForm", "n_rows", "read_column"]
 
 KINDS = ("multiclass", "continuous", "multilabel-indicator")
-SOURCE = "source"  # level of the index of Y that names the data set of each row
 _NUMBERS = "a task of numbers takes a number per row"
 _LABELS = "labels of a task are str, int or bool, and all of one type"
 _BOXES = (list, tuple, set, frozenset, np.ndarray)
@@ -164,8 +164,18 @@ class Column:
         """
         if self.kind == Continuous.kind:
             return Continuous(criterion)
-        make = Multiclass if self.kind == Multiclass.kind else MultilabelIndicator
+        make = self._merged_or_not if self.kind == Multiclass.kind else MultilabelIndicator
         return make(class_weight, label_smoothing, classes, criterion)
+
+    @property
+    def _merged_or_not(self) -> type[Multiclass]:
+        """Task of one class per row: that of merged data sets if these have different classes."""
+        sources = sources_of(self.values)
+        if sources is None:
+            return Multiclass
+        labels = np.asarray(self.values)
+        sets = {frozenset(labels[sources == source].tolist()) for source in np.unique(sources)}
+        return MergedMulticlass if len(sets) > 1 else Multiclass
 
     def check(self, task: Task) -> np.ndarray:
         """Return the known targets (n_known, ...) as a task has validated them. An error names the column.

@@ -17,6 +17,7 @@ from torch import Tensor
 from sktransfer.backbones.backbone import Backbone, replace_stages
 from sktransfer.backbones.generators import fork_rng
 from sktransfer.engine.compute import check_finite_outputs
+from sktransfer.engine.head_strength import HeadStrength
 from sktransfer.engine.layers import is_auto
 from sktransfer.exceptions import InvalidParameterError, NotFiniteError, warn
 from sktransfer.tasks.heads import FeatureHead
@@ -61,6 +62,8 @@ class TrainingResult:
         Learning rate of the highest stage.
     lr_curve : DataFrame or None
         Curve of the range test, if there was one.
+    strengths : dict of str to HeadStrength
+        Strengths of the probes that heads were initialized with, by task.
     boundary : int
         Number of frozen stages.
     depth_report : str or None
@@ -72,6 +75,7 @@ class TrainingResult:
     stages: pd.DataFrame
     lr: float
     lr_curve: pd.DataFrame | None
+    strengths: Mapping[str, HeadStrength]
     boundary: int
     depth_report: str | None
 
@@ -104,7 +108,7 @@ def train(run: FitRun) -> TrainingResult:
     run = dataclasses.replace(run, targets=targets, settings=settings)
     train_rows, valid_rows = split_rows(run)
     run, depth_report = _choose_depth(run, train_rows)
-    network = _build_network(run, train_rows)
+    network, strengths = _build_network(run, train_rows)
     dataset = _dataset(run, train_rows, run.augmentation)
     settings, lr_curve = _find_lr(run, network, dataset)
     valid = _validation_dataset(run, valid_rows)
@@ -125,7 +129,9 @@ def train(run: FitRun) -> TrainingResult:
     stages = stages_frame(run.trunk.backbone, network, net, run.trunk.boundary)
     net.to_cpu()
     backbone = _with_trained_stages(run.trunk, network, settings)
-    return TrainingResult(net, backbone, stages, settings.lr, lr_curve, run.trunk.boundary, depth_report)
+    return TrainingResult(
+        net, backbone, stages, settings.lr, lr_curve, strengths, run.trunk.boundary, depth_report
+    )
 
 
 def snapshot(run: FitRun, net: FineTuneNet) -> tuple[FineTuneNet, Backbone]:
@@ -309,8 +315,8 @@ def _find_lr(
     return settings.at(result.lr), result.curve
 
 
-def _build_network(run: FitRun, train_rows: np.ndarray) -> FineTuneNetwork:
-    """Return the network with its heads initialized."""
+def _build_network(run: FitRun, train_rows: np.ndarray) -> tuple[FineTuneNetwork, dict[str, HeadStrength]]:
+    """Return the network with its heads initialized, and the strengths of their probes by task."""
     settings, trunk = run.settings, run.trunk
     heads = _starting_heads(run)
     new = [name for name in run.tasks if heads.get(name) is None]
@@ -353,6 +359,7 @@ def _build_network(run: FitRun, train_rows: np.ndarray) -> FineTuneNetwork:
     for name, head in heads.items():
         if head is not None:
             head.start(_feature_head(network, name), run.tasks[name])
+    strengths: dict[str, HeadStrength] = {}
     for name in new:
         task, how = run.tasks[name], settings.head_init
         if name in network.heads and task.reads == "features" and needs_features:
@@ -361,8 +368,10 @@ def _build_network(run: FitRun, train_rows: np.ndarray) -> FineTuneNetwork:
                 continue
             values = check_finite_outputs(features["features"][known].numpy(), run.compute)  # (n_known, n_features)
             known_targets = run.targets[name].take(known)
-            task.init_head(network.heads[name], values, known_targets, how, trunk.choice)
-    return network
+            strength = task.init_head(network.heads[name], values, known_targets, how, (trunk.choices or {}).get(name))
+            if strength is not None:
+                strengths[name] = strength
+    return network, strengths
 
 
 def _check_aggregator(run: FitRun, network: FineTuneNetwork) -> None:

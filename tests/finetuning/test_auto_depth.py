@@ -15,6 +15,7 @@ from sktransfer import (
     ContrastiveFineTuner,
     FineTuneClassifier,
     FineTuneRegressor,
+    MultiTaskFineTuner,
     load,
     save,
 )
@@ -180,8 +181,14 @@ def test_freeze_depth_auto_is_refused_by_partial_fit():
         quick().partial_fit(X, Y, classes=np.unique(Y))
 
 
-def test_report_of_another_freeze_depth_says_nothing_about_it():
-    found = quick(freeze_depth=-1).fit(X, Y)
-    with pytest.raises(AttributeError, match="report_"):
-        found.report_  # noqa: B018
-    assert "trained" not in quick(freeze_depth=-1, layer="auto").fit(X, Y).report_
+@pytest.mark.parametrize("layer", [-1, "auto"])
+def test_report_of_another_freeze_depth_says_nothing_about_it(layer):
+    assert "trained" not in quick(freeze_depth=-1, layer=layer).fit(X, Y).report_
+
+
+@pytest.mark.filterwarnings("ignore:the training loss was:sklearn.exceptions.ConvergenceWarning")
+def test_freeze_depth_auto_of_several_tasks_is_one_decision():
+    targets = {"good": Y, "even": np.where(np.arange(60) % 2, "odd", "even")}
+    found = quick(MultiTaskFineTuner, lr=0.01).fit(X, targets)
+    assert found.freeze_depth_ == found.task("good").freeze_depth_ == len(BACKBONE.stages)
+    assert "all stages are frozen" in found.task("even").report_

@@ -110,7 +110,7 @@ def set_aside(clf, y):
 def test_early_stopping_restores_the_best_weights():
     wrong = np.where(LABELS == "good", "bad", "good")
     y = np.where(np.arange(40) % 5, LABELS, wrong)  # helps until the wrong labels are learned by heart
-    clf = quick(max_epochs=30, lr=1e-3, patience=2, lr_schedule="constant", head_init="random").fit(IMAGES, y)
+    clf = quick(max_epochs=30, lr=1e-3, patience=2, lr_schedule="constant", head_init="random", layer=-1).fit(IMAGES, y)
     valid_loss = clf.history_["valid_loss"]
     assert clf.n_iter_ == len(valid_loss) < 30
     assert 1 < valid_loss.idxmin() == clf.n_iter_ - 2
