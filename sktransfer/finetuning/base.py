@@ -115,6 +115,7 @@ class FineTuneBase(BackboneHTML, CallbackSupportMixin, BaseEstimator):
     net_: FineTuneNet
     stages_: pd.DataFrame
     _layers: dict[str, list[LayerOutput]]
+    _depth_report: str | None = None  # only if freeze_depth="auto"
     _seed: int
     _tasks: Mapping[str, Task]
 
@@ -228,6 +229,11 @@ class FineTuneBase(BackboneHTML, CallbackSupportMixin, BaseEstimator):
 
     def _partial_fit(self, arguments: _FitArguments) -> Self:
         settings = check_settings(self)
+        if is_auto(self.freeze_depth):
+            raise InvalidParameterError(
+                "freeze_depth='auto' compares epochs with none, and partial_fit runs one per call; set freeze_depth to "
+                "a number, or call fit"
+            )
         for name, value in (("early_stopping", False), ("unfreezing", "none")):
             if getattr(settings, name) != value:
                 raise InvalidParameterError(
@@ -422,7 +428,10 @@ class FineTuneBase(BackboneHTML, CallbackSupportMixin, BaseEstimator):
         self, backbone: Backbone, previous: PreviousFit | None, choices: Mapping[str, LayerChoice] | None
     ) -> Trunk:
         reads = [task.reads for task in self._tasks.values()]
-        trunk = choose_trunk(backbone, self.layer, self.pooling, self.freeze_depth, reads, choices)
+        depth = self.freeze_depth
+        if previous is not None and is_auto(depth):
+            depth = self.freeze_depth_  # as the earlier fit has decided
+        trunk = choose_trunk(backbone, self.layer, self.pooling, depth, reads, choices)
         self._store_choices(choices)
         if previous is not None:
             previous.check(trunk.backbone, self)
@@ -462,6 +471,7 @@ class FineTuneBase(BackboneHTML, CallbackSupportMixin, BaseEstimator):
         self.net_ = result.net
         self.backbone_ = result.backbone
         self.stages_ = result.stages
+        self.freeze_depth_, self._depth_report = result.boundary, result.depth_report
         self.history_ = history_frame(result.net.history)
         self.n_iter_ = len(result.net.history)
         self.lr_ = result.lr

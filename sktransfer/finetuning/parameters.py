@@ -223,7 +223,8 @@ VALIDATION = [
         False,
         "bool",
         """Whether to hold out a validation split, stop when its loss no longer falls, and restore the weights of the
-        best epoch. If X_val is passed to `fit`, it takes the place of the split.""",
+        best epoch, or those before training if each epoch was worse. If X_val is passed to `fit`, it takes the place of
+        the split.""",
     ),
     Parameter(
         "validation_fraction", 0.1, "float", "Share of the samples in the validation split, stratified by class."

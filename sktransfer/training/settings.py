@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from sktransfer._validation import check_bool, check_float, check_fraction, check_int, check_option
+from sktransfer.engine.layers import is_auto
 from sktransfer.exceptions import InvalidParameterError
 from sktransfer.tasks.criterion import check_criteria, check_criterion
 from sktransfer.tasks.heads import Head
@@ -152,6 +153,7 @@ def check_settings(estimator: Any) -> Settings:
     head_init = check_option("head_init", given.get("head_init", "random"), tuple(HEAD_LR_RATIO))
     by_task = hasattr(estimator, "tasks")  # head and criterion are dicts with a value per task
     head = _check_head(given.get("head", "linear"), head_init, by_task=by_task)
+    _check_depth(estimator.freeze_depth, head_init)
     check_callbacks(estimator.callbacks)
     check_bool("warm_start", getattr(estimator, "warm_start", False))
     if estimator.adapter is not None:
@@ -186,6 +188,15 @@ def check_settings(estimator: Any) -> Settings:
         callbacks=estimator.callbacks,
         **checked,
     )
+
+
+def _check_depth(freeze_depth: Any, head_init: str) -> None:
+    """Raise if `freeze_depth="auto"` has no initial head to return to."""
+    if is_auto(freeze_depth) and head_init == "random":
+        raise InvalidParameterError(
+            "freeze_depth='auto' keeps the initial head if training does not help, and the initial head is drawn at "
+            "random here; set freeze_depth to a number, or head_init to 'probe' if the estimator has it"
+        )
 
 
 def _check_head(head: Any, head_init: str, *, by_task: bool) -> Head | Mapping[str, Head] | None:
