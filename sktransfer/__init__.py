@@ -44,6 +44,7 @@ _HOME = {
     "cache_info": "sktransfer.cache.resolve",
     "clear_cache": "sktransfer.cache.resolve",
     "config_context": "sktransfer.config",
+    "describe_columns": "sktransfer.pipelines.table",
     "find_bad_images": "sktransfer.samples.bad_images",
     "find_lr": "sktransfer.finetuning.find_lr",
     "get_config": "sktransfer.config",
@@ -54,6 +55,7 @@ _HOME = {
     "load_backbone": "sktransfer.backbones.loading",
     "load_image_folder": "sktransfer.samples.folders",
     "load_vectors": "sktransfer.words.loading",
+    "make_transfer_pipeline": "sktransfer.pipelines.transfer",
     "rank_backbones": "sktransfer.selection.ranking",
     "save": "sktransfer.persistence.api",
     "set_config": "sktransfer.config",
@@ -96,6 +98,8 @@ if TYPE_CHECKING:
     from sktransfer.finetuning.regressor import FineTuneRegressor as FineTuneRegressor
     from sktransfer.persistence.api import load as load
     from sktransfer.persistence.api import save as save
+    from sktransfer.pipelines.table import describe_columns as describe_columns
+    from sktransfer.pipelines.transfer import make_transfer_pipeline as make_transfer_pipeline
     from sktransfer.samples.bad_images import find_bad_images as find_bad_images
     from sktransfer.samples.folders import load_image_folder as load_image_folder
     from sktransfer.selection.best import BestBackbone as BestBackbone
