@@ -57,6 +57,7 @@ _HOME = {
     "load_vectors": "sktransfer.words.loading",
     "make_transfer_pipeline": "sktransfer.pipelines.transfer",
     "rank_backbones": "sktransfer.selection.ranking",
+    "recommend_backbones": "sktransfer.selection.recommending",
     "save": "sktransfer.persistence.api",
     "set_config": "sktransfer.config",
 }
@@ -104,6 +105,7 @@ if TYPE_CHECKING:
     from sktransfer.samples.folders import load_image_folder as load_image_folder
     from sktransfer.selection.best import BestBackbone as BestBackbone
     from sktransfer.selection.ranking import rank_backbones as rank_backbones
+    from sktransfer.selection.recommending import recommend_backbones as recommend_backbones
     from sktransfer.tasks.heads import Head as Head
     from sktransfer.training.lr_finder import LearningRates as LearningRates
     from sktransfer.words.loading import load_vectors as load_vectors

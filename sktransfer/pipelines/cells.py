@@ -15,12 +15,13 @@ import narwhals as nw
 import numpy as np
 from PIL import Image
 
-from sktransfer.exceptions import InvalidSampleError, short_path
-from sktransfer.samples.columns import is_missing, is_tensor, quoted
-from sktransfer.samples.containers import image_of_cell
+from sktransfer.exceptions import InvalidParameterError, InvalidSampleError, short_path
+from sktransfer.samples.columns import as_column, is_missing, is_tensor, quoted
+from sktransfer.samples.containers import as_list, image_of_cell
 from sktransfer.samples.folders import IMAGE_SUFFIXES
+from sktransfer.samples.images import check_images, is_flat
 
-__all__ = ["KINDS", "Cells", "recognize"]
+__all__ = ["KINDS", "Cells", "recognize", "recognize_samples"]
 
 KINDS = ("image", "text", "category", "number", "date", "drop")
 
@@ -292,3 +293,60 @@ _RECOGNIZE: Mapping[str, Callable[[Cells, list[Any]], tuple[str, str]]] = {
     "truth value": _recognize_truths,
     "date": _recognize_dates,
 }
+
+
+def recognize_samples(X: Any, option: str) -> str:
+    """Return the modality of samples.
+
+    Parameters
+    ----------
+    X : list, Series, array or one-column DataFrame
+        Images or texts.
+    option : str
+        Parameter that states the modality, for messages.
+
+    Returns
+    -------
+    modality : {"image", "text"}
+
+    Raises
+    ------
+    InvalidParameterError
+        If X holds numbers, or neither images nor texts.
+    InvalidSampleError
+        If the samples are of several types, only some are paths of images, or no path exists.
+    ValueError
+        If X is empty, a single sample, or has several columns.
+
+    Examples
+    --------
+    >>> from sktransfer.pipelines.cells import recognize_samples
+    >>> recognize_samples(["a good film", "a bad one"], "modality")
+    'text'
+    """
+    if isinstance(X, Mapping) or hasattr(X, "collect"):
+        remedy = "pass X.collect()" if hasattr(X, "collect") else "pass pandas.DataFrame(X)"
+        raise ValueError(f"X is a {type(X).__name__}; a table comes as a DataFrame of pandas or polars: {remedy}")
+    if isinstance(X, (str, os.PathLike)):
+        check_images(X)  # raises, and names what a folder, a pattern or a single path needs
+    if is_tensor(X) or (isinstance(X, np.ndarray) and X.ndim > 2):
+        return "image"
+    if isinstance(X, np.ndarray) and X.ndim == 2 and X.shape[1] > 1 and X.dtype.kind not in "biuf":
+        raise ValueError(
+            f"X is an array of shape {X.shape} with cells of several types: pass a DataFrame with names of columns, "
+            "pandas.DataFrame(X).add_prefix('x').infer_objects()"
+        )
+    if len(X) and is_flat(X):
+        raise InvalidParameterError(
+            f"X is a table of numbers: images as flat rows of pixels, or columns of numbers? Pass {option}='image' for "
+            "images, or a DataFrame with names of columns, pandas.DataFrame(X).add_prefix('x')"
+        )
+    cells = Cells.of(as_column(as_list(X, "image"), "sample"))
+    kind, reason = recognize(cells)
+    if kind == "image":
+        return "image"
+    if cells.values and all(isinstance(value, str) for value in cells.values):
+        return "text"
+    raise InvalidParameterError(
+        f"X holds neither images nor texts: {reason}. Pass images, texts, or a DataFrame with columns of them"
+    )

@@ -154,7 +154,7 @@ def _check_table(X: Any) -> list[str]:
     others = [name for name in names if not isinstance(name, str)]
     if others:
         raise ValueError(
-            f"X has a column whose name is {quoted(others[0], 40)}, a {type(others[0]).__name__}; names are strings: "
+            f"X has a column whose name is {quoted(others[0], 40)}, of type {type(others[0]).__name__}; names are str: "
             "X.columns = X.columns.map(str) in pandas"
         )
     return names

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import narwhals as nw
-import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.compose import ColumnTransformer
 from sklearn.impute import SimpleImputer
@@ -18,16 +17,15 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import check_consistent_length
 
+from sktransfer.backbones.spec import MODALITIES
 from sktransfer.engine.choice_targets import ChoiceTargets
 from sktransfer.exceptions import DroppedColumnWarning, InvalidParameterError, warn
 from sktransfer.featurizers.image import ImageFeaturizer
 from sktransfer.featurizers.text import TextFeaturizer
-from sktransfer.pipelines.cells import Cells, recognize
+from sktransfer.pipelines.cells import recognize_samples
 from sktransfer.pipelines.dates import DateFeatures
 from sktransfer.pipelines.table import Column, read_columns
-from sktransfer.samples.columns import as_column, is_frame, is_tensor, quoted
-from sktransfer.samples.containers import as_list
-from sktransfer.samples.flat import is_flat
+from sktransfer.samples.columns import as_series, is_frame, is_missing, quoted
 
 if TYPE_CHECKING:
     from sktransfer.backbones.backbone import Backbone
@@ -35,7 +33,6 @@ if TYPE_CHECKING:
 __all__ = ["make_transfer_pipeline"]
 
 _ESTIMATORS = ("auto", "classifier", "regressor")
-_MODALITIES = ("image", "text")
 _GROUPS = {"category": "categories", "number": "numbers", "date": "dates"}
 _MOST_CATEGORIES = 50  # per column
 
@@ -128,14 +125,15 @@ def make_transfer_pipeline(
     >>> pipeline.fit(table, labels).predict(table[:2]).tolist()
     ['up', 'down']
     """
-    model = _make_model(X, y, estimator)
     backbones = {"image": image_backbone, "text": text_backbone}
+    steps: list[tuple[str, Any]]
     if is_frame(X):
         columns = _checked_columns(X, y, kinds)
         steps = [("columns", _make_columns(columns, backbones))]
     else:
-        kind = _recognize_samples(X, kinds)
+        kind = _modality(X, kinds)
         steps = [(kind, _featurizer(kind, backbones[kind]))]
+    model = _make_model(X, y, estimator)
     return Pipeline(steps if model is None else [*steps, ("model", model)])
 
 
@@ -195,11 +193,12 @@ def _checked_columns(X: Any, y: Any, kinds: Any) -> list[Column]:
 
 def _refuse_target(X: Any, y: Any, names: list[str]) -> None:
     """Raise an error if y is a column of X."""
-    name = getattr(y, "name", None)
-    if name not in names or getattr(y, "ndim", 1) != 1:
+    series = as_series(y)
+    if series is None or series.name not in names or len(series) != len(X):
         return
-    ours, theirs = nw.from_native(X, eager_only=True)[name].to_list(), list(y)
-    if ours == theirs:
+    name = series.name
+    ours, theirs = nw.from_native(X, eager_only=True)[name].to_list(), series.to_list()
+    if all(one is other or one == other or (is_missing(one) and is_missing(other)) for one, other in zip(ours, theirs)):
         raise InvalidParameterError(
             f"y is the column {name!r} of X, from which it would be predicted: pass X.drop(columns={name!r}) in "
             f"pandas, X.drop({name!r}) in polars"
@@ -209,7 +208,7 @@ def _refuse_target(X: Any, y: Any, names: list[str]) -> None:
 def _make_columns(columns: list[Column], backbones: Mapping[str, Any]) -> ColumnTransformer:
     transformers: list[tuple[str, Any, list[str]]] = []
     for column in columns:
-        if column.kind in _MODALITIES:
+        if column.kind in MODALITIES:
             transformers.append((_step_name(column, transformers), _block(column.kind, backbones), [column.name]))
     for kind, name in _GROUPS.items():
         names = [column.name for column in columns if column.kind == kind]
@@ -249,36 +248,13 @@ def _featurizer(kind: str, backbone: Any) -> ImageFeaturizer | TextFeaturizer:
     return (ImageFeaturizer if kind == "image" else TextFeaturizer)(backbone, layer="auto")
 
 
-def _recognize_samples(X: Any, kinds: Any) -> str:
+def _modality(X: Any, kinds: Any) -> str:
     """Return the modality of an X that is not a table."""
-    if kinds is not None:
-        if kinds not in _MODALITIES:
-            raise InvalidParameterError(
-                f"kinds={quoted(kinds, 60)} must be one of {_MODALITIES} for an X of type {type(X).__name__}; a dict "
-                "names the columns of a DataFrame"
-            )
-        return str(kinds)
-    if isinstance(X, Mapping) or hasattr(X, "collect"):
-        remedy = "pass X.collect()" if hasattr(X, "collect") else "pass pandas.DataFrame(X)"
-        raise ValueError(f"X is a {type(X).__name__}; a table comes as a DataFrame of pandas or polars: {remedy}")
-    if is_flat(X):
+    if kinds is None:
+        return recognize_samples(X, "kinds")
+    if kinds not in MODALITIES:
         raise InvalidParameterError(
-            "X is a table of numbers: images as flat rows of pixels, or columns of numbers? Pass kinds='image' for "
-            "images, or a DataFrame with names of columns, pandas.DataFrame(X).add_prefix('x')"
+            f"kinds={quoted(kinds, 60)} must be one of {MODALITIES} for an X of type {type(X).__name__}; a dict names "
+            "the columns of a DataFrame"
         )
-    if is_tensor(X) or getattr(X, "ndim", 1) > 2:
-        return "image"
-    if isinstance(X, np.ndarray) and X.ndim == 2 and X.shape[1] > 1:
-        raise ValueError(
-            f"X is an array of shape {X.shape} with cells of several types: pass a DataFrame with names of columns, "
-            "pandas.DataFrame(X).add_prefix('x').infer_objects()"
-        )
-    cells = Cells.of(as_column(as_list(X, "image"), "sample"))
-    kind, reason = recognize(cells)
-    if kind in ("category", "date", "text") or (kind == "drop" and all(isinstance(v, str) for v in cells.values)):
-        return "text"
-    if kind != "image":
-        raise InvalidParameterError(
-            f"X holds neither images nor texts: {reason}. Pass images, texts, or a DataFrame with columns of them"
-        )
-    return kind
+    return str(kinds)
