@@ -21,6 +21,7 @@ _HOME = {
     "BestBackbone": "sktransfer.selection.best",
     "Checkpoint": "sktransfer.callbacks.checkpoint",
     "ContrastiveFineTuner": "sktransfer.finetuning.contrastive",
+    "DateFeatures": "sktransfer.pipelines.dates",
     "EMA": "sktransfer.callbacks.averaging",
     "FeatureMapDisplay": "sktransfer.displays.feature_map",
     "FineTuneClassifier": "sktransfer.finetuning.classifier",
@@ -99,6 +100,7 @@ if TYPE_CHECKING:
     from sktransfer.finetuning.regressor import FineTuneRegressor as FineTuneRegressor
     from sktransfer.persistence.api import load as load
     from sktransfer.persistence.api import save as save
+    from sktransfer.pipelines.dates import DateFeatures as DateFeatures
     from sktransfer.pipelines.table import describe_columns as describe_columns
     from sktransfer.pipelines.transfer import make_transfer_pipeline as make_transfer_pipeline
     from sktransfer.samples.bad_images import find_bad_images as find_bad_images

@@ -35,7 +35,7 @@ class DateFeatures(TransformerMixin, BaseEstimator):
     Examples
     --------
     >>> import pandas as pd
-    >>> from sktransfer.pipelines.dates import DateFeatures
+    >>> from sktransfer import DateFeatures
     >>> table = pd.DataFrame({"sold": ["1970-01-02", "1970-01-08 12:00"]})
     >>> features = DateFeatures().set_output(transform="pandas").fit_transform(table)
     >>> features.iloc[:, :2].round(2).values.tolist()
