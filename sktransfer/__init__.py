@@ -21,6 +21,7 @@ _HOME = {
     "BestBackbone": "sktransfer.selection.best",
     "Checkpoint": "sktransfer.callbacks.checkpoint",
     "ContrastiveFineTuner": "sktransfer.finetuning.contrastive",
+    "DateFeatures": "sktransfer.pipelines.dates",
     "EMA": "sktransfer.callbacks.averaging",
     "FeatureMapDisplay": "sktransfer.displays.feature_map",
     "FineTuneClassifier": "sktransfer.finetuning.classifier",
@@ -45,6 +46,7 @@ _HOME = {
     "cache_info": "sktransfer.cache.resolve",
     "clear_cache": "sktransfer.cache.resolve",
     "config_context": "sktransfer.config",
+    "describe_columns": "sktransfer.pipelines.table",
     "find_bad_images": "sktransfer.samples.bad_images",
     "find_lr": "sktransfer.finetuning.find_lr",
     "get_config": "sktransfer.config",
@@ -55,7 +57,9 @@ _HOME = {
     "load_backbone": "sktransfer.backbones.loading",
     "load_image_folder": "sktransfer.samples.folders",
     "load_vectors": "sktransfer.words.loading",
+    "make_transfer_pipeline": "sktransfer.pipelines.transfer",
     "rank_backbones": "sktransfer.selection.ranking",
+    "recommend_backbones": "sktransfer.selection.recommending",
     "save": "sktransfer.persistence.api",
     "set_config": "sktransfer.config",
 }
@@ -98,10 +102,14 @@ if TYPE_CHECKING:
     from sktransfer.finetuning.regressor import FineTuneRegressor as FineTuneRegressor
     from sktransfer.persistence.api import load as load
     from sktransfer.persistence.api import save as save
+    from sktransfer.pipelines.dates import DateFeatures as DateFeatures
+    from sktransfer.pipelines.table import describe_columns as describe_columns
+    from sktransfer.pipelines.transfer import make_transfer_pipeline as make_transfer_pipeline
     from sktransfer.samples.bad_images import find_bad_images as find_bad_images
     from sktransfer.samples.folders import load_image_folder as load_image_folder
     from sktransfer.selection.best import BestBackbone as BestBackbone
     from sktransfer.selection.ranking import rank_backbones as rank_backbones
+    from sktransfer.selection.recommending import recommend_backbones as recommend_backbones
     from sktransfer.tasks.heads import Head as Head
     from sktransfer.training.lr_finder import LearningRates as LearningRates
     from sktransfer.words.loading import load_vectors as load_vectors

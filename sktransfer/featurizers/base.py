@@ -15,6 +15,7 @@ from sklearn.utils import Tags
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from sktransfer._utils import all_or_nothing, progress
+from sktransfer._validation import check_option
 from sktransfer.backbones.backbone import Backbone
 from sktransfer.backbones.pooling import cheap_poolings
 from sktransfer.cache.policy import prefetch_for_layers
@@ -41,6 +42,7 @@ from sktransfer.samples.validation import check_samples, set_input_tags
 __all__ = ["Featurizer"]
 
 _ON_ERROR = ("raise", "warn", "nan")
+_MISSING = ("raise", "empty")
 _BLANK = (224, 224, 3)  # shape of the image that counts features if no sample is readable
 
 
@@ -66,6 +68,7 @@ class Featurizer(
     verbose: int
     on_error: str = "raise"  # a parameter of image featurizers only, because texts need no decoding
     _candidates: list[LayerOutput]
+    missing: str = "raise"  # a parameter of text featurizers only, because there is no empty image
 
     @all_or_nothing
     def fit(self, X: Any, y: Any = None) -> Self:
@@ -245,8 +248,9 @@ class Featurizer(
     def _check(self, X: Any, *, reset: bool) -> Samples:
         if self.on_error not in _ON_ERROR:
             raise InvalidParameterError(f"on_error={self.on_error!r} must be one of {_ON_ERROR}")
+        missing = check_option("missing", self.missing, _MISSING)
         shape, defer = getattr(self, "image_shape", None), self.on_error != "raise"
-        return check_samples(self, X, self._modality, image_shape=shape, reset=reset, defer=defer)
+        return check_samples(self, X, self._modality, image_shape=shape, reset=reset, defer=defer, missing=missing)
 
     def _inputs(self, samples: Samples) -> PreprocessedSamples:
         return PreprocessedSamples(samples, self.backbone_.preprocess, leave_out=self.on_error != "raise")
@@ -345,7 +349,8 @@ class Featurizer(
         tags.requires_fit = True
         tags.transformer_tags.preserves_dtype = []  # features are float32 for every input dtype
         set_input_tags(tags, self._modality)
-        tags.input_tags.allow_nan = self.on_error != "raise"  # rows of NaN, as of missing images, give rows of NaN
+        # Rows of NaN, as of missing images, give rows of NaN, and missing texts those of an empty text.
+        tags.input_tags.allow_nan = self.on_error != "raise" or self.missing != "raise"
         return tags
 
 

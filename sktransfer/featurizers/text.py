@@ -45,6 +45,13 @@ __all__ = ["TextFeaturizer"]
         `layer` and `pooling` give the model's own vectors: its last layer and its pooling, by default or by name.""",
     ),
     COMPUTE,
+    Parameter(
+        "missing",
+        "raise",
+        '{"raise", "empty"}',
+        """Treatment of missing texts (None or NaN). "raise" raises an error that names the row. "empty" reads them as
+        empty texts.""",
+    ),
     VERBOSE,
 )
 class TextFeaturizer(Featurizer):

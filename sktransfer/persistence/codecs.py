@@ -35,6 +35,7 @@ STATES = {
 ESTIMATORS = {
     "BestBackbone": "sktransfer.selection.best:BestBackbone",
     "ContrastiveFineTuner": "sktransfer.finetuning.contrastive:ContrastiveFineTuner",
+    "DateFeatures": "sktransfer.pipelines.dates:DateFeatures",
     "FineTuneClassifier": "sktransfer.finetuning.classifier:FineTuneClassifier",
     "FineTuneRegressor": "sktransfer.finetuning.regressor:FineTuneRegressor",
     "ImageFeaturizer": "sktransfer.featurizers.image:ImageFeaturizer",

@@ -25,6 +25,7 @@ def check_samples(
     image_shape: tuple[int, ...] | None = None,
     reset: bool,
     defer: bool = False,
+    missing: str = "raise",
 ) -> Samples:
     """Validate X as samples of a modality, and store or compare its columns as scikit-learn does.
 
@@ -42,6 +43,8 @@ def check_samples(
         True in `fit`, to store the columns; False elsewhere, to compare with them.
     defer : bool, default=False
         Whether images that cannot be used raise an error when they are loaded or hashed, not immediately.
+    missing : {"raise", "empty"}, default="raise"
+        Treatment of missing texts, as in `check_texts`.
 
     Returns
     -------
@@ -56,7 +59,10 @@ def check_samples(
     """
     X, labels = as_list(X, modality), row_labels(X)
     with labelled_rows(labels):
-        samples = _CHECKS[modality](estimator, X, image_shape, reset, defer)
+        if modality == "text":
+            samples: Rows = _check_texts(estimator, X, reset, missing)
+        else:
+            samples = _check_images(estimator, X, image_shape, reset, defer)
     samples.labels = labels
     return samples
 
@@ -76,12 +82,9 @@ def _check_images(estimator: Any, X: Any, image_shape: tuple[int, ...] | None, r
     return check_images(X, image_shape=image_shape, defer=defer)
 
 
-def _check_texts(estimator: Any, X: Any, image_shape: tuple[int, ...] | None, reset: bool, defer: bool) -> Rows:
+def _check_texts(estimator: Any, X: Any, reset: bool, missing: str) -> Rows:
     remember_columns(estimator, X, reset=reset)
-    return check_texts(X)
-
-
-_CHECKS = {"image": _check_images, "text": _check_texts}
+    return check_texts(X, missing)
 
 
 def remember_columns(estimator: Any, X: Any, *, reset: bool) -> None:

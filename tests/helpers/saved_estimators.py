@@ -37,6 +37,7 @@ from sktransfer import (
     clear_cache,
     load_backbone,
     load_vectors,
+    make_transfer_pipeline,
 )
 from tests.helpers import word_files
 
@@ -95,6 +96,18 @@ def regressor():
 def columns():
     features = make_column_transformer((TextFeaturizer(layer=2), ["text"]), (StandardScaler(), ["length"]))
     return make_pipeline(features, LogisticRegression()).fit(frame(), MOODS)
+
+
+def table():
+    photos = [*np.random.default_rng(0).integers(0, 256, (15, 8, 8), dtype=np.uint8), None]
+    days = pd.date_range("2024-05-31", periods=15).to_list()
+    return frame().assign(photo=photos, shop=["a", "b", None, "c"] * 4, sold=[*days, None])
+
+
+def of_table():
+    pipeline = make_transfer_pipeline(table(), MOODS)
+    pipeline.set_params(columns__image_photo__imagefeaturizer__on_error="nan")
+    return pipeline.fit(table(), MOODS)
 
 
 def searched():
@@ -165,6 +178,7 @@ MAKERS = {
     ),
     "ColumnTransformer": (columns, "predict_proba", "frame"),
     "GridSearchCV": (searched, "predict_proba", "texts"),
+    "make_transfer_pipeline": (of_table, "predict_proba", "table"),
 }
 
 
@@ -177,7 +191,7 @@ def predictions(estimator, name):
     """Return the output of an estimator, computed without the cache."""
     clear_cache()
     _, method, kind = MAKERS[name]
-    X = {"images": lambda: digits()[0], "texts": lambda: TEXTS, "frame": frame}[kind]()
+    X = {"images": lambda: digits()[0], "texts": lambda: TEXTS, "frame": frame, "table": table}[kind]()
     return np.asarray(getattr(estimator, method)(X))
 
 
