@@ -43,10 +43,12 @@ _HOME = {
     "WiSEFT": "sktransfer.callbacks.averaging",
     "WordEmbedder": "sktransfer.featurizers.words",
     "ZeroShotClassifier": "sktransfer.classifiers.zero_shot",
+    "as_module": "sktransfer.explain.as_module",
     "cache_info": "sktransfer.cache.resolve",
     "clear_cache": "sktransfer.cache.resolve",
     "config_context": "sktransfer.config",
     "describe_columns": "sktransfer.pipelines.table",
+    "export_onnx": "sktransfer.explain.onnx",
     "find_bad_images": "sktransfer.samples.bad_images",
     "find_lr": "sktransfer.finetuning.find_lr",
     "get_config": "sktransfer.config",
@@ -92,6 +94,8 @@ if TYPE_CHECKING:
     from sktransfer.displays.layer_score import LayerScoreDisplay as LayerScoreDisplay
     from sktransfer.displays.learning_rate import LearningRateDisplay as LearningRateDisplay
     from sktransfer.displays.training_history import TrainingHistoryDisplay as TrainingHistoryDisplay
+    from sktransfer.explain.as_module import as_module as as_module
+    from sktransfer.explain.onnx import export_onnx as export_onnx
     from sktransfer.featurizers.image import ImageFeaturizer as ImageFeaturizer
     from sktransfer.featurizers.text import TextFeaturizer as TextFeaturizer
     from sktransfer.featurizers.words import WordEmbedder as WordEmbedder

@@ -1,4 +1,4 @@
-"""The command line: `sktransfer backbones | recommend | plugins | check NAME | cache FOLDER`."""
+"""The command line: `sktransfer backbones | recommend | plugins | check NAME | cache FOLDER | export FILE MODEL`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sktransfer.backbones.plugins import Plugin
 from sktransfer.backbones.registry import COLUMNS, Registry, backbone_rows, registry
 from sktransfer.backbones.spec import MODALITIES
 from sktransfer.config import parse_size
-from sktransfer.exceptions import InvalidParameterError, SktransferError, StoreError
+from sktransfer.exceptions import InvalidParameterError, SaveError, SktransferError, StoreError
 
 if TYPE_CHECKING:
     from sktransfer.cache.lmdb import NamespaceInfo
@@ -65,7 +65,9 @@ def _escape_unencodable(*streams: Any) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="sktransfer", description="List and check backbones, and manage caches.")
+    parser = argparse.ArgumentParser(
+        prog="sktransfer", description="List and check backbones, manage caches, and export estimators."
+    )
     parser.add_argument("--version", action="version", version=f"sktransfer {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
@@ -95,6 +97,10 @@ def _parser() -> argparse.ArgumentParser:
         help="delete the least recently used entries until the rest takes at most SIZE, as in '2 GB'",
     )
     actions.add_argument("--older-than", metavar="DAYS", type=float, help="delete entries not used for DAYS days")
+    export = command("export", _export, "Write a saved estimator as an ONNX file, with its preprocessing beside it.")
+    export.add_argument("file", metavar="FILE", help="file of sktransfer.save")
+    export.add_argument("model", metavar="MODEL", help="file to write, as in model.onnx")
+    export.add_argument("--output", default="auto", help="probabilities, logits, predictions or features")
     return parser
 
 
@@ -227,6 +233,26 @@ def _cache(arguments: argparse.Namespace) -> int:
         print(json.dumps(result, indent=2))
     else:
         _print_namespaces(kept, deleted, on_disk)
+    return 0
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    with redirect_stdout(sys.stderr):  # output of torch's exporter
+        from sklearn.exceptions import NotFittedError
+
+        from sktransfer.explain.onnx import export_onnx
+        from sktransfer.persistence.api import load
+
+        try:
+            export = export_onnx(load(arguments.file), arguments.model, output=arguments.output)
+        except (ImportError, NotFittedError) as error:
+            raise SaveError(str(error)) from error
+    if arguments.json:
+        files = list(map(str, export.files))
+        result = {"files": files, "output": export.output, "opset": export.opset, "difference": export.difference}
+        print(json.dumps(result, indent=2))
+    else:
+        print(export)
     return 0
 
 

@@ -240,6 +240,16 @@ class Tokens:
             n *= 8
         yield text
 
+    def padded_tokenizer(self) -> Tokenizer:
+        """Return a tokenizer that truncates and pads batches as estimators do, for use without sktransfer."""
+        from tokenizers import Tokenizer
+
+        tokenizer = Tokenizer.from_str(self._tokenizer.to_str())
+        tokenizer.enable_truncation(self.limit, direction=self.side)
+        token = self._tokenizer.id_to_token(self.pad_value)
+        tokenizer.enable_padding(pad_id=self.pad_value, pad_token=token or "")
+        return tokenizer
+
     def to_state(self) -> dict[str, Any]:
         """Return the tokenizer as JSON, and the settings."""
         return {

@@ -344,6 +344,10 @@ class Featurizer(
     def _postprocess(self, features: np.ndarray) -> np.ndarray:
         return features if self._choice is None else self._choice.scaled(features)
 
+    def _scales_to_unit_length(self) -> bool:
+        """Return whether the features of each sample are scaled to length 1."""
+        return False
+
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.requires_fit = True

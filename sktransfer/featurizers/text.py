@@ -134,8 +134,12 @@ class TextFeaturizer(Featurizer):
     def _postprocess(self, features: np.ndarray) -> np.ndarray:
         if self._choice is not None:
             return super()._postprocess(features)
-        scaled = self._is_own_unit_length() if isinstance(self.normalize, str) else self.normalize
-        return normalize(features, copy=False) if scaled else features  # (n_samples, n_features)
+        return normalize(features, copy=False) if self._scales_to_unit_length() else features  # (n_samples, n_features)
+
+    def _scales_to_unit_length(self) -> bool:
+        if self._choice is not None:
+            return False
+        return self._is_own_unit_length() if isinstance(self.normalize, str) else bool(self.normalize)
 
     def _is_own_unit_length(self) -> bool:
         """Return whether the features are the vectors that the model itself scales to length 1."""
