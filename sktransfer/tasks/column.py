@@ -297,6 +297,9 @@ def read_column(
             f"{where} has no known target, so there is nothing to learn: leave the column out, or give a value in one "
             "row at least"
         )
+    if not len(rows) and form is not None:
+        assert kind is not None
+        return Column(name, kind, cells.values[rows], cells.known, index, form, where)
     reader = _Reader(where, rows, index)
     values = cells.values[rows]
     boxes = [type(one) for one in values.tolist() if isinstance(one, _BOXES)] if values.dtype == object else []
