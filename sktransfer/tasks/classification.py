@@ -18,13 +18,14 @@ from torch.nn import functional
 
 from sktransfer.engine.choice_targets import ChoiceTargets
 from sktransfer.engine.choose_layers import LayerChoice
+from sktransfer.engine.head_strength import HeadStrength
 from sktransfer.exceptions import InvalidParameterError
 from sktransfer.samples.arrays import tensor_to_array
 from sktransfer.samples.columns import is_tensor
 from sktransfer.samples.labels import row_labels
 from sktransfer.tasks.base import Targets, Task, relative_weights
 from sktransfer.tasks.criterion import Criterion
-from sktransfer.tasks.head_init import linear_head, linear_input, standardize, write_linear
+from sktransfer.tasks.head_init import linear_head, linear_input, probe_strength, standardize, write_linear
 from sktransfer.tasks.heads import FeatureHead
 from sktransfer.tasks.labels import column_names, label_factors, refuse_label_lists
 from sktransfer.tasks.validation import as_labels, check_none_missing
@@ -201,6 +202,8 @@ class Multiclass(_Classification):
             If there is one class only, or a label is not among the classes.
         """
         classes = np.unique(y) if self.classes is None else self.classes
+        if not len(classes):
+            raise ValueError("no label has a weight greater than 0, so there is nothing to learn")
         if len(classes) < 2:
             raise ValueError(
                 f"y holds one class only, {classes.tolist()[0]!r}; a classifier needs two or more to tell apart"
@@ -220,12 +223,16 @@ class Multiclass(_Classification):
 
     def init_head(
         self, head: Any, features: np.ndarray, targets: Targets, how: str, choice: LayerChoice | None = None
-    ) -> None:
+    ) -> HeadStrength | None:
         """Write a logistic regression or the class means into a head."""
         standardize(head, features, targets.weight, choice)
-        if how != "random":
-            read, total = linear_input(head, features), None if choice is None else choice.total  # (n_samples, width)
-            write_linear(head, *linear_head(read, targets.values, targets.weight, head.n_outputs, how, total))
+        if how == "random":
+            return None
+        read, strength, C = linear_input(head, features), None, 1.0  # (n_samples, width)
+        if how == "probe":
+            strength, C = probe_strength(read, self.choice_targets(targets), targets.weight, choice)
+        write_linear(head, *linear_head(read, targets.values, targets.weight, head.n_outputs, how, C))
+        return strength
 
     def choice_targets(self, targets: Targets) -> ChoiceTargets:
         """Return one-hot labels of the classes that there are."""
@@ -343,16 +350,19 @@ class MultilabelIndicator(_Classification):
 
     def init_head(
         self, head: Any, features: np.ndarray, targets: Targets, how: str, choice: LayerChoice | None = None
-    ) -> None:
-        """Write one binary classifier per label into a head."""
+    ) -> HeadStrength | None:
+        """Write one binary classifier per label into a head. They share one strength."""
         standardize(head, features, targets.weight, choice)
         if how == "random":
-            return
-        read, total = linear_input(head, features), None if choice is None else choice.total  # (n_samples, width)
-        columns = [self._column_head(read, targets, label, how, total) for label in range(targets.values.shape[1])]
+            return None
+        read, strength, C = linear_input(head, features), None, 1.0  # (n_samples, width)
+        if how == "probe":
+            strength, C = probe_strength(read, self.choice_targets(targets), targets.weight, choice)
+        columns = [self._column_head(read, targets, label, how, C) for label in range(targets.values.shape[1])]
         weight = np.stack([weight[1] - weight[0] for weight, _ in columns])  # (n_labels, width)
         bias = np.stack([bias[1] - bias[0] for _, bias in columns])  # (n_labels,)
         write_linear(head, weight, bias)
+        return strength
 
     def choice_targets(self, targets: Targets) -> ChoiceTargets:
         """Return the indicators."""
@@ -365,17 +375,17 @@ class MultilabelIndicator(_Classification):
         return members & (targets.weight > 0)[:, None]
 
     def _column_head(
-        self, read: np.ndarray, targets: Targets, label: int, how: str, total: float | None
+        self, read: np.ndarray, targets: Targets, label: int, how: str, C: float
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return weight (2, width) and bias (2,) of the classifier of one label."""
         column, weight = targets.values[:, label].astype(np.int64), targets.weight  # (n_samples,) each
         if self.factors is None:
-            return linear_head(read, column, weight, 2, how, total)
+            return linear_head(read, column, weight, 2, how, C)
         weight = relative_weights(weight * self.factors[column, label])  # (n_samples,)
         rows = np.flatnonzero(weight)
         if not len(rows):
             return np.zeros((2, read.shape[1])), np.zeros(2)
-        return linear_head(read[rows], column[rows], weight[rows], 2, how, total)
+        return linear_head(read[rows], column[rows], weight[rows], 2, how, C)
 
     def loss(self, outputs: Tensor | None, targets: Tensor, features: Tensor) -> Tensor:
         """Return the weighted mean of the binary cross entropies of each row's labels, or of the criterion, (n,)."""

@@ -12,9 +12,10 @@ from torch.nn import functional
 
 from sktransfer.engine.choice_targets import ChoiceTargets
 from sktransfer.engine.choose_layers import LayerChoice
+from sktransfer.engine.head_strength import HeadStrength
 from sktransfer.tasks.base import Targets, Task
 from sktransfer.tasks.criterion import Criterion
-from sktransfer.tasks.head_init import linear_input, ridge_probe, standardize, write_linear
+from sktransfer.tasks.head_init import linear_input, probe_strength, ridge_probe, standardize, write_linear
 from sktransfer.tasks.heads import FeatureHead
 from sktransfer.tasks.labels import refuse_label_lists
 from sktransfer.tasks.validation import check_numbers
@@ -50,6 +51,11 @@ class Continuous(Task):
             self.criterion = criterion
         self.ndim = 0  # of y; 0 before the first call of encode
 
+    @property
+    def is_squared_error(self) -> bool:  # type: ignore[override]
+        """Whether the loss is the squared error, and not that of a criterion."""
+        return self.criterion is None
+
     def check(self, y: Any) -> np.ndarray:
         """Return numbers (n_samples,) or (n_samples, n_outputs), float64."""
         refuse_label_lists(y, "a regressor takes one number per sample, or a matrix with a row of numbers per sample")
@@ -59,6 +65,8 @@ class Continuous(Task):
     def encode(self, y: np.ndarray, weight: np.ndarray) -> Targets:
         """Return standardized targets (n_samples, n_outputs), float32; the first call sets mean and deviation."""
         columns = y.reshape(len(y), -1)  # (n_samples, n_outputs)
+        if not self.ndim and not len(y):
+            raise ValueError("no target has a weight greater than 0, so there is nothing to learn")
         if not self.ndim:
             self.ndim = y.ndim
             self.shift = np.average(columns, axis=0, weights=weight)  # (n_outputs,)
@@ -74,12 +82,15 @@ class Continuous(Task):
 
     def init_head(
         self, head: Any, features: np.ndarray, targets: Targets, how: str, choice: LayerChoice | None = None
-    ) -> None:
+    ) -> HeadStrength | None:
         """Write a ridge regression into a head."""
         standardize(head, features, targets.weight, choice)
-        if how != "random":
-            total = None if choice is None else choice.total
-            write_linear(head, *ridge_probe(linear_input(head, features), targets.values, targets.weight, total))
+        if how == "random":
+            return None
+        read = linear_input(head, features)  # (n_samples, width)
+        strength, alpha = probe_strength(read, self.choice_targets(targets), targets.weight, choice)
+        write_linear(head, *ridge_probe(read, targets.values, targets.weight, alpha))
+        return strength
 
     def strata(self, targets: Targets) -> np.ndarray:
         """Return the fifth that each output of each row is in, (n_samples, 5 * n_outputs)."""

@@ -15,10 +15,18 @@ from torch.nn import functional
 
 from sktransfer.engine.choice_targets import ChoiceTargets
 from sktransfer.engine.choose_layers import LayerChoice
+from sktransfer.engine.head_strength import HeadStrength
 from sktransfer.exceptions import ValidationWarning, warn
 from sktransfer.tasks.base import Targets
 from sktransfer.tasks.classification import Multiclass, balances
-from sktransfer.tasks.head_init import C, linear_head, linear_input, standardize, write_linear
+from sktransfer.tasks.head_init import (
+    linear_head,
+    linear_input,
+    of_different,
+    probe_strength,
+    standardize,
+    write_linear,
+)
 
 __all__ = ["SOURCE", "MergedMulticlass", "partial_probe", "sources_of"]
 
@@ -139,17 +147,18 @@ class MergedMulticlass(Multiclass):
 
     def init_head(
         self, head: Any, features: np.ndarray, targets: Targets, how: str, choice: LayerChoice | None = None
-    ) -> None:
+    ) -> HeadStrength | None:
         """Write a logistic regression over the classes that are known in each row, or the class means, into a head."""
         standardize(head, features, targets.weight, choice)
         if how == "random":
-            return
+            return None
         read, codes = linear_input(head, features), targets.values[:, 0]  # (n_samples, width), (n_samples,)
-        if how == "probe":
-            total = None if choice is None else choice.total
-            write_linear(head, *partial_probe(read, codes, self._known(targets.values), targets.weight, total))
-        else:
-            write_linear(head, *linear_head(read, codes, targets.weight, head.n_outputs, how))
+        if how != "probe":
+            write_linear(head, *linear_head(read, codes, targets.weight, head.n_outputs, how, 1.0))
+            return None
+        strength, C = probe_strength(read, self.choice_targets(targets), targets.weight, choice)
+        write_linear(head, *partial_probe(read, codes, self._known(targets.values), targets.weight, C))
+        return strength
 
     def choice_targets(self, targets: Targets) -> ChoiceTargets:
         """Return one-hot labels of the classes that there are. A class unknown to a row's data set has its mean."""
@@ -191,7 +200,7 @@ class MergedMulticlass(Multiclass):
 
 
 def partial_probe(
-    features: np.ndarray, y: np.ndarray, known: np.ndarray, sample_weight: np.ndarray, total: float | None = None
+    features: np.ndarray, y: np.ndarray, known: np.ndarray, sample_weight: np.ndarray, C: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return a logistic regression as a linear head, with a softmax over some of the classes in each row.
 
@@ -207,8 +216,8 @@ def partial_probe(
         Classes of the softmax of each row.
     sample_weight : ndarray of shape (n_samples,)
         Weight of each sample.
-    total : float, default=None
-        As `logistic_probe` takes it.
+    C : float
+        Inverse of the penalty, for weights with a mean of 1 over different samples.
 
     Returns
     -------
@@ -220,17 +229,17 @@ def partial_probe(
     >>> import numpy as np
     >>> from sktransfer.tasks.merged import partial_probe
     >>> known = np.array([[True, True, False], [True, True, False], [False, True, True], [False, True, True]])
-    >>> weight, bias = partial_probe(np.array([[-1.0], [1], [-1], [1]]), np.array([0, 1, 1, 2]), known, np.ones(4))
+    >>> weight, bias = partial_probe(np.array([[-1.0], [1], [-1], [1]]), np.array([0, 1, 1, 2]), known, np.ones(4), 0.2)
     >>> weight.ravel().round(2).tolist()
     [-0.1, 0.0, 0.1]
     """
     n_classes, width = known.shape[1], features.shape[1]
     present = np.zeros(n_classes, dtype=bool)
     present[y] = True
-    strength = C if total is None else total / width
+    sample_weight = of_different(features, sample_weight)
     rows, share = np.arange(len(y)), sample_weight / sample_weight.sum()
     mask = np.where(known & present, 0.0, -np.inf)  # (n_samples, n_classes)
-    penalty = 1 / (strength * sample_weight.sum())
+    penalty = 1 / (C * sample_weight.sum())
 
     def objective(flat: np.ndarray) -> tuple[float, np.ndarray]:
         coef = flat.reshape(n_classes, width + 1)
@@ -243,7 +252,7 @@ def partial_probe(
         return loss, slope.ravel()
 
     with threadpool_limits(1, user_api="blas"):
-        options = {"maxiter": 1000, "gtol": 1e-5 if total is not None else 1e-4, "ftol": 64 * np.finfo(float).eps}
+        options = {"maxiter": 1000, "gtol": 1e-5, "ftol": 64 * np.finfo(float).eps}
         solved = minimize(objective, np.zeros(n_classes * (width + 1)), method="L-BFGS-B", jac=True, options=options)
     coef = solved.x.reshape(n_classes, width + 1)
     bias = np.where(present, coef[:, -1], -np.log1p(len(y)))  # a class without samples is as likely as 1 in n + 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
@@ -43,18 +44,27 @@ def outputs(n=80, layers=AVERAGES, signal=1, seed=0):
 def test_choose_layers_by_targets():
     made, y = outputs()
     choice = choose_layers(made, ChoiceTargets.of(y))
-    assert choice.layers == (AVERAGES[1],)
-    assert choice.weights.tolist() == [1.0]
-    assert not choice.is_alpha
+    assert choice.layers == (AVERAGES[1], AVERAGES[2])
+    np.testing.assert_allclose(choice.weights, [0.95, 0.05])
+    assert not choice.head.is_alpha
 
 
 def test_report():
     made, y = outputs()
     told = choose_layers(made, ChoiceTargets.of(y)).report(toys.image_backbone())
-    assert told.startswith("middle (average) 100%; C=")
-    assert "by 80 samples: leave-one-out error 0." in told
-    told = choose_layers(made).report(toys.image_backbone())
-    assert told.startswith("stem (average) 7%, middle (average) 29%, top (average) 64%; C=30; weighed by depth")
+    layers, why, strength = told.splitlines()
+    assert layers == "layers: middle (average) 95%, top (average) 5%"
+    assert why == "weighed by how well they predict the targets of 80 samples"
+    assert re.fullmatch(
+        r"C=\S+ on features of total variance 1, leave-one-out error 0\.\d\d of the variance of the targets, "
+        r"and [01]\.\d\d with the last layer alone",
+        strength,
+    )
+    assert choose_layers(made).report(toys.image_backbone()).splitlines() == [
+        "layers: stem (average) 7%, middle (average) 29%, top (average) 64%",
+        "weighed by depth, because no targets tell them apart",
+        "C=30 on features of total variance 1",
+    ]
 
 
 def test_choose_layers_without_targets():
@@ -62,7 +72,7 @@ def test_choose_layers_without_targets():
     choice = choose_layers(made)
     assert list(choice.layers) == AVERAGES
     np.testing.assert_allclose(choice.weights, np.array([1, 4, 9]) / 14)
-    assert choice.strength == 30
+    assert choice.head.value == 30
     scaled = choice.scaled(np.concatenate(made.features, axis=1))
     np.testing.assert_allclose([block.var(0).sum() for block in np.split(scaled, 3, axis=1)], 30 * choice.weights, 1e-4)
     np.testing.assert_allclose(scaled.mean(0), 0, atol=1e-4)
@@ -73,7 +83,9 @@ def test_choose_layers_of_equal_targets_is_that_without_targets(y):
     made, _ = outputs()
     choice, expected = choose_layers(made, ChoiceTargets.of(y)), choose_layers(made)
     assert choice.layers == expected.layers
-    assert choice.strength == expected.strength
+    assert choice.head.value == (30 if isinstance(y[0], str) else 1 / 30)  # C, or alpha
+    features = np.concatenate(made.features, axis=1)
+    np.testing.assert_array_equal(choice.scaled(features.copy()), expected.scaled(features.copy()))
 
 
 def test_choose_layers_grid_only_if_it_helps():
@@ -90,21 +102,21 @@ def test_choose_layers_numbers():
     made, y = outputs()
     numbers = y + np.random.default_rng(1).normal(size=len(y))
     choice = choose_layers(made, ChoiceTargets.of(numbers))
-    assert choice.is_alpha
+    assert choice.head.is_alpha
     features = np.concatenate([made.features[made.layers.index(one)] for one in choice.layers], axis=1)
     one = (features - choice.mean) / choice.divisors(1.0)
-    expected = Ridge(alpha=choice.strength).fit(one, numbers).predict(one)
+    expected = Ridge(alpha=choice.head.value).fit(one, numbers).predict(one)
     scaled = choice.scaled(features.copy())
-    np.testing.assert_allclose(Ridge().fit(scaled, numbers).predict(scaled), expected, rtol=1e-4)
+    np.testing.assert_allclose(Ridge().fit(scaled, numbers).predict(scaled), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_choose_layers_strength_is_the_c_of_unit_variance():
     made, y = outputs()
     choice = choose_layers(made, ChoiceTargets.of(y))
-    features = made.features[1]
+    features = np.concatenate(made.features[1:], axis=1)
     one = (features - choice.mean) / choice.divisors(1.0)
     np.testing.assert_allclose((one**2).sum(1).mean(), 1, rtol=1e-5)
-    expected = LogisticRegression(C=choice.strength, tol=1e-8).fit(one, y).predict_proba(one)
+    expected = LogisticRegression(C=choice.head.value, tol=1e-8).fit(one, y).predict_proba(one)
     scaled = choice.scaled(features.copy())
     np.testing.assert_allclose(LogisticRegression(tol=1e-8).fit(scaled, y).predict_proba(scaled), expected, atol=1e-4)
 
@@ -183,9 +195,8 @@ def test_to_state_from_state():
         {"weights": np.array([0.0])},
         {"scales": np.array([np.nan])},
         {"mean": np.zeros(3)},
-        {"strength": -1.0},
-        {"is_alpha": "no"},
-        {"error": "small"},
+        {"head": 30.0},
+        {"last_error": "small"},
         {"weights": [1.0]},
     ],
     ids=str,

@@ -41,7 +41,7 @@ def test_fit_chooses_by_y():
     assert set(featurizer.layer_.index) <= set(LAYERS)
     assert featurizer.layer_.sum() == pytest.approx(1)
     assert 3 <= featurizer.strength_ <= 1000
-    assert "by 40 samples" in featurizer.report_
+    assert "the targets of 40 samples" in featurizer.report_
     assert make_pipeline(toy(), LogisticRegression()).fit(IMAGES, LABELS).score(IMAGES, LABELS) > 0.9
 
 
@@ -137,7 +137,7 @@ def test_get_feature_names_out():
 
 
 def test_layer_and_strength_only_with_auto():
-    featurizer = ImageFeaturizer(toys.image_backbone()).fit(IMAGES, LABELS)
+    featurizer = ImageFeaturizer(toys.image_backbone(), layer=-1).fit(IMAGES, LABELS)
     assert not hasattr(featurizer, "layer_")
     assert not hasattr(featurizer, "strength_")
     assert hasattr(featurizer.set_params(layer="auto").fit(IMAGES, LABELS), "strength_")
@@ -207,7 +207,7 @@ def test_normalize_is_refused():
 def test_fit_refuses_y(y, match):
     with pytest.raises(ValueError, match=match):
         toy().fit(IMAGES, y)
-    ImageFeaturizer(toys.image_backbone()).fit(IMAGES, y)  # ignored
+    ImageFeaturizer(toys.image_backbone(), layer=-1).fit(IMAGES, y)  # ignored
 
 
 def test_layer_message_names_auto():
