@@ -88,7 +88,6 @@ class MergedMulticlass(Multiclass):
     (['book', 'film', 'song'], [[True, True, False], [False, True, True]])
     """
 
-    stratifies = False  # by `strata`, because a target is a class and a data set
     sources: list[str]
     knows: np.ndarray
 
