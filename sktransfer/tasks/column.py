@@ -27,7 +27,7 @@ from sktransfer.tasks.criterion import Criterion
 from sktransfer.tasks.merged import SOURCE, MergedMulticlass, sources_of
 from sktransfer.tasks.validation import holds_dates
 
-__all__ = ["KINDS", "Column", "ColumnForm", "n_rows", "read_column"]
+__all__ = ["KINDS", "Column", "ColumnForm", "known_values", "n_rows", "read_column"]
 
 KINDS = ("multiclass", "continuous", "multilabel-indicator")
 _NUMBERS = "a task of numbers takes a number per row"
@@ -249,6 +249,37 @@ def n_rows(given: Any, where: str) -> int:
             f"per row, or a 2-D array or data frame{remedy}"
         )
     return int(given.shape[0]) if hasattr(given, "shape") else len(given)
+
+
+def known_values(given: Any, where: str, index: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Return the known values of a column of any kind (n_known, ...), and which rows are known (n_samples,).
+
+    Parameters
+    ----------
+    given : array-like of shape (n_samples,)
+        Column as given by the user.
+    where : str
+        Expression for the column, for messages.
+    index : Index
+        Labels of the rows; None if they have none.
+
+    Raises
+    ------
+    ValueError
+        If the values cannot be used, or are of several types. The message names the row.
+
+    Examples
+    --------
+    >>> from sktransfer.tasks.column import known_values
+    >>> known_values([3, None, 5], "y", None)
+    (array([3, 5]), array([ True, False,  True]))
+    """
+    n_rows(given, where)
+    cells = _as_cells(given, where, index)
+    values, rows = cells.values[cells.known], np.flatnonzero(cells.known)
+    if values.dtype == object and any(isinstance(one, _BOXES) for one in values.tolist()):
+        return values, cells.known
+    return _Reader(where, rows, index).tidy(values, is_list=cells.is_list), cells.known
 
 
 def read_column(
