@@ -27,7 +27,7 @@ from sktransfer.tasks.criterion import Criterion
 from sktransfer.tasks.merged import SOURCE, MergedMulticlass, sources_of
 from sktransfer.tasks.validation import holds_dates
 
-__all__ = ["KINDS", "Column", "ColumnForm", "n_rows", "read_column"]
+__all__ = ["KINDS", "Column", "ColumnForm", "known_values", "n_rows", "read_column"]
 
 KINDS = ("multiclass", "continuous", "multilabel-indicator")
 _NUMBERS = "a task of numbers takes a number per row"
@@ -251,6 +251,37 @@ def n_rows(given: Any, where: str) -> int:
     return int(given.shape[0]) if hasattr(given, "shape") else len(given)
 
 
+def known_values(given: Any, where: str, index: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Return the known values of a column of any kind (n_known, ...), and which rows are known (n_samples,).
+
+    Parameters
+    ----------
+    given : array-like of shape (n_samples,)
+        Column as given by the user.
+    where : str
+        Expression for the column, for messages.
+    index : Index
+        Labels of the rows; None if they have none.
+
+    Raises
+    ------
+    ValueError
+        If the values cannot be used, or are of several types. The message names the row.
+
+    Examples
+    --------
+    >>> from sktransfer.tasks.column import known_values
+    >>> known_values([3, None, 5], "y", None)
+    (array([3, 5]), array([ True, False,  True]))
+    """
+    n_rows(given, where)
+    cells = _as_cells(given, where, index)
+    values, rows = cells.values[cells.known], np.flatnonzero(cells.known)
+    if values.dtype == object and any(isinstance(one, _BOXES) for one in values.tolist()):
+        return values, cells.known
+    return _Reader(where, rows, index).tidy(values, is_list=cells.is_list), cells.known
+
+
 def read_column(
     name: str,
     given: Any,
@@ -297,6 +328,9 @@ def read_column(
             f"{where} has no known target, so there is nothing to learn: leave the column out, or give a value in one "
             "row at least"
         )
+    if not len(rows) and form is not None:
+        assert kind is not None
+        return Column(name, kind, cells.values[rows], cells.known, index, form, where)
     reader = _Reader(where, rows, index)
     values = cells.values[rows]
     boxes = [type(one) for one in values.tolist() if isinstance(one, _BOXES)] if values.dtype == object else []

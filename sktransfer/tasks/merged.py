@@ -88,7 +88,6 @@ class MergedMulticlass(Multiclass):
     (['book', 'film', 'song'], [[True, True, False], [False, True, True]])
     """
 
-    stratifies = False  # by `strata`, because a target is a class and a data set
     sources: list[str]
     knows: np.ndarray
 
@@ -170,8 +169,10 @@ class MergedMulticlass(Multiclass):
         return ChoiceTargets(np.where(known[:, present], values, means), max(2, len(present)))
 
     def strata(self, targets: Targets) -> np.ndarray:
-        """Return whether each row has each class, (n_samples, n_classes)."""
-        return super().strata(Targets(targets.values[:, 0], targets.weight))
+        """Return whether each row has each class of each data set, (n_samples, n_pairs)."""
+        _, pairs = np.unique(targets.values, axis=0, return_inverse=True)  # (n_samples,)
+        members: np.ndarray = pairs[:, None] == np.arange(pairs.max(initial=0) + 1)  # (n_samples, n_pairs)
+        return members & (targets.weight > 0)[:, None]
 
     def loss(self, outputs: Tensor | None, targets: Tensor, features: Tensor) -> Tensor:
         """Return the cross entropy of each row over the classes that its data set knows, (n,)."""
@@ -191,9 +192,10 @@ class MergedMulticlass(Multiclass):
         return losses
 
     def score(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> float:
-        """Return the accuracy, of labels or of targets as `encode` returns them."""
+        """Return the accuracy, of labels, or of targets as `check` or `encode` returns them."""
         y_true = np.asarray(y_true)
-        return super().score(y_true[:, 0] if y_true.ndim == 2 else y_true, y_pred, sample_weight)
+        labels = y_true["label"] if y_true.dtype.names else y_true[:, 0] if y_true.ndim == 2 else y_true
+        return super().score(labels, y_pred, sample_weight)
 
 
 def partial_probe(

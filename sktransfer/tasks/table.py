@@ -20,7 +20,7 @@ from sktransfer.samples.labels import row_labels
 from sktransfer.tasks.column import KINDS, Column, ColumnForm, n_rows, read_column
 from sktransfer.tasks.validation import check_weight
 
-__all__ = ["TaskSchema", "TaskTable", "check_task_weight", "read_tasks"]
+__all__ = ["TaskSchema", "TaskTable", "check_task_weight", "read_tasks", "split_columns"]
 
 _FORMS = "a data frame with a column per task, a dict of columns, or an array (n_samples, n_tasks)"
 _CONTAINERS = ("frame", "series", "dict", "array", "vector")
@@ -244,6 +244,22 @@ def _where(container: str, name: str, position: int) -> str:
     if container in ("vector", "series"):
         return "Y"
     return f"Y[:, {position}]" if container == "array" else f"Y[{name!r}]"
+
+
+def split_columns(Y: Any) -> dict[str, Any]:
+    """Return the columns of Y by the name of their task.
+
+    Parameters
+    ----------
+    Y : DataFrame, dict of str to array-like, array of shape (n_samples, n_tasks) or Series
+        As `read_tasks` takes it.
+
+    Raises
+    ------
+    ValueError
+        If Y is no table, or a name is not allowed.
+    """
+    return _columns(Y)[0]
 
 
 def _columns(Y: Any) -> tuple[dict[str, Any], str, str]:

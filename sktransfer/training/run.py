@@ -26,6 +26,7 @@ from sktransfer.engine.layers import LayerOutput, is_auto, resolve_layers
 from sktransfer.exceptions import InvalidParameterError
 from sktransfer.tasks.base import Targets, Task
 from sktransfer.tasks.heads import Head
+from sktransfer.tasks.strata import hold_out_tasks
 from sktransfer.training.augmentation import Augmentation
 from sktransfer.training.epochs import hold_out
 from sktransfer.training.net import FineTuneNet
@@ -248,11 +249,13 @@ def split_rows(run: FitRun) -> tuple[np.ndarray, np.ndarray]:
         return run.split
     if run.validation is not None or not settings.early_stopping:
         return np.arange(n), np.arange(0)
-    learned = [name for name in run.tasks if settings.learns(name)]
-    name, task = learned[0], run.tasks[learned[0]]
-    stratify = len(learned) == 1 and task.stratifies
+    learned = {name: task for name, task in run.tasks.items() if settings.learns(name)}
+    name, task = next(iter(learned.items()))
     values, fraction = run.targets[name].values, settings.validation_fraction
-    return hold_out(values, run.groups, fraction, run.seed, stratify=stratify, classes=task.classes)
+    if len(learned) == 1 and not (task.stratifies and values.ndim > 1):
+        return hold_out(values, run.groups, fraction, run.seed, stratify=task.stratifies, classes=task.classes)
+    strata = {name: task.strata(run.targets[name]) for name, task in learned.items()}
+    return hold_out_tasks(strata, run.groups, fraction, run.seed)
 
 
 def choose_for_tasks(run: FitRun, pooling: str) -> tuple[dict[str, LayerChoice], CandidateOutputs | None]:

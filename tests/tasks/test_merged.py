@@ -172,9 +172,9 @@ def test_train_and_net_to_state(head_init):
     assert torch.equal(losses(loaded, targets, LOGITS), losses(task, targets, LOGITS))
 
 
-def test_strata_are_those_of_the_classes():
+def test_strata_are_the_classes_of_each_source():
     task, targets = encoded(weight=np.array([1, 1, 1, 0, 1, 1, 1.0]))
-    assert task.strata(targets).sum(0).tolist() == [1, 4, 1]
+    assert task.strata(targets).sum(0).tolist() == [1, 2, 2, 1]  # book of a, film of a and of b, song of b
 
 
 def test_make_task_is_merged_if_the_sources_know_different_classes():
