@@ -15,10 +15,8 @@ from sktransfer.exceptions import LoadError
 
 __all__ = ["FEWEST", "HeadStrength", "logistic_strength"]
 
-# A logistic loss is flatter at its optimum than at equal probabilities, where its curvature is known.
-FLATTENING = 3.0
-LEAST_C, LARGEST_C = 3.0, 1000.0
-PLAIN_C = 30.0  # without targets that differ
+LEAST_C, LARGEST_C = 1.0, 1000.0
+PLAIN_C = 30.0  # if targets do not differ
 FEWEST = 3  # samples that a leave-one-out error can tell something from
 
 
@@ -78,15 +76,15 @@ class HeadStrength:
         return cls.of_ridge(strength, targets, len(rows), error)
 
     @classmethod
-    def plain(cls, targets: ChoiceTargets | None) -> Self:
+    def plain(cls, targets: ChoiceTargets) -> Self:
         """Return the strength for targets that tell nothing.
 
         Parameters
         ----------
-        targets : ChoiceTargets or None
-            Targets; None for none.
+        targets : ChoiceTargets
+            Targets, of which only the kind matters.
         """
-        is_alpha = targets is not None and targets.n_classes is None
+        is_alpha = targets.n_classes is None
         return cls(1 / PLAIN_C if is_alpha else PLAIN_C, is_alpha)
 
     @classmethod
@@ -153,8 +151,7 @@ class HeadStrength:
 def logistic_strength(strength: float, n_classes: int) -> float:
     """Return the C of a logistic regression that penalises as a ridge regression of one-hot labels does.
 
-    At equal probabilities the logistic loss has (n_classes - 1) / n_classes² times the curvature of the squared loss,
-    and a third of that at its optimum.
+    At equal probabilities the logistic loss has (n_classes - 1) / n_classes² times the curvature of the squared loss.
 
     Parameters
     ----------
@@ -167,7 +164,7 @@ def logistic_strength(strength: float, n_classes: int) -> float:
     --------
     >>> from sktransfer.engine.head_strength import logistic_strength
     >>> logistic_strength(1.0, 2)
-    12.0
+    4.0
     """
     curvature = (n_classes - 1) / n_classes**2
-    return float(np.clip(FLATTENING / (strength * curvature), LEAST_C, LARGEST_C))
+    return float(np.clip(1 / (strength * curvature), LEAST_C, LARGEST_C))

@@ -289,8 +289,8 @@ class FineTuneBase(BackboneHTML, CallbackSupportMixin, BaseEstimator):
         backbone = self._load_backbone(seed, previous)
         change = check_augment(self.augment, backbone.modality)
         if arguments.y is None:
-            start = f"This {type(self).__name__} estimator requires y to be passed"
-            raise ValueError(f"{start}, but the target {arguments.name} is None: {self._target}")
+            name = type(self).__name__
+            raise ValueError(f"This {name} estimator requires y to be passed, but the target y is None: {self._target}")
         reset = previous is None
         samples = check_samples(self, arguments.X, backbone.modality, image_shape=self.image_shape, reset=reset)
         given = self._read_targets(arguments.y, first=tasks is None, classes=arguments.classes)

@@ -393,9 +393,11 @@ class MultiTaskFineTuner(FineTuneBase):
         for name, task in self._tasks.items():
             column, weight = table.columns[name], weights[name]
             rows = np.flatnonzero(column.known & (weight > 0))
-            y_true = column.check(task)[weight[column.known] > 0]
-            of_rows = None if sample_weight is None else weight[rows]
-            scores[name] = task.score(y_true, task.decode(outputs[name][rows]), of_rows) if len(rows) else np.nan
+            if not len(rows):
+                scores[name] = np.nan
+                continue
+            y_true, y_pred = column.check(task)[weight[column.known] > 0], task.decode(outputs[name][rows])
+            scores[name] = task.score(y_true, y_pred, None if sample_weight is None else weight[rows])
         return pd.Series(scores, index=pd.Index(self.tasks_, name="task"), name="score", dtype=float)
 
     def score(self, X: Any, Y: Any, sample_weight: Any = None) -> float:
@@ -576,7 +578,6 @@ class MultiTaskFineTuner(FineTuneBase):
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.target_tags.multi_output = True
-        tags.target_tags.single_output = False
         return tags
 
 

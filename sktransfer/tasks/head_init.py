@@ -170,7 +170,7 @@ def logistic_probe(
         bias[present] = 0.0
         return weight, bias
     sample_weight, basis = of_different(features, sample_weight), None
-    if features.shape[1] > len(features):
+    if features.shape[1] > len(features) and features.any():
         features, basis = _rotated(features)  # the same result in fewer variables
     with threadpool_limits(1, user_api="blas"):  # the steps are so small that threads would wait for each other
         probe = LogisticRegression(C=C, tol=1e-5, max_iter=1000).fit(features, y, sample_weight=sample_weight)

@@ -429,7 +429,7 @@ def check_task_weight(sample_weight: Any, names: tuple[str, ...] | list[str], n_
         by_task = {name: given.get(name) for name in names}
     else:
         array = tensor_to_array(sample_weight) if is_tensor(sample_weight) else sample_weight
-        shape = np.shape(array)
+        shape = np.asarray(array).shape
         if len(shape) == 2 and shape[1] != len(names):
             raise ValueError(
                 f"sample_weight has shape {shape}, and there are {len(names)} tasks, {list(names)}: pass one weight "
