@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
@@ -10,6 +9,7 @@ import numpy as np
 from sklearn.metrics import get_scorer
 from sklearn.model_selection import BaseCrossValidator
 from sklearn.utils import _safe_indexing, check_random_state
+from sklearn.utils.metadata_routing import MetadataRequest
 from sklearn.utils.validation import check_consistent_length
 
 from sktransfer._validation import check_bool, check_int
@@ -190,10 +190,13 @@ class TaskScorer:
     def __init__(self, task: str, scoring: Any) -> None:
         self.task, self.scoring = task, scoring
         self._scorer = self._resolve()
+        self._request = MetadataRequest(owner=repr(self))
+        self._request.score.add_request(param="sample_weight", alias=None)
 
     def _resolve(self) -> Any:
+        """Return a function of estimator, X, y and sample_weight."""
         if self.scoring is None:
-            return get_scorer("accuracy")  # holds the request of sample_weight; the task's own score is used
+            return _own_score
         if not isinstance(self.scoring, str) and not callable(self.scoring):
             raise InvalidParameterError(f"scoring={self.scoring!r} must be the name of a scorer, a scorer or None")
         try:
@@ -229,6 +232,7 @@ class TaskScorer:
                 f"there is no task {self.task!r}; the tasks are {list(names)}.{did_you_mean(self.task, names)}"
             )
         table = read_tasks(y, like=estimator._schema)
+        check_consistent_length(X, range(table.n_samples))
         column = table.columns[self.task]
         rows = np.flatnonzero(column.known)
         if not len(rows):
@@ -241,28 +245,36 @@ class TaskScorer:
         if sample_weight is not None:
             options["sample_weight"] = check_task_weight(sample_weight, names, table.n_samples)[self.task][rows]
         values = np.asarray(column.values)  # (n_known, ...)
-        score = type(alone).score if self.scoring is None else self._scorer
-        return float(score(alone, _safe_indexing(X, rows), values, **options))
+        return float(self._scorer(alone, _safe_indexing(X, rows), values, **options))
 
-    def set_score_request(self, **requests: Any) -> TaskScorer:
-        """Return a scorer that requests metadata, as those of scikit-learn do.
+    def set_score_request(self, *, sample_weight: bool | str | None) -> TaskScorer:
+        """Return a scorer that requests weights or not, if metadata routing is enabled.
 
         Parameters
         ----------
-        **requests : bool, str or None
-            Request of `sample_weight`.
+        sample_weight : bool, str or None
+            Whether weights are passed on, or the name under which they are given.
+
+        Returns
+        -------
+        scorer : callable
+            New scorer.
         """
-        scorer = copy.copy(self)
-        scorer._scorer = copy.deepcopy(self._scorer).set_score_request(**requests)
+        scorer = TaskScorer(self.task, self.scoring)
+        scorer._request.score.add_request(param="sample_weight", alias=sample_weight)
         return scorer
 
-    def get_metadata_routing(self) -> Any:
+    def get_metadata_routing(self) -> MetadataRequest:
         """Return the metadata that are requested."""
-        return self._scorer.get_metadata_routing()
+        return self._request
 
     def __repr__(self) -> str:
         given = "" if self.scoring is None else f", {self.scoring!r}"
         return f"task_scorer({self.task!r}{given})"
+
+
+def _own_score(estimator: Any, X: Any, y: Any, **options: Any) -> float:
+    return float(estimator.score(X, y, **options))
 
 
 def _innermost(estimator: Any, X: Any) -> tuple[Any, Any]:

@@ -188,6 +188,10 @@ class Multiclass(_Classification):
             weight = weight * self._class_factors(y)
         return Targets(codes, weight)  # (n_samples,) each
 
+    def unknown(self, n_samples: int) -> Targets:
+        """Return the index of the first class, of zero weight (n_samples,)."""
+        return Targets(np.zeros(n_samples, np.int64), np.zeros(n_samples))
+
     def encode_labels(self, y: np.ndarray) -> np.ndarray:
         """Return class indices (n_samples,). The first call sets the classes, unless they are given.
 
@@ -347,6 +351,11 @@ class MultilabelIndicator(_Classification):
         if self.class_weight is not None and self.factors is None:
             self.factors = label_factors(self.class_weight, y, weight, names)
         return Targets((y != 0).astype(np.float32), weight)  # (n_samples, n_labels), (n_samples,)
+
+    def unknown(self, n_samples: int) -> Targets:
+        """Return indicators of no label, of zero weight (n_samples, n_labels)."""
+        assert self.classes is not None
+        return Targets(np.zeros((n_samples, len(self.classes)), np.float32), np.zeros(n_samples))
 
     def init_head(
         self, head: Any, features: np.ndarray, targets: Targets, how: str, choice: LayerChoice | None = None

@@ -190,6 +190,8 @@ class Column:
         ValueError
             If they are no targets of the task.
         """
+        if not self.n_known:
+            return np.asarray(self.values)  # there is nothing to validate
         with warnings.catch_warnings(), self.named():
             # `read_tasks` has warned of many classes, with the name of the column.
             warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)
@@ -328,11 +330,11 @@ def read_column(
             f"{where} has no known target, so there is nothing to learn: leave the column out, or give a value in one "
             "row at least"
         )
-    if not len(rows) and form is not None:
-        assert kind is not None
-        return Column(name, kind, cells.values[rows], cells.known, index, form, where)
-    reader = _Reader(where, rows, index)
     values = cells.values[rows]
+    if not len(rows):
+        form = ColumnForm("scalars") if form is None else form
+        return Column(name, kind or Multiclass.kind, values, cells.known, None, form, where)
+    reader = _Reader(where, rows, index)
     boxes = [type(one) for one in values.tolist() if isinstance(one, _BOXES)] if values.dtype == object else []
     if values.ndim == 1 and boxes:
         if form is not None and form.cells == "scalars":
@@ -343,7 +345,7 @@ def read_column(
     else:
         kind, new, read = _read_scalars(reader, cells, values, kind, any_class=any_class or form is not None)
     if form is not None:
-        if len(rows) and new.cells != form.cells and {new.cells, form.cells} - {"matrix", "frame", "vectors"}:
+        if new.cells != form.cells and {new.cells, form.cells} - {"matrix", "frame", "vectors"}:
             raise ValueError(f"{where} holds {_DESCRIBED[new.cells]}, and in fit it held {_DESCRIBED[form.cells]}")
         new = form
     known_labels = None if index is None else index[rows]
@@ -501,11 +503,11 @@ def _read_scalars(
     values, where = reader.tidy(values, is_list=cells.is_list), reader.where
     if values.dtype.kind == "S":
         raise ValueError(f"{where} holds bytes, and labels are str, int or bool: decode them")
-    found = type_of_target(values) if len(values) else "binary"
+    found = type_of_target(values)
     if kind == MultilabelIndicator.kind:
         raise reader.refuse(
             0,
-            values.tolist()[0] if len(values) else None,
+            values.tolist()[0],
             "a task of several labels takes a list of labels, or a vector of 0 and 1, per row",
         )
     form = ColumnForm("scalars", dtype=cells.dtype)

@@ -76,6 +76,10 @@ class Continuous(Task):
             raise ValueError(f"y has shape {y.shape}, and the first call's had {len(self.shift)} outputs")
         return Targets(((columns - self.shift) / self.spread).astype(np.float32), weight)
 
+    def unknown(self, n_samples: int) -> Targets:
+        """Return the mean, of zero weight (n_samples, n_outputs)."""
+        return Targets(np.zeros((n_samples, len(self.shift)), np.float32), np.zeros(n_samples))
+
     def make_head(self, n_features: int, n_mixed: int | None = None) -> FeatureHead:
         """Return a linear head with one output per target."""
         return FeatureHead(n_features, len(self.shift), n_mixed)

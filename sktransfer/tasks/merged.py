@@ -110,6 +110,10 @@ class MergedMulticlass(Multiclass):
             weight = weight * self._factors_by_source(y["label"], sources)
         return Targets(np.stack([codes, sources], axis=1), weight)  # (n_samples, 2)
 
+    def unknown(self, n_samples: int) -> Targets:
+        """Return the indices of the first class and no data set, of zero weight (n_samples, 2)."""
+        return Targets(np.tile(np.array([0, -1]), (n_samples, 1)), np.zeros(n_samples))
+
     def _learn(self, codes: np.ndarray, names: np.ndarray) -> None:
         assert self.classes is not None
         self.sources = sorted({name for name in names.tolist() if name})

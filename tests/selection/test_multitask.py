@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import pickle
+
 import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
+from sklearn import config_context
 from sklearn.base import clone
-from sklearn.model_selection import check_cv
+from sklearn.exceptions import UnsetMetadataPassedError
+from sklearn.metrics import f1_score, make_scorer, r2_score
+from sklearn.model_selection import GridSearchCV, check_cv, cross_validate
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
 
-import sktransfer
-from sktransfer import MultiTaskKFold
+from sktransfer import FineTuneClassifier, MultiTaskFineTuner, MultiTaskKFold, merge_tasks, task_scorer
 from sktransfer.exceptions import InvalidParameterError, ValidationWarning
+from sktransfer.testing.samples import make_samples
 
 RNG = np.random.RandomState(0)
 N = 60
@@ -139,4 +146,101 @@ def test_multi_task_k_fold_errors():
 )
 def test_task_scorer_parameters(arguments, message):
     with pytest.raises(InvalidParameterError, match=message):
-        sktransfer.task_scorer(*arguments)
+        task_scorer(*arguments)
+
+
+X, _ = make_samples("image", N)
+
+
+@pytest.fixture(scope="module")
+def tuner():
+    return MultiTaskFineTuner("tiny/cnn", freeze_depth="all", max_epochs=1, random_state=0).fit(X, Y)
+
+
+def rows_of(name):
+    return np.flatnonzero(Y[name].notna())
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_task_scorer_scores_the_known_rows(tuner, weighted):
+    weight = np.random.RandomState(1).uniform(size=N) if weighted else None
+    predicted = tuner.predict(X)
+    for name, scorer, metric in (
+        ("tone", task_scorer("tone", "f1_macro"), lambda *args, **kw: f1_score(*args, average="macro", **kw)),
+        ("stars", task_scorer("stars", make_scorer(r2_score)), r2_score),
+    ):
+        rows = rows_of(name)
+        options = {} if weight is None else {"sample_weight": weight[rows]}
+        expected = metric(Y[name].iloc[rows], predicted[name].iloc[rows], **options)
+        assert scorer(tuner, X, Y, sample_weight=weight) == pytest.approx(expected)
+    for name, score in tuner.scores(X, Y, weight).items():
+        assert task_scorer(name)(tuner, X, Y, sample_weight=weight) == pytest.approx(score)
+
+
+def test_task_scorer_takes_probabilities_and_collections(tuner):
+    assert 0 <= task_scorer("tone", "roc_auc")(tuner, X, Y) <= 1
+    assert task_scorer("tone", "neg_log_loss")(tuner, X, Y) < 0
+    assert task_scorer("tags", "f1_micro")(tuner, X, Y) > 0
+
+
+def test_task_scorer_weights_per_task(tuner):
+    weight = np.random.RandomState(1).uniform(size=N)
+    scorer = task_scorer("tone", "accuracy")
+    assert scorer(tuner, X, Y, {"tone": weight}) == scorer(tuner, X, Y, weight)
+    assert scorer(tuner, X, Y, {"topic": weight}) == scorer(tuner, X, Y)
+
+
+def test_task_scorer_in_searches_and_pipelines():
+    scoring = {"tone": task_scorer("tone", "f1_macro"), "stars": task_scorer("stars", "r2")}
+    pipeline = make_pipeline(FunctionTransformer(), MultiTaskFineTuner("tiny/cnn", freeze_depth="all", max_epochs=1))
+    grid = {"multitaskfinetuner__task_weights": ["equal", {"tone": 2.0}]}
+    options = {"cv": MultiTaskKFold(2, random_state=0), "scoring": scoring, "refit": "tone", "error_score": "raise"}
+    search = GridSearchCV(pipeline, grid, **options).fit(np.stack(X), Y)
+    assert np.isfinite(search.cv_results_["mean_test_stars"]).all()
+    assert scoring["tone"](search, np.stack(X), Y) == scoring["tone"](search.best_estimator_, np.stack(X), Y)
+
+
+def test_task_scorer_of_merged_data_sets():
+    half = N // 2
+    labels = ["film", "book"] * 15, ["film", "song", "film"] * 10
+    merged = merge_tasks({"a": (X[:half], labels[0]), "b": (X[half:], labels[1])}, task="kind")
+    tuner = MultiTaskFineTuner("tiny/cnn", freeze_depth="all", max_epochs=1, random_state=0)
+    options = {"cv": MultiTaskKFold(3, random_state=0), "scoring": {"kind": task_scorer("kind", "f1_macro")}}
+    result = cross_validate(tuner, *merged, **options, error_score="raise", return_estimator=True)
+    assert (result["test_kind"] > 0).all()
+    for fitted in result["estimator"]:
+        assert fitted._tasks["kind"].knows.tolist() == [[True, True, False], [False, True, True]]
+
+
+def test_task_scorer_requests_metadata():
+    weight = np.random.RandomState(1).uniform(size=N)
+    tuner = MultiTaskFineTuner("tiny/cnn", freeze_depth="all", max_epochs=1, random_state=0)
+    options = {"cv": MultiTaskKFold(2, random_state=0), "error_score": "raise", "params": {"sample_weight": weight}}
+    scorer = task_scorer("tone", "accuracy")
+    with config_context(enable_metadata_routing=True):
+        tuner = tuner.set_fit_request(sample_weight=False)
+        asks = scorer.set_score_request(sample_weight=True)
+        weighted = cross_validate(tuner, X, Y, scoring={"s": asks}, **options)["test_s"]
+        refuses = scorer.set_score_request(sample_weight=False)
+        scores = cross_validate(tuner, X, Y, scoring={"s": refuses, "w": asks}, **options)
+        with pytest.raises(UnsetMetadataPassedError, match=r"task_scorer\('tone', 'accuracy'\)\.score"):
+            cross_validate(tuner, X, Y, scoring={"s": scorer}, **options)
+    assert scores["test_w"].tolist() == weighted.tolist() != scores["test_s"].tolist()
+
+
+def test_task_scorer_is_pickled(tuner):
+    scorer = task_scorer("tone", "accuracy").set_score_request(sample_weight=True)
+    again = pickle.loads(pickle.dumps(scorer))
+    assert again(tuner, X, Y) == scorer(tuner, X, Y)
+    assert again.get_metadata_routing().score.requests == {"sample_weight": True}
+
+
+def test_task_scorer_errors(tuner):
+    with pytest.raises(ValueError, match=r"there is no task 'tones'; the tasks are .* Did you mean 'tone'"):
+        task_scorer("tones")(tuner, X, Y)
+    with pytest.raises(ValueError, match="scores a fitted MultiTaskFineTuner, and not a FineTuneClassifier"):
+        task_scorer("tone")(FineTuneClassifier(), X, Y)
+    with pytest.raises(ValueError, match="no row has a known target of the task 'tone'"):
+        task_scorer("tone")(tuner, X, Y.assign(tone=None))
+    with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+        task_scorer("tone")(tuner, X[:5], Y)

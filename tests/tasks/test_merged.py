@@ -199,3 +199,11 @@ def test_sources_of_names_without_a_level():
     assert sources_of(Y).tolist() == ["a"] * 4 + ["b"] * 3
     assert sources_of(Y.droplevel("source")) is None
     assert sources_of([1]) is None
+
+
+def test_unknown_targets_have_the_shape_of_known_ones():
+    task, targets = encoded()
+    unknown = task.encode_known(task.check(Y)[:0], np.zeros(2, bool), np.ones(2))
+    assert unknown.values.shape == (2, 2)
+    assert unknown.values.dtype == targets.values.dtype
+    assert losses(task, unknown, LOGITS[:2]).isfinite().all()
