@@ -97,13 +97,14 @@ class Continuous(Task):
         return strength
 
     def strata(self, targets: Targets) -> np.ndarray:
-        """Return the fifth that each output of each row is in, (n_samples, 5 * n_outputs)."""
+        """Return the fifth that each output of each row is in, (n_samples, 5 * n_outputs). Few rows have fewer parts."""
         known = targets.weight > 0  # (n_samples,)
+        n_parts = max(1, min(_FIFTHS, int(known.sum()) // 2))  # of two rows at least: a single one is not held out
         members = []
         for output in targets.values.T:
-            edges = np.unique(np.quantile(output[known], np.arange(1, _FIFTHS) / _FIFTHS)) if known.any() else []
-            fifth = np.searchsorted(edges, output, side="left")  # (n_samples,)
-            members.append((fifth[:, None] == np.arange(_FIFTHS)) & known[:, None])
+            edges = np.unique(np.quantile(output[known], np.arange(1, n_parts) / n_parts)) if known.any() else []
+            part = np.searchsorted(edges, output, side="left")  # (n_samples,)
+            members.append((part[:, None] == np.arange(_FIFTHS)) & known[:, None])
         return np.concatenate(members, axis=1)
 
     def choice_targets(self, targets: Targets) -> ChoiceTargets:
