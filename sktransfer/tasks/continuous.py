@@ -101,7 +101,8 @@ class Continuous(Task):
         known = targets.weight > 0  # (n_samples,)
         members = []
         for output in targets.values.T:
-            edges = np.unique(np.quantile(output[known], np.arange(1, _FIFTHS) / _FIFTHS)) if known.any() else []
+            of_known = output[known] if known.any() else output[:1]
+            edges = np.unique(np.quantile(of_known, np.arange(1, _FIFTHS) / _FIFTHS))  # (n_edges,)
             fifth = np.searchsorted(edges, output, side="left")  # (n_samples,)
             members.append((fifth[:, None] == np.arange(_FIFTHS)) & known[:, None])
         return np.concatenate(members, axis=1)
