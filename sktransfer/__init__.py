@@ -56,7 +56,7 @@ _HOME = {
     "load_backbone": "sktransfer.backbones.loading",
     "load_image_folder": "sktransfer.samples.folders",
     "load_vectors": "sktransfer.words.loading",
-    "merge_tasks": "sktransfer.tasks.merging",
+    "merge_tasks": "sktransfer.targets.merging",
     "rank_backbones": "sktransfer.selection.ranking",
     "save": "sktransfer.persistence.api",
     "set_config": "sktransfer.config",
@@ -107,8 +107,8 @@ if TYPE_CHECKING:
     from sktransfer.selection.multitask import MultiTaskKFold as MultiTaskKFold
     from sktransfer.selection.multitask import task_scorer as task_scorer
     from sktransfer.selection.ranking import rank_backbones as rank_backbones
+    from sktransfer.targets.merging import merge_tasks as merge_tasks
     from sktransfer.tasks.heads import Head as Head
-    from sktransfer.tasks.merging import merge_tasks as merge_tasks
     from sktransfer.training.lr_finder import LearningRates as LearningRates
     from sktransfer.words.loading import load_vectors as load_vectors
 

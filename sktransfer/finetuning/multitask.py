@@ -23,13 +23,13 @@ from sktransfer.finetuning.base import FineTuneBase, _FitArguments
 from sktransfer.finetuning.classifier import FineTuneClassifier
 from sktransfer.finetuning.regressor import FineTuneRegressor
 from sktransfer.samples.labels import label_of, row_labels
+from sktransfer.targets.table import TaskSchema, check_task_weight, read_tasks
 from sktransfer.tasks.base import Targets, Task
 from sktransfer.tasks.classification import Multiclass, MultilabelIndicator
 from sktransfer.tasks.continuous import Continuous
 from sktransfer.tasks.criterion import Criterion
 from sktransfer.tasks.given import GivenTargets
 from sktransfer.tasks.heads import Head
-from sktransfer.tasks.table import TaskSchema, check_task_weight, read_tasks
 from sktransfer.training.run import FitRun
 from sktransfer.training.settings import Settings
 from sktransfer.training.trainer import TrainingResult

@@ -102,7 +102,8 @@ class Continuous(Task):
         n_parts = max(1, min(_FIFTHS, int(known.sum()) // 2))  # of two rows at least: a single one is not held out
         members = []
         for output in targets.values.T:
-            edges = np.unique(np.quantile(output[known], np.arange(1, n_parts) / n_parts)) if known.any() else []
+            of_known = output[known] if known.any() else output[:1]
+            edges = np.unique(np.quantile(of_known, np.arange(1, n_parts) / n_parts))  # (n_edges,)
             part = np.searchsorted(edges, output, side="left")  # (n_samples,)
             members.append((part[:, None] == np.arange(_FIFTHS)) & known[:, None])
         return np.concatenate(members, axis=1)

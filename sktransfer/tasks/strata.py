@@ -143,7 +143,7 @@ def hold_out_tasks(
     (80, 20, 2)
     """
     members = np.concatenate(list(strata.values()), axis=1)  # (n_samples, n_strata)
-    known = {name: of_task.any(1) for name, of_task in strata.items()}  # (n_samples,) each
+    known = {name: np.asarray(of_task.any(1)) for name, of_task in strata.items()}  # (n_samples,) each
     n = len(members)
     unit = np.arange(n) if groups is None else np.unique(groups, return_inverse=True)[1]  # (n_samples,)
     n_units = np.array([len(np.unique(unit[of_stratum])) for of_stratum in members.T])  # (n_strata,)

@@ -16,9 +16,9 @@ from sktransfer.samples.arrays import tensor_to_array
 from sktransfer.samples.columns import as_column, column_names, is_frame, is_tensor, quoted
 from sktransfer.samples.containers import as_list
 from sktransfer.samples.labels import row_labels
-from sktransfer.tasks.column import known_values
+from sktransfer.targets.reading import known_values
+from sktransfer.targets.table import split_columns
 from sktransfer.tasks.merged import SOURCE
-from sktransfer.tasks.table import split_columns
 
 __all__ = ["merge_tasks"]
 
@@ -64,7 +64,7 @@ def merge_tasks(
     Raises
     ------
     InvalidParameterError
-        If `labels` names a data set, a task or a label that is not there.
+        If `labels` names a data set, a task or a label that does not exist.
     ValueError
         If data sets do not fit each other, or X and y of a data set have different lengths.
 
@@ -82,14 +82,14 @@ def merge_tasks(
     --------
     >>> from sktransfer import merge_tasks
     >>> imdb = ["a moving film", "two hours of nothing"], ["good", "bad"]
-    >>> trec = ["who wrote it", "where is Rome"], ["person", "place"]
+    >>> trec = ["when was it written", "where is Rome"], ["date", "place"]
     >>> X, Y = merge_tasks({"imdb": imdb, "trec": trec})
     >>> Y.reset_index()
-      source  row  imdb    trec
-    0   imdb    0  good     NaN
-    1   imdb    1   bad     NaN
-    2   trec    0   NaN  person
-    3   trec    1   NaN   place
+      source  row  imdb   trec
+    0   imdb    0  good    NaN
+    1   imdb    1   bad    NaN
+    2   trec    0   NaN   date
+    3   trec    1   NaN  place
     >>> shop, library = (["war and peace", "alien"], ["book", "film"]), (["emma", "thriller"], ["book", "record"])
     >>> X, Y = merge_tasks({"shop": shop, "library": library}, labels={"shop": {"film": "movie"}}, task="kind")
     >>> Y.kind.tolist()

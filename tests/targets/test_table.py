@@ -13,7 +13,7 @@ import torch
 from scipy.sparse import csr_array
 
 from sktransfer.exceptions import InvalidParameterError, LoadError, ValidationWarning
-from sktransfer.tasks.table import TaskSchema, check_task_weight, read_tasks
+from sktransfer.targets.table import TaskSchema, check_task_weight, read_tasks
 
 NAN = np.nan
 

@@ -12,7 +12,7 @@ import torch
 
 from sktransfer import merge_tasks
 from sktransfer.exceptions import InvalidParameterError, ValidationWarning
-from sktransfer.tasks.table import read_tasks
+from sktransfer.targets.table import read_tasks
 
 SHOP = ["war and peace", "alien", "dune"], ["book", "film", "book"]
 LIBRARY = ["emma", "thriller"], ["book", "record"]
