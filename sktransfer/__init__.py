@@ -33,6 +33,8 @@ _HOME = {
     "LearningRates": "sktransfer.training.lr_finder",
     "MicroBatches": "sktransfer.callbacks.micro_batches",
     "Mixup": "sktransfer.callbacks.mixup",
+    "MultiTaskFineTuner": "sktransfer.finetuning.multitask",
+    "MultiTaskKFold": "sktransfer.selection.multitask",
     "NearestClassMean": "sktransfer.classifiers.nearest_mean",
     "PretrainedClassifier": "sktransfer.classifiers.pretrained",
     "SWA": "sktransfer.callbacks.averaging",
@@ -54,9 +56,11 @@ _HOME = {
     "load_backbone": "sktransfer.backbones.loading",
     "load_image_folder": "sktransfer.samples.folders",
     "load_vectors": "sktransfer.words.loading",
+    "merge_tasks": "sktransfer.tasks.merging",
     "rank_backbones": "sktransfer.selection.ranking",
     "save": "sktransfer.persistence.api",
     "set_config": "sktransfer.config",
+    "task_scorer": "sktransfer.selection.multitask",
 }
 __all__ = sorted(_HOME)
 
@@ -93,14 +97,18 @@ if TYPE_CHECKING:
     from sktransfer.finetuning.classifier import FineTuneClassifier as FineTuneClassifier
     from sktransfer.finetuning.contrastive import ContrastiveFineTuner as ContrastiveFineTuner
     from sktransfer.finetuning.find_lr import find_lr as find_lr
+    from sktransfer.finetuning.multitask import MultiTaskFineTuner as MultiTaskFineTuner
     from sktransfer.finetuning.regressor import FineTuneRegressor as FineTuneRegressor
     from sktransfer.persistence.api import load as load
     from sktransfer.persistence.api import save as save
     from sktransfer.samples.bad_images import find_bad_images as find_bad_images
     from sktransfer.samples.folders import load_image_folder as load_image_folder
     from sktransfer.selection.best import BestBackbone as BestBackbone
+    from sktransfer.selection.multitask import MultiTaskKFold as MultiTaskKFold
+    from sktransfer.selection.multitask import task_scorer as task_scorer
     from sktransfer.selection.ranking import rank_backbones as rank_backbones
     from sktransfer.tasks.heads import Head as Head
+    from sktransfer.tasks.merging import merge_tasks as merge_tasks
     from sktransfer.training.lr_finder import LearningRates as LearningRates
     from sktransfer.words.loading import load_vectors as load_vectors
 

@@ -6,6 +6,7 @@ from sktransfer._parameters import Parameter
 from sktransfer.engine import parameters as engine
 
 __all__ = [
+    "BY_TASK",
     "CLASSIFICATION",
     "CRITERION",
     "END",
@@ -15,6 +16,7 @@ __all__ = [
     "MULTITASK",
     "RECIPE",
     "SCHEDULE",
+    "TASKS",
     "TRAINING",
     "UNFREEZING",
     "VALIDATION",
@@ -27,10 +29,10 @@ INPUT = [
     engine.IMAGE_SHAPE,
     engine.MAX_LENGTH,
     engine.LAYER.replace(
-        description="""Stage whose output the head reads: an index (-1 is the last stage), a name, a list (concatenated)
-        or "all". Stages above the highest of them are dropped. "mix" adds all stages up by learned weights
-        (`layer_weights_`) [2]_, if their features are of equal width. "auto" weighs all stages by how well they predict
-        y (`layer_`), and finds the strength of the probe (`strength_`)."""
+        description="""Stage whose output the head reads. "auto" weighs all stages by how well they predict y
+        (`layer_`). Otherwise an index (-1 is the last stage), a name, a list (concatenated) or "all". Stages above the
+        highest of them are dropped. "mix" adds all stages up by learned weights (`layer_weights_`) [2]_, if their
+        features are of equal width."""
     ),
     engine.POOLING,
     Parameter(
@@ -185,6 +187,34 @@ MULTITASK = [
         the stages that they share. Heads have the gradient of their own loss. None adds the gradients up. `Sum` of
         TorchJD does the same, and `Mean` divides them by the number of tasks. It needs `pip install
         sktransfer[torchjd]`, and `save` needs `set_params(aggregator=None)`.""",
+    ),
+]
+TASKS = Parameter(
+    "tasks",
+    "auto",
+    '"auto" or dict of str to str',
+    """Kind of some tasks by column of Y: "multiclass", "continuous" or "multilabel-indicator". The others are inferred
+    from their known values, as `sklearn.utils.multiclass.type_of_target` does it.""",
+)
+BY_TASK = [  # how parameters of one task are given for several
+    HEAD[0].replace(
+        type='"linear" or dict of str to Head',
+        description=""""linear" makes new heads. Of a dict, such as the `heads_` of a fitted estimator, the heads of its
+        tasks are continued, if classes and features agree. The heads of other tasks are new.""",
+    ),
+    CRITERION[0].replace(
+        type="dict of str to callable or class or instance of torch.nn.Module",
+        description="""Loss of some tasks by name, as `FineTuneClassifier` and `FineTuneRegressor` take it. None for the
+        cross entropy of classes and the squared error of standardized numbers. `save` needs
+        `set_params(criterion=None)`.""",
+    ),
+    CLASSIFICATION[0].replace(
+        description="Share of each target that is spread evenly over the classes, in all tasks with classes."
+    ),
+    CLASSIFICATION[1].replace(
+        type='"balanced" or dict of str to dict, list of dict or "balanced"',
+        description="""Weight of each class. "balanced" holds for all tasks with classes. A dict has the weights of some
+        tasks by name, as `FineTuneClassifier` takes them. Only ratios of weights within a task matter.""",
     ),
 ]
 VALIDATION = [

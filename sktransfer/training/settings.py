@@ -10,7 +10,7 @@ import torch
 
 from sktransfer._validation import check_bool, check_float, check_fraction, check_int, check_option
 from sktransfer.exceptions import InvalidParameterError
-from sktransfer.tasks.criterion import check_criterion
+from sktransfer.tasks.criterion import check_criteria, check_criterion
 from sktransfer.tasks.heads import Head
 from sktransfer.tasks.weighting import (
     Weights,
@@ -53,7 +53,7 @@ class Settings:
     early_stopping: bool = False
     validation_fraction: float = 0.1
     patience: int = 3
-    head: Head | None = None
+    head: Head | Mapping[str, Head] | None = None  # one for all tasks, or by task
     head_init: str = "random"
     adapter: Any = None
     augment: Any = None
@@ -73,6 +73,26 @@ class Settings:
             Learning rate of the highest stage.
         """
         return dataclasses.replace(self, finds_lr=False, lr=lr, head_lr=lr * self.head_lr / self.lr)
+
+    def learns(self, name: str) -> bool:
+        """Return whether a task has a weight.
+
+        Parameters
+        ----------
+        name : str
+            Name of the task.
+        """
+        return isinstance(self.task_weights, str) or self.task_weights.get(name, 1.0) > 0
+
+    def starting_head(self, name: str) -> Head | None:
+        """Return the fitted head that a task continues, or None for a new one.
+
+        Parameters
+        ----------
+        name : str
+            Name of the task.
+        """
+        return self.head.get(name) if isinstance(self.head, Mapping) else self.head
 
     @property
     def weight_by_task(self) -> Mapping[str, float]:
@@ -130,12 +150,15 @@ def check_settings(estimator: Any) -> Settings:
     """
     given = {name: getattr(estimator, name) for name in _CHECKS if hasattr(estimator, name)}
     head_init = check_option("head_init", given.get("head_init", "random"), tuple(HEAD_LR_RATIO))
-    head = _check_head(given.get("head", "linear"), head_init)
+    by_task = hasattr(estimator, "tasks")  # head and criterion are dicts with a value per task
+    head = _check_head(given.get("head", "linear"), head_init, by_task=by_task)
     check_callbacks(estimator.callbacks)
     check_bool("warm_start", getattr(estimator, "warm_start", False))
     if estimator.adapter is not None:
         check_adapter(estimator.adapter)
     finds_lr, lr, head_lr = _check_rates(estimator.lr, given.get("head_lr"), HEAD_LR_RATIO[head_init])
+    if by_task:
+        check_criteria("criterion", given.pop("criterion", None))
     checked = {name: check(name, given[name]) for name, check in _CHECKS.items() if check and name in given}
     if checked.pop("criterion", None) is not None and checked.get("label_smoothing"):
         raise InvalidParameterError(
@@ -165,16 +188,20 @@ def check_settings(estimator: Any) -> Settings:
     )
 
 
-def _check_head(head: Any, head_init: str) -> Head | None:
+def _check_head(head: Any, head_init: str, *, by_task: bool) -> Head | Mapping[str, Head] | None:
     if isinstance(head, str) and head == "linear":
         return None
-    if not isinstance(head, Head):
+    if by_task and not (isinstance(head, Mapping) and all(isinstance(one, Head) for one in head.values())):
+        raise InvalidParameterError(
+            f"head={head!r} must be 'linear', or a dict of heads by task, such as the heads_ of a fitted estimator"
+        )
+    if not by_task and not isinstance(head, Head):
         raise InvalidParameterError(f"head={head!r} must be 'linear', or the head_ of a fitted estimator")
-    if head_init != "probe":
+    if head_init != "probe" and not by_task:
         raise InvalidParameterError(
             f"head_init={head_init!r} initializes a new head, and head is a fitted one; leave one of them out"
         )
-    return head
+    return head  # type: ignore[no-any-return]
 
 
 def _check_rates(lr: Any, head_lr: Any, ratio: float) -> tuple[bool, float, float]:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from sktransfer.backbones.backbone import Backbone, replace_stages
 from sktransfer.engine.compute import check_finite_outputs
+from sktransfer.engine.head_strength import HeadStrength
 from sktransfer.exceptions import InvalidParameterError
 from sktransfer.tasks.heads import FeatureHead
 from sktransfer.training.adapters import add_adapters, merge_adapters
@@ -27,7 +28,15 @@ from sktransfer.training.network import FineTuneNetwork, TaskModules, join, spli
 from sktransfer.training.run import FitRun, LRRange, Trunk, split_rows
 from sktransfer.training.settings import Settings
 
-__all__ = ["TrainingResult", "history_frame", "snapshot", "stages_frame", "train", "update_batch_norms"]
+__all__ = [
+    "TrainingResult",
+    "history_frame",
+    "net_of_task",
+    "snapshot",
+    "stages_frame",
+    "train",
+    "update_batch_norms",
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +55,8 @@ class TrainingResult:
         Learning rate of the highest stage.
     lr_curve : DataFrame or None
         Curve of the range test, if there was one.
+    strengths : dict of str to HeadStrength
+        Strengths of the probes that heads were initialized with, by task.
     """
 
     net: FineTuneNet
@@ -53,6 +64,7 @@ class TrainingResult:
     stages: pd.DataFrame
     lr: float
     lr_curve: pd.DataFrame | None
+    strengths: Mapping[str, HeadStrength]
 
 
 def train(run: FitRun) -> TrainingResult:
@@ -82,7 +94,7 @@ def train(run: FitRun) -> TrainingResult:
     settings = run.settings.for_tasks(list(run.tasks), None if run.sources is None else list(run.sources))
     run = dataclasses.replace(run, targets=targets, settings=settings)
     train_rows, valid_rows = split_rows(run)
-    network = _build_network(run, train_rows)
+    network, strengths = _build_network(run, train_rows)
     dataset = _dataset(run, train_rows, run.augmentation)
     settings, lr_curve = _find_lr(run, network, dataset)
     valid = _validation_dataset(run, valid_rows)
@@ -103,7 +115,7 @@ def train(run: FitRun) -> TrainingResult:
     stages = stages_frame(run.trunk.backbone, network, net, run.trunk.boundary)
     net.to_cpu()
     backbone = _with_trained_stages(run.trunk, network, settings)
-    return TrainingResult(net, backbone, stages, settings.lr, lr_curve)
+    return TrainingResult(net, backbone, stages, settings.lr, lr_curve, strengths)
 
 
 def snapshot(run: FitRun, net: FineTuneNet) -> tuple[FineTuneNet, Backbone]:
@@ -123,6 +135,44 @@ def snapshot(run: FitRun, net: FineTuneNet) -> tuple[FineTuneNet, Backbone]:
     copied.train_split = copied.checkpoint = None
     copied.on_epoch = copied.mixture = copied._add_l2_sp = None
     return copied, _with_trained_stages(run.trunk, copied.module_, run.settings)
+
+
+def net_of_task(net: FineTuneNet, name: str, new_name: str) -> FineTuneNet:
+    """Return a net for one task of a trained net. It shares the weights of stages and head.
+
+    Parameters
+    ----------
+    net : FineTuneNet
+        Trained net.
+    name : str
+        Name of the task.
+    new_name : str
+        Name of the task in the new net.
+    """
+    whole: FineTuneNetwork = net.module_
+    reads, heads = whole.reads[name], TaskModules()
+    heads[new_name] = whole.heads[name]
+    network = FineTuneNetwork(
+        whole.stages,
+        {reads: whole.layers[reads]},
+        whole.boundary,
+        heads,
+        {new_name: reads},
+        widths={reads: whole.widths[reads]},
+        n_mixed=whole.n_mixed,
+        prefix_tokens=whole.prefix_tokens,
+        keep_statistics=whole.keep_statistics,
+    )
+    part: FineTuneNet = object.__new__(type(net))  # copy.copy would serialize all weights
+    part.__dict__.update(net.__dict__)
+    part.module_, part.tasks, part.task_weights = network.eval(), {new_name: net.tasks[name]}, {}
+    part.history_, part.aggregator, part.task_sampling = History(net.history), None, "proportional"
+    kept = {id(parameter) for parameter in network.parameters()}
+    groups = [
+        {**group, "params": [p for p in group["params"] if id(p) in kept]} for group in net.optimizer_.param_groups
+    ]
+    part.optimizer_ = net.optimizer([group for group in groups if group["params"]], lr=net.lr)
+    return part
 
 
 def _with_trained_stages(trunk: Trunk, network: FineTuneNetwork, settings: Settings) -> Backbone:
@@ -193,8 +243,8 @@ def _find_lr(
     return settings.at(result.lr), result.curve
 
 
-def _build_network(run: FitRun, train_rows: np.ndarray) -> FineTuneNetwork:
-    """Return the network with its heads initialized."""
+def _build_network(run: FitRun, train_rows: np.ndarray) -> tuple[FineTuneNetwork, dict[str, HeadStrength]]:
+    """Return the network with its heads initialized, and the strengths of their probes by task."""
     settings, trunk = run.settings, run.trunk
     heads = _starting_heads(run)
     new = [name for name in run.tasks if heads.get(name) is None]
@@ -207,7 +257,9 @@ def _build_network(run: FitRun, train_rows: np.ndarray) -> FineTuneNetwork:
     widths = {kind: joined.shape[1 if kind != "tokens" else 2] for kind, joined in features.items()}
     modules = TaskModules()
     n_mixed = len(next(iter(trunk.layers.values()))) if trunk.mixed else None
-    for name, task in run.tasks.items():
+    # Heads that are not learned come last: no others depend on what is drawn for them.
+    for name in sorted(run.tasks, key=lambda name: not settings.learns(name)):
+        task = run.tasks[name]
         head = task.make_head(widths[task.reads], n_mixed)
         if head is not None:
             modules[name] = head
@@ -235,14 +287,19 @@ def _build_network(run: FitRun, train_rows: np.ndarray) -> FineTuneNetwork:
     for name, head in heads.items():
         if head is not None:
             head.start(_feature_head(network, name), run.tasks[name])
+    strengths: dict[str, HeadStrength] = {}
     for name in new:
         task, how = run.tasks[name], settings.head_init
         if name in network.heads and task.reads == "features" and needs_features:
             known = train_rows[run.targets[name].weight[train_rows] > 0]
+            if not len(known):  # its rows are known only in tasks that are not learned
+                continue
             values = check_finite_outputs(features["features"][known].numpy(), run.compute)  # (n_known, n_features)
             known_targets = run.targets[name].take(known)
-            task.init_head(network.heads[name], values, known_targets, how, trunk.choice)
-    return network
+            strength = task.init_head(network.heads[name], values, known_targets, how, (trunk.choices or {}).get(name))
+            if strength is not None:
+                strengths[name] = strength
+    return network, strengths
 
 
 def _check_aggregator(run: FitRun, network: FineTuneNetwork) -> None:
@@ -264,7 +321,7 @@ def _check_aggregator(run: FitRun, network: FineTuneNetwork) -> None:
 def _starting_heads(run: FitRun) -> Mapping[str, Any]:
     if run.previous is not None:
         return {name: run.previous.heads.get(name) for name in run.tasks}
-    return dict.fromkeys(run.tasks, run.settings.head)
+    return {name: run.settings.starting_head(name) for name in run.tasks}
 
 
 def _feature_head(network: FineTuneNetwork, name: str) -> FeatureHead:
