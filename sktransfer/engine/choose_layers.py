@@ -396,7 +396,7 @@ def choose_layers(
 
 def _finite(
     outputs: CandidateOutputs, targets: ChoiceTargets, weight: np.ndarray
-) -> tuple[list[np.ndarray], ChoiceTargets, np.ndarray]:
+) -> tuple[Sequence[np.ndarray], ChoiceTargets, np.ndarray]:
     """Return features, targets and weights of the rows with finite features."""
     finite = np.all([np.isfinite(one).all(1) for one in outputs.features], axis=0)  # (n_rows,)
     if not finite.any():

@@ -11,7 +11,7 @@ from sklearn.callback import with_callbacks
 from sktransfer._parameters import with_parameters
 from sktransfer._utils import all_or_nothing
 from sktransfer.finetuning import parameters as shared
-from sktransfer.finetuning.base import _FitArguments
+from sktransfer.finetuning.arguments import FitArguments
 from sktransfer.finetuning.single import TASK, SingleTaskTuner
 from sktransfer.tasks.base import Task
 from sktransfer.tasks.classification import Multiclass, MultilabelIndicator, classification_task
@@ -199,7 +199,7 @@ class FineTuneClassifier(ClassifierMixin, SingleTaskTuner):
             If the training loss is far higher at the end than at the start.
         """
         validation = {"X_val": X_val, "y_val": y_val, "sample_weight_val": sample_weight_val}
-        return self._fit(_FitArguments(X, y, sample_weight, groups, **validation))
+        return self._fit(FitArguments(X, y, sample_weight, groups, **validation))
 
     @all_or_nothing
     @with_callbacks  # type: ignore[untyped-decorator]
@@ -248,7 +248,7 @@ class FineTuneClassifier(ClassifierMixin, SingleTaskTuner):
             if not names and not np.array_equal(given, self.classes_):
                 raise ValueError(f"classes={given} are not those of the first call, {self.classes_}")
         known = np.unique(classes) if first else self.classes_
-        return self._partial_fit(_FitArguments(X, y, sample_weight, classes={TASK: known}))
+        return self._partial_fit(FitArguments(X, y, sample_weight, classes={TASK: known}))
 
     def decision_function(self, X: Any) -> np.ndarray:
         """Return logits (n_samples, n_classes); for two classes their difference (n_samples,).

@@ -12,7 +12,7 @@ from sktransfer._parameters import with_parameters
 from sktransfer._utils import all_or_nothing
 from sktransfer.exceptions import InvalidParameterError
 from sktransfer.finetuning import parameters as shared
-from sktransfer.finetuning.base import _FitArguments
+from sktransfer.finetuning.arguments import FitArguments
 from sktransfer.finetuning.single import SingleTaskTuner
 from sktransfer.tasks.base import Task
 from sktransfer.tasks.continuous import Continuous
@@ -186,7 +186,7 @@ class FineTuneRegressor(RegressorMixin, SingleTaskTuner):
             If the training loss is far higher at the end than at the start.
         """
         validation = {"X_val": X_val, "y_val": y_val, "sample_weight_val": sample_weight_val}
-        return self._fit(_FitArguments(X, y, sample_weight, groups, **validation))
+        return self._fit(FitArguments(X, y, sample_weight, groups, **validation))
 
     @all_or_nothing
     @with_callbacks  # type: ignore[untyped-decorator]
@@ -225,7 +225,7 @@ class FineTuneRegressor(RegressorMixin, SingleTaskTuner):
         ConvergenceWarning
             If the training loss is far higher at the end than at the start.
         """
-        return self._partial_fit(_FitArguments(X, y, sample_weight))
+        return self._partial_fit(FitArguments(X, y, sample_weight))
 
     def predict(self, X: Any) -> np.ndarray:
         """Return predicted numbers, (n_samples,) or (n_samples, n_outputs) as y was; float64.
