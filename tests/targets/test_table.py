@@ -382,7 +382,13 @@ def test_schema_to_state_and_back():
     Y = {"topic": pd.Series(["a", "b"], dtype="string"), "tags": [{"x"}, set()], "xy": np.array([[0.5, 1], [1, 1]])}
     schema = read_tasks(Y).schema
     assert TaskSchema.from_state(schema.to_state()) == schema
-    for field, value in (("kinds", ["multiclass"]), ("names", ["a", "a", "b"]), ("container", "disk"), ("forms", None)):
+    for field, value in (
+        ("kinds", ["multiclass"]),
+        ("names", ["a", "a", "b"]),
+        ("container", "disk"),
+        ("forms", None),
+        ("library", "os"),
+    ):
         with pytest.raises(LoadError):
             TaskSchema.from_state({**schema.to_state(), field: value})
     form = {**schema.to_state()["forms"][0], "labels": ["a"]}
