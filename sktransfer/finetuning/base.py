@@ -213,7 +213,7 @@ class FineTuneBase(BackboneHTML, CallbackSupportMixin, BaseEstimator):
         remedy = f"pass X_val and {arguments.name}_val to fit, or set early_stopping=True"
         if not hasattr(self, "early_stopping"):
             remedy = f"{type(self).__name__} takes none"
-        check_monitors(self.callbacks, validates=validates, remedy=remedy)
+        check_monitors(self.callbacks, validates=validates, remedy=remedy, by_task=hasattr(self, "tasks"))
         previous = self._previous(None) if self.warm_start and hasattr(self, "net_") else None
         if hasattr(self, "lr_curve_"):
             del self.lr_curve_  # of an earlier fit
@@ -234,7 +234,8 @@ class FineTuneBase(BackboneHTML, CallbackSupportMixin, BaseEstimator):
                     f"{name}={getattr(self, name)!r} depends on epochs, and partial_fit runs one per call; set "
                     f"{name}={value!r}, or call fit"
                 )
-        check_monitors(self.callbacks, validates=False, remedy="partial_fit takes none, so call fit")
+        remedy = "partial_fit takes none, so call fit"
+        check_monitors(self.callbacks, validates=False, remedy=remedy, by_task=hasattr(self, "tasks"))
         # A scheduler among the callbacks is used in each call, and starts anew.
         schedule = settings.lr_schedule if has_scheduler(self.callbacks) else "constant"
         settings = dataclasses.replace(settings, max_epochs=1, lr_schedule=schedule, is_partial_fit=True)

@@ -142,6 +142,8 @@ class MultiTaskFineTuner(FineTuneBase):
     .. [3] J. Howard, S. Ruder, "Universal Language Model Fine-tuning for Text Classification", ACL 2018.
     .. [4] X. Li et al., "Explicit Inductive Bias for Transfer Learning with Convolutional Networks", ICML 2018.
     .. [5] L. Mou et al., "How Transferable are Neural Networks in NLP Applications?", EMNLP 2016.
+    .. [6] A. Kendall et al., "Multi-Task Learning Using Uncertainty to Weigh Losses for Scene Geometry and Semantics",
+       CVPR 2018.
 
     Examples
     --------

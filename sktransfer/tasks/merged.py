@@ -17,7 +17,7 @@ from sktransfer.engine.choice_targets import ChoiceTargets
 from sktransfer.engine.choose_layers import LayerChoice
 from sktransfer.engine.head_strength import HeadStrength
 from sktransfer.exceptions import ValidationWarning, warn
-from sktransfer.tasks.base import Targets
+from sktransfer.tasks.base import NOTHING_KNOWN, Targets
 from sktransfer.tasks.classification import Multiclass, balances
 from sktransfer.tasks.head_init import (
     linear_head,
@@ -115,6 +115,8 @@ class MergedMulticlass(Multiclass):
 
     def unknown(self, n_samples: int) -> Targets:
         """Return the indices of the first class and no data set, of zero weight (n_samples, 2)."""
+        if self.classes is None:
+            raise ValueError(NOTHING_KNOWN)
         return Targets(np.tile(np.array([0, -1]), (n_samples, 1)), np.zeros(n_samples))
 
     def _learn(self, codes: np.ndarray, names: np.ndarray) -> None:

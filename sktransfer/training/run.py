@@ -296,7 +296,7 @@ def choose_for_tasks(run: FitRun, pooling: str) -> tuple[dict[str, LayerChoice],
             name: (np.searchsorted(rows, some), run.tasks[name].choice_targets(chosen[name]), chosen[name].weight)
             for name, some in known.items()
         },
-        list(learned),
+        [name for name in learned if name in known],
     )
     return choices, outputs if run.store is None and len(rows) == len(run.inputs) else None
 

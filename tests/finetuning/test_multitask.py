@@ -313,7 +313,7 @@ def test_sample_weight_per_row_or_per_row_and_task(form):
 
 
 def test_sample_weight_of_zero_in_all_known_rows_names_the_task():
-    with pytest.raises(ValueError, match=r"Y\['type'\]: no label has a weight"):
+    with pytest.raises(ValueError, match=r"Y\['type'\]: no target has a weight"):
         tuner().fit(IMAGES, Y, sample_weight={"type": ~KNOWN * 1.0})
 
 
