@@ -97,7 +97,7 @@ class Continuous(Task):
         return strength
 
     def strata(self, targets: Targets) -> np.ndarray:
-        """Return the fifth that each output of each row is in, (n_samples, 5 * n_outputs). Few rows have fewer parts."""
+        """Return the fifth that each output of each row is in, (n_samples, 5 * n_outputs), or less for few rows."""
         known = targets.weight > 0  # (n_samples,)
         n_parts = max(1, min(_FIFTHS, int(known.sum()) // 2))  # of two rows at least: a single one is not held out
         members = []
