@@ -255,8 +255,8 @@ def _compare(column: str, own: Mapping[str, np.ndarray]) -> None:
         same = {label: match for label in sets[other] for match in sets[first] if str(label) == str(match)}
         raise ValueError(
             f"labels of the task {column!r} are of different types: {one!r} of {first!r} is of type "
-            f"{type(one).__name__}, and {two!r} of {other!r} is of type {type(two).__name__}. Give those of one data set "
-            f"new names, labels={{{other!r}: {_shown(same or {two: one})}}}"
+            f"{type(one).__name__}, and {two!r} of {other!r} is of type {type(two).__name__}. Give those of one data "
+            f"set new names, labels={{{other!r}: {_shown(same or {two: one})}}}"
         )
     if kinds[first] == "number":
         return  # whole numbers may be numbers or classes

@@ -257,8 +257,8 @@ class _Reader:
         if holds_dates(values):
             raise ValueError(
                 f"{self.where} holds dates or durations, and the targets of a task are labels or numbers: make labels "
-                "of them, such as the year, or numbers, (pd.to_datetime(dates) - pd.Timestamp(0)) / "
-                "pd.Timedelta(days=1)"
+                "of them, such as the year, or numbers, (pd.to_datetime(dates, utc=True) - pd.Timestamp(0, tz='UTC')) "
+                "/ pd.Timedelta(days=1)"
             )
         if values.dtype.kind == "c":
             raise ValueError(f"{self.where} holds complex numbers: give both parts as columns, or the real part")
