@@ -58,8 +58,8 @@ __all__ = ["ImageFeaturizer"]
 class ImageFeaturizer(Featurizer):
     """Turn images into features by a frozen pretrained network.
 
-    Each image passes through the backbone's stages. Their outputs are pooled into vectors. By default, these are joined,
-    weighed by how well they predict y. Otherwise `layer` names the stages.
+    Each image passes through the backbone's stages. The output of a stage is pooled into one vector. By default, the
+    vectors of all stages are joined, weighed by how well they predict y. Otherwise `layer` names the stages.
 
     Parameters
     ----------
@@ -96,10 +96,10 @@ class ImageFeaturizer(Featurizer):
     `SimpleImputer` fills them. `fit` alone returns no features, so it does not warn. An image that cannot be used is
     not cached. Once its file is repaired, its features are computed.
 
-    With y, `layer="auto"` runs all stages in one pass, on at most 1,000 samples at equal distances. Each layer is centred
-    and divided by the root of its mean squared length. A ridge regression of y on each layer has leave-one-out errors
+    With y, `layer="auto"` runs all stages in one pass, on at most 1,000 samples at equal distances. Each layer is
+    centred and divided by the root of its mean squared length. A ridge regression of y on each layer has leave-one-out errors
     in closed form [2]_. Samples of equal features count as one. The weight of a layer is its depth times exp(-z), where
-    z is its error beyond that of the best layer, in standard errors. The last layer counts four times, and at least a
+    z is its error beyond that of the best layer, in standard errors. The last layer counts twice, and at least a
     twentieth. Averages over a 2x2 grid join them if `pooling="auto"` and the error falls by more than a standard error.
     The joined layers are multiplied so that `LogisticRegression()`, or `Ridge()` for numbers, needs neither a scaler
     nor another strength. Whole numbers are labels, unless they have more than 20 values with fewer than 5 samples each.

@@ -85,10 +85,10 @@ class TextFeaturizer(Featurizer):
     Models trained with prompts, such as "query: " for E5, expect one at the start of each text. Add it to the texts, or
     use the plugin sktransfer-sentence-transformers, whose names select a prompt.
 
-    With y, `layer="auto"` runs all stages in one pass, on at most 1,000 samples at equal distances. Each layer is centred
-    and divided by the root of its mean squared length. A ridge regression of y on each layer has leave-one-out errors
+    With y, `layer="auto"` runs all stages in one pass, on at most 1,000 samples at equal distances. Each layer is
+    centred and divided by the root of its mean squared length. A ridge regression of y on each layer has leave-one-out errors
     in closed form [1]_. Samples of equal features count as one. The weight of a layer is its depth times exp(-z), where
-    z is its error beyond that of the best layer, in standard errors. The last layer counts four times, and at least a
+    z is its error beyond that of the best layer, in standard errors. The last layer counts twice, and at least a
     twentieth. The joined layers are multiplied so that `LogisticRegression()`, or `Ridge()` for numbers, needs neither
     a scaler nor another strength. Whole numbers are labels, unless they have more than 20 values with fewer than 5
     samples each. With a single label or fewer than three samples, layers count by their depth. Without y,
