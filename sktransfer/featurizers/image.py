@@ -97,14 +97,14 @@ class ImageFeaturizer(Featurizer):
     not cached. Once its file is repaired, its features are computed.
 
     With y, `layer="auto"` runs all stages in one pass, on at most 1,000 samples at equal distances. Each layer is
-    centred and divided by the root of its mean squared length. A ridge regression of y on each layer has leave-one-out errors
-    in closed form [2]_. Samples of equal features count as one. The weight of a layer is its depth times exp(-z), where
-    z is its error beyond that of the best layer, in standard errors. The last layer counts twice, and at least a
-    twentieth. Averages over a 2x2 grid join them if `pooling="auto"` and the error falls by more than a standard error.
-    The joined layers are multiplied so that `LogisticRegression()`, or `Ridge()` for numbers, needs neither a scaler
-    nor another strength. Whole numbers are labels, unless they have more than 20 values with fewer than 5 samples each.
-    With a single label or fewer than three samples, layers count by their depth. Without y, `layer="auto"` is
-    `layer=-1`. `fit` sees only the samples of a fold, so a search chooses inside each fold.
+    centred and divided by the root of its mean squared length. A ridge regression of y on each layer has leave-one-out
+    errors in closed form [2]_. Samples of equal features count as one. The weight of a layer is its depth times
+    exp(-z), where z is its error beyond that of the best layer, in standard errors. The last layer counts twice, and at
+    least a twentieth. Averages over a 2x2 grid join them if `pooling="auto"` and the error falls by more than a
+    standard error. The joined layers are multiplied so that `LogisticRegression()`, or `Ridge()` for numbers, needs
+    neither a scaler nor another strength. Whole numbers are labels, unless they have more than 20 values with fewer
+    than 5 samples each. With a single label or fewer than three samples, layers count by their depth. Without y,
+    `layer="auto"` is `layer=-1`. `fit` sees only the samples of a fold, so a search chooses inside each fold.
 
     References
     ----------

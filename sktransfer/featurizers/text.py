@@ -86,12 +86,12 @@ class TextFeaturizer(Featurizer):
     use the plugin sktransfer-sentence-transformers, whose names select a prompt.
 
     With y, `layer="auto"` runs all stages in one pass, on at most 1,000 samples at equal distances. Each layer is
-    centred and divided by the root of its mean squared length. A ridge regression of y on each layer has leave-one-out errors
-    in closed form [1]_. Samples of equal features count as one. The weight of a layer is its depth times exp(-z), where
-    z is its error beyond that of the best layer, in standard errors. The last layer counts twice, and at least a
-    twentieth. The joined layers are multiplied so that `LogisticRegression()`, or `Ridge()` for numbers, needs neither
-    a scaler nor another strength. Whole numbers are labels, unless they have more than 20 values with fewer than 5
-    samples each. With a single label or fewer than three samples, layers count by their depth. Without y,
+    centred and divided by the root of its mean squared length. A ridge regression of y on each layer has leave-one-out
+    errors in closed form [1]_. Samples of equal features count as one. The weight of a layer is its depth times
+    exp(-z), where z is its error beyond that of the best layer, in standard errors. The last layer counts twice, and at
+    least a twentieth. The joined layers are multiplied so that `LogisticRegression()`, or `Ridge()` for numbers, needs
+    neither a scaler nor another strength. Whole numbers are labels, unless they have more than 20 values with fewer
+    than 5 samples each. With a single label or fewer than three samples, layers count by their depth. Without y,
     `layer="auto"` is `layer=-1`, so that a sentence encoder gives its own vectors. `fit` sees only the samples of a
     fold, so a search chooses inside each fold.
 
