@@ -351,7 +351,7 @@ def choose_layers(
     is that of the least error on the weighted layers. Rows with infinite or missing features are left out.
 
     If the targets are all equal, or there are fewer than three samples, all layers of the first pooling count by their
-    depth, and the last stage four times.
+    depth, and the last stage twice.
 
     Parameters
     ----------
