@@ -61,7 +61,7 @@ _HOME = {
     "load_image_folder": "sktransfer.samples.folders",
     "load_vectors": "sktransfer.words.loading",
     "make_transfer_pipeline": "sktransfer.pipelines.transfer",
-    "merge_tasks": "sktransfer.tasks.merging",
+    "merge_tasks": "sktransfer.targets.merging",
     "rank_backbones": "sktransfer.selection.ranking",
     "recommend_backbones": "sktransfer.selection.recommending",
     "save": "sktransfer.persistence.api",
@@ -119,8 +119,8 @@ if TYPE_CHECKING:
     from sktransfer.selection.multitask import task_scorer as task_scorer
     from sktransfer.selection.ranking import rank_backbones as rank_backbones
     from sktransfer.selection.recommending import recommend_backbones as recommend_backbones
+    from sktransfer.targets.merging import merge_tasks as merge_tasks
     from sktransfer.tasks.heads import Head as Head
-    from sktransfer.tasks.merging import merge_tasks as merge_tasks
     from sktransfer.training.lr_finder import LearningRates as LearningRates
     from sktransfer.words.loading import load_vectors as load_vectors
 

@@ -15,10 +15,10 @@ from sklearn.utils.validation import check_consistent_length
 from sktransfer._validation import check_bool, check_int
 from sktransfer.exceptions import InvalidParameterError, ValidationWarning, did_you_mean, warn
 from sktransfer.samples.labels import row_labels
+from sktransfer.targets.column import Column
+from sktransfer.targets.table import check_task_weight, read_tasks
 from sktransfer.tasks.base import Targets
-from sktransfer.tasks.column import Column
 from sktransfer.tasks.strata import assign_folds
-from sktransfer.tasks.table import check_task_weight, read_tasks
 from sktransfer.tasks.validation import check_none_missing
 
 __all__ = ["MultiTaskKFold", "TaskScorer", "task_scorer"]

@@ -16,7 +16,9 @@ from sktransfer.engine.head_strength import HeadStrength
 from sktransfer.exceptions import LoadError
 from sktransfer.tasks.criterion import Criterion
 
-__all__ = ["Targets", "Task", "batch_targets", "relative_weights"]
+__all__ = ["NOTHING_KNOWN", "Targets", "Task", "batch_targets", "relative_weights"]
+
+NOTHING_KNOWN = "no target has a weight greater than 0, so there is nothing to learn"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,6 +157,11 @@ class Task:
         ----------
         n_samples : int
             Number of rows.
+
+        Raises
+        ------
+        ValueError
+            If nothing is known of the task yet.
         """
         raise NotImplementedError
 

@@ -10,10 +10,10 @@ from torch.nn import functional
 
 from sktransfer import FineTuneClassifier
 from sktransfer.exceptions import ValidationWarning
+from sktransfer.targets.table import read_tasks
 from sktransfer.tasks.criterion import Criterion
 from sktransfer.tasks.head_init import logistic_probe
 from sktransfer.tasks.merged import MergedMulticlass, partial_probe, sources_of
-from sktransfer.tasks.table import read_tasks
 from sktransfer.testing.samples import make_samples
 from sktransfer.training.saved_net import net_from_state, net_to_state
 from sktransfer.training.trainer import train

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from sktransfer.exceptions import ValidationWarning
+from sktransfer.targets.table import read_tasks
 from sktransfer.tasks.base import Targets
 from sktransfer.tasks.classification import Multiclass, MultilabelIndicator
 from sktransfer.tasks.continuous import Continuous
 from sktransfer.tasks.strata import assign_folds, hold_out_tasks
-from sktransfer.tasks.table import read_tasks
 
 
 def strata_of(**columns):

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from sktransfer import EMA, Checkpoint, FineTuneClassifier, MicroBatches, Mixup
+from sktransfer.cache.memory import MemoryStore
 from sktransfer.engine.compute import Compute
 from sktransfer.exceptions import InvalidParameterError
 from sktransfer.tasks.classification import Multiclass
@@ -22,6 +23,7 @@ from tests.helpers.small_bert import small_bert
 
 aggregators = pytest.importorskip("torchjd.aggregation")
 
+STORE = MemoryStore(10**8)
 IMAGES, LABELS = make_samples("image", 16)
 TEXTS, MOODS = make_samples("text", 16)
 KNOWN = {"kind": np.arange(16) % 4 > 0, "size": np.arange(16) % 2 == 0, "other": np.arange(16) < 6}
@@ -36,7 +38,7 @@ def run_of(names=("kind", "size"), known=KNOWN, backbone="tiny/cnn", **options):
         name: task.encode_known(task.check(values[name][known[name]]), known[name], np.ones(16))
         for name, task in tasks.items()
     }
-    return fit_run(X, backbone, tasks, targets, **options)
+    return fit_run(X, backbone, tasks, targets, store=STORE, **options)
 
 
 def weights(net):
@@ -50,7 +52,7 @@ def assert_equal_weights(one, other, names=None):
 
 
 def change(net, before):
-    return {name: value - before[name] for name, value in weights(net).items()}
+    return {name: value - before[name] for name, value in weights(net).items() if value.is_floating_point()}
 
 
 # Weights
@@ -91,15 +93,14 @@ def test_task_weights_names_unknown_tasks():
 
 
 def test_task_weights_uncertainty_learns_variances():
-    """A task of noise, which cannot be learned, has less weight in the end than one that can."""
-    result = train(run_of(("kind", "size"), task_weights="uncertainty", max_epochs=60, lr=3e-3))
+    options = {"max_epochs": 20, "freeze_depth": "all", "head_init": "probe"}
+    result = train(run_of(("kind", "size"), task_weights="uncertainty", **options))
     network = result.net.module_
     assert network.scaled == ("kind", "size")
     loss = {name: result.net.history[-1][f"train_loss_{name}"] for name in network.scaled}
     found = network.variances_by_task()
     for name, factor in (("kind", 2.0), ("size", 1.0)):
-        assert found[name].item() < -0.5
-        assert found[name].item() > np.log(factor * loss[name]) - 0.5  # moves towards the lowest value, and not below
+        assert np.log(factor * loss[name]) < found[name].item() < -0.1  # on its way to the lowest value
     learned = result.net.weight_by_task
     assert learned["kind"] == pytest.approx(np.exp(-found["kind"].item()))
     assert learned["size"] == pytest.approx(0.5 * np.exp(-found["size"].item()))
@@ -160,14 +161,12 @@ def test_task_weights_uncertainty_is_saved_and_continued():
 
 @pytest.mark.parametrize("sampling", ["uniform", "joint", {"kind": 1, "size": 4}])
 def test_task_sampling_learns_and_repeats(sampling):
-    nets = [train(run_of(task_sampling=sampling, max_epochs=6, head_init="probe")).net for _ in range(2)]
+    nets = [train(run_of(task_sampling=sampling)).net for _ in range(2)]
     assert_equal_weights(*nets)
     losses = nets[0].history[:, "train_loss"]
     assert losses[-1] < losses[0]
-    assert not all(
-        torch.equal(one, other)
-        for one, other in zip(weights(nets[0]).values(), weights(train(run_of(max_epochs=6)).net).values())
-    )
+    plain = weights(train(run_of()).net)
+    assert not all(torch.equal(value, plain[name]) for name, value in weights(nets[0]).items())
 
 
 @pytest.mark.parametrize(
@@ -222,14 +221,14 @@ def test_aggregator_mean_divides_the_gradients_of_stages_only():
     before = weights(train(run_of(**{**options, "max_epochs": 0})).net)
     plain, mean = (change(train(run_of(aggregator=one, **options)).net, before) for one in (None, aggregators.Mean()))
     for name, moved in plain.items():
-        torch.testing.assert_close(moved / (2 if name.startswith("stages") else 1), mean[name], atol=1e-7, rtol=1e-4)
+        torch.testing.assert_close(moved / (2 if name.startswith("stages") else 1), mean[name], atol=1e-6, rtol=1e-4)
     assert any(moved.abs().max() > 0 for name, moved in plain.items() if name.startswith("stages"))
 
 
 @pytest.mark.parametrize("aggregator", [aggregators.UPGrad(), aggregators.MGDA(), aggregators.GradVac()], ids=str)
 def test_aggregator_of_torchjd_trains_and_repeats(aggregator):
     names = ("kind", "size", "other")
-    options = {"aggregator": aggregator, "max_epochs": 8, "freeze_depth": -2, "lr": 3e-3}
+    options = {"aggregator": aggregator, "max_epochs": 3}
     first, second = (train(run_of(names, **options)).net for _ in range(2))
     assert_equal_weights(first, second)
     losses = first.history[:, "train_loss"]

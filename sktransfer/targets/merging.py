@@ -16,9 +16,9 @@ from sktransfer.samples.arrays import tensor_to_array
 from sktransfer.samples.columns import as_column, column_names, is_frame, is_tensor, quoted
 from sktransfer.samples.containers import as_list
 from sktransfer.samples.labels import row_labels
-from sktransfer.tasks.column import known_values
+from sktransfer.targets.reading import known_values
+from sktransfer.targets.table import split_columns
 from sktransfer.tasks.merged import SOURCE
-from sktransfer.tasks.table import split_columns
 
 __all__ = ["merge_tasks"]
 
@@ -64,7 +64,7 @@ def merge_tasks(
     Raises
     ------
     InvalidParameterError
-        If `labels` names a data set, a task or a label that is not there.
+        If `labels` names a data set, a task or a label that does not exist.
     ValueError
         If data sets do not fit each other, or X and y of a data set have different lengths.
 
@@ -78,18 +78,23 @@ def merge_tasks(
     --------
     MultiTaskKFold : Folds that keep each task, class and data set.
 
+    Notes
+    -----
+    The rows are in the order of the data sets. Folds of `KFold` without `shuffle` would leave out whole data sets, and
+    `MultiTaskKFold` does not.
+
     Examples
     --------
     >>> from sktransfer import merge_tasks
     >>> imdb = ["a moving film", "two hours of nothing"], ["good", "bad"]
-    >>> trec = ["who wrote it", "where is Rome"], ["person", "place"]
+    >>> trec = ["when was it written", "where is Rome"], ["date", "place"]
     >>> X, Y = merge_tasks({"imdb": imdb, "trec": trec})
     >>> Y.reset_index()
-      source  row  imdb    trec
-    0   imdb    0  good     NaN
-    1   imdb    1   bad     NaN
-    2   trec    0   NaN  person
-    3   trec    1   NaN   place
+      source  row  imdb   trec
+    0   imdb    0  good    NaN
+    1   imdb    1   bad    NaN
+    2   trec    0   NaN   date
+    3   trec    1   NaN  place
     >>> shop, library = (["war and peace", "alien"], ["book", "film"]), (["emma", "thriller"], ["book", "record"])
     >>> X, Y = merge_tasks({"shop": shop, "library": library}, labels={"shop": {"film": "movie"}}, task="kind")
     >>> Y.kind.tolist()
@@ -249,9 +254,9 @@ def _compare(column: str, own: Mapping[str, np.ndarray]) -> None:
         one, two = (min(sets[source], key=repr) for source in (first, other))
         same = {label: match for label in sets[other] for match in sets[first] if str(label) == str(match)}
         raise ValueError(
-            f"labels of the task {column!r} are of different types: {one!r} of {first!r} is a {type(one).__name__}, "
-            f"and {two!r} of {other!r} is a {type(two).__name__}. Give those of one data set new names, "
-            f"labels={{{other!r}: {_shown(same or {two: one})}}}"
+            f"labels of the task {column!r} are of different types: {one!r} of {first!r} is of type "
+            f"{type(one).__name__}, and {two!r} of {other!r} is of type {type(two).__name__}. Give those of one data "
+            f"set new names, labels={{{other!r}: {_shown(same or {two: one})}}}"
         )
     if kinds[first] == "number":
         return  # whole numbers may be numbers or classes
