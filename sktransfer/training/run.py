@@ -13,6 +13,7 @@ from sktransfer.backbones.backbone import Backbone, replace_stages
 from sktransfer.cache.policy import prefetch_for_depths
 from sktransfer.cache.types import Store
 from sktransfer.engine.choose_layers import (
+    GRID,
     CandidateOutputs,
     LayerChoice,
     candidate_layers,
@@ -319,7 +320,7 @@ def choose_trunk(
     given = "all" if mixed or is_auto(layer) else layer
     pooled = sorted(set(resolve_layers(backbone, given, pooling)), key=lambda one: one.stop)
     if choice is not None:
-        pooled = list(choice.layers)
+        pooled = _chosen(choice, pooled, pooling)
     layers = {
         kind: pooled if kind == "features" else [LayerOutput(one.stop) for one in pooled]
         for kind in dict.fromkeys(reads)
@@ -333,3 +334,15 @@ def choose_trunk(
     boundary = backbone.n_frozen(freeze_depth, stop)
     kept = backbone if stop == len(backbone.stages) else replace_stages(backbone, stop, [])
     return Trunk(kept, layers, boundary, mixed, freeze_depth, choice)
+
+
+def _chosen(choice: LayerChoice, candidates: Sequence[LayerOutput], pooling: str) -> list[LayerOutput]:
+    """Return the layers of a choice, which may be one of an earlier fit with another pooling."""
+    allowed = {one.pooling for one in candidates} | ({GRID} if pooling == "auto" else set())
+    used = sorted({str(one.pooling) for one in choice.layers})
+    if not allowed.issuperset(used):
+        raise InvalidParameterError(
+            f"pooling={pooling!r} does not fit the layers chosen before, which have {used}; restore it, or leave head "
+            "and warm_start out"
+        )
+    return list(choice.layers)
