@@ -34,7 +34,7 @@ from sktransfer.exceptions import InvalidParameterError, InvalidSampleError
 from sktransfer.html import BackboneHTML
 from sktransfer.samples.base import Samples
 from sktransfer.samples.labels import row_labels
-from sktransfer.samples.validation import check_samples, set_input_tags
+from sktransfer.samples.validation import check_samples, holds_samples, set_input_tags
 from sktransfer.tasks.base import Targets, Task, relative_weights
 from sktransfer.tasks.given import GivenTargets, check_targets, encode_targets, known_weights
 from sktransfer.tasks.heads import Head
@@ -298,7 +298,16 @@ class FineTuneBase(BackboneHTML, CallbackSupportMixin, BaseEstimator):
             start = f"This {type(self).__name__} estimator requires y to be passed"
             raise ValueError(f"{start}, but the target {arguments.name} is None: {self._target}")
         reset = previous is None
-        samples = check_samples(self, arguments.X, backbone.modality, image_shape=self.image_shape, reset=reset)
+        try:
+            samples = check_samples(self, arguments.X, backbone.modality, image_shape=self.image_shape, reset=reset)
+        except ValueError as error:
+            if not holds_samples(arguments.y, backbone.modality):
+                raise
+            name, kind = arguments.name, f"{backbone.modality}s"
+            raise ValueError(
+                f"{name} holds {kind} and X does not, so they seem to be swapped: fit takes the {kind} first. About X: "
+                f"{error}"
+            ) from error
         given = self._read_targets(arguments.y, first=tasks is None, classes=arguments.classes)
         seed, drawn = self._recall_seed(seed, previous, samples, given, arguments), seed
         if seed != drawn:

@@ -129,9 +129,7 @@ def train(run: FitRun) -> TrainingResult:
     stages = stages_frame(run.trunk.backbone, network, net, run.trunk.boundary)
     net.to_cpu()
     backbone = _with_trained_stages(run.trunk, network, settings)
-    return TrainingResult(
-        net, backbone, stages, settings.lr, lr_curve, strengths, run.trunk.boundary, depth_report
-    )
+    return TrainingResult(net, backbone, stages, settings.lr, lr_curve, strengths, run.trunk.boundary, depth_report)
 
 
 def snapshot(run: FitRun, net: FineTuneNet) -> tuple[FineTuneNet, Backbone]:
