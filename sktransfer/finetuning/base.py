@@ -243,7 +243,9 @@ class FineTuneBase(BackboneHTML, CallbackSupportMixin, BaseEstimator):
         check_monitors(self.callbacks, validates=False, remedy="partial_fit takes none, so call fit")
         # A scheduler among the callbacks is used in each call, and starts anew.
         schedule = settings.lr_schedule if has_scheduler(self.callbacks) else "constant"
-        settings = dataclasses.replace(settings, max_epochs=1, lr_schedule=schedule, is_partial_fit=True)
+        settings = dataclasses.replace(
+            settings, max_epochs=1, finds_epochs=False, lr_schedule=schedule, is_partial_fit=True
+        )
         previous = self._previous(self.net_) if hasattr(self, "net_") else None
         if previous is not None and settings.finds_lr and hasattr(self, "lr_curve_"):
             settings = settings.at(self.lr_)  # the rate that an earlier call found

@@ -107,6 +107,7 @@ def train(run: FitRun) -> TrainingResult:
     settings = run.settings.for_tasks(list(run.tasks), None if run.sources is None else list(run.sources))
     run = dataclasses.replace(run, targets=targets, settings=settings)
     train_rows, valid_rows = split_rows(run)
+    run = dataclasses.replace(run, settings=settings.for_rows(len(train_rows)))
     run, depth_report = _choose_depth(run, train_rows)
     network, strengths = _build_network(run, train_rows)
     dataset = _dataset(run, train_rows, run.augmentation)
