@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import pandas as pd
@@ -25,6 +26,7 @@ from sktransfer.engine.leave_one_out import (
     LEAST_SHARE,
     LayerWeights,
     centre,
+    depth_prior,
     is_better,
     layer_errors,
     layer_weights,
@@ -33,6 +35,7 @@ from sktransfer.engine.leave_one_out import (
 from sktransfer.exceptions import LoadError
 
 __all__ = [
+    "GRID",
     "CandidateOutputs",
     "LayerChoice",
     "candidate_layers",
@@ -87,6 +90,17 @@ class LayerChoice:
     head: HeadStrength
     last_error: float = 0.0
 
+    @property
+    def variance(self) -> float:
+        """Total variance of what a trained head reads.
+
+        A step of Adam changes all weights of a head by the same amount. At this variance it moves the outputs as much
+        as that of a head on the last layer alone, at a mean variance of 1, would.
+        """
+        last = max(layer.stop for layer in self.layers)
+        width = next(width for layer, width in zip(self.layers, self.widths, strict=True) if layer.stop == last)
+        return width**2 / sum(self.widths)
+
     def divisors(self, total: float) -> np.ndarray:
         """Return the divisor of each centred feature (n_features,) for a total variance.
 
@@ -132,7 +146,7 @@ class LayerChoice:
             Backbone of the layers.
         """
         named = [f"{stage} ({pooling}) {weight:.0%}" for (stage, pooling), weight in self.table(backbone).items()]
-        why = "weighed by depth, because no targets tell them apart"
+        why = "weighed by depth, because the targets do not tell them apart"
         if self.head.n_samples:
             why = f"weighed by how well they predict the targets of {self.head.n_samples} samples"
             alone = f", and {self.last_error:.2f} with the last layer alone"
@@ -258,16 +272,32 @@ def candidate_layers(
     layers = resolve_layers(backbone, "all", pooling)
     if pooling != "auto" or GRID not in pooling_names(backbone.modality):
         return layers
-    stages = [LayerOutput(layer.stop) for layer in layers]
+    with_positions = _WITH_POSITIONS.get(backbone)
+    if with_positions is None:
+        with_positions = _stages_with_positions(backbone, inputs, compute)
+        if with_positions is not None and _gives_one_size(inputs.preprocess):
+            _WITH_POSITIONS[backbone] = with_positions
+    return layers + [LayerOutput(stop, GRID) for stop in with_positions or ()]
+
+
+# Stages with positions by backbone, if all images reach it in one size, so that no sample runs again to show them.
+_WITH_POSITIONS: WeakKeyDictionary[Backbone, tuple[int, ...]] = WeakKeyDictionary()
+
+
+def _gives_one_size(preprocess: Any) -> bool:
+    """Return whether a preprocessing gives images of one size."""
+    return getattr(preprocess, "crop", None) is not None or isinstance(getattr(preprocess, "resize", None), tuple)
+
+
+def _stages_with_positions(backbone: Backbone, inputs: PreprocessedSamples, compute: Compute) -> tuple[int, ...] | None:
+    """Return the numbers of the stages with positions, as the first sample that can be read shows; None without one."""
+    stages = [LayerOutput(stop) for stop in range(1, len(backbone.stages) + 1)]
     for row in range(len(inputs)):
         for rows, outputs in forward(backbone, inputs, stages, compute=compute, rows=[row]):
             if rows:
-                shapes = [tuple(of_stage[0].shape) for of_stage in outputs]
-                n_positions = [_n_positions(shape, backbone.prefix_tokens) for shape in shapes]
-                return layers + [
-                    LayerOutput(one.stop, GRID) for one, n in zip(layers, n_positions, strict=True) if n > 1
-                ]
-    return layers
+                n_positions = [_n_positions(tuple(one[0].shape), backbone.prefix_tokens) for one in outputs]
+                return tuple(stage.stop for stage, n in zip(stages, n_positions, strict=True) if n > 1)
+    return None
 
 
 def _n_positions(shape: tuple[int, ...], prefix_tokens: int) -> int:
@@ -310,9 +340,7 @@ def collect_candidates(
 
 
 def choose_layers(
-    outputs: CandidateOutputs,
-    targets: ChoiceTargets | None = None,
-    sample_weight: np.ndarray | None = None,
+    outputs: CandidateOutputs, targets: ChoiceTargets, sample_weight: np.ndarray | None = None
 ) -> LayerChoice:
     """Return the layers that targets support best, with their weights, scales and the strength of a head.
 
@@ -322,15 +350,15 @@ def choose_layers(
     A second pooling is added if the errors of all layers together fall by more than their standard error. The strength
     is that of the least error on the weighted layers. Rows with infinite or missing features are left out.
 
-    Without targets, or if they are all equal or fewer than three, all layers of the first pooling count, by the square
-    of their depth.
+    If the targets are all equal, or there are fewer than three samples, all layers of the first pooling count by their
+    depth, and the last stage four times.
 
     Parameters
     ----------
     outputs : CandidateOutputs
         Outputs of layers. Those with the pooling of the first layer come first.
-    targets : ChoiceTargets, default=None
-        Targets of the rows of the outputs; None for a choice without targets.
+    targets : ChoiceTargets
+        Targets of the rows of the outputs.
     sample_weight : ndarray of shape (n_rows,), default=None
         Weight of each row, positive. None for equal weights.
 
@@ -354,11 +382,10 @@ def choose_layers(
     features, targets, weight = _finite(outputs, targets, weight)
     layers = outputs.layers
     n_first = sum(layer.pooling == layers[0].pooling for layer in layers)
-    values = np.zeros((len(weight), 0)) if targets is None else targets.values  # (n_finite, n_outputs)
-    features, values, weight = merge_equal(features, values, weight)
+    features, values, weight = merge_equal(features, targets.values, weight)
     last_error = 0.0
-    if targets is None or targets.are_equal or len(weight) < FEWEST:
-        weights = np.array([layer.stop**2 for layer in layers[:n_first]], dtype=np.float64)  # (n_first,)
+    if targets.are_equal or len(weight) < FEWEST:
+        weights = depth_prior([layer.stop for layer in layers[:n_first]])  # (n_first,)
         weights, head = weights / weights.sum(), HeadStrength.plain(targets)
     else:
         best = _weigh(layers, features, n_first, values, weight)
@@ -368,14 +395,14 @@ def choose_layers(
 
 
 def _finite(
-    outputs: CandidateOutputs, targets: ChoiceTargets | None, weight: np.ndarray
-) -> tuple[list[np.ndarray], ChoiceTargets | None, np.ndarray]:
+    outputs: CandidateOutputs, targets: ChoiceTargets, weight: np.ndarray
+) -> tuple[list[np.ndarray], ChoiceTargets, np.ndarray]:
     """Return features, targets and weights of the rows with finite features."""
     finite = np.all([np.isfinite(one).all(1) for one in outputs.features], axis=0)  # (n_rows,)
     if not finite.any():
         raise ValueError("layer='auto' weighs layers by their features, which are infinite or NaN for all samples")
     features = outputs.features if finite.all() else [one[finite] for one in outputs.features]
-    return features, None if targets is None else targets.take(finite), weight[finite]
+    return features, targets.take(finite), weight[finite]
 
 
 def _chosen(
@@ -401,7 +428,9 @@ def _chosen(
 
 
 def choose_jointly(
-    outputs: CandidateOutputs, by_task: Mapping[str, tuple[np.ndarray, Any, np.ndarray]], learned: Sequence[str]
+    outputs: CandidateOutputs,
+    by_task: Mapping[str, tuple[np.ndarray, ChoiceTargets, np.ndarray]],
+    learned: Sequence[str],
 ) -> dict[str, LayerChoice]:
     """Return layers that several targets support best, with the scales and the strength of a head for each of them.
 
@@ -431,7 +460,7 @@ def choose_jointly(
 
 
 def _on_layers(
-    outputs: CandidateOutputs, targets: Any, sample_weight: np.ndarray, weights: np.ndarray, last_error: float
+    outputs: CandidateOutputs, targets: ChoiceTargets, sample_weight: np.ndarray, weights: np.ndarray, last_error: float
 ) -> LayerChoice:
     """Return the choice of given layers, with the strength that targets support best on them."""
     features, targets, weight = _finite(outputs, targets, sample_weight)

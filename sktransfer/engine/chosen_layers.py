@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 from sklearn.utils.validation import check_is_fitted
 
 from sktransfer.backbones.backbone import Backbone
 from sktransfer.engine.choose_layers import LayerChoice
 from sktransfer.engine.head_strength import HeadStrength
+from sktransfer.engine.layers import is_auto
 
 __all__ = ["ChosenLayers"]
 
@@ -16,6 +19,7 @@ class ChosenLayers:
     """Mixin with the attributes of what `fit` has chosen."""
 
     backbone_: Backbone
+    layer: Any
     _choice: LayerChoice | None = None  # only if layer="auto"
     _strength: HeadStrength | None = None  # of the probe of a tuner
 
@@ -24,7 +28,7 @@ class ChosenLayers:
         """Weight of each layer that `layer="auto"` has chosen, by stage and pooling, summing to one."""
         check_is_fitted(self)
         if self._choice is None:
-            raise AttributeError(f"layer_ is only there with layer='auto', and this {type(self).__name__} has another")
+            raise AttributeError(f"layer_ is only there with layer='auto' and y; {self._why_none()}")
         return self._choice.table(self.backbone_)
 
     @property
@@ -35,6 +39,9 @@ class ChosenLayers:
     @property
     def report_(self) -> str:
         """What was chosen, and by which errors, in a few lines."""
+        check_is_fitted(self)
+        if self._choice is None and self._strength is None:
+            return self._why_none()
         found = self._found("report_")
         return found.report() if self._choice is None else self._choice.report(self.backbone_)
 
@@ -42,7 +49,13 @@ class ChosenLayers:
         check_is_fitted(self)
         found = self._strength if self._choice is None else self._choice.head
         if found is None:
-            where = "layer='auto', or with a probe: head='linear' and head_init='probe'"
-            where = where if hasattr(self, "head_init") else "layer='auto'"
-            raise AttributeError(f"{name} is only there with {where}; this {type(self).__name__} has found no strength")
+            raise AttributeError(f"{name} is only there if a strength was found; {self._why_none()}")
         return found
+
+    def _why_none(self) -> str:
+        """Return why nothing was chosen."""
+        if is_auto(self.layer):
+            return "layer='auto' is the last layer, as the network gives it, because fit was called without y"
+        if hasattr(self, "head_init"):
+            return f"layer={self.layer!r} is fixed, and the head did not start as a probe"
+        return f"layer={self.layer!r} is fixed"

@@ -20,6 +20,7 @@ __all__ = [
     "LayerWeights",
     "best_strength",
     "centre",
+    "depth_prior",
     "is_better",
     "layer_errors",
     "layer_weights",
@@ -225,6 +226,24 @@ def layer_errors(layers: Sequence[np.ndarray], targets: np.ndarray, sample_weigh
     return np.stack([least_errors([layer], [1.0], targets, sample_weight, few)[1] for layer in layers])
 
 
+def depth_prior(depths: Sequence[int]) -> np.ndarray:
+    """Return the weight that layers have before any target is seen: their depth, and four times that of the last stage.
+
+    Parameters
+    ----------
+    depths : sequence of int
+        Number of each layer's stage, from 1.
+
+    Examples
+    --------
+    >>> from sktransfer.engine.leave_one_out import depth_prior
+    >>> depth_prior([1, 2, 3]).tolist()
+    [1.0, 2.0, 12.0]
+    """
+    depth = np.asarray(depths, dtype=np.float64)  # (n_layers,)
+    return np.where(depth == depth.max(), LAST_PRIOR, 1.0) * depth
+
+
 def layer_weights(
     layers: Sequence[np.ndarray],
     targets: np.ndarray,
@@ -268,9 +287,9 @@ def layer_weights(
     alone = layer_errors(layers, targets, sample_weight) if errors is None else errors  # (n_layers, n_few)
     means = alone @ shares  # (n_layers,)
     z = np.array([_z(one, alone[means.argmin()], shares) for one in alone])  # (n_layers,)
-    depth = np.arange(1, len(layers) + 1) if depths is None else np.asarray(depths)  # (n_layers,)
-    is_last = depth == depth.max()
-    weights = depth * np.where(is_last, LAST_PRIOR, 1.0) * np.exp(-z)
+    depths = range(1, len(layers) + 1) if depths is None else depths
+    is_last = np.asarray(depths) == max(depths)  # (n_layers,)
+    weights = depth_prior(depths) * np.exp(-z)
     weights = np.where(weights < LEAST_SHARE * weights.sum(), 0.0, weights)
     weights = weights / weights.sum()
     missing = max(0.0, LAST_SHARE - float(weights[is_last].sum()))

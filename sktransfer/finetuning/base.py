@@ -214,7 +214,7 @@ class FineTuneBase(BackboneHTML, CallbackSupportMixin, BaseEstimator):
         remedy = f"pass X_val and {arguments.name}_val to fit, or set early_stopping=True"
         if not hasattr(self, "early_stopping"):
             remedy = f"{type(self).__name__} takes none"
-        check_monitors(self.callbacks, validates=validates, remedy=remedy)
+        check_monitors(self.callbacks, validates=validates, remedy=remedy, by_task=hasattr(self, "tasks"))
         previous = self._previous(None) if self.warm_start and hasattr(self, "net_") else None
         if hasattr(self, "lr_curve_"):
             del self.lr_curve_  # of an earlier fit
@@ -240,7 +240,8 @@ class FineTuneBase(BackboneHTML, CallbackSupportMixin, BaseEstimator):
                     f"{name}={getattr(self, name)!r} depends on epochs, and partial_fit runs one per call; set "
                     f"{name}={value!r}, or call fit"
                 )
-        check_monitors(self.callbacks, validates=False, remedy="partial_fit takes none, so call fit")
+        remedy = "partial_fit takes none, so call fit"
+        check_monitors(self.callbacks, validates=False, remedy=remedy, by_task=hasattr(self, "tasks"))
         # A scheduler among the callbacks is used in each call, and starts anew.
         schedule = settings.lr_schedule if has_scheduler(self.callbacks) else "constant"
         settings = dataclasses.replace(
@@ -297,8 +298,8 @@ class FineTuneBase(BackboneHTML, CallbackSupportMixin, BaseEstimator):
         backbone = self._load_backbone(seed, previous)
         change = check_augment(self.augment, backbone.modality)
         if arguments.y is None:
-            start = f"This {type(self).__name__} estimator requires y to be passed"
-            raise ValueError(f"{start}, but the target {arguments.name} is None: {self._target}")
+            name = type(self).__name__
+            raise ValueError(f"This {name} estimator requires y to be passed, but the target y is None: {self._target}")
         reset = previous is None
         try:
             samples = check_samples(self, arguments.X, backbone.modality, image_shape=self.image_shape, reset=reset)

@@ -23,13 +23,13 @@ from sktransfer.finetuning.base import FineTuneBase, _FitArguments
 from sktransfer.finetuning.classifier import FineTuneClassifier
 from sktransfer.finetuning.regressor import FineTuneRegressor
 from sktransfer.samples.labels import label_of, row_labels
+from sktransfer.targets.table import TaskSchema, check_task_weight, read_tasks
 from sktransfer.tasks.base import Targets, Task
 from sktransfer.tasks.classification import Multiclass, MultilabelIndicator
 from sktransfer.tasks.continuous import Continuous
 from sktransfer.tasks.criterion import Criterion
 from sktransfer.tasks.given import GivenTargets
 from sktransfer.tasks.heads import Head
-from sktransfer.tasks.table import TaskSchema, check_task_weight, read_tasks
 from sktransfer.training.run import FitRun
 from sktransfer.training.settings import Settings
 from sktransfer.training.trainer import TrainingResult
@@ -142,6 +142,8 @@ class MultiTaskFineTuner(FineTuneBase):
     .. [3] J. Howard, S. Ruder, "Universal Language Model Fine-tuning for Text Classification", ACL 2018.
     .. [4] X. Li et al., "Explicit Inductive Bias for Transfer Learning with Convolutional Networks", ICML 2018.
     .. [5] L. Mou et al., "How Transferable are Neural Networks in NLP Applications?", EMNLP 2016.
+    .. [6] A. Kendall et al., "Multi-Task Learning Using Uncertainty to Weigh Losses for Scene Geometry and Semantics",
+       CVPR 2018.
 
     Examples
     --------
@@ -393,9 +395,11 @@ class MultiTaskFineTuner(FineTuneBase):
         for name, task in self._tasks.items():
             column, weight = table.columns[name], weights[name]
             rows = np.flatnonzero(column.known & (weight > 0))
-            y_true = column.check(task)[weight[column.known] > 0]
-            of_rows = None if sample_weight is None else weight[rows]
-            scores[name] = task.score(y_true, task.decode(outputs[name][rows]), of_rows) if len(rows) else np.nan
+            if not len(rows):
+                scores[name] = np.nan
+                continue
+            y_true, y_pred = column.check(task)[weight[column.known] > 0], task.decode(outputs[name][rows])
+            scores[name] = task.score(y_true, y_pred, None if sample_weight is None else weight[rows])
         return pd.Series(scores, index=pd.Index(self.tasks_, name="task"), name="score", dtype=float)
 
     def score(self, X: Any, Y: Any, sample_weight: Any = None) -> float:
@@ -576,7 +580,6 @@ class MultiTaskFineTuner(FineTuneBase):
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.target_tags.multi_output = True
-        tags.target_tags.single_output = False
         return tags
 
 

@@ -43,10 +43,10 @@ def standardize(
     sample_weight : ndarray of shape (n_samples,)
         Weight of each sample.
     choice : LayerChoice, default=None
-        Choice that the features come from. Its scales keep the weight of each layer; the mean variance is 1 as well.
+        Choice that the features come from. Its scales keep the weight of each layer.
     """
     if choice is not None:
-        _write_scale(head, choice.mean, choice.divisors(features.shape[1]))
+        _write_scale(head, choice.mean, choice.divisors(choice.variance))
         return
     mean = np.average(features, axis=0, weights=sample_weight)  # (n_features,)
     variance = np.average((features - mean) ** 2, axis=0, weights=sample_weight)  # (n_features,)
@@ -110,7 +110,7 @@ def probe_strength(
         Choice that the features come from, which has the strength. None to find it.
     """
     if choice is not None:
-        return choice.head, choice.head.of_variance(features.shape[1])
+        return choice.head, choice.head.of_variance(choice.variance)
     mean = np.average(features, axis=0, weights=sample_weight)  # (n_features,)
     variance = float(np.average((features - mean) ** 2, axis=0, weights=sample_weight).sum())
     strength = HeadStrength.find(features, targets, sample_weight)
@@ -171,7 +171,7 @@ def logistic_probe(
         bias[present] = 0.0
         return weight, bias
     sample_weight, basis = of_different(features, sample_weight), None
-    if features.shape[1] > len(features):
+    if features.shape[1] > len(features) and features.any():
         features, basis = _rotated(features)  # the same result in fewer variables
     with (
         many_classes_allowed(),

@@ -10,6 +10,7 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression, Ridge
 
+from sktransfer.backbones.preprocess import ImageTransform
 from sktransfer.cache.memory import MemoryStore
 from sktransfer.engine.choice_targets import ChoiceTargets
 from sktransfer.engine.choose_layers import (
@@ -60,32 +61,28 @@ def test_report():
         r"and [01]\.\d\d with the last layer alone",
         strength,
     )
-    assert choose_layers(made).report(toys.image_backbone()).splitlines() == [
-        "layers: stem (average) 7%, middle (average) 29%, top (average) 64%",
-        "weighed by depth, because no targets tell them apart",
+    assert choose_layers(made, ChoiceTargets.of(["a"] * 80)).report(toys.image_backbone()).splitlines() == [
+        "layers: stem (average) 7%, middle (average) 13%, top (average) 80%",
+        "weighed by depth, because the targets do not tell them apart",
         "C=30 on features of total variance 1",
     ]
 
 
-def test_choose_layers_without_targets():
-    made, _ = outputs()
-    choice = choose_layers(made)
+@pytest.mark.parametrize(("y", "strength"), [(["a"] * 80, 30), ([2.5] * 80, 1 / 30)], ids=["labels", "numbers"])
+def test_choose_layers_of_equal_targets_weighs_by_depth(y, strength):
+    made, _ = outputs(layers=[*AVERAGES, *GRIDS])
+    choice = choose_layers(made, ChoiceTargets.of(y))
     assert list(choice.layers) == AVERAGES
-    np.testing.assert_allclose(choice.weights, np.array([1, 4, 9]) / 14)
-    assert choice.head.value == 30
-    scaled = choice.scaled(np.concatenate(made.features, axis=1))
+    np.testing.assert_allclose(choice.weights, np.array([1, 2, 4 * 3]) / 15)
+    assert choice.head.value == pytest.approx(strength)  # C, or alpha
+    scaled = choice.scaled(np.concatenate(made.features[:3], axis=1))
     np.testing.assert_allclose([block.var(0).sum() for block in np.split(scaled, 3, axis=1)], 30 * choice.weights, 1e-4)
     np.testing.assert_allclose(scaled.mean(0), 0, atol=1e-4)
 
 
-@pytest.mark.parametrize("y", [["a"] * 80, [2.5] * 80])
-def test_choose_layers_of_equal_targets_is_that_without_targets(y):
-    made, _ = outputs()
-    choice, expected = choose_layers(made, ChoiceTargets.of(y)), choose_layers(made)
-    assert choice.layers == expected.layers
-    assert choice.head.value == (30 if isinstance(y[0], str) else 1 / 30)  # C, or alpha
-    features = np.concatenate(made.features, axis=1)
-    np.testing.assert_array_equal(choice.scaled(features.copy()), expected.scaled(features.copy()))
+def test_choose_layers_of_two_samples_weighs_by_depth():
+    made, _ = outputs(2)
+    assert list(choose_layers(made, ChoiceTargets.of([0, 1])).layers) == AVERAGES
 
 
 def test_choose_layers_grid_only_if_it_helps():
@@ -95,7 +92,6 @@ def test_choose_layers_grid_only_if_it_helps():
     choice = choose_layers(made, ChoiceTargets.of(y))
     assert GRIDS[1] in choice.layers
     assert [one.stop for one in choice.layers] == sorted(one.stop for one in choice.layers)
-    assert {one.pooling for one in choose_layers(made).layers} == {"average"}
 
 
 def test_choose_layers_numbers():
@@ -138,7 +134,7 @@ def test_choose_layers_leaves_out_rows_that_are_not_finite():
     choice = choose_layers(made, ChoiceTargets.of(y))
     assert np.isfinite(choice.mean).all()
     with pytest.raises(ValueError, match="infinite or NaN"):
-        choose_layers(CandidateOutputs(AVERAGES[:1], [0], [np.full((1, 3), np.nan, np.float32)]))
+        choose_layers(CandidateOutputs(AVERAGES[:1], [0], [np.full((1, 3), np.nan, np.float32)]), ChoiceTargets.of([0]))
 
 
 def test_choose_layers_of_constant_features():
@@ -153,6 +149,21 @@ def test_candidate_layers():
     assert candidate_layers(toys.image_backbone(), images, "max", CPU) == [LayerOutput(i, "max") for i in (1, 2, 3)]
     texts = PreprocessedSamples(toys.Listed(toys.TEXTS), toys.text_backbone().preprocess)
     assert candidate_layers(toys.text_backbone(), texts, "auto", CPU) == [LayerOutput(i, "mean") for i in (1, 2, 3)]
+
+
+def test_candidate_layers_runs_a_sample_once_per_backbone():
+    backbone = toys.image_backbone(seed=3)
+    seen = []
+    hook = backbone.stages[0].register_forward_hook(lambda module, args, out: seen.append(len(out)))
+    images = PreprocessedSamples(toys.images(2), backbone.preprocess)
+    assert candidate_layers(backbone, images, "auto", CPU) == candidate_layers(backbone, images, "auto", CPU)
+    assert seen == [1]  # all images are resized to one size
+    images = PreprocessedSamples(toys.images(2), ImageTransform())
+    other = toys.image_backbone(seed=4)
+    other.stages[0].register_forward_hook(lambda module, args, out: seen.append(len(out)))
+    assert candidate_layers(other, images, "auto", CPU) == candidate_layers(other, images, "auto", CPU)
+    hook.remove()
+    assert seen == [1, 1, 1]
 
 
 def test_collect_candidates_is_one_pass_that_the_cache_serves_again():

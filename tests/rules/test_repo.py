@@ -21,7 +21,18 @@ SOURCES = sorted((ROOT / "sktransfer").rglob("*.py"))
 PROSE = sorted(path for folder in ("plugins", "examples", "benchmarks") for path in (ROOT / folder).rglob("*.py"))
 # Lowest first: a package imports from itself and from the packages before it.
 LAYERS = ["_version", "exceptions", "_validation", "_parameters", "config", "_utils", "html", "samples", "weights"]
-LAYERS += ["backbones", "providers", "cache", "engine", "words", "featurizers", "tasks", "training", "callbacks"]
+LAYERS += [
+    "backbones",
+    "providers",
+    "cache",
+    "engine",
+    "words",
+    "featurizers",
+    "tasks",
+    "targets",
+    "training",
+    "callbacks",
+]
 LAYERS += ["finetuning", "classifiers", "selection", "displays", "persistence", "testing", "cli", "__main__"]
 MAX_LINES, MAX_FILES = 600, 16
 QUESTION = re.compile(r"(What|Which|Whose|Where|Whether|Who|How|Of|As)\b")

@@ -121,6 +121,12 @@ def test_probes_of_whole_weights_are_those_of_repeated_rows(scale):
         np.testing.assert_allclose(one, other, rtol=1e-9)
 
 
+def test_logistic_probe_of_constant_features_predicts_the_shares_of_the_classes():
+    weight, bias = logistic_probe(np.zeros((8, 20)), np.arange(8) % 4 // 3, np.ones(8), 2, 5.0)
+    assert not weight.any()
+    assert bias[1] - bias[0] == pytest.approx(np.log(2 / 6), abs=1e-4)
+
+
 def test_probe_strength_of_a_choice_is_its_own():
     targets = ChoiceTargets.of_classes(np.arange(60) % 2)
     choice = LayerChoice((LayerOutput(1, "mean"),), (5,), np.ones(1), np.zeros(5), np.ones(1), HeadStrength(9.0, False))
@@ -136,4 +142,6 @@ def test_standardize_choice_keeps_the_weights_of_layers():
     head = FeatureHead(6, 3)
     standardize(head, np.zeros((4, 6), np.float32), np.ones(4), choice)
     np.testing.assert_allclose(head.mean.numpy(), mean)
-    np.testing.assert_allclose(head.scale.numpy(), np.repeat(scales / np.sqrt([0.25 * 6, 0.75 * 6]), [2, 4]), rtol=1e-6)
+    total = 4**2 / 6  # a step moves outputs as much as with the 4 features of the last layer at a mean variance of 1
+    expected = np.repeat(scales / np.sqrt([0.25 * total, 0.75 * total]), [2, 4])
+    np.testing.assert_allclose(head.scale.numpy(), expected, rtol=1e-6)

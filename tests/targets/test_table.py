@@ -13,7 +13,7 @@ import torch
 from scipy.sparse import csr_array
 
 from sktransfer.exceptions import InvalidParameterError, LoadError, ValidationWarning
-from sktransfer.tasks.table import TaskSchema, check_task_weight, read_tasks
+from sktransfer.targets.table import TaskSchema, check_task_weight, read_tasks
 
 NAN = np.nan
 
@@ -420,3 +420,19 @@ def test_check_task_weight(given, expected):
 def test_check_task_weight_errors(given, message):
     with pytest.raises(ValueError, match=message):
         check_task_weight(given, ["topic", "star"], 2)
+
+
+@pytest.mark.parametrize(
+    ("values", "nothing"),
+    [(["a", "b"], [None]), ([0.5, 1], [None]), ([["x"], ["y"]], [None]), (np.ones((2, 2)) / 2, np.full((1, 2), NAN))],
+)
+def test_unknown_targets_have_the_shape_of_known_ones(values, nothing):
+    table = read_tasks({"a": values})
+    column = table.columns["a"]
+    task = column.make_task()
+    known = task.encode_known(column.check(task), column.known, np.ones(2))
+    empty = read_tasks({"a": nothing}, like=table.schema).columns["a"]
+    targets = task.encode_known(empty.check(task), empty.known, np.ones(1))
+    assert targets.values.shape[1:] == known.values.shape[1:]
+    assert targets.values.dtype == known.values.dtype
+    assert targets.weight.tolist() == [0]
