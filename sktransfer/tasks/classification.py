@@ -191,11 +191,14 @@ class Multiclass(_Classification):
     def check(self, y: Any) -> np.ndarray:
         """Return labels (n_samples,)."""
         try:
-            return check_labels(_dense(y))
+            labels = check_labels(_dense(y))
         except ValueError as error:
             if not str(error).startswith("Unknown label type: continuous"):
                 raise
             raise ValueError(f"{error} For numbers use FineTuneRegressor.") from error
+        if self.classes is None:
+            warn_of_many_classes(labels, np.unique(labels))
+        return labels
 
     def encode(self, y: np.ndarray, weight: np.ndarray) -> Targets:
         """Return class indices (n_samples,), and weights with those of the classes in them."""
@@ -224,8 +227,6 @@ class Multiclass(_Classification):
             If there is one class only, or a label is not among the classes.
         """
         classes = np.unique(y) if self.classes is None else self.classes
-        if self.classes is None:
-            warn_of_many_classes(y, classes)
         if len(classes) < 2:
             raise ValueError(
                 f"y holds one class only, {classes.tolist()[0]!r}; a classifier needs two or more to tell apart"

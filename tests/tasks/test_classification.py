@@ -11,7 +11,7 @@ import torch
 from scipy.sparse import csr_array
 from torch.nn import functional
 
-from sktransfer import FineTuneClassifier
+from sktransfer import FineTuneClassifier, MultiTaskFineTuner
 from sktransfer.exceptions import TargetWarning
 from sktransfer.tasks.classification import MultilabelIndicator, classification_task
 from sktransfer.testing.samples import make_samples
@@ -87,12 +87,20 @@ def test_multiclass_warns_once_of_numbers_and_of_labels_that_all_differ(y, match
     assert [one.category for one in caught] == [TargetWarning]
 
 
+def test_multiclass_does_not_warn_of_validation_data_or_a_column_of_given_kind():
+    images, y = [IMAGES[row % 12] for row in range(60)], np.arange(60) // 2
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        FineTuneClassifier(max_epochs=0).fit(images, y, X_val=images[::2], y_val=y[::2])
+        MultiTaskFineTuner(max_epochs=0, tasks={"price": "multiclass"}).fit(images, {"price": y * 100})
+
+
 @pytest.mark.parametrize("y", [np.arange(60) // 2, np.repeat([0, 5, 100], 20), np.repeat(np.arange(30).astype(str), 2)])
 def test_multiclass_does_not_warn_of_class_numbers(y):
     task = classification_task(y)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        task.encode(task.check(y), np.ones(len(y)))
+        task.check(y)
 
 
 @pytest.mark.parametrize("make", [list, np.array, pd.Series], ids=["list", "array", "Series"])
