@@ -35,7 +35,7 @@ from sktransfer.finetuning.arguments import FitArguments, listed
 from sktransfer.html import BackboneHTML
 from sktransfer.samples.base import Samples
 from sktransfer.samples.labels import row_labels
-from sktransfer.samples.validation import check_samples, set_input_tags
+from sktransfer.samples.validation import check_samples, holds_samples, set_input_tags
 from sktransfer.tasks.base import Targets, Task, relative_weights
 from sktransfer.tasks.given import GivenTargets, check_targets, encode_targets, known_weights
 from sktransfer.tasks.heads import Head
@@ -215,7 +215,9 @@ class FineTuneBase(BackboneHTML, CallbackSupportMixin, BaseEstimator):
         check_monitors(self.callbacks, validates=False, remedy=remedy, by_task=hasattr(self, "tasks"))
         # A scheduler among the callbacks is used in each call, and starts anew.
         schedule = settings.lr_schedule if has_scheduler(self.callbacks) else "constant"
-        settings = dataclasses.replace(settings, max_epochs=1, lr_schedule=schedule, is_partial_fit=True)
+        settings = dataclasses.replace(
+            settings, max_epochs=1, finds_epochs=False, lr_schedule=schedule, is_partial_fit=True
+        )
         previous = self._previous(self.net_) if hasattr(self, "net_") else None
         if previous is not None and settings.finds_lr and hasattr(self, "lr_curve_"):
             settings = settings.at(self.lr_)  # the rate that an earlier call found
@@ -270,7 +272,16 @@ class FineTuneBase(BackboneHTML, CallbackSupportMixin, BaseEstimator):
             name = type(self).__name__
             raise ValueError(f"This {name} estimator requires y to be passed, but the target y is None: {self._target}")
         reset = previous is None
-        samples = check_samples(self, arguments.X, backbone.modality, image_shape=self.image_shape, reset=reset)
+        try:
+            samples = check_samples(self, arguments.X, backbone.modality, image_shape=self.image_shape, reset=reset)
+        except ValueError as error:
+            if not holds_samples(arguments.y, backbone.modality):
+                raise
+            name, kind = arguments.name, f"{backbone.modality}s"
+            raise ValueError(
+                f"{name} holds {kind} and X does not, so they seem to be swapped: fit takes the {kind} first. About X: "
+                f"{error}"
+            ) from error
         given = self._read_targets(arguments.y, first=tasks is None, classes=arguments.classes)
         seed, drawn = self._recall_seed(seed, previous, samples, given, arguments), seed
         if seed != drawn:

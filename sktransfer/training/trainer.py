@@ -107,6 +107,7 @@ def train(run: FitRun) -> TrainingResult:
     settings = run.settings.for_tasks(list(run.tasks), None if run.sources is None else list(run.sources))
     run = dataclasses.replace(run, targets=targets, settings=settings)
     train_rows, valid_rows = split_rows(run)
+    run = dataclasses.replace(run, settings=settings.for_rows(len(train_rows)))
     run, depth_report = _choose_depth(run, train_rows)
     network, strengths = _build_network(run, train_rows)
     dataset = _dataset(run, train_rows, run.augmentation)
@@ -129,9 +130,7 @@ def train(run: FitRun) -> TrainingResult:
     stages = stages_frame(run.trunk.backbone, network, net, run.trunk.boundary)
     net.to_cpu()
     backbone = _with_trained_stages(run.trunk, network, settings)
-    return TrainingResult(
-        net, backbone, stages, settings.lr, lr_curve, strengths, run.trunk.boundary, depth_report
-    )
+    return TrainingResult(net, backbone, stages, settings.lr, lr_curve, strengths, run.trunk.boundary, depth_report)
 
 
 def snapshot(run: FitRun, net: FineTuneNet) -> tuple[FineTuneNet, Backbone]:

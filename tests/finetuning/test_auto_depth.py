@@ -111,7 +111,7 @@ def test_freeze_depth_auto_warns_if_the_trial_diverges():
 
 
 def test_freeze_depth_auto_leaves_the_decision_to_early_stopping():
-    found = quick(early_stopping=True, **HURTS).fit(X, NOISE)
+    found = quick(early_stopping=True, lr=1.0, lr_schedule="constant").fit(X, NOISE)
     assert found.freeze_depth_ == len(BACKBONE.stages) - 1
     assert found.report_.endswith("top is trained, because early stopping decides on it")
     start = quick(early_stopping=True, freeze_depth=-1, max_epochs=0).fit(X, NOISE)
