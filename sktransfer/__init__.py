@@ -34,6 +34,7 @@ _HOME = {
     "LearningRates": "sktransfer.training.lr_finder",
     "MicroBatches": "sktransfer.callbacks.micro_batches",
     "Mixup": "sktransfer.callbacks.mixup",
+    "MultiTaskFineTuner": "sktransfer.finetuning.multitask",
     "NearestClassMean": "sktransfer.classifiers.nearest_mean",
     "PretrainedClassifier": "sktransfer.classifiers.pretrained",
     "SWA": "sktransfer.callbacks.averaging",
@@ -97,6 +98,7 @@ if TYPE_CHECKING:
     from sktransfer.finetuning.classifier import FineTuneClassifier as FineTuneClassifier
     from sktransfer.finetuning.contrastive import ContrastiveFineTuner as ContrastiveFineTuner
     from sktransfer.finetuning.find_lr import find_lr as find_lr
+    from sktransfer.finetuning.multitask import MultiTaskFineTuner as MultiTaskFineTuner
     from sktransfer.finetuning.regressor import FineTuneRegressor as FineTuneRegressor
     from sktransfer.persistence.api import load as load
     from sktransfer.persistence.api import save as save

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.preprocessing import normalize
@@ -10,7 +10,9 @@ from sklearn.preprocessing import normalize
 from sktransfer._parameters import Parameter, with_parameters
 from sktransfer.backbones.loading import load_backbone
 from sktransfer.backbones.pooling import pooling_options
-from sktransfer.engine.layers import is_auto, resolve_layers
+from sktransfer.engine.choose_layers import CandidateOutputs
+from sktransfer.engine.inputs import PreprocessedSamples
+from sktransfer.engine.layers import resolve_layers
 from sktransfer.engine.parameters import BACKBONE, COMPUTE, LAYER, MAX_LENGTH, POOLING, VERBOSE, WEIGHTS
 from sktransfer.exceptions import InvalidParameterError
 from sktransfer.featurizers.base import Featurizer
@@ -119,12 +121,15 @@ class TextFeaturizer(Featurizer):
     def _load(self) -> Backbone:
         if not isinstance(self.normalize, (bool, np.bool_)) and self.normalize != "auto":
             raise InvalidParameterError(f"normalize={self.normalize!r} must be True, False or 'auto'")
-        if is_auto(self.layer) and self.normalize is not False and not isinstance(self.normalize, str):
+        return load_backbone(self.backbone, weights=self.weights, max_length=self.max_length)
+
+    def _choose(self, inputs: PreprocessedSamples, y: Any, context: Any = None) -> CandidateOutputs:
+        if not isinstance(self.normalize, str) and self.normalize:
             raise InvalidParameterError(
                 f"normalize={self.normalize!r} scales the features of each text, and layer='auto' scales layers for a "
-                "linear model; leave normalize='auto', or set layer to a stage"
+                "linear model if y is given; leave normalize='auto', or set layer=-1 or another stage"
             )
-        return load_backbone(self.backbone, weights=self.weights, max_length=self.max_length)
+        return super()._choose(inputs, y, context)
 
     def _postprocess(self, features: np.ndarray) -> np.ndarray:
         if self._choice is not None:
@@ -136,4 +141,4 @@ class TextFeaturizer(Featurizer):
         """Return whether the features are the vectors that the model itself scales to length 1."""
         backbone = self.backbone_
         last = resolve_layers(backbone, -1, "auto")
-        return backbone.unit_length and resolve_layers(backbone, self.layer, self.pooling) == last
+        return backbone.unit_length and self._layers() == last

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
@@ -12,7 +11,8 @@ from sklearn.callback import with_callbacks
 from sktransfer._parameters import with_parameters
 from sktransfer._utils import all_or_nothing
 from sktransfer.finetuning import parameters as shared
-from sktransfer.finetuning.base import TASK, FineTuneBase, _FitArguments
+from sktransfer.finetuning.base import _FitArguments
+from sktransfer.finetuning.single import TASK, SingleTaskTuner
 from sktransfer.tasks.base import Task
 from sktransfer.tasks.classification import Multiclass, MultilabelIndicator, classification_task
 from sktransfer.tasks.criterion import Criterion
@@ -37,7 +37,7 @@ __all__ = ["FineTuneClassifier"]
     shared.VALIDATION,
     shared.END,
 )
-class FineTuneClassifier(ClassifierMixin, FineTuneBase):
+class FineTuneClassifier(ClassifierMixin, SingleTaskTuner):
     """Classify images or texts with a pretrained network whose upper stages are fine-tuned.
 
     The stages below the freezing boundary are frozen, and their outputs are computed once per sample. Copies of the
@@ -248,7 +248,7 @@ class FineTuneClassifier(ClassifierMixin, FineTuneBase):
             if not names and not np.array_equal(given, self.classes_):
                 raise ValueError(f"classes={given} are not those of the first call, {self.classes_}")
         known = np.unique(classes) if first else self.classes_
-        return self._partial_fit(_FitArguments(X, y, sample_weight, classes=known))
+        return self._partial_fit(_FitArguments(X, y, sample_weight, classes={TASK: known}))
 
     def decision_function(self, X: Any) -> np.ndarray:
         """Return logits (n_samples, n_classes); for two classes their difference (n_samples,).
@@ -312,14 +312,18 @@ class FineTuneClassifier(ClassifierMixin, FineTuneBase):
         assert isinstance(task, (Multiclass, MultilabelIndicator))
         return task
 
-    def _make_tasks(self, y: Any, classes: np.ndarray | None) -> Mapping[str, Task]:
+    def _make_task(self, y: Any, classes: np.ndarray | None) -> Task:
         criterion = None if self.criterion is None else Criterion(self.criterion)
         task = classification_task(y, self.class_weight, self.label_smoothing, criterion)
         task.classes = classes
-        return {TASK: task}
+        return task
 
-    def _encode(self, arguments: _FitArguments, n_samples: int) -> Any:
-        encoded = super()._encode(arguments, n_samples)
+    def _encode(self, *arguments: Any) -> Any:
+        encoded = super()._encode(*arguments)
+        self._store_classes()
+        return encoded
+
+    def _store_classes(self) -> None:
         assert self._task.classes is not None
         self.classes_ = self._task.classes
         if hasattr(self, "label_names_"):
@@ -327,7 +331,6 @@ class FineTuneClassifier(ClassifierMixin, FineTuneBase):
         names = getattr(self._task, "label_names", None)
         if names is not None:
             self.label_names_ = np.array(names)
-        return encoded
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

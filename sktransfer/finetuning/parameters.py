@@ -6,14 +6,17 @@ from sktransfer._parameters import Parameter
 from sktransfer.engine import parameters as engine
 
 __all__ = [
+    "BY_TASK",
     "CLASSIFICATION",
     "CRITERION",
     "END",
     "HEAD",
     "HEAD_LR",
     "INPUT",
+    "MULTITASK",
     "RECIPE",
     "SCHEDULE",
+    "TASKS",
     "TRAINING",
     "UNFREEZING",
     "VALIDATION",
@@ -26,10 +29,10 @@ INPUT = [
     engine.IMAGE_SHAPE,
     engine.MAX_LENGTH,
     engine.LAYER.replace(
-        description="""Stage whose output the head reads: an index (-1 is the last stage), a name, a list (concatenated)
-        or "all". Stages above the highest of them are dropped. "mix" adds all stages up by learned weights
-        (`layer_weights_`) [2]_, if their features are of equal width. "auto" weighs all stages by how well they predict
-        y (`layer_`), and finds the strength of the probe (`strength_`)."""
+        description="""Stage whose output the head reads. "auto" weighs all stages by how well they predict y
+        (`layer_`). Otherwise an index (-1 is the last stage), a name, a list (concatenated) or "all". Stages above the
+        highest of them are dropped. "mix" adds all stages up by learned weights (`layer_weights_`) [2]_, if their
+        features are of equal width."""
     ),
     engine.POOLING,
     Parameter(
@@ -153,6 +156,65 @@ CHANGES = [
         """Augmentation, new in each epoch. "light" flips and shifts images, "strong" adds RandAugment and random
         erasing. "word_dropout" drops a tenth of the words of a text. A transform gets a tensor (3, height, width) in
         [0, 1]. The frozen stages then run in each epoch, and their outputs are not cached.""",
+    ),
+]
+MULTITASK = [
+    Parameter(
+        "task_weights",
+        "equal",
+        '{"equal", "uncertainty"} or dict of str to float',
+        """Weight of the loss of each task. "equal" is 1 for all. A dict gives weights by name, and 1 to tasks that it
+        does not name. A task of weight 0 changes nothing of the others. "uncertainty" learns a variance per task [1]_:
+        the loss L of a task adds `exp(-s) * L + s / 2` for its log variance s, with half of L if it is a squared error.
+        s starts at 0, has no weight decay, and a rate of its own, 0.03. `task_weights_` has the weights.""",
+    ),
+    Parameter(
+        "task_sampling",
+        "proportional",
+        '{"proportional", "uniform", "sqrt", "joint"} or dict of str to float',
+        """Rows of an epoch. An epoch has as many draws as there are rows. "proportional" draws each row once. Otherwise
+        each task has a share of the draws: an equal one ("uniform"), one that is proportional to the root of its known
+        targets ("sqrt"), or one of a dict, of which only ratios matter. A draw for a task takes the next row of an
+        endless sequence of permutations of the rows whose target of this task is known, which the next epoch
+        continues. "joint" puts the same number of rows of every task into each batch, one or more. All known targets of
+        a drawn row are learned.""",
+    ),
+    Parameter(
+        "aggregator",
+        None,
+        "torchjd.aggregation.Aggregator",
+        """Aggregator of TorchJD, such as `torchjd.aggregation.UPGrad()`, that combines the gradients of the tasks in
+        the stages that they share. Heads have the gradient of their own loss. None adds the gradients up. `Sum` of
+        TorchJD does the same, and `Mean` divides them by the number of tasks. It needs `pip install
+        sktransfer[torchjd]`, and `save` needs `set_params(aggregator=None)`.""",
+    ),
+]
+TASKS = Parameter(
+    "tasks",
+    "auto",
+    '"auto" or dict of str to str',
+    """Kind of some tasks by column of Y: "multiclass", "continuous" or "multilabel-indicator". The others are inferred
+    from their known values, as `sklearn.utils.multiclass.type_of_target` does it.""",
+)
+BY_TASK = [  # how parameters of one task are given for several
+    HEAD[0].replace(
+        type='"linear" or dict of str to Head',
+        description=""""linear" makes new heads. Of a dict, such as the `heads_` of a fitted estimator, the heads of its
+        tasks are continued, if classes and features agree. The heads of other tasks are new.""",
+    ),
+    CRITERION[0].replace(
+        type="dict of str to callable or class or instance of torch.nn.Module",
+        description="""Loss of some tasks by name, as `FineTuneClassifier` and `FineTuneRegressor` take it. None for the
+        cross entropy of classes and the squared error of standardized numbers. `save` needs
+        `set_params(criterion=None)`.""",
+    ),
+    CLASSIFICATION[0].replace(
+        description="Share of each target that is spread evenly over the classes, in all tasks with classes."
+    ),
+    CLASSIFICATION[1].replace(
+        type='"balanced" or dict of str to dict, list of dict or "balanced"',
+        description="""Weight of each class. "balanced" holds for all tasks with classes. A dict has the weights of some
+        tasks by name, as `FineTuneClassifier` takes them. Only ratios of weights within a task matter.""",
     ),
 ]
 VALIDATION = [

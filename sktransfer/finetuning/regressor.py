@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
@@ -13,7 +12,8 @@ from sktransfer._parameters import with_parameters
 from sktransfer._utils import all_or_nothing
 from sktransfer.exceptions import InvalidParameterError
 from sktransfer.finetuning import parameters as shared
-from sktransfer.finetuning.base import TASK, FineTuneBase, _FitArguments
+from sktransfer.finetuning.base import _FitArguments
+from sktransfer.finetuning.single import SingleTaskTuner
 from sktransfer.tasks.base import Task
 from sktransfer.tasks.continuous import Continuous
 from sktransfer.tasks.criterion import Criterion
@@ -47,7 +47,7 @@ __all__ = ["FineTuneRegressor"]
     shared.VALIDATION[1].replace(description="Share of the samples in the validation split."),
     shared.END,
 )
-class FineTuneRegressor(RegressorMixin, FineTuneBase):
+class FineTuneRegressor(RegressorMixin, SingleTaskTuner):
     """Predict numbers from images or texts with a pretrained network whose upper stages are fine-tuned.
 
     Targets are standardized for the training, and predictions are in the units of y.
@@ -245,10 +245,10 @@ class FineTuneRegressor(RegressorMixin, FineTuneBase):
         outputs = self._outputs(X)
         return self._task.decode(outputs)
 
-    def _make_tasks(self, y: Any, classes: np.ndarray | None) -> Mapping[str, Task]:
+    def _make_task(self, y: Any, classes: np.ndarray | None) -> Task:
         if self.head_init == "class_means":
             raise InvalidParameterError("head_init='class_means' needs classes, and y holds numbers; use 'probe'")
-        return {TASK: Continuous(None if self.criterion is None else Criterion(self.criterion))}
+        return Continuous(None if self.criterion is None else Criterion(self.criterion))
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

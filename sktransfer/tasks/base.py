@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from sktransfer.engine.choice_targets import ChoiceTargets
 from sktransfer.engine.choose_layers import LayerChoice
+from sktransfer.engine.head_strength import HeadStrength
 from sktransfer.exceptions import LoadError
 from sktransfer.tasks.criterion import Criterion
 
@@ -70,6 +71,8 @@ class Task:
         Whether a validation split keeps the ratio of the target's classes.
     pairwise : bool
         Whether the loss of a sample depends on the other samples of its batch.
+    is_squared_error : bool
+        Whether the loss is a squared error, which `task_weights="uncertainty"` takes half of.
     score_name : str or None
         Short name of `score`, which is recorded per epoch as "valid_<name>" if there are validation data.
     """
@@ -83,6 +86,7 @@ class Task:
     reads: ClassVar[str] = "features"
     stratifies: ClassVar[bool] = False
     pairwise: ClassVar[bool] = False
+    is_squared_error: bool = False
     score_name: ClassVar[str | None] = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -133,6 +137,8 @@ class Task:
         weight : ndarray of shape (n_samples,)
             Weight of each sample.
         """
+        if known.all():
+            return self.encode(y, weight)
         rows = np.flatnonzero(known)
         encoded = self.encode(y, weight[rows])
         values = np.zeros((len(known), *encoded.values.shape[1:]), encoded.values.dtype)  # (n_samples, ...)
@@ -154,7 +160,7 @@ class Task:
 
     def init_head(
         self, head: nn.Module, features: np.ndarray, targets: Targets, how: str, choice: LayerChoice | None = None
-    ) -> None:
+    ) -> HeadStrength | None:
         """Initialize a new head from the features of the pretrained network. The default draws it at random.
 
         Parameters
@@ -169,7 +175,25 @@ class Task:
             Kind of initialization.
         choice : LayerChoice, default=None
             Choice that the features come from. Only given to a task that has `choice_targets`.
+
+        Returns
+        -------
+        strength : HeadStrength or None
+            Strength of the linear model that was written; None if there is none.
         """
+        return None
+
+    def strata(self, targets: Targets) -> np.ndarray:
+        """Return the strata that folds and a validation split keep the ratio of, (n_samples, n_strata) bool.
+
+        A row may be in several strata or in none. The default has one stratum, the rows whose target is known.
+
+        Parameters
+        ----------
+        targets : Targets
+            Result of `encode`.
+        """
+        return targets.weight[:, None] > 0
 
     def choice_targets(self, targets: Targets) -> ChoiceTargets | None:
         """Return targets that `layer="auto"` chooses layers by. The default is None: the task allows no choice.

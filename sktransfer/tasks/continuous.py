@@ -12,14 +12,17 @@ from torch.nn import functional
 
 from sktransfer.engine.choice_targets import ChoiceTargets
 from sktransfer.engine.choose_layers import LayerChoice
+from sktransfer.engine.head_strength import HeadStrength
 from sktransfer.tasks.base import Targets, Task
 from sktransfer.tasks.criterion import Criterion
-from sktransfer.tasks.head_init import linear_input, ridge_probe, standardize, write_linear
+from sktransfer.tasks.head_init import linear_input, probe_strength, ridge_probe, standardize, write_linear
 from sktransfer.tasks.heads import FeatureHead
 from sktransfer.tasks.labels import refuse_label_lists
 from sktransfer.tasks.validation import check_numbers
 
 __all__ = ["Continuous"]
+
+_FIFTHS = 5  # strata of a number
 
 
 class Continuous(Task):
@@ -48,6 +51,11 @@ class Continuous(Task):
             self.criterion = criterion
         self.ndim = 0  # of y; 0 before the first call of encode
 
+    @property
+    def is_squared_error(self) -> bool:  # type: ignore[override]
+        """Whether the loss is the squared error, and not that of a criterion."""
+        return self.criterion is None
+
     def check(self, y: Any) -> np.ndarray:
         """Return numbers (n_samples,) or (n_samples, n_outputs), float64."""
         refuse_label_lists(y, "a regressor takes one number per sample, or a matrix with a row of numbers per sample")
@@ -57,6 +65,8 @@ class Continuous(Task):
     def encode(self, y: np.ndarray, weight: np.ndarray) -> Targets:
         """Return standardized targets (n_samples, n_outputs), float32; the first call sets mean and deviation."""
         columns = y.reshape(len(y), -1)  # (n_samples, n_outputs)
+        if not self.ndim and not len(y):
+            raise ValueError("no target has a weight greater than 0, so there is nothing to learn")
         if not self.ndim:
             self.ndim = y.ndim
             self.shift = np.average(columns, axis=0, weights=weight)  # (n_outputs,)
@@ -72,12 +82,25 @@ class Continuous(Task):
 
     def init_head(
         self, head: Any, features: np.ndarray, targets: Targets, how: str, choice: LayerChoice | None = None
-    ) -> None:
+    ) -> HeadStrength | None:
         """Write a ridge regression into a head."""
         standardize(head, features, targets.weight, choice)
-        if how != "random":
-            total = None if choice is None else choice.total
-            write_linear(head, *ridge_probe(linear_input(head, features), targets.values, targets.weight, total))
+        if how == "random":
+            return None
+        read = linear_input(head, features)  # (n_samples, width)
+        strength, alpha = probe_strength(read, self.choice_targets(targets), targets.weight, choice)
+        write_linear(head, *ridge_probe(read, targets.values, targets.weight, alpha))
+        return strength
+
+    def strata(self, targets: Targets) -> np.ndarray:
+        """Return the fifth that each output of each row is in, (n_samples, 5 * n_outputs)."""
+        known = targets.weight > 0  # (n_samples,)
+        members = []
+        for output in targets.values.T:
+            edges = np.unique(np.quantile(output[known], np.arange(1, _FIFTHS) / _FIFTHS)) if known.any() else []
+            fifth = np.searchsorted(edges, output, side="left")  # (n_samples,)
+            members.append((fifth[:, None] == np.arange(_FIFTHS)) & known[:, None])
+        return np.concatenate(members, axis=1)
 
     def choice_targets(self, targets: Targets) -> ChoiceTargets:
         """Return the standardized numbers."""

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
 from sklearn.model_selection import GroupShuffleSplit, StratifiedGroupKFold, train_test_split
 from skorch import NeuralNet
 from skorch.callbacks import Callback, EarlyStopping, EpochScoring, PrintLog
-from skorch.utils import Ansi
+from skorch.utils import Ansi, to_numpy
 
 from sktransfer._utils import in_process
 from sktransfer.exceptions import FreezingWarning, ValidationWarning, warn
@@ -20,8 +20,10 @@ __all__ = [
     "UNFREEZING",
     "BestWeights",
     "EpochLog",
+    "TaskHistory",
     "Unfreezing",
     "ValidationScore",
+    "columns_of",
     "hold_out",
     "n_phases",
     "phase",
@@ -298,23 +300,89 @@ class ValidationScore(EpochScoring):  # type: ignore[misc]
         self._initialize_cache()
 
 
+def columns_of(name: str, net: NeuralNet) -> dict[str, str]:
+    """Return the columns of the history that `TaskHistory` records for a task, with their names without the task.
+
+    Parameters
+    ----------
+    name : str
+        Name of the task.
+    net : FineTuneNet
+        Net with the task.
+    """
+    score = net.tasks[name].score_name
+    kinds = ["train_loss", "valid_loss", *([] if score is None else [f"valid_{score}"])]
+    return {f"{kind}_{name}": kind for kind in kinds}
+
+
+class TaskHistory(Callback):  # type: ignore[misc]
+    """Loss of each task per epoch, and score of each task on validation data, if there are several tasks.
+
+    Both are of the rows whose target is known. A task without such rows has NaN, and so has the score of a single row.
+    """
+
+    def on_epoch_begin(self, net: NeuralNet, **kwargs: Any) -> None:
+        """Begin new sums."""
+        self._sums: dict[str, list[Any]] = {}
+        self._scored: dict[str, list[tuple[Any, Any]]] = {}
+
+    def on_batch_end(
+        self,
+        net: NeuralNet,
+        batch: Any = None,
+        training: bool = False,
+        y_pred: Any = None,
+        by_task: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Add the losses of a batch, and keep the outputs for validation data."""
+        for name, (loss, weight) in (by_task or {}).items():
+            total = weight.sum()
+            sums = self._sums.setdefault(f"{'train' if training else 'valid'}_loss_{name}", [0.0, 0.0])
+            sums[0], sums[1] = sums[0] + loss.detach() * total.to(loss.device), sums[1] + total
+            if not training and net.tasks[name].score_name is not None and name in y_pred:
+                known = weight.numpy() > 0  # (n,)
+                pair = (to_numpy(batch[1][name])[known], to_numpy(y_pred[name])[known])  # (n_known, ...) each
+                self._scored.setdefault(name, []).append(pair)
+
+    def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:
+        """Record means and scores."""
+        for column, (loss, total) in self._sums.items():
+            net.history.record(column, float(loss) / float(total) if float(total) else math.nan)
+        for name, parts in self._scored.items():
+            y_true, outputs = (np.concatenate(one) for one in zip(*parts))  # (n_known, ...) each
+            task = net.tasks[name]
+            score = task.score(y_true, task.output_predictions(outputs)) if len(y_true) > 1 else math.nan
+            net.history.record(f"valid_{task.score_name}_{name}", score)
+        self._sums, self._scored = {}, {}
+
+
 class EpochLog(PrintLog):  # type: ignore[misc]
     """Table with one line per epoch, in columns of fixed width, with significant digits.
 
-    The best value so far has a colour on a terminal. Lines of worker processes begin with the process id.
+    Several tasks have a line each below it. The best value so far has a colour on a terminal. Lines of worker processes
+    begin with the process id.
     """
 
     _WIDTH = 9  # of a number such as 1.234e-05
+    _of_tasks: Collection[str] = ()  # columns of single tasks
 
     def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:
         """Print the line of an epoch, and before the first one the title of the net."""
         if self.first_iteration_ and net.title:
             self._sink(net.title, net.verbose)
+        by_task = {name: columns_of(name, net) for name in net.tasks} if len(net.tasks) > 1 else {}
+        self._of_tasks = {key for columns in by_task.values() for key in columns}
         super().on_epoch_end(net, **kwargs)
+        row = net.history[-1]
+        for name, columns in by_task.items():
+            numbers = [f"{short} {self.format_row(row, key, '')}" for key, short in columns.items() if key in row]
+            if numbers:
+                self._sink(f"       {name}: {', '.join(numbers)}", net.verbose)
 
     def table(self, row: Mapping[str, Any]) -> str:
-        """Return three lines: names, a rule and numbers."""
-        keys = self._sorted_keys(row.keys())
+        """Return three lines: names, a rule and numbers. The numbers of single tasks are left out."""
+        keys = [key for key in self._sorted_keys(row.keys()) if key not in self._of_tasks]
         names = ["seconds" if key == "dur" else key for key in keys]
         widths = [max(len(name), self._WIDTH if isinstance(row[key], float) else 0) for key, name in zip(keys, names)]
         cells = []

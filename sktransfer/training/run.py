@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sktransfer._validation import is_int
 from sktransfer.backbones.backbone import Backbone, replace_stages
 from sktransfer.cache.policy import prefetch_for_depths
 from sktransfer.cache.types import Store
@@ -18,7 +17,7 @@ from sktransfer.engine.choose_layers import (
     LayerChoice,
     candidate_layers,
     choice_rows,
-    choose_layers,
+    choose_jointly,
     collect_candidates,
 )
 from sktransfer.engine.compute import Compute
@@ -33,7 +32,7 @@ from sktransfer.training.net import FineTuneNet
 from sktransfer.training.samplers import Batches
 from sktransfer.training.settings import Settings
 
-__all__ = ["FitRun", "LRRange", "PreviousFit", "Trunk", "Validation", "choose_for_task", "choose_trunk", "split_rows"]
+__all__ = ["FitRun", "LRRange", "PreviousFit", "Trunk", "Validation", "choose_for_tasks", "choose_trunk", "split_rows"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,8 +51,8 @@ class Trunk:
         Whether heads mix the layers by learned weights (`layer="mix"`).
     freeze_depth : int, float or str
         Parameter of the estimator that the boundary comes from.
-    choice : LayerChoice, default=None
-        Choice that the layers come from (`layer="auto"`).
+    choices : mapping of str to LayerChoice, default=None
+        Choice that the layers come from (`layer="auto"`), by task. All have the same layers.
     """
 
     backbone: Backbone
@@ -61,7 +60,7 @@ class Trunk:
     boundary: int
     mixed: bool
     freeze_depth: Any
-    choice: LayerChoice | None = None
+    choices: Mapping[str, LayerChoice] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -184,8 +183,9 @@ class FitRun:
         Targets of the samples, by task.
     augmentation : Augmentation, default=None
         Augmentation of the training samples.
-    sources : ndarray of shape (n_samples,), default=None
-        Index of the source of each sample; None for a single source.
+    sources : mapping of str to ndarray of shape (n_samples,), bool, default=None
+        Whether each sample belongs to a source that batches are drawn from, by name. None for one source per task: the
+        samples whose target is known.
     groups : ndarray of shape (n_samples,), default=None
         Groups that the validation split does not separate.
     validation : Validation, default=None
@@ -215,7 +215,7 @@ class FitRun:
     tasks: Mapping[str, Task]
     targets: Mapping[str, Targets]
     augmentation: Augmentation | None = None
-    sources: np.ndarray | None = None
+    sources: Mapping[str, np.ndarray] | None = None
     groups: np.ndarray | None = None
     validation: Validation | None = None
     previous: PreviousFit | None = None
@@ -245,16 +245,18 @@ def split_rows(run: FitRun) -> tuple[np.ndarray, np.ndarray]:
         return run.split
     if run.validation is not None or not settings.early_stopping:
         return np.arange(n), np.arange(0)
-    name, task = next(iter(run.tasks.items()))
-    stratify = len(run.tasks) == 1 and task.stratifies
+    learned = [name for name in run.tasks if settings.learns(name)]
+    name, task = learned[0], run.tasks[learned[0]]
+    stratify = len(learned) == 1 and task.stratifies
     values, fraction = run.targets[name].values, settings.validation_fraction
     return hold_out(values, run.groups, fraction, run.seed, stratify=stratify, classes=task.classes)
 
 
-def choose_for_task(run: FitRun, pooling: str) -> tuple[LayerChoice, CandidateOutputs | None]:
-    """Return the layers that the training rows of the only task support best.
+def choose_for_tasks(run: FitRun, pooling: str) -> tuple[dict[str, LayerChoice], CandidateOutputs | None]:
+    """Return the layers that the training rows of the tasks support best, by task.
 
-    The outputs of all samples are returned as well if there is no cache to keep them.
+    All tasks have the same layers, with the mean of the weights that each task that is learned gives them. The outputs
+    of all samples are returned as well if there is no cache to keep them.
 
     The same pass caches what the training reads at the freezing boundary, if there is room.
 
@@ -265,11 +267,11 @@ def choose_for_task(run: FitRun, pooling: str) -> tuple[LayerChoice, CandidateOu
     pooling : str
         Pooling as estimators take it.
     """
-    ((name, task),) = run.tasks.items()
-    targets = run.targets[name].with_relative_weights()
-    rows, _ = split_rows(run)
-    rows = np.sort(rows[targets.weight[rows] > 0])
-    rows = rows[choice_rows(len(rows))]
+    targets = {name: one.with_relative_weights() for name, one in run.targets.items()}
+    train_rows = np.sort(split_rows(run)[0])
+    of_task = {name: train_rows[targets[name].weight[train_rows] > 0] for name in run.tasks}
+    learned = {name: rows[choice_rows(len(rows))] for name, rows in of_task.items() if run.settings.learns(name)}
+    rows = np.unique(np.concatenate(list(learned.values())))
     backbone = run.trunk.backbone
     lower = [LayerOutput(*output) for output in prefetch_for_depths(len(backbone.stages))]
     outputs = collect_candidates(
@@ -281,9 +283,19 @@ def choose_for_task(run: FitRun, pooling: str) -> tuple[LayerChoice, CandidateOu
         store=run.store,
         prefetch=lower,
     )
-    chosen = targets.take(rows)
-    keeps = run.store is None and len(rows) == len(run.inputs)
-    return choose_layers(outputs, task.choice_targets(chosen), chosen.weight), outputs if keeps else None
+    # A task that is not learned has a share in neither rows nor layers.
+    others = {name: np.intersect1d(of_task[name], rows) for name in run.tasks if name not in learned}
+    known = {name: some for name, some in {**learned, **others}.items() if len(some)}
+    chosen = {name: targets[name].take(some) for name, some in known.items()}
+    choices = choose_jointly(
+        outputs,
+        {
+            name: (np.searchsorted(rows, some), run.tasks[name].choice_targets(chosen[name]), chosen[name].weight)
+            for name, some in known.items()
+        },
+        list(learned),
+    )
+    return choices, outputs if run.store is None and len(rows) == len(run.inputs) else None
 
 
 def choose_trunk(
@@ -292,7 +304,7 @@ def choose_trunk(
     pooling: str,
     freeze_depth: Any,
     reads: Sequence[str],
-    choice: LayerChoice | None = None,
+    choices: Mapping[str, LayerChoice] | None = None,
 ) -> Trunk:
     """Return the part of a backbone that the parameters of an estimator ask for.
 
@@ -308,8 +320,8 @@ def choose_trunk(
         Number of frozen stages, as estimators take it.
     reads : sequence of str
         Kinds of head input that the tasks ask for.
-    choice : LayerChoice, default=None
-        Layers that `layer="auto"` has chosen.
+    choices : mapping of str to LayerChoice, default=None
+        Layers that `layer="auto"` has chosen, by task. All have the same layers.
 
     Raises
     ------
@@ -319,8 +331,8 @@ def choose_trunk(
     mixed = isinstance(layer, str) and layer == "mix"
     given = "all" if mixed or is_auto(layer) else layer
     pooled = sorted(set(resolve_layers(backbone, given, pooling)), key=lambda one: one.stop)
-    if choice is not None:
-        pooled = list(choice.layers)
+    if choices is not None:
+        pooled = list(next(iter(choices.values())).layers)
     layers = {
         kind: pooled if kind == "features" else [LayerOutput(one.stop) for one in pooled]
         for kind in dict.fromkeys(reads)
@@ -331,14 +343,6 @@ def choose_trunk(
             f"the layers chosen before go up to stage {stop}, and {backbone.name} has {len(backbone.stages)} stages; "
             "give the backbone_ of the same fit, or leave head and warm_start out"
         )
-    boundary = backbone.n_frozen(freeze_depth, stop) if choice is None else _n_frozen(backbone, freeze_depth, stop)
+    boundary = backbone.n_frozen(freeze_depth, stop)
     kept = backbone if stop == len(backbone.stages) else replace_stages(backbone, stop, [])
-    return Trunk(kept, layers, boundary, mixed, freeze_depth, choice)
-
-
-def _n_frozen(backbone: Backbone, freeze_depth: Any, stop: int) -> int:
-    """Return the number of frozen stages of the first `stop` ones, for a depth that is right for all stages."""
-    n, n_frozen = len(backbone.stages), backbone.n_frozen(freeze_depth)
-    if isinstance(freeze_depth, str) or (is_int(freeze_depth) and freeze_depth >= 0):
-        return min(n_frozen, stop)
-    return max(0, stop - (n - n_frozen)) if is_int(freeze_depth) else backbone.n_frozen(freeze_depth, stop)
+    return Trunk(kept, layers, boundary, mixed, freeze_depth, choices)

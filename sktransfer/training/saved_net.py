@@ -20,7 +20,7 @@ from sktransfer.exceptions import LoadError
 from sktransfer.tasks.base import Task
 from sktransfer.tasks.heads import Head
 from sktransfer.training.net import FineTuneNet, build_net
-from sktransfer.training.network import FineTuneNetwork, split_layers
+from sktransfer.training.network import FineTuneNetwork, TaskModules, split_layers
 from sktransfer.training.settings import Settings, check_settings
 from sktransfer.weights.reading import copy_state
 
@@ -108,7 +108,7 @@ def _net(
 ) -> FineTuneNet:
     widths, n_mixed = require_field(state, "widths", dict), state.get("n_mixed")
     saved = require_field(state, "heads", dict)
-    heads = nn.ModuleDict()
+    heads = TaskModules()
     for name, task in tasks.items():
         if (
             task.reads not in layers
