@@ -22,7 +22,7 @@ from sktransfer.engine.choice_targets import ChoiceTargets
 from sktransfer.exceptions import DroppedColumnWarning, InvalidParameterError, warn
 from sktransfer.featurizers.image import ImageFeaturizer
 from sktransfer.featurizers.text import TextFeaturizer
-from sktransfer.pipelines.cells import recognize_samples
+from sktransfer.pipelines.cells import DEFAULT_BACKBONES, recognize_samples
 from sktransfer.pipelines.dates import DateFeatures
 from sktransfer.pipelines.table import Column, read_columns
 from sktransfer.samples.columns import as_series, is_frame, is_missing, quoted
@@ -43,8 +43,8 @@ def make_transfer_pipeline(
     *,
     estimator: Any = "auto",
     kinds: str | Mapping[str, str] | None = None,
-    image_backbone: str | Backbone = "tiny/cnn",
-    text_backbone: str | Backbone = "tiny/bert",
+    image_backbone: str | Backbone = DEFAULT_BACKBONES["image"],
+    text_backbone: str | Backbone = DEFAULT_BACKBONES["text"],
 ) -> Pipeline:
     """Build a pipeline for images, for texts, or for a table with columns of both.
 
