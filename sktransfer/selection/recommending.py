@@ -164,6 +164,10 @@ def recommend_backbones(
     how well they recognize photos of ImageNet. Backbones without one come last, those whose weights are here before
     others. If `set_config(download="never")` is set, backbones whose weights are not here are last in any case.
 
+    Models of transformers that are not in the cache of the hub are unknown here, and few backbones of texts are listed
+    otherwise. For English texts, `load_backbone("hf/sentence-transformers/all-MiniLM-L6-v2")` downloads a good start,
+    which is then recommended like the others.
+
     A score ranks backbones on the same samples. It does not predict accuracy. Compare the first two or three by
     cross-validation, or by `rank_backbones(..., probe=True)`.
 
