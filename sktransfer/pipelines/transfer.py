@@ -99,13 +99,15 @@ def make_transfer_pipeline(
     Notes
     -----
     Each block of features has the scale at which the linear model needs no other strength than 1: images and texts by
-    `layer="auto"`, numbers and dates by `StandardScaler`. So many features of an image do not outweigh a few numbers.
+    `layer="auto"`, numbers and dates by `StandardScaler`. So many features of an image do not outweigh a few numbers. A
+    search may vary the strength, as "model__C" of a classifier or "model__alpha" of a regressor.
 
-    A row of a table may lack values. Missing numbers and dates are replaced by the mean of the training rows, and a
-    column tells that they were missing. A missing text is read as an empty one, a missing category is one of its own.
-    A missing or unreadable image gets the mean features of the training images, with an `InvalidSampleWarning` that
-    lists the rows. Categories with a single training row, and those beyond the 50 most frequent of a column, share one
-    feature, which is also that of unknown ones. In an X that is not a table, every sample must be there.
+    A row of a table may lack values. Missing numbers and dates are replaced by the mean of the training rows, and if
+    training rows lack them, a further feature tells where. A missing text is read as an empty one, and a missing
+    category is one of its own. A missing or unreadable image gets the mean features of the training images, with an
+    `InvalidSampleWarning` that lists the rows. Categories with a single training row, and those beyond the 50 most
+    frequent of a column, share one feature. Unknown categories have this feature, or none if there is no such category.
+    In an X that is not a table, a missing sample raises an error.
 
     Examples
     --------
