@@ -35,6 +35,7 @@ _HOME = {
     "MicroBatches": "sktransfer.callbacks.micro_batches",
     "Mixup": "sktransfer.callbacks.mixup",
     "MultiTaskFineTuner": "sktransfer.finetuning.multitask",
+    "MultiTaskKFold": "sktransfer.selection.multitask",
     "NearestClassMean": "sktransfer.classifiers.nearest_mean",
     "PretrainedClassifier": "sktransfer.classifiers.pretrained",
     "SWA": "sktransfer.callbacks.averaging",
@@ -58,10 +59,12 @@ _HOME = {
     "load_image_folder": "sktransfer.samples.folders",
     "load_vectors": "sktransfer.words.loading",
     "make_transfer_pipeline": "sktransfer.pipelines.transfer",
+    "merge_tasks": "sktransfer.targets.merging",
     "rank_backbones": "sktransfer.selection.ranking",
     "recommend_backbones": "sktransfer.selection.recommending",
     "save": "sktransfer.persistence.api",
     "set_config": "sktransfer.config",
+    "task_scorer": "sktransfer.selection.multitask",
 }
 __all__ = sorted(_HOME)
 
@@ -108,8 +111,11 @@ if TYPE_CHECKING:
     from sktransfer.samples.bad_images import find_bad_images as find_bad_images
     from sktransfer.samples.folders import load_image_folder as load_image_folder
     from sktransfer.selection.best import BestBackbone as BestBackbone
+    from sktransfer.selection.multitask import MultiTaskKFold as MultiTaskKFold
+    from sktransfer.selection.multitask import task_scorer as task_scorer
     from sktransfer.selection.ranking import rank_backbones as rank_backbones
     from sktransfer.selection.recommending import recommend_backbones as recommend_backbones
+    from sktransfer.targets.merging import merge_tasks as merge_tasks
     from sktransfer.tasks.heads import Head as Head
     from sktransfer.training.lr_finder import LearningRates as LearningRates
     from sktransfer.words.loading import load_vectors as load_vectors

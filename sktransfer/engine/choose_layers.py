@@ -35,6 +35,7 @@ from sktransfer.engine.leave_one_out import (
 from sktransfer.exceptions import LoadError
 
 __all__ = [
+    "GRID",
     "CandidateOutputs",
     "LayerChoice",
     "candidate_layers",
@@ -88,6 +89,17 @@ class LayerChoice:
     scales: np.ndarray
     head: HeadStrength
     last_error: float = 0.0
+
+    @property
+    def variance(self) -> float:
+        """Total variance of what a trained head reads.
+
+        A step of Adam changes all weights of a head by the same amount. At this variance it moves the outputs as much
+        as that of a head on the last layer alone, at a mean variance of 1, would.
+        """
+        last = max(layer.stop for layer in self.layers)
+        width = next(width for layer, width in zip(self.layers, self.widths, strict=True) if layer.stop == last)
+        return width**2 / sum(self.widths)
 
     def divisors(self, total: float) -> np.ndarray:
         """Return the divisor of each centred feature (n_features,) for a total variance.
@@ -339,7 +351,7 @@ def choose_layers(
     is that of the least error on the weighted layers. Rows with infinite or missing features are left out.
 
     If the targets are all equal, or there are fewer than three samples, all layers of the first pooling count by their
-    depth, and the last stage four times.
+    depth, and the last stage twice.
 
     Parameters
     ----------
@@ -384,7 +396,7 @@ def choose_layers(
 
 def _finite(
     outputs: CandidateOutputs, targets: ChoiceTargets, weight: np.ndarray
-) -> tuple[list[np.ndarray], ChoiceTargets, np.ndarray]:
+) -> tuple[Sequence[np.ndarray], ChoiceTargets, np.ndarray]:
     """Return features, targets and weights of the rows with finite features."""
     finite = np.all([np.isfinite(one).all(1) for one in outputs.features], axis=0)  # (n_rows,)
     if not finite.any():

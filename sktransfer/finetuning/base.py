@@ -31,6 +31,7 @@ from sktransfer.engine.inputs import PreprocessedSamples, concat_features
 from sktransfer.engine.layers import LayerOutput, is_auto
 from sktransfer.engine.rng import seed_torch
 from sktransfer.exceptions import InvalidParameterError, InvalidSampleError
+from sktransfer.finetuning.arguments import FitArguments, listed
 from sktransfer.html import BackboneHTML
 from sktransfer.pipelines.cells import default_backbone
 from sktransfer.samples.base import Samples
@@ -63,36 +64,6 @@ from sktransfer.training.trainer import TrainingResult, history_frame, snapshot,
 __all__ = ["FineTuneBase"]
 
 _NO_RESULT = ("cache", "callbacks", "verbose")  # parameters that change no result
-
-
-@dataclasses.dataclass(frozen=True)
-class _FitArguments:
-    """Arguments of a call of `fit` or `partial_fit`."""
-
-    X: Any
-    y: Any
-    sample_weight: Any = None
-    groups: Any = None
-    classes: Mapping[str, np.ndarray] | None = None  # all classes by task, as the first call of partial_fit names them
-    lr_range: LRRange | None = None
-    X_val: Any = None
-    y_val: Any = None
-    sample_weight_val: Any = None
-    name: str = "y"  # what messages call the targets
-
-    @property
-    def metadata(self) -> dict[str, Any]:
-        """Metadata for scikit-learn's callbacks."""
-        return {} if self.sample_weight is None else {"sample_weight": self.sample_weight}
-
-    @property
-    def validates(self) -> bool:
-        """Whether there are validation data; an error if a part of them is missing."""
-        if self.X_val is None and (self.y_val is not None or self.sample_weight_val is not None):
-            raise ValueError(f"validation data are incomplete: pass X_val and {self.name}_val, or none of them")
-        if self.X_val is not None and self.y_val is None:
-            raise ValueError(f"X_val is given, and {self.name}_val is not: pass the targets of X_val")
-        return self.X_val is not None
 
 
 class FineTuneBase(BackboneHTML, CallbackSupportMixin, BaseEstimator):
@@ -208,13 +179,13 @@ class FineTuneBase(BackboneHTML, CallbackSupportMixin, BaseEstimator):
         names = pd.Index(self.backbone_.stage_names, name="stage")
         return pd.Series(mix.weights.detach().numpy(), index=names, name="weight")
 
-    def _fit(self, arguments: _FitArguments) -> Self:
+    def _fit(self, arguments: FitArguments) -> Self:
         settings = check_settings(self)
         validates = arguments.validates or settings.early_stopping
         remedy = f"pass X_val and {arguments.name}_val to fit, or set early_stopping=True"
         if not hasattr(self, "early_stopping"):
             remedy = f"{type(self).__name__} takes none"
-        check_monitors(self.callbacks, validates=validates, remedy=remedy)
+        check_monitors(self.callbacks, validates=validates, remedy=remedy, by_task=hasattr(self, "tasks"))
         previous = self._previous(None) if self.warm_start and hasattr(self, "net_") else None
         if hasattr(self, "lr_curve_"):
             del self.lr_curve_  # of an earlier fit
@@ -224,10 +195,10 @@ class FineTuneBase(BackboneHTML, CallbackSupportMixin, BaseEstimator):
 
     def _range_test(self, X: Any, y: Any, sample_weight: Any, scope: LRRange) -> LearningRates:
         """Fit with a range test over given rates, and return its result."""
-        self._fit(_FitArguments(X, y, sample_weight, lr_range=scope))
+        self._fit(FitArguments(X, y, sample_weight, lr_range=scope))
         return LearningRates(self.lr_, self.lr_curve_)
 
-    def _partial_fit(self, arguments: _FitArguments) -> Self:
+    def _partial_fit(self, arguments: FitArguments) -> Self:
         settings = check_settings(self)
         for name, value in (("early_stopping", False), ("unfreezing", "none")):
             if getattr(settings, name) != value:
@@ -235,7 +206,8 @@ class FineTuneBase(BackboneHTML, CallbackSupportMixin, BaseEstimator):
                     f"{name}={getattr(self, name)!r} depends on epochs, and partial_fit runs one per call; set "
                     f"{name}={value!r}, or call fit"
                 )
-        check_monitors(self.callbacks, validates=False, remedy="partial_fit takes none, so call fit")
+        remedy = "partial_fit takes none, so call fit"
+        check_monitors(self.callbacks, validates=False, remedy=remedy, by_task=hasattr(self, "tasks"))
         # A scheduler among the callbacks is used in each call, and starts anew.
         schedule = settings.lr_schedule if has_scheduler(self.callbacks) else "constant"
         settings = dataclasses.replace(settings, max_epochs=1, lr_schedule=schedule, is_partial_fit=True)
@@ -259,7 +231,7 @@ class FineTuneBase(BackboneHTML, CallbackSupportMixin, BaseEstimator):
         previous: PreviousFit | None,
         tasks: Mapping[str, Task] | None,
         n_before: int,
-        arguments: _FitArguments,
+        arguments: FitArguments,
     ) -> None:
         """Fit with random numbers of this estimator alone. Each call of `partial_fit` draws a new seed."""
         rng = check_random_state(self.random_state)
@@ -283,7 +255,7 @@ class FineTuneBase(BackboneHTML, CallbackSupportMixin, BaseEstimator):
         tasks: Mapping[str, Task] | None,
         compute: Compute,
         seed: int,
-        arguments: _FitArguments,
+        arguments: FitArguments,
         context: Any,
     ) -> FitRun:
         """Return the run of this fit, and set the attributes that predictions during the training need."""
@@ -345,7 +317,7 @@ class FineTuneBase(BackboneHTML, CallbackSupportMixin, BaseEstimator):
         previous: PreviousFit | None,
         samples: Samples,
         targets: Mapping[str, GivenTargets],
-        arguments: _FitArguments,
+        arguments: FitArguments,
     ) -> int:
         """Return the seed that a callback with `recall_seed` has kept of this fit, if it was drawn; else the seed."""
         callbacks = [one for one in unnamed(self.callbacks) if hasattr(one, "recall_seed")]
@@ -354,14 +326,14 @@ class FineTuneBase(BackboneHTML, CallbackSupportMixin, BaseEstimator):
         params = {name: value for name, value in params_of(self).items() if name not in _NO_RESULT}
         data = [samples.key(row) for row in range(len(samples))]
         of_tasks = [(name, np.asarray(one.values).tolist(), one.known) for name, one in targets.items()]
-        given = [of_tasks, *(_listed(one) for one in (arguments.sample_weight, arguments.groups))]
+        given = [of_tasks, *(listed(one) for one in (arguments.sample_weight, arguments.groups))]
         n_before = 0 if previous is None else len(previous.history)
         for callback in callbacks:
             seed = callback.recall_seed(seed, type(self).__name__, params, data, given, n_before)
         return seed
 
     def _encode(
-        self, settings: Settings, given: Mapping[str, GivenTargets], arguments: _FitArguments, n_samples: int
+        self, settings: Settings, given: Mapping[str, GivenTargets], arguments: FitArguments, n_samples: int
     ) -> tuple[np.ndarray, dict[str, Targets]]:
         """Return the rows with a target of positive weight, and their targets by task."""
         checked = check_targets(self._tasks, given, n_samples)
@@ -377,7 +349,7 @@ class FineTuneBase(BackboneHTML, CallbackSupportMixin, BaseEstimator):
         kept = _rows_to_learn(settings, {name: one.weight for name, one in targets.items()})  # a class may weigh 0
         return kept, {name: one.take(kept) for name, one in targets.items()}
 
-    def _validation(self, settings: Settings, arguments: _FitArguments, trunk: Trunk) -> Validation:
+    def _validation(self, settings: Settings, arguments: FitArguments, trunk: Trunk) -> Validation:
         """Return validation data in the encoding of the training, with the rows that have a weight in their order."""
         name = f"{arguments.name}_val"
         try:
@@ -440,7 +412,7 @@ class FineTuneBase(BackboneHTML, CallbackSupportMixin, BaseEstimator):
         self.net_ = net
         net.title = title_of(self) if net.verbose else ""
 
-    def _on_epoch(self, context: Any, arguments: _FitArguments, run: FitRun) -> bool:
+    def _on_epoch(self, context: Any, arguments: FitArguments, run: FitRun) -> bool:
         """Notify scikit-learn's callbacks of the end of an epoch. Return whether one of them ends the training."""
         task = context.subcontext(task_name="epoch")
         task.call_on_fit_task_begin(estimator=self, X=arguments.X, y=arguments.y)
@@ -540,10 +512,3 @@ def _rows_to_learn(settings: Settings, weights: Mapping[str, np.ndarray]) -> np.
     """Return the rows that have a weight in a task that is learned."""
     learned = [weight > 0 for name, weight in weights.items() if settings.learns(name)]
     return np.flatnonzero(np.any(learned, axis=0))
-
-
-def _listed(values: Any) -> Any:
-    """Return values per row, or those of each task, as lists."""
-    if isinstance(values, Mapping):
-        return [(name, _listed(one)) for name, one in values.items()]
-    return np.asarray(values).tolist()

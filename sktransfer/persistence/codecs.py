@@ -28,7 +28,7 @@ STATES = {
     "LayerChoice": "sktransfer.engine.choose_layers:LayerChoice",
     "LayerOutput": "sktransfer.engine.layers:LayerOutput",
     "Subwords": "sktransfer.words.subwords:Subwords",
-    "TaskSchema": "sktransfer.tasks.table:TaskSchema",
+    "TaskSchema": "sktransfer.targets.table:TaskSchema",
     "Tokens": "sktransfer.backbones.tokens:Tokens",
     "Weights": "sktransfer.words.pooling:Weights",
 }

@@ -16,7 +16,9 @@ from sktransfer.engine.head_strength import HeadStrength
 from sktransfer.exceptions import LoadError
 from sktransfer.tasks.criterion import Criterion
 
-__all__ = ["Targets", "Task", "batch_targets", "relative_weights"]
+__all__ = ["NOTHING_KNOWN", "Targets", "Task", "batch_targets", "relative_weights"]
+
+NOTHING_KNOWN = "no target has a weight greater than 0, so there is nothing to learn"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,11 +142,28 @@ class Task:
         if known.all():
             return self.encode(y, weight)
         rows = np.flatnonzero(known)
+        if not len(rows):
+            return self.unknown(len(known))
         encoded = self.encode(y, weight[rows])
         values = np.zeros((len(known), *encoded.values.shape[1:]), encoded.values.dtype)  # (n_samples, ...)
         weights = np.zeros(len(known))  # (n_samples,)
         values[rows], weights[rows] = encoded.values, encoded.weight
         return Targets(values, weights)
+
+    def unknown(self, n_samples: int) -> Targets:
+        """Return targets of rows of which none is known, after a call of `encode` or with given classes.
+
+        Parameters
+        ----------
+        n_samples : int
+            Number of rows.
+
+        Raises
+        ------
+        ValueError
+            If nothing is known of the task yet.
+        """
+        raise NotImplementedError
 
     def make_head(self, n_features: int, n_mixed: int | None = None) -> nn.Module | None:
         """Return a new head, or None if the loss reads the features and nothing is predicted.

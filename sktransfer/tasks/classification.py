@@ -23,7 +23,7 @@ from sktransfer.exceptions import InvalidParameterError
 from sktransfer.samples.arrays import tensor_to_array
 from sktransfer.samples.columns import is_tensor
 from sktransfer.samples.labels import row_labels
-from sktransfer.tasks.base import Targets, Task, relative_weights
+from sktransfer.tasks.base import NOTHING_KNOWN, Targets, Task, relative_weights
 from sktransfer.tasks.criterion import Criterion
 from sktransfer.tasks.head_init import linear_head, linear_input, probe_strength, standardize, write_linear
 from sktransfer.tasks.heads import FeatureHead
@@ -188,6 +188,12 @@ class Multiclass(_Classification):
             weight = weight * self._class_factors(y)
         return Targets(codes, weight)  # (n_samples,) each
 
+    def unknown(self, n_samples: int) -> Targets:
+        """Return the index of the first class, of zero weight (n_samples,)."""
+        if self.classes is None:
+            raise ValueError(NOTHING_KNOWN)
+        return Targets(np.zeros(n_samples, np.int64), np.zeros(n_samples))
+
     def encode_labels(self, y: np.ndarray) -> np.ndarray:
         """Return class indices (n_samples,). The first call sets the classes, unless they are given.
 
@@ -202,8 +208,6 @@ class Multiclass(_Classification):
             If there is one class only, or a label is not among the classes.
         """
         classes = np.unique(y) if self.classes is None else self.classes
-        if not len(classes):
-            raise ValueError("no label has a weight greater than 0, so there is nothing to learn")
         if len(classes) < 2:
             raise ValueError(
                 f"y holds one class only, {classes.tolist()[0]!r}; a classifier needs two or more to tell apart"
@@ -347,6 +351,12 @@ class MultilabelIndicator(_Classification):
         if self.class_weight is not None and self.factors is None:
             self.factors = label_factors(self.class_weight, y, weight, names)
         return Targets((y != 0).astype(np.float32), weight)  # (n_samples, n_labels), (n_samples,)
+
+    def unknown(self, n_samples: int) -> Targets:
+        """Return indicators of no label, of zero weight (n_samples, n_labels)."""
+        if self.classes is None:
+            raise ValueError(NOTHING_KNOWN)
+        return Targets(np.zeros((n_samples, len(self.classes)), np.float32), np.zeros(n_samples))
 
     def init_head(
         self, head: Any, features: np.ndarray, targets: Targets, how: str, choice: LayerChoice | None = None

@@ -13,7 +13,7 @@ from torch.nn import functional
 from sktransfer.engine.choice_targets import ChoiceTargets
 from sktransfer.engine.choose_layers import LayerChoice
 from sktransfer.engine.head_strength import HeadStrength
-from sktransfer.tasks.base import Targets, Task
+from sktransfer.tasks.base import NOTHING_KNOWN, Targets, Task
 from sktransfer.tasks.criterion import Criterion
 from sktransfer.tasks.head_init import linear_input, probe_strength, ridge_probe, standardize, write_linear
 from sktransfer.tasks.heads import FeatureHead
@@ -65,8 +65,6 @@ class Continuous(Task):
     def encode(self, y: np.ndarray, weight: np.ndarray) -> Targets:
         """Return standardized targets (n_samples, n_outputs), float32; the first call sets mean and deviation."""
         columns = y.reshape(len(y), -1)  # (n_samples, n_outputs)
-        if not self.ndim and not len(y):
-            raise ValueError("no target has a weight greater than 0, so there is nothing to learn")
         if not self.ndim:
             self.ndim = y.ndim
             self.shift = np.average(columns, axis=0, weights=weight)  # (n_outputs,)
@@ -75,6 +73,12 @@ class Continuous(Task):
         elif columns.shape[1] != len(self.shift) or y.ndim != self.ndim:
             raise ValueError(f"y has shape {y.shape}, and the first call's had {len(self.shift)} outputs")
         return Targets(((columns - self.shift) / self.spread).astype(np.float32), weight)
+
+    def unknown(self, n_samples: int) -> Targets:
+        """Return the mean, of zero weight (n_samples, n_outputs)."""
+        if not self.ndim:
+            raise ValueError(NOTHING_KNOWN)
+        return Targets(np.zeros((n_samples, len(self.shift)), np.float32), np.zeros(n_samples))
 
     def make_head(self, n_features: int, n_mixed: int | None = None) -> FeatureHead:
         """Return a linear head with one output per target."""
@@ -93,13 +97,15 @@ class Continuous(Task):
         return strength
 
     def strata(self, targets: Targets) -> np.ndarray:
-        """Return the fifth that each output of each row is in, (n_samples, 5 * n_outputs)."""
+        """Return the fifth that each output of each row is in, (n_samples, 5 * n_outputs), or less for few rows."""
         known = targets.weight > 0  # (n_samples,)
+        n_parts = max(1, min(_FIFTHS, int(known.sum()) // 2))  # of two rows at least: a single one is not held out
         members = []
         for output in targets.values.T:
-            edges = np.unique(np.quantile(output[known], np.arange(1, _FIFTHS) / _FIFTHS)) if known.any() else []
-            fifth = np.searchsorted(edges, output, side="left")  # (n_samples,)
-            members.append((fifth[:, None] == np.arange(_FIFTHS)) & known[:, None])
+            of_known = output[known] if known.any() else output[:1]
+            edges = np.unique(np.quantile(of_known, np.arange(1, n_parts) / n_parts))  # (n_edges,)
+            part = np.searchsorted(edges, output, side="left")  # (n_samples,)
+            members.append((part[:, None] == np.arange(_FIFTHS)) & known[:, None])
         return np.concatenate(members, axis=1)
 
     def choice_targets(self, targets: Targets) -> ChoiceTargets:

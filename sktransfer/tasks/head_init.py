@@ -42,10 +42,10 @@ def standardize(
     sample_weight : ndarray of shape (n_samples,)
         Weight of each sample.
     choice : LayerChoice, default=None
-        Choice that the features come from. Its scales keep the weight of each layer; the mean variance is 1 as well.
+        Choice that the features come from. Its scales keep the weight of each layer.
     """
     if choice is not None:
-        _write_scale(head, choice.mean, choice.divisors(features.shape[1]))
+        _write_scale(head, choice.mean, choice.divisors(choice.variance))
         return
     mean = np.average(features, axis=0, weights=sample_weight)  # (n_features,)
     variance = np.average((features - mean) ** 2, axis=0, weights=sample_weight)  # (n_features,)
@@ -109,7 +109,7 @@ def probe_strength(
         Choice that the features come from, which has the strength. None to find it.
     """
     if choice is not None:
-        return choice.head, choice.head.of_variance(features.shape[1])
+        return choice.head, choice.head.of_variance(choice.variance)
     mean = np.average(features, axis=0, weights=sample_weight)  # (n_features,)
     variance = float(np.average((features - mean) ** 2, axis=0, weights=sample_weight).sum())
     strength = HeadStrength.find(features, targets, sample_weight)

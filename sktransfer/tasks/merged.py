@@ -17,7 +17,7 @@ from sktransfer.engine.choice_targets import ChoiceTargets
 from sktransfer.engine.choose_layers import LayerChoice
 from sktransfer.engine.head_strength import HeadStrength
 from sktransfer.exceptions import ValidationWarning, warn
-from sktransfer.tasks.base import Targets
+from sktransfer.tasks.base import NOTHING_KNOWN, Targets
 from sktransfer.tasks.classification import Multiclass, balances
 from sktransfer.tasks.head_init import (
     linear_head,
@@ -31,7 +31,7 @@ from sktransfer.tasks.head_init import (
 __all__ = ["SOURCE", "MergedMulticlass", "partial_probe", "sources_of"]
 
 SOURCE = "source"  # level of the index of Y that names the data set of each row
-_NEVER = -1e4  # logit of a class that the data set of a row does not know, for the loss of the user
+_NEVER = -1e4  # logit of a class that the data set of a row does not know, if the user gives the loss
 
 
 def sources_of(y: Any) -> np.ndarray | None:
@@ -47,11 +47,11 @@ def sources_of(y: Any) -> np.ndarray | None:
     >>> import pandas as pd
     >>> from sktransfer.tasks.merged import sources_of
     >>> index = pd.MultiIndex.from_tuples([("imdb", 0), ("trec", 0)], names=["source", "row"])
-    >>> sources_of(pd.Series(["good", "who"], index)), sources_of(["good"])
+    >>> sources_of(pd.Series(["good", "person"], index)), sources_of(["good"])
     (array(['imdb', 'trec'], dtype='<U4'), None)
     """
     index = getattr(y, "index", None)
-    if SOURCE not in (getattr(index, "names", None) or ()):
+    if index is None or SOURCE not in (getattr(index, "names", None) or ()):
         return None
     return np.array([str(one) for one in index.get_level_values(SOURCE)], dtype=str)
 
@@ -88,7 +88,6 @@ class MergedMulticlass(Multiclass):
     (['book', 'film', 'song'], [[True, True, False], [False, True, True]])
     """
 
-    stratifies = False  # by `strata`, because a target is a class and a data set
     sources: list[str]
     knows: np.ndarray
 
@@ -101,7 +100,10 @@ class MergedMulticlass(Multiclass):
         return checked
 
     def encode(self, y: np.ndarray, weight: np.ndarray) -> Targets:
-        """Return indices of class and data set (n_samples, 2), and weights. The first call sets what is known."""
+        """Return indices of class and data set (n_samples, 2), and weights of samples.
+
+        The first call sets the classes that each data set knows.
+        """
         codes, names = self.encode_labels(y["label"]), y[SOURCE]  # (n_samples,) each
         if not hasattr(self, "knows"):
             self._learn(codes, names)
@@ -110,6 +112,12 @@ class MergedMulticlass(Multiclass):
         if self.class_weight is not None:
             weight = weight * self._factors_by_source(y["label"], sources)
         return Targets(np.stack([codes, sources], axis=1), weight)  # (n_samples, 2)
+
+    def unknown(self, n_samples: int) -> Targets:
+        """Return the indices of the first class and no data set, of zero weight (n_samples, 2)."""
+        if self.classes is None:
+            raise ValueError(NOTHING_KNOWN)
+        return Targets(np.tile(np.array([0, -1]), (n_samples, 1)), np.zeros(n_samples))
 
     def _learn(self, codes: np.ndarray, names: np.ndarray) -> None:
         assert self.classes is not None
@@ -161,7 +169,7 @@ class MergedMulticlass(Multiclass):
         return strength
 
     def choice_targets(self, targets: Targets) -> ChoiceTargets:
-        """Return one-hot labels of the classes that there are. A class unknown to a row's data set has its mean."""
+        """Return one-hot labels of the classes that occur. A class unknown to a row's data set has its mean."""
         codes, known = targets.values[:, 0], self._known(targets.values)
         present = np.unique(codes)
         values = (codes[:, None] == present).astype(np.float64)  # (n_samples, n_present)
@@ -170,8 +178,10 @@ class MergedMulticlass(Multiclass):
         return ChoiceTargets(np.where(known[:, present], values, means), max(2, len(present)))
 
     def strata(self, targets: Targets) -> np.ndarray:
-        """Return whether each row has each class, (n_samples, n_classes)."""
-        return super().strata(Targets(targets.values[:, 0], targets.weight))
+        """Return whether each row has each class of each data set, (n_samples, n_pairs)."""
+        _, pairs = np.unique(targets.values, axis=0, return_inverse=True)  # (n_samples,)
+        members: np.ndarray = pairs[:, None] == np.arange(pairs.max(initial=0) + 1)  # (n_samples, n_pairs)
+        return members & (targets.weight > 0)[:, None]
 
     def loss(self, outputs: Tensor | None, targets: Tensor, features: Tensor) -> Tensor:
         """Return the cross entropy of each row over the classes that its data set knows, (n,)."""
@@ -191,9 +201,10 @@ class MergedMulticlass(Multiclass):
         return losses
 
     def score(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> float:
-        """Return the accuracy, of labels or of targets as `encode` returns them."""
+        """Return the accuracy, of labels, or of targets as `check` or `encode` returns them."""
         y_true = np.asarray(y_true)
-        return super().score(y_true[:, 0] if y_true.ndim == 2 else y_true, y_pred, sample_weight)
+        labels = y_true["label"] if y_true.dtype.names else y_true[:, 0] if y_true.ndim == 2 else y_true
+        return super().score(labels, y_pred, sample_weight)
 
 
 def partial_probe(

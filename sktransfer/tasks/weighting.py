@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -14,13 +15,12 @@ from sktransfer._validation import check_float, check_option
 from sktransfer.exceptions import InvalidParameterError, did_you_mean
 
 __all__ = [
-    "aggregate_gradients",
+    "GradientAggregation",
     "aggregator_identity",
     "check_aggregator",
     "check_task_sampling",
     "check_task_weights",
     "counts_of",
-    "gradients_by_task",
     "require_names",
     "shares_of",
     "uncertainty_loss",
@@ -315,42 +315,50 @@ def aggregator_identity(aggregator: Any) -> list[Any]:
     return [repr(aggregator), *parts]
 
 
-def gradients_by_task(
-    losses: Sequence[Tensor], features: Sequence[Tensor], parameters: Iterable[nn.Parameter]
-) -> list[nn.Parameter]:
-    """Compute the gradients of tasks: those of heads are added to `grad`, those of shared parameters go to `jac`.
+class GradientAggregation:
+    """Gradients of tasks in the parameters that they share, combined by an aggregator of TorchJD.
 
     Parameters
     ----------
-    losses : sequence of Tensor
-        Loss () of each task.
-    features : sequence of Tensor
-        Outputs of the shared part, which all losses are computed from.
-    parameters : iterable of Parameter
-        Parameters of the shared part.
-
-    Returns
-    -------
-    shared : list of Parameter
-        Parameters that have a `jac` of shape (n_tasks, ...), for `aggregate_gradients`.
-    """
-    from torchjd.autojac import mtl_backward
-
-    # One task after the other: batched gradients of attention are not implemented on a CPU.
-    mtl_backward(losses, features, parallel_chunk_size=1)
-    return [parameter for parameter in parameters if hasattr(parameter, "jac")]
-
-
-def aggregate_gradients(parameters: Sequence[nn.Parameter], aggregator: Any) -> None:
-    """Aggregate the gradients of tasks, and add the result to `grad`.
-
-    Parameters
-    ----------
-    parameters : sequence of Parameter
-        Parameters that `gradients_by_task` returned.
     aggregator : torchjd.aggregation.Aggregator
-        Aggregator.
+        Aggregator, not changed. What it remembers of earlier steps is not used.
     """
-    from torchjd.autojac import jac_to_grad
 
-    jac_to_grad(parameters, aggregator)
+    def __init__(self, aggregator: Any) -> None:
+        self.aggregator = copy.deepcopy(aggregator)
+        if self.has_memory:
+            self.aggregator.reset()
+        self._shared: list[nn.Parameter] = []
+
+    @property
+    def has_memory(self) -> bool:
+        """Whether a step depends on earlier ones."""
+        return hasattr(self.aggregator, "reset")
+
+    def backward(
+        self, losses: Sequence[Tensor], features: Sequence[Tensor], parameters: Iterable[nn.Parameter]
+    ) -> None:
+        """Add the gradients of losses: those of heads to `grad`, those of shared parameters to rows per task.
+
+        Parameters
+        ----------
+        losses : sequence of Tensor
+            Loss () of each task.
+        features : sequence of Tensor
+            Outputs of the shared part, which all losses are computed from.
+        parameters : iterable of Parameter
+            Parameters of the shared part.
+        """
+        from torchjd.autojac import mtl_backward
+
+        # One task after the other: batched gradients of attention are not implemented on a CPU.
+        mtl_backward(losses, features, parallel_chunk_size=1)
+        self._shared = [parameter for parameter in parameters if hasattr(parameter, "jac")]
+
+    def finish(self) -> None:
+        """Combine the gradients of all tasks, and add the result to `grad`."""
+        from torchjd.autojac import jac_to_grad
+
+        if self._shared:
+            jac_to_grad(self._shared, self.aggregator)
+        self._shared = []

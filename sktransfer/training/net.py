@@ -25,9 +25,8 @@ from sktransfer.engine.compute import Compute
 from sktransfer.engine.rng import derive_seed, seed_torch
 from sktransfer.tasks.base import Task
 from sktransfer.tasks.weighting import (
-    aggregate_gradients,
+    GradientAggregation,
     aggregator_identity,
-    gradients_by_task,
     uncertainty_loss,
     uncertainty_weights,
     weighted_sum,
@@ -145,7 +144,8 @@ def build_net(
         verbose=settings.verbose,
     )
     net.tasks, net.task_weights, net.batches = dict(tasks), dict(settings.weight_by_task), batches
-    net.task_sampling, net.aggregator = settings.task_sampling, copy.deepcopy(settings.aggregator)
+    net.task_sampling = settings.task_sampling
+    net.aggregation = None if settings.aggregator is None else GradientAggregation(settings.aggregator)
     net.seed, net.compute, net.l2_sp = seed, compute, settings.l2_sp
     objects: dict[str, Any] = dict.fromkeys(("callbacks", "adapter", "augment", "head", "aggregator"))
     plain = dataclasses.replace(settings, verbose=0, **objects)
@@ -186,7 +186,7 @@ class FineTuneNet(NeuralNet):  # type: ignore[misc]
     tasks: Mapping[str, Task]
     task_weights: Mapping[str, float]  # 1 for a task that is not in it
     task_sampling: Any = "proportional"
-    aggregator: Any = None  # of the gradients of tasks, used in training alone
+    aggregation: GradientAggregation | None = None  # of the gradients of tasks, in training alone
     on_epoch: Callable[[], bool] | None = None
     groups: Callable[[nn.Module], list[dict[str, Any]]] | None = None
     batches: type[Batches] = Batches
@@ -350,19 +350,19 @@ class FineTuneNet(NeuralNet):  # type: ignore[misc]
             shares[name] = targets[name][1].sum().to(read.device) / total
         return _BatchLosses(losses, shares, outputs, list(raw_features.values()))
 
-    def _backward(self, part: _BatchLosses) -> list[nn.Parameter]:
-        """Compute the gradients of a part of a batch, and return the parameters whose gradients are still by task."""
+    def _backward(self, part: _BatchLosses) -> None:
+        """Compute the gradients of a part of a batch."""
         features = [one for one in part.features if one.requires_grad]
-        if self.aggregator is not None and features:  # there are none while all stages wait to be unfrozen
+        if self.aggregation is not None and features:  # there are none while all stages wait to be unfrozen
             weighted = [loss * self.task_weights.get(name, 1.0) for name, loss in part.losses.items()]
-            return gradients_by_task(weighted, features, self.module_.stages.parameters())
+            self.aggregation.backward(weighted, features, self.module_.stages.parameters())
+            return
         variances = self.module_.variances_by_task()
         if variances:
             loss = uncertainty_loss(part.losses, part.shares, variances, self._factors)
         else:
             loss = weighted_sum(part.losses, self.task_weights)
         self.scaler_.scale(loss).backward()  # type: ignore[no-untyped-call]
-        return []
 
     @staticmethod
     def _weighted(task: Task, outputs: Tensor | None, features: Tensor, target: tuple[Tensor, Tensor]) -> Tensor:
@@ -373,13 +373,13 @@ class FineTuneNet(NeuralNet):  # type: ignore[misc]
     def train_step_single(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
         """Compute loss and gradients of one batch."""
         self._set_training(True)
-        losses, outputs, shared = [], [], []
+        losses, outputs = [], []
         for part in self._parts(batch, **fit_params):
-            shared = self._backward(part)
+            self._backward(part)
             losses.append({name: loss.detach() for name, loss in part.losses.items()})
             outputs.append({name: one.detach() for name, one in part.outputs.items()})
-        if shared:
-            aggregate_gradients(shared, self.aggregator)
+        if self.aggregation is not None:
+            self.aggregation.finish()
         self.scaler_.unscale_(self.optimizer_)
         if self._add_l2_sp is not None:
             self._add_l2_sp()
@@ -445,7 +445,7 @@ class FineTuneNet(NeuralNet):  # type: ignore[misc]
     def to_cpu(self) -> None:
         """Move everything to the CPU, so that a pickle loads on a machine without a GPU."""
         self.device = "cpu"
-        self.train_split = self.aggregator = None  # predictions need neither validation data nor gradients
+        self.train_split = self.aggregation = None  # predictions need neither validation data nor gradients
         self.module_.cpu()
         for state in self.optimizer_.state.values():
             state.update({name: value.cpu() for name, value in state.items() if isinstance(value, Tensor)})

@@ -12,7 +12,9 @@ import pandas as pd
 from sktransfer.backbones.backbone import Backbone, replace_stages
 from sktransfer.cache.policy import prefetch_for_depths
 from sktransfer.cache.types import Store
+from sktransfer.engine.choice_targets import ChoiceTargets
 from sktransfer.engine.choose_layers import (
+    GRID,
     CandidateOutputs,
     LayerChoice,
     candidate_layers,
@@ -26,6 +28,7 @@ from sktransfer.engine.layers import LayerOutput, is_auto, resolve_layers
 from sktransfer.exceptions import InvalidParameterError
 from sktransfer.tasks.base import Targets, Task
 from sktransfer.tasks.heads import Head
+from sktransfer.tasks.strata import hold_out_tasks
 from sktransfer.training.augmentation import Augmentation
 from sktransfer.training.epochs import hold_out
 from sktransfer.training.net import FineTuneNet
@@ -245,11 +248,13 @@ def split_rows(run: FitRun) -> tuple[np.ndarray, np.ndarray]:
         return run.split
     if run.validation is not None or not settings.early_stopping:
         return np.arange(n), np.arange(0)
-    learned = [name for name in run.tasks if settings.learns(name)]
-    name, task = learned[0], run.tasks[learned[0]]
-    stratify = len(learned) == 1 and task.stratifies
+    learned = {name: task for name, task in run.tasks.items() if settings.learns(name)}
+    name, task = next(iter(learned.items()))
     values, fraction = run.targets[name].values, settings.validation_fraction
-    return hold_out(values, run.groups, fraction, run.seed, stratify=stratify, classes=task.classes)
+    if len(learned) == 1 and not (task.stratifies and values.ndim > 1):
+        return hold_out(values, run.groups, fraction, run.seed, stratify=task.stratifies, classes=task.classes)
+    strata = {name: task.strata(run.targets[name]) for name, task in learned.items()}
+    return hold_out_tasks(strata, run.groups, fraction, run.seed)
 
 
 def choose_for_tasks(run: FitRun, pooling: str) -> tuple[dict[str, LayerChoice], CandidateOutputs | None]:
@@ -285,16 +290,13 @@ def choose_for_tasks(run: FitRun, pooling: str) -> tuple[dict[str, LayerChoice],
     )
     # A task that is not learned has a share in neither rows nor layers.
     others = {name: np.intersect1d(of_task[name], rows) for name in run.tasks if name not in learned}
-    known = {name: some for name, some in {**learned, **others}.items() if len(some)}
-    chosen = {name: targets[name].take(some) for name, some in known.items()}
-    choices = choose_jointly(
-        outputs,
-        {
-            name: (np.searchsorted(rows, some), run.tasks[name].choice_targets(chosen[name]), chosen[name].weight)
-            for name, some in known.items()
-        },
-        list(learned),
-    )
+    by_task: dict[str, tuple[np.ndarray, ChoiceTargets, np.ndarray]] = {}
+    for name, some in {**learned, **others}.items():
+        chosen = targets[name].take(some)
+        values = run.tasks[name].choice_targets(chosen) if len(some) else None
+        if values is not None:
+            by_task[name] = np.searchsorted(rows, some), values, chosen.weight
+    choices = choose_jointly(outputs, by_task, [name for name in learned if name in by_task])
     return choices, outputs if run.store is None and len(rows) == len(run.inputs) else None
 
 
@@ -332,7 +334,7 @@ def choose_trunk(
     given = "all" if mixed or is_auto(layer) else layer
     pooled = sorted(set(resolve_layers(backbone, given, pooling)), key=lambda one: one.stop)
     if choices is not None:
-        pooled = list(next(iter(choices.values())).layers)
+        pooled = _chosen(next(iter(choices.values())), pooled, pooling)
     layers = {
         kind: pooled if kind == "features" else [LayerOutput(one.stop) for one in pooled]
         for kind in dict.fromkeys(reads)
@@ -346,3 +348,15 @@ def choose_trunk(
     boundary = backbone.n_frozen(freeze_depth, stop)
     kept = backbone if stop == len(backbone.stages) else replace_stages(backbone, stop, [])
     return Trunk(kept, layers, boundary, mixed, freeze_depth, choices)
+
+
+def _chosen(choice: LayerChoice, candidates: Sequence[LayerOutput], pooling: str) -> list[LayerOutput]:
+    """Return the layers of a choice, which may be one of an earlier fit with another pooling."""
+    allowed = {one.pooling for one in candidates} | ({GRID} if pooling == "auto" else set())
+    used = sorted({str(one.pooling) for one in choice.layers})
+    if not allowed.issuperset(used):
+        raise InvalidParameterError(
+            f"pooling={pooling!r} does not fit the layers chosen before, which have {used}; restore it, or leave head "
+            "and warm_start out"
+        )
+    return list(choice.layers)

@@ -12,8 +12,9 @@ from sktransfer.exceptions import LoadError
 
 
 def test_logistic_strength_range():
-    assert [logistic_strength(strength, 2) for strength in (1e9, 0.04, 1e-9)] == [LEAST_C, 100.0, LARGEST_C]
-    assert logistic_strength(1.0, 10) == pytest.approx(1 / 0.09)
+    found = [logistic_strength(strength, 2, 60) for strength in (1e9, 0.04, 1e-9)]
+    assert found == pytest.approx([2 * LEAST_C / 60, 200.0, 2 * LARGEST_C])
+    assert logistic_strength(1.0, 10, 60_000) == pytest.approx(1 / 0.09, rel=0.01)
 
 
 @pytest.mark.parametrize("kind", ["labels", "indicators", "numbers"])
@@ -48,7 +49,7 @@ def test_find_of_noise_is_firm_and_of_a_rule_is_loose():
     values = [
         HeadStrength.find(features, ChoiceTargets.of_classes(y[:, 0] > 0), np.ones(100)).value for y in (rule, noise)
     ]
-    assert values[0] > values[1] == LEAST_C
+    assert values[0] > values[1] == 1.6 * LEAST_C / 100
 
 
 @pytest.mark.parametrize(
@@ -71,7 +72,7 @@ def test_find_of_constant_features_and_of_classes_of_one_sample():
     each = HeadStrength.find(
         np.random.default_rng(0).normal(size=(6, 4)), ChoiceTargets.of_classes(np.arange(6)), np.ones(6)
     )
-    assert LEAST_C <= each.value <= LARGEST_C
+    assert 11 * LEAST_C / 6 <= each.value <= 11 * LARGEST_C
 
 
 def test_head_strength_of_variance():

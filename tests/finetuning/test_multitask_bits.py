@@ -23,9 +23,7 @@ OPTIONS = {"freeze_depth": 2, "layer": -1, "max_epochs": 2, "batch_size": 8, "lr
 OF_NUMBERS = ["plain", "random head", "gradual", "L2-SP", "early stopping", "mixup", "all layers mixed"]
 KNOWN = np.arange(N) % 3 > 0
 ignore_left_out = pytest.mark.filterwarnings("ignore:.* known target, and the training leaves them out")
-pytestmark = pytest.mark.filterwarnings(
-    "ignore::sktransfer.exceptions.FreezingWarning", "ignore:the training loss was"
-)
+pytestmark = pytest.mark.filterwarnings("ignore::sktransfer.exceptions.FreezingWarning", "ignore:the training loss was")
 
 
 def weights(estimator):
@@ -70,7 +68,9 @@ def test_one_task_equals_the_regressor(name):
     np.testing.assert_array_equal(single.predict(TEXTS), joint.predict(TEXTS)["mood"])
 
 
-@pytest.mark.parametrize("change", [{}, {"layer": "auto"}, {"layer": "auto", "cache": None}, {"class_weight": "balanced"}])
+@pytest.mark.parametrize(
+    "change", [{}, {"layer": "auto"}, {"layer": "auto", "cache": None}, {"class_weight": "balanced"}]
+)
 def test_one_task_on_images_equals_the_classifier(change):
     options = {**OPTIONS, "freeze_depth": -2, **change}
     single = FineTuneClassifier("tiny/cnn", **options).fit(IMAGES, MOODS)

@@ -29,6 +29,7 @@ from sktransfer import (
     FineTuneClassifier,
     FineTuneRegressor,
     ImageFeaturizer,
+    MultiTaskFineTuner,
     NearestClassMean,
     PretrainedClassifier,
     TextFeaturizer,
@@ -91,6 +92,21 @@ def regressor():
     X, _ = digits()
     targets = np.stack([X.mean(1), X.std(1)], axis=1)
     return FineTuneRegressor("tiny/cnn", layer="block2", freeze_depth=1, max_epochs=1, random_state=0).fit(X, targets)
+
+
+def several_tasks(**params):
+    X, y = digits()
+    Y = pd.DataFrame({"type": [f"digit {digit}" for digit in y], "mean.ink": X.mean(1), "high": (y > 4) * 1})
+    Y["high"] = Y["high"].where(y % 3 > 0)
+    params = {"freeze_depth": -2, "max_epochs": 1, "random_state": 0, **params}
+    return MultiTaskFineTuner("tiny/cnn", **params).fit(X, Y)
+
+
+def several_labels():
+    X, y = digits()
+    Y = {"parts": [{"loop"} if digit in (0, 6, 8, 9) else set() for digit in y], "both": np.stack([X.mean(1), y], 1)}
+    params = {"task_weights": "uncertainty", "freeze_depth": "all", "layer": "auto", "random_state": 0}
+    return MultiTaskFineTuner("tiny/cnn", tasks={"both": "continuous"}, max_epochs=1, **params).fit(X, Y)
 
 
 def columns():
@@ -163,6 +179,9 @@ MAKERS = {
     "FineTuneClassifier, all frozen": (lambda: fine_tuned(freeze_depth="all"), "predict_proba", "images"),
     "FineTuneClassifier from a source": (from_source, "predict_proba", "images"),
     "FineTuneRegressor": (regressor, "predict", "images"),
+    "MultiTaskFineTuner": (several_tasks, "predict", "images"),
+    "MultiTaskFineTuner, several labels": (lambda: several_labels().task("parts"), "predict_proba", "images"),
+    "MultiTaskFineTuner, task": (lambda: several_tasks(layer="auto").task("type"), "predict_proba", "images"),
     "ContrastiveFineTuner, NearestClassMean": (few_shot, "predict_proba", "texts"),
     "PretrainedClassifier": (PretrainedClassifier, "predict_proba", "images"),
     "ZeroShotClassifier": (lambda: ZeroShotClassifier(labels={1: "good", 0: "bad"}), "predict_proba", "texts"),

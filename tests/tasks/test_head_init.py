@@ -142,4 +142,6 @@ def test_standardize_choice_keeps_the_weights_of_layers():
     head = FeatureHead(6, 3)
     standardize(head, np.zeros((4, 6), np.float32), np.ones(4), choice)
     np.testing.assert_allclose(head.mean.numpy(), mean)
-    np.testing.assert_allclose(head.scale.numpy(), np.repeat(scales / np.sqrt([0.25 * 6, 0.75 * 6]), [2, 4]), rtol=1e-6)
+    total = 4**2 / 6  # a step moves outputs as much as with the 4 features of the last layer at a mean variance of 1
+    expected = np.repeat(scales / np.sqrt([0.25 * total, 0.75 * total]), [2, 4])
+    np.testing.assert_allclose(head.scale.numpy(), expected, rtol=1e-6)

@@ -10,10 +10,10 @@ from torch.nn import functional
 
 from sktransfer import FineTuneClassifier
 from sktransfer.exceptions import ValidationWarning
+from sktransfer.targets.table import read_tasks
 from sktransfer.tasks.criterion import Criterion
 from sktransfer.tasks.head_init import logistic_probe
 from sktransfer.tasks.merged import MergedMulticlass, partial_probe, sources_of
-from sktransfer.tasks.table import read_tasks
 from sktransfer.testing.samples import make_samples
 from sktransfer.training.saved_net import net_from_state, net_to_state
 from sktransfer.training.trainer import train
@@ -172,9 +172,9 @@ def test_train_and_net_to_state(head_init):
     assert torch.equal(losses(loaded, targets, LOGITS), losses(task, targets, LOGITS))
 
 
-def test_strata_are_those_of_the_classes():
+def test_strata_are_the_classes_of_each_source():
     task, targets = encoded(weight=np.array([1, 1, 1, 0, 1, 1, 1.0]))
-    assert task.strata(targets).sum(0).tolist() == [1, 4, 1]
+    assert task.strata(targets).sum(0).tolist() == [1, 2, 2, 1]  # book of a, film of a and of b, song of b
 
 
 def test_make_task_is_merged_if_the_sources_know_different_classes():
@@ -199,3 +199,11 @@ def test_sources_of_names_without_a_level():
     assert sources_of(Y).tolist() == ["a"] * 4 + ["b"] * 3
     assert sources_of(Y.droplevel("source")) is None
     assert sources_of([1]) is None
+
+
+def test_unknown_targets_have_the_shape_of_known_ones():
+    task, targets = encoded()
+    unknown = task.encode_known(task.check(Y)[:0], np.zeros(2, bool), np.ones(2))
+    assert unknown.values.shape == (2, 2)
+    assert unknown.values.dtype == targets.values.dtype
+    assert losses(task, unknown, LOGITS[:2]).isfinite().all()

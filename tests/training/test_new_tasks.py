@@ -211,7 +211,7 @@ def test_train_one_task_equals_the_single_task_estimator():
     task = Multiclass()
     targets = {"y": task.encode(task.check(LABELS), np.ones(16))}
     options = {"max_epochs": 2, "head_init": "probe", "batch_size": 8}
-    clf = FineTuneClassifier("tiny/cnn", lr=1e-3, random_state=0, cache=None, **options).fit(IMAGES, LABELS)
+    clf = FineTuneClassifier("tiny/cnn", layer=-1, lr=1e-3, random_state=0, cache=None, **options).fit(IMAGES, LABELS)
     run = fit_run(IMAGES, "tiny/cnn", {"y": task}, targets, **options)
     net = train(dataclasses.replace(run, seed=clf._seed)).net
     assert_equal_weights(net, clf.net_)

@@ -13,7 +13,7 @@ import torch
 from scipy.sparse import csr_array
 
 from sktransfer.exceptions import InvalidParameterError, LoadError, ValidationWarning
-from sktransfer.tasks.table import TaskSchema, check_task_weight, read_tasks
+from sktransfer.targets.table import TaskSchema, check_task_weight, read_tasks
 
 NAN = np.nan
 
@@ -286,9 +286,18 @@ ERRORS = {
         pd.DataFrame({"a": [0.5, NAN, np.inf]}, index=["p", "q", "r"]),
         r"Y\['a'\].iloc\[2\] \(index label 'r'\) is inf",
     ),
-    "mixed": ({"a": ["x", None, 3]}, r"Y\['a'\]\[2\] is 3: a int, and Y\['a'\]\[0\] is 'x', a str; labels of a task"),
-    "objects": ({"a": [None, {"b": 1}]}, r"Y\['a'\]\[1\] is \{'b': 1\}: a dict; labels of a task"),
-    "bytes": ({"a": [b"x", b"y"]}, r"Y\['a'\].* bytes; labels of a task are str"),
+    "mixed": (
+        {"a": ["x", None, 3]},
+        r"Y\['a'\]\[2\] is 3: it is of type int, and Y\['a'\]\[0\] is 'x', of type str; labels of",
+    ),
+    "objects": (
+        {"a": [None, {"b": 1}]},
+        r"Y\['a'\]\[1\] is \{'b': 1\}: it is of type dict, and labels of a task are str",
+    ),
+    "bytes": ({"a": [b"x", b"y"]}, r"Y\['a'\]\[0\] is b'x': it is of type bytes, and labels of a task are str"),
+    "struct": (pl.DataFrame({"a": [{"b": 1}, None]}), r"Y\['a'\]\[0\] is \{'b': 1\}: it is of type dict"),
+    "huge": ({"a": [1, None, 2**70]}, r"Y\['a'\]\[2\] is 1180591620717411303424: it does not fit into 64 bits"),
+    "frame-twice": ({"a": pd.DataFrame([[1, 0]], columns=["x", "x"])}, r"Y\['a'\] has two columns 'x'"),
     "partly": ({"a": np.array([[1, 0], [NAN, 1]])}, r"Y\['a'\]\[1\] is \[nan, 1.0\]: it is known in part"),
     "label-columns": ({"a": np.array([["x", "y"]])}, r"Y\['a'\]\[0\] is \['x', 'y'\]: several columns of one task"),
     "ambiguous": (
@@ -297,7 +306,7 @@ ERRORS = {
     ),
     "mixed-cells": ({"a": [["x"], "y"]}, r"Y\['a'\]\[1\] is 'y': a column of lists holds a list"),
     "missing-label": ({"a": [["x"], ["y", None]]}, r"Y\['a'\]\[1\] is \['y', None\]: a label is missing in it"),
-    "mixed-labels": ({"a": [["x"], ["y", 3]]}, r"Y\['a'\]\[1\] is 3: a int, and Y\['a'\]\[0\] is 'x'"),
+    "mixed-labels": ({"a": [["x"], ["y", 3]]}, r"Y\['a'\]\[1\] is 3: it is of type int, and Y\['a'\]\[0\] is 'x'"),
     "no-labels": ({"a": [[], []]}, r"Y\['a'\] holds no label in any row"),
     "array": (np.array([[1.5, np.inf], [2.0, 1.0]]), r"Y\[:, 1\]\[0\] is inf"),
     "vector": (np.array([1.5, np.inf]), r"Y\[1\] is inf"),
@@ -382,7 +391,13 @@ def test_schema_to_state_and_back():
     Y = {"topic": pd.Series(["a", "b"], dtype="string"), "tags": [{"x"}, set()], "xy": np.array([[0.5, 1], [1, 1]])}
     schema = read_tasks(Y).schema
     assert TaskSchema.from_state(schema.to_state()) == schema
-    for field, value in (("kinds", ["multiclass"]), ("names", ["a", "a", "b"]), ("container", "disk"), ("forms", None)):
+    for field, value in (
+        ("kinds", ["multiclass"]),
+        ("names", ["a", "a", "b"]),
+        ("container", "disk"),
+        ("forms", None),
+        ("library", "os"),
+    ):
         with pytest.raises(LoadError):
             TaskSchema.from_state({**schema.to_state(), field: value})
     form = {**schema.to_state()["forms"][0], "labels": ["a"]}
@@ -420,3 +435,19 @@ def test_check_task_weight(given, expected):
 def test_check_task_weight_errors(given, message):
     with pytest.raises(ValueError, match=message):
         check_task_weight(given, ["topic", "star"], 2)
+
+
+@pytest.mark.parametrize(
+    ("values", "nothing"),
+    [(["a", "b"], [None]), ([0.5, 1], [None]), ([["x"], ["y"]], [None]), (np.ones((2, 2)) / 2, np.full((1, 2), NAN))],
+)
+def test_unknown_targets_have_the_shape_of_known_ones(values, nothing):
+    table = read_tasks({"a": values})
+    column = table.columns["a"]
+    task = column.make_task()
+    known = task.encode_known(column.check(task), column.known, np.ones(2))
+    empty = read_tasks({"a": nothing}, like=table.schema).columns["a"]
+    targets = task.encode_known(empty.check(task), empty.known, np.ones(1))
+    assert targets.values.shape[1:] == known.values.shape[1:]
+    assert targets.values.dtype == known.values.dtype
+    assert targets.weight.tolist() == [0]

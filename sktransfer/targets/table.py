@@ -17,10 +17,11 @@ from sktransfer.exceptions import InvalidParameterError, LoadError, did_you_mean
 from sktransfer.samples.arrays import tensor_to_array
 from sktransfer.samples.columns import as_series, is_frame, is_tensor, quoted
 from sktransfer.samples.labels import row_labels
-from sktransfer.tasks.column import KINDS, Column, ColumnForm, n_rows, read_column
+from sktransfer.targets.column import KINDS, LIBRARIES, Column, ColumnForm
+from sktransfer.targets.reading import n_rows, read_column
 from sktransfer.tasks.validation import check_weight
 
-__all__ = ["TaskSchema", "TaskTable", "check_task_weight", "read_tasks"]
+__all__ = ["TaskSchema", "TaskTable", "check_task_weight", "read_tasks", "split_columns"]
 
 _FORMS = "a data frame with a column per task, a dict of columns, or an array (n_samples, n_tasks)"
 _CONTAINERS = ("frame", "series", "dict", "array", "vector")
@@ -30,7 +31,7 @@ _DEFAULT_NAME = "y"
 
 @dataclasses.dataclass(frozen=True)
 class TaskSchema:
-    """Names and kinds of the tasks, and the form of Y, in which predictions come back.
+    """Names and kinds of the tasks, and the form of Y, which predictions have.
 
     Parameters
     ----------
@@ -48,7 +49,7 @@ class TaskSchema:
     Examples
     --------
     >>> import numpy as np
-    >>> from sktransfer.tasks.table import read_tasks
+    >>> from sktransfer.targets.table import read_tasks
     >>> schema = read_tasks({"topic": ["a", None, "b"], "stars": [1.5, 2.0, None]}).schema
     >>> schema.kinds
     ('multiclass', 'continuous')
@@ -85,9 +86,7 @@ class TaskSchema:
 
     def _frame(self, columns: Mapping[str, Any], index: Any) -> Any:
         if self.library != "pandas":
-            return nw.from_dict(
-                {name: _plain(column) for name, column in columns.items()}, backend=self.library
-            ).to_native()
+            return _new_frame({name: _plain(column) for name, column in columns.items()}, self.library)
         series = {}
         for (name, column), form in zip(columns.items(), self.forms):
             cells = _as_array(column)
@@ -103,8 +102,7 @@ class TaskSchema:
         assert form.labels is not None
         if form.library == "pandas":
             return pd.DataFrame(column, columns=form.labels, index=index)
-        data = dict(zip(form.labels, np.asarray(column).T))
-        return nw.from_dict(data, backend=form.library).to_native()
+        return _new_frame(dict(zip(form.labels, np.asarray(column).T)), form.library)
 
     def to_state(self) -> dict[str, Any]:
         """Return the fields as plain values."""
@@ -125,8 +123,15 @@ class TaskSchema:
             raise LoadError("the fields 'names', 'kinds' and 'forms' of a table of tasks do not fit each other")
         if not set(kinds) <= set(KINDS) or len(set(names)) < len(names):
             raise LoadError(f"the kinds {kinds} of the tasks {names} are not allowed")
-        container, library = require_field(state, "container", str, _CONTAINERS), require_field(state, "library", str)
+        container, library = (
+            require_field(state, "container", str, _CONTAINERS),
+            require_field(state, "library", str, LIBRARIES),
+        )
         return cls(tuple(names), tuple(kinds), tuple(map(ColumnForm.from_state, forms)), container, library)
+
+
+def _new_frame(columns: Mapping[str, Any], library: Any) -> Any:
+    return nw.from_dict(columns, backend=library).to_native()
 
 
 def _as_array(column: Any) -> np.ndarray:
@@ -209,7 +214,7 @@ def read_tasks(
     Examples
     --------
     >>> import pandas as pd
-    >>> from sktransfer.tasks.table import read_tasks
+    >>> from sktransfer.targets.table import read_tasks
     >>> Y = pd.DataFrame({"topic": ["film", None, "book"], "stars": [4, 2, None]})
     >>> table = read_tasks(Y, {"stars": "continuous"})
     >>> table.schema.kinds, table.columns["topic"].values, table.columns["topic"].known
@@ -244,6 +249,22 @@ def _where(container: str, name: str, position: int) -> str:
     if container in ("vector", "series"):
         return "Y"
     return f"Y[:, {position}]" if container == "array" else f"Y[{name!r}]"
+
+
+def split_columns(Y: Any) -> dict[str, Any]:
+    """Return the columns of Y by the name of their task.
+
+    Parameters
+    ----------
+    Y : DataFrame, dict of str to array-like, array of shape (n_samples, n_tasks) or Series
+        As `read_tasks` takes it.
+
+    Raises
+    ------
+    ValueError
+        If Y is no table, or a name is not allowed.
+    """
+    return _columns(Y)[0]
 
 
 def _columns(Y: Any) -> tuple[dict[str, Any], str, str]:
@@ -400,7 +421,7 @@ def check_task_weight(sample_weight: Any, names: tuple[str, ...] | list[str], n_
 
     Examples
     --------
-    >>> from sktransfer.tasks.table import check_task_weight
+    >>> from sktransfer.targets.table import check_task_weight
     >>> check_task_weight({"stars": [1, 0]}, ["topic", "stars"], 2)
     {'topic': array([1., 1.]), 'stars': array([1., 0.])}
     """

@@ -1,13 +1,12 @@
-"""Columns of the targets of several tasks: known values, their kind, and the form that predictions come back in."""
+"""Reading of one column of targets: missing values, kinds, vectors and collections of labels in cells."""
 
 from __future__ import annotations
 
 import dataclasses
 import decimal
 import numbers
-import warnings
 from collections.abc import Iterable, Mapping, Sequence, Set
-from typing import Any, Self
+from typing import Any
 
 import narwhals as nw
 import numpy as np
@@ -15,203 +14,22 @@ import pandas as pd
 from scipy.sparse import issparse
 from sklearn.utils.multiclass import type_of_target
 
-from sktransfer._validation import require_field
-from sktransfer.exceptions import LoadError, ValidationWarning, name_row, warn
+from sktransfer.exceptions import ValidationWarning, name_row, warn
 from sktransfer.samples.arrays import tensor_to_array
 from sktransfer.samples.columns import as_series, column_names, is_frame, is_tensor, quoted
 from sktransfer.samples.labels import label_of
-from sktransfer.tasks.base import Task
-from sktransfer.tasks.classification import ClassWeight, Multiclass, MultilabelIndicator
+from sktransfer.targets.column import BOXES, CELLS, Column, ColumnForm
+from sktransfer.tasks.classification import Multiclass, MultilabelIndicator
 from sktransfer.tasks.continuous import Continuous
-from sktransfer.tasks.criterion import Criterion
-from sktransfer.tasks.merged import SOURCE, MergedMulticlass, sources_of
+from sktransfer.tasks.merged import SOURCE
 from sktransfer.tasks.validation import holds_dates
 
-__all__ = ["KINDS", "Column", "ColumnForm", "n_rows", "read_column"]
+__all__ = ["known_values", "n_rows", "read_column"]
 
-KINDS = ("multiclass", "continuous", "multilabel-indicator")
 _NUMBERS = "a task of numbers takes a number per row"
 _LABELS = "labels of a task are str, int or bool, and all of one type"
-_BOXES = (list, tuple, set, frozenset, np.ndarray)
+_BOXES = tuple(BOXES.values())
 _MANY = 20  # rows from which a warning of many classes is given, as in scikit-learn
-_CELLS = ("scalars", "matrix", "frame", "vectors", "labels")
-_BOX_NAMES = {list: "list", tuple: "tuple", set: "set", frozenset: "frozenset", np.ndarray: "ndarray"}
-_BOX_TYPES = {name: box for box, name in _BOX_NAMES.items()}
-
-
-@dataclasses.dataclass(frozen=True)
-class ColumnForm:
-    """Form of a column's values, in which its predictions come back.
-
-    Parameters
-    ----------
-    cells : {"scalars", "matrix", "frame", "vectors", "labels"}
-        One value per row, a 2-D array, a data frame, a vector in each cell, or a collection of labels in each cell.
-    labels : list, default=None
-        Names of a frame's columns, or all labels of the collections, sorted.
-    dtype : str, default=None
-        Data type of pandas that predictions are converted to; None to leave them as they are.
-    box : str, default="ndarray"
-        Type of the vector or the collection in a cell: "list", "tuple", "set", "frozenset" or "ndarray".
-    library : str, default=""
-        Library of a data frame in a dict, such as "polars"; empty for other columns.
-    """
-
-    cells: str
-    labels: list[Any] | None = None
-    dtype: str | None = None
-    box: str = "ndarray"
-    library: str = ""
-
-    def cells_of(self, predictions: np.ndarray) -> Any:
-        """Return predictions as values of a column: an array, or a list with a vector or a collection per row.
-
-        Parameters
-        ----------
-        predictions : ndarray of shape (n_samples,) or (n_samples, n_outputs)
-            Predictions of the task.
-        """
-        if self.cells == "vectors":
-            return (
-                list(predictions)
-                if self.box == "ndarray"
-                else [_BOX_TYPES[self.box](row) for row in predictions.tolist()]
-            )
-        if self.cells == "labels":
-            assert self.labels is not None
-            make, labels = _BOX_TYPES[self.box], self.labels
-            found = [[labels[position] for position in np.flatnonzero(row)] for row in predictions]
-            return [np.array(one) if make is np.ndarray else make(one) for one in found]
-        return predictions
-
-    def to_state(self) -> dict[str, Any]:
-        """Return the fields as plain values."""
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_state(cls, state: Mapping[str, Any]) -> Self:
-        """Return the form of a state.
-
-        Raises
-        ------
-        LoadError
-            If a field is missing or not allowed.
-        """
-        labels = require_field(state, "labels", (list, type(None)))
-        cells = require_field(state, "cells", str, _CELLS)
-        if (labels is None) != (cells not in ("frame", "labels")):
-            raise LoadError(f"the field 'labels' does not fit cells={cells!r}")
-        dtype = require_field(state, "dtype", (str, type(None)))
-        box, library = require_field(state, "box", str, tuple(_BOX_TYPES)), require_field(state, "library", str)
-        return cls(cells, labels, dtype, box, library)
-
-
-@dataclasses.dataclass(frozen=True)
-class Column:
-    """Targets of one task.
-
-    Parameters
-    ----------
-    name : str
-        Name of the task.
-    kind : {"multiclass", "continuous", "multilabel-indicator"}
-        Kind of the targets.
-    values : array-like of shape (n_known, ...)
-        Targets of the rows that are known, as `Task.check` takes them: an array, a data frame of indicators, or, if
-        the index of Y has a level "source", a Series with this index.
-    known : ndarray of shape (n_samples,), bool
-        Whether the target of each row is known.
-    labels : Index or None
-        Labels of the known rows in the index of Y; None if it has none.
-    form : ColumnForm
-        Form that predictions come back in.
-    where : str
-        Expression for the column, such as "Y['topic']", for messages.
-    """
-
-    name: str
-    kind: str
-    values: Any
-    known: np.ndarray
-    labels: Any
-    form: ColumnForm
-    where: str
-
-    @property
-    def n_known(self) -> int:
-        """Number of rows whose target is known."""
-        return int(self.known.sum())
-
-    def make_task(
-        self,
-        class_weight: ClassWeight = None,
-        label_smoothing: float = 0.0,
-        criterion: Criterion | None = None,
-        classes: np.ndarray | None = None,
-    ) -> Task:
-        """Return a new task for these targets.
-
-        Parameters
-        ----------
-        class_weight : dict, list of dict or "balanced", default=None
-            Weight of each class. Not used by numbers.
-        label_smoothing : float, default=0.0
-            Share of each target that is spread evenly over the classes. Not used by numbers.
-        criterion : Criterion, default=None
-            Loss of outputs and targets; None for that of the task.
-        classes : ndarray of shape (n_classes,), default=None
-            All classes; None for those of the targets. Not used by numbers.
-        """
-        if self.kind == Continuous.kind:
-            return Continuous(criterion)
-        make = self._merged_or_not if self.kind == Multiclass.kind else MultilabelIndicator
-        return make(class_weight, label_smoothing, classes, criterion)
-
-    @property
-    def _merged_or_not(self) -> type[Multiclass]:
-        """Task of one class per row: that of merged data sets if these have different classes."""
-        sources = sources_of(self.values)
-        if sources is None:
-            return Multiclass
-        labels = np.asarray(self.values)
-        sets = {frozenset(labels[sources == source].tolist()) for source in np.unique(sources)}
-        return MergedMulticlass if len(sets) > 1 else Multiclass
-
-    def check(self, task: Task) -> np.ndarray:
-        """Return the known targets (n_known, ...) as a task has validated them. An error names the column.
-
-        Parameters
-        ----------
-        task : Task
-            Task of these targets.
-
-        Raises
-        ------
-        ValueError
-            If they are no targets of the task.
-        """
-        with warnings.catch_warnings(), self.named():
-            # `read_tasks` has warned of many classes, with the name of the column.
-            warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)
-            return task.check(self.values)
-
-    def named(self) -> Any:
-        """Return a context that adds the name of the column to a ValueError."""
-        return _Named(self.where)
-
-
-class _Named:
-    """Context that adds the name of a column to a ValueError."""
-
-    def __init__(self, where: str) -> None:
-        self.where = where
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
-        if type(error) is ValueError:
-            raise ValueError(f"{self.where}: {error}") from error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -249,6 +67,37 @@ def n_rows(given: Any, where: str) -> int:
             f"per row, or a 2-D array or data frame{remedy}"
         )
     return int(given.shape[0]) if hasattr(given, "shape") else len(given)
+
+
+def known_values(given: Any, where: str, index: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Return the known values of a column of any kind (n_known, ...), and which rows are known (n_samples,).
+
+    Parameters
+    ----------
+    given : array-like of shape (n_samples,)
+        Column as given by the user.
+    where : str
+        Expression for the column, for messages.
+    index : Index
+        Labels of the rows; None if they have none.
+
+    Raises
+    ------
+    ValueError
+        If the values cannot be used, or are of several types. The message names the row.
+
+    Examples
+    --------
+    >>> from sktransfer.targets.reading import known_values
+    >>> known_values([3, None, 5], "y", None)
+    (array([3, 5]), array([ True, False,  True]))
+    """
+    n_rows(given, where)
+    cells = _as_cells(given, where, index)
+    values, rows = cells.values[cells.known], np.flatnonzero(cells.known)
+    if values.dtype == object and any(isinstance(one, _BOXES) for one in values.tolist()):
+        return values, cells.known
+    return _Reader(where, rows, index).tidy(values, is_list=cells.is_list), cells.known
 
 
 def read_column(
@@ -295,36 +144,30 @@ def read_column(
     if not len(rows) and form is None and not any_class:
         raise ValueError(
             f"{where} has no known target, so there is nothing to learn: leave the column out, or give a value in one "
-            "row at least"
+            "row at least. Folds of MultiTaskKFold keep each task"
         )
-    reader = _Reader(where, rows, index)
     values = cells.values[rows]
+    if not len(rows):
+        form = ColumnForm("scalars") if form is None else form
+        return Column(name, kind or Multiclass.kind, values, cells.known, None, form, where)
+    reader = _Reader(where, rows, index)
     boxes = [type(one) for one in values.tolist() if isinstance(one, _BOXES)] if values.dtype == object else []
     if values.ndim == 1 and boxes:
         if form is not None and form.cells == "scalars":
-            raise ValueError(f"{where} holds {_DESCRIBED['vectors']}, and in fit it held {_DESCRIBED['scalars']}")
+            raise ValueError(f"{where} holds {CELLS['vectors']}, and in fit it held {CELLS['scalars']}")
         kind, new, read = _read_boxes(reader, values, kind, form)
     elif values.ndim == 2:
         kind, new, read = _read_matrix(reader, cells, values, kind)
     else:
         kind, new, read = _read_scalars(reader, cells, values, kind, any_class=any_class or form is not None)
     if form is not None:
-        if len(rows) and new.cells != form.cells and {new.cells, form.cells} - {"matrix", "frame", "vectors"}:
-            raise ValueError(f"{where} holds {_DESCRIBED[new.cells]}, and in fit it held {_DESCRIBED[form.cells]}")
+        if new.cells != form.cells and {new.cells, form.cells} - {"matrix", "frame", "vectors"}:
+            raise ValueError(f"{where} holds {CELLS[new.cells]}, and in fit it held {CELLS[form.cells]}")
         new = form
     known_labels = None if index is None else index[rows]
     if kind == Multiclass.kind and SOURCE in (getattr(index, "names", None) or ()):
         read = pd.Series(read, index=known_labels)
     return Column(name, kind, read, cells.known, known_labels, new, where)
-
-
-_DESCRIBED = {
-    "scalars": "one value per row",
-    "matrix": "several columns",
-    "frame": "several columns",
-    "vectors": "a list or vector per row",
-    "labels": "a list of labels per row",
-}
 
 
 def _as_cells(given: Any, where: str, index: Any) -> _Cells:
@@ -335,6 +178,9 @@ def _as_cells(given: Any, where: str, index: Any) -> _Cells:
         given = tensor_to_array(given)
     names = column_names(given) if is_frame(given) else None
     if names is not None and len(names) != 1:
+        if len(set(names)) < len(names):
+            twice = next(name for position, name in enumerate(names) if name in names[:position])
+            raise ValueError(f"{where} has two columns {twice!r}; rename or drop one of them")
         wrapped = nw.from_native(given, eager_only=True)
         cells = _as_matrix(wrapped.to_numpy(), where, index, names)
         return dataclasses.replace(cells, library=wrapped.implementation.value)
@@ -342,11 +188,11 @@ def _as_cells(given: Any, where: str, index: Any) -> _Cells:
     if series is not None:
         return _of_series(series)
     if isinstance(given, (list, tuple)):
-        array = np.empty(len(given), dtype=object)  # (n_samples,)
+        cells = np.empty(len(given), dtype=object)  # (n_samples,)
         for row, value in enumerate(given):  # np.array would make a matrix of lists of one length
-            array[row] = tensor_to_array(value) if is_tensor(value) else value
-        return _Cells(array, ~np.asarray(pd.isna(array)), "scalars", is_list=True)
-    array = np.asarray(given)
+            cells[row] = tensor_to_array(value) if is_tensor(value) else value
+        return _Cells(cells, ~np.asarray(pd.isna(cells)), "scalars", is_list=True)
+    array: np.ndarray = np.asarray(given)
     if array.ndim == 2 and array.shape[1] != 1:
         return _as_matrix(array, where, index, None)
     if array.ndim > 2:
@@ -359,7 +205,7 @@ def _as_cells(given: Any, where: str, index: Any) -> _Cells:
 
 def _of_series(series: nw.Series[Any]) -> _Cells:
     known = ~series.is_null().to_numpy().astype(bool)  # (n_samples,)
-    if series.dtype in (nw.List, nw.Array):
+    if series.dtype.is_nested():
         array = np.empty(len(series), dtype=object)  # (n_samples,)
         for row, value in enumerate(series.to_list()):
             array[row] = value
@@ -386,7 +232,7 @@ def _as_matrix(array: np.ndarray, where: str, index: Any, names: list[Any] | Non
             f"{name_row(row, label_of(index, row), where)} is {quoted(array[row].tolist(), 80)}: it is known in part; "
             "give all values of the row, or none"
         )
-    return _Cells(array, ~missing.all(1), "matrix" if names is None else "frame", names)
+    return _Cells(array, np.asarray(~missing.all(1)), "matrix" if names is None else "frame", names)
 
 
 class _Reader:
@@ -411,8 +257,8 @@ class _Reader:
         if holds_dates(values):
             raise ValueError(
                 f"{self.where} holds dates or durations, and the targets of a task are labels or numbers: make labels "
-                "of them, such as the year, or numbers, (pd.to_datetime(dates) - pd.Timestamp(0)) / "
-                "pd.Timedelta(days=1)"
+                "of them, such as the year, or numbers, (pd.to_datetime(dates, utc=True) - pd.Timestamp(0, tz='UTC')) "
+                "/ pd.Timedelta(days=1)"
             )
         if values.dtype.kind == "c":
             raise ValueError(f"{self.where} holds complex numbers: give both parts as columns, or the real part")
@@ -431,22 +277,27 @@ class _Reader:
         flat = values.ravel().tolist()
         types = {type(one): _type(one) for one in flat}
         found = set(types.values())
+        width = values.size // len(values)
         if found <= {"int", "float"} or found == {"bool"}:
             converted = np.array([float(one) if "float" in found else one for one in flat])
+            if converted.dtype == object:
+                position = next(i for i, one in enumerate(flat) if abs(one) >= 2**63)
+                raise self.refuse(position // width, flat[position], "it does not fit into 64 bits: convert it to str")
             return converted.reshape(values.shape)
         if found == {"str"}:
             return np.array(flat).reshape(values.shape) if is_list else values
-        width = values.size // len(values)
         first = types[type(flat[0])]
         other = next((i for i, one in enumerate(flat) if types[type(one)] != first), 0)
-        what = f"a {type(flat[other]).__name__}"
+        kind = type(flat[other]).__name__
         if len(found) == 1:
-            raise self.refuse(other // width, flat[other], f"{what}; {_LABELS}")
+            raise self.refuse(
+                other // width, flat[other], f"it is of type {kind}, and {_LABELS}: convert the values to one of them"
+            )
         raise self.refuse(
             other // width,
             flat[other],
-            f"{what}, and {self.at(0)} is {quoted(flat[0], 80)}, a {type(flat[0]).__name__}; {_LABELS}: convert "
-            "them to one type",
+            f"it is of type {kind}, and {self.at(0)} is {quoted(flat[0], 80)}, of type {type(flat[0]).__name__}; "
+            f"{_LABELS}: convert the values to one of them",
         )
 
 
@@ -467,11 +318,11 @@ def _read_scalars(
     values, where = reader.tidy(values, is_list=cells.is_list), reader.where
     if values.dtype.kind == "S":
         raise ValueError(f"{where} holds bytes, and labels are str, int or bool: decode them")
-    found = type_of_target(values) if len(values) else "binary"
+    found = type_of_target(values)
     if kind == MultilabelIndicator.kind:
         raise reader.refuse(
             0,
-            values.tolist()[0] if len(values) else None,
+            values.tolist()[0],
             "a task of several labels takes a list of labels, or a vector of 0 and 1, per row",
         )
     form = ColumnForm("scalars", dtype=cells.dtype)
@@ -489,7 +340,7 @@ def _read_scalars(
     if n_classes == 1 and not any_class:
         raise ValueError(
             f"{where} holds one class only, {values.tolist()[0]!r}; a task needs two or more to tell apart: leave the "
-            "column out"
+            "column out. Folds of MultiTaskKFold keep each class"
         )
     if kind is None and values.dtype.kind in "iuf" and len(values) > _MANY and n_classes > len(values) / 2:
         warn(
@@ -552,7 +403,7 @@ def _read_boxes(
         if not isinstance(one, _BOXES) or (isinstance(one, np.ndarray) and one.ndim != 1):
             raise reader.refuse(position, one, "a column of lists holds a list, or None, in each row")
         boxes.append(one)
-    box = _BOX_NAMES[next(cls for cls in _BOX_NAMES if isinstance(boxes[0], cls))]
+    box = next(name for name, cls in BOXES.items() if isinstance(boxes[0], cls))
     elements = [element for one in boxes for element in one]
     is_set = any(isinstance(one, (set, frozenset)) for one in boxes)
     lengths = {len(one) for one in boxes}
@@ -579,7 +430,7 @@ def _read_labels(
     reader: _Reader, boxes: Sequence[Any], box: str, form: ColumnForm | None
 ) -> tuple[str, ColumnForm, Any]:
     """Return the indicators of collections of labels, of all labels or of those that `fit` had."""
-    position_of = np.repeat(np.arange(len(boxes)), [len(one) for one in boxes])  # (n_elements,)
+    position_of: np.ndarray = np.repeat(np.arange(len(boxes)), [len(one) for one in boxes])  # (n_elements,)
     flat = [element for one in boxes for element in (sorted(one, key=repr) if isinstance(one, Set) else one)]
     array = np.empty(len(flat), dtype=object)  # (n_elements,)
     array[:] = flat
@@ -597,15 +448,15 @@ def _read_labels(
         raise ValueError(f"{reader.where} holds no label in any row: leave the column out")
     column_of = {label: column for column, label in enumerate(known)}
     values = np.zeros((len(boxes), len(known)), dtype=np.int64)  # (n_known, n_labels)
-    unseen = [(position, label) for position, label in zip(position_of, flat) if label not in column_of]
+    unseen = [position for position, label in zip(position_of.tolist(), flat) if label not in column_of]
     if unseen:
-        labels = sorted({label for _, label in unseen}, key=repr)
+        labels = sorted(set(flat) - set(column_of), key=repr)
         warn(
             f"{reader.where} holds labels that fit did not have, {quoted(labels, 80)}, the first in "
-            f"{reader.at(int(unseen[0][0]))}; they are ignored",
+            f"{reader.at(unseen[0])}; they are ignored",
             ValidationWarning,
         )
-    for position, label in zip(position_of, flat):
+    for position, label in zip(position_of.tolist(), flat):
         if label in column_of:
             values[position, column_of[label]] = 1
     names = [one.item() if isinstance(one, np.generic) else one for one in known]
