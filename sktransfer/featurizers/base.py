@@ -67,8 +67,8 @@ class Featurizer(
     cache: str | os.PathLike[str] | None
     verbose: int
     on_error: str = "raise"  # a parameter of image featurizers only, because texts need no decoding
-    _candidates: list[LayerOutput]
     missing: str = "raise"  # a parameter of text featurizers only, because there is no empty image
+    _candidates: list[LayerOutput]
 
     @all_or_nothing
     def fit(self, X: Any, y: Any = None) -> Self:

@@ -33,6 +33,7 @@ from sktransfer.engine.rng import seed_torch
 from sktransfer.exceptions import InvalidParameterError, InvalidSampleError
 from sktransfer.finetuning.arguments import FitArguments, listed
 from sktransfer.html import BackboneHTML
+from sktransfer.pipelines.cells import default_backbone
 from sktransfer.samples.base import Samples
 from sktransfer.samples.labels import row_labels
 from sktransfer.samples.validation import check_samples, holds_samples, set_input_tags
@@ -266,7 +267,7 @@ class FineTuneBase(BackboneHTML, CallbackSupportMixin, BaseEstimator):
         context: Any,
     ) -> FitRun:
         """Return the run of this fit, and set the attributes that predictions during the training need."""
-        backbone = self._load_backbone(seed, previous)
+        backbone = self._load_backbone(seed, previous, arguments.X)
         change = check_augment(self.augment, backbone.modality)
         if arguments.y is None:
             name = type(self).__name__
@@ -286,7 +287,7 @@ class FineTuneBase(BackboneHTML, CallbackSupportMixin, BaseEstimator):
         seed, drawn = self._recall_seed(seed, previous, samples, given, arguments), seed
         if seed != drawn:
             seed_torch(seed, compute.device)
-            backbone = self._load_backbone(seed, previous)  # another one if its weights are random
+            backbone = self._load_backbone(seed, previous, arguments.X)  # another one if its weights are random
         self._tasks = self._make_tasks(given, arguments.classes) if tasks is None else tasks
         settings = settings.for_tasks(list(self._tasks))
         rows, targets = self._encode(settings, given, arguments, len(samples))
@@ -317,10 +318,14 @@ class FineTuneBase(BackboneHTML, CallbackSupportMixin, BaseEstimator):
             run = dataclasses.replace(run, trunk=self._choose_trunk(backbone, None, choices), known=known)
         return dataclasses.replace(run, on_epoch=functools.partial(self._on_epoch, context, arguments, run))
 
-    def _load_backbone(self, seed: int, previous: PreviousFit | None) -> Backbone:
+    def _load_backbone(self, seed: int, previous: PreviousFit | None, X: Any) -> Backbone:
         self._seed = seed if previous is None else previous.seed
         return load_backbone(
-            self.backbone, weights=self.weights, preprocess=self.preprocess, max_length=self.max_length, seed=self._seed
+            default_backbone(X) if is_auto(self.backbone) else self.backbone,
+            weights=self.weights,
+            preprocess=self.preprocess,
+            max_length=self.max_length,
+            seed=self._seed,
         )
 
     def _recall_seed(

@@ -23,7 +23,13 @@ __all__ = [
 ]
 
 INPUT = [
-    engine.BACKBONE,
+    engine.BACKBONE.replace(
+        default="auto",
+        description="""A name or a loaded backbone, such as `clf.backbone_` of a fitted `FineTuneClassifier`.
+        `list_backbones()` lists the names, and `"hf/<hub id or local folder>"` loads models of transformers. The
+        modality of the backbone decides whether X holds images or texts. "auto" is "tiny/bert" if X holds texts, and
+        "tiny/cnn" otherwise.""",
+    ),
     engine.WEIGHTS,
     engine.PREPROCESS,
     engine.IMAGE_SHAPE,

@@ -15,14 +15,15 @@ import narwhals as nw
 import numpy as np
 from PIL import Image
 
-from sktransfer.exceptions import InvalidParameterError, InvalidSampleError, short_path
+from sktransfer.exceptions import InvalidParameterError, InvalidSampleError, SktransferError, short_path
 from sktransfer.samples.columns import as_column, is_missing, is_tensor, quoted
 from sktransfer.samples.containers import as_list, image_of_cell
 from sktransfer.samples.folders import IMAGE_SUFFIXES
 from sktransfer.samples.images import check_images, is_flat
 
-__all__ = ["KINDS", "Cells", "recognize", "recognize_samples"]
+__all__ = ["DEFAULT_BACKBONES", "KINDS", "Cells", "default_backbone", "recognize", "recognize_samples"]
 
+DEFAULT_BACKBONES = {"image": "tiny/cnn", "text": "tiny/bert"}
 KINDS = ("image", "text", "category", "number", "date", "drop")
 
 _SAMPLED = 500  # cells that are looked at, at equal distances
@@ -350,3 +351,23 @@ def recognize_samples(X: Any, option: str) -> str:
     raise InvalidParameterError(
         f"X holds neither images nor texts: {reason}. Pass images, texts, or a DataFrame with columns of them"
     )
+
+
+def default_backbone(X: Any) -> str:
+    """Return the name of the shipped backbone for samples.
+
+    Parameters
+    ----------
+    X : object
+        Images or texts. If it is neither, the backbone is that of images, whose validation explains the fault.
+
+    Examples
+    --------
+    >>> from sktransfer.pipelines.cells import default_backbone
+    >>> default_backbone(["a good film", "a bad one"]), default_backbone(["cat.jpg"])
+    ('tiny/bert', 'tiny/cnn')
+    """
+    try:
+        return DEFAULT_BACKBONES[recognize_samples(X, "kinds")]
+    except (SktransferError, TypeError, ValueError):
+        return DEFAULT_BACKBONES["image"]

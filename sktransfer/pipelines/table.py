@@ -129,12 +129,21 @@ def read_columns(X: Any, kinds: Mapping[str, str] | None = None) -> list[Column]
         missing = cells.n_missing / cells.n_rows
         if name in given:
             columns.append(Column(name, given[name], missing, "given in kinds", is_given=True))
-        elif cells.values and isinstance(series.dtype, (nw.Categorical, nw.Enum)):
-            columns.append(Column(name, "category", missing, "a categorical type"))
         else:
-            kind, reason = recognize(cells)
+            kind, reason = _kind_of_type(series.dtype) if cells.values else (None, "")
+            if kind is None:
+                kind, reason = recognize(cells)
             columns.append(Column(name, kind, missing, reason))
     return columns
+
+
+def _kind_of_type(dtype: nw.dtypes.DType) -> tuple[str | None, str]:
+    """Return the kind that the type of a column tells, and the reason; None if the cells tell it."""
+    if isinstance(dtype, (nw.Categorical, nw.Enum)):
+        return "category", "a categorical type"
+    if isinstance(dtype, nw.Array) and len(dtype.shape) > 1:  # polars' fixed-size arrays
+        return "image", f"arrays of shape {dtype.shape}"
+    return None, ""
 
 
 def _check_table(X: Any) -> list[str]:

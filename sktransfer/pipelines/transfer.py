@@ -22,7 +22,7 @@ from sktransfer.engine.choice_targets import ChoiceTargets
 from sktransfer.exceptions import DroppedColumnWarning, InvalidParameterError, warn
 from sktransfer.featurizers.image import ImageFeaturizer
 from sktransfer.featurizers.text import TextFeaturizer
-from sktransfer.pipelines.cells import recognize_samples
+from sktransfer.pipelines.cells import DEFAULT_BACKBONES, recognize_samples
 from sktransfer.pipelines.dates import DateFeatures
 from sktransfer.pipelines.table import Column, read_columns
 from sktransfer.samples.columns import as_series, is_frame, is_missing, quoted
@@ -43,8 +43,8 @@ def make_transfer_pipeline(
     *,
     estimator: Any = "auto",
     kinds: str | Mapping[str, str] | None = None,
-    image_backbone: str | Backbone = "tiny/cnn",
-    text_backbone: str | Backbone = "tiny/bert",
+    image_backbone: str | Backbone = DEFAULT_BACKBONES["image"],
+    text_backbone: str | Backbone = DEFAULT_BACKBONES["text"],
 ) -> Pipeline:
     """Build a pipeline for images, for texts, or for a table with columns of both.
 
@@ -99,13 +99,15 @@ def make_transfer_pipeline(
     Notes
     -----
     Each block of features has the scale at which the linear model needs no other strength than 1: images and texts by
-    `layer="auto"`, numbers and dates by `StandardScaler`. So many features of an image do not outweigh a few numbers.
+    `layer="auto"`, numbers and dates by `StandardScaler`. So many features of an image do not outweigh a few numbers. A
+    search may vary the strength, as "model__C" of a classifier or "model__alpha" of a regressor.
 
-    A row of a table may lack values. Missing numbers and dates are replaced by the mean of the training rows, and a
-    column tells that they were missing. A missing text is read as an empty one, a missing category is one of its own.
-    A missing or unreadable image gets the mean features of the training images, with an `InvalidSampleWarning` that
-    lists the rows. Categories with a single training row, and those beyond the 50 most frequent of a column, share one
-    feature, which is also that of unknown ones. In an X that is not a table, every sample must be there.
+    A row of a table may lack values. Missing numbers and dates are replaced by the mean of the training rows, and if
+    training rows lack them, a further feature tells where. A missing text is read as an empty one, and a missing
+    category is one of its own. A missing or unreadable image gets the mean features of the training images, with an
+    `InvalidSampleWarning` that lists the rows. Categories with a single training row, and those beyond the 50 most
+    frequent of a column, share one feature. Unknown categories have this feature, or none if there is no such category.
+    In an X that is not a table, a missing sample raises an error.
 
     Examples
     --------

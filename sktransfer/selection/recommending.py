@@ -30,8 +30,8 @@ __all__ = ["recommend_backbones"]
 
 SCORE = "logme"  # comparable between backbones of different width
 _TIMED = 64  # samples that the speed is measured on without y
-_COLUMNS = ("name", "modality", "score", "layer", "samples_per_second", "n_parameters", "bytes", "input_size")
-_COLUMNS += ("accuracy", "language", "licence", "available", "reason")
+_COLUMNS = ["name", "modality", "score", "layer", "samples_per_second", "n_parameters", "bytes", "input_size"]
+_COLUMNS += ["accuracy", "language", "licence", "available", "reason"]
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ BUDGETS = {"laptop": Budget(30_000_000, 256), "gpu": Budget(400_000_000, 512)}
 
 @dataclass
 class _Candidate:
-    """A backbone with what is known and measured about it."""
+    """A backbone, its facts and measurements."""
 
     spec: BackboneSpec
     is_here: bool
@@ -73,7 +73,7 @@ class _Candidate:
 
     @property
     def n_parameters(self) -> int | None:
-        """Number of parameters, if unknown from the bytes of the weights in float32."""
+        """Number of parameters. If the provider does not state it, that of float32 weights of this size."""
         known = self.spec.n_parameters
         return self.n_bytes // 4 if known is None and self.n_bytes is not None else known
 
@@ -142,7 +142,7 @@ def recommend_backbones(
         One row per backbone: name, modality, score (LogME of its best layer) and layer, samples_per_second (all layers,
         on this machine), n_parameters (from the size of the weights if the provider does not state it), bytes,
         input_size, accuracy (top-1 on ImageNet-1k, as published), language, licence, available ("here", or "fetch" if
-        the weights would be downloaded), reason. What is not known or not measured is a missing value.
+        the weights would be downloaded), reason. Facts that are not known or not measured are missing values.
 
     Raises
     ------
@@ -163,6 +163,10 @@ def recommend_backbones(
     Ranked backbones come first, by the score of their best layer. The others follow by published accuracy, which tells
     how well they recognize photos of ImageNet. Backbones without one come last, those whose weights are here before
     others. If `set_config(download="never")` is set, backbones whose weights are not here are last in any case.
+
+    Models of transformers that are not in the cache of the hub are unknown here, and few backbones of texts are listed
+    otherwise. For English texts, `load_backbone("hf/sentence-transformers/all-MiniLM-L6-v2")` downloads a good start,
+    which is then recommended like the others.
 
     A score ranks backbones on the same samples. It does not predict accuracy. Compare the first two or three by
     cross-validation, or by `rank_backbones(..., probe=True)`.
@@ -197,7 +201,7 @@ def recommend_backbones(
             _rank(usable, X, y, {**options, "subsample": subsample, "random_state": random_state})
     found.sort(key=_order)
     listed = [one for place, one in enumerate(found) if place < n_best or one.is_here]
-    table = pd.DataFrame([one.row() for one in listed], columns=list(_COLUMNS))
+    table = pd.DataFrame([one.row() for one in listed], columns=_COLUMNS)
     return table.astype({"n_parameters": "Int64", "bytes": "Int64", "accuracy": "float64"})
 
 

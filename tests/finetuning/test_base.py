@@ -199,7 +199,7 @@ def test_set_callbacks_nests_a_progress_bar_in_a_grid_search():
 def test_verbose_prints_a_line_per_epoch(capsys):
     clf = quick(verbose=1, early_stopping=True, validation_fraction=0.3, lr=3e-5).fit(IMAGES, LABELS)
     title, names, _, *lines = capsys.readouterr().out.splitlines()
-    assert title.startswith("FineTuneClassifier(early_stopping=True, ")
+    assert title.startswith("FineTuneClassifier(backbone='tiny/cnn', early_stopping=True, ")
     assert names.split() == ["epoch", "lr", "train_loss", "valid_acc", "valid_loss", "seconds"]
     assert len(lines) == clf.n_iter_
     history = clf.history_[["lr", "train_loss", "valid_acc", "valid_loss", "seconds"]]

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from sktransfer.exceptions import InvalidParameterError, InvalidSampleError
-from sktransfer.pipelines.cells import Cells, recognize, recognize_samples
+from sktransfer.pipelines.cells import Cells, default_backbone, recognize, recognize_samples
 
 N = 40
 WORDS = ["good", "bad", "film", "plot", "long", "dull", "great"]
@@ -158,3 +158,11 @@ def test_recognize_samples_of_containers(modality, X):
 def test_recognize_samples_explains_what_it_does_not_take(X, error, message):
     with pytest.raises(error, match=message):
         recognize_samples(X, "modality")
+
+
+@pytest.mark.parametrize(
+    "X", [np.zeros((5, 64)), [1, 2], [None], [], "a film", {"a": [1]}, None, 3, ["a.jpg", "no path"]]
+)
+def test_default_backbone_of_what_is_no_text_is_that_of_images(X):
+    assert default_backbone(X) == "tiny/cnn"
+    assert default_backbone(TEXTS) == default_backbone(pd.DataFrame({"review": [None, *TEXTS]})) == "tiny/bert"

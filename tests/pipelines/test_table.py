@@ -36,6 +36,11 @@ def test_describe_columns_of_categorical_types():
     assert describe_columns(frame)["kind"].tolist() == ["category"]
 
 
+def test_describe_columns_of_polars_arrays():
+    frame = pl.DataFrame({"photo": np.zeros((3, 8, 8), np.uint8), "vector": np.zeros((3, 8))})
+    assert describe_columns(frame)["kind"].tolist() == ["image", "drop"]
+
+
 def test_describe_columns_takes_nan_of_polars_as_missing():
     table = describe_columns(pl.DataFrame({"size": [float("nan")] * 3}))
     assert table.loc[0, ["kind", "missing"]].tolist() == ["drop", 1.0]

@@ -29,6 +29,7 @@ from sktransfer import (
     clear_cache,
     load,
     load_backbone,
+    make_transfer_pipeline,
     merge_tasks,
     rank_backbones,
     save,
@@ -258,3 +259,34 @@ def test_following_a_hint_works(name, tmp_path):
     with pytest.raises(Exception, match=message):
         provoke(tmp_path)
     follow(tmp_path)
+
+
+NUMBERS = pd.DataFrame({"size": np.linspace(0, 1, 12), "shop": ["a", "b", "c"] * 4})
+FAULTY_TABLES = {
+    "X.loc[:, ~X.columns.duplicated()]": pd.concat([NUMBERS, NUMBERS], axis=1),
+    "X.columns.map(str)": NUMBERS.set_axis([0, 1], axis=1),
+    "X['size'].map(str)": NUMBERS.astype({"size": object}).replace({"size": {0.0: "none"}}),
+    "X.drop(columns='shop')": NUMBERS,
+    "kinds={'size': 'number'}": NUMBERS.assign(size=1.0),
+    "estimator='classifier'": NUMBERS,
+}
+
+
+@pytest.mark.parametrize("hint", FAULTY_TABLES)
+def test_hints_of_make_transfer_pipeline_lead_to_one(hint):
+    X = FAULTY_TABLES[hint].copy()
+    y = X["shop"] if "drop(" in hint else None if "estimator" in hint else LABELS
+    if "kinds" in hint:
+        X = X[["size"]]
+    with pytest.raises(ValueError, match=re.escape(hint.replace("number", "text"))):
+        make_transfer_pipeline(X, y)
+    parameters = {"estimator": "classifier"} if "estimator" in hint else {}
+    if "loc" in hint or "drop(" in hint:
+        X = eval(hint)
+    elif "columns" in hint:
+        X.columns = eval(hint)
+    elif "map" in hint:
+        X["size"] = eval(hint)
+    elif "kinds" in hint:
+        parameters = {"kinds": {"size": "number"}}
+    make_transfer_pipeline(X, y, **parameters).fit(X, LABELS if y is None else y)
