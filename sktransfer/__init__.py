@@ -20,6 +20,7 @@ _HOME = {
     "BackboneSpec": "sktransfer.backbones.spec",
     "BestBackbone": "sktransfer.selection.best",
     "Checkpoint": "sktransfer.callbacks.checkpoint",
+    "ClassMapDisplay": "sktransfer.displays.class_map",
     "ContrastiveFineTuner": "sktransfer.finetuning.contrastive",
     "DateFeatures": "sktransfer.pipelines.dates",
     "EMA": "sktransfer.callbacks.averaging",
@@ -40,6 +41,7 @@ _HOME = {
     "PretrainedClassifier": "sktransfer.classifiers.pretrained",
     "SWA": "sktransfer.callbacks.averaging",
     "TextFeaturizer": "sktransfer.featurizers.text",
+    "TokenAttributionDisplay": "sktransfer.displays.token_attribution",
     "TrainingHistoryDisplay": "sktransfer.displays.training_history",
     "WiSEFT": "sktransfer.callbacks.averaging",
     "WordEmbedder": "sktransfer.featurizers.words",
@@ -92,10 +94,12 @@ if TYPE_CHECKING:
     from sktransfer.config import get_config as get_config
     from sktransfer.config import set_config as set_config
     from sktransfer.displays.backbone_ranking import BackboneRankingDisplay as BackboneRankingDisplay
+    from sktransfer.displays.class_map import ClassMapDisplay as ClassMapDisplay
     from sktransfer.displays.feature_map import FeatureMapDisplay as FeatureMapDisplay
     from sktransfer.displays.freeze_depth import FreezeDepthDisplay as FreezeDepthDisplay
     from sktransfer.displays.layer_score import LayerScoreDisplay as LayerScoreDisplay
     from sktransfer.displays.learning_rate import LearningRateDisplay as LearningRateDisplay
+    from sktransfer.displays.token_attribution import TokenAttributionDisplay as TokenAttributionDisplay
     from sktransfer.displays.training_history import TrainingHistoryDisplay as TrainingHistoryDisplay
     from sktransfer.explain.as_module import as_module as as_module
     from sktransfer.explain.onnx import export_onnx as export_onnx

@@ -97,7 +97,7 @@ def _parser() -> argparse.ArgumentParser:
         help="delete the least recently used entries until the rest takes at most SIZE, as in '2 GB'",
     )
     actions.add_argument("--older-than", metavar="DAYS", type=float, help="delete entries not used for DAYS days")
-    export = command("export", _export, "Write a saved estimator as an ONNX file, with its preprocessing beside it.")
+    export = command("export", _export, "Write a saved estimator as an ONNX file, and its preprocessing.")
     export.add_argument("file", metavar="FILE", help="file of sktransfer.save")
     export.add_argument("model", metavar="MODEL", help="file to write, as in model.onnx")
     export.add_argument("--output", default="auto", help="probabilities, logits, predictions or features")

@@ -29,6 +29,7 @@ SMALL = {
     "choose_a_backbone.py": ["--n", "150"],
     "digits.py": ["--seeds", "1"],
     "docstrings.py": ["--seeds", "1"],
+    "explanations.py": ["--n", "60", "--epochs", "1"],
     "freezing_depth.py": ["--labels", "20", "40", "--epochs", "1"],
     "grey_images.py": ["--n", "60", "--draws", "1"],
     "ready_model.py": [],

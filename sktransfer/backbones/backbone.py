@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from operator import attrgetter
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -16,9 +18,10 @@ from sktransfer.backbones.from_modules import backbone_arguments, has_statistics
 from sktransfer.backbones.pooling import check_pooling
 from sktransfer.backbones.preprocess import Preprocess
 from sktransfer.backbones.stages import SharedSpace, run_stages
-from sktransfer.exceptions import InvalidParameterError, did_you_mean
+from sktransfer.exceptions import InvalidParameterError, LoadError, did_you_mean
+from sktransfer.weights.reading import copy_state
 
-__all__ = ["Backbone", "replace_stages", "with_max_length"]
+__all__ = ["Backbone", "replace_stages", "restore_stages", "with_max_length", "with_preprocess"]
 
 _VERSION = attrgetter("_version")  # number of changes in place, which torch counts per tensor
 
@@ -348,7 +351,7 @@ class Backbone:
         if self.origin is not None and self.origin[0] not in (
             replace_stages,
             with_max_length,
-            Backbone.with_preprocess,
+            with_preprocess,
         ):
             self.origin = None  # the name stands for other weights, so pickles include these
         return True
@@ -361,7 +364,7 @@ class Backbone:
         preprocess : Preprocess
             Converts validated samples to the tensors that the first stage takes.
         """
-        origin: tuple[Callable[..., Backbone], tuple[Any, ...]] = (Backbone.with_preprocess, (self, preprocess))
+        origin: tuple[Callable[..., Backbone], tuple[Any, ...]] = (with_preprocess, (self, preprocess))
         truncate = getattr(self.preprocess, "with_max_length", None)
         limit = getattr(preprocess, "limit", None)
         if truncate is not None and limit is not None and truncate(limit).key == preprocess.key:
@@ -390,12 +393,27 @@ class Backbone:
         del state["_watched"], state["_version"]
         return _restored, (state,)
 
-    def __getstate__(self) -> Any:
-        """Raise: pickle and copy use `__reduce__`, and skops would write a network that it cannot load."""
-        raise TypeError(
-            f"{self!r} cannot be written attribute by attribute, as skops.io.dump does. Use sktransfer.save and "
-            "sktransfer.load, which use skops for objects of scikit-learn, or joblib.dump"
-        )
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what skops writes: the function and the arguments of `origin`, with weights as arrays.
+
+        pickle and copy use `__reduce__`.
+        """
+        self.forget_if_changed()
+        if self.origin is None:
+            raise TypeError(
+                f"{self!r} is made of modules that a file without code cannot describe, or its weights were changed in "
+                "place: use joblib.dump, and load only files of your own, or offer the network as a plugin"
+            )
+        function, arguments = self.origin
+        if function is replace_stages:
+            source, first, modules = arguments
+            weights = nn.ModuleList(modules).state_dict()
+            function, arguments = restore_stages, (source, first, first + len(modules), weights)
+        return {"function": function, "arguments": [_with_arrays(one) for one in arguments]}
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        restored: Backbone = state["function"](*map(_with_tensors, state["arguments"]))
+        self.__dict__.update(restored.__dict__)
 
     def __repr__(self) -> str:
         return f"Backbone({self.name!r}, stages={list(self.stage_names)})"
@@ -473,6 +491,58 @@ def with_max_length(source: Backbone, max_length: int) -> Backbone:
         Number of tokens, including special ones.
     """
     return source.with_preprocess(source.preprocess.with_max_length(max_length))  # type: ignore[attr-defined]
+
+
+def with_preprocess(source: Backbone, preprocess: Preprocess) -> Backbone:
+    """Return a backbone with another preprocessing. It is the `origin` of `Backbone.with_preprocess`.
+
+    Parameters
+    ----------
+    source : Backbone
+        Backbone that provides everything else.
+    preprocess : Preprocess
+        Converts validated samples to the tensors that the first stage takes.
+    """
+    return source.with_preprocess(preprocess)
+
+
+def restore_stages(source: Backbone, first: int, stop: int, weights: Mapping[str, Tensor]) -> Backbone:
+    """Return a backbone whose stages have other weights, in the layout that training leaves.
+
+    Parameters
+    ----------
+    source : Backbone
+        Backbone that the stages were trained from.
+    first, stop : int
+        The first stage with other weights, and the one after the last. The backbone ends there.
+    weights : mapping of str to Tensor
+        `state_dict()` of these stages as a `nn.ModuleList`.
+
+    Raises
+    ------
+    LoadError
+        If there are no such stages, or the weights are not theirs.
+    """
+    if not 0 <= first <= stop <= len(source.stages):
+        raise LoadError(f"{source.name} has no stages {first} to {stop}")
+    modules = copy.deepcopy(nn.ModuleList(source.stages[first:stop]))  # one call keeps shared parameters shared
+    if any(isinstance(module, nn.Conv2d) for module in modules.modules()):
+        modules = modules.to(memory_format=torch.channels_last)
+    copy_state(modules.state_dict(), weights, source.name)
+    return replace_stages(source, first, list(modules))
+
+
+def _with_arrays(value: Any) -> Any:
+    """Return an argument of an `origin` with arrays, because skops does not write tensors."""
+    if isinstance(value, Mapping):
+        return {name: _with_arrays(one) for name, one in value.items()}
+    return value.detach().cpu().contiguous().numpy() if isinstance(value, Tensor) else value
+
+
+def _with_tensors(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _with_tensors(one) for name, one in value.items()}
+    return torch.from_numpy(value) if isinstance(value, np.ndarray) else value
 
 
 def _collapsed(source: Backbone, first: int, modules: list[nn.Module]) -> tuple[Backbone, int, list[nn.Module]]:

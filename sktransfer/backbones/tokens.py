@@ -209,18 +209,38 @@ class Tokens:
         n_blank = 0 if blank is None else ids.count(blank)
         return n_unknown / max(n_unknown, len(ids) - self._n_special - n_blank)
 
+    def words(self, text: str) -> tuple[str, list[tuple[int, int, int] | None]]:
+        """Return which word of a text each of its tokens belongs to.
+
+        Parameters
+        ----------
+        text : str
+            Text.
+
+        Returns
+        -------
+        text : str
+            The text, with surrogates that no encoding expresses replaced.
+        tokens : list of (int, int, int) or None
+            For each token that `tokenize` returns the number of its word and its first and last position in the text.
+            None for special tokens.
+
+        Examples
+        --------
+        >>> from sktransfer import load_backbone
+        >>> load_backbone("tiny/bert").preprocess.words("unfilmed plot")
+        ('unfilmed plot', [None, (0, 0, 2), (0, 2, 6), (0, 6, 8), (1, 9, 13), None])
+        """
+        text = _without_lone_surrogates(text)
+        encoding, _, skipped = self._encoding(text)
+        places = zip(encoding.word_ids, encoding.offsets)
+        tokens = [None if word is None else (word, start + skipped, stop + skipped) for word, (start, stop) in places]
+        return text, tokens or [None]  # the token of an empty text
+
     def _encode(self, text: str) -> tuple[list[int], bool]:
-        room = self.limit - self._n_special
-        for part in self._parts(_without_lone_surrogates(text)):
-            encoding = self._tokenizer.encode(part, add_special_tokens=False)
-            if len(encoding.ids) >= self.limit + _SPARE:  # only the last tokens of a part may differ
-                break
-        # The text's own tokens are truncated before the special ones are added, so that a closing token stays.
-        truncated = len(encoding.ids) > room
-        if truncated:
-            encoding.truncate(room, direction=self.side)
+        encoding, truncated, _ = self._encoding(_without_lone_surrogates(text))
         # A GPT has no special tokens, so an empty text has no tokens to attend to or to pool.
-        ids: list[int] = self._tokenizer.post_process(encoding).ids or [self.empty_value]
+        ids: list[int] = encoding.ids or [self.empty_value]
         if self._n_embedded is not None and max(ids) >= self._n_embedded:
             raise WeightsError(
                 f"the tokenizer gives the token {self._tokenizer.id_to_token(max(ids))!r} the id {max(ids)}, and the "
@@ -228,6 +248,20 @@ class Tokens:
                 "added, enlarge the network, model.resize_token_embeddings(len(tokenizer)), train it, and save both"
             )
         return ids, truncated
+
+    def _encoding(self, text: str) -> tuple[Any, bool, int]:
+        """Return the encoding with special tokens, whether it is truncated, and the number of skipped characters."""
+        room = self.limit - self._n_special
+        for part in self._parts(text):
+            encoding = self._tokenizer.encode(part, add_special_tokens=False)
+            if len(encoding.ids) >= self.limit + _SPARE:  # only the last tokens of a part may differ
+                break
+        # The text's own tokens are truncated before the special ones are added, so that a closing token stays.
+        truncated = len(encoding.ids) > room
+        if truncated:
+            encoding.truncate(room, direction=self.side)
+        skipped = len(text) - len(part) if self.side == "left" else 0
+        return self._tokenizer.post_process(encoding), truncated, skipped
 
     def _parts(self, text: str) -> Iterator[str]:
         """Yield growing parts of a long text, from the side that is kept, and finally the whole text.

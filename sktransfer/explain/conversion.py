@@ -1,4 +1,4 @@
-"""Description of what a fitted estimator computes, and conversion of its steps by a table."""
+"""Conversions of fitted estimators and their steps, and the table that they are looked up in."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["Conversion", "Convert", "Converter", "Source", "converter_of", "join
 
 @dataclass(frozen=True)
 class Source:
-    """Beginning of an estimator: a backbone, and what is read from it.
+    """Beginning of an estimator: a backbone and the layers that are read.
 
     Parameters
     ----------

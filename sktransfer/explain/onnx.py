@@ -75,11 +75,11 @@ def export_onnx(
     X: Any = None,
     opset_version: int = 20,
 ) -> OnnxExport:
-    """Write a fitted estimator as an ONNX file, with all that inference without sktransfer needs beside it.
+    """Write a fitted estimator as an ONNX file, and the files that inference without sktransfer needs.
 
-    The graph is that of `as_module`. The size of the batch is free, and for texts the number of tokens. Beside
-    `model.onnx` lies `model.json` with the classes and the settings of the preprocessing, and for texts
-    `model.tokenizer.json`, a file of the package tokenizers that truncates and pads. If onnxruntime is installed, its
+    The graph is that of `as_module`. The size of the batch is free, and for texts the number of tokens. The file
+    `model.json` next to `model.onnx` has the classes and the settings of the preprocessing. For texts,
+    `model.tokenizer.json` is a tokenizer of the package tokenizers that truncates and pads. If onnxruntime is installed, its
     outputs are compared with those of torch before the files are moved to their place.
 
     Parameters
@@ -131,7 +131,9 @@ def export_onnx(
     _require_exporter()
     file = local_path(path)
     if file.suffix != ".onnx":
-        raise InvalidParameterError(f"path={str(path)!r} must end in .onnx, because its description lies beside it")
+        raise InvalidParameterError(
+            f"path={str(path)!r} must end in .onnx, because its description has the same name and ends in .json"
+        )
     if not is_int(opset_version) or opset_version < _OLDEST:
         raise InvalidParameterError(f"opset_version={opset_version!r} must be an int of at least {_OLDEST}")
     module = as_module(estimator, output=output)

@@ -6,7 +6,6 @@ of `Backbone`, because `from_state` would need the loader of backbones, which im
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from sktransfer._validation import require_field
-from sktransfer.backbones.backbone import Backbone, replace_stages, with_max_length
+from sktransfer.backbones.backbone import Backbone, replace_stages, restore_stages, with_max_length, with_preprocess
 from sktransfer.backbones.generators import private_draws
 from sktransfer.backbones.loading import build_backbone, restore_backbone
 from sktransfer.backbones.pooling import pooling_names
@@ -24,7 +23,6 @@ from sktransfer.backbones.registry import registry
 from sktransfer.backbones.spec import BackboneSpec
 from sktransfer.backbones.tokens import Tokens
 from sktransfer.config import config_context
-from sktransfer.engine.inference import has_convolutions
 from sktransfer.exceptions import LoadError, SaveError
 from sktransfer.persistence.context import Codec, LoadContext, SaveContext
 from sktransfer.providers.huggingface import spec_from_state, spec_to_state
@@ -41,7 +39,7 @@ def _encode(backbone: Backbone, context: SaveContext) -> dict[str, Any]:
         return {"origin": "trained", **_encode_trained(backbone, *arguments)}
     if function is with_max_length:
         return {"origin": "max_length", "source": arguments[0], "max_length": arguments[1]}
-    if function is Backbone.with_preprocess:
+    if function is with_preprocess:
         if not isinstance(backbone.preprocess, ImageTransform):
             kind = type(backbone.preprocess).__name__
             raise SaveError(f"the preprocessing of {backbone!r}, a {kind}, cannot be saved")
@@ -154,13 +152,7 @@ def _decode_max_length(data: dict[str, Any]) -> Backbone:
 def _decode_trained(data: dict[str, Any]) -> Backbone:
     source = require_field(data, "source", Backbone)
     first, stop = require_field(data, "first", int), require_field(data, "stop", int)
-    if not 0 <= first <= stop <= len(source.stages):
-        raise LoadError(f"{source.name} has no stages {first} to {stop}")
-    modules = copy.deepcopy(nn.ModuleList(source.stages[first:stop]))  # one call keeps shared parameters shared
-    if has_convolutions(modules):
-        modules = modules.to(memory_format=torch.channels_last)  # the layout that training leaves
-    copy_state(modules.state_dict(), require_field(data, "state", dict), source.name)
-    backbone = replace_stages(source, first, list(modules))
+    backbone: Backbone = restore_stages(source, first, stop, require_field(data, "state", dict))
     _check_fingerprint(backbone, require_field(data, "fingerprint", str))
     return backbone
 

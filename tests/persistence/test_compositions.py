@@ -22,9 +22,19 @@ from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import Pipeline, make_pipeline, make_union
 from sklearn.preprocessing import StandardScaler
+from torch import nn
 
-from sktransfer import FineTuneClassifier, NearestClassMean, TextFeaturizer, WordEmbedder, load, save
-from tests.helpers.saved_estimators import MAKERS, MOODS, TEXTS, fitted, frame, predictions
+from sktransfer import (
+    Backbone,
+    FineTuneClassifier,
+    ImageFeaturizer,
+    NearestClassMean,
+    TextFeaturizer,
+    WordEmbedder,
+    load,
+    save,
+)
+from tests.helpers.saved_estimators import MAKERS, MOODS, TEXTS, digits, fitted, frame, predictions
 
 
 def tuned():
@@ -110,7 +120,39 @@ def test_pickle_joblib_and_cloudpickle_load_in_a_process_that_has_not_imported_s
         assert np.array_equal(output, predictions(fitted(name), name)), name
 
 
-@pytest.mark.parametrize("name", ["ImageFeaturizer", "FineTuneClassifier", "Pipeline"])
-def test_skops_dump_of_a_backbone_names_save(name):
-    with pytest.raises(TypeError, match=r"Backbone\(.* as skops.io.dump does. Use sktransfer.save and sktransfer.load"):
-        skops.io.dumps(fitted(name))
+def through_skops(estimator):
+    dump = skops.io.dumps(estimator)
+    return skops.io.loads(dump, trusted=skops.io.get_untrusted_types(data=dump))
+
+
+WITH_SKOPS = ("ImageFeaturizer", "ImageFeaturizer, auto", "TextFeaturizer", "untrained weights", "PretrainedClassifier")
+WITH_SKOPS += ("Pipeline", "GridSearchCV", "ColumnTransformer")
+
+
+@pytest.mark.parametrize("name", WITH_SKOPS)
+def test_skops_dump_and_load_keep_predictions(name):
+    loaded = through_skops(fitted(name))
+    assert np.array_equal(predictions(loaded, name), predictions(fitted(name), name))
+
+
+def test_skops_dump_holds_the_weights_of_trained_stages_only():
+    source = fitted("FineTuneClassifier").backbone_
+    featurizer = ImageFeaturizer(source).fit(digits()[0])
+    loaded = through_skops(featurizer)
+    assert loaded.backbone_.fingerprint() == source.fingerprint()
+    assert np.array_equal(loaded.transform(digits()[0]), featurizer.transform(digits()[0]))
+    stages = source.stages[fitted("FineTuneClassifier").freeze_depth_ :]
+    trained = sum(parameter.nbytes for parameter in stages.parameters())
+    assert trained < len(skops.io.dumps(featurizer)) < 2.2 * trained  # as parameter and as attribute
+
+
+def test_skops_dump_of_a_file_of_save_with_embedded_weights(tmp_path):
+    save(ImageFeaturizer().fit(digits()[0]), tmp_path / "embedded.skt", weights="embed")
+    featurizer = load(tmp_path / "embedded.skt")
+    assert np.array_equal(through_skops(featurizer).transform(digits()[0]), featurizer.transform(digits()[0]))
+
+
+def test_skops_dump_of_own_modules_names_joblib():
+    backbone = Backbone.from_modules([("stem", nn.Conv2d(3, 4, 3))])
+    with pytest.raises(TypeError, match=r"Backbone\(.*a file without code cannot describe.*use joblib.dump"):
+        skops.io.dumps(ImageFeaturizer(backbone).fit(digits()[0]))
