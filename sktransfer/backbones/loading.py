@@ -256,7 +256,7 @@ def build_backbone(spec: BackboneSpec, path: Path | None) -> Backbone:
 
 
 def _network_of(spec: BackboneSpec, path: Path | None) -> str:
-    """Return which other networks of the same provider have as many parameters as a file, for its error."""
+    """Return a hint at the networks of the same provider that have as many parameters as a file."""
     from sktransfer.weights.reading import n_parameters
 
     if path is None or not path.is_file():

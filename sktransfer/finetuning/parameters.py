@@ -83,8 +83,9 @@ TRAINING = [
         "lr",
         "auto",
         'float, "auto" or "find"',
-        """Peak learning rate of the highest stage. "auto" is 1e-4, which suits AdamW and pretrained weights. "find"
-        first runs a range test of up to 60 steps on a copy, and uses a fifth of the best rate (`find_lr`).""",
+        """Peak learning rate of the highest stage. "auto" is 1e-4, which suits AdamW and pretrained weights. At 1e-3,
+        training on few samples is often worse than the probe that it starts from. "find" first runs a range test of up
+        to 60 steps on a copy, and uses a fifth of the best rate (`find_lr`).""",
     ),
 ]
 HEAD_LR = [

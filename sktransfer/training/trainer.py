@@ -248,7 +248,7 @@ def _try_training(run: FitRun, train_rows: np.ndarray) -> DepthTrial | None:
         on_start=None,
         on_epoch=None,
     )
-    with fork_rng(run.compute.device):  # the training that follows draws what it draws without a trial
+    with fork_rng(run.compute.device):  # later random numbers are those without a trial
         train(part)
     return losses.trial_
 
