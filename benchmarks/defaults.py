@@ -323,7 +323,7 @@ def losses(differences: pd.Series, allowed: float = 1.0) -> str:
     )
 
 
-def time_fits(names: Sequence[str] = ("film", "digits"), rounds: int = 5) -> None:
+def time_fits(names: Sequence[str] = ("film", "digits"), rounds: int = 3) -> None:
     """Print the seconds of fits of 300 labels without a cache, now and with the last layer alone, and their ratio."""
     for name in names:
         (X, y), _ = load(name)
