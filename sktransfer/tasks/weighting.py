@@ -321,7 +321,7 @@ class GradientAggregation:
     Parameters
     ----------
     aggregator : torchjd.aggregation.Aggregator
-        Aggregator, not changed. What it remembers of earlier steps is not used.
+        Aggregator, not changed. Its memory of earlier steps is not used.
     """
 
     def __init__(self, aggregator: Any) -> None:
