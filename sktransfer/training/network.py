@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -83,7 +84,7 @@ class TaskModules(nn.ModuleDict):
 
     def add_module(self, name: str, module: nn.Module | None) -> None:
         """Add a module without the checks of names that would become attributes."""
-        self._modules[name] = module
+        self._modules[name] = module  # type: ignore[assignment]
 
 
 class FineTuneNetwork(nn.Module):
@@ -180,7 +181,7 @@ class FineTuneNetwork(nn.Module):
 
     def slow_parameters(self) -> list[nn.Parameter]:
         """Return the parameters whose rate does not follow `lr`: weights of mixed layers, and log variances."""
-        mixes = [head.mix for head in self.heads.values() if getattr(head, "mix", None) is not None]
+        mixes: list[Any] = [head.mix for head in self.heads.values() if getattr(head, "mix", None) is not None]
         variances = [] if self.log_variances is None else [self.log_variances]
         return [*(parameter for mix in mixes for parameter in mix.parameters()), *variances]
 
