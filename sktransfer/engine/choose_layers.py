@@ -351,7 +351,7 @@ def choose_layers(
     is that of the least error on the weighted layers. Rows with infinite or missing features are left out.
 
     If the targets are all equal, or there are fewer than three samples, all layers of the first pooling count by their
-    depth, and the last stage four times.
+    depth, and the last stage twice.
 
     Parameters
     ----------
@@ -396,7 +396,7 @@ def choose_layers(
 
 def _finite(
     outputs: CandidateOutputs, targets: ChoiceTargets, weight: np.ndarray
-) -> tuple[list[np.ndarray], ChoiceTargets, np.ndarray]:
+) -> tuple[Sequence[np.ndarray], ChoiceTargets, np.ndarray]:
     """Return features, targets and weights of the rows with finite features."""
     finite = np.all([np.isfinite(one).all(1) for one in outputs.features], axis=0)  # (n_rows,)
     if not finite.any():

@@ -34,7 +34,7 @@ STRENGTHS = np.logspace(-4, 2, 13)
 # Samples that decide: an eigendecomposition is cubic, and each layer takes one.
 LAYER_SAMPLES, HEAD_SAMPLES = 500, 1000
 LEAST_SHARE = 0.01
-LAST_PRIOR, LAST_SHARE = 4.0, 0.05  # the last layer is made for use, and the trunk of a training ends with it
+LAST_PRIOR, LAST_SHARE = 2.0, 0.05  # the last layer is made for use, and the trunk of a training ends with it
 
 
 def centre(features: np.ndarray, sample_weight: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
@@ -227,7 +227,7 @@ def layer_errors(layers: Sequence[np.ndarray], targets: np.ndarray, sample_weigh
 
 
 def depth_prior(depths: Sequence[int]) -> np.ndarray:
-    """Return the weight that layers have before any target is seen: their depth, and four times that of the last stage.
+    """Return the weight that layers have before any target is seen: their depth, and twice that of the last stage.
 
     Parameters
     ----------
@@ -238,7 +238,7 @@ def depth_prior(depths: Sequence[int]) -> np.ndarray:
     --------
     >>> from sktransfer.engine.leave_one_out import depth_prior
     >>> depth_prior([1, 2, 3]).tolist()
-    [1.0, 2.0, 12.0]
+    [1.0, 2.0, 6.0]
     """
     depth = np.asarray(depths, dtype=np.float64)  # (n_layers,)
     return np.where(depth == depth.max(), LAST_PRIOR, 1.0) * depth
@@ -254,8 +254,8 @@ def layer_weights(
     """Weight layers by how well each of them alone predicts targets.
 
     The weight of a layer is prior * exp(-z), where z is the mean difference between its leave-one-out error and that of
-    the best layer, in standard errors of that mean. The prior is the depth, and four times the depth for the last
-    stage, which is made for use. Layers that the samples cannot tell from the best one all count. Layers of less than a
+    the best layer, in standard errors of that mean. The prior is the depth, and twice the depth for the last stage,
+    which is made for use. Layers that the samples cannot tell from the best one all count. Layers of less than a
     hundredth of the sum are left out. The last stage has at least a twentieth of the sum.
 
     Parameters
@@ -279,7 +279,7 @@ def layer_weights(
     >>> noise, good = rng.normal(size=(2, 100, 3))
     >>> layer_weights([noise, good], good[:, :1] > 0, np.ones(100)).weights.tolist()
     [0.0, 1.0]
-    >>> layer_weights([good, noise], good[:, :1] > 0, np.ones(100)).weights.tolist()
+    >>> layer_weights([good, noise], good[:, :1] > 0, np.ones(100)).weights.round(2).tolist()
     [0.95, 0.05]
     """
     few = spaced_rows(len(targets), LAYER_SAMPLES)

@@ -50,8 +50,9 @@ __all__ = ["TextFeaturizer"]
 class TextFeaturizer(Featurizer):
     """Turn texts into features by a frozen pretrained language model.
 
-    Each text passes through the backbone's stages up to the one that `layer` names (0 is the embeddings, k the k-th
-    layer). The outputs of that stage for the text's tokens are pooled into one vector.
+    Each text passes through the backbone's stages. The outputs of a stage for the text's tokens are pooled into one
+    vector. By default, the vectors of all stages are joined, weighed by how well they predict y. Otherwise `layer`
+    names the stages (0 is the embeddings, k the k-th layer).
 
     Parameters
     ----------
@@ -62,12 +63,12 @@ class TextFeaturizer(Featurizer):
     backbone_ : Backbone
         The network, which is shared and never changed.
     layer_ : Series
-        Only if `layer="auto"`: weight of each layer, by stage and pooling, summing to one.
+        Only with `layer="auto"` and y: weight of each layer, by stage and pooling, summing to one.
     strength_ : float
-        Only if `layer="auto"`: C of a logistic regression, or alpha of a ridge regression, on features of total
+        Only with `layer="auto"` and y: C of a logistic regression, or alpha of a ridge regression, on features of total
         variance 1. `transform` gives features on which 1 is right.
     report_ : str
-        Only if `layer="auto"`: what was chosen, and by which errors.
+        What was chosen, and by which errors, in a few lines.
 
     See Also
     --------
@@ -84,13 +85,15 @@ class TextFeaturizer(Featurizer):
     Models trained with prompts, such as "query: " for E5, expect one at the start of each text. Add it to the texts, or
     use the plugin sktransfer-sentence-transformers, whose names select a prompt.
 
-    With `layer="auto"`, `fit` runs all stages in one pass, on at most 1,000 samples at equal distances. Each layer is
+    With y, `layer="auto"` runs all stages in one pass, on at most 1,000 samples at equal distances. Each layer is
     centred and divided by the root of its mean squared length. A ridge regression of y on each layer has leave-one-out
-    errors in closed form [1]_. The weight of a layer is its depth times exp(-z), where z is its error beyond that of
-    the best layer, in standard errors. The joined layers are multiplied so that `LogisticRegression()`, or `Ridge()`
-    for numbers, has the strength of least error without a scaler. Whole numbers are labels, unless they have more than
-    20 values with fewer than 5 samples each. Without y, or with a single label, the weight of a layer is the square of
-    its depth. `fit` sees only the samples of a fold, so a search chooses inside each fold.
+    errors in closed form [1]_. Samples of equal features count as one. The weight of a layer is its depth times
+    exp(-z), where z is its error beyond that of the best layer, in standard errors. The last layer counts twice, and at
+    least a twentieth. The joined layers are multiplied so that `LogisticRegression()`, or `Ridge()` for numbers, needs
+    neither a scaler nor another strength. Whole numbers are labels, unless they have more than 20 values with fewer
+    than 5 samples each. With a single label or fewer than three samples, layers count by their depth. Without y,
+    `layer="auto"` is `layer=-1`, so that a sentence encoder gives its own vectors. `fit` sees only the samples of a
+    fold, so a search chooses inside each fold.
 
     References
     ----------
@@ -102,7 +105,7 @@ class TextFeaturizer(Featurizer):
     >>> TextFeaturizer().fit_transform(["a good film", "a bad one"]).shape
     (2, 160)
     >>> texts = ["a good film", "a bad one", "good acting", "a dull, bad plot"]
-    >>> TextFeaturizer(layer="auto").fit(texts, ["up", "down", "up", "down"]).layer_.index.names
+    >>> TextFeaturizer().fit(texts, ["up", "down", "up", "down"]).layer_.index.names
     FrozenList(['layer', 'pooling'])
     >>> featurizer = TextFeaturizer("hf/distilbert-base-uncased", layer=4)  # loads in fit
     """

@@ -31,6 +31,7 @@ from sktransfer.engine.inputs import PreprocessedSamples, concat_features
 from sktransfer.engine.layers import LayerOutput, is_auto
 from sktransfer.engine.rng import seed_torch
 from sktransfer.exceptions import InvalidParameterError, InvalidSampleError
+from sktransfer.finetuning.arguments import FitArguments, listed
 from sktransfer.html import BackboneHTML
 from sktransfer.samples.base import Samples
 from sktransfer.samples.labels import row_labels
@@ -62,36 +63,6 @@ from sktransfer.training.trainer import TrainingResult, history_frame, snapshot,
 __all__ = ["FineTuneBase"]
 
 _NO_RESULT = ("cache", "callbacks", "verbose")  # parameters that change no result
-
-
-@dataclasses.dataclass(frozen=True)
-class _FitArguments:
-    """Arguments of a call of `fit` or `partial_fit`."""
-
-    X: Any
-    y: Any
-    sample_weight: Any = None
-    groups: Any = None
-    classes: Mapping[str, np.ndarray] | None = None  # all classes by task, as the first call of partial_fit names them
-    lr_range: LRRange | None = None
-    X_val: Any = None
-    y_val: Any = None
-    sample_weight_val: Any = None
-    name: str = "y"  # what messages call the targets
-
-    @property
-    def metadata(self) -> dict[str, Any]:
-        """Metadata for scikit-learn's callbacks."""
-        return {} if self.sample_weight is None else {"sample_weight": self.sample_weight}
-
-    @property
-    def validates(self) -> bool:
-        """Whether there are validation data; an error if a part of them is missing."""
-        if self.X_val is None and (self.y_val is not None or self.sample_weight_val is not None):
-            raise ValueError(f"validation data are incomplete: pass X_val and {self.name}_val, or none of them")
-        if self.X_val is not None and self.y_val is None:
-            raise ValueError(f"X_val is given, and {self.name}_val is not: pass the targets of X_val")
-        return self.X_val is not None
 
 
 class FineTuneBase(BackboneHTML, CallbackSupportMixin, BaseEstimator):
@@ -208,7 +179,7 @@ class FineTuneBase(BackboneHTML, CallbackSupportMixin, BaseEstimator):
         names = pd.Index(self.backbone_.stage_names, name="stage")
         return pd.Series(mix.weights.detach().numpy(), index=names, name="weight")
 
-    def _fit(self, arguments: _FitArguments) -> Self:
+    def _fit(self, arguments: FitArguments) -> Self:
         settings = check_settings(self)
         validates = arguments.validates or settings.early_stopping
         remedy = f"pass X_val and {arguments.name}_val to fit, or set early_stopping=True"
@@ -224,10 +195,10 @@ class FineTuneBase(BackboneHTML, CallbackSupportMixin, BaseEstimator):
 
     def _range_test(self, X: Any, y: Any, sample_weight: Any, scope: LRRange) -> LearningRates:
         """Fit with a range test over given rates, and return its result."""
-        self._fit(_FitArguments(X, y, sample_weight, lr_range=scope))
+        self._fit(FitArguments(X, y, sample_weight, lr_range=scope))
         return LearningRates(self.lr_, self.lr_curve_)
 
-    def _partial_fit(self, arguments: _FitArguments) -> Self:
+    def _partial_fit(self, arguments: FitArguments) -> Self:
         settings = check_settings(self)
         if is_auto(self.freeze_depth):
             raise InvalidParameterError(
@@ -267,7 +238,7 @@ class FineTuneBase(BackboneHTML, CallbackSupportMixin, BaseEstimator):
         previous: PreviousFit | None,
         tasks: Mapping[str, Task] | None,
         n_before: int,
-        arguments: _FitArguments,
+        arguments: FitArguments,
     ) -> None:
         """Fit with random numbers of this estimator alone. Each call of `partial_fit` draws a new seed."""
         rng = check_random_state(self.random_state)
@@ -291,7 +262,7 @@ class FineTuneBase(BackboneHTML, CallbackSupportMixin, BaseEstimator):
         tasks: Mapping[str, Task] | None,
         compute: Compute,
         seed: int,
-        arguments: _FitArguments,
+        arguments: FitArguments,
         context: Any,
     ) -> FitRun:
         """Return the run of this fit, and set the attributes that predictions during the training need."""
@@ -358,7 +329,7 @@ class FineTuneBase(BackboneHTML, CallbackSupportMixin, BaseEstimator):
         previous: PreviousFit | None,
         samples: Samples,
         targets: Mapping[str, GivenTargets],
-        arguments: _FitArguments,
+        arguments: FitArguments,
     ) -> int:
         """Return the seed that a callback with `recall_seed` has kept of this fit, if it was drawn; else the seed."""
         callbacks = [one for one in unnamed(self.callbacks) if hasattr(one, "recall_seed")]
@@ -367,14 +338,14 @@ class FineTuneBase(BackboneHTML, CallbackSupportMixin, BaseEstimator):
         params = {name: value for name, value in params_of(self).items() if name not in _NO_RESULT}
         data = [samples.key(row) for row in range(len(samples))]
         of_tasks = [(name, np.asarray(one.values).tolist(), one.known) for name, one in targets.items()]
-        given = [of_tasks, *(_listed(one) for one in (arguments.sample_weight, arguments.groups))]
+        given = [of_tasks, *(listed(one) for one in (arguments.sample_weight, arguments.groups))]
         n_before = 0 if previous is None else len(previous.history)
         for callback in callbacks:
             seed = callback.recall_seed(seed, type(self).__name__, params, data, given, n_before)
         return seed
 
     def _encode(
-        self, settings: Settings, given: Mapping[str, GivenTargets], arguments: _FitArguments, n_samples: int
+        self, settings: Settings, given: Mapping[str, GivenTargets], arguments: FitArguments, n_samples: int
     ) -> tuple[np.ndarray, dict[str, Targets]]:
         """Return the rows with a target of positive weight, and their targets by task."""
         checked = check_targets(self._tasks, given, n_samples)
@@ -390,7 +361,7 @@ class FineTuneBase(BackboneHTML, CallbackSupportMixin, BaseEstimator):
         kept = _rows_to_learn(settings, {name: one.weight for name, one in targets.items()})  # a class may weigh 0
         return kept, {name: one.take(kept) for name, one in targets.items()}
 
-    def _validation(self, settings: Settings, arguments: _FitArguments, trunk: Trunk) -> Validation:
+    def _validation(self, settings: Settings, arguments: FitArguments, trunk: Trunk) -> Validation:
         """Return validation data in the encoding of the training, with the rows that have a weight in their order."""
         name = f"{arguments.name}_val"
         try:
@@ -456,7 +427,7 @@ class FineTuneBase(BackboneHTML, CallbackSupportMixin, BaseEstimator):
         self.net_ = net
         net.title = title_of(self) if net.verbose else ""
 
-    def _on_epoch(self, context: Any, arguments: _FitArguments, run: FitRun) -> bool:
+    def _on_epoch(self, context: Any, arguments: FitArguments, run: FitRun) -> bool:
         """Notify scikit-learn's callbacks of the end of an epoch. Return whether one of them ends the training."""
         task = context.subcontext(task_name="epoch")
         task.call_on_fit_task_begin(estimator=self, X=arguments.X, y=arguments.y)
@@ -557,10 +528,3 @@ def _rows_to_learn(settings: Settings, weights: Mapping[str, np.ndarray]) -> np.
     """Return the rows that have a weight in a task that is learned."""
     learned = [weight > 0 for name, weight in weights.items() if settings.learns(name)]
     return np.flatnonzero(np.any(learned, axis=0))
-
-
-def _listed(values: Any) -> Any:
-    """Return values per row, or those of each task, as lists."""
-    if isinstance(values, Mapping):
-        return [(name, _listed(one)) for name, one in values.items()]
-    return np.asarray(values).tolist()

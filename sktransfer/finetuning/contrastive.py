@@ -17,7 +17,7 @@ from sktransfer._validation import check_option, is_int
 from sktransfer.engine.parameters import LAYER
 from sktransfer.exceptions import InvalidParameterError, InvalidSampleError
 from sktransfer.finetuning import parameters as shared
-from sktransfer.finetuning.base import _FitArguments
+from sktransfer.finetuning.arguments import FitArguments
 from sktransfer.finetuning.single import SingleTaskTuner
 from sktransfer.tasks.base import Task
 from sktransfer.tasks.pairs import PAIR_LOSSES, Pairs
@@ -179,7 +179,7 @@ class ContrastiveFineTuner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Si
                 f"{X[0]!r} is a pair: X holds single samples, and y one label per sample, by which they are paired. Of "
                 "given pairs, list the samples once, and give those that belong together the same label",
             )
-        return self._fit(_FitArguments(X, y))
+        return self._fit(FitArguments(X, y))
 
     def transform(self, X: Any) -> np.ndarray:
         """Return the features of samples.

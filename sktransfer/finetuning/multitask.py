@@ -15,11 +15,13 @@ from sklearn.utils.validation import check_is_fitted
 
 from sktransfer._parameters import with_parameters
 from sktransfer._utils import all_or_nothing
+from sktransfer._validation import require_field
 from sktransfer.engine.choose_layers import LayerChoice
 from sktransfer.engine.head_strength import HeadStrength
-from sktransfer.exceptions import InvalidParameterError, ValidationWarning, did_you_mean, name_row, warn
+from sktransfer.exceptions import InvalidParameterError, LoadError, ValidationWarning, did_you_mean, name_row, warn
 from sktransfer.finetuning import parameters as shared
-from sktransfer.finetuning.base import FineTuneBase, _FitArguments
+from sktransfer.finetuning.arguments import FitArguments, check_classes, check_names, value_of
+from sktransfer.finetuning.base import FineTuneBase
 from sktransfer.finetuning.classifier import FineTuneClassifier
 from sktransfer.finetuning.regressor import FineTuneRegressor
 from sktransfer.samples.labels import label_of, row_labels
@@ -153,8 +155,8 @@ class MultiTaskFineTuner(FineTuneBase):
     >>> Y = pd.DataFrame({"mood": ["up", "up", "down", "down"], "kind": ["film", "book", "film", None]})
     >>> tuner = MultiTaskFineTuner("tiny/bert", freeze_depth=2, max_epochs=3, random_state=0).fit(texts, Y)
     >>> tuner.predict(["a funny film"])
-       mood  kind
-    0    up  film
+      mood  kind
+    0   up  film
     >>> tuner.task("mood").predict(["a funny film"]).tolist()
     ['up']
     """
@@ -239,7 +241,7 @@ class MultiTaskFineTuner(FineTuneBase):
             If rows have no known target.
         """
         validation = {"X_val": X_val, "y_val": Y_val, "sample_weight_val": sample_weight_val}
-        return self._fit(_FitArguments(X, Y, sample_weight, groups, **validation, name="Y"))
+        return self._fit(FitArguments(X, Y, sample_weight, groups, **validation, name="Y"))
 
     @all_or_nothing
     @with_callbacks  # type: ignore[untyped-decorator]
@@ -280,7 +282,8 @@ class MultiTaskFineTuner(FineTuneBase):
         ValidationWarning
             If rows have no known target.
         """
-        return self._partial_fit(_FitArguments(X, Y, sample_weight, classes=self._check_classes(classes), name="Y"))
+        known = dict(zip(self.tasks_, self.classes_)) if hasattr(self, "net_") else None
+        return self._partial_fit(FitArguments(X, Y, sample_weight, classes=check_classes(classes, known), name="Y"))
 
     def predict(self, X: Any) -> Any:
         """Return predictions of all tasks in the container of Y: labels, indicators or labels per row, or numbers.
@@ -306,7 +309,7 @@ class MultiTaskFineTuner(FineTuneBase):
         decoded = {name: task.decode(outputs[name]) for name, task in self._tasks.items()}
         return self._schema.give_back(decoded, row_labels(X))
 
-    @available_if(_has_classes)
+    @available_if(_has_classes)  # type: ignore[untyped-decorator]
     def predict_proba(self, X: Any) -> list[np.ndarray | None]:
         """Return the probabilities of each task as a list, in the order of `tasks_`; None for a task of numbers.
 
@@ -329,7 +332,7 @@ class MultiTaskFineTuner(FineTuneBase):
         """
         return [None if task is None else task.decode_proba(outputs) for task, outputs in self._classifications(X)]
 
-    @available_if(_has_classes)
+    @available_if(_has_classes)  # type: ignore[untyped-decorator]
     def decision_function(self, X: Any) -> list[np.ndarray | None]:
         """Return the logits of each task as a list, in the order of `tasks_`; None for a task of numbers.
 
@@ -452,7 +455,7 @@ class MultiTaskFineTuner(FineTuneBase):
         params = {key: value for key, value in self.get_params(deep=False).items() if key in _parameters_of(cls)}
         for key in ("class_weight", "criterion"):
             if key in params:
-                params[key] = self._of_task(key, name)
+                params[key] = value_of(params[key], name)
         params["head"] = self.head.get(name, "linear") if isinstance(self.head, Mapping) else self.head
         of_trunk = [key for key in vars(self) if key in _TRUNK or (key.endswith("_") and key not in _OWN)]
         attributes = {key: getattr(self, key) for key in of_trunk}
@@ -489,7 +492,11 @@ class MultiTaskFineTuner(FineTuneBase):
     ) -> Mapping[str, Task]:
         columns: Mapping[str, Any] = given
         for parameter in ("class_weight", "criterion", "head"):
-            self._check_names(parameter)
+            check_names(parameter, getattr(self, parameter), self.tasks_)
+        if isinstance(self.head, Mapping) and self.head_init != "probe" and not set(self.tasks_) - set(self.head):
+            raise InvalidParameterError(
+                f"head_init={self.head_init!r} initializes new heads, and head has one for each task; leave one out"
+            )
         tasks = {}
         for name, column in columns.items():
             if column.kind == Continuous.kind and self.head_init == "class_means":
@@ -498,55 +505,25 @@ class MultiTaskFineTuner(FineTuneBase):
                 )
             if classes is not None and column.kind == Multiclass.kind and name not in classes:
                 raise ValueError(f"classes has {sorted(classes)}, and not {name!r}; name all classes of this task")
-            criterion = self._of_task("criterion", name)
+            criterion = value_of(self.criterion, name)
             tasks[name] = column.make_task(
-                self._of_task("class_weight", name),
+                value_of(self.class_weight, name),
                 self.label_smoothing,
                 None if criterion is None else Criterion(criterion),
                 None if classes is None else classes.get(name),
             )
         return tasks
 
-    def _of_task(self, parameter: str, name: str) -> Any:
-        """Return the value of a parameter for one task."""
-        value = getattr(self, parameter)
-        return value.get(name) if isinstance(value, Mapping) else value
-
-    def _check_names(self, parameter: str) -> None:
-        """Raise unless the keys of a parameter that may be a dict are tasks."""
-        value = getattr(self, parameter)
-        for name in value if isinstance(value, Mapping) else ():
-            if name not in self.tasks_:
-                hint = did_you_mean(name, self.tasks_) if isinstance(name, str) else ""
-                raise InvalidParameterError(
-                    f"{parameter} has the key {name!r}; its keys are names of tasks, which are {self.tasks_}.{hint}"
-                )
-
-    def _check_classes(self, classes: Any) -> dict[str, np.ndarray] | None:
-        """Return the classes by task that a call of `partial_fit` names; None in a later call."""
-        first = not hasattr(self, "net_")
-        if first and classes is None:
-            raise ValueError("the first call of partial_fit needs classes: all labels that will come, by task")
-        if classes is None:
-            return None
-        if not isinstance(classes, Mapping):
-            raise ValueError(f"classes={classes!r} must be a dict of all classes by task")
-        given = {name: np.unique(one) for name, one in classes.items()}
-        if first:
-            return given
-        for name, one in given.items():
-            known = None if name not in self.tasks_ else self.classes_[self.tasks_.index(name)]
-            if known is None or not np.array_equal(one, known):
-                raise ValueError(f"classes[{name!r}]={one} are not those of the first call, {known}")
-        return None
-
     def _encode(
-        self, settings: Settings, given: Mapping[str, GivenTargets], arguments: _FitArguments, n_samples: int
+        self, settings: Settings, given: Mapping[str, GivenTargets], arguments: FitArguments, n_samples: int
     ) -> tuple[np.ndarray, dict[str, Targets]]:
         kept, targets = super()._encode(settings, given, arguments, n_samples)
         self.n_left_out_ = n_samples - len(kept)
         self.classes_ = [_classes_of(task) for task in self._tasks.values()]
-        known = np.any([one.known for name, one in given.items() if settings.learns(name)], axis=0)  # (n_samples,)
+        known = np.zeros(n_samples, dtype=bool)  # (n_samples,)
+        for name, one in given.items():
+            if settings.learns(name) and one.known is not None:
+                known |= one.known
         unknown = np.flatnonzero(~known)
         if len(unknown):
             row, have = int(unknown[0]), "has" if len(unknown) == 1 else "have"
@@ -576,6 +553,16 @@ class MultiTaskFineTuner(FineTuneBase):
 
     def _stored_heads(self) -> Mapping[str, Head]:
         return self.heads_
+
+    def _restore_state(self, state: dict[str, Any]) -> None:
+        super()._restore_state(state)
+        if not state:
+            return
+        names, heads = list(self._tasks), require_field(vars(self), "heads_", dict)
+        schema = require_field(vars(self), "_schema", TaskSchema)
+        fits = require_field(vars(self), "tasks_", list) == names == list(schema.names) == list(heads)
+        if not fits or not all(isinstance(head, Head) for head in heads.values()):
+            raise LoadError(f"its tasks are {names}, and it has {self.tasks_}, {schema.names} and heads {list(heads)}")
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

@@ -175,7 +175,7 @@ MULTITASK = [
         """Weight of the loss of each task. "equal" is 1 for all. A dict gives weights by name, and 1 to tasks that it
         does not name. A task of weight 0 changes nothing of the others. "uncertainty" learns a variance per task [6]_:
         the loss L of a task adds `exp(-s) * L + s / 2` for its log variance s, with half of L if it is a squared error.
-        s starts at 0, has no weight decay, and a rate of its own, 0.03. `task_weights_` has the weights.""",
+        s starts at 0, has no weight decay, and a rate of its own, 0.1. `task_weights_` has the weights.""",
     ),
     Parameter(
         "task_sampling",

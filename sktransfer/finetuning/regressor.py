@@ -12,7 +12,7 @@ from sktransfer._parameters import with_parameters
 from sktransfer._utils import all_or_nothing
 from sktransfer.exceptions import InvalidParameterError
 from sktransfer.finetuning import parameters as shared
-from sktransfer.finetuning.base import _FitArguments
+from sktransfer.finetuning.arguments import FitArguments
 from sktransfer.finetuning.single import SingleTaskTuner
 from sktransfer.tasks.base import Task
 from sktransfer.tasks.continuous import Continuous
@@ -74,9 +74,10 @@ class FineTuneRegressor(RegressorMixin, SingleTaskTuner):
     layer_ : Series
         Only if `layer="auto"`: weight of each layer, by stage and pooling, summing to one.
     strength_ : float
-        Only if `layer="auto"`: alpha of the probe, a ridge regression, on features of total variance 1.
+        Alpha of the probe, a ridge regression, on features of total variance 1, as found by leave-one-out errors. Only
+        if the head started as a probe, or `layer="auto"`.
     report_ : str
-        Only if `layer="auto"`: what was chosen, and by which errors.
+        What was chosen, and by which errors, in a few lines.
     layer_weights_ : Series
         Weight of each stage if `layer="mix"`, summing to one.
     lr_ : float
@@ -98,9 +99,10 @@ class FineTuneRegressor(RegressorMixin, SingleTaskTuner):
     -----
     With `layer="auto"`, layers and the strength of the probe are chosen by the rows that are trained on, as
     `ImageFeaturizer` does it [5]_. With `max_epochs=0` and `freeze_depth="all"` the result is that of its features and
-    `Ridge()`. `head_init="probe"` starts the training there. Stages above the highest chosen layer are dropped, and
-    `freeze_depth` counts the others; a number or a name beyond them freezes them all. `partial_fit`, `warm_start` and
-    `head` keep the first choice.
+    `Ridge()`. `head_init="probe"` starts the training there. The last layer always counts, so that `freeze_depth`
+    counts all stages. `partial_fit`, `warm_start` and `head` keep the first choice. With fixed layers, the strength of
+    the probe is found in the same way. Samples of equal features count as one, so that a weight of 2 is the same as two
+    equal samples.
 
     References
     ----------
@@ -186,7 +188,7 @@ class FineTuneRegressor(RegressorMixin, SingleTaskTuner):
             If the training loss is far higher at the end than at the start.
         """
         validation = {"X_val": X_val, "y_val": y_val, "sample_weight_val": sample_weight_val}
-        return self._fit(_FitArguments(X, y, sample_weight, groups, **validation))
+        return self._fit(FitArguments(X, y, sample_weight, groups, **validation))
 
     @all_or_nothing
     @with_callbacks  # type: ignore[untyped-decorator]
@@ -225,7 +227,7 @@ class FineTuneRegressor(RegressorMixin, SingleTaskTuner):
         ConvergenceWarning
             If the training loss is far higher at the end than at the start.
         """
-        return self._partial_fit(_FitArguments(X, y, sample_weight))
+        return self._partial_fit(FitArguments(X, y, sample_weight))
 
     def predict(self, X: Any) -> np.ndarray:
         """Return predicted numbers, (n_samples,) or (n_samples, n_outputs) as y was; float64.

@@ -98,7 +98,7 @@ class SingleTaskTuner(ChosenLayers, FineTuneBase):
         head : Head
             Fitted head of the task.
         """
-        vars(self).update(attributes)
+        self.__dict__.update(attributes)
         self.net_ = net_of_task(net, name, TASK)
         self._tasks = self.net_.tasks
         self._store_heads({TASK: head})

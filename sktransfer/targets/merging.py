@@ -78,6 +78,11 @@ def merge_tasks(
     --------
     MultiTaskKFold : Folds that keep each task, class and data set.
 
+    Notes
+    -----
+    The rows are in the order of the data sets. Folds of `KFold` without `shuffle` would leave out whole data sets, and
+    `MultiTaskKFold` does not.
+
     Examples
     --------
     >>> from sktransfer import merge_tasks
@@ -249,9 +254,9 @@ def _compare(column: str, own: Mapping[str, np.ndarray]) -> None:
         one, two = (min(sets[source], key=repr) for source in (first, other))
         same = {label: match for label in sets[other] for match in sets[first] if str(label) == str(match)}
         raise ValueError(
-            f"labels of the task {column!r} are of different types: {one!r} of {first!r} is a {type(one).__name__}, "
-            f"and {two!r} of {other!r} is a {type(two).__name__}. Give those of one data set new names, "
-            f"labels={{{other!r}: {_shown(same or {two: one})}}}"
+            f"labels of the task {column!r} are of different types: {one!r} of {first!r} is of type "
+            f"{type(one).__name__}, and {two!r} of {other!r} is of type {type(two).__name__}. Give those of one data "
+            f"set new names, labels={{{other!r}: {_shown(same or {two: one})}}}"
         )
     if kinds[first] == "number":
         return  # whole numbers may be numbers or classes

@@ -144,7 +144,7 @@ def read_column(
     if not len(rows) and form is None and not any_class:
         raise ValueError(
             f"{where} has no known target, so there is nothing to learn: leave the column out, or give a value in one "
-            "row at least"
+            "row at least. Folds of MultiTaskKFold keep each task"
         )
     values = cells.values[rows]
     if not len(rows):
@@ -178,6 +178,9 @@ def _as_cells(given: Any, where: str, index: Any) -> _Cells:
         given = tensor_to_array(given)
     names = column_names(given) if is_frame(given) else None
     if names is not None and len(names) != 1:
+        if len(set(names)) < len(names):
+            twice = next(name for position, name in enumerate(names) if name in names[:position])
+            raise ValueError(f"{where} has two columns {twice!r}; rename or drop one of them")
         wrapped = nw.from_native(given, eager_only=True)
         cells = _as_matrix(wrapped.to_numpy(), where, index, names)
         return dataclasses.replace(cells, library=wrapped.implementation.value)
@@ -202,7 +205,7 @@ def _as_cells(given: Any, where: str, index: Any) -> _Cells:
 
 def _of_series(series: nw.Series[Any]) -> _Cells:
     known = ~series.is_null().to_numpy().astype(bool)  # (n_samples,)
-    if series.dtype in (nw.List, nw.Array):
+    if series.dtype.is_nested():
         array = np.empty(len(series), dtype=object)  # (n_samples,)
         for row, value in enumerate(series.to_list()):
             array[row] = value
@@ -254,8 +257,8 @@ class _Reader:
         if holds_dates(values):
             raise ValueError(
                 f"{self.where} holds dates or durations, and the targets of a task are labels or numbers: make labels "
-                "of them, such as the year, or numbers, (pd.to_datetime(dates) - pd.Timestamp(0)) / "
-                "pd.Timedelta(days=1)"
+                "of them, such as the year, or numbers, (pd.to_datetime(dates, utc=True) - pd.Timestamp(0, tz='UTC')) "
+                "/ pd.Timedelta(days=1)"
             )
         if values.dtype.kind == "c":
             raise ValueError(f"{self.where} holds complex numbers: give both parts as columns, or the real part")
@@ -274,22 +277,27 @@ class _Reader:
         flat = values.ravel().tolist()
         types = {type(one): _type(one) for one in flat}
         found = set(types.values())
+        width = values.size // len(values)
         if found <= {"int", "float"} or found == {"bool"}:
             converted = np.array([float(one) if "float" in found else one for one in flat])
+            if converted.dtype == object:
+                position = next(i for i, one in enumerate(flat) if abs(one) >= 2**63)
+                raise self.refuse(position // width, flat[position], "it does not fit into 64 bits: convert it to str")
             return converted.reshape(values.shape)
         if found == {"str"}:
             return np.array(flat).reshape(values.shape) if is_list else values
-        width = values.size // len(values)
         first = types[type(flat[0])]
         other = next((i for i, one in enumerate(flat) if types[type(one)] != first), 0)
-        what = f"a {type(flat[other]).__name__}"
+        kind = type(flat[other]).__name__
         if len(found) == 1:
-            raise self.refuse(other // width, flat[other], f"{what}; {_LABELS}")
+            raise self.refuse(
+                other // width, flat[other], f"it is of type {kind}, and {_LABELS}: convert the values to one of them"
+            )
         raise self.refuse(
             other // width,
             flat[other],
-            f"{what}, and {self.at(0)} is {quoted(flat[0], 80)}, a {type(flat[0]).__name__}; {_LABELS}: convert "
-            "them to one type",
+            f"it is of type {kind}, and {self.at(0)} is {quoted(flat[0], 80)}, of type {type(flat[0]).__name__}; "
+            f"{_LABELS}: convert the values to one of them",
         )
 
 
@@ -332,7 +340,7 @@ def _read_scalars(
     if n_classes == 1 and not any_class:
         raise ValueError(
             f"{where} holds one class only, {values.tolist()[0]!r}; a task needs two or more to tell apart: leave the "
-            "column out"
+            "column out. Folds of MultiTaskKFold keep each class"
         )
     if kind is None and values.dtype.kind in "iuf" and len(values) > _MANY and n_classes > len(values) / 2:
         warn(

@@ -100,7 +100,10 @@ class MergedMulticlass(Multiclass):
         return checked
 
     def encode(self, y: np.ndarray, weight: np.ndarray) -> Targets:
-        """Return indices of class and data set (n_samples, 2), and weights. The first call sets which classes each data set knows."""
+        """Return indices of class and data set (n_samples, 2), and weights of samples.
+
+        The first call sets the classes that each data set knows.
+        """
         codes, names = self.encode_labels(y["label"]), y[SOURCE]  # (n_samples,) each
         if not hasattr(self, "knows"):
             self._learn(codes, names)

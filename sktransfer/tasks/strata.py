@@ -183,7 +183,16 @@ def _restore(valid: np.ndarray, members: np.ndarray, unit: np.ndarray, known: Ma
         if (rows & valid).any():
             continue
         for one in np.unique(unit[rows]):
-            moved = valid | (unit == one)
+            moved = valid | (unit == one)  # (n_samples,)
             if not (members.any(0) & ~members[~moved].any(0)).any():
-                valid[unit == one] = True
+                valid[:] = _without_one(moved, members, unit, one)
                 break
+
+
+def _without_one(valid: np.ndarray, members: np.ndarray, unit: np.ndarray, kept: int) -> np.ndarray:
+    """Return the validation rows without a unit whose strata others have, if there is such a unit."""
+    for other in np.unique(unit[valid & (unit != kept)]):
+        fewer = valid & (unit != other)  # (n_samples,)
+        if (members[fewer].any(0) == members[valid].any(0)).all():
+            return fewer
+    return valid

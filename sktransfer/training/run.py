@@ -12,6 +12,7 @@ import pandas as pd
 from sktransfer.backbones.backbone import Backbone, replace_stages
 from sktransfer.cache.policy import prefetch_for_depths
 from sktransfer.cache.types import Store
+from sktransfer.engine.choice_targets import ChoiceTargets
 from sktransfer.engine.choose_layers import (
     GRID,
     CandidateOutputs,
@@ -292,16 +293,13 @@ def choose_for_tasks(run: FitRun, pooling: str) -> tuple[dict[str, LayerChoice],
     )
     # A task that is not learned has a share in neither rows nor layers.
     others = {name: np.intersect1d(of_task[name], rows) for name in run.tasks if name not in learned}
-    known = {name: some for name, some in {**learned, **others}.items() if len(some)}
-    chosen = {name: targets[name].take(some) for name, some in known.items()}
-    choices = choose_jointly(
-        outputs,
-        {
-            name: (np.searchsorted(rows, some), run.tasks[name].choice_targets(chosen[name]), chosen[name].weight)
-            for name, some in known.items()
-        },
-        [name for name in learned if name in known],
-    )
+    by_task: dict[str, tuple[np.ndarray, ChoiceTargets, np.ndarray]] = {}
+    for name, some in {**learned, **others}.items():
+        chosen = targets[name].take(some)
+        values = run.tasks[name].choice_targets(chosen) if len(some) else None
+        if values is not None:
+            by_task[name] = np.searchsorted(rows, some), values, chosen.weight
+    choices = choose_jointly(outputs, by_task, [name for name in learned if name in by_task])
     return choices, outputs if run.store is None and len(rows) == len(run.inputs) else None
 
 

@@ -62,7 +62,7 @@ def test_report():
         strength,
     )
     assert choose_layers(made, ChoiceTargets.of(["a"] * 80)).report(toys.image_backbone()).splitlines() == [
-        "layers: stem (average) 7%, middle (average) 13%, top (average) 80%",
+        "layers: stem (average) 11%, middle (average) 22%, top (average) 67%",
         "weighed by depth, because the targets do not tell them apart",
         "C=30 on features of total variance 1",
     ]
@@ -73,7 +73,7 @@ def test_choose_layers_of_equal_targets_weighs_by_depth(y, strength):
     made, _ = outputs(layers=[*AVERAGES, *GRIDS])
     choice = choose_layers(made, ChoiceTargets.of(y))
     assert list(choice.layers) == AVERAGES
-    np.testing.assert_allclose(choice.weights, np.array([1, 2, 4 * 3]) / 15)
+    np.testing.assert_allclose(choice.weights, np.array([1, 2, 2 * 3]) / 9)
     assert choice.head.value == pytest.approx(strength)  # C, or alpha
     scaled = choice.scaled(np.concatenate(made.features[:3], axis=1))
     np.testing.assert_allclose([block.var(0).sum() for block in np.split(scaled, 3, axis=1)], 30 * choice.weights, 1e-4)

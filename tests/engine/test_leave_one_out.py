@@ -95,17 +95,17 @@ def test_layer_weights_prefer_the_predictive_layer():
     assert result.error == pytest.approx(result.layer_errors[1], rel=0.1)
 
 
-def test_layer_weights_of_equal_layers_grow_with_depth_and_the_last_one_counts_four_times():
+def test_layer_weights_of_equal_layers_grow_with_depth_and_the_last_one_counts_twice():
     features, targets, weight = some(30, 4)
     result = layer_weights([features, 3 * features, features + 1], targets, weight)
-    np.testing.assert_allclose(result.weights, np.array([1, 2, 4 * 3]) / 15, rtol=1e-6)
+    np.testing.assert_allclose(result.weights, np.array([1, 2, 2 * 3]) / 9, rtol=1e-6)
 
 
 def test_layer_weights_depths():
     features, targets, weight = some(30, 4)
     layers = [features, 3 * features, features + 1, features]
     result = layer_weights(layers, targets, weight, depths=[1, 2, 1, 2])
-    np.testing.assert_allclose(result.weights, np.array([1, 8, 1, 8]) / 18, rtol=1e-6)
+    np.testing.assert_allclose(result.weights, np.array([1, 4, 1, 4]) / 10, rtol=1e-6)
 
 
 @pytest.mark.parametrize("n_poolings", [1, 2])

@@ -71,7 +71,7 @@ def test_fit_with_and_without_y_in_turn():
 def test_fit_with_one_label_weighs_by_depth():
     featurizer = toy().fit(IMAGES, ["a"] * 40)
     assert featurizer.layer_.to_dict() == pytest.approx(
-        {("stem", "average"): 1 / 15, ("middle", "average"): 2 / 15, ("top", "average"): 12 / 15}
+        {("stem", "average"): 1 / 9, ("middle", "average"): 2 / 9, ("top", "average"): 6 / 9}
     )
     assert featurizer.strength_ == 30
     assert featurizer.transform(IMAGES).var(0).sum() == pytest.approx(30, rel=1e-4)

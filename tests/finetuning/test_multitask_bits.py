@@ -1,4 +1,4 @@
-"""What several tasks on one trunk must not change, to the bit."""
+"""Several tasks on one trunk change no bit that they must not change."""
 
 from __future__ import annotations
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import joblib
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.sparse import csr_array
 from sklearn.pipeline import make_pipeline
@@ -28,11 +29,13 @@ from sktransfer import (
     clear_cache,
     load,
     load_backbone,
+    merge_tasks,
     rank_backbones,
     save,
 )
 from sktransfer.backbones import ImageStage
 from sktransfer.samples.images import check_images
+from sktransfer.targets.table import read_tasks
 from sktransfer.testing.samples import make_samples
 from sktransfer.words.vectors import WordVectors
 
@@ -97,6 +100,8 @@ def doubled(features):
 
 
 SIZES = [np.zeros((8, 8, 3), np.uint8), np.zeros((9, 9, 3), np.uint8)]
+DATES = pd.Series(pd.to_datetime(["2020-01-01", None, "2020-01-03"]))
+MIXED = {"a": (TEXTS[:2], [1, 2]), "b": (TEXTS[2:4], ["1", "2"])}
 # Message, the call that gives it, and the call that its hint recommends. Both take a folder for files.
 HINTS = {
     "sizes": (
@@ -195,6 +200,28 @@ HINTS = {
         r"give \(np\.asarray\(y\) > 0\)\.astype\(int\)",
         lambda folder: fitted().fit(X, [[0, 2], [2, 0]] * 6),
         lambda folder: fitted().fit(X, (np.asarray([[0, 2], [2, 0]] * 6) > 0).astype(int)),
+    ),
+    "names of tasks": (
+        r"Y\.add_prefix\('y'\)",
+        lambda folder: read_tasks(pd.DataFrame(np.eye(2))),
+        lambda folder: read_tasks(pd.DataFrame(np.eye(2)).add_prefix("y")),
+    ),
+    "dates": (
+        r"\(pd\.to_datetime\(dates, utc=True\) - pd\.Timestamp\(0, tz='UTC'\)\) / pd\.Timedelta\(days=1\)",
+        lambda folder: read_tasks({"day": DATES}),
+        lambda folder: read_tasks(
+            {"day": (pd.to_datetime(DATES, utc=True) - pd.Timestamp(0, tz="UTC")) / pd.Timedelta(days=1)}
+        ),
+    ),
+    "several numbers": (
+        "give the kind 'continuous' for numbers",
+        lambda folder: read_tasks({"place": [[120, 44], [3, 5]]}),
+        lambda folder: read_tasks({"place": [[120, 44], [3, 5]]}, {"place": "continuous"}),
+    ),
+    "types of labels": (
+        r"labels=\{'b': \{'1': 1, '2': 2\}\}",
+        lambda folder: merge_tasks(MIXED, task="kind"),
+        lambda folder: merge_tasks(MIXED, {"b": {"1": 1, "2": 2}}, task="kind"),
     ),
     "several modules": (
         r"as in list\(network\.named_children\(\)\)",

@@ -145,7 +145,7 @@ def test_merge_tasks_containers_of_X(one, other, kind, n):
         ({"a": ["s"]}, r"sources\['a'\] is a list; sources must be"),
         ({"a": (["s"], None)}, "y of 'a' is None"),
         ({"a": (["s", "t"], [1])}, "X of 'a' has 2 samples, and y of 'a' has 1"),
-        ({"a": (["s", "t"], ["x", 3])}, r"y of 'a'\[1\] is 3: a int, and y of 'a'\[0\] is 'x'"),
+        ({"a": (["s", "t"], ["x", 3])}, r"y of 'a'\[1\] is 3: it is of type int, and y of 'a'\[0\] is 'x'"),
         ({"a": ("text", [1])}, "X of 'a': X is one str"),
         ({"a": (["s"], pd.DataFrame([[1]]))}, "y of 'a': Y has a column 0"),
         ({"a": (["text"], [1]), "b": (list(IMAGES[:1]), [1])}, "X of 'a' holds texts, and X of 'b' images"),
@@ -163,7 +163,9 @@ def test_merge_tasks_errors(sources, message):
 
 def test_merge_tasks_refuses_labels_of_different_types():
     sources = {"a": (["s", "t"], [1, 2]), "b": (["u", "v"], ["1", "2"])}
-    with pytest.raises(ValueError, match=r"of different types: 1 of 'a' is a int.*labels=\{'b': \{'1': 1, '2': 2\}\}"):
+    with pytest.raises(
+        ValueError, match=r"of different types: 1 of 'a' is of type int.*labels=\{'b': \{'1': 1, '2': 2\}\}"
+    ):
         merge_tasks(sources, task="kind")
 
 

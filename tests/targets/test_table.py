@@ -286,9 +286,18 @@ ERRORS = {
         pd.DataFrame({"a": [0.5, NAN, np.inf]}, index=["p", "q", "r"]),
         r"Y\['a'\].iloc\[2\] \(index label 'r'\) is inf",
     ),
-    "mixed": ({"a": ["x", None, 3]}, r"Y\['a'\]\[2\] is 3: a int, and Y\['a'\]\[0\] is 'x', a str; labels of a task"),
-    "objects": ({"a": [None, {"b": 1}]}, r"Y\['a'\]\[1\] is \{'b': 1\}: a dict; labels of a task"),
-    "bytes": ({"a": [b"x", b"y"]}, r"Y\['a'\].* bytes; labels of a task are str"),
+    "mixed": (
+        {"a": ["x", None, 3]},
+        r"Y\['a'\]\[2\] is 3: it is of type int, and Y\['a'\]\[0\] is 'x', of type str; labels of",
+    ),
+    "objects": (
+        {"a": [None, {"b": 1}]},
+        r"Y\['a'\]\[1\] is \{'b': 1\}: it is of type dict, and labels of a task are str",
+    ),
+    "bytes": ({"a": [b"x", b"y"]}, r"Y\['a'\]\[0\] is b'x': it is of type bytes, and labels of a task are str"),
+    "struct": (pl.DataFrame({"a": [{"b": 1}, None]}), r"Y\['a'\]\[0\] is \{'b': 1\}: it is of type dict"),
+    "huge": ({"a": [1, None, 2**70]}, r"Y\['a'\]\[2\] is 1180591620717411303424: it does not fit into 64 bits"),
+    "frame-twice": ({"a": pd.DataFrame([[1, 0]], columns=["x", "x"])}, r"Y\['a'\] has two columns 'x'"),
     "partly": ({"a": np.array([[1, 0], [NAN, 1]])}, r"Y\['a'\]\[1\] is \[nan, 1.0\]: it is known in part"),
     "label-columns": ({"a": np.array([["x", "y"]])}, r"Y\['a'\]\[0\] is \['x', 'y'\]: several columns of one task"),
     "ambiguous": (
@@ -297,7 +306,7 @@ ERRORS = {
     ),
     "mixed-cells": ({"a": [["x"], "y"]}, r"Y\['a'\]\[1\] is 'y': a column of lists holds a list"),
     "missing-label": ({"a": [["x"], ["y", None]]}, r"Y\['a'\]\[1\] is \['y', None\]: a label is missing in it"),
-    "mixed-labels": ({"a": [["x"], ["y", 3]]}, r"Y\['a'\]\[1\] is 3: a int, and Y\['a'\]\[0\] is 'x'"),
+    "mixed-labels": ({"a": [["x"], ["y", 3]]}, r"Y\['a'\]\[1\] is 3: it is of type int, and Y\['a'\]\[0\] is 'x'"),
     "no-labels": ({"a": [[], []]}, r"Y\['a'\] holds no label in any row"),
     "array": (np.array([[1.5, np.inf], [2.0, 1.0]]), r"Y\[:, 1\]\[0\] is inf"),
     "vector": (np.array([1.5, np.inf]), r"Y\[1\] is inf"),
@@ -382,7 +391,13 @@ def test_schema_to_state_and_back():
     Y = {"topic": pd.Series(["a", "b"], dtype="string"), "tags": [{"x"}, set()], "xy": np.array([[0.5, 1], [1, 1]])}
     schema = read_tasks(Y).schema
     assert TaskSchema.from_state(schema.to_state()) == schema
-    for field, value in (("kinds", ["multiclass"]), ("names", ["a", "a", "b"]), ("container", "disk"), ("forms", None)):
+    for field, value in (
+        ("kinds", ["multiclass"]),
+        ("names", ["a", "a", "b"]),
+        ("container", "disk"),
+        ("forms", None),
+        ("library", "os"),
+    ):
         with pytest.raises(LoadError):
             TaskSchema.from_state({**schema.to_state(), field: value})
     form = {**schema.to_state()["forms"][0], "labels": ["a"]}

@@ -7,7 +7,7 @@ import pytest
 from sklearn.model_selection import GridSearchCV
 from skorch.callbacks import Callback, EarlyStopping, EpochScoring
 
-from sktransfer import FineTuneClassifier, FineTuneRegressor
+from sktransfer import FineTuneClassifier, FineTuneRegressor, MultiTaskFineTuner, merge_tasks
 from sktransfer.exceptions import ValidationWarning
 from sktransfer.testing.samples import make_samples
 from sktransfer.training.epochs import BestWeights, hold_out
@@ -208,3 +208,39 @@ def test_early_stopping_notifies_all_callbacks_of_the_last_epoch(own):
     clf = quick(callbacks=[*stop, scoring], lr=0.1, **options).fit(IMAGES, LABELS)
     assert clf.n_iter_ < 40
     assert clf.history_[["lr", "accuracy"]].notna().all(axis=None)
+
+
+def held_out(tuner, X, Y):
+    """Return the rows that `early_stopping` sets aside, by the known targets of each task in the validation data."""
+    counts = {}
+
+    class Count(Callback):
+        def on_train_begin(self, net, X=None, y=None, **kwargs):
+            valid = net.train_split(X, y)[1]
+            counts.update({name: int((weight > 0).sum()) for name, weight in valid.weights.items()})
+
+    tuner.set_params(callbacks=[Count()]).fit(X, Y)
+    return counts
+
+
+def test_early_stopping_of_several_tasks_holds_out_rows_of_each():
+    Y = {"topic": LABELS, "rare": [None] * 36 + ["a", "b", "a", "b"], "stars": [0.5, 1.5] + [None] * 38}
+    tuner = MultiTaskFineTuner(freeze_depth="all", max_epochs=1, early_stopping=True, validation_fraction=0.25)
+    counts = held_out(tuner.set_params(random_state=0), IMAGES, Y)
+    assert counts["rare"] in (1, 2)
+    assert counts["stars"] == 1
+    assert 9 <= counts["topic"] <= 11
+
+
+def test_early_stopping_of_merged_data_sets_holds_out_rows_of_each():
+    labels = ["film", "book"] * 15, ["song", "film"] * 5
+    X, Y = merge_tasks({"a": (IMAGES[:30], labels[0]), "b": (IMAGES[30:], labels[1])}, task="kind")
+    sources = []
+
+    class Sources(Callback):
+        def on_train_begin(self, net, X=None, y=None, **kwargs):
+            sources.extend(net.train_split(X, y)[1].targets["kind"].tolist())
+
+    tuner = MultiTaskFineTuner(freeze_depth="all", max_epochs=1, early_stopping=True, callbacks=[Sources()])
+    tuner.set_params(validation_fraction=0.2, random_state=0).fit(X, Y)
+    assert {tuple(pair) for pair in sources} == {(0, 0), (1, 0), (1, 1), (2, 1)}  # class and data set
