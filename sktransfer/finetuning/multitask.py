@@ -39,7 +39,7 @@ from sktransfer.training.trainer import TrainingResult
 __all__ = ["MultiTaskFineTuner"]
 
 _OWN = ("classes_", "heads_", "n_left_out_", "net_", "task_weights_", "tasks_")  # attributes that single tasks lack
-_TRUNK = ("_layers", "_seed")
+_TRUNK = ("_depth_report", "_layers", "_seed")
 
 
 def _has_classes(tuner: Any) -> bool:
