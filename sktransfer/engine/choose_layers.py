@@ -379,10 +379,10 @@ def choose_layers(
     (LayerOutput(stop=1, pooling='mean'),)
     """
     weight = np.ones(len(outputs.rows)) if sample_weight is None else sample_weight  # (n_rows,)
-    features, targets, weight = _finite(outputs, targets, weight)
+    given, targets, weight = _finite(outputs, targets, weight)
     layers = outputs.layers
     n_first = sum(layer.pooling == layers[0].pooling for layer in layers)
-    features, values, weight = merge_equal(features, targets.values, weight)
+    features, values, weight = merge_equal(given, targets.values, weight)
     last_error = 0.0
     if targets.are_equal or len(weight) < FEWEST:
         weights = depth_prior([layer.stop for layer in layers[:n_first]])  # (n_first,)

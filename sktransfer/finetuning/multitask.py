@@ -39,7 +39,7 @@ from sktransfer.training.trainer import TrainingResult
 __all__ = ["MultiTaskFineTuner"]
 
 _OWN = ("classes_", "heads_", "n_left_out_", "net_", "task_weights_", "tasks_")  # attributes that single tasks lack
-_TRUNK = ("_layers", "_seed")
+_TRUNK = ("_depth_report", "_layers", "_seed")
 
 
 def _has_classes(tuner: Any) -> bool:
@@ -155,8 +155,8 @@ class MultiTaskFineTuner(FineTuneBase):
     >>> Y = pd.DataFrame({"mood": ["up", "up", "down", "down"], "kind": ["film", "book", "film", None]})
     >>> tuner = MultiTaskFineTuner("tiny/bert", freeze_depth=2, max_epochs=3, random_state=0).fit(texts, Y)
     >>> tuner.predict(["a funny film"])
-       mood  kind
-    0    up  film
+      mood  kind
+    0   up  film
     >>> tuner.task("mood").predict(["a funny film"]).tolist()
     ['up']
     """

@@ -11,7 +11,7 @@ from typing import Any, Self
 import numpy as np
 
 from sktransfer._validation import require_field
-from sktransfer.exceptions import LoadError
+from sktransfer.exceptions import LoadError, TargetWarning
 from sktransfer.tasks.base import Task
 from sktransfer.tasks.classification import ClassWeight, Multiclass, MultilabelIndicator
 from sktransfer.tasks.continuous import Continuous
@@ -182,7 +182,7 @@ class Column:
             return np.asarray(self.values)  # there is nothing to validate
         with warnings.catch_warnings(), self.named():
             # `read_tasks` has warned of many classes, with the name of the column.
-            warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)
+            warnings.filterwarnings("ignore", category=TargetWarning)
             return task.check(self.values)
 
     @contextlib.contextmanager
