@@ -35,10 +35,10 @@ FIRST = ("digits", "cifar10", "typeface", "orientation", "film", "genre", "angle
 # Groups of cells in the order of their usefulness: tasks, sizes, freezing depths, rates, epochs.
 PLAN: list[tuple[tuple[str, ...], tuple[int, ...], tuple[Any, ...], tuple[float, ...], tuple[int, ...]]] = [
     (FIRST, (300,), (-1,), (1e-4, 1e-3), (10,)),
-    (("cifar10", "typeface", "angle", "genre"), (1000,), (-1,), (1e-4,), (3, 10)),
-    (("cifar10", "typeface", "angle", "genre"), (300,), (-1,), (1e-4,), (3, 30)),
-    (("orientation", "typeface", "angle", "genre"), (300,), (0.5,), (1e-4,), (10,)),
+    (("cifar10", "typeface", "angle", "digits"), (300,), (-1,), (1e-4,), (3, 30)),
     (FIRST, (100,), (-1,), (1e-4, 1e-3), (10,)),
+    (("orientation", "typeface", "angle", "genre"), (300,), (0.5,), (1e-4,), (10,)),
+    (("cifar10", "typeface", "angle", "genre"), (1000,), (-1,), (1e-4,), (3, 10)),
 ]
 
 

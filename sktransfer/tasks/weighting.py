@@ -298,7 +298,7 @@ def check_aggregator(name: str, value: Any) -> Any:
 
 
 def aggregator_identity(aggregator: Any) -> list[Any]:
-    """Return the class and the settings of an aggregator, for a checkpoint's key.
+    """Return the class and the settings of an aggregator. The key of a checkpoint depends on them.
 
     Parameters
     ----------
@@ -321,7 +321,7 @@ class GradientAggregation:
     Parameters
     ----------
     aggregator : torchjd.aggregation.Aggregator
-        Aggregator, not changed. What it remembers of earlier steps is not used.
+        Aggregator, not changed. Its memory of earlier steps is not used.
     """
 
     def __init__(self, aggregator: Any) -> None:

@@ -116,9 +116,10 @@ def check_monitors(callbacks: Sequence[Any] | None, *, validates: bool, remedy: 
         monitor = _monitor_of(callback)
         if not isinstance(monitor, str) or monitor in recorded:
             continue
-        if by_task and monitor.startswith("train_loss_" if not validates else ("train_loss_", "valid_")):
+        of_task = by_task and monitor not in _SCORES and monitor.startswith(("train_loss_", "valid_"))
+        if of_task and (validates or monitor.startswith("train_")):
             continue
-        if monitor in missing or (by_task and not validates and monitor.startswith("valid_")):
+        if monitor in missing or of_task:
             raise InvalidParameterError(
                 f"{what} monitors {monitor!r}, which is computed on validation data, and this training has none: "
                 f"{remedy}, or set monitor='train_loss{'_best' if monitor.endswith('_best') else ''}'"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -83,7 +84,7 @@ class TaskModules(nn.ModuleDict):
 
     def add_module(self, name: str, module: nn.Module | None) -> None:
         """Add a module without the checks of names that would become attributes."""
-        self._modules[name] = module
+        self._modules[name] = module  # type: ignore[assignment]
 
 
 class FineTuneNetwork(nn.Module):
@@ -180,7 +181,7 @@ class FineTuneNetwork(nn.Module):
 
     def slow_parameters(self) -> list[nn.Parameter]:
         """Return the parameters whose rate does not follow `lr`: weights of mixed layers, and log variances."""
-        mixes = [head.mix for head in self.heads.values() if getattr(head, "mix", None) is not None]
+        mixes: list[Any] = [head.mix for head in self.heads.values() if getattr(head, "mix", None) is not None]
         variances = [] if self.log_variances is None else [self.log_variances]
         return [*(parameter for mix in mixes for parameter in mix.parameters()), *variances]
 
@@ -227,11 +228,14 @@ class FineTuneNetwork(nn.Module):
             values = values.to(memory_format=torch.channels_last)
         for stop, stage in enumerate(self.stages, start=self.boundary + 1):
             values = stage(values, mask)
+            is_last = stop == self.boundary + len(self.stages)
             for kind, layers in self.layers.items():
                 for layer in layers:
-                    if layer.stop == stop and layer.pooling is not None:
-                        read[kind].append(pool(values, mask, layer.pooling, prefix_tokens=self.prefix_tokens))
-                    elif layer.stop == stop and values is not None:
-                        read[kind].append(values)
+                    if layer.stop != stop or values is None:
+                        continue
+                    output = values if is_last else values.clone()  # the next stage may change them in place
+                    if layer.pooling is not None:
+                        output = pool(output, mask, layer.pooling, prefix_tokens=self.prefix_tokens)
+                    read[kind].append(output)
         features = {kind: join(kind, parts) for kind, parts in read.items()}
         return {name: head(features[self.reads[name]]) for name, head in self.heads.items()}, features

@@ -136,7 +136,7 @@ class Batches:
 
 
 class PairBatches(Batches):
-    """Batches with pairs of one class and of different classes, whatever the class ratio.
+    """Batches with pairs of one class and of different classes, at any ratio of the classes.
 
     If all samples fit into one batch, they are one. Otherwise classes take turns, and each gives two samples. Small
     classes repeat their samples more often.
