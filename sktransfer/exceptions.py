@@ -291,6 +291,10 @@ class StoreWarning(SktransferWarning):
     """A store on disk cannot be read or written. Values are computed without it."""
 
 
+class TargetWarning(SktransferWarning):
+    """Targets have a form that often means something else: one class as indicators, or numbers as classes."""
+
+
 class TruncatedTextWarning(SktransferWarning):
     """Texts are longer than the model's limit and were truncated.
 

@@ -145,12 +145,23 @@ class LayerChoice:
         backbone : Backbone
             Backbone of the layers.
         """
-        named = [f"{stage} ({pooling}) {weight:.0%}" for (stage, pooling), weight in self.table(backbone).items()]
         why = "weighed by depth, because the targets do not tell them apart"
         if self.head.n_samples:
             why = f"weighed by how well they predict the targets of {self.head.n_samples} samples"
             alone = f", and {self.last_error:.2f} with the last layer alone"
-        return f"layers: {', '.join(named)}\n{why}\n{self.head.report()}{alone if self.head.n_samples else ''}"
+        strength = f"{self.head.report()}{alone if self.head.n_samples else ''}"
+        return f"{self.report_layers(backbone)}\n{why}\n{strength}"
+
+    def report_layers(self, backbone: Backbone) -> str:
+        """Return the layers and their weights.
+
+        Parameters
+        ----------
+        backbone : Backbone
+            Backbone of the layers.
+        """
+        named = [f"{stage} ({pooling}) {weight:.0%}" for (stage, pooling), weight in self.table(backbone).items()]
+        return f"layers: {', '.join(named)}"
 
     def to_state(self) -> dict[str, Any]:
         """Return the fields as plain values and arrays."""
@@ -379,10 +390,10 @@ def choose_layers(
     (LayerOutput(stop=1, pooling='mean'),)
     """
     weight = np.ones(len(outputs.rows)) if sample_weight is None else sample_weight  # (n_rows,)
-    features, targets, weight = _finite(outputs, targets, weight)
+    given, targets, weight = _finite(outputs, targets, weight)
     layers = outputs.layers
     n_first = sum(layer.pooling == layers[0].pooling for layer in layers)
-    features, values, weight = merge_equal(features, targets.values, weight)
+    features, values, weight = merge_equal(given, targets.values, weight)
     last_error = 0.0
     if targets.are_equal or len(weight) < FEWEST:
         weights = depth_prior([layer.stop for layer in layers[:n_first]])  # (n_first,)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -12,7 +13,7 @@ from sktransfer.engine.choose_layers import LayerChoice
 from sktransfer.engine.head_strength import HeadStrength
 from sktransfer.engine.layers import is_auto
 
-__all__ = ["ChosenLayers"]
+__all__ = ["ChosenLayers", "ChosenLayersByTask"]
 
 
 class ChosenLayers:
@@ -59,3 +60,39 @@ class ChosenLayers:
         if hasattr(self, "head_init"):
             return f"layer={self.layer!r} is fixed, and the head did not start as a probe"
         return f"layer={self.layer!r} is fixed"
+
+
+class ChosenLayersByTask:
+    """Mixin with the attributes of what `fit` has chosen for several tasks."""
+
+    backbone_: Backbone
+    layer: Any
+    _choices: Mapping[str, LayerChoice] = {}  # only if layer="auto"
+    _depth_report: str | None = None  # only if freeze_depth="auto"
+    _strengths: Mapping[str, HeadStrength] = {}  # of the probes
+
+    @property
+    def layer_(self) -> pd.Series:
+        """Weight of each layer that `layer="auto"` has chosen, by stage and pooling, summing to one."""
+        check_is_fitted(self)
+        if not self._choices:
+            raise AttributeError(f"layer_ is only there with layer='auto'; layer={self.layer!r} is fixed")
+        return next(iter(self._choices.values())).table(self.backbone_)
+
+    @property
+    def strength_(self) -> dict[str, float]:
+        """Strength of the probe of each task on features of total variance 1: C, or alpha for numbers."""
+        check_is_fitted(self)
+        return {name: one.value for name, one in self._found().items()}
+
+    @property
+    def report_(self) -> str:
+        """What was chosen, and by which errors, in a line per task."""
+        check_is_fitted(self)
+        choice = next(iter(self._choices.values()), None)
+        layers = f"layer={self.layer!r} is fixed" if choice is None else choice.report_layers(self.backbone_)
+        lines = [layers, *(f"{name}: {one.report()}" for name, one in self._found().items()), self._depth_report]
+        return "\n".join(line for line in lines if line)
+
+    def _found(self) -> dict[str, HeadStrength]:
+        return {**self._strengths, **{name: one.head for name, one in self._choices.items()}}

@@ -35,7 +35,7 @@ from sktransfer.finetuning.arguments import FitArguments, listed
 from sktransfer.html import BackboneHTML
 from sktransfer.samples.base import Samples
 from sktransfer.samples.labels import row_labels
-from sktransfer.samples.validation import check_samples, set_input_tags
+from sktransfer.samples.validation import check_samples, holds_samples, set_input_tags
 from sktransfer.tasks.base import Targets, Task, relative_weights
 from sktransfer.tasks.given import GivenTargets, check_targets, encode_targets, known_weights
 from sktransfer.tasks.heads import Head
@@ -86,6 +86,7 @@ class FineTuneBase(BackboneHTML, CallbackSupportMixin, BaseEstimator):
     net_: FineTuneNet
     stages_: pd.DataFrame
     _layers: dict[str, list[LayerOutput]]
+    _depth_report: str | None = None  # only if freeze_depth="auto"
     _seed: int
     _tasks: Mapping[str, Task]
 
@@ -199,6 +200,11 @@ class FineTuneBase(BackboneHTML, CallbackSupportMixin, BaseEstimator):
 
     def _partial_fit(self, arguments: FitArguments) -> Self:
         settings = check_settings(self)
+        if is_auto(self.freeze_depth):
+            raise InvalidParameterError(
+                "freeze_depth='auto' compares epochs with none, and partial_fit runs one per call; set freeze_depth to "
+                "a number, or call fit"
+            )
         for name, value in (("early_stopping", False), ("unfreezing", "none")):
             if getattr(settings, name) != value:
                 raise InvalidParameterError(
@@ -209,7 +215,9 @@ class FineTuneBase(BackboneHTML, CallbackSupportMixin, BaseEstimator):
         check_monitors(self.callbacks, validates=False, remedy=remedy, by_task=hasattr(self, "tasks"))
         # A scheduler among the callbacks is used in each call, and starts anew.
         schedule = settings.lr_schedule if has_scheduler(self.callbacks) else "constant"
-        settings = dataclasses.replace(settings, max_epochs=1, lr_schedule=schedule, is_partial_fit=True)
+        settings = dataclasses.replace(
+            settings, max_epochs=1, finds_epochs=False, lr_schedule=schedule, is_partial_fit=True
+        )
         previous = self._previous(self.net_) if hasattr(self, "net_") else None
         if previous is not None and settings.finds_lr and hasattr(self, "lr_curve_"):
             settings = settings.at(self.lr_)  # the rate that an earlier call found
@@ -264,7 +272,16 @@ class FineTuneBase(BackboneHTML, CallbackSupportMixin, BaseEstimator):
             name = type(self).__name__
             raise ValueError(f"This {name} estimator requires y to be passed, but the target y is None: {self._target}")
         reset = previous is None
-        samples = check_samples(self, arguments.X, backbone.modality, image_shape=self.image_shape, reset=reset)
+        try:
+            samples = check_samples(self, arguments.X, backbone.modality, image_shape=self.image_shape, reset=reset)
+        except ValueError as error:
+            if not holds_samples(arguments.y, backbone.modality):
+                raise
+            name, kind = arguments.name, f"{backbone.modality}s"
+            raise ValueError(
+                f"{name} holds {kind} and X does not, so they seem to be swapped: fit takes the {kind} first. About X: "
+                f"{error}"
+            ) from error
         given = self._read_targets(arguments.y, first=tasks is None, classes=arguments.classes)
         seed, drawn = self._recall_seed(seed, previous, samples, given, arguments), seed
         if seed != drawn:
@@ -394,7 +411,10 @@ class FineTuneBase(BackboneHTML, CallbackSupportMixin, BaseEstimator):
         self, backbone: Backbone, previous: PreviousFit | None, choices: Mapping[str, LayerChoice] | None
     ) -> Trunk:
         reads = [task.reads for task in self._tasks.values()]
-        trunk = choose_trunk(backbone, self.layer, self.pooling, self.freeze_depth, reads, choices)
+        depth = self.freeze_depth
+        if previous is not None and is_auto(depth):
+            depth = self.freeze_depth_  # as the earlier fit has decided
+        trunk = choose_trunk(backbone, self.layer, self.pooling, depth, reads, choices)
         self._store_choices(choices)
         if previous is not None:
             previous.check(trunk.backbone, self)
@@ -434,6 +454,7 @@ class FineTuneBase(BackboneHTML, CallbackSupportMixin, BaseEstimator):
         self.net_ = result.net
         self.backbone_ = result.backbone
         self.stages_ = result.stages
+        self.freeze_depth_, self._depth_report = result.boundary, result.depth_report
         self.history_ = history_frame(result.net.history)
         self.n_iter_ = len(result.net.history)
         self.lr_ = result.lr

@@ -17,6 +17,7 @@ from sktransfer._parameters import with_parameters
 from sktransfer._utils import all_or_nothing
 from sktransfer._validation import require_field
 from sktransfer.engine.choose_layers import LayerChoice
+from sktransfer.engine.chosen_layers import ChosenLayersByTask
 from sktransfer.engine.head_strength import HeadStrength
 from sktransfer.exceptions import InvalidParameterError, LoadError, ValidationWarning, did_you_mean, name_row, warn
 from sktransfer.finetuning import parameters as shared
@@ -39,7 +40,7 @@ from sktransfer.training.trainer import TrainingResult
 __all__ = ["MultiTaskFineTuner"]
 
 _OWN = ("classes_", "heads_", "n_left_out_", "net_", "task_weights_", "tasks_")  # attributes that single tasks lack
-_TRUNK = ("_layers", "_seed")
+_TRUNK = ("_depth_report", "_layers", "_seed")
 
 
 def _has_classes(tuner: Any) -> bool:
@@ -68,7 +69,7 @@ def _has_classes(tuner: Any) -> bool:
     shared.END,
     n_positional=2,
 )
-class MultiTaskFineTuner(FineTuneBase):
+class MultiTaskFineTuner(ChosenLayersByTask, FineTuneBase):
     """Learn several tasks with one pretrained network, of which each row may know only some.
 
     Copies of the stages above the freezing boundary are trained by the sum of the losses of all tasks. Each task has a
@@ -99,7 +100,12 @@ class MultiTaskFineTuner(FineTuneBase):
         One row per epoch: losses, highest learning rate at its end, seconds, and what callbacks record.
     layer_ : Series
         Only if `layer="auto"`: weight of each layer, by stage and pooling, summing to one. It is the mean over the
-        tasks of the weights that each of them gives. `task("topic").strength_` and `.report_` are about one task.
+        tasks of the weights that each of them gives.
+    strength_ : dict of str to float
+        Strength of the probe of each task: C of a logistic regression or alpha of a ridge regression, on features of
+        total variance 1.
+    report_ : str
+        Layers, strengths and `freeze_depth="auto"`: what was chosen, and by which errors.
     layer_weights_ : DataFrame
         Weight of each stage, one column per task, if `layer="mix"`.
     lr_ : float
@@ -174,9 +180,7 @@ class MultiTaskFineTuner(FineTuneBase):
     n_left_out_: int
     task_weights_: dict[str, float]
     tasks_: list[str]
-    _choices: dict[str, LayerChoice]
     _schema: TaskSchema
-    _strengths: dict[str, HeadStrength]
 
     # As in scikit-learn's splitters: groups that a search gets for its folds need no request.
     __metadata_request__fit: ClassVar[dict[str, bool]] = {"groups": True}
@@ -461,14 +465,6 @@ class MultiTaskFineTuner(FineTuneBase):
         attributes = {key: getattr(self, key) for key in of_trunk}
         attributes |= {"_choice": self._choices.get(name), "_strength": self._strengths.get(name)}
         return cls(**params)._adopt(attributes, self.net_, name, self.heads_[name])
-
-    @property
-    def layer_(self) -> pd.Series:
-        """Weight of each layer that `layer="auto"` has chosen, by stage and pooling, summing to one."""
-        check_is_fitted(self)
-        if not self._choices:
-            raise AttributeError(f"layer_ is only there with layer='auto', and this {type(self).__name__} has another")
-        return next(iter(self._choices.values())).table(self.backbone_)
 
     @property
     def layer_weights_(self) -> pd.DataFrame:

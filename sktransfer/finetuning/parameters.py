@@ -42,7 +42,9 @@ INPUT = [
         """Number of frozen stages, counted from the input. An int is a Python slice, `stages[:freeze_depth]`: 0 trains
         all stages, 1 freezes one stage, -1 all but the last. A float f in [0, 1] freezes floor(f * n), so that one grid
         serves backbones of different depth: 1.0 freezes all. A name freezes up to and with that stage, "all" freezes
-        all.""",
+        all. "auto" trains as -1 does, but only if this lowers the loss of a fifth of the samples, held back in a trial, by
+        more than its standard error. If not, or with fewer than 50 samples, all are frozen and the initial head is kept.
+        It takes up to twice the time, and no trial if `early_stopping` decides (`freeze_depth_`, `report_`).""",
     ),
 ]
 
@@ -63,14 +65,21 @@ HEAD = [
 ]
 
 TRAINING = [
-    Parameter("max_epochs", 10, "int", "Number of passes over the samples. 0 keeps the initial head."),
+    Parameter(
+        "max_epochs",
+        10,
+        'int or "auto"',
+        """Number of passes over the samples. 0 keeps the initial head. "auto" makes 10 passes, or fewer if they take more
+        than 1,000 steps, but at least 3 (`n_iter_`).""",
+    ),
     Parameter("batch_size", 32, "int", "Samples per step."),
     Parameter(
         "lr",
         "auto",
         'float, "auto" or "find"',
-        """Peak learning rate of the highest stage. "auto" is 1e-4, which suits AdamW and pretrained weights. "find"
-        first runs a range test of up to 60 steps on a copy, and uses a fifth of the best rate (`find_lr`).""",
+        """Peak learning rate of the highest stage. "auto" is 1e-4, which suits AdamW and pretrained weights. At 1e-3,
+        training on few samples is often worse than the probe that it starts from. "find" first runs a range test of up
+        to 60 steps on a copy, and uses a fifth of the best rate (`find_lr`).""",
     ),
 ]
 HEAD_LR = [
@@ -224,7 +233,8 @@ VALIDATION = [
         False,
         "bool",
         """Whether to hold out a validation split, stop when its loss no longer falls, and restore the weights of the
-        best epoch. If X_val is passed to `fit`, it takes the place of the split.""",
+        best epoch, or those before training if each epoch was worse. If X_val is passed to `fit`, it takes the place of
+        the split.""",
     ),
     Parameter(
         "validation_fraction", 0.1, "float", "Share of the samples in the validation split, stratified by class."

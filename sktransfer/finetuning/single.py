@@ -63,6 +63,14 @@ class SingleTaskTuner(ChosenLayers, FineTuneBase):
         raise NotImplementedError
 
     @property
+    def report_(self) -> str:
+        """What was chosen, and by which errors, in a few lines."""
+        if self._depth_report is None:
+            return super().report_
+        is_probed = self._choice is not None or self._strength is not None
+        return f"{super().report_}\n{self._depth_report}" if is_probed else self._depth_report
+
+    @property
     def layer_weights_(self) -> pd.Series:
         """Weight of each stage if `layer="mix"`, summing to one."""
         return self._mix_weights(TASK)

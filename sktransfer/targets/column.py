@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Self
 
 import numpy as np
 
 from sktransfer._validation import require_field
-from sktransfer.exceptions import LoadError
+from sktransfer.exceptions import LoadError, TargetWarning
 from sktransfer.tasks.base import Task
 from sktransfer.tasks.classification import ClassWeight, Multiclass, MultilabelIndicator
 from sktransfer.tasks.continuous import Continuous
@@ -63,16 +64,13 @@ class ColumnForm:
         predictions : ndarray of shape (n_samples,) or (n_samples, n_outputs)
             Predictions of the task.
         """
+        if self.cells not in ("vectors", "labels"):
+            return predictions
+        make = np.array if self.box == "ndarray" else BOXES[self.box]
         if self.cells == "vectors":
-            return (
-                list(predictions) if self.box == "ndarray" else [BOXES[self.box](row) for row in predictions.tolist()]
-            )
-        if self.cells == "labels":
-            assert self.labels is not None
-            make, labels = BOXES[self.box], self.labels
-            found = [[labels[position] for position in np.flatnonzero(row)] for row in predictions]
-            return [np.array(one) if make is np.ndarray else make(one) for one in found]
-        return predictions
+            return [make(row) for row in predictions.tolist()]
+        assert self.labels is not None
+        return [make([self.labels[position] for position in np.flatnonzero(row)]) for row in predictions]
 
     def to_state(self) -> dict[str, Any]:
         """Return the fields as plain values."""
@@ -184,23 +182,15 @@ class Column:
             return np.asarray(self.values)  # there is nothing to validate
         with warnings.catch_warnings(), self.named():
             # `read_tasks` has warned of many classes, with the name of the column.
-            warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)
+            warnings.filterwarnings("ignore", category=TargetWarning)
             return task.check(self.values)
 
-    def named(self) -> Any:
-        """Return a context that adds the name of the column to a ValueError."""
-        return _Named(self.where)
-
-
-class _Named:
-    """Context that adds the name of a column to a ValueError."""
-
-    def __init__(self, where: str) -> None:
-        self.where = where
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
-        if type(error) is ValueError:
+    @contextlib.contextmanager
+    def named(self) -> Iterator[None]:
+        """Add the name of the column to a ValueError that is raised in this context."""
+        try:
+            yield
+        except ValueError as error:
+            if type(error) is not ValueError:  # a subclass is about a parameter or a sample
+                raise
             raise ValueError(f"{self.where}: {error}") from error

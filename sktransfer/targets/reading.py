@@ -182,15 +182,13 @@ def _as_cells(given: Any, where: str, index: Any) -> _Cells:
             twice = next(name for position, name in enumerate(names) if name in names[:position])
             raise ValueError(f"{where} has two columns {twice!r}; rename or drop one of them")
         wrapped = nw.from_native(given, eager_only=True)
-        cells = _as_matrix(wrapped.to_numpy(), where, index, names)
-        return dataclasses.replace(cells, library=wrapped.implementation.value)
+        matrix = _as_matrix(wrapped.to_numpy(), where, index, names)
+        return dataclasses.replace(matrix, library=wrapped.implementation.value)
     series = None if isinstance(given, (list, tuple, np.ndarray)) else as_series(given)
     if series is not None:
         return _of_series(series)
     if isinstance(given, (list, tuple)):
-        cells = np.empty(len(given), dtype=object)  # (n_samples,)
-        for row, value in enumerate(given):  # np.array would make a matrix of lists of one length
-            cells[row] = tensor_to_array(value) if is_tensor(value) else value
+        cells = _as_objects([tensor_to_array(value) if is_tensor(value) else value for value in given])  # (n_samples,)
         return _Cells(cells, ~np.asarray(pd.isna(cells)), "scalars", is_list=True)
     array: np.ndarray = np.asarray(given)
     if array.ndim == 2 and array.shape[1] != 1:
@@ -203,13 +201,18 @@ def _as_cells(given: Any, where: str, index: Any) -> _Cells:
     return _Cells(array, ~np.asarray(pd.isna(array)), "scalars")
 
 
+def _as_objects(values: Sequence[Any]) -> np.ndarray:
+    """Return values as an array of one dimension, also if they are lists of one length."""
+    array = np.empty(len(values), dtype=object)  # (n_values,)
+    for position, one in enumerate(values):
+        array[position] = one
+    return array
+
+
 def _of_series(series: nw.Series[Any]) -> _Cells:
     known = ~series.is_null().to_numpy().astype(bool)  # (n_samples,)
     if series.dtype.is_nested():
-        array = np.empty(len(series), dtype=object)  # (n_samples,)
-        for row, value in enumerate(series.to_list()):
-            array[row] = value
-        return _Cells(array, known, "scalars", is_list=True)
+        return _Cells(_as_objects(series.to_list()), known, "scalars", is_list=True)
     present = series.filter(known.tolist()).to_numpy()  # (n_known,), without the type that missing values ask for
     if present.dtype.kind == "f":
         number = ~np.isnan(present)  # polars tells NaN from null
@@ -410,7 +413,7 @@ def _read_boxes(
     is_text = any(isinstance(element, str) for element in elements)
     labels = form.cells == "labels" if form is not None else is_set or is_text or lengths <= {0, 1} or len(lengths) > 1
     if form is None and not labels and kind == MultilabelIndicator.kind:
-        labels = not set(elements) <= {0, 1}
+        labels = not all(element in (0, 1) for element in elements)
     if kind == Continuous.kind or not labels:
         if is_set or len(lengths) > 1:
             position = next((i for i, one in enumerate(boxes) if len(one) != len(boxes[0])), 0)
@@ -432,8 +435,7 @@ def _read_labels(
     """Return the indicators of collections of labels, of all labels or of those that `fit` had."""
     position_of: np.ndarray = np.repeat(np.arange(len(boxes)), [len(one) for one in boxes])  # (n_elements,)
     flat = [element for one in boxes for element in (sorted(one, key=repr) if isinstance(one, Set) else one)]
-    array = np.empty(len(flat), dtype=object)  # (n_elements,)
-    array[:] = flat
+    array = _as_objects(flat)  # (n_elements,)
     if len(flat):
         missing = np.flatnonzero(pd.isna(array))
         if len(missing):

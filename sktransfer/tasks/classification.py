@@ -27,8 +27,14 @@ from sktransfer.tasks.base import NOTHING_KNOWN, Targets, Task, relative_weights
 from sktransfer.tasks.criterion import Criterion
 from sktransfer.tasks.head_init import linear_head, linear_input, probe_strength, standardize, write_linear
 from sktransfer.tasks.heads import FeatureHead
-from sktransfer.tasks.labels import column_names, label_factors, refuse_label_lists
-from sktransfer.tasks.validation import as_labels, check_none_missing
+from sktransfer.tasks.labels import (
+    column_names,
+    label_factors,
+    refuse_label_lists,
+    warn_of_many_classes,
+    warn_of_one_hot,
+)
+from sktransfer.tasks.validation import as_labels, check_none_missing, many_classes_allowed
 
 __all__ = ["Multiclass", "MultilabelIndicator", "balances", "check_labels", "classification_task"]
 
@@ -59,7 +65,8 @@ def check_labels(y: Any) -> np.ndarray:
     check_none_missing(labels, "y", "label", labels=row_labels(y))
     assert_all_finite(labels, input_name="y")
     _check_label_types(labels)
-    check_classification_targets(labels)
+    with many_classes_allowed():
+        check_classification_targets(labels)
     return labels
 
 
@@ -67,7 +74,10 @@ def _check_label_types(labels: np.ndarray) -> None:
     """Raise if labels are of a type, or of several types, that scikit-learn calls unknown without naming it."""
     if labels.dtype.names:
         raise ValueError(f"y has dtype {labels.dtype}; select one field, y[{labels.dtype.names[0]!r}]")
-    if labels.dtype != object or type_of_target(labels, input_name="y") != "unknown":
+    is_text = [isinstance(label, str) for label in labels] if labels.dtype == object else [True]
+    if any(is_text) and all(is_text):
+        return
+    if not any(is_text) and type_of_target(labels, input_name="y") != "unknown":
         return
     kinds = sorted({type(label).__name__ for label in labels})
     raise ValueError(
@@ -105,17 +115,23 @@ def classification_task(
     ValueError
         If y holds lists of different lengths.
 
+    Warns
+    -----
+    TargetWarning
+        If each row of an indicator matrix has exactly one label.
+
     Examples
     --------
     >>> from sktransfer.tasks.classification import classification_task
     >>> classification_task(["a", "b"]).kind, classification_task([[0, 1], [1, 1]]).kind
     ('multiclass', 'multilabel-indicator')
     """
-    y = _dense(y)
+    given, y = y, _dense(y)
     refuse_label_lists(y)
     shape = np.asarray(y).shape
     # A single column is labels of one task, and type_of_target rejects the NaN that it may hold.
     if len(shape) == 2 and shape[1] > 1 and type_of_target(y, input_name="y") == "multilabel-indicator":
+        warn_of_one_hot(given, np.asarray(y))
         return MultilabelIndicator(class_weight, label_smoothing, criterion=criterion)
     return Multiclass(class_weight, label_smoothing, criterion=criterion)
 
@@ -175,11 +191,14 @@ class Multiclass(_Classification):
     def check(self, y: Any) -> np.ndarray:
         """Return labels (n_samples,)."""
         try:
-            return check_labels(_dense(y))
+            labels = check_labels(_dense(y))
         except ValueError as error:
             if not str(error).startswith("Unknown label type: continuous"):
                 raise
             raise ValueError(f"{error} For numbers use FineTuneRegressor.") from error
+        if self.classes is None:
+            warn_of_many_classes(labels, np.unique(labels))
+        return labels
 
     def encode(self, y: np.ndarray, weight: np.ndarray) -> Targets:
         """Return class indices (n_samples,), and weights with those of the classes in them."""

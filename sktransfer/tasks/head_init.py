@@ -11,6 +11,7 @@ from sktransfer.engine.choice_targets import ChoiceTargets
 from sktransfer.engine.choose_layers import LayerChoice
 from sktransfer.engine.head_strength import HeadStrength
 from sktransfer.tasks.heads import FeatureHead
+from sktransfer.tasks.validation import many_classes_allowed
 
 __all__ = [
     "class_means",
@@ -172,7 +173,10 @@ def logistic_probe(
     sample_weight, basis = of_different(features, sample_weight), None
     if features.shape[1] > len(features) and features.any():
         features, basis = _rotated(features)  # the same result in fewer variables
-    with threadpool_limits(1, user_api="blas"):  # the steps are so small that threads would wait for each other
+    with (
+        many_classes_allowed(),
+        threadpool_limits(1, user_api="blas"),
+    ):  # the steps are so small that threads would wait for each other
         probe = LogisticRegression(C=C, tol=1e-5, max_iter=1000).fit(features, y, sample_weight=sample_weight)
     coef, intercept = probe.coef_ if basis is None else probe.coef_ @ basis, probe.intercept_
     if len(coef) == 1:  # two classes: one decision value is the difference of two logits

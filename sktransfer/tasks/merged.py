@@ -31,6 +31,10 @@ from sktransfer.tasks.head_init import (
 __all__ = ["SOURCE", "MergedMulticlass", "partial_probe", "sources_of"]
 
 SOURCE = "source"  # level of the index of Y that names the data set of each row
+_REMEDY = (
+    "If data sets name the same class otherwise, give labels to merge_tasks. If the classes of all data sets exclude "
+    "each other, pass Y.droplevel('source') for a softmax over all classes"
+)
 _NEVER = -1e4  # logit of a class that the data set of a row does not know, if the user gives the loss
 
 
@@ -130,8 +134,14 @@ class MergedMulticlass(Multiclass):
             only = self.classes[self.knows[self.sources.index(alone[0])]].tolist()[0]
             warn(
                 f"the data set {alone[0]!r} has one class only, {only!r}, and a softmax over one class learns nothing: "
-                "its rows do not change this task. If other data sets name its classes otherwise, give their labels to "
-                "merge_tasks",
+                f"its rows do not change this task. {_REMEDY}",
+                ValidationWarning,
+            )
+        apart = _not_connected(self.knows)
+        if not alone and apart is not None:
+            warn(
+                f"the data sets {self.sources[0]!r} and {self.sources[apart]!r} have no class in common, also not "
+                f"through others, so that their classes are not compared with each other. {_REMEDY}",
                 ValidationWarning,
             )
 
@@ -205,6 +215,14 @@ class MergedMulticlass(Multiclass):
         y_true = np.asarray(y_true)
         labels = y_true["label"] if y_true.dtype.names else y_true[:, 0] if y_true.ndim == 2 else y_true
         return super().score(labels, y_pred, sample_weight)
+
+
+def _not_connected(knows: np.ndarray) -> int | None:
+    """Return the first data set that shares no class with the first one, also not through others; None without one."""
+    reached = np.arange(len(knows)) == 0  # (n_sources,)
+    for _ in range(len(knows)):
+        reached = reached | (knows & knows[reached].any(0)).any(1)
+    return None if reached.all() else int(np.argmin(reached))
 
 
 def partial_probe(

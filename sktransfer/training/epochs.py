@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import math
 import sys
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from sklearn.model_selection import GroupShuffleSplit, StratifiedGroupKFold, train_test_split
@@ -19,11 +21,14 @@ from sktransfer.exceptions import FreezingWarning, ValidationWarning, warn
 __all__ = [
     "UNFREEZING",
     "BestWeights",
+    "DepthTrial",
     "EpochLog",
+    "HeldLosses",
     "TaskHistory",
     "Unfreezing",
     "ValidationScore",
     "columns_of",
+    "hold_back",
     "hold_out",
     "n_phases",
     "phase",
@@ -33,6 +38,7 @@ __all__ = [
 UNFREEZING = ("none", "gradual", "chain_thaw")
 
 
+MOST_HELD = 500
 _WHOLE = {"none": 1, "gradual": 1, "chain_thaw": 2}  # phases besides those that add a group of stages
 
 
@@ -260,8 +266,39 @@ def _draw_groups(y: np.ndarray, groups: np.ndarray, y_kept: np.ndarray, fraction
     raise ValueError("no group can be set aside without the last sample of some class.")
 
 
+def hold_back(values: Any, groups: np.ndarray | None, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rows to train on in a trial, and the rows that are held back, every fifth one but at most 500.
+
+    Parameters
+    ----------
+    values : sequence of length n_samples
+        Targets of a task. Classes and numbers of an array are spread evenly over both parts.
+    groups : ndarray of shape (n_samples,) or None
+        Group of each sample. Whole groups are held back.
+    seed : int
+        Seed of the choice.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sktransfer.training.epochs import hold_back
+    >>> y = np.array([0] * 15 + [1] * 5)
+    >>> rows, held = hold_back(y, None, 0)
+    >>> len(rows), y[held].tolist()
+    (16, [0, 0, 0, 1])
+    """
+    names, unit = np.unique(range(len(values)) if groups is None else groups, return_inverse=True)
+    order = np.random.RandomState(seed).permutation(len(names))  # (n_units,)
+    if groups is None and isinstance(values, np.ndarray):
+        columns = values.reshape(len(values), -1)[order].T  # (n_columns, n_samples)
+        order = order[np.lexsort(columns[::-1])]
+    step = max(5, len(values) // MOST_HELD)
+    is_held = np.isin(unit, order[step // 2 :: step])  # (n_samples,)
+    return np.flatnonzero(~is_held), np.flatnonzero(is_held)
+
+
 class BestWeights(EarlyStopping):  # type: ignore[misc]
-    """Early stopping on the validation loss, which restores the weights of the best epoch.
+    """Early stopping on the validation loss, which restores the weights of the best epoch, or those before training.
 
     Parameters
     ----------
@@ -274,6 +311,14 @@ class BestWeights(EarlyStopping):  # type: ignore[misc]
     def __init__(self, patience: int, wait: int = 0) -> None:
         super().__init__(patience=patience, threshold=0.0, load_best=True)
         self.wait = wait
+
+    def on_train_begin(self, net: NeuralNet, X: Any = None, **kwargs: Any) -> None:
+        """Store the weights before training, and their validation loss."""
+        super().on_train_begin(net, **kwargs)
+        valid = net.get_split_datasets(X, None)[1]
+        self.start_loss_ = _mean_loss(net, valid)
+        self.dynamic_threshold_ = self._calc_new_threshold(self.start_loss_)
+        self.best_model_weights_ = copy.deepcopy(net.module_.state_dict())
 
     def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:
         """Store the best weights, or count an epoch without improvement."""
@@ -289,6 +334,90 @@ class BestWeights(EarlyStopping):  # type: ignore[misc]
 
     def _sink(self, text: str, verbose: int) -> None:
         super()._sink(in_process(text), verbose)
+
+
+def _mean_loss(net: NeuralNet, dataset: Any) -> float:
+    """Return the loss of a data set under the present weights, as the validation loss of an epoch is computed."""
+    batches = [
+        (net.batch_weight(batch), float(net.validation_step(batch)["loss"])) for batch in net.get_iterator(dataset)
+    ]
+    return float(np.average([loss for _, loss in batches], weights=[weight for weight, _ in batches]))
+
+
+@dataclasses.dataclass(frozen=True)
+class DepthTrial:
+    """Result of a training on a part of the samples, on samples that were held back.
+
+    Parameters
+    ----------
+    n_held : int
+        Number of samples held back.
+    before, after : float
+        Their mean loss before and after the training.
+    error : float
+        Standard error of the difference.
+
+    Examples
+    --------
+    >>> from sktransfer.training.epochs import DepthTrial
+    >>> trial = DepthTrial.of(np.array([0.6, 0.8]), np.array([0.4, 0.6]), np.ones(2))
+    >>> trial.helps, trial.report()
+    (True, 'training lowered the loss of 2 samples held back from 0.7 to 0.5 (standard error 0)')
+    """
+
+    n_held: int
+    before: float
+    after: float
+    error: float
+
+    @classmethod
+    def of(cls, before: np.ndarray, after: np.ndarray, weight: np.ndarray) -> Self:
+        """Return the result of losses per sample.
+
+        Parameters
+        ----------
+        before, after : ndarray of shape (n_held,)
+            Losses.
+        weight : ndarray of shape (n_held,)
+            Weight of each sample, positive.
+        """
+        share, gain = weight / weight.sum(), before - after  # (n_held,) each
+        mean = share @ gain
+        error = math.sqrt((share**2) @ (gain - mean) ** 2)
+        return cls(len(weight), float(share @ before), float(share @ after), error)
+
+    @property
+    def helps(self) -> bool:
+        """Whether the loss fell by more than its standard error."""
+        return self.before - self.after > self.error
+
+    def report(self) -> str:
+        """Return the losses as text."""
+        verb = "lowered" if self.helps else "did not clearly lower"
+        return (
+            f"training {verb} the loss of {self.n_held} samples held back from {self.before:.3g} to {self.after:.3g} "
+            f"(standard error {self.error:.2g})"
+        )
+
+
+class HeldLosses(Callback):  # type: ignore[misc]
+    """Losses of the validation data, per sample, before and after a training: `trial_`."""
+
+    def on_train_begin(self, net: NeuralNet, X: Any = None, **kwargs: Any) -> None:
+        """Compute the losses before the training."""
+        self._before = self._losses(net, X)
+
+    def on_train_end(self, net: NeuralNet, X: Any = None, **kwargs: Any) -> None:
+        """Compute the losses after the training."""
+        (before, weight), (after, _) = self._before, self._losses(net, X)
+        self.trial_ = DepthTrial.of(before, after, weight)
+
+    def _losses(self, net: NeuralNet, dataset: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Return loss and weight of each sample, (n_held,) each."""
+        held = net.get_split_datasets(dataset, None)[1]
+        batches = [held.batch([row]) for row in range(len(held))]
+        losses = np.array([float(net.validation_step(batch)["loss"]) for batch in batches])  # (n_held,)
+        return losses, np.array([net.batch_weight(batch) for batch in batches])
 
 
 class ValidationScore(EpochScoring):  # type: ignore[misc]

@@ -107,7 +107,7 @@ def range_test(net: FineTuneNet, dataset: FrozenPrefixDataset, scope: LRRange) -
         mean = SMOOTHING * mean + (1 - SMOOTHING) * changes[-1]
         smoothed.append(mean / (1 - SMOOTHING ** len(changes)))
         # Diverged: the loss rose by more than it ever fell and by more than it was, or is not finite.
-        if not smoothed[-1] <= max(before, -2 * min(smoothed)):
+        if not smoothed[-1] <= max(abs(before), -2 * min(smoothed)):
             break
     net.notify("on_train_end", X=dataset, y=None)
     curve = pd.DataFrame({"lr": rates[: len(losses)], "loss": losses, "change": changes, "smoothed": smoothed})

@@ -38,6 +38,9 @@ from sktransfer.training.settings import Settings
 __all__ = ["FitRun", "LRRange", "PreviousFit", "Trunk", "Validation", "choose_for_tasks", "choose_trunk", "split_rows"]
 
 
+AUTO_DEPTH = -1  # freezing depth that freeze_depth="auto" compares with a frozen backbone
+
+
 @dataclasses.dataclass(frozen=True)
 class Trunk:
     """The part of a backbone that a training uses.
@@ -319,7 +322,7 @@ def choose_trunk(
     pooling : str
         Pooling of vectors per sample.
     freeze_depth : int, float or str
-        Number of frozen stages, as estimators take it.
+        Number of frozen stages, as estimators take it. "auto" is the depth that a trial trains.
     reads : sequence of str
         Kinds of head input that the tasks ask for.
     choices : mapping of str to LayerChoice, default=None
@@ -345,7 +348,8 @@ def choose_trunk(
             f"the layers chosen before go up to stage {stop}, and {backbone.name} has {len(backbone.stages)} stages; "
             "give the backbone_ of the same fit, or leave head and warm_start out"
         )
-    boundary = backbone.n_frozen(freeze_depth, stop)
+    depth = AUTO_DEPTH if is_auto(freeze_depth) else freeze_depth
+    boundary = backbone.n_frozen(depth, stop)
     kept = backbone if stop == len(backbone.stages) else replace_stages(backbone, stop, [])
     return Trunk(kept, layers, boundary, mixed, freeze_depth, choices)
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from sktransfer._validation import check_bool, check_float, check_fraction, check_int, check_option
+from sktransfer.engine.layers import is_auto
 from sktransfer.exceptions import InvalidParameterError
 from sktransfer.tasks.criterion import check_criteria, check_criterion
 from sktransfer.tasks.heads import Head
@@ -28,6 +29,7 @@ from sktransfer.training.optimisation import OPTIMIZERS, SCHEDULES
 __all__ = ["Settings", "check_settings"]
 
 AUTO_LR = 1e-4
+MOST_EPOCHS, FEWEST_EPOCHS, MOST_STEPS = 10, 3, 1000  # of max_epochs="auto"
 HEAD_LR_RATIO = {"probe": 1.0, "class_means": 1.0, "random": 10.0}  # a random head is far from its optimum
 
 
@@ -49,6 +51,7 @@ class Settings:
     weight_decay: float
     l2_sp: float
     verbose: int
+    finds_epochs: bool = False
     unfreezing: str = "none"
     early_stopping: bool = False
     validation_fraction: float = 0.1
@@ -73,6 +76,20 @@ class Settings:
             Learning rate of the highest stage.
         """
         return dataclasses.replace(self, finds_lr=False, lr=lr, head_lr=lr * self.head_lr / self.lr)
+
+    def for_rows(self, n_rows: int) -> Settings:
+        """Return the settings with the number of epochs that `max_epochs="auto"` stands for.
+
+        Parameters
+        ----------
+        n_rows : int
+            Number of samples to train on.
+        """
+        if not self.finds_epochs:
+            return self
+        n_steps = -(-n_rows // self.batch_size)  # of one epoch
+        n_epochs = min(max(MOST_STEPS // n_steps, FEWEST_EPOCHS), MOST_EPOCHS)
+        return dataclasses.replace(self, finds_epochs=False, max_epochs=n_epochs)
 
     def learns(self, name: str) -> bool:
         """Return whether a task has a weight.
@@ -152,6 +169,7 @@ def check_settings(estimator: Any) -> Settings:
     head_init = check_option("head_init", given.get("head_init", "random"), tuple(HEAD_LR_RATIO))
     by_task = hasattr(estimator, "tasks")  # head and criterion are dicts with a value per task
     head = _check_head(given.get("head", "linear"), head_init, by_task=by_task)
+    _check_depth(estimator.freeze_depth, head_init)
     check_callbacks(estimator.callbacks)
     check_bool("warm_start", getattr(estimator, "warm_start", False))
     if estimator.adapter is not None:
@@ -176,6 +194,7 @@ def check_settings(estimator: Any) -> Settings:
             "of them; leave one of the two out"
         )
     return Settings(
+        finds_epochs=is_auto(given.get("max_epochs")),
         finds_lr=finds_lr,
         lr=lr,
         head_lr=head_lr,
@@ -186,6 +205,15 @@ def check_settings(estimator: Any) -> Settings:
         callbacks=estimator.callbacks,
         **checked,
     )
+
+
+def _check_depth(freeze_depth: Any, head_init: str) -> None:
+    """Raise if `freeze_depth="auto"` has no initial head to return to."""
+    if is_auto(freeze_depth) and head_init == "random":
+        raise InvalidParameterError(
+            "freeze_depth='auto' keeps the initial head if training does not help, and the initial head is drawn at "
+            "random here; set freeze_depth to a number, or head_init to 'probe' if the estimator has it"
+        )
 
 
 def _check_head(head: Any, head_init: str, *, by_task: bool) -> Head | Mapping[str, Head] | None:
@@ -221,6 +249,10 @@ def _check_rates(lr: Any, head_lr: Any, ratio: float) -> tuple[bool, float, floa
     return finds_lr, rate, check_float("head_lr", head_lr, exclude_minimum=True, hint=hint)
 
 
+def _check_epochs(name: str, value: Any) -> int:
+    return MOST_EPOCHS if is_auto(value) else check_int(name, value, 0, ", or 'auto'")
+
+
 def _check_decay(name: str, value: Any) -> float:
     return check_float(name, value, 1.0, hint="; it divides the rate, from each stage to the one below")
 
@@ -243,7 +275,7 @@ _CHECKS: dict[str, Any] = {
     "head_init": None,
     "head_lr": None,
     "l2_sp": check_float,
-    "max_epochs": lambda name, value: check_int(name, value, 0),
+    "max_epochs": _check_epochs,
     "batch_size": lambda name, value: check_int(name, value, 1),
     "lr_schedule": lambda name, value: check_option(name, value, tuple(SCHEDULES)),
     "layer_lr_decay": _check_decay,

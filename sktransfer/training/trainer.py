@@ -10,18 +10,22 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from sklearn.exceptions import ConvergenceWarning
 from skorch.history import History
 from torch import Tensor
 
 from sktransfer.backbones.backbone import Backbone, replace_stages
+from sktransfer.backbones.generators import fork_rng
 from sktransfer.engine.compute import check_finite_outputs
 from sktransfer.engine.head_strength import HeadStrength
-from sktransfer.exceptions import InvalidParameterError
+from sktransfer.engine.layers import is_auto
+from sktransfer.exceptions import InvalidParameterError, NotFiniteError, warn
 from sktransfer.tasks.heads import FeatureHead
 from sktransfer.training.adapters import add_adapters, merge_adapters
 from sktransfer.training.augmentation import Augmentation
 from sktransfer.training.data import FrozenPrefixDataset, precompute_features
 from sktransfer.training.divergence import check_weights, warn_if_grown
+from sktransfer.training.epochs import DepthTrial, HeldLosses, hold_back
 from sktransfer.training.lr_finder import range_test, step_callbacks
 from sktransfer.training.net import FineTuneNet, build_net
 from sktransfer.training.network import FineTuneNetwork, TaskModules, join, split_layers, trainable_stages
@@ -37,6 +41,9 @@ __all__ = [
     "train",
     "update_batch_norms",
 ]
+
+
+FEWEST_ROWS = 50  # with fewer samples, those held back cannot tell whether training helps
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,6 +64,10 @@ class TrainingResult:
         Curve of the range test, if there was one.
     strengths : dict of str to HeadStrength
         Strengths of the probes that heads were initialized with, by task.
+    boundary : int
+        Number of frozen stages.
+    depth_report : str or None
+        Why it was chosen, if `freeze_depth="auto"`.
     """
 
     net: FineTuneNet
@@ -65,6 +76,8 @@ class TrainingResult:
     lr: float
     lr_curve: pd.DataFrame | None
     strengths: Mapping[str, HeadStrength]
+    boundary: int
+    depth_report: str | None
 
 
 def train(run: FitRun) -> TrainingResult:
@@ -94,6 +107,8 @@ def train(run: FitRun) -> TrainingResult:
     settings = run.settings.for_tasks(list(run.tasks), None if run.sources is None else list(run.sources))
     run = dataclasses.replace(run, targets=targets, settings=settings)
     train_rows, valid_rows = split_rows(run)
+    run = dataclasses.replace(run, settings=settings.for_rows(len(train_rows)))
+    run, depth_report = _choose_depth(run, train_rows)
     network, strengths = _build_network(run, train_rows)
     dataset = _dataset(run, train_rows, run.augmentation)
     settings, lr_curve = _find_lr(run, network, dataset)
@@ -115,7 +130,7 @@ def train(run: FitRun) -> TrainingResult:
     stages = stages_frame(run.trunk.backbone, network, net, run.trunk.boundary)
     net.to_cpu()
     backbone = _with_trained_stages(run.trunk, network, settings)
-    return TrainingResult(net, backbone, stages, settings.lr, lr_curve, strengths)
+    return TrainingResult(net, backbone, stages, settings.lr, lr_curve, strengths, run.trunk.boundary, depth_report)
 
 
 def snapshot(run: FitRun, net: FineTuneNet) -> tuple[FineTuneNet, Backbone]:
@@ -180,6 +195,62 @@ def _with_trained_stages(trunk: Trunk, network: FineTuneNetwork, settings: Setti
         merge_adapters(network.stages)
     trained = list(network.stages)
     return replace_stages(trunk.backbone, trunk.boundary, trained) if trained else trunk.backbone
+
+
+def _choose_depth(run: FitRun, train_rows: np.ndarray) -> tuple[FitRun, str | None]:
+    """Return the run with all stages frozen and no training, if this is as good, and the reason.
+
+    `freeze_depth="auto"` trains on a part of the rows and compares the loss of the others with that of the initial
+    heads. Early stopping needs no trial, because it returns to the initial heads itself.
+    """
+    settings, trunk = run.settings, run.trunk
+    if not is_auto(trunk.freeze_depth) or run.previous is not None or run.lr_range is not None:
+        return run, None
+    if settings.early_stopping or not settings.max_epochs:
+        reason = "early stopping decides on it" if settings.early_stopping else "max_epochs is 0"
+        return run, f"{_n_trained(trunk)}, because {reason}"
+    try:
+        trial = _try_training(run, train_rows)
+        reason = f"{len(train_rows)} samples are too few to tell" if trial is None else trial.report()
+    except NotFiniteError as error:
+        trial, reason = None, f"training diverges: {error}"
+        warn(f"freeze_depth='auto' freezes all stages, because {reason}", ConvergenceWarning)
+    if trial is not None and trial.helps:
+        return run, f"{_n_trained(trunk)}, because {reason}"
+    frozen = dataclasses.replace(trunk, boundary=len(trunk.backbone.stages))
+    idle = dataclasses.replace(settings, max_epochs=0, adapter=None, aggregator=None)
+    return dataclasses.replace(run, trunk=frozen, settings=idle), f"all stages are frozen, because {reason}"
+
+
+def _n_trained(trunk: Trunk) -> str:
+    names = trunk.backbone.stage_names[trunk.boundary :]
+    return f"{', '.join(names) or 'no stage'} {'are' if len(names) > 1 else 'is'} trained"
+
+
+def _try_training(run: FitRun, train_rows: np.ndarray) -> DepthTrial | None:
+    """Return the result of a training on a part of the rows; None if they are too few."""
+    learned = next(name for name in run.tasks if run.settings.learns(name))
+    groups = None if run.groups is None else run.groups[train_rows]
+    rows, held = hold_back(run.targets[learned].take(train_rows).values, groups, run.seed)
+    if len(train_rows) < FEWEST_ROWS or not len(held):
+        return None
+    losses = HeldLosses()
+    settings = dataclasses.replace(
+        run.settings, verbose=0, callbacks=[*step_callbacks(run.settings.callbacks), ("held_losses", losses)]
+    )
+    trunk = dataclasses.replace(run.trunk, freeze_depth=run.trunk.boundary)
+    part = dataclasses.replace(
+        run,
+        settings=settings,
+        trunk=trunk,
+        split=(train_rows[rows], train_rows[held]),
+        validation=None,
+        on_start=None,
+        on_epoch=None,
+    )
+    with fork_rng(run.compute.device):  # later random numbers are those without a trial
+        train(part)
+    return losses.trial_
 
 
 def _dataset(run: FitRun, rows: np.ndarray, augmentation: Augmentation | None = None) -> FrozenPrefixDataset:

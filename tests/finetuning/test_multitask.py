@@ -375,8 +375,11 @@ def test_layer_auto_averages_the_layers_of_tasks():
     pd.testing.assert_series_equal(
         joint.layer_.sort_index(), (kept / kept.sum()).sort_index().rename("weight"), check_index_type=False
     )
-    assert joint.task("mood").strength_ != joint.task("stars").strength_
-    assert "alpha" in joint.task("stars").report_
+    assert joint.strength_ == {name: joint.task(name).strength_ for name in ("mood", "stars")}
+    lines = joint.report_.splitlines()
+    assert [line.partition(":")[0] for line in lines] == ["layers", "mood", "stars"]
+    assert "alpha" in lines[2]
+    assert joint.task("stars").report_.startswith(lines[0])
     assert not hasattr(tuner(max_epochs=0).fit(IMAGES, Y), "layer_")
 
 

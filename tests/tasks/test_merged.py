@@ -95,6 +95,16 @@ def test_encode_warns_of_a_source_with_one_class():
         encoded(by_source(a=["film", "book"], b=["film", "film"]))
 
 
+def test_encode_warns_of_sources_without_a_common_class():
+    with pytest.warns(ValidationWarning, match=r"the data sets 'a' and 'c' have no class in common.*Y\.droplevel"):
+        encoded(by_source(a=["u", "v"], b=["v", "w"], c=["x", "y"]))
+
+
+def test_encode_takes_sources_with_a_common_class_through_others():
+    task, _ = encoded(by_source(a=["u", "v"], b=["w", "x"], c=["v", "w"]))
+    assert task.knows.sum() == 6
+
+
 def test_classes_keep_their_dtype():
     task, _ = encoded(by_source(a=[1, 2], b=[2, 3]))
     assert task.classes.tolist() == [1, 2, 3]

@@ -10,7 +10,7 @@ from skorch.callbacks import Callback, EarlyStopping, EpochScoring
 from sktransfer import FineTuneClassifier, FineTuneRegressor, MultiTaskFineTuner, merge_tasks
 from sktransfer.exceptions import ValidationWarning
 from sktransfer.testing.samples import make_samples
-from sktransfer.training.epochs import hold_out
+from sktransfer.training.epochs import BestWeights, hold_out
 
 IMAGES, LABELS = make_samples("image", 40)
 RNG = np.random.default_rng(0)
@@ -108,15 +108,42 @@ def set_aside(clf, y):
 
 
 def test_early_stopping_restores_the_best_weights():
-    y = RNG.permutation(LABELS)  # nothing to learn: what is trained can only get worse
-    clf = quick(max_epochs=30, lr=1e-2, patience=2, lr_schedule="constant").fit(IMAGES, y)
+    wrong = np.where(LABELS == "good", "bad", "good")
+    y = np.where(np.arange(40) % 5, LABELS, wrong)  # helps until the wrong labels are learned by heart
+    clf = quick(max_epochs=30, lr=1e-3, patience=2, lr_schedule="constant", head_init="random", layer=-1).fit(IMAGES, y)
     valid_loss = clf.history_["valid_loss"]
     assert clf.n_iter_ == len(valid_loss) < 30
-    assert valid_loss.idxmin() == clf.n_iter_ - 2
+    assert 1 < valid_loss.idxmin() == clf.n_iter_ - 2
     _, valid = set_aside(clf, y)
     X_valid = [IMAGES[row] for row in valid]
     assert losses(clf, X_valid, y[valid]).mean() == pytest.approx(valid_loss.min(), rel=1e-3)
     assert valid_loss.iloc[-1] > valid_loss.min() * 1.01
+
+
+def test_early_stopping_restores_the_start_if_training_only_hurts():
+    y = RNG.permutation(LABELS)  # nothing to learn
+    clf = quick(max_epochs=30, lr=1e-2, lr_schedule="constant", patience=2, layer=-1).fit(IMAGES, y)
+    assert clf.n_iter_ == 2
+    _, valid = set_aside(clf, y)
+    start = quick(max_epochs=0, layer=-1).fit(IMAGES, y)
+    found = losses(start, [IMAGES[row] for row in valid], y[valid]).mean()
+    assert found < clf.history_["valid_loss"].min()
+    np.testing.assert_array_equal(clf.predict_proba(IMAGES), start.predict_proba(IMAGES))
+
+
+def test_early_stopping_compares_the_start_by_weighted_loss():
+    weight = RNG.uniform(0.1, 5, 40)
+    seen = []
+
+    class Spy(Callback):
+        def on_train_begin(self, net, X=None, **kwargs):
+            (best,) = (callback for _, callback in net.callbacks_ if isinstance(callback, BestWeights))
+            seen.append(best.start_loss_)
+
+    clf = quick(max_epochs=0, batch_size=7, callbacks=[Spy()]).fit(IMAGES, LABELS, sample_weight=weight)
+    _, valid = set_aside(clf, LABELS)
+    found = losses(clf, [IMAGES[row] for row in valid], LABELS[valid])
+    assert seen == [pytest.approx(np.average(found, weights=weight[valid]), rel=1e-3)]
 
 
 def test_valid_loss_is_weighted_by_sample_weight():
@@ -158,7 +185,7 @@ def test_patience_does_not_count_epochs_with_stages_not_yet_unfrozen():
     options = {"lr": 1e-2, "head_lr": 1.0, "patience": 1, "max_epochs": 6, "freeze_depth": -2}
     waiting = quick(unfreezing="gradual", **options).fit(IMAGES, y)
     assert waiting.n_iter_ >= 3
-    assert quick(**options).fit(IMAGES, y).n_iter_ == 2
+    assert quick(**options).fit(IMAGES, y).n_iter_ == 1
 
 
 def test_early_stopping_of_a_regressor():
