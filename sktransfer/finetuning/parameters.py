@@ -200,8 +200,9 @@ MULTITASK = [
         "torchjd.aggregation.Aggregator",
         """Aggregator of TorchJD, such as `torchjd.aggregation.UPGrad()`, that combines the gradients of the tasks in
         the stages that they share. Heads have the gradient of their own loss. None adds the gradients up. `Sum` of
-        TorchJD does the same, and `Mean` divides them by the number of tasks. It needs `pip install
-        sktransfer[torchjd]`, and `save` needs `set_params(aggregator=None)`.""",
+        TorchJD does the same, and `Mean` divides them by the number of tasks. Learned weights, float16 and frozen
+        stages alone are refused. With a single task it changes nothing. It needs the extra torchjd,
+        `pip install "torchjd[quadprog-projector]>=0.18"`, and `save` needs `set_params(aggregator=None)`.""",
     ),
 ]
 TASKS = Parameter(
