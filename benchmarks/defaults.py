@@ -26,7 +26,7 @@ import argparse
 import functools
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -41,7 +41,6 @@ from benchmarks.common import RESULTS, mobilenet_weights, sentence_encoder, size
 from benchmarks.oracle import Oracle
 from benchmarks.remembered import Remembered
 from benchmarks.small_tasks import SMALL_TASKS, SmallTask
-from benchmarks.timing import in_turn, ratios
 from sktransfer import FineTuneClassifier, FineTuneRegressor, ImageFeaturizer, TextFeaturizer, load_backbone
 from sktransfer.cache.resolve import resolve_store
 from sktransfer.engine.choose_layers import collect_candidates
@@ -85,10 +84,17 @@ def take(X: Any, rows: Sequence[int] | np.ndarray) -> Any:
     return X[np.asarray(rows)] if isinstance(X, np.ndarray) else [X[row] for row in rows]
 
 
-def draw(name: str, size: int, seed: int) -> np.ndarray:
+def drawn_rows(name: str, size: int, seed: int) -> np.ndarray:
     """Return the rows of a draw from the pool of a task. Smaller draws are parts of larger ones."""
     rows: np.ndarray = np.random.default_rng(1000 + seed).permutation(len(load(name)[0][1]))[:size]
     return rows
+
+
+def draw(task: SmallTask, size: int, seed: int) -> tuple[Any, np.ndarray, Any, np.ndarray]:
+    """Return training samples and targets, and those of the test."""
+    (X, y), (X_test, y_test) = load(task.name)
+    rows = drawn_rows(task.name, size, seed)
+    return take(X, rows), y[rows], X_test, y_test
 
 
 @functools.lru_cache(maxsize=1)
@@ -143,9 +149,8 @@ class Drawn:
     def __init__(self, task: SmallTask, network: str, size: int, seed: int, needed: tuple[int, ...]) -> None:
         self.task, self.network, self.seed, self._needed = task, network, seed, needed
         self.parameters = {**networks(task)[network], "cache": FEATURES}
-        (X, y), (self.X_test, self.y_test) = load(task.name)
-        self.rows = draw(task.name, size, seed)
-        self.X, self.y = take(X, self.rows), y[self.rows]
+        self.rows = drawn_rows(task.name, size, seed)
+        self.X, self.y, self.X_test, self.y_test = draw(task, size, seed)
 
     def score(self, method: str) -> dict[str, float]:
         """Return score and seconds of a method."""
@@ -244,7 +249,7 @@ def measure(args: argparse.Namespace) -> pd.DataFrame:
             if (args.tiny and not network.startswith("tiny/")) or (args.networks and network not in args.networks):
                 continue
             sizes = [size for size in args.sizes if size <= len(load(task.name)[0][1])]
-            draws = [draw(task.name, max(sizes), seed) for seed in range(args.draws)]
+            draws = [drawn_rows(task.name, max(sizes), seed) for seed in range(args.draws)]
             needed = tuple(np.unique(np.concatenate(draws)).tolist())
             for size in sizes:
                 for seed in range(args.draws):
@@ -324,22 +329,22 @@ def losses(differences: pd.Series, allowed: float = 1.0) -> str:
 
 
 def time_fits(names: Sequence[str] = ("film", "digits"), rounds: int = 3) -> None:
-    """Print the seconds of fits of 300 labels without a cache, now and with the last layer alone, and their ratio."""
+    """Print the CPU seconds of fits of 300 labels without a cache, by all layers and by the last one, and their ratio.
+
+    CPU time depends little on other processes of the machine.
+    """
     for name in names:
-        (X, y), _ = load(name)
-        rows = draw(name, 300, 0)
+        X, y, _, _ = draw(task_named(name), 300, 0)
         for network, parameters in networks(task_named(name)).items():
             for how, options in (("frozen", {"freeze_depth": "all", "max_epochs": 0}), ("trained", {})):
-                fits: dict[str, Callable[[], Any]] = {
-                    str(layer): functools.partial(
-                        FineTuneClassifier(**parameters, **options, layer=layer, cache=None, random_state=0).fit,
-                        take(X, rows),
-                        y[rows],
-                    )
-                    for layer in ("auto", -1)
-                }
-                taken = in_turn(fits, rounds)
-                ratio = np.median(ratios(taken["auto"], taken["-1"]))
+                taken: dict[Any, list[float]] = {"auto": [], -1: []}
+                for number in range(rounds):
+                    for layer in list(taken)[:: 1 if number % 2 == 0 else -1]:
+                        model = FineTuneClassifier(**parameters, **options, layer=layer, cache=None, random_state=0)
+                        started = time.process_time()
+                        model.fit(X, y)
+                        taken[layer].append(time.process_time() - started)
+                ratio = np.median(np.divide(taken["auto"], taken[-1]))
                 times = ", ".join(f"layer={layer} {np.median(times):.2f} s" for layer, times in taken.items())
                 print(f"{name}, {network}, {how}: {times}, ratio {ratio:.2f}", flush=True)
 
