@@ -21,6 +21,7 @@ from sktransfer.exceptions import InvalidParameterError, did_you_mean
 __all__ = [
     "POOLINGS",
     "Pooling",
+    "as_maps",
     "cheap_poolings",
     "check_pooling",
     "default_pooling",
@@ -60,7 +61,7 @@ class Pooling:
 
 
 def _average(values: Tensor, mask: Tensor | None, prefix_tokens: int) -> Tensor:
-    return _as_maps(values, prefix_tokens).mean((2, 3), dtype=torch.float32)  # (n, channels)
+    return as_maps(values, prefix_tokens).mean((2, 3), dtype=torch.float32)  # (n, channels)
 
 
 def _mean(values: Tensor, mask: Tensor | None, prefix_tokens: int) -> Tensor:
@@ -71,7 +72,7 @@ def _mean(values: Tensor, mask: Tensor | None, prefix_tokens: int) -> Tensor:
 
 def _max(values: Tensor, mask: Tensor | None, prefix_tokens: int) -> Tensor:
     if mask is None:
-        return _as_maps(values, prefix_tokens).amax((2, 3))  # (n, channels)
+        return as_maps(values, prefix_tokens).amax((2, 3))  # (n, channels)
     highest = values.masked_fill(~_real(mask), -torch.inf).amax(1)  # (n, channels)
     return torch.where(mask.any(1, keepdim=True), highest, 0.0)  # zeros for a text without tokens, as its mean
 
@@ -86,7 +87,7 @@ def _flatten(values: Tensor, mask: Tensor | None, prefix_tokens: int) -> Tensor:
 
 def _grid(cells: int) -> Callable[[Tensor, Tensor | None, int], Tensor]:
     def grid(values: Tensor, mask: Tensor | None, prefix_tokens: int) -> Tensor:
-        maps = _as_maps(values, prefix_tokens).float()  # (n, channels, height, width)
+        maps = as_maps(values, prefix_tokens).float()  # (n, channels, height, width)
         return F.adaptive_avg_pool2d(maps, cells).flatten(1)  # (n, channels * cells * cells)
 
     return grid
@@ -106,8 +107,21 @@ def _real(mask: Tensor | None) -> Tensor:
     return mask.unsqueeze(2)  # (n, tokens, 1)
 
 
-def _as_maps(values: Tensor, prefix_tokens: int) -> Tensor:
-    """Return maps (n, channels, height, width) unchanged, and the patches of sequences as maps."""
+def as_maps(values: Tensor, prefix_tokens: int) -> Tensor:
+    """Return maps unchanged, and the patches of sequences as maps.
+
+    Parameters
+    ----------
+    values : Tensor
+        Maps (n, channels, height, width) or sequences (n, tokens, channels).
+    prefix_tokens : int
+        Number of tokens of a sequence before the patches.
+
+    Returns
+    -------
+    maps : Tensor of shape (n, channels, height, width)
+        A strip of width 1 if the number of patches is no square.
+    """
     if values.ndim == 4:
         return values
     patches = values[:, prefix_tokens:]  # (n, patches, channels)

@@ -7,8 +7,8 @@ from typing import Any, Self
 
 import numpy as np
 
+from sktransfer._validation import check_int
 from sktransfer.displays.axes import COLOURS, resolve_axes
-from sktransfer.exceptions import InvalidParameterError
 
 __all__ = ["ClassMapDisplay"]
 
@@ -134,9 +134,7 @@ class ClassMapDisplay:
         n_columns : int, default=6
             Images per row.
         """
-        if n_columns < 1:
-            raise InvalidParameterError(f"n_columns={n_columns!r} must be an int of at least 1")
-        n_wide = min(n_columns, len(self.images))
+        n_wide = min(check_int("n_columns", n_columns, minimum=1), len(self.images))
         n_high = -(-len(self.images) // n_wide)
         ratio = self.images.shape[1] / self.images.shape[2]  # height of an image, in widths
         step_x, step_y = 1 + _GAP, 2 * ratio + 2 * _GAP + _TITLE

@@ -10,10 +10,11 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from sktransfer._validation import check_option
+from sktransfer._validation import check_int, check_option
+from sktransfer.backbones.pooling import as_maps
 from sktransfer.backbones.stages import PooledHead
 from sktransfer.exceptions import InvalidParameterError
-from sktransfer.explain.as_module import EstimatorModule, as_module
+from sktransfer.explain.as_module import EstimatorModule, as_module, convert
 from sktransfer.explain.layers import Affine, SelectedColumns, Standardized, TwoColumns
 from sktransfer.tasks.heads import FeatureHead
 
@@ -127,12 +128,7 @@ def class_maps(estimator: Any, X: Any, *, target: Any = None, layer: int | str |
         )
     method = attr.LayerGradCam if len(shape) == 4 and not is_exact else attr.LayerGradientXActivation
     values = method(module, stage).attribute(pixels, target=columns).detach()  # (n, channels, height, width) or tokens
-    if values.ndim == 4:
-        maps = values.sum(1)  # (n, height, width)
-    else:
-        patches = values[:, module.backbone.prefix_tokens :].sum(2)  # (n, patches)
-        side = round(patches.shape[1] ** 0.5)
-        maps = patches.reshape(len(patches), side, -1)  # (n, side, side)
+    maps = as_maps(values, module.backbone.prefix_tokens).sum(1)  # (n, height, width)
     images = _visible(pixels, module.backbone.preprocess)
     return ClassMaps(maps.numpy(), images, targets, outputs, module.stage_names[index], is_exact)
 
@@ -174,6 +170,7 @@ def word_attributions(
     .. [1] M. Sundararajan et al., "Axiomatic Attribution for Deep Networks", ICML 2017.
     """
     check_option("method", method, METHODS)
+    n_steps = check_int("n_steps", n_steps, minimum=1)
     attr = _captum()
     module = _module_of(estimator, "text")
     preprocess = module.backbone.preprocess
@@ -195,10 +192,13 @@ def word_attributions(
             is_word[row, : len(tokens)] = torch.tensor([token is not None for token in tokens])
         options |= {"baselines": ids.masked_fill(is_word, preprocess.pad_value), "n_steps": n_steps}
         integrated = attr.LayerIntegratedGradients(module, module.stages[0])
-        values = integrated.attribute(ids, internal_batch_size=_AT_ONCE, **options)  # (n, tokens, channels)
+        values = integrated.attribute(
+            ids, internal_batch_size=max(_AT_ONCE, len(ids)), **options
+        )  # (n, tokens, channels)
     else:
         values = attr.LayerGradientXActivation(module, module.stages[0]).attribute(ids, **options)
-    per_token = values.detach().sum(2).double().numpy()  # (n, tokens)
+    # (n, tokens, channels) -> (n, tokens)
+    per_token = values.detach().sum(2).double().numpy()
     words = [_by_word(*parts) for parts in zip(texts, places, per_token)]
     return WordAttributions(list(texts), words, targets, outputs)
 
@@ -213,17 +213,18 @@ def _captum() -> Any:
 
 def _module_of(estimator: Any, modality: str) -> EstimatorModule:
     """Return the module from samples of a modality to logits or numbers."""
-    module = as_module(estimator)
-    if module.backbone.modality != modality:
-        raise InvalidParameterError(
-            f"{type(estimator).__name__} reads {module.backbone.modality}s, and these attributions are of {modality}s"
-        )
-    if module.output == "features":
+    gives = convert(estimator).gives
+    if gives == "features":
         raise InvalidParameterError(
             f"{type(estimator).__name__} gives features, and an attribution explains a class or a number: add a "
             "classifier or a regressor to the pipeline"
         )
-    return as_module(estimator, output="logits") if module.output == "probabilities" else module
+    module = as_module(estimator, output=gives)
+    if module.backbone.modality != modality:
+        raise InvalidParameterError(
+            f"{type(estimator).__name__} reads {module.backbone.modality}s, and these attributions are of {modality}s"
+        )
+    return module
 
 
 def _choose_targets(

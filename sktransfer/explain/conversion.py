@@ -42,7 +42,8 @@ class Source:
     def key(self) -> tuple[Any, ...]:
         """Value that is equal for sources that give equal features."""
         stop = max(layer.stop for layer in self.layers)
-        return self.backbone.fingerprint(stop), self.backbone.preprocess.key, self.layers, id(self.head)
+        head = None if self.head is None else self.backbone.properties()["head"]
+        return self.backbone.fingerprint(stop), self.backbone.preprocess.key, self.layers, head
 
 
 @dataclass(frozen=True)

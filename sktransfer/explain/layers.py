@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from sktransfer.backbones.generators import private_draws
+
 __all__ = [
     "Affine",
     "Bounded",
@@ -41,10 +43,10 @@ def linear(weight: Any, bias: Any) -> nn.Linear:
     Linear(in_features=2, out_features=1, bias=True)
     """
     rows = _tensor(weight)  # (n_outputs, n_features)
-    layer = nn.utils.skip_init(nn.Linear, rows.shape[1], rows.shape[0])
-    with torch.no_grad():
-        layer.weight.copy_(rows)
-        layer.bias.copy_(_tensor(bias).expand(len(rows)))
+    with private_draws():  # the weights are replaced
+        layer = nn.Linear(rows.shape[1], rows.shape[0])
+    layer.weight = nn.Parameter(rows)
+    layer.bias = nn.Parameter(_tensor(bias).expand(len(rows)).clone())  # (n_outputs,)
     return layer
 
 

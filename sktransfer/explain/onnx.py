@@ -79,8 +79,8 @@ def export_onnx(
 
     The graph is that of `as_module`. The size of the batch is free, and for texts the number of tokens. The file
     `model.json` next to `model.onnx` has the classes and the settings of the preprocessing. For texts,
-    `model.tokenizer.json` is a tokenizer of the package tokenizers that truncates and pads. If onnxruntime is installed, its
-    outputs are compared with those of torch before the files are moved to their place.
+    `model.tokenizer.json` is a tokenizer of the package tokenizers that truncates and pads. If onnxruntime is
+    installed, its outputs are compared with those of torch before the files are moved to their place.
 
     Parameters
     ----------

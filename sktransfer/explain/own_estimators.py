@@ -24,17 +24,17 @@ from sktransfer.selection.best import BestBackbone
 
 __all__ = ["CONVERTERS", "REFUSED"]
 
-_LINKS = {"multiclass": lambda: nn.Softmax(1), "multilabel-indicator": nn.Sigmoid}
+_LINKS: dict[str, nn.Module] = {"multiclass": nn.Softmax(1), "multilabel-indicator": nn.Sigmoid()}
 
 
 def _featurizer(estimator: Any, convert: Convert) -> Conversion:
     source = Source(estimator.backbone_, tuple(estimator._layers()), estimator)
-    choice, layers = estimator._choice, ()
+    choice, layers = estimator._choice, list[nn.Module]()
     if choice is not None:
-        layers = (Standardized(choice.mean, choice.divisors(choice.total)),)
+        layers.append(Standardized(choice.mean, choice.divisors(choice.total)))
     elif estimator._scales_to_unit_length():
-        layers = (UnitNorm(),)
-    return Conversion(layers, "features", source)
+        layers.append(UnitNorm())
+    return Conversion(tuple(layers), "features", source)
 
 
 def _tuner_source(estimator: Any) -> tuple[Source, nn.Module]:
@@ -46,7 +46,7 @@ def _tuner_source(estimator: Any) -> tuple[Source, nn.Module]:
 
 def _fine_tune_classifier(estimator: FineTuneClassifier, convert: Convert) -> Conversion:
     source, head = _tuner_source(estimator)
-    return Conversion((head,), "logits", source, estimator.classes_, _LINKS[estimator._task.kind]())
+    return Conversion((head,), "logits", source, estimator.classes_, _LINKS[estimator._task.kind])
 
 
 def _fine_tune_regressor(estimator: FineTuneRegressor, convert: Convert) -> Conversion:

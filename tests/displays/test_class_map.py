@@ -14,8 +14,7 @@ from sktransfer import (
     FineTuneClassifier,
     ImageFeaturizer,
     PretrainedClassifier,
-    TextFeaturizer,
-    as_module,
+    ZeroShotClassifier,
 )
 from sktransfer.exceptions import InvalidParameterError
 from tests.helpers.pictures import cut_labels
@@ -93,14 +92,13 @@ def test_from_estimator_of_tokens_leaves_out_the_class_token():
     backbone = Backbone.from_modules(stages, input_size=(16, 16))
     display = ClassMapDisplay.from_estimator(FineTuneClassifier(backbone, max_epochs=0).fit(X, LABELS), X[:3])
     assert (display.maps.shape, display.is_exact, display.layer) == ((3, 4, 4), True, "more")
-    module = as_module(FineTuneClassifier(backbone, pooling="flatten", max_epochs=0).fit(X, LABELS), output="logits")
-    backbone.prefix_tokens = 7  # the rest is a square of 3 x 3
-    display = ClassMapDisplay.from_estimator(FineTuneClassifier(backbone, max_epochs=0).fit(X, LABELS), X[:3])
-    assert display.maps.shape == (3, 3, 3)
+    for prefix_tokens, shape in ((7, (3, 3, 3)), (1, (3, 15, 1))):  # 9 of 16 tokens are a square, and 15 a strip
+        backbone.prefix_tokens = prefix_tokens
+        display = ClassMapDisplay.from_estimator(FineTuneClassifier(backbone, max_epochs=0).fit(X, LABELS), X[:3])
+        assert display.maps.shape == shape
     token = FineTuneClassifier(backbone, pooling="class_token", max_epochs=0).fit(X, LABELS)
     below = ClassMapDisplay.from_estimator(token, X[:3])
     assert (below.layer, below.is_exact) == ("tokens", False)
-    assert len(module.stages) == 3
 
 
 def test_target_and_layer_that_do_not_exist_are_named():
@@ -114,8 +112,9 @@ def test_target_and_layer_that_do_not_exist_are_named():
 
 
 def test_from_estimator_refuses_texts_features_and_vectors():
-    with pytest.raises(InvalidParameterError, match="TextFeaturizer reads texts, and these attributions are of images"):
-        ClassMapDisplay.from_estimator(TextFeaturizer().fit(["a"]), ["a"])
+    texts = ZeroShotClassifier("tiny/bert", ["sports", "food"])
+    with pytest.raises(InvalidParameterError, match=r"ZeroShotClassifier reads texts, and these .* of images"):
+        ClassMapDisplay.from_estimator(texts, ["a"])
     with pytest.raises(InvalidParameterError, match="gives features, and an attribution explains a class"):
         ClassMapDisplay.from_estimator(ImageFeaturizer().fit(X), X)
     vectors = Backbone.from_modules([("flat", nn.Flatten())], input_size=(8, 8))

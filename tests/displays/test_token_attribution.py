@@ -10,7 +10,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
-from sktransfer import FineTuneClassifier, ImageFeaturizer, TextFeaturizer, TokenAttributionDisplay, as_module
+from sktransfer import FineTuneClassifier, PretrainedClassifier, TextFeaturizer, TokenAttributionDisplay, as_module
 from sktransfer.exceptions import InvalidParameterError
 from sktransfer.testing.samples import make_samples
 from tests.helpers.pictures import cut_labels
@@ -107,12 +107,14 @@ def test_plot_draws_a_bar_per_word_in_reading_order():
 
 def test_from_estimator_refuses_images_and_unknown_methods():
     images, _ = make_samples("image", 4)
-    with pytest.raises(
-        InvalidParameterError, match="ImageFeaturizer reads images, and these attributions are of texts"
-    ):
-        TokenAttributionDisplay.from_estimator(ImageFeaturizer().fit(images), images)
+    with pytest.raises(InvalidParameterError, match=r"PretrainedClassifier reads images, and these .* of texts"):
+        TokenAttributionDisplay.from_estimator(PretrainedClassifier(), images)
+    with pytest.raises(InvalidParameterError, match="TextFeaturizer gives features"):
+        TokenAttributionDisplay.from_estimator(TextFeaturizer().fit(TEXTS), TEXTS)
     with pytest.raises(InvalidParameterError, match="method='lime' must be one of"):
         TokenAttributionDisplay.from_estimator(classifier(), TEXTS, method="lime")
+    with pytest.raises(InvalidParameterError, match="n_steps=0 must be an int of at least 1"):
+        TokenAttributionDisplay.from_estimator(classifier(), TEXTS, n_steps=0)
 
 
 def test_from_estimator_without_captum_names_it(monkeypatch):

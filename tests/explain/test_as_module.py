@@ -49,8 +49,10 @@ pytestmark = pytest.mark.filterwarnings(
 X, Y = digits()
 HIGH = (Y > 4).astype(int)
 METHODS = ("predict_proba", "decision_function", "predict", "transform")
-LEFT_OUT = ("WordEmbedder", "WordEmbedder sif", "WordEmbedder of a file", "ColumnTransformer")  # without a module
-LEFT_OUT += ("FineTuneClassifier, callbacks", "FineTuneClassifier from a source")  # nothing else than without
+WITH_MODULE = ("ImageFeaturizer", "ImageFeaturizer, auto", "TextFeaturizer", "untrained weights", "FineTuneClassifier")
+WITH_MODULE += ("FineTuneClassifier, several labels", "FineTuneClassifier, auto", "FineTuneClassifier, adapter, mix")
+WITH_MODULE += ("FineTuneClassifier, all frozen", "FineTuneRegressor", "ContrastiveFineTuner, NearestClassMean")
+WITH_MODULE += ("PretrainedClassifier", "ZeroShotClassifier", "BestBackbone", "Pipeline", "GridSearchCV")
 
 
 def run(module, samples):
@@ -96,7 +98,7 @@ def pipeline(*steps, y=Y):
     return make_pipeline(ImageFeaturizer(layer="block4"), *steps).fit(X, y)
 
 
-@pytest.mark.parametrize("name", [name for name in MAKERS if name not in LEFT_OUT])
+@pytest.mark.parametrize("name", WITH_MODULE)
 def test_as_module_equals_the_estimator(name):
     estimator, samples = fitted(name)
     module = as_module(estimator)
@@ -353,3 +355,23 @@ def test_preprocess_checks_samples_as_the_estimator_does():
         module.preprocess(X[:, :49])
     with pytest.raises(ValueError, match="row 1"):
         as_module(TextFeaturizer().fit(TEXTS)).preprocess(["a text", 3])
+
+
+def test_as_module_suits_captum_and_grad_cam():
+    from captum.attr import LayerIntegratedGradients, Occlusion
+    from pytorch_grad_cam import GradCAM
+    from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+
+    module = as_module(pipeline(LogisticRegression(max_iter=300)), output="logits")
+    pixels = module.preprocess(X[:2])
+    occluded = Occlusion(module).attribute(pixels, (3, 16, 16), strides=(3, 16, 16), target=3)
+    assert occluded.shape == pixels.shape
+    with GradCAM(module, [module.stages[-1]]) as cam:
+        maps = cam(pixels, [ClassifierOutputTarget(3)] * 2)
+    assert maps.shape == (2, 32, 32)
+    assert maps.max() > 0
+
+    texts = as_module(fitted("FineTuneClassifier, adapter, mix")[0], output="logits")
+    ids, mask = texts.preprocess(TEXTS[:2])
+    layer = LayerIntegratedGradients(texts, texts.stages[0])
+    assert layer.attribute(ids, additional_forward_args=(mask,), target=1, n_steps=4).shape == (*ids.shape, 160)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import pickle
 import subprocess
@@ -10,6 +11,7 @@ import sys
 import cloudpickle
 import joblib
 import numpy as np
+import pandas as pd
 import pytest
 import skops.io
 from scipy.stats import loguniform
@@ -126,13 +128,36 @@ def through_skops(estimator):
 
 
 WITH_SKOPS = ("ImageFeaturizer", "ImageFeaturizer, auto", "TextFeaturizer", "untrained weights", "PretrainedClassifier")
-WITH_SKOPS += ("Pipeline", "GridSearchCV", "ColumnTransformer")
+WITH_SKOPS += ("Pipeline", "GridSearchCV", "ColumnTransformer", "FineTuneClassifier", "FineTuneRegressor")
+WITH_SKOPS += ("FineTuneClassifier, several labels", "FineTuneClassifier, auto", "FineTuneClassifier, adapter, mix")
+WITH_SKOPS += ("FineTuneClassifier from a source", "ContrastiveFineTuner, NearestClassMean")
 
 
 @pytest.mark.parametrize("name", WITH_SKOPS)
 def test_skops_dump_and_load_keep_predictions(name):
     loaded = through_skops(fitted(name))
     assert np.array_equal(predictions(loaded, name), predictions(fitted(name), name))
+
+
+def test_skops_dump_keeps_the_attributes_of_a_tuner():
+    tuner = fitted("FineTuneClassifier from a source")
+    loaded = through_skops(tuner)
+    pd.testing.assert_frame_equal(loaded.history_, tuner.history_)
+    pd.testing.assert_frame_equal(loaded.stages_, tuner.stages_)
+    assert repr(loaded.head_) == repr(tuner.head_)
+    assert loaded.get_params().keys() == tuner.get_params().keys()
+    assert loaded.partial_fit(digits()[0], tuner.predict(digits()[0])).n_iter_ == 2
+    assert through_skops(tuned()).get_params() == tuned().get_params()
+
+
+def test_pickle_of_a_tuner_keeps_its_optimizer():
+    tuner = FineTuneClassifier("tiny/bert", freeze_depth=-1, random_state=0).partial_fit(TEXTS, MOODS, ["down", "up"])
+    again = pickle.loads(pickle.dumps(tuner))
+    assert again.net_.optimizer_.state
+    copied = copy.copy(tuner)
+    assert copied.net_ is tuner.net_
+    expected = tuner.partial_fit(TEXTS, MOODS).predict_proba(TEXTS)
+    assert np.array_equal(again.partial_fit(TEXTS, MOODS).predict_proba(TEXTS), expected)
 
 
 def test_skops_dump_holds_the_weights_of_trained_stages_only():

@@ -11,9 +11,13 @@ import joblib
 import numpy as np
 import pandas as pd
 import pytest
+import skops.io
 from scipy.sparse import csr_array
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
+from sklearn.svm import LinearSVC
 from sklearn.tree import DecisionTreeClassifier
 from torch import nn
 
@@ -26,7 +30,9 @@ from sktransfer import (
     LearningRateDisplay,
     PretrainedClassifier,
     WordEmbedder,
+    as_module,
     clear_cache,
+    export_onnx,
     load,
     load_backbone,
     make_transfer_pipeline,
@@ -80,6 +86,10 @@ def own_backbone():
 
 def fitted(**parameters):
     return FineTuneClassifier(max_epochs=0, **parameters).fit(X, Y)
+
+
+def piped(step):
+    return make_pipeline(ImageFeaturizer(own_backbone()), step).fit(X, Y)
 
 
 def text_network(stage):
@@ -243,6 +253,33 @@ HINTS = {
         r"x / 255 for 8 bits",
         lambda folder: check_images(np.full((1, 8, 8), 200.0)),
         lambda folder: check_images([x / 255 for x in np.full((1, 8, 8), 200.0)]),
+    ),
+    "step without a module": (
+        r"Use one of them|convert the steps before it, as_module\(pipeline\[:-1\]\)",
+        lambda folder: as_module(piped(DecisionTreeClassifier())),
+        lambda folder: as_module(piped(DecisionTreeClassifier())[:-1]),
+    ),
+    "probabilities of a module": (
+        r"CalibratedClassifierCV\(FrozenEstimator\(pipeline\)\) adds predict_proba",
+        lambda folder: as_module(piped(LinearSVC()), output="probabilities"),
+        lambda folder: as_module(
+            CalibratedClassifierCV(FrozenEstimator(piped(LinearSVC()))).fit(X, Y), output="probabilities"
+        ),
+    ),
+    "isotonic calibration": (
+        "use method='sigmoid' or 'temperature'",
+        lambda folder: as_module(piped(CalibratedClassifierCV(LinearSVC(), method="isotonic", cv=2))),
+        lambda folder: as_module(piped(CalibratedClassifierCV(LinearSVC(), method="temperature", cv=2))),
+    ),
+    "size of images": (
+        "pass X, a few images of the size",
+        lambda folder: export_onnx(ImageFeaturizer(own_backbone()).fit(X), folder / "a.onnx"),
+        lambda folder: export_onnx(ImageFeaturizer(own_backbone()).fit(X), folder / "a.onnx", X=X[:2]),
+    ),
+    "skops of own modules": (
+        "use joblib.dump",
+        lambda folder: skops.io.dump(ImageFeaturizer(own_backbone()).fit(X), folder / "a.skops"),
+        lambda folder: joblib.dump(ImageFeaturizer(own_backbone()).fit(X), folder / "a.joblib"),
     ),
     "channels first": (
         r"move them, np\.moveaxis\(x, 0, -1\)",
