@@ -41,7 +41,7 @@ Texts = tuple[np.ndarray, np.ndarray]
 
 def features() -> TextFeaturizer:
     """Return the frozen encoder with vectors of length 1, as the authors of the encoder use it."""
-    return TextFeaturizer(sentence_encoder(), normalize=True, **SHARED)
+    return TextFeaturizer(sentence_encoder(), layer=-1, normalize=True, **SHARED)
 
 
 # Each method is created per seed. The first method is the baseline.
@@ -52,7 +52,7 @@ METHODS: dict[str, Callable[[int], Any]] = {
     "contrastive, logistic regression": lambda seed: make_pipeline(
         ContrastiveFineTuner(sentence_encoder(), **TRAINED, random_state=seed), LogisticRegression()
     ),
-    "fine-tuned": lambda seed: FineTuneClassifier(sentence_encoder(), **TRAINED, random_state=seed),
+    "fine-tuned": lambda seed: FineTuneClassifier(sentence_encoder(), layer=-1, **TRAINED, random_state=seed),
 }
 
 

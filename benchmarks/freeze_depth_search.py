@@ -141,7 +141,7 @@ def grids(task: Task, case: str) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def tuner(task: Task, **options: Any) -> FineTuneClassifier:
     """Return our estimator with the settings of the peer."""
-    settings: dict[str, Any] = {"head_init": "random", "max_epochs": EPOCHS, "lr": LR, "head_lr": HEAD_LR}
+    settings: dict[str, Any] = {"layer": -1, "head_init": "random", "max_epochs": EPOCHS, "lr": LR, "head_lr": HEAD_LR}
     settings |= {"weight_decay": 0.0, "random_state": 0, **options}
     return FineTuneClassifier(task.backbone, **settings)
 

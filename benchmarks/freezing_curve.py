@@ -38,13 +38,14 @@ from sktransfer.backbones.backbone import replace_stages
 ANIMALS = ("bird", "cat", "deer", "dog", "frog", "horse")
 FIRST_ARTEFACT, FIRST_FOOD = "n02666", "n07"  # WordNet ids are grouped: animals, then artefacts, then the rest
 SOURCE: dict[str, Any] = {
+    "layer": -1,
     "max_epochs": 6,
     "batch_size": 64,
     "lr": 2e-3,
     "lr_schedule": "one_cycle",
     "precision": "bfloat16",
 }
-TARGET: dict[str, Any] = {"lr": 1e-3, "lr_schedule": "one_cycle", "max_epochs": 6, "batch_size": 32}
+TARGET: dict[str, Any] = {"layer": -1, "lr": 1e-3, "lr_schedule": "one_cycle", "max_epochs": 6, "batch_size": 32}
 TARGET |= {"head_init": "random", "head_lr": 1e-3, "precision": "bfloat16"}
 # Six epochs of 243 photos are only 48 steps of 32, too few for the new stages of a deep network.
 PHOTOS = {**TARGET, "max_epochs": 15, "batch_size": 16, "precision": "float32"}

@@ -113,8 +113,8 @@ def times(report: Report, what: str, featurizer: Featurizer, X: Any, y: np.ndarr
 
 def measure(report: Report, n_texts: int, n_images: int, n_counted: int, rounds: int) -> None:
     """Report texts and images."""
-    text = TextFeaturizer(load_backbone(sentence_encoder()))
-    image = ImageFeaturizer(load_backbone("torchvision/mobilenet_v2", weights=mobilenet_weights()))
+    text = TextFeaturizer(load_backbone(sentence_encoder()), layer=-1)
+    image = ImageFeaturizer(load_backbone("torchvision/mobilenet_v2", weights=mobilenet_weights()), layer=-1)
     cases: dict[str, tuple[Featurizer, Callable[[int], tuple[Any, np.ndarray]], int]] = {
         "MiniLM, MR": (text, some_reviews, n_texts),
         "MobileNetV2, photos": (image, photos, n_images),

@@ -29,16 +29,16 @@ def main() -> None:
     report = Report(f"hymenoptera, {len(X)} training photos, accuracy on {len(X_test)}", "hymenoptera")
 
     for name, preprocess in (("the file's own", "auto"), ("torchvision's default", TORCHVISION)):
-        featurizer = ImageFeaturizer(MOBILENET, weights=weights, preprocess=preprocess)
+        featurizer = ImageFeaturizer(MOBILENET, layer=-1, weights=weights, preprocess=preprocess)
         clf = make_pipeline(featurizer, LogisticRegression(max_iter=2000)).fit(X, y)
         report.row(f"frozen + logistic regression, preprocessing {name}", [clf.score(X_test, y_test)])
-    random = ImageFeaturizer(MOBILENET, weights="random", preprocess=featurizer.backbone_.preprocess)
+    random = ImageFeaturizer(MOBILENET, layer=-1, weights="random", preprocess=featurizer.backbone_.preprocess)
     clf = make_pipeline(random, StandardScaler(), LogisticRegression(max_iter=2000)).fit(X, y)
     report.row("frozen random weights + logistic regression", [clf.score(X_test, y_test)])
 
     scores, chosen = [], []
     for seed in range(3):
-        tuner = FineTuneClassifier(MOBILENET, weights=weights, max_epochs=5, random_state=seed)
+        tuner = FineTuneClassifier(MOBILENET, layer=-1, weights=weights, max_epochs=5, random_state=seed)
         folds = StratifiedKFold(3, shuffle=True, random_state=seed)
         search = GridSearchCV(tuner, {"freeze_depth": DEPTHS}, cv=folds).fit(X, y)
         scores.append(search.score(X_test, y_test))
@@ -48,6 +48,7 @@ def main() -> None:
     for seed in range(3):
         control = FineTuneClassifier(
             MOBILENET,
+            layer=-1,
             weights="random",
             preprocess=featurizer.backbone_.preprocess,
             freeze_depth=0,

@@ -52,7 +52,7 @@ def fine_tuned(
         score = probe(layer).fit(features[layer][train], y[train]).score(features[layer][test], y[test])
         best = best if layer == "all" else max(best, score)
         report.row(f"frozen, layer {layer}, 2,000 test sentences", [score])
-    tuner = FineTuneClassifier(encoder, head_init="random", max_epochs=2, lr=1e-4, head_lr=1e-3)
+    tuner = FineTuneClassifier(encoder, layer=-1, head_init="random", max_epochs=2, lr=1e-4, head_lr=1e-3)
     fit, hold = train_test_split(train, train_size=3000, test_size=1500, stratify=y[train], random_state=1)
     held = {}
     for depth in DEPTHS:

@@ -75,7 +75,7 @@ def backbones(report: Report) -> None:
     }
     table = rank_backbones(candidates, X, y, layers="last", metrics=METRICS, random_state=0).set_index("backbone")
     for name, backbone in candidates.items():
-        tuner = FineTuneClassifier(backbone, freeze_depth=-1, max_epochs=5, random_state=0)
+        tuner = FineTuneClassifier(backbone, layer=-1, freeze_depth=-1, max_epochs=5, random_state=0)
         folds = StratifiedKFold(3, shuffle=True, random_state=0)
         scores = cross_val_score(tuner, X, y, cv=folds)
         table.loc[name, "tuned"] = scores.mean()

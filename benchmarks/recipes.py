@@ -41,6 +41,7 @@ from benchmarks.remembered import Remembered
 from sktransfer import FineTuneClassifier, load_backbone
 
 BASE: dict[str, Any] = {
+    "layer": -1,
     "freeze_depth": 0,
     "head_init": "random",
     "lr_schedule": "constant",

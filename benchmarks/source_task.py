@@ -40,8 +40,9 @@ SOURCE: dict[str, Any] = {
     "lr": 1e-3,
     "lr_schedule": "one_cycle",
     "max_epochs": 3,
+    "layer": -1,
 }
-TARGET: dict[str, Any] = {"head_init": "random", "lr": 1e-3, "head_lr": 1e-3, "max_epochs": 8}
+TARGET: dict[str, Any] = {"layer": -1, "head_init": "random", "lr": 1e-3, "head_lr": 1e-3, "max_epochs": 8}
 # Per row: the transferred parts, the freezing depth, and the paper's accuracy.
 ROWS: dict[str, tuple[str, int | str, float]] = {
     "E(r) H(r) O(r)": ("", 0, 75.1),

@@ -95,14 +95,14 @@ def tasks(encoder: str) -> dict[str, Task]:
     parts = [load_image_folder(Path(folder, "images", "hymenoptera", part)) for part in ("train", "val")]
     paths, insects = (np.concatenate(both) for both in zip(*parts))
     weights = Path(folder, "weights", "mobilenet_v2_imagenet1k.safetensors")
-    photos = ImageFeaturizer("torchvision/mobilenet_v2", weights=weights)
+    photos = ImageFeaturizer("torchvision/mobilenet_v2", weights=weights, layer=-1)
     reviews = pd.read_csv(Path(folder, "text", "mr.csv.gz")).drop_duplicates("text")
     reviews = reviews.sample(frac=1, random_state=0)[:3000]
     texts, verdicts = reviews["text"].to_numpy(dtype=object), reviews["label"].to_numpy().astype(str)
     sizes = [8, 16, 32, 64, 128, 256, 512]
     return digits_only | {
         "ants and bees": Task(paths, insects, len(parts[0][0]), photos, [4, 8, 16, 32, 64, 128]),
-        "film reviews": Task(texts, verdicts, len(texts) * 2 // 3, TextFeaturizer(encoder), sizes),
+        "film reviews": Task(texts, verdicts, len(texts) * 2 // 3, TextFeaturizer(encoder, layer=-1), sizes),
     }
 
 

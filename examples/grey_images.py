@@ -88,7 +88,8 @@ def run(paths: np.ndarray, labels: np.ndarray, draws: int) -> tuple[dict[str, li
         raw = make_pipeline(FunctionTransformer(pixels), StandardScaler(), LogisticRegression(C=0.1, max_iter=1000))
         random = GridSearchCV(on_features("random"), grid, cv=folds)
         searches.append(GridSearchCV(on_features("pretrained"), grid, cv=folds))
-        for scores, model in zip(rows.values(), (raw, random, on_features("pretrained"), searches[-1])):
+        last = on_features("pretrained").set_params(imagefeaturizer__layer=-1)
+        for scores, model in zip(rows.values(), (raw, random, last, searches[-1])):
             scores.append(model.fit(X, y).score(X_test, y_test))
     return rows, searches
 

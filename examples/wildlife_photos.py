@@ -54,10 +54,10 @@ def photos() -> tuple[Photos, Photos, dict[str, Any]]:
 
 def models(network: dict[str, Any], size: int, seed: int) -> dict[str, Any]:
     """Return the models by name."""
-    featurizer = ImageFeaturizer(**network)
+    featurizer = ImageFeaturizer(**network, layer=-1)
     # The untrained network differs in its weights only. Its preprocessing is that of the pretrained network.
     preprocess = ImageFeaturizer(**network).fit([np.zeros((8, 8))]).backbone_.preprocess
-    untrained = ImageFeaturizer(network["backbone"], weights="random", preprocess=preprocess)
+    untrained = ImageFeaturizer(network["backbone"], weights="random", layer=-1, preprocess=preprocess)
     linear = LogisticRegression(max_iter=2000)
     return {
         PRETRAINED: make_pipeline(featurizer, linear),
@@ -65,6 +65,7 @@ def models(network: dict[str, Any], size: int, seed: int) -> dict[str, Any]:
         SCRATCH: FineTuneClassifier(
             "tiny/cnn",
             weights="random",
+            layer=-1,
             freeze_depth=0,
             head_init="random",
             max_epochs=max(10, 100 // size),  # fewer photos need more epochs

@@ -22,6 +22,7 @@ _HOME = {
     "Checkpoint": "sktransfer.callbacks.checkpoint",
     "ClassMapDisplay": "sktransfer.displays.class_map",
     "ContrastiveFineTuner": "sktransfer.finetuning.contrastive",
+    "DateFeatures": "sktransfer.pipelines.dates",
     "EMA": "sktransfer.callbacks.averaging",
     "FeatureMapDisplay": "sktransfer.displays.feature_map",
     "FineTuneClassifier": "sktransfer.finetuning.classifier",
@@ -34,6 +35,8 @@ _HOME = {
     "LearningRates": "sktransfer.training.lr_finder",
     "MicroBatches": "sktransfer.callbacks.micro_batches",
     "Mixup": "sktransfer.callbacks.mixup",
+    "MultiTaskFineTuner": "sktransfer.finetuning.multitask",
+    "MultiTaskKFold": "sktransfer.selection.multitask",
     "NearestClassMean": "sktransfer.classifiers.nearest_mean",
     "PretrainedClassifier": "sktransfer.classifiers.pretrained",
     "SWA": "sktransfer.callbacks.averaging",
@@ -47,6 +50,7 @@ _HOME = {
     "cache_info": "sktransfer.cache.resolve",
     "clear_cache": "sktransfer.cache.resolve",
     "config_context": "sktransfer.config",
+    "describe_columns": "sktransfer.pipelines.table",
     "export_onnx": "sktransfer.explain.onnx",
     "find_bad_images": "sktransfer.samples.bad_images",
     "find_lr": "sktransfer.finetuning.find_lr",
@@ -58,9 +62,13 @@ _HOME = {
     "load_backbone": "sktransfer.backbones.loading",
     "load_image_folder": "sktransfer.samples.folders",
     "load_vectors": "sktransfer.words.loading",
+    "make_transfer_pipeline": "sktransfer.pipelines.transfer",
+    "merge_tasks": "sktransfer.targets.merging",
     "rank_backbones": "sktransfer.selection.ranking",
+    "recommend_backbones": "sktransfer.selection.recommending",
     "save": "sktransfer.persistence.api",
     "set_config": "sktransfer.config",
+    "task_scorer": "sktransfer.selection.multitask",
 }
 __all__ = sorted(_HOME)
 
@@ -101,13 +109,21 @@ if TYPE_CHECKING:
     from sktransfer.finetuning.classifier import FineTuneClassifier as FineTuneClassifier
     from sktransfer.finetuning.contrastive import ContrastiveFineTuner as ContrastiveFineTuner
     from sktransfer.finetuning.find_lr import find_lr as find_lr
+    from sktransfer.finetuning.multitask import MultiTaskFineTuner as MultiTaskFineTuner
     from sktransfer.finetuning.regressor import FineTuneRegressor as FineTuneRegressor
     from sktransfer.persistence.api import load as load
     from sktransfer.persistence.api import save as save
+    from sktransfer.pipelines.dates import DateFeatures as DateFeatures
+    from sktransfer.pipelines.table import describe_columns as describe_columns
+    from sktransfer.pipelines.transfer import make_transfer_pipeline as make_transfer_pipeline
     from sktransfer.samples.bad_images import find_bad_images as find_bad_images
     from sktransfer.samples.folders import load_image_folder as load_image_folder
     from sktransfer.selection.best import BestBackbone as BestBackbone
+    from sktransfer.selection.multitask import MultiTaskKFold as MultiTaskKFold
+    from sktransfer.selection.multitask import task_scorer as task_scorer
     from sktransfer.selection.ranking import rank_backbones as rank_backbones
+    from sktransfer.selection.recommending import recommend_backbones as recommend_backbones
+    from sktransfer.targets.merging import merge_tasks as merge_tasks
     from sktransfer.tasks.heads import Head as Head
     from sktransfer.training.lr_finder import LearningRates as LearningRates
     from sktransfer.words.loading import load_vectors as load_vectors

@@ -1,4 +1,4 @@
-"""The command line: `sktransfer backbones | plugins | check NAME | cache FOLDER | export FILE MODEL`."""
+"""The command line: `sktransfer backbones | recommend | plugins | check NAME | cache FOLDER | export FILE MODEL`."""
 
 from __future__ import annotations
 
@@ -80,6 +80,9 @@ def _parser() -> argparse.ArgumentParser:
     backbones = command("backbones", _backbones, "List backbones without loading them.")
     backbones.add_argument("pattern", nargs="?", metavar="PATTERN", help="pattern, as in 'torchvision/resnet*'")
     backbones.add_argument("--modality", choices=MODALITIES, help="kind of samples")
+    recommend = command("recommend", _recommend, "Recommend backbones to start with, best first.")
+    recommend.add_argument("--modality", choices=MODALITIES, help="kind of samples")
+    recommend.add_argument("--budget", default="laptop", help="'laptop' (default) or 'gpu'")
     command("plugins", _plugins, "List plugins and the errors of those that failed.")
     check = command("check", _check, "Run the checks that every backbone must pass.")
     check.add_argument("name", metavar="NAME", help="name of a backbone, as in 'torchvision/resnet18'")
@@ -132,6 +135,20 @@ def _shown(row: Mapping[str, Any]) -> dict[str, Any]:
 
 def _format_size(size: Iterable[int] | None) -> str:
     return "any" if size is None else "x".join(map(str, size))
+
+
+def _recommend(arguments: argparse.Namespace) -> int:
+    _load_registry()
+    from sktransfer.selection.recommending import recommend_backbones
+
+    table = recommend_backbones(modality=arguments.modality, budget=arguments.budget)
+    table = table.drop(columns=["score", "layer", "samples_per_second"])  # they are measured on samples
+    rows = table.astype(object).where(table.notna(), None).to_dict("records")
+    if arguments.json:
+        print(json.dumps(rows, indent=2))
+    else:
+        _print_table(list(table), [_shown(row) for row in rows])
+    return 0
 
 
 def _plugins(arguments: argparse.Namespace) -> int:

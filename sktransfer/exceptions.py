@@ -15,6 +15,7 @@ SktransferWarning (UserWarning)
 ├── CheckpointWarning                     a training checkpoint cannot be read or written; training continues
 ├── DarkImageWarning                      images use a small part of the range of their values
 ├── DisagreementWarning                   scores and a probe rank backbones or layers differently
+├── DroppedColumnWarning                  columns of a table are left out
 ├── FlatImageWarning                      flat rows are read as strips, or have values outside [0, 1]
 ├── FolderLayoutWarning                   folders that are read as classes look like parts of a data set or copies
 ├── FreezingWarning                       stages are frozen or unfrozen otherwise than a parameter suggests
@@ -44,6 +45,7 @@ __all__ = [
     "CheckpointWarning",
     "DarkImageWarning",
     "DisagreementWarning",
+    "DroppedColumnWarning",
     "FlatImageWarning",
     "FolderLayoutWarning",
     "FreezingWarning",
@@ -208,6 +210,10 @@ class DisagreementWarning(SktransferWarning):
     """Scores and a probe rank backbones or layers differently."""
 
 
+class DroppedColumnWarning(SktransferWarning):
+    """Columns of a table are left out, because no step of a pipeline can use them."""
+
+
 class FlatImageWarning(SktransferWarning):
     """Flat rows are read as strips, or have values outside [0, 1]."""
 
@@ -289,6 +295,10 @@ class ReducedImageWarning(SktransferWarning):
 
 class StoreWarning(SktransferWarning):
     """A store on disk cannot be read or written. Values are computed without it."""
+
+
+class TargetWarning(SktransferWarning):
+    """Targets have a form that often means something else: one class as indicators, or numbers as classes."""
 
 
 class TruncatedTextWarning(SktransferWarning):

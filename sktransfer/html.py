@@ -32,6 +32,8 @@ class BackboneHTML:
 def backbone_html(estimator: Any) -> str:
     """Return a table of the stages of an estimator's backbone, with their state and their number of parameters.
 
+    Above it are the lines of `report_`, if the estimator has one.
+
     The function loads nothing. The result is empty for an unfitted estimator that names its backbone, and for an
     unfitted estimator that trains its backbone.
 
@@ -72,7 +74,8 @@ def backbone_html(estimator: Any) -> str:
         f"{escape(backbone.name)}: {totals['trained']:,} parameters trained, {totals['frozen']:,} frozen; "
         f"device={device}"
     )
-    return f'<details style="{_STYLE}"><summary>{title}</summary><table>{cells}</table></details>'
+    chosen = "".join(f"<div>{escape(line)}</div>" for line in getattr(estimator, "report_", "").splitlines())
+    return f'<details style="{_STYLE}"><summary>{title}</summary>{chosen}<table>{cells}</table></details>'
 
 
 def _count_parameters(module: Any, counted: set[int]) -> int:

@@ -84,3 +84,11 @@ def test_backbone_html_escapes_names_and_counts_shared_weights_once():
     assert "own/<script>" not in estimator_html_repr(make_pipeline(featurizer))
     assert "0 parameters trained, 12 frozen" in html
     assert len(html) < 2000
+
+
+def test_backbone_html_tells_what_was_chosen():
+    html = backbone_html(ImageFeaturizer().fit(X, y))
+    assert "<div>layers: " in html
+    assert "leave-one-out error" in html
+    assert "<div>layer=-1 is fixed</div>" in backbone_html(ImageFeaturizer(layer=-1).fit(X))
+    assert "<div>" not in backbone_html(ImageFeaturizer(load_backbone("tiny/cnn")))  # not fitted

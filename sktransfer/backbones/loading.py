@@ -237,6 +237,8 @@ def build_backbone(spec: BackboneSpec, path: Path | None) -> Backbone:
     module, _, function = spec.loader.partition(":")
     try:
         backbone = getattr(importlib.import_module(module), function)(spec, path)
+    except WeightsError as error:
+        raise WeightsError(f"{error}{_network_of(spec, path)}") from error
     except (SktransferError, SktransferWarning, MemoryError):
         raise
     except (Exception, SystemExit) as error:
@@ -251,6 +253,25 @@ def build_backbone(spec: BackboneSpec, path: Path | None) -> Backbone:
     if not isinstance(backbone, Backbone):
         raise PluginError(f"{spec.name}: {spec.loader} must return a Backbone, not {type(backbone).__name__}")
     return backbone
+
+
+def _network_of(spec: BackboneSpec, path: Path | None) -> str:
+    """Return a hint at the networks of the same provider that have as many parameters as a file."""
+    from sktransfer.weights.reading import n_parameters
+
+    if path is None or not path.is_file():
+        return ""
+    with suppress(SktransferError):
+        n = n_parameters(path)
+        fitting = [
+            other.name
+            for other in registry().specs.values()
+            if other.provider == spec.provider and other.n_parameters == n and other.name != spec.name
+        ]
+        if fitting:
+            names = " and ".join(map(repr, fitting))
+            return f"; the file has {n:,} parameters, as many as {names}, so load it by that name"
+    return ""
 
 
 def restore_backbone(

@@ -43,6 +43,8 @@ class BackboneSpec:
     accuracy : float, default=None
         Top-1 accuracy on the validation images of ImageNet-1k, from 0 to 1, as the publisher of the weights states it.
         None if none is stated.
+    language : str, default=None
+        Language of the texts of a pretraining, a tag such as "en", or "multilingual". None if unknown, and for images.
     options : mapping, default={}
         Data for the loader.
     contract : int, default=CONTRACT
@@ -72,6 +74,7 @@ class BackboneSpec:
     licence: str = "unknown"
     n_parameters: int | None = None
     accuracy: float | None = None
+    language: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     contract: int = CONTRACT
 
@@ -100,6 +103,8 @@ class BackboneSpec:
             raise PluginError(f"{self.name!r}: n_parameters={self.n_parameters!r} must be an int from 0, or None")
         if self.accuracy is not None and (not is_real(self.accuracy) or not 0 <= self.accuracy <= 1):
             raise PluginError(f"{self.name!r}: accuracy={self.accuracy!r} must be a number from 0 to 1, or None")
+        if self.language is not None and (not isinstance(self.language, str) or not self.language):
+            raise PluginError(f"{self.name!r}: language={self.language!r} must be a tag such as 'en', or None")
 
     @property
     def provider(self) -> str:

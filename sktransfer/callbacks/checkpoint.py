@@ -82,6 +82,12 @@ class Checkpoint(Callback):  # type: ignore[misc]
 
     def on_train_begin(self, net: NeuralNet, X: Any = None, **kwargs: Any) -> None:
         """Determine the file of this fit. The net reads it after `on_train_begin` of the other callbacks."""
+        aggregation = getattr(net, "aggregation", None)
+        if aggregation is not None and aggregation.has_memory:
+            raise InvalidParameterError(
+                f"aggregator={aggregation.aggregator!r} remembers earlier steps, which a Checkpoint does not hold; use "
+                "another aggregator, or leave Checkpoint out"
+            )
         folder = Path(self.folder)
         try:
             folder.mkdir(parents=True, exist_ok=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import pandas as pd
@@ -18,24 +19,34 @@ from sktransfer.cache.types import Store
 from sktransfer.engine.choice_targets import ChoiceTargets
 from sktransfer.engine.compute import Compute
 from sktransfer.engine.forward import forward
+from sktransfer.engine.head_strength import FEWEST, HeadStrength
 from sktransfer.engine.inputs import PreprocessedSamples
 from sktransfer.engine.layers import LayerOutput, resolve_layers
 from sktransfer.engine.leave_one_out import (
+    LEAST_SHARE,
     LayerWeights,
     centre,
+    depth_prior,
     is_better,
     layer_errors,
     layer_weights,
-    logistic_strength,
+    merge_equal,
 )
 from sktransfer.exceptions import LoadError
 
-__all__ = ["CandidateOutputs", "LayerChoice", "candidate_layers", "choice_rows", "choose_layers", "collect_candidates"]
+__all__ = [
+    "GRID",
+    "CandidateOutputs",
+    "LayerChoice",
+    "candidate_layers",
+    "choice_rows",
+    "choose_jointly",
+    "choose_layers",
+    "collect_candidates",
+]
 
 GRID = "grid2"  # the second pooling of images
 MOST_ROWS = 1000
-PLAIN_STRENGTH = 30.0  # without targets
-_FEWEST = 3  # samples that a leave-one-out error can tell something from
 
 
 @dataclass(frozen=True)
@@ -54,23 +65,19 @@ class LayerChoice:
         Mean of the features.
     scales : ndarray of shape (n_layers,)
         Root of the mean squared length of each layer's features around their mean.
-    strength : float
-        C of a logistic regression, or alpha of a ridge regression, on features of total variance 1.
-    is_alpha : bool
-        Whether `strength` is the alpha of a ridge regression.
-    n_samples : int, default=0
-        Number of samples that decided; 0 if the targets did not.
-    error : float, default=0.0
-        Leave-one-out error of a ridge regression on the layers, as a share of the variance of the targets.
+    head : HeadStrength
+        Strength of a linear model on the features, and its leave-one-out error.
     last_error : float, default=0.0
-        That of the last stage alone.
+        Leave-one-out error of the last stage alone, as a share of the variance of the targets.
 
     Examples
     --------
     >>> import numpy as np
     >>> from sktransfer.engine.choose_layers import LayerChoice
     >>> from sktransfer.engine.layers import LayerOutput
-    >>> one = LayerChoice((LayerOutput(1, "mean"),), (2,), np.ones(1), np.zeros(2), np.array([2.0]), 9.0, False)
+    >>> from sktransfer.engine.head_strength import HeadStrength
+    >>> layers, head = (LayerOutput(1, "mean"),), HeadStrength(9.0, False)
+    >>> one = LayerChoice(layers, (2,), np.ones(1), np.zeros(2), np.array([2.0]), head)
     >>> one.scaled(np.array([[2.0, 4.0]], dtype=np.float32)).tolist()
     [[3.0, 6.0]]
     """
@@ -80,16 +87,19 @@ class LayerChoice:
     weights: np.ndarray
     mean: np.ndarray
     scales: np.ndarray
-    strength: float
-    is_alpha: bool
-    n_samples: int = 0
-    error: float = 0.0
+    head: HeadStrength
     last_error: float = 0.0
 
     @property
-    def total(self) -> float:
-        """Total variance of features on which strength 1, of either kind, is right."""
-        return 1 / self.strength if self.is_alpha else self.strength
+    def variance(self) -> float:
+        """Total variance of what a trained head reads.
+
+        A step of Adam changes all weights of a head by the same amount. At this variance it moves the outputs as much
+        as that of a head on the last layer alone, at a mean variance of 1, would.
+        """
+        last = max(layer.stop for layer in self.layers)
+        width = next(width for layer, width in zip(self.layers, self.widths, strict=True) if layer.stop == last)
+        return width**2 / sum(self.widths)
 
     def divisors(self, total: float) -> np.ndarray:
         """Return the divisor of each centred feature (n_features,) for a total variance.
@@ -110,7 +120,8 @@ class LayerChoice:
             Features of the layers, concatenated.
         """
         features -= self.mean.astype(np.float32)
-        features /= self.divisors(self.total).astype(np.float32)
+        total = 1 / self.head.value if self.head.is_alpha else self.head.value
+        features /= self.divisors(total).astype(np.float32)
         return features
 
     def table(self, backbone: Backbone) -> pd.Series:
@@ -134,14 +145,23 @@ class LayerChoice:
         backbone : Backbone
             Backbone of the layers.
         """
+        why = "weighed by depth, because the targets do not tell them apart"
+        if self.head.n_samples:
+            why = f"weighed by how well they predict the targets of {self.head.n_samples} samples"
+            alone = f", and {self.last_error:.2f} with the last layer alone"
+        strength = f"{self.head.report()}{alone if self.head.n_samples else ''}"
+        return f"{self.report_layers(backbone)}\n{why}\n{strength}"
+
+    def report_layers(self, backbone: Backbone) -> str:
+        """Return the layers and their weights.
+
+        Parameters
+        ----------
+        backbone : Backbone
+            Backbone of the layers.
+        """
         named = [f"{stage} ({pooling}) {weight:.0%}" for (stage, pooling), weight in self.table(backbone).items()]
-        why = "weighed by depth, because no targets tell the layers apart"
-        if self.n_samples:
-            why = (
-                f"weighed by {self.n_samples} samples: leave-one-out error {self.error:.2f} of the variance of y, and "
-                f"{self.last_error:.2f} with the last layer alone"
-            )
-        return f"{', '.join(named)}; {'alpha' if self.is_alpha else 'C'}={self.strength:.3g}; {why}"
+        return f"layers: {', '.join(named)}"
 
     def to_state(self) -> dict[str, Any]:
         """Return the fields as plain values and arrays."""
@@ -151,10 +171,7 @@ class LayerChoice:
             "weights": self.weights,
             "mean": self.mean,
             "scales": self.scales,
-            "strength": float(self.strength),
-            "is_alpha": bool(self.is_alpha),
-            "n_samples": int(self.n_samples),
-            "error": float(self.error),
+            "head": self.head,
             "last_error": float(self.last_error),
         }
 
@@ -169,11 +186,7 @@ class LayerChoice:
         """
         layers, widths = require_field(state, "layers", list), require_field(state, "widths", list)
         weights, mean, scales = (require_field(state, name, np.ndarray) for name in ("weights", "mean", "scales"))
-        strength, is_alpha = require_field(state, "strength", float), require_field(state, "is_alpha", bool)
-        told = [
-            require_field(state, "n_samples", int),
-            *(require_field(state, n, float) for n in ("error", "last_error")),
-        ]
+        head, last_error = require_field(state, "head", HeadStrength), require_field(state, "last_error", float)
         fits = (
             len(layers) > 0
             and all(isinstance(layer, LayerOutput) for layer in layers)
@@ -182,12 +195,10 @@ class LayerChoice:
             and mean.shape == (sum(widths),)
             and all(array.dtype == np.float64 and np.isfinite(array).all() for array in (weights, mean, scales))
             and bool((weights > 0).all() and (scales > 0).all())
-            and np.isfinite(strength)
-            and strength > 0
         )
         if not fits:
-            raise LoadError(f"a choice of layers has {len(layers)} layers, widths {widths} and strength {strength}")
-        return cls(tuple(layers), tuple(widths), weights, mean, scales, strength, is_alpha, *told)
+            raise LoadError(f"a choice of layers has {len(layers)} layers and widths {widths}")
+        return cls(tuple(layers), tuple(widths), weights, mean, scales, head, last_error)
 
 
 @dataclass(frozen=True)
@@ -217,6 +228,17 @@ class CandidateOutputs:
             Layers.
         """
         return [list(torch.from_numpy(self.features[self.layers.index(layer)])) for layer in layers]
+
+    def take(self, positions: np.ndarray) -> CandidateOutputs:
+        """Return the outputs of some of the rows.
+
+        Parameters
+        ----------
+        positions : ndarray of int
+            Positions in `rows`.
+        """
+        rows = [self.rows[position] for position in positions]
+        return CandidateOutputs(self.layers, rows, [one[positions] for one in self.features])
 
 
 def choice_rows(n_samples: int) -> list[int]:
@@ -261,16 +283,32 @@ def candidate_layers(
     layers = resolve_layers(backbone, "all", pooling)
     if pooling != "auto" or GRID not in pooling_names(backbone.modality):
         return layers
-    stages = [LayerOutput(layer.stop) for layer in layers]
+    with_positions = _WITH_POSITIONS.get(backbone)
+    if with_positions is None:
+        with_positions = _stages_with_positions(backbone, inputs, compute)
+        if with_positions is not None and _gives_one_size(inputs.preprocess):
+            _WITH_POSITIONS[backbone] = with_positions
+    return layers + [LayerOutput(stop, GRID) for stop in with_positions or ()]
+
+
+# Stages with positions by backbone, if all images reach it in one size, so that no sample runs again to show them.
+_WITH_POSITIONS: WeakKeyDictionary[Backbone, tuple[int, ...]] = WeakKeyDictionary()
+
+
+def _gives_one_size(preprocess: Any) -> bool:
+    """Return whether a preprocessing gives images of one size."""
+    return getattr(preprocess, "crop", None) is not None or isinstance(getattr(preprocess, "resize", None), tuple)
+
+
+def _stages_with_positions(backbone: Backbone, inputs: PreprocessedSamples, compute: Compute) -> tuple[int, ...] | None:
+    """Return the numbers of the stages with positions, as the first sample that can be read shows; None without one."""
+    stages = [LayerOutput(stop) for stop in range(1, len(backbone.stages) + 1)]
     for row in range(len(inputs)):
         for rows, outputs in forward(backbone, inputs, stages, compute=compute, rows=[row]):
             if rows:
-                shapes = [tuple(of_stage[0].shape) for of_stage in outputs]
-                n_positions = [_n_positions(shape, backbone.prefix_tokens) for shape in shapes]
-                return layers + [
-                    LayerOutput(one.stop, GRID) for one, n in zip(layers, n_positions, strict=True) if n > 1
-                ]
-    return layers
+                n_positions = [_n_positions(tuple(one[0].shape), backbone.prefix_tokens) for one in outputs]
+                return tuple(stage.stop for stage, n in zip(stages, n_positions, strict=True) if n > 1)
+    return None
 
 
 def _n_positions(shape: tuple[int, ...], prefix_tokens: int) -> int:
@@ -313,24 +351,25 @@ def collect_candidates(
 
 
 def choose_layers(
-    outputs: CandidateOutputs, targets: ChoiceTargets | None = None, sample_weight: np.ndarray | None = None
+    outputs: CandidateOutputs, targets: ChoiceTargets, sample_weight: np.ndarray | None = None
 ) -> LayerChoice:
     """Return the layers that targets support best, with their weights, scales and the strength of a head.
 
     Each layer is centred and divided by the root of its mean squared length. A ridge regression of the targets on it
-    has leave-one-out errors in closed form [1]_. Layers count by these errors and by their depth (`layer_weights`).
+    has leave-one-out errors in closed form [1]_. Layers count by these errors and by their depth, and the last stage
+    always counts (`layer_weights`).
     A second pooling is added if the errors of all layers together fall by more than their standard error. The strength
     is that of the least error on the weighted layers. Rows with infinite or missing features are left out.
 
-    Without targets, or if they are all equal or fewer than three, all layers of the first pooling count, by the square
-    of their depth.
+    If the targets are all equal, or there are fewer than three samples, all layers of the first pooling count by their
+    depth, and the last stage twice.
 
     Parameters
     ----------
     outputs : CandidateOutputs
         Outputs of layers. Those with the pooling of the first layer come first.
-    targets : ChoiceTargets, default=None
-        Targets of the rows of the outputs; None for a choice without targets.
+    targets : ChoiceTargets
+        Targets of the rows of the outputs.
     sample_weight : ndarray of shape (n_rows,), default=None
         Weight of each row, positive. None for equal weights.
 
@@ -351,34 +390,100 @@ def choose_layers(
     (LayerOutput(stop=1, pooling='mean'),)
     """
     weight = np.ones(len(outputs.rows)) if sample_weight is None else sample_weight  # (n_rows,)
+    given, targets, weight = _finite(outputs, targets, weight)
+    layers = outputs.layers
+    n_first = sum(layer.pooling == layers[0].pooling for layer in layers)
+    features, values, weight = merge_equal(given, targets.values, weight)
+    last_error = 0.0
+    if targets.are_equal or len(weight) < FEWEST:
+        weights = depth_prior([layer.stop for layer in layers[:n_first]])  # (n_first,)
+        weights, head = weights / weights.sum(), HeadStrength.plain(targets)
+    else:
+        best = _weigh(layers, features, n_first, values, weight)
+        weights, head = best.weights, HeadStrength.of_ridge(best.strength, targets, len(weight), best.error)
+        last_error = float(best.layer_errors[n_first - 1])
+    return _chosen(layers, features, weight, weights, head, last_error)
+
+
+def _finite(
+    outputs: CandidateOutputs, targets: ChoiceTargets, weight: np.ndarray
+) -> tuple[Sequence[np.ndarray], ChoiceTargets, np.ndarray]:
+    """Return features, targets and weights of the rows with finite features."""
     finite = np.all([np.isfinite(one).all(1) for one in outputs.features], axis=0)  # (n_rows,)
     if not finite.any():
         raise ValueError("layer='auto' weighs layers by their features, which are infinite or NaN for all samples")
     features = outputs.features if finite.all() else [one[finite] for one in outputs.features]
-    weight, targets = weight[finite], None if targets is None else targets.take(finite)
-    layers = outputs.layers
-    n_first = sum(layer.pooling == layers[0].pooling for layer in layers)
-    is_alpha, told = False, (0, 0.0, 0.0)
-    if targets is None or targets.are_equal or len(weight) < _FEWEST:
-        weights = np.array([layer.stop**2 for layer in layers[:n_first]], dtype=np.float64)  # (n_first,)
-        weights, strength = weights / weights.sum(), PLAIN_STRENGTH
-    else:
-        best = _weigh(layers, features, n_first, targets.values, weight)
-        weights, is_alpha = best.weights, targets.n_classes is None
-        strength = best.strength if targets.n_classes is None else logistic_strength(best.strength, targets.n_classes)
-        told = (len(weight), best.error, float(best.layer_errors[n_first - 1]))
+    return features, targets.take(finite), weight[finite]
+
+
+def _chosen(
+    layers: Sequence[LayerOutput],
+    features: Sequence[np.ndarray],
+    sample_weight: np.ndarray,
+    weights: np.ndarray,
+    head: HeadStrength,
+    last_error: float,
+) -> LayerChoice:
+    """Return the choice of the layers that have a weight."""
     kept = sorted(np.flatnonzero(weights).tolist(), key=lambda index: layers[index].stop)
-    parts = [centre(features[index], weight) for index in kept]
+    parts = [centre(features[index], sample_weight) for index in kept]
     return LayerChoice(
         tuple(layers[index] for index in kept),
         tuple(features[index].shape[1] for index in kept),
         weights[kept],
         np.concatenate([mean for _, mean, _ in parts]),
         np.array([scale for *_, scale in parts]),
-        strength,
-        is_alpha,
-        *told,
+        head,
+        last_error,
     )
+
+
+def choose_jointly(
+    outputs: CandidateOutputs,
+    by_task: Mapping[str, tuple[np.ndarray, ChoiceTargets, np.ndarray]],
+    learned: Sequence[str],
+) -> dict[str, LayerChoice]:
+    """Return layers that several targets support best, with the scales and the strength of a head for each of them.
+
+    Each target weighs the layers by the rows that know it. All heads read the layers with the mean of these weights.
+
+    Parameters
+    ----------
+    outputs : CandidateOutputs
+        Outputs of layers.
+    by_task : mapping of str to (positions, targets, weights)
+        Positions of the rows that know a target (n_known,), the targets, and the weights of the rows (n_known,), by
+        task.
+    learned : sequence of str
+        Tasks whose targets weigh the layers.
+    """
+    known = {name: outputs.take(positions) for name, (positions, _, _) in by_task.items()}
+    choices = {name: choose_layers(known[name], *by_task[name][1:]) for name in learned}
+    if len(by_task) == 1:
+        return choices
+    weights = np.mean([_spread(choice, outputs.layers) for choice in choices.values()], axis=0)  # (n_layers,)
+    weights = np.where(weights < LEAST_SHARE, 0.0, weights)
+    weights = weights / weights.sum()
+    return {
+        name: _on_layers(known[name], *by_task[name][1:], weights, choices[name].last_error if name in choices else 0.0)
+        for name in by_task
+    }
+
+
+def _on_layers(
+    outputs: CandidateOutputs, targets: ChoiceTargets, sample_weight: np.ndarray, weights: np.ndarray, last_error: float
+) -> LayerChoice:
+    """Return the choice of given layers, with the strength that targets support best on them."""
+    features, targets, weight = _finite(outputs, targets, sample_weight)
+    parts = [centre(one, weight)[0] * np.sqrt(share) for one, share in zip(features, weights, strict=True) if share]
+    head = HeadStrength.find(np.concatenate(parts, axis=1), targets, weight)
+    return _chosen(outputs.layers, features, weight, weights, head, last_error)
+
+
+def _spread(choice: LayerChoice, layers: Sequence[LayerOutput]) -> np.ndarray:
+    """Return the weight of each layer (n_layers,), 0 for those that the choice leaves out."""
+    weights = dict(zip(choice.layers, choice.weights))
+    return np.array([weights.get(layer, 0.0) for layer in layers])
 
 
 def _weigh(

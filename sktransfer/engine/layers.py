@@ -66,9 +66,9 @@ class LayerOutput:
         return cls(require_field(state, "stop", int), require_field(state, "pooling", (str, type(None))))
 
 
-def is_auto(layer: Any) -> bool:
-    """Return whether the parameter `layer` asks for a choice by the targets."""
-    return isinstance(layer, str) and layer == "auto"
+def is_auto(parameter: Any) -> bool:
+    """Return whether a parameter, such as `layer`, is "auto" and so leaves the choice to the data."""
+    return isinstance(parameter, str) and parameter == "auto"
 
 
 def resolve_layers(backbone: Backbone, layer: int | str | Sequence[int | str], pooling: str) -> list[LayerOutput]:

@@ -4,7 +4,8 @@ One eigendecomposition gives the errors for all strengths. Labels are one-hot en
 backbone runs again.
 
 Features are divided by one scale, so that the weighted mean of their squared length around their mean is 1. Strengths
-are relative to this length. Weights of samples count relative to their mean.
+are relative to this length. Weights of samples count relative to their mean. Samples of equal features are merged,
+because one of them tells the label of the others. A whole weight is therefore the same as that many equal samples.
 """
 
 from __future__ import annotations
@@ -19,20 +20,21 @@ __all__ = [
     "LayerWeights",
     "best_strength",
     "centre",
+    "depth_prior",
     "is_better",
     "layer_errors",
     "layer_weights",
-    "logistic_strength",
+    "least_errors",
+    "merge_equal",
     "ridge_errors",
+    "spaced_rows",
 ]
 
 STRENGTHS = np.logspace(-4, 2, 13)
 # Samples that decide: an eigendecomposition is cubic, and each layer takes one.
 LAYER_SAMPLES, HEAD_SAMPLES = 500, 1000
 LEAST_SHARE = 0.01
-# A logistic loss is flatter at its optimum than at equal probabilities, where its curvature is known.
-FLATTENING = 3.0
-LEAST_C, LARGEST_C = 3.0, 1000.0
+LAST_PRIOR, LAST_SHARE = 2.0, 0.05  # the last layer is made for use, and the trunk of a training ends with it
 
 
 def centre(features: np.ndarray, sample_weight: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
@@ -135,27 +137,49 @@ def best_strength(errors: np.ndarray, sample_weight: np.ndarray) -> int:
     return int(np.flatnonzero(means <= (1 + 1e-6) * means.min())[-1])
 
 
-def logistic_strength(strength: float, n_classes: int) -> float:
-    """Return the C of a logistic regression that penalises as a ridge regression of one-hot labels does.
-
-    At equal probabilities the logistic loss has (n_classes - 1) / n_classes² times the curvature of the squared loss,
-    and a third of that at its optimum.
+def merge_equal(
+    layers: Sequence[np.ndarray], targets: np.ndarray, sample_weight: np.ndarray
+) -> tuple[Sequence[np.ndarray], np.ndarray, np.ndarray]:
+    """Merge samples of equal features into one, with the mean of their targets and the sum of their weights.
 
     Parameters
     ----------
-    strength : float
-        Strength of the ridge regression, for features of mean squared length 1.
-    n_classes : int
-        Number of classes, 2 for each label of an indicator matrix.
+    layers : sequence of ndarray of shape (n_samples, n_features)
+        Features. Samples are equal if they are in all layers.
+    targets : ndarray of shape (n_samples, n_outputs)
+        Targets.
+    sample_weight : ndarray of shape (n_samples,)
+        Positive weight of each sample.
+
+    Returns
+    -------
+    layers : sequence of ndarray of shape (n_different, n_features)
+    targets : ndarray of shape (n_different, n_outputs)
+    sample_weight : ndarray of shape (n_different,)
 
     Examples
     --------
-    >>> from sktransfer.engine.leave_one_out import logistic_strength
-    >>> logistic_strength(1.0, 2)
-    12.0
+    >>> import numpy as np
+    >>> from sktransfer.engine.leave_one_out import merge_equal
+    >>> features, targets = np.array([[1.0], [2.0], [1.0]]), np.array([[0.0], [5.0], [3.0]])
+    >>> merged = merge_equal([features], targets, np.array([1.0, 1.0, 2.0]))
+    >>> merged[0][0].ravel().tolist(), merged[1].ravel().tolist(), merged[2].tolist()
+    ([1.0, 2.0], [2.0, 5.0], [3.0, 1.0])
     """
-    curvature = (n_classes - 1) / n_classes**2
-    return float(np.clip(FLATTENING / (strength * curvature), LEAST_C, LARGEST_C))
+    numbers: dict[bytes, int] = {}
+    number = np.array(
+        [
+            numbers.setdefault(b"".join(part.tobytes() for part in row), len(numbers))
+            for row in zip(*layers, strict=True)
+        ],
+        dtype=int,
+    )  # (n_samples,)
+    if len(numbers) == len(number):
+        return layers, targets, sample_weight
+    first = np.unique(number, return_index=True)[1]  # (n_different,)
+    weight = np.bincount(number, sample_weight)  # (n_different,)
+    mean = np.stack([np.bincount(number, sample_weight * column) / weight for column in targets.T], axis=1)
+    return [layer[first] for layer in layers], mean, weight  # the mean is (n_different, n_outputs)
 
 
 @dataclass(frozen=True)
@@ -198,8 +222,26 @@ def layer_errors(layers: Sequence[np.ndarray], targets: np.ndarray, sample_weigh
     layers, targets, sample_weight
         As `layer_weights` takes them.
     """
-    few = _some(len(targets), LAYER_SAMPLES)
-    return np.stack([_of_rows([layer], [1.0], targets, sample_weight, few)[1] for layer in layers])
+    few = spaced_rows(len(targets), LAYER_SAMPLES)
+    return np.stack([least_errors([layer], [1.0], targets, sample_weight, few)[1] for layer in layers])
+
+
+def depth_prior(depths: Sequence[int]) -> np.ndarray:
+    """Return the weight that layers have before any target is seen: their depth, and twice that of the last stage.
+
+    Parameters
+    ----------
+    depths : sequence of int
+        Number of each layer's stage, from 1.
+
+    Examples
+    --------
+    >>> from sktransfer.engine.leave_one_out import depth_prior
+    >>> depth_prior([1, 2, 3]).tolist()
+    [1.0, 2.0, 6.0]
+    """
+    depth = np.asarray(depths, dtype=np.float64)  # (n_layers,)
+    return np.where(depth == depth.max(), LAST_PRIOR, 1.0) * depth
 
 
 def layer_weights(
@@ -211,14 +253,15 @@ def layer_weights(
 ) -> LayerWeights:
     """Weight layers by how well each of them alone predicts targets.
 
-    The weight of a layer is depth * exp(-z), where z is the mean difference between its leave-one-out error and that of
-    the best layer, in standard errors of that mean. Layers that the samples cannot tell from the best one all count,
-    and higher layers count more. Layers of less than a hundredth of the sum are left out.
+    The weight of a layer is prior * exp(-z), where z is the mean difference between its leave-one-out error and that of
+    the best layer, in standard errors of that mean. The prior is the depth, and twice the depth for the last stage,
+    which is made for use. Layers that the samples cannot tell from the best one all count. Layers of less than a
+    hundredth of the sum are left out. The last stage has at least a twentieth of the sum.
 
     Parameters
     ----------
     layers : sequence of ndarray of shape (n_samples, n_features)
-        Features of each layer.
+        Features of each layer. The last stage is the highest depth, and its first layer the one that always counts.
     targets : ndarray of shape (n_samples, n_outputs)
         One-hot labels, indicators, or numbers of similar variance.
     sample_weight : ndarray of shape (n_samples,)
@@ -236,33 +279,57 @@ def layer_weights(
     >>> noise, good = rng.normal(size=(2, 100, 3))
     >>> layer_weights([noise, good], good[:, :1] > 0, np.ones(100)).weights.tolist()
     [0.0, 1.0]
+    >>> layer_weights([good, noise], good[:, :1] > 0, np.ones(100)).weights.round(2).tolist()
+    [0.95, 0.05]
     """
-    few = _some(len(targets), LAYER_SAMPLES)
+    few = spaced_rows(len(targets), LAYER_SAMPLES)
     shares = sample_weight[few] / sample_weight[few].sum()  # (n_few,)
     alone = layer_errors(layers, targets, sample_weight) if errors is None else errors  # (n_layers, n_few)
     means = alone @ shares  # (n_layers,)
     z = np.array([_z(one, alone[means.argmin()], shares) for one in alone])  # (n_layers,)
-    weights = np.arange(1, len(layers) + 1) * np.exp(-z) if depths is None else np.asarray(depths) * np.exp(-z)
+    depths = range(1, len(layers) + 1) if depths is None else depths
+    is_last = np.asarray(depths) == max(depths)  # (n_layers,)
+    weights = depth_prior(depths) * np.exp(-z)
     weights = np.where(weights < LEAST_SHARE * weights.sum(), 0.0, weights)
     weights = weights / weights.sum()
-    rows = _some(len(targets), HEAD_SAMPLES)
-    strength, errors = _of_rows(layers, weights, targets, sample_weight, rows)
+    missing = max(0.0, LAST_SHARE - float(weights[is_last].sum()))
+    if missing:
+        weights = weights * (1 - LAST_SHARE) / (1 - LAST_SHARE + missing)
+        weights[is_last.argmax()] += 1 - weights.sum()
+    rows = spaced_rows(len(targets), HEAD_SAMPLES)
+    strength, errors = least_errors(layers, weights, targets, sample_weight, rows)
     return LayerWeights(weights, means, strength, errors, sample_weight[rows] / sample_weight[rows].sum())
 
 
-def _some(n_samples: int, n_wanted: int) -> np.ndarray:
-    """Return evenly spaced rows."""
+def spaced_rows(n_samples: int, n_wanted: int) -> np.ndarray:
+    """Return evenly spaced rows, all of them if there are no more than wanted.
+
+    Parameters
+    ----------
+    n_samples, n_wanted : int
+        Number of rows that there are, and that are wanted.
+    """
     return np.linspace(0, n_samples - 1, min(n_samples, n_wanted)).round().astype(int)
 
 
-def _of_rows(
+def least_errors(
     layers: Sequence[np.ndarray],
     weights: Sequence[float] | np.ndarray,
     targets: np.ndarray,
     sample_weight: np.ndarray,
     rows: np.ndarray,
 ) -> tuple[float, np.ndarray]:
-    """Return the strength of least error on weighted layers, and the errors of some rows (n_rows,)."""
+    """Return the strength of least error on weighted layers, and the errors of some rows (n_rows,).
+
+    Parameters
+    ----------
+    layers, targets, sample_weight
+        As `layer_weights` takes them.
+    weights : sequence of float
+        Share of each layer in the squared length of the features.
+    rows : ndarray of int
+        Rows to use.
+    """
     weight = sample_weight[rows]
     parts = [centre(layer[rows], weight)[0] * np.sqrt(w) for layer, w in zip(layers, weights, strict=True) if w]
     path = ridge_errors(np.concatenate(parts, axis=1), np.asarray(targets[rows], dtype=np.float64), weight)

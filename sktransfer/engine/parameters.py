@@ -70,10 +70,10 @@ MAX_LENGTH = Parameter(
 
 LAYER = Parameter(
     "layer",
-    -1,
+    "auto",
     "int, str or list of these",
-    """Stage whose output gives the features: an index (-1 is the last stage), a name, a list (concatenated), or
-    "all". "auto" weighs all stages by how well they predict y, and scales the features for a linear model.""",
+    """Stage whose output gives the features. "auto" weighs all stages by how well they predict y, and scales the
+    features for a linear model. Otherwise an index (-1 is the last stage), a name, a list (concatenated), or "all".""",
 )
 
 POOLING = Parameter(

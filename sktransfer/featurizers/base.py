@@ -15,6 +15,7 @@ from sklearn.utils import Tags
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from sktransfer._utils import all_or_nothing, progress
+from sktransfer._validation import check_option
 from sktransfer.backbones.backbone import Backbone
 from sktransfer.backbones.pooling import cheap_poolings
 from sktransfer.cache.policy import prefetch_for_layers
@@ -41,6 +42,7 @@ from sktransfer.samples.validation import check_samples, set_input_tags
 __all__ = ["Featurizer"]
 
 _ON_ERROR = ("raise", "warn", "nan")
+_MISSING = ("raise", "empty")
 _BLANK = (224, 224, 3)  # shape of the image that counts features if no sample is readable
 
 
@@ -65,6 +67,8 @@ class Featurizer(
     cache: str | os.PathLike[str] | None
     verbose: int
     on_error: str = "raise"  # a parameter of image featurizers only, because texts need no decoding
+    missing: str = "raise"  # a parameter of text featurizers only, because there is no empty image
+    _candidates: list[LayerOutput]
 
     @all_or_nothing
     def fit(self, X: Any, y: Any = None) -> Self:
@@ -91,7 +95,7 @@ class Featurizer(
             If `layer="auto"` and y does not fit X, or no sample can be read.
         """
         inputs = self._inputs(self._fit(X))
-        if is_auto(self.layer):
+        if is_auto(self.layer) and y is not None:
             self._choose(inputs, y)
             inputs.warn_of_unread()
         else:
@@ -146,7 +150,7 @@ class Featurizer(
         context = self._init_callback_context(max_subtasks=None)
         context.call_on_fit_task_begin(estimator=self, X=X, y=y)
         inputs = self._inputs(self._fit(X))
-        known = self._choose(inputs, y) if is_auto(self.layer) else None
+        known = self._choose(inputs, y, context) if is_auto(self.layer) and y is not None else None
         features, widths = self._features(inputs, known=known, context=context)
         self._set_widths(widths)
         context.call_on_fit_task_end(estimator=self, X=X, y=y)
@@ -164,8 +168,8 @@ class Featurizer(
         -------
         names : ndarray of str, object
             The class name in lower case and a number for one layer, such as "imagefeaturizer0". With several layers,
-            the name of the stage as well: "imagefeaturizer_block4_0". With `layer="auto"`, the name of the stage and
-            the pooling: "imagefeaturizer_block4_grid2_0".
+            the name of the stage as well: "imagefeaturizer_block4_0". With layers chosen by y, the name of the stage
+            and the pooling: "imagefeaturizer_block4_grid2_0".
         """
         names: np.ndarray = super().get_feature_names_out(input_features)
         prefix, n_named, named = type(self).__name__.lower(), Counter[str](), []
@@ -195,37 +199,48 @@ class Featurizer(
                 f"backbone={self.backbone!r} takes {backbone.modality}s, "
                 f"{type(self).__name__} featurizes {self._modality}s"
             )
-        resolve_layers(backbone, "all" if is_auto(self.layer) else self.layer, self.pooling)
+        resolve_layers(backbone, -1 if is_auto(self.layer) else self.layer, self.pooling)
         self._compute()
         resolve_store(self.cache)
         self.backbone_, self._choice = backbone, None
         return samples
 
-    def _choose(self, inputs: PreprocessedSamples, y: Any) -> CandidateOutputs:
+    def _choose(self, inputs: PreprocessedSamples, y: Any, context: Any = None) -> CandidateOutputs:
         """Choose layers, and return the outputs of all of them for the rows that they were chosen by."""
-        targets = None if y is None else ChoiceTargets.of(y)
-        if targets is not None:
-            check_consistent_length(range(len(inputs)), targets.values)
+        targets = ChoiceTargets.of(y)
+        check_consistent_length(range(len(inputs)), targets.values)
         rows = choice_rows(len(inputs))
-        layers = candidate_layers(self.backbone_, inputs, self.pooling, self._compute())
+        self._candidates = candidate_layers(self.backbone_, inputs, self.pooling, self._compute())
         with progress(len(rows), self, self._modality, self.verbose) as bar:
+
+            def on_batch(n_rows: int) -> None:
+                bar.update(n_rows)
+                self._report_batch(context)
+
             outputs = collect_candidates(
                 self.backbone_,
                 inputs,
-                layers,
+                self._candidates,
                 rows,
                 compute=self._compute(),
                 store=resolve_store(self.cache),
-                on_batch=bar.update,
+                on_batch=on_batch,
             )
         if not outputs.rows:
             raise ValueError(
                 f"layer='auto' weighs layers by their features, and none of {len(rows)} {self._modality}s could be "
                 "read: find_bad_images(X) tells why; set layer to a stage to get rows of NaN"
             )
-        self._choice = choose_layers(outputs, None if targets is None else targets.take(outputs.rows))
+        self._choice = choose_layers(outputs, targets.take(outputs.rows))
         self._set_widths(list(self._choice.widths))
         return outputs
+
+    def _report_batch(self, context: Any) -> None:
+        """Tell callbacks of scikit-learn of a batch."""
+        if context is not None:
+            task = context.subcontext(task_name="batch")
+            task.call_on_fit_task_begin(estimator=self)
+            task.call_on_fit_task_end(estimator=self)
 
     def _compute(self) -> Compute:
         return resolve_compute(self.device, self.precision, self.batch_size)
@@ -233,8 +248,9 @@ class Featurizer(
     def _check(self, X: Any, *, reset: bool) -> Samples:
         if self.on_error not in _ON_ERROR:
             raise InvalidParameterError(f"on_error={self.on_error!r} must be one of {_ON_ERROR}")
+        missing = check_option("missing", self.missing, _MISSING)
         shape, defer = getattr(self, "image_shape", None), self.on_error != "raise"
-        return check_samples(self, X, self._modality, image_shape=shape, reset=reset, defer=defer)
+        return check_samples(self, X, self._modality, image_shape=shape, reset=reset, defer=defer, missing=missing)
 
     def _inputs(self, samples: Samples) -> PreprocessedSamples:
         return PreprocessedSamples(samples, self.backbone_.preprocess, leave_out=self.on_error != "raise")
@@ -256,10 +272,16 @@ class Featurizer(
     def _layers(self) -> list[LayerOutput]:
         if self._choice is not None:
             return list(self._choice.layers)
-        return resolve_layers(self.backbone_, self.layer, self.pooling)
+        return resolve_layers(self.backbone_, -1 if is_auto(self.layer) else self.layer, self.pooling)
 
     def _prefetch(self) -> list[LayerOutput]:
-        """Return the layers that a search may need next: vectors of the stages below, values of the top stage."""
+        """Return the layers that a search may need next.
+
+        They are the vectors of the stages below and the values of the top stage, or all layers that another fold may
+        choose.
+        """
+        if self._choice is not None:
+            return self._candidates
         *_, top = sorted(self._layers(), key=lambda layer: layer.stop)
         cheap = top.pooling in cheap_poolings()
         outputs = prefetch_for_layers(top.stop, top.pooling, len(self.backbone_.stages), cheap=cheap)
@@ -305,10 +327,8 @@ class Featurizer(
                     features = np.empty((n_samples, values.shape[1]), np.float32)
                 features[rows], is_readable[rows] = values, True
                 bar.update(len(rows))
-                if context is not None:
-                    task = context.subcontext(task_name="batch")
-                    task.call_on_fit_task_begin(estimator=self)
-                    task.call_on_fit_task_end(estimator=self)
+                if known is None or rows is not known.rows:
+                    self._report_batch(context)
             bar.update(int((~is_readable).sum()))
         inputs.warn_of_unread()
         widths = widths or self._count_features_of_blank()
@@ -333,7 +353,8 @@ class Featurizer(
         tags.requires_fit = True
         tags.transformer_tags.preserves_dtype = []  # features are float32 for every input dtype
         set_input_tags(tags, self._modality)
-        tags.input_tags.allow_nan = self.on_error != "raise"  # rows of NaN, as of missing images, give rows of NaN
+        # Rows of NaN, as of missing images, give rows of NaN, and missing texts those of an empty text.
+        tags.input_tags.allow_nan = self.on_error != "raise" or self.missing != "raise"
         return tags
 
 

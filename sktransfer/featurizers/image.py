@@ -58,8 +58,8 @@ __all__ = ["ImageFeaturizer"]
 class ImageFeaturizer(Featurizer):
     """Turn images into features by a frozen pretrained network.
 
-    Each image passes through the backbone's stages up to the one that `layer` names. The output of that stage is pooled
-    into one vector.
+    Each image passes through the backbone's stages. The output of a stage is pooled into one vector. By default, the
+    vectors of all stages are joined, weighed by how well they predict y. Otherwise `layer` names the stages.
 
     Parameters
     ----------
@@ -70,12 +70,12 @@ class ImageFeaturizer(Featurizer):
     backbone_ : Backbone
         The network, which is shared and never changed.
     layer_ : Series
-        Only if `layer="auto"`: weight of each layer, by stage and pooling, summing to one.
+        Only with `layer="auto"` and y: weight of each layer, by stage and pooling, summing to one.
     strength_ : float
-        Only if `layer="auto"`: C of a logistic regression, or alpha of a ridge regression, on features of total
+        Only with `layer="auto"` and y: C of a logistic regression, or alpha of a ridge regression, on features of total
         variance 1. `transform` gives features on which 1 is right.
     report_ : str
-        Only if `layer="auto"`: what was chosen, and by which errors.
+        What was chosen, and by which errors, in a few lines.
     n_features_in_ : int
         Number of columns of X, if X has columns.
 
@@ -96,14 +96,15 @@ class ImageFeaturizer(Featurizer):
     `SimpleImputer` fills them. `fit` alone returns no features, so it does not warn. An image that cannot be used is
     not cached. Once its file is repaired, its features are computed.
 
-    With `layer="auto"`, `fit` runs all stages in one pass, on at most 1,000 samples at equal distances. Each layer is
+    With y, `layer="auto"` runs all stages in one pass, on at most 1,000 samples at equal distances. Each layer is
     centred and divided by the root of its mean squared length. A ridge regression of y on each layer has leave-one-out
-    errors in closed form [2]_. The weight of a layer is its depth times exp(-z), where z is its error beyond that of
-    the best layer, in standard errors. Averages over a 2x2 grid join them if `pooling="auto"` and the error falls by
-    more than a standard error. The joined layers are multiplied so that `LogisticRegression()`, or `Ridge()` for
-    numbers, has the strength of least error without a scaler. Whole numbers are labels, unless they have more than 20
-    values with fewer than 5 samples each. Without y, or with a single label, the weight of a layer is the square of its
-    depth. `fit` sees only the samples of a fold, so a search chooses inside each fold.
+    errors in closed form [2]_. Samples of equal features count as one. The weight of a layer is its depth times
+    exp(-z), where z is its error beyond that of the best layer, in standard errors. The last layer counts twice, and at
+    least a twentieth. Averages over a 2x2 grid join them if `pooling="auto"` and the error falls by more than a
+    standard error. The joined layers are multiplied so that `LogisticRegression()`, or `Ridge()` for numbers, needs
+    neither a scaler nor another strength. Whole numbers are labels, unless they have more than 20 values with fewer
+    than 5 samples each. With a single label or fewer than three samples, layers count by their depth. Without y,
+    `layer="auto"` is `layer=-1`. `fit` sees only the samples of a fold, so a search chooses inside each fold.
 
     References
     ----------
@@ -117,13 +118,13 @@ class ImageFeaturizer(Featurizer):
     >>> from sklearn.pipeline import make_pipeline
     >>> from sktransfer import ImageFeaturizer
     >>> X, y = load_digits(return_X_y=True)  # rows of 64 = 8 x 8 grey pixels from 0 to 16
+    >>> clf = make_pipeline(ImageFeaturizer("tiny/cnn"), LogisticRegression(max_iter=1000)).fit(X[:100] / 16, y[:100])
+    >>> bool(clf.score(X[100:300] / 16, y[100:300]) > 0.85), clf[0].layer_.idxmax()
+    (True, ('block3', 'grid2'))
     >>> featurizer = ImageFeaturizer("tiny/cnn", layer="block4", pooling="grid2")
     >>> clf = make_pipeline(featurizer, LogisticRegression(max_iter=1000)).fit(X[:100] / 16, y[:100])
     >>> bool(clf.score(X[100:300] / 16, y[100:300]) > 0.8)
     True
-    >>> clf = make_pipeline(ImageFeaturizer(layer="auto"), LogisticRegression(max_iter=1000)).fit(X[:100] / 16, y[:100])
-    >>> bool(clf.score(X[100:300] / 16, y[100:300]) > 0.85), clf[0].layer_.idxmax()
-    (True, ('block3', 'grid2'))
     """
 
     _modality = "image"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.preprocessing import normalize
@@ -10,7 +10,9 @@ from sklearn.preprocessing import normalize
 from sktransfer._parameters import Parameter, with_parameters
 from sktransfer.backbones.loading import load_backbone
 from sktransfer.backbones.pooling import pooling_options
-from sktransfer.engine.layers import is_auto, resolve_layers
+from sktransfer.engine.choose_layers import CandidateOutputs
+from sktransfer.engine.inputs import PreprocessedSamples
+from sktransfer.engine.layers import resolve_layers
 from sktransfer.engine.parameters import BACKBONE, COMPUTE, LAYER, MAX_LENGTH, POOLING, VERBOSE, WEIGHTS
 from sktransfer.exceptions import InvalidParameterError
 from sktransfer.featurizers.base import Featurizer
@@ -43,13 +45,21 @@ __all__ = ["TextFeaturizer"]
         `layer` and `pooling` give the model's own vectors: its last layer and its pooling, by default or by name.""",
     ),
     COMPUTE,
+    Parameter(
+        "missing",
+        "raise",
+        '{"raise", "empty"}',
+        """Treatment of missing texts (None or NaN). "raise" raises an error that names the row. "empty" reads them as
+        empty texts.""",
+    ),
     VERBOSE,
 )
 class TextFeaturizer(Featurizer):
     """Turn texts into features by a frozen pretrained language model.
 
-    Each text passes through the backbone's stages up to the one that `layer` names (0 is the embeddings, k the k-th
-    layer). The outputs of that stage for the text's tokens are pooled into one vector.
+    Each text passes through the backbone's stages. The outputs of a stage for the text's tokens are pooled into one
+    vector. By default, the vectors of all stages are joined, weighed by how well they predict y. Otherwise `layer`
+    names the stages (0 is the embeddings, k the k-th layer).
 
     Parameters
     ----------
@@ -60,12 +70,12 @@ class TextFeaturizer(Featurizer):
     backbone_ : Backbone
         The network, which is shared and never changed.
     layer_ : Series
-        Only if `layer="auto"`: weight of each layer, by stage and pooling, summing to one.
+        Only with `layer="auto"` and y: weight of each layer, by stage and pooling, summing to one.
     strength_ : float
-        Only if `layer="auto"`: C of a logistic regression, or alpha of a ridge regression, on features of total
+        Only with `layer="auto"` and y: C of a logistic regression, or alpha of a ridge regression, on features of total
         variance 1. `transform` gives features on which 1 is right.
     report_ : str
-        Only if `layer="auto"`: what was chosen, and by which errors.
+        What was chosen, and by which errors, in a few lines.
 
     See Also
     --------
@@ -82,13 +92,15 @@ class TextFeaturizer(Featurizer):
     Models trained with prompts, such as "query: " for E5, expect one at the start of each text. Add it to the texts, or
     use the plugin sktransfer-sentence-transformers, whose names select a prompt.
 
-    With `layer="auto"`, `fit` runs all stages in one pass, on at most 1,000 samples at equal distances. Each layer is
+    With y, `layer="auto"` runs all stages in one pass, on at most 1,000 samples at equal distances. Each layer is
     centred and divided by the root of its mean squared length. A ridge regression of y on each layer has leave-one-out
-    errors in closed form [1]_. The weight of a layer is its depth times exp(-z), where z is its error beyond that of
-    the best layer, in standard errors. The joined layers are multiplied so that `LogisticRegression()`, or `Ridge()`
-    for numbers, has the strength of least error without a scaler. Whole numbers are labels, unless they have more than
-    20 values with fewer than 5 samples each. Without y, or with a single label, the weight of a layer is the square of
-    its depth. `fit` sees only the samples of a fold, so a search chooses inside each fold.
+    errors in closed form [1]_. Samples of equal features count as one. The weight of a layer is its depth times
+    exp(-z), where z is its error beyond that of the best layer, in standard errors. The last layer counts twice, and at
+    least a twentieth. The joined layers are multiplied so that `LogisticRegression()`, or `Ridge()` for numbers, needs
+    neither a scaler nor another strength. Whole numbers are labels, unless they have more than 20 values with fewer
+    than 5 samples each. With a single label or fewer than three samples, layers count by their depth. Without y,
+    `layer="auto"` is `layer=-1`, so that a sentence encoder gives its own vectors. `fit` sees only the samples of a
+    fold, so a search chooses inside each fold.
 
     References
     ----------
@@ -100,7 +112,7 @@ class TextFeaturizer(Featurizer):
     >>> TextFeaturizer().fit_transform(["a good film", "a bad one"]).shape
     (2, 160)
     >>> texts = ["a good film", "a bad one", "good acting", "a dull, bad plot"]
-    >>> TextFeaturizer(layer="auto").fit(texts, ["up", "down", "up", "down"]).layer_.index.names
+    >>> TextFeaturizer().fit(texts, ["up", "down", "up", "down"]).layer_.index.names
     FrozenList(['layer', 'pooling'])
     >>> featurizer = TextFeaturizer("hf/distilbert-base-uncased", layer=4)  # loads in fit
     """
@@ -112,12 +124,15 @@ class TextFeaturizer(Featurizer):
     def _load(self) -> Backbone:
         if not isinstance(self.normalize, (bool, np.bool_)) and self.normalize != "auto":
             raise InvalidParameterError(f"normalize={self.normalize!r} must be True, False or 'auto'")
-        if is_auto(self.layer) and self.normalize is not False and not isinstance(self.normalize, str):
+        return load_backbone(self.backbone, weights=self.weights, max_length=self.max_length)
+
+    def _choose(self, inputs: PreprocessedSamples, y: Any, context: Any = None) -> CandidateOutputs:
+        if not isinstance(self.normalize, str) and self.normalize:
             raise InvalidParameterError(
                 f"normalize={self.normalize!r} scales the features of each text, and layer='auto' scales layers for a "
-                "linear model; leave normalize='auto', or set layer to a stage"
+                "linear model if y is given; leave normalize='auto', or set layer=-1 or another stage"
             )
-        return load_backbone(self.backbone, weights=self.weights, max_length=self.max_length)
+        return super()._choose(inputs, y, context)
 
     def _postprocess(self, features: np.ndarray) -> np.ndarray:
         if self._choice is not None:
@@ -133,4 +148,4 @@ class TextFeaturizer(Featurizer):
         """Return whether the features are the vectors that the model itself scales to length 1."""
         backbone = self.backbone_
         last = resolve_layers(backbone, -1, "auto")
-        return backbone.unit_length and resolve_layers(backbone, self.layer, self.pooling) == last
+        return backbone.unit_length and self._layers() == last

@@ -24,22 +24,25 @@ from sktransfer.backbones.registry import modality_of
 from sktransfer.cache.resolve import resolve_store
 from sktransfer.callbacks.checkpoint import params_of
 from sktransfer.engine.choose_layers import LayerChoice
-from sktransfer.engine.chosen_layers import ChosenLayers
 from sktransfer.engine.compute import Compute, check_finite_outputs, resolve_compute
 from sktransfer.engine.forward import forward
+from sktransfer.engine.head_strength import HeadStrength
 from sktransfer.engine.inference import prepare_head
 from sktransfer.engine.inputs import PreprocessedSamples, concat_features
 from sktransfer.engine.layers import LayerOutput, is_auto
 from sktransfer.engine.rng import seed_torch
 from sktransfer.exceptions import InvalidParameterError, InvalidSampleError
+from sktransfer.finetuning.arguments import FitArguments, listed
 from sktransfer.finetuning.plain_state import from_plain, to_plain
 from sktransfer.html import BackboneHTML
+from sktransfer.pipelines.cells import default_backbone
 from sktransfer.samples.base import Samples
 from sktransfer.samples.labels import row_labels
-from sktransfer.samples.validation import check_samples, set_input_tags
+from sktransfer.samples.validation import check_samples, holds_samples, set_input_tags
 from sktransfer.tasks.base import Targets, Task, relative_weights
-from sktransfer.tasks.heads import FeatureHead, Head
-from sktransfer.tasks.validation import check_none_missing, check_weight
+from sktransfer.tasks.given import GivenTargets, check_targets, encode_targets, known_weights
+from sktransfer.tasks.heads import Head
+from sktransfer.tasks.validation import check_none_missing
 from sktransfer.training.augmentation import Augmentation, check_augment
 from sktransfer.training.callback_list import check_monitors, unnamed
 from sktransfer.training.lr_finder import LearningRates
@@ -51,7 +54,7 @@ from sktransfer.training.run import (
     PreviousFit,
     Trunk,
     Validation,
-    choose_for_task,
+    choose_for_tasks,
     choose_trunk,
     split_rows,
 )
@@ -63,42 +66,14 @@ from sktransfer.training.trainer import TrainingResult, history_frame, snapshot,
 __all__ = ["FineTuneBase"]
 
 _NO_RESULT = ("cache", "callbacks", "verbose")  # parameters that change no result
-TASK = "y"  # name of the only task of a single-task estimator
 
 
-@dataclasses.dataclass(frozen=True)
-class _FitArguments:
-    """Arguments of a call of `fit` or `partial_fit`."""
-
-    X: Any
-    y: Any
-    sample_weight: Any = None
-    groups: Any = None
-    classes: np.ndarray | None = None  # all classes, as the first call of partial_fit names them
-    lr_range: LRRange | None = None
-    X_val: Any = None
-    y_val: Any = None
-    sample_weight_val: Any = None
-
-    @property
-    def metadata(self) -> dict[str, Any]:
-        """Metadata for scikit-learn's callbacks."""
-        return {} if self.sample_weight is None else {"sample_weight": self.sample_weight}
-
-    @property
-    def validates(self) -> bool:
-        """Whether there are validation data; an error if a part of them is missing."""
-        if self.X_val is None and (self.y_val is not None or self.sample_weight_val is not None):
-            raise ValueError("validation data are incomplete: pass X_val and y_val, or none of them")
-        if self.X_val is not None and self.y_val is None:
-            raise ValueError("X_val is given, and y_val is not: pass the targets of X_val")
-        return self.X_val is not None
-
-
-class FineTuneBase(ChosenLayers, BackboneHTML, CallbackSupportMixin, BaseEstimator):
+class FineTuneBase(BackboneHTML, CallbackSupportMixin, BaseEstimator):
     """Train the stages of a backbone above a freezing boundary, and one head per task.
 
-    A subclass lists its parameters and returns its tasks from `_make_tasks`.
+    A subclass lists its parameters, reads the targets of its tasks from y in `_read_targets` and weights in
+    `_read_weights`, makes the tasks in `_make_tasks`, and stores their heads in `_store_heads`. `SingleTaskTuner` does
+    so for one task.
     """
 
     _batches: ClassVar[type[Batches]] = Batches
@@ -107,7 +82,6 @@ class FineTuneBase(ChosenLayers, BackboneHTML, CallbackSupportMixin, BaseEstimat
 
     backbone_: Backbone
     freeze_depth_: int
-    head_: Head
     history_: pd.DataFrame
     lr_: float
     lr_curve_: pd.DataFrame
@@ -115,6 +89,7 @@ class FineTuneBase(ChosenLayers, BackboneHTML, CallbackSupportMixin, BaseEstimat
     net_: FineTuneNet
     stages_: pd.DataFrame
     _layers: dict[str, list[LayerOutput]]
+    _depth_report: str | None = None  # only if freeze_depth="auto"
     _seed: int
     _tasks: Mapping[str, Task]
 
@@ -136,44 +111,84 @@ class FineTuneBase(ChosenLayers, BackboneHTML, CallbackSupportMixin, BaseEstimat
     weights: Any
     warm_start: bool = False
 
-    def _make_tasks(self, y: Any, classes: np.ndarray | None) -> Mapping[str, Task]:
+    def _read_targets(
+        self, y: Any, *, first: bool, classes: Mapping[str, np.ndarray] | None = None
+    ) -> Mapping[str, GivenTargets]:
+        """Return the targets of each task.
+
+        Parameters
+        ----------
+        y : anything
+            Targets as given to `fit`.
+        first : bool
+            Whether tasks are made from them. If not, they are of the tasks that there are.
+        classes : mapping of str to ndarray, default=None
+            All classes by task, as the first call of `partial_fit` names them.
+        """
+        raise NotImplementedError
+
+    def _read_weights(self, sample_weight: Any, n_samples: int) -> Mapping[str, np.ndarray]:
+        """Return the weight of each sample in each task, (n_samples,) per task.
+
+        Parameters
+        ----------
+        sample_weight : anything
+            Weights as given to `fit`.
+        n_samples : int
+            Number of samples.
+        """
+        raise NotImplementedError
+
+    def _make_tasks(
+        self, given: Mapping[str, GivenTargets], classes: Mapping[str, np.ndarray] | None
+    ) -> Mapping[str, Task]:
         """Return new tasks by name.
 
         Parameters
         ----------
-        y : array-like
-            Targets as given to `fit`.
-        classes : ndarray or None
-            All classes, as the first call of `partial_fit` names them.
+        given : mapping of str to GivenTargets
+            Result of `_read_targets`.
+        classes : mapping of str to ndarray, or None
+            All classes by task, as the first call of `partial_fit` names them.
         """
         raise NotImplementedError
 
-    @property
-    def layer_weights_(self) -> pd.Series:
-        """Weight of each stage if `layer="mix"`, summing to one."""
+    def _store_heads(self, heads: dict[str, Head]) -> None:
+        """Store the fitted heads by task. Tasks without an output that could be continued have none."""
+        raise NotImplementedError
+
+    def _stored_heads(self) -> Mapping[str, Head]:
+        """Return what `_store_heads` has stored."""
+        raise NotImplementedError
+
+    def _store_choices(self, choices: Mapping[str, LayerChoice] | None) -> None:
+        """Store the layers that `layer="auto"` has chosen, by task; None for another layer."""
+        raise NotImplementedError
+
+    def _stored_choices(self) -> Mapping[str, LayerChoice]:
+        """Return what `_store_choices` has stored."""
+        raise NotImplementedError
+
+    def _store_strengths(self, strengths: Mapping[str, HeadStrength]) -> None:
+        """Store the strengths of the probes that heads were initialized with, by task."""
+        raise NotImplementedError
+
+    def _mix_weights(self, name: str) -> pd.Series:
+        """Return the weight of each stage in the mix of a head."""
         check_is_fitted(self)
-        mix = self._feature_head.mix
+        mix = self.net_.module_.heads[name].mix
         if mix is None:
             raise AttributeError(f"layer={self.layer!r} mixes no layers; layer='mix' does, and has weights")
         names = pd.Index(self.backbone_.stage_names, name="stage")
         return pd.Series(mix.weights.detach().numpy(), index=names, name="weight")
 
-    @property
-    def _task(self) -> Task:
-        return self._tasks[TASK]
-
-    @property
-    def _feature_head(self) -> FeatureHead:
-        head: FeatureHead = self.net_.module_.heads[TASK]
-        return head
-
-    def _fit(self, arguments: _FitArguments) -> Self:
+    def _fit(self, arguments: FitArguments) -> Self:
         settings = check_settings(self)
         validates = arguments.validates or settings.early_stopping
-        remedy = "pass X_val and y_val to fit, or set early_stopping=True"
+        remedy = f"pass X_val and {arguments.name}_val to fit, or set early_stopping=True"
         if not hasattr(self, "early_stopping"):
             remedy = f"{type(self).__name__} takes none"
-        check_monitors(self.callbacks, validates=validates, remedy=remedy)
+        check_monitors(self.callbacks, validates=validates, remedy=remedy, by_task=hasattr(self, "tasks"))
         previous = self._previous(None) if self.warm_start and hasattr(self, "net_") else None
         if hasattr(self, "lr_curve_"):
             del self.lr_curve_  # of an earlier fit
@@ -183,21 +198,29 @@ class FineTuneBase(ChosenLayers, BackboneHTML, CallbackSupportMixin, BaseEstimat
 
     def _range_test(self, X: Any, y: Any, sample_weight: Any, scope: LRRange) -> LearningRates:
         """Fit with a range test over given rates, and return its result."""
-        self._fit(_FitArguments(X, y, sample_weight, lr_range=scope))
+        self._fit(FitArguments(X, y, sample_weight, lr_range=scope))
         return LearningRates(self.lr_, self.lr_curve_)
 
-    def _partial_fit(self, arguments: _FitArguments) -> Self:
+    def _partial_fit(self, arguments: FitArguments) -> Self:
         settings = check_settings(self)
+        if is_auto(self.freeze_depth):
+            raise InvalidParameterError(
+                "freeze_depth='auto' compares epochs with none, and partial_fit runs one per call; set freeze_depth to "
+                "a number, or call fit"
+            )
         for name, value in (("early_stopping", False), ("unfreezing", "none")):
             if getattr(settings, name) != value:
                 raise InvalidParameterError(
                     f"{name}={getattr(self, name)!r} depends on epochs, and partial_fit runs one per call; set "
                     f"{name}={value!r}, or call fit"
                 )
-        check_monitors(self.callbacks, validates=False, remedy="partial_fit takes none, so call fit")
+        remedy = "partial_fit takes none, so call fit"
+        check_monitors(self.callbacks, validates=False, remedy=remedy, by_task=hasattr(self, "tasks"))
         # A scheduler among the callbacks is used in each call, and starts anew.
         schedule = settings.lr_schedule if has_scheduler(self.callbacks) else "constant"
-        settings = dataclasses.replace(settings, max_epochs=1, lr_schedule=schedule, is_partial_fit=True)
+        settings = dataclasses.replace(
+            settings, max_epochs=1, finds_epochs=False, lr_schedule=schedule, is_partial_fit=True
+        )
         previous = self._previous(self.net_) if hasattr(self, "net_") else None
         if previous is not None and settings.finds_lr and hasattr(self, "lr_curve_"):
             settings = settings.at(self.lr_)  # the rate that an earlier call found
@@ -210,8 +233,7 @@ class FineTuneBase(ChosenLayers, BackboneHTML, CallbackSupportMixin, BaseEstimat
         return self
 
     def _previous(self, net: FineTuneNet | None) -> PreviousFit:
-        heads = {TASK: self.head_} if hasattr(self, "head_") else {}
-        return PreviousFit(self.backbone_, heads, net, self.history_, self._seed)
+        return PreviousFit(self.backbone_, self._stored_heads(), net, self.history_, self._seed)
 
     def _fit_seeded(
         self,
@@ -219,7 +241,7 @@ class FineTuneBase(ChosenLayers, BackboneHTML, CallbackSupportMixin, BaseEstimat
         previous: PreviousFit | None,
         tasks: Mapping[str, Task] | None,
         n_before: int,
-        arguments: _FitArguments,
+        arguments: FitArguments,
     ) -> None:
         """Fit with random numbers of this estimator alone. Each call of `partial_fit` draws a new seed."""
         rng = check_random_state(self.random_state)
@@ -243,26 +265,37 @@ class FineTuneBase(ChosenLayers, BackboneHTML, CallbackSupportMixin, BaseEstimat
         tasks: Mapping[str, Task] | None,
         compute: Compute,
         seed: int,
-        arguments: _FitArguments,
+        arguments: FitArguments,
         context: Any,
     ) -> FitRun:
         """Return the run of this fit, and set the attributes that predictions during the training need."""
-        backbone = self._load_backbone(seed, previous)
+        backbone = self._load_backbone(seed, previous, arguments.X)
         change = check_augment(self.augment, backbone.modality)
         if arguments.y is None:
             name = type(self).__name__
             raise ValueError(f"This {name} estimator requires y to be passed, but the target y is None: {self._target}")
         reset = previous is None
-        samples = check_samples(self, arguments.X, backbone.modality, image_shape=self.image_shape, reset=reset)
-        seed, drawn = self._recall_seed(seed, previous, samples, arguments), seed
+        try:
+            samples = check_samples(self, arguments.X, backbone.modality, image_shape=self.image_shape, reset=reset)
+        except ValueError as error:
+            if not holds_samples(arguments.y, backbone.modality):
+                raise
+            name, kind = arguments.name, f"{backbone.modality}s"
+            raise ValueError(
+                f"{name} holds {kind} and X does not, so they seem to be swapped: fit takes the {kind} first. About X: "
+                f"{error}"
+            ) from error
+        given = self._read_targets(arguments.y, first=tasks is None, classes=arguments.classes)
+        seed, drawn = self._recall_seed(seed, previous, samples, given, arguments), seed
         if seed != drawn:
             seed_torch(seed, compute.device)
-            backbone = self._load_backbone(seed, previous)  # another one if its weights are random
-        self._tasks = self._make_tasks(arguments.y, arguments.classes) if tasks is None else tasks
-        rows, targets = self._encode(arguments, len(samples))
+            backbone = self._load_backbone(seed, previous, arguments.X)  # another one if its weights are random
+        self._tasks = self._make_tasks(given, arguments.classes) if tasks is None else tasks
+        settings = settings.for_tasks(list(self._tasks))
+        rows, targets = self._encode(settings, given, arguments, len(samples))
         groups = None if arguments.groups is None else np.asarray(arguments.groups)[rows]
-        choice = self._known_choice(settings, previous)
-        trunk = self._choose_trunk(backbone, previous, choice)
+        choices = self._known_choices(settings, previous)
+        trunk = self._choose_trunk(backbone, previous, choices)
         inputs = _preprocessed(samples.take(rows), trunk)
         run = FitRun(
             settings=settings,
@@ -275,93 +308,121 @@ class FineTuneBase(ChosenLayers, BackboneHTML, CallbackSupportMixin, BaseEstimat
             targets=targets,
             augmentation=None if change is None else Augmentation(change, seed),
             groups=groups,
-            validation=self._validation(arguments, trunk) if arguments.validates else None,
+            validation=self._validation(settings, arguments, trunk) if arguments.validates else None,
             previous=previous,
             lr_range=arguments.lr_range,
             batches=self._batches,
             on_start=self._on_start,
         )
-        if is_auto(self.layer) and choice is None:
+        if is_auto(self.layer) and choices is None:
             run = dataclasses.replace(run, split=split_rows(run))
-            choice, known = choose_for_task(run, self.pooling)
-            run = dataclasses.replace(run, trunk=self._choose_trunk(backbone, None, choice), known=known)
+            choices, known = choose_for_tasks(run, self.pooling)
+            run = dataclasses.replace(run, trunk=self._choose_trunk(backbone, None, choices), known=known)
         return dataclasses.replace(run, on_epoch=functools.partial(self._on_epoch, context, arguments, run))
 
-    def _load_backbone(self, seed: int, previous: PreviousFit | None) -> Backbone:
+    def _load_backbone(self, seed: int, previous: PreviousFit | None, X: Any) -> Backbone:
         self._seed = seed if previous is None else previous.seed
         return load_backbone(
-            self.backbone, weights=self.weights, preprocess=self.preprocess, max_length=self.max_length, seed=self._seed
+            default_backbone(X) if is_auto(self.backbone) else self.backbone,
+            weights=self.weights,
+            preprocess=self.preprocess,
+            max_length=self.max_length,
+            seed=self._seed,
         )
 
-    def _recall_seed(self, seed: int, previous: PreviousFit | None, samples: Samples, arguments: _FitArguments) -> int:
+    def _recall_seed(
+        self,
+        seed: int,
+        previous: PreviousFit | None,
+        samples: Samples,
+        targets: Mapping[str, GivenTargets],
+        arguments: FitArguments,
+    ) -> int:
         """Return the seed that a callback with `recall_seed` has kept of this fit, if it was drawn; else the seed."""
         callbacks = [one for one in unnamed(self.callbacks) if hasattr(one, "recall_seed")]
         if self.random_state is not None or not callbacks:
             return seed
         params = {name: value for name, value in params_of(self).items() if name not in _NO_RESULT}
         data = [samples.key(row) for row in range(len(samples))]
-        given = [np.asarray(one).tolist() for one in (arguments.y, arguments.sample_weight, arguments.groups)]
+        of_tasks = [(name, np.asarray(one.values).tolist(), one.known) for name, one in targets.items()]
+        given = [of_tasks, *(listed(one) for one in (arguments.sample_weight, arguments.groups))]
         n_before = 0 if previous is None else len(previous.history)
         for callback in callbacks:
             seed = callback.recall_seed(seed, type(self).__name__, params, data, given, n_before)
         return seed
 
-    def _encode(self, arguments: _FitArguments, n_samples: int) -> tuple[np.ndarray, dict[str, Targets]]:
-        """Return the rows with a positive weight, and their targets by task."""
-        checked = self._task.check(arguments.y)
-        check_consistent_length(range(n_samples), checked, arguments.groups)
+    def _encode(
+        self, settings: Settings, given: Mapping[str, GivenTargets], arguments: FitArguments, n_samples: int
+    ) -> tuple[np.ndarray, dict[str, Targets]]:
+        """Return the rows with a target of positive weight, and their targets by task."""
+        checked = check_targets(self._tasks, given, n_samples)
         if arguments.groups is not None:
             groups = np.asarray(arguments.groups)
+            check_consistent_length(range(n_samples), groups)
             check_none_missing(groups, "groups", "group", labels=row_labels(arguments.groups))
-        weight = check_weight(arguments.sample_weight, n_samples)
-        rows = np.flatnonzero(weight)  # samples with zero weight are dropped
-        if len(rows) == 0:
+        weights = known_weights(given, self._read_weights(arguments.sample_weight, n_samples))
+        if len(_rows_to_learn(settings, weights)) == 0:
             raise ValueError("sample_weight: all weights are zero, so no sample is left to train on")
-        targets = self._task.encode(checked[rows], relative_weights(weight[rows]))
-        kept = np.flatnonzero(targets.weight)  # a class may have zero weight as well
-        return rows[kept], {TASK: targets.take(kept)}
+        relative = {name: relative_weights(one) for name, one in weights.items()}
+        targets = encode_targets(self._tasks, given, checked, relative)
+        kept = _rows_to_learn(settings, {name: one.weight for name, one in targets.items()})  # a class may weigh 0
+        return kept, {name: one.take(kept) for name, one in targets.items()}
 
-    def _validation(self, arguments: _FitArguments, trunk: Trunk) -> Validation:
+    def _validation(self, settings: Settings, arguments: FitArguments, trunk: Trunk) -> Validation:
         """Return validation data in the encoding of the training, with the rows that have a weight in their order."""
+        name = f"{arguments.name}_val"
         try:
             samples = check_samples(
                 self, arguments.X_val, trunk.backbone.modality, image_shape=self.image_shape, reset=False
             )
-            y = self._task.check(arguments.y_val)
-            check_consistent_length(range(len(samples)), y)
-            weight = check_weight(arguments.sample_weight_val, len(y))
-            rows = np.flatnonzero(weight)
-            targets = self._task.encode(y[rows], weight[rows])
+            given = self._read_targets(arguments.y_val, first=False)
+            checked = check_targets(self._tasks, given, len(samples))
+            weights = known_weights(given, self._read_weights(arguments.sample_weight_val, len(samples)))
+            targets = encode_targets(self._tasks, given, checked, weights)
         except InvalidSampleError as error:
             raise InvalidSampleError(error.row, f"of X_val: {error.message}", error.label) from error
         except ValueError as error:
-            raise ValueError(f"validation data (X_val, y_val, sample_weight_val): {error}") from error
-        return Validation(_preprocessed(samples.take(rows), trunk), {TASK: targets})
+            raise ValueError(f"validation data (X_val, {name}, sample_weight_val): {error}") from error
+        rows = _rows_to_learn(settings, weights)
+        return Validation(
+            _preprocessed(samples.take(rows), trunk), {name: one.take(rows) for name, one in targets.items()}
+        )
 
-    def _known_choice(self, settings: Settings, previous: PreviousFit | None) -> LayerChoice | None:
-        """Return the layers that an earlier fit, or that of the given head, has chosen; None for a new choice."""
+    def _known_choices(self, settings: Settings, previous: PreviousFit | None) -> Mapping[str, LayerChoice] | None:
+        """Return the layers that an earlier fit, or that of given heads, has chosen; None for a new choice."""
         if not is_auto(self.layer):
             return None
-        if type(self._task).choice_targets is Task.choice_targets:
+        if any(type(task).choice_targets is Task.choice_targets for task in self._tasks.values()):
             raise InvalidParameterError(
                 f"layer='auto' chooses layers for a linear head on y, and {type(self).__name__} has none; set layer to "
                 "an index, a stage's name, a list of these, 'all' or 'mix'"
             )
-        if previous is None and settings.head is None:
+        if previous is None and not settings.head:
             return None
-        choice = self._choice if previous is not None else getattr(settings.head, "choice", None)
-        if choice is None:
+        heads = {name: settings.starting_head(name) for name in self._tasks}
+        of_heads = {name: head.choice for name, head in heads.items() if head is not None and head.choice is not None}
+        choices = of_heads if previous is None else self._stored_choices()
+        if not choices:
             what = "the earlier fit" if previous is not None else f"head={settings.head!r}"
             raise InvalidParameterError(
                 f"layer='auto' chooses layers for a new head, and {what} was fitted with another layer; set layer to "
                 "that one, or leave head and warm_start out"
             )
-        return choice
+        if len({one.layers for one in choices.values()}) > 1:
+            raise InvalidParameterError(
+                f"head={settings.head!r} has heads of fits that chose different layers; give heads of one fit"
+            )
+        return choices
 
-    def _choose_trunk(self, backbone: Backbone, previous: PreviousFit | None, choice: LayerChoice | None) -> Trunk:
+    def _choose_trunk(
+        self, backbone: Backbone, previous: PreviousFit | None, choices: Mapping[str, LayerChoice] | None
+    ) -> Trunk:
         reads = [task.reads for task in self._tasks.values()]
-        trunk = choose_trunk(backbone, self.layer, self.pooling, self.freeze_depth, reads, choice)
-        self._choice = choice
+        depth = self.freeze_depth
+        if previous is not None and is_auto(depth):
+            depth = self.freeze_depth_  # as the earlier fit has decided
+        trunk = choose_trunk(backbone, self.layer, self.pooling, depth, reads, choices)
+        self._store_choices(choices)
         if previous is not None:
             previous.check(trunk.backbone, self)
             trunk = dataclasses.replace(trunk, backbone=previous.backbone)
@@ -373,7 +434,7 @@ class FineTuneBase(ChosenLayers, BackboneHTML, CallbackSupportMixin, BaseEstimat
         self.net_ = net
         net.title = title_of(self) if net.verbose else ""
 
-    def _on_epoch(self, context: Any, arguments: _FitArguments, run: FitRun) -> bool:
+    def _on_epoch(self, context: Any, arguments: FitArguments, run: FitRun) -> bool:
         """Notify scikit-learn's callbacks of the end of an epoch. Return whether one of them ends the training."""
         task = context.subcontext(task_name="epoch")
         task.call_on_fit_task_begin(estimator=self, X=arguments.X, y=arguments.y)
@@ -400,26 +461,33 @@ class FineTuneBase(ChosenLayers, BackboneHTML, CallbackSupportMixin, BaseEstimat
         self.net_ = result.net
         self.backbone_ = result.backbone
         self.stages_ = result.stages
+        self.freeze_depth_, self._depth_report = result.boundary, result.depth_report
         self.history_ = history_frame(result.net.history)
         self.n_iter_ = len(result.net.history)
         self.lr_ = result.lr
         if result.lr_curve is not None:
             self.lr_curve_ = result.lr_curve
-        if self._has_head:
-            self.head_ = Head(self._feature_head, self._task, self._choice)
-
-    @property
-    def _has_head(self) -> bool:
-        return not self._task.pairwise
+        if run.previous is None or result.strengths:
+            self._store_strengths(result.strengths)
+        heads, choices = self.net_.module_.heads, run.trunk.choices or {}
+        self._store_heads(
+            {
+                name: Head(heads[name], task, choices.get(name))
+                for name, task in self._tasks.items()
+                if not task.pairwise
+            }
+        )
 
     @torch.no_grad()
-    def _outputs(self, X: Any) -> np.ndarray:
-        """Return the output of the head (n_samples, n_outputs), float32."""
+    def _outputs_by_task(self, X: Any) -> dict[str, np.ndarray]:
+        """Return the output of each head (n_samples, n_outputs), float32, from one pass."""
         check_is_fitted(self)
         samples = check_samples(self, X, self.backbone_.modality, image_shape=self.image_shape, reset=False)
         inputs = PreprocessedSamples(samples, self.backbone_.preprocess)
-        head = prepare_head(self._feature_head)
-        outputs = np.empty((len(samples), self._feature_head.n_outputs), np.float32)
+        heads = {name: prepare_head(head) for name, head in self.net_.module_.heads.items()}
+        outputs = {
+            name: np.empty((len(samples), head.n_outputs), np.float32) for name, head in self.net_.module_.heads.items()
+        }
         compute = resolve_compute(self.device, self.precision)
         # Only outputs of frozen stages are cached, because no other estimator has the trained ones.
         parts = forward(
@@ -432,9 +500,11 @@ class FineTuneBase(ChosenLayers, BackboneHTML, CallbackSupportMixin, BaseEstimat
             prefetch=[LayerOutput(self.freeze_depth_)],
         )
         for rows, values in parts:
-            outputs[rows] = head(concat_features(values)).numpy()
+            features = concat_features(values)  # (n_rows, n_features)
+            for name, head in heads.items():
+                outputs[name][rows] = head(features).numpy()
         inputs.warn_of_unread()
-        return check_finite_outputs(outputs, compute)
+        return {name: check_finite_outputs(one, compute) for name, one in outputs.items()}
 
     def _saved_state(self) -> dict[str, Any]:
         """Return what `_restore_state` needs besides the plain attributes."""
@@ -476,3 +546,9 @@ def _preprocessed(samples: Samples, trunk: Trunk) -> PreprocessedSamples:
     inputs.lengths(range(len(inputs)))
     inputs.warn_of_unread()
     return inputs
+
+
+def _rows_to_learn(settings: Settings, weights: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Return the rows that have a weight in a task that is learned."""
+    learned = [weight > 0 for name, weight in weights.items() if settings.learns(name)]
+    return np.flatnonzero(np.any(learned, axis=0))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
@@ -12,7 +11,8 @@ from sklearn.callback import with_callbacks
 from sktransfer._parameters import with_parameters
 from sktransfer._utils import all_or_nothing
 from sktransfer.finetuning import parameters as shared
-from sktransfer.finetuning.base import TASK, FineTuneBase, _FitArguments
+from sktransfer.finetuning.arguments import FitArguments
+from sktransfer.finetuning.single import TASK, SingleTaskTuner
 from sktransfer.tasks.base import Task
 from sktransfer.tasks.classification import Multiclass, MultilabelIndicator, classification_task
 from sktransfer.tasks.criterion import Criterion
@@ -37,7 +37,7 @@ __all__ = ["FineTuneClassifier"]
     shared.VALIDATION,
     shared.END,
 )
-class FineTuneClassifier(ClassifierMixin, FineTuneBase):
+class FineTuneClassifier(ClassifierMixin, SingleTaskTuner):
     """Classify images or texts with a pretrained network whose upper stages are fine-tuned.
 
     The stages below the freezing boundary are frozen, and their outputs are computed once per sample. Copies of the
@@ -69,9 +69,10 @@ class FineTuneClassifier(ClassifierMixin, FineTuneBase):
     layer_ : Series
         Only if `layer="auto"`: weight of each layer, by stage and pooling, summing to one.
     strength_ : float
-        Only if `layer="auto"`: C of the probe, a logistic regression, on features of total variance 1.
+        C of the probe, a logistic regression, on features of total variance 1, as found by leave-one-out errors. Only
+        if the head started as a probe, or `layer="auto"`.
     report_ : str
-        Only if `layer="auto"`: what was chosen, and by which errors.
+        What was chosen, and by which errors, in a few lines.
     layer_weights_ : Series
         Weight of each stage if `layer="mix"`, summing to one.
     lr_ : float
@@ -99,9 +100,10 @@ class FineTuneClassifier(ClassifierMixin, FineTuneBase):
 
     With `layer="auto"`, layers and the strength of the probe are chosen by the rows that are trained on, as
     `ImageFeaturizer` does it [5]_. With `max_epochs=0` and `freeze_depth="all"` the result is that of its features and
-    `LogisticRegression()`. `head_init="probe"` starts the training there. Stages above the highest chosen layer are
-    dropped, and `freeze_depth` counts the others; a number or a name beyond them freezes them all. `partial_fit`,
-    `warm_start` and `head` keep the first choice.
+    `LogisticRegression()`. `head_init="probe"` starts the training there. The last layer always counts, so that
+    `freeze_depth` counts all stages. `partial_fit`, `warm_start` and `head` keep the first choice. With fixed layers,
+    the strength of the probe is found in the same way. Samples of equal features count as one, so that a weight of 2
+    is the same as two equal samples.
 
     Weights of samples and classes are multiplied, and divided by their mean over the samples whose weight is not zero.
     The loss of a batch is the weighted mean. Only ratios of weights matter, and samples of weight zero are dropped.
@@ -199,7 +201,7 @@ class FineTuneClassifier(ClassifierMixin, FineTuneBase):
             If the training loss is far higher at the end than at the start.
         """
         validation = {"X_val": X_val, "y_val": y_val, "sample_weight_val": sample_weight_val}
-        return self._fit(_FitArguments(X, y, sample_weight, groups, **validation))
+        return self._fit(FitArguments(X, y, sample_weight, groups, **validation))
 
     @all_or_nothing
     @with_callbacks  # type: ignore[untyped-decorator]
@@ -248,7 +250,7 @@ class FineTuneClassifier(ClassifierMixin, FineTuneBase):
             if not names and not np.array_equal(given, self.classes_):
                 raise ValueError(f"classes={given} are not those of the first call, {self.classes_}")
         known = np.unique(classes) if first else self.classes_
-        return self._partial_fit(_FitArguments(X, y, sample_weight, classes=known))
+        return self._partial_fit(FitArguments(X, y, sample_weight, classes={TASK: known}))
 
     def decision_function(self, X: Any) -> np.ndarray:
         """Return logits (n_samples, n_classes); for two classes their difference (n_samples,).
@@ -312,14 +314,18 @@ class FineTuneClassifier(ClassifierMixin, FineTuneBase):
         assert isinstance(task, (Multiclass, MultilabelIndicator))
         return task
 
-    def _make_tasks(self, y: Any, classes: np.ndarray | None) -> Mapping[str, Task]:
+    def _make_task(self, y: Any, classes: np.ndarray | None) -> Task:
         criterion = None if self.criterion is None else Criterion(self.criterion)
         task = classification_task(y, self.class_weight, self.label_smoothing, criterion)
         task.classes = classes
-        return {TASK: task}
+        return task
 
-    def _encode(self, arguments: _FitArguments, n_samples: int) -> Any:
-        encoded = super()._encode(arguments, n_samples)
+    def _encode(self, *arguments: Any) -> Any:
+        encoded = super()._encode(*arguments)
+        self._store_classes()
+        return encoded
+
+    def _store_classes(self) -> None:
         assert self._task.classes is not None
         self.classes_ = self._task.classes
         if hasattr(self, "label_names_"):
@@ -327,7 +333,6 @@ class FineTuneClassifier(ClassifierMixin, FineTuneBase):
         names = getattr(self._task, "label_names", None)
         if names is not None:
             self.label_names_ = np.array(names)
-        return encoded
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from typing import Any, Self
 
 import numpy as np
@@ -18,7 +17,8 @@ from sktransfer._validation import check_option, is_int
 from sktransfer.engine.parameters import LAYER
 from sktransfer.exceptions import InvalidParameterError, InvalidSampleError
 from sktransfer.finetuning import parameters as shared
-from sktransfer.finetuning.base import TASK, FineTuneBase, _FitArguments
+from sktransfer.finetuning.arguments import FitArguments
+from sktransfer.finetuning.single import SingleTaskTuner
 from sktransfer.tasks.base import Task
 from sktransfer.tasks.pairs import PAIR_LOSSES, Pairs
 from sktransfer.training.run import FitRun
@@ -33,9 +33,10 @@ _MIN_BATCH_SIZE = 4  # two samples of each of two classes
 @with_parameters(
     shared.INPUT,
     LAYER.replace(
+        default=-1,
         description="""Stage whose output gives the features: an index (-1 is the last stage), a name, a list
         (concatenated) or "all". Stages above the highest of them are dropped. "mix" adds all stages up by learned
-        weights (`layer_weights_`) [2]_, if their features are of equal width."""
+        weights (`layer_weights_`) [2]_, if their features are of equal width.""",
     ),
     Parameter(
         "loss",
@@ -63,7 +64,7 @@ _MIN_BATCH_SIZE = 4  # two samples of each of two classes
     shared.CHANGES,
     [one for one in shared.END if one.name != "warm_start"],
 )
-class ContrastiveFineTuner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, FineTuneBase):
+class ContrastiveFineTuner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SingleTaskTuner):
     """Turn images or texts into features whose classes are separated, learned from few labelled samples.
 
     Copies of the stages above the freezing boundary are trained so that the features of two samples of one class have
@@ -178,7 +179,7 @@ class ContrastiveFineTuner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Fi
                 f"{X[0]!r} is a pair: X holds single samples, and y one label per sample, by which they are paired. Of "
                 "given pairs, list the samples once, and give those that belong together the same label",
             )
-        return self._fit(_FitArguments(X, y))
+        return self._fit(FitArguments(X, y))
 
     def transform(self, X: Any) -> np.ndarray:
         """Return the features of samples.
@@ -203,8 +204,8 @@ class ContrastiveFineTuner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Fi
         features = self._outputs(X)
         return to_unit_length(features, copy=False) if self.normalize else features
 
-    def _make_tasks(self, y: Any, classes: np.ndarray | None) -> Mapping[str, Task]:
-        return {TASK: Pairs(self.loss)}
+    def _make_task(self, y: Any, classes: np.ndarray | None) -> Task:
+        return Pairs(self.loss)
 
     def _store_result(self, run: FitRun, result: TrainingResult) -> None:
         super()._store_result(run, result)

@@ -36,7 +36,7 @@ def find_lr(
 
     Parameters
     ----------
-    estimator : FineTuneClassifier, FineTuneRegressor or ContrastiveFineTuner
+    estimator : FineTuneClassifier, FineTuneRegressor, MultiTaskFineTuner or ContrastiveFineTuner
         Estimator with the parameters of the training. Of its callbacks, those that change a step are used
         (`MicroBatches`, `Mixup`, `GradientNormClipping`).
     X : array-like, Series, one-column DataFrame or list of n_samples
@@ -44,7 +44,7 @@ def find_lr(
     y : array-like of shape (n_samples,) or (n_samples, n_outputs)
         Targets, as `fit` takes them.
     sample_weight : array-like of shape (n_samples,), default=None
-        Weight of each sample. Only ratios of weights matter.
+        Weight of each sample, as `fit` takes them. Only ratios of weights matter.
     lowest : float, default=1e-06
         Rate of the highest stage at the first step.
     highest : float, default=1.0
@@ -95,6 +95,6 @@ def _check_estimator(estimator: Any) -> None:
         hint = ". Of a search pass its estimator"
     given = estimator.__name__ if isinstance(estimator, type) else type(estimator).__name__
     raise InvalidParameterError(
-        f"estimator={given} must be an instance of FineTuneClassifier, FineTuneRegressor or ContrastiveFineTuner, "
-        f"which train with a learning rate{hint}"
+        f"estimator={given} must be an instance of FineTuneClassifier, FineTuneRegressor, MultiTaskFineTuner or "
+        f"ContrastiveFineTuner, which train with a learning rate{hint}"
     )

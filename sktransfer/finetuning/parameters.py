@@ -6,30 +6,39 @@ from sktransfer._parameters import Parameter
 from sktransfer.engine import parameters as engine
 
 __all__ = [
+    "BY_TASK",
     "CLASSIFICATION",
     "CRITERION",
     "END",
     "HEAD",
     "HEAD_LR",
     "INPUT",
+    "MULTITASK",
     "RECIPE",
     "SCHEDULE",
+    "TASKS",
     "TRAINING",
     "UNFREEZING",
     "VALIDATION",
 ]
 
 INPUT = [
-    engine.BACKBONE,
+    engine.BACKBONE.replace(
+        default="auto",
+        description="""A name or a loaded backbone, such as `clf.backbone_` of a fitted `FineTuneClassifier`.
+        `list_backbones()` lists the names, and `"hf/<hub id or local folder>"` loads models of transformers. The
+        modality of the backbone decides whether X holds images or texts. "auto" is "tiny/bert" if X holds texts, and
+        "tiny/cnn" otherwise.""",
+    ),
     engine.WEIGHTS,
     engine.PREPROCESS,
     engine.IMAGE_SHAPE,
     engine.MAX_LENGTH,
     engine.LAYER.replace(
-        description="""Stage whose output the head reads: an index (-1 is the last stage), a name, a list (concatenated)
-        or "all". Stages above the highest of them are dropped. "mix" adds all stages up by learned weights
-        (`layer_weights_`) [2]_, if their features are of equal width. "auto" weighs all stages by how well they predict
-        y (`layer_`), and finds the strength of the probe (`strength_`)."""
+        description="""Stage whose output the head reads. "auto" weighs all stages by how well they predict y
+        (`layer_`). Otherwise an index (-1 is the last stage), a name, a list (concatenated) or "all". Stages above the
+        highest of them are dropped. "mix" adds all stages up by learned weights (`layer_weights_`) [2]_, if their
+        features are of equal width."""
     ),
     engine.POOLING,
     Parameter(
@@ -39,7 +48,9 @@ INPUT = [
         """Number of frozen stages, counted from the input. An int is a Python slice, `stages[:freeze_depth]`: 0 trains
         all stages, 1 freezes one stage, -1 all but the last. A float f in [0, 1] freezes floor(f * n), so that one grid
         serves backbones of different depth: 1.0 freezes all. A name freezes up to and with that stage, "all" freezes
-        all.""",
+        all. "auto" trains as -1 does, but only if this lowers the loss of a fifth of the samples, held back in a trial,
+        by more than its standard error. If not, or with fewer than 50 samples, all are frozen and the initial head is
+        kept. It takes up to twice the time, and no trial if `early_stopping` decides (`freeze_depth_`, `report_`).""",
     ),
 ]
 
@@ -60,14 +71,21 @@ HEAD = [
 ]
 
 TRAINING = [
-    Parameter("max_epochs", 10, "int", "Number of passes over the samples. 0 keeps the initial head."),
+    Parameter(
+        "max_epochs",
+        10,
+        'int or "auto"',
+        """Number of passes over the samples. 0 keeps the initial head. "auto" makes 10 passes, or fewer if they take
+        more than 1,000 steps, but at least 3 (`n_iter_`).""",
+    ),
     Parameter("batch_size", 32, "int", "Samples per step."),
     Parameter(
         "lr",
         "auto",
         'float, "auto" or "find"',
-        """Peak learning rate of the highest stage. "auto" is 1e-4, which suits AdamW and pretrained weights. "find"
-        first runs a range test of up to 60 steps on a copy, and uses a fifth of the best rate (`find_lr`).""",
+        """Peak learning rate of the highest stage. "auto" is 1e-4, which suits AdamW and pretrained weights. At 1e-3,
+        training on few samples is often worse than the probe that it starts from. "find" first runs a range test of up
+        to 60 steps on a copy, and uses a fifth of the best rate (`find_lr`).""",
     ),
 ]
 HEAD_LR = [
@@ -155,13 +173,74 @@ CHANGES = [
         [0, 1]. The frozen stages then run in each epoch, and their outputs are not cached.""",
     ),
 ]
+MULTITASK = [
+    Parameter(
+        "task_weights",
+        "equal",
+        '{"equal", "uncertainty"} or dict of str to float',
+        """Weight of the loss of each task. "equal" is 1 for all. A dict gives weights by name, and 1 to tasks that it
+        does not name. A task of weight 0 changes nothing of the others. "uncertainty" learns a variance per task [6]_:
+        the loss L of a task adds `exp(-s) * L + s / 2` for its log variance s, with half of L if it is a squared error.
+        s starts at 0, has no weight decay, and a rate of its own, 0.1. `task_weights_` has the weights.""",
+    ),
+    Parameter(
+        "task_sampling",
+        "proportional",
+        '{"proportional", "uniform", "sqrt", "joint"} or dict of str to float',
+        """Rows of an epoch. An epoch has as many draws as there are rows. "proportional" draws each row once. Otherwise
+        each task has a share of the draws: an equal one ("uniform"), one that is proportional to the root of its known
+        targets ("sqrt"), or one of a dict, of which only ratios matter. A draw for a task takes the next row of an
+        endless sequence of permutations of the rows whose target of this task is known, which the next epoch
+        continues. "joint" puts the same number of rows of every task into each batch, one or more. All known targets of
+        a drawn row are learned.""",
+    ),
+    Parameter(
+        "aggregator",
+        None,
+        "torchjd.aggregation.Aggregator",
+        """Aggregator of TorchJD, such as `torchjd.aggregation.UPGrad()`, that combines the gradients of the tasks in
+        the stages that they share. Heads have the gradient of their own loss. None adds the gradients up. `Sum` of
+        TorchJD does the same, and `Mean` divides them by the number of tasks. Learned weights, float16 and frozen
+        stages alone are refused. With a single task it changes nothing. It needs the extra torchjd,
+        `pip install "torchjd[quadprog-projector]>=0.18"`, and `save` needs `set_params(aggregator=None)`.""",
+    ),
+]
+TASKS = Parameter(
+    "tasks",
+    "auto",
+    '"auto" or dict of str to str',
+    """Kind of some tasks by column of Y: "multiclass", "continuous" or "multilabel-indicator". The others are inferred
+    from their known values, as `sklearn.utils.multiclass.type_of_target` does it.""",
+)
+BY_TASK = [  # how parameters of one task are given for several
+    HEAD[0].replace(
+        type='"linear" or dict of str to Head',
+        description=""""linear" makes new heads. Of a dict, such as the `heads_` of a fitted estimator, the heads of its
+        tasks are continued, if classes and features agree. The heads of other tasks are new.""",
+    ),
+    CRITERION[0].replace(
+        type="dict of str to callable or class or instance of torch.nn.Module",
+        description="""Loss of some tasks by name, as `FineTuneClassifier` and `FineTuneRegressor` take it. None for the
+        cross entropy of classes and the squared error of standardized numbers. `save` needs
+        `set_params(criterion=None)`.""",
+    ),
+    CLASSIFICATION[0].replace(
+        description="Share of each target that is spread evenly over the classes, in all tasks with classes."
+    ),
+    CLASSIFICATION[1].replace(
+        type='"balanced" or dict of str to dict, list of dict or "balanced"',
+        description="""Weight of each class. "balanced" holds for all tasks with classes. A dict has the weights of some
+        tasks by name, as `FineTuneClassifier` takes them. Only ratios of weights within a task matter.""",
+    ),
+]
 VALIDATION = [
     Parameter(
         "early_stopping",
         False,
         "bool",
         """Whether to hold out a validation split, stop when its loss no longer falls, and restore the weights of the
-        best epoch. If X_val is passed to `fit`, it takes the place of the split.""",
+        best epoch, or those before training if each epoch was worse. If X_val is passed to `fit`, it takes the place of
+        the split.""",
     ),
     Parameter(
         "validation_fraction", 0.1, "float", "Share of the samples in the validation split, stratified by class."

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
@@ -13,7 +12,8 @@ from sktransfer._parameters import with_parameters
 from sktransfer._utils import all_or_nothing
 from sktransfer.exceptions import InvalidParameterError
 from sktransfer.finetuning import parameters as shared
-from sktransfer.finetuning.base import TASK, FineTuneBase, _FitArguments
+from sktransfer.finetuning.arguments import FitArguments
+from sktransfer.finetuning.single import SingleTaskTuner
 from sktransfer.tasks.base import Task
 from sktransfer.tasks.continuous import Continuous
 from sktransfer.tasks.criterion import Criterion
@@ -47,7 +47,7 @@ __all__ = ["FineTuneRegressor"]
     shared.VALIDATION[1].replace(description="Share of the samples in the validation split."),
     shared.END,
 )
-class FineTuneRegressor(RegressorMixin, FineTuneBase):
+class FineTuneRegressor(RegressorMixin, SingleTaskTuner):
     """Predict numbers from images or texts with a pretrained network whose upper stages are fine-tuned.
 
     Targets are standardized for the training, and predictions are in the units of y.
@@ -74,9 +74,10 @@ class FineTuneRegressor(RegressorMixin, FineTuneBase):
     layer_ : Series
         Only if `layer="auto"`: weight of each layer, by stage and pooling, summing to one.
     strength_ : float
-        Only if `layer="auto"`: alpha of the probe, a ridge regression, on features of total variance 1.
+        Alpha of the probe, a ridge regression, on features of total variance 1, as found by leave-one-out errors. Only
+        if the head started as a probe, or `layer="auto"`.
     report_ : str
-        Only if `layer="auto"`: what was chosen, and by which errors.
+        What was chosen, and by which errors, in a few lines.
     layer_weights_ : Series
         Weight of each stage if `layer="mix"`, summing to one.
     lr_ : float
@@ -98,9 +99,10 @@ class FineTuneRegressor(RegressorMixin, FineTuneBase):
     -----
     With `layer="auto"`, layers and the strength of the probe are chosen by the rows that are trained on, as
     `ImageFeaturizer` does it [5]_. With `max_epochs=0` and `freeze_depth="all"` the result is that of its features and
-    `Ridge()`. `head_init="probe"` starts the training there. Stages above the highest chosen layer are dropped, and
-    `freeze_depth` counts the others; a number or a name beyond them freezes them all. `partial_fit`, `warm_start` and
-    `head` keep the first choice.
+    `Ridge()`. `head_init="probe"` starts the training there. The last layer always counts, so that `freeze_depth`
+    counts all stages. `partial_fit`, `warm_start` and `head` keep the first choice. With fixed layers, the strength of
+    the probe is found in the same way. Samples of equal features count as one, so that a weight of 2 is the same as two
+    equal samples.
 
     References
     ----------
@@ -186,7 +188,7 @@ class FineTuneRegressor(RegressorMixin, FineTuneBase):
             If the training loss is far higher at the end than at the start.
         """
         validation = {"X_val": X_val, "y_val": y_val, "sample_weight_val": sample_weight_val}
-        return self._fit(_FitArguments(X, y, sample_weight, groups, **validation))
+        return self._fit(FitArguments(X, y, sample_weight, groups, **validation))
 
     @all_or_nothing
     @with_callbacks  # type: ignore[untyped-decorator]
@@ -225,7 +227,7 @@ class FineTuneRegressor(RegressorMixin, FineTuneBase):
         ConvergenceWarning
             If the training loss is far higher at the end than at the start.
         """
-        return self._partial_fit(_FitArguments(X, y, sample_weight))
+        return self._partial_fit(FitArguments(X, y, sample_weight))
 
     def predict(self, X: Any) -> np.ndarray:
         """Return predicted numbers, (n_samples,) or (n_samples, n_outputs) as y was; float64.
@@ -245,10 +247,10 @@ class FineTuneRegressor(RegressorMixin, FineTuneBase):
         outputs = self._outputs(X)
         return self._task.decode(outputs)
 
-    def _make_tasks(self, y: Any, classes: np.ndarray | None) -> Mapping[str, Task]:
+    def _make_task(self, y: Any, classes: np.ndarray | None) -> Task:
         if self.head_init == "class_means":
             raise InvalidParameterError("head_init='class_means' needs classes, and y holds numbers; use 'probe'")
-        return {TASK: Continuous(None if self.criterion is None else Criterion(self.criterion))}
+        return Continuous(None if self.criterion is None else Criterion(self.criterion))
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

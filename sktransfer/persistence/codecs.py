@@ -23,19 +23,23 @@ __all__ = ["CALLBACKS", "CODECS", "DECODERS", "ESTIMATORS", "STATES", "find_code
 # Tables of kind -> "module:Class". Classes come from these tables, never from a file.
 STATES = {
     "Head": "sktransfer.tasks.heads:Head",
+    "HeadStrength": "sktransfer.engine.head_strength:HeadStrength",
     "ImageTransform": "sktransfer.backbones.preprocess:ImageTransform",
     "LayerChoice": "sktransfer.engine.choose_layers:LayerChoice",
     "LayerOutput": "sktransfer.engine.layers:LayerOutput",
     "Subwords": "sktransfer.words.subwords:Subwords",
+    "TaskSchema": "sktransfer.targets.table:TaskSchema",
     "Tokens": "sktransfer.backbones.tokens:Tokens",
     "Weights": "sktransfer.words.pooling:Weights",
 }
 ESTIMATORS = {
     "BestBackbone": "sktransfer.selection.best:BestBackbone",
     "ContrastiveFineTuner": "sktransfer.finetuning.contrastive:ContrastiveFineTuner",
+    "DateFeatures": "sktransfer.pipelines.dates:DateFeatures",
     "FineTuneClassifier": "sktransfer.finetuning.classifier:FineTuneClassifier",
     "FineTuneRegressor": "sktransfer.finetuning.regressor:FineTuneRegressor",
     "ImageFeaturizer": "sktransfer.featurizers.image:ImageFeaturizer",
+    "MultiTaskFineTuner": "sktransfer.finetuning.multitask:MultiTaskFineTuner",
     "NearestClassMean": "sktransfer.classifiers.nearest_mean:NearestClassMean",
     "PretrainedClassifier": "sktransfer.classifiers.pretrained:PretrainedClassifier",
     "TextFeaturizer": "sktransfer.featurizers.text:TextFeaturizer",

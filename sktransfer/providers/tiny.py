@@ -51,6 +51,7 @@ def sktransfer_backbones() -> list[BackboneSpec]:
             weights=_BERT_WEIGHTS,
             licence="Apache-2.0",
             n_parameters=2_467_680,
+            language="en",
         ),
     ]
 

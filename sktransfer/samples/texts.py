@@ -37,13 +37,15 @@ class TextSamples(Rows):
         return content_hash("text", self._texts[row])
 
 
-def check_texts(X: Any) -> TextSamples:
+def check_texts(X: Any, missing: str = "raise") -> TextSamples:
     """Validate X as texts.
 
     Parameters
     ----------
     X : list or other sequence of str, Series, one-column DataFrame, or array of shape (n,) or (n, 1)
         The texts; pandas, polars and numpy in any type that holds strings. An empty text is a text.
+    missing : {"raise", "empty"}, default="raise"
+        Treatment of a missing text, None or NaN: an error, or an empty text in its place.
 
     Returns
     -------
@@ -52,7 +54,7 @@ def check_texts(X: Any) -> TextSamples:
     Raises
     ------
     InvalidSampleError
-        If a text is missing or not a `str`. The error names the row.
+        If a text is missing, unless `missing="empty"`, or not a `str`. The error names the row.
     ValueError
         If X is empty, a single text, or has several columns.
 
@@ -71,6 +73,8 @@ in pandas, X.fill_null("") in polars or [x if isinstance(x, str) else "" for x i
     X = as_list(X, "text")
     _refuse_vectors(X)
     texts, column = as_column(X, "text"), column_of(X)
+    if missing == "empty":
+        texts = ["" if is_missing(value) else value for value in texts]
     return TextSamples([_text(value, row, column) for row, value in enumerate(texts)])
 
 

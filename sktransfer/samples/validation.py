@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+import os
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from sklearn.utils import Tags
@@ -14,7 +18,7 @@ from sktransfer.samples.images import check_images, is_flat
 from sktransfer.samples.labels import labelled_rows, row_labels
 from sktransfer.samples.texts import check_texts
 
-__all__ = ["check_samples", "remember_columns", "set_input_tags"]
+__all__ = ["check_samples", "holds_samples", "remember_columns", "set_input_tags"]
 
 
 def check_samples(
@@ -25,6 +29,7 @@ def check_samples(
     image_shape: tuple[int, ...] | None = None,
     reset: bool,
     defer: bool = False,
+    missing: str = "raise",
 ) -> Samples:
     """Validate X as samples of a modality, and store or compare its columns as scikit-learn does.
 
@@ -42,6 +47,8 @@ def check_samples(
         True in `fit`, to store the columns; False elsewhere, to compare with them.
     defer : bool, default=False
         Whether images that cannot be used raise an error when they are loaded or hashed, not immediately.
+    missing : {"raise", "empty"}, default="raise"
+        Treatment of missing texts, as in `check_texts`.
 
     Returns
     -------
@@ -56,7 +63,10 @@ def check_samples(
     """
     X, labels = as_list(X, modality), row_labels(X)
     with labelled_rows(labels):
-        samples = _CHECKS[modality](estimator, X, image_shape, reset, defer)
+        if modality == "text":
+            samples: Rows = _check_texts(estimator, X, reset, missing)
+        else:
+            samples = _check_images(estimator, X, image_shape, reset, defer)
     samples.labels = labels
     return samples
 
@@ -76,12 +86,44 @@ def _check_images(estimator: Any, X: Any, image_shape: tuple[int, ...] | None, r
     return check_images(X, image_shape=image_shape, defer=defer)
 
 
-def _check_texts(estimator: Any, X: Any, image_shape: tuple[int, ...] | None, reset: bool, defer: bool) -> Rows:
+def _check_texts(estimator: Any, X: Any, reset: bool, missing: str) -> Rows:
     remember_columns(estimator, X, reset=reset)
-    return check_texts(X)
+    return check_texts(X, missing)
 
 
-_CHECKS = {"image": _check_images, "text": _check_texts}
+def holds_samples(y: Any, modality: str) -> bool:
+    """Return whether targets look like samples, as if X and y were swapped.
+
+    Parameters
+    ----------
+    y : object
+        Targets as given to `fit`.
+    modality : {"image", "text"}
+        Modality of the samples.
+
+    Examples
+    --------
+    >>> from sktransfer.samples.validation import holds_samples
+    >>> holds_samples(["a fine film", "a film of no charm"], "text"), holds_samples(["good", "bad"], "text")
+    (True, False)
+    """
+    shape = getattr(y, "shape", None)
+    if not isinstance(y, (list, tuple)) and (shape is None or not 1 <= len(shape) <= 4 or not shape[0]):
+        return False
+    first = list(itertools.islice(iter(y), 20)) if shape is None or len(shape) == 1 else [y[0]]
+    if modality == "text":
+        return bool(first) and all(isinstance(one, str) for one in first) and _n_words(first) > 2 * len(first)
+    return any(_is_image(one) for one in first[:1])
+
+
+def _n_words(texts: Sequence[str]) -> int:
+    return sum(len(text.split()) for text in texts)
+
+
+def _is_image(sample: Any) -> bool:
+    if isinstance(sample, (str, os.PathLike)):
+        return Path(sample).is_file()
+    return hasattr(sample, "convert") or len(getattr(sample, "shape", ())) in (2, 3)
 
 
 def remember_columns(estimator: Any, X: Any, *, reset: bool) -> None:

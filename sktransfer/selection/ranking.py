@@ -112,8 +112,8 @@ def rank_backbones(
         One row per layer, sorted by the first score, best first. Columns are backbone, layer, the scores, `probe_mean`
         and `probe_std` over folds if there is a probe, `seconds` (duration of the backbone's pass, for all its layers)
         and `bytes` (memory of the stages up to the layer). The index counts candidates and layers in order, so
-        `sort_index()` undoes the sorting. With a probe, `attrs["agreement"]` holds each score's weighted Kendall tau
-        with the probe.
+        `sort_index()` undoes the sorting. `attrs["n_samples"]` is the number of samples used. With a probe,
+        `attrs["agreement"]` holds each score's weighted Kendall tau with the probe.
 
     Raises
     ------
@@ -163,6 +163,7 @@ def rank_backbones(
         backbones, layers_by_name, samples.take(rows), targets[rows], target_type, scores, settings
     )
     ranking = pd.DataFrame([_make_row(scored, cross_validate, targets[rows]) for scored in scored_layers])
+    ranking.attrs["n_samples"] = len(rows)
     if cross_validate is not None:
         ranking.attrs["agreement"] = _check_agreement(ranking, scores)
     return ranking.sort_values(scores[0].name, ascending=False, kind="stable")

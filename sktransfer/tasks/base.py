@@ -12,10 +12,13 @@ from torch import Tensor, nn
 
 from sktransfer.engine.choice_targets import ChoiceTargets
 from sktransfer.engine.choose_layers import LayerChoice
+from sktransfer.engine.head_strength import HeadStrength
 from sktransfer.exceptions import LoadError
 from sktransfer.tasks.criterion import Criterion
 
-__all__ = ["Targets", "Task", "batch_targets", "relative_weights"]
+__all__ = ["NOTHING_KNOWN", "Targets", "Task", "batch_targets", "relative_weights"]
+
+NOTHING_KNOWN = "no target has a weight greater than 0, so there is nothing to learn"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,6 +73,8 @@ class Task:
         Whether a validation split keeps the ratio of the target's classes.
     pairwise : bool
         Whether the loss of a sample depends on the other samples of its batch.
+    is_squared_error : bool
+        Whether the loss is a squared error, which `task_weights="uncertainty"` takes half of.
     score_name : str or None
         Short name of `score`, which is recorded per epoch as "valid_<name>" if there are validation data.
     """
@@ -83,6 +88,7 @@ class Task:
     reads: ClassVar[str] = "features"
     stratifies: ClassVar[bool] = False
     pairwise: ClassVar[bool] = False
+    is_squared_error: bool = False
     score_name: ClassVar[str | None] = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -133,12 +139,31 @@ class Task:
         weight : ndarray of shape (n_samples,)
             Weight of each sample.
         """
+        if known.all():
+            return self.encode(y, weight)
         rows = np.flatnonzero(known)
+        if not len(rows):
+            return self.unknown(len(known))
         encoded = self.encode(y, weight[rows])
         values = np.zeros((len(known), *encoded.values.shape[1:]), encoded.values.dtype)  # (n_samples, ...)
         weights = np.zeros(len(known))  # (n_samples,)
         values[rows], weights[rows] = encoded.values, encoded.weight
         return Targets(values, weights)
+
+    def unknown(self, n_samples: int) -> Targets:
+        """Return targets of rows of which none is known, after a call of `encode` or with given classes.
+
+        Parameters
+        ----------
+        n_samples : int
+            Number of rows.
+
+        Raises
+        ------
+        ValueError
+            If nothing is known of the task yet.
+        """
+        raise NotImplementedError
 
     def make_head(self, n_features: int, n_mixed: int | None = None) -> nn.Module | None:
         """Return a new head, or None if the loss reads the features and nothing is predicted.
@@ -154,7 +179,7 @@ class Task:
 
     def init_head(
         self, head: nn.Module, features: np.ndarray, targets: Targets, how: str, choice: LayerChoice | None = None
-    ) -> None:
+    ) -> HeadStrength | None:
         """Initialize a new head from the features of the pretrained network. The default draws it at random.
 
         Parameters
@@ -169,7 +194,25 @@ class Task:
             Kind of initialization.
         choice : LayerChoice, default=None
             Choice that the features come from. Only given to a task that has `choice_targets`.
+
+        Returns
+        -------
+        strength : HeadStrength or None
+            Strength of the linear model that was written; None if there is none.
         """
+        return None
+
+    def strata(self, targets: Targets) -> np.ndarray:
+        """Return the strata that folds and a validation split keep the ratio of, (n_samples, n_strata) bool.
+
+        A row may be in several strata or in none. The default has one stratum, the rows whose target is known.
+
+        Parameters
+        ----------
+        targets : Targets
+            Result of `encode`.
+        """
+        return targets.weight[:, None] > 0
 
     def choice_targets(self, targets: Targets) -> ChoiceTargets | None:
         """Return targets that `layer="auto"` chooses layers by. The default is None: the task allows no choice.

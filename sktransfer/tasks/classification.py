@@ -18,18 +18,25 @@ from torch.nn import functional
 
 from sktransfer.engine.choice_targets import ChoiceTargets
 from sktransfer.engine.choose_layers import LayerChoice
+from sktransfer.engine.head_strength import HeadStrength
 from sktransfer.exceptions import InvalidParameterError
 from sktransfer.samples.arrays import tensor_to_array
 from sktransfer.samples.columns import is_tensor
 from sktransfer.samples.labels import row_labels
-from sktransfer.tasks.base import Targets, Task, relative_weights
+from sktransfer.tasks.base import NOTHING_KNOWN, Targets, Task, relative_weights
 from sktransfer.tasks.criterion import Criterion
-from sktransfer.tasks.head_init import linear_head, linear_input, standardize, write_linear
+from sktransfer.tasks.head_init import linear_head, linear_input, probe_strength, standardize, write_linear
 from sktransfer.tasks.heads import FeatureHead
-from sktransfer.tasks.labels import column_names, label_factors, refuse_label_lists
-from sktransfer.tasks.validation import as_labels, check_none_missing
+from sktransfer.tasks.labels import (
+    column_names,
+    label_factors,
+    refuse_label_lists,
+    warn_of_many_classes,
+    warn_of_one_hot,
+)
+from sktransfer.tasks.validation import as_labels, check_none_missing, many_classes_allowed
 
-__all__ = ["Multiclass", "MultilabelIndicator", "check_labels", "classification_task"]
+__all__ = ["Multiclass", "MultilabelIndicator", "balances", "check_labels", "classification_task"]
 
 ClassWeight = Mapping[Any, float] | Sequence[Mapping[Any, float]] | str | None
 
@@ -58,7 +65,8 @@ def check_labels(y: Any) -> np.ndarray:
     check_none_missing(labels, "y", "label", labels=row_labels(y))
     assert_all_finite(labels, input_name="y")
     _check_label_types(labels)
-    check_classification_targets(labels)
+    with many_classes_allowed():
+        check_classification_targets(labels)
     return labels
 
 
@@ -66,7 +74,10 @@ def _check_label_types(labels: np.ndarray) -> None:
     """Raise if labels are of a type, or of several types, that scikit-learn calls unknown without naming it."""
     if labels.dtype.names:
         raise ValueError(f"y has dtype {labels.dtype}; select one field, y[{labels.dtype.names[0]!r}]")
-    if labels.dtype != object or type_of_target(labels, input_name="y") != "unknown":
+    is_text = [isinstance(label, str) for label in labels] if labels.dtype == object else [True]
+    if any(is_text) and all(is_text):
+        return
+    if not any(is_text) and type_of_target(labels, input_name="y") != "unknown":
         return
     kinds = sorted({type(label).__name__ for label in labels})
     raise ValueError(
@@ -104,17 +115,23 @@ def classification_task(
     ValueError
         If y holds lists of different lengths.
 
+    Warns
+    -----
+    TargetWarning
+        If each row of an indicator matrix has exactly one label.
+
     Examples
     --------
     >>> from sktransfer.tasks.classification import classification_task
     >>> classification_task(["a", "b"]).kind, classification_task([[0, 1], [1, 1]]).kind
     ('multiclass', 'multilabel-indicator')
     """
-    y = _dense(y)
+    given, y = y, _dense(y)
     refuse_label_lists(y)
     shape = np.asarray(y).shape
     # A single column is labels of one task, and type_of_target rejects the NaN that it may hold.
     if len(shape) == 2 and shape[1] > 1 and type_of_target(y, input_name="y") == "multilabel-indicator":
+        warn_of_one_hot(given, np.asarray(y))
         return MultilabelIndicator(class_weight, label_smoothing, criterion=criterion)
     return Multiclass(class_weight, label_smoothing, criterion=criterion)
 
@@ -174,14 +191,41 @@ class Multiclass(_Classification):
     def check(self, y: Any) -> np.ndarray:
         """Return labels (n_samples,)."""
         try:
-            return check_labels(_dense(y))
+            labels = check_labels(_dense(y))
         except ValueError as error:
             if not str(error).startswith("Unknown label type: continuous"):
                 raise
             raise ValueError(f"{error} For numbers use FineTuneRegressor.") from error
+        if self.classes is None:
+            warn_of_many_classes(labels, np.unique(labels))
+        return labels
 
     def encode(self, y: np.ndarray, weight: np.ndarray) -> Targets:
         """Return class indices (n_samples,), and weights with those of the classes in them."""
+        codes = self.encode_labels(y)
+        if self.class_weight is not None:
+            weight = weight * self._class_factors(y)
+        return Targets(codes, weight)  # (n_samples,) each
+
+    def unknown(self, n_samples: int) -> Targets:
+        """Return the index of the first class, of zero weight (n_samples,)."""
+        if self.classes is None:
+            raise ValueError(NOTHING_KNOWN)
+        return Targets(np.zeros(n_samples, np.int64), np.zeros(n_samples))
+
+    def encode_labels(self, y: np.ndarray) -> np.ndarray:
+        """Return class indices (n_samples,). The first call sets the classes, unless they are given.
+
+        Parameters
+        ----------
+        y : ndarray of shape (n_samples,)
+            Labels.
+
+        Raises
+        ------
+        ValueError
+            If there is one class only, or a label is not among the classes.
+        """
         classes = np.unique(y) if self.classes is None else self.classes
         if len(classes) < 2:
             raise ValueError(
@@ -193,22 +237,35 @@ class Multiclass(_Classification):
                 f"y holds {unexpected.tolist()}, which are not among the classes of the training, {classes.tolist()}"
             )
         self.classes = classes
-        if self.class_weight is not None:
-            weight = weight * _class_factors(self.class_weight, classes, y)
-        return Targets(np.searchsorted(classes, y).astype(np.int64), weight)  # (n_samples,) each
+        return np.searchsorted(classes, y).astype(np.int64)
+
+    def _class_factors(self, y: np.ndarray) -> np.ndarray:
+        """Return the factor of each sample (n_samples,)."""
+        assert self.classes is not None
+        return _class_factors(self.class_weight, self.classes, y)
 
     def init_head(
         self, head: Any, features: np.ndarray, targets: Targets, how: str, choice: LayerChoice | None = None
-    ) -> None:
+    ) -> HeadStrength | None:
         """Write a logistic regression or the class means into a head."""
         standardize(head, features, targets.weight, choice)
-        if how != "random":
-            read, total = linear_input(head, features), None if choice is None else choice.total  # (n_samples, width)
-            write_linear(head, *linear_head(read, targets.values, targets.weight, head.n_outputs, how, total))
+        if how == "random":
+            return None
+        read, strength, C = linear_input(head, features), None, 1.0  # (n_samples, width)
+        if how == "probe":
+            strength, C = probe_strength(read, self.choice_targets(targets), targets.weight, choice)
+        write_linear(head, *linear_head(read, targets.values, targets.weight, head.n_outputs, how, C))
+        return strength
 
     def choice_targets(self, targets: Targets) -> ChoiceTargets:
         """Return one-hot labels of the classes that there are."""
         return ChoiceTargets.of_classes(targets.values)
+
+    def strata(self, targets: Targets) -> np.ndarray:
+        """Return whether each row has each class, (n_samples, n_classes)."""
+        assert self.classes is not None
+        members: np.ndarray = targets.values[:, None] == np.arange(len(self.classes))  # (n_samples, n_classes)
+        return members & (targets.weight > 0)[:, None]
 
     def loss(self, outputs: Tensor | None, targets: Tensor, features: Tensor) -> Tensor:
         """Return the cross entropy of each row, or the loss of the criterion, (n,)."""
@@ -244,6 +301,11 @@ class Multiclass(_Classification):
     def output_predictions(self, outputs: np.ndarray) -> np.ndarray:
         """Return class indices (n_samples,)."""
         return np.asarray(outputs.argmax(1))
+
+
+def balances(class_weight: Any) -> bool:
+    """Return whether class weights are "balanced"."""
+    return isinstance(class_weight, str) and class_weight == "balanced"
 
 
 def _class_factors(class_weight: Any, classes: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -309,35 +371,50 @@ class MultilabelIndicator(_Classification):
             self.factors = label_factors(self.class_weight, y, weight, names)
         return Targets((y != 0).astype(np.float32), weight)  # (n_samples, n_labels), (n_samples,)
 
+    def unknown(self, n_samples: int) -> Targets:
+        """Return indicators of no label, of zero weight (n_samples, n_labels)."""
+        if self.classes is None:
+            raise ValueError(NOTHING_KNOWN)
+        return Targets(np.zeros((n_samples, len(self.classes)), np.float32), np.zeros(n_samples))
+
     def init_head(
         self, head: Any, features: np.ndarray, targets: Targets, how: str, choice: LayerChoice | None = None
-    ) -> None:
-        """Write one binary classifier per label into a head."""
+    ) -> HeadStrength | None:
+        """Write one binary classifier per label into a head. They share one strength."""
         standardize(head, features, targets.weight, choice)
         if how == "random":
-            return
-        read, total = linear_input(head, features), None if choice is None else choice.total  # (n_samples, width)
-        columns = [self._column_head(read, targets, label, how, total) for label in range(targets.values.shape[1])]
+            return None
+        read, strength, C = linear_input(head, features), None, 1.0  # (n_samples, width)
+        if how == "probe":
+            strength, C = probe_strength(read, self.choice_targets(targets), targets.weight, choice)
+        columns = [self._column_head(read, targets, label, how, C) for label in range(targets.values.shape[1])]
         weight = np.stack([weight[1] - weight[0] for weight, _ in columns])  # (n_labels, width)
         bias = np.stack([bias[1] - bias[0] for _, bias in columns])  # (n_labels,)
         write_linear(head, weight, bias)
+        return strength
 
     def choice_targets(self, targets: Targets) -> ChoiceTargets:
         """Return the indicators."""
         return ChoiceTargets(targets.values.astype(np.float64), 2)
 
+    def strata(self, targets: Targets) -> np.ndarray:
+        """Return whether each row has each label, and whether it has none, (n_samples, n_labels + 1)."""
+        members = targets.values > 0  # (n_samples, n_labels)
+        members = np.concatenate([members, ~members.any(1, keepdims=True)], axis=1)  # (n_samples, n_labels + 1)
+        return members & (targets.weight > 0)[:, None]
+
     def _column_head(
-        self, read: np.ndarray, targets: Targets, label: int, how: str, total: float | None
+        self, read: np.ndarray, targets: Targets, label: int, how: str, C: float
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return weight (2, width) and bias (2,) of the classifier of one label."""
         column, weight = targets.values[:, label].astype(np.int64), targets.weight  # (n_samples,) each
         if self.factors is None:
-            return linear_head(read, column, weight, 2, how, total)
+            return linear_head(read, column, weight, 2, how, C)
         weight = relative_weights(weight * self.factors[column, label])  # (n_samples,)
         rows = np.flatnonzero(weight)
         if not len(rows):
             return np.zeros((2, read.shape[1])), np.zeros(2)
-        return linear_head(read[rows], column[rows], weight[rows], 2, how, total)
+        return linear_head(read[rows], column[rows], weight[rows], 2, how, C)
 
     def loss(self, outputs: Tensor | None, targets: Tensor, features: Tensor) -> Tensor:
         """Return the weighted mean of the binary cross entropies of each row's labels, or of the criterion, (n,)."""

@@ -12,14 +12,17 @@ from torch.nn import functional
 
 from sktransfer.engine.choice_targets import ChoiceTargets
 from sktransfer.engine.choose_layers import LayerChoice
-from sktransfer.tasks.base import Targets, Task
+from sktransfer.engine.head_strength import HeadStrength
+from sktransfer.tasks.base import NOTHING_KNOWN, Targets, Task
 from sktransfer.tasks.criterion import Criterion
-from sktransfer.tasks.head_init import linear_input, ridge_probe, standardize, write_linear
+from sktransfer.tasks.head_init import linear_input, probe_strength, ridge_probe, standardize, write_linear
 from sktransfer.tasks.heads import FeatureHead
 from sktransfer.tasks.labels import refuse_label_lists
 from sktransfer.tasks.validation import check_numbers
 
 __all__ = ["Continuous"]
+
+_FIFTHS = 5  # strata of a number
 
 
 class Continuous(Task):
@@ -48,6 +51,11 @@ class Continuous(Task):
             self.criterion = criterion
         self.ndim = 0  # of y; 0 before the first call of encode
 
+    @property
+    def is_squared_error(self) -> bool:  # type: ignore[override]
+        """Whether the loss is the squared error, and not that of a criterion."""
+        return self.criterion is None
+
     def check(self, y: Any) -> np.ndarray:
         """Return numbers (n_samples,) or (n_samples, n_outputs), float64."""
         refuse_label_lists(y, "a regressor takes one number per sample, or a matrix with a row of numbers per sample")
@@ -66,18 +74,39 @@ class Continuous(Task):
             raise ValueError(f"y has shape {y.shape}, and the first call's had {len(self.shift)} outputs")
         return Targets(((columns - self.shift) / self.spread).astype(np.float32), weight)
 
+    def unknown(self, n_samples: int) -> Targets:
+        """Return the mean, of zero weight (n_samples, n_outputs)."""
+        if not self.ndim:
+            raise ValueError(NOTHING_KNOWN)
+        return Targets(np.zeros((n_samples, len(self.shift)), np.float32), np.zeros(n_samples))
+
     def make_head(self, n_features: int, n_mixed: int | None = None) -> FeatureHead:
         """Return a linear head with one output per target."""
         return FeatureHead(n_features, len(self.shift), n_mixed)
 
     def init_head(
         self, head: Any, features: np.ndarray, targets: Targets, how: str, choice: LayerChoice | None = None
-    ) -> None:
+    ) -> HeadStrength | None:
         """Write a ridge regression into a head."""
         standardize(head, features, targets.weight, choice)
-        if how != "random":
-            total = None if choice is None else choice.total
-            write_linear(head, *ridge_probe(linear_input(head, features), targets.values, targets.weight, total))
+        if how == "random":
+            return None
+        read = linear_input(head, features)  # (n_samples, width)
+        strength, alpha = probe_strength(read, self.choice_targets(targets), targets.weight, choice)
+        write_linear(head, *ridge_probe(read, targets.values, targets.weight, alpha))
+        return strength
+
+    def strata(self, targets: Targets) -> np.ndarray:
+        """Return the fifth that each output of each row is in, (n_samples, 5 * n_outputs), or less for few rows."""
+        known = targets.weight > 0  # (n_samples,)
+        n_parts = max(1, min(_FIFTHS, int(known.sum()) // 2))  # of two rows at least: a single one is not held out
+        members = []
+        for output in targets.values.T:
+            of_known = output[known] if known.any() else output[:1]
+            edges = np.unique(np.quantile(of_known, np.arange(1, n_parts) / n_parts))  # (n_edges,)
+            part = np.searchsorted(edges, output, side="left")  # (n_samples,)
+            members.append((part[:, None] == np.arange(_FIFTHS)) & known[:, None])
+        return np.concatenate(members, axis=1)
 
     def choice_targets(self, targets: Targets) -> ChoiceTargets:
         """Return the standardized numbers."""

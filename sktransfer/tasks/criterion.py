@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from sktransfer.exceptions import InvalidParameterError
 
-__all__ = ["Criterion", "check_criterion"]
+__all__ = ["Criterion", "check_criteria", "check_criterion"]
 
 
 def check_criterion(name: str, criterion: Any) -> Any:
@@ -48,6 +49,29 @@ def check_criterion(name: str, criterion: Any) -> Any:
             "them as buffers"
         )
     return criterion
+
+
+def check_criteria(name: str, criteria: Any) -> None:
+    """Raise unless a parameter is None or a dict of criteria by task.
+
+    Parameters
+    ----------
+    name : str
+        Name of the parameter, used in errors.
+    criteria : object
+        Value to check.
+
+    Raises
+    ------
+    InvalidParameterError
+        If it is neither, or a criterion is not allowed.
+    """
+    if criteria is None:
+        return
+    if not isinstance(criteria, Mapping):
+        raise InvalidParameterError(f"{name}={criteria!r} must be None, or a dict of losses by task")
+    for task, criterion in criteria.items():
+        check_criterion(f"{name}[{task!r}]", criterion)
 
 
 class Criterion:

@@ -7,13 +7,23 @@ import torch
 from sklearn.linear_model import LogisticRegression, Ridge
 from threadpoolctl import threadpool_limits
 
+from sktransfer.engine.choice_targets import ChoiceTargets
 from sktransfer.engine.choose_layers import LayerChoice
+from sktransfer.engine.head_strength import HeadStrength
 from sktransfer.tasks.heads import FeatureHead
+from sktransfer.tasks.validation import many_classes_allowed
 
-__all__ = ["class_means", "linear_head", "linear_input", "logistic_probe", "ridge_probe", "standardize", "write_linear"]
-
-C = 0.1  # a probe that is certain of every training sample leaves no gradient to learn from
-ALPHA = 10.0
+__all__ = [
+    "class_means",
+    "linear_head",
+    "linear_input",
+    "logistic_probe",
+    "of_different",
+    "probe_strength",
+    "ridge_probe",
+    "standardize",
+    "write_linear",
+]
 
 
 def standardize(
@@ -33,10 +43,10 @@ def standardize(
     sample_weight : ndarray of shape (n_samples,)
         Weight of each sample.
     choice : LayerChoice, default=None
-        Choice that the features come from. Its scales keep the weight of each layer; the mean variance is 1 as well.
+        Choice that the features come from. Its scales keep the weight of each layer.
     """
     if choice is not None:
-        _write_scale(head, choice.mean, choice.divisors(features.shape[1]))
+        _write_scale(head, choice.mean, choice.divisors(choice.variance))
         return
     mean = np.average(features, axis=0, weights=sample_weight)  # (n_features,)
     variance = np.average((features - mean) ** 2, axis=0, weights=sample_weight)  # (n_features,)
@@ -83,8 +93,32 @@ def write_linear(head: FeatureHead, weight: np.ndarray, bias: np.ndarray) -> Non
         head.linear.bias.copy_(torch.from_numpy(bias))
 
 
+def probe_strength(
+    features: np.ndarray, targets: ChoiceTargets, sample_weight: np.ndarray, choice: LayerChoice | None = None
+) -> tuple[HeadStrength, float]:
+    """Return the strength of a probe, for features of total variance 1 and for the given ones.
+
+    Parameters
+    ----------
+    features : ndarray of shape (n_samples, n_features)
+        What the linear layer reads.
+    targets : ChoiceTargets
+        Targets.
+    sample_weight : ndarray of shape (n_samples,)
+        Weight of each sample.
+    choice : LayerChoice, default=None
+        Choice that the features come from, which has the strength. None to find it.
+    """
+    if choice is not None:
+        return choice.head, choice.head.of_variance(choice.variance)
+    mean = np.average(features, axis=0, weights=sample_weight)  # (n_features,)
+    variance = float(np.average((features - mean) ** 2, axis=0, weights=sample_weight).sum())
+    strength = HeadStrength.find(features, targets, sample_weight)
+    return strength, strength.of_variance(variance or 1.0)
+
+
 def linear_head(
-    features: np.ndarray, y: np.ndarray, sample_weight: np.ndarray, n_classes: int, how: str, total: float | None = None
+    features: np.ndarray, y: np.ndarray, sample_weight: np.ndarray, n_classes: int, how: str, C: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return weight (n_classes, n_features) and bias (n_classes,) of a linear classifier of features.
 
@@ -100,16 +134,16 @@ def linear_head(
         Number of classes.
     how : {"probe", "class_means"}
         Kind of classifier.
-    total : float, default=None
+    C : float
         As `logistic_probe` takes it.
     """
     if how == "class_means":
         return class_means(features, y, sample_weight, n_classes)
-    return logistic_probe(features, y, sample_weight, n_classes, total)
+    return logistic_probe(features, y, sample_weight, n_classes, C)
 
 
 def logistic_probe(
-    features: np.ndarray, y: np.ndarray, sample_weight: np.ndarray, n_classes: int, total: float | None = None
+    features: np.ndarray, y: np.ndarray, sample_weight: np.ndarray, n_classes: int, C: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return a logistic regression as a linear head: the start of LP-FT [1]_.
 
@@ -117,8 +151,8 @@ def logistic_probe(
     ----------
     features, y, sample_weight, n_classes
         As `linear_head` takes them.
-    total : float, default=None
-        Total variance of the features at which C=1 is right, if their mean variance is 1. None for C=0.1.
+    C : float
+        Inverse of the penalty, for weights with a mean of 1 over different samples.
 
     Returns
     -------
@@ -136,18 +170,34 @@ def logistic_probe(
     if len(present) == 1:
         bias[present] = 0.0
         return weight, bias
-    strength, tol, basis = C, 1e-4, None
-    if total is not None:
-        strength, tol = total / features.shape[1], 1e-5  # a weaker penalty takes more steps
-        if features.shape[1] > len(features):
-            features, basis = _rotated(features)  # the same result in fewer variables
-    with threadpool_limits(1, user_api="blas"):  # the steps are so small that threads would wait for each other
-        probe = LogisticRegression(C=strength, tol=tol, max_iter=1000).fit(features, y, sample_weight=sample_weight)
+    sample_weight, basis = of_different(features, sample_weight), None
+    if features.shape[1] > len(features) and features.any():
+        features, basis = _rotated(features)  # the same result in fewer variables
+    with (
+        many_classes_allowed(),
+        threadpool_limits(1, user_api="blas"),
+    ):  # the steps are so small that threads would wait for each other
+        probe = LogisticRegression(C=C, tol=1e-5, max_iter=1000).fit(features, y, sample_weight=sample_weight)
     coef, intercept = probe.coef_ if basis is None else probe.coef_ @ basis, probe.intercept_
     if len(coef) == 1:  # two classes: one decision value is the difference of two logits
         coef, intercept = np.concatenate([-coef, coef]) / 2, np.concatenate([-intercept, intercept]) / 2
     weight[present], bias[present] = coef, intercept
     return weight, bias
+
+
+def of_different(features: np.ndarray, sample_weight: np.ndarray) -> np.ndarray:
+    """Return weights (n_samples,) with a mean of 1 over different samples, so that copies add up to one sample.
+
+    Parameters
+    ----------
+    features : ndarray of shape (n_samples, n_features)
+        Features.
+    sample_weight : ndarray of shape (n_samples,)
+        Weight of each sample.
+    """
+    n_different = len({row.tobytes() for row in features})
+    scaled: np.ndarray = sample_weight * (n_different / sample_weight.sum())
+    return scaled
 
 
 def _rotated(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -159,7 +209,7 @@ def _rotated(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def ridge_probe(
-    features: np.ndarray, y: np.ndarray, sample_weight: np.ndarray, total: float | None = None
+    features: np.ndarray, y: np.ndarray, sample_weight: np.ndarray, alpha: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return a ridge regression as a linear head.
 
@@ -171,17 +221,15 @@ def ridge_probe(
         Targets.
     sample_weight : ndarray of shape (n_samples,)
         Weight of each sample.
-    total : float, default=None
-        Total variance of the features at which alpha=1 is right, if their mean variance is 1. None for alpha=10.
+    alpha : float
+        Penalty, for weights with a mean of 1 over different samples.
 
     Returns
     -------
     weight : ndarray of shape (n_outputs, n_features)
     bias : ndarray of shape (n_outputs,)
     """
-    ridge = Ridge(alpha=ALPHA if total is None else features.shape[1] / total).fit(
-        features, y, sample_weight=sample_weight
-    )
+    ridge = Ridge(alpha=alpha).fit(features, y, sample_weight=of_different(features, sample_weight))
     return np.atleast_2d(ridge.coef_), np.atleast_1d(ridge.intercept_)
 
 

@@ -126,13 +126,13 @@ class Head:
     >>> from sklearn.datasets import load_digits
     >>> from sktransfer import FineTuneClassifier, ImageFeaturizer
     >>> X, y = load_digits(return_X_y=True)
-    >>> source = FineTuneClassifier(freeze_depth="all", max_epochs=0).fit(X[:50] / 16, y[:50])
+    >>> source = FineTuneClassifier(layer=-1, freeze_depth="all", max_epochs=0).fit(X[:50] / 16, y[:50])
     >>> source.head_
     Head(task='multiclass', n_features=512, n_outputs=10)
-    >>> features = ImageFeaturizer(source.backbone_).fit_transform(X[:50] / 16)
+    >>> features = ImageFeaturizer(source.backbone_, layer=-1).fit_transform(X[:50] / 16)
     >>> bool(abs(source.head_(features) - source.decision_function(X[:50] / 16)).max() < 1e-4)
     True
-    >>> target = FineTuneClassifier(source.backbone_, head=source.head_, max_epochs=1, random_state=0)
+    >>> target = FineTuneClassifier(source.backbone_, layer=-1, head=source.head_, max_epochs=1, random_state=0)
     >>> target.fit(X[:100] / 16, y[:100]).classes_.tolist() == source.classes_.tolist()
     True
     """

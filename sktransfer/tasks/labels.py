@@ -9,11 +9,12 @@ import numpy as np
 from scipy.sparse import issparse
 
 from sktransfer._validation import is_real
-from sktransfer.exceptions import InvalidParameterError
+from sktransfer.exceptions import InvalidParameterError, TargetWarning, warn
 
-__all__ = ["column_names", "label_factors", "refuse_label_lists"]
+__all__ = ["column_names", "label_factors", "refuse_label_lists", "warn_of_many_classes", "warn_of_one_hot"]
 
-
+MANY = 20  # numbers of which so many differ may be no classes, as in scikit-learn's warning
+FEWEST_ONE_HOT = 10  # fewer rows may have one label each by chance
 BINARIZE = (
     "several labels per sample are an indicator matrix, with a column per label. "
     "sklearn.preprocessing.MultiLabelBinarizer().fit_transform(y) makes it of lists of labels, and the binarizer's "
@@ -69,6 +70,62 @@ def refuse_label_lists(y: Any, remedy: str = BINARIZE) -> None:
 
 def _is_iterable(y: Any) -> bool:
     return hasattr(y, "__iter__") and not isinstance(y, (str, bytes, Mapping))
+
+
+def warn_of_one_hot(y: Any, matrix: np.ndarray) -> None:
+    """Warn if each row of an indicator matrix of three or more columns has exactly one label.
+
+    Parameters
+    ----------
+    y : array-like
+        Targets as given to `fit`.
+    matrix : ndarray of shape (n_samples, n_labels)
+        The same as an array of 0 and 1.
+
+    Warns
+    -----
+    TargetWarning
+        If each row has exactly one. There must be ten rows at least.
+    """
+    if len(matrix) < FEWEST_ONE_HOT or matrix.shape[1] < 3 or not (matrix.astype(bool).sum(1) == 1).all():
+        return
+    remedy = "y.idxmax(axis=1)" if hasattr(y, "idxmax") else "np.asarray(y).argmax(1)"
+    remedy = "y.toarray().argmax(1)" if issparse(y) else remedy
+    warn(
+        f"each of the {len(matrix)} rows of y has exactly one 1 in {matrix.shape[1]} columns, and the columns are "
+        "learned as independent labels, of which predictions may have none or several. For one of several classes, "
+        f"pass {remedy}",
+        TargetWarning,
+    )
+
+
+def warn_of_many_classes(y: np.ndarray, classes: np.ndarray) -> None:
+    """Warn if labels look like numbers, or are different for most of the samples.
+
+    Numbers are suspicious if there are more than 20 of them and most integers between the first and the last are none
+    of them. Classes that are counted from 0 have no such gaps.
+
+    Parameters
+    ----------
+    y : ndarray of shape (n_samples,)
+        Labels.
+    classes : ndarray of shape (n_classes,)
+        The different ones, sorted.
+
+    Warns
+    -----
+    TargetWarning
+        If they do.
+    """
+    n, is_number = len(classes), classes.dtype.kind in "iuf"
+    has_gaps = is_number and n > MANY and float(classes[-1]) - float(classes[0]) + 1 > 2 * n
+    if not has_gaps and (len(y) <= MANY or n <= len(y) / 2):
+        return
+    what, remedy = "labels", "y holds one label per sample, and X, the first argument of fit, the samples"
+    if is_number:
+        what = "numbers"
+        remedy = "For numbers such as ratings or prices, use FineTuneRegressor"
+    warn(f"y holds {n} different {what} in {len(y)} samples, and each is a class of its own. {remedy}", TargetWarning)
 
 
 def column_names(y: Any) -> list[str] | None:

@@ -6,7 +6,9 @@ import datetime
 import decimal
 import numbers
 import sys
+import warnings
 from collections.abc import Iterator, Mapping, MappingView, Set
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -21,7 +23,15 @@ from sktransfer.samples.arrays import tensor_to_array
 from sktransfer.samples.columns import is_tensor, quoted
 from sktransfer.samples.labels import label_of, row_labels
 
-__all__ = ["as_array", "as_labels", "check_none_missing", "check_numbers", "check_weight", "holds_dates"]
+__all__ = [
+    "as_array",
+    "as_labels",
+    "check_none_missing",
+    "check_numbers",
+    "check_weight",
+    "holds_dates",
+    "many_classes_allowed",
+]
 
 _NO_ARRAYS: tuple[tuple[type, str], ...] = (
     (Mapping, "pass list({}.values())"),
@@ -71,6 +81,9 @@ def as_array(values: Any, name: str) -> np.ndarray:
         return tensor_to_array(values)
     try:
         array = np.asarray(values)
+        is_made = array.dtype.kind in "US" and array.ndim == 1 and not hasattr(values, "dtype")
+        if is_made and not all(isinstance(one, (str, bytes)) for one in values):
+            array = np.array(list(values), dtype=object)  # (n_samples,): NumPy has written numbers and NaN as strings
     except (TypeError, ValueError):  # columns without a common type, lists of different length
         array = np.asarray(values, dtype=object)
     if array.ndim == 0:
@@ -78,6 +91,14 @@ def as_array(values: Any, name: str) -> np.ndarray:
             f"{name} is a single {type(values).__name__}; it must be a list, Series or array with one value per sample"
         )
     return array
+
+
+@contextmanager
+def many_classes_allowed() -> Iterator[None]:
+    """Run without scikit-learn's warning of many classes, because `warn_of_many_classes` gives a better one, once."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)
+        yield
 
 
 def as_labels(values: Any, name: str = "y") -> np.ndarray:

@@ -40,7 +40,10 @@ def _outputs(estimator: Any, X: Any) -> np.ndarray:
     """Return the most precise output of a fitted estimator: features, probabilities or predictions."""
     for method in ("transform", "predict_proba", "predict"):
         if hasattr(estimator, method):
-            return np.asarray(getattr(estimator, method)(X))
+            outputs = getattr(estimator, method)(X)
+            if isinstance(outputs, list):  # probabilities of several tasks
+                return np.concatenate([one for one in outputs if one is not None], axis=1)  # (n_samples, n_classes)
+            return np.asarray(outputs)
     raise AssertionError("the estimator has neither transform nor predict")
 
 

@@ -15,7 +15,8 @@ from sktransfer.exceptions import InvalidParameterError, ValidationWarning, warn
 __all__ = ["check_callbacks", "check_monitors", "is_callback_type", "unnamed"]
 
 _ALWAYS = {"train_loss", "train_loss_best"}  # columns of the history that each training records
-_VALIDATION = {"valid_loss", "valid_loss_best", "valid_acc", "valid_acc_best", "valid_r2", "valid_r2_best"}
+_VALIDATION = {"valid_loss", "valid_loss_best"}
+_SCORES = {"valid_acc", "valid_acc_best", "valid_r2", "valid_r2_best"}  # of validation data, of a single task
 
 
 def unnamed(callbacks: Sequence[Any] | None) -> list[Any]:
@@ -70,7 +71,7 @@ def check_callbacks(callbacks: Any) -> None:
         )
 
 
-def check_monitors(callbacks: Sequence[Any] | None, *, validates: bool, remedy: str) -> None:
+def check_monitors(callbacks: Sequence[Any] | None, *, validates: bool, remedy: str, by_task: bool = False) -> None:
     """Raise if a callback of skorch monitors a score that is not recorded, and warn if one scores nothing.
 
     Parameters
@@ -81,6 +82,9 @@ def check_monitors(callbacks: Sequence[Any] | None, *, validates: bool, remedy: 
         Whether the training has validation data.
     remedy : str
         What to do to have validation data, for messages.
+    by_task : bool, default=False
+        Whether each task has columns of its own, such as "valid_loss_topic". Their names are not checked, because the
+        tasks are not yet known.
 
     Raises
     ------
@@ -94,8 +98,9 @@ def check_monitors(callbacks: Sequence[Any] | None, *, validates: bool, remedy: 
     """
     given = [callback() if isinstance(callback, type) else callback for callback in unnamed(callbacks)]
     knows_all = all(type(callback).__module__.startswith(("skorch.", "sktransfer.")) for callback in given)
-    recorded = _ALWAYS | (_VALIDATION if validates else set())
-    missing = set() if validates else set(_VALIDATION)  # names that need validation data
+    validation = _VALIDATION | (set() if by_task else _SCORES)
+    recorded = _ALWAYS | (validation if validates else set())
+    missing = set() if validates else set(validation)  # names that need validation data
     later = {name for callback in given for name in _recorded_by(callback)}
     for index, callback in enumerate(given):
         names, what = _recorded_by(callback), f"callbacks[{index}]: {type(callback).__name__}"
@@ -111,7 +116,10 @@ def check_monitors(callbacks: Sequence[Any] | None, *, validates: bool, remedy: 
         monitor = _monitor_of(callback)
         if not isinstance(monitor, str) or monitor in recorded:
             continue
-        if monitor in missing:
+        of_task = by_task and monitor not in _SCORES and monitor.startswith(("train_loss_", "valid_"))
+        if of_task and (validates or monitor.startswith("train_")):
+            continue
+        if monitor in missing or of_task:
             raise InvalidParameterError(
                 f"{what} monitors {monitor!r}, which is computed on validation data, and this training has none: "
                 f"{remedy}, or set monitor='train_loss{'_best' if monitor.endswith('_best') else ''}'"

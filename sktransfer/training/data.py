@@ -68,8 +68,8 @@ class FrozenPrefixDataset(Dataset[Any]):
         Rows of the samples: those to train on, or the validation split.
     targets : mapping of str to Targets
         Targets of these rows, by task.
-    sources : ndarray of shape (n_rows,), default=None
-        Index of the source of each row; None for a single source.
+    sources : mapping of str to ndarray of int, default=None
+        Rows of this data set that batches are drawn from, by name; None for the rows that each task knows.
     compute : Compute
         Device and precision of the frozen stages.
     store : Store or None
@@ -88,7 +88,7 @@ class FrozenPrefixDataset(Dataset[Any]):
         *,
         rows: Sequence[int],
         targets: Mapping[str, Targets],
-        sources: np.ndarray | None = None,
+        sources: Mapping[str, np.ndarray] | None = None,
         compute: Compute,
         store: Store | None,
         augmentation: Augmentation | None = None,
@@ -98,7 +98,8 @@ class FrozenPrefixDataset(Dataset[Any]):
         self.boundary_layer = LayerOutput(boundary) if boundary < stop else None
         self.targets = {name: _as_tensors(one.values) for name, one in targets.items()}
         self.weights = {name: torch.from_numpy(one.weight).float() for name, one in targets.items()}  # (n_rows,) each
-        self.sources = sources
+        known = {name: np.flatnonzero(one.weight) for name, one in targets.items()}
+        self.sources = known if sources is None else sources
         self.compute, self.store = compute, store
         self.augmentation = augmentation
         self.epoch = 0  # the order of samples and their augmented views depend on it

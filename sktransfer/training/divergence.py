@@ -159,7 +159,9 @@ def _grown_loss(net: Any, batches: Iterable[Any], first: float) -> float | None:
     loss, idle = loss / weight, idle / weight
     if not math.isfinite(loss):
         raise NotFiniteError(f"the training loss is {loss} after epoch {len(net.history)}, at {_remedy(net)}")
-    return loss if loss > max(LEAST, idle, GROWTH * first) else None
+    # A criterion of the user may be negative, and no multiple of it is a growth.
+    limit = max(LEAST, idle, GROWTH * first) if first > 0 else idle + LEAST
+    return loss if loss > limit else None
 
 
 def _loss(net: Any, batch: Any) -> float:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import math
 import sys
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Collection, Mapping
+from typing import Any, Self
 
 import numpy as np
 from sklearn.model_selection import GroupShuffleSplit, StratifiedGroupKFold, train_test_split
 from skorch import NeuralNet
 from skorch.callbacks import Callback, EarlyStopping, EpochScoring, PrintLog
-from skorch.utils import Ansi
+from skorch.utils import Ansi, to_numpy
 
 from sktransfer._utils import in_process
 from sktransfer.exceptions import FreezingWarning, ValidationWarning, warn
@@ -19,9 +21,14 @@ from sktransfer.exceptions import FreezingWarning, ValidationWarning, warn
 __all__ = [
     "UNFREEZING",
     "BestWeights",
+    "DepthTrial",
     "EpochLog",
+    "HeldLosses",
+    "TaskHistory",
     "Unfreezing",
     "ValidationScore",
+    "columns_of",
+    "hold_back",
     "hold_out",
     "n_phases",
     "phase",
@@ -31,6 +38,7 @@ __all__ = [
 UNFREEZING = ("none", "gradual", "chain_thaw")
 
 
+MOST_HELD = 500
 _WHOLE = {"none": 1, "gradual": 1, "chain_thaw": 2}  # phases besides those that add a group of stages
 
 
@@ -258,8 +266,39 @@ def _draw_groups(y: np.ndarray, groups: np.ndarray, y_kept: np.ndarray, fraction
     raise ValueError("no group can be set aside without the last sample of some class.")
 
 
+def hold_back(values: Any, groups: np.ndarray | None, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rows to train on in a trial, and the rows that are held back, every fifth one but at most 500.
+
+    Parameters
+    ----------
+    values : sequence of length n_samples
+        Targets of a task. Classes and numbers of an array are spread evenly over both parts.
+    groups : ndarray of shape (n_samples,) or None
+        Group of each sample. Whole groups are held back.
+    seed : int
+        Seed of the choice.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sktransfer.training.epochs import hold_back
+    >>> y = np.array([0] * 15 + [1] * 5)
+    >>> rows, held = hold_back(y, None, 0)
+    >>> len(rows), y[held].tolist()
+    (16, [0, 0, 0, 1])
+    """
+    names, unit = np.unique(range(len(values)) if groups is None else groups, return_inverse=True)
+    order = np.random.RandomState(seed).permutation(len(names))  # (n_units,)
+    if groups is None and isinstance(values, np.ndarray):
+        columns = values.reshape(len(values), -1)[order].T  # (n_columns, n_samples)
+        order = order[np.lexsort(columns[::-1])]
+    step = max(5, len(values) // MOST_HELD)
+    is_held = np.isin(unit, order[step // 2 :: step])  # (n_samples,)
+    return np.flatnonzero(~is_held), np.flatnonzero(is_held)
+
+
 class BestWeights(EarlyStopping):  # type: ignore[misc]
-    """Early stopping on the validation loss, which restores the weights of the best epoch.
+    """Early stopping on the validation loss, which restores the weights of the best epoch, or those before training.
 
     Parameters
     ----------
@@ -272,6 +311,14 @@ class BestWeights(EarlyStopping):  # type: ignore[misc]
     def __init__(self, patience: int, wait: int = 0) -> None:
         super().__init__(patience=patience, threshold=0.0, load_best=True)
         self.wait = wait
+
+    def on_train_begin(self, net: NeuralNet, X: Any = None, **kwargs: Any) -> None:
+        """Store the weights before training, and their validation loss."""
+        super().on_train_begin(net, **kwargs)
+        valid = net.get_split_datasets(X, None)[1]
+        self.start_loss_ = _mean_loss(net, valid)
+        self.dynamic_threshold_ = self._calc_new_threshold(self.start_loss_)
+        self.best_model_weights_ = copy.deepcopy(net.module_.state_dict())
 
     def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:
         """Store the best weights, or count an epoch without improvement."""
@@ -289,6 +336,90 @@ class BestWeights(EarlyStopping):  # type: ignore[misc]
         super()._sink(in_process(text), verbose)
 
 
+def _mean_loss(net: NeuralNet, dataset: Any) -> float:
+    """Return the loss of a data set under the present weights, as the validation loss of an epoch is computed."""
+    batches = [
+        (net.batch_weight(batch), float(net.validation_step(batch)["loss"])) for batch in net.get_iterator(dataset)
+    ]
+    return float(np.average([loss for _, loss in batches], weights=[weight for weight, _ in batches]))
+
+
+@dataclasses.dataclass(frozen=True)
+class DepthTrial:
+    """Result of a training on a part of the samples, on samples that were held back.
+
+    Parameters
+    ----------
+    n_held : int
+        Number of samples held back.
+    before, after : float
+        Their mean loss before and after the training.
+    error : float
+        Standard error of the difference.
+
+    Examples
+    --------
+    >>> from sktransfer.training.epochs import DepthTrial
+    >>> trial = DepthTrial.of(np.array([0.75, 1.0]), np.array([0.5, 0.75]), np.ones(2))
+    >>> trial.helps, trial.report()
+    (True, 'training lowered the loss of 2 samples held back from 0.875 to 0.625 (standard error 0)')
+    """
+
+    n_held: int
+    before: float
+    after: float
+    error: float
+
+    @classmethod
+    def of(cls, before: np.ndarray, after: np.ndarray, weight: np.ndarray) -> Self:
+        """Return the result of losses per sample.
+
+        Parameters
+        ----------
+        before, after : ndarray of shape (n_held,)
+            Losses.
+        weight : ndarray of shape (n_held,)
+            Weight of each sample, positive.
+        """
+        share, gain = weight / weight.sum(), before - after  # (n_held,) each
+        mean = share @ gain
+        error = math.sqrt((share**2) @ (gain - mean) ** 2)
+        return cls(len(weight), float(share @ before), float(share @ after), error)
+
+    @property
+    def helps(self) -> bool:
+        """Whether the loss fell by more than its standard error."""
+        return self.before - self.after > self.error
+
+    def report(self) -> str:
+        """Return the losses as text."""
+        verb = "lowered" if self.helps else "did not clearly lower"
+        return (
+            f"training {verb} the loss of {self.n_held} samples held back from {self.before:.3g} to {self.after:.3g} "
+            f"(standard error {self.error:.2g})"
+        )
+
+
+class HeldLosses(Callback):  # type: ignore[misc]
+    """Losses of the validation data, per sample, before and after a training: `trial_`."""
+
+    def on_train_begin(self, net: NeuralNet, X: Any = None, **kwargs: Any) -> None:
+        """Compute the losses before the training."""
+        self._before = self._losses(net, X)
+
+    def on_train_end(self, net: NeuralNet, X: Any = None, **kwargs: Any) -> None:
+        """Compute the losses after the training."""
+        (before, weight), (after, _) = self._before, self._losses(net, X)
+        self.trial_ = DepthTrial.of(before, after, weight)
+
+    def _losses(self, net: NeuralNet, dataset: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Return loss and weight of each sample, (n_held,) each."""
+        held = net.get_split_datasets(dataset, None)[1]
+        batches = [held.batch([row]) for row in range(len(held))]
+        losses = np.array([float(net.validation_step(batch)["loss"]) for batch in batches])  # (n_held,)
+        return losses, np.array([net.batch_weight(batch) for batch in batches])
+
+
 class ValidationScore(EpochScoring):  # type: ignore[misc]
     """Score of the validation data per epoch, which keeps no predictions: checkpoints would contain them."""
 
@@ -298,23 +429,89 @@ class ValidationScore(EpochScoring):  # type: ignore[misc]
         self._initialize_cache()
 
 
+def columns_of(name: str, net: NeuralNet) -> dict[str, str]:
+    """Return the columns of the history that `TaskHistory` records for a task, with their names without the task.
+
+    Parameters
+    ----------
+    name : str
+        Name of the task.
+    net : FineTuneNet
+        Net with the task.
+    """
+    score = net.tasks[name].score_name
+    kinds = ["train_loss", "valid_loss", *([] if score is None else [f"valid_{score}"])]
+    return {f"{kind}_{name}": kind for kind in kinds}
+
+
+class TaskHistory(Callback):  # type: ignore[misc]
+    """Loss of each task per epoch, and score of each task on validation data, if there are several tasks.
+
+    Both are of the rows whose target is known. A task without such rows has NaN, and so has the score of a single row.
+    """
+
+    def on_epoch_begin(self, net: NeuralNet, **kwargs: Any) -> None:
+        """Begin new sums."""
+        self._sums: dict[str, list[Any]] = {}
+        self._scored: dict[str, list[tuple[Any, Any]]] = {}
+
+    def on_batch_end(
+        self,
+        net: NeuralNet,
+        batch: Any = None,
+        training: bool = False,
+        y_pred: Any = None,
+        by_task: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Add the losses of a batch, and keep the outputs for validation data."""
+        for name, (loss, weight) in (by_task or {}).items():
+            total = weight.sum()
+            sums = self._sums.setdefault(f"{'train' if training else 'valid'}_loss_{name}", [0.0, 0.0])
+            sums[0], sums[1] = sums[0] + loss.detach() * total.to(loss.device), sums[1] + total
+            if not training and net.tasks[name].score_name is not None and name in y_pred:
+                known = weight.numpy() > 0  # (n,)
+                pair = (to_numpy(batch[1][name])[known], to_numpy(y_pred[name])[known])  # (n_known, ...) each
+                self._scored.setdefault(name, []).append(pair)
+
+    def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:
+        """Record means and scores."""
+        for column, (loss, total) in self._sums.items():
+            net.history.record(column, float(loss) / float(total) if float(total) else math.nan)
+        for name, parts in self._scored.items():
+            y_true, outputs = (np.concatenate(one) for one in zip(*parts))  # (n_known, ...) each
+            task = net.tasks[name]
+            score = task.score(y_true, task.output_predictions(outputs)) if len(y_true) > 1 else math.nan
+            net.history.record(f"valid_{task.score_name}_{name}", score)
+        self._sums, self._scored = {}, {}
+
+
 class EpochLog(PrintLog):  # type: ignore[misc]
     """Table with one line per epoch, in columns of fixed width, with significant digits.
 
-    The best value so far has a colour on a terminal. Lines of worker processes begin with the process id.
+    Several tasks have a line each below it. The best value so far has a colour on a terminal. Lines of worker processes
+    begin with the process id.
     """
 
     _WIDTH = 9  # of a number such as 1.234e-05
+    _of_tasks: Collection[str] = ()  # columns of single tasks
 
     def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:
         """Print the line of an epoch, and before the first one the title of the net."""
         if self.first_iteration_ and net.title:
             self._sink(net.title, net.verbose)
+        by_task = {name: columns_of(name, net) for name in net.tasks} if len(net.tasks) > 1 else {}
+        self._of_tasks = {key for columns in by_task.values() for key in columns}
         super().on_epoch_end(net, **kwargs)
+        row = net.history[-1]
+        for name, columns in by_task.items():
+            numbers = [f"{short} {self.format_row(row, key, '')}" for key, short in columns.items() if key in row]
+            if numbers:
+                self._sink(f"       {name}: {', '.join(numbers)}", net.verbose)
 
     def table(self, row: Mapping[str, Any]) -> str:
-        """Return three lines: names, a rule and numbers."""
-        keys = self._sorted_keys(row.keys())
+        """Return three lines: names, a rule and numbers. The numbers of single tasks are left out."""
+        keys = [key for key in self._sorted_keys(row.keys()) if key not in self._of_tasks]
         names = ["seconds" if key == "dur" else key for key in keys]
         widths = [max(len(name), self._WIDTH if isinstance(row[key], float) else 0) for key, name in zip(keys, names)]
         cells = []

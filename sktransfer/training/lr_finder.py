@@ -107,7 +107,7 @@ def range_test(net: FineTuneNet, dataset: FrozenPrefixDataset, scope: LRRange) -
         mean = SMOOTHING * mean + (1 - SMOOTHING) * changes[-1]
         smoothed.append(mean / (1 - SMOOTHING ** len(changes)))
         # Diverged: the loss rose by more than it ever fell and by more than it was, or is not finite.
-        if not smoothed[-1] <= max(before, -2 * min(smoothed)):
+        if not smoothed[-1] <= max(abs(before), -2 * min(smoothed)):
             break
     net.notify("on_train_end", X=dataset, y=None)
     curve = pd.DataFrame({"lr": rates[: len(losses)], "loss": losses, "change": changes, "smoothed": smoothed})
@@ -125,9 +125,8 @@ def range_test(net: FineTuneNet, dataset: FrozenPrefixDataset, scope: LRRange) -
 
 
 def _rising_groups(net: FineTuneNet) -> list[dict[str, Any]]:
-    """Return the parameter groups whose rates rise: all but those of mixed layers, whose rate is fixed in training."""
-    mixes = [head.mix for head in net.module_.heads.values() if getattr(head, "mix", None) is not None]
-    fixed = {id(parameter) for mix in mixes for parameter in mix.parameters()}
+    """Return the parameter groups whose rates rise: all but those whose rate does not follow `lr`."""
+    fixed = {id(parameter) for parameter in net.module_.slow_parameters()}
     return [group for group in net.optimizer_.param_groups if fixed.isdisjoint(map(id, group["params"]))]
 
 

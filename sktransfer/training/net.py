@@ -24,10 +24,25 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from sktransfer.engine.compute import Compute
 from sktransfer.engine.rng import derive_seed, seed_torch
 from sktransfer.tasks.base import Task
+from sktransfer.tasks.weighting import (
+    GradientAggregation,
+    aggregator_identity,
+    uncertainty_loss,
+    uncertainty_weights,
+    weighted_sum,
+)
 from sktransfer.training.adapters import adapter_identity
 from sktransfer.training.data import FrozenPrefixDataset
 from sktransfer.training.divergence import check_loss
-from sktransfer.training.epochs import BestWeights, EpochLog, Unfreezing, ValidationScore, n_phases, warn_of_few_epochs
+from sktransfer.training.epochs import (
+    BestWeights,
+    EpochLog,
+    TaskHistory,
+    Unfreezing,
+    ValidationScore,
+    n_phases,
+    warn_of_few_epochs,
+)
 from sktransfer.training.network import FineTuneNetwork
 from sktransfer.training.optimisation import OPTIMIZERS, l2_sp_penalty, parameter_groups, with_schedule
 from sktransfer.training.samplers import Batches
@@ -42,6 +57,16 @@ _RAISE = dis.opmap["RAISE_VARARGS"]
 BatchTargets = Mapping[str, tuple[Tensor, Tensor]]
 
 
+@dataclasses.dataclass(frozen=True)
+class _BatchLosses:
+    """Losses of a batch or of a part of it, by task. Those of all parts sum to those of the batch."""
+
+    losses: dict[str, Tensor]  # (): weighted mean over the samples whose target is known
+    shares: dict[str, Tensor]  # (): share of the batch's weights in this part, 0 if no target is known
+    outputs: dict[str, Tensor]  # by task
+    features: list[Tensor]  # inputs of heads
+
+
 class StopTraining(Exception):
     """Raised by a callback to end the training."""
 
@@ -53,7 +78,7 @@ def build_net(
     compute: Compute,
     seed: int,
     callbacks: Sequence[Any] | None,
-    n_samples: int,
+    n_batches: int,
     valid: FrozenPrefixDataset | None = None,
     batches: type[Batches] = Batches,
 ) -> FineTuneNet:
@@ -73,8 +98,8 @@ def build_net(
         Seed of the order of the samples and of dropout.
     callbacks : sequence of skorch callbacks or None
         The user's callbacks.
-    n_samples : int
-        Number of samples to train on.
+    n_batches : int
+        Number of batches of an epoch.
     valid : FrozenPrefixDataset, default=None
         Validation data.
     batches : type, default=Batches
@@ -92,7 +117,6 @@ def build_net(
     """
     n_stages = len(network.trainable_stage_indices())
     warn_of_few_epochs(settings.unfreezing, n_stages, settings.max_epochs)
-    n_steps = settings.max_epochs * -(-n_samples // settings.batch_size)
     own: list[Any] = []
     if settings.unfreezing != "none":
         own.append(("unfreezing", Unfreezing(settings.unfreezing, settings.max_epochs)))
@@ -100,6 +124,8 @@ def build_net(
         wait = n_phases(settings.unfreezing, n_stages, settings.max_epochs) - 1
         own.append(("best_weights", BestWeights(settings.patience, wait)))
     score = next(iter(tasks.values())).score_name
+    if len(tasks) > 1:
+        own.append(("task_history", TaskHistory()))
     if valid is not None and len(tasks) == 1 and score is not None and len(valid) > 1:  # R² of one sample is undefined
         own.append(("valid_score", ValidationScore(None, lower_is_better=False, name=f"valid_{score}")))
     net = FineTuneNet(
@@ -111,18 +137,22 @@ def build_net(
         batch_size=settings.batch_size,
         train_split=None if valid is None else predefined_split(valid),
         callbacks=[
-            *with_schedule([*own, *(callbacks or [])], settings.lr_schedule, n_steps),
+            *with_schedule([*own, *(callbacks or [])], settings.lr_schedule, settings.max_epochs * n_batches),
             ("notify_epoch", _NotifyEpoch()),
         ],
         device=str(compute.device),
         verbose=settings.verbose,
     )
-    net.tasks, net.task_weights, net.batches = dict(tasks), dict(settings.task_weights), batches
+    net.tasks, net.task_weights, net.batches = dict(tasks), dict(settings.weight_by_task), batches
+    net.task_sampling = settings.task_sampling
+    net.aggregation = None if settings.aggregator is None else GradientAggregation(settings.aggregator)
     net.seed, net.compute, net.l2_sp = seed, compute, settings.l2_sp
-    plain = dataclasses.replace(settings, verbose=0, callbacks=None, adapter=None, augment=None, head=None)
+    objects: dict[str, Any] = dict.fromkeys(("callbacks", "adapter", "augment", "head", "aggregator"))
+    plain = dataclasses.replace(settings, verbose=0, **objects)
     net.identity = [
         *(plain, seed, str(compute.device.type), compute.dtype, adapter_identity(settings.adapter)),
         *([name, *task.identity()] for name, task in tasks.items()),
+        *aggregator_identity(settings.aggregator),
         *(network.layers, network.prefix_tokens, network.keep_statistics),
     ]
     net.groups = functools.partial(
@@ -155,6 +185,8 @@ class FineTuneNet(NeuralNet):  # type: ignore[misc]
 
     tasks: Mapping[str, Task]
     task_weights: Mapping[str, float]  # 1 for a task that is not in it
+    task_sampling: Any = "proportional"
+    aggregation: GradientAggregation | None = None  # of the gradients of tasks, in training alone
     on_epoch: Callable[[], bool] | None = None
     groups: Callable[[nn.Module], list[dict[str, Any]]] | None = None
     batches: type[Batches] = Batches
@@ -231,10 +263,22 @@ class FineTuneNet(NeuralNet):  # type: ignore[misc]
         if stop:
             raise StopTraining
 
-    @staticmethod
-    def batch_weight(batch: Any) -> float:
-        """Return the sum of the weights of a batch, over all tasks."""
-        return sum(float(weight.sum()) for _, weight in batch[1].values())
+    def batch_weight(self, batch: Any) -> float:
+        """Return the sum of the weights of a batch, over all tasks that are learned."""
+        return sum(float(weight.sum()) for name, (_, weight) in batch[1].items() if self._learns(name))
+
+    @property
+    def weight_by_task(self) -> dict[str, float]:
+        """Weight of the loss of each task, as given or as learned."""
+        learned = uncertainty_weights(self.module_.variances_by_task(), self._factors)
+        return {name: learned.get(name, self.task_weights.get(name, 1.0)) for name in self.tasks}
+
+    @property
+    def _factors(self) -> dict[str, float]:
+        return {name: 0.5 if task.is_squared_error else 1.0 for name, task in self.tasks.items()}
+
+    def _learns(self, name: str) -> bool:
+        return self.task_weights.get(name, 1.0) > 0
 
     def fit_loop(
         self, X: FrozenPrefixDataset, y: Any = None, epochs: int | None = None, **fit_params: Any
@@ -253,53 +297,72 @@ class FineTuneNet(NeuralNet):  # type: ignore[misc]
 
     def infer(self, x: Any, **fit_params: Any) -> Any:
         """Return the heads' outputs in float32: a tensor for one task, a dict for several."""
-        return self._unwrap(self._forward(x, **fit_params)[0])
+        return self._unwrap(_as_float(self._forward(x, **fit_params)[0]))
 
     def _unwrap(self, by_task: dict[str, Any]) -> Any:
         return next(iter(by_task.values())) if len(by_task) == 1 == len(self.tasks) else by_task
 
     def _forward(self, x: Any, **fit_params: Any) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Return outputs by task and head inputs by kind, in float32."""
+        """Return outputs by task and head inputs by kind, in the precision of the network."""
         with _autocast(self.compute):
             outputs, features = super().infer(x, **fit_params)
-        as_float = [{name: one.float() for name, one in group.items()} for group in (outputs, features)]
-        return as_float[0], as_float[1]
+        return outputs, features
 
     def losses(self, batch: Any, **fit_params: Any) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
         """Yield loss and outputs of a batch, in micro-batches if asked for. Their losses sum to that of the batch.
 
-        The loss of a task is the weighted mean over the samples whose target is known.
+        The loss of a task is the weighted mean over the samples whose target is known. The loss of several tasks is the
+        sum of theirs, times weights that the user gave.
         """
+        for part in self._parts(batch, **fit_params):
+            yield weighted_sum(part.losses, self.task_weights), part.outputs
+
+    def _parts(self, batch: Any, **fit_params: Any) -> Iterator[_BatchLosses]:
         targets: BatchTargets = batch[1]
         totals = {name: weight.sum() for name, (_, weight) in targets.items()}
         n, size = len(next(iter(targets.values()))[1]), self.micro_batch_size
         for start in range(0, n, size or n):
             part = batch if size is None else _rows(batch, start, start + size)
-            yield self._loss(part[0], part[1], totals, **fit_params)
+            yield self._losses(part[0], part[1], totals, **fit_params)
 
-    def _loss(
+    def _losses(
         self, arguments: dict[str, Any], targets: BatchTargets, totals: Mapping[str, Tensor], **fit_params: Any
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    ) -> _BatchLosses:
         for name, task in self.tasks.items():
             arguments, values = task.prepare(arguments, targets[name][0])
             targets = {**targets, name: (values, targets[name][1])}
         held: list[BatchTargets] = [targets]  # mixed samples are held to two targets
-        if self.mixture is None:
-            outputs, features = self._forward(arguments, **fit_params)
-        else:
-            mixture = self.mixture(len(next(iter(targets.values()))[1]))
-            outputs, features = self._forward(mixture.inputs(arguments), **fit_params)
+        mixture = None if self.mixture is None else self.mixture(len(next(iter(targets.values()))[1]))
+        inputs = arguments if mixture is None else mixture.inputs(arguments)
+        raw_outputs, raw_features = self._forward(inputs, **fit_params)
+        outputs, features = _as_float(raw_outputs), _as_float(raw_features)
+        if mixture is not None:
             outputs, features = mixture.outputs(outputs, arguments), mixture.outputs(features, arguments)
             held = mixture.targets(targets)
-        loss = torch.zeros((), device=next(iter(features.values())).device)
+        losses, shares = {}, {}
         for name, task in self.tasks.items():
-            share = self.task_weights.get(name, 1.0)
-            if share == 0:
+            if not self._learns(name):
                 continue
-            summed = sum(self._weighted(task, outputs.get(name), features[task.reads], one[name]) for one in held)
-            mean = summed / _positive(totals[name]).to(loss.device)
-            loss = loss + (mean if share == 1 else share * mean)
-        return loss, outputs
+            read = features[task.reads]
+            total = _positive(totals[name]).to(read.device)
+            summed = sum(self._weighted(task, outputs.get(name), read, one[name]) for one in held)
+            losses[name] = summed / total
+            shares[name] = targets[name][1].sum().to(read.device) / total
+        return _BatchLosses(losses, shares, outputs, list(raw_features.values()))
+
+    def _backward(self, part: _BatchLosses) -> None:
+        """Compute the gradients of a part of a batch."""
+        features = [one for one in part.features if one.requires_grad]
+        if self.aggregation is not None and features:  # there are none while all stages wait to be unfrozen
+            weighted = [loss * self.task_weights.get(name, 1.0) for name, loss in part.losses.items()]
+            self.aggregation.backward(weighted, features, self.module_.stages.parameters())
+            return
+        variances = self.module_.variances_by_task()
+        if variances:
+            loss = uncertainty_loss(part.losses, part.shares, variances, self._factors)
+        else:
+            loss = weighted_sum(part.losses, self.task_weights)
+        self.scaler_.scale(loss).backward()  # type: ignore[no-untyped-call]
 
     @staticmethod
     def _weighted(task: Task, outputs: Tensor | None, features: Tensor, target: tuple[Tensor, Tensor]) -> Tensor:
@@ -311,15 +374,23 @@ class FineTuneNet(NeuralNet):  # type: ignore[misc]
         """Compute loss and gradients of one batch."""
         self._set_training(True)
         losses, outputs = [], []
-        for loss, y_pred in self.losses(batch, **fit_params):
-            self.scaler_.scale(loss).backward()  # type: ignore[no-untyped-call]
-            losses.append(loss.detach())
-            outputs.append({name: one.detach() for name, one in y_pred.items()})
+        for part in self._parts(batch, **fit_params):
+            self._backward(part)
+            losses.append({name: loss.detach() for name, loss in part.losses.items()})
+            outputs.append({name: one.detach() for name, one in part.outputs.items()})
+        if self.aggregation is not None:
+            self.aggregation.finish()
         self.scaler_.unscale_(self.optimizer_)
         if self._add_l2_sp is not None:
             self._add_l2_sp()
         joined = {name: torch.cat([part[name] for part in outputs]) for name in outputs[0]}
-        return {"loss": torch.stack(losses).sum(), "y_pred": self._unwrap(joined)}
+        return self._step(batch, losses, joined)
+
+    def _step(self, batch: Any, losses: Sequence[Mapping[str, Tensor]], outputs: dict[str, Tensor]) -> dict[str, Any]:
+        """Return what callbacks learn of a batch: its loss, the outputs, and loss and weights of the rows by task."""
+        loss = torch.stack([weighted_sum(part, self.task_weights) for part in losses]).sum()
+        by_task = {name: (sum(part[name] for part in losses), batch[1][name][1]) for name in losses[0]}
+        return {"loss": loss, "y_pred": self._unwrap(outputs), "by_task": by_task}
 
     def validation_step(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
         """Compute the loss of one batch without gradients."""
@@ -329,10 +400,10 @@ class FineTuneNet(NeuralNet):  # type: ignore[misc]
             mixture, self.mixture = self.mixture, None
             try:
                 totals = {name: weight.sum() for name, (_, weight) in targets.items()}
-                loss, outputs = self._loss(arguments, targets, totals, **fit_params)
+                part = self._losses(arguments, targets, totals, **fit_params)
             finally:
                 self.mixture = mixture
-        return {"loss": loss, "y_pred": self._unwrap(outputs)}
+        return self._step(batch, [part.losses], part.outputs)
 
     def get_iterator(self, dataset: Any, training: bool = False) -> Batches:
         """Return batches, shuffled for training and in order otherwise. Samples must be a `FrozenPrefixDataset`."""
@@ -342,7 +413,7 @@ class FineTuneNet(NeuralNet):  # type: ignore[misc]
                 "predict_proba of the estimator, and not of its net_"
             )
         draws = self.mixture is not None or self.paired
-        return self.batches(dataset, self.batch_size, self.seed if training else None, draws)
+        return self.batches(dataset, self.batch_size, self.seed if training else None, draws, self.task_sampling)
 
     def initialize_optimizer(self, *args: Any, **kwargs: Any) -> FineTuneNet:
         """Make the optimizer over the parameter groups of stages and heads."""
@@ -374,7 +445,7 @@ class FineTuneNet(NeuralNet):  # type: ignore[misc]
     def to_cpu(self) -> None:
         """Move everything to the CPU, so that a pickle loads on a machine without a GPU."""
         self.device = "cpu"
-        self.train_split = None  # the validation split is not needed to predict
+        self.train_split = self.aggregation = None  # predictions need neither validation data nor gradients
         self.module_.cpu()
         for state in self.optimizer_.state.values():
             state.update({name: value.cpu() for name, value in state.items() if isinstance(value, Tensor)})
@@ -462,6 +533,10 @@ class FineTuneNet(NeuralNet):  # type: ignore[misc]
 def _positive(total: Tensor) -> Tensor:
     """Return a sum of weights, or the smallest positive number if no target of the batch is known."""
     return total.clamp_min(torch.finfo(torch.float32).tiny)
+
+
+def _as_float(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: one.float() for name, one in values.items()}
 
 
 def _rows(batch: Any, start: int, stop: int) -> Any:

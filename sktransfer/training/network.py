@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +14,7 @@ from sktransfer.backbones.pooling import pool
 from sktransfer.engine.inference import has_convolutions
 from sktransfer.engine.layers import LayerOutput
 
-__all__ = ["FineTuneNetwork", "join", "split_layers", "trainable_stages"]
+__all__ = ["FineTuneNetwork", "TaskModules", "join", "split_layers", "trainable_stages"]
 
 Layers = Mapping[str, Sequence[LayerOutput]]
 
@@ -78,6 +79,14 @@ def join(reads: str, values: Sequence[Tensor]) -> Tensor:
     return torch.cat(finest, 1)  # (n, n_features, height, width)
 
 
+class TaskModules(nn.ModuleDict):
+    """Modules by task. A name is the user's, and may be that of a method of modules, or have dots."""
+
+    def add_module(self, name: str, module: nn.Module | None) -> None:
+        """Add a module without the checks of names that would become attributes."""
+        self._modules[name] = module  # type: ignore[assignment]
+
+
 class FineTuneNetwork(nn.Module):
     """Stages above the freezing boundary, and the heads of the tasks.
 
@@ -103,6 +112,8 @@ class FineTuneNetwork(nn.Module):
     keep_statistics : bool, default=True
         Whether BatchNorm uses its pretrained statistics while its weights are trained. Batches of a small data set
         estimate them badly, and a probe was fitted to features that they gave.
+    scaled : sequence of str, default=()
+        Tasks whose losses are weighted by a log variance that is trained.
     """
 
     def __init__(
@@ -117,10 +128,13 @@ class FineTuneNetwork(nn.Module):
         n_mixed: int | None = None,
         prefix_tokens: int = 0,
         keep_statistics: bool = True,
+        scaled: Sequence[str] = (),
     ) -> None:
         super().__init__()
         self.stages = stages.to(memory_format=torch.channels_last) if has_convolutions(stages) else stages
         self.heads = heads
+        self.scaled = tuple(scaled)
+        self.log_variances = nn.Parameter(torch.zeros(len(scaled))) if scaled else None  # (n_scaled,)
         self.keep_statistics = keep_statistics
         self.layers = {kind: tuple(outputs) for kind, outputs in layers.items()}
         self.reads, self.widths, self.n_mixed = dict(reads), dict(widths), n_mixed
@@ -147,6 +161,30 @@ class FineTuneNetwork(nn.Module):
         """Return the indices of the stages that have trainable parameters, in ascending order; 0 is the lowest."""
         return sorted({int(name.split(".")[1]) for name in self.trainable if name.startswith("stages.")})
 
+    def variances_by_task(self) -> dict[str, Tensor]:
+        """Return the trained log variance () of each task that has one."""
+        return {} if self.log_variances is None else dict(zip(self.scaled, self.log_variances.unbind()))
+
+    @torch.no_grad()
+    def continue_variances(self, before: FineTuneNetwork) -> None:
+        """Take over the log variances of an earlier network.
+
+        Parameters
+        ----------
+        before : FineTuneNetwork
+            Network of an earlier fit, not changed.
+        """
+        known = before.variances_by_task()
+        for name, value in self.variances_by_task().items():
+            if name in known:
+                value.copy_(known[name])
+
+    def slow_parameters(self) -> list[nn.Parameter]:
+        """Return the parameters whose rate does not follow `lr`: weights of mixed layers, and log variances."""
+        mixes: list[Any] = [head.mix for head in self.heads.values() if getattr(head, "mix", None) is not None]
+        variances = [] if self.log_variances is None else [self.log_variances]
+        return [*(parameter for mix in mixes for parameter in mix.parameters()), *variances]
+
     def unfreeze(self, stages: Collection[int], heads: bool = True) -> None:
         """Train some stages, and the heads; freeze the others in evaluation mode.
 
@@ -155,7 +193,7 @@ class FineTuneNetwork(nn.Module):
         stages : collection of int
             Indices of the stages above the boundary, 0 the lowest.
         heads : bool, default=True
-            Whether the heads are trained.
+            Whether the heads are trained, and the log variances of tasks.
         """
         self.not_yet_unfrozen = frozenset(range(len(self.stages))) - set(stages)
         for name, parameter in self.named_parameters():
@@ -190,11 +228,14 @@ class FineTuneNetwork(nn.Module):
             values = values.to(memory_format=torch.channels_last)
         for stop, stage in enumerate(self.stages, start=self.boundary + 1):
             values = stage(values, mask)
+            is_last = stop == self.boundary + len(self.stages)
             for kind, layers in self.layers.items():
                 for layer in layers:
-                    if layer.stop == stop and layer.pooling is not None:
-                        read[kind].append(pool(values, mask, layer.pooling, prefix_tokens=self.prefix_tokens))
-                    elif layer.stop == stop and values is not None:
-                        read[kind].append(values)
+                    if layer.stop != stop or values is None:
+                        continue
+                    output = values if is_last else values.clone()  # the next stage may change them in place
+                    if layer.pooling is not None:
+                        output = pool(output, mask, layer.pooling, prefix_tokens=self.prefix_tokens)
+                    read[kind].append(output)
         features = {kind: join(kind, parts) for kind, parts in read.items()}
         return {name: head(features[self.reads[name]]) for name, head in self.heads.items()}, features

@@ -20,6 +20,7 @@ __all__ = ["OPTIMIZERS", "SCHEDULES", "has_scheduler", "l2_sp_penalty", "paramet
 
 OPTIMIZERS = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam, "sgd": torch.optim.SGD}
 MIX_LR = 0.01  # the weights of mixed layers start equal, and must change by about 1 to tell layers apart
+VARIANCE_LR = 0.1  # log variances start at 0, and must change by 1 or 2 within some tens of steps
 CUT_FRAC, RATIO = 0.1, 32  # ULMFiT: share of the steps that rise, and peak rate over first rate
 RISE, START, END = 0.3, 25, 1e4  # one cycle: share of the steps that rise, peak over first rate, first over last rate
 
@@ -72,6 +73,8 @@ def _by_part(
     for mix in mixes:
         yield mix.scores, MIX_LR, head_decay  # decay pulls the scores to zero, which means equal weights
         yield mix.gamma, MIX_LR, 0.0
+    if network.log_variances is not None:
+        yield network.log_variances, VARIANCE_LR, 0.0
 
 
 def constant(step: int, n_steps: int) -> float:

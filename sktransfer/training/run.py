@@ -9,16 +9,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sktransfer._validation import is_int
 from sktransfer.backbones.backbone import Backbone, replace_stages
 from sktransfer.cache.policy import prefetch_for_depths
 from sktransfer.cache.types import Store
+from sktransfer.engine.choice_targets import ChoiceTargets
 from sktransfer.engine.choose_layers import (
+    GRID,
     CandidateOutputs,
     LayerChoice,
     candidate_layers,
     choice_rows,
-    choose_layers,
+    choose_jointly,
     collect_candidates,
 )
 from sktransfer.engine.compute import Compute
@@ -27,13 +28,17 @@ from sktransfer.engine.layers import LayerOutput, is_auto, resolve_layers
 from sktransfer.exceptions import InvalidParameterError
 from sktransfer.tasks.base import Targets, Task
 from sktransfer.tasks.heads import Head
+from sktransfer.tasks.strata import hold_out_tasks
 from sktransfer.training.augmentation import Augmentation
 from sktransfer.training.epochs import hold_out
 from sktransfer.training.net import FineTuneNet
 from sktransfer.training.samplers import Batches
 from sktransfer.training.settings import Settings
 
-__all__ = ["FitRun", "LRRange", "PreviousFit", "Trunk", "Validation", "choose_for_task", "choose_trunk", "split_rows"]
+__all__ = ["FitRun", "LRRange", "PreviousFit", "Trunk", "Validation", "choose_for_tasks", "choose_trunk", "split_rows"]
+
+
+AUTO_DEPTH = -1  # freezing depth that freeze_depth="auto" compares with a frozen backbone
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,8 +57,8 @@ class Trunk:
         Whether heads mix the layers by learned weights (`layer="mix"`).
     freeze_depth : int, float or str
         Parameter of the estimator that the boundary comes from.
-    choice : LayerChoice, default=None
-        Choice that the layers come from (`layer="auto"`).
+    choices : mapping of str to LayerChoice, default=None
+        Choice that the layers come from (`layer="auto"`), by task. All have the same layers.
     """
 
     backbone: Backbone
@@ -61,7 +66,7 @@ class Trunk:
     boundary: int
     mixed: bool
     freeze_depth: Any
-    choice: LayerChoice | None = None
+    choices: Mapping[str, LayerChoice] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -184,8 +189,9 @@ class FitRun:
         Targets of the samples, by task.
     augmentation : Augmentation, default=None
         Augmentation of the training samples.
-    sources : ndarray of shape (n_samples,), default=None
-        Index of the source of each sample; None for a single source.
+    sources : mapping of str to ndarray of shape (n_samples,), bool, default=None
+        Whether each sample belongs to a source that batches are drawn from, by name. None for one source per task: the
+        samples whose target is known.
     groups : ndarray of shape (n_samples,), default=None
         Groups that the validation split does not separate.
     validation : Validation, default=None
@@ -215,7 +221,7 @@ class FitRun:
     tasks: Mapping[str, Task]
     targets: Mapping[str, Targets]
     augmentation: Augmentation | None = None
-    sources: np.ndarray | None = None
+    sources: Mapping[str, np.ndarray] | None = None
     groups: np.ndarray | None = None
     validation: Validation | None = None
     previous: PreviousFit | None = None
@@ -245,16 +251,20 @@ def split_rows(run: FitRun) -> tuple[np.ndarray, np.ndarray]:
         return run.split
     if run.validation is not None or not settings.early_stopping:
         return np.arange(n), np.arange(0)
-    name, task = next(iter(run.tasks.items()))
-    stratify = len(run.tasks) == 1 and task.stratifies
+    learned = {name: task for name, task in run.tasks.items() if settings.learns(name)}
+    name, task = next(iter(learned.items()))
     values, fraction = run.targets[name].values, settings.validation_fraction
-    return hold_out(values, run.groups, fraction, run.seed, stratify=stratify, classes=task.classes)
+    if len(learned) == 1 and not (task.stratifies and values.ndim > 1):
+        return hold_out(values, run.groups, fraction, run.seed, stratify=task.stratifies, classes=task.classes)
+    strata = {name: task.strata(run.targets[name]) for name, task in learned.items()}
+    return hold_out_tasks(strata, run.groups, fraction, run.seed)
 
 
-def choose_for_task(run: FitRun, pooling: str) -> tuple[LayerChoice, CandidateOutputs | None]:
-    """Return the layers that the training rows of the only task support best.
+def choose_for_tasks(run: FitRun, pooling: str) -> tuple[dict[str, LayerChoice], CandidateOutputs | None]:
+    """Return the layers that the training rows of the tasks support best, by task.
 
-    The outputs of all samples are returned as well if there is no cache to keep them.
+    All tasks have the same layers, with the mean of the weights that each task that is learned gives them. The outputs
+    of all samples are returned as well if there is no cache to keep them.
 
     The same pass caches what the training reads at the freezing boundary, if there is room.
 
@@ -265,11 +275,11 @@ def choose_for_task(run: FitRun, pooling: str) -> tuple[LayerChoice, CandidateOu
     pooling : str
         Pooling as estimators take it.
     """
-    ((name, task),) = run.tasks.items()
-    targets = run.targets[name].with_relative_weights()
-    rows, _ = split_rows(run)
-    rows = np.sort(rows[targets.weight[rows] > 0])
-    rows = rows[choice_rows(len(rows))]
+    targets = {name: one.with_relative_weights() for name, one in run.targets.items()}
+    train_rows = np.sort(split_rows(run)[0])
+    of_task = {name: train_rows[targets[name].weight[train_rows] > 0] for name in run.tasks}
+    learned = {name: rows[choice_rows(len(rows))] for name, rows in of_task.items() if run.settings.learns(name)}
+    rows = np.unique(np.concatenate(list(learned.values())))
     backbone = run.trunk.backbone
     lower = [LayerOutput(*output) for output in prefetch_for_depths(len(backbone.stages))]
     outputs = collect_candidates(
@@ -281,9 +291,16 @@ def choose_for_task(run: FitRun, pooling: str) -> tuple[LayerChoice, CandidateOu
         store=run.store,
         prefetch=lower,
     )
-    chosen = targets.take(rows)
-    keeps = run.store is None and len(rows) == len(run.inputs)
-    return choose_layers(outputs, task.choice_targets(chosen), chosen.weight), outputs if keeps else None
+    # A task that is not learned has a share in neither rows nor layers.
+    others = {name: np.intersect1d(of_task[name], rows) for name in run.tasks if name not in learned}
+    by_task: dict[str, tuple[np.ndarray, ChoiceTargets, np.ndarray]] = {}
+    for name, some in {**learned, **others}.items():
+        chosen = targets[name].take(some)
+        values = run.tasks[name].choice_targets(chosen) if len(some) else None
+        if values is not None:
+            by_task[name] = np.searchsorted(rows, some), values, chosen.weight
+    choices = choose_jointly(outputs, by_task, [name for name in learned if name in by_task])
+    return choices, outputs if run.store is None and len(rows) == len(run.inputs) else None
 
 
 def choose_trunk(
@@ -292,7 +309,7 @@ def choose_trunk(
     pooling: str,
     freeze_depth: Any,
     reads: Sequence[str],
-    choice: LayerChoice | None = None,
+    choices: Mapping[str, LayerChoice] | None = None,
 ) -> Trunk:
     """Return the part of a backbone that the parameters of an estimator ask for.
 
@@ -305,11 +322,11 @@ def choose_trunk(
     pooling : str
         Pooling of vectors per sample.
     freeze_depth : int, float or str
-        Number of frozen stages, as estimators take it.
+        Number of frozen stages, as estimators take it. "auto" is the depth that a trial trains.
     reads : sequence of str
         Kinds of head input that the tasks ask for.
-    choice : LayerChoice, default=None
-        Layers that `layer="auto"` has chosen.
+    choices : mapping of str to LayerChoice, default=None
+        Layers that `layer="auto"` has chosen, by task. All have the same layers.
 
     Raises
     ------
@@ -319,8 +336,8 @@ def choose_trunk(
     mixed = isinstance(layer, str) and layer == "mix"
     given = "all" if mixed or is_auto(layer) else layer
     pooled = sorted(set(resolve_layers(backbone, given, pooling)), key=lambda one: one.stop)
-    if choice is not None:
-        pooled = list(choice.layers)
+    if choices is not None:
+        pooled = _chosen(next(iter(choices.values())), pooled, pooling)
     layers = {
         kind: pooled if kind == "features" else [LayerOutput(one.stop) for one in pooled]
         for kind in dict.fromkeys(reads)
@@ -331,14 +348,19 @@ def choose_trunk(
             f"the layers chosen before go up to stage {stop}, and {backbone.name} has {len(backbone.stages)} stages; "
             "give the backbone_ of the same fit, or leave head and warm_start out"
         )
-    boundary = backbone.n_frozen(freeze_depth, stop) if choice is None else _n_frozen(backbone, freeze_depth, stop)
+    depth = AUTO_DEPTH if is_auto(freeze_depth) else freeze_depth
+    boundary = backbone.n_frozen(depth, stop)
     kept = backbone if stop == len(backbone.stages) else replace_stages(backbone, stop, [])
-    return Trunk(kept, layers, boundary, mixed, freeze_depth, choice)
+    return Trunk(kept, layers, boundary, mixed, freeze_depth, choices)
 
 
-def _n_frozen(backbone: Backbone, freeze_depth: Any, stop: int) -> int:
-    """Return the number of frozen stages of the first `stop` ones, for a depth that is right for all stages."""
-    n, n_frozen = len(backbone.stages), backbone.n_frozen(freeze_depth)
-    if isinstance(freeze_depth, str) or (is_int(freeze_depth) and freeze_depth >= 0):
-        return min(n_frozen, stop)
-    return max(0, stop - (n - n_frozen)) if is_int(freeze_depth) else backbone.n_frozen(freeze_depth, stop)
+def _chosen(choice: LayerChoice, candidates: Sequence[LayerOutput], pooling: str) -> list[LayerOutput]:
+    """Return the layers of a choice, which may be one of an earlier fit with another pooling."""
+    allowed = {one.pooling for one in candidates} | ({GRID} if pooling == "auto" else set())
+    used = sorted({str(one.pooling) for one in choice.layers})
+    if not allowed.issuperset(used):
+        raise InvalidParameterError(
+            f"pooling={pooling!r} does not fit the layers chosen before, which have {used}; restore it, or leave head "
+            "and warm_start out"
+        )
+    return list(choice.layers)

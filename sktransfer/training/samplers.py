@@ -1,20 +1,29 @@
-"""Batch samplers: shuffled, class-balanced pairs, and several sources per batch."""
+"""Batch samplers: rows in a ratio of tasks or sources, and class-balanced pairs."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
 from sktransfer.engine.inputs import in_batches
 from sktransfer.engine.workers import ahead
+from sktransfer.exceptions import InvalidParameterError
+from sktransfer.tasks.weighting import counts_of, shares_of
 from sktransfer.training.data import Batch, FrozenPrefixDataset
 
-__all__ = ["Batches", "PairBatches", "SourceBatches"]
+__all__ = ["Batches", "PairBatches"]
 
 
 class Batches:
     """Batches of an epoch: shuffled, and texts grouped with others of their length.
+
+    An epoch has as many draws as there are rows. With "proportional" sampling, each row is drawn once. Otherwise a
+    draw belongs to a source, which is by default the rows whose target of one task is known. It takes the next row of
+    an endless sequence of permutations of these rows, which the next epoch continues. All known targets of a drawn row
+    are learned.
 
     Parameters
     ----------
@@ -28,14 +37,33 @@ class Batches:
     no_prefetch : bool, default=False
         Whether the consumer draws from the CPU's random generator. Augmentation draws from it as well, so samples are
         then not augmented in another thread.
+    sampling : {"proportional", "uniform", "sqrt", "joint"} or mapping of str to float, default="proportional"
+        Share of the draws of each source: as many as it has rows, equal, as the root of its rows, or given. "joint"
+        puts the same number of rows of every source into each batch.
     """
 
     POOL = 32  # batches whose texts are sorted by length together: little padding, and still a random mix
 
     def __init__(
-        self, dataset: FrozenPrefixDataset, batch_size: int, seed: int | None = None, no_prefetch: bool = False
+        self,
+        dataset: FrozenPrefixDataset,
+        batch_size: int,
+        seed: int | None = None,
+        no_prefetch: bool = False,
+        sampling: str | Mapping[str, float] = "proportional",
     ) -> None:
         self.dataset, self.batch_size, self.seed, self.no_prefetch = dataset, batch_size, seed, no_prefetch
+        self.sampling = sampling
+
+    def __len__(self) -> int:
+        """Return the number of batches of an epoch."""
+        if self.seed is None:
+            return -(-len(self.dataset) // self.batch_size)
+        n_rows, n_sources = len(self._rows), len(self._shares)
+        if self._is_joint:
+            return -(-n_rows // (n_sources * self._per_source))
+        n_full = -(-n_rows // self.batch_size)
+        return n_full - int(n_full > 1 and n_rows == (n_full - 1) * self.batch_size + 1)
 
     def __iter__(self) -> Iterator[Batch]:
         batches = map(self.dataset.batch, self._order())
@@ -44,29 +72,79 @@ class Batches:
         return ahead(batches)  # the cores are idle while a GPU trains
 
     def _order(self) -> list[list[int]]:
-        n = len(self.dataset)
         if self.seed is None:
-            return list(in_batches(range(n), self.batch_size))
+            return list(in_batches(range(len(self.dataset)), self.batch_size))
         generator = np.random.default_rng([self.seed, self.dataset.epoch])
-        order = generator.permutation(n)
-        if self.dataset.inputs.is_ragged:
-            lengths = np.array(self.dataset.inputs.lengths(self.dataset.rows))
-            size = self.POOL * self.batch_size
-            pools = [order[start : start + size] for start in range(0, n, size)]
-            order = np.concatenate([rows[np.argsort(lengths[rows], kind="stable")] for rows in pools])
-        batches = list(in_batches(order.tolist(), self.batch_size))
+        if self._is_joint:
+            drawn = self._drawn(dict.fromkeys(self._shares, len(self) * self._per_source))
+            parts = [self._grouped(generator.permutation(rows), self._per_source) for rows in drawn]
+            batches = [[row for part in batch for row in part] for batch in zip(*parts, strict=True)]
+        else:
+            batches = self._grouped(self._draws(generator), self.batch_size)
         if len(batches) > 1 and len(batches[-1]) == 1:
             batches[-2:] = [batches[-2] + batches[-1]]
         generator.shuffle(batches)  # type: ignore[arg-type]
         return batches
 
+    def _draws(self, generator: np.random.Generator) -> np.ndarray:
+        """Return the rows of an epoch (n_draws,) in random order."""
+        rows = self._rows
+        if self.sampling != "proportional" and len(self._shares) > 1:
+            rows = np.concatenate(self._drawn(counts_of(self._shares, len(rows))))  # (n_draws,)
+        return rows[generator.permutation(len(rows))]
+
+    def _drawn(self, counts: Mapping[str, int]) -> list[np.ndarray]:
+        """Return the rows that an epoch draws from each source, (n_draws,) each."""
+        sources = self.dataset.sources
+        return [
+            _continued(sources[name], n, [self.seed, index, len(counts)], self.dataset.epoch)
+            for index, (name, n) in enumerate(counts.items())
+        ]
+
+    def _grouped(self, order: np.ndarray, size: int) -> list[list[int]]:
+        """Return rows in groups of a size, in their order, but texts near others of their length."""
+        if self.dataset.inputs.is_ragged:
+            lengths = np.array(self.dataset.inputs.lengths(self.dataset.rows))
+            pool = self.POOL * size
+            pools = [order[start : start + pool] for start in range(0, len(order), pool)]
+            order = np.concatenate([rows[np.argsort(lengths[rows], kind="stable")] for rows in pools])
+        return list(in_batches(order.tolist(), size))
+
+    @functools.cached_property
+    def _rows(self) -> np.ndarray:
+        """Rows that are drawn from, in ascending order."""
+        return np.unique(np.concatenate([self.dataset.sources[name] for name in self._shares]))
+
+    @functools.cached_property
+    def _shares(self) -> dict[str, float]:
+        """Share of the draws by source, without sources that are not drawn from."""
+        shares = shares_of(self.sampling, {name: len(rows) for name, rows in self.dataset.sources.items()})
+        if not shares:
+            raise InvalidParameterError(
+                f"task_sampling={self.sampling!r} draws no row: the tasks with a positive share have no known target "
+                "among the samples to train on; give other tasks a share, or more samples"
+            )
+        return shares
+
+    @property
+    def _is_joint(self) -> bool:
+        return self.sampling == "joint" and len(self._shares) > 1
+
+    @property
+    def _per_source(self) -> int:
+        return max(1, self.batch_size // len(self._shares))
+
 
 class PairBatches(Batches):
-    """Batches with pairs of one class and of different classes, whatever the class ratio.
+    """Batches with pairs of one class and of different classes, at any ratio of the classes.
 
     If all samples fit into one batch, they are one. Otherwise classes take turns, and each gives two samples. Small
     classes repeat their samples more often.
     """
+
+    def __len__(self) -> int:
+        """Return the number of batches of an epoch."""
+        return -(-len(self.dataset) // self.batch_size)
 
     def _order(self) -> list[list[int]]:
         n = len(self.dataset)
@@ -79,30 +157,32 @@ class PairBatches(Batches):
         turns = _endless(rng, np.arange(len(members)))
         return [
             [next(members[turn]) for turn in (next(turns) for _ in range(self.batch_size // 2)) for _ in range(2)]
-            for _ in range(-(-n // self.batch_size))
+            for _ in range(len(self))
         ]
-
-
-class SourceBatches(Batches):
-    """Batches with samples of every source, the same number of each.
-
-    An epoch ends when the largest source has been read once. Smaller sources repeat their samples, in a new order each
-    time. Without a seed the order of the rows is kept, and sources are not mixed.
-    """
-
-    def _order(self) -> list[list[int]]:
-        sources = self.dataset.sources
-        if self.seed is None or sources is None:
-            return super()._order()
-        rng = np.random.default_rng([self.seed, self.dataset.epoch])
-        members = [np.flatnonzero(sources == source) for source in np.unique(sources)]
-        per_source = max(1, self.batch_size // len(members))
-        streams = [_endless(rng, rows) for rows in members]
-        n_batches = -(-max(map(len, members)) // per_source)
-        return [[next(stream) for stream in streams for _ in range(per_source)] for _ in range(n_batches)]
 
 
 def _endless(rng: np.random.Generator, items: np.ndarray) -> Iterator[int]:
     """Yield items in random order, again and again, each time in another order."""
     while True:
         yield from rng.permutation(items).tolist()
+
+
+def _continued(rows: np.ndarray, n_draws: int, seed: Any, epoch: int) -> np.ndarray:
+    """Return the draws of one epoch (n_draws,) of an endless sequence of permutations of rows.
+
+    Earlier epochs are drawn again, so that the result depends on seed and epoch alone. An epoch that begins a new
+    permutation first takes the rows that it has drawn least often. It therefore repeats no row before it has drawn all.
+    """
+    rng = np.random.default_rng(seed)
+    drawn, rest = [], np.arange(0)
+    for _ in range(epoch + 1):
+        drawn, times, missing = [rest[:0]], np.zeros(len(rows), int), n_draws
+        while missing:
+            if not len(rest):
+                rest = rng.permutation(len(rows))
+                rest = rest[np.argsort(times[rest], kind="stable")]
+            part, rest = rest[:missing], rest[missing:]
+            times[part] += 1
+            missing -= len(part)
+            drawn.append(part)
+    return rows[np.concatenate(drawn)]

@@ -20,7 +20,7 @@ from sktransfer.exceptions import LoadError
 from sktransfer.tasks.base import Task
 from sktransfer.tasks.heads import Head
 from sktransfer.training.net import FineTuneNet, build_net
-from sktransfer.training.network import FineTuneNetwork, split_layers
+from sktransfer.training.network import FineTuneNetwork, TaskModules, split_layers
 from sktransfer.training.settings import Settings, check_settings
 from sktransfer.weights.reading import copy_state
 
@@ -49,6 +49,7 @@ def net_to_state(net: FineTuneNet, estimator: Any) -> dict[str, Any]:
         "heads": {name: dict(head.state_dict()) for name, head in network.heads.items()},
         "widths": dict(network.widths),
         "n_mixed": network.n_mixed,
+        "log_variances": {name: float(value.detach()) for name, value in network.variances_by_task().items()},
         "seed": int(net.seed),
         "history": json.dumps([{**row, "batches": []} for row in net.history], default=float),
     }
@@ -108,7 +109,10 @@ def _net(
 ) -> FineTuneNet:
     widths, n_mixed = require_field(state, "widths", dict), state.get("n_mixed")
     saved = require_field(state, "heads", dict)
-    heads = nn.ModuleDict()
+    variances = require_field(state, "log_variances", dict)
+    if not set(variances) <= set(tasks) or not all(type(value) is float for value in variances.values()):
+        raise LoadError(f"its log variances are {variances!r}, of tasks {sorted(tasks)}")
+    heads = TaskModules()
     for name, task in tasks.items():
         if (
             task.reads not in layers
@@ -130,7 +134,10 @@ def _net(
         n_mixed=n_mixed,
         prefix_tokens=backbone.prefix_tokens,
         keep_statistics=backbone.pretrained,
+        scaled=list(variances),
     )
+    if network.log_variances is not None:
+        network.log_variances.data = torch.tensor(list(variances.values()), dtype=torch.float32)  # (n_scaled,)
     net = build_net(network, tasks, settings, Compute(torch.device("cpu")), require_field(state, "seed", int), None, 1)
     network.stages.requires_grad_(True)  # the optimizer asks for the parameters that it may train
     net.initialize()

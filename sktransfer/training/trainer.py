@@ -10,24 +10,40 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from sklearn.exceptions import ConvergenceWarning
 from skorch.history import History
-from torch import Tensor, nn
+from torch import Tensor
 
 from sktransfer.backbones.backbone import Backbone, replace_stages
+from sktransfer.backbones.generators import fork_rng
 from sktransfer.engine.compute import check_finite_outputs
-from sktransfer.exceptions import InvalidParameterError
+from sktransfer.engine.head_strength import HeadStrength
+from sktransfer.engine.layers import is_auto
+from sktransfer.exceptions import InvalidParameterError, NotFiniteError, warn
 from sktransfer.tasks.heads import FeatureHead
 from sktransfer.training.adapters import add_adapters, merge_adapters
 from sktransfer.training.augmentation import Augmentation
 from sktransfer.training.data import FrozenPrefixDataset, precompute_features
 from sktransfer.training.divergence import check_weights, warn_if_grown
+from sktransfer.training.epochs import DepthTrial, HeldLosses, hold_back
 from sktransfer.training.lr_finder import range_test, step_callbacks
 from sktransfer.training.net import FineTuneNet, build_net
-from sktransfer.training.network import FineTuneNetwork, join, split_layers, trainable_stages
+from sktransfer.training.network import FineTuneNetwork, TaskModules, join, split_layers, trainable_stages
 from sktransfer.training.run import FitRun, LRRange, Trunk, split_rows
 from sktransfer.training.settings import Settings
 
-__all__ = ["TrainingResult", "history_frame", "snapshot", "stages_frame", "train", "update_batch_norms"]
+__all__ = [
+    "TrainingResult",
+    "history_frame",
+    "net_of_task",
+    "snapshot",
+    "stages_frame",
+    "train",
+    "update_batch_norms",
+]
+
+
+FEWEST_ROWS = 50  # with fewer samples, those held back cannot tell whether training helps
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +62,12 @@ class TrainingResult:
         Learning rate of the highest stage.
     lr_curve : DataFrame or None
         Curve of the range test, if there was one.
+    strengths : dict of str to HeadStrength
+        Strengths of the probes that heads were initialized with, by task.
+    boundary : int
+        Number of frozen stages.
+    depth_report : str or None
+        Why it was chosen, if `freeze_depth="auto"`.
     """
 
     net: FineTuneNet
@@ -53,6 +75,9 @@ class TrainingResult:
     stages: pd.DataFrame
     lr: float
     lr_curve: pd.DataFrame | None
+    strengths: Mapping[str, HeadStrength]
+    boundary: int
+    depth_report: str | None
 
 
 def train(run: FitRun) -> TrainingResult:
@@ -79,13 +104,16 @@ def train(run: FitRun) -> TrainingResult:
     """
     # Probe, standardization and losses see relative weights, those of samples and classes together.
     targets = {name: one.with_relative_weights() for name, one in run.targets.items()}
-    run = dataclasses.replace(run, targets=targets)
+    settings = run.settings.for_tasks(list(run.tasks), None if run.sources is None else list(run.sources))
+    run = dataclasses.replace(run, targets=targets, settings=settings)
     train_rows, valid_rows = split_rows(run)
-    network = _build_network(run, train_rows)
+    run = dataclasses.replace(run, settings=settings.for_rows(len(train_rows)))
+    run, depth_report = _choose_depth(run, train_rows)
+    network, strengths = _build_network(run, train_rows)
     dataset = _dataset(run, train_rows, run.augmentation)
     settings, lr_curve = _find_lr(run, network, dataset)
     valid = _validation_dataset(run, valid_rows)
-    net = _build(run, network, settings, settings.callbacks, len(dataset), valid)
+    net = _build(run, network, settings, settings.callbacks, dataset, valid)
     if run.on_start is not None:
         run.on_start(net)
     net.on_epoch = run.on_epoch
@@ -102,7 +130,7 @@ def train(run: FitRun) -> TrainingResult:
     stages = stages_frame(run.trunk.backbone, network, net, run.trunk.boundary)
     net.to_cpu()
     backbone = _with_trained_stages(run.trunk, network, settings)
-    return TrainingResult(net, backbone, stages, settings.lr, lr_curve)
+    return TrainingResult(net, backbone, stages, settings.lr, lr_curve, strengths, run.trunk.boundary, depth_report)
 
 
 def snapshot(run: FitRun, net: FineTuneNet) -> tuple[FineTuneNet, Backbone]:
@@ -124,11 +152,105 @@ def snapshot(run: FitRun, net: FineTuneNet) -> tuple[FineTuneNet, Backbone]:
     return copied, _with_trained_stages(run.trunk, copied.module_, run.settings)
 
 
+def net_of_task(net: FineTuneNet, name: str, new_name: str) -> FineTuneNet:
+    """Return a net for one task of a trained net. It shares the weights of stages and head.
+
+    Parameters
+    ----------
+    net : FineTuneNet
+        Trained net.
+    name : str
+        Name of the task.
+    new_name : str
+        Name of the task in the new net.
+    """
+    whole: FineTuneNetwork = net.module_
+    reads, heads = whole.reads[name], TaskModules()
+    heads[new_name] = whole.heads[name]
+    network = FineTuneNetwork(
+        whole.stages,
+        {reads: whole.layers[reads]},
+        whole.boundary,
+        heads,
+        {new_name: reads},
+        widths={reads: whole.widths[reads]},
+        n_mixed=whole.n_mixed,
+        prefix_tokens=whole.prefix_tokens,
+        keep_statistics=whole.keep_statistics,
+    )
+    part: FineTuneNet = object.__new__(type(net))  # copy.copy would serialize all weights
+    part.__dict__.update(net.__dict__)
+    part.module_, part.tasks, part.task_weights = network.eval(), {new_name: net.tasks[name]}, {}
+    part.history_, part.aggregator, part.task_sampling = History(net.history), None, "proportional"
+    kept = {id(parameter) for parameter in network.parameters()}
+    groups = [
+        {**group, "params": [p for p in group["params"] if id(p) in kept]} for group in net.optimizer_.param_groups
+    ]
+    part.optimizer_ = net.optimizer([group for group in groups if group["params"]], lr=net.lr)
+    return part
+
+
 def _with_trained_stages(trunk: Trunk, network: FineTuneNetwork, settings: Settings) -> Backbone:
     if settings.adapter is not None:
         merge_adapters(network.stages)
     trained = list(network.stages)
     return replace_stages(trunk.backbone, trunk.boundary, trained) if trained else trunk.backbone
+
+
+def _choose_depth(run: FitRun, train_rows: np.ndarray) -> tuple[FitRun, str | None]:
+    """Return the run with all stages frozen and no training, if this is as good, and the reason.
+
+    `freeze_depth="auto"` trains on a part of the rows and compares the loss of the others with that of the initial
+    heads. Early stopping needs no trial, because it returns to the initial heads itself.
+    """
+    settings, trunk = run.settings, run.trunk
+    if not is_auto(trunk.freeze_depth) or run.previous is not None or run.lr_range is not None:
+        return run, None
+    if settings.early_stopping or not settings.max_epochs:
+        reason = "early stopping decides on it" if settings.early_stopping else "max_epochs is 0"
+        return run, f"{_n_trained(trunk)}, because {reason}"
+    try:
+        trial = _try_training(run, train_rows)
+        reason = f"{len(train_rows)} samples are too few to tell" if trial is None else trial.report()
+    except NotFiniteError as error:
+        trial, reason = None, f"training diverges: {error}"
+        warn(f"freeze_depth='auto' freezes all stages, because {reason}", ConvergenceWarning)
+    if trial is not None and trial.helps:
+        return run, f"{_n_trained(trunk)}, because {reason}"
+    frozen = dataclasses.replace(trunk, boundary=len(trunk.backbone.stages))
+    idle = dataclasses.replace(settings, max_epochs=0, adapter=None, aggregator=None)
+    return dataclasses.replace(run, trunk=frozen, settings=idle), f"all stages are frozen, because {reason}"
+
+
+def _n_trained(trunk: Trunk) -> str:
+    names = trunk.backbone.stage_names[trunk.boundary :]
+    return f"{', '.join(names) or 'no stage'} {'are' if len(names) > 1 else 'is'} trained"
+
+
+def _try_training(run: FitRun, train_rows: np.ndarray) -> DepthTrial | None:
+    """Return the result of a training on a part of the rows; None if they are too few."""
+    learned = next(name for name in run.tasks if run.settings.learns(name))
+    groups = None if run.groups is None else run.groups[train_rows]
+    rows, held = hold_back(run.targets[learned].take(train_rows).values, groups, run.seed)
+    if len(train_rows) < FEWEST_ROWS or not len(held):
+        return None
+    losses = HeldLosses()
+    settings = dataclasses.replace(
+        run.settings, verbose=0, callbacks=[*step_callbacks(run.settings.callbacks), ("held_losses", losses)]
+    )
+    trunk = dataclasses.replace(run.trunk, freeze_depth=run.trunk.boundary)
+    part = dataclasses.replace(
+        run,
+        settings=settings,
+        trunk=trunk,
+        split=(train_rows[rows], train_rows[held]),
+        validation=None,
+        on_start=None,
+        on_epoch=None,
+    )
+    with fork_rng(run.compute.device):  # later random numbers are those without a trial
+        train(part)
+    return losses.trial_
 
 
 def _dataset(run: FitRun, rows: np.ndarray, augmentation: Augmentation | None = None) -> FrozenPrefixDataset:
@@ -140,11 +262,20 @@ def _dataset(run: FitRun, rows: np.ndarray, augmentation: Augmentation | None = 
         run.trunk.layers,
         rows=rows.tolist(),
         targets={name: targets.take(rows) for name, targets in run.targets.items()},
-        sources=None if run.sources is None else run.sources[rows],
+        sources=_sources(run, rows),
         compute=run.compute,
         store=run.store,
         augmentation=augmentation,
     )
+
+
+def _sources(run: FitRun, rows: np.ndarray) -> dict[str, np.ndarray]:
+    """Return which of some rows belong to each source that is drawn from. A task of weight 0 is not."""
+    masks = run.sources
+    if masks is None:
+        weights = run.settings.weight_by_task
+        masks = {name: one.weight > 0 for name, one in run.targets.items() if weights.get(name, 1.0) > 0}
+    return {name: np.flatnonzero(mask[rows]) for name, mask in masks.items()}
 
 
 def _validation_dataset(run: FitRun, rows: np.ndarray) -> FrozenPrefixDataset | None:
@@ -160,11 +291,12 @@ def _build(
     network: FineTuneNetwork,
     settings: Settings,
     callbacks: Any,
-    n_samples: int,
+    dataset: FrozenPrefixDataset,
     valid: FrozenPrefixDataset | None = None,
 ) -> FineTuneNet:
+    n_batches = len(run.batches(dataset, settings.batch_size, run.seed, sampling=settings.task_sampling))
     return build_net(
-        network, run.tasks, settings, run.compute, run.seed, callbacks, n_samples, valid, batches=run.batches
+        network, run.tasks, settings, run.compute, run.seed, callbacks, n_batches, valid, batches=run.batches
     )
 
 
@@ -177,13 +309,13 @@ def _find_lr(
     if scope is None:
         return settings, None
     tried = dataclasses.replace(settings.at(scope.lowest), lr_schedule="constant", unfreezing="none", verbose=0)
-    net = _build(run, copy.deepcopy(network), tried, step_callbacks(settings.callbacks), len(dataset))
+    net = _build(run, copy.deepcopy(network), tried, step_callbacks(settings.callbacks), dataset)
     result = range_test(net, dataset, scope)
     return settings.at(result.lr), result.curve
 
 
-def _build_network(run: FitRun, train_rows: np.ndarray) -> FineTuneNetwork:
-    """Return the network with its heads initialized."""
+def _build_network(run: FitRun, train_rows: np.ndarray) -> tuple[FineTuneNetwork, dict[str, HeadStrength]]:
+    """Return the network with its heads initialized, and the strengths of their probes by task."""
     settings, trunk = run.settings, run.trunk
     heads = _starting_heads(run)
     new = [name for name in run.tasks if heads.get(name) is None]
@@ -194,9 +326,11 @@ def _build_network(run: FitRun, train_rows: np.ndarray) -> FineTuneNetwork:
     if settings.adapter is not None:
         add_adapters(stages, settings.adapter)
     widths = {kind: joined.shape[1 if kind != "tokens" else 2] for kind, joined in features.items()}
-    modules = nn.ModuleDict()
+    modules = TaskModules()
     n_mixed = len(next(iter(trunk.layers.values()))) if trunk.mixed else None
-    for name, task in run.tasks.items():
+    # Heads that are not learned come last: no others depend on what is drawn for them.
+    for name in sorted(run.tasks, key=lambda name: not settings.learns(name)):
+        task = run.tasks[name]
         head = task.make_head(widths[task.reads], n_mixed)
         if head is not None:
             modules[name] = head
@@ -210,7 +344,11 @@ def _build_network(run: FitRun, train_rows: np.ndarray) -> FineTuneNetwork:
         n_mixed=n_mixed,
         prefix_tokens=trunk.backbone.prefix_tokens,
         keep_statistics=trunk.backbone.pretrained,
+        scaled=[name for name, weight in settings.weight_by_task.items() if weight] if settings.learns_weights else (),
     )
+    if run.previous is not None and run.previous.net is not None:
+        network.continue_variances(run.previous.net.module_)
+    _check_aggregator(run, network)
     if not network.trainable:
         raise InvalidParameterError(
             f"freeze_depth={trunk.freeze_depth!r} leaves nothing to train of {trunk.backbone.name}: its stages are "
@@ -220,20 +358,41 @@ def _build_network(run: FitRun, train_rows: np.ndarray) -> FineTuneNetwork:
     for name, head in heads.items():
         if head is not None:
             head.start(_feature_head(network, name), run.tasks[name])
+    strengths: dict[str, HeadStrength] = {}
     for name in new:
         task, how = run.tasks[name], settings.head_init
         if name in network.heads and task.reads == "features" and needs_features:
             known = train_rows[run.targets[name].weight[train_rows] > 0]
+            if not len(known):  # its rows are known only in tasks that are not learned
+                continue
             values = check_finite_outputs(features["features"][known].numpy(), run.compute)  # (n_known, n_features)
             known_targets = run.targets[name].take(known)
-            task.init_head(network.heads[name], values, known_targets, how, trunk.choice)
-    return network
+            strength = task.init_head(network.heads[name], values, known_targets, how, (trunk.choices or {}).get(name))
+            if strength is not None:
+                strengths[name] = strength
+    return network, strengths
+
+
+def _check_aggregator(run: FitRun, network: FineTuneNetwork) -> None:
+    aggregator = run.settings.aggregator
+    if aggregator is None:
+        return
+    if not network.trainable_stage_indices():
+        raise InvalidParameterError(
+            f"aggregator={aggregator!r} aggregates the gradients of stages that tasks share, and "
+            f"freeze_depth={run.trunk.freeze_depth!r} leaves none to train; freeze fewer, or leave aggregator out"
+        )
+    if run.compute.dtype == torch.float16:
+        raise InvalidParameterError(
+            f"aggregator={aggregator!r} compares gradients, which underflow in float16; set precision to 'float32' or "
+            "'bfloat16', or leave aggregator out"
+        )
 
 
 def _starting_heads(run: FitRun) -> Mapping[str, Any]:
     if run.previous is not None:
         return {name: run.previous.heads.get(name) for name in run.tasks}
-    return dict.fromkeys(run.tasks, run.settings.head)
+    return {name: run.settings.starting_head(name) for name in run.tasks}
 
 
 def _feature_head(network: FineTuneNetwork, name: str) -> FeatureHead:
@@ -321,11 +480,16 @@ def history_frame(history: History) -> pd.DataFrame:
     """
     hidden = ("batches", "epoch", "train_batch_count", "valid_batch_count")
     rows = [
-        {name: value for name, value in row.items() if name not in hidden and not name.endswith("_best")}
+        {name: value for name, value in row.items() if name not in hidden and not _marks_best(name, row)}
         for row in history
     ]
     rows = [{"seconds" if name == "dur" else name: value for name, value in row.items()} for row in rows]
     return pd.DataFrame(rows, index=pd.RangeIndex(1, len(rows) + 1, name="epoch"))
+
+
+def _marks_best(name: str, row: Any) -> bool:
+    """Return whether a column of skorch's history says that another one has its best value."""
+    return name.endswith("_best") and name.removesuffix("_best") in row
 
 
 def stages_frame(backbone: Backbone, network: FineTuneNetwork, net: FineTuneNet, boundary: int) -> pd.DataFrame:

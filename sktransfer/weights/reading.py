@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from sktransfer.exceptions import LoadError, WeightsError
 
-__all__ = ["compared_names", "fill", "find_prefix", "read_metadata", "read_state", "without_prefix"]
+__all__ = ["compared_names", "fill", "find_prefix", "n_parameters", "read_metadata", "read_state", "without_prefix"]
 
 _STATES = ("state_dict", "model_state_dict", "model")  # usual entries of a checkpoint that hold the weights
 
@@ -263,6 +263,23 @@ def fill(module: nn.Module, path: Path | None, *, head: str = "", rename: Callab
         if name in own and name not in misshapen:
             own[name].copy_(tensor)  # load_state_dict would need version metadata, which safetensors files lack
     return not (head and any(name.startswith(head) for name in (*missing, *misshapen)))
+
+
+def n_parameters(path: Path) -> int:
+    """Return the number of parameters in a file of weights, without the statistics of BatchNorm.
+
+    Parameters
+    ----------
+    path : Path
+        File of weights.
+
+    Raises
+    ------
+    WeightsError
+        If the file cannot be read.
+    """
+    statistics = ("running_mean", "running_var", "num_batches_tracked")
+    return sum(tensor.numel() for name, tensor in read_state(path).items() if not name.endswith(statistics))
 
 
 @torch.no_grad()

@@ -54,6 +54,8 @@ def test_provider_is_the_part_before_the_first_slash():
         ("n_parameters", 1.5, "n_parameters=1.5"),
         ("accuracy", 76.1, "accuracy=76.1"),
         ("accuracy", "0.7", "accuracy='0.7'"),
+        ("language", "", "language=''"),
+        ("language", 3, "language=3"),
         ("contract", "1", "contract='1'"),
         ("contract", True, "contract=True"),
         ("weights", "file.safetensors", "weights='file.safetensors'"),

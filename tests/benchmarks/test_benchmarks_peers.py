@@ -14,6 +14,7 @@ from benchmarks import (
     freeze_depth_search,
     full_fine_tuning,
     image_throughput,
+    multitask_cost,
     second_process,
     text_throughput,
     users_way,
@@ -109,6 +110,12 @@ def test_full_fine_tuning_by_hand_gives_an_equal_loss(kind):
     for precision, tolerance in full_fine_tuning.TOLERANCE.items():
         loss = full_fine_tuning.by_hand(task(kind), precision)
         assert abs(full_fine_tuning.ours(task(kind), precision) - loss) <= tolerance * loss
+
+
+def test_multitask_cost_peers_give_equal_results(report):
+    multitask_cost.measure(report, 12, 36, 1)
+    assert [row["difference"] for row in report.rows[:2]] == [0, 0]
+    assert len(report.rows) == 3
 
 
 def test_users_way_searches_depths():

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
-from benchmarks import common, forgetting, freezing_curve, layer_mix, source_task
+from benchmarks import common, forgetting, freezing_curve, layer_mix, mixed_table, source_task
 from benchmarks.remembered import Remembered
 from sktransfer import FineTuneClassifier, load_backbone
 from sktransfer.testing.samples import make_samples
@@ -103,9 +104,9 @@ def test_start_takes_parts_of_a_source_task():
 
 
 def test_source_task_measures_each_row_and_keeps_a_whole_source(results, monkeypatch):
-    monkeypatch.setattr(source_task, "TARGET", {**source_task.TARGET, "max_epochs": 1})
+    monkeypatch.setattr(source_task, "TARGET", {**source_task.TARGET, "max_epochs": 1, "lr": 1e-4})
     y = (np.array([("good" in text) for text in TEXTS])).astype(int)
-    clf = FineTuneClassifier("tiny/bert", freeze_depth="all", max_epochs=5, random_state=0).fit(TEXTS, y)
+    clf = FineTuneClassifier("tiny/bert", layer=-1, freeze_depth="all", max_epochs=5, random_state=0).fit(TEXTS, y)
     data = (np.array(TEXTS[:12], dtype=object), y[:12], np.array(TEXTS, dtype=object), 1 - y)
     table = {row: [source_task.measure(row, clf, data, 0)] * 2 for row in source_task.ROWS}
     assert table["E(f) H(f) O(f)"][0] == clf.score(TEXTS, 1 - y)
@@ -133,3 +134,19 @@ def test_forgetting_measures_both_tasks(results, monkeypatch):
     assert alone[0] > alone[1]
     forgetting.draw({"first task alone": [alone] * 2, "l2_sp=0": [after] * 2}, results / "forgetting.png")
     assert is_picture(results / "forgetting.png")
+
+
+@pytest.mark.parametrize("task", mixed_table.TASKS)
+def test_mixed_table_measures_all_columns_and_those_of_one_kind(task, results, monkeypatch):
+    domains = [name for name in ("books", "electronics", "kitchen") for _ in range(8)]
+    reviews = pd.DataFrame({"domain": domains, "label": ["neg", "pos"] * 12, "text": TEXTS})
+    (results / "text").mkdir()
+    reviews.to_csv(results / "text" / "amazon_mdsd.csv.gz", index=False)
+    monkeypatch.setenv("SKTRANSFER_TEST_DATA", str(results))
+    for name, value in {"N_ROWS": 60, "N_TEST": 20, "N_MISSING": 3}.items():
+        monkeypatch.setattr(mixed_table, name, value)
+    table, y = mixed_table.make_table(task, 0)
+    assert table.isna().sum().tolist() == [3] * 5
+    assert len(table) == len(y) == 60
+    for columns in (["review", "a"], ["photo"]):
+        assert np.isfinite(mixed_table.measure(task, 0, 40, columns))

@@ -79,7 +79,7 @@ RECIPES = {
     "wise-ft": {"callbacks": [WiSEFT(0.5)]},
     "mixup": {"callbacks": [Mixup(0.4)]},
     "micro batches": {"callbacks": [MicroBatches(2)]},
-    "early stopping": {"early_stopping": True, "validation_fraction": 0.25, "patience": 1},
+    "early stopping": {"early_stopping": True, "validation_fraction": 0.25, "head_init": "random"},
     "gradual": {"unfreezing": "gradual", "layer_lr_decay": 2.6, "lr_schedule": "slanted_triangular"},
     "one cycle": {"lr_schedule": "one_cycle", "l2_sp": 0.1, "label_smoothing": 0.1},
     "augment": {"augment": "light"},

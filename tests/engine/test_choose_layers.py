@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression, Ridge
 
+from sktransfer.backbones.preprocess import ImageTransform
 from sktransfer.cache.memory import MemoryStore
 from sktransfer.engine.choice_targets import ChoiceTargets
 from sktransfer.engine.choose_layers import (
@@ -43,37 +45,44 @@ def outputs(n=80, layers=AVERAGES, signal=1, seed=0):
 def test_choose_layers_by_targets():
     made, y = outputs()
     choice = choose_layers(made, ChoiceTargets.of(y))
-    assert choice.layers == (AVERAGES[1],)
-    assert choice.weights.tolist() == [1.0]
-    assert not choice.is_alpha
+    assert choice.layers == (AVERAGES[1], AVERAGES[2])
+    np.testing.assert_allclose(choice.weights, [0.95, 0.05])
+    assert not choice.head.is_alpha
 
 
 def test_report():
     made, y = outputs()
     told = choose_layers(made, ChoiceTargets.of(y)).report(toys.image_backbone())
-    assert told.startswith("middle (average) 100%; C=")
-    assert "by 80 samples: leave-one-out error 0." in told
-    told = choose_layers(made).report(toys.image_backbone())
-    assert told.startswith("stem (average) 7%, middle (average) 29%, top (average) 64%; C=30; weighed by depth")
+    layers, why, strength = told.splitlines()
+    assert layers == "layers: middle (average) 95%, top (average) 5%"
+    assert why == "weighed by how well they predict the targets of 80 samples"
+    assert re.fullmatch(
+        r"C=\S+ on features of total variance 1, leave-one-out error 0\.\d\d of the variance of the targets, "
+        r"and [01]\.\d\d with the last layer alone",
+        strength,
+    )
+    assert choose_layers(made, ChoiceTargets.of(["a"] * 80)).report(toys.image_backbone()).splitlines() == [
+        "layers: stem (average) 11%, middle (average) 22%, top (average) 67%",
+        "weighed by depth, because the targets do not tell them apart",
+        "C=30 on features of total variance 1",
+    ]
 
 
-def test_choose_layers_without_targets():
-    made, _ = outputs()
-    choice = choose_layers(made)
+@pytest.mark.parametrize(("y", "strength"), [(["a"] * 80, 30), ([2.5] * 80, 1 / 30)], ids=["labels", "numbers"])
+def test_choose_layers_of_equal_targets_weighs_by_depth(y, strength):
+    made, _ = outputs(layers=[*AVERAGES, *GRIDS])
+    choice = choose_layers(made, ChoiceTargets.of(y))
     assert list(choice.layers) == AVERAGES
-    np.testing.assert_allclose(choice.weights, np.array([1, 4, 9]) / 14)
-    assert choice.strength == 30
-    scaled = choice.scaled(np.concatenate(made.features, axis=1))
+    np.testing.assert_allclose(choice.weights, np.array([1, 2, 2 * 3]) / 9)
+    assert choice.head.value == pytest.approx(strength)  # C, or alpha
+    scaled = choice.scaled(np.concatenate(made.features[:3], axis=1))
     np.testing.assert_allclose([block.var(0).sum() for block in np.split(scaled, 3, axis=1)], 30 * choice.weights, 1e-4)
     np.testing.assert_allclose(scaled.mean(0), 0, atol=1e-4)
 
 
-@pytest.mark.parametrize("y", [["a"] * 80, [2.5] * 80])
-def test_choose_layers_of_equal_targets_is_that_without_targets(y):
-    made, _ = outputs()
-    choice, expected = choose_layers(made, ChoiceTargets.of(y)), choose_layers(made)
-    assert choice.layers == expected.layers
-    assert choice.strength == expected.strength
+def test_choose_layers_of_two_samples_weighs_by_depth():
+    made, _ = outputs(2)
+    assert list(choose_layers(made, ChoiceTargets.of([0, 1])).layers) == AVERAGES
 
 
 def test_choose_layers_grid_only_if_it_helps():
@@ -83,28 +92,27 @@ def test_choose_layers_grid_only_if_it_helps():
     choice = choose_layers(made, ChoiceTargets.of(y))
     assert GRIDS[1] in choice.layers
     assert [one.stop for one in choice.layers] == sorted(one.stop for one in choice.layers)
-    assert {one.pooling for one in choose_layers(made).layers} == {"average"}
 
 
 def test_choose_layers_numbers():
     made, y = outputs()
     numbers = y + np.random.default_rng(1).normal(size=len(y))
     choice = choose_layers(made, ChoiceTargets.of(numbers))
-    assert choice.is_alpha
+    assert choice.head.is_alpha
     features = np.concatenate([made.features[made.layers.index(one)] for one in choice.layers], axis=1)
     one = (features - choice.mean) / choice.divisors(1.0)
-    expected = Ridge(alpha=choice.strength).fit(one, numbers).predict(one)
+    expected = Ridge(alpha=choice.head.value).fit(one, numbers).predict(one)
     scaled = choice.scaled(features.copy())
-    np.testing.assert_allclose(Ridge().fit(scaled, numbers).predict(scaled), expected, rtol=1e-4)
+    np.testing.assert_allclose(Ridge().fit(scaled, numbers).predict(scaled), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_choose_layers_strength_is_the_c_of_unit_variance():
     made, y = outputs()
     choice = choose_layers(made, ChoiceTargets.of(y))
-    features = made.features[1]
+    features = np.concatenate(made.features[1:], axis=1)
     one = (features - choice.mean) / choice.divisors(1.0)
     np.testing.assert_allclose((one**2).sum(1).mean(), 1, rtol=1e-5)
-    expected = LogisticRegression(C=choice.strength, tol=1e-8).fit(one, y).predict_proba(one)
+    expected = LogisticRegression(C=choice.head.value, tol=1e-8).fit(one, y).predict_proba(one)
     scaled = choice.scaled(features.copy())
     np.testing.assert_allclose(LogisticRegression(tol=1e-8).fit(scaled, y).predict_proba(scaled), expected, atol=1e-4)
 
@@ -126,7 +134,7 @@ def test_choose_layers_leaves_out_rows_that_are_not_finite():
     choice = choose_layers(made, ChoiceTargets.of(y))
     assert np.isfinite(choice.mean).all()
     with pytest.raises(ValueError, match="infinite or NaN"):
-        choose_layers(CandidateOutputs(AVERAGES[:1], [0], [np.full((1, 3), np.nan, np.float32)]))
+        choose_layers(CandidateOutputs(AVERAGES[:1], [0], [np.full((1, 3), np.nan, np.float32)]), ChoiceTargets.of([0]))
 
 
 def test_choose_layers_of_constant_features():
@@ -141,6 +149,21 @@ def test_candidate_layers():
     assert candidate_layers(toys.image_backbone(), images, "max", CPU) == [LayerOutput(i, "max") for i in (1, 2, 3)]
     texts = PreprocessedSamples(toys.Listed(toys.TEXTS), toys.text_backbone().preprocess)
     assert candidate_layers(toys.text_backbone(), texts, "auto", CPU) == [LayerOutput(i, "mean") for i in (1, 2, 3)]
+
+
+def test_candidate_layers_runs_a_sample_once_per_backbone():
+    backbone = toys.image_backbone(seed=3)
+    seen = []
+    hook = backbone.stages[0].register_forward_hook(lambda module, args, out: seen.append(len(out)))
+    images = PreprocessedSamples(toys.images(2), backbone.preprocess)
+    assert candidate_layers(backbone, images, "auto", CPU) == candidate_layers(backbone, images, "auto", CPU)
+    assert seen == [1]  # all images are resized to one size
+    images = PreprocessedSamples(toys.images(2), ImageTransform())
+    other = toys.image_backbone(seed=4)
+    other.stages[0].register_forward_hook(lambda module, args, out: seen.append(len(out)))
+    assert candidate_layers(other, images, "auto", CPU) == candidate_layers(other, images, "auto", CPU)
+    hook.remove()
+    assert seen == [1, 1, 1]
 
 
 def test_collect_candidates_is_one_pass_that_the_cache_serves_again():
@@ -183,9 +206,8 @@ def test_to_state_from_state():
         {"weights": np.array([0.0])},
         {"scales": np.array([np.nan])},
         {"mean": np.zeros(3)},
-        {"strength": -1.0},
-        {"is_alpha": "no"},
-        {"error": "small"},
+        {"head": 30.0},
+        {"last_error": "small"},
         {"weights": [1.0]},
     ],
     ids=str,

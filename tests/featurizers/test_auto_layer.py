@@ -40,22 +40,48 @@ def test_fit_chooses_by_y():
     assert featurizer.layer_.index.names == ["layer", "pooling"]
     assert set(featurizer.layer_.index) <= set(LAYERS)
     assert featurizer.layer_.sum() == pytest.approx(1)
-    assert 3 <= featurizer.strength_ <= 1000
-    assert "by 40 samples" in featurizer.report_
+    assert 1 <= featurizer.strength_ <= 1000
+    assert "the targets of 40 samples" in featurizer.report_
     assert make_pipeline(toy(), LogisticRegression()).fit(IMAGES, LABELS).score(IMAGES, LABELS) > 0.9
 
 
-def test_fit_without_y_weighs_by_depth():
-    featurizer = toy().fit(IMAGES)
+@pytest.mark.parametrize("made", [toy, lambda: TextFeaturizer(normalize=True)], ids=["images", "texts"])
+def test_fit_without_y_is_the_last_layer(made):
+    X = IMAGES if isinstance(made(), ImageFeaturizer) else TEXTS
+    featurizer, last = made().fit(X), made().set_params(layer=-1).fit(X)
+    np.testing.assert_array_equal(featurizer.transform(X), last.transform(X))
+    np.testing.assert_array_equal(made().fit_transform(X), last.transform(X))
+    assert list(featurizer.get_feature_names_out()) == list(last.get_feature_names_out())
+    assert not hasattr(featurizer, "layer_")
+    assert not hasattr(featurizer, "strength_")
+    assert featurizer.report_ == (
+        "layer='auto' is the last layer, as the network gives it, because fit was called without y"
+    )
+    assert last.report_ == "layer=-1 is fixed"
+
+
+def test_fit_with_and_without_y_in_turn():
+    featurizer = toy().fit(IMAGES, LABELS)
+    assert hasattr(featurizer, "layer_")
+    assert not hasattr(featurizer.fit(IMAGES), "layer_")
+    assert featurizer.transform(IMAGES).shape == (40, len(featurizer.get_feature_names_out()))
+    np.testing.assert_array_equal(featurizer.fit_transform(IMAGES, LABELS), toy().fit(IMAGES, LABELS).transform(IMAGES))
+
+
+def test_fit_with_one_label_weighs_by_depth():
+    featurizer = toy().fit(IMAGES, ["a"] * 40)
     assert featurizer.layer_.to_dict() == pytest.approx(
-        {("stem", "average"): 1 / 14, ("middle", "average"): 4 / 14, ("top", "average"): 9 / 14}
+        {("stem", "average"): 1 / 9, ("middle", "average"): 2 / 9, ("top", "average"): 6 / 9}
     )
     assert featurizer.strength_ == 30
     assert featurizer.transform(IMAGES).var(0).sum() == pytest.approx(30, rel=1e-4)
 
 
-def test_fit_with_one_label_is_fit_without_y():
-    pd.testing.assert_series_equal(toy().fit(IMAGES, ["a"] * 40).layer_, toy().fit(IMAGES).layer_)
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_fit_of_few_samples(n):
+    features = toy().fit_transform(IMAGES[:n], LABELS[:n])
+    assert features.shape[0] == n
+    assert np.isfinite(features).all()
 
 
 def test_transform_is_the_scaled_output_of_the_layers():
@@ -112,8 +138,7 @@ def test_grid_search_shares_the_pass_and_chooses_inside_each_fold():
     pipeline = make_pipeline(ImageFeaturizer(backbone, layer="auto"), LogisticRegression())
     search = GridSearchCV(pipeline, {"logisticregression__C": [0.1, 1, 10]}, cv=3).fit(IMAGES, LABELS)
     hook.remove()
-    # Validation folds of the first round run again for layers that were not kept before, and first samples for shapes.
-    assert sum(seen) <= 2 * len(IMAGES) + 10
+    assert sum(seen) == len(IMAGES) + 1  # one shows which stages have positions
     assert search.best_score_ > 0.8
     grid = {"imagefeaturizer__layer": [-1, "auto"]}
     assert len(GridSearchCV(pipeline, grid, cv=2).fit(IMAGES, LABELS).cv_results_["params"]) == 2
@@ -137,7 +162,7 @@ def test_get_feature_names_out():
 
 
 def test_layer_and_strength_only_with_auto():
-    featurizer = ImageFeaturizer(toys.image_backbone()).fit(IMAGES, LABELS)
+    featurizer = ImageFeaturizer(toys.image_backbone(), layer=-1).fit(IMAGES, LABELS)
     assert not hasattr(featurizer, "layer_")
     assert not hasattr(featurizer, "strength_")
     assert hasattr(featurizer.set_params(layer="auto").fit(IMAGES, LABELS), "strength_")
@@ -190,9 +215,11 @@ def test_text_featurizer_in_a_column_transformer():
     assert set(model[0].named_transformers_["textfeaturizer"].layer_.index.get_level_values("pooling")) == {"mean"}
 
 
-def test_normalize_is_refused():
-    with pytest.raises(InvalidParameterError, match="normalize=True"):
-        TextFeaturizer(layer="auto", normalize=True).fit(TEXTS, MOODS)
+def test_normalize_is_refused_with_y():
+    with pytest.raises(InvalidParameterError, match=r"normalize=True .* if y is given"):
+        TextFeaturizer(normalize=True).fit(TEXTS, MOODS)
+    with pytest.raises(InvalidParameterError, match=r"normalize=True .* if y is given"):
+        TextFeaturizer(normalize=True).fit_transform(TEXTS, MOODS)
     TextFeaturizer(layer="auto", normalize=False).fit(TEXTS, MOODS)
 
 
@@ -207,7 +234,7 @@ def test_normalize_is_refused():
 def test_fit_refuses_y(y, match):
     with pytest.raises(ValueError, match=match):
         toy().fit(IMAGES, y)
-    ImageFeaturizer(toys.image_backbone()).fit(IMAGES, y)  # ignored
+    ImageFeaturizer(toys.image_backbone(), layer=-1).fit(IMAGES, y)  # ignored
 
 
 def test_layer_message_names_auto():

@@ -77,3 +77,12 @@ def test_max_length_must_be_within_the_limit_of_the_model():
 def test_fit_names_the_row_of_a_missing_text():
     with pytest.raises(InvalidSampleError, match=r"row 2"):
         TextFeaturizer(BERT).fit(["a", "b", None])
+
+
+def test_missing_empty_gives_the_features_of_an_empty_text():
+    featurizer = TextFeaturizer(BERT, missing="empty").fit(TEXTS)
+    np.testing.assert_array_equal(featurizer.transform(["a", None]), featurizer.transform(["a", ""]))
+    with pytest.raises(InvalidSampleError, match="row 1: the text is missing"):
+        TextFeaturizer(BERT).fit(["a", None])
+    with pytest.raises(InvalidParameterError, match=r"missing='drop' must be one of \('raise', 'empty'\)"):
+        TextFeaturizer(BERT, missing="drop").fit(TEXTS)

@@ -27,7 +27,6 @@ from sktransfer import (
     load_backbone,
 )
 from sktransfer.exceptions import InvalidParameterError, TruncatedTextWarning
-from sktransfer.tasks.head_init import C
 from sktransfer.testing.samples import make_samples
 from tests.helpers.small_bert import small_bert
 
@@ -126,10 +125,10 @@ def test_layer_below_and_above_the_freezing_boundary():
 
 
 def test_head_init_probe_equals_logistic_regression_on_features():
-    clf = quick(freeze_depth="all", max_epochs=0).fit(IMAGES, LABELS)
-    features = ImageFeaturizer().fit_transform(IMAGES)
-    features = (features - features.mean(0)) / np.sqrt(features.var(0).mean())
-    probe = LogisticRegression(C=C, max_iter=1000).fit(features, LABELS)
+    clf = quick(layer=-1, freeze_depth="all", max_epochs=0).fit(IMAGES, LABELS)
+    features = ImageFeaturizer(layer=-1).fit_transform(IMAGES)
+    features = (features - features.mean(0)) / np.sqrt(features.var(0).sum())
+    probe = LogisticRegression(C=clf.strength_, tol=1e-6, max_iter=1000).fit(features, LABELS)
     np.testing.assert_allclose(clf.predict_proba(IMAGES), probe.predict_proba(features), atol=1e-3)
     assert clf.n_iter_ == 0
 
@@ -200,7 +199,7 @@ def test_set_callbacks_nests_a_progress_bar_in_a_grid_search():
 def test_verbose_prints_a_line_per_epoch(capsys):
     clf = quick(verbose=1, early_stopping=True, validation_fraction=0.3, lr=3e-5).fit(IMAGES, LABELS)
     title, names, _, *lines = capsys.readouterr().out.splitlines()
-    assert title.startswith("FineTuneClassifier(early_stopping=True, ")
+    assert title.startswith("FineTuneClassifier(backbone='tiny/cnn', early_stopping=True, ")
     assert names.split() == ["epoch", "lr", "train_loss", "valid_acc", "valid_loss", "seconds"]
     assert len(lines) == clf.n_iter_
     history = clf.history_[["lr", "train_loss", "valid_acc", "valid_loss", "seconds"]]

@@ -16,6 +16,25 @@ def quick(**parameters):
     return FineTuneClassifier(**{"max_epochs": 2, "random_state": 0, "freeze_depth": "all", **parameters})
 
 
+TEXTS, MOODS = make_samples("text", 12)
+
+
+@pytest.mark.parametrize(
+    ("X", "name"),
+    [
+        (IMAGES, "tiny/cnn"),
+        (np.zeros((12, 64)), "tiny/cnn"),
+        (TEXTS, "tiny/bert"),
+        (pd.DataFrame({"text": TEXTS}), "tiny/bert"),
+    ],
+    ids=["images", "flat rows", "texts", "column"],
+)
+def test_backbone_auto_is_that_of_the_samples(X, name):
+    clf = quick().fit(X, MOODS)
+    assert clf.backbone_.name == name
+    np.testing.assert_array_equal(clf.predict_proba(X), quick(backbone=name).fit(X, MOODS).predict_proba(X))
+
+
 def test_predict_of_three_string_classes():
     y = np.array(["a", "b", "c"])[np.arange(12) % 3]
     clf = quick().fit(IMAGES, y)

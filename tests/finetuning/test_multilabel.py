@@ -15,7 +15,7 @@ from sklearn.utils.class_weight import compute_sample_weight
 from sktransfer import FineTuneClassifier, ImageFeaturizer, load, save
 from sktransfer.exceptions import InvalidParameterError
 from sktransfer.tasks.base import relative_weights
-from sktransfer.tasks.head_init import C, linear_input
+from sktransfer.tasks.head_init import linear_input
 from sktransfer.testing.samples import make_samples
 
 IMAGES, LABELS = make_samples("image", 24)
@@ -30,7 +30,7 @@ def quick(**parameters):
 
 @pytest.mark.parametrize("head_init", ["probe", "class_means", "random"])
 def test_predict_proba_of_several_labels(head_init):
-    clf = quick(head_init=head_init, max_epochs=20, lr=1e-2).fit(IMAGES, Y)
+    clf = quick(layer=-1, head_init=head_init, max_epochs=20, lr=1e-2).fit(IMAGES, Y)
     assert clf.classes_.tolist() == [0, 1, 2]
     probabilities, decision, predicted = clf.predict_proba(IMAGES), clf.decision_function(IMAGES), clf.predict(IMAGES)
     assert probabilities.shape == decision.shape == predicted.shape == (24, 3)
@@ -40,11 +40,13 @@ def test_predict_proba_of_several_labels(head_init):
     assert predicted.dtype == np.int64
 
 
-def test_fit_probes_each_label_as_if_it_were_alone():
-    whole = quick(max_epochs=0).fit(IMAGES, Y)
+def test_fit_probes_each_label_as_if_it_were_alone_at_the_strength_of_all():
+    whole = quick(max_epochs=0, layer=-1).fit(IMAGES, Y)
+    features = ImageFeaturizer(layer=-1).fit_transform(IMAGES)
+    scaled = (features - features.mean(0)) / np.sqrt(features.var(0).sum())
     for place, column in enumerate(Y.T):
-        alone = quick(max_epochs=0).fit(IMAGES, column).predict_proba(IMAGES)[:, 1]
-        np.testing.assert_allclose(whole.predict_proba(IMAGES)[:, place], alone, atol=1e-5)
+        alone = LogisticRegression(C=whole.strength_, tol=1e-6, max_iter=1000).fit(scaled, column)
+        np.testing.assert_allclose(whole.predict_proba(IMAGES)[:, place], alone.predict_proba(scaled)[:, 1], atol=1e-3)
 
 
 def test_fit_learns_labels_that_hold_always_or_never():
@@ -85,12 +87,14 @@ def test_class_weight_of_several_labels_weighs_the_probe_of_each_label():
     rare = np.stack([BRIGHT, np.arange(24) % 6 == 0], 1).astype(int)
     weight = np.linspace(1, 2, 24)
     for given in ("balanced", [{0: 1, 1: 3}, {0: 2, 1: 0.5}]):
-        clf = quick(max_epochs=0, class_weight=given).fit(IMAGES, rare, sample_weight=weight)
-        read = linear_input(clf.net_.module_.heads["y"], ImageFeaturizer().fit_transform(IMAGES))
+        clf = quick(max_epochs=0, layer=-1, class_weight=given).fit(IMAGES, rare, sample_weight=weight)
+        read = linear_input(clf.net_.module_.heads["y"], ImageFeaturizer(layer=-1).fit_transform(IMAGES))
+        C = clf.strength_ / read.shape[1]  # of a mean variance of 1
         for place, column in enumerate(rare.T):
             one = given if given == "balanced" else given[place]
             weights = relative_weights(weight * compute_sample_weight(one, column))
-            expected = LogisticRegression(C=C, max_iter=1000).fit(read, column, weights).predict_proba(read)[:, 1]
+            probe = LogisticRegression(C=C, tol=1e-6, max_iter=1000).fit(read, column, weights)
+            expected = probe.predict_proba(read)[:, 1]
             np.testing.assert_allclose(clf.predict_proba(IMAGES)[:, place], expected, atol=1e-3)
 
 
@@ -156,35 +160,29 @@ def test_fit_in_a_grid_search_over_six_parameters(n_jobs):
     assert len(search.fit(np.stack(IMAGES), LABELS).cv_results_["params"]) == 4
 
 
-def scale_probe_penalty(monkeypatch, factor):
-    """Repeated rows count more beside the penalty of a probe; weights do not, because only their ratios matter."""
-    monkeypatch.setattr("sktransfer.tasks.head_init.C", C * factor)
-
-
-def test_sample_weight_equals_repeated_rows_for_the_head_init(monkeypatch):
+@pytest.mark.parametrize("layer", ["auto", ["block1", "block3"]], ids=str)
+@pytest.mark.parametrize("labels", [False, True], ids=["classes", "labels"])
+def test_sample_weight_equals_repeated_rows_for_the_head_init(labels, layer):
     rng = np.random.default_rng(0)
-    X, y = list(rng.uniform(size=(30, 8, 8)).astype(np.float32)), rng.integers(0, 3, 30)
+    X = list(rng.uniform(size=(30, 8, 8)).astype(np.float32))
+    y = rng.integers(0, 2, (30, 3)) if labels else rng.integers(0, 3, 30)
     repeats = rng.integers(1, 4, 30)
     rows = np.repeat(np.arange(30), repeats)
-    options = {"max_epochs": 0, "layer": ["block1", "block3"]}
-    kinds = ("probe", "class_means")
-    weighted = [quick(**options, head_init=kind).fit(X, y, sample_weight=repeats).predict_proba(X) for kind in kinds]
-    scale_probe_penalty(monkeypatch, 30 / len(rows))
-    repeated = [
-        quick(**options, head_init=kind).fit([X[row] for row in rows], y[rows]).predict_proba(X) for kind in kinds
-    ]
-    np.testing.assert_allclose(weighted, repeated, atol=1e-5)
+    for kind in ("probe", "class_means"):
+        clf = quick(max_epochs=0, layer=layer, head_init=kind)
+        weighted = clf.fit(X, y, sample_weight=repeats).predict_proba(X)
+        repeated = clf.fit([X[row] for row in rows], y[rows]).predict_proba(X)
+        np.testing.assert_allclose(weighted, repeated, atol=1e-5 if kind == "class_means" else 1e-3)
 
 
 @pytest.mark.parametrize("labels", [False, True])
-def test_sample_weight_equals_repeated_rows_for_the_training(labels, monkeypatch):
+def test_sample_weight_equals_repeated_rows_for_the_training(labels):
     rng = np.random.default_rng(0)
     X, repeats = list(rng.uniform(size=(20, 8, 8)).astype(np.float32)), rng.integers(1, 4, 20)
     y = rng.integers(0, 2, (20, 3)) if labels else rng.integers(0, 3, 20)
     rows = np.repeat(np.arange(20), repeats)
     options = {"max_epochs": 4, "batch_size": 1000, "freeze_depth": 4, "layer_lr_decay": 2.6, "l2_sp": 0.1}
     weighted = quick(**options, label_smoothing=0.1).fit(X, y, sample_weight=repeats).predict_proba(X)
-    scale_probe_penalty(monkeypatch, 20 / len(rows))
     repeated = quick(**options, label_smoothing=0.1).fit([X[row] for row in rows], y[rows]).predict_proba(X)
     np.testing.assert_allclose(weighted, repeated, atol=1e-3)
 

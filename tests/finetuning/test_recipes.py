@@ -17,7 +17,7 @@ TEXTS, LABELS = make_samples("text", 24)
 IMAGES, _ = make_samples("image", 24)
 RECIPES = {
     "plain": {},
-    "random head": {"head_init": "random"},
+    "random head": {"head_init": "random", "layer": -1},
     "class means": {"head_init": "class_means"},
     "random weights": {"weights": "random", "head_init": "random"},
     "gradual": {"unfreezing": "gradual"},

@@ -85,7 +85,7 @@ def test_fit_in_a_callback_does_not_wait_for_the_fit_around_it(backbone):
 
 
 def test_fit_and_transform_of_frozen_stages_and_predict_do_not_wait_for_a_training(backbone):
-    fitted = quick(backbone).fit(X, Y)
+    fitted = quick(backbone, layer=-1).fit(X, Y)
     expected = fitted.predict_proba(X), ImageFeaturizer(backbone).fit_transform(X)
 
     def use():

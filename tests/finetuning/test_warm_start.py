@@ -46,13 +46,13 @@ def test_warm_start_resumes_from_backbone_and_head(weights):
 
 @pytest.mark.filterwarnings("ignore:the training loss was:sklearn.exceptions.ConvergenceWarning")
 def test_warm_start_false_and_clone_start_from_the_beginning():
-    cold = quick(lr=1e-2).fit(IMAGES, LABELS)
-    before = cold.predict_proba(IMAGES)
-    np.testing.assert_array_equal(cold.fit(IMAGES, LABELS).predict_proba(IMAGES), before)
-    warm = quick(lr=1e-2, warm_start=True).fit(IMAGES, LABELS)
-    np.testing.assert_array_equal(warm.predict_proba(IMAGES), before)
-    assert np.abs(warm.fit(IMAGES, LABELS).predict_proba(IMAGES) - before).max() > 1e-4
-    np.testing.assert_array_equal(clone(warm).fit(IMAGES, LABELS).predict_proba(IMAGES), before)
+    cold = quick(layer=-1, lr=1e-2).fit(IMAGES, LABELS)
+    before = cold.decision_function(IMAGES)
+    np.testing.assert_array_equal(cold.fit(IMAGES, LABELS).decision_function(IMAGES), before)
+    warm = quick(layer=-1, lr=1e-2, warm_start=True).fit(IMAGES, LABELS)
+    np.testing.assert_array_equal(warm.decision_function(IMAGES), before)
+    assert np.abs(warm.fit(IMAGES, LABELS).decision_function(IMAGES) - before).max() > 1e-2
+    np.testing.assert_array_equal(clone(warm).fit(IMAGES, LABELS).decision_function(IMAGES), before)
 
 
 def test_warm_start_of_a_regressor_keeps_the_units():

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
 import torch
 
@@ -21,14 +19,16 @@ from sktransfer.training.settings import check_settings
 from tests.helpers.small_bert import small_bert
 
 CPU = Compute(torch.device("cpu"))
+SEVERAL = ("task_weights", "task_sampling", "aggregator")  # parameters of estimators with several tasks
 
 
 def fit_run(X, backbone, tasks, targets, *, freeze_depth=-1, layer=-1, store=None, batches=Batches, **options):
     """Return a run of some tasks on a backbone, for `sktransfer.training.trainer.train`."""
     backbone = load_backbone(backbone)
     options = {"max_epochs": 3, "lr": 1e-3, "head_init": "random", "batch_size": 8, **options}
-    settings = check_settings(FineTuneClassifier(**{name: v for name, v in options.items() if name != "task_weights"}))
-    settings = dataclasses.replace(settings, task_weights=options.get("task_weights", {}))
+    estimator = FineTuneClassifier(**{name: value for name, value in options.items() if name not in SEVERAL})
+    vars(estimator).update({name: value for name, value in options.items() if name in SEVERAL})
+    settings = check_settings(estimator)
     reads = [task.reads for task in tasks.values()]
     trunk = choose_trunk(backbone, layer, "auto", freeze_depth, reads)
     samples = (check_images if backbone.modality == "image" else check_texts)(X)

@@ -29,6 +29,7 @@ from sktransfer import (
     FineTuneClassifier,
     FineTuneRegressor,
     ImageFeaturizer,
+    MultiTaskFineTuner,
     NearestClassMean,
     PretrainedClassifier,
     TextFeaturizer,
@@ -37,6 +38,7 @@ from sktransfer import (
     clear_cache,
     load_backbone,
     load_vectors,
+    make_transfer_pipeline,
 )
 from tests.helpers import word_files
 
@@ -92,9 +94,36 @@ def regressor():
     return FineTuneRegressor("tiny/cnn", layer="block2", freeze_depth=1, max_epochs=1, random_state=0).fit(X, targets)
 
 
+def several_tasks(**params):
+    X, y = digits()
+    Y = pd.DataFrame({"type": [f"digit {digit}" for digit in y], "mean.ink": X.mean(1), "high": (y > 4) * 1})
+    Y["high"] = Y["high"].where(y % 3 > 0)
+    params = {"freeze_depth": -2, "max_epochs": 1, "random_state": 0, **params}
+    return MultiTaskFineTuner("tiny/cnn", **params).fit(X, Y)
+
+
+def several_labels():
+    X, y = digits()
+    Y = {"parts": [{"loop"} if digit in (0, 6, 8, 9) else set() for digit in y], "both": np.stack([X.mean(1), y], 1)}
+    params = {"task_weights": "uncertainty", "freeze_depth": "all", "layer": "auto", "random_state": 0}
+    return MultiTaskFineTuner("tiny/cnn", tasks={"both": "continuous"}, max_epochs=1, **params).fit(X, Y)
+
+
 def columns():
     features = make_column_transformer((TextFeaturizer(layer=2), ["text"]), (StandardScaler(), ["length"]))
     return make_pipeline(features, LogisticRegression()).fit(frame(), MOODS)
+
+
+def table():
+    photos = [*np.random.default_rng(0).integers(0, 256, (15, 8, 8), dtype=np.uint8), None]
+    days = pd.date_range("2024-05-31", periods=15).to_list()
+    return frame().assign(photo=photos, shop=["a", "b", None, "c"] * 4, sold=[*days, None])
+
+
+def of_table():
+    pipeline = make_transfer_pipeline(table(), MOODS)
+    pipeline.set_params(columns__image_photo__imagefeaturizer__on_error="nan")
+    return pipeline.fit(table(), MOODS)
 
 
 def searched():
@@ -150,6 +179,9 @@ MAKERS = {
     "FineTuneClassifier, all frozen": (lambda: fine_tuned(freeze_depth="all"), "predict_proba", "images"),
     "FineTuneClassifier from a source": (from_source, "predict_proba", "images"),
     "FineTuneRegressor": (regressor, "predict", "images"),
+    "MultiTaskFineTuner": (several_tasks, "predict", "images"),
+    "MultiTaskFineTuner, several labels": (lambda: several_labels().task("parts"), "predict_proba", "images"),
+    "MultiTaskFineTuner, task": (lambda: several_tasks(layer="auto").task("type"), "predict_proba", "images"),
     "ContrastiveFineTuner, NearestClassMean": (few_shot, "predict_proba", "texts"),
     "PretrainedClassifier": (PretrainedClassifier, "predict_proba", "images"),
     "ZeroShotClassifier": (lambda: ZeroShotClassifier(labels={1: "good", 0: "bad"}), "predict_proba", "texts"),
@@ -165,6 +197,7 @@ MAKERS = {
     ),
     "ColumnTransformer": (columns, "predict_proba", "frame"),
     "GridSearchCV": (searched, "predict_proba", "texts"),
+    "make_transfer_pipeline": (of_table, "predict_proba", "table"),
 }
 
 
@@ -177,7 +210,7 @@ def predictions(estimator, name):
     """Return the output of an estimator, computed without the cache."""
     clear_cache()
     _, method, kind = MAKERS[name]
-    X = {"images": lambda: digits()[0], "texts": lambda: TEXTS, "frame": frame}[kind]()
+    X = {"images": lambda: digits()[0], "texts": lambda: TEXTS, "frame": frame, "table": table}[kind]()
     return np.asarray(getattr(estimator, method)(X))
 
 

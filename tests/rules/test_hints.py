@@ -9,6 +9,7 @@ from pathlib import Path
 
 import joblib
 import numpy as np
+import pandas as pd
 import pytest
 import skops.io
 from scipy.sparse import csr_array
@@ -34,11 +35,14 @@ from sktransfer import (
     export_onnx,
     load,
     load_backbone,
+    make_transfer_pipeline,
+    merge_tasks,
     rank_backbones,
     save,
 )
 from sktransfer.backbones import ImageStage
 from sktransfer.samples.images import check_images
+from sktransfer.targets.table import read_tasks
 from sktransfer.testing.samples import make_samples
 from sktransfer.words.vectors import WordVectors
 
@@ -107,6 +111,8 @@ def doubled(features):
 
 
 SIZES = [np.zeros((8, 8, 3), np.uint8), np.zeros((9, 9, 3), np.uint8)]
+DATES = pd.Series(pd.to_datetime(["2020-01-01", None, "2020-01-03"]))
+MIXED = {"a": (TEXTS[:2], [1, 2]), "b": (TEXTS[2:4], ["1", "2"])}
 # Message, the call that gives it, and the call that its hint recommends. Both take a folder for files.
 HINTS = {
     "sizes": (
@@ -206,6 +212,28 @@ HINTS = {
         lambda folder: fitted().fit(X, [[0, 2], [2, 0]] * 6),
         lambda folder: fitted().fit(X, (np.asarray([[0, 2], [2, 0]] * 6) > 0).astype(int)),
     ),
+    "names of tasks": (
+        r"Y\.add_prefix\('y'\)",
+        lambda folder: read_tasks(pd.DataFrame(np.eye(2))),
+        lambda folder: read_tasks(pd.DataFrame(np.eye(2)).add_prefix("y")),
+    ),
+    "dates": (
+        r"\(pd\.to_datetime\(dates, utc=True\) - pd\.Timestamp\(0, tz='UTC'\)\) / pd\.Timedelta\(days=1\)",
+        lambda folder: read_tasks({"day": DATES}),
+        lambda folder: read_tasks(
+            {"day": (pd.to_datetime(DATES, utc=True) - pd.Timestamp(0, tz="UTC")) / pd.Timedelta(days=1)}
+        ),
+    ),
+    "several numbers": (
+        "give the kind 'continuous' for numbers",
+        lambda folder: read_tasks({"place": [[120, 44], [3, 5]]}),
+        lambda folder: read_tasks({"place": [[120, 44], [3, 5]]}, {"place": "continuous"}),
+    ),
+    "types of labels": (
+        r"labels=\{'b': \{'1': 1, '2': 2\}\}",
+        lambda folder: merge_tasks(MIXED, task="kind"),
+        lambda folder: merge_tasks(MIXED, {"b": {"1": 1, "2": 2}}, task="kind"),
+    ),
     "several modules": (
         r"as in list\(network\.named_children\(\)\)",
         lambda folder: Backbone.from_modules(nn.Sequential(nn.Flatten())),
@@ -268,3 +296,34 @@ def test_following_a_hint_works(name, tmp_path):
     with pytest.raises(Exception, match=message):
         provoke(tmp_path)
     follow(tmp_path)
+
+
+NUMBERS = pd.DataFrame({"size": np.linspace(0, 1, 12), "shop": ["a", "b", "c"] * 4})
+FAULTY_TABLES = {
+    "X.loc[:, ~X.columns.duplicated()]": pd.concat([NUMBERS, NUMBERS], axis=1),
+    "X.columns.map(str)": NUMBERS.set_axis([0, 1], axis=1),
+    "X['size'].map(str)": NUMBERS.astype({"size": object}).replace({"size": {0.0: "none"}}),
+    "X.drop(columns='shop')": NUMBERS,
+    "kinds={'size': 'number'}": NUMBERS.assign(size=1.0),
+    "estimator='classifier'": NUMBERS,
+}
+
+
+@pytest.mark.parametrize("hint", FAULTY_TABLES)
+def test_hints_of_make_transfer_pipeline_lead_to_one(hint):
+    X = FAULTY_TABLES[hint].copy()
+    y = X["shop"] if "drop(" in hint else None if "estimator" in hint else LABELS
+    if "kinds" in hint:
+        X = X[["size"]]
+    with pytest.raises(ValueError, match=re.escape(hint.replace("number", "text"))):
+        make_transfer_pipeline(X, y)
+    parameters = {"estimator": "classifier"} if "estimator" in hint else {}
+    if "loc" in hint or "drop(" in hint:
+        X = eval(hint)
+    elif "columns" in hint:
+        X.columns = eval(hint)
+    elif "map" in hint:
+        X["size"] = eval(hint)
+    elif "kinds" in hint:
+        parameters = {"kinds": {"size": "number"}}
+    make_transfer_pipeline(X, y, **parameters).fit(X, LABELS if y is None else y)

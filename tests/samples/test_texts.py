@@ -77,6 +77,16 @@ def test_check_texts_names_the_row_of_a_missing_text(X: object):
 
 
 @pytest.mark.parametrize(
+    "X", [["a", None], pd.Series(["a", np.nan], dtype=object), pd.Series(["a", pd.NA]), pl.Series(["a", None])], ids=str
+)
+def test_check_texts_missing_empty_reads_missing_texts_as_empty_ones(X: object):
+    samples = check_texts(X, missing="empty")
+    assert [samples.load(0), samples.load(1)] == ["a", ""]
+    with pytest.raises(InvalidSampleError, match=r"row 1: .* not a str"):
+        check_texts(["a", 3], missing="empty")
+
+
+@pytest.mark.parametrize(
     ("value", "message"),
     [
         (3, r"3 is a int, not a str: turn the values into text, \[str\(x\) for x in X\]"),

@@ -10,8 +10,9 @@ import polars as pl
 import pytest
 from sklearn.base import BaseEstimator
 
-from sktransfer import ImageFeaturizer
-from sktransfer.samples.validation import check_samples
+from sktransfer import FineTuneClassifier, FineTuneRegressor, ImageFeaturizer
+from sktransfer.samples.validation import check_samples, holds_samples
+from sktransfer.testing.samples import make_samples
 
 
 def test_check_samples_stores_and_compares_columns():
@@ -81,3 +82,37 @@ def test_check_samples_of_one_image_after_a_fit_on_images():
     assert len(featurizer.transform(image[None])) == 1
     rows = ImageFeaturizer().fit(np.zeros((2, 64)))
     assert len(rows.transform(np.zeros((64, 64)))) == 64  # flat rows as in fit
+
+
+PHOTOS, GRADES = make_samples("image", 12)
+REVIEWS, _ = make_samples("text", 12)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "X", "y", "kind"),
+    [
+        ("tiny/cnn", GRADES, PHOTOS, "images"),
+        ("tiny/cnn", np.arange(12) % 2, np.stack([np.asarray(photo)[:8, :8] for photo in PHOTOS]), "images"),
+        ("tiny/bert", np.arange(12) % 2, REVIEWS, "texts"),
+        ("tiny/bert", np.arange(12) / 2, pd.Series([*REVIEWS[:11], "a film that is fine"]), "texts"),
+    ],
+    ids=["photos", "arrays", "texts", "Series"],
+)
+def test_holds_samples_names_swapped_arguments(backbone, X, y, kind):
+    make = FineTuneRegressor if isinstance(y, pd.Series) else FineTuneClassifier
+    with pytest.raises(ValueError, match=f"y holds {kind} and X does not, .*: fit takes the {kind} first. About X: "):
+        make(backbone, max_epochs=0).fit(X, y)
+
+
+def test_holds_samples_of_paths(tmp_path: Path):
+    path = tmp_path / "a.png"
+    path.touch()
+    assert holds_samples([path], "image")
+    assert holds_samples(np.array([str(path)]), "image")
+    assert not holds_samples(["no such file"], "image")
+
+
+@pytest.mark.parametrize("y", [GRADES, np.arange(12), np.eye(3), [], {}, None, 3, {"a": 1}, np.empty((0, 3))], ids=repr)
+@pytest.mark.parametrize("modality", ["image", "text"])
+def test_holds_samples_is_false_for_targets(y, modality):
+    assert not holds_samples(y, modality)

@@ -10,7 +10,6 @@ from sklearn.metrics import r2_score
 
 from sktransfer.exceptions import LoadError
 from sktransfer.tasks.continuous import Continuous
-from sktransfer.tasks.head_init import ALPHA
 
 RNG = np.random.default_rng(0)
 WEIGHT = RNG.uniform(0.5, 2, 12)
@@ -68,10 +67,10 @@ def test_init_head_is_a_ridge_regression_on_features_of_one_scale():
     task = Continuous()
     targets = task.encode(task.check(y), WEIGHT)
     head = task.make_head(4)
-    task.init_head(head, features, targets, "probe")
+    strength = task.init_head(head, features, targets, "probe")
     centred = features - np.average(features, axis=0, weights=WEIGHT)
     scaled = centred / np.sqrt(np.average(centred**2, axis=0, weights=WEIGHT).mean())
-    ridge = Ridge(alpha=ALPHA).fit(scaled, targets.values, sample_weight=WEIGHT)
+    ridge = Ridge(alpha=4 * strength.value).fit(scaled, targets.values, sample_weight=WEIGHT / WEIGHT.mean())
     with torch.no_grad():
         np.testing.assert_allclose(head(torch.from_numpy(features)), ridge.predict(scaled), atol=1e-4)
 

@@ -50,7 +50,7 @@ def test_head_and_backbone_give_the_predictions_of_their_estimator():
         found = one.fit(IMAGES[:6], THREE[:6]).predict_proba(IMAGES)
         np.testing.assert_allclose(found, source.predict_proba(IMAGES), atol=1e-5)
     assert clone(target).head is source.head_
-    assert repr(source.head_) == "Head(task='multiclass', n_features=512, n_outputs=3)"
+    assert repr(quick(layer=-1).fit(IMAGES, THREE).head_) == "Head(task='multiclass', n_features=512, n_outputs=3)"
 
 
 def test_head_of_the_source_is_not_changed_by_training():
@@ -142,7 +142,7 @@ def test_net_of_a_contrastive_tuner_takes_features_as_the_backbone_gives_them():
 
 
 def test_head_rejects_features_of_another_width():
-    clf = FineTuneClassifier("tiny/cnn", max_epochs=0).fit(IMAGES, LABELS)
+    clf = FineTuneClassifier("tiny/cnn", layer=-1, max_epochs=0).fit(IMAGES, LABELS)
     with pytest.raises(ValueError, match=r"features have shape \(2, 3\), and Head\(.*\) takes \(n_samples, 512\)"):
         clf.head_(np.ones((2, 3)))
 

@@ -9,7 +9,7 @@ from skorch.callbacks import EarlyStopping, LRScheduler, PrintLog
 from sktransfer import EMA, FineTuneClassifier
 from sktransfer.exceptions import InvalidParameterError
 from sktransfer.testing.samples import make_samples
-from sktransfer.training.callback_list import check_callbacks, is_callback_type, unnamed
+from sktransfer.training.callback_list import check_callbacks, check_monitors, is_callback_type, unnamed
 
 IMAGES, LABELS = make_samples("image", 24)
 STEP = LRScheduler("StepLR", step_size=1)
@@ -34,6 +34,26 @@ def test_check_callbacks_accepts_what_skorch_accepts(callbacks):
 def test_check_callbacks_rejects_other_values(wrong):
     with pytest.raises(InvalidParameterError, match="callbacks"):
         check_callbacks(wrong)
+
+
+@pytest.mark.parametrize("monitor", ["train_loss_topic", "valid_loss_topic", "valid_acc_topic"])
+def test_check_monitors_knows_columns_by_task(monitor):
+    stop = [EarlyStopping(monitor)]
+    check_monitors(stop, validates=True, remedy="pass X_val", by_task=True)
+    with pytest.raises(InvalidParameterError, match="which no callback records"):
+        check_monitors(stop, validates=True, remedy="pass X_val")
+    if monitor.startswith("train"):
+        check_monitors(stop, validates=False, remedy="pass X_val", by_task=True)
+    else:
+        with pytest.raises(InvalidParameterError, match=r"computed on validation data.*: pass X_val"):
+            check_monitors(stop, validates=False, remedy="pass X_val", by_task=True)
+
+
+def test_check_monitors_knows_the_score_of_a_single_task_only():
+    stop = [EarlyStopping("valid_acc")]
+    check_monitors(stop, validates=True, remedy="pass X_val")
+    with pytest.raises(InvalidParameterError, match="which no callback records"):
+        check_monitors(stop, validates=True, remedy="pass X_val", by_task=True)
 
 
 @pytest.mark.parametrize("callbacks", [[STEP], [("s", STEP)], [["s", STEP]]])

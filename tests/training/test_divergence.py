@@ -9,6 +9,7 @@ import pytest
 import torch
 from sklearn.exceptions import ConvergenceWarning, FitFailedWarning
 from sklearn.model_selection import GridSearchCV
+from torch.nn import functional
 
 from sktransfer import (
     EMA,
@@ -67,6 +68,18 @@ def test_fit_raises_if_the_loss_is_not_finite(kind):
 def test_fit_raises_with_each_recipe_if_the_loss_is_not_finite(recipe):
     with pytest.raises(NotFiniteError, match=r"at lr=1e\+20: the training diverged. Set lr"):
         fitted("classes", lr=1e20, **RECIPES[recipe])
+
+
+@pytest.mark.parametrize(("lr", "grows"), [(0.02, True), (0.003, False)])
+@pytest.mark.parametrize("shift", [0.69, 50.0])
+def test_fit_warns_if_the_loss_of_a_negative_criterion_has_grown(lr, grows, shift, recwarn):
+    def criterion(outputs, targets):
+        return functional.cross_entropy(outputs, targets, reduction="none") - shift
+
+    fitted("classes", lr=lr, criterion=criterion)
+    found = [str(one.message) for one in recwarn if issubclass(one.category, ConvergenceWarning)]
+    assert len(found) == grows
+    assert all("the training loss was -" in text for text in found)
 
 
 @pytest.mark.parametrize("kind", ["classes", "labels", "numbers"])

@@ -7,10 +7,10 @@ import pytest
 from sklearn.model_selection import GridSearchCV
 from skorch.callbacks import Callback, EarlyStopping, EpochScoring
 
-from sktransfer import FineTuneClassifier, FineTuneRegressor
+from sktransfer import FineTuneClassifier, FineTuneRegressor, MultiTaskFineTuner, merge_tasks
 from sktransfer.exceptions import ValidationWarning
 from sktransfer.testing.samples import make_samples
-from sktransfer.training.epochs import hold_out
+from sktransfer.training.epochs import BestWeights, hold_out
 
 IMAGES, LABELS = make_samples("image", 40)
 RNG = np.random.default_rng(0)
@@ -108,15 +108,42 @@ def set_aside(clf, y):
 
 
 def test_early_stopping_restores_the_best_weights():
-    y = RNG.permutation(LABELS)  # nothing to learn: what is trained can only get worse
-    clf = quick(max_epochs=30, lr=1e-2, patience=2, lr_schedule="constant").fit(IMAGES, y)
+    wrong = np.where(LABELS == "good", "bad", "good")
+    y = np.where(np.arange(40) % 5, LABELS, wrong)  # helps until the wrong labels are learned by heart
+    clf = quick(max_epochs=30, lr=1e-3, patience=2, lr_schedule="constant", head_init="random", layer=-1).fit(IMAGES, y)
     valid_loss = clf.history_["valid_loss"]
     assert clf.n_iter_ == len(valid_loss) < 30
-    assert valid_loss.idxmin() == clf.n_iter_ - 2
+    assert 1 < valid_loss.idxmin() == clf.n_iter_ - 2
     _, valid = set_aside(clf, y)
     X_valid = [IMAGES[row] for row in valid]
     assert losses(clf, X_valid, y[valid]).mean() == pytest.approx(valid_loss.min(), rel=1e-3)
     assert valid_loss.iloc[-1] > valid_loss.min() * 1.01
+
+
+def test_early_stopping_restores_the_start_if_training_only_hurts():
+    y = RNG.permutation(LABELS)  # nothing to learn
+    clf = quick(max_epochs=30, lr=1e-2, lr_schedule="constant", patience=2, layer=-1).fit(IMAGES, y)
+    assert clf.n_iter_ == 2
+    _, valid = set_aside(clf, y)
+    start = quick(max_epochs=0, layer=-1).fit(IMAGES, y)
+    found = losses(start, [IMAGES[row] for row in valid], y[valid]).mean()
+    assert found < clf.history_["valid_loss"].min()
+    np.testing.assert_array_equal(clf.predict_proba(IMAGES), start.predict_proba(IMAGES))
+
+
+def test_early_stopping_compares_the_start_by_weighted_loss():
+    weight = RNG.uniform(0.1, 5, 40)
+    seen = []
+
+    class Spy(Callback):
+        def on_train_begin(self, net, X=None, **kwargs):
+            (best,) = (callback for _, callback in net.callbacks_ if isinstance(callback, BestWeights))
+            seen.append(best.start_loss_)
+
+    clf = quick(max_epochs=0, batch_size=7, callbacks=[Spy()]).fit(IMAGES, LABELS, sample_weight=weight)
+    _, valid = set_aside(clf, LABELS)
+    found = losses(clf, [IMAGES[row] for row in valid], LABELS[valid])
+    assert seen == [pytest.approx(np.average(found, weights=weight[valid]), rel=1e-3)]
 
 
 def test_valid_loss_is_weighted_by_sample_weight():
@@ -158,7 +185,7 @@ def test_patience_does_not_count_epochs_with_stages_not_yet_unfrozen():
     options = {"lr": 1e-2, "head_lr": 1.0, "patience": 1, "max_epochs": 6, "freeze_depth": -2}
     waiting = quick(unfreezing="gradual", **options).fit(IMAGES, y)
     assert waiting.n_iter_ >= 3
-    assert quick(**options).fit(IMAGES, y).n_iter_ == 2
+    assert quick(**options).fit(IMAGES, y).n_iter_ == 1
 
 
 def test_early_stopping_of_a_regressor():
@@ -181,3 +208,39 @@ def test_early_stopping_notifies_all_callbacks_of_the_last_epoch(own):
     clf = quick(callbacks=[*stop, scoring], lr=0.1, **options).fit(IMAGES, LABELS)
     assert clf.n_iter_ < 40
     assert clf.history_[["lr", "accuracy"]].notna().all(axis=None)
+
+
+def held_out(tuner, X, Y):
+    """Return the rows that `early_stopping` sets aside, by the known targets of each task in the validation data."""
+    counts = {}
+
+    class Count(Callback):
+        def on_train_begin(self, net, X=None, y=None, **kwargs):
+            valid = net.train_split(X, y)[1]
+            counts.update({name: int((weight > 0).sum()) for name, weight in valid.weights.items()})
+
+    tuner.set_params(callbacks=[Count()]).fit(X, Y)
+    return counts
+
+
+def test_early_stopping_of_several_tasks_holds_out_rows_of_each():
+    Y = {"topic": LABELS, "rare": [None] * 36 + ["a", "b", "a", "b"], "stars": [0.5, 1.5] + [None] * 38}
+    tuner = MultiTaskFineTuner(freeze_depth="all", max_epochs=1, early_stopping=True, validation_fraction=0.25)
+    counts = held_out(tuner.set_params(random_state=0), IMAGES, Y)
+    assert counts["rare"] in (1, 2)
+    assert counts["stars"] == 1
+    assert 9 <= counts["topic"] <= 11
+
+
+def test_early_stopping_of_merged_data_sets_holds_out_rows_of_each():
+    labels = ["film", "book"] * 15, ["song", "film"] * 5
+    X, Y = merge_tasks({"a": (IMAGES[:30], labels[0]), "b": (IMAGES[30:], labels[1])}, task="kind")
+    sources = []
+
+    class Sources(Callback):
+        def on_train_begin(self, net, X=None, y=None, **kwargs):
+            sources.extend(net.train_split(X, y)[1].targets["kind"].tolist())
+
+    tuner = MultiTaskFineTuner(freeze_depth="all", max_epochs=1, early_stopping=True, callbacks=[Sources()])
+    tuner.set_params(validation_fraction=0.2, random_state=0).fit(X, Y)
+    assert {tuple(pair) for pair in sources} == {(0, 0), (1, 0), (1, 1), (2, 1)}  # class and data set

@@ -11,7 +11,6 @@ from skorch.callbacks import Callback
 
 from sktransfer import FineTuneClassifier, FineTuneRegressor, TextFeaturizer
 from sktransfer.exceptions import InvalidParameterError
-from sktransfer.tasks.head_init import C
 from sktransfer.testing.samples import make_samples
 from tests.helpers.small_bert import small_bert
 
@@ -30,7 +29,7 @@ def test_layer_mix_starts_as_a_probe_on_the_mean_of_standardized_layers():
     np.testing.assert_allclose(clf.layer_weights_, 1 / len(names))
     layers = [TextFeaturizer(BERT, layer=name).fit_transform(TEXTS) for name in names]
     mean = np.mean([(one - one.mean(0)) / np.sqrt(one.var(0).mean()) for one in layers], 0)
-    probe = LogisticRegression(C=C, max_iter=1000).fit(mean, LABELS)
+    probe = LogisticRegression(C=clf.strength_ / mean.var(0).sum(), tol=1e-6, max_iter=1000).fit(mean, LABELS)
     np.testing.assert_allclose(clf.predict_proba(TEXTS), probe.predict_proba(mean), atol=1e-4)
 
 

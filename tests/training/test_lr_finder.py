@@ -13,6 +13,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from skorch.callbacks import Callback, EarlyStopping, EpochScoring, GradientNormClipping
+from torch.nn import functional
 
 from sktransfer import (
     EMA,
@@ -53,6 +54,16 @@ def test_find_lr_raises_lr_geometrically_and_smooths_changes():
         assert shown == pytest.approx(smoothed / (1 - 0.9**step))
     enough = found.curve["smoothed"] <= 0.9 * found.curve["smoothed"].min()
     assert found.lr == found.curve["lr"][enough.idxmax()] / 5
+
+
+def test_find_lr_does_not_depend_on_the_sign_of_a_criterion():
+    def shifted(outputs, targets):
+        return functional.cross_entropy(outputs, targets, reduction="none") - 5
+
+    rates = [
+        find_lr(quick(freeze_depth="all", criterion=one), IMAGES, LABELS, n_steps=30).lr for one in (None, shifted)
+    ]
+    assert rates[0] == rates[1]
 
 
 @pytest.mark.parametrize("callbacks", [None, [Mixup(1.0), MicroBatches(3)]])

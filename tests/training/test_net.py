@@ -35,7 +35,7 @@ def net_of(task=None, precision=torch.float32, **parameters):
     settings = check_settings(FineTuneClassifier(**options))
     tasks = {"y": task or Multiclass(classes=np.arange(2))}
     compute = Compute(torch.device("cpu"), precision)
-    return build_net(network, tasks, settings, compute, seed=0, callbacks=None, n_samples=8).initialize()
+    return build_net(network, tasks, settings, compute, seed=0, callbacks=None, n_batches=1).initialize()
 
 
 def gradients(net):

@@ -18,7 +18,6 @@ from sktransfer.tasks.base import Targets, Task
 from sktransfer.tasks.classification import Multiclass
 from sktransfer.tasks.continuous import Continuous
 from sktransfer.testing.samples import make_samples
-from sktransfer.training.samplers import SourceBatches
 from sktransfer.training.saved_net import net_from_state, net_to_state
 from sktransfer.training.trainer import train
 from tests.helpers.runs import fit_run
@@ -212,7 +211,7 @@ def test_train_one_task_equals_the_single_task_estimator():
     task = Multiclass()
     targets = {"y": task.encode(task.check(LABELS), np.ones(16))}
     options = {"max_epochs": 2, "head_init": "probe", "batch_size": 8}
-    clf = FineTuneClassifier("tiny/cnn", lr=1e-3, random_state=0, cache=None, **options).fit(IMAGES, LABELS)
+    clf = FineTuneClassifier("tiny/cnn", layer=-1, lr=1e-3, random_state=0, cache=None, **options).fit(IMAGES, LABELS)
     run = fit_run(IMAGES, "tiny/cnn", {"y": task}, targets, **options)
     net = train(dataclasses.replace(run, seed=clf._seed)).net
     assert_equal_weights(net, clf.net_)
@@ -232,12 +231,12 @@ def test_train_aligns_two_domains_with_unlabelled_targets():
             {"y": task, "domain": alignment},
             targets,
             freeze_depth=-2,
-            batches=SourceBatches,
+            task_sampling="joint",
             max_epochs=5,
             lr=1e-3,
             task_weights={"domain": weight},
         )
-        result = train(dataclasses.replace(run, sources=domain))
+        result = train(dataclasses.replace(run, sources={"labelled": domain > 0, "unlabelled": domain < 0}))
         assert set(result.net.module_.heads) == {"y"}
         values = torch.stack(result.backbone.preprocess(shifted))
         with torch.no_grad():

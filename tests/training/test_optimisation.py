@@ -185,7 +185,8 @@ def test_l2_sp_reduces_forgetting(optimizer, lr, firmly):
     turned = np.where(y[second] == "good", "bad", "good")  # the second task contradicts the first
     lost = {}
     for l2_sp in (0.0, firmly):
-        clf = FineTuneClassifier(freeze_depth=-2, optimizer=optimizer, warm_start=True, l2_sp=l2_sp, random_state=0)
+        options = {"layer": -1, "freeze_depth": -2, "optimizer": optimizer, "random_state": 0}
+        clf = FineTuneClassifier(warm_start=True, l2_sp=l2_sp, **options)
         clf.set_params(lr=lr, max_epochs=2).fit(X[first], y[first])
         before = log_likelihood(clf, X[first], y[first])
         clf.set_params(head_lr=1e-9, max_epochs=10).fit(X[second], turned)

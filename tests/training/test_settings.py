@@ -9,6 +9,7 @@ from skorch.callbacks import PrintLog
 
 from sktransfer import EMA, FineTuneClassifier
 from sktransfer.exceptions import InvalidParameterError
+from sktransfer.testing.samples import make_samples
 from sktransfer.training.settings import check_settings
 
 
@@ -32,9 +33,31 @@ def test_head_lr_default_is_higher_for_a_random_head():
 
 
 @pytest.mark.parametrize(
+    ("n_rows", "batch_size", "n_epochs"), [(1, 32, 10), (3200, 32, 10), (3201, 32, 9), (9000, 32, 3), (9000, 128, 10)]
+)
+def test_max_epochs_auto_depends_on_steps(n_rows, batch_size, n_epochs):
+    found = settings(max_epochs="auto", batch_size=batch_size).for_rows(n_rows)
+    assert (found.max_epochs, found.finds_epochs) == (n_epochs, False)
+    assert settings(max_epochs=7, batch_size=batch_size).for_rows(n_rows).max_epochs == 7
+
+
+def test_max_epochs_auto_of_a_fit_counts_the_samples_to_train_on():
+    X, y = make_samples("image", 24)
+    options = {"freeze_depth": "all", "layer": -1, "batch_size": 1, "random_state": 0}
+    X, y = [*X] * 6, [*y] * 6  # 144 samples
+    auto = FineTuneClassifier(max_epochs="auto", **options).fit(X, y)
+    assert auto.n_iter_ == 1000 // 144
+    plain = FineTuneClassifier(max_epochs=6, **options).fit(X, y)
+    assert (auto.predict_proba(X) == plain.predict_proba(X)).all()
+    auto.partial_fit(X, y)
+    assert auto.n_iter_ == 7
+
+
+@pytest.mark.parametrize(
     ("parameters", "match"),
     [
-        ({"max_epochs": -1}, "max_epochs=-1 must be an int of at least 0"),
+        ({"max_epochs": -1}, "max_epochs=-1 must be an int of at least 0, or 'auto'"),
+        ({"max_epochs": "find"}, "max_epochs='find' must be an int of at least 0, or 'auto'"),
         ({"max_epochs": True}, "max_epochs=True"),
         ({"batch_size": 0}, "batch_size=0 must be an int of at least 1"),
         ({"batch_size": 2.0}, "batch_size=2.0"),

@@ -1,0 +1,125 @@
+"""Arguments of `fit`, and parameters whose values are given by task."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from sktransfer.exceptions import InvalidParameterError, did_you_mean
+from sktransfer.training.run import LRRange
+
+__all__ = ["FitArguments", "check_classes", "check_names", "listed", "value_of"]
+
+
+@dataclasses.dataclass(frozen=True)
+class FitArguments:
+    """Arguments of a call of `fit` or `partial_fit`."""
+
+    X: Any
+    y: Any
+    sample_weight: Any = None
+    groups: Any = None
+    classes: Mapping[str, np.ndarray] | None = None  # all classes by task, as the first call of partial_fit names them
+    lr_range: LRRange | None = None
+    X_val: Any = None
+    y_val: Any = None
+    sample_weight_val: Any = None
+    name: str = "y"  # what messages call the targets
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """Metadata for scikit-learn's callbacks."""
+        return {} if self.sample_weight is None else {"sample_weight": self.sample_weight}
+
+    @property
+    def validates(self) -> bool:
+        """Whether there are validation data; an error if a part of them is missing."""
+        if self.X_val is None and (self.y_val is not None or self.sample_weight_val is not None):
+            raise ValueError(f"validation data are incomplete: pass X_val and {self.name}_val, or none of them")
+        if self.X_val is not None and self.y_val is None:
+            raise ValueError(f"X_val is given, and {self.name}_val is not: pass the targets of X_val")
+        return self.X_val is not None
+
+
+def listed(values: Any) -> Any:
+    """Return values per row, or those of each task, as lists.
+
+    Parameters
+    ----------
+    values : array-like or mapping of str to array-like
+        Argument of `fit`.
+    """
+    if isinstance(values, Mapping):
+        return [(name, listed(one)) for name, one in values.items()]
+    return np.asarray(values).tolist()
+
+
+def value_of(parameter: Any, task: str) -> Any:
+    """Return the value of a parameter for one task: that of its dict, or the same for all tasks.
+
+    Parameters
+    ----------
+    parameter : object
+        Value of the parameter.
+    task : str
+        Name of the task.
+    """
+    return parameter.get(task) if isinstance(parameter, Mapping) else parameter
+
+
+def check_names(name: str, parameter: Any, tasks: Sequence[str]) -> None:
+    """Raise unless the keys of a parameter that may be a dict are tasks.
+
+    Parameters
+    ----------
+    name : str
+        Name of the parameter.
+    parameter : object
+        Its value.
+    tasks : sequence of str
+        Names of the tasks.
+
+    Raises
+    ------
+    InvalidParameterError
+        If a key is no task.
+    """
+    for key in parameter if isinstance(parameter, Mapping) else ():
+        if key not in tasks:
+            hint = did_you_mean(key, tasks) if isinstance(key, str) else ""
+            raise InvalidParameterError(
+                f"{name} has the key {key!r}; its keys are names of tasks, which are {list(tasks)}.{hint}"
+            )
+
+
+def check_classes(classes: Any, known: Mapping[str, np.ndarray | None] | None) -> dict[str, np.ndarray] | None:
+    """Return the classes by task that the first call of `partial_fit` names; None in a later call.
+
+    Parameters
+    ----------
+    classes : dict of str to array-like, or None
+        Argument of `partial_fit`.
+    known : mapping of str to ndarray or None
+        Classes of the tasks after the first call; None in the first call.
+
+    Raises
+    ------
+    ValueError
+        If the first call has no classes, or a later one has others.
+    """
+    if known is None and classes is None:
+        raise ValueError("the first call of partial_fit needs classes: all labels that will come, by task")
+    if classes is None:
+        return None
+    if not isinstance(classes, Mapping):
+        raise ValueError(f"classes={classes!r} must be a dict of all classes by task")
+    given = {name: np.unique(one) for name, one in classes.items()}
+    if known is None:
+        return given
+    for name, one in given.items():
+        if not np.array_equal(one, known.get(name)):  # type: ignore[arg-type]
+            raise ValueError(f"classes[{name!r}]={one} are not those of the first call, {known.get(name)}")
+    return None

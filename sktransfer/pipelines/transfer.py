@@ -1,0 +1,262 @@
+"""A pipeline for images, texts or a table, built from the data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import narwhals as nw
+from sklearn.base import BaseEstimator
+from sklearn.compose import ColumnTransformer
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.multiclass import OneVsRestClassifier
+from sklearn.multioutput import MultiOutputClassifier
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.utils.multiclass import type_of_target
+from sklearn.utils.validation import check_consistent_length
+
+from sktransfer.backbones.spec import MODALITIES
+from sktransfer.engine.choice_targets import ChoiceTargets
+from sktransfer.exceptions import DroppedColumnWarning, InvalidParameterError, warn
+from sktransfer.featurizers.image import ImageFeaturizer
+from sktransfer.featurizers.text import TextFeaturizer
+from sktransfer.pipelines.cells import DEFAULT_BACKBONES, recognize_samples
+from sktransfer.pipelines.dates import DateFeatures
+from sktransfer.pipelines.table import Column, read_columns
+from sktransfer.samples.columns import as_series, is_frame, is_missing, quoted
+
+if TYPE_CHECKING:
+    from sktransfer.backbones.backbone import Backbone
+
+__all__ = ["make_transfer_pipeline"]
+
+_ESTIMATORS = ("auto", "classifier", "regressor")
+_GROUPS = {"category": "categories", "number": "numbers", "date": "dates"}
+_MOST_CATEGORIES = 50  # per column
+
+
+def make_transfer_pipeline(
+    X: Any,
+    y: Any = None,
+    *,
+    estimator: Any = "auto",
+    kinds: str | Mapping[str, str] | None = None,
+    image_backbone: str | Backbone = DEFAULT_BACKBONES["image"],
+    text_backbone: str | Backbone = DEFAULT_BACKBONES["text"],
+) -> Pipeline:
+    """Build a pipeline for images, for texts, or for a table with columns of both.
+
+    Images and texts become features of pretrained networks, and a linear model predicts y from them. The pipeline is
+    not fitted. It consists of scikit-learn's objects, so its steps can be read, changed and searched.
+
+    Parameters
+    ----------
+    X : list, Series, array or DataFrame of n_samples
+        Images or texts of any kind that `ImageFeaturizer` and `TextFeaturizer` take, or a table of pandas or polars.
+        `describe_columns` tells the kinds of the columns of a table. Only a sample of the rows decides.
+    y : array-like of shape (n_samples,) or (n_samples, n_outputs), default=None
+        Labels or numbers. It is only used to choose between a classifier and a regressor.
+    estimator : {"auto", "classifier", "regressor"}, estimator or None, default="auto"
+        Model at the end. "classifier" is a `LogisticRegression`, "regressor" a `Ridge`, and "auto" chooses by y. Whole
+        numbers are labels, unless they have more than 20 values with fewer than 5 samples each. None
+        makes a pipeline that ends with the features.
+    kinds : mapping of str to str, "image" or "text", default=None
+        Column name -> "image", "text", "category", "number", "date" or "drop", instead of the kind that is recognized.
+        For an X that is not a table, "image" or "text".
+    image_backbone : str or Backbone, default="tiny/cnn"
+        Network for images. `recommend_backbones` lists others.
+    text_backbone : str or Backbone, default="tiny/bert"
+        Network for texts.
+
+    Returns
+    -------
+    pipeline : Pipeline
+        For images the steps are "image" and "model", for texts "text" and "model". For a table they are "columns", a
+        `ColumnTransformer`, and "model". Its transformers are "image_<column>" and "text_<column>" for each column of
+        images and of texts, and "categories", "numbers" and "dates" for all columns of these kinds.
+
+    Raises
+    ------
+    InvalidParameterError
+        If a parameter is not allowed, y is a column of X, or no column of X can be used.
+    InvalidSampleError
+        If cells of a column are of several types, only some are paths of images, or no path exists.
+    ValueError
+        If X cannot be used as a whole.
+
+    Warns
+    -----
+    DroppedColumnWarning
+        If columns are left out, unless `kinds` says so.
+
+    See Also
+    --------
+    describe_columns : Tells the kind of each column, and why.
+    FineTuneClassifier : Trains the networks as well.
+
+    Notes
+    -----
+    Each block of features has the scale at which the linear model needs no other strength than 1: images and texts by
+    `layer="auto"`, numbers and dates by `StandardScaler`. So many features of an image do not outweigh a few numbers. A
+    search may vary the strength, as "model__C" of a classifier or "model__alpha" of a regressor.
+
+    A row of a table may lack values. Missing numbers and dates are replaced by the mean of the training rows, and if
+    training rows lack them, a further feature tells where. A missing text is read as an empty one, and a missing
+    category is one of its own. A missing or unreadable image gets the mean features of the training images, with an
+    `InvalidSampleWarning` that lists the rows. Categories with a single training row, and those beyond the 50 most
+    frequent of a column, share one feature. Unknown categories have this feature, or none if there is no such category.
+    In an X that is not a table, a missing sample raises an error.
+
+    Examples
+    --------
+    >>> from sktransfer import make_transfer_pipeline
+    >>> texts = ["a moving, funny film", "two hours of nothing", "a film to love", "a dull plot, badly told"] * 3
+    >>> labels = ["up", "down", "up", "down"] * 3
+    >>> make_transfer_pipeline(texts, labels).fit(texts, labels).predict(["a film that I love"]).tolist()
+    ['up']
+
+    A table:
+
+    >>> import pandas as pd
+    >>> table = pd.DataFrame({"review": texts, "stars": [5, 1, 4, None] * 3, "shop": ["a", "b", "a", "c"] * 3})
+    >>> pipeline = make_transfer_pipeline(table, labels)
+    >>> [name for name, *_ in pipeline["columns"].transformers]
+    ['text_review', 'categories', 'numbers']
+    >>> pipeline.fit(table, labels).predict(table[:2]).tolist()
+    ['up', 'down']
+    """
+    backbones = {"image": image_backbone, "text": text_backbone}
+    steps: list[tuple[str, Any]]
+    if is_frame(X):
+        columns = _checked_columns(X, y, kinds)
+        steps = [("columns", _make_columns(columns, backbones))]
+    else:
+        kind = _modality(X, kinds)
+        steps = [(kind, _featurizer(kind, backbones[kind]))]
+    model = _make_model(X, y, estimator)
+    return Pipeline(steps if model is None else [*steps, ("model", model)])
+
+
+def _make_model(X: Any, y: Any, estimator: Any) -> Any:
+    if isinstance(estimator, str) and estimator in _ESTIMATORS:
+        if isinstance(y, str):
+            raise InvalidParameterError(
+                f"y={y!r} is a str; pass the values: X.drop(columns={y!r}) as X, X[{y!r}] as y in pandas"
+            )
+        if y is not None:
+            check_consistent_length(X, y)
+        if estimator == "auto":
+            if y is None:
+                raise InvalidParameterError(
+                    "y=None leaves open what is predicted: pass y, or estimator='classifier' or 'regressor', or "
+                    "estimator=None for features alone"
+                )
+            estimator = "regressor" if ChoiceTargets.of(y).n_classes is None else "classifier"
+        return Ridge() if estimator == "regressor" else _make_classifier(y)
+    if estimator is None or hasattr(estimator, "fit"):
+        if isinstance(estimator, type):
+            raise InvalidParameterError(
+                f"estimator={estimator.__name__} is a class; pass an object, {estimator.__name__}()"
+            )
+        return estimator
+    raise InvalidParameterError(f"estimator={quoted(estimator, 60)} must be one of {_ESTIMATORS}, an estimator or None")
+
+
+def _make_classifier(y: Any) -> BaseEstimator:
+    model = LogisticRegression(max_iter=1000)
+    kind = "binary" if y is None else type_of_target(y)
+    if kind == "multilabel-indicator":
+        return OneVsRestClassifier(model)
+    return MultiOutputClassifier(model) if kind == "multiclass-multioutput" else model
+
+
+def _checked_columns(X: Any, y: Any, kinds: Any) -> list[Column]:
+    """Return the columns that are used."""
+    columns = read_columns(X, kinds)
+    _refuse_target(X, y, [column.name for column in columns if column.kind != "drop"])
+    dropped = [column for column in columns if column.kind == "drop" and not column.is_given]
+    reasons = "; ".join(f"{column.name!r} ({column.reason})" for column in dropped)
+    used = [column for column in columns if column.kind != "drop"]
+    if not used:
+        raise InvalidParameterError(
+            f"no column of X can be used: {reasons or 'all are dropped by kinds'}. Name the kind of a column to use "
+            f"it, as in kinds={{{columns[0].name!r}: 'text'}}"
+        )
+    if dropped:
+        warn(
+            f"Columns of X that are left out: {reasons}. To use one, name its kind, as in kinds={{{dropped[0].name!r}: "
+            "'number'}; the kind 'drop' leaves it out without this warning",
+            DroppedColumnWarning,
+        )
+    return used
+
+
+def _refuse_target(X: Any, y: Any, names: list[str]) -> None:
+    """Raise an error if y is a column of X."""
+    series = as_series(y)
+    if series is None or series.name not in names or len(series) != len(X):
+        return
+    name = series.name
+    ours, theirs = nw.from_native(X, eager_only=True)[name].to_list(), series.to_list()
+    if all(one is other or one == other or (is_missing(one) and is_missing(other)) for one, other in zip(ours, theirs)):
+        raise InvalidParameterError(
+            f"y is the column {name!r} of X, from which it would be predicted: pass X.drop(columns={name!r}) in "
+            f"pandas, X.drop({name!r}) in polars"
+        )
+
+
+def _make_columns(columns: list[Column], backbones: Mapping[str, Any]) -> ColumnTransformer:
+    transformers: list[tuple[str, Any, list[str]]] = []
+    for column in columns:
+        if column.kind in MODALITIES:
+            transformers.append((_step_name(column, transformers), _block(column.kind, backbones), [column.name]))
+    for kind, name in _GROUPS.items():
+        names = [column.name for column in columns if column.kind == kind]
+        if names:
+            transformers.append((name, _block(kind, backbones), names))
+    return ColumnTransformer(transformers)
+
+
+def _step_name(column: Column, before: list[tuple[str, Any, list[str]]]) -> str:
+    """Return the name of a column's transformer, which has no double underscore because parameters are named by it."""
+    name = f"{column.kind}_{column.name}"
+    while "__" in name:
+        name = name.replace("__", "_")
+    taken = {other for other, *_ in before}
+    name = name.rstrip("_")
+    return name if name not in taken else next(f"{name}{i}" for i in range(2, 1000) if f"{name}{i}" not in taken)
+
+
+def _block(kind: str, backbones: Mapping[str, Any]) -> Any:
+    """Return the transformer of the columns of a kind."""
+    if kind == "image":
+        return make_pipeline(_featurizer(kind, backbones[kind]).set_params(on_error="warn"), SimpleImputer())
+    if kind == "text":
+        return _featurizer(kind, backbones[kind]).set_params(missing="empty")
+    if kind == "category":
+        return OneHotEncoder(
+            handle_unknown="infrequent_if_exist",
+            min_frequency=2,
+            max_categories=_MOST_CATEGORIES,
+            sparse_output=False,
+        )
+    numbers = [SimpleImputer(add_indicator=True), StandardScaler()]
+    return make_pipeline(*([DateFeatures()] if kind == "date" else []), *numbers)
+
+
+def _featurizer(kind: str, backbone: Any) -> ImageFeaturizer | TextFeaturizer:
+    return (ImageFeaturizer if kind == "image" else TextFeaturizer)(backbone, layer="auto")
+
+
+def _modality(X: Any, kinds: Any) -> str:
+    """Return the modality of an X that is not a table."""
+    if kinds is None:
+        return recognize_samples(X, "kinds")
+    if kinds not in MODALITIES:
+        raise InvalidParameterError(
+            f"kinds={quoted(kinds, 60)} must be one of {MODALITIES} for an X of type {type(X).__name__}; a dict names "
+            "the columns of a DataFrame"
+        )
+    return str(kinds)
