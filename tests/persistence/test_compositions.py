@@ -130,7 +130,7 @@ def through_skops(estimator):
 WITH_SKOPS = ("ImageFeaturizer", "ImageFeaturizer, auto", "TextFeaturizer", "untrained weights", "PretrainedClassifier")
 WITH_SKOPS += ("Pipeline", "GridSearchCV", "ColumnTransformer", "FineTuneClassifier", "FineTuneRegressor")
 WITH_SKOPS += ("FineTuneClassifier, several labels", "FineTuneClassifier, auto", "FineTuneClassifier, adapter, mix")
-WITH_SKOPS += ("FineTuneClassifier from a source", "ContrastiveFineTuner, NearestClassMean")
+WITH_SKOPS += ("FineTuneClassifier from a source", "ContrastiveFineTuner, NearestClassMean", "MultiTaskFineTuner")
 
 
 @pytest.mark.parametrize("name", WITH_SKOPS)
