@@ -90,13 +90,15 @@ def test_from_estimator_of_other_heads_and_lower_layers_is_grad_cam():
 def test_from_estimator_of_tokens_leaves_out_the_class_token():
     stages = [("patches", nn.Conv2d(3, 8, 4, 4)), ("tokens", Tokens()), ("more", nn.Linear(8, 8))]
     backbone = Backbone.from_modules(stages, input_size=(16, 16))
-    display = ClassMapDisplay.from_estimator(FineTuneClassifier(backbone, max_epochs=0).fit(X, LABELS), X[:3])
+    display = ClassMapDisplay.from_estimator(FineTuneClassifier(backbone, layer=-1, max_epochs=0).fit(X, LABELS), X[:3])
     assert (display.maps.shape, display.is_exact, display.layer) == ((3, 4, 4), True, "more")
     for prefix_tokens, shape in ((7, (3, 3, 3)), (1, (3, 15, 1))):  # 9 of 16 tokens are a square, and 15 a strip
         backbone.prefix_tokens = prefix_tokens
-        display = ClassMapDisplay.from_estimator(FineTuneClassifier(backbone, max_epochs=0).fit(X, LABELS), X[:3])
+        display = ClassMapDisplay.from_estimator(
+            FineTuneClassifier(backbone, layer=-1, max_epochs=0).fit(X, LABELS), X[:3]
+        )
         assert display.maps.shape == shape
-    token = FineTuneClassifier(backbone, pooling="class_token", max_epochs=0).fit(X, LABELS)
+    token = FineTuneClassifier(backbone, layer=-1, pooling="class_token", max_epochs=0).fit(X, LABELS)
     below = ClassMapDisplay.from_estimator(token, X[:3])
     assert (below.layer, below.is_exact) == ("tokens", False)
 
@@ -119,7 +121,7 @@ def test_from_estimator_refuses_texts_features_and_vectors():
         ClassMapDisplay.from_estimator(ImageFeaturizer().fit(X), X)
     vectors = Backbone.from_modules([("flat", nn.Flatten())], input_size=(8, 8))
     with pytest.raises(InvalidParameterError, match="layer='flat' gives one vector per image, without positions"):
-        ClassMapDisplay.from_estimator(FineTuneClassifier(vectors, max_epochs=0).fit(X, LABELS), X[:2])
+        ClassMapDisplay.from_estimator(FineTuneClassifier(vectors, layer=-1, max_epochs=0).fit(X, LABELS), X[:2])
 
 
 def test_plot_draws_image_and_map_of_each_sample():

@@ -207,7 +207,7 @@ def test_as_module_of_calibrated_fine_tuned_classifier(method):
 
 
 def test_as_module_of_calibrated_pipelines_shares_one_pass():
-    estimator = calibration.CalibratedClassifierCV(make_pipeline(ImageFeaturizer(), LogisticRegression()), cv=2)
+    estimator = calibration.CalibratedClassifierCV(make_pipeline(ImageFeaturizer(layer=-1), LogisticRegression()), cv=2)
     module = as_module(estimator.fit(X, HIGH))
     np.testing.assert_allclose(run(module, X), estimator.predict_proba(X), atol=1e-5)
     assert len(module.body[0].members) == 2
