@@ -192,7 +192,7 @@ def _restore(valid: np.ndarray, members: np.ndarray, unit: np.ndarray, known: Ma
 def _without_one(valid: np.ndarray, members: np.ndarray, unit: np.ndarray, kept: int) -> np.ndarray:
     """Return the validation rows without a unit whose strata others have, if there is such a unit."""
     for other in np.unique(unit[valid & (unit != kept)]):
-        fewer = valid & (unit != other)  # (n_samples,)
+        fewer: np.ndarray = valid & (unit != other)  # (n_samples,)
         if (members[fewer].any(0) == members[valid].any(0)).all():
             return fewer
     return valid
