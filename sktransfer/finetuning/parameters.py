@@ -42,9 +42,9 @@ INPUT = [
         """Number of frozen stages, counted from the input. An int is a Python slice, `stages[:freeze_depth]`: 0 trains
         all stages, 1 freezes one stage, -1 all but the last. A float f in [0, 1] freezes floor(f * n), so that one grid
         serves backbones of different depth: 1.0 freezes all. A name freezes up to and with that stage, "all" freezes
-        all. "auto" trains as -1 does, but only if this lowers the loss of a fifth of the samples, held back in a trial, by
-        more than its standard error. If not, or with fewer than 50 samples, all are frozen and the initial head is kept.
-        It takes up to twice the time, and no trial if `early_stopping` decides (`freeze_depth_`, `report_`).""",
+        all. "auto" trains as -1 does, but only if this lowers the loss of a fifth of the samples, held back in a trial,
+        by more than its standard error. If not, or with fewer than 50 samples, all are frozen and the initial head is
+        kept. It takes up to twice the time, and no trial if `early_stopping` decides (`freeze_depth_`, `report_`).""",
     ),
 ]
 
@@ -69,8 +69,8 @@ TRAINING = [
         "max_epochs",
         10,
         'int or "auto"',
-        """Number of passes over the samples. 0 keeps the initial head. "auto" makes 10 passes, or fewer if they take more
-        than 1,000 steps, but at least 3 (`n_iter_`).""",
+        """Number of passes over the samples. 0 keeps the initial head. "auto" makes 10 passes, or fewer if they take
+        more than 1,000 steps, but at least 3 (`n_iter_`).""",
     ),
     Parameter("batch_size", 32, "int", "Samples per step."),
     Parameter(
@@ -194,8 +194,9 @@ MULTITASK = [
         "torchjd.aggregation.Aggregator",
         """Aggregator of TorchJD, such as `torchjd.aggregation.UPGrad()`, that combines the gradients of the tasks in
         the stages that they share. Heads have the gradient of their own loss. None adds the gradients up. `Sum` of
-        TorchJD does the same, and `Mean` divides them by the number of tasks. It needs `pip install
-        sktransfer[torchjd]`, and `save` needs `set_params(aggregator=None)`.""",
+        TorchJD does the same, and `Mean` divides them by the number of tasks. Learned weights, float16 and frozen
+        stages alone are refused. With a single task it changes nothing. It needs the extra torchjd,
+        `pip install "torchjd[quadprog-projector]>=0.18"`, and `save` needs `set_params(aggregator=None)`.""",
     ),
 ]
 TASKS = Parameter(

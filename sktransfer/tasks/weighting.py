@@ -288,7 +288,9 @@ def check_aggregator(name: str, value: Any) -> Any:
     try:
         from torchjd.aggregation import Aggregator
     except ImportError as error:
-        raise InvalidParameterError(f"{name}={value!r} needs TorchJD: pip install 'sktransfer[torchjd]'") from error
+        raise InvalidParameterError(
+            f"{name}={value!r} needs TorchJD, the extra torchjd: pip install 'torchjd[quadprog-projector]>=0.18'"
+        ) from error
     if not isinstance(value, Aggregator):
         made = f"; give an instance, {value.__name__}()" if isinstance(value, type) else ""
         raise InvalidParameterError(

@@ -360,9 +360,9 @@ class DepthTrial:
     Examples
     --------
     >>> from sktransfer.training.epochs import DepthTrial
-    >>> trial = DepthTrial.of(np.array([0.6, 0.8]), np.array([0.4, 0.6]), np.ones(2))
+    >>> trial = DepthTrial.of(np.array([0.75, 1.0]), np.array([0.5, 0.75]), np.ones(2))
     >>> trial.helps, trial.report()
-    (True, 'training lowered the loss of 2 samples held back from 0.7 to 0.5 (standard error 0)')
+    (True, 'training lowered the loss of 2 samples held back from 0.875 to 0.625 (standard error 0)')
     """
 
     n_held: int

@@ -131,7 +131,7 @@ def test_check_aggregator_names_the_extra_without_torchjd(monkeypatch):
         return found(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", missing)
-    with pytest.raises(InvalidParameterError, match=r"pip install 'sktransfer\[torchjd\]'"):
+    with pytest.raises(InvalidParameterError, match="the extra torchjd: pip install 'torchjd"):
         check_aggregator("aggregator", object())
 
 
