@@ -63,8 +63,8 @@ class ChoiceTargets:
         matrix = np.asarray(y)
         if matrix.ndim not in (1, 2) or (matrix.ndim == 2 and matrix.shape[1] == 0):
             raise ValueError(
-                f"y has shape {matrix.shape}; layer='auto' takes one target or one row of targets per sample, and layer=-1 "
-                "ignores y"
+                f"y has shape {matrix.shape}; layer='auto' takes one target or one row of targets per sample, and "
+                "layer=-1 ignores y"
             )
         columns = list(matrix.reshape(len(matrix), -1).T)
         for column in columns:
