@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 
 import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
+import sklearn
 import torch
 from sklearn.base import clone, is_classifier, is_regressor
 from sklearn.calibration import CalibratedClassifierCV
@@ -31,8 +33,9 @@ from sktransfer import (
     load_backbone,
     save,
 )
-from sktransfer.exceptions import InvalidParameterError
+from sktransfer.exceptions import InvalidParameterError, LoadError
 from sktransfer.testing.samples import make_samples
+from tests.helpers.forged_files import forge, json_node, node_data
 from tests.helpers.small_bert import small_bert
 
 BERT = "hf/" + small_bert()
@@ -418,6 +421,18 @@ def test_checkpoint_resumes_a_joint_training(tmp_path):
     assert len(resumed.history_) == 2
 
 
+@pytest.mark.parametrize(("name", "value"), [("tasks_", '["mood"]'), ("heads_", "null"), ("_schema", "5")])
+def test_load_refuses_parts_that_do_not_fit_the_tasks(fitted, tmp_path, name, value):
+    save(fitted, tmp_path / "one")
+
+    def change(schema):
+        node_data(schema, "MultiTaskFineTuner")[0]["attributes"]["content"][name] = json_node(json.loads(value))
+
+    forge(tmp_path / "one", schema=change)
+    with pytest.raises(LoadError, match=name if value != '["mood"]' else "its tasks are"):
+        load(tmp_path / "one")
+
+
 def test_grid_search_over_task_weights_in_a_pipeline():
     grid = {"multitaskfinetuner__task_weights": ["equal", {"stars": 0.1}], "multitaskfinetuner__freeze_depth": ["all"]}
     pipeline = make_pipeline(FunctionTransformer(), tuner(max_epochs=1))
@@ -428,3 +443,20 @@ def test_grid_search_over_task_weights_in_a_pipeline():
         tuner(max_epochs=0, freeze_depth="all"), np.stack(IMAGES), Y[["mood", "type"]].to_numpy(), cv=2
     )
     assert scores.shape == (2,)
+
+
+def test_metadata_routing_passes_weights_per_row_and_task():
+    columns, options = ["mood", "stars"], {"max_epochs": 0, "freeze_depth": "all"}
+    weight = np.stack([RNG.uniform(0.5, 2, N), np.ones(N)], 1)
+    folds = KFold(2)
+    with sklearn.config_context(enable_metadata_routing=True):
+        routed = tuner(**options).set_fit_request(sample_weight=True).set_score_request(sample_weight=False)
+        scores = cross_val_score(
+            routed, np.stack(IMAGES), Y[columns].fillna(0), cv=folds, params={"sample_weight": weight}
+        )
+    expected = []
+    for train, test in folds.split(IMAGES):
+        given = [np.stack(IMAGES)[train], Y[columns].fillna(0).iloc[train]]
+        fit = tuner(**options).fit(*given, sample_weight=weight[train])
+        expected.append(fit.score(np.stack(IMAGES)[test], Y[columns].fillna(0).iloc[test]))
+    np.testing.assert_allclose(scores, expected)
