@@ -369,11 +369,11 @@ def choose_layers(
     finite = np.all([np.isfinite(one).all(1) for one in outputs.features], axis=0)  # (n_rows,)
     if not finite.any():
         raise ValueError("layer='auto' weighs layers by their features, which are infinite or NaN for all samples")
-    features = outputs.features if finite.all() else [one[finite] for one in outputs.features]
+    given = outputs.features if finite.all() else [one[finite] for one in outputs.features]
     weight, targets = weight[finite], targets.take(finite)
     layers = outputs.layers
     n_first = sum(layer.pooling == layers[0].pooling for layer in layers)
-    features, values, weight = merge_equal(features, targets.values, weight)
+    features, values, weight = merge_equal(given, targets.values, weight)
     last_error = 0.0
     if targets.are_equal or len(weight) < FEWEST:
         weights = depth_prior([layer.stop for layer in layers[:n_first]])  # (n_first,)

@@ -190,11 +190,14 @@ class FineTuneNetwork(nn.Module):
             values = values.to(memory_format=torch.channels_last)
         for stop, stage in enumerate(self.stages, start=self.boundary + 1):
             values = stage(values, mask)
+            is_last = stop == self.boundary + len(self.stages)
             for kind, layers in self.layers.items():
                 for layer in layers:
-                    if layer.stop == stop and layer.pooling is not None:
-                        read[kind].append(pool(values, mask, layer.pooling, prefix_tokens=self.prefix_tokens))
-                    elif layer.stop == stop and values is not None:
-                        read[kind].append(values)
+                    if layer.stop != stop or values is None:
+                        continue
+                    output = values if is_last else values.clone()  # the next stage may change them in place
+                    if layer.pooling is not None:
+                        output = pool(output, mask, layer.pooling, prefix_tokens=self.prefix_tokens)
+                    read[kind].append(output)
         features = {kind: join(kind, parts) for kind, parts in read.items()}
         return {name: head(features[self.reads[name]]) for name, head in self.heads.items()}, features

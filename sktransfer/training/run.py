@@ -282,8 +282,10 @@ def choose_for_task(run: FitRun, pooling: str) -> tuple[LayerChoice, CandidateOu
         prefetch=lower,
     )
     chosen = targets.take(rows)
+    choice_targets = task.choice_targets(chosen)
+    assert choice_targets is not None  # the estimator refuses layer="auto" of other tasks
     keeps = run.store is None and len(rows) == len(run.inputs)
-    return choose_layers(outputs, task.choice_targets(chosen), chosen.weight), outputs if keeps else None
+    return choose_layers(outputs, choice_targets, chosen.weight), outputs if keeps else None
 
 
 def choose_trunk(

@@ -194,7 +194,7 @@ def test_from_modules_backbone_works_in_imagefeaturizer(own, data):
 @pytest.mark.parametrize("depth", [0, 1, -1, 3, "block1", 0.34, "all"])
 def test_from_modules_backbone_is_fine_tuned_at_every_freeze_depth(depth, own, data):
     before = [{name: t.clone() for name, t in stage.state_dict().items()} for stage in own.stages]
-    clf = FineTuneClassifier(own, freeze_depth=depth, max_epochs=2, lr=1e-2, random_state=0, device="cpu").fit(*data)
+    clf = FineTuneClassifier(own, freeze_depth=depth, max_epochs=2, lr=1e-3, random_state=0, device="cpu").fit(*data)
     frozen = own.n_frozen(depth)
     assert clf.freeze_depth_ == frozen
     for index, (old, new) in enumerate(zip(before, clf.backbone_.stages)):

@@ -103,9 +103,9 @@ def test_start_takes_parts_of_a_source_task():
 
 
 def test_source_task_measures_each_row_and_keeps_a_whole_source(results, monkeypatch):
-    monkeypatch.setattr(source_task, "TARGET", {**source_task.TARGET, "max_epochs": 1})
+    monkeypatch.setattr(source_task, "TARGET", {**source_task.TARGET, "max_epochs": 1, "lr": 1e-4})
     y = (np.array([("good" in text) for text in TEXTS])).astype(int)
-    clf = FineTuneClassifier("tiny/bert", freeze_depth="all", max_epochs=5, random_state=0).fit(TEXTS, y)
+    clf = FineTuneClassifier("tiny/bert", layer=-1, freeze_depth="all", max_epochs=5, random_state=0).fit(TEXTS, y)
     data = (np.array(TEXTS[:12], dtype=object), y[:12], np.array(TEXTS, dtype=object), 1 - y)
     table = {row: [source_task.measure(row, clf, data, 0)] * 2 for row in source_task.ROWS}
     assert table["E(f) H(f) O(f)"][0] == clf.score(TEXTS, 1 - y)

@@ -159,24 +159,31 @@ def test_layer_search_runs_each_stage_once_per_sample(order):
     assert counts == {0: 24, 1: 24, 2: 24}
 
 
+LAYERS = [(-1, 24), ("auto", 25)]  # number of passes: one image shows which stages have positions
+
+
+@pytest.mark.parametrize(("layer", "n"), LAYERS)
 @pytest.mark.parametrize("order", [(0, 1, 2, 3), (3, 2, 1, 0), (2, 0, 3, 1)])
-def test_freeze_depth_search_runs_each_frozen_stage_once_per_sample(order):
-    backbone = image_backbone(seed=100 + sum(10**i * k for i, k in enumerate(order)))
+def test_freeze_depth_search_runs_each_frozen_stage_once_per_sample(order, layer, n):
+    backbone = image_backbone(seed=100 + n + sum(10**i * k for i, k in enumerate(order)))
     counts = runs(backbone)
     for depth in order:
         for fold in (slice(0, 16), slice(8, 24)):
-            FineTuneClassifier(backbone, freeze_depth=depth, max_epochs=2, random_state=0).fit(X[fold], Y[fold])
-    expected = dict.fromkeys(range(3), 24)
+            clf = FineTuneClassifier(backbone, layer=layer, freeze_depth=depth, max_epochs=2, random_state=0)
+            clf.fit(X[fold], Y[fold])
+    expected = dict.fromkeys(range(3), n)
     assert {stage: counts[stage] for stage in expected} == expected
 
 
-def test_predict_reads_stored_values_at_the_freezing_boundary():
-    backbone = image_backbone(seed=999)
+@pytest.mark.parametrize(("layer", "n"), LAYERS)
+def test_predict_reads_stored_values_at_the_freezing_boundary(layer, n):
+    backbone = image_backbone(seed=999 + n)
     counts = runs(backbone)
-    clf = FineTuneClassifier(backbone, freeze_depth=2, max_epochs=1, random_state=0).fit(X[:16], Y[:16])
+    clf = FineTuneClassifier(backbone, layer=layer, freeze_depth=2, max_epochs=1, random_state=0)
+    clf.fit(X[:16], Y[:16])
     clf.predict(X)
     clf.predict_proba(X)
-    assert (counts[0], counts[1]) == (24, 24)
+    assert (counts[0], counts[1]) == (n, n)
 
 
 def test_layer_search_of_texts_runs_each_stage_once_per_sample():
@@ -188,16 +195,17 @@ def test_layer_search_of_texts_runs_each_stage_once_per_sample():
     assert counts == dict.fromkeys(range(3), len(texts))
 
 
+@pytest.mark.parametrize(("layer", "n"), LAYERS)
 @pytest.mark.parametrize("n_threads", [1, 2])
-def test_cache_folder_keeps_values_of_an_interrupted_search(n_threads, tmp_path):
-    backbone = image_backbone(seed=77)
+def test_cache_folder_keeps_values_of_an_interrupted_search(n_threads, layer, n, tmp_path):
+    backbone = image_backbone(seed=77 + n)
     counts, stages = runs(backbone), backbone.stages
 
     def interrupt(module, args, out):
-        if counts[2] == 12:
+        if counts[2] in (12, 13):
             os.kill(os.getpid(), signal.SIGINT)
 
-    pipeline = make_pipeline(ImageFeaturizer(backbone, batch_size=2, cache=tmp_path), LogisticRegression())
+    pipeline = make_pipeline(ImageFeaturizer(backbone, layer=layer, batch_size=2, cache=tmp_path), LogisticRegression())
     search = GridSearchCV(pipeline, {"logisticregression__C": [0.1, 1.0]}, cv=2)
     threads = torch.get_num_threads()
     torch.set_num_threads(n_threads)
@@ -213,4 +221,4 @@ def test_cache_folder_keeps_values_of_an_interrupted_search(n_threads, tmp_path)
     finally:
         torch.set_num_threads(threads)
     assert before < 24
-    assert 24 <= counts[2] <= 24 + 2 * n_threads  # what was in flight, a batch a thread
+    assert n <= counts[2] <= n + 2 * n_threads  # what was in flight, a batch a thread
