@@ -229,7 +229,7 @@ class Tokens:
         --------
         >>> from sktransfer import load_backbone
         >>> load_backbone("tiny/bert").preprocess.words("unfilmed plot")
-        ('unfilmed plot', [None, (0, 0, 2), (0, 2, 6), (0, 6, 8), (1, 9, 13), None])
+        ('unfilmed plot', [None, (0, 0, 3), (0, 3, 5), (0, 5, 8), (1, 9, 13), None])
         """
         text = _without_lone_surrogates(text)
         encoding, _, skipped = self._encoding(text)
