@@ -138,7 +138,7 @@ class LayerChoice:
         )
 
     def report(self, backbone: Backbone) -> str:
-        """Return what was chosen, and by which errors.
+        """Return the choice and the errors that decided it, in a few lines.
 
         Parameters
         ----------
