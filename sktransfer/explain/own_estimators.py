@@ -19,6 +19,7 @@ from sktransfer.featurizers.text import TextFeaturizer
 from sktransfer.featurizers.words import WordEmbedder
 from sktransfer.finetuning.classifier import FineTuneClassifier
 from sktransfer.finetuning.contrastive import ContrastiveFineTuner
+from sktransfer.finetuning.multitask import MultiTaskFineTuner
 from sktransfer.finetuning.regressor import FineTuneRegressor
 from sktransfer.selection.best import BestBackbone
 
@@ -99,6 +100,7 @@ CONVERTERS: dict[type, Converter] = {
     ZeroShotClassifier: _zero_shot,
 }
 REFUSED = {
+    MultiTaskFineTuner: "it has an output per task. Convert the estimator of a task, as_module(tuner.task(name))",
     WordEmbedder: "it looks up words in a table. Use TextFeaturizer, or write the vectors for other libraries by "
-    "embedding_.to_word2vec(path)"
+    "embedding_.to_word2vec(path)",
 }

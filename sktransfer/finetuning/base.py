@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copyreg
 import dataclasses
 import functools
 from collections.abc import Mapping
@@ -33,7 +32,7 @@ from sktransfer.engine.layers import LayerOutput, is_auto
 from sktransfer.engine.rng import seed_torch
 from sktransfer.exceptions import InvalidParameterError, InvalidSampleError
 from sktransfer.finetuning.arguments import FitArguments, listed
-from sktransfer.finetuning.plain_state import from_plain, to_plain
+from sktransfer.finetuning.plain_state import PlainState
 from sktransfer.html import BackboneHTML
 from sktransfer.pipelines.cells import default_backbone
 from sktransfer.samples.base import Samples
@@ -68,7 +67,7 @@ __all__ = ["FineTuneBase"]
 _NO_RESULT = ("cache", "callbacks", "verbose")  # parameters that change no result
 
 
-class FineTuneBase(BackboneHTML, CallbackSupportMixin, BaseEstimator):
+class FineTuneBase(PlainState, BackboneHTML, CallbackSupportMixin, BaseEstimator):
     """Train the stages of a backbone above a freezing boundary, and one head per task.
 
     A subclass lists its parameters, reads the targets of its tasks from y in `_read_targets` and weights in
@@ -515,23 +514,6 @@ class FineTuneBase(BackboneHTML, CallbackSupportMixin, BaseEstimator):
         if state:
             self.net_ = net_from_state(state, self, self.backbone_, self._layers, self.freeze_depth_)
             self._tasks = self.net_.tasks
-
-    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
-        """Return all attributes, for pickle and copy."""
-        return copyreg.__newobj__, (type(self),), super().__getstate__()  # type: ignore[attr-defined]
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Return what skops writes, which is what `save` writes: plain attributes and the state of the net."""
-        attributes = {name: value for name, value in super().__getstate__().items() if name not in self._not_saved}
-        return to_plain({**attributes, "_net_state": self._saved_state()})  # type: ignore[no-any-return]
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        is_plain = "_net_state" in state
-        attributes = from_plain(state) if is_plain else dict(state)
-        net_state = attributes.pop("_net_state", {})
-        super().__setstate__(attributes)
-        if is_plain:
-            self._restore_state(net_state)
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

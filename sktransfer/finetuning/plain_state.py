@@ -1,9 +1,10 @@
-"""Attributes of tuners as values that skops writes: arrays for tensors, columns for tables, states for heads."""
+"""State of estimators that skops writes: arrays for tensors, columns for tables, states for heads."""
 
 from __future__ import annotations
 
+import copyreg
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,44 @@ from torch import Tensor
 
 from sktransfer.tasks.heads import Head
 
-__all__ = ["from_plain", "to_plain"]
+__all__ = ["PlainState", "from_plain", "to_plain"]
+
+_STATE = "_plain_state"  # name of what `_saved_state` returns, among the attributes
+
+
+class PlainState:
+    """Mixin of estimators that skops writes, with the hooks that `save` uses.
+
+    skops asks `__getstate__` and calls `__setstate__`. pickle and copy get all attributes by `__reduce_ex__`.
+    """
+
+    _not_saved: ClassVar[tuple[str, ...]] = ()
+
+    def _saved_state(self) -> dict[str, Any]:
+        """Return what `_restore_state` needs besides the plain attributes."""
+        return {}
+
+    def _restore_state(self, state: dict[str, Any]) -> None:
+        """Set the attributes that are not saved, from `_saved_state` and the plain attributes."""
+
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        """Return all attributes."""
+        return copyreg.__newobj__, (type(self),), super().__getstate__()  # type: ignore[misc, attr-defined]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the attributes that `save` writes, and `_saved_state`."""
+        attributes: dict[str, Any] = super().__getstate__()  # type: ignore[misc, assignment]
+        kept = {name: value for name, value in attributes.items() if name not in self._not_saved}
+        plain: dict[str, Any] = to_plain({**kept, _STATE: self._saved_state()})
+        return plain
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        is_plain = _STATE in state
+        attributes = from_plain(state) if is_plain else dict(state)
+        saved = attributes.pop(_STATE, {})
+        super().__setstate__(attributes)  # type: ignore[misc]
+        if is_plain:
+            self._restore_state(saved)
 
 
 def to_plain(value: Any) -> Any:

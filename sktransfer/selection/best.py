@@ -21,6 +21,7 @@ from sktransfer.backbones.backbone import Backbone
 from sktransfer.backbones.registry import modality_of
 from sktransfer.engine.forward import LayerOutput
 from sktransfer.exceptions import InvalidParameterError
+from sktransfer.finetuning.plain_state import PlainState
 from sktransfer.html import BackboneHTML
 from sktransfer.samples.labels import row_labels
 from sktransfer.samples.validation import check_samples, set_input_tags
@@ -50,7 +51,7 @@ def _estimator_has(method: str) -> Callable[[BestBackbone], bool]:
     return check
 
 
-class BestBackbone(BackboneHTML, MetaEstimatorMixin, BaseEstimator):
+class BestBackbone(PlainState, BackboneHTML, MetaEstimatorMixin, BaseEstimator):
     """Choose backbone and layer by a transferability score, and fit an estimator on the layer's features.
 
     The choice is made in `fit` and uses only the samples given there. Cross-validation of this estimator therefore

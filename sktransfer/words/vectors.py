@@ -271,6 +271,14 @@ class WordVectors:
             return self.source.loader, (self.source.path, self.source.digest())
         return _rebuild, (list(self.words), np.asarray(self.matrix), self.subwords)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what skops writes: the function and the arguments that pickle calls it with."""
+        function, arguments = self.__reduce__()
+        return {"function": function, "arguments": list(arguments)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(vars(state["function"](*state["arguments"])))
+
     def __repr__(self) -> str:
         built = ", and of others by subwords" if self.subwords is not None else ""
         return f"WordVectors({len(self):,} words, {self.n_dims} dimensions{built})"

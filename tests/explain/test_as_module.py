@@ -32,6 +32,7 @@ from sktransfer import (
     FineTuneClassifier,
     FineTuneRegressor,
     ImageFeaturizer,
+    MultiTaskFineTuner,
     NearestClassMean,
     PretrainedClassifier,
     TextFeaturizer,
@@ -53,6 +54,7 @@ WITH_MODULE = ("ImageFeaturizer", "ImageFeaturizer, auto", "TextFeaturizer", "un
 WITH_MODULE += ("FineTuneClassifier, several labels", "FineTuneClassifier, auto", "FineTuneClassifier, adapter, mix")
 WITH_MODULE += ("FineTuneClassifier, all frozen", "FineTuneRegressor", "ContrastiveFineTuner, NearestClassMean")
 WITH_MODULE += ("PretrainedClassifier", "ZeroShotClassifier", "BestBackbone", "Pipeline", "GridSearchCV")
+WITH_MODULE += ("MultiTaskFineTuner, task",)
 
 
 def run(module, samples):
@@ -290,6 +292,8 @@ def test_as_module_refuses_other_inputs():
         as_module(columns)
     with pytest.raises(InvalidParameterError, match=r"WordEmbedder has no module.*Use TextFeaturizer"):
         as_module(WordEmbedder())
+    with pytest.raises(InvalidParameterError, match=r"MultiTaskFineTuner has no.*as_module\(tuner\.task\(name\)\)"):
+        as_module(MultiTaskFineTuner())
     with pytest.raises(InvalidParameterError, match="convert the pipeline that begins with the featurizer"):
         as_module(NearestClassMean().fit([[0.0, 1.0], [1.0, 0.0]], ["a", "b"]))
     with pytest.raises(InvalidParameterError, match="3 is not a fitted estimator"):

@@ -127,13 +127,7 @@ def through_skops(estimator):
     return skops.io.loads(dump, trusted=skops.io.get_untrusted_types(data=dump))
 
 
-WITH_SKOPS = ("ImageFeaturizer", "ImageFeaturizer, auto", "TextFeaturizer", "untrained weights", "PretrainedClassifier")
-WITH_SKOPS += ("Pipeline", "GridSearchCV", "ColumnTransformer", "FineTuneClassifier", "FineTuneRegressor")
-WITH_SKOPS += ("FineTuneClassifier, several labels", "FineTuneClassifier, auto", "FineTuneClassifier, adapter, mix")
-WITH_SKOPS += ("FineTuneClassifier from a source", "ContrastiveFineTuner, NearestClassMean")
-
-
-@pytest.mark.parametrize("name", WITH_SKOPS)
+@pytest.mark.parametrize("name", MAKERS)
 def test_skops_dump_and_load_keep_predictions(name):
     loaded = through_skops(fitted(name))
     assert np.array_equal(predictions(loaded, name), predictions(fitted(name), name))
