@@ -174,7 +174,7 @@ def test_score_leaves_out_tasks_without_a_known_target(fitted):
     [
         (lambda frame: frame.drop(columns="type"), r"lacks \['type'\]"),
         (lambda frame: frame.assign(more=1), r"has \['more'\] more"),
-        (lambda frame: frame[:5], "X has 24 samples, and Y has 5 rows"),
+        (lambda frame: frame[:5], "X has 24 samples, and y has 5 rows"),
     ],
 )
 def test_scores_refuse_another_y(fitted, change, match):
@@ -291,7 +291,7 @@ def test_validation_data_are_of_the_same_columns():
     history = tuner().fit(IMAGES, Y, **options, sample_weight_val={"mood": np.ones(8)}).history_
     assert history["valid_loss"].notna().all()
     with pytest.raises(ValueError, match=r"validation data \(X_val, Y_val, .*lacks \['tags'\]"):
-        tuner().fit(IMAGES, Y, X_val=IMAGES[:8], Y_val=Y[:8].drop(columns="tags"))
+        tuner().fit(IMAGES, Y, X_val=IMAGES[:8], y_val=Y[:8].drop(columns="tags"))
     with pytest.raises(ValueError, match="Y_val is not: pass the targets of X_val"):
         tuner().fit(IMAGES, Y, X_val=IMAGES)
 
@@ -316,7 +316,7 @@ def test_sample_weight_per_row_or_per_row_and_task(form):
 
 
 def test_sample_weight_of_zero_in_all_known_rows_names_the_task():
-    with pytest.raises(ValueError, match=r"Y\['type'\]: no target has a weight"):
+    with pytest.raises(ValueError, match=r"y\['type'\]: no target has a weight"):
         tuner().fit(IMAGES, Y, sample_weight={"type": ~KNOWN * 1.0})
 
 
@@ -341,7 +341,7 @@ def test_class_weight_and_criterion_are_by_task():
         ({"criterion": torch.nn.HuberLoss}, "must be None, or a dict of losses by task"),
         ({"criterion": {"stars": 5}}, r"criterion\['stars'\]=5 must be None, a function"),
         ({"head": 5}, "head=5 must be 'linear', or a dict of heads by task"),
-        ({"head_init": "class_means"}, r"needs classes, and Y\['stars'\] holds numbers"),
+        ({"head_init": "class_means"}, r"needs classes, and y\['stars'\] holds numbers"),
         ({"tasks": {"stars": "ordinal"}}, "ordinal"),
         ({"tasks": {"star": "continuous"}}, "star"),
         ({"task_weights": {"star": 1.0}}, "names the task 'star', which is not there"),
@@ -357,8 +357,8 @@ def test_parameters_refuse_other_values(parameters, match):
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        (lambda frame: frame.assign(mood=None), r"Y\['mood'\] has no known target"),
-        (lambda frame: frame.assign(mood="good"), r"Y\['mood'\] holds one class only"),
+        (lambda frame: frame.assign(mood=None), r"y\['mood'\] has no known target"),
+        (lambda frame: frame.assign(mood="good"), r"y\['mood'\] holds one class only"),
         (lambda frame: None, "requires y to be passed"),
         (lambda frame: frame[:20], "inconsistent numbers of samples"),
     ],
