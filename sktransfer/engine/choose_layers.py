@@ -120,9 +120,13 @@ class LayerChoice:
             Features of the layers, concatenated.
         """
         features -= self.mean.astype(np.float32)
-        total = 1 / self.head.value if self.head.is_alpha else self.head.value
-        features /= self.divisors(total).astype(np.float32)
+        features /= self.feature_divisors.astype(np.float32)
         return features
+
+    @property
+    def feature_divisors(self) -> np.ndarray:
+        """Divisor of each centred feature (n_features,) that `scaled` uses."""
+        return self.divisors(1 / self.head.value if self.head.is_alpha else self.head.value)
 
     def table(self, backbone: Backbone) -> pd.Series:
         """Return the weight of each layer, by stage and pooling.

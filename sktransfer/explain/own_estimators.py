@@ -32,7 +32,7 @@ def _featurizer(estimator: Any, convert: Convert) -> Conversion:
     source = Source(estimator.backbone_, tuple(estimator._layers()), estimator)
     choice, layers = estimator._choice, list[nn.Module]()
     if choice is not None:
-        layers.append(Standardized(choice.mean, choice.divisors(choice.total)))
+        layers.append(Standardized(choice.mean, choice.feature_divisors))
     elif estimator._scales_to_unit_length():
         layers.append(UnitNorm())
     return Conversion(tuple(layers), "features", source)

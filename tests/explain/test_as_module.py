@@ -41,7 +41,7 @@ from sktransfer import (
 )
 from sktransfer.exceptions import InvalidParameterError
 from sktransfer.explain.as_module import convert
-from tests.helpers.saved_estimators import MAKERS, TEXTS, digits
+from tests.helpers.saved_estimators import MAKERS, TEXTS, digits, fitted
 
 pytestmark = pytest.mark.filterwarnings(
     # Steps are compared as they are, converged or not.
@@ -73,12 +73,6 @@ def expected(estimator, samples):
 
 
 @functools.cache
-def fitted(name):
-    make, _, kind = MAKERS[name]
-    return make(), X if kind == "images" else TEXTS
-
-
-@functools.cache
 def features():
     values = ImageFeaturizer(layer="block4").fit_transform(X)
     return values[:, values.std(0) > 0.02]
@@ -102,7 +96,7 @@ def pipeline(*steps, y=Y):
 
 @pytest.mark.parametrize("name", WITH_MODULE)
 def test_as_module_equals_the_estimator(name):
-    estimator, samples = fitted(name)
+    estimator, samples = fitted(name), X if MAKERS[name][2] == "images" else TEXTS
     module = as_module(estimator)
     np.testing.assert_allclose(run(module, samples), expected(estimator, samples), atol=1e-5)
     if hasattr(estimator, "classes_"):
@@ -247,7 +241,7 @@ def test_as_module_adds_up_categories_of_the_same_name():
 def test_output_logits_of_two_classes_differ_by_the_decision_function():
     for estimator in (
         pipeline(LogisticRegression(max_iter=300), y=HIGH),
-        fitted("FineTuneClassifier, adapter, mix")[0],
+        fitted("FineTuneClassifier, adapter, mix"),
     ):
         samples = X if estimator.classes_.dtype.kind == "i" else TEXTS
         logits = run(as_module(estimator, output="logits"), samples)
@@ -322,7 +316,7 @@ def test_as_module_of_an_estimator_that_is_not_fitted(estimator):
 
 
 def test_as_module_copies_weights():
-    estimator = fitted("FineTuneClassifier")[0]
+    estimator = fitted("FineTuneClassifier")
     before = estimator.predict_proba(X)
     module = as_module(estimator)
     assert all(parameter.requires_grad for parameter in module.parameters())
@@ -336,16 +330,16 @@ def test_as_module_copies_weights():
 
 
 def test_as_module_is_an_ordinary_module():
-    module = as_module(fitted("FineTuneClassifier")[0])
+    module = as_module(fitted("FineTuneClassifier"))
     values = module.preprocess(X)
     assert values.shape == (len(X), 3, 32, 32)
     for other in (copy.deepcopy(module), pickle.loads(pickle.dumps(module))):
         assert torch.equal(other(values), module(values))
-    assert module.stage_names == fitted("FineTuneClassifier")[0].backbone_.stage_names
+    assert module.stage_names == fitted("FineTuneClassifier").backbone_.stage_names
 
 
 def test_forward_takes_texts_without_a_mask_and_masks_of_numbers():
-    module = as_module(fitted("TextFeaturizer")[0])
+    module = as_module(fitted("TextFeaturizer"))
     ids, mask = module.preprocess(TEXTS[:4])
     assert ids.shape == mask.shape
     np.testing.assert_allclose(module(ids, mask.float()).detach(), module(ids, mask).detach())
@@ -354,7 +348,7 @@ def test_forward_takes_texts_without_a_mask_and_masks_of_numbers():
 
 
 def test_preprocess_checks_samples_as_the_estimator_does():
-    module = as_module(fitted("FineTuneClassifier")[0])
+    module = as_module(fitted("FineTuneClassifier"))
     with pytest.raises(ValueError, match="expecting 64 features"):
         module.preprocess(X[:, :49])
     with pytest.raises(ValueError, match="row 1"):
@@ -375,7 +369,7 @@ def test_as_module_suits_captum_and_grad_cam():
     assert maps.shape == (2, 32, 32)
     assert maps.max() > 0
 
-    texts = as_module(fitted("FineTuneClassifier, adapter, mix")[0], output="logits")
+    texts = as_module(fitted("FineTuneClassifier, adapter, mix"), output="logits")
     ids, mask = texts.preprocess(TEXTS[:2])
     layer = LayerIntegratedGradients(texts, texts.stages[0])
     assert layer.attribute(ids, additional_forward_args=(mask,), target=1, n_steps=4).shape == (*ids.shape, 160)
