@@ -99,9 +99,9 @@ class ImageFeaturizer(Featurizer):
     65535. Divide values of other ranges yourself, for example `x / 4095` for 12 bits. Transparent pixels are shown on
     white, unless `preprocess` has another `background`.
 
-    With `on_error="warn"` or `"nan"`, or `missing="nan"`, the next step must accept rows of NaN. `HistGradientBoostingClassifier` does, and
-    `SimpleImputer` fills them. `fit` alone returns no features, so it does not warn. An image that cannot be used is
-    not cached. Once its file is repaired, its features are computed.
+    With `on_error="warn"` or `"nan"`, or `missing="nan"`, the next step must accept rows of NaN.
+    `HistGradientBoostingClassifier` does, and `SimpleImputer` fills them. `fit` alone returns no features, so it does
+    not warn. An image that cannot be used is not cached. Once its file is repaired, its features are computed.
 
     With y, `layer="auto"` runs all stages in one pass, on at most 1,000 samples at equal distances. Each layer is
     centred and divided by the root of its mean squared length. A ridge regression of y on each layer has leave-one-out

@@ -120,7 +120,10 @@ class DateFeatures(TransformerMixin, BaseEstimator):
 def _numbers(X: Any) -> np.ndarray:
     """Return the numbers of the dates of a frame (n_samples, 7 * n_columns)."""
     if not is_frame(X):
-        raise ValueError(f"X is a {type(X).__name__}, and dates come as a DataFrame: pass pandas.DataFrame(X)")
+        raise ValueError(
+            f"X is of type {type(X).__name__}, and dates come as a DataFrame, whose columns have names: "
+            'pandas.DataFrame(X, columns=["sold"])'
+        )
     if 0 in X.shape:
         raise empty_error(X.shape)
     frame = nw.from_native(X, eager_only=True)

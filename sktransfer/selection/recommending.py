@@ -133,7 +133,7 @@ def recommend_backbones(
         Kind of samples. None recognizes it from X, or takes both. Flat rows of pixels need "image".
     budget : {"laptop", "gpu"} or None, default="laptop"
         Size of the networks. "laptop" allows 30 million parameters and images of 256 pixels, "gpu" 400 million and 512
-        pixels. The table of token embeddings does not count, because a text reads a few of its rows. None sets no limit.
+        pixels. None sets no limit. The table of token embeddings does not count, because a text reads few of its rows.
     candidates : list of str, default=None
         Names of backbones. None for those of `list_backbones` and the models of transformers in the cache of the hub.
     n_best : int, default=10

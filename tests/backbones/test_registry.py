@@ -145,7 +145,9 @@ def test_find_asks_an_open_family_by_name(plugin):
 
 def test_find_completes_a_summary_by_the_finder(plugin, use):
     listed, found = (toy_spec("open/owner/model", licence="MIT", **more) for more in ({"summary": True}, {}))
-    made = use(plugin("open", f"{offers(listed)}\n\n@hookimpl\ndef sktransfer_find_backbone(name):\n    return {found}\n"))
+    made = use(
+        plugin("open", f"{offers(listed)}\n\n@hookimpl\ndef sktransfer_find_backbone(name):\n    return {found}\n")
+    )
     assert made.specs["open/owner/model"].summary
     assert not made.find("open/owner/model").summary
     assert list_backbones(pattern="open/*")["licence"].tolist() == ["MIT"]

@@ -22,9 +22,7 @@ def test_backbonespec_provider_and_defaults():
     assert spec.contract == CONTRACT
 
 
-@pytest.mark.parametrize(
-    ("modality", "expected"), [("image", "ImageNet-1k"), ("text", "MTEB English classification")]
-)
+@pytest.mark.parametrize(("modality", "expected"), [("image", "ImageNet-1k"), ("text", "MTEB English classification")])
 def test_benchmark_follows_from_the_modality(modality, expected):
     assert BackboneSpec(**GOOD | {"modality": modality, "accuracy": 0.7}).benchmark == expected
     assert BackboneSpec(**GOOD | {"modality": modality}).benchmark is None

@@ -42,13 +42,14 @@ def test_date_features_names_and_columns():
 @pytest.mark.parametrize(
     ("X", "says"),
     [
-        (np.array([["2024-05-31"]]), "X is a ndarray, and dates come as a DataFrame"),
+        (np.array([["2024-05-31"]]), "X is of type ndarray, and dates come as a DataFrame"),
         (pd.DataFrame({"sold": []}), r"0 sample\(s\) \(shape=\(0, 1\)\)"),
     ],
 )
 def test_date_features_fit_refuses_what_is_no_table(X, says):
     with pytest.raises(ValueError, match=says):
         DateFeatures().fit(X)
+    assert DateFeatures().fit_transform(pd.DataFrame([["2024-05-31"]], columns=["sold"])).shape == (1, 7)  # the hint
 
 
 def test_date_features_name_what_is_no_date():

@@ -110,7 +110,9 @@ def test_make_transfer_pipeline_warns_of_unreadable_images_only():
     X["photo"] = X["photo"].map(lambda image: None if image is None else _png(image))
     X.at[7, "photo"] = b"no image"
     pipeline = make_transfer_pipeline(X, MOODS)
-    with pytest.warns(InvalidSampleWarning, match=r"1 of 48 images cannot be used; its row is NaN:\n  row 7: ") as caught:
+    with pytest.warns(
+        InvalidSampleWarning, match=r"1 of 48 images cannot be used; its row is NaN:\n  row 7: "
+    ) as caught:
         pipeline.fit(X, MOODS)
     assert [failure.row for failure in caught[0].message.failures] == [7]
 

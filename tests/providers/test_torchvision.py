@@ -207,7 +207,9 @@ def test_load_backbone_weights_may_be_a_checkpoint_of_a_training(entry, prefix, 
 
 def test_load_backbone_refuses_a_file_of_another_network(tmp_path):
     save_file(network("squeezenet1_1").state_dict(), tmp_path / "weights.safetensors")
-    match = r"does not fit the network.*; the file has [\d,]+ parameters, as many as 'torchvision/squeezenet1_1', so load"
+    match = (
+        r"does not fit the network.*; the file has [\d,]+ parameters, as many as 'torchvision/squeezenet1_1', so load"
+    )
     with pytest.raises(WeightsError, match=match):
         sktransfer.load_backbone("torchvision/squeezenet1_0", weights=tmp_path / "weights.safetensors")
 

@@ -267,7 +267,7 @@ def test_missing_nan_fills_rows_without_an_error_or_a_warning(paths, on_error, g
 
 def test_missing_nan_leaves_unreadable_images_to_on_error(paths):
     X = [None, *paths]
-    with pytest.raises(InvalidSampleError, match="row 18: .*there is no such file"):
+    with pytest.raises(InvalidSampleError, match=r"row 18: .*there is no such file"):
         ImageFeaturizer("tiny/cnn", layer=2, missing="nan").fit_transform(X)
     with pytest.warns(InvalidSampleWarning, match=f"{len(BAD)} of {N + 1} images") as caught:
         ImageFeaturizer("tiny/cnn", layer=2, on_error="warn", missing="nan").fit_transform(X)

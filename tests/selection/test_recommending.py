@@ -65,8 +65,7 @@ def test_recommend_backbones_budget_limits_parameters_and_pixels(budget, expecte
 
 
 def test_recommend_backbones_of_texts_by_budget():
-    with config_context(download="auto"):
-        small, large = (recommend_backbones(modality="text", budget=budget, n_best=20) for budget in ("laptop", "gpu"))
+    small, large = (recommend_backbones(modality="text", budget=budget, n_best=20) for budget in ("laptop", "gpu"))
     assert small["name"].tolist()[:2] == ["hf/BAAI/bge-small-en-v1.5", "hf/intfloat/e5-small-v2"]
     assert large["name"].tolist()[:2] == ["hf/BAAI/bge-base-en-v1.5", "hf/BAAI/bge-small-en-v1.5"]
     assert set(small["name"]) < set(large["name"])
@@ -74,7 +73,8 @@ def test_recommend_backbones_of_texts_by_budget():
     multilingual = small[small["language"] == "multilingual"].set_index("name")
     assert multilingual["n_parameters"]["hf/intfloat/multilingual-e5-small"] > 100_000_000
     assert small["reason"][0] == (
-        "published accuracy 74.1% on MTEB English classification; reads English; its weights would be downloaded, 133 MB"
+        "published accuracy 74.1% on MTEB English classification; reads English; its weights would be downloaded, "
+        "133 MB"
     )
     assert "reads many languages" in multilingual["reason"]["hf/intfloat/multilingual-e5-small"]
 
