@@ -273,12 +273,13 @@ def _check_stack(stack: np.ndarray, invalid: dict[int, str] | None) -> np.ndarra
 def _check_list(
     items: Iterable[Any], invalid: dict[int, str] | None, column: str, absent: Set[int]
 ) -> tuple[list[Any], str]:
-    samples, first = [], None
+    samples: list[Any] = []
+    first: tuple[str, int] | None = None
     for row, item in enumerate(map(image_of_cell, items)):
-        kind, sample = None, _path_of(item)
         if row in absent:
             samples.append(None)
             continue
+        kind, sample = None, _path_of(item)
         with collect_invalid(invalid):
             kind, sample = check_item(item, row, column)
             first = first or (kind, row)
