@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
+from sklearn.exceptions import SkipTestWarning
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from sktransfer import (
     ContrastiveFineTuner,
+    DateFeatures,
     FineTuneClassifier,
     FineTuneRegressor,
     ImageFeaturizer,
@@ -81,6 +85,16 @@ def known_failures_of_texts(estimator):
     xfail_strict=False,  # whether the last digits agree depends on the processor
 )
 def test_scikit_learn_estimator_checks_of_texts(estimator, check):
+    check(estimator)
+
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", SkipTestWarning)  # scikit-learn passes no dates, so its checks without data remain
+    checks_of_tables = parametrize_with_checks([DateFeatures()])
+
+
+@checks_of_tables
+def test_scikit_learn_estimator_checks_of_tables(estimator, check):
     check(estimator)
 
 

@@ -118,6 +118,7 @@ class TextFeaturizer(Featurizer):
     """
 
     _modality = "text"
+    _missing_options = ("raise", "empty")
     max_length: int | None
     normalize: bool | str
 

@@ -287,12 +287,12 @@ def test_early_stopping_uses_the_loss_of_all_tasks():
 
 
 def test_validation_data_are_of_the_same_columns():
-    options = {"X_val": IMAGES[:8], "Y_val": Y[:8][NAMES[::-1]]}
+    options = {"X_val": IMAGES[:8], "y_val": Y[:8][NAMES[::-1]]}
     history = tuner().fit(IMAGES, Y, **options, sample_weight_val={"mood": np.ones(8)}).history_
     assert history["valid_loss"].notna().all()
-    with pytest.raises(ValueError, match=r"validation data \(X_val, Y_val, .*lacks \['tags'\]"):
+    with pytest.raises(ValueError, match=r"validation data \(X_val, y_val, .*lacks \['tags'\]"):
         tuner().fit(IMAGES, Y, X_val=IMAGES[:8], y_val=Y[:8].drop(columns="tags"))
-    with pytest.raises(ValueError, match="Y_val is not: pass the targets of X_val"):
+    with pytest.raises(ValueError, match="y_val is not: pass the targets of X_val"):
         tuner().fit(IMAGES, Y, X_val=IMAGES)
 
 

@@ -221,7 +221,7 @@ HINTS = {
         lambda folder: fitted().fit(X, (np.asarray([[0, 2], [2, 0]] * 6) > 0).astype(int)),
     ),
     "names of tasks": (
-        r"Y\.add_prefix\('y'\)",
+        r"y\.add_prefix\('y'\)",
         lambda folder: read_tasks(pd.DataFrame(np.eye(2))),
         lambda folder: read_tasks(pd.DataFrame(np.eye(2)).add_prefix("y")),
     ),

@@ -327,7 +327,7 @@ def test_read_tasks_errors(case):
         (
             {"topic": [1, 2]},
             {"topik": "multiclass"},
-            r"tasks has 'topik', and the columns of Y are \['topic'\]. Did you mean",
+            r"tasks has 'topik', and the columns of y are \['topic'\]. Did you mean",
         ),
         ({"a": [1, 2]}, {"a": "multi-class"}, r"tasks\['a'\]='multi-class' is not a kind.* Did you mean 'multiclass'"),
         ({"a": [1, 2]}, {"a": None}, r"tasks\['a'\]=None is not a kind"),
@@ -363,9 +363,9 @@ def test_read_tasks_values_that_do_not_fit_the_kind(values, kind, message):
 @pytest.mark.parametrize(
     ("Y", "message"),
     [
-        ({"topic": ["a"]}, r"Y lacks \['stars'\], and in fit"),
+        ({"topic": ["a"]}, r"y lacks \['stars'\], and in fit"),
         ({"topic": ["a"], "stars": [1], "size": [2]}, r"y has \['size'\] more, and in fit its columns were"),
-        ({"topic": ["a"], "star": [1]}, r"Y lacks \['stars'\] and has \['star'\] more, .* Did you mean 'star'"),
+        ({"topic": ["a"], "star": [1]}, r"y lacks \['stars'\] and has \['star'\] more, .* Did you mean 'star'"),
         (np.array([["a", 1]], dtype=object), r"y is an array, and in fit it had the columns \['topic', 'stars'\]"),
         (
             {"topic": [["a"]], "stars": [1]},
