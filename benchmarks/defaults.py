@@ -294,8 +294,9 @@ def report(results: pd.DataFrame) -> None:
         for method, reference in (("frozen", "before"), ("pipeline", "before_pipeline"), ("tuned", "before")):
             if {method, reference} <= set(part):
                 print(f"\n{method} loses more than 1 point: {losses(part[method] - part[reference])}")
-        for method in [name for name in ("oracle", "half_oracle") if name in per_pair]:
-            gap = per_pair[method] - per_pair["frozen"]
+        for method in [name for name in ("oracle", "half_oracle") if name in part]:
+            gap = (part[method] - part["frozen"]).groupby(level=["half", "task", "network", "size"]).mean()
+            gap = gap.groupby(level=["half", "task", "network"]).mean()
             by_half = ", ".join(f"{half} {value:.2f}" for half, value in gap.groupby(level="half").mean().items())
             print(f"\n{method} minus frozen: {gap.mean():.2f} points ({by_half})")
         if "baseline" in part:
@@ -315,6 +316,7 @@ def losses(differences: pd.Series, allowed: float = 1.0) -> str:
 
     A loss is beyond noise if it is above two standard errors of its mean over the draws.
     """
+    differences = differences.dropna()
     means = differences.groupby(level=["task", "network", "size"]).mean()
     per_pair = means.groupby(level=["task", "network"]).mean()
     lost = per_pair[per_pair < -allowed].sort_values()

@@ -72,7 +72,7 @@ def compare_frozen(report: Report, n_texts: int, n_tasks: int, rounds: int) -> N
         (fitted["joint"].net_.module_.heads[name], one.net_.module_.heads["y"])
         for name, one in fitted["single"].items()
     ]
-    difference = max(float((one.linear.weight - other.linear.weight).abs().max()) for one, other in heads)
+    difference = max(float((one.linear.weight - other.linear.weight).detach().abs().max()) for one, other in heads)
     assert difference == 0, f"weights of heads differ by {difference}"
     report.judge(
         f"{n_tasks} tasks on a frozen trunk, over one pass and {n_tasks} heads",

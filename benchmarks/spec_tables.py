@@ -1,9 +1,11 @@
-"""Write the shipped table of torchvision's networks, or check it.
+"""Write the shipped tables of networks, or check them.
 
-    python benchmarks/spec_tables.py            # writes sktransfer/providers/torchvision_models.json
+    python benchmarks/spec_tables.py            # writes sktransfer/providers/{torchvision,huggingface}_models.json
     python benchmarks/spec_tables.py --check    # compares without writing, and fails if they differ
 
-The networks are built on the meta device, without memory for tensors, and stages run on shapes. This takes seconds.
+Torchvision states all facts of its networks. Those of transformers are stated by the table itself, except the numbers
+of parameters, which follow from their settings. The networks are built on the meta device, without memory for tensors,
+and stages run on shapes. This takes seconds.
 """
 
 from __future__ import annotations
@@ -12,12 +14,16 @@ import argparse
 import json
 import re
 import sys
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch.overrides import TorchFunctionMode
 from torchvision import models
 
+from sktransfer.providers.huggingface import TABLE as ENCODERS
+from sktransfer.providers.huggingface import make_spec
+from sktransfer.providers.huggingface_load import build_transformers_model
 from sktransfer.providers.torchvision import TABLE, preprocess
 from sktransfer.providers.torchvision_stages import Cut, build, cut
 
@@ -74,24 +80,41 @@ def row(name: str) -> dict[str, Any]:
     }
 
 
-def differences(table: dict[str, Any], names: list[str]) -> list[str]:
+def encoder_row(name: str, stated: dict[str, Any]) -> dict[str, Any]:
+    """Return the table entry of a text encoder, with its numbers of parameters."""
+    with torch.device("meta"):
+        model, _ = build_transformers_model(make_spec(f"hf/{name}", stated["config"], None, f"hub:{name}"), None)
+    tokens: torch.Tensor = model.get_input_embeddings().weight  # (vocabulary, channels)
+    n_parameters = sum(parameter.numel() for parameter in model.parameters())
+    return {**stated, "n_parameters": n_parameters, "n_embedding_parameters": tokens.numel()}
+
+
+def differences(table: dict[str, Any], rows: dict[str, Any]) -> list[str]:
     """Return the networks that differ from the table or are missing in it."""
-    return [name for name in names if table.get(name) != json.loads(json.dumps(row(name)))]
+    return [name for name, one in rows.items() if table.get(name) != json.loads(json.dumps(one))]
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Return a table by name."""
+    table: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return table
 
 
 def main() -> None:
-    """Write or compare the table."""
+    """Write or compare the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="compare with the file, write nothing")
-    names = models.list_models(module=models)
-    if not parser.parse_args().check:
-        lines = [f"{json.dumps(name)}: {json.dumps(row(name))}" for name in names]
-        TABLE.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
-    table = json.loads(TABLE.read_text(encoding="utf-8"))
-    wrong = differences(table, names) + sorted(set(table) - set(names))
-    if wrong:
-        sys.exit(f"{TABLE} differs from the installed torchvision in {wrong}; run without --check")
-    print(f"{TABLE}: {len(names)} networks")
+    check = parser.parse_args().check
+    networks = {name: row(name) for name in models.list_models(module=models)}
+    encoders = {name: encoder_row(name, stated) for name, stated in read(ENCODERS).items()}
+    for path, rows in ((TABLE, networks), (ENCODERS, encoders)):
+        if not check:
+            lines = [f"{json.dumps(name)}: {json.dumps(one)}" for name, one in rows.items()]
+            path.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
+        wrong = differences(read(path), rows) + sorted(set(read(path)) - set(rows))
+        if wrong:
+            sys.exit(f"{path} differs from the installed libraries in {wrong}; run without --check")
+        print(f"{path}: {len(rows)} networks")
 
 
 if __name__ == "__main__":

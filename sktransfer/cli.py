@@ -121,7 +121,7 @@ def _backbones(arguments: argparse.Namespace) -> int:
         print(f"sktransfer: no backbone matches {arguments.pattern!r}; {hint}", file=sys.stderr)
     families = [f"{plugin.name}/..." for plugin in loaded.plugins if plugin.open_family]
     if families:
-        print(f"sktransfer: found by name and not listed: {', '.join(families)}", file=sys.stderr)
+        print(f"sktransfer: others are found by name and not listed: {', '.join(families)}", file=sys.stderr)
     if loaded.failures:
         print(f"sktransfer: plugins that failed: {len(loaded.failures)}; see `sktransfer plugins`", file=sys.stderr)
     return 0

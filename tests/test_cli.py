@@ -54,8 +54,8 @@ def test_backbones_prints_an_aligned_table(site):
     header, *rows = rows_of(done.stdout)
     assert tuple(header) == COLUMNS
     assert rows == [
-        ["good/small", "image", "2", "6", "16x16", "-", "-", "-", "none", "unknown"],
-        ["good/wide", "image", "2", "7", "16x16", "-", "-", "-", "none", "unknown"],
+        ["good/small", "image", "2", "6", "16x16", "-", "-", "-", "-", "-", "none", "unknown"],
+        ["good/wide", "image", "2", "7", "16x16", "-", "-", "-", "-", "-", "none", "unknown"],
     ]
     assert "plugins that failed: 1" in done.stderr
     (note,) = [line for line in done.stderr.splitlines() if "and not listed" in line]

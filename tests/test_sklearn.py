@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
+from sklearn.exceptions import SkipTestWarning
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from sktransfer import (
     ContrastiveFineTuner,
+    DateFeatures,
     FineTuneClassifier,
     FineTuneRegressor,
     ImageFeaturizer,
@@ -44,9 +48,7 @@ def known_failures(estimator):
     known = {}
     if isinstance(estimator, MultiTaskFineTuner):
         known["check_methods_sample_order_invariance"] = "predict_proba is a list, as that of MultiOutputClassifier"
-        known["check_n_features_in_after_fitting"] = "the check passes y by name, and the targets are called Y"
-        known["check_sample_weight_equivalence_on_dense_data"] = "the check passes y by name"
-    if isinstance(estimator, (FineTuneClassifier, FineTuneRegressor)):
+    if isinstance(estimator, (FineTuneClassifier, FineTuneRegressor, MultiTaskFineTuner)):
         known["check_sample_weight_equivalence_on_dense_data"] = "float32 training exceeds the tolerance of 1e-7"
     return known
 
@@ -83,6 +85,16 @@ def known_failures_of_texts(estimator):
     xfail_strict=False,  # whether the last digits agree depends on the processor
 )
 def test_scikit_learn_estimator_checks_of_texts(estimator, check):
+    check(estimator)
+
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", SkipTestWarning)  # scikit-learn passes no dates, so its checks without data remain
+    checks_of_tables = parametrize_with_checks([DateFeatures()])
+
+
+@checks_of_tables
+def test_scikit_learn_estimator_checks_of_tables(estimator, check):
     check(estimator)
 
 

@@ -195,7 +195,11 @@ def load_plugin(entry: EntryPoint) -> tuple[list[BackboneSpec], Finder | None]:
     if twice:
         raise PluginError(f"{entry.name!r} declares several backbones of the name {twice[0]!r}")
     finder = manager.hook.sktransfer_find_backbone
-    return specs, finder if finder.get_hookimpls() else None
+    finds = bool(finder.get_hookimpls())
+    summary = next((spec.name for spec in specs if spec.summary and not finds), None)
+    if summary is not None:
+        raise PluginError(f"{summary!r} is a summary, and {entry.value} has no sktransfer_find_backbone to complete it")
+    return specs, finder if finds else None
 
 
 def _check_hooks(manager: pluggy.PluginManager, plugin: ModuleType) -> None:

@@ -10,9 +10,10 @@ from sktransfer._validation import is_int, is_real
 from sktransfer.exceptions import PluginError
 from sktransfer.weights.source import CONTRACT, WeightsSource, known_fields_only
 
-__all__ = ["MODALITIES", "RESERVED", "BackboneSpec"]
+__all__ = ["BENCHMARKS", "MODALITIES", "RESERVED", "BackboneSpec"]
 
 MODALITIES = ("image", "text")
+BENCHMARKS = {"image": "ImageNet-1k", "text": "MTEB English classification"}  # that `accuracy` is measured on
 RESERVED = ("all", "mix")  # values of the parameter `layer` that are not stage names
 
 
@@ -40,13 +41,19 @@ class BackboneSpec:
         SPDX identifier of the weights' licence, or a description if there is none.
     n_parameters : int, default=None
         Number of parameters of the network, its head included. None if unknown.
+    n_embedding_parameters : int, default=None
+        Number of them in the table of token embeddings, of which a text reads a few rows. None if unknown, and for
+        images.
     accuracy : float, default=None
-        Top-1 accuracy on the validation images of ImageNet-1k, from 0 to 1, as the publisher of the weights states it.
-        None if none is stated.
+        Published accuracy, from 0 to 1. Of images, top-1 on the validation images of ImageNet-1k. Of texts, the mean
+        over the 12 English classification tasks of MTEB. None if none is published.
     language : str, default=None
         Language of the texts of a pretraining, a tag such as "en", or "multilingual". None if unknown, and for images.
     options : mapping, default={}
         Data for the loader.
+    summary : bool, default=False
+        Whether this spec only lists a member of an open family. `sktransfer_find_backbone` is then asked for the spec
+        that the backbone is loaded by.
     contract : int, default=CONTRACT
         Version of the plugin contract that the spec is written for.
 
@@ -73,9 +80,11 @@ class BackboneSpec:
     weights: WeightsSource | None = None
     licence: str = "unknown"
     n_parameters: int | None = None
+    n_embedding_parameters: int | None = None
     accuracy: float | None = None
     language: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+    summary: bool = False
     contract: int = CONTRACT
 
     def __post_init__(self) -> None:
@@ -99,8 +108,10 @@ class BackboneSpec:
         if self.weights is not None and not isinstance(self.weights, WeightsSource):
             raise PluginError(f"{self.name!r}: weights={self.weights!r} must be a WeightsSource, or None for none")
 
-        if self.n_parameters is not None and (not is_int(self.n_parameters) or self.n_parameters < 0):
-            raise PluginError(f"{self.name!r}: n_parameters={self.n_parameters!r} must be an int from 0, or None")
+        for number in ("n_parameters", "n_embedding_parameters"):
+            value = getattr(self, number)
+            if value is not None and (not is_int(value) or value < 0):
+                raise PluginError(f"{self.name!r}: {number}={value!r} must be an int from 0, or None")
         if self.accuracy is not None and (not is_real(self.accuracy) or not 0 <= self.accuracy <= 1):
             raise PluginError(f"{self.name!r}: accuracy={self.accuracy!r} must be a number from 0 to 1, or None")
         if self.language is not None and (not isinstance(self.language, str) or not self.language):
@@ -110,6 +121,11 @@ class BackboneSpec:
     def provider(self) -> str:
         """Part of the name before the first slash."""
         return self.name.partition("/")[0]
+
+    @property
+    def benchmark(self) -> str | None:
+        """Benchmark that `accuracy` is measured on. None without an accuracy."""
+        return None if self.accuracy is None else BENCHMARKS[self.modality]
 
 
 def _is_size(size: object) -> bool:

@@ -30,8 +30,9 @@ class PreprocessedSamples:
         Preprocessing of the backbone.
     keep : bool, default=False
         Whether to keep token ids for repeated passes. Images are never kept.
-    leave_out : bool, default=False
-        Whether to skip and record samples that cannot be read. Otherwise they raise an error.
+    leave_out : bool or frozenset of int, default=False
+        Whether to skip and record samples that cannot be read, or the rows of X that may be skipped. Other samples that
+        cannot be read raise an error.
 
     Attributes
     ----------
@@ -39,7 +40,14 @@ class PreprocessedSamples:
         Samples skipped so far, by row.
     """
 
-    def __init__(self, samples: Any, preprocess: Preprocess, *, keep: bool = False, leave_out: bool = False) -> None:
+    def __init__(
+        self,
+        samples: Any,
+        preprocess: Preprocess,
+        *,
+        keep: bool = False,
+        leave_out: bool | frozenset[int] = False,
+    ) -> None:
         self.preprocess, self.leave_out = preprocess, leave_out
         self.batching = batching_of(preprocess)
         self.samples = self.batching.prepare(preprocess, samples)
@@ -79,7 +87,8 @@ class PreprocessedSamples:
         try:
             return read(row)
         except InvalidSampleError as error:
-            if not self.leave_out:
+            allowed = self.leave_out
+            if not (error.row in allowed if isinstance(allowed, frozenset) else allowed):
                 raise
             self.left_out[row] = to_invalid_sample(error, self.samples.path(row))
             return None

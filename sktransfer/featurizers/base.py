@@ -35,14 +35,13 @@ from sktransfer.engine.inputs import PreprocessedSamples, concat_features
 from sktransfer.engine.layers import is_auto, resolve_layers
 from sktransfer.exceptions import InvalidParameterError, InvalidSample, InvalidSampleWarning, warn
 from sktransfer.html import BackboneHTML
-from sktransfer.samples.base import Samples
+from sktransfer.samples.base import Rows
 from sktransfer.samples.images import check_images
 from sktransfer.samples.validation import check_samples, set_input_tags
 
 __all__ = ["Featurizer"]
 
 _ON_ERROR = ("raise", "warn", "nan")
-_MISSING = ("raise", "empty")
 _BLANK = (224, 224, 3)  # shape of the image that counts features if no sample is readable
 
 
@@ -67,7 +66,8 @@ class Featurizer(
     cache: str | os.PathLike[str] | None
     verbose: int
     on_error: str = "raise"  # a parameter of image featurizers only, because texts need no decoding
-    missing: str = "raise"  # a parameter of text featurizers only, because there is no empty image
+    missing: str
+    _missing_options: tuple[str, str]  # the default, and the one that allows missing samples
     _candidates: list[LayerOutput]
 
     @all_or_nothing
@@ -191,7 +191,7 @@ class Featurizer(
     def _load(self) -> Backbone:
         raise NotImplementedError
 
-    def _fit(self, X: Any) -> Samples:
+    def _fit(self, X: Any) -> Rows:
         samples = self._check(X, reset=True)
         backbone = self._load()
         if backbone.modality != self._modality:
@@ -245,15 +245,16 @@ class Featurizer(
     def _compute(self) -> Compute:
         return resolve_compute(self.device, self.precision, self.batch_size)
 
-    def _check(self, X: Any, *, reset: bool) -> Samples:
+    def _check(self, X: Any, *, reset: bool) -> Rows:
         if self.on_error not in _ON_ERROR:
             raise InvalidParameterError(f"on_error={self.on_error!r} must be one of {_ON_ERROR}")
-        missing = check_option("missing", self.missing, _MISSING)
+        missing = check_option("missing", self.missing, self._missing_options)
         shape, defer = getattr(self, "image_shape", None), self.on_error != "raise"
         return check_samples(self, X, self._modality, image_shape=shape, reset=reset, defer=defer, missing=missing)
 
-    def _inputs(self, samples: Samples) -> PreprocessedSamples:
-        return PreprocessedSamples(samples, self.backbone_.preprocess, leave_out=self.on_error != "raise")
+    def _inputs(self, samples: Rows) -> PreprocessedSamples:
+        leave_out = self.on_error != "raise" or samples.absent
+        return PreprocessedSamples(samples, self.backbone_.preprocess, leave_out=leave_out)
 
     def _count_features(self, inputs: PreprocessedSamples) -> list[int]:
         """Return the number of features of each layer, from the first readable sample or else from a blank image.
@@ -354,7 +355,7 @@ class Featurizer(
         tags.transformer_tags.preserves_dtype = []  # features are float32 for every input dtype
         set_input_tags(tags, self._modality)
         # Rows of NaN, as of missing images, give rows of NaN, and missing texts those of an empty text.
-        tags.input_tags.allow_nan = self.on_error != "raise" or self.missing != "raise"
+        tags.input_tags.allow_nan = self.on_error != "raise" or self.missing == self._missing_options[1]
         return tags
 
 
@@ -367,4 +368,6 @@ def _warn_of_unreadable(inputs: PreprocessedSamples, rows: list[int]) -> None:
     failures = [
         inputs.left_out.get(row, InvalidSample(row, samples.path(row), readable, samples.label(row))) for row in rows
     ]
-    warn(InvalidSampleWarning(failures, len(inputs)))
+    unreadable = [failure for failure in failures if failure.row not in samples.absent]
+    if unreadable:
+        warn(InvalidSampleWarning(unreadable, len(inputs)))

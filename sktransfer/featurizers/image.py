@@ -53,6 +53,13 @@ __all__ = ["ImageFeaturizer"]
         one `InvalidSampleWarning`, whose `failures` lists row, path and reason. `find_bad_images(X)` gives the same
         list beforehand.""",
     ),
+    Parameter(
+        "missing",
+        "on_error",
+        '{"on_error", "nan"}',
+        """Treatment of missing images (None or NaN in a list or column). "on_error" treats them as images that cannot
+        be used. "nan" fills their rows of features with NaN, without an error or a warning.""",
+    ),
     VERBOSE,
 )
 class ImageFeaturizer(Featurizer):
@@ -75,7 +82,7 @@ class ImageFeaturizer(Featurizer):
         Only with `layer="auto"` and y: C of a logistic regression, or alpha of a ridge regression, on features of total
         variance 1. `transform` gives features on which 1 is right.
     report_ : str
-        What was chosen, and by which errors, in a few lines.
+        The choice and the errors that decided it, in a few lines.
     n_features_in_ : int
         Number of columns of X, if X has columns.
 
@@ -92,9 +99,9 @@ class ImageFeaturizer(Featurizer):
     65535. Divide values of other ranges yourself, for example `x / 4095` for 12 bits. Transparent pixels are shown on
     white, unless `preprocess` has another `background`.
 
-    With `on_error="warn"` or `"nan"`, the next step must accept rows of NaN. `HistGradientBoostingClassifier` does, and
-    `SimpleImputer` fills them. `fit` alone returns no features, so it does not warn. An image that cannot be used is
-    not cached. Once its file is repaired, its features are computed.
+    With `on_error="warn"` or `"nan"`, or `missing="nan"`, the next step must accept rows of NaN.
+    `HistGradientBoostingClassifier` does, and `SimpleImputer` fills them. `fit` alone returns no features, so it does
+    not warn. An image that cannot be used is not cached. Once its file is repaired, its features are computed.
 
     With y, `layer="auto"` runs all stages in one pass, on at most 1,000 samples at equal distances. Each layer is
     centred and divided by the root of its mean squared length. A ridge regression of y on each layer has leave-one-out
@@ -128,6 +135,7 @@ class ImageFeaturizer(Featurizer):
     """
 
     _modality = "image"
+    _missing_options = ("on_error", "nan")
     preprocess: str | ImageTransform | Mapping[str, Any]
     image_shape: tuple[int, ...] | None
 

@@ -27,7 +27,6 @@ class FitArguments:
     X_val: Any = None
     y_val: Any = None
     sample_weight_val: Any = None
-    name: str = "y"  # what messages call the targets
 
     @property
     def metadata(self) -> dict[str, Any]:
@@ -38,9 +37,9 @@ class FitArguments:
     def validates(self) -> bool:
         """Whether there are validation data; an error if a part of them is missing."""
         if self.X_val is None and (self.y_val is not None or self.sample_weight_val is not None):
-            raise ValueError(f"validation data are incomplete: pass X_val and {self.name}_val, or none of them")
+            raise ValueError("validation data are incomplete: pass X_val and y_val, or none of them")
         if self.X_val is not None and self.y_val is None:
-            raise ValueError(f"X_val is given, and {self.name}_val is not: pass the targets of X_val")
+            raise ValueError("X_val is given, and y_val is not: pass the targets of X_val")
         return self.X_val is not None
 
 

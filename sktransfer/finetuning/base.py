@@ -184,7 +184,7 @@ class FineTuneBase(PlainState, BackboneHTML, CallbackSupportMixin, BaseEstimator
     def _fit(self, arguments: FitArguments) -> Self:
         settings = check_settings(self)
         validates = arguments.validates or settings.early_stopping
-        remedy = f"pass X_val and {arguments.name}_val to fit, or set early_stopping=True"
+        remedy = "pass X_val and y_val to fit, or set early_stopping=True"
         if not hasattr(self, "early_stopping"):
             remedy = f"{type(self).__name__} takes none"
         check_monitors(self.callbacks, validates=validates, remedy=remedy, by_task=hasattr(self, "tasks"))
@@ -279,9 +279,9 @@ class FineTuneBase(PlainState, BackboneHTML, CallbackSupportMixin, BaseEstimator
         except ValueError as error:
             if not holds_samples(arguments.y, backbone.modality):
                 raise
-            name, kind = arguments.name, f"{backbone.modality}s"
+            kind = f"{backbone.modality}s"
             raise ValueError(
-                f"{name} holds {kind} and X does not, so they seem to be swapped: fit takes the {kind} first. About X: "
+                f"y holds {kind} and X does not, so they seem to be swapped: fit takes the {kind} first. About X: "
                 f"{error}"
             ) from error
         given = self._read_targets(arguments.y, first=tasks is None, classes=arguments.classes)
@@ -369,7 +369,6 @@ class FineTuneBase(PlainState, BackboneHTML, CallbackSupportMixin, BaseEstimator
 
     def _validation(self, settings: Settings, arguments: FitArguments, trunk: Trunk) -> Validation:
         """Return validation data in the encoding of the training, with the rows that have a weight in their order."""
-        name = f"{arguments.name}_val"
         try:
             samples = check_samples(
                 self, arguments.X_val, trunk.backbone.modality, image_shape=self.image_shape, reset=False
@@ -381,7 +380,7 @@ class FineTuneBase(PlainState, BackboneHTML, CallbackSupportMixin, BaseEstimator
         except InvalidSampleError as error:
             raise InvalidSampleError(error.row, f"of X_val: {error.message}", error.label) from error
         except ValueError as error:
-            raise ValueError(f"validation data (X_val, {name}, sample_weight_val): {error}") from error
+            raise ValueError(f"validation data (X_val, y_val, sample_weight_val): {error}") from error
         rows = _rows_to_learn(settings, weights)
         return Validation(
             _preprocessed(samples.take(rows), trunk), {name: one.take(rows) for name, one in targets.items()}

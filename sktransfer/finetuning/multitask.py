@@ -83,7 +83,7 @@ class MultiTaskFineTuner(ChosenLayersByTask, FineTuneBase):
     Attributes
     ----------
     tasks_ : list of str
-        Names of the tasks, in the order of the columns of Y.
+        Names of the tasks, in the order of the columns of y.
     classes_ : list of ndarray or None
         Class labels of each task. The names of the labels, or else their numbers, for several labels per row. None for
         numbers.
@@ -158,8 +158,8 @@ class MultiTaskFineTuner(ChosenLayersByTask, FineTuneBase):
     >>> import pandas as pd
     >>> from sktransfer import MultiTaskFineTuner
     >>> texts = ["a moving, funny film", "I loved every page", "two hours of nothing", "dull from start to end"]
-    >>> Y = pd.DataFrame({"mood": ["up", "up", "down", "down"], "kind": ["film", "book", "film", None]})
-    >>> tuner = MultiTaskFineTuner("tiny/bert", freeze_depth=2, max_epochs=3, random_state=0).fit(texts, Y)
+    >>> y = pd.DataFrame({"mood": ["up", "up", "down", "down"], "kind": ["film", "book", "film", None]})
+    >>> tuner = MultiTaskFineTuner("tiny/bert", freeze_depth=2, max_epochs=3, random_state=0).fit(texts, y)
     >>> tuner.predict(["a funny film"])
       mood  kind
     0   up  film
@@ -190,12 +190,12 @@ class MultiTaskFineTuner(ChosenLayersByTask, FineTuneBase):
     def fit(
         self,
         X: Any,
-        Y: Any,
+        y: Any,
         sample_weight: Any = None,
         groups: Any = None,
         *,
         X_val: Any = None,
-        Y_val: Any = None,
+        y_val: Any = None,
         sample_weight_val: Any = None,
     ) -> Self:
         """Train the stages above the freezing boundary, and the heads.
@@ -204,7 +204,7 @@ class MultiTaskFineTuner(ChosenLayersByTask, FineTuneBase):
         ----------
         X : array-like, Series, one-column DataFrame or list of n_samples
             Images or texts.
-        Y : DataFrame, dict of str to array-like, or array of shape (n_samples, n_tasks)
+        y : DataFrame, dict of str to array-like, or array of shape (n_samples, n_tasks)
             Targets, a column per task. None, NaN, and the missing values of pandas and polars are not known. The
             columns of an array are called "y0", "y1" and so on. Several labels or numbers per row are a 2-D array in a
             dict, or a vector in each cell. Cells may also hold lists, tuples or sets of labels.
@@ -216,8 +216,8 @@ class MultiTaskFineTuner(ChosenLayersByTask, FineTuneBase):
         X_val : array-like, Series, one-column DataFrame or list of n_val, default=None
             Validation samples. `history_` has their loss, and `early_stopping` uses them instead of a split of X. In a
             `Pipeline` with metadata routing, `transform_input=["X_val"]` transforms them as X.
-        Y_val : DataFrame, dict of str to array-like, or array of shape (n_val, n_tasks), default=None
-            Targets of the validation samples, with the columns of Y.
+        y_val : DataFrame, dict of str to array-like, or array of shape (n_val, n_tasks), default=None
+            Targets of the validation samples, with the columns of y.
         sample_weight_val : array-like of shape (n_val,) or (n_val, n_tasks), DataFrame or dict, default=None
             Weight of each validation sample.
 
@@ -235,7 +235,7 @@ class MultiTaskFineTuner(ChosenLayersByTask, FineTuneBase):
         NotFiniteError
             If the training diverges: a loss or a weight is infinite or NaN.
         ValueError
-            If Y does not fit X, or a task has no known target or only one class.
+            If y does not fit X, or a task has no known target or only one class.
 
         Warns
         -----
@@ -244,19 +244,19 @@ class MultiTaskFineTuner(ChosenLayersByTask, FineTuneBase):
         ValidationWarning
             If rows have no known target.
         """
-        validation = {"X_val": X_val, "y_val": Y_val, "sample_weight_val": sample_weight_val}
-        return self._fit(FitArguments(X, Y, sample_weight, groups, **validation, name="Y"))
+        validation = {"X_val": X_val, "y_val": y_val, "sample_weight_val": sample_weight_val}
+        return self._fit(FitArguments(X, y, sample_weight, groups, **validation))
 
     @all_or_nothing
     @with_callbacks  # type: ignore[untyped-decorator]
-    def partial_fit(self, X: Any, Y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
+    def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
         """Train on more samples, in one epoch at a constant rate. The first call initializes as `fit` does.
 
         Parameters
         ----------
         X : array-like, Series, one-column DataFrame or list of n_samples
             Images or texts.
-        Y : DataFrame, dict of str to array-like, or array of shape (n_samples, n_tasks)
+        y : DataFrame, dict of str to array-like, or array of shape (n_samples, n_tasks)
             Targets, a column per task, not necessarily of all classes. A later call may lack the targets of a task.
         classes : dict of str to array-like, default=None
             All classes of each task with one class per row. Required in the first call.
@@ -287,10 +287,10 @@ class MultiTaskFineTuner(ChosenLayersByTask, FineTuneBase):
             If rows have no known target.
         """
         known = dict(zip(self.tasks_, self.classes_)) if hasattr(self, "net_") else None
-        return self._partial_fit(FitArguments(X, Y, sample_weight, classes=check_classes(classes, known), name="Y"))
+        return self._partial_fit(FitArguments(X, y, sample_weight, classes=check_classes(classes, known)))
 
     def predict(self, X: Any) -> Any:
-        """Return predictions of all tasks in the container of Y: labels, indicators or labels per row, or numbers.
+        """Return predictions of all tasks in the container of y: labels, indicators or labels per row, or numbers.
 
         Parameters
         ----------
@@ -299,7 +299,7 @@ class MultiTaskFineTuner(ChosenLayersByTask, FineTuneBase):
 
         Returns
         -------
-        Y : DataFrame, dict of str to array-like, or array of shape (n_samples, n_tasks)
+        y : DataFrame, dict of str to array-like, or array of shape (n_samples, n_tasks)
             Predictions. A data frame of pandas has the index of X.
 
         Raises
@@ -367,7 +367,7 @@ class MultiTaskFineTuner(ChosenLayersByTask, FineTuneBase):
             for name, task in self._tasks.items()
         ]
 
-    def scores(self, X: Any, Y: Any, sample_weight: Any = None) -> pd.Series:
+    def scores(self, X: Any, y: Any, sample_weight: Any = None) -> pd.Series:
         """Return the score of each task over the rows whose target is known.
 
         The score is the accuracy of classes, for several labels the share of rows that are right in all of them, and R²
@@ -377,7 +377,7 @@ class MultiTaskFineTuner(ChosenLayersByTask, FineTuneBase):
         ----------
         X : array-like, Series, one-column DataFrame or list of n_samples
             Images or texts.
-        Y : DataFrame, dict of str to array-like, or array of shape (n_samples, n_tasks)
+        y : DataFrame, dict of str to array-like, or array of shape (n_samples, n_tasks)
             Targets, with the columns of the training.
         sample_weight : array-like of shape (n_samples,) or (n_samples, n_tasks), DataFrame or dict, default=None
             Weight of each sample, or of each sample in each task.
@@ -390,13 +390,13 @@ class MultiTaskFineTuner(ChosenLayersByTask, FineTuneBase):
         Raises
         ------
         ValueError
-            If Y has other columns than in the training, or does not fit X.
+            If y has other columns than in the training, or does not fit X.
         """
         outputs = self._outputs_by_task(X)
-        table = read_tasks(Y, like=self._schema)
+        table = read_tasks(y, like=self._schema)
         n_samples = len(next(iter(outputs.values())))
         if table.n_samples != n_samples:
-            raise ValueError(f"X has {n_samples} samples, and Y has {table.n_samples} rows; pass one row per sample")
+            raise ValueError(f"X has {n_samples} samples, and y has {table.n_samples} rows; pass one row per sample")
         weights = check_task_weight(sample_weight, self.tasks_, n_samples)
         scores = {}
         for name, task in self._tasks.items():
@@ -409,14 +409,14 @@ class MultiTaskFineTuner(ChosenLayersByTask, FineTuneBase):
             scores[name] = task.score(y_true, y_pred, None if sample_weight is None else weight[rows])
         return pd.Series(scores, index=pd.Index(self.tasks_, name="task"), name="score", dtype=float)
 
-    def score(self, X: Any, Y: Any, sample_weight: Any = None) -> float:
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Return the mean of the scores of the tasks, each over the rows whose target is known.
 
         Parameters
         ----------
         X : array-like, Series, one-column DataFrame or list of n_samples
             Images or texts.
-        Y : DataFrame, dict of str to array-like, or array of shape (n_samples, n_tasks)
+        y : DataFrame, dict of str to array-like, or array of shape (n_samples, n_tasks)
             Targets, with the columns of the training. A task without a known target is left out.
         sample_weight : array-like of shape (n_samples,) or (n_samples, n_tasks), DataFrame or dict, default=None
             Weight of each sample, or of each sample in each task.
@@ -424,11 +424,11 @@ class MultiTaskFineTuner(ChosenLayersByTask, FineTuneBase):
         Raises
         ------
         ValueError
-            If Y has other columns than in the training, does not fit X, or knows no target.
+            If y has other columns than in the training, does not fit X, or knows no target.
         """
-        scores = self.scores(X, Y, sample_weight).dropna()
+        scores = self.scores(X, y, sample_weight).dropna()
         if not len(scores):
-            raise ValueError("Y has no known target of positive weight, so there is nothing to score")
+            raise ValueError("y has no known target of positive weight, so there is nothing to score")
         return float(scores.mean())
 
     def task(self, name: str) -> FineTuneClassifier | FineTuneRegressor:
@@ -523,7 +523,7 @@ class MultiTaskFineTuner(ChosenLayersByTask, FineTuneBase):
         unknown = np.flatnonzero(~known)
         if len(unknown):
             row, have = int(unknown[0]), "has" if len(unknown) == 1 else "have"
-            where = name_row(row, label_of(row_labels(arguments.y), row), "Y")
+            where = name_row(row, label_of(row_labels(arguments.y), row), "y")
             warn(
                 f"{len(unknown)} of {n_samples} rows {have} no known target, and the training leaves them out; the "
                 f"first is {where}",

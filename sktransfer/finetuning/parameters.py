@@ -209,7 +209,7 @@ TASKS = Parameter(
     "tasks",
     "auto",
     '"auto" or dict of str to str',
-    """Kind of some tasks by column of Y: "multiclass", "continuous" or "multilabel-indicator". The others are inferred
+    """Kind of some tasks by column of y: "multiclass", "continuous" or "multilabel-indicator". The others are inferred
     from their known values, as `sklearn.utils.multiclass.type_of_target` does it.""",
 )
 BY_TASK = [  # how parameters of one task are given for several

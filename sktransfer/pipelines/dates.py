@@ -12,7 +12,7 @@ from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from sktransfer.exceptions import InvalidSampleError
-from sktransfer.samples.columns import is_missing, quoted
+from sktransfer.samples.columns import empty_error, is_frame, is_missing, quoted
 
 __all__ = ["DateFeatures"]
 
@@ -43,7 +43,7 @@ class DateFeatures(TransformerMixin, BaseEstimator):
     """
 
     def fit(self, X: Any, y: Any = None) -> Self:
-        """Store the names of the columns.
+        """Check the dates, and store the names of the columns.
 
         Parameters
         ----------
@@ -55,7 +55,15 @@ class DateFeatures(TransformerMixin, BaseEstimator):
         Returns
         -------
         self : object
+
+        Raises
+        ------
+        InvalidSampleError
+            If a cell is not a date.
+        ValueError
+            If X is not a DataFrame, or is empty.
         """
+        _numbers(X)  # before anything is stored
         validate_data(self, X, reset=True, skip_check_array=True)
         return self
 
@@ -75,11 +83,12 @@ class DateFeatures(TransformerMixin, BaseEstimator):
         ------
         InvalidSampleError
             If a cell is not a date.
+        ValueError
+            If X is not a DataFrame, is empty, or has other columns than in `fit`.
         """
         check_is_fitted(self)
         validate_data(self, X, reset=False, skip_check_array=True)
-        frame = nw.from_native(X, eager_only=True)
-        return np.hstack([_features(_days(frame[name].to_list(), name)) for name in frame.columns])
+        return _numbers(X)
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """Return the names of the features.
@@ -103,8 +112,23 @@ class DateFeatures(TransformerMixin, BaseEstimator):
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
-        tags.input_tags.allow_nan = True
+        tags.input_tags.allow_nan = tags.input_tags.string = True
+        tags.input_tags.two_d_array = False  # columns of dates have names
         return tags
+
+
+def _numbers(X: Any) -> np.ndarray:
+    """Return the numbers of the dates of a frame (n_samples, 7 * n_columns)."""
+    if not is_frame(X):
+        raise ValueError(
+            f"X is of type {type(X).__name__}, and dates come as a DataFrame, whose columns have names: "
+            'pandas.DataFrame(X, columns=["sold"])'
+        )
+    if 0 in X.shape:
+        raise empty_error(X.shape)
+    frame = nw.from_native(X, eager_only=True)
+    columns = [_features(_days(frame[name].to_list(), name)) for name in frame.columns]
+    return np.hstack(columns)  # (n_samples, 7 * n_columns)
 
 
 def _days(values: list[Any], name: str) -> np.ndarray:

@@ -104,10 +104,10 @@ def make_transfer_pipeline(
 
     A row of a table may lack values. Missing numbers and dates are replaced by the mean of the training rows, and if
     training rows lack them, a further feature tells where. A missing text is read as an empty one, and a missing
-    category is one of its own. A missing or unreadable image gets the mean features of the training images, with an
-    `InvalidSampleWarning` that lists the rows. Categories with a single training row, and those beyond the 50 most
-    frequent of a column, share one feature. Unknown categories have this feature, or none if there is no such category.
-    In an X that is not a table, a missing sample raises an error.
+    category is one of its own. A missing image gets the mean features of the training images. So does an image that
+    cannot be read, with an `InvalidSampleWarning` that lists the rows. Categories with a single training row, and those
+    beyond the 50 most frequent of a column, share one feature. Unknown categories have this feature, or none if there
+    is no such category. In an X that is not a table, a missing sample raises an error.
 
     Examples
     --------
@@ -232,7 +232,9 @@ def _step_name(column: Column, before: list[tuple[str, Any, list[str]]]) -> str:
 def _block(kind: str, backbones: Mapping[str, Any]) -> Any:
     """Return the transformer of the columns of a kind."""
     if kind == "image":
-        return make_pipeline(_featurizer(kind, backbones[kind]).set_params(on_error="warn"), SimpleImputer())
+        return make_pipeline(
+            _featurizer(kind, backbones[kind]).set_params(on_error="warn", missing="nan"), SimpleImputer()
+        )
     if kind == "text":
         return _featurizer(kind, backbones[kind]).set_params(missing="empty")
     if kind == "category":

@@ -1,10 +1,16 @@
-"""Provider `hf/<hub id or local folder>`: models of transformers, found by name. Imports nothing heavy."""
+"""Provider `hf/<hub id or local folder>`: models of transformers, found by name. Imports nothing heavy.
+
+`huggingface_models.json` has the facts of common text encoders, which are listed: the settings that differ from the
+defaults of transformers, the size of model.safetensors, language and licence, as the pages of the models on the hub
+state them, and the published accuracy with its source. `benchmarks/spec_tables.py` computes the numbers of parameters.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +20,7 @@ from sktransfer.exceptions import BackboneNotFoundError, LoadError, WeightsError
 __all__ = [
     "FAMILIES",
     "LOADER",
+    "TABLE",
     "Family",
     "family_of",
     "make_spec",
@@ -24,6 +31,8 @@ __all__ = [
 ]
 
 LOADER = "sktransfer.providers.huggingface_load:load"
+TABLE = Path(__file__).with_name("huggingface_models.json")
+_FACTS = ("licence", "n_parameters", "n_embedding_parameters", "accuracy", "language")  # fields of a spec
 _MAX_NUMBER = 2**31  # largest integer accepted in settings that are read from a saved file
 
 
@@ -86,8 +95,24 @@ FAMILIES: Mapping[str, Family] = {
 
 @hookimpl
 def sktransfer_backbones() -> list[BackboneSpec]:
-    """Return no specs, because the members of an open family are found by name."""
-    return []
+    """Return summaries of common text encoders. Other members of the family are found by name."""
+    specs = [make_spec(f"hf/{name}", row["config"], None, f"hub:{name}") for name, row in _table().items()]
+    return [replace(_with_facts(spec), options={}, summary=True) for spec in specs]
+
+
+@cache
+def _table() -> dict[str, dict[str, Any]]:
+    table: dict[str, dict[str, Any]] = json.loads(TABLE.read_text(encoding="utf-8"))
+    return table
+
+
+def _with_facts(spec: BackboneSpec) -> BackboneSpec:
+    """Return the spec of a model with its facts, if it is listed."""
+    row = _table().get(spec.name.removeprefix("hf/"))
+    if row is None or spec.weights is None:
+        return spec
+    facts = {name: row[name] for name in _FACTS}
+    return replace(spec, weights=replace(spec.weights, size=row["size"]), **facts)
 
 
 @hookimpl
@@ -115,7 +140,7 @@ def sktransfer_find_backbone(name: str) -> BackboneSpec:
     config = _read(path)
     images = family_of(config, f"hf/{name}").modality == "image"
     preprocessor = hub_file(name, "preprocessor_config.json") if images else None
-    return _reading_all(make_spec(f"hf/{name}", config, preprocessor, f"hub:{name}"))
+    return _with_facts(_reading_all(make_spec(f"hf/{name}", config, preprocessor, f"hub:{name}")))
 
 
 def _reading_all(spec: BackboneSpec) -> BackboneSpec:

@@ -49,7 +49,11 @@ class Rows:
     ----------
     labels : Index or None
         Result of `row_labels` for X, which errors name.
+    absent : frozenset of int
+        Rows of X without a sample, which is allowed. They raise an error when they are loaded or hashed.
     """
+
+    absent: frozenset[int] = frozenset()
 
     def __init__(self, n: int) -> None:
         self._rows = np.arange(n)

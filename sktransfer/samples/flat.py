@@ -35,7 +35,8 @@ def is_flat(X: Any) -> bool:
 
     True for tables of numbers: numbers in a 2-D array, tensor, frame, sparse matrix, list of lists or list of 1-D
     arrays. Also True for invalid tables, for which `check_array` has a suitable error: frames and arrays of objects
-    with more than one column, single numbers and 1-D arrays of numbers. False for images of any kind.
+    with more than one column, single numbers and 1-D arrays of numbers. False for images of any kind, and for a column
+    or a list of missing values only.
 
     Parameters
     ----------
@@ -64,8 +65,10 @@ def is_flat(X: Any) -> bool:
     if is_frame(X) and X.shape[1] != 1:
         return True
     if (series := as_series(X)) is not None:
-        dtype = series.dtype
-        return dtype.is_numeric() or dtype == nw.Boolean or _are_numbers(series.to_list())
+        dtype, values = series.dtype, series.to_list()
+        if dtype.is_numeric() or dtype == nw.Boolean:
+            return not values or not all(map(is_missing, values))
+        return _are_numbers(values)
     if hasattr(X, "__array_namespace__") and hasattr(X, "ndim"):
         return bool(X.ndim <= 2)
     return hasattr(X, "__array__") and _is_flat_array(np.asarray(X))
@@ -123,10 +126,11 @@ def _are_numbers(values: Iterable[Any], *, rows: bool = False) -> bool:
     """Return whether all values that are not missing are numbers, or rows of numbers if `rows` allows them."""
     n_numbers = 0
     for value in values:
-        if isinstance(value, numbers.Number) or (rows and _is_row(value)):
-            n_numbers += 1
-        elif not is_missing(value):
+        if is_missing(value):
+            continue
+        if not isinstance(value, numbers.Number) and not (rows and _is_row(value)):
             return False
+        n_numbers += 1
     return n_numbers > 0
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from typing import Any, Self
 
 import narwhals as nw
@@ -16,7 +16,7 @@ from sktransfer.exceptions import InvalidSampleError, short_path
 from sktransfer.samples.alpha import WHITE, Background
 from sktransfer.samples.arrays import CHANNELS, array_to_rgb, channels_last, check_layout, check_pixels, tensor_to_array
 from sktransfer.samples.base import Rows, collect_invalid, content_hash
-from sktransfer.samples.columns import as_column, as_series, empty_error, is_tensor, quoted
+from sktransfer.samples.columns import as_column, as_series, empty_error, is_missing, is_tensor, quoted
 from sktransfer.samples.containers import as_list, column_of, image_of_cell
 from sktransfer.samples.decoding import check_item, decode, decode_pil, file_status
 from sktransfer.samples.flat import check_flat, check_image_shape, flat_to_rgb, is_flat
@@ -119,7 +119,9 @@ _HASH: dict[str, Callable[[Any, int, Background], bytes]] = {
 }
 
 
-def check_images(X: Any, *, image_shape: Sequence[int] | None = None, defer: bool = False) -> ImageSamples:
+def check_images(
+    X: Any, *, image_shape: Sequence[int] | None = None, defer: bool = False, missing: str = "on_error"
+) -> ImageSamples:
     """Validate X as images.
 
     Kinds, shapes, dtypes, values of arrays and the existence of files are checked immediately. `load` decodes files.
@@ -145,6 +147,9 @@ def check_images(X: Any, *, image_shape: Sequence[int] | None = None, defer: boo
         pixel high. Other kinds of images ignore it.
     defer : bool, default=False
         Whether samples that cannot be used raise an error when they are loaded or hashed, not immediately.
+    missing : {"on_error", "nan"}, default="on_error"
+        Treatment of a missing image, None or NaN in a list or column. "on_error" treats it as one that cannot be used,
+        "nan" as a row of `samples.absent`.
 
     Returns
     -------
@@ -182,16 +187,20 @@ def check_images(X: Any, *, image_shape: Sequence[int] | None = None, defer: boo
         _refuse_path(os.fsdecode(X))
     invalid: dict[int, str] | None = {} if defer else None
     items: Any
+    absent: set[int] = set()
     if is_flat(X):
         items, kind = check_flat(X, image_shape, invalid), "flat"
     elif (stack := _as_stack(X)) is not None:
         items, kind = _check_stack(stack, invalid), "array"
     else:
         column = as_column(X, "image")
+        absent = {row for row, item in enumerate(column) if is_missing(item)} if missing == "nan" else set()
         if not defer:
             _refuse_texts(column[:_FIRST])
-        items, kind = _check_list(column, invalid, column_of(X))
-    return ImageSamples(items, kind, invalid or _NONE)
+        items, kind = _check_list(column, invalid, column_of(X), absent)
+    samples = ImageSamples(items, kind, {**(invalid or _NONE), **dict.fromkeys(absent, "the image is missing")})
+    samples.absent = frozenset(absent)
+    return samples
 
 
 def _refuse_path(path: str) -> None:
@@ -261,9 +270,15 @@ def _check_stack(stack: np.ndarray, invalid: dict[int, str] | None) -> np.ndarra
     return stack
 
 
-def _check_list(items: Iterable[Any], invalid: dict[int, str] | None, column: str) -> tuple[list[Any], str]:
-    samples, first = [], None
+def _check_list(
+    items: Iterable[Any], invalid: dict[int, str] | None, column: str, absent: Set[int]
+) -> tuple[list[Any], str]:
+    samples: list[Any] = []
+    first: tuple[str, int] | None = None
     for row, item in enumerate(map(image_of_cell, items)):
+        if row in absent:
+            samples.append(None)
+            continue
         kind, sample = None, _path_of(item)
         with collect_invalid(invalid):
             kind, sample = check_item(item, row, column)

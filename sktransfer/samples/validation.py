@@ -11,7 +11,7 @@ from typing import Any
 from sklearn.utils import Tags
 from sklearn.utils.validation import validate_data
 
-from sktransfer.samples.base import Rows, Samples
+from sktransfer.samples.base import Rows
 from sktransfer.samples.containers import as_list
 from sktransfer.samples.flat import refuse_other_columns
 from sktransfer.samples.images import check_images, is_flat
@@ -29,8 +29,8 @@ def check_samples(
     image_shape: tuple[int, ...] | None = None,
     reset: bool,
     defer: bool = False,
-    missing: str = "raise",
-) -> Samples:
+    missing: str | None = None,
+) -> Rows:
     """Validate X as samples of a modality, and store or compare its columns as scikit-learn does.
 
     Parameters
@@ -47,12 +47,12 @@ def check_samples(
         True in `fit`, to store the columns; False elsewhere, to compare with them.
     defer : bool, default=False
         Whether images that cannot be used raise an error when they are loaded or hashed, not immediately.
-    missing : {"raise", "empty"}, default="raise"
-        Treatment of missing texts, as in `check_texts`.
+    missing : str, default=None
+        Treatment of missing samples, as in `check_images` or `check_texts`. None for their default.
 
     Returns
     -------
-    samples : Samples
+    samples : Rows
 
     Raises
     ------
@@ -64,14 +64,16 @@ def check_samples(
     X, labels = as_list(X, modality), row_labels(X)
     with labelled_rows(labels):
         if modality == "text":
-            samples: Rows = _check_texts(estimator, X, reset, missing)
+            samples = _check_texts(estimator, X, reset, missing or "raise")
         else:
-            samples = _check_images(estimator, X, image_shape, reset, defer)
+            samples = _check_images(estimator, X, image_shape, reset, defer, missing or "on_error")
     samples.labels = labels
     return samples
 
 
-def _check_images(estimator: Any, X: Any, image_shape: tuple[int, ...] | None, reset: bool, defer: bool) -> Rows:
+def _check_images(
+    estimator: Any, X: Any, image_shape: tuple[int, ...] | None, reset: bool, defer: bool, missing: str
+) -> Rows:
     if is_flat(X):
         refuse_other_columns(X)  # check_array would only name the first value that is not a number
         height, *width = getattr(X, "shape", (0,))
@@ -83,7 +85,7 @@ def _check_images(estimator: Any, X: Any, image_shape: tuple[int, ...] | None, r
         X = validate_data(estimator, X, reset=reset, ensure_all_finite=not defer)
     else:
         remember_columns(estimator, X, reset=reset)
-    return check_images(X, image_shape=image_shape, defer=defer)
+    return check_images(X, image_shape=image_shape, defer=defer, missing=missing)
 
 
 def _check_texts(estimator: Any, X: Any, reset: bool, missing: str) -> Rows:

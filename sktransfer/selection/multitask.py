@@ -53,9 +53,9 @@ class MultiTaskKFold(BaseCrossValidator):  # type: ignore[misc]
     --------
     >>> import pandas as pd
     >>> from sktransfer import MultiTaskKFold
-    >>> Y = pd.DataFrame({"topic": ["film", "book"] * 3, "tone": [None, None, "good", "bad", "good", "bad"]})
-    >>> for train, test in MultiTaskKFold(2, random_state=0).split(Y, Y):
-    ...     print(Y.iloc[test].topic.value_counts().to_dict(), sorted(Y.iloc[test].tone.dropna()))
+    >>> y = pd.DataFrame({"topic": ["film", "book"] * 3, "tone": [None, None, "good", "bad", "good", "bad"]})
+    >>> for train, test in MultiTaskKFold(2, random_state=0).split(y, y):
+    ...     print(y.iloc[test].topic.value_counts().to_dict(), sorted(y.iloc[test].tone.dropna()))
     {'film': 2, 'book': 1} ['bad', 'good']
     {'book': 2, 'film': 1} ['bad', 'good']
     """
@@ -157,7 +157,7 @@ def task_scorer(task: str, scoring: str | Callable[..., float] | None = None) ->
     Returns
     -------
     scorer : callable
-        Scorer `scorer(estimator, X, Y, sample_weight=None)`. The estimator may also be a `Pipeline` or a search.
+        Scorer `scorer(estimator, X, y, sample_weight=None)`. The estimator may also be a `Pipeline` or a search.
 
     Raises
     ------

@@ -31,7 +31,8 @@ __all__ = ["recommend_backbones"]
 SCORE = "logme"  # comparable between backbones of different width
 _TIMED = 64  # samples that the speed is measured on without y
 _COLUMNS = ["name", "modality", "score", "layer", "samples_per_second", "n_parameters", "bytes", "input_size"]
-_COLUMNS += ["accuracy", "language", "licence", "available", "reason"]
+_COLUMNS += ["accuracy", "benchmark", "language", "licence", "available", "reason"]
+_LANGUAGES = {"en": "reads English", "multilingual": "reads many languages"}
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Budget:
     Parameters
     ----------
     n_parameters : int
-        Largest number of parameters.
+        Largest number of parameters, without those of the table of token embeddings, which is only read.
     side : int
         Largest side of the images that it reads, in pixels.
     """
@@ -53,7 +54,7 @@ class Budget:
         """Return whether a candidate is within the limits. Unknown sizes are not."""
         size = candidate.spec.input_size or ()
         is_small = candidate.spec.modality == "text" or max(size, default=0) <= self.side
-        return candidate.n_parameters is not None and candidate.n_parameters <= self.n_parameters and is_small
+        return candidate.n_weights is not None and candidate.n_weights <= self.n_parameters and is_small
 
 
 BUDGETS = {"laptop": Budget(30_000_000, 256), "gpu": Budget(400_000_000, 512)}
@@ -77,13 +78,21 @@ class _Candidate:
         known = self.spec.n_parameters
         return self.n_bytes // 4 if known is None and self.n_bytes is not None else known
 
+    @property
+    def n_weights(self) -> int | None:
+        """Number of parameters that a sample is computed with."""
+        n_parameters = self.n_parameters
+        return None if n_parameters is None else n_parameters - (self.spec.n_embedding_parameters or 0)
+
     def reason(self) -> str:
         """Return in words what speaks for and against it."""
         parts = [self.remark] if self.remark else []
         if self.spec.accuracy is not None:
-            parts.append(f"published accuracy {self.spec.accuracy:.1%} on ImageNet-1k")
+            parts.append(f"published accuracy {self.spec.accuracy:.1%} on {self.spec.benchmark}")
         elif not parts:
             parts.append("no published accuracy is known here")
+        if self.spec.language is not None:
+            parts.append(_LANGUAGES.get(self.spec.language, f"reads {self.spec.language!r}"))
         if self.is_here:
             parts.append("its weights are here")
         else:
@@ -95,9 +104,9 @@ class _Candidate:
 
     def row(self) -> tuple[Any, ...]:
         spec = self.spec
-        facts = (self.n_parameters, self.n_bytes, spec.input_size, spec.accuracy, spec.language, spec.licence)
-        available = "here" if self.is_here else "fetch"
-        return (spec.name, spec.modality, self.score, self.layer, self.speed, *facts, available, self.reason())
+        facts = (self.n_parameters, self.n_bytes, spec.input_size, spec.accuracy, spec.benchmark, spec.language)
+        ends = (spec.licence, "here" if self.is_here else "fetch", self.reason())
+        return (spec.name, spec.modality, self.score, self.layer, self.speed, *facts, *ends)
 
 
 def recommend_backbones(
@@ -124,11 +133,11 @@ def recommend_backbones(
         Kind of samples. None recognizes it from X, or takes both. Flat rows of pixels need "image".
     budget : {"laptop", "gpu"} or None, default="laptop"
         Size of the networks. "laptop" allows 30 million parameters and images of 256 pixels, "gpu" 400 million and 512
-        pixels. None sets no limit.
+        pixels. None sets no limit. The table of token embeddings does not count, because a text reads few of its rows.
     candidates : list of str, default=None
         Names of backbones. None for those of `list_backbones` and the models of transformers in the cache of the hub.
     n_best : int, default=10
-        Number of rows. Further backbones are listed if their weights are here.
+        Number of rows per modality. Further backbones are listed if their weights are here.
     subsample : int or float, default=500
         Number or fraction of the samples that backbones are ranked on. None uses all.
     device : str or torch.device, default="auto"
@@ -141,8 +150,9 @@ def recommend_backbones(
     backbones : DataFrame
         One row per backbone: name, modality, score (LogME of its best layer) and layer, samples_per_second (all layers,
         on this machine), n_parameters (from the size of the weights if the provider does not state it), bytes,
-        input_size, accuracy (top-1 on ImageNet-1k, as published), language, licence, available ("here", or "fetch" if
-        the weights would be downloaded), reason. Facts that are not known or not measured are missing values.
+        input_size, accuracy (as published) and the benchmark that it was measured on, language, licence, available
+        ("here", or "fetch" if the weights would be downloaded), reason. Facts that are not known or not measured are
+        missing values.
 
     Raises
     ------
@@ -160,13 +170,14 @@ def recommend_backbones(
 
     Notes
     -----
-    Ranked backbones come first, by the score of their best layer. The others follow by published accuracy, which tells
-    how well they recognize photos of ImageNet. Backbones without one come last, those whose weights are here before
-    others. If `set_config(download="never")` is set, backbones whose weights are not here are last in any case.
+    Images come before texts. Among those of a modality, ranked backbones come first, by the score of their best layer.
+    The others follow by published accuracy, which tells how well they recognize photos of ImageNet or classify English
+    texts (see `list_backbones`). Backbones without one come last, those whose weights are here before others. If
+    `set_config(download="never")` is set, backbones whose weights are not here are last in any case.
 
-    Models of transformers that are not in the cache of the hub are unknown here, and few backbones of texts are listed
-    otherwise. For English texts, `load_backbone("hf/sentence-transformers/all-MiniLM-L6-v2")` downloads a good start,
-    which is then recommended like the others.
+    For texts of other languages than English, choose a network whose language is "multilingual". Models of E5 were
+    trained on texts that begin with `"query: "`. Models of transformers that are neither listed nor in the cache of the
+    hub are unknown here. Once `load_backbone("hf/<hub id>")` has downloaded one, it is recommended like the others.
 
     A score ranks backbones on the same samples. It does not predict accuracy. Compare the first two or three by
     cross-validation, or by `rank_backbones(..., probe=True)`.
@@ -200,7 +211,12 @@ def recommend_backbones(
         else:
             _rank(usable, X, y, {**options, "subsample": subsample, "random_state": random_state})
     found.sort(key=_order)
-    listed = [one for place, one in enumerate(found) if place < n_best or one.is_here]
+    listed = [
+        one
+        for kind in MODALITIES
+        for place, one in enumerate(one for one in found if one.spec.modality == kind)
+        if place < n_best or one.is_here
+    ]
     table = pd.DataFrame([one.row() for one in listed], columns=_COLUMNS)
     return table.astype({"n_parameters": "Int64", "bytes": "Int64", "accuracy": "float64"})
 
@@ -232,7 +248,7 @@ def _candidates(names: Sequence[str] | None, modality: str | None) -> list[_Cand
 
 def _find(name: str) -> BackboneSpec:
     try:
-        return find_spec(name)
+        return registry().specs.get(name) or find_spec(name)
     except WeightsError as error:
         raise InvalidParameterError(
             f"candidates: {name!r} is not on this machine, and nothing is downloaded to recommend it; "
@@ -241,10 +257,12 @@ def _find(name: str) -> BackboneSpec:
 
 
 def _cached_models() -> Iterator[BackboneSpec]:
-    """Yield the specs of the models of transformers in the cache of the hub, as far as they are supported."""
+    """Yield the specs of the other models of transformers in the cache of the hub, as far as they are supported."""
     for folder in sorted(hub_cache().glob("models--*--*")):
-        with config_context(download="never"), suppress(SktransferError):
-            yield find_spec(f"hf/{folder.name.removeprefix('models--').replace('--', '/')}")
+        name = f"hf/{folder.name.removeprefix('models--').replace('--', '/')}"
+        if name not in registry().specs:
+            with config_context(download="never"), suppress(SktransferError):
+                yield find_spec(name)
 
 
 def _n_bytes(spec: BackboneSpec) -> int | None:
@@ -269,7 +287,7 @@ def _within(candidates: list[_Candidate], budget: str | None) -> list[_Candidate
             "there is no backbone with pretrained weights among the candidates; list_backbones() shows all"
         )
     if not kept and limits is not None:
-        sizes = {one.spec.name: one.n_parameters for one in candidates[:5]}
+        sizes = {one.spec.name: one.n_weights for one in candidates[:5]}
         raise InvalidParameterError(
             f"budget={budget!r} allows {limits.n_parameters:,} parameters and images of {limits.side} pixels, and no "
             f"candidate is within it (parameters: {sizes}): pass budget='gpu', or None for no limit"

@@ -106,15 +106,15 @@ class Column:
         Kind of the targets.
     values : array-like of shape (n_known, ...)
         Targets of the rows that are known, as `Task.check` takes them: an array, a data frame of indicators, or, if
-        the index of Y has a level "source", a Series with this index.
+        the index of y has a level "source", a Series with this index.
     known : ndarray of shape (n_samples,), bool
         Whether the target of each row is known.
     labels : Index or None
-        Labels of the known rows in the index of Y; None if it has none.
+        Labels of the known rows in the index of y; None if it has none.
     form : ColumnForm
         Form that predictions have.
     where : str
-        Expression for the column, such as "Y['topic']", for messages.
+        Expression for the column, such as "y['topic']", for messages.
     """
 
     name: str

@@ -35,7 +35,7 @@ def merge_tasks(
     *,
     task: str | None = None,
 ) -> tuple[Any, pd.DataFrame]:
-    """Return the samples of several data sets as one X, and their targets as one Y for `MultiTaskFineTuner`.
+    """Return the samples of several data sets as one X, and their targets as one y for `MultiTaskFineTuner`.
 
     Each data set may know other tasks. Its rows have no target in the others. Data sets may also know the same task by
     different sets of labels. It then has one head with the classes of all, and the loss of a row is a softmax over
@@ -57,7 +57,7 @@ def merge_tasks(
     -------
     X : list, Series, DataFrame or ndarray of n_samples
         Samples of all data sets, in their order. A list unless all data sets have the same container.
-    Y : DataFrame of shape (n_samples, n_tasks)
+    y : DataFrame of shape (n_samples, n_tasks)
         Targets. Its index has the levels "source", the name of the data set, and "row". Integers are of the type Int64
         of pandas, so that those with missing values remain integers.
 
@@ -82,7 +82,7 @@ def merge_tasks(
     -----
     The softmax over known classes is right if a data set may have samples of a class that it does not name, for
     example because one of its labels covers several labels of another one. If the classes of all data sets exclude each
-    other, a sample of one class is a negative of all others. `Y.droplevel("source")` then gives a softmax over all
+    other, a sample of one class is a negative of all others. `y.droplevel("source")` then gives a softmax over all
     classes, which learns more. Both were tried on the digits of scikit-learn with `tiny/cnn`. One data set names 0 to 4
     and "rest", and a smaller one names all digits. The accuracy among the digits was 0.958 with known classes, and
     0.849 with all classes. It was 0.980 and 0.985 if one data set had the digits 0 to 6 and the other one 3 to 9, and
@@ -96,16 +96,16 @@ def merge_tasks(
     >>> from sktransfer import merge_tasks
     >>> imdb = ["a moving film", "two hours of nothing"], ["good", "bad"]
     >>> trec = ["when was it written", "where is Rome"], ["date", "place"]
-    >>> X, Y = merge_tasks({"imdb": imdb, "trec": trec})
-    >>> Y.reset_index()
+    >>> X, y = merge_tasks({"imdb": imdb, "trec": trec})
+    >>> y.reset_index()
       source  row  imdb   trec
     0   imdb    0  good    NaN
     1   imdb    1   bad    NaN
     2   trec    0   NaN   date
     3   trec    1   NaN  place
     >>> shop, library = (["war and peace", "alien"], ["book", "film"]), (["emma", "thriller"], ["book", "record"])
-    >>> X, Y = merge_tasks({"shop": shop, "library": library}, labels={"shop": {"film": "movie"}}, task="kind")
-    >>> Y.kind.tolist()
+    >>> X, y = merge_tasks({"shop": shop, "library": library}, labels={"shop": {"film": "movie"}}, task="kind")
+    >>> y.kind.tolist()
     ['book', 'movie', 'book', 'record']
     """
     pairs = _check_sources(sources)
@@ -311,7 +311,7 @@ def _shown(names: Mapping[Any, Any]) -> str:
 
 
 def _index(pairs: Mapping[str, tuple[Any, Any]], n_rows: Mapping[str, int]) -> pd.MultiIndex:
-    """Return the index of Y: data sets, and the labels or positions of their rows."""
+    """Return the index of y: data sets, and the labels or positions of their rows."""
     rows: list[Any] = []
     for name, (X, y) in pairs.items():
         labels = row_labels(y) if row_labels(y) is not None else row_labels(X)

@@ -239,7 +239,7 @@ def _as_matrix(array: np.ndarray, where: str, index: Any, names: list[Any] | Non
 
 
 class _Reader:
-    """Known values of a column, with messages that name the row in Y."""
+    """Known values of a column, with messages that name the row in y."""
 
     def __init__(self, where: str, rows: np.ndarray, index: Any) -> None:
         self.where, self.rows, self.index = where, rows, index

@@ -1,4 +1,4 @@
-"""Targets of several tasks: reading Y, its schema, and weights per task."""
+"""Targets of several tasks: reading y, its schema, and weights per task."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ _DEFAULT_NAME = "y"
 
 @dataclasses.dataclass(frozen=True)
 class TaskSchema:
-    """Names and kinds of the tasks, and the form of Y, which predictions have.
+    """Names and kinds of the tasks, and the form of y, which predictions have.
 
     Parameters
     ----------
     names : tuple of str
-        Names of the tasks, in the order of Y.
+        Names of the tasks, in the order of y.
     kinds : tuple of str
         Kind of each task.
     forms : tuple of ColumnForm
         Form of each column.
     container : {"frame", "series", "dict", "array", "vector"}
-        Container of Y: a data frame, a Series, a dict of columns, an array with a column per task, or one column.
+        Container of y: a data frame, a Series, a dict of columns, an array with a column per task, or one column.
     library : str, default=""
         Library of a data frame or Series, such as "pandas"; empty for other containers.
 
@@ -64,7 +64,7 @@ class TaskSchema:
     library: str = ""
 
     def give_back(self, predictions: Mapping[str, np.ndarray], index: Any = None) -> Any:
-        """Return predictions in the container of Y.
+        """Return predictions in the container of y.
 
         Parameters
         ----------
@@ -167,7 +167,7 @@ class TaskTable:
     n_samples : int
         Number of rows.
     schema : TaskSchema
-        Names, kinds and form of Y.
+        Names, kinds and form of y.
     """
 
     columns: dict[str, Column]
@@ -186,13 +186,13 @@ class TaskTable:
 
 
 def read_tasks(
-    Y: Any, tasks: Any = "auto", like: TaskSchema | None = None, *, classes: Mapping[str, Any] | None = None
+    y: Any, tasks: Any = "auto", like: TaskSchema | None = None, *, classes: Mapping[str, Any] | None = None
 ) -> TaskTable:
     """Return the targets of several tasks. None, NaN, and the missing values of pandas and polars are not known.
 
     Parameters
     ----------
-    Y : DataFrame, dict of str to array-like, array of shape (n_samples, n_tasks) or Series
+    y : DataFrame, dict of str to array-like, array of shape (n_samples, n_tasks) or Series
         Targets, a column per task. The columns of an array are called "y0", "y1" and so on. One column is one task.
         Several labels or several numbers per row are a 2-D array or data frame in a dict, or a vector in each cell.
         Cells may also hold lists, tuples or sets of labels.
@@ -200,33 +200,33 @@ def read_tasks(
         Kind of some tasks: "multiclass", "continuous" or "multilabel-indicator". The others are inferred as
         `sklearn.utils.multiclass.type_of_target` does it, from the known values.
     like : TaskSchema, default=None
-        Schema of an earlier call. Y must have the same columns, in any order, and may lack targets of a task.
+        Schema of an earlier call. y must have the same columns, in any order, and may lack targets of a task.
     classes : mapping of str to array-like, default=None
-        All classes of some tasks. Y may hold one class of them, or none.
+        All classes of some tasks. y may hold one class of them, or none.
 
     Raises
     ------
     InvalidParameterError
-        If `tasks` names an unknown kind, or a column that Y does not have.
+        If `tasks` names an unknown kind, or a column that y does not have.
     ValueError
-        If Y cannot be used. The message names the column and the row.
+        If y cannot be used. The message names the column and the row.
 
     Examples
     --------
     >>> import pandas as pd
     >>> from sktransfer.targets.table import read_tasks
-    >>> Y = pd.DataFrame({"topic": ["film", None, "book"], "stars": [4, 2, None]})
-    >>> table = read_tasks(Y, {"stars": "continuous"})
+    >>> y = pd.DataFrame({"topic": ["film", None, "book"], "stars": [4, 2, None]})
+    >>> table = read_tasks(y, {"stars": "continuous"})
     >>> table.schema.kinds, table.columns["topic"].values, table.columns["topic"].known
     (('multiclass', 'continuous'), array(['film', 'book'], dtype=object), array([ True, False,  True]))
     """
-    given, container, library = _columns(Y)
+    given, container, library = _columns(y)
     names = tuple(given)
     kinds = _check_kinds(tasks, names, like)
     if like is not None:
         given, names = _in_order(given, container, like), like.names
     n_samples, wheres = _n_samples(given, container), {name: _where(container, name, i) for i, name in enumerate(names)}
-    index = row_labels(Y)
+    index = row_labels(y)
     columns = {}
     for position, name in enumerate(names):
         columns[name] = read_column(
@@ -245,107 +245,107 @@ def read_tasks(
 
 
 def _where(container: str, name: str, position: int) -> str:
-    """Return the expression for a column of Y."""
+    """Return the expression for a column of y."""
     if container in ("vector", "series"):
-        return "Y"
-    return f"Y[:, {position}]" if container == "array" else f"Y[{name!r}]"
+        return "y"
+    return f"y[:, {position}]" if container == "array" else f"y[{name!r}]"
 
 
-def split_columns(Y: Any) -> dict[str, Any]:
-    """Return the columns of Y by the name of their task.
+def split_columns(y: Any) -> dict[str, Any]:
+    """Return the columns of y by the name of their task.
 
     Parameters
     ----------
-    Y : DataFrame, dict of str to array-like, array of shape (n_samples, n_tasks) or Series
+    y : DataFrame, dict of str to array-like, array of shape (n_samples, n_tasks) or Series
         As `read_tasks` takes it.
 
     Raises
     ------
     ValueError
-        If Y is no table, or a name is not allowed.
+        If y is no table, or a name is not allowed.
     """
-    return _columns(Y)[0]
+    return _columns(y)[0]
 
 
-def _columns(Y: Any) -> tuple[dict[str, Any], str, str]:
-    """Return the columns of Y by name, its container, and the library of the container."""
-    _refuse_other(Y)
-    if isinstance(Y, Mapping):
-        _check_names(list(Y))
-        return dict(Y), "dict", ""
-    if is_frame(Y):
-        return _of_frame(Y)
-    if isinstance(Y, (list, tuple)):
-        return _of_list(list(Y))
-    series = None if isinstance(Y, np.ndarray) else as_series(Y)
+def _columns(y: Any) -> tuple[dict[str, Any], str, str]:
+    """Return the columns of y by name, its container, and the library of the container."""
+    _refuse_other(y)
+    if isinstance(y, Mapping):
+        _check_names(list(y))
+        return dict(y), "dict", ""
+    if is_frame(y):
+        return _of_frame(y)
+    if isinstance(y, (list, tuple)):
+        return _of_list(list(y))
+    series = None if isinstance(y, np.ndarray) else as_series(y)
     if series is not None:
         name = series.name if isinstance(series.name, str) and series.name else _DEFAULT_NAME
-        return {name: Y}, "series", series.implementation.value
-    return _of_array(tensor_to_array(Y) if is_tensor(Y) else np.asarray(Y))
+        return {name: y}, "series", series.implementation.value
+    return _of_array(tensor_to_array(y) if is_tensor(y) else np.asarray(y))
 
 
-def _refuse_other(Y: Any) -> None:
-    """Raise if Y is no table."""
-    if Y is None:
-        raise ValueError(f"Y is None: pass {_FORMS}. A target that is not known is None or NaN")
-    if issparse(Y):
-        raise ValueError("Y is a sparse matrix: pass Y.toarray() for a column per task, or {'labels': Y} for one task")
-    if hasattr(Y, "collect") and not hasattr(Y, "shape"):
-        raise ValueError(f"Y is a {type(Y).__name__}: pass Y.collect()")
-    if isinstance(Y, (str, bytes, Set, Iterator)) or not (hasattr(Y, "__len__") or hasattr(Y, "__array__")):
-        raise ValueError(f"Y is a {type(Y).__name__}; pass {_FORMS}")
-    if isinstance(Y, Mapping) and not Y:
-        raise ValueError(f"Y is an empty dict: pass {_FORMS}")
+def _refuse_other(y: Any) -> None:
+    """Raise if y is no table."""
+    if y is None:
+        raise ValueError(f"y is None: pass {_FORMS}. A target that is not known is None or NaN")
+    if issparse(y):
+        raise ValueError("y is a sparse matrix: pass y.toarray() for a column per task, or {'labels': y} for one task")
+    if hasattr(y, "collect") and not hasattr(y, "shape"):
+        raise ValueError(f"y is a {type(y).__name__}: pass y.collect()")
+    if isinstance(y, (str, bytes, Set, Iterator)) or not (hasattr(y, "__len__") or hasattr(y, "__array__")):
+        raise ValueError(f"y is a {type(y).__name__}; pass {_FORMS}")
+    if isinstance(y, Mapping) and not y:
+        raise ValueError(f"y is an empty dict: pass {_FORMS}")
 
 
 def _of_array(array: np.ndarray) -> tuple[dict[str, Any], str, str]:
     if array.dtype.names:
-        raise ValueError("Y is an array with named fields: pass pd.DataFrame(Y)")
+        raise ValueError("y is an array with named fields: pass pd.DataFrame(y)")
     if array.ndim == 1:
         return {_DEFAULT_NAME: array}, "vector", ""
     if array.ndim != 2 or not array.shape[1]:
-        raise ValueError(f"Y has shape {array.shape}; pass {_FORMS}")
+        raise ValueError(f"y has shape {array.shape}; pass {_FORMS}")
     return {f"{_DEFAULT_NAME}{i}": column for i, column in enumerate(array.T)}, "array", ""
 
 
-def _of_frame(Y: Any) -> tuple[dict[str, Any], str, str]:
+def _of_frame(y: Any) -> tuple[dict[str, Any], str, str]:
     try:
-        frame = nw.from_native(Y, eager_only=True)
+        frame = nw.from_native(y, eager_only=True)
         names = list(frame.columns)
     except DuplicateError:
-        names = list(Y.columns)
+        names = list(y.columns)
         twice = next(name for position, name in enumerate(names) if name in names[:position])
-        raise ValueError(f"Y has two columns {twice!r}; each task has one: rename or drop one of them") from None
+        raise ValueError(f"y has two columns {twice!r}; each task has one: rename or drop one of them") from None
     if not names:
-        raise ValueError(f"Y is a data frame without columns: pass {_FORMS}")
+        raise ValueError(f"y is a data frame without columns: pass {_FORMS}")
     _check_names(names)
     return {name: frame[name].to_native() for name in names}, "frame", frame.implementation.value
 
 
-def _of_list(Y: list[Any]) -> tuple[dict[str, Any], str, str]:
+def _of_list(y: list[Any]) -> tuple[dict[str, Any], str, str]:
     """Return the columns of a list of rows, or of one column."""
-    rows = [one for one in Y if isinstance(one, (list, tuple, np.ndarray))]
-    if any(isinstance(one, Mapping) for one in Y):
-        raise ValueError("Y is a list of dicts: pass pd.DataFrame(Y)")
+    rows = [one for one in y if isinstance(one, (list, tuple, np.ndarray))]
+    if any(isinstance(one, Mapping) for one in y):
+        raise ValueError("y is a list of dicts: pass pd.DataFrame(y)")
     if not rows:
-        return {_DEFAULT_NAME: Y}, "vector", ""
+        return {_DEFAULT_NAME: y}, "vector", ""
     widths = {len(one) for one in rows}
-    if len(rows) < len(Y) or len(widths) > 1 or not widths - {0}:
-        row = next((i for i, one in enumerate(Y) if not isinstance(one, (list, tuple, np.ndarray))), None)
-        row = next(i for i, one in enumerate(Y) if len(one) != len(Y[0])) if row is None else row
+    if len(rows) < len(y) or len(widths) > 1 or not widths - {0}:
+        row = next((i for i, one in enumerate(y) if not isinstance(one, (list, tuple, np.ndarray))), None)
+        row = next(i for i, one in enumerate(y) if len(one) != len(y[0])) if row is None else row
         raise ValueError(
-            f"Y[{row}] is {quoted(Y[row], 80)}; a list of rows holds one value per task in each row: pass None for a "
-            "target that is not known, or {'labels': Y} for one task with a list of labels per row"
+            f"y[{row}] is {quoted(y[row], 80)}; a list of rows holds one value per task in each row: pass None for a "
+            "target that is not known, or {'labels': y} for one task with a list of labels per row"
         )
-    return {f"{_DEFAULT_NAME}{i}": list(column) for i, column in enumerate(zip(*Y))}, "array", ""
+    return {f"{_DEFAULT_NAME}{i}": list(column) for i, column in enumerate(zip(*y))}, "array", ""
 
 
 def _check_names(names: list[Any]) -> None:
     bad = next((name for name in names if not isinstance(name, str) or not name), None)
     if bad is not None:
         raise ValueError(
-            f"Y has a column {bad!r}; names of tasks are strings that are not empty: rename it, for example "
-            f"{'Y.add_prefix(' + repr('y') + ')' if isinstance(bad, int) else 'Y.rename(columns=...)'}"
+            f"y has a column {bad!r}; names of tasks are strings that are not empty: rename it, for example "
+            f"{'y.add_prefix(' + repr('y') + ')' if isinstance(bad, int) else 'y.rename(columns=...)'}"
         )
 
 
@@ -361,7 +361,7 @@ def _check_kinds(tasks: Any, names: tuple[str, ...], like: TaskSchema | None) ->
     for name, kind in tasks.items():
         if name not in names:
             hint = did_you_mean(name, names) if isinstance(name, str) else ""
-            raise InvalidParameterError(f"tasks has {name!r}, and the columns of Y are {list(names)}.{hint}")
+            raise InvalidParameterError(f"tasks has {name!r}, and the columns of y are {list(names)}.{hint}")
         if not isinstance(kind, str) or kind not in _KIND_OF:
             hint = did_you_mean(kind, _KIND_OF) if isinstance(kind, str) else ""
             raise InvalidParameterError(f"tasks[{name!r}]={kind!r} is not a kind; tasks must be {allowed}.{hint}")
@@ -374,7 +374,7 @@ def _in_order(given: dict[str, Any], container: str, like: TaskSchema) -> dict[s
         return {like.names[0]: next(iter(given.values()))}  # the only column needs no name
     if container == "array" != like.container:
         raise ValueError(
-            f"Y is an array, and in fit it had the columns {list(like.names)}: pass a data frame or a dict with them"
+            f"y is an array, and in fit it had the columns {list(like.names)}: pass a data frame or a dict with them"
         )
     missing = [name for name in like.names if name not in given]
     extra = [name for name in given if name not in like.names]
@@ -382,7 +382,7 @@ def _in_order(given: dict[str, Any], container: str, like: TaskSchema) -> dict[s
         parts = [f"lacks {missing}"] * bool(missing) + [f"has {extra} more"] * bool(extra)
         hint = did_you_mean(missing[0], extra) if missing else ""
         raise ValueError(
-            f"Y {' and '.join(parts)}, and in fit its columns were {list(like.names)}; a task without a known "
+            f"y {' and '.join(parts)}, and in fit its columns were {list(like.names)}; a task without a known "
             f"target has a column of None.{hint}"
         )
     return {name: given[name] for name in like.names}
@@ -394,10 +394,10 @@ def _n_samples(given: dict[str, Any], container: str) -> int:
     other = next((name for name, length in lengths.items() if length != lengths[first]), None)
     if other is not None:
         raise ValueError(
-            f"Y[{first!r}] has {lengths[first]} rows, and Y[{other!r}] has {lengths[other]}; each has one per sample"
+            f"y[{first!r}] has {lengths[first]} rows, and y[{other!r}] has {lengths[other]}; each has one per sample"
         )
     if not lengths[first]:
-        raise ValueError("Y has no rows: pass the targets of one sample at least")
+        raise ValueError("y has no rows: pass the targets of one sample at least")
     return lengths[first]
 
 

@@ -30,10 +30,10 @@ from sktransfer.tasks.head_init import (
 
 __all__ = ["SOURCE", "MergedMulticlass", "partial_probe", "sources_of"]
 
-SOURCE = "source"  # level of the index of Y that names the data set of each row
+SOURCE = "source"  # level of the index of y that names the data set of each row
 _REMEDY = (
     "If data sets name the same class otherwise, give labels to merge_tasks. If the classes of all data sets exclude "
-    "each other, pass Y.droplevel('source') for a softmax over all classes"
+    "each other, pass y.droplevel('source') for a softmax over all classes"
 )
 _NEVER = -1e4  # logit of a class that the data set of a row does not know, if the user gives the loss
 

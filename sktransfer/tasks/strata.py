@@ -162,12 +162,12 @@ def hold_out_tasks(
         raise ValueError(
             f"early_stopping sets aside {fraction:g} of {n} samples, which is not possible here: each class is in one "
             "sample or one group only, or there is one sample or group. Give more samples, groups or another "
-            "validation_fraction, pass X_val and Y_val to fit, or set early_stopping=False"
+            "validation_fraction, pass X_val and y_val to fit, or set early_stopping=False"
         )
     if without:
         warn(
             f"the validation split of early_stopping has no target of {'tasks' if len(without) > 1 else 'the task'} "
-            f"{', '.join(map(repr, without))}: too few samples or groups know them. Pass X_val and Y_val to fit to "
+            f"{', '.join(map(repr, without))}: too few samples or groups know them. Pass X_val and y_val to fit to "
             "validate all tasks",
             ValidationWarning,
         )

@@ -143,6 +143,25 @@ def test_find_asks_an_open_family_by_name(plugin):
         made.find("open/absent")
 
 
+def test_find_completes_a_summary_by_the_finder(plugin, use):
+    listed, found = (toy_spec("open/owner/model", licence="MIT", **more) for more in ({"summary": True}, {}))
+    made = use(
+        plugin("open", f"{offers(listed)}\n\n@hookimpl\ndef sktransfer_find_backbone(name):\n    return {found}\n")
+    )
+    assert made.specs["open/owner/model"].summary
+    assert not made.find("open/owner/model").summary
+    assert list_backbones(pattern="open/*")["licence"].tolist() == ["MIT"]
+    assert modality_of("open/owner/model") == "image"
+    with pytest.raises(BackboneNotFoundError):
+        made.find("owner/model")  # a hub id, which several providers may have
+
+
+def test_failures_name_a_summary_without_a_finder(plugin):
+    made = Registry(entry_points=lambda: [plugin("bad", offers(toy_spec("bad/a", summary=True)))], environ={})
+    assert "'bad/a' is a summary" in made.failures["bad = sktransfer_toy_bad"]
+    assert "bad/a" not in made.specs
+
+
 @pytest.mark.parametrize(
     ("body", "says"),
     [
@@ -168,7 +187,7 @@ def test_modality_of_does_not_load(good):
 
 def test_list_backbones_filters_by_modality_and_pattern(good):
     everything = list_backbones()
-    facts = ["n_parameters", "bytes", "accuracy", "available"]
+    facts = ["n_parameters", "bytes", "accuracy", "benchmark", "language", "available"]
     assert list(everything.columns) == ["name", "modality", "n_stages", "width", "input_size", *facts, "licence"]
     assert list_backbones(pattern="good/*")["name"].tolist() == ["good/small", "good/other"]
     row = list_backbones(pattern="good/small").iloc[0]

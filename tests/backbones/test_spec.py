@@ -22,6 +22,12 @@ def test_backbonespec_provider_and_defaults():
     assert spec.contract == CONTRACT
 
 
+@pytest.mark.parametrize(("modality", "expected"), [("image", "ImageNet-1k"), ("text", "MTEB English classification")])
+def test_benchmark_follows_from_the_modality(modality, expected):
+    assert BackboneSpec(**GOOD | {"modality": modality, "accuracy": 0.7}).benchmark == expected
+    assert BackboneSpec(**GOOD | {"modality": modality}).benchmark is None
+
+
 def test_provider_is_the_part_before_the_first_slash():
     spec = BackboneSpec(**GOOD | {"name": "hf/owner/model"})
     assert spec.provider == "hf"
@@ -52,6 +58,7 @@ def test_provider_is_the_part_before_the_first_slash():
         ("input_size", 32, "input_size=32"),
         ("n_parameters", -1, "n_parameters=-1"),
         ("n_parameters", 1.5, "n_parameters=1.5"),
+        ("n_embedding_parameters", -1, "n_embedding_parameters=-1"),
         ("accuracy", 76.1, "accuracy=76.1"),
         ("accuracy", "0.7", "accuracy='0.7'"),
         ("language", "", "language=''"),

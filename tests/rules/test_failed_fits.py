@@ -14,6 +14,7 @@ import sktransfer
 from sktransfer import (
     BestBackbone,
     ContrastiveFineTuner,
+    DateFeatures,
     FineTuneClassifier,
     FineTuneRegressor,
     ImageFeaturizer,
@@ -31,6 +32,7 @@ from tests.helpers.toys import image_backbone
 BACKBONE = image_backbone()
 IMAGES = pd.DataFrame({"image": list(np.random.default_rng(0).random((12, 8, 8, 3)).astype(np.float32))})
 TEXTS = pd.DataFrame({"text": make_samples("text", 12)[0]})
+DATES = pd.DataFrame({"sold": ["2024-05-31", None] * 6})
 Y = np.arange(12) % 2
 
 
@@ -56,6 +58,7 @@ CASES = [
     (MultiTaskFineTuner(BACKBONE, max_epochs=1), (IMAGES, {"y": Y}), FAILS_LATE, (IMAGES, {"y": Y, "z": Y})),
     (PretrainedClassifier("tiny/cnn"), (IMAGES, [CATEGORIES[0]] * 12), {}, (IMAGES, ["unknown"] * 12)),
     (ZeroShotClassifier("tiny/bert"), (TEXTS, Y), {"template": "no placeholder"}, (TEXTS, Y)),
+    (DateFeatures(), (DATES,), {}, (DATES.assign(sold="tomorrow"),)),
     (NearestClassMean(), (np.eye(12), Y), {}, (np.eye(12), Y * 0)),
     (
         BestBackbone({"toy": BACKBONE}, estimator=LogisticRegression()),

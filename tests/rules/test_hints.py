@@ -20,6 +20,7 @@ from sklearn.preprocessing import FunctionTransformer
 from sklearn.svm import LinearSVC
 from sklearn.tree import DecisionTreeClassifier
 from torch import nn
+from torchjd import aggregation as torchjd
 
 import sktransfer
 from sktransfer import (
@@ -28,6 +29,7 @@ from sktransfer import (
     FineTuneRegressor,
     ImageFeaturizer,
     LearningRateDisplay,
+    MultiTaskFineTuner,
     PretrainedClassifier,
     WordEmbedder,
     as_module,
@@ -50,6 +52,12 @@ ROOT = Path(__file__).parents[2]
 X, Y = make_samples("image", 12)
 TEXTS, LABELS = make_samples("text", 12)
 VECTORS = WordVectors(["a", "b"], np.eye(2, dtype=np.float32))
+
+
+def several_tasks(**options):
+    """Fit two tasks."""
+    tuner = MultiTaskFineTuner("tiny/cnn", layer=-1, max_epochs=1, random_state=0, **options)
+    return tuner.fit(X, {"kind": Y, "size": np.arange(12) / 7})
 
 
 def messages():
@@ -213,7 +221,7 @@ HINTS = {
         lambda folder: fitted().fit(X, (np.asarray([[0, 2], [2, 0]] * 6) > 0).astype(int)),
     ),
     "names of tasks": (
-        r"Y\.add_prefix\('y'\)",
+        r"y\.add_prefix\('y'\)",
         lambda folder: read_tasks(pd.DataFrame(np.eye(2))),
         lambda folder: read_tasks(pd.DataFrame(np.eye(2)).add_prefix("y")),
     ),
@@ -285,6 +293,26 @@ HINTS = {
         r"move them, np\.moveaxis\(x, 0, -1\)",
         lambda folder: check_images(np.zeros((2, 3, 8, 9), np.uint8)),
         lambda folder: check_images([np.moveaxis(x, 0, -1) for x in np.zeros((2, 3, 8, 9), np.uint8)]),
+    ),
+    "weight of no task": (
+        r"names the task 'kin'.*Did you mean 'kind'",
+        lambda folder: several_tasks(task_weights={"kin": 0.5}),
+        lambda folder: several_tasks(task_weights={"kind": 0.5}),
+    ),
+    "no share": (
+        r"no share for the task 'size'; give it one, or 0",
+        lambda folder: several_tasks(task_sampling={"kind": 1}),
+        lambda folder: several_tasks(task_sampling={"kind": 1, "size": 0}),
+    ),
+    "aggregator without stages": (
+        "leaves none to train; freeze fewer, or leave aggregator out",
+        lambda folder: several_tasks(aggregator=torchjd.MGDA(), freeze_depth="all"),
+        lambda folder: several_tasks(aggregator=torchjd.MGDA(), freeze_depth=-1),
+    ),
+    "class of an aggregator": (
+        r"give an instance, MGDA\(\)",
+        lambda folder: several_tasks(aggregator=torchjd.MGDA),
+        lambda folder: several_tasks(aggregator=torchjd.MGDA()),
     ),
 }
 

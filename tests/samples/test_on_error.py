@@ -247,3 +247,46 @@ def test_on_error_nan_fills_the_rows_of_missing_samples(X):
     features = ImageFeaturizer(cache=None, on_error="nan").fit_transform(X)
     assert np.isnan(features).all(axis=1).tolist() == [True, False]
     assert np.isfinite(features[1]).all()
+
+
+@pytest.mark.parametrize("on_error", ["raise", "warn", "nan"])
+@pytest.mark.parametrize("gap", [None, np.nan, pd.NA], ids=["None", "NaN", "NA"])
+def test_missing_nan_fills_rows_without_an_error_or_a_warning(paths, on_error, gap):
+    X = pd.DataFrame({"photo": [gap, *(paths[row] for row in GOOD), gap]}, dtype=object)
+    alone = ImageFeaturizer("tiny/cnn", layer=2).fit_transform(X[1:-1])
+    featurizer = ImageFeaturizer("tiny/cnn", layer=2, on_error=on_error, missing="nan")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        features = featurizer.fit_transform(X)
+        assert np.isnan(featurizer.transform(X[:1])).all()
+        np.testing.assert_array_equal(featurizer.fit(X).transform(X), features)
+    assert np.isnan(features[[0, -1]]).all()
+    np.testing.assert_allclose(features[1:-1], alone, atol=1e-6)
+    assert get_tags(featurizer).input_tags.allow_nan
+
+
+def test_missing_nan_leaves_unreadable_images_to_on_error(paths):
+    X = [None, *paths]
+    with pytest.raises(InvalidSampleError, match=r"row 18: .*there is no such file"):
+        ImageFeaturizer("tiny/cnn", layer=2, missing="nan").fit_transform(X)
+    with pytest.warns(InvalidSampleWarning, match=f"{len(BAD)} of {N + 1} images") as caught:
+        ImageFeaturizer("tiny/cnn", layer=2, on_error="warn", missing="nan").fit_transform(X)
+    assert [failure.row for failure in caught[0].message.failures] == [row + 1 for row in BAD]
+
+
+def test_missing_nan_chooses_layers_by_the_other_rows():
+    images = [*np.random.default_rng(0).random((12, 8, 8))]
+    images[3] = images[8] = None
+    featurizer = ImageFeaturizer("tiny/cnn", missing="nan")
+    features = featurizer.fit_transform(images, [0, 1] * 6)
+    assert np.flatnonzero(np.isnan(features).all(axis=1)).tolist() == [3, 8]
+    rest = [row for row in range(12) if row not in (3, 8)]
+    alone = ImageFeaturizer("tiny/cnn").fit([images[row] for row in rest], [row % 2 for row in rest])
+    pd.testing.assert_series_equal(featurizer.layer_, alone.layer_)
+
+
+def test_missing_that_is_not_allowed():
+    with pytest.raises(InvalidParameterError, match=r"missing='empty' must be one of \('on_error', 'nan'\)"):
+        ImageFeaturizer("tiny/cnn", missing="empty").fit([PICTURE])
+    with pytest.raises(InvalidSampleError, match="row 0: the image is missing"):
+        ImageFeaturizer("tiny/cnn").fit([None, PICTURE])

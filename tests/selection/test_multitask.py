@@ -136,7 +136,7 @@ def test_multi_task_k_fold_errors():
         list(MultiTaskKFold().split(None, Y, np.arange(N) % 2))
     with pytest.raises(ValueError, match="inconsistent numbers of samples"):
         list(MultiTaskKFold().split(np.zeros(3), Y))
-    with pytest.raises(ValueError, match="Y is None"):
+    with pytest.raises(ValueError, match="y is None"):
         list(MultiTaskKFold().split(np.zeros(3)))
 
 

@@ -15,35 +15,39 @@ from sktransfer.backbones.registry import registry
 from sktransfer.cli import main
 from sktransfer.exceptions import BackboneNotFoundError, InvalidParameterError
 from sktransfer.testing.samples import make_samples
-from tests.helpers.huggingface_folders import make_folder
+from tests.helpers.huggingface_folders import link_all_minilm, make_folder
 from tests.helpers.small_bert import small_bert
 
 IMAGES, LABELS = make_samples("image", 40)
 TEXTS, MOODS = make_samples("text", 30)
 BERTS = ["tiny/bert", "hf/" + small_bert()]
 COLUMNS = ["name", "modality", "score", "layer", "samples_per_second", "n_parameters", "bytes", "input_size"]
-COLUMNS += ["accuracy", "language", "licence", "available", "reason"]
+COLUMNS += ["accuracy", "benchmark", "language", "licence", "available", "reason"]
 LARGE = [f"torchvision/{name}" for name in ("vgg16", "resnet18", "efficientnet_v2_s", "vit_h_14")] + ["tiny/cnn"]
 
 
 def test_recommend_backbones_facts_are_those_of_list_backbones():
-    table = recommend_backbones(modality="image", n_best=20)
+    table = recommend_backbones(n_best=20)
     assert list(table.columns) == COLUMNS
-    shared = ["modality", "bytes", "input_size", "accuracy", "licence", "available"]
+    shared = ["modality", "bytes", "input_size", "accuracy", "benchmark", "language", "licence", "available"]
     facts = list_backbones().set_index("name")
     for row in table.itertuples():
         expected, given = facts.loc[row.name], table.set_index("name").loc[row.name]
         pd.testing.assert_series_equal(given[shared], expected[shared], check_names=False)
     assert table["score"].isna().all()
-    known = table["accuracy"].dropna()
-    assert known.is_monotonic_decreasing
-    assert table["accuracy"].isna().is_monotonic_increasing  # those of unknown accuracy come last
+    assert table["modality"].is_monotonic_increasing
+    for _, rows in table.groupby("modality"):
+        assert rows["accuracy"].dropna().is_monotonic_decreasing
+        assert rows["accuracy"].isna().is_monotonic_increasing  # those of unknown accuracy come last
 
 
 def test_recommend_backbones_n_best_keeps_those_that_are_here():
     table = recommend_backbones(n_best=1)
     assert {"tiny/cnn", "tiny/bert"} <= set(table["name"])
-    assert (table["available"].iloc[1:] == "here").all()
+    for modality in ("image", "text"):
+        assert (table.loc[table["modality"] == modality, "available"].iloc[1:] == "here").all()
+    alone = recommend_backbones(modality="text", n_best=1)
+    assert alone["name"].tolist() == table.loc[table["modality"] == "text", "name"].tolist()
     assert table.loc[table["name"] == "tiny/bert", "language"].tolist() == ["en"]
 
 
@@ -58,6 +62,34 @@ def test_recommend_backbones_n_best_keeps_those_that_are_here():
 def test_recommend_backbones_budget_limits_parameters_and_pixels(budget, expected):
     table = recommend_backbones(candidates=LARGE, budget=budget)
     assert table["name"].tolist() == expected
+
+
+def test_recommend_backbones_of_texts_by_budget():
+    small, large = (recommend_backbones(modality="text", budget=budget, n_best=20) for budget in ("laptop", "gpu"))
+    assert small["name"].tolist()[:2] == ["hf/BAAI/bge-small-en-v1.5", "hf/intfloat/e5-small-v2"]
+    assert large["name"].tolist()[:2] == ["hf/BAAI/bge-base-en-v1.5", "hf/BAAI/bge-small-en-v1.5"]
+    assert set(small["name"]) < set(large["name"])
+    # The table of token embeddings, 82% of this model, costs no computation.
+    multilingual = small[small["language"] == "multilingual"].set_index("name")
+    assert multilingual["n_parameters"]["hf/intfloat/multilingual-e5-small"] > 100_000_000
+    assert small["reason"][0] == (
+        "published accuracy 74.1% on MTEB English classification; reads English; its weights would be downloaded, "
+        "133 MB"
+    )
+    assert "reads many languages" in multilingual["reason"]["hf/intfloat/multilingual-e5-small"]
+
+
+def test_recommend_backbones_ranks_a_listed_model_in_the_cache_of_the_hub_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(link_all_minilm(tmp_path)))
+    table = recommend_backbones(TEXTS, MOODS)
+    name = "hf/sentence-transformers/all-MiniLM-L6-v2"
+    assert table["name"].tolist().count(name) == 1
+    row = table.set_index("name").loc[name]
+    assert (row["available"], row["licence"], row["accuracy"]) == ("here", "Apache-2.0", 0.6306)
+    assert np.isfinite(row["score"])
+    assert set(table["name"][:2]) == {name, "tiny/bert"}
+    ranked, listed = recommend_backbones(candidates=[name]), recommend_backbones(candidates=[name], budget=None)
+    assert ranked["name"].tolist() == listed["name"].tolist() == [name]
 
 
 def test_recommend_backbones_reason_names_accuracy_size_and_licence():

@@ -147,7 +147,7 @@ def test_merge_tasks_containers_of_X(one, other, kind, n):
         ({"a": (["s", "t"], [1])}, "X of 'a' has 2 samples, and y of 'a' has 1"),
         ({"a": (["s", "t"], ["x", 3])}, r"y of 'a'\[1\] is 3: it is of type int, and y of 'a'\[0\] is 'x'"),
         ({"a": ("text", [1])}, "X of 'a': X is one str"),
-        ({"a": (["s"], pd.DataFrame([[1]]))}, "y of 'a': Y has a column 0"),
+        ({"a": (["s"], pd.DataFrame([[1]]))}, "y of 'a': y has a column 0"),
         ({"a": (["text"], [1]), "b": (list(IMAGES[:1]), [1])}, "X of 'a' holds texts, and X of 'b' images"),
         (
             {"a": (IMAGES.reshape(3, -1), [1, 2, 3]), "b": (np.zeros((1, 64), np.uint8), [1])},

@@ -223,7 +223,7 @@ def test_read_tasks_kinds_given():
 
 
 def test_read_tasks_warns_of_many_classes():
-    with pytest.warns(ValidationWarning, match=r"Y\['price'\] holds 30 whole numbers in 30 rows"):
+    with pytest.warns(ValidationWarning, match=r"y\['price'\] holds 30 whole numbers in 30 rows"):
         read = read_tasks(frame(price=range(30))).columns["price"]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -248,7 +248,7 @@ def test_read_tasks_like_reorders_columns():
 def test_read_tasks_like_keeps_the_labels():
     schema = read_tasks({"tags": [["x"], ["y", "z"]]}).schema
     with pytest.warns(
-        ValidationWarning, match=r"Y\['tags'\] holds labels that fit did not have, \['w'\], the first in .*\[1\]"
+        ValidationWarning, match=r"y\['tags'\] holds labels that fit did not have, \['w'\], the first in .*\[1\]"
     ):
         read = read_tasks({"tags": [["y"], ["w", "z"], None]}, like=schema).columns["tags"]
     assert read.check(read.make_task()).tolist() == [[0, 1, 0], [0, 0, 1]]
@@ -261,55 +261,55 @@ def test_read_tasks_classes_allow_one_class_or_none():
 
 
 ERRORS = {
-    "none": (None, "Y is None: pass a data frame with a column per task"),
-    "sparse": (csr_array([[1, 0]]), "Y is a sparse matrix"),
-    "lazy": (pl.LazyFrame({"a": [1]}), r"Y is a LazyFrame: pass Y.collect\(\)"),
-    "text": ("film", "Y is a str; pass"),
-    "records": ([{"a": 1}], r"list of dicts: pass pd.DataFrame\(Y\)"),
-    "ragged": ([["a", 1], ["b"]], r"Y\[1\] is \['b'\]; a list of rows"),
-    "empty-dict": ({}, "Y is an empty dict"),
-    "empty-frame": (pd.DataFrame(), "Y is a data frame without columns"),
-    "no-rows": ({"a": []}, "Y has no rows"),
-    "int-name": (pd.DataFrame([[1, 2]]), r"Y has a column 0; names of tasks are strings .* Y.add_prefix\('y'\)"),
-    "empty-name": ({"": [1]}, "Y has a column ''; names of tasks are strings that are not empty"),
-    "twice": (pd.DataFrame([[1, 2]], columns=["a", "a"]), "Y has two columns 'a'"),
-    "lengths": ({"a": [1, 2], "b": [1]}, r"Y\['a'\] has 2 rows, and Y\['b'\] has 1"),
-    "3d": (np.zeros((2, 2, 2)), r"Y has shape \(2, 2, 2\)"),
-    "fields": (np.zeros(2, dtype=[("a", int)]), r"pass pd.DataFrame\(Y\)"),
-    "scalar-column": ({"a": "film"}, r"Y\['a'\] is a str; the targets of a task"),
-    "all-missing": (frame(a=[1.5, 2.0], b=[None, None]), r"Y\['b'\] has no known target"),
-    "one-class": (frame(a=["x", None, "x"]), r"Y\['a'\] holds one class only, 'x'"),
-    "dates": (frame(a=pd.to_datetime(["2020-01-01", None])), r"Y\['a'\] holds dates or durations"),
-    "date-cells": ({"a": [pd.Timestamp(0), None]}, r"Y\['a'\] holds dates or durations"),
-    "infinite": (frame(a=[0.5, NAN, np.inf]), r"Y\['a'\]\[2\] is inf: infinite or NaN"),
+    "none": (None, "y is None: pass a data frame with a column per task"),
+    "sparse": (csr_array([[1, 0]]), "y is a sparse matrix"),
+    "lazy": (pl.LazyFrame({"a": [1]}), r"y is a LazyFrame: pass y.collect\(\)"),
+    "text": ("film", "y is a str; pass"),
+    "records": ([{"a": 1}], r"list of dicts: pass pd.DataFrame\(y\)"),
+    "ragged": ([["a", 1], ["b"]], r"y\[1\] is \['b'\]; a list of rows"),
+    "empty-dict": ({}, "y is an empty dict"),
+    "empty-frame": (pd.DataFrame(), "y is a data frame without columns"),
+    "no-rows": ({"a": []}, "y has no rows"),
+    "int-name": (pd.DataFrame([[1, 2]]), r"y has a column 0; names of tasks are strings .* y.add_prefix\('y'\)"),
+    "empty-name": ({"": [1]}, "y has a column ''; names of tasks are strings that are not empty"),
+    "twice": (pd.DataFrame([[1, 2]], columns=["a", "a"]), "y has two columns 'a'"),
+    "lengths": ({"a": [1, 2], "b": [1]}, r"y\['a'\] has 2 rows, and y\['b'\] has 1"),
+    "3d": (np.zeros((2, 2, 2)), r"y has shape \(2, 2, 2\)"),
+    "fields": (np.zeros(2, dtype=[("a", int)]), r"pass pd.DataFrame\(y\)"),
+    "scalar-column": ({"a": "film"}, r"y\['a'\] is a str; the targets of a task"),
+    "all-missing": (frame(a=[1.5, 2.0], b=[None, None]), r"y\['b'\] has no known target"),
+    "one-class": (frame(a=["x", None, "x"]), r"y\['a'\] holds one class only, 'x'"),
+    "dates": (frame(a=pd.to_datetime(["2020-01-01", None])), r"y\['a'\] holds dates or durations"),
+    "date-cells": ({"a": [pd.Timestamp(0), None]}, r"y\['a'\] holds dates or durations"),
+    "infinite": (frame(a=[0.5, NAN, np.inf]), r"y\['a'\]\[2\] is inf: infinite or NaN"),
     "infinite-label": (
         pd.DataFrame({"a": [0.5, NAN, np.inf]}, index=["p", "q", "r"]),
-        r"Y\['a'\].iloc\[2\] \(index label 'r'\) is inf",
+        r"y\['a'\].iloc\[2\] \(index label 'r'\) is inf",
     ),
     "mixed": (
         {"a": ["x", None, 3]},
-        r"Y\['a'\]\[2\] is 3: it is of type int, and Y\['a'\]\[0\] is 'x', of type str; labels of",
+        r"y\['a'\]\[2\] is 3: it is of type int, and y\['a'\]\[0\] is 'x', of type str; labels of",
     ),
     "objects": (
         {"a": [None, {"b": 1}]},
-        r"Y\['a'\]\[1\] is \{'b': 1\}: it is of type dict, and labels of a task are str",
+        r"y\['a'\]\[1\] is \{'b': 1\}: it is of type dict, and labels of a task are str",
     ),
-    "bytes": ({"a": [b"x", b"y"]}, r"Y\['a'\]\[0\] is b'x': it is of type bytes, and labels of a task are str"),
-    "struct": (pl.DataFrame({"a": [{"b": 1}, None]}), r"Y\['a'\]\[0\] is \{'b': 1\}: it is of type dict"),
-    "huge": ({"a": [1, None, 2**70]}, r"Y\['a'\]\[2\] is 1180591620717411303424: it does not fit into 64 bits"),
-    "frame-twice": ({"a": pd.DataFrame([[1, 0]], columns=["x", "x"])}, r"Y\['a'\] has two columns 'x'"),
-    "partly": ({"a": np.array([[1, 0], [NAN, 1]])}, r"Y\['a'\]\[1\] is \[nan, 1.0\]: it is known in part"),
-    "label-columns": ({"a": np.array([["x", "y"]])}, r"Y\['a'\]\[0\] is \['x', 'y'\]: several columns of one task"),
+    "bytes": ({"a": [b"x", b"y"]}, r"y\['a'\]\[0\] is b'x': it is of type bytes, and labels of a task are str"),
+    "struct": (pl.DataFrame({"a": [{"b": 1}, None]}), r"y\['a'\]\[0\] is \{'b': 1\}: it is of type dict"),
+    "huge": ({"a": [1, None, 2**70]}, r"y\['a'\]\[2\] is 1180591620717411303424: it does not fit into 64 bits"),
+    "frame-twice": ({"a": pd.DataFrame([[1, 0]], columns=["x", "x"])}, r"y\['a'\] has two columns 'x'"),
+    "partly": ({"a": np.array([[1, 0], [NAN, 1]])}, r"y\['a'\]\[1\] is \[nan, 1.0\]: it is known in part"),
+    "label-columns": ({"a": np.array([["x", "y"]])}, r"y\['a'\]\[0\] is \['x', 'y'\]: several columns of one task"),
     "ambiguous": (
         {"a": [[120, 44], [3, 5]]},
-        r"Y\['a'\] holds several whole numbers per row, and its kind is not clear",
+        r"y\['a'\] holds several whole numbers per row, and its kind is not clear",
     ),
-    "mixed-cells": ({"a": [["x"], "y"]}, r"Y\['a'\]\[1\] is 'y': a column of lists holds a list"),
-    "missing-label": ({"a": [["x"], ["y", None]]}, r"Y\['a'\]\[1\] is \['y', None\]: a label is missing in it"),
-    "mixed-labels": ({"a": [["x"], ["y", 3]]}, r"Y\['a'\]\[1\] is 3: it is of type int, and Y\['a'\]\[0\] is 'x'"),
-    "no-labels": ({"a": [[], []]}, r"Y\['a'\] holds no label in any row"),
-    "array": (np.array([[1.5, np.inf], [2.0, 1.0]]), r"Y\[:, 1\]\[0\] is inf"),
-    "vector": (np.array([1.5, np.inf]), r"Y\[1\] is inf"),
+    "mixed-cells": ({"a": [["x"], "y"]}, r"y\['a'\]\[1\] is 'y': a column of lists holds a list"),
+    "missing-label": ({"a": [["x"], ["y", None]]}, r"y\['a'\]\[1\] is \['y', None\]: a label is missing in it"),
+    "mixed-labels": ({"a": [["x"], ["y", 3]]}, r"y\['a'\]\[1\] is 3: it is of type int, and y\['a'\]\[0\] is 'x'"),
+    "no-labels": ({"a": [[], []]}, r"y\['a'\] holds no label in any row"),
+    "array": (np.array([[1.5, np.inf], [2.0, 1.0]]), r"y\[:, 1\]\[0\] is inf"),
+    "vector": (np.array([1.5, np.inf]), r"y\[1\] is inf"),
 }
 
 
@@ -327,7 +327,7 @@ def test_read_tasks_errors(case):
         (
             {"topic": [1, 2]},
             {"topik": "multiclass"},
-            r"tasks has 'topik', and the columns of Y are \['topic'\]. Did you mean",
+            r"tasks has 'topik', and the columns of y are \['topic'\]. Did you mean",
         ),
         ({"a": [1, 2]}, {"a": "multi-class"}, r"tasks\['a'\]='multi-class' is not a kind.* Did you mean 'multiclass'"),
         ({"a": [1, 2]}, {"a": None}, r"tasks\['a'\]=None is not a kind"),
@@ -341,17 +341,17 @@ def test_read_tasks_tasks_errors(Y, tasks, message):
 @pytest.mark.parametrize(
     ("values", "kind", "message"),
     [
-        ([None, "x", "y"], "continuous", r"Y\['a'\]\[1\] is 'x': a task of numbers"),
+        ([None, "x", "y"], "continuous", r"y\['a'\]\[1\] is 'x': a task of numbers"),
         (["1.5", "2"], "continuous", "convert them, pd.to_numeric"),
-        ([1, None, 2.5], "multiclass", r"Y\['a'\]\[2\] is 2.5: classes are not fractions"),
-        ([1, 0], "multilabel-indicator", r"Y\['a'\]\[0\] is 1: a task of several labels"),
-        ([[1, 0], [0, 1]], "multiclass", r"Y\['a'\] holds 2 values per row, and a task of one class"),
+        ([1, None, 2.5], "multiclass", r"y\['a'\]\[2\] is 2.5: classes are not fractions"),
+        ([1, 0], "multilabel-indicator", r"y\['a'\]\[0\] is 1: a task of several labels"),
+        ([[1, 0], [0, 1]], "multiclass", r"y\['a'\] holds 2 values per row, and a task of one class"),
         ([["x"], ["y"]], "multiclass", "takes one label"),
-        ([[1, 2], [1]], "continuous", r"Y\['a'\]\[1\] is \[1\]: vectors of numbers"),
+        ([[1, 2], [1]], "continuous", r"y\['a'\]\[1\] is \[1\]: vectors of numbers"),
         (
             np.array([[1, 2], [1, 0]]),
             "multilabel-indicator",
-            r"Y\['a'\]\[0\] is \[1, 2\]: indicators of labels are 0 and 1",
+            r"y\['a'\]\[0\] is \[1, 2\]: indicators of labels are 0 and 1",
         ),
     ],
 )
@@ -363,15 +363,15 @@ def test_read_tasks_values_that_do_not_fit_the_kind(values, kind, message):
 @pytest.mark.parametrize(
     ("Y", "message"),
     [
-        ({"topic": ["a"]}, r"Y lacks \['stars'\], and in fit"),
-        ({"topic": ["a"], "stars": [1], "size": [2]}, r"Y has \['size'\] more, and in fit its columns were"),
-        ({"topic": ["a"], "star": [1]}, r"Y lacks \['stars'\] and has \['star'\] more, .* Did you mean 'star'"),
-        (np.array([["a", 1]], dtype=object), r"Y is an array, and in fit it had the columns \['topic', 'stars'\]"),
+        ({"topic": ["a"]}, r"y lacks \['stars'\], and in fit"),
+        ({"topic": ["a"], "stars": [1], "size": [2]}, r"y has \['size'\] more, and in fit its columns were"),
+        ({"topic": ["a"], "star": [1]}, r"y lacks \['stars'\] and has \['star'\] more, .* Did you mean 'star'"),
+        (np.array([["a", 1]], dtype=object), r"y is an array, and in fit it had the columns \['topic', 'stars'\]"),
         (
             {"topic": [["a"]], "stars": [1]},
-            r"Y\['topic'\] holds a list or vector per row, and in fit it held one value",
+            r"y\['topic'\] holds a list or vector per row, and in fit it held one value",
         ),
-        ({"topic": np.ones((1, 2)), "stars": [1]}, r"Y\['topic'\]"),
+        ({"topic": np.ones((1, 2)), "stars": [1]}, r"y\['topic'\]"),
     ],
 )
 def test_read_tasks_like_errors(Y, message):
@@ -383,7 +383,7 @@ def test_read_tasks_like_errors(Y, message):
 def test_check_names_the_column():
     read = one(["a", "b"])
     task = read.make_task(classes=np.array(["a", "b"]))
-    with pytest.raises(ValueError, match=r"Y\['a'\]: y holds \['c'\], which are not among"), read.named():
+    with pytest.raises(ValueError, match=r"y\['a'\]: y holds \['c'\], which are not among"), read.named():
         task.encode(np.array(["c"]), np.ones(1))
 
 

@@ -96,7 +96,7 @@ def test_encode_warns_of_a_source_with_one_class():
 
 
 def test_encode_warns_of_sources_without_a_common_class():
-    with pytest.warns(ValidationWarning, match=r"the data sets 'a' and 'c' have no class in common.*Y\.droplevel"):
+    with pytest.warns(ValidationWarning, match=r"the data sets 'a' and 'c' have no class in common.*y\.droplevel"):
         encoded(by_source(a=["u", "v"], b=["v", "w"], c=["x", "y"]))
 
 

@@ -70,7 +70,7 @@ def test_fit_raises_with_each_recipe_if_the_loss_is_not_finite(recipe):
         fitted("classes", lr=1e20, **RECIPES[recipe])
 
 
-@pytest.mark.parametrize(("lr", "grows"), [(0.02, True), (0.003, False)])
+@pytest.mark.parametrize(("lr", "grows"), [(0.1, True), (0.001, False)])
 @pytest.mark.parametrize("shift", [0.69, 50.0])
 def test_fit_warns_if_the_loss_of_a_negative_criterion_has_grown(lr, grows, shift, recwarn):
     def criterion(outputs, targets):
