@@ -63,14 +63,15 @@ class ChoiceTargets:
         matrix = np.asarray(y)
         if matrix.ndim not in (1, 2) or (matrix.ndim == 2 and matrix.shape[1] == 0):
             raise ValueError(
-                f"y has shape {matrix.shape}; layer='auto' takes one target or one row of targets per sample"
+                f"y has shape {matrix.shape}; layer='auto' takes one target or one row of targets per sample, and "
+                "layer=-1 ignores y"
             )
         columns = list(matrix.reshape(len(matrix), -1).T)
         for column in columns:
             missing = np.flatnonzero(pd.isna(column))
             if len(missing):
                 where = named_row(given, int(missing[0]))
-                raise ValueError(f"y: the target of {where} is missing; drop the sample, or fit without y")
+                raise ValueError(f"y: the target of {where} is missing; drop the sample, or set layer=-1")
         numbers = [_numbers(column) for column in columns]
         if any(one is not None for one in numbers):  # a column of whole numbers among others with fractions is numbers
             values = np.stack([_as_floats(column) for column in columns], axis=1)  # (n_samples, n_outputs)

@@ -136,7 +136,7 @@ class LayerChoice:
         )
 
     def report(self, backbone: Backbone) -> str:
-        """Return what was chosen, and by which errors.
+        """Return the choice and the errors that decided it, in a few lines.
 
         Parameters
         ----------
@@ -362,8 +362,8 @@ def choose_layers(
     >>> good, noise = np.random.default_rng(0).normal(size=(2, 50, 3)).astype(np.float32)
     >>> layers = [LayerOutput(1, "mean"), LayerOutput(2, "mean")]
     >>> targets = ChoiceTargets.of(good[:, 0] > 0)
-    >>> choose_layers(CandidateOutputs(layers, list(range(50)), [good, noise]), targets).layers
-    (LayerOutput(stop=1, pooling='mean'),)
+    >>> choose_layers(CandidateOutputs(layers, list(range(50)), [good, noise]), targets).weights.round(2).tolist()
+    [0.95, 0.05]
     """
     weight = np.ones(len(outputs.rows)) if sample_weight is None else sample_weight  # (n_rows,)
     finite = np.all([np.isfinite(one).all(1) for one in outputs.features], axis=0)  # (n_rows,)

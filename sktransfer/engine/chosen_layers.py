@@ -16,7 +16,7 @@ __all__ = ["ChosenLayers"]
 
 
 class ChosenLayers:
-    """Mixin with the attributes of what `fit` has chosen."""
+    """Mixin with the attributes of the choice that `fit` makes."""
 
     backbone_: Backbone
     layer: Any
@@ -38,7 +38,7 @@ class ChosenLayers:
 
     @property
     def report_(self) -> str:
-        """What was chosen, and by which errors, in a few lines."""
+        """The choice and the errors that decided it, in a few lines."""
         check_is_fitted(self)
         if self._choice is None and self._strength is None:
             return self._why_none()

@@ -75,7 +75,7 @@ class ImageFeaturizer(Featurizer):
         Only with `layer="auto"` and y: C of a logistic regression, or alpha of a ridge regression, on features of total
         variance 1. `transform` gives features on which 1 is right.
     report_ : str
-        What was chosen, and by which errors, in a few lines.
+        The choice and the errors that decided it, in a few lines.
     n_features_in_ : int
         Number of columns of X, if X has columns.
 

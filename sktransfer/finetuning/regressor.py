@@ -77,7 +77,7 @@ class FineTuneRegressor(RegressorMixin, FineTuneBase):
         Alpha of the probe, a ridge regression, on features of total variance 1, as found by leave-one-out errors. Only
         if the head started as a probe, or `layer="auto"`.
     report_ : str
-        What was chosen, and by which errors, in a few lines.
+        The choice and the errors that decided it, in a few lines.
     layer_weights_ : Series
         Weight of each stage if `layer="mix"`, summing to one.
     lr_ : float

@@ -114,3 +114,15 @@ def test_sample_weight_ratios_alone_decide_the_means_of_nearest_class_mean():
     expected = NearestClassMean().fit(X, CLASSES, sample_weight=WEIGHT).means_
     for factor in FACTORS:
         np.testing.assert_allclose(NearestClassMean().fit(X, CLASSES, factor * WEIGHT).means_, expected)
+
+
+@pytest.mark.parametrize("layer", ["auto", "block2", "all"])
+@pytest.mark.parametrize("kind", TARGETS)
+def test_sample_weight_of_whole_numbers_is_repeated_rows(kind, layer):
+    repeats = np.random.default_rng(1).integers(1, 4, N)
+    rows = np.repeat(np.arange(N), repeats)
+    weighted, repeated = fitted(kind, repeats, layer=layer), fitted(kind, rows=rows, layer=layer)
+    assert repeated.strength_ == pytest.approx(weighted.strength_)
+    outputs = "predict" if kind == "numbers" else "predict_proba"
+    found, expected = (getattr(one, outputs)(IMAGES) for one in (repeated, weighted))
+    np.testing.assert_allclose(found, expected, atol=1e-3 * np.abs(expected).max())

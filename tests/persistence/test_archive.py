@@ -186,7 +186,7 @@ def test_save_keeps_permissions_and_symbolic_links(tmp_path):
 
 def test_forge_without_changes_keeps_file_loadable(saved):
     forge(saved)
-    assert load(saved).layer == -1
+    assert load(saved).layer == "auto"
 
 
 @pytest.mark.parametrize("name", ["pipeline", "fine_tuned"])

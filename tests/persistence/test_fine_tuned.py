@@ -119,7 +119,7 @@ def test_state_that_does_not_fit_the_net_is_refused(tmp_path, name, value, messa
 
 def test_pickle_holds_no_validation_samples():
     X, _ = digits()
-    clf = fine_tuned(early_stopping=True, validation_fraction=0.5, freeze_depth="all")
+    clf = fine_tuned(layer=-1, early_stopping=True, validation_fraction=0.5, freeze_depth="all")
     assert clf.net_.train_split is None
     written = pickle.dumps(clf)
     assert not any(row.tobytes() in written for row in X)
