@@ -2,8 +2,8 @@
 
     SKTRANSFER_TEST_DATA=... [SIZE=full] python -m benchmarks.defaults [--draws 5] [--tiny] [--tuned] [--time]
 
-Each task is drawn 2 times (full: 5 times) at 30, 100, 300 and 1,000 labels, if it has so many, for a tiny and a larger
-network per modality. The score is accuracy, or R² for regressions, on up to 600 test samples. The methods are
+Each task is drawn 2 times (full: 5 times) at 30, 100, 300 and 1,000 labels, as far as it has so many, with a tiny and
+a larger network per modality. The score is accuracy, or R² for regressions, on up to 600 test samples. The methods are
 
 - before: the last layer, divided by one scale, and a logistic regression with C=0.1 or a ridge with alpha=10
 - frozen: `FineTuneClassifier(backbone, freeze_depth="all", max_epochs=0)` or the regressor, as they come
@@ -130,7 +130,7 @@ def features(name: str, network: str, rows: tuple[int, ...]) -> tuple[dict[int, 
 
 
 class Drawn:
-    """One draw of a task, for one network.
+    """One draw of a task and one network.
 
     Parameters
     ----------
