@@ -170,7 +170,8 @@ class _NotifyEpoch(Callback):  # type: ignore[misc]
     """Call the net's `on_epoch` after all other callbacks, and stop the training if it returns True."""
 
     def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:
-        net.history.record("lr", max(group["lr"] for group in net.optimizer_.param_groups))
+        rates = [group["lr"] for group in net.optimizer_.param_groups if not group.get("own_rate")]
+        net.history.record("lr", max(rates))
         if net.on_epoch is not None and net.on_epoch():
             raise StopTraining
 

@@ -31,7 +31,8 @@ def parameter_groups(
     """Return the parameter groups of an optimizer.
 
     Biases and the weights of norms (one dimension) have no weight decay, nor have stages under L2-SP. A parameter that
-    several stages share belongs to the first of them. Parameters of equal rate and decay are one group.
+    several stages share belongs to the first of them. Parameters of equal rate and decay are one group. Those of a rate
+    that does not depend on `lr` have `own_rate=True`.
 
     Parameters
     ----------
@@ -52,17 +53,22 @@ def parameter_groups(
     ----------
     .. [1] J. Howard, S. Ruder, "Universal Language Model Fine-tuning for Text Classification", ACL 2018, section 3.2.
     """
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-    for parameter, rate, decayed in _by_part(network, lr, head_lr, 0.0 if l2_sp else weight_decay, weight_decay, decay):
-        groups.setdefault((rate, decayed), []).append(parameter)
-    return [{"params": group, "lr": rate, "weight_decay": decayed} for (rate, decayed), group in groups.items()]
+    groups: dict[tuple[float, float, bool], list[nn.Parameter]] = {}
+    stage_decay = 0.0 if l2_sp else weight_decay
+    for parameter, rate, decayed in _by_part(network, lr, head_lr, stage_decay, weight_decay, decay):
+        groups.setdefault((rate, decayed, False), []).append(parameter)
+    for parameter, rate, decayed in _of_own_rate(network, weight_decay):
+        groups.setdefault((rate, decayed, True), []).append(parameter)
+    return [
+        {"params": group, "lr": rate, "weight_decay": decayed, "own_rate": own}
+        for (rate, decayed, own), group in groups.items()
+    ]
 
 
 def _by_part(
     network: FineTuneNetwork, lr: float, head_lr: float, stage_decay: float, head_decay: float, decay: float
 ) -> Iterator[tuple[nn.Parameter, float, float]]:
-    mixes: list[Any] = [head.mix for head in network.heads.values() if getattr(head, "mix", None) is not None]
-    seen = {id(parameter) for mix in mixes for parameter in mix.parameters()}
+    seen = {id(parameter) for parameter, *_ in _of_own_rate(network, head_decay)}
     top = len(network.stages) - 1
     parts = [(stage, lr / decay ** (top - index), stage_decay) for index, stage in enumerate(network.stages)]
     for module, rate, weight_decay in [*parts, (network.heads, head_lr, head_decay)]:
@@ -70,6 +76,10 @@ def _by_part(
             if parameter.requires_grad and id(parameter) not in seen:
                 seen.add(id(parameter))
                 yield parameter, rate, weight_decay if parameter.ndim > 1 else 0.0
+
+
+def _of_own_rate(network: FineTuneNetwork, head_decay: float) -> Iterator[tuple[nn.Parameter, float, float]]:
+    mixes: list[Any] = [head.mix for head in network.heads.values() if getattr(head, "mix", None) is not None]
     for mix in mixes:
         yield mix.scores, MIX_LR, head_decay  # decay pulls the scores to zero, which means equal weights
         yield mix.gamma, MIX_LR, 0.0

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import pandas as pd
 import pytest
 from skorch.callbacks import Callback
 
-from sktransfer import FineTuneClassifier
+from sktransfer import FineTuneClassifier, MultiTaskFineTuner
 from sktransfer.testing.samples import make_samples
 
 IMAGES, LABELS = make_samples("image", 12)
+TEXTS, _ = make_samples("text", 12)
 
 
 class Extra(Callback):
@@ -27,6 +29,15 @@ def test_history_has_a_row_per_epoch():
     assert list(history["lr"]) == pytest.approx([1e-4 * 2 / 3, 1e-4 / 3, 0])
     assert not [name for name in history if "batch" in name]
     assert clf.lr_ == 1e-4
+
+
+@pytest.mark.parametrize("tuner", [FineTuneClassifier("tiny/bert", layer="mix"), MultiTaskFineTuner("tiny/bert")])
+def test_history_has_no_rates_of_weights_of_layers_or_tasks(tuner):
+    y = pd.DataFrame({"a": LABELS, "b": LABELS})
+    options = {"task_weights": "uncertainty"} if isinstance(tuner, MultiTaskFineTuner) else {}
+    tuner.set_params(**options, lr_schedule="constant", max_epochs=1, random_state=0)
+    history = tuner.fit(TEXTS, y if options else LABELS).history_
+    assert history["lr"].tolist() == [1e-4]
 
 
 def test_history_is_empty_with_max_epochs_0():
