@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from sktransfer.backbones.backbone import Backbone
+from sktransfer.backbones.registry import registry
 from sktransfer.engine.inputs import collate
 from sktransfer.exceptions import WeightsError
 from sktransfer.testing.backbone_process import imported_by_listing, in_fresh_process
@@ -59,11 +60,20 @@ def check_light_listing(subject: Subject) -> None:
 
 
 def check_stage_names(subject: Subject) -> None:
-    """Check that the spec has the stage names and the modality of the loaded backbone.
+    """Check that the spec, and the summary that lists it, have the stage names and the modality of the loaded backbone.
 
     To fix: write both from one table.
     """
     spec, backbone = subject.spec, subject.backbone
+    listed = registry().specs.get(spec.name, spec)
+    require(
+        (dict(listed.stages), listed.modality, listed.input_size)
+        == (dict(spec.stages), spec.modality, spec.input_size),
+        f"sktransfer_backbones lists {spec.name} with other stages, modality or input_size than "
+        "sktransfer_find_backbone returns",
+        expected="a summary that agrees with the spec that the backbone is loaded by",
+        fix="correct the summary",
+    )
     require(
         tuple(spec.stages) == backbone.stage_names,
         f"the spec of {spec.name} names the stages {tuple(spec.stages)}, its loader returns {backbone.stage_names}",

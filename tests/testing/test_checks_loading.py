@@ -13,8 +13,10 @@ from sktransfer.testing import checks_loading as loading
 from sktransfer.testing import yield_backbone_checks
 from sktransfer.testing.backbone_subject import NotRun, Subject
 from tests.helpers.mutants import HoldsFunction, assert_caught, image_twin, meant_for
+from tests.helpers.plugin_zoo import offers, toy_spec
 from tests.helpers.zoo import DECLARED, write_zoo
 
+pytest_plugins = ["tests.helpers.plugin_zoo_fixtures"]
 STARTS_PROCESS = ("check_light_listing", "check_offline", "check_reload")
 
 
@@ -24,6 +26,19 @@ def zoo(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     importlib.invalidate_caches()
     monkeypatch.setattr(home, "_registry", None)
+
+
+@pytest.mark.parametrize(("width", "agrees"), [(5, True), (6, False)])
+def test_check_stage_names_compares_a_summary_with_the_found_spec(plugin, use, width, agrees):
+    stages = {"stem": 4, "middle": 6, "top": width}
+    listed, found = toy_spec("open/a", stages=stages, summary=True), toy_spec("open/a")
+    finder = f"@hookimpl\ndef sktransfer_find_backbone(name):\n    return {found}\n"
+    use(plugin("open", f"{offers(listed)}\n\n{finder}"))
+    if agrees:
+        loading.check_stage_names(Subject("open/a"))
+        return
+    with pytest.raises(AssertionError, match="sktransfer_backbones lists open/a with other stages"):
+        loading.check_stage_names(Subject("open/a"))
 
 
 @pytest.mark.parametrize(
