@@ -62,6 +62,7 @@ __all__ = [
     "SktransferWarning",
     "StoreError",
     "StoreWarning",
+    "TargetWarning",
     "TruncatedTextWarning",
     "UnknownWordsWarning",
     "UnreadPartWarning",

@@ -101,8 +101,8 @@ def _bridge_class(base: Any) -> Any:
                 tags.regressor_tags.poor_score = True
             return tags
 
-        def __reduce__(self) -> tuple[Any, ...]:
-            return _rebuild, (base, self.__getstate__())
+        def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+            return _rebuild, (base, super().__reduce_ex__(2)[2])
 
     Bridge.__name__ = Bridge.__qualname__ = f"{base.__name__}OfRows"
     Bridge.__module__ = base.__module__

@@ -289,7 +289,7 @@ def test_cache_memory_too_small_does_not_change_results():
 
 @pytest.mark.process
 def test_cache_folder_is_used_by_the_next_process(tmp_path):
-    clf = quick(freeze_depth=3, cache=tmp_path).fit(IMAGES, LABELS)
+    clf = quick(layer=-1, freeze_depth=3, cache=tmp_path).fit(IMAGES, LABELS)
     program = (
         "import sys, pickle, numpy, torch\n"
         "from sktransfer import load_backbone\n"
