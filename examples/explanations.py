@@ -119,7 +119,7 @@ def main() -> None:
     words = TokenAttributionDisplay.from_estimator(clf, new, target="up")
     for table in words.words:
         print("  ".join(f"{word} {value:+.2f}" for word, value in zip(table["word"], table["value"])))
-    words.figure_.savefig(args.out / "word_evidence.png", dpi=80)
+    words.figure_.savefig(args.out / "word_evidence.png", dpi=100)
     (args.out / "word_evidence.html").write_text(words.to_html(), encoding="utf-8")
     plt.close("all")
     print(f"pictures: {args.out}/class_maps.png, word_evidence.png\n{time.perf_counter() - started:.0f} seconds")
