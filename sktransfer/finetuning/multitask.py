@@ -207,7 +207,10 @@ class MultiTaskFineTuner(ChosenLayersByTask, FineTuneBase):
         y : DataFrame, dict of str to array-like, or array of shape (n_samples, n_tasks)
             Targets, a column per task. None, NaN, and the missing values of pandas and polars are not known. The
             columns of an array are called "y0", "y1" and so on. Several labels or numbers per row are a 2-D array in a
-            dict, or a vector in each cell. Cells may also hold lists, tuples or sets of labels.
+            dict, or a vector in each cell. Cells may also hold lists, tuples or sets of labels. A level "merged_source"
+            of the index names the data set of each row, as `merge_tasks` makes it. If data sets have different classes
+            of a task, the loss of a row is a softmax over those of its data set. Without this level, which a dict, an
+            array or `reset_index(drop=True)` does not keep, it is over all classes.
         sample_weight : array-like of shape (n_samples,) or (n_samples, n_tasks), DataFrame or dict, default=None
             Weight of each sample, or of each sample in each task. Only ratios within a task matter.
         groups : array-like of shape (n_samples,), default=None

@@ -106,7 +106,7 @@ class Column:
         Kind of the targets.
     values : array-like of shape (n_known, ...)
         Targets of the rows that are known, as `Task.check` takes them: an array, a data frame of indicators, or, if
-        the index of y has a level "source", a Series with this index.
+        the index of y has a level "merged_source", a Series with this index.
     known : ndarray of shape (n_samples,), bool
         Whether the target of each row is known.
     labels : Index or None

@@ -58,8 +58,9 @@ def merge_tasks(
     X : list, Series, DataFrame or ndarray of n_samples
         Samples of all data sets, in their order. A list unless all data sets have the same container.
     y : DataFrame of shape (n_samples, n_tasks)
-        Targets. Its index has the levels "source", the name of the data set, and "row". Integers are of the type Int64
-        of pandas, so that those with missing values remain integers.
+        Targets. Its index has the levels "merged_source", the name of the data set, and "row". `MultiTaskFineTuner`
+        reads the data set of each row from this index. Integers are of the type Int64 of pandas, so that those with
+        missing values remain integers.
 
     Raises
     ------
@@ -82,11 +83,15 @@ def merge_tasks(
     -----
     The softmax over known classes is right if a data set may have samples of a class that it does not name, for
     example because one of its labels covers several labels of another one. If the classes of all data sets exclude each
-    other, a sample of one class is a negative of all others. `y.droplevel("source")` then gives a softmax over all
-    classes, which learns more. Both were tried on the digits of scikit-learn with `tiny/cnn`. One data set names 0 to 4
-    and "rest", and a smaller one names all digits. The accuracy among the digits was 0.958 with known classes, and
+    other, a sample of one class is a negative of all others. `y.droplevel("merged_source")` then gives a softmax over
+    all classes, which learns more. Both were tried on the digits of scikit-learn with `tiny/cnn`. One data set names 0
+    to 4 and "rest", and a smaller one names all digits. The accuracy among the digits was 0.958 with known classes, and
     0.849 with all classes. It was 0.980 and 0.985 if one data set had the digits 0 to 6 and the other one 3 to 9, and
     0.957 and 0.984 for 0 to 4 and 5 to 9.
+
+    The index of y alone says which data set a row is from. Selecting rows, as the folds of scikit-learn do, keeps it.
+    `y.reset_index(drop=True)`, `y.to_numpy()`, `y.to_dict("list")` and a conversion to polars drop it, and the softmax
+    is then over all classes.
 
     The rows are in the order of the data sets. Folds of `KFold` without `shuffle` would leave out whole data sets, and
     `MultiTaskKFold` does not.
@@ -98,11 +103,11 @@ def merge_tasks(
     >>> trec = ["when was it written", "where is Rome"], ["date", "place"]
     >>> X, y = merge_tasks({"imdb": imdb, "trec": trec})
     >>> y.reset_index()
-      source  row  imdb   trec
-    0   imdb    0  good    NaN
-    1   imdb    1   bad    NaN
-    2   trec    0   NaN   date
-    3   trec    1   NaN  place
+      merged_source  row  imdb   trec
+    0          imdb    0  good    NaN
+    1          imdb    1   bad    NaN
+    2          trec    0   NaN   date
+    3          trec    1   NaN  place
     >>> shop, library = (["war and peace", "alien"], ["book", "film"]), (["emma", "thriller"], ["book", "record"])
     >>> X, y = merge_tasks({"shop": shop, "library": library}, labels={"shop": {"film": "movie"}}, task="kind")
     >>> y.kind.tolist()

@@ -30,10 +30,10 @@ from sktransfer.tasks.head_init import (
 
 __all__ = ["SOURCE", "MergedMulticlass", "partial_probe", "sources_of"]
 
-SOURCE = "source"  # level of the index of y that names the data set of each row
+SOURCE = "merged_source"  # level of the index of y with the data set of each row; users have no such level of their own
 _REMEDY = (
     "If data sets name the same class otherwise, give labels to merge_tasks. If the classes of all data sets exclude "
-    "each other, pass y.droplevel('source') for a softmax over all classes"
+    f"each other, pass y.droplevel({SOURCE!r}) for a softmax over all classes"
 )
 _NEVER = -1e4  # logit of a class that the data set of a row does not know, if the user gives the loss
 
@@ -44,13 +44,13 @@ def sources_of(y: Any) -> np.ndarray | None:
     Parameters
     ----------
     y : object
-        Targets as given by the user. The index of a Series or data frame may have a level "source".
+        Targets as given by the user. The index of a Series or data frame may have a level "merged_source".
 
     Examples
     --------
     >>> import pandas as pd
     >>> from sktransfer.tasks.merged import sources_of
-    >>> index = pd.MultiIndex.from_tuples([("imdb", 0), ("trec", 0)], names=["source", "row"])
+    >>> index = pd.MultiIndex.from_tuples([("imdb", 0), ("trec", 0)], names=["merged_source", "row"])
     >>> sources_of(pd.Series(["good", "person"], index)), sources_of(["good"])
     (array(['imdb', 'trec'], dtype='<U4'), None)
     """
@@ -85,7 +85,7 @@ class MergedMulticlass(Multiclass):
     >>> import numpy as np
     >>> import pandas as pd
     >>> from sktransfer.tasks.merged import MergedMulticlass
-    >>> index = pd.MultiIndex.from_product([["a", "b"], [0, 1]], names=["source", "row"])
+    >>> index = pd.MultiIndex.from_product([["a", "b"], [0, 1]], names=["merged_source", "row"])
     >>> task = MergedMulticlass()
     >>> targets = task.encode(task.check(pd.Series(["film", "book", "film", "song"], index)), np.ones(4))
     >>> task.classes.tolist(), task.knows.tolist()
@@ -96,7 +96,7 @@ class MergedMulticlass(Multiclass):
     knows: np.ndarray
 
     def check(self, y: Any) -> np.ndarray:
-        """Return labels and data sets (n_samples,), as fields "label" and "source"."""
+        """Return labels and data sets (n_samples,), as fields "label" and "merged_source"."""
         labels, sources = super().check(y), sources_of(y)
         sources = np.full(len(labels), "") if sources is None else sources
         checked = np.empty(len(labels), dtype=[("label", labels.dtype), (SOURCE, sources.dtype)])  # (n_samples,)

@@ -22,7 +22,7 @@ def test_merge_tasks_of_different_tasks():
     X, Y = merge_tasks({"imdb": (["good", "bad"], [1, 0]), "trec": (["who"], ["person"])})
     assert X == ["good", "bad", "who"]
     assert list(Y) == ["imdb", "trec"]
-    assert Y.index.names == ["source", "row"]
+    assert Y.index.names == ["merged_source", "row"]
     assert Y.index.tolist() == [("imdb", 0), ("imdb", 1), ("trec", 0)]
     assert Y.imdb.dtype == "Int64"
     assert Y.imdb.tolist() == [1, 0, pd.NA]
