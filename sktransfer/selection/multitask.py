@@ -144,7 +144,8 @@ def _strata(column: Column) -> np.ndarray:
 def task_scorer(task: str, scoring: str | Callable[..., float] | None = None) -> TaskScorer:
     """Return a scorer of one task of a `MultiTaskFineTuner`, for scikit-learn's `scoring`.
 
-    Only rows whose target is known in this task are scored.
+    Only rows whose target is known in this task are scored. If the index of y names the data set of each row, as
+    `merge_tasks` makes it, predictions and probabilities are among the classes that this data set had in the training.
 
     Parameters
     ----------
@@ -241,6 +242,7 @@ class TaskScorer:
                 "keeps each task in each fold"
             )
         alone = estimator.task(self.task)
+        alone._tasks = {name: task.for_rows(column.check(task)) for name, task in alone._tasks.items()}
         options = {}
         if sample_weight is not None:
             options["sample_weight"] = check_task_weight(sample_weight, names, table.n_samples)[self.task][rows]

@@ -148,11 +148,17 @@ class Column:
         criterion : Criterion, default=None
             Loss of outputs and targets; None for that of the task.
         classes : ndarray of shape (n_classes,), default=None
-            All classes; None for those of the targets. Not used by numbers.
+            All classes; None for those of the targets. If they are given, data sets are taken to know all of them. Not
+            used by numbers.
         """
         if self.kind == Continuous.kind:
             return Continuous(criterion)
-        make = self._merged_or_not if self.kind == Multiclass.kind else MultilabelIndicator
+        if self.kind != Multiclass.kind:
+            make: Any = MultilabelIndicator
+        elif classes is None:
+            make = self._merged_or_not
+        else:  # the targets need not have all classes that their data sets know
+            make = Multiclass
         return make(class_weight, label_smoothing, classes, criterion)
 
     @property

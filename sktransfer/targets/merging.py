@@ -93,6 +93,10 @@ def merge_tasks(
     `y.reset_index(drop=True)`, `y.to_numpy()`, `y.to_dict("list")` and a conversion to polars drop it, and the softmax
     is then over all classes.
 
+    `predict` and `predict_proba` choose among all classes, because they do not know the data set of a sample. Where y
+    names it, `scores`, `score`, `task_scorer` and the score of validation data per epoch choose among the classes that
+    it knows, as the loss does. Give them `y.droplevel("merged_source")` to score predictions among all classes.
+
     The rows are in the order of the data sets. Folds of `KFold` without `shuffle` would leave out whole data sets, and
     `MultiTaskKFold` does not.
 
