@@ -305,7 +305,8 @@ class MultiTaskFineTuner(ChosenLayersByTask, FineTuneBase):
         Returns
         -------
         y : DataFrame, dict of str to array-like, or array of shape (n_samples, n_tasks)
-            Predictions. A data frame of pandas has the index of X.
+            Predictions. A data frame of pandas has the index of X. Categorical columns come back as labels, without
+            the dtype.
 
         Raises
         ------

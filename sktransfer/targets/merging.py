@@ -276,6 +276,7 @@ def _compare(column: str, own: Mapping[str, np.ndarray]) -> None:
             f"set new names, labels={{{other!r}: {_shown(same or {two: one})}}}"
         )
     if kinds[first] == "number":
+        _refuse_fractions(column, own, sets)
         return  # whole numbers may be numbers or classes
     _warn_of_similar(column, sets)
     alone = next((source for source in sets if len(sets[source]) == 1), None)
@@ -285,6 +286,21 @@ def _compare(column: str, own: Mapping[str, np.ndarray]) -> None:
             f"the data set {alone!r} knows one class only of the task {column!r}, {only!r}, and a softmax over one "
             "class learns nothing: leave the data set out, or join it with another one under one name",
             ValidationWarning,
+        )
+
+
+def _refuse_fractions(column: str, own: Mapping[str, np.ndarray], sets: Mapping[str, set[Any]]) -> None:
+    """Raise if a data set has several ints, which are classes, and another one fractions, which are numbers."""
+    whole = next((source for source in sets if own[source].dtype.kind in "iu" and len(sets[source]) > 1), None)
+    parts = {source: min((one for one in sets[source] if one % 1), default=None) for source in sets}
+    other = next((source for source, part in parts.items() if part is not None), None)
+    if whole is not None and other is not None:
+        one = min(sets[whole])
+        raise ValueError(
+            f"labels of the task {column!r} are of different types: {one!r} of {whole!r} is a whole number of type "
+            f"int, and {parts[other]!r} of {other!r} is a fraction. If both are numbers, convert those of {whole!r} to "
+            f"float. If both are classes, give those of {other!r} new names by labels. If they are "
+            "different tasks, give them different names"
         )
 
 

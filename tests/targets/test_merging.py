@@ -211,6 +211,17 @@ def test_merge_tasks_does_not_warn_of_numbers():
     assert Y.stars.tolist() == [1.5, 2.0, 1.0]
 
 
+@pytest.mark.parametrize("first", [[0, 1], np.array([0, 1]), pd.Series([0, 1, None], dtype="Int64")], ids=type)
+def test_merge_tasks_refuses_classes_and_fractions(first):
+    sources = {"a": (["s"] * len(first), first), "b": (["u", "v"], [0.5, 1.5])}
+    with pytest.raises(
+        ValueError, match=r"'kind' are of different types: 0 of 'a' is a whole number of type int, and 0\.5 of 'b'"
+    ):
+        merge_tasks(sources, task="kind")
+    numbers = {"a": (["s", "t"], [0.0, 1.0]), "b": sources["b"]}
+    assert merge_tasks(numbers, task="kind")[1].kind.tolist() == [0, 1, 0.5, 1.5]
+
+
 def test_merge_tasks_of_one_data_set():
     X, Y = merge_tasks({"a": SHOP})
     assert (X, Y.a.tolist()) == (SHOP[0], SHOP[1])
