@@ -207,7 +207,10 @@ class MultiTaskFineTuner(ChosenLayersByTask, FineTuneBase):
         y : DataFrame, dict of str to array-like, or array of shape (n_samples, n_tasks)
             Targets, a column per task. None, NaN, and the missing values of pandas and polars are not known. The
             columns of an array are called "y0", "y1" and so on. Several labels or numbers per row are a 2-D array in a
-            dict, or a vector in each cell. Cells may also hold lists, tuples or sets of labels.
+            dict, or a vector in each cell. Cells may also hold lists, tuples or sets of labels. A level "merged_source"
+            of the index names the data set of each row, as `merge_tasks` makes it. If data sets have different classes
+            of a task, the loss of a row is a softmax over those of its data set. Without this level, which a dict, an
+            array or `reset_index(drop=True)` does not keep, it is over all classes.
         sample_weight : array-like of shape (n_samples,) or (n_samples, n_tasks), DataFrame or dict, default=None
             Weight of each sample, or of each sample in each task. Only ratios within a task matter.
         groups : array-like of shape (n_samples,), default=None
@@ -257,7 +260,9 @@ class MultiTaskFineTuner(ChosenLayersByTask, FineTuneBase):
         X : array-like, Series, one-column DataFrame or list of n_samples
             Images or texts.
         y : DataFrame, dict of str to array-like, or array of shape (n_samples, n_tasks)
-            Targets, a column per task, not necessarily of all classes. A later call may lack the targets of a task.
+            Targets, a column per task, not necessarily of all classes. A later call may lack the targets of a task. The
+            softmax is over all classes, also of merged data sets, because a call need not have all classes that its
+            data sets know. After `fit`, it remains over the classes that each data set had there.
         classes : dict of str to array-like, default=None
             All classes of each task with one class per row. Required in the first call.
         sample_weight : array-like of shape (n_samples,) or (n_samples, n_tasks), DataFrame or dict, default=None
@@ -300,7 +305,8 @@ class MultiTaskFineTuner(ChosenLayersByTask, FineTuneBase):
         Returns
         -------
         y : DataFrame, dict of str to array-like, or array of shape (n_samples, n_tasks)
-            Predictions. A data frame of pandas has the index of X.
+            Predictions. A data frame of pandas has the index of X. Categorical columns come back as labels, without
+            the dtype.
 
         Raises
         ------
@@ -371,7 +377,8 @@ class MultiTaskFineTuner(ChosenLayersByTask, FineTuneBase):
         """Return the score of each task over the rows whose target is known.
 
         The score is the accuracy of classes, for several labels the share of rows that are right in all of them, and R²
-        of numbers.
+        of numbers. If the index of y names the data set of each row, as `merge_tasks` makes it, the predictions that
+        are scored are among the classes that this data set had in the training.
 
         Parameters
         ----------
@@ -405,12 +412,15 @@ class MultiTaskFineTuner(ChosenLayersByTask, FineTuneBase):
             if not len(rows):
                 scores[name] = np.nan
                 continue
-            y_true, y_pred = column.check(task)[weight[column.known] > 0], task.decode(outputs[name][rows])
+            y_true = column.check(task)[weight[column.known] > 0]
+            y_pred = task.for_rows(y_true).decode(outputs[name][rows])
             scores[name] = task.score(y_true, y_pred, None if sample_weight is None else weight[rows])
         return pd.Series(scores, index=pd.Index(self.tasks_, name="task"), name="score", dtype=float)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Return the mean of the scores of the tasks, each over the rows whose target is known.
+
+        The scores of merged data sets are as `scores` describes them.
 
         Parameters
         ----------
