@@ -19,11 +19,12 @@ from sklearn.utils.validation import check_consistent_length
 
 from sktransfer.backbones.spec import MODALITIES
 from sktransfer.engine.choice_targets import ChoiceTargets
-from sktransfer.exceptions import DroppedColumnWarning, InvalidParameterError, warn
+from sktransfer.exceptions import DroppedColumnWarning, InvalidCellWarning, InvalidParameterError, warn
 from sktransfer.featurizers.image import ImageFeaturizer
 from sktransfer.featurizers.text import TextFeaturizer
 from sktransfer.pipelines.cells import DEFAULT_BACKBONES, recognize_samples
 from sktransfer.pipelines.dates import DateFeatures
+from sktransfer.pipelines.numbers import NumberFeatures
 from sktransfer.pipelines.table import Column, read_columns
 from sktransfer.samples.columns import as_series, is_frame, is_missing, quoted
 
@@ -90,6 +91,9 @@ def make_transfer_pipeline(
     -----
     DroppedColumnWarning
         If columns are left out, unless `kinds` says so.
+    InvalidCellWarning
+        If a column of numbers or dates has texts that are none, unless `kinds` names its kind. The fitted pipeline
+        issues it as well, with the columns and the first row of each.
 
     See Also
     --------
@@ -103,7 +107,8 @@ def make_transfer_pipeline(
     search may vary the strength, as "model__C" of a classifier or "model__alpha" of a regressor.
 
     A row of a table may lack values. Missing numbers and dates are replaced by the mean of the training rows, and if
-    training rows lack them, a further feature tells where. A missing text is read as an empty one, and a missing
+    training rows lack them, a further feature tells where. Texts that are no numbers or dates, such as "?", count as
+    missing in these columns. A missing text is read as an empty one, and a missing
     category is one of its own. A missing image gets the mean features of the training images. So does an image that
     cannot be read, with an `InvalidSampleWarning` that lists the rows. Categories with a single training row, and those
     beyond the 50 most frequent of a column, share one feature. Unknown categories have this feature, or none if there
@@ -190,6 +195,14 @@ def _checked_columns(X: Any, y: Any, kinds: Any) -> list[Column]:
             "'number'}; the kind 'drop' leaves it out without this warning",
             DroppedColumnWarning,
         )
+    strays = "; ".join(f"{column.name!r} ({column.strays})" for column in used if column.strays)
+    if strays:
+        first = next(column for column in used if column.strays)
+        warn(
+            f"Columns of X with cells that count as missing: {strays}. Put None there, or name another kind, as in "
+            f"kinds={{{first.name!r}: 'category'}}; kinds={{{first.name!r}: {first.kind!r}}} states that this is right",
+            InvalidCellWarning,
+        )
     return used
 
 
@@ -244,8 +257,8 @@ def _block(kind: str, backbones: Mapping[str, Any]) -> Any:
             max_categories=_MOST_CATEGORIES,
             sparse_output=False,
         )
-    numbers = [SimpleImputer(add_indicator=True), StandardScaler()]
-    return make_pipeline(*([DateFeatures()] if kind == "date" else []), *numbers)
+    features = DateFeatures(on_error="warn") if kind == "date" else NumberFeatures(on_error="warn")
+    return make_pipeline(features, SimpleImputer(add_indicator=True), StandardScaler())
 
 
 def _featurizer(kind: str, backbone: Any) -> ImageFeaturizer | TextFeaturizer:
