@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import narwhals as nw
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, is_classifier, is_regressor
 from sklearn.compose import ColumnTransformer
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression, Ridge
@@ -100,11 +101,10 @@ def make_transfer_pipeline(
     describe_columns : Tells the kind of each column, and why.
     FineTuneClassifier : Trains the networks as well.
 
-    Notes
-    -----
-    Each block of features has the scale at which the linear model needs no other strength than 1: images and texts by
-    `layer="auto"`, numbers and dates by `StandardScaler`. So many features of an image do not outweigh a few numbers. A
-    search may vary the strength, as "model__C" of a classifier or "model__alpha" of a regressor.
+    Notes ----- Each block of features has the scale at which the linear model needs no other strength than 1: images
+    and texts by `layer="auto"`, for numbers or for classes as the model takes them, numbers and dates by
+    `StandardScaler`. So many features of an image do not outweigh a few numbers. A search may vary the strength, as
+    "model__C" of a classifier or "model__alpha" of a regressor.
 
     A row of a table may lack values. Missing numbers and dates are replaced by the mean of the training rows, and if
     training rows lack them, a further feature tells where. Texts that are no numbers or dates, such as "?", count as
@@ -132,15 +132,15 @@ def make_transfer_pipeline(
     >>> pipeline.fit(table, labels).predict(table[:2]).tolist()
     ['up', 'down']
     """
-    backbones = {"image": image_backbone, "text": text_backbone}
-    steps: list[tuple[str, Any]]
-    if is_frame(X):
-        columns = _checked_columns(X, y, kinds)
-        steps = [("columns", _make_columns(columns, backbones))]
-    else:
-        kind = _modality(X, kinds)
-        steps = [(kind, _featurizer(kind, backbones[kind]))]
+    columns = _checked_columns(X, y, kinds) if is_frame(X) else []
+    kind = "" if columns else _modality(X, kinds)
     model = _make_model(X, y, estimator)
+    target = _target_of(model)
+    featurizers = {
+        "image": partial(ImageFeaturizer, image_backbone, layer="auto", target=target),
+        "text": partial(TextFeaturizer, text_backbone, layer="auto", target=target),
+    }
+    steps = [("columns", _make_columns(columns, featurizers)) if columns else (kind, featurizers[kind]())]
     return Pipeline(steps if model is None else [*steps, ("model", model)])
 
 
@@ -167,6 +167,13 @@ def _make_model(X: Any, y: Any, estimator: Any) -> Any:
             )
         return estimator
     raise InvalidParameterError(f"estimator={quoted(estimator, 60)} must be one of {_ESTIMATORS}, an estimator or None")
+
+
+def _target_of(model: Any) -> str:
+    """Return what y holds for the model at the end, by which the features are scaled."""
+    if not hasattr(model, "__sklearn_tags__"):
+        return "auto"
+    return "numbers" if is_regressor(model) else "classes" if is_classifier(model) else "auto"
 
 
 def _make_classifier(y: Any) -> BaseEstimator:
@@ -220,15 +227,15 @@ def _refuse_target(X: Any, y: Any, names: list[str]) -> None:
         )
 
 
-def _make_columns(columns: list[Column], backbones: Mapping[str, Any]) -> ColumnTransformer:
+def _make_columns(columns: list[Column], featurizers: Mapping[str, Callable[..., Any]]) -> ColumnTransformer:
     transformers: list[tuple[str, Any, list[str]]] = []
     for column in columns:
         if column.kind in MODALITIES:
-            transformers.append((_step_name(column, transformers), _block(column.kind, backbones), [column.name]))
+            transformers.append((_step_name(column, transformers), _block(column.kind, featurizers), [column.name]))
     for kind, name in _GROUPS.items():
         names = [column.name for column in columns if column.kind == kind]
         if names:
-            transformers.append((name, _block(kind, backbones), names))
+            transformers.append((name, _block(kind, featurizers), names))
     return ColumnTransformer(transformers)
 
 
@@ -242,14 +249,12 @@ def _step_name(column: Column, before: list[tuple[str, Any, list[str]]]) -> str:
     return name if name not in taken else next(f"{name}{i}" for i in range(2, 1000) if f"{name}{i}" not in taken)
 
 
-def _block(kind: str, backbones: Mapping[str, Any]) -> Any:
+def _block(kind: str, featurizers: Mapping[str, Callable[..., Any]]) -> Any:
     """Return the transformer of the columns of a kind."""
     if kind == "image":
-        return make_pipeline(
-            _featurizer(kind, backbones[kind]).set_params(on_error="warn", missing="nan"), SimpleImputer()
-        )
+        return make_pipeline(featurizers[kind](on_error="warn", missing="nan"), SimpleImputer())
     if kind == "text":
-        return _featurizer(kind, backbones[kind]).set_params(missing="empty")
+        return featurizers[kind](missing="empty")
     if kind == "category":
         return OneHotEncoder(
             handle_unknown="infrequent_if_exist",
@@ -259,10 +264,6 @@ def _block(kind: str, backbones: Mapping[str, Any]) -> Any:
         )
     features = DateFeatures(on_error="warn") if kind == "date" else NumberFeatures(on_error="warn")
     return make_pipeline(features, SimpleImputer(add_indicator=True), StandardScaler())
-
-
-def _featurizer(kind: str, backbone: Any) -> ImageFeaturizer | TextFeaturizer:
-    return (ImageFeaturizer if kind == "image" else TextFeaturizer)(backbone, layer="auto")
 
 
 def _modality(X: Any, kinds: Any) -> str:

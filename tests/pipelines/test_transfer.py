@@ -171,6 +171,35 @@ def test_make_transfer_pipeline_estimator_given():
 
 
 @pytest.mark.parametrize(
+    ("estimator", "target"),
+    [
+        ("auto", "classes"),
+        ("classifier", "classes"),
+        ("regressor", "numbers"),
+        (Ridge(), "numbers"),
+        (GridSearchCV(Ridge(), {}), "numbers"),
+        (KNeighborsClassifier(), "classes"),
+        (None, "auto"),
+    ],
+    ids=str,
+)
+def test_make_transfer_pipeline_scales_features_for_the_estimator(estimator, target):
+    stars = np.arange(N) % 5 + 1
+    pipeline = make_transfer_pipeline(TEXTS, stars, estimator=estimator)
+    assert pipeline["text"].target == target
+    columns = make_transfer_pipeline(table(), stars, estimator=estimator).get_params()
+    assert columns["columns__text_review__target"] == target
+    assert columns["columns__image_photo__imagefeaturizer__target"] == target
+
+
+def test_make_transfer_pipeline_regresses_whole_numbers_as_numbers_with_fractions():
+    stars = np.arange(N) % 5 + 1
+    whole = make_transfer_pipeline(TEXTS, stars, estimator="regressor").fit(TEXTS, stars)
+    fractions = make_transfer_pipeline(TEXTS, stars / 3).fit(TEXTS, stars / 3)
+    np.testing.assert_allclose(whole.predict(TEXTS) / 3, fractions.predict(TEXTS), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
     ("parameters", "message"),
     [
         ({}, "y=None leaves open what is predicted"),
