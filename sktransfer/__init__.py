@@ -38,6 +38,7 @@ _HOME = {
     "MultiTaskFineTuner": "sktransfer.finetuning.multitask",
     "MultiTaskKFold": "sktransfer.selection.multitask",
     "NearestClassMean": "sktransfer.classifiers.nearest_mean",
+    "NumberFeatures": "sktransfer.pipelines.numbers",
     "PretrainedClassifier": "sktransfer.classifiers.pretrained",
     "SWA": "sktransfer.callbacks.averaging",
     "TextFeaturizer": "sktransfer.featurizers.text",
@@ -114,6 +115,7 @@ if TYPE_CHECKING:
     from sktransfer.persistence.api import load as load
     from sktransfer.persistence.api import save as save
     from sktransfer.pipelines.dates import DateFeatures as DateFeatures
+    from sktransfer.pipelines.numbers import NumberFeatures as NumberFeatures
     from sktransfer.pipelines.table import describe_columns as describe_columns
     from sktransfer.pipelines.transfer import make_transfer_pipeline as make_transfer_pipeline
     from sktransfer.samples.bad_images import find_bad_images as find_bad_images

@@ -19,9 +19,11 @@ SktransferWarning (UserWarning)
 ├── FlatImageWarning                      flat rows are read as strips, or have values outside [0, 1]
 ├── FolderLayoutWarning                   folders that are read as classes look like parts of a data set or copies
 ├── FreezingWarning                       stages are frozen or unfrozen otherwise than a parameter suggests
+├── InvalidCellWarning                    cells of a table are no numbers or dates and count as missing, or unknown
 ├── InvalidSampleWarning                  samples cannot be used and became rows of NaN; has rows and reasons
 ├── ReducedImageWarning                   photos are reduced to very few pixels
 ├── StoreWarning                          a store on disk cannot be read or written; values are computed
+├── TargetWarning                         targets have a form that often means something else
 ├── TruncatedTextWarning                  texts are longer than the model's limit
 ├── UnknownWordsWarning                   many words of the texts have no vector or are unknown to the model
 ├── UnreadPartWarning                     parts of a model's files have no counterpart here and are not read
@@ -49,6 +51,7 @@ __all__ = [
     "FlatImageWarning",
     "FolderLayoutWarning",
     "FreezingWarning",
+    "InvalidCellWarning",
     "InvalidParameterError",
     "InvalidSample",
     "InvalidSampleError",
@@ -225,6 +228,10 @@ class FolderLayoutWarning(SktransferWarning):
 
 class FreezingWarning(SktransferWarning):
     """Stages are frozen or unfrozen otherwise than a parameter suggests."""
+
+
+class InvalidCellWarning(SktransferWarning):
+    """Cells of a table are no numbers or dates and count as missing, or are all unknown categories."""
 
 
 class InvalidSampleWarning(SktransferWarning):

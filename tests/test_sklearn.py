@@ -16,6 +16,7 @@ from sktransfer import (
     FineTuneRegressor,
     ImageFeaturizer,
     MultiTaskFineTuner,
+    NumberFeatures,
     TextFeaturizer,
     WordEmbedder,
     clear_cache,
@@ -92,8 +93,8 @@ def test_scikit_learn_estimator_checks_of_texts(estimator, check):
 
 
 with warnings.catch_warnings():
-    warnings.simplefilter("ignore", SkipTestWarning)  # scikit-learn passes no dates, so its checks without data remain
-    checks_of_tables = parametrize_with_checks([DateFeatures()])
+    warnings.simplefilter("ignore", SkipTestWarning)  # scikit-learn passes no tables, so its checks without data remain
+    checks_of_tables = parametrize_with_checks([DateFeatures(), NumberFeatures()])
 
 
 @checks_of_tables

@@ -11,7 +11,7 @@ import pandas as pd
 from scipy.sparse import issparse
 
 from sktransfer.samples.arrays import tensor_to_array
-from sktransfer.samples.columns import is_tensor
+from sktransfer.samples.columns import is_tensor, quoted
 from sktransfer.samples.labels import named_row
 
 __all__ = ["ChoiceTargets"]
@@ -42,7 +42,7 @@ class ChoiceTargets:
     n_classes: int | None
 
     @classmethod
-    def of(cls, y: Any) -> Self:
+    def of(cls, y: Any, target: str = "auto") -> Self:
         """Return the targets that y holds, one kind per column.
 
         Numbers are those with a fraction, and whole numbers of more than 20 values with fewer than 5 samples each in
@@ -52,11 +52,13 @@ class ChoiceTargets:
         ----------
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
             Labels of any type, indicators or numbers.
+        target : {"auto", "classes", "numbers"}, default="auto"
+            What y holds. "auto" decides by the values.
 
         Raises
         ------
         ValueError
-            If y has another shape, or a value is missing.
+            If y has another shape, a value is missing, or a label is no number although `target="numbers"`.
         """
         given = y
         y = tensor_to_array(y) if is_tensor(y) else y.toarray() if issparse(y) else y
@@ -72,7 +74,9 @@ class ChoiceTargets:
             if len(missing):
                 where = named_row(given, int(missing[0]))
                 raise ValueError(f"y: the target of {where} is missing; drop the sample, or set layer=-1")
-        numbers = [_numbers(column) for column in columns]
+        if target == "numbers":
+            return cls.of_numbers(np.stack([_checked_floats(column, given) for column in columns], axis=1))
+        numbers = [None if target == "classes" else _numbers(column) for column in columns]
         if any(one is not None for one in numbers):  # a column of whole numbers among others with fractions is numbers
             values = np.stack([_as_floats(column) for column in columns], axis=1)  # (n_samples, n_outputs)
             return cls.of_numbers(values)
@@ -141,6 +145,20 @@ def _numbers(column: np.ndarray) -> np.ndarray | None:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def _checked_floats(column: np.ndarray, y: Any) -> np.ndarray:
+    """Return the numbers of a column of y, which must have nothing else."""
+    for row, value in enumerate(column):
+        if not isinstance(value, (Real, np.bool_)) and type(value).__name__ != "Decimal":
+            raise ValueError(
+                f"y: the target of {named_row(y, row)} is {quoted(value, 60)}, and target='numbers' takes numbers; "
+                "leave target='auto', or convert y"
+            )
+    numbers: np.ndarray = column.astype(np.float64)
+    if not np.isfinite(numbers).all():
+        raise ValueError("y holds an infinite value")
+    return numbers
 
 
 def _as_floats(column: np.ndarray) -> np.ndarray:

@@ -21,6 +21,7 @@ __all__ = [
     "POOLING",
     "PRECISION",
     "PREPROCESS",
+    "TARGET",
     "VERBOSE",
     "WEIGHTS",
 ]
@@ -74,6 +75,15 @@ LAYER = Parameter(
     "int, str or list of these",
     """Stage whose output gives the features. "auto" weighs all stages by how well they predict y, and scales the
     features for a linear model. Otherwise an index (-1 is the last stage), a name, a list (concatenated), or "all".""",
+)
+
+TARGET = Parameter(
+    "target",
+    "auto",
+    '{"auto", "classes", "numbers"}',
+    """What y holds for `layer="auto"`. "auto" takes whole numbers as labels, unless they have more than 20 values with
+    fewer than 5 samples each. If a regressor follows, "numbers" gives whole numbers such as stars or counts the scale
+    that it needs.""",
 )
 
 POOLING = Parameter(

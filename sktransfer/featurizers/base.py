@@ -41,6 +41,7 @@ from sktransfer.samples.validation import check_samples, set_input_tags
 
 __all__ = ["Featurizer"]
 
+_TARGETS = ("auto", "classes", "numbers")
 _ON_ERROR = ("raise", "warn", "nan")
 _BLANK = (224, 224, 3)  # shape of the image that counts features if no sample is readable
 
@@ -59,6 +60,7 @@ class Featurizer(
     backbone: str | Backbone
     weights: Any
     layer: int | str | Sequence[int | str]
+    target: str
     pooling: str
     batch_size: int | str
     device: Any
@@ -200,6 +202,7 @@ class Featurizer(
                 f"{type(self).__name__} featurizes {self._modality}s"
             )
         resolve_layers(backbone, -1 if is_auto(self.layer) else self.layer, self.pooling)
+        check_option("target", self.target, _TARGETS)
         self._compute()
         resolve_store(self.cache)
         self.backbone_, self._choice = backbone, None
@@ -207,7 +210,7 @@ class Featurizer(
 
     def _choose(self, inputs: PreprocessedSamples, y: Any, context: Any = None) -> CandidateOutputs:
         """Choose layers, and return the outputs of all of them for the rows that they were chosen by."""
-        targets = ChoiceTargets.of(y)
+        targets = ChoiceTargets.of(y, self.target)
         check_consistent_length(range(len(inputs)), targets.values)
         rows = choice_rows(len(inputs))
         self._candidates = candidate_layers(self.backbone_, inputs, self.pooling, self._compute())

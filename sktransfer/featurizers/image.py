@@ -15,6 +15,7 @@ from sktransfer.engine.parameters import (
     LAYER,
     POOLING,
     PREPROCESS,
+    TARGET,
     VERBOSE,
     WEIGHTS,
 )
@@ -37,6 +38,7 @@ __all__ = ["ImageFeaturizer"]
     PREPROCESS,
     IMAGE_SHAPE,
     LAYER,
+    TARGET,
     POOLING.replace(
         type=pooling_options("image"),
         description="""Pooling of a stage's output into one vector per image. "grid2" averages over each cell of a 2x2
@@ -109,9 +111,10 @@ class ImageFeaturizer(Featurizer):
     exp(-z), where z is its error beyond that of the best layer, in standard errors. The last layer counts twice, and at
     least a twentieth. Averages over a 2x2 grid join them if `pooling="auto"` and the error falls by more than a
     standard error. The joined layers are multiplied so that `LogisticRegression()`, or `Ridge()` for numbers, needs
-    neither a scaler nor another strength. Whole numbers are labels, unless they have more than 20 values with fewer
-    than 5 samples each. With a single label or fewer than three samples, layers count by their depth. Without y,
-    `layer="auto"` is `layer=-1`. `fit` sees only the samples of a fold, so a search chooses inside each fold.
+    neither a scaler nor another strength. If whole numbers are to be regressed, as by `Ridge` on stars or counts, set
+    `target="numbers"`, because the features are otherwise scaled for a classifier. With a single label or fewer than
+    three samples, layers count by their depth. Without y, `layer="auto"` is `layer=-1`. `fit` sees only the samples of
+    a fold, so a search chooses inside each fold.
 
     References
     ----------

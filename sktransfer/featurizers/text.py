@@ -13,7 +13,7 @@ from sktransfer.backbones.pooling import pooling_options
 from sktransfer.engine.choose_layers import CandidateOutputs
 from sktransfer.engine.inputs import PreprocessedSamples
 from sktransfer.engine.layers import resolve_layers
-from sktransfer.engine.parameters import BACKBONE, COMPUTE, LAYER, MAX_LENGTH, POOLING, VERBOSE, WEIGHTS
+from sktransfer.engine.parameters import BACKBONE, COMPUTE, LAYER, MAX_LENGTH, POOLING, TARGET, VERBOSE, WEIGHTS
 from sktransfer.exceptions import InvalidParameterError
 from sktransfer.featurizers.base import Featurizer
 
@@ -32,6 +32,7 @@ __all__ = ["TextFeaturizer"]
     WEIGHTS,
     MAX_LENGTH,
     LAYER,
+    TARGET,
     POOLING.replace(
         type=pooling_options("text"),
         description="""Pooling of the vectors of a text's tokens into one vector. "auto" is the mean for encoders and
@@ -97,10 +98,10 @@ class TextFeaturizer(Featurizer):
     errors in closed form [1]_. Samples of equal features count as one. The weight of a layer is its depth times
     exp(-z), where z is its error beyond that of the best layer, in standard errors. The last layer counts twice, and at
     least a twentieth. The joined layers are multiplied so that `LogisticRegression()`, or `Ridge()` for numbers, needs
-    neither a scaler nor another strength. Whole numbers are labels, unless they have more than 20 values with fewer
-    than 5 samples each. With a single label or fewer than three samples, layers count by their depth. Without y,
-    `layer="auto"` is `layer=-1`, so that a sentence encoder gives its own vectors. `fit` sees only the samples of a
-    fold, so a search chooses inside each fold.
+    neither a scaler nor another strength. If whole numbers are to be regressed, as by `Ridge` on stars or counts, set
+    `target="numbers"`, because the features are otherwise scaled for a classifier. With a single label or fewer than
+    three samples, layers count by their depth. Without y, `layer="auto"` is `layer=-1`, so that a sentence encoder
+    gives its own vectors. `fit` sees only the samples of a fold, so a search chooses inside each fold.
 
     References
     ----------

@@ -41,6 +41,7 @@ ESTIMATORS = {
     "ImageFeaturizer": "sktransfer.featurizers.image:ImageFeaturizer",
     "MultiTaskFineTuner": "sktransfer.finetuning.multitask:MultiTaskFineTuner",
     "NearestClassMean": "sktransfer.classifiers.nearest_mean:NearestClassMean",
+    "NumberFeatures": "sktransfer.pipelines.numbers:NumberFeatures",
     "PretrainedClassifier": "sktransfer.classifiers.pretrained:PretrainedClassifier",
     "TextFeaturizer": "sktransfer.featurizers.text:TextFeaturizer",
     "WordEmbedder": "sktransfer.featurizers.words:WordEmbedder",

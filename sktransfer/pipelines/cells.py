@@ -6,7 +6,7 @@ import datetime
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Real
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from sktransfer.samples.containers import as_list, image_of_cell
 from sktransfer.samples.folders import IMAGE_SUFFIXES
 from sktransfer.samples.images import check_images, is_flat
 
-__all__ = ["DEFAULT_BACKBONES", "KINDS", "Cells", "default_backbone", "recognize", "recognize_samples"]
+__all__ = ["DEFAULT_BACKBONES", "KINDS", "Cells", "default_backbone", "recognize", "recognize_samples", "stray_cells"]
 
 DEFAULT_BACKBONES = {"image": "tiny/cnn", "text": "tiny/bert"}
 KINDS = ("image", "text", "category", "number", "date", "drop")
@@ -29,6 +29,7 @@ KINDS = ("image", "text", "category", "number", "date", "drop")
 _SAMPLED = 500  # cells that are looked at, at equal distances
 _FILES = 20  # paths whose files are looked for
 _FEW = 20  # values up to which texts are categories, and rows up to which a different value in each tells nothing
+_NEARLY_ALL = 0.9  # share of numbers or dates from which the other cells count as missing
 _SOME_PATHS = 0.2  # share of paths from which a column is of paths, or faulty
 _WORDS, _NAMES = 3.0, 1.5  # mean number of words from which cells are free texts, or too long for codes
 _REPEATED, _OFTEN = 2, 10  # mean number of cells per value from which a column may be, or is, of categories
@@ -204,13 +205,56 @@ def _recognize_strings(cells: Cells, values: list[str]) -> tuple[str, str]:
         return _recognize_paths(cells, values)
     if sum(is_path) >= _SOME_PATHS * len(values):
         raise _half_paths_error(cells, values, is_path)
-    if all(map(_is_number, values)):
-        return _recognize_numbers(cells, [float(value) for value in values])
-    if all(_DATE.fullmatch(value.strip()) for value in values):
-        return "date", f"dates in ISO format, such as {values[0]!r}"
+    for kind, reads in _READS.items():
+        strays = [index for index, value in enumerate(values) if not reads(value)]
+        has_codes = kind == "number" and any(_is_code(values[index]) for index in strays)
+        if len(values) - len(strays) >= _NEARLY_ALL * len(values) and not has_codes:
+            return _recognize_nearly(kind, cells, values, strays)
     if all(map(os.path.isfile, values[:_FILES])):
         return "drop", f"paths of files without the suffix of an image, such as {short_path(values[0], 60)}"
     return _recognize_words(cells, values)
+
+
+def _recognize_nearly(kind: str, cells: Cells, values: list[str], strays: list[int]) -> tuple[str, str]:
+    """Return the kind of texts that hold numbers or dates, up to a few that count as missing."""
+    rest = [value for index, value in enumerate(values) if index not in strays]
+    rows = [row for index, row in enumerate(cells.rows) if index not in strays]
+    present = replace(cells, values=rest, rows=rows, n_missing=cells.n_missing + len(strays))
+    found, reason = (
+        _recognize_numbers(present, [float(value) for value in rest])
+        if kind == "number"
+        else (kind, f"dates in ISO format, such as {rest[0]!r}")
+    )
+    return found, reason + (f", and {stray_cells(cells, kind)}" if strays and found == kind else "")
+
+
+def stray_cells(cells: Cells, kind: str) -> str:
+    """Return which cells of a column of texts are no numbers or dates, in words, or an empty string.
+
+    Parameters
+    ----------
+    cells : Cells
+        Cells of the column.
+    kind : str
+        Kind of the column. Only "number" and "date" have such cells.
+
+    Examples
+    --------
+    >>> from sktransfer.pipelines.cells import Cells, stray_cells
+    >>> stray_cells(Cells.of(["1.5", "?", "2"], "size"), "number")
+    "1 of 3 cells that is no number, in row 1: '?'"
+    """
+    if kind not in _READS:
+        return ""
+    reads = _READS[kind]
+    strays = [index for index, value in enumerate(cells.values) if isinstance(value, str) and not reads(value)]
+    strays = [index for index in strays if kind != "number" or not _is_code(cells.values[index])]
+    if not strays:
+        return ""
+    which = f"that is no {kind}, in row" if len(strays) == 1 else f"that are no {kind}s, the first in row"
+    return f"{len(strays)} of {len(cells.values)} cells {which} {cells.rows[strays[0]]}: " + quoted(
+        cells.values[strays[0]], 40
+    )
 
 
 def _has_image_suffix(text: str) -> bool:
@@ -229,12 +273,28 @@ def _half_paths_error(cells: Cells, values: list[str], is_path: list[bool]) -> I
 
 
 def _is_number(text: str) -> bool:
+    return _is_float(text) and not _is_code(text)
+
+
+def _is_float(text: str) -> bool:
     try:
         float(text)
     except ValueError:
         return False
+    return True
+
+
+def _is_code(text: str) -> bool:
+    """Return whether a text is a code such as "01067", which is no number although it can be read as one."""
     digits = text.strip().lstrip("+-")
-    return not (len(digits) > 1 and digits[0] == "0" and digits[1].isdigit())  # codes such as "01067" are no numbers
+    return len(digits) > 1 and digits[0] == "0" and digits[1].isdigit() and _is_float(text)
+
+
+def _is_date(text: str) -> bool:
+    return _DATE.fullmatch(text.strip()) is not None
+
+
+_READS: Mapping[str, Callable[[str], bool]] = {"number": _is_number, "date": _is_date}
 
 
 def _recognize_words(cells: Cells, values: list[str]) -> tuple[str, str]:

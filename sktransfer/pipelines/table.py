@@ -11,7 +11,7 @@ import narwhals as nw
 import pandas as pd
 
 from sktransfer.exceptions import InvalidParameterError, did_you_mean
-from sktransfer.pipelines.cells import KINDS, Cells, recognize
+from sktransfer.pipelines.cells import KINDS, Cells, recognize, stray_cells
 from sktransfer.samples.columns import column_names, empty_error, is_frame, quoted
 
 __all__ = ["Column", "describe_columns", "read_columns"]
@@ -33,6 +33,8 @@ class Column:
         Reason of the kind.
     is_given : bool, default=False
         Whether the kind was given, not recognized.
+    strays : str, default=""
+        Cells that are no number or date in a column of them, in words.
     """
 
     name: str
@@ -40,6 +42,7 @@ class Column:
     missing: float
     reason: str
     is_given: bool = False
+    strays: str = ""
 
 
 def describe_columns(X: Any, *, kinds: Mapping[str, str] | None = None) -> pd.DataFrame:
@@ -80,8 +83,8 @@ def describe_columns(X: Any, *, kinds: Mapping[str, str] | None = None) -> pd.Da
       "path"} of Hugging Face's datasets.
     - "text": texts of at least 3 words in the mean, unless few of them differ. Shorter texts if they nearly all differ.
     - "category": texts of which few differ, truth values, and columns of a categorical type.
-    - "number": numbers, and texts that hold numbers.
-    - "date": dates, and texts in ISO format, such as "2024-05-31".
+    - "number": numbers, and texts of which at least 90 % hold numbers.
+    - "date": dates, and texts of which at least 90 % are dates in ISO format, such as "2024-05-31".
     - "drop": columns without values or with a single one, numbers of the rows, identifiers by name, a different code
       in each row, addresses of the web, and cells of other types.
 
@@ -133,7 +136,7 @@ def read_columns(X: Any, kinds: Mapping[str, str] | None = None) -> list[Column]
             kind, reason = _kind_of_type(series.dtype) if cells.values else (None, "")
             if kind is None:
                 kind, reason = recognize(cells)
-            columns.append(Column(name, kind, missing, reason))
+            columns.append(Column(name, kind, missing, reason, strays=stray_cells(cells, kind)))
     return columns
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import narwhals as nw
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, is_classifier, is_regressor
 from sklearn.compose import ColumnTransformer
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression, Ridge
@@ -19,11 +20,12 @@ from sklearn.utils.validation import check_consistent_length
 
 from sktransfer.backbones.spec import MODALITIES
 from sktransfer.engine.choice_targets import ChoiceTargets
-from sktransfer.exceptions import DroppedColumnWarning, InvalidParameterError, warn
+from sktransfer.exceptions import DroppedColumnWarning, InvalidCellWarning, InvalidParameterError, warn
 from sktransfer.featurizers.image import ImageFeaturizer
 from sktransfer.featurizers.text import TextFeaturizer
 from sktransfer.pipelines.cells import DEFAULT_BACKBONES, recognize_samples
 from sktransfer.pipelines.dates import DateFeatures
+from sktransfer.pipelines.numbers import NumberFeatures
 from sktransfer.pipelines.table import Column, read_columns
 from sktransfer.samples.columns import as_series, is_frame, is_missing, quoted
 
@@ -90,20 +92,23 @@ def make_transfer_pipeline(
     -----
     DroppedColumnWarning
         If columns are left out, unless `kinds` says so.
+    InvalidCellWarning
+        If a column of numbers or dates has texts that are none, unless `kinds` names its kind. The fitted pipeline
+        issues it as well, with the columns and the first row of each.
 
     See Also
     --------
     describe_columns : Tells the kind of each column, and why.
     FineTuneClassifier : Trains the networks as well.
 
-    Notes
-    -----
-    Each block of features has the scale at which the linear model needs no other strength than 1: images and texts by
-    `layer="auto"`, numbers and dates by `StandardScaler`. So many features of an image do not outweigh a few numbers. A
-    search may vary the strength, as "model__C" of a classifier or "model__alpha" of a regressor.
+    Notes ----- Each block of features has the scale at which the linear model needs no other strength than 1: images
+    and texts by `layer="auto"`, for numbers or for classes as the model takes them, numbers and dates by
+    `StandardScaler`. So many features of an image do not outweigh a few numbers. A search may vary the strength, as
+    "model__C" of a classifier or "model__alpha" of a regressor.
 
     A row of a table may lack values. Missing numbers and dates are replaced by the mean of the training rows, and if
-    training rows lack them, a further feature tells where. A missing text is read as an empty one, and a missing
+    training rows lack them, a further feature tells where. Texts that are no numbers or dates, such as "?", count as
+    missing in these columns. A missing text is read as an empty one, and a missing
     category is one of its own. A missing image gets the mean features of the training images. So does an image that
     cannot be read, with an `InvalidSampleWarning` that lists the rows. Categories with a single training row, and those
     beyond the 50 most frequent of a column, share one feature. Unknown categories have this feature, or none if there
@@ -127,15 +132,15 @@ def make_transfer_pipeline(
     >>> pipeline.fit(table, labels).predict(table[:2]).tolist()
     ['up', 'down']
     """
-    backbones = {"image": image_backbone, "text": text_backbone}
-    steps: list[tuple[str, Any]]
-    if is_frame(X):
-        columns = _checked_columns(X, y, kinds)
-        steps = [("columns", _make_columns(columns, backbones))]
-    else:
-        kind = _modality(X, kinds)
-        steps = [(kind, _featurizer(kind, backbones[kind]))]
+    columns = _checked_columns(X, y, kinds) if is_frame(X) else []
+    kind = "" if columns else _modality(X, kinds)
     model = _make_model(X, y, estimator)
+    target = _target_of(model)
+    featurizers = {
+        "image": partial(ImageFeaturizer, image_backbone, layer="auto", target=target),
+        "text": partial(TextFeaturizer, text_backbone, layer="auto", target=target),
+    }
+    steps = [("columns", _make_columns(columns, featurizers)) if columns else (kind, featurizers[kind]())]
     return Pipeline(steps if model is None else [*steps, ("model", model)])
 
 
@@ -164,6 +169,13 @@ def _make_model(X: Any, y: Any, estimator: Any) -> Any:
     raise InvalidParameterError(f"estimator={quoted(estimator, 60)} must be one of {_ESTIMATORS}, an estimator or None")
 
 
+def _target_of(model: Any) -> str:
+    """Return what y holds for the model at the end, by which the features are scaled."""
+    if not hasattr(model, "__sklearn_tags__"):
+        return "auto"
+    return "numbers" if is_regressor(model) else "classes" if is_classifier(model) else "auto"
+
+
 def _make_classifier(y: Any) -> BaseEstimator:
     model = LogisticRegression(max_iter=1000)
     kind = "binary" if y is None else type_of_target(y)
@@ -190,6 +202,14 @@ def _checked_columns(X: Any, y: Any, kinds: Any) -> list[Column]:
             "'number'}; the kind 'drop' leaves it out without this warning",
             DroppedColumnWarning,
         )
+    strays = "; ".join(f"{column.name!r} ({column.strays})" for column in used if column.strays)
+    if strays:
+        first = next(column for column in used if column.strays)
+        warn(
+            f"Columns of X with cells that count as missing: {strays}. Put None there, or name another kind, as in "
+            f"kinds={{{first.name!r}: 'category'}}; kinds={{{first.name!r}: {first.kind!r}}} states that this is right",
+            InvalidCellWarning,
+        )
     return used
 
 
@@ -207,15 +227,15 @@ def _refuse_target(X: Any, y: Any, names: list[str]) -> None:
         )
 
 
-def _make_columns(columns: list[Column], backbones: Mapping[str, Any]) -> ColumnTransformer:
+def _make_columns(columns: list[Column], featurizers: Mapping[str, Callable[..., Any]]) -> ColumnTransformer:
     transformers: list[tuple[str, Any, list[str]]] = []
     for column in columns:
         if column.kind in MODALITIES:
-            transformers.append((_step_name(column, transformers), _block(column.kind, backbones), [column.name]))
+            transformers.append((_step_name(column, transformers), _block(column.kind, featurizers), [column.name]))
     for kind, name in _GROUPS.items():
         names = [column.name for column in columns if column.kind == kind]
         if names:
-            transformers.append((name, _block(kind, backbones), names))
+            transformers.append((name, _block(kind, featurizers), names))
     return ColumnTransformer(transformers)
 
 
@@ -229,14 +249,12 @@ def _step_name(column: Column, before: list[tuple[str, Any, list[str]]]) -> str:
     return name if name not in taken else next(f"{name}{i}" for i in range(2, 1000) if f"{name}{i}" not in taken)
 
 
-def _block(kind: str, backbones: Mapping[str, Any]) -> Any:
+def _block(kind: str, featurizers: Mapping[str, Callable[..., Any]]) -> Any:
     """Return the transformer of the columns of a kind."""
     if kind == "image":
-        return make_pipeline(
-            _featurizer(kind, backbones[kind]).set_params(on_error="warn", missing="nan"), SimpleImputer()
-        )
+        return make_pipeline(featurizers[kind](on_error="warn", missing="nan"), SimpleImputer())
     if kind == "text":
-        return _featurizer(kind, backbones[kind]).set_params(missing="empty")
+        return featurizers[kind](missing="empty")
     if kind == "category":
         return OneHotEncoder(
             handle_unknown="infrequent_if_exist",
@@ -244,12 +262,8 @@ def _block(kind: str, backbones: Mapping[str, Any]) -> Any:
             max_categories=_MOST_CATEGORIES,
             sparse_output=False,
         )
-    numbers = [SimpleImputer(add_indicator=True), StandardScaler()]
-    return make_pipeline(*([DateFeatures()] if kind == "date" else []), *numbers)
-
-
-def _featurizer(kind: str, backbone: Any) -> ImageFeaturizer | TextFeaturizer:
-    return (ImageFeaturizer if kind == "image" else TextFeaturizer)(backbone, layer="auto")
+    features = DateFeatures(on_error="warn") if kind == "date" else NumberFeatures(on_error="warn")
+    return make_pipeline(features, SimpleImputer(add_indicator=True), StandardScaler())
 
 
 def _modality(X: Any, kinds: Any) -> str:

@@ -13,6 +13,19 @@ from sktransfer.engine.choice_targets import ChoiceTargets
 ONE_HOT = np.array([[1.0, 0], [0, 1], [1, 0], [0, 1]])
 
 
+@pytest.mark.parametrize("target", ["auto", "classes", "numbers"])
+def test_of_target(target):
+    stars = [1, 5, 3, 1, 5]
+    found = ChoiceTargets.of(stars, target)
+    assert found.n_classes == (None if target == "numbers" else 3)
+    assert ChoiceTargets.of([0.5, 1.5], target).n_classes == (2 if target == "classes" else None)
+
+
+def test_of_target_numbers_names_a_label():
+    with pytest.raises(ValueError, match=r"the target of row 1 is 'good', and target='numbers' takes numbers"):
+        ChoiceTargets.of(np.array([1, "good"], dtype=object), "numbers")
+
+
 @pytest.mark.parametrize(
     "y",
     [

@@ -55,6 +55,11 @@ def kind_of(values, name="column"):
         ("image", [Image.new("L", (4, 4))] * 2),
         ("image", [b"\x89PNG"] * 2),
         ("image", [{"bytes": b"\x89PNG", "path": None}] * 2),
+        ("number", [*(str(row / 7) for row in range(N)), "?"]),
+        ("number", ["", *(str(row / 7) for row in range(9))]),
+        ("category", ["?", "?", *(str(row / 7) for row in range(9))]),
+        ("category", [f"{9 - row % 9 + row % 2}1067" for row in range(N)] + ["01067"]),
+        ("date", [*(f"2024-05-{row:02}" for row in range(1, 32)), "unknown", "01.06.2024"]),
         ("drop", [None, float("nan"), pd.NA]),
         ("drop", ["x"] * 5),
         ("drop", [2.0] * 5),
@@ -71,6 +76,14 @@ def kind_of(values, name="column"):
 )
 def test_recognize_kinds_of_cells(kind, values):
     assert kind_of(values) == kind
+
+
+def test_recognize_names_cells_that_count_as_missing():
+    numbers = [str(row / 7) for row in range(N)]
+    assert recognize(Cells.of([*numbers, None, "n/a"], "size")) == (
+        "number",
+        f"numbers, and 1 of {N + 1} cells that is no number, in row {N + 1}: 'n/a'",
+    )
 
 
 @pytest.mark.parametrize("name", ["id", "customer_id", "customerId", "Unnamed: 0", "order-id", "UUID"])

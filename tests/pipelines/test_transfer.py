@@ -21,7 +21,7 @@ from sklearn.multioutput import MultiOutputClassifier
 from sklearn.neighbors import KNeighborsClassifier
 
 from sktransfer import ImageFeaturizer, TextFeaturizer, make_transfer_pipeline
-from sktransfer.exceptions import DroppedColumnWarning, InvalidParameterError, InvalidSampleWarning
+from sktransfer.exceptions import DroppedColumnWarning, InvalidCellWarning, InvalidParameterError, InvalidSampleWarning
 
 PIXELS, DIGITS = load_digits(return_X_y=True)
 N = 48
@@ -171,6 +171,35 @@ def test_make_transfer_pipeline_estimator_given():
 
 
 @pytest.mark.parametrize(
+    ("estimator", "target"),
+    [
+        ("auto", "classes"),
+        ("classifier", "classes"),
+        ("regressor", "numbers"),
+        (Ridge(), "numbers"),
+        (GridSearchCV(Ridge(), {}), "numbers"),
+        (KNeighborsClassifier(), "classes"),
+        (None, "auto"),
+    ],
+    ids=str,
+)
+def test_make_transfer_pipeline_scales_features_for_the_estimator(estimator, target):
+    stars = np.arange(N) % 5 + 1
+    pipeline = make_transfer_pipeline(TEXTS, stars, estimator=estimator)
+    assert pipeline["text"].target == target
+    columns = make_transfer_pipeline(table(), stars, estimator=estimator).get_params()
+    assert columns["columns__text_review__target"] == target
+    assert columns["columns__image_photo__imagefeaturizer__target"] == target
+
+
+def test_make_transfer_pipeline_regresses_whole_numbers_as_numbers_with_fractions():
+    stars = np.arange(N) % 5 + 1
+    whole = make_transfer_pipeline(TEXTS, stars, estimator="regressor").fit(TEXTS, stars)
+    fractions = make_transfer_pipeline(TEXTS, stars / 3).fit(TEXTS, stars / 3)
+    np.testing.assert_allclose(whole.predict(TEXTS) / 3, fractions.predict(TEXTS), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
     ("parameters", "message"),
     [
         ({}, "y=None leaves open what is predicted"),
@@ -205,6 +234,34 @@ def test_make_transfer_pipeline_warns_of_columns_that_are_left_out():
         warnings.simplefilter("error")
         pipeline = make_transfer_pipeline(X, MOODS, kinds={"id": "number", "shop": "drop"})
     assert [columns for *_, columns in pipeline["columns"].transformers] == [["size", "id"]]
+
+
+@pytest.mark.parametrize(
+    ("kind", "cells", "stray"),
+    [
+        ("number", [str(number) for number in NUMBERS], "?"),
+        ("number", [str(number) for number in NUMBERS], " "),
+        ("date", table()["sold"].dt.strftime("%Y-%m-%d").tolist(), "unknown"),
+    ],
+)
+def test_make_transfer_pipeline_takes_a_few_other_cells_as_missing(kind, cells, stray):
+    X = pd.DataFrame({"told": [*cells[:5], stray, *cells[6:]]})
+    missing = pd.DataFrame({"told": [*cells[:5], None, *cells[6:]]})
+    with pytest.warns(InvalidCellWarning, match=rf"'told' \(1 of 48 cells that is no {kind}, in row 5: .*kinds="):
+        pipeline = make_transfer_pipeline(X, MOODS)
+    with pytest.warns(InvalidCellWarning, match="1 of 48 in column 'told', the first in row 5"):
+        features = pipeline[:-1].fit_transform(X)
+    np.testing.assert_array_equal(features, make_transfer_pipeline(missing, MOODS)[:-1].fit_transform(missing))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        make_transfer_pipeline(X, MOODS, kinds={"told": kind})
+
+
+def test_make_transfer_pipeline_names_a_bad_number_at_predict():
+    X = pd.DataFrame({"size": [str(number) for number in NUMBERS]})
+    pipeline = make_transfer_pipeline(X, MOODS).fit(X, MOODS)
+    with pytest.warns(InvalidCellWarning, match="1 of 2 in column 'size', the first in row 1: 'big'"):
+        pipeline.predict(pd.DataFrame({"size": ["1.5", "big"]}))
 
 
 def test_make_transfer_pipeline_without_a_column_to_use():

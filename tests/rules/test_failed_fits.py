@@ -20,6 +20,7 @@ from sktransfer import (
     ImageFeaturizer,
     MultiTaskFineTuner,
     NearestClassMean,
+    NumberFeatures,
     PretrainedClassifier,
     TextFeaturizer,
     WordEmbedder,
@@ -32,6 +33,7 @@ from tests.helpers.toys import image_backbone
 BACKBONE = image_backbone()
 IMAGES = pd.DataFrame({"image": list(np.random.default_rng(0).random((12, 8, 8, 3)).astype(np.float32))})
 TEXTS = pd.DataFrame({"text": make_samples("text", 12)[0]})
+NUMBERS = pd.DataFrame({"size": ["1.5"] * 12})
 DATES = pd.DataFrame({"sold": ["2024-05-31", None] * 6})
 Y = np.arange(12) % 2
 
@@ -59,6 +61,7 @@ CASES = [
     (PretrainedClassifier("tiny/cnn"), (IMAGES, [CATEGORIES[0]] * 12), {}, (IMAGES, ["unknown"] * 12)),
     (ZeroShotClassifier("tiny/bert"), (TEXTS, Y), {"template": "no placeholder"}, (TEXTS, Y)),
     (DateFeatures(), (DATES,), {}, (DATES.assign(sold="tomorrow"),)),
+    (NumberFeatures(), (NUMBERS,), {}, (NUMBERS.assign(size="big"),)),
     (NearestClassMean(), (np.eye(12), Y), {}, (np.eye(12), Y * 0)),
     (
         BestBackbone({"toy": BACKBONE}, estimator=LogisticRegression()),
