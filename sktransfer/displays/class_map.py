@@ -31,11 +31,13 @@ class ClassMapDisplay:
     images : array-like of shape (n_samples, height, width, 3)
         Images in [0, 1].
     targets : sequence of n_samples, default=None
-        Class that each map is about, for the titles.
+        Class that each map is about, or the index of one of several numbers, for the titles.
     layer : str, default=""
-        Name of the stage.
+        Name of the stage or stages, for the title.
     is_exact : bool, default=False
         Whether a map adds up to the output of the network, up to a constant.
+    is_class : bool, default=True
+        Whether the maps are about classes, and not about predicted numbers.
 
     Attributes
     ----------
@@ -67,11 +69,17 @@ class ClassMapDisplay:
     """
 
     def __init__(
-        self, maps: Any, images: Any, targets: Sequence[Any] | None = None, layer: str = "", is_exact: bool = False
+        self,
+        maps: Any,
+        images: Any,
+        targets: Sequence[Any] | None = None,
+        layer: str = "",
+        is_exact: bool = False,
+        is_class: bool = True,
     ) -> None:
         self.maps, self.images = np.asarray(maps, dtype=float), np.asarray(images, dtype=float)
         self.targets = None if targets is None else list(targets)
-        self.layer, self.is_exact = layer, is_exact
+        self.layer, self.is_exact, self.is_class = layer, is_exact, is_class
 
     @classmethod
     def from_estimator(
@@ -86,9 +94,10 @@ class ClassMapDisplay:
     ) -> Self:
         """Draw where the evidence for a class lies.
 
-        If a linear head reads averages of a layer's maps, the output is a sum over positions, and the map holds the
-        summands: the class activation map [2]_. For other heads and for lower layers it is Grad-CAM [3]_, or for
-        networks of tokens the product of values and gradients.
+        If a linear head reads averages of the maps of some layers, the output is a sum over positions, and the map
+        holds the summands: the class activation map [2]_. Maps of several layers are added up on the finest grid, and
+        each counts as much as in the decision. For a given `layer` below the last one it is Grad-CAM [3]_, or
+        for networks of tokens the product of values and gradients.
 
         Parameters
         ----------
@@ -99,7 +108,8 @@ class ClassMapDisplay:
         target : label or array-like of n_samples, default=None
             Class of all images, or one per image. None for the predicted class.
         layer : int or str, default=None
-            Stage whose positions are shown. None for the highest one that counts. A lower one has a finer grid.
+            Stage whose positions are shown. None for all stages that the head reads, added up. A lower one has a
+            finer grid.
         n_columns : int, default=6
             Images per row.
         ax : Axes, default=None
@@ -121,7 +131,7 @@ class ClassMapDisplay:
         from sktransfer.explain.attribution import class_maps
 
         found = class_maps(estimator, X, target=target, layer=layer)
-        display = cls(found.maps, found.images, found.targets, found.layer, found.is_exact)
+        display = cls(found.maps, found.images, found.targets, found.layer, found.is_exact, found.is_class)
         return display.plot(ax=ax, n_columns=n_columns)
 
     def plot(self, ax: Any = None, *, n_columns: int = 6) -> Self:
@@ -148,7 +158,7 @@ class ClassMapDisplay:
             for pixels, place in ((image, places[0]), (grey, places[1]), (self._overlay(row), places[1])):
                 self.ax_.imshow(pixels, extent=(left, left + 1, place - ratio, place), interpolation="nearest")
             if self.targets is not None:
-                self.ax_.text(left + 0.5, top - 0.75 * _TITLE, str(self.targets[row]), ha="center", fontsize=9)
+                self.ax_.text(left + 0.5, top - 0.75 * _TITLE, self._name(row), ha="center", fontsize=9)
         self.ax_.set_xlim(-_GAP, step_x * n_wide)
         self.ax_.set_ylim(_GAP - step_y * n_high, 0)
         self.ax_.set_aspect("equal")
@@ -160,7 +170,14 @@ class ClassMapDisplay:
         height, width = self.maps.shape[1:]
         kind = ", adds up to the output" if self.is_exact else ""
         where = f"{self.layer}, {height}x{width}{kind}" if self.layer else f"{height}x{width}{kind}"
-        return f"orange for the class, blue against it ({where})"
+        colours = (
+            "orange for the class, blue against it" if self.is_class else "orange raises the prediction, blue lowers it"
+        )
+        return f"{colours} ({where})"
+
+    def _name(self, row: int) -> str:
+        assert self.targets is not None
+        return f"{self.targets[row]}" if self.is_class else f"prediction {self.targets[row]}"
 
     def _overlay(self, row: int) -> np.ndarray:
         """Return the map of an image as colours with opacities (height, width, 4)."""

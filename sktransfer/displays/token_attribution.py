@@ -32,7 +32,9 @@ class TokenAttributionDisplay:
     words : sequence of DataFrame
         Per text one row per word: "word", "start" and "stop" (positions in the text) and "value".
     targets : sequence, default=None
-        Class that each text's values are about, for the titles.
+        Class that each text's values are about, or the index of one of several numbers, for the titles.
+    is_class : bool, default=True
+        Whether the values are about classes, and not about predicted numbers.
 
     Attributes
     ----------
@@ -58,10 +60,15 @@ class TokenAttributionDisplay:
     """
 
     def __init__(
-        self, texts: Sequence[str], words: Sequence[pd.DataFrame], targets: Sequence[Any] | None = None
+        self,
+        texts: Sequence[str],
+        words: Sequence[pd.DataFrame],
+        targets: Sequence[Any] | None = None,
+        is_class: bool = True,
     ) -> None:
         self.texts, self.words = list(texts), list(words)
         self.targets = None if targets is None else list(targets)
+        self.is_class = is_class
 
     @classmethod
     def from_estimator(
@@ -109,7 +116,7 @@ class TokenAttributionDisplay:
         from sktransfer.explain.attribution import word_attributions
 
         found = word_attributions(estimator, X, target=target, method=method, n_steps=n_steps)
-        return cls(found.texts, found.words, found.targets).plot(row=row, ax=ax)
+        return cls(found.texts, found.words, found.targets, found.is_class).plot(row=row, ax=ax)
 
     def plot(self, ax: Any = None, *, row: int = 0) -> Self:
         """Draw the bars of one text.
@@ -132,8 +139,7 @@ class TokenAttributionDisplay:
         self.ax_.set_yticks(places, [_shorten(word) for word in words], parse_math=False)
         self.ax_.invert_yaxis()  # reading order from the top
         self.ax_.axvline(0, color="black", linewidth=0.8)
-        about = "the output" if self.targets is None else f"{self.targets[row]}"
-        self.ax_.set_xlabel(f"evidence for {about}", parse_math=False)
+        self.ax_.set_xlabel(f"evidence for {self._name(row) or 'the output'}", parse_math=False)
         style_axes(self.ax_, grid="x")
         return self
 
@@ -143,6 +149,12 @@ class TokenAttributionDisplay:
 
     def _repr_html_(self) -> str:
         return self.to_html()
+
+    def _name(self, row: int) -> str:
+        """Return what the values of a text are about, "" if it is not known."""
+        if self.targets is None:
+            return "" if self.is_class else "the prediction"
+        return f"{self.targets[row]}" if self.is_class else f"prediction {self.targets[row]}"
 
     def _paragraph(self, row: int) -> str:
         text, words = self.texts[row], self.words[row]
@@ -157,7 +169,8 @@ class TokenAttributionDisplay:
             parts += [escape(text[done:start]), f'<span style="{style}" title="{value:+.3g}">{shown}</span>']
             done = max(done, int(stop))
         parts.append(escape(text[done:]))
-        about = "" if self.targets is None else f"<b>{escape(str(self.targets[row]))}</b> "
+        name = self._name(row)
+        about = f"<b>{escape(name)}</b> " if name else ""
         return f'<p style="line-height: 1.7">{about}{"".join(parts)}</p>'
 
 

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from sktransfer._validation import check_int, check_option
-from sktransfer.backbones.pooling import as_maps
-from sktransfer.backbones.stages import PooledHead
+from sktransfer.backbones.pooling import as_maps, pool
+from sktransfer.backbones.stages import PooledHead, run_stages
 from sktransfer.exceptions import InvalidParameterError
 from sktransfer.explain.as_module import EstimatorModule, as_module, convert
 from sktransfer.explain.layers import Affine, SelectedColumns, Standardized, TwoColumns
@@ -22,7 +22,17 @@ __all__ = ["METHODS", "ClassMaps", "WordAttributions", "class_maps", "word_attri
 
 METHODS = ("integrated_gradients", "gradient_x_input")
 _LINEAR_POOLINGS = ("average", "flatten", "grid2", "grid3")
-_LINEAR_LAYERS = (nn.Linear, nn.Identity, nn.Dropout, nn.Flatten, Affine, SelectedColumns, Standardized, TwoColumns)
+_LINEAR_LAYERS = (
+    nn.Linear,
+    nn.Identity,
+    nn.Dropout,
+    nn.Flatten,
+    Affine,
+    FeatureHead,
+    SelectedColumns,
+    Standardized,
+    TwoColumns,
+)
 _AT_ONCE = 64  # interpolated texts per pass
 
 
@@ -36,22 +46,25 @@ class ClassMaps:
         Evidence for the target at each position, negative for evidence against it.
     images : ndarray of shape (n_samples, height, width, 3)
         Images as the network reads them, in [0, 1].
-    targets : list
-        Class of each map, or the number of an output.
+    targets : list or None
+        Class of each map, or the index of one of several numbers. None for a single number.
     outputs : ndarray of shape (n_samples,)
         Logit or number that each map is about.
     layer : str
-        Name of the stage.
+        Name of the stage, or of the stages whose maps are added up.
     is_exact : bool
         Whether a map adds up to the output, without the part that no position has.
+    is_class : bool
+        Whether a class is explained, and not a number.
     """
 
     maps: np.ndarray
     images: np.ndarray
-    targets: list[Any]
+    targets: list[Any] | None
     outputs: np.ndarray
     layer: str
     is_exact: bool
+    is_class: bool
 
 
 @dataclass(frozen=True)
@@ -64,24 +77,28 @@ class WordAttributions:
         Texts.
     words : list of DataFrame
         Per text one row per word that the network read: "word", "start", "stop" (positions in the text) and "value".
-    targets : list
-        Class of each text, or the number of an output.
+    targets : list or None
+        Class of each text, or the index of one of several numbers. None for a single number.
     outputs : ndarray of shape (n_samples,)
         Logit or number that is attributed.
+    is_class : bool
+        Whether a class is explained, and not a number.
     """
 
     texts: list[str]
     words: list[pd.DataFrame]
-    targets: list[Any]
+    targets: list[Any] | None
     outputs: np.ndarray
+    is_class: bool
 
 
 def class_maps(estimator: Any, X: Any, *, target: Any = None, layer: int | str | None = None) -> ClassMaps:
     """Return where in images the evidence for a class lies.
 
-    If a linear head reads averages of the maps of a layer, the output is a sum over its positions, and the map holds
-    the summands: the class activation map [1]_. Elsewhere it is Grad-CAM [2]_, or for tokens the product of values and
-    gradients, added up over channels.
+    If a linear head reads averages of the maps of some layers, the output is a sum over their positions, and the map
+    holds the summands: the class activation map [1]_. Maps of several layers are added up on the finest grid. A coarser
+    cell is shared among the finer ones that it covers, by area. With a given `layer` below the last one it is
+    Grad-CAM [2]_, or for tokens the product of values and gradients, added up over channels.
 
     Parameters
     ----------
@@ -92,7 +109,8 @@ def class_maps(estimator: Any, X: Any, *, target: Any = None, layer: int | str |
     target : label or array-like of n_samples, default=None
         Class of all images, or one per image. None for the predicted class. For numbers the index of an output.
     layer : int or str, default=None
-        Stage whose positions are shown. None for the highest one whose positions count.
+        Stage whose positions are shown. None for all stages that the head reads, added up. Below a class token, it is
+        the stage that the token was computed from.
 
     Returns
     -------
@@ -113,24 +131,28 @@ def class_maps(estimator: Any, X: Any, *, target: Any = None, layer: int | str |
     """
     attr = _captum()
     module = _module_of(estimator, "image")
-    index = _map_stage(module) if layer is None else module.backbone.position(layer)
-    if index >= len(module.stages):
-        raise InvalidParameterError(f"layer={layer!r} is above the last stage that is read, {module.stage_names[-1]!r}")
     pixels = module.preprocess(X)
     assert isinstance(pixels, Tensor)
     outputs, columns, targets = _choose_targets(module, (pixels,), target)
-    stage, is_exact = module.stages[index], index == len(module.stages) - 1 and _is_sum_over_positions(module)
+    images = _visible(pixels, module.backbone.preprocess)
+    is_sum = _is_sum_over_positions(module)
+    if layer is None and module.head is None and not _reads_class_token(module):
+        maps, name = _maps_of_all_layers(module, pixels, columns)
+        return ClassMaps(maps, images, targets, outputs, name, is_sum, module.classes_ is not None)
+    index = _map_stage(module) if layer is None else module.backbone.position(layer)
+    if index >= len(module.stages):
+        raise InvalidParameterError(f"layer={layer!r} is above the last stage that is read, {module.stage_names[-1]!r}")
+    is_only = module.head is not None or len(module.layers) == 1
+    stage, is_exact = module.stages[index], index == len(module.stages) - 1 and is_only and is_sum
     with torch.no_grad():
         shape = attr.LayerActivation(module, stage).attribute(pixels[:1]).shape
     if len(shape) not in (3, 4):
-        raise InvalidParameterError(
-            f"layer={module.stage_names[index]!r} gives one vector per image, without positions; choose a lower stage"
-        )
+        raise _without_positions(module.stage_names[index])
     method = attr.LayerGradCam if len(shape) == 4 and not is_exact else attr.LayerGradientXActivation
     values = method(module, stage).attribute(pixels, target=columns).detach()  # (n, channels, height, width) or tokens
-    maps = as_maps(values, module.backbone.prefix_tokens).sum(1)  # (n, height, width)
-    images = _visible(pixels, module.backbone.preprocess)
-    return ClassMaps(maps.numpy(), images, targets, outputs, module.stage_names[index], is_exact)
+    maps = as_maps(values, module.backbone.prefix_tokens).sum(1).numpy()  # (n, height, width)
+    name = module.stage_names[index]
+    return ClassMaps(maps, images, targets, outputs, name, is_exact, module.classes_ is not None)
 
 
 def word_attributions(
@@ -200,7 +222,7 @@ def word_attributions(
     # (n, tokens, channels) -> (n, tokens)
     per_token = values.detach().sum(2).double().numpy()
     words = [_by_word(*parts) for parts in zip(texts, places, per_token)]
-    return WordAttributions(list(texts), words, targets, outputs)
+    return WordAttributions(list(texts), words, targets, outputs, module.classes_ is not None)
 
 
 def _captum() -> Any:
@@ -229,8 +251,8 @@ def _module_of(estimator: Any, modality: str) -> EstimatorModule:
 
 def _choose_targets(
     module: EstimatorModule, batch: tuple[Tensor, ...], target: Any
-) -> tuple[np.ndarray, Tensor, list[Any]]:
-    """Return the explained outputs (n,), their columns (n,), and the classes of these."""
+) -> tuple[np.ndarray, Tensor, list[Any] | None]:
+    """Return the explained outputs (n,), their columns (n,), and the classes of these, None for a single number."""
     with torch.no_grad():
         outputs = module(*batch).numpy()  # (n, n_outputs)
     n, n_outputs = outputs.shape
@@ -247,7 +269,52 @@ def _choose_targets(
             )
         columns = np.array([classes.index(one) for one in wanted])  # (n,)
     explained = outputs[np.arange(n), columns]  # (n,)
-    return explained, torch.from_numpy(columns), [classes[column] for column in columns]
+    is_named = module.classes_ is not None or n_outputs > 1
+    return explained, torch.from_numpy(columns), [classes[column] for column in columns] if is_named else None
+
+
+def _without_positions(name: str) -> InvalidParameterError:
+    return InvalidParameterError(f"layer={name!r} gives one vector per image, without positions; choose a lower stage")
+
+
+def _maps_of_all_layers(module: EstimatorModule, pixels: Tensor, columns: Tensor) -> tuple[np.ndarray, str]:
+    """Return the sum of the maps of all layers that are read (n, height, width), and the names of their stages.
+
+    The gradient is taken at what a layer gives to the head. What it gives to higher stages counts at those.
+    """
+    prefix, values = module.backbone.prefix_tokens, dict[int, Tensor]()
+    with torch.no_grad():
+        for stop, output in enumerate(run_stages(module.stages, pixels, None), start=1):
+            if any(one.stop == stop for one in module.layers):
+                values[stop] = output
+    inputs = [values[one.stop].detach().requires_grad_() for one in module.layers]
+    pooled = [pool(one, None, str(layer.pooling), prefix_tokens=prefix) for one, layer in zip(inputs, module.layers)]
+    logits = module.body(torch.cat(pooled, 1))  # (n, n_outputs)
+    slopes = torch.autograd.grad(logits.gather(1, columns[:, None]).sum(), inputs)
+    parts, names = [], list[str]()
+    for layer, slope, one in zip(module.layers, slopes, inputs):
+        if one.ndim > 2:  # a vector has no positions
+            parts.append(as_maps(slope * one.detach(), prefix).sum(1).numpy())  # (n, height, width)
+            names.append(module.stage_names[layer.stop - 1])
+    if not parts:
+        raise _without_positions(module.stage_names[-1])
+    height, width = (max(part.shape[axis] for part in parts) for axis in (1, 2))
+    total = sum(_shared(part.shape[1], height) @ part @ _shared(part.shape[2], width).T for part in parts)
+    stages = list(dict.fromkeys(names))
+    named = " + ".join(stages) if len(stages) <= 4 else f"{len(stages)} stages from {stages[0]} to {stages[-1]}"
+    return np.asarray(total, dtype=np.float32), named
+
+
+def _shared(n_coarse: int, n_fine: int) -> np.ndarray:
+    """Return the share of each coarse cell of an axis that each fine cell covers (n_fine, n_coarse)."""
+    fine, coarse = np.linspace(0, n_coarse, n_fine + 1), np.arange(n_coarse + 1)
+    stops = np.minimum(fine[1:, None], coarse[1:])  # (n_fine, n_coarse)
+    starts = np.maximum(fine[:-1, None], coarse[:-1])  # (n_fine, n_coarse)
+    return np.maximum(stops - starts, 0.0)
+
+
+def _reads_class_token(module: EstimatorModule) -> bool:
+    return any(one.pooling == "class_token" for one in module.layers)
 
 
 def _map_stage(module: EstimatorModule) -> int:
@@ -264,14 +331,13 @@ def _is_sum_over_positions(module: EstimatorModule) -> bool:
     if module.head is not None:
         is_sum = isinstance(module.head, PooledHead) and module.head.pooling in _LINEAR_POOLINGS
         return is_sum and _is_linear(module.head.layers) and _is_linear(module.body)
-    (first, *others) = module.layers
-    return not others and first.pooling in _LINEAR_POOLINGS and _is_linear(module.body)
+    return all(one.pooling in _LINEAR_POOLINGS for one in module.layers) and _is_linear(module.body)
 
 
 def _is_linear(layer: Any) -> bool:
     if isinstance(layer, nn.Sequential):
         return all(map(_is_linear, layer))
-    return isinstance(layer, _LINEAR_LAYERS) or (isinstance(layer, FeatureHead) and layer.mix is None)
+    return isinstance(layer, _LINEAR_LAYERS)
 
 
 def _visible(pixels: Tensor, preprocess: Any) -> np.ndarray:

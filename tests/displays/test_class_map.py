@@ -3,9 +3,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from matplotlib.colors import to_hex
+from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.svm import LinearSVC
 from torch import nn
 
 from sktransfer import (
@@ -15,6 +17,7 @@ from sktransfer import (
     ImageFeaturizer,
     PretrainedClassifier,
     ZeroShotClassifier,
+    as_module,
 )
 from sktransfer.exceptions import InvalidParameterError
 from tests.helpers.pictures import cut_labels
@@ -73,9 +76,52 @@ def test_from_estimator_finds_the_patch_that_decides():
     assert np.mean([np.corrcoef(one, other)[0, 1] for one, other in pairs]) < 0.7
 
 
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        FineTuneClassifier(max_epochs=0),
+        make_pipeline(ImageFeaturizer(), LogisticRegression()),
+        make_pipeline(ImageFeaturizer(layer=["block1", "top"], pooling="grid3"), StandardScaler(), LinearSVC()),
+    ],
+    ids=["fine-tuned", "featurizer", "grids"],
+)
+def test_from_estimator_adds_up_the_maps_of_all_layers(estimator):
+    clf = clone(estimator).fit(X, LABELS)
+    display = ClassMapDisplay.from_estimator(clf, X[:8], target="red")
+    constants = clf.decision_function(X[:8])[:, 2] - display.maps.sum((1, 2))  # of blue, green, red, yellow
+    assert display.is_exact
+    assert display.layer.endswith("top")
+    np.testing.assert_allclose(constants, constants[0], atol=2e-3)
+
+
+def test_from_estimator_of_default_layers_finds_the_patch_that_decides():
+    clf = FineTuneClassifier(max_epochs=0).fit(X, LABELS)
+    display = ClassMapDisplay.from_estimator(clf, X)
+    read = clf.layer_.index.get_level_values("layer")
+    assert display.layer == " + ".join(read)
+    size = 32 // display.maps.shape[1]  # pixels per cell
+    strongest = display.maps.reshape(40, -1).argmax(1)
+    cells = np.stack(np.unravel_index(strongest, display.maps.shape[1:]), 1) * size  # (40, 2)
+    assert ((cells + size > PLACES) & (cells < PLACES + 8)).all(1).mean() > 0.9
+
+
+def test_from_estimator_shares_coarse_cells_by_area():
+    stages = [("six", nn.AdaptiveAvgPool2d(6)), ("four", nn.AdaptiveAvgPool2d(4))]
+    backbone = Backbone.from_modules(stages, input_size=(12, 12))
+    clf = make_pipeline(ImageFeaturizer(backbone, layer="all"), LogisticRegression()).fit(X, LABELS)
+    both = ClassMapDisplay.from_estimator(clf, X[:2], target="red")
+    weights = clf[-1].coef_[2].reshape(2, 3)  # one per layer and colour
+    pixels = as_module(clf).preprocess(X[:2])
+    maps = [nn.functional.adaptive_avg_pool2d(pixels, 6)]
+    maps.append(nn.functional.adaptive_avg_pool2d(maps[0], 4))
+    six, four = (np.einsum("c,nchw->nhw", one, map_) / map_[0, 0].numel() for one, map_ in zip(weights, maps))
+    fine = four.repeat(3, 1).repeat(3, 2).reshape(2, 6, 2, 6, 2).sum((2, 4)) / 9  # halves of cells
+    np.testing.assert_allclose(both.maps, six + fine, atol=1e-4)
+
+
 def test_from_estimator_of_other_heads_and_lower_layers_is_grad_cam():
     clf = FineTuneClassifier(layer="all", max_epochs=0).fit(X, LABELS)
-    display = ClassMapDisplay.from_estimator(clf, X[:2], target=["red", "blue"])
+    display = ClassMapDisplay.from_estimator(clf, X[:2], target=["red", "blue"], layer="top")
     assert (display.layer, display.is_exact, display.maps.shape) == ("top", False, (2, 4, 4))
     lower = ClassMapDisplay.from_estimator(clf, X[:2], layer="block1")
     assert (lower.layer, lower.is_exact, lower.maps.shape) == ("block1", False, (2, 16, 16))
@@ -83,8 +129,18 @@ def test_from_estimator_of_other_heads_and_lower_layers_is_grad_cam():
     assert not maximum.is_exact
     pretrained = ClassMapDisplay.from_estimator(PretrainedClassifier(), X[:2])
     assert pretrained.is_exact
+
+
+def test_from_estimator_of_numbers_names_the_prediction():
     number = make_pipeline(ImageFeaturizer(), Ridge()).fit(X, np.arange(40))
-    assert ClassMapDisplay.from_estimator(number, X[:2]).targets == [0, 0]
+    display = ClassMapDisplay.from_estimator(number, X[:2])
+    assert display.targets is None
+    assert display.ax_.get_title().startswith("orange raises the prediction, blue lowers it (")
+    assert not display.ax_.texts
+    numbers = make_pipeline(ImageFeaturizer(), Ridge()).fit(X, np.arange(80).reshape(40, 2))
+    display = ClassMapDisplay.from_estimator(numbers, X[:2], target=1)
+    assert display.targets == [1, 1]
+    assert [text.get_text() for text in display.ax_.texts] == ["prediction 1", "prediction 1"]
 
 
 def test_from_estimator_of_tokens_leaves_out_the_class_token():

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline
 
 from sktransfer import FineTuneClassifier, PretrainedClassifier, TextFeaturizer, TokenAttributionDisplay, as_module
@@ -103,6 +103,30 @@ def test_plot_draws_a_bar_per_word_in_reading_order():
     display.plot(row=-1).figure_.canvas.draw()  # a dollar sign is no formula
     with pytest.raises(InvalidParameterError, match="row=3 must be the index of one of 3 texts"):
         display.plot(row=3)
+
+
+def test_from_estimator_of_numbers_names_the_prediction():
+    y = np.arange(24.0)
+    number = make_pipeline(TextFeaturizer(), Ridge()).fit(TEXTS, y)
+    display = TokenAttributionDisplay.from_estimator(number, TEXTS[:1], method="gradient_x_input")
+    assert display.ax_.get_xlabel() == "evidence for the prediction"
+    assert "<b>the prediction</b>" in display.to_html()
+    numbers = make_pipeline(TextFeaturizer(), Ridge()).fit(TEXTS, np.stack([y, -y], 1))
+    display = TokenAttributionDisplay.from_estimator(numbers, TEXTS[:1], target=1, method="gradient_x_input")
+    assert display.ax_.get_xlabel() == "evidence for prediction 1"
+
+
+def test_from_estimator_adds_up_with_default_layers():
+    clf = make_pipeline(TextFeaturizer(), LogisticRegression(max_iter=500)).fit(TEXTS, MOODS)
+    display = TokenAttributionDisplay.from_estimator(clf, TEXTS[:2], target="up", n_steps=200)
+    module = as_module(clf, output="logits")
+    ids, mask = module.preprocess(TEXTS[:2])
+    words = torch.zeros_like(mask)
+    for row, tokens in enumerate(map(module.backbone.preprocess.words, TEXTS[:2])):
+        words[row, : len(tokens[1])] = torch.tensor([token is not None for token in tokens[1]])
+    padding = ids.masked_fill(words, module.backbone.preprocess.pad_value)
+    change = (module(ids, mask) - module(padding, mask))[:, 1].detach().numpy()
+    np.testing.assert_allclose([table["value"].sum() for table in display.words], change, atol=0.02)
 
 
 def test_from_estimator_refuses_images_and_unknown_methods():
