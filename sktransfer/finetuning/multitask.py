@@ -378,7 +378,7 @@ class MultiTaskFineTuner(ChosenLayersByTask, FineTuneBase):
         X : array-like, Series, one-column DataFrame or list of n_samples
             Images or texts.
         y : DataFrame, dict of str to array-like, or array of shape (n_samples, n_tasks)
-            Targets, with the columns of the training.
+            Targets, with columns of the training. A data frame or dict may lack tasks, whose score is then NaN.
         sample_weight : array-like of shape (n_samples,) or (n_samples, n_tasks), DataFrame or dict, default=None
             Weight of each sample, or of each sample in each task.
 
@@ -393,11 +393,12 @@ class MultiTaskFineTuner(ChosenLayersByTask, FineTuneBase):
             If y has other columns than in the training, or does not fit X.
         """
         outputs = self._outputs_by_task(X)
-        table = read_tasks(y, like=self._schema)
+        table = read_tasks(y, like=self._schema, partial=True)
         n_samples = len(next(iter(outputs.values())))
         if table.n_samples != n_samples:
             raise ValueError(f"X has {n_samples} samples, and y has {table.n_samples} rows; pass one row per sample")
-        weights = check_task_weight(sample_weight, self.tasks_, n_samples)
+        known = {name: column.known for name, column in table.columns.items()}
+        weights = check_task_weight(sample_weight, self.tasks_, n_samples, known)
         scores = {}
         for name, task in self._tasks.items():
             column, weight = table.columns[name], weights[name]
@@ -417,7 +418,7 @@ class MultiTaskFineTuner(ChosenLayersByTask, FineTuneBase):
         X : array-like, Series, one-column DataFrame or list of n_samples
             Images or texts.
         y : DataFrame, dict of str to array-like, or array of shape (n_samples, n_tasks)
-            Targets, with the columns of the training. A task without a known target is left out.
+            Targets, as `scores` takes them. A task without a known target is left out.
         sample_weight : array-like of shape (n_samples,) or (n_samples, n_tasks), DataFrame or dict, default=None
             Weight of each sample, or of each sample in each task.
 
@@ -480,8 +481,11 @@ class MultiTaskFineTuner(ChosenLayersByTask, FineTuneBase):
             self._schema, self.tasks_ = table.schema, list(table.names)
         return table.columns
 
-    def _read_weights(self, sample_weight: Any, n_samples: int) -> Mapping[str, np.ndarray]:
-        return check_task_weight(sample_weight, self.tasks_, n_samples)
+    def _read_weights(
+        self, sample_weight: Any, n_samples: int, given: Mapping[str, GivenTargets]
+    ) -> Mapping[str, np.ndarray]:
+        known = {name: one.known for name, one in given.items() if one.known is not None}
+        return check_task_weight(sample_weight, self.tasks_, n_samples, known)
 
     def _make_tasks(
         self, given: Mapping[str, GivenTargets], classes: Mapping[str, np.ndarray] | None

@@ -169,11 +169,17 @@ def test_score_leaves_out_tasks_without_a_known_target(fitted):
         fitted.score(IMAGES, Y.assign(**dict.fromkeys(NAMES)))
 
 
+def test_scores_of_some_tasks(fitted):
+    some, whole = fitted.scores(IMAGES, {"stars": STARS}), fitted.scores(IMAGES, Y.assign(stars=STARS))
+    assert some.isna().tolist() == [True, True, False, True]
+    assert some["stars"] == fitted.score(IMAGES, {"stars": STARS}) == whole["stars"]
+
+
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        (lambda frame: frame.drop(columns="type"), r"lacks \['type'\]"),
-        (lambda frame: frame.assign(more=1), r"has \['more'\] more"),
+        (lambda frame: frame[["mood"]].assign(more=1), r"lacks .* has \['more'\] more"),
+        (lambda frame: frame.assign(more=1), r"has \['more'\] more.*; drop the column \['more'\]$"),
         (lambda frame: frame[:5], "X has 24 samples, and y has 5 rows"),
     ],
 )
@@ -316,8 +322,24 @@ def test_sample_weight_per_row_or_per_row_and_task(form):
 
 
 def test_sample_weight_of_zero_in_all_known_rows_names_the_task():
-    with pytest.raises(ValueError, match=r"y\['type'\]: no target has a weight"):
+    with pytest.raises(ValueError, match=r"y\['type'\]: no target has a weight.*; leave the column out"):
         tuner().fit(IMAGES, Y, sample_weight={"type": ~KNOWN * 1.0})
+    with pytest.raises(ValueError, match=r"y\['stars'\]: no target has a weight"):
+        tuner().fit(IMAGES, Y, sample_weight={"stars": np.zeros(N)})
+    with pytest.raises(ValueError, match="all weights are zero"):
+        tuner().fit(IMAGES, Y, sample_weight=np.zeros(N))
+
+
+def test_sample_weight_is_missing_where_the_target_is(fitted):
+    weight = RNG.uniform(0.5, 2, N)
+    gaps = {"type": np.where(KNOWN, weight, np.nan)}
+    zeros = {"type": np.where(KNOWN, weight, 0)}
+    options = {"freeze_depth": "all", "max_epochs": 0}
+    some, other = (tuner(**options).fit(IMAGES, Y, sample_weight=one) for one in (gaps, zeros))
+    np.testing.assert_array_equal(some.predict_proba(IMAGES)[1], other.predict_proba(IMAGES)[1])
+    pd.testing.assert_series_equal(fitted.scores(IMAGES, Y, gaps), fitted.scores(IMAGES, Y, zeros))
+    with pytest.raises(ValueError, match=r"the task 'type': sample_weight\[1\] is nan, and the target of this row is"):
+        tuner().fit(IMAGES, Y, sample_weight={"type": np.where(KNOWN, np.nan, 1)})
 
 
 def test_class_weight_and_criterion_are_by_task():
