@@ -418,7 +418,7 @@ def check_task_weight(
     n_samples: int,
     known: Mapping[str, np.ndarray] | None = None,
 ) -> dict[str, np.ndarray]:
-    """Return the weight of each row in each task, (n_samples,) each, as float64. All weights of a task may be 0.
+    """Return the weight of each row in each task, (n_samples,) each, as float64.
 
     Parameters
     ----------
@@ -430,7 +430,8 @@ def check_task_weight(
     n_samples : int
         Number of rows.
     known : mapping of str to ndarray of shape (n_samples,), default=None
-        Whether each target of a task is known. If not, its weight may be missing, and is 0. None if all are known.
+        Whether each target of a task is known. If not, its weight may be missing, and is 0. All weights of one of
+        several tasks may then be 0. None for weights that must all be there.
 
     Raises
     ------
@@ -464,7 +465,7 @@ def check_task_weight(
     for name, one in by_task.items():
         try:
             given_or_zero = one if known is None else _zero_if_unknown(one, known[name])
-            weights[name] = check_weight(given_or_zero, n_samples, all_zero=len(names) > 1)
+            weights[name] = check_weight(given_or_zero, n_samples, all_zero=known is not None and len(names) > 1)
         except ValueError as error:
             if len(names) == 1:
                 raise
@@ -475,7 +476,7 @@ def check_task_weight(
 def _zero_if_unknown(weight: Any, known: np.ndarray) -> Any:
     """Return weights (n_samples,) with 0 in place of a missing one whose target is not known.
 
-    Other missing weights are refused. Weights of another shape are returned as they are, for the error of the check that follows.
+    Other missing weights are refused. Weights of another shape are returned as they are, for the check that follows.
     """
     if weight is None or np.ndim(weight) == 0:
         return weight
