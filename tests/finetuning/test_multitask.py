@@ -18,6 +18,7 @@ from sklearn.metrics import accuracy_score, r2_score
 from sklearn.model_selection import GridSearchCV, KFold, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
+from skorch.callbacks import EpochScoring
 
 from sktransfer import (
     EMA,
@@ -364,6 +365,8 @@ def test_class_weight_and_criterion_are_by_task():
         ({"criterion": {"stars": 5}}, r"criterion\['stars'\]=5 must be None, a function"),
         ({"head": 5}, "head=5 must be 'linear', or a dict of heads by task"),
         ({"head_init": "class_means"}, r"needs classes, and y\['stars'\] holds numbers"),
+        ({"class_weight": {"stars": "balanced"}}, r"class_weight\['stars'\]='balanced' weighs classes, and the task"),
+        ({"callbacks": [EpochScoring("accuracy", on_train=True)]}, r"valid_acc_mood.*monitor='valid_loss_mood'"),
         ({"tasks": {"stars": "ordinal"}}, "ordinal"),
         ({"tasks": {"star": "continuous"}}, "star"),
         ({"task_weights": {"star": 1.0}}, "names the task 'star', which is not there"),
@@ -374,6 +377,13 @@ def test_class_weight_and_criterion_are_by_task():
 def test_parameters_refuse_other_values(parameters, match):
     with pytest.raises(InvalidParameterError, match=match):
         tuner(**parameters).fit(IMAGES, Y)
+
+
+@pytest.mark.parametrize("parameter", ["class_weight", "label_smoothing"])
+def test_parameters_of_classes_need_classes(parameter):
+    value = {"class_weight": "balanced", "label_smoothing": 0.1}[parameter]
+    with pytest.raises(InvalidParameterError, match=rf"{parameter}=.* is for tasks with classes.*\['stars'\]"):
+        tuner(**{parameter: value}).fit(IMAGES, {"stars": STARS})
 
 
 @pytest.mark.parametrize(
