@@ -153,7 +153,7 @@ def check_fraction(name: str, value: Any, *, zero: bool = False) -> float:
     return float(value)
 
 
-def check_option(name: str, value: Any, options: Sequence[str]) -> str:
+def check_option(name: str, value: Any, options: Sequence[str], other: str = "") -> str:
     """Return `value`, one of the strings in `options`.
 
     Parameters
@@ -164,6 +164,8 @@ def check_option(name: str, value: Any, options: Sequence[str]) -> str:
         Value to check.
     options : sequence of str
         Values allowed.
+    other : str, default=""
+        What else the parameter takes, for the error.
 
     Raises
     ------
@@ -178,7 +180,8 @@ def check_option(name: str, value: Any, options: Sequence[str]) -> str:
     """
     if not isinstance(value, str) or value not in options:
         near = did_you_mean(str(value), options)
-        raise InvalidParameterError(f"{name}={value!r} must be one of {tuple(options)}{'.' if near else ''}{near}")
+        allowed = f"{tuple(options)}{', or ' if other else ''}{other}"
+        raise InvalidParameterError(f"{name}={value!r} must be one of {allowed}{'.' if near else ''}{near}")
     return value
 
 

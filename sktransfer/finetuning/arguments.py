@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from sktransfer.exceptions import InvalidParameterError, did_you_mean
+from sktransfer.tasks.continuous import Continuous
 from sktransfer.training.run import LRRange
 
-__all__ = ["FitArguments", "check_classes", "check_names", "listed", "value_of"]
+__all__ = ["FitArguments", "check_classes", "check_names", "check_of_classes", "listed", "value_of"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,6 +92,39 @@ def check_names(name: str, parameter: Any, tasks: Sequence[str]) -> None:
             hint = did_you_mean(key, tasks) if isinstance(key, str) else ""
             raise InvalidParameterError(
                 f"{name} has the key {key!r}; its keys are names of tasks, which are {list(tasks)}.{hint}"
+            )
+
+
+def check_of_classes(class_weight: Any, label_smoothing: float, kinds: Mapping[str, str]) -> None:
+    """Raise if a parameter of classes is set for tasks of numbers alone.
+
+    Parameters
+    ----------
+    class_weight : object
+        Weights of all tasks with classes, or a dict of those of some tasks.
+    label_smoothing : float
+        Share of each target that is spread over the classes, in all tasks with classes.
+    kinds : mapping of str to str
+        Kind of each task.
+
+    Raises
+    ------
+    InvalidParameterError
+        If the parameter would have no effect.
+    """
+    numbers = [name for name, kind in kinds.items() if kind == Continuous.kind]
+    for name in numbers if isinstance(class_weight, Mapping) else ():
+        if class_weight.get(name) is not None:
+            raise InvalidParameterError(
+                f"class_weight[{name!r}]={class_weight[name]!r} weighs classes, and the task {name!r} has numbers; "
+                f"leave it out, or give tasks={{{name!r}: 'multiclass'}} for classes"
+            )
+    if len(numbers) < len(kinds):
+        return
+    for parameter, value in (("class_weight", class_weight), ("label_smoothing", label_smoothing)):
+        if value and not isinstance(value, Mapping):
+            raise InvalidParameterError(
+                f"{parameter}={value!r} is for tasks with classes, and all tasks, {numbers}, have numbers; leave it out"
             )
 
 

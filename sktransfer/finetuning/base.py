@@ -126,7 +126,9 @@ class FineTuneBase(PlainState, BackboneHTML, CallbackSupportMixin, BaseEstimator
         """
         raise NotImplementedError
 
-    def _read_weights(self, sample_weight: Any, n_samples: int) -> Mapping[str, np.ndarray]:
+    def _read_weights(
+        self, sample_weight: Any, n_samples: int, given: Mapping[str, GivenTargets]
+    ) -> Mapping[str, np.ndarray]:
         """Return the weight of each sample in each task, (n_samples,) per task.
 
         Parameters
@@ -135,6 +137,8 @@ class FineTuneBase(PlainState, BackboneHTML, CallbackSupportMixin, BaseEstimator
             Weights as given to `fit`.
         n_samples : int
             Number of samples.
+        given : mapping of str to GivenTargets
+            Result of `_read_targets`.
         """
         raise NotImplementedError
 
@@ -359,7 +363,7 @@ class FineTuneBase(PlainState, BackboneHTML, CallbackSupportMixin, BaseEstimator
             groups = np.asarray(arguments.groups)
             check_consistent_length(range(n_samples), groups)
             check_none_missing(groups, "groups", "group", labels=row_labels(arguments.groups))
-        weights = known_weights(given, self._read_weights(arguments.sample_weight, n_samples))
+        weights = known_weights(given, self._read_weights(arguments.sample_weight, n_samples, given))
         if len(_rows_to_learn(settings, weights)) == 0:
             raise ValueError("sample_weight: all weights are zero, so no sample is left to train on")
         relative = {name: relative_weights(one) for name, one in weights.items()}
@@ -375,7 +379,7 @@ class FineTuneBase(PlainState, BackboneHTML, CallbackSupportMixin, BaseEstimator
             )
             given = self._read_targets(arguments.y_val, first=False)
             checked = check_targets(self._tasks, given, len(samples))
-            weights = known_weights(given, self._read_weights(arguments.sample_weight_val, len(samples)))
+            weights = known_weights(given, self._read_weights(arguments.sample_weight_val, len(samples), given))
             targets = encode_targets(self._tasks, given, checked, weights)
         except InvalidSampleError as error:
             raise InvalidSampleError(error.row, f"of X_val: {error.message}", error.label) from error

@@ -21,7 +21,7 @@ from sktransfer.engine.chosen_layers import ChosenLayersByTask
 from sktransfer.engine.head_strength import HeadStrength
 from sktransfer.exceptions import InvalidParameterError, LoadError, ValidationWarning, did_you_mean, name_row, warn
 from sktransfer.finetuning import parameters as shared
-from sktransfer.finetuning.arguments import FitArguments, check_classes, check_names, value_of
+from sktransfer.finetuning.arguments import FitArguments, check_classes, check_names, check_of_classes, value_of
 from sktransfer.finetuning.base import FineTuneBase
 from sktransfer.finetuning.classifier import FineTuneClassifier
 from sktransfer.finetuning.regressor import FineTuneRegressor
@@ -33,6 +33,7 @@ from sktransfer.tasks.continuous import Continuous
 from sktransfer.tasks.criterion import Criterion
 from sktransfer.tasks.given import GivenTargets
 from sktransfer.tasks.heads import Head
+from sktransfer.training.callback_list import check_scoring
 from sktransfer.training.run import FitRun
 from sktransfer.training.settings import Settings
 from sktransfer.training.trainer import TrainingResult
@@ -67,6 +68,7 @@ def _has_classes(tuner: Any) -> bool:
     shared.VALIDATION,
     shared.VALIDATION[1].replace(description="Share of the samples in the validation split."),
     shared.END,
+    shared.CALLBACKS_BY_TASK,
     n_positional=2,
 )
 class MultiTaskFineTuner(ChosenLayersByTask, FineTuneBase):
@@ -127,6 +129,9 @@ class MultiTaskFineTuner(ChosenLayersByTask, FineTuneBase):
     --------
     FineTuneClassifier : Fine-tuning for one task with classes.
     FineTuneRegressor : Fine-tuning for one task with numbers.
+    merge_tasks : Merge data sets with targets of their own.
+    MultiTaskKFold : Folds that keep the known targets of each task.
+    task_scorer : Score of one task, for searches.
 
     Notes
     -----
@@ -207,12 +212,15 @@ class MultiTaskFineTuner(ChosenLayersByTask, FineTuneBase):
         y : DataFrame, dict of str to array-like, or array of shape (n_samples, n_tasks)
             Targets, a column per task. None, NaN, and the missing values of pandas and polars are not known. The
             columns of an array are called "y0", "y1" and so on. Several labels or numbers per row are a 2-D array in a
-            dict, or a vector in each cell. Cells may also hold lists, tuples or sets of labels. A level "merged_source"
-            of the index names the data set of each row, as `merge_tasks` makes it. If data sets have different classes
-            of a task, the loss of a row is a softmax over those of its data set. Without this level, which a dict, an
-            array or `reset_index(drop=True)` does not keep, it is over all classes.
+            dict, or a vector in each cell. Cells may also hold lists, tuples or sets of labels. Searches of
+            scikit-learn take data frames and arrays, and no dicts. An integer column of pandas with NaN holds floats,
+            and so do its classes and predictions, unless its dtype is "Int64". A level "merged_source" of the index
+            names the data set of each row, as `merge_tasks` makes it. If data sets have different classes of a task,
+            the loss of a row is a softmax over those of its data set. Without this level, which a dict, an array or
+            `reset_index(drop=True)` does not keep, it is over all classes.
         sample_weight : array-like of shape (n_samples,) or (n_samples, n_tasks), DataFrame or dict, default=None
-            Weight of each sample, or of each sample in each task. Only ratios within a task matter.
+            Weight of each sample, or of each sample in each task. Only ratios within a task matter. A weight may be
+            missing where the target is.
         groups : array-like of shape (n_samples,), default=None
             Group of each sample. The validation split of `early_stopping` does not separate groups. With metadata
             routing, `groups` of a search are also passed here, unless `set_fit_request(groups=False)` is called.
@@ -385,7 +393,7 @@ class MultiTaskFineTuner(ChosenLayersByTask, FineTuneBase):
         X : array-like, Series, one-column DataFrame or list of n_samples
             Images or texts.
         y : DataFrame, dict of str to array-like, or array of shape (n_samples, n_tasks)
-            Targets, with the columns of the training.
+            Targets, with columns of the training. A data frame or dict may lack tasks, whose score is then NaN.
         sample_weight : array-like of shape (n_samples,) or (n_samples, n_tasks), DataFrame or dict, default=None
             Weight of each sample, or of each sample in each task.
 
@@ -400,11 +408,12 @@ class MultiTaskFineTuner(ChosenLayersByTask, FineTuneBase):
             If y has other columns than in the training, or does not fit X.
         """
         outputs = self._outputs_by_task(X)
-        table = read_tasks(y, like=self._schema)
+        table = read_tasks(y, like=self._schema, partial=True)
         n_samples = len(next(iter(outputs.values())))
         if table.n_samples != n_samples:
             raise ValueError(f"X has {n_samples} samples, and y has {table.n_samples} rows; pass one row per sample")
-        weights = check_task_weight(sample_weight, self.tasks_, n_samples)
+        known = {name: column.known for name, column in table.columns.items()}
+        weights = check_task_weight(sample_weight, self.tasks_, n_samples, known)
         scores = {}
         for name, task in self._tasks.items():
             column, weight = table.columns[name], weights[name]
@@ -420,6 +429,8 @@ class MultiTaskFineTuner(ChosenLayersByTask, FineTuneBase):
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Return the mean of the scores of the tasks, each over the rows whose target is known.
 
+        It averages accuracies of classes with R² of numbers, which may be negative. `scores` has the score of each
+        task, and `task_scorer` makes a search compare one. `MultiTaskKFold` keeps each task in each fold.
         The scores of merged data sets are as `scores` describes them.
 
         Parameters
@@ -427,7 +438,7 @@ class MultiTaskFineTuner(ChosenLayersByTask, FineTuneBase):
         X : array-like, Series, one-column DataFrame or list of n_samples
             Images or texts.
         y : DataFrame, dict of str to array-like, or array of shape (n_samples, n_tasks)
-            Targets, with the columns of the training. A task without a known target is left out.
+            Targets, as `scores` takes them. A task without a known target is left out.
         sample_weight : array-like of shape (n_samples,) or (n_samples, n_tasks), DataFrame or dict, default=None
             Weight of each sample, or of each sample in each task.
 
@@ -444,7 +455,8 @@ class MultiTaskFineTuner(ChosenLayersByTask, FineTuneBase):
     def task(self, name: str) -> FineTuneClassifier | FineTuneRegressor:
         """Return a fitted estimator of one task, which shares the network.
 
-        It is a complete estimator. `fit` trains a new network for this task alone.
+        It is a complete estimator. `fit` trains a new network for this task alone. Its `score` needs the target of each
+        row. `scores` of this estimator leaves out rows whose target is missing.
 
         Parameters
         ----------
@@ -490,8 +502,11 @@ class MultiTaskFineTuner(ChosenLayersByTask, FineTuneBase):
             self._schema, self.tasks_ = table.schema, list(table.names)
         return table.columns
 
-    def _read_weights(self, sample_weight: Any, n_samples: int) -> Mapping[str, np.ndarray]:
-        return check_task_weight(sample_weight, self.tasks_, n_samples)
+    def _read_weights(
+        self, sample_weight: Any, n_samples: int, given: Mapping[str, GivenTargets]
+    ) -> Mapping[str, np.ndarray]:
+        known = {name: one.known for name, one in given.items() if one.known is not None}
+        return check_task_weight(sample_weight, self.tasks_, n_samples, known)
 
     def _make_tasks(
         self, given: Mapping[str, GivenTargets], classes: Mapping[str, np.ndarray] | None
@@ -499,6 +514,7 @@ class MultiTaskFineTuner(ChosenLayersByTask, FineTuneBase):
         columns: Mapping[str, Any] = given
         for parameter in ("class_weight", "criterion", "head"):
             check_names(parameter, getattr(self, parameter), self.tasks_)
+        check_of_classes(self.class_weight, self.label_smoothing, {name: one.kind for name, one in columns.items()})
         if isinstance(self.head, Mapping) and self.head_init != "probe" and not set(self.tasks_) - set(self.head):
             raise InvalidParameterError(
                 f"head_init={self.head_init!r} initializes new heads, and head has one for each task; leave one out"
@@ -523,6 +539,7 @@ class MultiTaskFineTuner(ChosenLayersByTask, FineTuneBase):
     def _encode(
         self, settings: Settings, given: Mapping[str, GivenTargets], arguments: FitArguments, n_samples: int
     ) -> tuple[np.ndarray, dict[str, Targets]]:
+        check_scoring(self.callbacks, {name: task.score_name for name, task in self._tasks.items()})
         kept, targets = super()._encode(settings, given, arguments, n_samples)
         self.n_left_out_ = n_samples - len(kept)
         self.classes_ = [_classes_of(task) for task in self._tasks.values()]
@@ -534,9 +551,10 @@ class MultiTaskFineTuner(ChosenLayersByTask, FineTuneBase):
         if len(unknown):
             row, have = int(unknown[0]), "has" if len(unknown) == 1 else "have"
             where = name_row(row, label_of(row_labels(arguments.y), row), "y")
+            learned = " in a task that is learned (of weight greater than 0)" * (not all(map(settings.learns, given)))
             warn(
-                f"{len(unknown)} of {n_samples} rows {have} no known target, and the training leaves them out; the "
-                f"first is {where}",
+                f"{len(unknown)} of {n_samples} rows {have} no known target{learned}, and the training leaves them "
+                f"out; the first is {where}",
                 ValidationWarning,
             )
         return kept, targets

@@ -7,6 +7,7 @@ from sktransfer.engine import parameters as engine
 
 __all__ = [
     "BY_TASK",
+    "CALLBACKS_BY_TASK",
     "CLASSIFICATION",
     "CRITERION",
     "END",
@@ -286,3 +287,13 @@ END = [
         description="1 prints one line per epoch. `sklearn.callback.ProgressBar` shows the progress of a whole search."
     ),
 ]
+CALLBACKS_BY_TASK = Parameter(
+    "callbacks",
+    None,
+    "list of skorch callbacks",
+    """Callbacks of skorch (`EarlyStopping("valid_loss_topic")`, `GradientNormClipping` and others), `EMA`, `SWA`,
+    `WiSEFT`, `MicroBatches`, `Mixup`, `Checkpoint`. They may monitor the columns of `history_` that each task has, such
+    as "train_loss_topic", and of validation data "valid_loss_topic" and "valid_acc_topic". `EpochScoring` and
+    `BatchScoring` by the name of a metric score one task, and are refused with several. Callbacks of scikit-learn
+    (`set_callbacks`) work as well.""",
+)

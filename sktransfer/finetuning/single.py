@@ -117,7 +117,9 @@ class SingleTaskTuner(ChosenLayers, FineTuneBase):
     ) -> Mapping[str, GivenTargets]:
         return {TASK: _Y(y)}
 
-    def _read_weights(self, sample_weight: Any, n_samples: int) -> Mapping[str, np.ndarray]:
+    def _read_weights(
+        self, sample_weight: Any, n_samples: int, given: Mapping[str, GivenTargets]
+    ) -> Mapping[str, np.ndarray]:
         return {TASK: check_weight(sample_weight, n_samples)}
 
     def _make_tasks(

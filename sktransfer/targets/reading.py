@@ -137,7 +137,8 @@ def read_column(
     Warns
     -----
     ValidationWarning
-        If whole numbers with many values are read as classes, or a collection holds a label that `fit` did not have.
+        If whole numbers or strings of numbers with many values are read as classes, or a collection holds a label that
+        `fit` did not have.
     """
     cells = _as_cells(given, where, index)
     rows = np.flatnonzero(cells.known)
@@ -353,12 +354,16 @@ def _read_scalars(
             f"{where} holds one class only, {values.tolist()[0]!r}; a task needs two or more to tell apart: leave the "
             "column out. Folds of MultiTaskKFold keep each class"
         )
-    if kind is None and values.dtype.kind in "iuf" and len(values) > _MANY and n_classes > len(values) / 2:
-        warn(
-            f"{where} holds {n_classes} whole numbers in {len(values)} rows, which are read as classes. For numbers, "
-            f"give {reader.as_numbers}",
-            ValidationWarning,
-        )
+    if kind is None and len(values) > _MANY and n_classes > len(values) / 2:
+        is_number = values.dtype.kind in "iuf"
+        if is_number or (values.dtype.kind in "OU" and all(map(_is_numeric, values))):
+            what = "whole numbers" if is_number else "strings of numbers"
+            remedy = f"give {reader.as_numbers}" if is_number else "convert them, pd.to_numeric"
+            warn(
+                f"{where} holds {n_classes} {what} in {len(values)} rows, which are read as classes. For numbers, "
+                f"{remedy}",
+                ValidationWarning,
+            )
     return Multiclass.kind, form, values
 
 

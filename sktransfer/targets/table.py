@@ -13,13 +13,13 @@ from narwhals.exceptions import DuplicateError
 from scipy.sparse import issparse
 
 from sktransfer._validation import require_field
-from sktransfer.exceptions import InvalidParameterError, LoadError, did_you_mean
+from sktransfer.exceptions import InvalidParameterError, LoadError, did_you_mean, name_row
 from sktransfer.samples.arrays import tensor_to_array
 from sktransfer.samples.columns import as_series, is_frame, is_tensor, quoted
-from sktransfer.samples.labels import row_labels
+from sktransfer.samples.labels import label_of, row_labels
 from sktransfer.targets.column import KINDS, LIBRARIES, Column, ColumnForm
 from sktransfer.targets.reading import n_rows, read_column
-from sktransfer.tasks.validation import check_weight
+from sktransfer.tasks.validation import as_array, check_weight
 
 __all__ = ["TaskSchema", "TaskTable", "check_task_weight", "read_tasks", "split_columns"]
 
@@ -186,7 +186,12 @@ class TaskTable:
 
 
 def read_tasks(
-    y: Any, tasks: Any = "auto", like: TaskSchema | None = None, *, classes: Mapping[str, Any] | None = None
+    y: Any,
+    tasks: Any = "auto",
+    like: TaskSchema | None = None,
+    *,
+    classes: Mapping[str, Any] | None = None,
+    partial: bool = False,
 ) -> TaskTable:
     """Return the targets of several tasks. None, NaN, and the missing values of pandas and polars are not known.
 
@@ -203,6 +208,8 @@ def read_tasks(
         Schema of an earlier call. y must have the same columns, in any order, and may lack targets of a task.
     classes : mapping of str to array-like, default=None
         All classes of some tasks. y may hold one class of them, or none.
+    partial : bool, default=False
+        Whether a data frame, dict or Series may lack columns of `like`. No target of these tasks is known.
 
     Raises
     ------
@@ -224,7 +231,7 @@ def read_tasks(
     names = tuple(given)
     kinds = _check_kinds(tasks, names, like)
     if like is not None:
-        given, names = _in_order(given, container, like), like.names
+        given, names = _in_order(given, container, like, partial=partial), like.names
     n_samples, wheres = _n_samples(given, container), {name: _where(container, name, i) for i, name in enumerate(names)}
     index = row_labels(y)
     columns = {}
@@ -368,7 +375,7 @@ def _check_kinds(tasks: Any, names: tuple[str, ...], like: TaskSchema | None) ->
     return {name: _KIND_OF[kind] for name, kind in tasks.items()}
 
 
-def _in_order(given: dict[str, Any], container: str, like: TaskSchema) -> dict[str, Any]:
+def _in_order(given: dict[str, Any], container: str, like: TaskSchema, *, partial: bool) -> dict[str, Any]:
     """Return the columns in the order of the schema."""
     if len(given) == len(like.names) == 1 and "vector" in (container, like.container):
         return {like.names[0]: next(iter(given.values()))}  # the only column needs no name
@@ -378,14 +385,18 @@ def _in_order(given: dict[str, Any], container: str, like: TaskSchema) -> dict[s
         )
     missing = [name for name in like.names if name not in given]
     extra = [name for name in given if name not in like.names]
-    if missing or extra:
+    partial = partial and container != "array"  # the columns of an array have no names of their own
+    if extra or (missing and not partial):
         parts = [f"lacks {missing}"] * bool(missing) + [f"has {extra} more"] * bool(extra)
+        remedies = ["a task without a known target has a column of None"] * (bool(missing) and not partial)
+        remedies += [f"drop {'the column' if len(extra) == 1 else 'the columns'} {extra}"] * bool(extra)
         hint = did_you_mean(missing[0], extra) if missing else ""
         raise ValueError(
-            f"y {' and '.join(parts)}, and in fit its columns were {list(like.names)}; a task without a known "
-            f"target has a column of None.{hint}"
+            f"y {' and '.join(parts)}, and in fit its columns were {list(like.names)}; {', and '.join(remedies)}"
+            f"{'.' if hint else ''}{hint}"
         )
-    return {name: given[name] for name in like.names}
+    unknown = [None] * n_rows(next(iter(given.values())), "y") if missing else []
+    return {name: given.get(name, unknown) for name in like.names}
 
 
 def _n_samples(given: dict[str, Any], container: str) -> int:
@@ -401,7 +412,12 @@ def _n_samples(given: dict[str, Any], container: str) -> int:
     return lengths[first]
 
 
-def check_task_weight(sample_weight: Any, names: tuple[str, ...] | list[str], n_samples: int) -> dict[str, np.ndarray]:
+def check_task_weight(
+    sample_weight: Any,
+    names: tuple[str, ...] | list[str],
+    n_samples: int,
+    known: Mapping[str, np.ndarray] | None = None,
+) -> dict[str, np.ndarray]:
     """Return the weight of each row in each task, (n_samples,) each, as float64.
 
     Parameters
@@ -413,6 +429,9 @@ def check_task_weight(sample_weight: Any, names: tuple[str, ...] | list[str], n_
         Names of the tasks.
     n_samples : int
         Number of rows.
+    known : mapping of str to ndarray of shape (n_samples,), default=None
+        Whether each target of a task is known. If not, its weight may be missing, and is 0. All weights of one of
+        several tasks may then be 0. None for weights that must all be there.
 
     Raises
     ------
@@ -445,9 +464,31 @@ def check_task_weight(sample_weight: Any, names: tuple[str, ...] | list[str], n_
     weights = {}
     for name, one in by_task.items():
         try:
-            weights[name] = check_weight(one, n_samples)
+            given_or_zero = one if known is None else _zero_if_unknown(one, known[name])
+            weights[name] = check_weight(given_or_zero, n_samples, all_zero=known is not None and len(names) > 1)
         except ValueError as error:
             if len(names) == 1:
                 raise
             raise ValueError(f"weights of the task {name!r}: {error}") from error
     return weights
+
+
+def _zero_if_unknown(weight: Any, known: np.ndarray) -> Any:
+    """Return weights (n_samples,) with 0 in place of a missing one whose target is not known.
+
+    Other missing weights are refused. Weights of another shape are returned as they are, for the check that follows.
+    """
+    if weight is None or np.ndim(weight) == 0:
+        return weight
+    array, labels = as_array(weight, "sample_weight"), row_labels(weight)
+    missing = np.asarray(pd.isna(array))  # (n_samples,)
+    if missing.shape != known.shape or not missing.any():
+        return weight
+    rows = np.flatnonzero(missing & known)
+    if len(rows):
+        row, have = int(rows[0]), "has" if len(rows) == 1 else "have"
+        raise ValueError(
+            f"{name_row(row, label_of(labels, row), 'sample_weight')} is {array[row]}, and the target of this row is "
+            f"known: {len(rows)} of {len(known)} rows {have} a target and no weight; a weight of 0 leaves out a row"
+        )
+    return pd.Series(np.where(missing, 0, array), index=labels)

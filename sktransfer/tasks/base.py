@@ -18,7 +18,10 @@ from sktransfer.tasks.criterion import Criterion
 
 __all__ = ["NOTHING_KNOWN", "Targets", "Task", "batch_targets", "relative_weights"]
 
-NOTHING_KNOWN = "no target has a weight greater than 0, so there is nothing to learn"
+NOTHING_KNOWN = (
+    "no target has a weight greater than 0, so there is nothing to learn; leave the column out, or give some of its "
+    "rows a weight"
+)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -295,7 +295,7 @@ def check_none_missing(values: np.ndarray, name: str, what: str, *, labels: Any 
         )
 
 
-def check_weight(sample_weight: Any, n_samples: int) -> np.ndarray:
+def check_weight(sample_weight: Any, n_samples: int, *, all_zero: bool = False) -> np.ndarray:
     """Return the weight of each sample, (n_samples,) as float64; ones if none are given.
 
     Parameters
@@ -304,6 +304,8 @@ def check_weight(sample_weight: Any, n_samples: int) -> np.ndarray:
         Weights as given by the user.
     n_samples : int
         Number of samples.
+    all_zero : bool, default=False
+        Whether all weights may be zero.
 
     Raises
     ------
@@ -331,5 +333,6 @@ a sample
                 f"{name_row(row, label_of(row_labels(sample_weight), row), 'sample_weight')} is {checked[row]}; a "
                 "weight of 0 leaves out a sample"
             )
-    weight: np.ndarray = _check_sample_weight(checked, np.arange(n_samples), dtype=np.float64, ensure_non_negative=True)
+    options = {"dtype": np.float64, "ensure_non_negative": True, "allow_all_zero_weights": all_zero}
+    weight: np.ndarray = _check_sample_weight(checked, np.arange(n_samples), **options)
     return weight

@@ -31,6 +31,7 @@ __all__ = [
 
 WEIGHTS = ("equal", "uncertainty")
 SAMPLING = ("proportional", "uniform", "sqrt", "joint")
+_DICT = "a dict of numbers by the name of a task"
 
 Weights = str | Mapping[str, float]
 
@@ -50,7 +51,7 @@ def check_task_weights(name: str, value: Any) -> Weights:
     InvalidParameterError
         If it is neither.
     """
-    return _check_numbers(name, value) if isinstance(value, Mapping) else check_option(name, value, WEIGHTS)
+    return _check_numbers(name, value) if isinstance(value, Mapping) else check_option(name, value, WEIGHTS, _DICT)
 
 
 def check_task_sampling(name: str, value: Any) -> Weights:
@@ -69,7 +70,7 @@ def check_task_sampling(name: str, value: Any) -> Weights:
         If it is neither.
     """
     if not isinstance(value, Mapping):
-        return check_option(name, value, SAMPLING)
+        return check_option(name, value, SAMPLING, _DICT)
     shares = _check_numbers(name, value)
     if not any(shares.values()):
         raise InvalidParameterError(f"{name}={dict(value)!r} has no share greater than 0, so no row would be drawn")

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sklearn.callback import FitCallback
-from skorch.callbacks import Callback, Checkpoint, EarlyStopping, LRScheduler, PassthroughScoring, TrainEndCheckpoint
+from skorch.callbacks import (
+    Callback,
+    Checkpoint,
+    EarlyStopping,
+    EpochScoring,
+    LRScheduler,
+    PassthroughScoring,
+    TrainEndCheckpoint,
+)
 from skorch.callbacks.scoring import ScoringBase
 
 from sktransfer.exceptions import InvalidParameterError, ValidationWarning, warn
 
-__all__ = ["check_callbacks", "check_monitors", "is_callback_type", "unnamed"]
+__all__ = ["check_callbacks", "check_monitors", "check_scoring", "is_callback_type", "unnamed"]
 
 _ALWAYS = {"train_loss", "train_loss_best"}  # columns of the history that each training records
 _VALIDATION = {"valid_loss", "valid_loss_best"}
@@ -128,12 +136,50 @@ def check_monitors(callbacks: Sequence[Any] | None, *, validates: bool, remedy: 
             raise InvalidParameterError(
                 f"{what} monitors {monitor!r}, which a later callback records; put that callback before it"
             )
+        if knows_all and by_task:
+            raise InvalidParameterError(
+                f"{what} monitors {monitor!r}, which no callback records; recorded are {sorted(recorded)}, and of each "
+                "task train_loss_<task>, valid_loss_<task>, and valid_acc_<task> or valid_r2_<task>"
+            )
         if knows_all:
             scoring = f"EpochScoring({monitor.removesuffix('_best')!r}{'' if validates else ', on_train=True'})"
             raise InvalidParameterError(
                 f"{what} monitors {monitor!r}, which no callback records; recorded are {sorted(recorded)}. Put "
                 f"{scoring} before it, if that is the name of a metric"
             )
+
+
+def check_scoring(callbacks: Sequence[Any] | None, scores: Mapping[str, str | None]) -> None:
+    """Raise if a callback of skorch scores predictions, and there are several tasks.
+
+    A function of (net, X, y) is allowed: as `BatchScoring`, or as `EpochScoring` without kept predictions.
+
+    Parameters
+    ----------
+    callbacks : sequence of skorch callbacks or None
+        Value of the parameter, checked by `check_callbacks`.
+    scores : mapping of str to str or None
+        Short name of the score of each task, which is recorded of validation data; None if there is none.
+
+    Raises
+    ------
+    InvalidParameterError
+        If `EpochScoring` or `BatchScoring` would fail, because a batch has the predictions of several tasks.
+    """
+    columns = [f"valid_{score}_{name}" for name, score in scores.items() if score is not None]
+    for index, item in enumerate(unnamed(callbacks) if len(scores) > 1 else []):
+        callback = item() if isinstance(item, type) else item
+        if not isinstance(callback, ScoringBase):
+            continue
+        is_function = callable(callback.scoring) and not str(callback.scoring.__module__).startswith("sklearn.")
+        if is_function and not (isinstance(callback, EpochScoring) and callback.use_caching):
+            continue
+        raise InvalidParameterError(
+            f"callbacks[{index}]: {type(callback).__name__} scores the predictions of one task, and there are "
+            f"{len(scores)}, {list(scores)}. With X_val and y_val, history_ has the scores of the tasks in the columns "
+            f"{columns}, which callbacks may monitor, such as monitor='valid_loss_{next(iter(scores))}'. For "
+            "another score, use set_callbacks with a callback of scikit-learn"
+        )
 
 
 def _recorded_by(callback: Any) -> set[str]:

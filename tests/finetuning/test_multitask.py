@@ -18,6 +18,7 @@ from sklearn.metrics import accuracy_score, r2_score
 from sklearn.model_selection import GridSearchCV, KFold, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
+from skorch.callbacks import EpochScoring
 
 from sktransfer import (
     EMA,
@@ -169,11 +170,17 @@ def test_score_leaves_out_tasks_without_a_known_target(fitted):
         fitted.score(IMAGES, Y.assign(**dict.fromkeys(NAMES)))
 
 
+def test_scores_of_some_tasks(fitted):
+    some, whole = fitted.scores(IMAGES, {"stars": STARS}), fitted.scores(IMAGES, Y.assign(stars=STARS))
+    assert some.isna().tolist() == [True, True, False, True]
+    assert some["stars"] == fitted.score(IMAGES, {"stars": STARS}) == whole["stars"]
+
+
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        (lambda frame: frame.drop(columns="type"), r"lacks \['type'\]"),
-        (lambda frame: frame.assign(more=1), r"has \['more'\] more"),
+        (lambda frame: frame[["mood"]].assign(more=1), r"lacks .* has \['more'\] more"),
+        (lambda frame: frame.assign(more=1), r"has \['more'\] more.*; drop the column \['more'\]$"),
         (lambda frame: frame[:5], "X has 24 samples, and y has 5 rows"),
     ],
 )
@@ -316,8 +323,24 @@ def test_sample_weight_per_row_or_per_row_and_task(form):
 
 
 def test_sample_weight_of_zero_in_all_known_rows_names_the_task():
-    with pytest.raises(ValueError, match=r"y\['type'\]: no target has a weight"):
+    with pytest.raises(ValueError, match=r"y\['type'\]: no target has a weight.*; leave the column out"):
         tuner().fit(IMAGES, Y, sample_weight={"type": ~KNOWN * 1.0})
+    with pytest.raises(ValueError, match=r"y\['stars'\]: no target has a weight"):
+        tuner().fit(IMAGES, Y, sample_weight={"stars": np.zeros(N)})
+    with pytest.raises(ValueError, match="all weights are zero"):
+        tuner().fit(IMAGES, Y, sample_weight=np.zeros(N))
+
+
+def test_sample_weight_is_missing_where_the_target_is(fitted):
+    weight = RNG.uniform(0.5, 2, N)
+    gaps = {"type": np.where(KNOWN, weight, np.nan)}
+    zeros = {"type": np.where(KNOWN, weight, 0)}
+    options = {"freeze_depth": "all", "max_epochs": 0}
+    some, other = (tuner(**options).fit(IMAGES, Y, sample_weight=one) for one in (gaps, zeros))
+    np.testing.assert_array_equal(some.predict_proba(IMAGES)[1], other.predict_proba(IMAGES)[1])
+    pd.testing.assert_series_equal(fitted.scores(IMAGES, Y, gaps), fitted.scores(IMAGES, Y, zeros))
+    with pytest.raises(ValueError, match=r"the task 'type': sample_weight\[1\] is nan, and the target of this row is"):
+        tuner().fit(IMAGES, Y, sample_weight={"type": np.where(KNOWN, np.nan, 1)})
 
 
 def test_class_weight_and_criterion_are_by_task():
@@ -342,6 +365,8 @@ def test_class_weight_and_criterion_are_by_task():
         ({"criterion": {"stars": 5}}, r"criterion\['stars'\]=5 must be None, a function"),
         ({"head": 5}, "head=5 must be 'linear', or a dict of heads by task"),
         ({"head_init": "class_means"}, r"needs classes, and y\['stars'\] holds numbers"),
+        ({"class_weight": {"stars": "balanced"}}, r"class_weight\['stars'\]='balanced' weighs classes, and the task"),
+        ({"callbacks": [EpochScoring("accuracy", on_train=True)]}, r"valid_acc_mood.*monitor='valid_loss_mood'"),
         ({"tasks": {"stars": "ordinal"}}, "ordinal"),
         ({"tasks": {"star": "continuous"}}, "star"),
         ({"task_weights": {"star": 1.0}}, "names the task 'star', which is not there"),
@@ -352,6 +377,13 @@ def test_class_weight_and_criterion_are_by_task():
 def test_parameters_refuse_other_values(parameters, match):
     with pytest.raises(InvalidParameterError, match=match):
         tuner(**parameters).fit(IMAGES, Y)
+
+
+@pytest.mark.parametrize("parameter", ["class_weight", "label_smoothing"])
+def test_parameters_of_classes_need_classes(parameter):
+    value = {"class_weight": "balanced", "label_smoothing": 0.1}[parameter]
+    with pytest.raises(InvalidParameterError, match=rf"{parameter}=.* is for tasks with classes.*\['stars'\]"):
+        tuner(**{parameter: value}).fit(IMAGES, {"stars": STARS})
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ OF_CLASSES = [name for name in RECIPES if name not in LIKE_OTHERS]
 OF_NUMBERS = ["plain", "random head", "early stopping", "mixup"]
 ON_IMAGES = {**OPTIONS, "freeze_depth": -1}
 KNOWN = np.arange(N) % 3 > 0
-ignore_left_out = pytest.mark.filterwarnings("ignore:.* known target, and the training leaves them out")
+ignore_left_out = pytest.mark.filterwarnings("ignore:.* known target.*, and the training leaves them out")
 pytestmark = pytest.mark.filterwarnings("ignore::sktransfer.exceptions.FreezingWarning", "ignore:the training loss was")
 
 
@@ -138,7 +138,7 @@ def test_task_weights_of_zero_change_nothing_of_the_others(head_init, layer):
     np.testing.assert_array_equal(alone.predict(TEXTS)["mood"], joint.predict(TEXTS)["mood"])
 
 
-@pytest.mark.filterwarnings("ignore:.* known target, and the training leaves them out")
+@pytest.mark.filterwarnings("ignore:.* known target.*, and the training leaves them out")
 def test_task_weights_of_zero_for_all_but_one_equal_the_single_task():
     options = {**ON_IMAGES, "early_stopping": True, "validation_fraction": 0.25}
     Y = pd.DataFrame({"stars": pd.Series(STARS).where(~KNOWN), "mood": MOODS})
@@ -167,3 +167,10 @@ def test_rows_without_a_target_are_counted_and_named_once():
         tuner = MultiTaskFineTuner("tiny/cnn", **ON_IMAGES).fit(IMAGES, Y, sample_weight=(np.arange(N) > 0) * 1.0)
     assert len(caught) == 1
     assert tuner.n_left_out_ == 3
+
+
+def test_rows_known_only_in_tasks_of_weight_0_are_named():
+    Y = pd.DataFrame({"mood": pd.Series(MOODS).where(KNOWN), "stars": pd.Series(STARS)})
+    match = r"6 of 16 rows have no known target in a task that is learned \(of weight greater than 0\)"
+    with pytest.warns(ValidationWarning, match=match):
+        MultiTaskFineTuner("tiny/cnn", task_weights={"stars": 0}, **ON_IMAGES).fit(IMAGES, Y)

@@ -238,7 +238,14 @@ def test_read_tasks_warns_of_many_classes():
         read.check(read.make_task())
         read_tasks(frame(price=range(30)), {"price": "multiclass"})
         read_tasks(frame(price=range(30)), {"price": "continuous"})
-        read_tasks(frame(name=[str(i) for i in range(30)]))
+        read_tasks(frame(name=[f"{i} a" for i in range(30)]))
+        read_tasks(frame(price=[str(i) for i in range(30)]), {"price": "multiclass"})
+
+
+@pytest.mark.parametrize("make", [list, np.array, pl.Series, lambda cells: pd.Series(cells, dtype="str")])
+def test_read_tasks_warns_of_many_strings_of_numbers(make):
+    with pytest.warns(ValidationWarning, match=r"holds 30 strings of numbers in 30 rows.*convert them, pd.to_numeric"):
+        read_tasks({"price": make([f"{i}.5" for i in range(30)])})
 
 
 def test_read_tasks_like_reorders_columns():
@@ -443,6 +450,45 @@ def test_check_task_weight(given, expected):
 def test_check_task_weight_errors(given, message):
     with pytest.raises(ValueError, match=message):
         check_task_weight(given, ["topic", "star"], 2)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"a": [1, NAN, 2]},
+        {"a": pd.Series([1, None, 2], index=list("pqr"), dtype="Float64")},
+        pl.DataFrame({"a": [1, None, 2]}),
+        np.array([[1, 1], [NAN, 1], [2, 1]]),
+    ],
+)
+def test_check_task_weight_of_an_unknown_target_may_be_missing(given):
+    known = {"a": np.array([True, False, True]), "b": np.array([True, True, True])}
+    weights = check_task_weight(given, ["a", "b"], 3, known)
+    assert [weights["a"].tolist(), weights["b"].tolist()] == [[1, 0, 2], [1, 1, 1]]
+    known["a"][1] = True
+    with pytest.raises(ValueError, match=r"the task 'a': sample_weight.*1.* is .*, and the target .* is known"):
+        check_task_weight(given, ["a", "b"], 3, known)
+
+
+def test_check_task_weight_of_a_whole_task_may_be_zero():
+    known = dict.fromkeys("ab", np.array([True, True]))
+    assert check_task_weight({"a": [0, 0]}, ["a", "b"], 2, known)["a"].tolist() == [0, 0]
+    for names, given in ((["a"], known), (["a", "b"], None)):
+        with pytest.raises(ValueError, match="at least one non-zero"):
+            check_task_weight({"a": [0, 0]}, names, 2, given)
+
+
+def test_read_tasks_partial_lacks_columns():
+    schema = read_tasks({"a": ["x", "y"], "b": [0.5, 1]}).schema
+    table = read_tasks({"b": [2.5]}, like=schema, partial=True)
+    assert table.known.tolist() == [[False, True]]
+    with pytest.raises(ValueError, match=r"lacks \['a'\] and has \['c'\] more.*; drop the column \['c'\]$"):
+        read_tasks({"b": [2.5], "c": [1]}, like=schema, partial=True)
+    with pytest.raises(ValueError, match=r"lacks \['a'\], .*; a task without a known target has a column of None$"):
+        read_tasks({"b": [2.5]}, like=schema)
+    of_array = read_tasks(np.array([[0, 0.5], [1, 1]]), {"y0": "multiclass"}).schema
+    with pytest.raises(ValueError, match=r"lacks \['y1'\]"):
+        read_tasks(np.zeros((2, 1)), like=of_array, partial=True)
 
 
 @pytest.mark.parametrize(

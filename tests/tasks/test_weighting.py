@@ -32,6 +32,7 @@ torchjd = pytest.importorskip("torchjd.aggregation")
         ("even", r"task_weights='even' must be one of \('equal', 'uncertainty'\)"),
         (None, "task_weights=None"),
         (2.0, r"task_weights=2.0"),
+        ([1, 2], r"task_weights=\[1, 2\] must be one of .*, or a dict of numbers by the name of a task"),
         ({"a": -1}, r"task_weights\['a'\]=-1 must be a number of at least 0"),
         ({"a": float("nan")}, r"task_weights\['a'\]=nan"),
         ({"a": float("inf")}, r"task_weights\['a'\]=inf"),
@@ -49,6 +50,7 @@ def test_check_task_weights_names_invalid_and_allowed_values(value, match):
     ("value", "match"),
     [
         ("jiont", r"task_sampling='jiont' must be one of .* Did you mean 'joint'"),
+        ([1, 2], r"task_sampling=\[1, 2\] must be one of .*, or a dict of numbers by the name of a task"),
         ({"a": -0.5}, r"task_sampling\['a'\]=-0.5"),
         ({"a": 0, "b": 0.0}, "has no share greater than 0"),
         ({}, "has no share greater than 0"),

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 from sklearn.callback import ProgressBar
-from skorch.callbacks import EarlyStopping, LRScheduler, PrintLog
+from sklearn.metrics import accuracy_score, make_scorer
+from skorch.callbacks import BatchScoring, EarlyStopping, EpochScoring, LRScheduler, PassthroughScoring, PrintLog
 
 from sktransfer import EMA, FineTuneClassifier
 from sktransfer.exceptions import InvalidParameterError
 from sktransfer.testing.samples import make_samples
-from sktransfer.training.callback_list import check_callbacks, check_monitors, is_callback_type, unnamed
+from sktransfer.training.callback_list import check_callbacks, check_monitors, check_scoring, is_callback_type, unnamed
 
 IMAGES, LABELS = make_samples("image", 24)
 STEP = LRScheduler("StepLR", step_size=1)
@@ -52,8 +53,36 @@ def test_check_monitors_knows_columns_by_task(monitor):
 def test_check_monitors_knows_the_score_of_a_single_task_only():
     stop = [EarlyStopping("valid_acc")]
     check_monitors(stop, validates=True, remedy="pass X_val")
-    with pytest.raises(InvalidParameterError, match="which no callback records"):
+    with pytest.raises(InvalidParameterError, match=r"which no callback records.* of each task .*, valid_loss_<task>"):
         check_monitors(stop, validates=True, remedy="pass X_val", by_task=True)
+
+
+def own_score(net, X, y):
+    return 0.5
+
+
+@pytest.mark.parametrize(
+    "callback",
+    [
+        EpochScoring("accuracy"),
+        EpochScoring(own_score),
+        EpochScoring(accuracy_score, use_caching=False),
+        EpochScoring(make_scorer(accuracy_score), use_caching=False),
+        BatchScoring("accuracy"),
+    ],
+)
+def test_check_scoring_refuses_scores_of_predictions_of_several_tasks(callback):
+    check_scoring([callback], {"mood": "acc"})
+    with pytest.raises(
+        InvalidParameterError, match=r"callbacks\[1\]: .*Scoring .*\['valid_acc_mood'\], .*'valid_loss_mood'"
+    ):
+        check_scoring([EMA, ("score", callback)], {"mood": "acc", "other": None})
+
+
+def test_check_scoring_allows_functions_that_read_no_predictions():
+    callbacks = [EpochScoring(own_score, use_caching=False), BatchScoring(own_score), PassthroughScoring("train_loss")]
+    check_scoring(callbacks, {"mood": "acc", "stars": "r2"})
+    check_scoring(None, {"mood": "acc", "stars": "r2"})
 
 
 @pytest.mark.parametrize("callbacks", [[STEP], [("s", STEP)], [["s", STEP]]])
