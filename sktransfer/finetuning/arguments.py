@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from sktransfer.exceptions import InvalidParameterError, did_you_mean
+from sktransfer.exceptions import InvalidParameterError, ValidationWarning, did_you_mean, name_row, warn
+from sktransfer.samples.labels import label_of, row_labels
 from sktransfer.tasks.continuous import Continuous
 from sktransfer.training.run import LRRange
 
-__all__ = ["FitArguments", "check_classes", "check_names", "check_of_classes", "listed", "value_of"]
+__all__ = ["FitArguments", "check_classes", "check_names", "check_of_classes", "listed", "value_of", "warn_of_unknown"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,3 +157,34 @@ def check_classes(classes: Any, known: Mapping[str, np.ndarray | None] | None) -
         if not np.array_equal(one, known.get(name)):  # type: ignore[arg-type]
             raise ValueError(f"classes[{name!r}]={one} are not those of the first call, {known.get(name)}")
     return None
+
+
+def warn_of_unknown(y: Any, known: Mapping[str, np.ndarray | None], learns: Callable[[str], bool]) -> None:
+    """Warn of rows whose target is not known in any task that is learned.
+
+    Parameters
+    ----------
+    y : object
+        Targets as given to `fit`.
+    known : mapping of str to ndarray of shape (n_samples,) or None
+        Whether the target of each row is known, by task.
+    learns : callable
+        Tells by the name of a task whether it has a weight greater than 0.
+
+    Warns
+    -----
+    ValidationWarning
+        If there are such rows.
+    """
+    learned = [one for name, one in known.items() if one is not None and learns(name)]
+    unknown = np.flatnonzero(~np.any(learned, axis=0))
+    if not len(unknown):
+        return
+    row, have = int(unknown[0]), "has" if len(unknown) == 1 else "have"
+    where = name_row(row, label_of(row_labels(y), row), "y")
+    scope = " in a task that is learned (of weight greater than 0)" * (not all(map(learns, known)))
+    warn(
+        f"{len(unknown)} of {len(learned[0])} rows {have} no known target{scope}, and the training leaves them out; "
+        f"the first is {where}",
+        ValidationWarning,
+    )

@@ -19,13 +19,20 @@ from sktransfer._validation import require_field
 from sktransfer.engine.choose_layers import LayerChoice
 from sktransfer.engine.chosen_layers import ChosenLayersByTask
 from sktransfer.engine.head_strength import HeadStrength
-from sktransfer.exceptions import InvalidParameterError, LoadError, ValidationWarning, did_you_mean, name_row, warn
+from sktransfer.exceptions import InvalidParameterError, LoadError, did_you_mean
 from sktransfer.finetuning import parameters as shared
-from sktransfer.finetuning.arguments import FitArguments, check_classes, check_names, check_of_classes, value_of
+from sktransfer.finetuning.arguments import (
+    FitArguments,
+    check_classes,
+    check_names,
+    check_of_classes,
+    value_of,
+    warn_of_unknown,
+)
 from sktransfer.finetuning.base import FineTuneBase
 from sktransfer.finetuning.classifier import FineTuneClassifier
 from sktransfer.finetuning.regressor import FineTuneRegressor
-from sktransfer.samples.labels import label_of, row_labels
+from sktransfer.samples.labels import row_labels
 from sktransfer.targets.table import TaskSchema, check_task_weight, read_tasks
 from sktransfer.tasks.base import Targets, Task
 from sktransfer.tasks.classification import Multiclass, MultilabelIndicator
@@ -543,20 +550,7 @@ class MultiTaskFineTuner(ChosenLayersByTask, FineTuneBase):
         kept, targets = super()._encode(settings, given, arguments, n_samples)
         self.n_left_out_ = n_samples - len(kept)
         self.classes_ = [_classes_of(task) for task in self._tasks.values()]
-        known = np.zeros(n_samples, dtype=bool)  # (n_samples,)
-        for name, one in given.items():
-            if settings.learns(name) and one.known is not None:
-                known |= one.known
-        unknown = np.flatnonzero(~known)
-        if len(unknown):
-            row, have = int(unknown[0]), "has" if len(unknown) == 1 else "have"
-            where = name_row(row, label_of(row_labels(arguments.y), row), "y")
-            learned = " in a task that is learned (of weight greater than 0)" * (not all(map(settings.learns, given)))
-            warn(
-                f"{len(unknown)} of {n_samples} rows {have} no known target{learned}, and the training leaves them "
-                f"out; the first is {where}",
-                ValidationWarning,
-            )
+        warn_of_unknown(arguments.y, {name: one.known for name, one in given.items()}, settings.learns)
         return kept, targets
 
     def _store_result(self, run: FitRun, result: TrainingResult) -> None:

@@ -159,7 +159,8 @@ class Column:
             make = self._merged_or_not
         else:  # the targets need not have all classes that their data sets know
             make = Multiclass
-        return make(class_weight, label_smoothing, classes, criterion)
+        task: Task = make(class_weight, label_smoothing, classes, criterion)
+        return task
 
     @property
     def _merged_or_not(self) -> type[Multiclass]:
