@@ -253,7 +253,7 @@ class InvalidSampleWarning(SktransferWarning):
     --------
     >>> from sktransfer.exceptions import InvalidSample, InvalidSampleWarning
     >>> print(InvalidSampleWarning([InvalidSample(3, "cat.jpg", "has 0 bytes")], 100))
-    1 of 100 images cannot be used; its row is NaN:
+    1 of 100 images cannot be used, so its features are missing:
       row 3: 'cat.jpg' has 0 bytes
     """
 
@@ -262,7 +262,7 @@ class InvalidSampleWarning(SktransferWarning):
     def __init__(self, failures: Iterable[InvalidSample], n_samples: int) -> None:
         self.failures, self.n_samples = tuple(failures), n_samples
         n = len(self.failures)
-        lines = [f"{n} of {n_samples} images cannot be used; {'its row is' if n == 1 else 'their rows are'} NaN:"]
+        lines = [f"{n} of {n_samples} images cannot be used, so {'its' if n == 1 else 'their'} features are missing:"]
         lines += [f"  {failure}" for failure in self.failures[: self.LISTED]]
         if n > self.LISTED:
             lines.append(
@@ -334,7 +334,7 @@ class ValidationWarning(SktransferWarning):
 
 def did_you_mean(given: str, allowed: Iterable[str], n: int = 3) -> str:
     """Return ` Did you mean 'a' or 'b'?`, or an empty string if no allowed name is similar."""
-    near = get_close_matches(given, list(allowed), n=n, cutoff=0.6)
+    near = get_close_matches(given, list(allowed), n=n, cutoff=0.6 if len(given) > 3 else 0.7)  # "cpu" is not "gpu"
     return f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
 
 

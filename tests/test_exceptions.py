@@ -112,8 +112,10 @@ def test_invalid_sample_warning_lists_ten_counts_the_rest_and_pickles():
     failures = [InvalidSample(row, None if row else "a b.png", "is broken") for row in range(12)]
     warning = InvalidSampleWarning(failures, 50)
     lines = str(warning).splitlines()
-    assert lines[:3] == ["12 of 50 images cannot be used; their rows are NaN:", "  row 0: 'a b.png' is broken"] + [
-        "  row 1: is broken"
+    assert lines[:3] == [
+        "12 of 50 images cannot be used, so their features are missing:",
+        "  row 0: 'a b.png' is broken",
+        "  row 1: is broken",
     ]
     assert lines[-1].startswith("  and 2 more. ")
     assert len(lines) == 12

@@ -6,6 +6,7 @@ import datetime
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from numbers import Real
 from pathlib import Path
@@ -16,9 +17,9 @@ import numpy as np
 from PIL import Image
 
 from sktransfer.exceptions import InvalidParameterError, InvalidSampleError, SktransferError, short_path
-from sktransfer.samples.columns import as_column, is_missing, is_tensor, quoted
+from sktransfer.samples.columns import as_column, is_frame, is_missing, is_tensor, quoted
 from sktransfer.samples.containers import as_list, image_of_cell
-from sktransfer.samples.folders import IMAGE_SUFFIXES
+from sktransfer.samples.folders import has_image_suffix, refuse_names_of_images
 from sktransfer.samples.images import check_images, is_flat
 
 __all__ = ["DEFAULT_BACKBONES", "KINDS", "Cells", "default_backbone", "recognize", "recognize_samples", "stray_cells"]
@@ -198,7 +199,7 @@ def _recognize_paths(cells: Cells, values: list[Any]) -> tuple[str, str]:
 
 
 def _recognize_strings(cells: Cells, values: list[str]) -> tuple[str, str]:
-    is_path = [_has_image_suffix(value) for value in values]
+    is_path = [has_image_suffix(value) for value in values]
     if all("://" in value[:12] for value in values):
         return "drop", "addresses of the web, which are not fetched: download the files, and give their paths"
     if all(is_path):
@@ -255,11 +256,6 @@ def stray_cells(cells: Cells, kind: str) -> str:
     return f"{len(strays)} of {len(cells.values)} cells {which} {cells.rows[strays[0]]}: " + quoted(
         cells.values[strays[0]], 40
     )
-
-
-def _has_image_suffix(text: str) -> bool:
-    stem, dot, suffix = text.strip().rpartition(".")
-    return bool(dot) and bool(stem) and "\n" not in stem and suffix.lower() in IMAGE_SUFFIXES
 
 
 def _half_paths_error(cells: Cells, values: list[str], is_path: list[bool]) -> InvalidSampleError:
@@ -407,6 +403,7 @@ def recognize_samples(X: Any, option: str) -> str:
     if kind == "image":
         return "image"
     if cells.values and all(isinstance(value, str) for value in cells.values):
+        refuse_names_of_images(cells.values)
         return "text"
     raise InvalidParameterError(
         f"X holds neither images nor texts: {reason}. Pass images, texts, or a DataFrame with columns of them"
@@ -427,7 +424,8 @@ def default_backbone(X: Any) -> str:
     >>> default_backbone(["a good film", "a bad one"]), default_backbone(["cat.jpg"])
     ('tiny/bert', 'tiny/cnn')
     """
-    try:
-        return DEFAULT_BACKBONES[recognize_samples(X, "kinds")]
-    except (SktransferError, TypeError, ValueError):
-        return DEFAULT_BACKBONES["image"]
+    several = is_frame(X) and X.shape[1] > 1  # refused by the validation of either modality, in its own words
+    for one in nw.from_native(X, eager_only=True).iter_columns() if several else [X]:
+        with suppress(SktransferError, TypeError, ValueError):
+            return DEFAULT_BACKBONES[recognize_samples(one.to_native() if several else one, "kinds")]
+    return DEFAULT_BACKBONES["image"]

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from sktransfer.exceptions import FolderLayoutWarning, short_path, warn
+from sktransfer.exceptions import FolderLayoutWarning, InvalidSampleError, short_path, warn
 from sktransfer.samples.folder_layout import describe_layout
 
-__all__ = ["IMAGE_SUFFIXES", "load_image_folder"]
+__all__ = ["IMAGE_SUFFIXES", "has_image_suffix", "load_image_folder", "refuse_names_of_images"]
 
 IMAGE_SUFFIXES = ("jpg", "jpeg", "jpe", "jfif", "png", "bmp", "gif", "webp", "avif", "tif", "tiff", "ppm", "pgm")
+_LOOKED_FOR = 20  # paths whose files are looked for
 _UNREADABLE = ("heic", "heif", "svg", "dng", "cr2", "nef", "arw")  # images as well, reported in the warning
 _NO_CLASS = ("__MACOSX", "@eaDir")  # created by macOS archives and by storage servers
 
@@ -156,3 +158,59 @@ def _warn_of_left_out(root: Path, empty: list[str], stray: list[str], unreadable
         )
     if problems:
         warn(f"{root}: {', and '.join(problems)}; they are ignored")
+
+
+def has_image_suffix(text: str) -> bool:
+    """Return whether a text ends with the suffix of an image, as a path or an address does.
+
+    Parameters
+    ----------
+    text : str
+        A text of any length.
+
+    Examples
+    --------
+    >>> from sktransfer.samples.folders import has_image_suffix
+    >>> [has_image_suffix(text) for text in ("cat.JPG", "https://example.org/cat.png?size=2", "a cat")]
+    [True, True, False]
+    """
+    text = text.strip()
+    path = text.partition("?")[0] if "://" in text[:12] else text
+    stem, dot, suffix = path.rpartition(".")
+    return bool(dot) and bool(stem) and "\n" not in stem and suffix.lower() in IMAGE_SUFFIXES
+
+
+def refuse_names_of_images(texts: Sequence[str]) -> None:
+    """Raise an error if texts are the addresses of images, or the paths of image files that exist.
+
+    Parameters
+    ----------
+    texts : sequence of str
+        Texts, of which a column of names has no other.
+
+    Raises
+    ------
+    InvalidSampleError
+        If all of them name images.
+
+    Examples
+    --------
+    >>> from sktransfer.samples.folders import refuse_names_of_images
+    >>> refuse_names_of_images(["see cat.jpg", "a cat"])
+    >>> refuse_names_of_images(["https://example.org/1.jpg"])
+    Traceback (most recent call last):
+        ...
+    sktransfer.exceptions.InvalidSampleError: row 0: 'https://example.org/1.jpg' is the address of an image, which is \
+not fetched and is no text: download the files, and give their paths
+    """
+    if not texts or not all(map(has_image_suffix, texts)):
+        return
+    if all("://" in text[:12] for text in texts):
+        reason = "is the address of an image, which is not fetched and is no text: download the files, and give their"
+        raise InvalidSampleError(0, f"{short_path(texts[0])} {reason} paths")
+    if all(map(os.path.isfile, texts[:_LOOKED_FOR])):
+        raise InvalidSampleError(
+            0,
+            f"{short_path(texts[0])} is the path of an image, not a text, and names of files often tell the label. Use "
+            "an estimator of images, such as ImageFeaturizer",
+        )

@@ -13,6 +13,7 @@ from sktransfer.samples.base import Rows, content_hash
 from sktransfer.samples.columns import as_column, is_missing, is_tensor, quoted
 from sktransfer.samples.containers import as_list, column_of, item_hint
 from sktransfer.samples.flat import is_flat
+from sktransfer.samples.folders import refuse_names_of_images
 
 __all__ = ["TextSamples", "check_texts"]
 
@@ -75,7 +76,9 @@ in pandas, X.fill_null("") in polars or [x if isinstance(x, str) else "" for x i
     texts, column = as_column(X, "text"), column_of(X)
     if missing == "empty":
         texts = ["" if is_missing(value) else value for value in texts]
-    return TextSamples([_text(value, row, column) for row, value in enumerate(texts)])
+    checked = [_text(value, row, column) for row, value in enumerate(texts)]
+    refuse_names_of_images(checked)
+    return TextSamples(checked)
 
 
 def _refuse_vectors(X: Any) -> None:

@@ -19,7 +19,8 @@ from sktransfer.config import config_context, get_config
 from sktransfer.engine.choice_targets import ChoiceTargets
 from sktransfer.exceptions import InvalidParameterError, SktransferError, WeightsError
 from sktransfer.pipelines.cells import recognize_samples
-from sktransfer.samples.columns import quoted
+from sktransfer.pipelines.table import read_columns
+from sktransfer.samples.columns import is_frame, quoted
 from sktransfer.samples.validation import check_samples
 from sktransfer.selection.candidates import RunSettings, resolve_candidate_layers, run_backbone
 from sktransfer.selection.ranking import rank_backbones
@@ -200,7 +201,9 @@ def recommend_backbones(
         raise InvalidParameterError("y is given without X: pass X as well, to rank backbones on the data")
     if modality is not None:
         check_option("modality", modality, MODALITIES)
-    elif X is not None:
+    if is_frame(X) and X.shape[1] > 1:
+        raise _table_error(X)
+    if modality is None and X is not None:
         modality = recognize_samples(X, "modality")
     found = _within(_candidates(candidates, modality), budget)
     if X is not None and modality is not None:
@@ -219,6 +222,19 @@ def recommend_backbones(
     ]
     table = pd.DataFrame([one.row() for one in listed], columns=_COLUMNS)
     return table.astype({"n_parameters": "Int64", "bytes": "Int64", "accuracy": "float64"})
+
+
+def _table_error(X: Any) -> InvalidParameterError:
+    """Return the error for a table of several columns, with the columns to pass."""
+    columns = [column.name for column in read_columns(X) if column.kind in MODALITIES]
+    if not columns:
+        return InvalidParameterError(
+            f"X has {X.shape[1]} columns, and none of them holds images or texts, which backbones are for"
+        )
+    which = " or ".join(f"X[{name!r}]" for name in columns[:3])
+    return InvalidParameterError(
+        f"X has {X.shape[1]} columns, and a backbone reads a single one: pass {which} as X, with the same y"
+    )
 
 
 def _order(candidate: _Candidate) -> tuple[Any, ...]:
@@ -336,4 +352,5 @@ def _rank(candidates: list[_Candidate], X: Any, y: Any, options: dict[str, Any])
         one = next(one for one in candidates if one.spec.name == name)
         one.score, one.layer = float(best.at[name, SCORE]), str(best.at[name, "layer"])
         one.speed = n_samples / float(best.at[name, "seconds"])
-        one.remark = f"rank {place} of {len(best)} on {n_samples} samples, by its layer {one.layer}"
+        rank = f"rank {place} of {len(best)}" if len(best) > 1 else "measured"  # one alone has no rank
+        one.remark = f"{rank} on {n_samples} samples, by its layer {one.layer}"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
 import torch
 from PIL import Image
@@ -179,3 +180,15 @@ def test_recognize_samples_explains_what_it_does_not_take(X, error, message):
 def test_default_backbone_of_what_is_no_text_is_that_of_images(X):
     assert default_backbone(X) == "tiny/cnn"
     assert default_backbone(TEXTS) == default_backbone(pd.DataFrame({"review": [None, *TEXTS]})) == "tiny/bert"
+
+
+def test_default_backbone_of_several_columns_is_that_of_the_first_with_samples():
+    frame = pd.DataFrame({"size": range(N), "review": TEXTS, "reply": TEXTS})
+    assert default_backbone(frame) == default_backbone(pl.from_pandas(frame)) == "tiny/bert"
+    assert default_backbone(pd.DataFrame({"size": range(N), "photo": [PIXELS] * N})) == "tiny/cnn"
+
+
+def test_recognize_samples_refuses_addresses_of_images():
+    with pytest.raises(InvalidSampleError, match=r"row 0: 'https://example.org/0.jpg' .*download the files"):
+        recognize_samples([f"https://example.org/{row}.jpg" for row in range(N)], "kinds")
+    assert recognize_samples([f"https://example.org/{row}.html" for row in range(N)], "kinds") == "text"

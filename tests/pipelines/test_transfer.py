@@ -111,7 +111,7 @@ def test_make_transfer_pipeline_warns_of_unreadable_images_only():
     X.at[7, "photo"] = b"no image"
     pipeline = make_transfer_pipeline(X, MOODS)
     with pytest.warns(
-        InvalidSampleWarning, match=r"1 of 48 images cannot be used; its row is NaN:\n  row 7: "
+        InvalidSampleWarning, match=r"1 of 48 images cannot be used, so its features are missing:\n  row 7: "
     ) as caught:
         pipeline.fit(X, MOODS)
     assert [failure.row for failure in caught[0].message.failures] == [7]

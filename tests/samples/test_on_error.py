@@ -83,7 +83,9 @@ def test_on_error_keeps_valid_rows_unchanged(paths, tmp_path, cache, batch_size,
 
 
 def test_on_error_warn_lists_all_rows_with_path_and_reason_once(paths):
-    with pytest.warns(InvalidSampleWarning, match="^6 of 24 images cannot be used; their rows are NaN:\n") as warned:
+    with pytest.warns(
+        InvalidSampleWarning, match="^6 of 24 images cannot be used, so their features are missing:\n"
+    ) as warned:
         ImageFeaturizer(on_error="warn").fit_transform(paths)
     (warning,) = [failure.message for failure in warned]
     assert warning.n_samples == N

@@ -140,3 +140,15 @@ def test_key_of_texts_depends_on_content():
 def test_take_and_pickle_keep_the_texts():
     samples = pickle.loads(pickle.dumps(check_texts(TEXTS).take([2, 0])))
     assert [samples.load(0), samples.load(1)] == [TEXTS[2], TEXTS[0]]
+
+
+def test_check_texts_refuses_names_of_images(tmp_path):
+    paths = [tmp_path / f"{label}.jpg" for label in ("cat", "dog")]
+    check_texts(list(map(str, paths)))  # no files, so texts
+    for path in paths:
+        path.touch()
+    with pytest.raises(InvalidSampleError, match=r"'.*cat.jpg' is the path of an image, not a text.*ImageFeaturizer"):
+        check_texts(list(map(str, paths)))
+    check_texts([str(paths[0]), "a good film"])
+    with pytest.raises(InvalidSampleError, match=r"address of an image, .*download the files"):
+        check_texts(["https://example.org/1.jpg?size=2"])

@@ -193,3 +193,21 @@ def test_recommend_prints_a_table_and_json(capsys):
     )
     assert main(["recommend", "--budget", "gp"]) == 2
     assert "Did you mean 'gpu'?" in capsys.readouterr().err
+
+
+def test_recommend_backbones_of_a_table_names_the_column_to_pass():
+    table = pd.DataFrame({"review": ["a good film", "a bad one to see"], "stars": [5.0, 1.5]})
+    with pytest.raises(InvalidParameterError, match=r"X has 2 columns, .* pass X\['review'\] as X"):
+        recommend_backbones(table, [0, 1])
+    with pytest.raises(InvalidParameterError, match="none of them holds images or texts"):
+        recommend_backbones(table[["stars"]].assign(size=[1.5, 2.5]))
+
+
+def test_recommend_backbones_gives_one_backbone_no_rank():
+    reason = recommend_backbones(["a good film", "a bad one"] * 6, [0, 1] * 6, candidates=["tiny/bert"])["reason"][0]
+    assert reason.startswith("measured on 12 samples, by its layer ")
+
+
+def test_recommend_backbones_budget_that_does_not_exist():
+    with pytest.raises(InvalidParameterError, match=r"budget='cpu' must be one of \('laptop', 'gpu'\)$"):
+        recommend_backbones(budget="cpu")
