@@ -247,7 +247,7 @@ class Backbone:
         Parameters
         ----------
         layer : int, str or sequence of these
-            Index or name of a stage, a list of these, or "all".
+            Index or name of a stage, a list or array of these, or "all". A stage that is named twice is given twice.
 
         Raises
         ------
@@ -256,6 +256,8 @@ class Backbone:
         """
         if isinstance(layer, str) and layer == "all":
             return list(range(len(self.stages)))
+        if isinstance(layer, np.ndarray):
+            layer = layer.tolist()
         if isinstance(layer, (list, tuple)):
             if not layer:
                 raise InvalidParameterError("layer=[] names no stage; give at least one, or 'all'")

@@ -67,11 +67,17 @@ def name_hint(name: str, names: Iterable[str], providers: Collection[str]) -> st
     for one in names:
         by_model.setdefault(one.partition("/")[2], []).append(one)
     found = [full for near in get_close_matches(name, by_model, n=3, cutoff=_NEAR) for full in by_model[near]]
+    found = found or [full for fulls in by_model.values() for full in fulls if _spelt(full) == _spelt(name)]
     if _OF_TIMM.fullmatch(name) and "timm" not in providers:
         return f" A network of timm is named {_with_plugin(f'timm/{name}', 'timm', providers)}."
     if found:
         return f" Did you mean {' or '.join(map(repr, found))}?"
     return _of_hub(name, providers)
+
+
+def _spelt(name: str) -> str:
+    """Return a name in lower case with one sign for all that separate its parts."""
+    return re.sub(r"[/_ ]", "-", name).lower()
 
 
 def object_hint(given: object) -> str:

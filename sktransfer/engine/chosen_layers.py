@@ -57,7 +57,7 @@ class ChosenLayers:
         """Return why nothing was chosen."""
         if is_auto(self.layer):
             return "layer='auto' is the last layer, as the network gives it, because fit was called without y"
-        if hasattr(self, "head_init"):
+        if hasattr(self, "head_init") and self._strength is None:
             return f"layer={self.layer!r} is fixed, and the head did not start as a probe"
         return f"layer={self.layer!r} is fixed"
 

@@ -74,7 +74,8 @@ LAYER = Parameter(
     "auto",
     "int, str or list of these",
     """Stage whose output gives the features. "auto" weighs all stages by how well they predict y, and scales the
-    features for a linear model. Otherwise an index (-1 is the last stage), a name, a list (concatenated), or "all".""",
+    features for a linear model. Otherwise an index (-1 is the last stage), a name, a list (concatenated, with
+    a stage that is named twice repeated), or "all".""",
 )
 
 TARGET = Parameter(

@@ -136,6 +136,8 @@ def export_onnx(
         )
     if not is_int(opset_version) or opset_version < _OLDEST:
         raise InvalidParameterError(f"opset_version={opset_version!r} must be an int of at least {_OLDEST}")
+    if not file.parent.is_dir():
+        raise SaveError(f"{file} cannot be written, because the folder {file.parent} does not exist: create it")
     module = as_module(estimator, output=output)
     batch = _batch(module, X)
     try:

@@ -253,5 +253,8 @@ CONVERTERS: dict[type, Converter] = {
     **dict.fromkeys(_LINEAR_REGRESSORS, _linear_regressor),
     **dict.fromkeys(_SELECTORS, _selector),
 }
-_COLUMNS = "it joins several inputs. Fit a pipeline on one column of texts or images, and convert that"
+_COLUMNS = (
+    "it joins several inputs. Fit a pipeline on one column of texts or images itself, as in "
+    "make_transfer_pipeline(df['photo'], y), and convert that"
+)
 REFUSED = {ColumnTransformer: _COLUMNS, FeatureUnion: _COLUMNS}

@@ -222,8 +222,8 @@ def _refuse_texts(first: Sequence[Any]) -> None:
         return
     text = next(filter(_is_text, first))
     raise ValueError(
-        f"X holds texts, such as {quoted(str(text), 60)}, and this estimator takes images. For texts use a backbone of "
-        "texts, such as 'tiny/bert', and TextFeaturizer instead of ImageFeaturizer. If X holds paths, check them: of "
+        f"X holds texts, such as {quoted(str(text), 60)}, and images are expected. For texts use backbones of texts, "
+        "such as 'tiny/bert', and estimators of texts, such as TextFeaturizer. If X holds paths, check them: of "
         f"its first rows ({len(first)}) none is an existing file"
     )
 

@@ -206,9 +206,10 @@ def _choose_depth(run: FitRun, train_rows: np.ndarray) -> tuple[FitRun, str | No
     settings, trunk = run.settings, run.trunk
     if not is_auto(trunk.freeze_depth) or run.previous is not None or run.lr_range is not None:
         return run, None
-    if settings.early_stopping or not settings.max_epochs:
-        reason = "early stopping decides on it" if settings.early_stopping else "max_epochs is 0"
-        return run, f"{_n_trained(trunk)}, because {reason}"
+    if not settings.max_epochs:
+        return run, "nothing is trained, because max_epochs is 0"
+    if settings.early_stopping:
+        return run, f"{_n_trained(trunk)}, because early stopping decides on it"
     try:
         trial = _try_training(run, train_rows)
         reason = f"{len(train_rows)} samples are too few to tell" if trial is None else trial.report()

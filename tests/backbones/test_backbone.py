@@ -118,6 +118,9 @@ def test_positions_takes_all_or_several_layers(backbone):
     assert backbone.positions("all") == [0, 1, 2]
     assert backbone.positions([-1, "stem"]) == [2, 0]
     assert backbone.positions((0, np.int32(1))) == [0, 1]
+    assert backbone.positions(np.array([-1, 0])) == [2, 0]
+    assert backbone.positions(np.array(["top", "stem"])) == [2, 0]
+    assert backbone.positions([-1, 2]) == [2, 2]
 
 
 @pytest.mark.parametrize(

@@ -76,3 +76,8 @@ def test_name_hint_of_an_existing_path(files, named, tmp_path):
             (path / name).write_text(json.dumps(content))
     hint = name_hint(str(path), NAMES, PROVIDERS)
     assert all(one.format(path) in hint for one in named)
+
+
+@pytest.mark.parametrize("name", ["tiny-cnn", "tiny_cnn", "Tiny cnn"])
+def test_name_hint_of_another_sign_for_the_slash(name):
+    assert name_hint(name, ["tiny/bert", "tiny/cnn"], ["hf", "tiny"]) == " Did you mean 'tiny/cnn'?"

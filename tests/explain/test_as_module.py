@@ -238,6 +238,14 @@ def test_as_module_adds_up_categories_of_the_same_name():
     assert module.classes_.tolist() == ["boat", "crane", "heron"]
 
 
+@pytest.mark.parametrize("featurizer", [ImageFeaturizer(), TextFeaturizer()], ids=["images", "texts"])
+def test_as_module_of_default_layers_equals_the_pipeline(featurizer):
+    samples, y = (X, Y) if isinstance(featurizer, ImageFeaturizer) else (TEXTS, ["up", "down"] * (len(TEXTS) // 2))
+    clf = make_pipeline(clone(featurizer), LogisticRegression()).fit(samples, y)
+    assert len(clf[0].layer_) > 1
+    close(run(as_module(clf), samples), clf.predict_proba(samples))
+
+
 def test_output_logits_of_two_classes_differ_by_the_decision_function():
     for estimator in (
         pipeline(LogisticRegression(max_iter=300), y=HIGH),
@@ -282,7 +290,10 @@ def test_as_module_refuses_steps_without_a_module(estimator, message):
 
 def test_as_module_refuses_other_inputs():
     columns = make_column_transformer((TextFeaturizer(), "text"))
-    with pytest.raises(InvalidParameterError, match="ColumnTransformer has no module, because it joins several inputs"):
+    with pytest.raises(
+        InvalidParameterError,
+        match=r"ColumnTransformer has no module, because it joins several inputs.*make_transfer_pipeline",
+    ):
         as_module(columns)
     with pytest.raises(InvalidParameterError, match=r"WordEmbedder has no module.*Use TextFeaturizer"):
         as_module(WordEmbedder())

@@ -181,6 +181,22 @@ def test_freeze_depth_auto_is_refused_by_partial_fit():
         quick().partial_fit(X, Y, classes=np.unique(Y))
 
 
+def test_freeze_depth_auto_without_epochs_trains_nothing():
+    auto, default = (quick(freeze_depth=depth, max_epochs=0).fit(X, Y) for depth in ("auto", -1))
+    assert auto.report_.endswith("nothing is trained, because max_epochs is 0")
+    assert auto.n_iter_ == 0
+    assert auto.stages_.equals(default.stages_)
+
+
+def test_layer_of_a_head_that_starts_as_a_probe_is_fixed():
+    for options, reason in (
+        ({}, "layer=-1 is fixed$"),
+        ({"head_init": "random"}, "the head did not start as a probe$"),
+    ):
+        with pytest.raises(AttributeError, match=reason):
+            _ = quick(freeze_depth=-1, max_epochs=1, **options).fit(X, Y).layer_
+
+
 @pytest.mark.parametrize("layer", [-1, "auto"])
 def test_report_of_another_freeze_depth_says_nothing_about_it(layer):
     assert "trained" not in quick(freeze_depth=-1, layer=layer).fit(X, Y).report_

@@ -239,7 +239,7 @@ def test_check_images_of_a_single_sample_suggests_a_list(paths: list[str]):
 def test_check_images_of_texts_names_a_backbone_of_texts():
     for X in (["a good film", "dull", "see e.g. this"], np.array(["a good film"]), ["a good film", "x y" * 5000]):
         with pytest.raises(
-            ValueError, match=r"X holds texts, such as 'a good film', .* backbone of texts, .*tiny/bert"
+            ValueError, match=r"X holds texts, such as 'a good film', .* backbones of texts, .*tiny/bert"
         ):
             check_images(X)
 
