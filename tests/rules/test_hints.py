@@ -330,7 +330,7 @@ NUMBERS = pd.DataFrame({"size": np.linspace(0, 1, 12), "shop": ["a", "b", "c"] *
 FAULTY_TABLES = {
     "X.loc[:, ~X.columns.duplicated()]": pd.concat([NUMBERS, NUMBERS], axis=1),
     "X.columns.map(str)": NUMBERS.set_axis([0, 1], axis=1),
-    "X['size'].map(str)": NUMBERS.astype({"size": object}).replace({"size": {0.0: "none"}}),
+    "X['size'].map(str)": NUMBERS.astype({"size": object}).replace({"size": {0.0: "none", 1.0: "none"}}),
     "X.drop(columns='shop')": NUMBERS,
     "kinds={'size': 'number'}": NUMBERS.assign(size=1.0),
     "estimator='classifier'": NUMBERS,
