@@ -154,7 +154,7 @@ class Column:
         if self.kind == Continuous.kind:
             return Continuous(criterion)
         if self.kind != Multiclass.kind:
-            make: Any = MultilabelIndicator
+            make: type[Multiclass | MultilabelIndicator] = MultilabelIndicator
         elif classes is None:
             make = self._merged_or_not
         else:  # the targets need not have all classes that their data sets know
