@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from sktransfer.exceptions import InvalidParameterError, did_you_mean
+from sktransfer.exceptions import InvalidParameterError, ValidationWarning, did_you_mean, name_row, warn
+from sktransfer.samples.labels import label_of, row_labels
 from sktransfer.tasks.continuous import Continuous
 from sktransfer.training.run import LRRange
 
-__all__ = ["FitArguments", "check_classes", "check_names", "check_of_classes", "listed", "value_of"]
+__all__ = ["FitArguments", "check_classes", "check_names", "check_of_classes", "listed", "value_of", "warn_of_unknown"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,3 +157,32 @@ def check_classes(classes: Any, known: Mapping[str, np.ndarray | None] | None) -
         if not np.array_equal(one, known.get(name)):  # type: ignore[arg-type]
             raise ValueError(f"classes[{name!r}]={one} are not those of the first call, {known.get(name)}")
     return None
+
+
+def warn_of_unknown(known: np.ndarray, y: Any, *, all_learned: bool) -> None:
+    """Warn of rows without a known target in a task that is learned.
+
+    Parameters
+    ----------
+    known : ndarray of shape (n_samples,), bool
+        Whether each row has such a target.
+    y : object
+        Targets as given to `fit`.
+    all_learned : bool
+        Whether all tasks have a weight greater than 0.
+
+    Warns
+    -----
+    ValidationWarning
+        If there are such rows. The message names the first.
+    """
+    unknown = np.flatnonzero(~known)
+    if len(unknown):
+        row, have = int(unknown[0]), "has" if len(unknown) == 1 else "have"
+        where = name_row(row, label_of(row_labels(y), row), "y")
+        learned = "" if all_learned else " in a task that is learned (of weight greater than 0)"
+        warn(
+            f"{len(unknown)} of {len(known)} rows {have} no known target{learned}, and the training leaves them out; "
+            f"the first is {where}",
+            ValidationWarning,
+        )

@@ -19,13 +19,20 @@ from sktransfer._validation import require_field
 from sktransfer.engine.choose_layers import LayerChoice
 from sktransfer.engine.chosen_layers import ChosenLayersByTask
 from sktransfer.engine.head_strength import HeadStrength
-from sktransfer.exceptions import InvalidParameterError, LoadError, ValidationWarning, did_you_mean, name_row, warn
+from sktransfer.exceptions import InvalidParameterError, LoadError, did_you_mean
 from sktransfer.finetuning import parameters as shared
-from sktransfer.finetuning.arguments import FitArguments, check_classes, check_names, check_of_classes, value_of
+from sktransfer.finetuning.arguments import (
+    FitArguments,
+    check_classes,
+    check_names,
+    check_of_classes,
+    value_of,
+    warn_of_unknown,
+)
 from sktransfer.finetuning.base import FineTuneBase
 from sktransfer.finetuning.classifier import FineTuneClassifier
 from sktransfer.finetuning.regressor import FineTuneRegressor
-from sktransfer.samples.labels import label_of, row_labels
+from sktransfer.samples.labels import row_labels
 from sktransfer.targets.table import TaskSchema, check_task_weight, read_tasks
 from sktransfer.tasks.base import Targets, Task
 from sktransfer.tasks.classification import Multiclass, MultilabelIndicator
@@ -213,8 +220,11 @@ class MultiTaskFineTuner(ChosenLayersByTask, FineTuneBase):
             Targets, a column per task. None, NaN, and the missing values of pandas and polars are not known. The
             columns of an array are called "y0", "y1" and so on. Several labels or numbers per row are a 2-D array in a
             dict, or a vector in each cell. Cells may also hold lists, tuples or sets of labels. Searches of
-            scikit-learn take data frames and arrays, and no dicts. An integer column of pandas with NaN holds floats,
-            and so do its classes and predictions, unless its dtype is "Int64".
+            scikit-learn take data frames and arrays, and no dicts. Integers with NaN of pandas are floats, and so are
+            their classes, unless the dtype is "Int64". A level "merged_source" of the index names the data set of each
+            row, as `merge_tasks` makes it. If data sets have different classes of a task, the loss of a row is a
+            softmax over those of its data set. Without this level, which a dict, an array or `reset_index(drop=True)`
+            does not keep, it is over all classes.
         sample_weight : array-like of shape (n_samples,) or (n_samples, n_tasks), DataFrame or dict, default=None
             Weight of each sample, or of each sample in each task. Only ratios within a task matter. A weight may be
             missing where the target is.
@@ -265,7 +275,9 @@ class MultiTaskFineTuner(ChosenLayersByTask, FineTuneBase):
         X : array-like, Series, one-column DataFrame or list of n_samples
             Images or texts.
         y : DataFrame, dict of str to array-like, or array of shape (n_samples, n_tasks)
-            Targets, a column per task, not necessarily of all classes. A later call may lack the targets of a task.
+            Targets, a column per task, not necessarily of all classes. A later call may lack the targets of a task. The
+            softmax is over all classes, also of merged data sets, because a call need not have all classes that its
+            data sets know. After `fit`, it remains over the classes that each data set had there.
         classes : dict of str to array-like, default=None
             All classes of each task with one class per row. Required in the first call.
         sample_weight : array-like of shape (n_samples,) or (n_samples, n_tasks), DataFrame or dict, default=None
@@ -308,7 +320,8 @@ class MultiTaskFineTuner(ChosenLayersByTask, FineTuneBase):
         Returns
         -------
         y : DataFrame, dict of str to array-like, or array of shape (n_samples, n_tasks)
-            Predictions. A data frame of pandas has the index of X.
+            Predictions. A data frame of pandas has the index of X. Categorical columns come back as labels, without
+            the dtype.
 
         Raises
         ------
@@ -379,7 +392,8 @@ class MultiTaskFineTuner(ChosenLayersByTask, FineTuneBase):
         """Return the score of each task over the rows whose target is known.
 
         The score is the accuracy of classes, for several labels the share of rows that are right in all of them, and R²
-        of numbers.
+        of numbers. If the index of y names the data set of each row, as `merge_tasks` makes it, the predictions that
+        are scored are among the classes that this data set had in the training.
 
         Parameters
         ----------
@@ -414,7 +428,8 @@ class MultiTaskFineTuner(ChosenLayersByTask, FineTuneBase):
             if not len(rows):
                 scores[name] = np.nan
                 continue
-            y_true, y_pred = column.check(task)[weight[column.known] > 0], task.decode(outputs[name][rows])
+            y_true = column.check(task)[weight[column.known] > 0]
+            y_pred = task.for_rows(y_true).decode(outputs[name][rows])
             scores[name] = task.score(y_true, y_pred, None if sample_weight is None else weight[rows])
         return pd.Series(scores, index=pd.Index(self.tasks_, name="task"), name="score", dtype=float)
 
@@ -538,16 +553,7 @@ class MultiTaskFineTuner(ChosenLayersByTask, FineTuneBase):
         for name, one in given.items():
             if settings.learns(name) and one.known is not None:
                 known |= one.known
-        unknown = np.flatnonzero(~known)
-        if len(unknown):
-            row, have = int(unknown[0]), "has" if len(unknown) == 1 else "have"
-            where = name_row(row, label_of(row_labels(arguments.y), row), "y")
-            learned = " in a task that is learned (of weight greater than 0)" * (not all(map(settings.learns, given)))
-            warn(
-                f"{len(unknown)} of {n_samples} rows {have} no known target{learned}, and the training leaves them "
-                f"out; the first is {where}",
-                ValidationWarning,
-            )
+        warn_of_unknown(known, arguments.y, all_learned=all(map(settings.learns, given)))
         return kept, targets
 
     def _store_result(self, run: FitRun, result: TrainingResult) -> None:

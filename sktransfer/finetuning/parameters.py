@@ -211,7 +211,9 @@ TASKS = Parameter(
     "auto",
     '"auto" or dict of str to str',
     """Kind of some tasks by column of y: "multiclass", "continuous" or "multilabel-indicator". The others are inferred
-    from their known values, as `sklearn.utils.multiclass.type_of_target` does it.""",
+    from their known values, as `sklearn.utils.multiclass.type_of_target` does it. In a search this is done in each
+    fold. Ratings from 1 to 5 of which one is 4.5 are numbers in folds that train on it and classes in others, so give
+    `tasks={"stars": "continuous"}` for numbers.""",
 )
 BY_TASK = [  # how parameters of one task are given for several
     HEAD[0].replace(

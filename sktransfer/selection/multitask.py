@@ -39,7 +39,8 @@ class MultiTaskKFold(BaseCrossValidator):  # type: ignore[misc]
     random_state : int, RandomState instance or None, default=None
         Seed of the order. None for another one in each call of `split`. Must be None if `shuffle=False`.
     tasks : "auto" or dict of str to str, default="auto"
-        Kind of some tasks, as `MultiTaskFineTuner` takes it.
+        Kind of some tasks, as `MultiTaskFineTuner` takes it. Give it to both, because the estimator infers the kinds
+        anew in each fold.
 
     See Also
     --------
@@ -58,6 +59,14 @@ class MultiTaskKFold(BaseCrossValidator):  # type: ignore[misc]
     ...     print(y.iloc[test].topic.value_counts().to_dict(), sorted(y.iloc[test].tone.dropna()))
     {'film': 2, 'book': 1} ['bad', 'good']
     {'book': 2, 'film': 1} ['bad', 'good']
+
+    The kind of numbers that may be whole in a fold is given to the folds and to the estimator:
+
+    >>> from sktransfer import MultiTaskFineTuner
+    >>> tasks = {"stars": "continuous"}
+    >>> folds, tuner = MultiTaskKFold(2, tasks=tasks, random_state=0), MultiTaskFineTuner("tiny/bert", tasks=tasks)
+    >>> [test.tolist() for _, test in folds.split(None, pd.DataFrame({"stars": [1, 5, 4.5, 2, 1, 4]}))]
+    [[0, 1, 5], [2, 3, 4]]
     """
 
     # Groups that a search gets for its folds need no request, as in scikit-learn's splitters of groups.
@@ -144,7 +153,8 @@ def _strata(column: Column) -> np.ndarray:
 def task_scorer(task: str, scoring: str | Callable[..., float] | None = None) -> TaskScorer:
     """Return a scorer of one task of a `MultiTaskFineTuner`, for scikit-learn's `scoring`.
 
-    Only rows whose target is known in this task are scored.
+    Only rows whose target is known in this task are scored. If the index of y names the data set of each row, as
+    `merge_tasks` makes it, predictions and probabilities are among the classes that this data set had in the training.
 
     Parameters
     ----------
@@ -170,6 +180,18 @@ def task_scorer(task: str, scoring: str | Callable[..., float] | None = None) ->
     >>> scoring = {"topic": task_scorer("topic", "f1_macro"), "stars": task_scorer("stars")}
     >>> scoring["topic"]
     task_scorer('topic', 'f1_macro')
+
+    A search that scores numbers names their kind, so that it is the same in each fold:
+
+    >>> import pandas as pd
+    >>> from sklearn.model_selection import cross_validate
+    >>> from sktransfer import MultiTaskFineTuner, MultiTaskKFold
+    >>> texts, tasks = ["a good film", "dull", "a fine book", "bad"] * 2, {"stars": "continuous"}
+    >>> tuner = MultiTaskFineTuner("tiny/bert", tasks=tasks, max_epochs=0, random_state=0)
+    >>> y = pd.DataFrame({"stars": [4.5, 1, 5, 1, 4, 2, 5, 1]})
+    >>> folds = MultiTaskKFold(2, tasks=tasks, random_state=0)
+    >>> sorted(cross_validate(tuner, texts, y, cv=folds, scoring={"stars": scoring["stars"]}))
+    ['fit_time', 'score_time', 'test_stars']
     """
     if not isinstance(task, str):
         raise InvalidParameterError(f"task={task!r} must be the name of a task, a str")
@@ -241,6 +263,7 @@ class TaskScorer:
                 "keeps each task in each fold"
             )
         alone = estimator.task(self.task)
+        alone._tasks = {name: task.for_rows(column.check(task)) for name, task in alone._tasks.items()}
         options = {}
         if sample_weight is not None:
             options["sample_weight"] = check_task_weight(sample_weight, names, table.n_samples)[self.task][rows]

@@ -106,7 +106,7 @@ class Column:
         Kind of the targets.
     values : array-like of shape (n_known, ...)
         Targets of the rows that are known, as `Task.check` takes them: an array, a data frame of indicators, or, if
-        the index of y has a level "source", a Series with this index.
+        the index of y has a level "merged_source", a Series with this index.
     known : ndarray of shape (n_samples,), bool
         Whether the target of each row is known.
     labels : Index or None
@@ -148,11 +148,17 @@ class Column:
         criterion : Criterion, default=None
             Loss of outputs and targets; None for that of the task.
         classes : ndarray of shape (n_classes,), default=None
-            All classes; None for those of the targets. Not used by numbers.
+            All classes; None for those of the targets. If they are given, data sets are taken to know all of them. Not
+            used by numbers.
         """
         if self.kind == Continuous.kind:
             return Continuous(criterion)
-        make = self._merged_or_not if self.kind == Multiclass.kind else MultilabelIndicator
+        if self.kind != Multiclass.kind:
+            make: type[Multiclass | MultilabelIndicator] = MultilabelIndicator
+        elif classes is None:
+            make = self._merged_or_not
+        else:  # the targets need not have all classes that their data sets know
+            make = Multiclass
         return make(class_weight, label_smoothing, classes, criterion)
 
     @property

@@ -58,8 +58,9 @@ def merge_tasks(
     X : list, Series, DataFrame or ndarray of n_samples
         Samples of all data sets, in their order. A list unless all data sets have the same container.
     y : DataFrame of shape (n_samples, n_tasks)
-        Targets. Its index has the levels "source", the name of the data set, and "row". Integers are of the type Int64
-        of pandas, so that those with missing values remain integers.
+        Targets. Its index has the levels "merged_source", the name of the data set, and "row". `MultiTaskFineTuner`
+        reads the data set of each row from this index. Integers are of the type Int64 of pandas, so that those with
+        missing values remain integers.
 
     Raises
     ------
@@ -82,11 +83,19 @@ def merge_tasks(
     -----
     The softmax over known classes is right if a data set may have samples of a class that it does not name, for
     example because one of its labels covers several labels of another one. If the classes of all data sets exclude each
-    other, a sample of one class is a negative of all others. `y.droplevel("source")` then gives a softmax over all
-    classes, which learns more. Both were tried on the digits of scikit-learn with `tiny/cnn`. One data set names 0 to 4
-    and "rest", and a smaller one names all digits. The accuracy among the digits was 0.958 with known classes, and
+    other, a sample of one class is a negative of all others. `y.droplevel("merged_source")` then gives a softmax over
+    all classes, which learns more. Both were tried on the digits of scikit-learn with `tiny/cnn`. One data set names 0
+    to 4 and "rest", and a smaller one names all digits. The accuracy among the digits was 0.958 with known classes, and
     0.849 with all classes. It was 0.980 and 0.985 if one data set had the digits 0 to 6 and the other one 3 to 9, and
     0.957 and 0.984 for 0 to 4 and 5 to 9.
+
+    The index of y alone says which data set a row is from. Selecting rows, as the folds of scikit-learn do, keeps it.
+    `y.reset_index(drop=True)`, `y.to_numpy()`, `y.to_dict("list")` and a conversion to polars drop it, and the softmax
+    is then over all classes.
+
+    `predict` and `predict_proba` choose among all classes, because they do not know the data set of a sample. Where y
+    names it, `scores`, `score`, `task_scorer` and the score of validation data per epoch choose among the classes that
+    it knows, as the loss does. Give them `y.droplevel("merged_source")` to score predictions among all classes.
 
     The rows are in the order of the data sets. Folds of `KFold` without `shuffle` would leave out whole data sets, and
     `MultiTaskKFold` does not.
@@ -98,11 +107,11 @@ def merge_tasks(
     >>> trec = ["when was it written", "where is Rome"], ["date", "place"]
     >>> X, y = merge_tasks({"imdb": imdb, "trec": trec})
     >>> y.reset_index()
-      source  row  imdb   trec
-    0   imdb    0  good    NaN
-    1   imdb    1   bad    NaN
-    2   trec    0   NaN   date
-    3   trec    1   NaN  place
+      merged_source  row  imdb   trec
+    0          imdb    0  good    NaN
+    1          imdb    1   bad    NaN
+    2          trec    0   NaN   date
+    3          trec    1   NaN  place
     >>> shop, library = (["war and peace", "alien"], ["book", "film"]), (["emma", "thriller"], ["book", "record"])
     >>> X, y = merge_tasks({"shop": shop, "library": library}, labels={"shop": {"film": "movie"}}, task="kind")
     >>> y.kind.tolist()
@@ -267,6 +276,7 @@ def _compare(column: str, own: Mapping[str, np.ndarray]) -> None:
             f"set new names, labels={{{other!r}: {_shown(same or {two: one})}}}"
         )
     if kinds[first] == "number":
+        _refuse_fractions(column, own, sets)
         return  # whole numbers may be numbers or classes
     _warn_of_similar(column, sets)
     alone = next((source for source in sets if len(sets[source]) == 1), None)
@@ -276,6 +286,21 @@ def _compare(column: str, own: Mapping[str, np.ndarray]) -> None:
             f"the data set {alone!r} knows one class only of the task {column!r}, {only!r}, and a softmax over one "
             "class learns nothing: leave the data set out, or join it with another one under one name",
             ValidationWarning,
+        )
+
+
+def _refuse_fractions(column: str, own: Mapping[str, np.ndarray], sets: Mapping[str, set[Any]]) -> None:
+    """Raise if a data set has several ints, which are classes, and another one fractions, which are numbers."""
+    whole = next((source for source in sets if own[source].dtype.kind in "iu" and len(sets[source]) > 1), None)
+    parts = {source: min((one for one in sets[source] if one % 1), default=None) for source in sets}
+    other = next((source for source, part in parts.items() if part is not None), None)
+    if whole is not None and other is not None:
+        one = min(sets[whole])
+        raise ValueError(
+            f"labels of the task {column!r} are of different types: {one!r} of {whole!r} is a whole number of type "
+            f"int, and {parts[other]!r} of {other!r} is a fraction. If both are numbers, convert those of {whole!r} to "
+            f"float. If both are classes, give those of {other!r} new names by labels. If they are "
+            "different tasks, give them different names"
         )
 
 

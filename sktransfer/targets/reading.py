@@ -151,7 +151,7 @@ def read_column(
     if not len(rows):
         form = ColumnForm("scalars") if form is None else form
         return Column(name, kind or Multiclass.kind, values, cells.known, None, form, where)
-    reader = _Reader(where, rows, index)
+    reader = _Reader(where, rows, index, name)
     boxes = [type(one) for one in values.tolist() if isinstance(one, _BOXES)] if values.dtype == object else []
     if values.ndim == 1 and boxes:
         if form is not None and form.cells == "scalars":
@@ -242,8 +242,13 @@ def _as_matrix(array: np.ndarray, where: str, index: Any, names: list[Any] | Non
 class _Reader:
     """Known values of a column, with messages that name the row in y."""
 
-    def __init__(self, where: str, rows: np.ndarray, index: Any) -> None:
-        self.where, self.rows, self.index = where, rows, index
+    def __init__(self, where: str, rows: np.ndarray, index: Any, name: str | None = None) -> None:
+        self.where, self.rows, self.index, self.name = where, rows, index, name
+
+    @property
+    def as_numbers(self) -> str:
+        """Parameter that makes the column a task of numbers, for messages."""
+        return f"tasks={{{self.name!r}: 'continuous'}}"
 
     def at(self, position: int) -> str:
         """Return the name of the row of a known value."""
@@ -338,7 +343,10 @@ def _read_scalars(
     if found == "continuous":
         position = int(np.flatnonzero(values != np.round(values))[0])
         raise reader.refuse(
-            position, values[position].item(), "classes are not fractions; give the kind 'continuous' for numbers"
+            position,
+            values[position].item(),
+            "classes are not fractions, and the column was read as classes. Kinds that are not given are inferred from "
+            f"the rows of fit, which may hold whole numbers only: for numbers give {reader.as_numbers}",
         )
     n_classes = len(np.unique(values))
     if n_classes == 1 and not any_class:
@@ -350,7 +358,7 @@ def _read_scalars(
         is_number = values.dtype.kind in "iuf"
         if is_number or (values.dtype.kind in "OU" and all(map(_is_numeric, values))):
             what = "whole numbers" if is_number else "strings of numbers"
-            remedy = "give the kind 'continuous'" if is_number else "convert them, pd.to_numeric"
+            remedy = f"give {reader.as_numbers}" if is_number else "convert them, pd.to_numeric"
             warn(
                 f"{where} holds {n_classes} {what} in {len(values)} rows, which are read as classes. For numbers, "
                 f"{remedy}",

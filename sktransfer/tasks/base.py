@@ -259,6 +259,16 @@ class Task:
         """Return predictions from outputs of the head (n_samples, n_outputs)."""
         raise NotImplementedError
 
+    def for_rows(self, targets: np.ndarray) -> Self:
+        """Return the task for the predictions of given rows, in this order, that are scored. The default is the task.
+
+        Parameters
+        ----------
+        targets : ndarray of shape (n_samples, ...)
+            Targets of the rows, as `check` or `encode` returns them.
+        """
+        return self
+
     def score(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> float:
         """Return the score that scikit-learn's estimators of this kind have by default."""
         raise NotImplementedError

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+import copy
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -30,12 +31,12 @@ from sktransfer.tasks.head_init import (
 
 __all__ = ["SOURCE", "MergedMulticlass", "partial_probe", "sources_of"]
 
-SOURCE = "source"  # level of the index of y that names the data set of each row
+SOURCE = "merged_source"  # level of the index of y with the data set of each row; users have no such level of their own
 _REMEDY = (
     "If data sets name the same class otherwise, give labels to merge_tasks. If the classes of all data sets exclude "
-    "each other, pass y.droplevel('source') for a softmax over all classes"
+    f"each other, pass y.droplevel({SOURCE!r}) for a softmax over all classes"
 )
-_NEVER = -1e4  # logit of a class that the data set of a row does not know, if the user gives the loss
+_NEVER = -1e4  # logit of a class that the data set of a row does not know, in scores and in losses of the user
 
 
 def sources_of(y: Any) -> np.ndarray | None:
@@ -44,13 +45,13 @@ def sources_of(y: Any) -> np.ndarray | None:
     Parameters
     ----------
     y : object
-        Targets as given by the user. The index of a Series or data frame may have a level "source".
+        Targets as given by the user. The index of a Series or data frame may have a level "merged_source".
 
     Examples
     --------
     >>> import pandas as pd
     >>> from sktransfer.tasks.merged import sources_of
-    >>> index = pd.MultiIndex.from_tuples([("imdb", 0), ("trec", 0)], names=["source", "row"])
+    >>> index = pd.MultiIndex.from_tuples([("imdb", 0), ("trec", 0)], names=["merged_source", "row"])
     >>> sources_of(pd.Series(["good", "person"], index)), sources_of(["good"])
     (array(['imdb', 'trec'], dtype='<U4'), None)
     """
@@ -66,7 +67,8 @@ class MergedMulticlass(Multiclass):
     The head has an output for each class of any data set. The loss of a row is a softmax over the classes that its data
     set knows, because a class that a data set does not know is not absent from its samples. Data sets know the classes
     that occur in the first targets. A row without a data set, or of a new one, is taken to know all classes.
-    Predictions are a softmax over all classes.
+    Predictions are a softmax over all classes, and those that are scored over the classes that the row's data set
+    knows.
 
     Parameters
     ----------
@@ -85,7 +87,7 @@ class MergedMulticlass(Multiclass):
     >>> import numpy as np
     >>> import pandas as pd
     >>> from sktransfer.tasks.merged import MergedMulticlass
-    >>> index = pd.MultiIndex.from_product([["a", "b"], [0, 1]], names=["source", "row"])
+    >>> index = pd.MultiIndex.from_product([["a", "b"], [0, 1]], names=["merged_source", "row"])
     >>> task = MergedMulticlass()
     >>> targets = task.encode(task.check(pd.Series(["film", "book", "film", "song"], index)), np.ones(4))
     >>> task.classes.tolist(), task.knows.tolist()
@@ -94,9 +96,10 @@ class MergedMulticlass(Multiclass):
 
     sources: list[str]
     knows: np.ndarray
+    _predictable: np.ndarray | None = None  # (n_samples, n_classes), classes of the predictions of certain rows
 
     def check(self, y: Any) -> np.ndarray:
-        """Return labels and data sets (n_samples,), as fields "label" and "source"."""
+        """Return labels and data sets (n_samples,), as fields "label" and "merged_source"."""
         labels, sources = super().check(y), sources_of(y)
         sources = np.full(len(labels), "") if sources is None else sources
         checked = np.empty(len(labels), dtype=[("label", labels.dtype), (SOURCE, sources.dtype)])  # (n_samples,)
@@ -111,8 +114,7 @@ class MergedMulticlass(Multiclass):
         codes, names = self.encode_labels(y["label"]), y[SOURCE]  # (n_samples,) each
         if not hasattr(self, "knows"):
             self._learn(codes, names)
-        position = {name: row for row, name in enumerate(self.sources)}
-        sources = np.array([position.get(name, -1) for name in names.tolist()], dtype=np.int64)  # (n_samples,)
+        sources = self._positions(names)  # (n_samples,)
         if self.class_weight is not None:
             weight = weight * self._factors_by_source(y["label"], sources)
         return Targets(np.stack([codes, sources], axis=1), weight)  # (n_samples, 2)
@@ -145,6 +147,17 @@ class MergedMulticlass(Multiclass):
                 ValidationWarning,
             )
 
+    def _positions(self, names: np.ndarray) -> np.ndarray:
+        """Return the position of each row's data set (n_samples,), -1 without one or of a new one."""
+        position = {name: row for row, name in enumerate(self.sources)}
+        return np.array([position.get(name, -1) for name in names.tolist()], dtype=np.int64)
+
+    def _known_by(self, sources: np.ndarray) -> np.ndarray:
+        """Return whether data sets at given positions know each class, (n_samples, n_classes)."""
+        everything = np.ones((1, self.knows.shape[1]), dtype=bool)
+        known: np.ndarray = np.concatenate([self.knows, everything])[sources]  # (n_samples, n_classes)
+        return known
+
     def _factors_by_source(self, labels: np.ndarray, sources: np.ndarray) -> np.ndarray:
         """Return the factor of each sample (n_samples,), balanced within each data set."""
         if not balances(self.class_weight):
@@ -158,8 +171,7 @@ class MergedMulticlass(Multiclass):
     def _known(self, targets: np.ndarray) -> np.ndarray:
         """Return whether each row's data set knows each class, its own class included, (n_samples, n_classes)."""
         codes, sources = targets.T
-        everything = np.ones((1, self.knows.shape[1]), dtype=bool)
-        known: np.ndarray = np.concatenate([self.knows, everything])[sources]  # (n_samples, n_classes)
+        known = self._known_by(sources)  # (n_samples, n_classes)
         known[np.arange(len(codes)), codes] = True
         return known
 
@@ -209,6 +221,35 @@ class MergedMulticlass(Multiclass):
             even = surprise.sum(1) / known.sum(1)  # (n,)
             losses = (1 - self.label_smoothing) * losses + self.label_smoothing * even
         return losses
+
+    def for_rows(self, targets: np.ndarray) -> Self:
+        """Return the task whose predictions are among the classes that the data set of each row knows.
+
+        A row whose data set does not know its class is a mistake.
+        """
+        task = copy.copy(self)
+        task._predictable = self._known_by(self._positions(targets[SOURCE]) if targets.dtype.names else targets[:, 1])
+        return task
+
+    def _limited(self, outputs: np.ndarray) -> np.ndarray:
+        """Return logits (n_samples, n_classes), far below the others if a class is not to be predicted."""
+        return outputs if self._predictable is None else np.where(self._predictable, outputs, _NEVER)
+
+    def decode(self, outputs: np.ndarray) -> np.ndarray:
+        """Return the most probable label per sample, (n_samples,)."""
+        return super().decode(self._limited(outputs))
+
+    def decode_proba(self, outputs: np.ndarray) -> np.ndarray:
+        """Return probabilities (n_samples, n_classes) that sum to one per row."""
+        return super().decode_proba(self._limited(outputs))
+
+    def decision(self, outputs: np.ndarray) -> np.ndarray:
+        """Return logits (n_samples, n_classes); for two classes their difference (n_samples,)."""
+        return super().decision(self._limited(outputs))
+
+    def output_predictions(self, outputs: np.ndarray) -> np.ndarray:
+        """Return class indices (n_samples,)."""
+        return super().output_predictions(self._limited(outputs))
 
     def score(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> float:
         """Return the accuracy, of labels, or of targets as `check` or `encode` returns them."""

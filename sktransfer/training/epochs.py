@@ -481,7 +481,8 @@ class TaskHistory(Callback):  # type: ignore[misc]
         for name, parts in self._scored.items():
             y_true, outputs = (np.concatenate(one) for one in zip(*parts))  # (n_known, ...) each
             task = net.tasks[name]
-            score = task.score(y_true, task.output_predictions(outputs)) if len(y_true) > 1 else math.nan
+            predicted = task.for_rows(y_true).output_predictions(outputs)
+            score = task.score(y_true, predicted) if len(y_true) > 1 else math.nan
             net.history.record(f"valid_{task.score_name}_{name}", score)
         self._sums, self._scored = {}, {}
 

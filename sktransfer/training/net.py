@@ -497,8 +497,7 @@ class FineTuneNet(NeuralNet):  # type: ignore[misc]
         X : Dataset
             Data set of the kind that the net is trained on.
         """
-        outputs = np.concatenate([to_numpy(part) for part in self.forward_iter(X)])  # (n_samples, n_outputs)
-        return self._task.output_probabilities(outputs)
+        return self._task.output_probabilities(self._outputs(X))
 
     def predict(self, X: Any) -> np.ndarray:
         """Return class indices (n_samples,), an indicator matrix (n_samples, n_labels), or outputs as they are.
@@ -508,8 +507,7 @@ class FineTuneNet(NeuralNet):  # type: ignore[misc]
         X : Dataset
             Data set of the kind that the net is trained on.
         """
-        outputs = np.concatenate([to_numpy(part) for part in self.forward_iter(X)])  # (n_samples, n_outputs)
-        return self._task.output_predictions(outputs)
+        return self._task.output_predictions(self._outputs(X))
 
     def score(self, X: Any, y: Any) -> float:
         """Return the task's score.
@@ -521,7 +519,11 @@ class FineTuneNet(NeuralNet):  # type: ignore[misc]
         y : ndarray of shape (n_samples, ...)
             Targets as the loss takes them.
         """
-        return self._task.score(y, self.predict(X))
+        return self._task.score(y, self._task.for_rows(y).output_predictions(self._outputs(X)))
+
+    def _outputs(self, X: Any) -> np.ndarray:
+        parts = [to_numpy(part) for part in self.forward_iter(X)]
+        return np.concatenate(parts)  # (n_samples, n_outputs)
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

@@ -54,7 +54,7 @@ def test_multi_task_k_fold_keeps_each_task_and_class_in_each_fold(shuffle):
         lambda: pl.from_pandas(Y[["topic", "tone", "stars"]]),
         lambda: {name: Y[name] for name in Y},
         lambda: Y[["topic", "tone"]].to_numpy(),
-        lambda: Y.set_index(pd.MultiIndex.from_product([["p", "q"], range(N // 2)], names=["source", "row"])),
+        lambda: Y.set_index(pd.MultiIndex.from_product([["p", "q"], range(N // 2)], names=["merged_source", "row"])),
         lambda: Y.topic,
     ],
     ids=["polars", "dict", "array", "merged", "series"],
@@ -72,7 +72,7 @@ def test_multi_task_k_fold_stratifies_numbers():
 
 
 def test_multi_task_k_fold_keeps_the_classes_of_each_source():
-    index = pd.MultiIndex.from_product([["p", "q"], range(20)], names=["source", "row"])
+    index = pd.MultiIndex.from_product([["p", "q"], range(20)], names=["merged_source", "row"])
     kind = pd.DataFrame({"kind": ["a", "b"] * 10 + ["b"] * 15 + ["c"] * 5}, index)
     for _, test in MultiTaskKFold(5, random_state=0).split(None, kind):
         pairs = {(source, label) for (source, _), label in kind.iloc[test].kind.items()}

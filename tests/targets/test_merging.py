@@ -22,7 +22,7 @@ def test_merge_tasks_of_different_tasks():
     X, Y = merge_tasks({"imdb": (["good", "bad"], [1, 0]), "trec": (["who"], ["person"])})
     assert X == ["good", "bad", "who"]
     assert list(Y) == ["imdb", "trec"]
-    assert Y.index.names == ["source", "row"]
+    assert Y.index.names == ["merged_source", "row"]
     assert Y.index.tolist() == [("imdb", 0), ("imdb", 1), ("trec", 0)]
     assert Y.imdb.dtype == "Int64"
     assert Y.imdb.tolist() == [1, 0, pd.NA]
@@ -209,6 +209,17 @@ def test_merge_tasks_warns_of_one_class():
 def test_merge_tasks_does_not_warn_of_numbers():
     _, Y = merge_tasks({"a": (["s", "t"], [1.5, 2.0]), "b": (["u"], [1])}, task="stars")
     assert Y.stars.tolist() == [1.5, 2.0, 1.0]
+
+
+@pytest.mark.parametrize("first", [[0, 1], np.array([0, 1]), pd.Series([0, 1, None], dtype="Int64")], ids=type)
+def test_merge_tasks_refuses_classes_and_fractions(first):
+    sources = {"a": (["s"] * len(first), first), "b": (["u", "v"], [0.5, 1.5])}
+    with pytest.raises(
+        ValueError, match=r"'kind' are of different types: 0 of 'a' is a whole number of type int, and 0\.5 of 'b'"
+    ):
+        merge_tasks(sources, task="kind")
+    numbers = {"a": (["s", "t"], [0.0, 1.0]), "b": sources["b"]}
+    assert merge_tasks(numbers, task="kind")[1].kind.tolist() == [0, 1, 0.5, 1.5]
 
 
 def test_merge_tasks_of_one_data_set():

@@ -222,8 +222,16 @@ def test_read_tasks_kinds_given():
     assert one([[120, 44], [3, 5]], tasks={"a": "continuous-multioutput"}).kind == "continuous"
 
 
+def test_read_tasks_like_names_the_kind_of_numbers_that_fit_read_as_classes():
+    schema = read_tasks({"stars": [1, 5, 2.0]}).schema
+    with pytest.raises(ValueError, match=r"y\['stars'\]\[1\] is 4.5.*for numbers give tasks=\{'stars': 'continuous'\}"):
+        read_tasks({"stars": [1, 4.5]}, like=schema)
+    numbers = read_tasks({"stars": [1, 5, 2.0]}, {"stars": "continuous"}).schema
+    assert read_tasks({"stars": [1, 4.5]}, like=numbers).columns["stars"].kind == "continuous"
+
+
 def test_read_tasks_warns_of_many_classes():
-    with pytest.warns(ValidationWarning, match=r"y\['price'\] holds 30 whole numbers in 30 rows"):
+    with pytest.warns(ValidationWarning, match=r"30 whole numbers in 30 rows.*tasks=\{'price': 'cont"):
         read = read_tasks(frame(price=range(30))).columns["price"]
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -11,9 +11,10 @@ from torch.nn import functional
 from sktransfer import FineTuneClassifier
 from sktransfer.exceptions import ValidationWarning
 from sktransfer.targets.table import read_tasks
+from sktransfer.tasks.classification import Multiclass
 from sktransfer.tasks.criterion import Criterion
 from sktransfer.tasks.head_init import logistic_probe
-from sktransfer.tasks.merged import MergedMulticlass, partial_probe, sources_of
+from sktransfer.tasks.merged import SOURCE, MergedMulticlass, partial_probe, sources_of
 from sktransfer.testing.samples import make_samples
 from sktransfer.training.saved_net import net_from_state, net_to_state
 from sktransfer.training.trainer import train
@@ -22,7 +23,7 @@ from tests.helpers.runs import fit_run
 
 def by_source(**labels):
     pairs = [(source, row) for source, own in labels.items() for row in range(len(own))]
-    index = pd.MultiIndex.from_tuples(pairs, names=["source", "row"])
+    index = pd.MultiIndex.from_tuples(pairs, names=[SOURCE, "row"])
     return pd.Series([label for own in labels.values() for label in own], index)
 
 
@@ -195,6 +196,12 @@ def test_make_task_is_merged_if_the_sources_know_different_classes():
     assert type(read_tasks(frame.reset_index(drop=True)).columns["kind"].make_task()).__name__ == "Multiclass"
 
 
+@pytest.mark.parametrize("name", ["source", "data_set", None])
+def test_make_task_ignores_other_levels_of_the_index(name):
+    frame = Y.to_frame("kind").rename_axis(index=[name, "row"])
+    assert type(read_tasks(frame).columns["kind"].make_task()) is Multiclass
+
+
 def test_check_keeps_the_sources_of_known_rows():
     y = Y.copy()
     y.iloc[[1, 4]] = None
@@ -207,7 +214,7 @@ def test_check_keeps_the_sources_of_known_rows():
 
 def test_sources_of_names_without_a_level():
     assert sources_of(Y).tolist() == ["a"] * 4 + ["b"] * 3
-    assert sources_of(Y.droplevel("source")) is None
+    assert sources_of(Y.droplevel(SOURCE)) is None
     assert sources_of([1]) is None
 
 
