@@ -220,11 +220,11 @@ class MultiTaskFineTuner(ChosenLayersByTask, FineTuneBase):
             Targets, a column per task. None, NaN, and the missing values of pandas and polars are not known. The
             columns of an array are called "y0", "y1" and so on. Several labels or numbers per row are a 2-D array in a
             dict, or a vector in each cell. Cells may also hold lists, tuples or sets of labels. Searches of
-            scikit-learn take data frames and arrays, and no dicts. An integer column of pandas with NaN holds floats,
-            and so do its classes and predictions, unless its dtype is "Int64". A level "merged_source" of the index
-            names the data set of each row, as `merge_tasks` makes it. If data sets have different classes of a task,
-            the loss of a row is a softmax over those of its data set. Without this level, which a dict, an array or
-            `reset_index(drop=True)` does not keep, it is over all classes.
+            scikit-learn take data frames and arrays, and no dicts. Integers with NaN of pandas are floats, and so are
+            their classes, unless the dtype is "Int64". A level "merged_source" of the index names the data set of each
+            row, as `merge_tasks` makes it. If data sets have different classes of a task, the loss of a row is a
+            softmax over those of its data set. Without this level, which a dict, an array or `reset_index(drop=True)`
+            does not keep, it is over all classes.
         sample_weight : array-like of shape (n_samples,) or (n_samples, n_tasks), DataFrame or dict, default=None
             Weight of each sample, or of each sample in each task. Only ratios within a task matter. A weight may be
             missing where the target is.

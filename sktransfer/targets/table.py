@@ -379,18 +379,21 @@ def _in_order(given: dict[str, Any], container: str, like: TaskSchema, *, partia
     """Return the columns in the order of the schema."""
     if len(given) == len(like.names) == 1 and "vector" in (container, like.container):
         return {like.names[0]: next(iter(given.values()))}  # the only column needs no name
-    if container == "array" != like.container:
+    nameless = container in ("vector", "series") and list(given) == [_DEFAULT_NAME] and _DEFAULT_NAME not in like.names
+    if nameless or container == "array" != like.container:
         raise ValueError(
-            f"y is an array, and in fit it had the columns {list(like.names)}: pass a data frame or a dict with them"
+            f"y is {'one column without a name' if nameless else 'an array'}, and in fit it had the columns "
+            f"{list(like.names)}: pass a data frame or a dict with them"
         )
     missing = [name for name in like.names if name not in given]
     extra = [name for name in given if name not in like.names]
     partial = partial and container != "array"  # the columns of an array have no names of their own
     if extra or (missing and not partial):
         parts = [f"lacks {missing}"] * bool(missing) + [f"has {extra} more"] * bool(extra)
-        remedies = ["a task without a known target has a column of None"] * (bool(missing) and not partial)
-        remedies += [f"drop {'the column' if len(extra) == 1 else 'the columns'} {extra}"] * bool(extra)
-        hint = did_you_mean(missing[0], extra) if missing else ""
+        hint = did_you_mean(extra[0], missing) if extra else ""
+        remedies = ["a task without a known target has a column of None"] * (bool(missing) and not partial and not hint)
+        drop = f"drop {'the column' if len(extra) == 1 else 'the columns'} {extra}"
+        remedies += ([f"rename {extra[0]!r}"] if hint else [drop]) * bool(extra)
         raise ValueError(
             f"y {' and '.join(parts)}, and in fit its columns were {list(like.names)}; {', and '.join(remedies)}"
             f"{'.' if hint else ''}{hint}"

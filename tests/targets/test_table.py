@@ -380,7 +380,10 @@ def test_read_tasks_values_that_do_not_fit_the_kind(values, kind, message):
     [
         ({"topic": ["a"]}, r"y lacks \['stars'\], and in fit"),
         ({"topic": ["a"], "stars": [1], "size": [2]}, r"y has \['size'\] more, and in fit its columns were"),
-        ({"topic": ["a"], "star": [1]}, r"y lacks \['stars'\] and has \['star'\] more, .* Did you mean 'star'"),
+        (
+            {"topic": ["a"], "star": [1]},
+            r"y lacks \['stars'\] and has \['star'\] more, .*; rename 'star'\. Did you mean 'stars'",
+        ),
         (np.array([["a", 1]], dtype=object), r"y is an array, and in fit it had the columns \['topic', 'stars'\]"),
         (
             {"topic": [["a"]], "stars": [1]},
@@ -484,6 +487,8 @@ def test_read_tasks_partial_lacks_columns():
     assert table.known.tolist() == [[False, True]]
     with pytest.raises(ValueError, match=r"lacks \['a'\] and has \['c'\] more.*; drop the column \['c'\]$"):
         read_tasks({"b": [2.5], "c": [1]}, like=schema, partial=True)
+    with pytest.raises(ValueError, match=r"one column without a name, .*\['a', 'b'\]: pass a data frame"):
+        read_tasks([2.5], like=schema, partial=True)
     with pytest.raises(ValueError, match=r"lacks \['a'\], .*; a task without a known target has a column of None$"):
         read_tasks({"b": [2.5]}, like=schema)
     of_array = read_tasks(np.array([[0, 0.5], [1, 1]]), {"y0": "multiclass"}).schema
