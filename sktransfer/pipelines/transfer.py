@@ -136,7 +136,7 @@ def make_transfer_pipeline(
     kind = "" if columns else _modality(X, kinds)
     model = _make_model(X, y, estimator)
     target = _target_of(model)
-    featurizers = {
+    featurizers: dict[str, Callable[..., Any]] = {
         "image": partial(ImageFeaturizer, image_backbone, layer="auto", target=target),
         "text": partial(TextFeaturizer, text_backbone, layer="auto", target=target),
     }
