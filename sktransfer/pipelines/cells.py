@@ -22,7 +22,16 @@ from sktransfer.samples.containers import as_list, image_of_cell
 from sktransfer.samples.folders import has_image_suffix, refuse_names_of_images
 from sktransfer.samples.images import check_images, is_flat
 
-__all__ = ["DEFAULT_BACKBONES", "KINDS", "Cells", "default_backbone", "recognize", "recognize_samples", "stray_cells"]
+__all__ = [
+    "DEFAULT_BACKBONES",
+    "KINDS",
+    "Cells",
+    "advise",
+    "default_backbone",
+    "recognize",
+    "recognize_samples",
+    "stray_cells",
+]
 
 DEFAULT_BACKBONES = {"image": "tiny/cnn", "text": "tiny/bert"}
 KINDS = ("image", "text", "category", "number", "date", "drop")
@@ -35,6 +44,8 @@ _SOME_PATHS = 0.2  # share of paths from which a column is of paths, or faulty
 _WORDS, _NAMES = 3.0, 1.5  # mean number of words from which cells are free texts, or too long for codes
 _REPEATED, _OFTEN = 2, 10  # mean number of cells per value from which a column may be, or is, of categories
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}:?\d{2})?)?")
+_EUROPEAN_DATE = re.compile(r"\d{1,2}\.\d{1,2}\.\d{4}")
+_AMOUNT = re.compile(r"[-+]?[$€£]? ?[-+]?(\d{1,3}(,\d{3})+|\d+)(\.\d+)? ?[%$€£]?")  # "12%", "1,001", "$3.50"
 _ID = re.compile(r"(^|[_\W])(id|ids|uid|uuid|guid|index|key)$|^unnamed: \d+$", re.IGNORECASE)
 _ID_END = re.compile(r"[a-z](Id|ID|Key)$")
 _UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]")  # written without blanks
@@ -214,6 +225,34 @@ def _recognize_strings(cells: Cells, values: list[str]) -> tuple[str, str]:
     if all(map(os.path.isfile, values[:_FILES])):
         return "drop", f"paths of files without the suffix of an image, such as {short_path(values[0], 60)}"
     return _recognize_words(cells, values)
+
+
+def advise(cells: Cells) -> str:
+    """Return how a column that is left out can be used, or an empty string if it cannot.
+
+    Parameters
+    ----------
+    cells : Cells
+        Cells of the column.
+
+    Examples
+    --------
+    >>> from sktransfer.pipelines.cells import Cells, advise
+    >>> advise(Cells.of(["31.12.2024", "01.05.2024"], "sold"))
+    "X['sold'] = pandas.to_datetime(X['sold'], format='%d.%m.%Y')"
+    >>> advise(Cells.of(["12%", "5%"], "share"))
+    "X['share'] = X['share'].str.replace('[$€£%, ]', '', regex=True).astype(float)"
+    """
+    column, types = cells.expression, set(map(_type_of, cells.values))
+    if types == {"number"} and len(set(cells.values)) > 1:
+        return f"kinds={{{cells.name!r}: 'number'}}"
+    if types != {"text"} or len(set(cells.values)) == 1 or all("://" in value[:12] for value in cells.values):
+        return ""
+    if all(_EUROPEAN_DATE.fullmatch(value.strip()) for value in cells.values):
+        return f"{column} = pandas.to_datetime({column}, format='%d.%m.%Y')"
+    if all(_AMOUNT.fullmatch(value.strip()) for value in cells.values):
+        return f"{column} = {column}.str.replace('[$€£%, ]', '', regex=True).astype(float)"
+    return f"kinds={{{cells.name!r}: 'text'}}"
 
 
 def _recognize_nearly(kind: str, cells: Cells, values: list[str], strays: list[int]) -> tuple[str, str]:

@@ -108,7 +108,8 @@ class ColumnFeatures(TransformerMixin, BaseEstimator):
         if 0 in X.shape:
             raise empty_error(X.shape)
         frame = nw.from_native(X, eager_only=True)
-        columns, unread = [], []
+        columns: list[np.ndarray] = []
+        unread: list[str] = []
         for name in frame.columns:
             values = [None if is_missing(value) else value for value in frame[name].to_list()]
             numbers = self._read(values)

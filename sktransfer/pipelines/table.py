@@ -11,7 +11,7 @@ import narwhals as nw
 import pandas as pd
 
 from sktransfer.exceptions import InvalidParameterError, did_you_mean
-from sktransfer.pipelines.cells import KINDS, Cells, recognize, stray_cells
+from sktransfer.pipelines.cells import KINDS, Cells, advise, recognize, stray_cells
 from sktransfer.samples.columns import column_names, empty_error, is_frame, quoted
 
 __all__ = ["Column", "describe_columns", "read_columns"]
@@ -35,6 +35,8 @@ class Column:
         Whether the kind was given, not recognized.
     strays : str, default=""
         Cells that are no number or date in a column of them, in words.
+    advice : str, default=""
+        How the column can be used although it is dropped, as an expression.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Column:
     reason: str
     is_given: bool = False
     strays: str = ""
+    advice: str = ""
 
 
 def describe_columns(X: Any, *, kinds: Mapping[str, str] | None = None) -> pd.DataFrame:
@@ -136,7 +139,8 @@ def read_columns(X: Any, kinds: Mapping[str, str] | None = None) -> list[Column]
             kind, reason = _kind_of_type(series.dtype) if cells.values else (None, "")
             if kind is None:
                 kind, reason = recognize(cells)
-            columns.append(Column(name, kind, missing, reason, strays=stray_cells(cells, kind)))
+            advice = advise(cells) if kind == "drop" else ""
+            columns.append(Column(name, kind, missing, reason, strays=stray_cells(cells, kind), advice=advice))
     return columns
 
 

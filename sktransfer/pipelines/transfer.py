@@ -136,7 +136,7 @@ def make_transfer_pipeline(
     kind = "" if columns else _modality(X, kinds)
     model = _make_model(X, y, estimator)
     target = _target_of(model)
-    featurizers = {
+    featurizers: dict[str, Callable[..., Any]] = {
         "image": partial(ImageFeaturizer, image_backbone, layer="auto", target=target),
         "text": partial(TextFeaturizer, text_backbone, layer="auto", target=target),
     }
@@ -197,9 +197,11 @@ def _checked_columns(X: Any, y: Any, kinds: Any) -> list[Column]:
             f"it, as in kinds={{{columns[0].name!r}: 'text'}}"
         )
     if dropped:
+        advice = ", ".join(column.advice for column in dropped if column.advice)
+        use = f"To use them: {advice}. " if advice else ""
         warn(
-            f"Columns of X that are left out: {reasons}. To use one, name its kind, as in kinds={{{dropped[0].name!r}: "
-            "'number'}; the kind 'drop' leaves it out without this warning",
+            f"Columns of X that are left out: {reasons}. {use}The kind 'drop', as in kinds={{{dropped[0].name!r}: "
+            "'drop'}, leaves a column out without this warning",
             DroppedColumnWarning,
         )
     strays = "; ".join(f"{column.name!r} ({column.strays})" for column in used if column.strays)

@@ -237,6 +237,28 @@ def test_make_transfer_pipeline_warns_of_columns_that_are_left_out():
 
 
 @pytest.mark.parametrize(
+    ("cells", "advice"),
+    [
+        ([f"{row % 28 + 1:02}.12.{1960 + row}" for row in range(N)], r"To use them: X\['a'\] = pandas.to_datetime"),
+        ([f"{row}%" for row in range(N)], r"To use them: X\['a'\] = X\['a'\].str.replace"),
+        ([f"1,{row + 100}" for row in range(N)], r"To use them: X\['a'\] = X\['a'\].str.replace"),
+        ([f"${row}.50" for row in range(N)], r"To use them: X\['a'\] = X\['a'\].str.replace"),
+        (list(range(N)), "To use them: kinds={'a': 'number'}"),
+        (["x"] * N, r"'x'\). The kind 'drop'"),
+        ([[1.0]] * N, r"no step reads\). The kind 'drop'"),
+    ],
+    ids=["dates", "shares", "thousands", "prices", "rows", "constant", "lists"],
+)
+def test_make_transfer_pipeline_advises_how_to_use_a_column(cells, advice):
+    X = pd.DataFrame({"size": NUMBERS, "a": cells})
+    with pytest.warns(DroppedColumnWarning, match=advice):
+        make_transfer_pipeline(X, MOODS)
+    if "str.replace" in advice:
+        X["a"] = X["a"].str.replace("[$€£%, ]", "", regex=True).astype(float)
+        assert "a" in make_transfer_pipeline(X, MOODS, kinds={"a": "number"})["columns"].transformers[0][2]
+
+
+@pytest.mark.parametrize(
     ("kind", "cells", "stray"),
     [
         ("number", [str(number) for number in NUMBERS], "?"),
