@@ -310,7 +310,8 @@ def _shared(n_coarse: int, n_fine: int) -> np.ndarray:
     fine, coarse = np.linspace(0, n_coarse, n_fine + 1), np.arange(n_coarse + 1)
     stops = np.minimum(fine[1:, None], coarse[1:])  # (n_fine, n_coarse)
     starts = np.maximum(fine[:-1, None], coarse[:-1])  # (n_fine, n_coarse)
-    return np.maximum(stops - starts, 0.0)
+    shares: np.ndarray = np.maximum(stops - starts, 0.0)
+    return shares
 
 
 def _reads_class_token(module: EstimatorModule) -> bool:
