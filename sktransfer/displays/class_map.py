@@ -37,7 +37,7 @@ class ClassMapDisplay:
     is_exact : bool, default=False
         Whether a map adds up to the output of the network, up to a constant.
     is_class : bool, default=True
-        Whether the maps are about classes, and not about predicted numbers.
+        True for maps of classes, and False for maps of predicted numbers.
 
     Attributes
     ----------
@@ -95,9 +95,9 @@ class ClassMapDisplay:
         """Draw where the evidence for a class lies.
 
         If a linear head reads averages of the maps of some layers, the output is a sum over positions, and the map
-        holds the summands: the class activation map [2]_. Maps of several layers are added up on the finest grid, and
-        each counts as much as in the decision. For a given `layer` below the last one it is Grad-CAM [3]_, or
-        for networks of tokens the product of values and gradients.
+        holds the summands. This is the class activation map [2]_. Maps of several layers are added up on the finest
+        grid, so that each counts as much as in the decision. Elsewhere the map is an approximation. It is the product
+        of values and gradients, or Grad-CAM [3]_ for a given `layer` of maps.
 
         Parameters
         ----------

@@ -34,7 +34,7 @@ class TokenAttributionDisplay:
     targets : sequence, default=None
         Class that each text's values are about, or the index of one of several numbers, for the titles.
     is_class : bool, default=True
-        Whether the values are about classes, and not about predicted numbers.
+        True for values of classes, and False for values of predicted numbers.
 
     Attributes
     ----------

@@ -55,7 +55,7 @@ class ClassMaps:
     is_exact : bool
         Whether a map adds up to the output, without the part that no position has.
     is_class : bool
-        Whether a class is explained, and not a number.
+        True for classes, and False for numbers.
     """
 
     maps: np.ndarray
@@ -82,7 +82,7 @@ class WordAttributions:
     outputs : ndarray of shape (n_samples,)
         Logit or number that is attributed.
     is_class : bool
-        Whether a class is explained, and not a number.
+        True for classes, and False for numbers.
     """
 
     texts: list[str]
@@ -96,9 +96,9 @@ def class_maps(estimator: Any, X: Any, *, target: Any = None, layer: int | str |
     """Return where in images the evidence for a class lies.
 
     If a linear head reads averages of the maps of some layers, the output is a sum over their positions, and the map
-    holds the summands: the class activation map [1]_. Maps of several layers are added up on the finest grid. A coarser
-    cell is shared among the finer ones that it covers, by area. With a given `layer` below the last one it is
-    Grad-CAM [2]_, or for tokens the product of values and gradients, added up over channels.
+    holds the summands. This is the class activation map [1]_. Maps of several layers are added up on the finest grid. A
+    coarser cell is shared by area among the finer ones that it covers. Elsewhere the map is the product of values and
+    gradients, added up over channels, or Grad-CAM [2]_ for a given `layer` of maps.
 
     Parameters
     ----------

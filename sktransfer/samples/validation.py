@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from sklearn.utils import Tags
 from sklearn.utils.validation import validate_data
 
@@ -84,8 +85,19 @@ def _check_images(
             )
         X = validate_data(estimator, X, reset=reset, ensure_all_finite=not defer)
     else:
+        if reset:
+            _refuse_channels_first(X)
         remember_columns(estimator, X, reset=reset)
     return check_images(X, image_shape=image_shape, defer=defer, missing=missing)
+
+
+def _refuse_channels_first(X: Any) -> None:
+    """Raise an error in `fit` if a float array may be one colour image. A later batch may have three grey images."""
+    if isinstance(X, np.ndarray) and X.ndim == 3 and len(X) == 3 and X.dtype.kind == "f":
+        raise ValueError(
+            f"X is an array of shape {X.shape}: one colour image with its channels first, or 3 grey images? Pass "
+            "np.moveaxis(X, 0, -1)[None] for the one image, X[..., None] for the grey ones"
+        )
 
 
 def _check_texts(estimator: Any, X: Any, reset: bool, missing: str) -> Rows:

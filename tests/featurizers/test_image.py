@@ -23,12 +23,12 @@ def test_fit_transform_of_flat_rows_equals_that_of_images():
 
 
 def test_image_shape_reshapes_flat_rows():
-    rows = np.random.default_rng(0).uniform(size=(3, 10)).astype(np.float32)
+    rows = np.random.default_rng(0).uniform(size=(4, 10)).astype(np.float32)
     with pytest.warns(FlatImageWarning, match="image_shape"):
         strips = ImageFeaturizer(cache=None).fit_transform(rows)
     shaped = ImageFeaturizer(image_shape=(2, 5), cache=None).fit_transform(rows)
     assert np.abs(strips - shaped).max() > 1e-3
-    np.testing.assert_array_equal(shaped, ImageFeaturizer(cache=None).fit_transform(rows.reshape(3, 2, 5)))
+    np.testing.assert_array_equal(shaped, ImageFeaturizer(cache=None).fit_transform(rows.reshape(4, 2, 5)))
 
 
 def test_fit_rejects_float_images_outside_the_unit_interval():

@@ -116,3 +116,16 @@ def test_holds_samples_of_paths(tmp_path: Path):
 @pytest.mark.parametrize("modality", ["image", "text"])
 def test_holds_samples_is_false_for_targets(y, modality):
     assert not holds_samples(y, modality)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_check_samples_asks_in_fit_whether_three_maps_are_one_image(dtype):
+    X = np.zeros((3, 32, 32), dtype)
+    with pytest.raises(
+        ValueError, match=r"one colour image with its channels first, or 3 grey images\? Pass np.moveaxis"
+    ):
+        ImageFeaturizer().fit(X)
+    one, grey = np.moveaxis(X, 0, -1)[None], X[..., None]
+    assert ImageFeaturizer().fit_transform(one).shape == (1, 512)
+    assert ImageFeaturizer().fit(grey).transform(X).shape == (3, 512)  # a last batch of three
+    assert ImageFeaturizer().fit_transform(np.zeros((3, 32, 32), np.uint8)).shape == (3, 512)
