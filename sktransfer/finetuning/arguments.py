@@ -159,7 +159,6 @@ def check_classes(classes: Any, known: Mapping[str, np.ndarray | None] | None) -
     return None
 
 
-<<<<<<< HEAD
 def warn_of_unknown(y: Any, known: Mapping[str, np.ndarray | None], learns: Callable[[str], bool]) -> None:
     """Warn of rows whose target is not known in any task that is learned.
 
@@ -171,24 +170,10 @@ def warn_of_unknown(y: Any, known: Mapping[str, np.ndarray | None], learns: Call
         Whether the target of each row is known, by task.
     learns : callable
         Tells by the name of a task whether it has a weight greater than 0.
-=======
-def warn_of_unknown(known: np.ndarray, y: Any, *, all_learned: bool) -> None:
-    """Warn of rows without a known target in a task that is learned.
-
-    Parameters
-    ----------
-    known : ndarray of shape (n_samples,), bool
-        Whether each row has such a target.
-    y : object
-        Targets as given to `fit`.
-    all_learned : bool
-        Whether all tasks have a weight greater than 0.
->>>>>>> R2
 
     Warns
     -----
     ValidationWarning
-<<<<<<< HEAD
         If there are such rows.
     """
     learned = [one for name, one in known.items() if one is not None and learns(name)]
@@ -203,17 +188,3 @@ def warn_of_unknown(known: np.ndarray, y: Any, *, all_learned: bool) -> None:
         f"the first is {where}",
         ValidationWarning,
     )
-=======
-        If there are such rows. The message names the first.
-    """
-    unknown = np.flatnonzero(~known)
-    if len(unknown):
-        row, have = int(unknown[0]), "has" if len(unknown) == 1 else "have"
-        where = name_row(row, label_of(row_labels(y), row), "y")
-        learned = "" if all_learned else " in a task that is learned (of weight greater than 0)"
-        warn(
-            f"{len(unknown)} of {len(known)} rows {have} no known target{learned}, and the training leaves them out; "
-            f"the first is {where}",
-            ValidationWarning,
-        )
->>>>>>> R2

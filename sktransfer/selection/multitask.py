@@ -266,7 +266,9 @@ class TaskScorer:
         alone._tasks = {name: task.for_rows(column.check(task)) for name, task in alone._tasks.items()}
         options = {}
         if sample_weight is not None:
-            options["sample_weight"] = check_task_weight(sample_weight, names, table.n_samples)[self.task][rows]
+            known = {name: one.known for name, one in table.columns.items()}
+            weight = check_task_weight(sample_weight, names, table.n_samples, known)[self.task]
+            options["sample_weight"] = weight[rows]
         values = np.asarray(column.values)  # (n_known, ...)
         return float(self._scorer(alone, _safe_indexing(X, rows), values, **options))
 
