@@ -481,7 +481,7 @@ def _zero_if_unknown(weight: Any, known: np.ndarray) -> Any:
 
     Other missing weights are refused. Weights of another shape are returned as they are, for the check that follows.
     """
-    if weight is None or np.ndim(weight) == 0:
+    if weight is None or np.asarray(weight).ndim == 0:
         return weight
     array, labels = as_array(weight, "sample_weight"), row_labels(weight)
     missing = np.asarray(pd.isna(array))  # (n_samples,)

@@ -161,7 +161,11 @@ def test_recommend_backbones_lists_one_that_cannot_be_loaded(monkeypatch):
 @pytest.mark.parametrize(
     ("parameters", "error", "message"),
     [
-        ({"budget": "lap"}, InvalidParameterError, r"budget='lap' must be one of \('laptop', 'gpu'\).*Did you mean"),
+        (
+            {"budget": "laptp"},
+            InvalidParameterError,
+            r"budget='laptp' must be one of \('laptop', 'gpu'\).*Did you mean",
+        ),
         ({"modality": "sound"}, InvalidParameterError, "modality='sound'"),
         ({"n_best": 0}, InvalidParameterError, "n_best=0"),
         ({"y": MOODS}, InvalidParameterError, "y is given without X"),
