@@ -50,6 +50,7 @@ _HOME = {
     "as_module": "sktransfer.explain.as_module",
     "cache_info": "sktransfer.cache.resolve",
     "clear_cache": "sktransfer.cache.resolve",
+    "compare_with_baseline": "sktransfer.selection.baseline",
     "config_context": "sktransfer.config",
     "describe_columns": "sktransfer.pipelines.table",
     "export_onnx": "sktransfer.explain.onnx",
@@ -120,6 +121,7 @@ if TYPE_CHECKING:
     from sktransfer.pipelines.transfer import make_transfer_pipeline as make_transfer_pipeline
     from sktransfer.samples.bad_images import find_bad_images as find_bad_images
     from sktransfer.samples.folders import load_image_folder as load_image_folder
+    from sktransfer.selection.baseline import compare_with_baseline as compare_with_baseline
     from sktransfer.selection.best import BestBackbone as BestBackbone
     from sktransfer.selection.multitask import MultiTaskKFold as MultiTaskKFold
     from sktransfer.selection.multitask import task_scorer as task_scorer

@@ -101,10 +101,12 @@ def make_transfer_pipeline(
     describe_columns : Tells the kind of each column, and why.
     FineTuneClassifier : Trains the networks as well.
 
-    Notes ----- Each block of features has the scale at which the linear model needs no other strength than 1: images
-    and texts by `layer="auto"`, for numbers or for classes as the model takes them, numbers and dates by
-    `StandardScaler`. So many features of an image do not outweigh a few numbers. A search may vary the strength, as
-    "model__C" of a classifier or "model__alpha" of a regressor.
+    Notes
+    -----
+    Each block of features has the scale at which the linear model needs no other strength than 1: images and texts by
+    `layer="auto"`, for numbers or for classes as the model takes them, numbers and dates by `StandardScaler`. So many
+    features of an image do not outweigh a few numbers. A search may vary the strength, as "model__C" of a classifier or
+    "model__alpha" of a regressor.
 
     A row of a table may lack values. Missing numbers and dates are replaced by the mean of the training rows, and if
     training rows lack them, a further feature tells where. Texts that are no numbers or dates, such as "?", count as

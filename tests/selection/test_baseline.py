@@ -1,0 +1,63 @@
+"""Comparison with tf-idf or raw pixels."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+from sklearn.dummy import DummyClassifier
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.model_selection import StratifiedKFold, cross_val_score
+from sklearn.pipeline import make_pipeline
+
+from sktransfer import ImageFeaturizer, TextFeaturizer, compare_with_baseline
+from sktransfer.exceptions import InvalidParameterError
+
+X, y = load_digits(return_X_y=True)
+IMAGES = (X.reshape(-1, 8, 8) / 16)[:60]
+TEXTS = [f"{['good', 'bad'][i % 2]} film number {i}" for i in range(24)]
+MOODS = np.array(["up", "down"] * 12)
+
+
+def test_baseline_of_texts_is_tf_idf_on_the_same_folds():
+    folds = StratifiedKFold(3)
+    model = make_pipeline(TextFeaturizer(), LogisticRegression())
+    comparison = compare_with_baseline(model, TEXTS, MOODS, cv=folds)
+    peer = make_pipeline(TfidfVectorizer(sublinear_tf=True), LogisticRegression(max_iter=1000))
+    names = ["fold0", "fold1", "fold2"]
+    assert comparison.loc["baseline", names].tolist() == cross_val_score(peer, TEXTS, MOODS, cv=folds).tolist()
+    assert comparison.loc["estimator", names].tolist() == cross_val_score(model, TEXTS, MOODS, cv=folds).tolist()
+    assert comparison["mean"].tolist() == pytest.approx(comparison[names].mean(axis=1).tolist())
+
+
+def test_report_names_what_is_ahead():
+    report = compare_with_baseline(DummyClassifier(), TEXTS, MOODS, cv=3, random_state=0).attrs["report"]
+    assert report.startswith("tf-idf is ahead of estimator by 0.5")
+    model = make_pipeline(ImageFeaturizer(), LogisticRegression(max_iter=1000))
+    report = compare_with_baseline(model, IMAGES[:40], y[:40] > 4, cv=2, random_state=0).attrs["report"]
+    assert "raw pixels" in report
+
+
+def test_baseline_of_numbers_and_of_several_labels():
+    numbers = compare_with_baseline(make_pipeline(ImageFeaturizer(), Ridge()), IMAGES, IMAGES.mean((1, 2)), cv=2)
+    assert numbers.loc["baseline", "mean"] > 0.5
+    several = np.stack([y[:60] > 4, y[:60] % 2], 1).astype(int)
+    model = DummyClassifier()
+    assert compare_with_baseline(model, IMAGES, several, cv=2).shape == (2, 4)
+
+
+def test_folds_depend_on_the_seed_alone():
+    labels = np.random.default_rng(0).permutation(MOODS)
+    first, again, other = (compare_with_baseline(DummyClassifier(), TEXTS, labels, random_state=s) for s in (0, 0, 1))
+    assert first.equals(again)
+    assert not first.loc["baseline"].equals(other.loc["baseline"])
+
+
+def test_compare_with_baseline_refuses_other_input():
+    with pytest.raises(InvalidParameterError, match="cv=1"):
+        compare_with_baseline(DummyClassifier(), TEXTS, MOODS, cv=1)
+    with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+        compare_with_baseline(DummyClassifier(), TEXTS, MOODS[:5])
+    with pytest.raises(InvalidParameterError, match="numbers"):
+        compare_with_baseline(DummyClassifier(), np.ones((10, 3)), np.arange(10) % 2)
