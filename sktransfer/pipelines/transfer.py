@@ -32,7 +32,7 @@ from sktransfer.samples.columns import as_series, is_frame, is_missing, quoted
 if TYPE_CHECKING:
     from sktransfer.backbones.backbone import Backbone
 
-__all__ = ["make_transfer_pipeline"]
+__all__ = ["linear_classifier", "make_transfer_pipeline"]
 
 _ESTIMATORS = ("auto", "classifier", "regressor")
 _GROUPS = {"category": "categories", "number": "numbers", "date": "dates"}
@@ -161,7 +161,7 @@ def _make_model(X: Any, y: Any, estimator: Any) -> Any:
                     "estimator=None for features alone"
                 )
             estimator = "regressor" if ChoiceTargets.of(y).n_classes is None else "classifier"
-        return Ridge() if estimator == "regressor" else _make_classifier(y)
+        return Ridge() if estimator == "regressor" else linear_classifier(y)
     if estimator is None or hasattr(estimator, "fit"):
         if isinstance(estimator, type):
             raise InvalidParameterError(
@@ -178,7 +178,14 @@ def _target_of(model: Any) -> str:
     return "numbers" if is_regressor(model) else "classes" if is_classifier(model) else "auto"
 
 
-def _make_classifier(y: Any) -> BaseEstimator:
+def linear_classifier(y: Any) -> BaseEstimator:
+    """Return a logistic regression for labels of one or several columns.
+
+    Parameters
+    ----------
+    y : array-like of shape (n_samples,) or (n_samples, n_outputs), or None
+        Labels; None for those of one column.
+    """
     model = LogisticRegression(max_iter=1000)
     kind = "binary" if y is None else type_of_target(y)
     if kind == "multilabel-indicator":

@@ -9,19 +9,18 @@ import pandas as pd
 from PIL import Image
 from sklearn.base import BaseEstimator, clone, is_regressor
 from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.linear_model import LogisticRegression, Ridge
-from sklearn.model_selection import KFold, StratifiedKFold, check_cv, cross_val_score
-from sklearn.multiclass import OneVsRestClassifier
+from sklearn.linear_model import Ridge
+from sklearn.model_selection import check_cv, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.utils import check_random_state
-from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import check_consistent_length
 
 from sktransfer._validation import is_int
-from sktransfer.exceptions import InvalidParameterError
 from sktransfer.pipelines.cells import recognize_samples
+from sktransfer.pipelines.transfer import linear_classifier
 from sktransfer.samples.base import Rows
 from sktransfer.samples.validation import check_samples
+from sktransfer.selection.probing import shuffled_folds
 
 __all__ = ["compare_with_baseline"]
 
@@ -111,12 +110,7 @@ def compare_with_baseline(
 def _splitter(cv: Any, y: np.ndarray, random_state: Any, *, regresses: bool) -> Any:
     if not is_int(cv):
         return check_cv(cv, y, classifier=not regresses)
-    stratifies = not regresses and y.ndim == 1
-    try:
-        make = StratifiedKFold if stratifies else KFold
-        return make(cv, shuffle=True, random_state=check_random_state(random_state).randint(2**31 - 1))
-    except ValueError as error:
-        raise InvalidParameterError(f"cv={cv!r}: {error}") from error
+    return shuffled_folds(cv, check_random_state(random_state), stratify=not regresses and y.ndim == 1)
 
 
 def _texts(samples: Rows) -> list[str]:
@@ -139,9 +133,7 @@ def _small(image: Any) -> np.ndarray:
 
 
 def _baseline(modality: str, y: np.ndarray, *, regresses: bool) -> Any:
-    head: Any = Ridge() if regresses else LogisticRegression(max_iter=1000)
-    if not regresses and type_of_target(y) == "multilabel-indicator":
-        head = OneVsRestClassifier(head)
+    head = Ridge() if regresses else linear_classifier(y)
     return make_pipeline(TfidfVectorizer(sublinear_tf=True), head) if modality == "text" else head
 
 

@@ -16,7 +16,7 @@ from sklearn.preprocessing import StandardScaler
 from sktransfer._validation import is_int
 from sktransfer.exceptions import InvalidParameterError
 
-__all__ = ["Probe", "make_probe"]
+__all__ = ["Probe", "make_probe", "shuffled_folds"]
 
 Probe = Callable[[np.ndarray, np.ndarray], np.ndarray]  # (features, y) -> scores of shape (n_folds,)
 
@@ -47,17 +47,37 @@ def make_probe(probe: Any, cv: Any, target_type: str, rng: np.random.RandomState
         raise InvalidParameterError(f"probe={probe!r} must be True, False or an estimator")
     estimator = _linear_model(target_type) if probe is True else probe
     if is_int(cv):
-        splitter = StratifiedKFold if target_type == "multiclass" else KFold
-        try:
-            cv = splitter(cv, shuffle=True, random_state=rng.randint(np.iinfo(np.int32).max))
-        except ValueError as error:
-            raise InvalidParameterError(f"cv={cv!r}: {error}") from error
+        cv = shuffled_folds(cv, rng, stratify=target_type == "multiclass")
 
     def cross_validate(features: np.ndarray, y: np.ndarray) -> np.ndarray:
         scores: np.ndarray = cross_val_score(clone(estimator), features, y, cv=cv, error_score="raise")
         return scores
 
     return cross_validate
+
+
+def shuffled_folds(n_splits: int, rng: np.random.RandomState, *, stratify: bool) -> KFold | StratifiedKFold:
+    """Return a splitter that shuffles the samples.
+
+    Parameters
+    ----------
+    n_splits : int
+        Number of folds, the value of the parameter `cv`.
+    rng : RandomState
+        Generator that draws the folds.
+    stratify : bool
+        Whether folds keep the ratio of the classes.
+
+    Raises
+    ------
+    InvalidParameterError
+        If `n_splits` is too small.
+    """
+    splitter = StratifiedKFold if stratify else KFold
+    try:
+        return splitter(n_splits, shuffle=True, random_state=rng.randint(np.iinfo(np.int32).max))
+    except ValueError as error:
+        raise InvalidParameterError(f"cv={n_splits!r}: {error}") from error
 
 
 def _linear_model(target_type: str) -> Any:
