@@ -9,6 +9,7 @@ import functools
 import os
 import queue
 import threading
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain, islice
 from typing import Any, TypeVar
@@ -87,22 +88,51 @@ class _WorkerPool:
     """
 
     def __init__(self, jobs: Iterator[Any], work: Callable[[Any], Any], n: int, n_threads: int) -> None:
-        self._jobs, self._work, self._n_threads = jobs, work, n_threads
-        self._jobs_lock = threading.Lock()
-        self._results: queue.Queue[tuple[Any, BaseException | None]] = queue.Queue(maxsize=2 * n)
-        self._stopped = threading.Event()
-        # Looked up for each pool, because libraries load later. A limit holds for the thread that sets it.
-        self._libraries = ThreadpoolController().select(user_api="openmp")
-        self._threads = [threading.Thread(target=self._run, name=f"sktransfer-{i}", daemon=True) for i in range(n)]
+        self._shared = _SharedWork(jobs, work, 2 * n, n_threads)
+        # The threads do not refer to the pool: they end with it, even if a second Ctrl-C arrives before `stop`.
+        weakref.finalize(self, self._shared.stopped.set)
+        run = self._shared.run
+        self._threads = [threading.Thread(target=run, name=f"sktransfer-{i}", daemon=True) for i in range(n)]
         for thread in self._threads:
             thread.start()
 
-    def _run(self) -> None:
+    def results(self) -> Iterator[Any]:
+        """Yield results until no thread finds another job."""
+        working = len(self._threads)
+        while working:
+            result, error = self._shared.results.get()
+            if error is not None:
+                raise error
+            if result is _END:
+                working -= 1
+            else:
+                yield result
+
+    def stop(self) -> None:
+        """Wait for the running jobs, and start no other."""
+        self._shared.stopped.set()
+        for thread in self._threads:
+            thread.join()
+
+
+class _SharedWork:
+    """Jobs and results that the threads of a pool share."""
+
+    def __init__(self, jobs: Iterator[Any], work: Callable[[Any], Any], n_waiting: int, n_threads: int) -> None:
+        self._jobs, self._work, self._n_threads = jobs, work, n_threads
+        self._jobs_lock = threading.Lock()
+        self.results: queue.Queue[tuple[Any, BaseException | None]] = queue.Queue(maxsize=n_waiting)
+        self.stopped = threading.Event()
+        # Looked up for each pool, because libraries load later. A limit holds for the thread that sets it.
+        self._libraries = ThreadpoolController().select(user_api="openmp")
+
+    def run(self) -> None:
+        """Do jobs until there are none or the pool stops."""
         error: BaseException | None = None
         try:
             torch.get_num_threads()  # before the limit: its first call in a thread sets the number of the process
             with self._libraries.limit(limits=self._n_threads):
-                while not self._stopped.is_set():
+                while not self.stopped.is_set():
                     with self._jobs_lock:
                         job = next(self._jobs, _END)
                     if job is _END:
@@ -113,30 +143,12 @@ class _WorkerPool:
         self._put(_END, error)
 
     def _put(self, result: Any, error: BaseException | None) -> None:
-        while not self._stopped.is_set():
+        while not self.stopped.is_set():
             try:
-                self._results.put((result, error), timeout=0.1)
+                self.results.put((result, error), timeout=0.1)
             except queue.Full:
                 continue
             return
-
-    def results(self) -> Iterator[Any]:
-        """Yield results until no thread finds another job."""
-        working = len(self._threads)
-        while working:
-            result, error = self._results.get()
-            if error is not None:
-                raise error
-            if result is _END:
-                working -= 1
-            else:
-                yield result
-
-    def stop(self) -> None:
-        """Wait for the running jobs, and start no other."""
-        self._stopped.set()
-        for thread in self._threads:
-            thread.join()
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -11,7 +11,16 @@ import time
 import pytest
 import torch
 
+from sktransfer.engine import workers
 from sktransfer.engine.workers import ahead, in_parallel
+
+OLDER = set()
+
+
+@pytest.fixture(autouse=True)
+def _older_threads():
+    """Threads of an earlier test that was interrupted."""
+    OLDER.update(threading.enumerate())
 
 
 @pytest.fixture(params=[1, 2, 3])
@@ -23,7 +32,7 @@ def threads(request):
 
 
 def alive():
-    return [thread for thread in threading.enumerate() if thread.name.startswith("sktransfer-")]
+    return [one for one in threading.enumerate() if one.name.startswith("sktransfer-") and one not in OLDER]
 
 
 @pytest.mark.parametrize("n", [0, 1, 2, 5, 100])
@@ -81,6 +90,25 @@ def test_in_parallel_stops_working_when_closed(threads):
     results.close()
     assert not alive()
     assert len(done) < 50
+
+
+def test_in_parallel_stops_working_when_stopping_is_interrupted(threads, monkeypatch):
+    def interrupted(pool):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(workers._WorkerPool, "stop", interrupted)
+    results = in_parallel(iter(range(1000)), lambda job: job)
+    next(results)
+    if threads == 1:
+        results.close()
+    else:
+        with pytest.raises(KeyboardInterrupt):
+            results.close()
+    for _ in range(100):
+        if not alive():
+            break
+        time.sleep(0.05)
+    assert not alive()
 
 
 def test_in_parallel_requests_jobs_as_results_are_taken(threads):

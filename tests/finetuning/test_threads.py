@@ -29,7 +29,7 @@ def backbone():
 
 
 def quick(backbone, **parameters):
-    options = {"freeze_depth": 1, "max_epochs": 3, "batch_size": 4, "lr": 1e-2, "random_state": 0, **parameters}
+    options = {"freeze_depth": 1, "max_epochs": 3, "batch_size": 4, "lr": 1e-3, "random_state": 0, **parameters}
     return FineTuneClassifier(backbone, **options)
 
 
@@ -55,7 +55,7 @@ def test_fit_with_augment_in_threads_equals_fit_alone(backbone):
 
 
 def test_fit_in_a_search_with_threads_equals_one_without(backbone):
-    search = GridSearchCV(quick(backbone), {"lr": [1e-3, 1e-2]}, cv=2, scoring="neg_log_loss")
+    search = GridSearchCV(quick(backbone), {"lr": [1e-4, 1e-3]}, cv=2, scoring="neg_log_loss")
     alone = search.fit(X, Y).cv_results_["mean_test_score"]
     with joblib.parallel_backend("threading", n_jobs=2):
         together = search.fit(X, Y).cv_results_["mean_test_score"]
