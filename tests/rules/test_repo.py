@@ -23,7 +23,7 @@ PROSE = sorted(path for folder in ("plugins", "examples", "benchmarks") for path
 LAYERS = ["_version", "exceptions", "_validation", "_parameters", "config", "_utils", "html", "samples", "weights"]
 LAYERS += ["backbones", "providers", "cache", "engine", "words", "featurizers", "pipelines", "tasks", "targets"]
 LAYERS += ["training", "callbacks", "finetuning", "classifiers", "selection", "explain", "displays", "persistence"]
-LAYERS += ["testing", "cli", "__main__"]
+LAYERS += ["mlflow", "testing", "cli", "__main__"]
 MAX_LINES, MAX_FILES = 600, 16
 QUESTION = re.compile(r"(What|Which|Whose|Where|Whether|Who|How|Of|As)\b")
 

@@ -36,9 +36,8 @@ class Seen(Callback):
 def seen(backbone, X, part="train_", **parameters):
     options = {"max_epochs": 2, "random_state": 0, "freeze_depth": 2, **parameters}
     clf = FineTuneClassifier(backbone, callbacks=[Seen], **options).fit(X, LABELS)
-    return clf, {
-        epoch: sorted(values) for epoch, values in vars(dict(clf.net_.callbacks_)["Seen"]).get(part, {}).items()
-    }
+    found = vars(dict(clf.net_.callbacks_)["Seen"]).get(part, {})
+    return clf, {epoch: sorted(values) for epoch, values in found.items()}
 
 
 @pytest.mark.parametrize(
