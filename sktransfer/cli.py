@@ -296,9 +296,10 @@ def _card(arguments: argparse.Namespace) -> int:
         from sktransfer.persistence.model_card import model_card
 
         try:
-            text = model_card(load(arguments.file), file=local_path(arguments.file).name).render()
+            card = model_card(load(arguments.file), file=local_path(arguments.file).name)
         except NotFittedError as error:
             raise SaveError(str(error)) from error
+    text = f"{card.render().strip()}\n"
     if target is not None:
         try:
             target.write_text(text, encoding="utf-8")
@@ -307,7 +308,7 @@ def _card(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps({"file": None if target is None else str(target), "card": text}, indent=2))
     else:
-        print(text if target is None else f"{target}: {target.stat().st_size:,} bytes")
+        print(text.rstrip() if target is None else f"{target}: {target.stat().st_size:,} bytes")
     return 0
 
 

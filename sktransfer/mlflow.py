@@ -71,7 +71,7 @@ def save_model(
     >>> from sktransfer.mlflow import load_model, save_model
     >>> save_model(PretrainedClassifier("tiny/cnn"), "photos")
     >>> load_model("photos")
-    PretrainedClassifier(backbone='tiny/cnn')
+    PretrainedClassifier()
     """
     mlflow = _import_mlflow()
     if not callable(getattr(estimator, str(pyfunc_predict_fn), None)):
