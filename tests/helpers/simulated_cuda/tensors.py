@@ -119,17 +119,22 @@ def _run(func, args, kwargs):
     options |= {} if device is None else {"device": CPU}
     found = compute(gpu, func, name, index, [_each(plain, value) for value in args], options)
     if device is not None and device.type != "cuda":
-        if is_pinned:
-            found.untyped_storage().pinned = gpu
-        if name == "_to_copy":
-            found, value = torch.empty_like(found), found
-            gpu.copy(CudaTensor(value, index), found, non_blocking)
-        return found
+        return _on_cpu(gpu, name, index, found, non_blocking, is_pinned)
     index = index if device is None else gpu.index(device)
     if torch.is_inference_mode_enabled() and _is_view(func) and not args[0].is_inference():
         with torch.inference_mode(False):  # a view of a tensor from outside of the mode is no inference tensor
             return _each(back, found)
     return _each(back, found)
+
+
+def _on_cpu(gpu, name, index, found, non_blocking, is_pinned):
+    """Return a result that was asked for on the CPU."""
+    if is_pinned:
+        found.untyped_storage().pinned = gpu
+    if name == "_to_copy":
+        found, value = torch.empty_like(found), found
+        gpu.copy(CudaTensor(value, index), found, non_blocking)
+    return found
 
 
 def _waits(name, args):
