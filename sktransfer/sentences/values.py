@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sktransfer.exceptions import InvalidParameterError
 from sktransfer.sentences.checks import check_word_values
+from sktransfer.sentences.windows import Windows
 
-__all__ = ["SUBWORDS", "pool_words", "stack_words"]
+__all__ = ["SUBWORDS", "collect_words", "pool_words", "stack_words"]
 
 SUBWORDS = ("first", "last", "mean")
 
@@ -48,6 +48,41 @@ def pool_words(values: Tensor, first: np.ndarray, last: np.ndarray, subword: str
     for word in np.flatnonzero(last > first).tolist():  # most words have one token
         vectors[word] = values[first[word] : last[word] + 1].mean(0, dtype=torch.float32)  # (n_features,)
     return vectors
+
+
+def collect_words(
+    outputs: Iterator[Outputs], windows: Windows, subword: str, selected: np.ndarray | None = None
+) -> Iterator[tuple[np.ndarray, list[Tensor]]]:
+    """Yield the vectors of words from the outputs of windows, for some words at a time.
+
+    Parameters
+    ----------
+    outputs : iterator of Outputs
+        Values of the tokens of windows, as `forward` yields them.
+    windows : Windows
+        The windows.
+    subword : {"first", "last", "mean"}
+        Token of a word that gives its vector, or the mean of all of them.
+    selected : ndarray of shape (n_words,), bool, default=None
+        Words to return; None for all.
+
+    Yields
+    ------
+    words : ndarray of int64
+        Numbers of the words, counted through all sentences. Each word comes once.
+    vectors : list of Tensor of shape (n, n_features), float32
+        Per layer one vector per word.
+    """
+    for rows, layers in outputs:
+        words = [windows.words_of(row) for row in rows]
+        if selected is not None:
+            words = [some[selected[some]] for some in words]
+        places = [(windows.first[some], windows.last[some]) for some in words]
+        vectors = [
+            torch.cat([pool_words(values, first, last, subword) for values, (first, last) in zip(layer, places)])
+            for layer in layers
+        ]  # each (n, n_features)
+        yield np.concatenate(words), vectors
 
 
 def stack_words(X: Sequence[Any], y: Any = None, *, return_groups: bool = False) -> Any:
