@@ -36,6 +36,7 @@ from sktransfer.exceptions import LoadError
 
 __all__ = [
     "GRID",
+    "MOST_ROWS",
     "CandidateOutputs",
     "LayerChoice",
     "candidate_layers",
@@ -164,7 +165,10 @@ class LayerChoice:
         backbone : Backbone
             Backbone of the layers.
         """
-        named = [f"{stage} ({pooling}) {weight:.0%}" for (stage, pooling), weight in self.table(backbone).items()]
+        named = [
+            f"{stage} {'' if pooling is None else f'({pooling}) '}{weight:.0%}"
+            for (stage, pooling), weight in self.table(backbone).items()
+        ]
         return f"layers: {', '.join(named)}"
 
     def to_state(self) -> dict[str, Any]:
