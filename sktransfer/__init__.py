@@ -43,6 +43,7 @@ _HOME = {
     "SWA": "sktransfer.callbacks.averaging",
     "TextFeaturizer": "sktransfer.featurizers.text",
     "TokenAttributionDisplay": "sktransfer.displays.token_attribution",
+    "TokenFeaturizer": "sktransfer.featurizers.tokens",
     "TrainingHistoryDisplay": "sktransfer.displays.training_history",
     "WiSEFT": "sktransfer.callbacks.averaging",
     "WordEmbedder": "sktransfer.featurizers.words",
@@ -70,6 +71,7 @@ _HOME = {
     "recommend_backbones": "sktransfer.selection.recommending",
     "save": "sktransfer.persistence.api",
     "set_config": "sktransfer.config",
+    "stack_words": "sktransfer.sentences.values",
     "task_scorer": "sktransfer.selection.multitask",
 }
 __all__ = sorted(_HOME)
@@ -107,6 +109,7 @@ if TYPE_CHECKING:
     from sktransfer.explain.onnx import export_onnx as export_onnx
     from sktransfer.featurizers.image import ImageFeaturizer as ImageFeaturizer
     from sktransfer.featurizers.text import TextFeaturizer as TextFeaturizer
+    from sktransfer.featurizers.tokens import TokenFeaturizer as TokenFeaturizer
     from sktransfer.featurizers.words import WordEmbedder as WordEmbedder
     from sktransfer.finetuning.classifier import FineTuneClassifier as FineTuneClassifier
     from sktransfer.finetuning.contrastive import ContrastiveFineTuner as ContrastiveFineTuner
@@ -127,6 +130,7 @@ if TYPE_CHECKING:
     from sktransfer.selection.multitask import task_scorer as task_scorer
     from sktransfer.selection.ranking import rank_backbones as rank_backbones
     from sktransfer.selection.recommending import recommend_backbones as recommend_backbones
+    from sktransfer.sentences.values import stack_words as stack_words
     from sktransfer.targets.merging import merge_tasks as merge_tasks
     from sktransfer.tasks.heads import Head as Head
     from sktransfer.training.lr_finder import LearningRates as LearningRates
