@@ -65,6 +65,7 @@ _HOME = {
     "list_plugins": "sktransfer.backbones.registry",
     "load": "sktransfer.persistence.api",
     "load_backbone": "sktransfer.backbones.loading",
+    "load_conll": "sktransfer.tagging.conll",
     "load_image_folder": "sktransfer.samples.folders",
     "load_vectors": "sktransfer.words.loading",
     "make_transfer_pipeline": "sktransfer.pipelines.transfer",
@@ -72,6 +73,7 @@ _HOME = {
     "rank_backbones": "sktransfer.selection.ranking",
     "recommend_backbones": "sktransfer.selection.recommending",
     "save": "sktransfer.persistence.api",
+    "save_conll": "sktransfer.tagging.conll",
     "set_config": "sktransfer.config",
     "span_f1_score": "sktransfer.tagging.metrics",
     "span_precision_score": "sktransfer.tagging.metrics",
@@ -135,6 +137,8 @@ if TYPE_CHECKING:
     from sktransfer.selection.multitask import task_scorer as task_scorer
     from sktransfer.selection.ranking import rank_backbones as rank_backbones
     from sktransfer.selection.recommending import recommend_backbones as recommend_backbones
+    from sktransfer.tagging.conll import load_conll as load_conll
+    from sktransfer.tagging.conll import save_conll as save_conll
     from sktransfer.tagging.metrics import span_f1_score as span_f1_score
     from sktransfer.tagging.metrics import span_precision_score as span_precision_score
     from sktransfer.tagging.metrics import span_recall_score as span_recall_score

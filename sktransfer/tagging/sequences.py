@@ -12,7 +12,7 @@ from sktransfer.samples.labels import label_of, row_labels
 __all__ = ["check_pair", "check_tags"]
 
 
-def check_tags(y: Any, name: str = "y") -> list[list[Any]]:
+def check_tags(y: Any, name: str = "y", noun: str = "tag") -> list[list[Any]]:
     """Return the tags of each sentence as a list.
 
     Parameters
@@ -22,6 +22,8 @@ def check_tags(y: Any, name: str = "y") -> list[list[Any]]:
         known.
     name : str, default="y"
         Name of the argument, for messages.
+    noun : str, default="tag"
+        Name of the values, for messages.
 
     Returns
     -------
@@ -46,30 +48,33 @@ def check_tags(y: Any, name: str = "y") -> list[list[Any]]:
     """
     if isinstance(y, (str, bytes, Mapping)) or is_frame(y) or not hasattr(y, "__iter__") or not hasattr(y, "__len__"):
         hint = f"; pass one of its columns, {name}['tags']" if is_frame(y) else ""
-        raise ValueError(f"{name} is a {type(y).__name__}, and must be a list with a list of tags per sentence{hint}")
+        raise ValueError(
+            f"{name} is a {type(y).__name__}, and must be a list with a list of {noun}s per sentence{hint}"
+        )
     if getattr(y, "ndim", 1) != 1:
         raise ValueError(
-            f"{name} is an array of shape {tuple(y.shape)}, and must be a list with a list of tags per sentence, each "
-            f"as long as its sentence; pass {name}.tolist() if no row is padded, else [row[:len(words)] for words, row "
-            f"in zip(X, {name}.tolist())]"
+            f"{name} is an array of shape {tuple(y.shape)}, and must be a list with a list of {noun}s per sentence, "
+            f"each as long as its sentence; pass {name}.tolist() if no row is padded, else [row[:len(words)] for words, "
+            f"row in zip(X, {name}.tolist())]"
         )
     labels = row_labels(y)
-    return [_check_row(row, name_row(i, label_of(labels, i), name), name, i) for i, row in enumerate(y)]
+    return [_check_row(row, name_row(i, label_of(labels, i), name), name, noun) for i, row in enumerate(y)]
 
 
-def _check_row(row: Any, where: str, name: str, i: int) -> list[Any]:
+def _check_row(row: Any, where: str, name: str, noun: str) -> list[Any]:
     if isinstance(row, (str, bytes, Mapping)) or not hasattr(row, "__iter__") or not hasattr(row, "__len__"):
-        hint = f"; for a single sentence pass [{name}]" if i == 0 and isinstance(row, str) else ""
-        raise ValueError(f"{where} is {row!r}, and must be a list of tags, one per word{hint}")
+        per_word = ", one per word" if noun == "tag" else ""
+        hint = f"; for a single sentence pass [{name}]" if isinstance(row, str) else ""
+        raise ValueError(f"{where} is {row!r}, and must be a list of {noun}s{per_word}{hint}")
     if getattr(row, "ndim", 1) != 1:
-        raise ValueError(f"{where} is an array of shape {tuple(row.shape)}, and must have one tag per word")
-    tags = row.tolist() if hasattr(row, "tolist") else list(row)
-    for position, tag in enumerate(tags):
-        if tag is None or (isinstance(tag, float) and tag != tag):
-            tags[position] = None
-        elif isinstance(tag, Sized) and not isinstance(tag, (str, bytes)):
-            raise ValueError(f"{where}, position {position}: {tag!r} is not a tag; a word has one tag")
-    return tags
+        raise ValueError(f"{where} is an array of shape {tuple(row.shape)}, and must be a list of {noun}s")
+    values = row.tolist() if hasattr(row, "tolist") else list(row)
+    for position, value in enumerate(values):
+        if value is None or (isinstance(value, float) and value != value):
+            values[position] = None
+        elif isinstance(value, Sized) and not isinstance(value, (str, bytes)):
+            raise ValueError(f"{where}, position {position}: {value!r} is not a {noun}")
+    return values
 
 
 def check_pair(y_true: Any, y_pred: Any) -> tuple[list[list[Any]], list[list[Any]]]:

@@ -89,7 +89,7 @@ def test_convert_scheme_reads_bare_types():
         ("B-PER", "IOB2", "y is a str, and must be a list with a list of tags per sentence"),
         (pd.DataFrame({"tags": [["O"]]}), "IOB2", r"y is a DataFrame.*pass one of its columns, y\['tags'\]"),
         (np.array([["O", "O"]]), "IOB2", r"y is an array of shape \(1, 2\).*pass y.tolist\(\) if no row is padded"),
-        ([[["O"]]], "IOB2", r"y\[0\], position 0: \['O'\] is not a tag; a word has one tag"),
+        ([[["O"]]], "IOB2", r"y\[0\], position 0: \['O'\] is not a tag"),
         ([["O"]], "iob2", "scheme='iob2' must be one of"),
     ],
 )
