@@ -53,8 +53,8 @@ def check_tags(y: Any, name: str = "y", noun: str = "tag") -> list[list[Any]]:
         )
     if getattr(y, "ndim", 1) != 1:
         raise ValueError(
-            f"{name} is an array of shape {tuple(y.shape)}, and must be a list with a list of {noun}s per sentence, "
-            f"each as long as its sentence; pass {name}.tolist() if no row is padded, else [row[:len(words)] for words, "
+            f"{name} is an array of shape {tuple(y.shape)}, and must be a list with a list of {noun}s per sentence; "
+            f"pass {name}.tolist() if no row is padded, else [row[:len(words)] for words, "
             f"row in zip(X, {name}.tolist())]"
         )
     labels = row_labels(y)
