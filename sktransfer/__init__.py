@@ -43,6 +43,7 @@ _HOME = {
     "SWA": "sktransfer.callbacks.averaging",
     "TextFeaturizer": "sktransfer.featurizers.text",
     "TokenAttributionDisplay": "sktransfer.displays.token_attribution",
+    "TokenFeaturizer": "sktransfer.featurizers.tokens",
     "TrainingHistoryDisplay": "sktransfer.displays.training_history",
     "WiSEFT": "sktransfer.callbacks.averaging",
     "WordEmbedder": "sktransfer.featurizers.words",
@@ -79,6 +80,7 @@ _HOME = {
     "span_precision_score": "sktransfer.tagging.metrics",
     "span_recall_score": "sktransfer.tagging.metrics",
     "span_report": "sktransfer.tagging.metrics",
+    "stack_words": "sktransfer.sentences.values",
     "tag_accuracy_score": "sktransfer.tagging.metrics",
     "task_scorer": "sktransfer.selection.multitask",
 }
@@ -117,6 +119,7 @@ if TYPE_CHECKING:
     from sktransfer.explain.onnx import export_onnx as export_onnx
     from sktransfer.featurizers.image import ImageFeaturizer as ImageFeaturizer
     from sktransfer.featurizers.text import TextFeaturizer as TextFeaturizer
+    from sktransfer.featurizers.tokens import TokenFeaturizer as TokenFeaturizer
     from sktransfer.featurizers.words import WordEmbedder as WordEmbedder
     from sktransfer.finetuning.classifier import FineTuneClassifier as FineTuneClassifier
     from sktransfer.finetuning.contrastive import ContrastiveFineTuner as ContrastiveFineTuner
@@ -137,6 +140,7 @@ if TYPE_CHECKING:
     from sktransfer.selection.multitask import task_scorer as task_scorer
     from sktransfer.selection.ranking import rank_backbones as rank_backbones
     from sktransfer.selection.recommending import recommend_backbones as recommend_backbones
+    from sktransfer.sentences.values import stack_words as stack_words
     from sktransfer.tagging.conll import load_conll as load_conll
     from sktransfer.tagging.conll import save_conll as save_conll
     from sktransfer.tagging.metrics import span_f1_score as span_f1_score
