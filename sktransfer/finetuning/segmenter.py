@@ -180,12 +180,12 @@ class FineTuneSegmenter(SingleTaskTuner):
     >>> import numpy as np
     >>> from sktransfer import FineTuneSegmenter
     >>> rng = np.random.default_rng(0)
-    >>> images, masks = rng.random((4, 40, 48)) / 2, np.zeros((4, 40, 48), int)
+    >>> images, masks = rng.random((5, 40, 48)) / 2, np.zeros((5, 40, 48), int)
     >>> images[:, 10:30, 20:40] += 0.5  # a bright square on noise
     >>> masks[:, 10:30, 20:40] = 1
     >>> scribbles = np.where(rng.random(masks.shape) < 0.1, masks, -1)  # a tenth of the pixels is known
-    >>> segmenter = FineTuneSegmenter(random_state=0).fit(images[:3], scribbles[:3])
-    >>> segmenter.predict(images[3:]).shape, segmenter.score(images[3:], masks[3:]) > 0.9
+    >>> segmenter = FineTuneSegmenter(random_state=0).fit(images[:4], scribbles[:4])
+    >>> segmenter.predict(images[4:]).shape, segmenter.score(images[4:], masks[4:]) > 0.9
     ((1, 40, 48), True)
     """
 
