@@ -45,6 +45,7 @@ _HOME = {
     "SWA": "sktransfer.callbacks.averaging",
     "TextFeaturizer": "sktransfer.featurizers.text",
     "TokenAttributionDisplay": "sktransfer.displays.token_attribution",
+    "TokenFeaturizer": "sktransfer.featurizers.tokens",
     "TrainingHistoryDisplay": "sktransfer.displays.training_history",
     "WiSEFT": "sktransfer.callbacks.averaging",
     "WordEmbedder": "sktransfer.featurizers.words",
@@ -54,16 +55,20 @@ _HOME = {
     "clear_cache": "sktransfer.cache.resolve",
     "compare_with_baseline": "sktransfer.selection.baseline",
     "config_context": "sktransfer.config",
+    "convert_scheme": "sktransfer.tagging.schemes",
     "describe_columns": "sktransfer.pipelines.table",
     "export_onnx": "sktransfer.explain.onnx",
     "find_bad_images": "sktransfer.samples.bad_images",
+    "find_invalid_tags": "sktransfer.tagging.schemes",
     "find_lr": "sktransfer.finetuning.find_lr",
+    "find_spans": "sktransfer.tagging.schemes",
     "get_config": "sktransfer.config",
     "hookimpl": "sktransfer.backbones.hooks",
     "list_backbones": "sktransfer.backbones.registry",
     "list_plugins": "sktransfer.backbones.registry",
     "load": "sktransfer.persistence.api",
     "load_backbone": "sktransfer.backbones.loading",
+    "load_conll": "sktransfer.tagging.conll",
     "load_image_folder": "sktransfer.samples.folders",
     "load_vectors": "sktransfer.words.loading",
     "make_transfer_pipeline": "sktransfer.pipelines.transfer",
@@ -71,7 +76,14 @@ _HOME = {
     "rank_backbones": "sktransfer.selection.ranking",
     "recommend_backbones": "sktransfer.selection.recommending",
     "save": "sktransfer.persistence.api",
+    "save_conll": "sktransfer.tagging.conll",
     "set_config": "sktransfer.config",
+    "span_f1_score": "sktransfer.tagging.metrics",
+    "span_precision_score": "sktransfer.tagging.metrics",
+    "span_recall_score": "sktransfer.tagging.metrics",
+    "span_report": "sktransfer.tagging.metrics",
+    "stack_words": "sktransfer.sentences.values",
+    "tag_accuracy_score": "sktransfer.tagging.metrics",
     "task_scorer": "sktransfer.selection.multitask",
 }
 __all__ = sorted(_HOME)
@@ -110,6 +122,7 @@ if TYPE_CHECKING:
     from sktransfer.explain.onnx import export_onnx as export_onnx
     from sktransfer.featurizers.image import ImageFeaturizer as ImageFeaturizer
     from sktransfer.featurizers.text import TextFeaturizer as TextFeaturizer
+    from sktransfer.featurizers.tokens import TokenFeaturizer as TokenFeaturizer
     from sktransfer.featurizers.words import WordEmbedder as WordEmbedder
     from sktransfer.finetuning.classifier import FineTuneClassifier as FineTuneClassifier
     from sktransfer.finetuning.contrastive import ContrastiveFineTuner as ContrastiveFineTuner
@@ -131,6 +144,17 @@ if TYPE_CHECKING:
     from sktransfer.selection.multitask import task_scorer as task_scorer
     from sktransfer.selection.ranking import rank_backbones as rank_backbones
     from sktransfer.selection.recommending import recommend_backbones as recommend_backbones
+    from sktransfer.sentences.values import stack_words as stack_words
+    from sktransfer.tagging.conll import load_conll as load_conll
+    from sktransfer.tagging.conll import save_conll as save_conll
+    from sktransfer.tagging.metrics import span_f1_score as span_f1_score
+    from sktransfer.tagging.metrics import span_precision_score as span_precision_score
+    from sktransfer.tagging.metrics import span_recall_score as span_recall_score
+    from sktransfer.tagging.metrics import span_report as span_report
+    from sktransfer.tagging.metrics import tag_accuracy_score as tag_accuracy_score
+    from sktransfer.tagging.schemes import convert_scheme as convert_scheme
+    from sktransfer.tagging.schemes import find_invalid_tags as find_invalid_tags
+    from sktransfer.tagging.schemes import find_spans as find_spans
     from sktransfer.targets.merging import merge_tasks as merge_tasks
     from sktransfer.tasks.heads import Head as Head
     from sktransfer.training.lr_finder import LearningRates as LearningRates

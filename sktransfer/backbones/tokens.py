@@ -7,8 +7,9 @@ import re
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,12 +20,35 @@ from sktransfer.weights.hub import VOCABULARIES, has_tokenizer
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-__all__ = ["Tokens", "load_tokens"]
+__all__ = ["Tokens", "WordPieces", "load_tokens"]
 
 _CHARACTERS = 16  # characters read per token in the first part of a long text; few languages have more than 6
 _SPARE = 64  # tokens read beyond the limit
 _BLANK = "\u2581"  # the blank before a word, which SentencePiece makes a token of its own if the word is unknown
+_BLANKS = (_BLANK, "\u0120")  # and that of tokenizers of bytes
 _UNIGRAM = re.compile(r'"model":\{"type":"Unigram","unk_id":(\d+)')  # the model does not tell it otherwise
+
+
+class WordPieces(NamedTuple):
+    """Token ids of a sentence that is given as words, without special tokens.
+
+    Parameters
+    ----------
+    ids : ndarray of shape (n_pieces,), int64
+        Token ids. Each word has at least one.
+    starts : ndarray of shape (n_words + 1,), int64
+        Position of the first piece of each word, counting a blank before the word, and the number of pieces.
+    first, last : ndarray of shape (n_words,), int64
+        Positions of the first and of the last piece that stand for a part of the word.
+    is_filled : ndarray of shape (n_words,), bool
+        Whether the tokenizer gives no piece for the word, so that the unknown token stands for it.
+    """
+
+    ids: np.ndarray
+    starts: np.ndarray
+    first: np.ndarray
+    last: np.ndarray
+    is_filled: np.ndarray
 
 
 class Tokens:
@@ -237,17 +261,107 @@ class Tokens:
         tokens = [None if word is None else (word, start + skipped, stop + skipped) for word, (start, stop) in places]
         return text, tokens or [None]  # the token of an empty text
 
+    @cached_property
+    def special_ids(self) -> tuple[list[int], list[int]]:
+        """Ids of the special tokens before and after a text."""
+        filler = self._tokenizer.id_to_token(self._filler)
+        for text in ("a", "0", ".", filler):  # any text with a token of its own
+            encoding = self._tokenizer.encode(text or "", add_special_tokens=False)
+            if encoding.ids:
+                break
+        whole = self._tokenizer.post_process(encoding)
+        n_before = next((i for i, special in enumerate(whole.special_tokens_mask) if not special), len(whole.ids))
+        return whole.ids[:n_before], whole.ids[n_before + len(encoding.ids) :]
+
+    @property
+    def _filler(self) -> int:
+        """Id of the token that stands for a word without a piece."""
+        return self.empty_value if self._unknown is None else self._unknown
+
+    def word_pieces(self, words: Sequence[str]) -> WordPieces:
+        """Return the token ids of a sentence, and which of them belong to each word.
+
+        The words are read as a text with blanks between them, so the tokenizer sees what it was made for. The unknown
+        token stands for a word without a piece, such as an empty one.
+
+        Parameters
+        ----------
+        words : sequence of str
+            Words of a sentence, of any number. A word may contain blanks.
+
+        Returns
+        -------
+        pieces : WordPieces
+
+        Raises
+        ------
+        WeightsError
+            If the network has no embedding of a token.
+
+        Examples
+        --------
+        >>> from sktransfer import load_backbone
+        >>> pieces = load_backbone("tiny/bert").preprocess.word_pieces(["unfilmed", "", "plot"])
+        >>> pieces.first.tolist(), pieces.last.tolist(), pieces.is_filled.tolist()
+        ([0, 3, 4], [2, 3, 4], [False, True, False])
+        """
+        longest = _CHARACTERS * (self.limit + _SPARE)  # more pieces of one word are not read
+        cleaned = [_without_lone_surrogates(word[:longest].strip()) for word in words]
+        stops = np.cumsum([len(word) + 1 for word in cleaned if word], dtype=np.int64) - 1  # (n_written,)
+        written = np.flatnonzero([bool(word) for word in cleaned])  # (n_written,)
+        encoding = self._tokenizer.encode(" ".join(filter(None, cleaned)), add_special_tokens=False)
+        ids = encoding.ids
+        if ids:
+            self._check_embedded(ids)
+        owner = self._owners(ids, np.asarray(encoding.offsets, np.int64).reshape(-1, 2), stops)  # (n_ids,)
+        owner = np.where(owner < 0, -1, written[owner] if len(written) else -1)  # (n_ids,)
+        of_words = np.flatnonzero(owner >= 0)  # (n_owned,)
+        found, first = np.unique(owner[of_words], return_index=True)  # (n_found,): owners ascend
+        n_pieces = np.diff([*first, len(of_words)])  # (n_found,)
+        spans = dict(zip(found.tolist(), zip(of_words[first].tolist(), of_words[first + n_pieces - 1].tolist())))
+        return _filled(ids, spans, len(words), self._filler)
+
+    def _owners(self, ids: Sequence[int], offsets: np.ndarray, stops: np.ndarray) -> np.ndarray:
+        """Return the number of the word of each piece (n_ids,), -1 for blanks.
+
+        Parameters
+        ----------
+        ids : sequence of int
+            Pieces of a text.
+        offsets : ndarray of shape (n_ids, 2)
+            First position of each piece in the text, and the position after the last.
+        stops : ndarray of shape (n_words,)
+            Position of the blank after each word.
+        """
+        if not len(stops):
+            return np.full(len(ids), -1)
+        start, stop = offsets.T
+        word = np.searchsorted(stops, start, side="right")  # (n_ids,): the first word that ends after the start
+        word = np.minimum(word, len(stops) - 1)
+        starts = np.concatenate([[0], stops[:-1] + 1])  # (n_words,)
+        owner = np.where((stop > start) & (stop > starts[word]) & (start < stops[word]), word, -1)  # (n_ids,)
+        owner = np.maximum.accumulate(owner) * (owner >= 0) - (owner < 0)
+        # A blank before a word is not read as its first piece, unless it is all that there is.
+        blanks = [self._tokenizer.token_to_id(blank) for blank in _BLANKS]
+        is_blank = np.isin(ids, [blank for blank in blanks if blank is not None])
+        others = np.unique(owner[~is_blank])
+        return np.where(is_blank & np.isin(owner, others), -1, owner)
+
     def _encode(self, text: str) -> tuple[list[int], bool]:
         encoding, truncated, _ = self._encoding(_without_lone_surrogates(text))
         # A GPT has no special tokens, so an empty text has no tokens to attend to or to pool.
         ids: list[int] = encoding.ids or [self.empty_value]
+        self._check_embedded(ids)
+        return ids, truncated
+
+    def _check_embedded(self, ids: Sequence[int]) -> None:
+        """Raise an error if the network has no embedding of a token."""
         if self._n_embedded is not None and max(ids) >= self._n_embedded:
             raise WeightsError(
                 f"the tokenizer gives the token {self._tokenizer.id_to_token(max(ids))!r} the id {max(ids)}, and the "
                 f"network has embeddings of {self._n_embedded} tokens: they do not belong together. If tokens were "
                 "added, enlarge the network, model.resize_token_embeddings(len(tokenizer)), train it, and save both"
             )
-        return ids, truncated
 
     def _encoding(self, text: str) -> tuple[Any, bool, int]:
         """Return the encoding with special tokens, whether it is truncated, and the number of skipped characters."""
@@ -321,6 +435,44 @@ class Tokens:
             empty_value=require_field(state, "empty_value", int),
             side=require_field(state, "side", str, ("right", "left")),
         )
+
+
+def _filled(ids: Sequence[int], spans: dict[int, tuple[int, int]], n_words: int, filler: int) -> WordPieces:
+    """Return pieces with a filler for each word without a piece.
+
+    Parameters
+    ----------
+    ids : sequence of int
+        Pieces of the sentence.
+    spans : dict of int to (int, int)
+        Positions of the first and the last piece of each word that has one.
+    n_words : int
+        Number of words.
+    filler : int
+        Id of the filler.
+    """
+    filled: list[int] = []
+    starts, first, last, is_filled = [0], [], [], []
+    used = 0
+    for word in range(n_words):
+        span = spans.get(word)
+        shift = len(filled) - used
+        is_filled.append(span is None)
+        if span is None:
+            first.append(len(filled))
+            last.append(len(filled))
+            filled.append(filler)
+        else:
+            first.append(span[0] + shift)
+            last.append(span[1] + shift)
+            filled += ids[used : span[1] + 1]
+            used = span[1] + 1
+        starts.append(len(filled))
+    if n_words:
+        filled += ids[used:]  # blanks after the last word
+        starts[-1] = len(filled)
+    numbers = (np.asarray(one, np.int64) for one in (filled, starts, first, last))
+    return WordPieces(*numbers, np.asarray(is_filled, bool))
 
 
 def _without_lone_surrogates(text: str) -> str:

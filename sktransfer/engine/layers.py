@@ -71,16 +71,21 @@ def is_auto(parameter: Any) -> bool:
     return isinstance(parameter, str) and parameter == "auto"
 
 
-def resolve_layers(backbone: Backbone, layer: int | str | Sequence[int | str], pooling: str) -> list[LayerOutput]:
+def resolve_layers(
+    backbone: Backbone, layer: int | str | Sequence[int | str], pooling: str | None
+) -> list[LayerOutput]:
     """Return the layer outputs that the parameters `layer` and `pooling` of an estimator name, in their order.
+
+    Without a pooling, outputs are the values themselves, such as those of tokens.
 
     Raises
     ------
     InvalidParameterError
         If the layer or the pooling does not exist.
     """
-    pooling = check_pooling(pooling, backbone.modality)
-    pooling = backbone.pooling if pooling == "auto" else pooling
+    if pooling is not None:
+        pooling = check_pooling(pooling, backbone.modality)
+        pooling = backbone.pooling if pooling == "auto" else pooling
     return [LayerOutput(position + 1, pooling) for position in backbone.positions(layer)]
 
 

@@ -278,28 +278,19 @@ class FineTuneBase(PlainState, BackboneHTML, CallbackSupportMixin, BaseEstimator
             name = type(self).__name__
             raise ValueError(f"This {name} estimator requires y to be passed, but the target y is None: {self._target}")
         reset = previous is None
-        try:
-            samples = check_samples(self, arguments.X, backbone.modality, image_shape=self.image_shape, reset=reset)
-        except ValueError as error:
-            if not holds_samples(arguments.y, backbone.modality):
-                raise
-            kind = f"{backbone.modality}s"
-            raise ValueError(
-                f"y holds {kind} and X does not, so they seem to be swapped: fit takes the {kind} first. About X: "
-                f"{error}"
-            ) from error
-        given = self._read_targets(arguments.y, first=tasks is None, classes=arguments.classes)
-        seed, drawn = self._recall_seed(seed, previous, samples, given, arguments), seed
+        samples, of_rows = self._read_rows(arguments, backbone, reset=reset)
+        given = self._read_targets(of_rows.y, first=tasks is None, classes=arguments.classes)
+        seed, drawn = self._recall_seed(seed, previous, samples, given, of_rows), seed
         if seed != drawn:
             seed_torch(seed, compute.device)
             backbone = self._load_backbone(seed, previous, arguments.X)  # another one if its weights are random
         self._tasks = self._make_tasks(given, arguments.classes) if tasks is None else tasks
         settings = settings.for_tasks(list(self._tasks))
-        rows, targets = self._encode(settings, given, arguments, len(samples))
-        groups = None if arguments.groups is None else np.asarray(arguments.groups)[rows]
+        rows, targets = self._encode(settings, given, of_rows, len(samples))
+        groups = None if of_rows.groups is None else np.asarray(of_rows.groups)[rows]
         choices = self._known_choices(settings, previous)
         trunk = self._choose_trunk(backbone, previous, choices)
-        inputs = _preprocessed(samples.take(rows), trunk)
+        inputs = self._preprocessed(samples.take(rows), trunk.backbone)
         run = FitRun(
             settings=settings,
             compute=compute,
@@ -322,6 +313,45 @@ class FineTuneBase(PlainState, BackboneHTML, CallbackSupportMixin, BaseEstimator
             choices, known = choose_for_tasks(run, self.pooling)
             run = dataclasses.replace(run, trunk=self._choose_trunk(backbone, None, choices), known=known)
         return dataclasses.replace(run, on_epoch=functools.partial(self._on_epoch, context, arguments, run))
+
+    def _read_rows(self, arguments: FitArguments, backbone: Backbone, *, reset: bool) -> tuple[Samples, FitArguments]:
+        """Return the rows that the network reads, and targets, weights and groups of these rows.
+
+        By default a row is a sample. An estimator may split samples into several rows, such as windows or tiles.
+
+        Parameters
+        ----------
+        arguments : FitArguments
+            Samples, and targets, weights and groups of them.
+        backbone : Backbone
+            Backbone that reads the rows.
+        reset : bool
+            True in `fit`, to store the columns of X; False to compare with them.
+        """
+        try:
+            return self._check_samples(arguments.X, backbone, reset=reset), arguments
+        except ValueError as error:
+            if not holds_samples(arguments.y, backbone.modality):
+                raise
+            kind = f"{backbone.modality}s"
+            raise ValueError(
+                f"y holds {kind} and X does not, so they seem to be swapped: fit takes the {kind} first. About X: "
+                f"{error}"
+            ) from error
+
+    def _check_samples(self, X: Any, backbone: Backbone, *, reset: bool) -> Samples:
+        return check_samples(self, X, backbone.modality, image_shape=self.image_shape, reset=reset)
+
+    def _preprocessing(self, backbone: Backbone) -> Any:
+        """Return the preprocessing of the rows that `_read_rows` returns. By default it is that of the backbone."""
+        return backbone.preprocess
+
+    def _preprocessed(self, samples: Samples, backbone: Backbone) -> PreprocessedSamples:
+        """Return samples that keep their token ids, and warn of those that are truncated."""
+        inputs = PreprocessedSamples(samples, self._preprocessing(backbone), keep=True)
+        inputs.lengths(range(len(inputs)))
+        inputs.warn_of_unread()
+        return inputs
 
     def _load_backbone(self, seed: int, previous: PreviousFit | None, X: Any) -> Backbone:
         self._seed = seed if previous is None else previous.seed
@@ -374,12 +404,11 @@ class FineTuneBase(PlainState, BackboneHTML, CallbackSupportMixin, BaseEstimator
     def _validation(self, settings: Settings, arguments: FitArguments, trunk: Trunk) -> Validation:
         """Return validation data in the encoding of the training, with the rows that have a weight in their order."""
         try:
-            samples = check_samples(
-                self, arguments.X_val, trunk.backbone.modality, image_shape=self.image_shape, reset=False
-            )
-            given = self._read_targets(arguments.y_val, first=False)
+            given_data = FitArguments(arguments.X_val, arguments.y_val, arguments.sample_weight_val)
+            samples, of_rows = self._read_rows(given_data, trunk.backbone, reset=False)
+            given = self._read_targets(of_rows.y, first=False)
             checked = check_targets(self._tasks, given, len(samples))
-            weights = known_weights(given, self._read_weights(arguments.sample_weight_val, len(samples), given))
+            weights = known_weights(given, self._read_weights(of_rows.sample_weight, len(samples), given))
             targets = encode_targets(self._tasks, given, checked, weights)
         except InvalidSampleError as error:
             raise InvalidSampleError(error.row, f"of X_val: {error.message}", error.label) from error
@@ -387,7 +416,8 @@ class FineTuneBase(PlainState, BackboneHTML, CallbackSupportMixin, BaseEstimator
             raise ValueError(f"validation data (X_val, y_val, sample_weight_val): {error}") from error
         rows = _rows_to_learn(settings, weights)
         return Validation(
-            _preprocessed(samples.take(rows), trunk), {name: one.take(rows) for name, one in targets.items()}
+            self._preprocessed(samples.take(rows), trunk.backbone),
+            {name: one.take(rows) for name, one in targets.items()},
         )
 
     def _known_choices(self, settings: Settings, previous: PreviousFit | None) -> Mapping[str, LayerChoice] | None:
@@ -484,7 +514,7 @@ class FineTuneBase(PlainState, BackboneHTML, CallbackSupportMixin, BaseEstimator
     def _outputs_by_task(self, X: Any) -> dict[str, np.ndarray]:
         """Return the output of each head (n_samples, n_outputs), float32, from one pass."""
         check_is_fitted(self)
-        samples = check_samples(self, X, self.backbone_.modality, image_shape=self.image_shape, reset=False)
+        samples = self._check_samples(X, self.backbone_, reset=False)
         inputs = PreprocessedSamples(samples, self.backbone_.preprocess)
         heads = {name: prepare_head(head) for name, head in self.net_.module_.heads.items()}
         outputs = {
@@ -523,14 +553,6 @@ class FineTuneBase(PlainState, BackboneHTML, CallbackSupportMixin, BaseEstimator
         set_input_tags(tags, modality_of(self.backbone) or "image")
         tags.target_tags.required = True
         return tags
-
-
-def _preprocessed(samples: Samples, trunk: Trunk) -> PreprocessedSamples:
-    """Return samples that keep their token ids, and warn of those that are truncated."""
-    inputs = PreprocessedSamples(samples, trunk.backbone.preprocess, keep=True)
-    inputs.lengths(range(len(inputs)))
-    inputs.warn_of_unread()
-    return inputs
 
 
 def _rows_to_learn(settings: Settings, weights: Mapping[str, np.ndarray]) -> np.ndarray:

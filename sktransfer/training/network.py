@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from sktransfer.backbones.backbone import Backbone
-from sktransfer.backbones.pooling import pool
+from sktransfer.backbones.pooling import as_maps, pool
 from sktransfer.engine.inference import has_convolutions
 from sktransfer.engine.layers import LayerOutput
 
@@ -54,7 +54,7 @@ def trainable_stages(backbone: Backbone, boundary: int, stop: int) -> nn.ModuleL
     return stages
 
 
-def join(reads: str, values: Sequence[Tensor]) -> Tensor:
+def join(reads: str, values: Sequence[Tensor], prefix_tokens: int = 0) -> Tensor:
     """Return the input of a head from layer outputs of one batch.
 
     Parameters
@@ -62,7 +62,10 @@ def join(reads: str, values: Sequence[Tensor]) -> Tensor:
     reads : {"features", "tokens", "maps"}
         Input of the head, as in `Task`.
     values : sequence of Tensor
-        Pooled vectors (n, width), values per token (n, n_tokens, width), or maps (n, width, height, width).
+        Pooled vectors (n, width), values per token (n, n_tokens, width), or maps (n, width, height, width). The patches
+        of a sequence (n, n_tokens, width) are a map as well.
+    prefix_tokens : int, default=0
+        Number of tokens of an image sequence before the patches.
 
     Returns
     -------
@@ -74,6 +77,7 @@ def join(reads: str, values: Sequence[Tensor]) -> Tensor:
         return torch.cat(list(values), 1)  # (n, n_features)
     if reads == "tokens":
         return torch.cat(list(values), 2)  # (n, n_tokens, n_features)
+    values = [as_maps(one, prefix_tokens) for one in values]
     size = max((tuple(one.shape[2:]) for one in values), key=lambda grid: grid[0] * grid[1])
     finest = [one if one.shape[2:] == size else nn.functional.interpolate(one, size, mode="bilinear") for one in values]
     return torch.cat(finest, 1)  # (n, n_features, height, width)
@@ -237,5 +241,5 @@ class FineTuneNetwork(nn.Module):
                     if layer.pooling is not None:
                         output = pool(output, mask, layer.pooling, prefix_tokens=self.prefix_tokens)
                     read[kind].append(output)
-        features = {kind: join(kind, parts) for kind, parts in read.items()}
+        features = {kind: join(kind, parts, self.prefix_tokens) for kind, parts in read.items()}
         return {name: head(features[self.reads[name]]) for name, head in self.heads.items()}, features

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,10 +20,11 @@ from sktransfer.engine.compute import check_finite_outputs
 from sktransfer.engine.head_strength import HeadStrength
 from sktransfer.engine.layers import is_auto
 from sktransfer.exceptions import InvalidParameterError, NotFiniteError, warn
+from sktransfer.tasks.base import Targets, Task
 from sktransfer.tasks.heads import FeatureHead
 from sktransfer.training.adapters import add_adapters, merge_adapters
 from sktransfer.training.augmentation import Augmentation
-from sktransfer.training.data import FrozenPrefixDataset, precompute_features
+from sktransfer.training.data import FrozenPrefixDataset, collect_vectors, precompute_features
 from sktransfer.training.divergence import check_weights, warn_if_grown
 from sktransfer.training.epochs import DepthTrial, HeldLosses, hold_back
 from sktransfer.training.lr_finder import range_test, step_callbacks
@@ -43,6 +44,7 @@ __all__ = [
 ]
 
 
+MOST_VECTORS = 10_000  # of words or pixels, which a probe is fitted to
 FEWEST_ROWS = 50  # with fewer samples, those held back cannot tell whether training helps
 
 
@@ -320,8 +322,8 @@ def _build_network(run: FitRun, train_rows: np.ndarray) -> tuple[FineTuneNetwork
     settings, trunk = run.settings, run.trunk
     heads = _starting_heads(run)
     new = [name for name in run.tasks if heads.get(name) is None]
-    reads_new = {run.tasks[name].reads for name in new}
-    needs_features = "features" in reads_new and (settings.head_init != "random" or trunk.mixed)
+    initializes = settings.head_init != "random" or trunk.mixed
+    needs_features = initializes and "features" in {run.tasks[name].reads for name in new}
     features = _features(run, all_rows=needs_features)
     stages = trainable_stages(trunk.backbone, trunk.boundary, len(trunk.backbone.stages))
     if settings.adapter is not None:
@@ -359,19 +361,49 @@ def _build_network(run: FitRun, train_rows: np.ndarray) -> tuple[FineTuneNetwork
     for name, head in heads.items():
         if head is not None:
             head.start(_feature_head(network, name), run.tasks[name])
+    return network, _init_heads(run, network, new, features.get("features"), train_rows) if initializes else {}
+
+
+def _init_heads(
+    run: FitRun, network: FineTuneNetwork, new: Sequence[str], features: Tensor | None, train_rows: np.ndarray
+) -> dict[str, HeadStrength]:
+    """Initialize new heads from the pretrained network, and return the strengths of their probes by task."""
     strengths: dict[str, HeadStrength] = {}
     for name in new:
-        task, how = run.tasks[name], settings.head_init
-        if name in network.heads and task.reads == "features" and needs_features:
-            known = train_rows[run.targets[name].weight[train_rows] > 0]
-            if not len(known):  # its rows are known only in tasks that are not learned
-                continue
-            values = check_finite_outputs(features["features"][known].numpy(), run.compute)  # (n_known, n_features)
-            known_targets = run.targets[name].take(known)
-            strength = task.init_head(network.heads[name], values, known_targets, how, (trunk.choices or {}).get(name))
-            if strength is not None:
-                strengths[name] = strength
-    return network, strengths
+        task, targets = run.tasks[name], run.targets[name]
+        known = train_rows[targets.weight[train_rows] > 0]
+        if name not in network.heads or not len(known):  # its rows are known only in tasks that are not learned
+            continue
+        if task.reads == "features":
+            assert features is not None
+            values, targets = features[known].numpy(), targets.take(known)  # (n_known, n_features)
+        elif type(task).init_head is Task.init_head:
+            continue
+        else:
+            values, targets = _vectors(run, name, known)
+        values = check_finite_outputs(values, run.compute)
+        choice = (run.trunk.choices or {}).get(name)
+        strength = task.init_head(network.heads[name], values, targets, run.settings.head_init, choice)
+        if strength is not None:
+            strengths[name] = strength
+    return strengths
+
+
+def _vectors(run: FitRun, name: str, known: np.ndarray) -> tuple[np.ndarray, Targets]:
+    """Return the vectors (n_vectors, n_features) of words or pixels that a new head is initialized by."""
+    task, trunk = run.tasks[name], run.trunk
+    rows = known[task.sample_rows(run.targets[name].take(known), MOST_VECTORS)]
+    (vectors,), targets = collect_vectors(
+        trunk.backbone,
+        run.inputs,
+        [trunk.layers[task.reads]],
+        task,
+        run.targets[name],
+        rows.tolist(),
+        compute=run.compute,
+        store=run.store,
+    )
+    return vectors, targets
 
 
 def _check_aggregator(run: FitRun, network: FineTuneNetwork) -> None:
@@ -423,8 +455,10 @@ def _features(run: FitRun, *, all_rows: bool) -> dict[str, Tensor]:
     for kind in trunk.layers:
         n = None if kind == "features" else 1
         values = [torch.stack(rows[:n]) for (of_kind, _), rows in zip(kinds, outputs) if of_kind == kind]
-        _check_mix(trunk, [one.shape[1] for one in values])
-        features[kind] = join(kind, values)  # (n, n_features), (1, n_tokens, n_features) or (1, n_features, h, w)
+        _check_mix(trunk, [one.shape[2 if kind == "tokens" else 1] for one in values])
+        features[kind] = join(
+            kind, values, trunk.backbone.prefix_tokens
+        )  # (n, n_features), (1, n_tokens, n_features) or (1, n_features, h, w)
     return features
 
 
