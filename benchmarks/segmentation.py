@@ -44,7 +44,7 @@ def micrographs(seed: int, side: int) -> tuple[np.ndarray, np.ndarray]:
     """Return micrographs (n, side, side), uint8, and their masks: 1 for a cell and 0 for a membrane."""
     folder = data_folder() / "images" / "membrane_em"
     rows = np.random.default_rng(seed).permutation(30)[: N_TRAIN + N_TEST]
-    pairs = [[np.asarray(Image.open(folder / kind / f"{row}.png")) for row in rows] for kind in ("image", "label")]
+    pairs = [[np.asarray(Image.open(folder / kind / f"{row:02}.png")) for row in rows] for kind in ("image", "label")]
     images, masks = (np.stack(part)[:, :side, :side] for part in pairs)
     return images, (masks > 127).astype(int)
 
@@ -65,7 +65,7 @@ def textures(seed: int, side: int = 128) -> tuple[np.ndarray, np.ndarray]:
                 shape = Image.fromarray(shapes[rng.integers(len(shapes))]).resize((size, size))
                 place = top + rng.integers(side // 2 - size + 1), left + rng.integers(side // 2 - size + 1)
                 mask[place[0] : place[0] + size, place[1] : place[1] + size] |= np.asarray(shape) > 0.5
-        noise = rng.normal(size=(side, side)) + 0.5 * rng.normal()
+        noise = rng.normal(size=(side, side))
         rows, columns = np.mgrid[:side, :side]
         angle, period = rng.uniform(0, np.pi), rng.uniform(6, 9)
         stripes = np.sin(2 * np.pi * (np.cos(angle) * rows + np.sin(angle) * columns) / period)
@@ -85,7 +85,7 @@ def scribbled(mask: np.ndarray, rng: np.random.Generator, n_lines: int = 10, len
             angle = rng.uniform(0, 2 * np.pi)
             for step in range(length):
                 row, column = (
-                    int(round(origin + step * slope))
+                    round(origin + step * slope)
                     for origin, slope in ((rows[start], np.sin(angle)), (columns[start], np.cos(angle)))
                 )
                 inside = 0 <= row < mask.shape[0] and 0 <= column < mask.shape[1]
