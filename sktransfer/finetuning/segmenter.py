@@ -28,6 +28,7 @@ from sktransfer.finetuning.single import TASK, SingleTaskTuner
 from sktransfer.pixels.maps import at_own_size, find_grid, to_pixels
 from sktransfer.pixels.masks import check_masks, check_sizes, mean_iou, refuse_all_unknown
 from sktransfer.pixels.tiles import Grid, Tile, Tiles, image_sizes, tile_shape, tiles_of
+from sktransfer.samples.arrays import CHANNELS
 from sktransfer.samples.base import Samples
 from sktransfer.samples.images import ImageSamples
 from sktransfer.samples.labels import row_labels
@@ -359,6 +360,8 @@ class FineTuneSegmenter(SingleTaskTuner):
         return backbone.with_preprocess(dataclasses.replace(backbone.preprocess, crop=(grid.side, grid.side)))
 
     def _images(self, X: Any, backbone: Backbone, *, reset: bool) -> ImageSamples:
+        if isinstance(X, np.ndarray) and X.ndim == 3 and X.shape[2] not in CHANNELS:
+            X = X[..., None]  # three grey images are no colour image here: masks tell how many there are
         images: Any = check_samples(self, X, "image", image_shape=self.image_shape, reset=reset)
         return images.with_background(backbone.preprocess.background)  # type: ignore[attr-defined, no-any-return]
 
