@@ -27,13 +27,18 @@ _HOME = {
     "FeatureMapDisplay": "sktransfer.displays.feature_map",
     "FineTuneClassifier": "sktransfer.finetuning.classifier",
     "FineTuneRegressor": "sktransfer.finetuning.regressor",
+<<<<<<< HEAD
     "FineTuneTagger": "sktransfer.finetuning.tagger",
+=======
+    "FineTuneSegmenter": "sktransfer.finetuning.segmenter",
+>>>>>>> f
     "FreezeDepthDisplay": "sktransfer.displays.freeze_depth",
     "Head": "sktransfer.tasks.heads",
     "ImageFeaturizer": "sktransfer.featurizers.image",
     "LayerScoreDisplay": "sktransfer.displays.layer_score",
     "LearningRateDisplay": "sktransfer.displays.learning_rate",
     "LearningRates": "sktransfer.training.lr_finder",
+    "MaskDisplay": "sktransfer.displays.mask",
     "MicroBatches": "sktransfer.callbacks.micro_batches",
     "Mixup": "sktransfer.callbacks.mixup",
     "MultiTaskFineTuner": "sktransfer.finetuning.multitask",
@@ -114,6 +119,7 @@ if TYPE_CHECKING:
     from sktransfer.displays.freeze_depth import FreezeDepthDisplay as FreezeDepthDisplay
     from sktransfer.displays.layer_score import LayerScoreDisplay as LayerScoreDisplay
     from sktransfer.displays.learning_rate import LearningRateDisplay as LearningRateDisplay
+    from sktransfer.displays.mask import MaskDisplay as MaskDisplay
     from sktransfer.displays.token_attribution import TokenAttributionDisplay as TokenAttributionDisplay
     from sktransfer.displays.training_history import TrainingHistoryDisplay as TrainingHistoryDisplay
     from sktransfer.explain.as_module import as_module as as_module
@@ -127,7 +133,11 @@ if TYPE_CHECKING:
     from sktransfer.finetuning.find_lr import find_lr as find_lr
     from sktransfer.finetuning.multitask import MultiTaskFineTuner as MultiTaskFineTuner
     from sktransfer.finetuning.regressor import FineTuneRegressor as FineTuneRegressor
+<<<<<<< HEAD
     from sktransfer.finetuning.tagger import FineTuneTagger as FineTuneTagger
+=======
+    from sktransfer.finetuning.segmenter import FineTuneSegmenter as FineTuneSegmenter
+>>>>>>> f
     from sktransfer.persistence.api import load as load
     from sktransfer.persistence.api import save as save
     from sktransfer.pipelines.dates import DateFeatures as DateFeatures

@@ -197,9 +197,7 @@ def test_batches_are_halved_if_a_device_is_full(gpu):
         if is_enough:
             np.testing.assert_allclose(clone(featurizer).fit_transform(X), expected, atol=1e-5)
         else:
-            with pytest.raises(
-                InvalidSampleError, match=r"row 0: .* than is available \(CUDA out of memory"
-            ):
+            with pytest.raises(InvalidSampleError, match=r"row 0: .* than is available \(CUDA out of memory"):
                 clone(featurizer).fit_transform(X)
         assert gpu.used[0] <= gpu.memory
 
