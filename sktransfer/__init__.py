@@ -54,6 +54,7 @@ _HOME = {
     "config_context": "sktransfer.config",
     "describe_columns": "sktransfer.pipelines.table",
     "export_onnx": "sktransfer.explain.onnx",
+    "fill_mask": "sktransfer.language.fill_mask",
     "find_bad_images": "sktransfer.samples.bad_images",
     "find_lr": "sktransfer.finetuning.find_lr",
     "get_config": "sktransfer.config",
@@ -66,6 +67,8 @@ _HOME = {
     "load_vectors": "sktransfer.words.loading",
     "make_transfer_pipeline": "sktransfer.pipelines.transfer",
     "merge_tasks": "sktransfer.targets.merging",
+    "perplexity": "sktransfer.language.perplexity",
+    "pseudo_perplexity": "sktransfer.language.perplexity",
     "rank_backbones": "sktransfer.selection.ranking",
     "recommend_backbones": "sktransfer.selection.recommending",
     "save": "sktransfer.persistence.api",
@@ -113,6 +116,9 @@ if TYPE_CHECKING:
     from sktransfer.finetuning.find_lr import find_lr as find_lr
     from sktransfer.finetuning.multitask import MultiTaskFineTuner as MultiTaskFineTuner
     from sktransfer.finetuning.regressor import FineTuneRegressor as FineTuneRegressor
+    from sktransfer.language.fill_mask import fill_mask as fill_mask
+    from sktransfer.language.perplexity import perplexity as perplexity
+    from sktransfer.language.perplexity import pseudo_perplexity as pseudo_perplexity
     from sktransfer.persistence.api import load as load
     from sktransfer.persistence.api import save as save
     from sktransfer.pipelines.dates import DateFeatures as DateFeatures

@@ -126,6 +126,7 @@ class Backbone:
         head: nn.Module | None = None,
         pooling: str = "auto",
         categories: Sequence[str] = (),
+        lm_head: LanguageModelHead | None = None,
     ) -> Backbone:
         """Make a backbone of your own modules, for use as `backbone=`.
 
@@ -162,6 +163,8 @@ class Backbone:
             texts.
         categories : sequence of str, default=()
             Names of the head's logits.
+        lm_head : LanguageModelHead, default=None
+            Head that predicts tokens. A parameter that is also one of a stage stays tied to it.
 
         Returns
         -------
@@ -180,7 +183,9 @@ class Backbone:
         >>> Backbone.from_modules([("stem", network[:2]), ("top", network[2])], input_size=(32, 32))
         Backbone('own/network', stages=['stem', 'top'])
         """
-        arguments = backbone_arguments(modules, name, modality, input_size, preprocess, head, pooling, categories)
+        arguments = backbone_arguments(
+            modules, name, modality, input_size, preprocess, head, pooling, categories, lm_head
+        )
         backbone = cls(**arguments)
         backbone.pretrained = all(has_statistics(part) for part in (backbone.stages, backbone.head) if part is not None)
         return backbone

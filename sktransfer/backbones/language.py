@@ -144,12 +144,12 @@ def rebind(
     return bound
 
 
-def own_state(head: LanguageModelHead, stages: nn.Module) -> dict[str, Tensor]:
+def own_state(head: nn.Module, stages: nn.Module) -> dict[str, Tensor]:
     """Return the tensors of a head that are not those of a stage, each of them once.
 
     Parameters
     ----------
-    head : LanguageModelHead
+    head : nn.Module
         Head.
     stages : nn.Module
         Stages that it may be tied to.

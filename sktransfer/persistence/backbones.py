@@ -63,7 +63,7 @@ def _encode(backbone: Backbone, context: SaveContext) -> dict[str, Any]:
 
 
 def _state(backbone: Backbone) -> dict[str, Tensor]:
-    """Return the tensors of stages and heads. Those of the language-model head that are tied to stages are there once."""
+    """Return the tensors of stages and heads, those that the language-model head shares with stages once."""
     parts = nn.ModuleDict({"stages": backbone.stages} | ({} if backbone.head is None else {"head": backbone.head}))
     lm_head = backbone.lm_head
     own = {} if lm_head is None else own_state(lm_head, backbone.stages)
