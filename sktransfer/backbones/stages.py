@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -56,7 +56,7 @@ class PooledHead(nn.Module):
 
 
 def run_stages(
-    stages: nn.ModuleList,
+    stages: Iterable[nn.Module],
     values: Tensor,
     mask: Tensor | None,
     explain: Callable[[int, Tensor, Exception], Exception] | None = None,
@@ -65,7 +65,7 @@ def run_stages(
 
     Parameters
     ----------
-    stages : nn.ModuleList
+    stages : iterable of nn.Module
         Stages of a backbone, or a copy of them.
     values : Tensor
         Input of the first stage.

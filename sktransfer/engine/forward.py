@@ -10,7 +10,7 @@ from itertools import chain
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from sktransfer.backbones.backbone import Backbone
 from sktransfer.backbones.pooling import pool
@@ -20,7 +20,7 @@ from sktransfer.cache.types import CacheNamespace, Store
 from sktransfer.config import get_config
 from sktransfer.engine.attention import PaddingInvariantAttention
 from sktransfer.engine.compute import Compute
-from sktransfer.engine.inference import has_convolutions, prepare_for_inference
+from sktransfer.engine.inference import PreparedStages, prepare_for_inference
 from sktransfer.engine.inputs import PreprocessedSamples, in_batches
 from sktransfer.engine.layers import LayerOutput, kept_dtype
 from sktransfer.engine.workers import in_parallel, retry_on_oom
@@ -211,7 +211,7 @@ class _Pass:
         self._prefetch: list[LayerOutput] = []
         self._is_chosen = True  # whether `_prefetch` is final
         self._mean_length = 0.0
-        self._stages: tuple[nn.ModuleList, bool] | None = None
+        self._stages: PreparedStages | None = None
         # A GPU takes one batch at a time, while others are decoded. On the CPU, each core has a batch of its own.
         self._device: AbstractContextManager[Any] = nullcontext() if compute.on_cpu else threading.Lock()
 
@@ -333,30 +333,33 @@ class _Pass:
     def _run(self, tensors: list[Tensor], start: int, layers: Sequence[LayerOutput]) -> dict[LayerOutput, list[Tensor]]:
         values, mask = self.inputs.batching.collate(tensors, self.backbone.preprocess.pad_value)  # (n, ...)
         lengths = None if mask is None else mask.sum(1).tolist()
-        stages, channels_last = self._prepared()
+        stages = self._prepared()
         if self.compute.device.type == "cuda":  # copies from pinned memory overlap with the network
             values, mask = values.pin_memory(), None if mask is None else mask.pin_memory()
         taken: dict[LayerOutput, list[Tensor]] = {}
-        is_padded = mask is not None and self.compute.on_cpu and not self.compute.compiled
-        with self._device, torch.inference_mode(), PaddingInvariantAttention() if is_padded else nullcontext():
+        needs_context = mask is not None and self.compute.on_cpu and not self.compute.compiled
+        needs_context = needs_context and not stages.pads_attention
+        with self._device, torch.inference_mode():
             mask = None if mask is None else mask.to(self.compute.device, non_blocking=True)
             values = values.to(self.compute.device, non_blocking=True)
             values = _as_dtype(values, self.compute.dtype)
-            if values.ndim == 4 and channels_last:
+            if values.ndim == 4 and stages.channels_last:
                 values = values.to(memory_format=torch.channels_last)
             explain = self.backbone.explainer(start)
-            passed = chain([values], run_stages(stages[start : self._last], values, mask, explain))
-            # Outputs are taken before the next stage runs: an in-place ReLU at its start would overwrite them.
-            for stop, output in enumerate(passed, start=start):
+            passed = run_stages([*stages][start : self._last], values, mask, explain)
+            for stop in range(start, self._last + 1):
+                if stop > start:
+                    with PaddingInvariantAttention() if needs_context else nullcontext():
+                        values = next(passed)
+                # Outputs are taken before the next stage runs: an in-place ReLU at its start would overwrite them.
                 for layer in layers:
                     if layer.stop == stop and layer not in taken:
-                        taken[layer] = self._take(layer, output, mask, lengths)
+                        taken[layer] = self._take(layer, values, mask, lengths)
         return taken
 
-    def _prepared(self) -> tuple[nn.ModuleList, bool]:
+    def _prepared(self) -> PreparedStages:
         if self._stages is None:
-            stages = prepare_for_inference(self.backbone, self.compute)
-            self._stages = stages, has_convolutions(stages)
+            self._stages = prepare_for_inference(self.backbone, self.compute)
         return self._stages
 
     def _take(self, layer: LayerOutput, output: Tensor, mask: Tensor | None, lengths: list[int] | None) -> list[Tensor]:
