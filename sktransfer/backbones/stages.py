@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,7 +60,7 @@ class PooledHead(nn.Module):
 
 
 def run_stages(
-    stages: nn.ModuleList,
+    stages: Iterable[nn.Module],
     values: Tensor,
     mask: Tensor | None,
     explain: Callable[[int, Tensor, Exception], Exception] | None = None,
@@ -69,7 +69,7 @@ def run_stages(
 
     Parameters
     ----------
-    stages : nn.ModuleList
+    stages : iterable of nn.Module
         Stages of a backbone, or a copy of them.
     values : Tensor
         Input of the first stage.

@@ -10,7 +10,7 @@ from itertools import chain
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from sktransfer.backbones.backbone import Backbone
 from sktransfer.backbones.pooling import pool
@@ -20,7 +20,7 @@ from sktransfer.cache.types import CacheNamespace, Store
 from sktransfer.config import get_config
 from sktransfer.engine.attention import PaddingInvariantAttention
 from sktransfer.engine.compute import Compute
-from sktransfer.engine.inference import has_convolutions, prepare_for_inference
+from sktransfer.engine.inference import PreparedStages, prepare_for_inference
 from sktransfer.engine.inputs import PreprocessedSamples, in_batches
 from sktransfer.engine.layers import LayerOutput, kept_dtype
 from sktransfer.engine.transfers import begin_download, finish_downloads, upload
@@ -212,7 +212,7 @@ class _Pass:
         self._prefetch: list[LayerOutput] = []
         self._is_chosen = True  # whether `_prefetch` is final
         self._mean_length = 0.0
-        self._stages: tuple[nn.ModuleList, bool] | None = None
+        self._stages: PreparedStages | None = None
         # A GPU takes one batch at a time, while others are decoded. On the CPU, each core has a batch of its own.
         self._device: AbstractContextManager[Any] = nullcontext() if compute.on_cpu else threading.Lock()
 
@@ -334,22 +334,25 @@ class _Pass:
     def _run(self, tensors: list[Tensor], start: int, layers: Sequence[LayerOutput]) -> dict[LayerOutput, list[Tensor]]:
         values, mask = self.inputs.batching.collate(tensors, self.backbone.preprocess.pad_value)  # (n, ...)
         lengths = None if mask is None else mask.sum(1).tolist()
-        stages, channels_last = self._prepared()
-        device = self.compute.device
+        stages, device = self._prepared(), self.compute.device
         taken: dict[LayerOutput, list[Tensor]] = {}
         copied: dict[LayerOutput, Tensor] = {}  # from a GPU, which is waited for once
-        is_padded = mask is not None and self.compute.on_cpu and not self.compute.compiled
-        with self._device, torch.inference_mode(), PaddingInvariantAttention() if is_padded else nullcontext():
+        needs_context = mask is not None and self.compute.on_cpu and not self.compute.compiled
+        needs_context = needs_context and not stages.pads_attention
+        with self._device, torch.inference_mode():
             mask = None if mask is None else upload(mask, device)
             values = _as_dtype(upload(values, device), self.compute.dtype)
-            if values.ndim == 4 and channels_last:
+            if values.ndim == 4 and stages.channels_last:
                 values = values.to(memory_format=torch.channels_last)
             explain = self.backbone.explainer(start)
-            passed = chain([values], run_stages(stages[start : self._last], values, mask, explain))
-            # Outputs are taken before the next stage runs: an in-place ReLU at its start would overwrite them.
-            for stop, output in enumerate(passed, start=start):
+            passed = run_stages([*stages][start : self._last], values, mask, explain)
+            for stop in range(start, self._last + 1):
+                if stop > start:
+                    with PaddingInvariantAttention() if needs_context else nullcontext():
+                        values = next(passed)
+                # Outputs are taken before the next stage runs: an in-place ReLU at its start would overwrite them.
                 for layer in dict.fromkeys(one for one in layers if one.stop == stop):
-                    host = begin_download(self._pooled(layer, output, mask))
+                    host = begin_download(self._pooled(layer, values, mask))
                     if self.compute.on_cpu:
                         taken[layer] = self._split(layer, host, lengths)
                     else:
@@ -359,10 +362,9 @@ class _Pass:
             taken[layer] = self._split(layer, host, lengths)
         return taken
 
-    def _prepared(self) -> tuple[nn.ModuleList, bool]:
+    def _prepared(self) -> PreparedStages:
         if self._stages is None:
-            stages = prepare_for_inference(self.backbone, self.compute)
-            self._stages = stages, has_convolutions(stages)
+            self._stages = prepare_for_inference(self.backbone, self.compute)
         return self._stages
 
     def _pooled(self, layer: LayerOutput, output: Tensor, mask: Tensor | None) -> Tensor:
