@@ -494,7 +494,7 @@ class FineTuneNet(NeuralNet):  # type: ignore[misc]
         self._add_l2_sp = None
 
     @property
-    def _task(self) -> Task:
+    def only_task(self) -> Task:
         """The only task, which skorch's scoring callbacks score."""
         if len(self.tasks) != 1:
             raise AttributeError(f"a net with the tasks {sorted(self.tasks)} has no predictions of a single task")
@@ -503,7 +503,7 @@ class FineTuneNet(NeuralNet):  # type: ignore[misc]
     @property
     def classes_(self) -> Any:
         """Class indices (n_classes,), or an array [0, 1] per label of an indicator matrix."""
-        return self._task.output_classes(self._head.n_outputs)
+        return self.only_task.output_classes(self._head.n_outputs)
 
     @property
     def _head(self) -> Any:
@@ -517,7 +517,7 @@ class FineTuneNet(NeuralNet):  # type: ignore[misc]
         X : Dataset
             Data set of the kind that the net is trained on.
         """
-        return self._task.output_probabilities(self._outputs(X))
+        return self.only_task.output_probabilities(self._outputs(X))
 
     def predict(self, X: Any) -> np.ndarray:
         """Return class indices (n_samples,), an indicator matrix (n_samples, n_labels), or outputs as they are.
@@ -527,7 +527,7 @@ class FineTuneNet(NeuralNet):  # type: ignore[misc]
         X : Dataset
             Data set of the kind that the net is trained on.
         """
-        return self._task.output_predictions(self._outputs(X))
+        return self.only_task.output_predictions(self._outputs(X))
 
     def score(self, X: Any, y: Any) -> float:
         """Return the task's score.
@@ -539,7 +539,7 @@ class FineTuneNet(NeuralNet):  # type: ignore[misc]
         y : ndarray of shape (n_samples, ...)
             Targets as the loss takes them.
         """
-        return self._task.score(y, self._task.for_rows(y).output_predictions(self._outputs(X)))
+        return self.only_task.score(y, self.only_task.for_rows(y).output_predictions(self._outputs(X)))
 
     def _outputs(self, X: Any) -> np.ndarray:
         parts = [to_numpy(part) for part in self.forward_iter(X)]
