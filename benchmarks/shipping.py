@@ -48,9 +48,9 @@ def by_onnx(estimator: Any, name: str, folder: Path) -> Result:
     """Run the graph of `export_onnx` in onnxruntime."""
     import onnxruntime
 
-    X = samples(MAKERS[name][2])
+    module, X = as_module(estimator), samples(MAKERS[name][2])
     export = export_onnx(estimator, folder / "model.onnx", X=X[:2])
-    batch = as_module(estimator).preprocess(X)
+    batch = module.preprocess(X)
     session = onnxruntime.InferenceSession(str(export.path))
     names = [one.name for one in session.get_inputs()]
     inputs = dict(zip(names, [one.numpy() for one in (batch if isinstance(batch, tuple) else (batch,))]))
