@@ -67,7 +67,7 @@ def model_card(
     data : str, default=""
         Description of the training data, as Markdown. An estimator does not know it.
     file : str, default=""
-        Name of the file of `save`, for the section that shows how to load it.
+        Name of the file of `save`, named in the section on loading.
 
     Returns
     -------
