@@ -106,7 +106,11 @@ class TextBatching:
         share = getattr(preprocess, "unknown_share", None)
         if share is None:
             return []
-        return [share(ids) >= _MOSTLY and not text.isspace() and text != "" for text, ids in zip(samples, tensors)]
+        return [share(ids) >= _MOSTLY and self.has_words(text) for text, ids in zip(samples, tensors)]
+
+    def has_words(self, sample: Any) -> bool:
+        """Return whether a text holds anything that may be unknown."""
+        return not sample.isspace() and sample != ""
 
     def remarks(self, preprocess: TextPreprocess, observed: Sequence[bool], n_samples: int) -> list[SktransferWarning]:
         """Return a warning about texts in a script that the model does not know."""
