@@ -36,6 +36,7 @@ from sktransfer.exceptions import LoadError
 
 __all__ = [
     "GRID",
+    "MOST_ROWS",
     "CandidateOutputs",
     "LayerChoice",
     "candidate_layers",
