@@ -37,6 +37,7 @@ from sktransfer import (
     MultiTaskFineTuner,
     NearestClassMean,
     TextFeaturizer,
+    TokenFeaturizer,
     WiSEFT,
     find_lr,
     rank_backbones,
@@ -50,6 +51,8 @@ pytestmark = pytest.mark.gpu
 
 IMAGES, LABELS = make_samples("image", 12)
 TEXTS, _ = make_samples("text", 12)
+SENTENCES = [text.split() for text in TEXTS]
+TAGS = [["short" if len(word) < 4 else "long" for word in words] for words in SENTENCES]
 NUMBERS = np.arange(12) / 3
 BERT = "hf/" + small_bert(dropout=0.0)  # a device draws other random numbers than the CPU
 TASKS = pd.DataFrame({"mood": LABELS, "stars": [None, *NUMBERS[1:]]})
@@ -93,6 +96,7 @@ FLOWS = {
     "images: features": (lambda device: ImageFeaturizer(device=device, layer="all", cache=None), IMAGES, None),
     "images: features chosen": (lambda device: ImageFeaturizer(device=device), IMAGES, LABELS),
     "texts: features": (lambda device: TextFeaturizer(device=device, layer=[1, 2]), TEXTS, None),
+    "sentences: features": (lambda device: TokenFeaturizer(device=device, subword="mean"), SENTENCES, TAGS),
     "images: numbers": (lambda device: FineTuneRegressor(device=device, **TRAINING), IMAGES, NUMBERS),
     "texts: several tasks": (lambda device: MultiTaskFineTuner(BERT, device=device, **TRAINING), TEXTS, TASKS),
     "images: contrastive": (lambda device: ContrastiveFineTuner(device=device, **TRAINING), IMAGES, LABELS),
@@ -119,7 +123,7 @@ def outputs(estimator, X):
         found = estimator.predict(X)
     else:
         found = estimator.transform(X)
-    return [found]
+    return found if isinstance(found, list) else [found]
 
 
 def used(gpu):
