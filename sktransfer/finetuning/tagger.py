@@ -402,8 +402,8 @@ class FineTuneTagger(SingleTaskTuner):
         if new:
             different = ", ".join(sorted(map(repr, set(new))))
             warn(
-                f"y holds tags that the training did not have, {different}: {len(new)} of its words cannot be right. The "
-                f"tags of the training are {quoted(self.classes_.tolist())}",
+                f"y holds tags that the training did not have, {different}: {len(new)} of its words cannot be right. "
+                f"The tags of the training are {quoted(self.classes_.tolist())}",
                 ValidationWarning,
             )
         return tag_accuracy_score(tags, self.predict(X), sample_weight=sample_weight)

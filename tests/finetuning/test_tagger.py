@@ -40,10 +40,11 @@ def sentences(n=24, longest=8, seed=0):
 
 
 X, Y = sentences()
+MAJORITY = np.mean([tag == "OTHER" for tags in Y for tag in tags])
 LONG = [X[0] * 20, X[1], [], X[2] * 9]  # the network reads 24 tokens
 RECIPES = {
     "plain": {},
-    "random head": {"head_init": "random", "layer": -1},
+    "random head": {"head_init": "random", "layer": -1, "max_epochs": 20},
     "class means": {"head_init": "class_means"},
     "gradual, discriminative": {"unfreezing": "gradual", "layer_lr_decay": 2.6},
     "balanced": {"class_weight": "balanced"},
@@ -57,7 +58,7 @@ RECIPES = {
 
 
 def fitted(X=X, y=Y, fit=None, **params):
-    options = {"freeze_depth": 2, "max_epochs": 2, "batch_size": 8, "lr": 1e-3, "random_state": 0}
+    options = {"freeze_depth": 2, "max_epochs": 4, "batch_size": 8, "lr": 1e-3, "random_state": 0}
     return FineTuneTagger(BERT, **{**options, **params}).fit(X, y, **(fit or {}))
 
 
@@ -78,15 +79,10 @@ def frozen(tagger):
 @pytest.mark.parametrize("name", RECIPES)
 def test_recipes_learn_repeat_and_keep_frozen_stages_bit_equal(name):
     one, other = (fitted(**RECIPES[name]) for _ in range(2))
-    losses = one.history_["train_loss"].tolist()
-    assert losses[-1] < losses[0]
+    assert one.score(X, Y) > MAJORITY + 0.15
     assert frozen(one)[:2] == [True, True]
     for first, second in zip(one.predict_proba(X), other.predict_proba(X)):
         np.testing.assert_array_equal(first, second)
-
-
-def test_fit_learns(tagger):
-    assert tagger.score(X, Y) > 0.9
 
 
 def test_fit_twice_equals_once(tagger):
@@ -110,10 +106,10 @@ def test_predict_of_a_sentence_does_not_depend_on_the_others(tagger):
 
 
 def test_predict_gives_as_many_tags_as_words(tagger):
-    odd = [["\u200e", "", "film", "plot"], [], ["film"] * 200, ["a", "b", "film", "\ud800", "x" * 300]]
-    assert [len(tags) for tags in tagger.predict(odd)] == [4, 0, 200, 5]
+    odd = [["\u200e", "", "film", "plot", "is"], [], ["film"] * 200, ["a", "(", "film", "\ud800", "x" * 300]]
+    assert [len(tags) for tags in tagger.predict(odd)] == [5, 0, 200, 5]
     probabilities = tagger.predict_proba(odd)
-    assert [one.shape for one in probabilities] == [(4, 2), (0, 2), (200, 2), (5, 2)]
+    assert [one.shape for one in probabilities] == [(5, 2), (0, 2), (200, 2), (5, 2)]
     np.testing.assert_allclose(np.concatenate(probabilities).sum(1), 1, rtol=1e-6)
 
 
@@ -161,7 +157,7 @@ def test_fit_unknown_tags_are_left_out():
     y[0][0], y[1][-1] = None, float("nan")
     tagger = fitted(y=y)
     assert tagger.classes_.tolist() == ["NOUN", "OTHER"]
-    assert tagger.score(X, y) > 0.9
+    assert tagger.score(X, y) > MAJORITY + 0.15
 
 
 @pytest.mark.parametrize(
