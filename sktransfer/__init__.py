@@ -27,6 +27,7 @@ _HOME = {
     "FeatureMapDisplay": "sktransfer.displays.feature_map",
     "FineTuneClassifier": "sktransfer.finetuning.classifier",
     "FineTuneRegressor": "sktransfer.finetuning.regressor",
+    "FineTuneSegmenter": "sktransfer.finetuning.segmenter",
     "FineTuneTagger": "sktransfer.finetuning.tagger",
     "FreezeDepthDisplay": "sktransfer.displays.freeze_depth",
     "Head": "sktransfer.tasks.heads",
@@ -34,6 +35,7 @@ _HOME = {
     "LayerScoreDisplay": "sktransfer.displays.layer_score",
     "LearningRateDisplay": "sktransfer.displays.learning_rate",
     "LearningRates": "sktransfer.training.lr_finder",
+    "MaskDisplay": "sktransfer.displays.mask",
     "MicroBatches": "sktransfer.callbacks.micro_batches",
     "Mixup": "sktransfer.callbacks.mixup",
     "MultiTaskFineTuner": "sktransfer.finetuning.multitask",
@@ -58,6 +60,7 @@ _HOME = {
     "convert_scheme": "sktransfer.tagging.schemes",
     "describe_columns": "sktransfer.pipelines.table",
     "export_onnx": "sktransfer.explain.onnx",
+    "fill_mask": "sktransfer.language.fill_mask",
     "find_bad_images": "sktransfer.samples.bad_images",
     "find_invalid_tags": "sktransfer.tagging.schemes",
     "find_lr": "sktransfer.finetuning.find_lr",
@@ -73,6 +76,8 @@ _HOME = {
     "load_vectors": "sktransfer.words.loading",
     "make_transfer_pipeline": "sktransfer.pipelines.transfer",
     "merge_tasks": "sktransfer.targets.merging",
+    "perplexity": "sktransfer.language.perplexity",
+    "pseudo_perplexity": "sktransfer.language.perplexity",
     "rank_backbones": "sktransfer.selection.ranking",
     "recommend_backbones": "sktransfer.selection.recommending",
     "save": "sktransfer.persistence.api",
@@ -115,6 +120,7 @@ if TYPE_CHECKING:
     from sktransfer.displays.freeze_depth import FreezeDepthDisplay as FreezeDepthDisplay
     from sktransfer.displays.layer_score import LayerScoreDisplay as LayerScoreDisplay
     from sktransfer.displays.learning_rate import LearningRateDisplay as LearningRateDisplay
+    from sktransfer.displays.mask import MaskDisplay as MaskDisplay
     from sktransfer.displays.tags import TagsDisplay as TagsDisplay
     from sktransfer.displays.token_attribution import TokenAttributionDisplay as TokenAttributionDisplay
     from sktransfer.displays.training_history import TrainingHistoryDisplay as TrainingHistoryDisplay
@@ -129,7 +135,11 @@ if TYPE_CHECKING:
     from sktransfer.finetuning.find_lr import find_lr as find_lr
     from sktransfer.finetuning.multitask import MultiTaskFineTuner as MultiTaskFineTuner
     from sktransfer.finetuning.regressor import FineTuneRegressor as FineTuneRegressor
+    from sktransfer.finetuning.segmenter import FineTuneSegmenter as FineTuneSegmenter
     from sktransfer.finetuning.tagger import FineTuneTagger as FineTuneTagger
+    from sktransfer.language.fill_mask import fill_mask as fill_mask
+    from sktransfer.language.perplexity import perplexity as perplexity
+    from sktransfer.language.perplexity import pseudo_perplexity as pseudo_perplexity
     from sktransfer.persistence.api import load as load
     from sktransfer.persistence.api import save as save
     from sktransfer.pipelines.dates import DateFeatures as DateFeatures

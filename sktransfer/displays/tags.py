@@ -45,7 +45,8 @@ class TagsDisplay:
     y_true : list, Series or object array of n_samples lists, default=None
         True tags. None for a tag that is not known, which is not compared.
     scheme : {"auto", "none", "IO", "IOB1", "IOB2", "BIOES", "BILOU"}, default="auto"
-        Scheme in which tags write spans. "auto" is the one that the predicted tags follow, else that of the true tags. "none" shows each word alone.
+        Scheme in which tags write spans. "auto" is the one that the predicted tags follow, else that of the true tags.
+        "none" shows each word alone.
 
     Attributes
     ----------
