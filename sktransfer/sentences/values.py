@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from sktransfer.engine.forward import Outputs
+from sktransfer.exceptions import InvalidParameterError
 from sktransfer.sentences.checks import check_word_values
 from sktransfer.sentences.windows import Windows
 
@@ -33,6 +35,11 @@ def pool_words(values: Tensor, first: np.ndarray, last: np.ndarray, subword: str
     -------
     vectors : Tensor of shape (n_words, n_features), float32
 
+    Raises
+    ------
+    InvalidParameterError
+        If the layer has pooled the tokens to one vector per text.
+
     Examples
     --------
     >>> import numpy as np
@@ -42,6 +49,11 @@ def pool_words(values: Tensor, first: np.ndarray, last: np.ndarray, subword: str
     >>> pool_words(values, np.array([0, 1]), np.array([0, 3]), "mean").tolist()
     [[0.0], [3.0]]
     """
+    if values.ndim != 2:
+        raise InvalidParameterError(
+            "a layer gives one vector per text, and features per word need one per token: set layer to a stage before "
+            "those that pool, by index or by name"
+        )
     if subword != "mean":
         return values[torch.from_numpy(first if subword == "first" else last)].float()  # (n_words, n_features)
     vectors = values[torch.from_numpy(first)].float()  # (n_words, n_features)
@@ -122,8 +134,8 @@ def stack_words(X: Sequence[Any], y: Any = None, *, return_groups: bool = False)
     >>> features = TokenFeaturizer().fit_transform(sentences)
     >>> words, values, groups = stack_words(features, tags, return_groups=True)
     >>> words.shape, values.tolist()[:2], groups.tolist()
-    ((6, 32), ['NOUN', 'VERB'], [0, 0, 0, 0, 1, 1])
-    >>> classifier = LogisticRegression().fit(words, values)
+    ((6, 160), ['NOUN', 'VERB'], [0, 0, 0, 0, 1, 1])
+    >>> classifier = LogisticRegression(max_iter=1000).fit(words, values)
     >>> tags = classifier.predict(stack_words(features))
     >>> [part.tolist() for part in np.split(tags, np.cumsum([len(one) for one in features])[:-1])]
     [['NOUN', 'VERB', 'ADJ', 'NOUN'], ['NOUN', 'VERB']]
