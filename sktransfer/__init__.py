@@ -28,12 +28,14 @@ _HOME = {
     "FineTuneClassifier": "sktransfer.finetuning.classifier",
     "FineTuneRegressor": "sktransfer.finetuning.regressor",
     "FineTuneTagger": "sktransfer.finetuning.tagger",
+    "FineTuneSegmenter": "sktransfer.finetuning.segmenter",
     "FreezeDepthDisplay": "sktransfer.displays.freeze_depth",
     "Head": "sktransfer.tasks.heads",
     "ImageFeaturizer": "sktransfer.featurizers.image",
     "LayerScoreDisplay": "sktransfer.displays.layer_score",
     "LearningRateDisplay": "sktransfer.displays.learning_rate",
     "LearningRates": "sktransfer.training.lr_finder",
+    "MaskDisplay": "sktransfer.displays.mask",
     "MicroBatches": "sktransfer.callbacks.micro_batches",
     "Mixup": "sktransfer.callbacks.mixup",
     "MultiTaskFineTuner": "sktransfer.finetuning.multitask",
@@ -57,6 +59,7 @@ _HOME = {
     "convert_scheme": "sktransfer.tagging.schemes",
     "describe_columns": "sktransfer.pipelines.table",
     "export_onnx": "sktransfer.explain.onnx",
+    "fill_mask": "sktransfer.language.fill_mask",
     "find_bad_images": "sktransfer.samples.bad_images",
     "find_invalid_tags": "sktransfer.tagging.schemes",
     "find_lr": "sktransfer.finetuning.find_lr",
@@ -72,6 +75,8 @@ _HOME = {
     "load_vectors": "sktransfer.words.loading",
     "make_transfer_pipeline": "sktransfer.pipelines.transfer",
     "merge_tasks": "sktransfer.targets.merging",
+    "perplexity": "sktransfer.language.perplexity",
+    "pseudo_perplexity": "sktransfer.language.perplexity",
     "rank_backbones": "sktransfer.selection.ranking",
     "recommend_backbones": "sktransfer.selection.recommending",
     "save": "sktransfer.persistence.api",
@@ -114,6 +119,7 @@ if TYPE_CHECKING:
     from sktransfer.displays.freeze_depth import FreezeDepthDisplay as FreezeDepthDisplay
     from sktransfer.displays.layer_score import LayerScoreDisplay as LayerScoreDisplay
     from sktransfer.displays.learning_rate import LearningRateDisplay as LearningRateDisplay
+    from sktransfer.displays.mask import MaskDisplay as MaskDisplay
     from sktransfer.displays.token_attribution import TokenAttributionDisplay as TokenAttributionDisplay
     from sktransfer.displays.training_history import TrainingHistoryDisplay as TrainingHistoryDisplay
     from sktransfer.explain.as_module import as_module as as_module
@@ -127,7 +133,11 @@ if TYPE_CHECKING:
     from sktransfer.finetuning.find_lr import find_lr as find_lr
     from sktransfer.finetuning.multitask import MultiTaskFineTuner as MultiTaskFineTuner
     from sktransfer.finetuning.regressor import FineTuneRegressor as FineTuneRegressor
+    from sktransfer.finetuning.segmenter import FineTuneSegmenter as FineTuneSegmenter
     from sktransfer.finetuning.tagger import FineTuneTagger as FineTuneTagger
+    from sktransfer.language.fill_mask import fill_mask as fill_mask
+    from sktransfer.language.perplexity import perplexity as perplexity
+    from sktransfer.language.perplexity import pseudo_perplexity as pseudo_perplexity
     from sktransfer.persistence.api import load as load
     from sktransfer.persistence.api import save as save
     from sktransfer.pipelines.dates import DateFeatures as DateFeatures

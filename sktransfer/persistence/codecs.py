@@ -38,6 +38,7 @@ ESTIMATORS = {
     "DateFeatures": "sktransfer.pipelines.dates:DateFeatures",
     "FineTuneClassifier": "sktransfer.finetuning.classifier:FineTuneClassifier",
     "FineTuneRegressor": "sktransfer.finetuning.regressor:FineTuneRegressor",
+    "FineTuneSegmenter": "sktransfer.finetuning.segmenter:FineTuneSegmenter",
     "FineTuneTagger": "sktransfer.finetuning.tagger:FineTuneTagger",
     "ImageFeaturizer": "sktransfer.featurizers.image:ImageFeaturizer",
     "MultiTaskFineTuner": "sktransfer.finetuning.multitask:MultiTaskFineTuner",
