@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -377,7 +377,7 @@ class FineTuneSegmenter(SingleTaskTuner):
         check_none_missing(groups, "groups", "group", labels=row_labels(arguments.groups))
         shape = tile_shape(tuple(map(max, zip(*sizes))), grid, self._tile_pixels())
         tiles = [tile for row, size in enumerate(sizes) for tile in tiles_of(row, size, shape, grid)]
-        samples, of_tile = Tiles(images, tiles, shape), np.array([tile.image for tile in tiles])  # (n_tiles,)
+        samples, of_tile = Tiles(images, tiles), np.array([tile.image for tile in tiles])  # (n_tiles,)
         by_tile = {"y": samples.cut(masks), "sample_weight": weight[of_tile], "groups": groups[of_tile]}
         return samples, dataclasses.replace(arguments, **by_tile)
 
@@ -406,46 +406,39 @@ class FineTuneSegmenter(SingleTaskTuner):
         images = self._images(X, self.backbone_, reset=False)
         grid, compute = Grid(*self._grid), resolve_compute(self.device, self.precision)
         sizes = image_sizes(images)
-        # Tiles of a batch have one shape, which depends on nothing but the size of their image.
-        by_shape: dict[tuple[int, int], list[Tile]] = {}
-        for row, size in enumerate(sizes):
-            shape = tile_shape(size, grid, self._tile_pixels())
-            by_shape.setdefault(shape, []).extend(tiles_of(row, size, shape, grid))
+        shapes = [tile_shape(size, grid, self._tile_pixels()) for size in sizes]
+        tiles = [tile for row, size in enumerate(sizes) for tile in tiles_of(row, size, shapes[row], grid)]
+        n_left, whole = Counter(tile.image for tile in tiles), {}
         finished: dict[int, np.ndarray] = {}
         is_finite = np.ones((len(images), 1))  # NaN for an image whose outputs are not
-        for shape, tiles in by_shape.items():
-            n_left, whole = Counter(tile.image for tile in tiles), {}
-            for tile, outputs in self._of_tiles(Tiles(images, tiles, shape), compute):
-                row = tile.image
-                if row not in whole:
-                    whole[row] = np.empty((len(outputs), *sizes[row]), np.float32)  # (n_classes, height, width)
-                whole[row][:, *tile.in_image()] = outputs[:, *tile.in_tile()]
-                n_left[row] -= 1
-                if not n_left[row]:
-                    complete = whole.pop(row)
-                    is_finite[row] = 1.0 if np.isfinite(complete).all() else np.nan
-                    finished[row] = finish(complete)
+        for tile, outputs in self._of_tiles(Tiles(images, tiles), compute):
+            row = tile.image
+            if row not in whole:
+                whole[row] = np.empty((len(outputs), *sizes[row]), np.float32)  # (n_classes, height, width)
+            whole[row][:, *tile.in_image()] = outputs[:, *tile.in_tile()]
+            n_left[row] -= 1
+            if not n_left[row]:
+                complete = whole.pop(row)
+                is_finite[row] = 1.0 if np.isfinite(complete).all() else np.nan
+                finished[row] = finish(complete)
         check_finite_outputs(is_finite, compute)
         return [finished[row] for row in range(len(images))]
 
     @torch.no_grad()
-    def _of_tiles(self, tiles: Tiles, compute: Compute) -> Any:
+    def _of_tiles(self, tiles: Tiles, compute: Compute) -> Iterator[tuple[Tile, np.ndarray]]:
         """Yield each tile with the outputs of the head at its pixels (n_classes, height, width)."""
         inputs = PreprocessedSamples(tiles, self.backbone_.preprocess)
-        head = prepare_head(self.net_.module_.heads[TASK])
-        parts = forward(
-            self.backbone_,
-            inputs,
-            self._layers["maps"],
-            compute=compute,
-            store=resolve_store(self.cache),
-            cacheable_stages=self.freeze_depth_,
-        )
-        for rows, values in parts:
-            stacked = [torch.stack(one).float() for one in values]  # (n, channels, height, width) each
-            maps = join("maps", stacked, self.backbone_.prefix_tokens)
-            for row, outputs in zip(rows, to_pixels(head(maps), tiles.shape).numpy()):
-                yield tiles.tiles[row], outputs
+        head, store = prepare_head(self.net_.module_.heads[TASK]), resolve_store(self.cache)
+        by_shape: dict[tuple[int, int], list[int]] = {}  # tiles of a batch have one shape
+        for row, tile in enumerate(tiles.tiles):
+            by_shape.setdefault(tile.shape, []).append(row)
+        options = {"compute": compute, "store": store, "cacheable_stages": self.freeze_depth_}
+        for shape, of_shape in by_shape.items():
+            for rows, values in forward(self.backbone_, inputs, self._layers["maps"], rows=of_shape, **options):
+                stacked = [torch.stack(one).float() for one in values]  # (n, channels, height, width) each
+                maps = join("maps", stacked, self.backbone_.prefix_tokens)
+                for row, outputs in zip(rows, to_pixels(head(maps), shape).numpy()):
+                    yield tiles.tiles[row], outputs
         inputs.warn_of_unread()
 
 
