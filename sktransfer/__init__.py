@@ -28,6 +28,7 @@ _HOME = {
     "FineTuneClassifier": "sktransfer.finetuning.classifier",
     "FineTuneRegressor": "sktransfer.finetuning.regressor",
     "FineTuneSegmenter": "sktransfer.finetuning.segmenter",
+    "FineTuneTagger": "sktransfer.finetuning.tagger",
     "FreezeDepthDisplay": "sktransfer.displays.freeze_depth",
     "Head": "sktransfer.tasks.heads",
     "ImageFeaturizer": "sktransfer.featurizers.image",
@@ -130,6 +131,7 @@ if TYPE_CHECKING:
     from sktransfer.finetuning.multitask import MultiTaskFineTuner as MultiTaskFineTuner
     from sktransfer.finetuning.regressor import FineTuneRegressor as FineTuneRegressor
     from sktransfer.finetuning.segmenter import FineTuneSegmenter as FineTuneSegmenter
+    from sktransfer.finetuning.tagger import FineTuneTagger as FineTuneTagger
     from sktransfer.persistence.api import load as load
     from sktransfer.persistence.api import save as save
     from sktransfer.pipelines.dates import DateFeatures as DateFeatures

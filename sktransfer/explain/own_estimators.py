@@ -21,6 +21,7 @@ from sktransfer.finetuning.classifier import FineTuneClassifier
 from sktransfer.finetuning.contrastive import ContrastiveFineTuner
 from sktransfer.finetuning.multitask import MultiTaskFineTuner
 from sktransfer.finetuning.regressor import FineTuneRegressor
+from sktransfer.finetuning.tagger import FineTuneTagger
 from sktransfer.selection.best import BestBackbone
 
 __all__ = ["CONVERTERS", "REFUSED"]
@@ -100,6 +101,7 @@ CONVERTERS: dict[type, Converter] = {
     ZeroShotClassifier: _zero_shot,
 }
 REFUSED = {
+    FineTuneTagger: "it reads words in windows, and a module has one output per text. Use its backbone_ and head_",
     MultiTaskFineTuner: "it has an output per task. Convert the estimator of a task, as_module(tuner.task(name))",
     WordEmbedder: "it looks up words in a table. Use TextFeaturizer, or write the vectors for other libraries by "
     "embedding_.to_word2vec(path)",

@@ -13,7 +13,7 @@ import torch
 from sklearn.base import BaseEstimator
 from sklearn.callback import CallbackSupportMixin
 from sklearn.utils import Tags, check_random_state
-from sklearn.utils.validation import check_consistent_length, check_is_fitted
+from sklearn.utils.validation import check_is_fitted
 
 from sktransfer._utils import title_of
 from sktransfer.backbones.backbone import Backbone
@@ -31,17 +31,15 @@ from sktransfer.engine.inputs import PreprocessedSamples, concat_features
 from sktransfer.engine.layers import LayerOutput, is_auto
 from sktransfer.engine.rng import seed_torch
 from sktransfer.exceptions import InvalidParameterError, InvalidSampleError
-from sktransfer.finetuning.arguments import FitArguments, listed
+from sktransfer.finetuning.arguments import FitArguments, check_groups, listed
 from sktransfer.finetuning.plain_state import PlainState
 from sktransfer.html import BackboneHTML
 from sktransfer.pipelines.cells import default_backbone
 from sktransfer.samples.base import Samples
-from sktransfer.samples.labels import row_labels
 from sktransfer.samples.validation import check_samples, holds_samples, set_input_tags
 from sktransfer.tasks.base import Targets, Task, relative_weights
 from sktransfer.tasks.given import GivenTargets, check_targets, encode_targets, known_weights
 from sktransfer.tasks.heads import Head
-from sktransfer.tasks.validation import check_none_missing
 from sktransfer.training.augmentation import Augmentation, check_augment
 from sktransfer.training.callback_list import check_monitors, unnamed
 from sktransfer.training.lr_finder import LearningRates
@@ -377,7 +375,7 @@ class FineTuneBase(PlainState, BackboneHTML, CallbackSupportMixin, BaseEstimator
             return seed
         params = {name: value for name, value in params_of(self).items() if name not in _NO_RESULT}
         data = [samples.key(row) for row in range(len(samples))]
-        of_tasks = [(name, np.asarray(one.values).tolist(), one.known) for name, one in targets.items()]
+        of_tasks = [(name, listed(one.values), one.known) for name, one in targets.items()]
         given = [of_tasks, *(listed(one) for one in (arguments.sample_weight, arguments.groups))]
         n_before = 0 if previous is None else len(previous.history)
         for callback in callbacks:
@@ -389,10 +387,7 @@ class FineTuneBase(PlainState, BackboneHTML, CallbackSupportMixin, BaseEstimator
     ) -> tuple[np.ndarray, dict[str, Targets]]:
         """Return the rows with a target of positive weight, and their targets by task."""
         checked = check_targets(self._tasks, given, n_samples)
-        if arguments.groups is not None:
-            groups = np.asarray(arguments.groups)
-            check_consistent_length(range(n_samples), groups)
-            check_none_missing(groups, "groups", "group", labels=row_labels(arguments.groups))
+        check_groups(arguments.groups, n_samples)
         weights = known_weights(given, self._read_weights(arguments.sample_weight, n_samples, given))
         if len(_rows_to_learn(settings, weights)) == 0:
             raise ValueError("sample_weight: all weights are zero, so no sample is left to train on")

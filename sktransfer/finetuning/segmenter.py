@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import torch
 from sklearn.callback import with_callbacks
-from sklearn.utils.validation import check_consistent_length, check_is_fitted
+from sklearn.utils.validation import check_is_fitted
 
 from sktransfer._parameters import Parameter, with_parameters
 from sktransfer._utils import all_or_nothing
@@ -23,7 +23,7 @@ from sktransfer.engine.inference import prepare_head
 from sktransfer.engine.inputs import PreprocessedSamples
 from sktransfer.engine.layers import is_auto
 from sktransfer.finetuning import parameters as shared
-from sktransfer.finetuning.arguments import FitArguments
+from sktransfer.finetuning.arguments import FitArguments, check_groups
 from sktransfer.finetuning.single import TASK, SingleTaskTuner
 from sktransfer.pixels.maps import at_own_size, find_grid, to_pixels
 from sktransfer.pixels.masks import check_masks, check_sizes, mean_iou, refuse_all_unknown
@@ -35,7 +35,8 @@ from sktransfer.samples.labels import row_labels
 from sktransfer.samples.validation import check_samples
 from sktransfer.tasks.base import Task
 from sktransfer.tasks.pixels import PixelClasses
-from sktransfer.tasks.validation import check_none_missing, check_weight
+from sktransfer.tasks.validation import check_weight
+from sktransfer.training.callback_list import refuse_scoring
 from sktransfer.training.network import join
 from sktransfer.training.run import FitRun, PreviousFit
 
@@ -263,6 +264,7 @@ class FineTuneSegmenter(SingleTaskTuner):
         """
         check_float("C", self.C, exclude_minimum=True)
         self._tile_pixels()
+        refuse_scoring(self.callbacks, "pixel", "valid_iou")
         validation = {"X_val": X_val, "y_val": y_val, "sample_weight_val": sample_weight_val}
         return self._fit(FitArguments(X, y, sample_weight, groups, **validation))
 
@@ -372,9 +374,8 @@ class FineTuneSegmenter(SingleTaskTuner):
         check_sizes(masks, sizes, images.labels)
         refuse_all_unknown(masks)
         weight = check_weight(arguments.sample_weight, len(images))  # (n_images,)
-        groups = np.arange(len(images)) if arguments.groups is None else np.asarray(arguments.groups)
-        check_consistent_length(sizes, groups)
-        check_none_missing(groups, "groups", "group", labels=row_labels(arguments.groups))
+        given = check_groups(arguments.groups, len(images))
+        groups = np.arange(len(images)) if given is None else given  # tiles of an image are never separated
         shape = tile_shape(tuple(map(max, zip(*sizes))), grid, self._tile_pixels())
         tiles = [tile for row, size in enumerate(sizes) for tile in tiles_of(row, size, shape, grid)]
         samples, of_tile = Tiles(images, tiles), np.array([tile.image for tile in tiles])  # (n_tiles,)

@@ -39,6 +39,7 @@ ESTIMATORS = {
     "FineTuneClassifier": "sktransfer.finetuning.classifier:FineTuneClassifier",
     "FineTuneRegressor": "sktransfer.finetuning.regressor:FineTuneRegressor",
     "FineTuneSegmenter": "sktransfer.finetuning.segmenter:FineTuneSegmenter",
+    "FineTuneTagger": "sktransfer.finetuning.tagger:FineTuneTagger",
     "ImageFeaturizer": "sktransfer.featurizers.image:ImageFeaturizer",
     "MultiTaskFineTuner": "sktransfer.finetuning.multitask:MultiTaskFineTuner",
     "NearestClassMean": "sktransfer.classifiers.nearest_mean:NearestClassMean",

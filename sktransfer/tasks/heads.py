@@ -116,7 +116,7 @@ class Head:
 
     Attributes
     ----------
-    task : {"multiclass", "multiclass-per-pixel", "multilabel-indicator", "continuous"}
+    task : {"multiclass", "multilabel-indicator", "continuous", "tags", "multiclass-per-pixel"}
         Kind of the target.
     classes : ndarray of shape (n_outputs,) or None
         Labels of the outputs; None for regression.
@@ -230,9 +230,8 @@ class Head:
         LoadError
             If the parts do not fit each other.
         """
-        task = require_field(
-            state, "task", str, ("multiclass", "multiclass-per-pixel", "multilabel-indicator", "continuous")
-        )
+        kinds = ("multiclass", "multilabel-indicator", "continuous", "tags", "multiclass-per-pixel")
+        task = require_field(state, "task", str, kinds)
         classes = require_field(state, "classes", (np.ndarray, type(None)))
         weights, units = require_field(state, "state", dict), require_field(state, "units", dict)
         if not {"mean", "scale", "linear.weight", "linear.bias"} <= weights.keys():

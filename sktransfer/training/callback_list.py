@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from sklearn.callback import FitCallback
@@ -20,7 +20,7 @@ from skorch.callbacks.scoring import ScoringBase
 
 from sktransfer.exceptions import InvalidParameterError, ValidationWarning, warn
 
-__all__ = ["check_callbacks", "check_monitors", "check_scoring", "is_callback_type", "unnamed"]
+__all__ = ["check_callbacks", "check_monitors", "check_scoring", "is_callback_type", "refuse_scoring", "unnamed"]
 
 _ALWAYS = {"train_loss", "train_loss_best"}  # columns of the history that each training records
 _VALIDATION = {"valid_loss", "valid_loss_best"}
@@ -167,19 +167,49 @@ def check_scoring(callbacks: Sequence[Any] | None, scores: Mapping[str, str | No
         If `EpochScoring` or `BatchScoring` would fail, because a batch has the predictions of several tasks.
     """
     columns = [f"valid_{score}_{name}" for name, score in scores.items() if score is not None]
-    for index, item in enumerate(unnamed(callbacks) if len(scores) > 1 else []):
-        callback = item() if isinstance(item, type) else item
-        if not isinstance(callback, ScoringBase):
-            continue
-        is_function = callable(callback.scoring) and not str(callback.scoring.__module__).startswith("sklearn.")
-        if is_function and not (isinstance(callback, EpochScoring) and callback.use_caching):
-            continue
+    for index, callback in _scores_of_predictions(callbacks) if len(scores) > 1 else ():
         raise InvalidParameterError(
             f"callbacks[{index}]: {type(callback).__name__} scores the predictions of one task, and there are "
             f"{len(scores)}, {list(scores)}. With X_val and y_val, history_ has the scores of the tasks in the columns "
             f"{columns}, which callbacks may monitor, such as monitor='valid_loss_{next(iter(scores))}'. For "
             "another score, use set_callbacks with a callback of scikit-learn"
         )
+
+
+def refuse_scoring(callbacks: Sequence[Any] | None, unit: str, score: str) -> None:
+    """Raise if a callback of skorch scores predictions, and a sample has several, such as one per word.
+
+    Parameters
+    ----------
+    callbacks : sequence of skorch callbacks or None
+        Value of the parameter.
+    unit : str
+        What has a prediction, such as "word".
+    score : str
+        Column of the history with the score of validation data.
+
+    Raises
+    ------
+    InvalidParameterError
+        If `EpochScoring` or `BatchScoring` would fail.
+    """
+    for index, callback in _scores_of_predictions(callbacks):
+        raise InvalidParameterError(
+            f"callbacks[{index}]: {type(callback).__name__} scores one prediction per sample, and here there is one "
+            f"per {unit}. With validation data, history_ has the column {score!r}, which callbacks may monitor. For "
+            "another score, use set_callbacks with a callback of scikit-learn"
+        )
+
+
+def _scores_of_predictions(callbacks: Sequence[Any] | None) -> Iterator[tuple[int, Any]]:
+    """Yield the callbacks of skorch that score predictions, with their positions."""
+    for index, item in enumerate(unnamed(callbacks)):
+        callback = item() if isinstance(item, type) else item
+        if not isinstance(callback, ScoringBase):
+            continue
+        is_function = callable(callback.scoring) and not str(callback.scoring.__module__).startswith("sklearn.")
+        if not is_function or (isinstance(callback, EpochScoring) and callback.use_caching):
+            yield index, callback
 
 
 def _recorded_by(callback: Any) -> set[str]:

@@ -386,8 +386,8 @@ def choose_trunk(
 
 def _chosen(choice: LayerChoice, candidates: Sequence[LayerOutput], pooling: str) -> list[LayerOutput]:
     """Return the layers of a choice, which may be one of an earlier fit with another pooling."""
-    allowed = {None, *(one.pooling for one in candidates)} | ({GRID} if pooling == "auto" else set())
-    used = sorted({str(one.pooling) for one in choice.layers})
+    allowed = {one.pooling for one in candidates} | ({GRID} if pooling == "auto" else set())
+    used = sorted({one.pooling for one in choice.layers if one.pooling is not None})
     if not allowed.issuperset(used):
         raise InvalidParameterError(
             f"pooling={pooling!r} does not fit the layers chosen before, which have {used}; restore it, or leave head "
