@@ -102,8 +102,8 @@ def main() -> None:
     for name, score in rows.items():
         print(f"  {name:35s}" + "".join(f"{score(n):8.3f}" for n in args.sizes), flush=True)
     args.out.mkdir(parents=True, exist_ok=True)
-    display = MaskDisplay.from_estimator(tuned, test[:4], truth[:4])
-    display.figure_.savefig(args.out / "segmentation.png", dpi=70)
+    display = MaskDisplay.from_estimator(tuned, test[:3], truth[:3])
+    display.figure_.savefig(args.out / "segmentation.png", dpi=60)
     plt.close("all")
     print(f"\npicture: {args.out}/segmentation.png\n{time.perf_counter() - started:.0f} seconds")
 
