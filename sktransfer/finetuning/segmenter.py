@@ -25,7 +25,7 @@ from sktransfer.engine.layers import is_auto
 from sktransfer.finetuning import parameters as shared
 from sktransfer.finetuning.arguments import FitArguments, check_groups
 from sktransfer.finetuning.single import TASK, SingleTaskTuner
-from sktransfer.pixels.maps import at_own_size, find_grid, to_pixels
+from sktransfer.pixels.maps import read_at_own_size, to_pixels
 from sktransfer.pixels.masks import check_masks, check_sizes, mean_iou, refuse_all_unknown
 from sktransfer.pixels.tiles import Grid, Tile, Tiles, image_sizes, tile_shape, tiles_of
 from sktransfer.samples.arrays import CHANNELS
@@ -43,17 +43,17 @@ from sktransfer.training.run import FitRun, PreviousFit
 __all__ = ["FineTuneSegmenter"]
 
 _MOST_PIXELS = 512 * 512  # of a tile, by default
-_BACKBONE, _, _PREPROCESS, *_ = shared.INPUT
+_INPUT = {one.name: one for one in shared.INPUT if one.name not in ("max_length", "pooling")}
 
 
 @with_parameters(
-    [one for one in shared.INPUT if one.name not in ("max_length", "pooling")],
-    _BACKBONE.replace(
+    _INPUT.values(),
+    _INPUT["backbone"].replace(
         default="tiny/cnn",
         description="""A name or a loaded backbone of images, such as `seg.backbone_` of a fitted estimator.
         `list_backbones()` lists the names, and `"hf/<hub id or local folder>"` loads models of transformers.""",
     ),
-    _PREPROCESS.replace(
+    _INPUT["preprocess"].replace(
         description="""Preprocessing of images. "auto" takes the settings stored in the weights file, else those of the
         backbone. Images keep their size in any case, so `resize` and `crop` are refused. A dict changes single
         settings, such as `{"mean": ..., "std": ...}`, or `{"background": (0, 0, 0)}` for transparent pixels.""",
@@ -351,15 +351,9 @@ class FineTuneSegmenter(SingleTaskTuner):
         return _MOST_PIXELS if is_auto(self.max_pixels) else check_int("max_pixels", self.max_pixels, 1, ", or 'auto'")
 
     def _load_backbone(self, seed: int, previous: PreviousFit | None, X: Any) -> Backbone:
-        given = super()._load_backbone(seed, previous, X)
-        backbone = at_own_size(given, self.preprocess)
-        several = isinstance(self.layer, str) and self.layer in ("mix", "auto")
-        stops = [position + 1 for position in backbone.positions("all" if several else self.layer)]
-        grid = find_grid(backbone, given.preprocess, stops, self.layer)
+        backbone, grid = read_at_own_size(super()._load_backbone(seed, previous, X), self.preprocess, self.layer)
         self._grid = dataclasses.astuple(grid)
-        if grid.side is None:
-            return backbone
-        return backbone.with_preprocess(dataclasses.replace(backbone.preprocess, crop=(grid.side, grid.side)))
+        return backbone
 
     def _images(self, X: Any, backbone: Backbone, *, reset: bool) -> ImageSamples:
         if isinstance(X, np.ndarray) and X.ndim == 3 and X.shape[2] not in CHANNELS:
@@ -433,7 +427,7 @@ class FineTuneSegmenter(SingleTaskTuner):
         by_shape: dict[tuple[int, int], list[int]] = {}  # tiles of a batch have one shape
         for row, tile in enumerate(tiles.tiles):
             by_shape.setdefault(tile.shape, []).append(row)
-        options = {"compute": compute, "store": store, "cacheable_stages": self.freeze_depth_}
+        options: dict[str, Any] = {"compute": compute, "store": store, "cacheable_stages": self.freeze_depth_}
         for shape, of_shape in by_shape.items():
             for rows, values in forward(self.backbone_, inputs, self._layers["maps"], rows=of_shape, **options):
                 stacked = [torch.stack(one).float() for one in values]  # (n, channels, height, width) each
