@@ -59,6 +59,7 @@ _HOME = {
     "convert_scheme": "sktransfer.tagging.schemes",
     "describe_columns": "sktransfer.pipelines.table",
     "export_onnx": "sktransfer.explain.onnx",
+    "fill_mask": "sktransfer.language.fill_mask",
     "find_bad_images": "sktransfer.samples.bad_images",
     "find_invalid_tags": "sktransfer.tagging.schemes",
     "find_lr": "sktransfer.finetuning.find_lr",
@@ -74,6 +75,8 @@ _HOME = {
     "load_vectors": "sktransfer.words.loading",
     "make_transfer_pipeline": "sktransfer.pipelines.transfer",
     "merge_tasks": "sktransfer.targets.merging",
+    "perplexity": "sktransfer.language.perplexity",
+    "pseudo_perplexity": "sktransfer.language.perplexity",
     "rank_backbones": "sktransfer.selection.ranking",
     "recommend_backbones": "sktransfer.selection.recommending",
     "save": "sktransfer.persistence.api",
@@ -132,6 +135,9 @@ if TYPE_CHECKING:
     from sktransfer.finetuning.regressor import FineTuneRegressor as FineTuneRegressor
     from sktransfer.finetuning.segmenter import FineTuneSegmenter as FineTuneSegmenter
     from sktransfer.finetuning.tagger import FineTuneTagger as FineTuneTagger
+    from sktransfer.language.fill_mask import fill_mask as fill_mask
+    from sktransfer.language.perplexity import perplexity as perplexity
+    from sktransfer.language.perplexity import pseudo_perplexity as pseudo_perplexity
     from sktransfer.persistence.api import load as load
     from sktransfer.persistence.api import save as save
     from sktransfer.pipelines.dates import DateFeatures as DateFeatures

@@ -63,7 +63,15 @@ class Student(nn.Module):
 
         `words` (n, tokens) numbers the words of the whole batch, with -1 for special tokens and padding.
         """
+        return self.mapped(*self.states(ids, mask), mask, words)
+
+    def states(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the states of the third and of the last layer (n, tokens, 160)."""
         *_, third, last = self.bert(input_ids=ids, attention_mask=mask, output_hidden_states=True).hidden_states
+        return third, last
+
+    def mapped(self, third: Tensor, last: Tensor, mask: Tensor, words: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return what `forward` returns, from the states."""
         by_word = mean_by_word(third.flatten(0, 1), words.flatten())  # (n_words, 160)
         middle, pooled = mean_of(third, mask), mean_of(last, mask)  # (n, 160)
         return self.to_words(by_word), self.to_middle(middle), self.to_sentence(pooled), pooled
@@ -75,14 +83,14 @@ def mean_of(states: Tensor, mask: Tensor) -> Tensor:
 
 
 class Batches:
-    """Token ids and the teacher's states, in batches of texts of similar length."""
+    """Token ids and the teacher's states, in batches of texts of similar length and about `budget` tokens."""
 
-    def __init__(self, texts: list[str], tokenizer: Tokenizer, states: States) -> None:
+    def __init__(self, texts: list[str], tokenizer: Tokenizer, states: States, budget: int = BUDGET) -> None:
         encodings = [tokenizer.encode(text) for text in texts]
         self.ids = [np.asarray(encoding.ids, dtype=np.int32) for encoding in encodings]
         self.words = [np.asarray(word_of(encoding.word_ids), dtype=np.int32) for encoding in encodings]
         self.lengths = np.array([len(ids) for ids in self.ids])
-        self.states = states
+        self.states, self.budget = states, budget
 
     def epoch(self, rows: np.ndarray, generator: np.random.Generator) -> list[np.ndarray]:
         """Return the rows of each batch, in a new order."""
@@ -91,7 +99,7 @@ class Batches:
         order = rows[np.argsort(self.lengths[rows] * noise)][::-1]
         while start < len(order):
             longest = self.lengths[order[start : start + 256]].max()
-            batches.append(order[start : start + max(1, BUDGET // longest)])
+            batches.append(order[start : start + max(1, self.budget // longest)])
             start += len(batches[-1])
         return [batches[i] for i in generator.permutation(len(batches))]
 

@@ -94,8 +94,11 @@ def mean_by_word(states: Tensor, words: Tensor) -> Tensor:
     return sums / counts[:, None]
 
 
-def states_of(texts: list[str], folder: Path, work: Path) -> States:
-    """Return the states of the texts. States that `work` holds already are not computed again."""
+def states_of(texts: list[str], folder: Path, work: Path, basis_file: Path | None = None) -> States:
+    """Return the states of the texts. States that `work` holds already are not computed again.
+
+    `basis_file` holds the principal axes, by default `basis.pt` in `work`. If it is missing, these texts define them.
+    """
     teacher = Teacher(folder)
     counts = [1 + max(word_of(teacher.tokenizer.encode(text).word_ids), default=-1) for text in texts]
     starts = np.concatenate([[0], np.cumsum(counts)])
@@ -106,7 +109,7 @@ def states_of(texts: list[str], folder: Path, work: Path) -> States:
         name: np.lib.format.open_memmap(work / f"{name}.npy", "r+" if done else "w+", np.float16, shape)
         for name, shape in shapes.items()
     }
-    basis = _basis(teacher, texts, work)
+    basis = _basis(teacher, texts, basis_file or work / "basis.pt")
     for first in tqdm(range(done, len(texts), CHUNK), desc="teacher", unit="chunk"):
         for row, (words, middle, sentence) in enumerate(teacher.read(texts[first : first + CHUNK]), start=first):
             components = (words - basis["mean"]) @ basis["axes"] / basis["scale"]  # (n_words, 192)
@@ -119,9 +122,8 @@ def states_of(texts: list[str], folder: Path, work: Path) -> States:
     return States(starts=starts, **arrays)
 
 
-def _basis(teacher: Teacher, texts: list[str], work: Path) -> dict[str, Tensor]:
+def _basis(teacher: Teacher, texts: list[str], path: Path) -> dict[str, Tensor]:
     """Return the principal axes of word states and the spread of text means, from the first 4,000 texts."""
-    path = work / "basis.pt"
     if not path.exists():
         read = teacher.read(texts[:4000])
         words, middle = torch.cat([words for words, _, _ in read]), torch.stack([middle for _, middle, _ in read])

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import csv
 import gzip
+import json
 import re
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +32,7 @@ def segments(data: Path, wordnet: Path, seed: int = 0) -> list[str]:
         Seed of the segmentation and the order.
     """
     generator = np.random.default_rng(seed)
-    texts = [piece for review in _reviews(data) for piece in _cut(review, generator)] + _glosses(wordnet)
+    texts = [piece for review in _reviews(data) for piece in _cut(review, generator)] + glosses(wordnet)
     return [texts[i] for i in generator.permutation(len(texts))]
 
 
@@ -48,6 +50,42 @@ def train_tokenizer(texts: list[str], path: Path) -> None:
     ends = [(token, tokenizer.token_to_id(token)) for token in ("[SEP]", "[CLS]")]
     tokenizer.post_processor = processors.BertProcessing(*ends)
     tokenizer.save(str(path), pretty=False)
+
+
+def widen_tokenizer(first: Path, texts: list[str], path: Path, replaced: int) -> None:
+    """Replace the least used word pieces of a tokenizer by the most used new ones, and write it.
+
+    The other word pieces keep their numbers.
+
+    Parameters
+    ----------
+    first : Path
+        The `tokenizer.json` to change.
+    texts : list of str
+        Texts to count and to find word pieces in.
+    path : Path
+        The file to write.
+    replaced : int
+        Number of word pieces to replace. Special tokens and single characters stay.
+    """
+    from tokenizers import Tokenizer
+
+    content = json.loads(first.read_text(encoding="utf-8"))
+    vocabulary: dict[str, int] = content["model"]["vocab"]
+    train_tokenizer(texts, path)
+    new = [piece for piece in Tokenizer.from_file(str(path)).get_vocab() if piece not in vocabulary]
+    content["model"]["vocab"] = vocabulary | {piece: len(vocabulary) + i for i, piece in enumerate(sorted(new))}
+    counting = Tokenizer.from_str(json.dumps(content))
+    counts = Counter(piece for encoding in counting.encode_batch(texts) for piece in encoding.tokens)
+    special = {token["content"] for token in content["added_tokens"]}
+    old = [piece for piece in vocabulary if piece not in special and len(piece.removeprefix("##")) > 1]
+    least = sorted(old, key=lambda piece: (counts[piece], piece))[:replaced]
+    most = sorted(new, key=lambda piece: (-counts[piece], piece))[:replaced]
+    numbers = vocabulary | {b: vocabulary[a] for a, b in zip(least, most)}
+    for piece in least[: len(most)]:
+        del numbers[piece]
+    content["model"]["vocab"] = dict(sorted(numbers.items(), key=lambda item: item[1]))
+    path.write_text(json.dumps(content, ensure_ascii=False, separators=(",", ":")), encoding="utf-8")
 
 
 def _reviews(data: Path) -> list[str]:
@@ -76,7 +114,8 @@ def _wanted(generator: np.random.Generator) -> int:
     return int(generator.integers(low, high))
 
 
-def _glosses(wordnet: Path) -> list[str]:
+def glosses(wordnet: Path) -> list[str]:
+    """Return each gloss of WordNet after its words."""
     texts = []
     for part in ("noun", "verb", "adj", "adv"):
         for line in (wordnet / f"data.{part}").read_text(encoding="utf-8").splitlines():

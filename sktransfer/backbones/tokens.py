@@ -72,6 +72,8 @@ class Tokens:
         Id for a text without tokens. None for `pad_value`.
     side : {"right", "left"}, default="right"
         Side at which long texts are truncated.
+    mask_value : int, default=None
+        Id of the token that stands for a hidden one. None if the tokenizer has none.
 
     Attributes
     ----------
@@ -108,6 +110,7 @@ class Tokens:
         pad_value: int = 0,
         empty_value: int | None = None,
         side: str = "right",
+        mask_value: int | None = None,
     ) -> None:
         tokenizer.no_truncation()
         tokenizer.no_padding()
@@ -118,6 +121,7 @@ class Tokens:
         self.pad_value = pad_value
         self.empty_value = pad_value if empty_value is None else empty_value
         self.side = side
+        self.mask_value = mask_value
         self.max_length = self._checked(max_length)
 
     @property
@@ -127,8 +131,31 @@ class Tokens:
 
     @property
     def key(self) -> str:
-        """Hash of the tokenizer, and the settings. `pad_value` is left out, because padding is masked."""
+        """Hash of the tokenizer, and the settings without those that change no token: `pad_value`, `mask_value`."""
         return f"{self._hash} {self.limit} {self.side} {self.empty_value}"
+
+    @property
+    def mask_token(self) -> str | None:
+        """Token that stands for a hidden one in a text, such as "[MASK]". None if the tokenizer has none."""
+        return None if self.mask_value is None else self._tokenizer.id_to_token(self.mask_value)
+
+    def decode(self, token: int) -> str:
+        """Return a token as it appears in a text, without the blank before a word. A continued word has its mark.
+
+        Parameters
+        ----------
+        token : int
+            Id of the token.
+
+        Examples
+        --------
+        >>> from sktransfer import load_backbone
+        >>> tokens = load_backbone("tiny/bert").preprocess
+        >>> [tokens.decode(int(token)) for token in tokens(["unfilmed"])[0]]
+        ['[CLS]', 'unf', '##il', '##med', '[SEP]']
+        """
+        text: str = self._tokenizer.decode([token], skip_special_tokens=False)
+        return text.strip()
 
     def with_max_length(self, max_length: int | None) -> Tokens:
         """Return the same tokenisation with another maximum length.
@@ -407,6 +434,7 @@ class Tokens:
             "pad_value": self.pad_value,
             "empty_value": self.empty_value,
             "side": self.side,
+            "mask_value": self.mask_value,
         }
 
     @classmethod
@@ -434,6 +462,7 @@ class Tokens:
             pad_value=require_field(state, "pad_value", int),
             empty_value=require_field(state, "empty_value", int),
             side=require_field(state, "side", str, ("right", "left")),
+            mask_value=require_field({"mask_value": state.get("mask_value")}, "mask_value", (int, type(None))),
         )
 
 
@@ -526,4 +555,5 @@ def load_tokens(folder: Path, limit: int) -> Tokens:
         pad_value=0 if tokenizer.pad_token_id is None else tokenizer.pad_token_id,
         empty_value=next((token for token in specials if token is not None), None),
         side=tokenizer.truncation_side,
+        mask_value=tokenizer.mask_token_id,
     )

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
-from sklearn.callback import with_callbacks
 from sklearn.utils import Tags
 
 from sktransfer._parameters import with_parameters
@@ -23,7 +21,6 @@ from sktransfer.engine.forward import forward
 from sktransfer.engine.inputs import PreprocessedSamples
 from sktransfer.engine.layers import LayerOutput
 from sktransfer.engine.parameters import BACKBONE, COMPUTE, LAYER, MAX_LENGTH, SUBWORD, TARGET, VERBOSE, WEIGHTS
-from sktransfer.exceptions import InvalidParameterError
 from sktransfer.featurizers.base import Featurizer
 from sktransfer.sentences.checks import Sentences, check_sentences, check_word_values
 from sktransfer.sentences.values import SUBWORDS, collect_words
@@ -55,9 +52,64 @@ __all__ = ["TokenFeaturizer"]
 class TokenFeaturizer(Featurizer, auto_wrap_output_keys=None):
     """Turn sentences of words into features per word by a frozen pretrained language model.
 
+    The words of a sentence pass through the backbone's stages together. The outputs of a stage for the tokens of a word
+    give its features. By default, the outputs of all stages are joined, weighed by how well they predict y. Otherwise
+    `layer` names the stages (0 is the embeddings, k the k-th layer).
+
+    `stack_words` makes one table of the words of all sentences, for any classifier of scikit-learn.
+
     Parameters
     ----------
     {parameters}
+
+    Attributes
+    ----------
+    backbone_ : Backbone
+        The network, which is shared and never changed.
+    layer_ : Series
+        Only with `layer="auto"` and y: weight of each layer, by stage, summing to one.
+    strength_ : float
+        Only with `layer="auto"` and y: C of a logistic regression, or alpha of a ridge regression, on features of total
+        variance 1. `transform` gives features on which 1 is right.
+    report_ : str
+        The choice and the errors that decided it, in a few lines.
+    n_features_in_, feature_names_in_
+        Present if X is a frame with one column.
+
+    See Also
+    --------
+    stack_words : Stacks the words of all sentences to one table.
+    TextFeaturizer : Gives one vector per text.
+
+    Notes
+    -----
+    No word is lost: each sentence gets as many rows as it has words. The words are read as a text with blanks between
+    them. The unknown token stands for a word that the tokenizer gives no token, such as an empty one or one of control
+    characters. A sentence longer than `max_length` is read in windows of whole words that overlap by a quarter. Each
+    word has the features of the window in which it is farthest from a border. Of a word longer than a window, the first
+    tokens are read.
+
+    The features of a word depend neither on the batch nor on the other sentences. The cache keeps the outputs for all
+    tokens of a window, so that a search over layers and `subword` runs the network once if they fit. Such outputs are
+    large. 10,000 sentences of 20 tokens take 300 MB per layer of 384 features. `set_config(cache_dtype="float16")`
+    halves them.
+
+    With y, `layer="auto"` chooses as `TextFeaturizer` does, by at most 1,000 words at equal distances. Without y it is
+    `layer=-1`, which is seldom the best layer for tags.
+
+    Features are a list, because sentences differ in length. `set_output` and steps of scikit-learn that take tables do
+    not apply to it. Stack the words first.
+
+    Examples
+    --------
+    >>> from sktransfer import TokenFeaturizer
+    >>> sentences = [["EU", "rejects", "German", "call"], ["Peter", "Blackburn"], []]
+    >>> features = TokenFeaturizer(layer=2).fit_transform(sentences)
+    >>> [part.shape for part in features]
+    [(4, 160), (2, 160), (0, 160)]
+    >>> tags = [["ORG", "O", "MISC", "O"], ["PER", "PER"], []]
+    >>> TokenFeaturizer().fit(sentences, tags).layer_.index.name
+    'layer'
     """
 
     _modality = "text"

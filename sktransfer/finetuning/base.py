@@ -32,6 +32,7 @@ from sktransfer.engine.layers import LayerOutput, is_auto
 from sktransfer.engine.rng import seed_torch
 from sktransfer.exceptions import InvalidParameterError, InvalidSampleError
 from sktransfer.finetuning.arguments import FitArguments, check_groups, listed
+from sktransfer.finetuning.callback_params import CallbackParams
 from sktransfer.finetuning.plain_state import PlainState
 from sktransfer.html import BackboneHTML
 from sktransfer.pipelines.cells import default_backbone
@@ -65,7 +66,7 @@ __all__ = ["FineTuneBase"]
 _NO_RESULT = ("cache", "callbacks", "verbose")  # parameters that change no result
 
 
-class FineTuneBase(PlainState, BackboneHTML, CallbackSupportMixin, BaseEstimator):
+class FineTuneBase(PlainState, BackboneHTML, CallbackSupportMixin, CallbackParams, BaseEstimator):
     """Train the stages of a backbone above a freezing boundary, and one head per task.
 
     A subclass lists its parameters, reads the targets of its tasks from y in `_read_targets` and weights in
@@ -278,7 +279,7 @@ class FineTuneBase(PlainState, BackboneHTML, CallbackSupportMixin, BaseEstimator
         reset = previous is None
         samples, of_rows = self._read_rows(arguments, backbone, reset=reset)
         given = self._read_targets(of_rows.y, first=tasks is None, classes=arguments.classes)
-        seed, drawn = self._recall_seed(seed, previous, samples, given, of_rows), seed
+        seed, drawn = self._recall_seed(settings, seed, previous, samples, given, of_rows), seed
         if seed != drawn:
             seed_torch(seed, compute.device)
             backbone = self._load_backbone(seed, previous, arguments.X)  # another one if its weights are random
@@ -363,6 +364,7 @@ class FineTuneBase(PlainState, BackboneHTML, CallbackSupportMixin, BaseEstimator
 
     def _recall_seed(
         self,
+        settings: Settings,
         seed: int,
         previous: PreviousFit | None,
         samples: Samples,
@@ -370,7 +372,7 @@ class FineTuneBase(PlainState, BackboneHTML, CallbackSupportMixin, BaseEstimator
         arguments: FitArguments,
     ) -> int:
         """Return the seed that a callback with `recall_seed` has kept of this fit, if it was drawn; else the seed."""
-        callbacks = [one for one in unnamed(self.callbacks) if hasattr(one, "recall_seed")]
+        callbacks = [one for one in unnamed(settings.callbacks) if hasattr(one, "recall_seed")]
         if self.random_state is not None or not callbacks:
             return seed
         params = {name: value for name, value in params_of(self).items() if name not in _NO_RESULT}

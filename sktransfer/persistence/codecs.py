@@ -46,6 +46,7 @@ ESTIMATORS = {
     "NumberFeatures": "sktransfer.pipelines.numbers:NumberFeatures",
     "PretrainedClassifier": "sktransfer.classifiers.pretrained:PretrainedClassifier",
     "TextFeaturizer": "sktransfer.featurizers.text:TextFeaturizer",
+    "TokenFeaturizer": "sktransfer.featurizers.tokens:TokenFeaturizer",
     "WordEmbedder": "sktransfer.featurizers.words:WordEmbedder",
     "ZeroShotClassifier": "sktransfer.classifiers.zero_shot:ZeroShotClassifier",
 }

@@ -188,7 +188,7 @@ def check_word_values(y: Any, n_words: Sequence[int] | np.ndarray, labels: Any =
     if len(rows) != len(n_words):
         raise ValueError(f"{name} has {len(rows)} sentences, and X has {len(n_words)}; they must agree")
     values = []
-    for row, (value, n) in enumerate(zip(rows, n_words)):
+    for row, (value, n) in enumerate(zip(rows, map(int, n_words))):
         where = name_row(row, label_of(labels if found is None else found, row))
         if isinstance(value, (str, bytes, dict, set)) or not _is_sequence(value):
             raise ValueError(

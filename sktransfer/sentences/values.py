@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from sktransfer.engine.forward import Outputs
 from sktransfer.sentences.checks import check_word_values
 from sktransfer.sentences.windows import Windows
 
@@ -122,8 +123,8 @@ def stack_words(X: Sequence[Any], y: Any = None, *, return_groups: bool = False)
     >>> features = TokenFeaturizer().fit_transform(sentences)
     >>> words, values, groups = stack_words(features, tags, return_groups=True)
     >>> words.shape, values.tolist()[:2], groups.tolist()
-    ((6, 32), ['NOUN', 'VERB'], [0, 0, 0, 0, 1, 1])
-    >>> classifier = LogisticRegression().fit(words, values)
+    ((6, 160), ['NOUN', 'VERB'], [0, 0, 0, 0, 1, 1])
+    >>> classifier = LogisticRegression(max_iter=1000).fit(words, values)
     >>> tags = classifier.predict(stack_words(features))
     >>> [part.tolist() for part in np.split(tags, np.cumsum([len(one) for one in features])[:-1])]
     [['NOUN', 'VERB', 'ADJ', 'NOUN'], ['NOUN', 'VERB']]

@@ -78,6 +78,9 @@ class Task:
         Whether the loss of a sample depends on the other samples of its batch.
     is_squared_error : bool
         Whether the loss is a squared error, which `task_weights="uncertainty"` takes half of.
+    trains_lm_head : bool
+        Whether the head is the `lm_head` of the backbone, if it has one. It is trained with the stages that it is tied
+        to, and stays part of the trained backbone. `make_head` is then only called for other backbones.
     score_name : str or None
         Short name of `score`, which is recorded per epoch as "valid_<name>" if there are validation data.
     """
@@ -92,6 +95,7 @@ class Task:
     stratifies: ClassVar[bool] = False
     pairwise: ClassVar[bool] = False
     is_squared_error: bool = False
+    trains_lm_head: ClassVar[bool] = False
     score_name: ClassVar[str | None] = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:

@@ -16,6 +16,8 @@ from sktransfer.tasks.base import Task
 
 __all__ = ["FeatureHead", "Head", "ScalarMix"]
 
+_KINDS = ("multiclass", "multilabel-indicator", "continuous", "tags", "multiclass-per-pixel")
+
 
 class ScalarMix(nn.Module):
     """Mix layers by softmax weights and a common scale: ELMo's scalar mix [1]_.
@@ -230,8 +232,7 @@ class Head:
         LoadError
             If the parts do not fit each other.
         """
-        kinds = ("multiclass", "multilabel-indicator", "continuous", "tags", "multiclass-per-pixel")
-        task = require_field(state, "task", str, kinds)
+        task = require_field(state, "task", str, _KINDS)
         classes = require_field(state, "classes", (np.ndarray, type(None)))
         weights, units = require_field(state, "state", dict), require_field(state, "units", dict)
         if not {"mean", "scale", "linear.weight", "linear.bias"} <= weights.keys():

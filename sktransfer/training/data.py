@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from skorch.dataset import Dataset
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from sktransfer.backbones.backbone import Backbone
 from sktransfer.cache.policy import fits, prefetch_for_depths
@@ -98,8 +98,10 @@ def collect_vectors(
     return joint, Targets(*(np.concatenate([one[index] for one in parts]) for index in (1, 2)))  # type: ignore[arg-type]
 
 
-class FrozenPrefixDataset(Dataset[Any]):
+class FrozenPrefixDataset(Dataset):  # type: ignore[misc]
     """Samples as the first trained stage takes them: outputs of the frozen stages, cached or computed.
+
+    skorch's scoring callbacks read `X`, the data set itself, and `y`.
 
     Parameters
     ----------
@@ -171,6 +173,16 @@ class FrozenPrefixDataset(Dataset[Any]):
         keys = [self.inputs.samples.key(row) for row in self.rows]
         augmentation = None if self.augmentation is None else self.augmentation.identity()
         return [namespaces, keys, self.targets, self.weights, self.sources, augmentation]
+
+    @property
+    def X(self) -> FrozenPrefixDataset:
+        """The data set, from which a net predicts."""
+        return self
+
+    @property
+    def y(self) -> Any:
+        """Targets as the loss takes them (n_rows, ...); a dict of them by name if there are several tasks."""
+        return next(iter(self.targets.values())) if len(self.targets) == 1 else self.targets
 
     def __len__(self) -> int:
         return len(self.rows)

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import dis
 import functools
 import pickle
-import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
@@ -32,6 +30,7 @@ from sktransfer.tasks.weighting import (
     weighted_sum,
 )
 from sktransfer.training.adapters import adapter_identity
+from sktransfer.training.callback_list import raised_by_statement
 from sktransfer.training.data import FrozenPrefixDataset
 from sktransfer.training.divergence import check_loss
 from sktransfer.training.epochs import (
@@ -53,7 +52,6 @@ if TYPE_CHECKING:
 
 __all__ = ["FineTuneNet", "StopTraining", "build_net"]
 
-_RAISE = dis.opmap["RAISE_VARARGS"]
 BatchTargets = Mapping[str, tuple[Tensor, Tensor]]
 
 
@@ -209,6 +207,7 @@ class FineTuneNet(NeuralNet):  # type: ignore[misc]
 
     def partial_fit(self, X: Any, y: Any = None, classes: Any = None, **fit_params: Any) -> FineTuneNet:
         """Train until the last epoch or until a callback stops. Unlike in skorch, Ctrl-C raises KeyboardInterrupt."""
+        X = self.get_dataset(X, y)
         if not self.initialized_:
             self.initialize()
         self.interrupted = True
@@ -252,7 +251,7 @@ class FineTuneNet(NeuralNet):  # type: ignore[misc]
             except KeyboardInterrupt as error:
                 # skorch's callbacks end a training by an exception that Ctrl-C raises as well. Only a `raise` statement
                 # is a callback's.
-                if not _raised_by_statement(error):
+                if not raised_by_statement(error):
                     raise
                 stop = True
             if stop and method_name != "on_epoch_end":
@@ -406,13 +405,17 @@ class FineTuneNet(NeuralNet):  # type: ignore[misc]
                 self.mixture = mixture
         return self._step(batch, [part.losses], part.outputs)
 
-    def get_iterator(self, dataset: Any, training: bool = False) -> Batches:
-        """Return batches, shuffled for training and in order otherwise. Samples must be a `FrozenPrefixDataset`."""
-        if not isinstance(dataset, FrozenPrefixDataset):
+    def get_dataset(self, X: Any, y: Any = None) -> FrozenPrefixDataset:
+        """Return X, which must be a data set of outputs of the frozen stages. Samples are refused."""
+        if not isinstance(X, FrozenPrefixDataset):
             raise TypeError(
-                "the net predicts from outputs of the frozen stages, and not from samples; call predict or "
-                "predict_proba of the estimator, and not of its net_"
+                f"net_ trains on and predicts from outputs of the frozen stages, and not from samples (given: "
+                f"{type(X).__name__}); call fit, predict or predict_proba of the estimator, and not of its net_"
             )
+        return X
+
+    def get_iterator(self, dataset: FrozenPrefixDataset, training: bool = False) -> Batches:
+        """Return batches, shuffled for training and in order otherwise."""
         draws = self.mixture is not None or self.paired
         return self.batches(dataset, self.batch_size, self.seed if training else None, draws, self.task_sampling)
 
@@ -450,6 +453,23 @@ class FineTuneNet(NeuralNet):  # type: ignore[misc]
         self.module_.cpu()
         for state in self.optimizer_.state.values():
             state.update({name: value.cpu() for name, value in state.items() if isinstance(value, Tensor)})
+
+    def save_params(self, *args: Any, use_safetensors: bool = False, **kwargs: Any) -> None:
+        """Write weights and history, as skorch does. Safetensors hold each shared weight once per name.
+
+        Parameters
+        ----------
+        *args, **kwargs
+            As skorch's `save_params` takes them.
+        use_safetensors : bool, default=False
+            Whether to write safetensors, without the optimizer.
+        """
+        hook = self.module_.register_state_dict_post_hook(_separate) if use_safetensors and self.initialized_ else None
+        try:
+            super().save_params(*args, use_safetensors=use_safetensors, **kwargs)
+        finally:
+            if hook is not None:
+                hook.remove()
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the attributes unchanged. skorch would write the weights apart, and duplicate those of a backbone."""
@@ -533,6 +553,11 @@ class FineTuneNet(NeuralNet):  # type: ignore[misc]
         return tags
 
 
+def _separate(module: nn.Module, state: dict[str, Tensor], prefix: str, metadata: Any) -> None:
+    """Replace the weights of a state by copies that safetensors can write: contiguous, each with its own memory."""
+    state.update({name: value.clone(memory_format=torch.contiguous_format) for name, value in state.items()})
+
+
 def _positive(total: Tensor) -> Tensor:
     """Return a sum of weights, or the smallest positive number if no target of the batch is known."""
     return total.clamp_min(torch.finfo(torch.float32).tiny)
@@ -552,23 +577,6 @@ def _rows(batch: Any, start: int, stop: int) -> Any:
         return [cut(one) for one in value] if isinstance(value, (list, tuple)) else value[start:stop]
 
     return cut(arguments), {name: tuple(cut(pair)) for name, pair in targets.items()}
-
-
-def _raised_by_statement(error: BaseException) -> bool:
-    """Return whether a `raise` statement raised an exception. Ctrl-C interrupts any other instruction.
-
-    A handler of SIGINT that is written in Python raises by a statement too. It is recognized by its code.
-    """
-    handler = getattr(signal.getsignal(signal.SIGINT), "__code__", None)
-    traceback = error.__traceback__
-    while traceback is not None:
-        code, offset = traceback.tb_frame.f_code, traceback.tb_lasti
-        if code is handler:
-            return False
-        traceback = traceback.tb_next
-        if traceback is None:
-            return code.co_code[offset] == _RAISE
-    return False
 
 
 @contextmanager

@@ -10,11 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from sktransfer.backbones.backbone import Backbone
+from sktransfer.backbones.language import LanguageModelHead, own_state, rebind
 from sktransfer.backbones.pooling import as_maps, pool
 from sktransfer.engine.inference import has_convolutions
 from sktransfer.engine.layers import LayerOutput
 
-__all__ = ["FineTuneNetwork", "TaskModules", "join", "split_layers", "trainable_stages"]
+__all__ = ["FineTuneNetwork", "TaskModules", "join", "split_layers", "trainable_lm_head", "trainable_stages"]
 
 Layers = Mapping[str, Sequence[LayerOutput]]
 
@@ -52,6 +53,39 @@ def trainable_stages(backbone: Backbone, boundary: int, stop: int) -> nn.ModuleL
         for parameter, flag in zip(stage.parameters(), flags):
             parameter.requires_grad_(flag)
     return stages
+
+
+def trainable_lm_head(backbone: Backbone, stages: nn.ModuleList, boundary: int) -> LanguageModelHead | None:
+    """Return a copy of a backbone's language-model head to train, tied to the trained stages; None if it has none.
+
+    A parameter that is tied to a frozen stage becomes a buffer, so that neither an optimizer nor an average of weights
+    writes into it. It shares the memory of the stage.
+
+    Parameters
+    ----------
+    backbone : Backbone
+        Backbone, not changed.
+    stages : nn.ModuleList
+        Result of `trainable_stages`.
+    boundary : int
+        Number of frozen stages.
+    """
+    source = backbone.lm_head
+    if source is None:
+        return None
+    whole = nn.ModuleList([*backbone.stages[:boundary], *stages])
+    head = rebind(source, backbone.stages, whole, own_state(source, backbone.stages))
+    assert head is not None  # the stages are copies of those of the backbone
+    frozen = {id(parameter) for stage in backbone.stages[:boundary] for parameter in stage.parameters()}
+    tied = {id(parameter) for parameter in whole.parameters()}
+    for module in head.modules():
+        for name, parameter in list(module.named_parameters(recurse=False)):
+            if id(parameter) in frozen:
+                delattr(module, name)
+                module.register_buffer(name, parameter.detach(), persistent=False)
+            elif id(parameter) not in tied:
+                parameter.requires_grad_(True)
+    return head
 
 
 def join(reads: str, values: Sequence[Tensor], prefix_tokens: int = 0) -> Tensor:

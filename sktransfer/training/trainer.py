@@ -16,6 +16,7 @@ from torch import Tensor
 
 from sktransfer.backbones.backbone import Backbone, replace_stages
 from sktransfer.backbones.generators import fork_rng
+from sktransfer.backbones.language import LanguageModelHead, own_state
 from sktransfer.engine.compute import check_finite_outputs
 from sktransfer.engine.head_strength import HeadStrength
 from sktransfer.engine.layers import is_auto
@@ -29,7 +30,14 @@ from sktransfer.training.divergence import check_weights, warn_if_grown
 from sktransfer.training.epochs import DepthTrial, HeldLosses, hold_back
 from sktransfer.training.lr_finder import range_test, step_callbacks
 from sktransfer.training.net import FineTuneNet, build_net
-from sktransfer.training.network import FineTuneNetwork, TaskModules, join, split_layers, trainable_stages
+from sktransfer.training.network import (
+    FineTuneNetwork,
+    TaskModules,
+    join,
+    split_layers,
+    trainable_lm_head,
+    trainable_stages,
+)
 from sktransfer.training.run import FitRun, LRRange, Trunk, split_rows
 from sktransfer.training.settings import Settings
 
@@ -195,8 +203,20 @@ def net_of_task(net: FineTuneNet, name: str, new_name: str) -> FineTuneNet:
 def _with_trained_stages(trunk: Trunk, network: FineTuneNetwork, settings: Settings) -> Backbone:
     if settings.adapter is not None:
         merge_adapters(network.stages)
-    trained = list(network.stages)
-    return replace_stages(trunk.backbone, trunk.boundary, trained) if trained else trunk.backbone
+    trained, lm_state = list(network.stages), _trained_lm_state(trunk.backbone, network)
+    if not trained and lm_state is None:
+        return trunk.backbone
+    return replace_stages(trunk.backbone, trunk.boundary, trained, lm_state)
+
+
+def _trained_lm_state(backbone: Backbone, network: FineTuneNetwork) -> dict[str, Tensor] | None:
+    """Return the tensors of the backbone's language-model head after a training of it; None if it was not trained."""
+    trained = next((head for head in network.heads.values() if isinstance(head, LanguageModelHead)), None)
+    source = None if trained is None else backbone.lm_head
+    if trained is None or source is None:
+        return None
+    state = trained.state_dict()
+    return {name: state[name].detach().clone() for name in own_state(source, backbone.stages)}
 
 
 def _choose_depth(run: FitRun, train_rows: np.ndarray) -> tuple[FitRun, str | None]:
@@ -326,22 +346,18 @@ def _build_network(run: FitRun, train_rows: np.ndarray) -> tuple[FineTuneNetwork
     needs_features = initializes and "features" in {run.tasks[name].reads for name in new}
     features = _features(run, all_rows=needs_features)
     stages = trainable_stages(trunk.backbone, trunk.boundary, len(trunk.backbone.stages))
+    lm_head = None  # made before adapters, which wrap the modules that it is tied to
+    if any(task.trains_lm_head for task in run.tasks.values()):
+        lm_head = trainable_lm_head(trunk.backbone, stages, trunk.boundary)
     if settings.adapter is not None:
         add_adapters(stages, settings.adapter)
     widths = {kind: joined.shape[1 if kind != "tokens" else 2] for kind, joined in features.items()}
-    modules = TaskModules()
     n_mixed = len(next(iter(trunk.layers.values()))) if trunk.mixed else None
-    # Heads that are not learned come last: no others depend on what is drawn for them.
-    for name in sorted(run.tasks, key=lambda name: not settings.learns(name)):
-        task = run.tasks[name]
-        head = task.make_head(widths[task.reads], n_mixed)
-        if head is not None:
-            modules[name] = head
     network = FineTuneNetwork(
         stages,
         {kind: split_layers(layers, trunk.boundary)[1] for kind, layers in trunk.layers.items()},
         trunk.boundary,
-        modules,
+        _make_heads(run, widths, n_mixed, lm_head),
         {name: task.reads for name, task in run.tasks.items()},
         widths=widths,
         n_mixed=n_mixed,
@@ -404,6 +420,21 @@ def _vectors(run: FitRun, name: str, known: np.ndarray) -> tuple[np.ndarray, Tar
         store=run.store,
     )
     return vectors, targets
+
+
+def _make_heads(
+    run: FitRun, widths: Mapping[str, int], n_mixed: int | None, lm_head: LanguageModelHead | None
+) -> TaskModules:
+    """Return the heads of the tasks, by name, before they are initialized."""
+    modules = TaskModules()
+    # Heads that are not learned come last: no others depend on what is drawn for them.
+    for name in sorted(run.tasks, key=lambda name: not run.settings.learns(name)):
+        task = run.tasks[name]
+        is_lm = task.trains_lm_head and lm_head is not None
+        head = lm_head if is_lm else task.make_head(widths[task.reads], n_mixed)
+        if head is not None:
+            modules[name] = head
+    return modules
 
 
 def _check_aggregator(run: FitRun, network: FineTuneNetwork) -> None:
