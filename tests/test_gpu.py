@@ -31,6 +31,7 @@ from sktransfer import (
     ContrastiveFineTuner,
     FineTuneClassifier,
     FineTuneRegressor,
+    FineTuneTagger,
     ImageFeaturizer,
     MicroBatches,
     Mixup,
@@ -50,6 +51,8 @@ pytestmark = pytest.mark.gpu
 
 IMAGES, LABELS = make_samples("image", 12)
 TEXTS, _ = make_samples("text", 12)
+SENTENCES = [text.split() for text in TEXTS]
+TAGS = [[len(word) > 4 for word in words] for words in SENTENCES]
 NUMBERS = np.arange(12) / 3
 BERT = "hf/" + small_bert(dropout=0.0)  # a device draws other random numbers than the CPU
 TASKS = pd.DataFrame({"mood": LABELS, "stars": [None, *NUMBERS[1:]]})
@@ -90,6 +93,7 @@ FLOWS = {
     **{f"texts: {name}": classify(TEXTS, BERT, **RECIPES[name]) for name in OF_TEXTS},
     "texts: mix": classify(TEXTS, BERT, **MIX),
     "texts: adapter": classify(TEXTS, BERT, **ADAPTER),
+    "sentences: tags": (lambda device: FineTuneTagger(BERT, device=device, **TRAINING), SENTENCES, TAGS),
     "images: features": (lambda device: ImageFeaturizer(device=device, layer="all", cache=None), IMAGES, None),
     "images: features chosen": (lambda device: ImageFeaturizer(device=device), IMAGES, LABELS),
     "texts: features": (lambda device: TextFeaturizer(device=device, layer=[1, 2]), TEXTS, None),
@@ -119,7 +123,7 @@ def outputs(estimator, X):
         found = estimator.predict(X)
     else:
         found = estimator.transform(X)
-    return [found]
+    return found if isinstance(found, list) else [found]
 
 
 def used(gpu):
