@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
 from sktransfer.backbones.tokens import Tokens, load_tokens
-from sktransfer.exceptions import InvalidParameterError, WeightsError
+from sktransfer.exceptions import InvalidParameterError, LoadError, WeightsError
 from sktransfer.weights.hub import has_tokenizer
 from tests.helpers.huggingface_folders import TEXTS, make_tokenizer, save_tokenizer
 
@@ -240,3 +240,23 @@ def test_unknown_share_leaves_out_special_tokens_even_if_one_of_them_is_the_unkn
         0.0,
         0.0,
     ]
+
+
+def test_mask_value_names_the_mask_token_and_survives_saving():
+    tokens = load_tokens(MINILM, 48)
+    assert tokens.mask_token == "[MASK]"
+    assert tokens(["a [MASK] film"])[0].tolist().count(tokens.mask_value) == 1
+    state = tokens.to_state()
+    assert Tokens.from_state(state).mask_value == tokens.mask_value
+    assert Tokens.from_state({name: one for name, one in state.items() if name != "mask_value"}).mask_token is None
+    with pytest.raises(LoadError, match="mask_value"):
+        Tokens.from_state({**state, "mask_value": "[MASK]"})
+    assert Tokens.from_state({**state, "mask_value": None}).key == tokens.key  # it changes no token
+
+
+def test_decode_returns_a_token_without_the_blank_before_it():
+    tokens = load_tokens(MINILM, 48)
+    assert [tokens.decode(int(token)) for token in tokens(["film unfilmed"])[0]][1] == "film"
+    bpe = Tokenizer(models.BPE({"\u0120a": 0}, []))
+    bpe.pre_tokenizer, bpe.decoder = pre_tokenizers.ByteLevel(), decoders.ByteLevel()
+    assert Tokens(bpe, limit=4).decode(0) == "a"

@@ -8,8 +8,8 @@ from torch import nn
 
 from sktransfer.backbones import LanguageModelHead
 from sktransfer.backbones.backbone import Backbone
-from sktransfer.testing import yield_backbone_checks
 from sktransfer.testing import checks_language as language
+from sktransfer.testing import yield_backbone_checks
 from sktransfer.testing.backbone_subject import NotRun, Subject
 from tests.helpers.huggingface_folders import make_folder
 from tests.helpers.mutants import text_twin
