@@ -27,12 +27,15 @@ _HOME = {
     "FeatureMapDisplay": "sktransfer.displays.feature_map",
     "FineTuneClassifier": "sktransfer.finetuning.classifier",
     "FineTuneRegressor": "sktransfer.finetuning.regressor",
+    "FineTuneTagger": "sktransfer.finetuning.tagger",
+    "FineTuneSegmenter": "sktransfer.finetuning.segmenter",
     "FreezeDepthDisplay": "sktransfer.displays.freeze_depth",
     "Head": "sktransfer.tasks.heads",
     "ImageFeaturizer": "sktransfer.featurizers.image",
     "LayerScoreDisplay": "sktransfer.displays.layer_score",
     "LearningRateDisplay": "sktransfer.displays.learning_rate",
     "LearningRates": "sktransfer.training.lr_finder",
+    "MaskDisplay": "sktransfer.displays.mask",
     "MicroBatches": "sktransfer.callbacks.micro_batches",
     "Mixup": "sktransfer.callbacks.mixup",
     "MultiTaskFineTuner": "sktransfer.finetuning.multitask",
@@ -43,6 +46,7 @@ _HOME = {
     "SWA": "sktransfer.callbacks.averaging",
     "TextFeaturizer": "sktransfer.featurizers.text",
     "TokenAttributionDisplay": "sktransfer.displays.token_attribution",
+    "TokenFeaturizer": "sktransfer.featurizers.tokens",
     "TrainingHistoryDisplay": "sktransfer.displays.training_history",
     "WiSEFT": "sktransfer.callbacks.averaging",
     "WordEmbedder": "sktransfer.featurizers.words",
@@ -52,24 +56,38 @@ _HOME = {
     "clear_cache": "sktransfer.cache.resolve",
     "compare_with_baseline": "sktransfer.selection.baseline",
     "config_context": "sktransfer.config",
+    "convert_scheme": "sktransfer.tagging.schemes",
     "describe_columns": "sktransfer.pipelines.table",
     "export_onnx": "sktransfer.explain.onnx",
+    "fill_mask": "sktransfer.language.fill_mask",
     "find_bad_images": "sktransfer.samples.bad_images",
+    "find_invalid_tags": "sktransfer.tagging.schemes",
     "find_lr": "sktransfer.finetuning.find_lr",
+    "find_spans": "sktransfer.tagging.schemes",
     "get_config": "sktransfer.config",
     "hookimpl": "sktransfer.backbones.hooks",
     "list_backbones": "sktransfer.backbones.registry",
     "list_plugins": "sktransfer.backbones.registry",
     "load": "sktransfer.persistence.api",
     "load_backbone": "sktransfer.backbones.loading",
+    "load_conll": "sktransfer.tagging.conll",
     "load_image_folder": "sktransfer.samples.folders",
     "load_vectors": "sktransfer.words.loading",
     "make_transfer_pipeline": "sktransfer.pipelines.transfer",
     "merge_tasks": "sktransfer.targets.merging",
+    "perplexity": "sktransfer.language.perplexity",
+    "pseudo_perplexity": "sktransfer.language.perplexity",
     "rank_backbones": "sktransfer.selection.ranking",
     "recommend_backbones": "sktransfer.selection.recommending",
     "save": "sktransfer.persistence.api",
+    "save_conll": "sktransfer.tagging.conll",
     "set_config": "sktransfer.config",
+    "span_f1_score": "sktransfer.tagging.metrics",
+    "span_precision_score": "sktransfer.tagging.metrics",
+    "span_recall_score": "sktransfer.tagging.metrics",
+    "span_report": "sktransfer.tagging.metrics",
+    "stack_words": "sktransfer.sentences.values",
+    "tag_accuracy_score": "sktransfer.tagging.metrics",
     "task_scorer": "sktransfer.selection.multitask",
 }
 __all__ = sorted(_HOME)
@@ -101,18 +119,25 @@ if TYPE_CHECKING:
     from sktransfer.displays.freeze_depth import FreezeDepthDisplay as FreezeDepthDisplay
     from sktransfer.displays.layer_score import LayerScoreDisplay as LayerScoreDisplay
     from sktransfer.displays.learning_rate import LearningRateDisplay as LearningRateDisplay
+    from sktransfer.displays.mask import MaskDisplay as MaskDisplay
     from sktransfer.displays.token_attribution import TokenAttributionDisplay as TokenAttributionDisplay
     from sktransfer.displays.training_history import TrainingHistoryDisplay as TrainingHistoryDisplay
     from sktransfer.explain.as_module import as_module as as_module
     from sktransfer.explain.onnx import export_onnx as export_onnx
     from sktransfer.featurizers.image import ImageFeaturizer as ImageFeaturizer
     from sktransfer.featurizers.text import TextFeaturizer as TextFeaturizer
+    from sktransfer.featurizers.tokens import TokenFeaturizer as TokenFeaturizer
     from sktransfer.featurizers.words import WordEmbedder as WordEmbedder
     from sktransfer.finetuning.classifier import FineTuneClassifier as FineTuneClassifier
     from sktransfer.finetuning.contrastive import ContrastiveFineTuner as ContrastiveFineTuner
     from sktransfer.finetuning.find_lr import find_lr as find_lr
     from sktransfer.finetuning.multitask import MultiTaskFineTuner as MultiTaskFineTuner
     from sktransfer.finetuning.regressor import FineTuneRegressor as FineTuneRegressor
+    from sktransfer.finetuning.segmenter import FineTuneSegmenter as FineTuneSegmenter
+    from sktransfer.finetuning.tagger import FineTuneTagger as FineTuneTagger
+    from sktransfer.language.fill_mask import fill_mask as fill_mask
+    from sktransfer.language.perplexity import perplexity as perplexity
+    from sktransfer.language.perplexity import pseudo_perplexity as pseudo_perplexity
     from sktransfer.persistence.api import load as load
     from sktransfer.persistence.api import save as save
     from sktransfer.pipelines.dates import DateFeatures as DateFeatures
@@ -127,6 +152,17 @@ if TYPE_CHECKING:
     from sktransfer.selection.multitask import task_scorer as task_scorer
     from sktransfer.selection.ranking import rank_backbones as rank_backbones
     from sktransfer.selection.recommending import recommend_backbones as recommend_backbones
+    from sktransfer.sentences.values import stack_words as stack_words
+    from sktransfer.tagging.conll import load_conll as load_conll
+    from sktransfer.tagging.conll import save_conll as save_conll
+    from sktransfer.tagging.metrics import span_f1_score as span_f1_score
+    from sktransfer.tagging.metrics import span_precision_score as span_precision_score
+    from sktransfer.tagging.metrics import span_recall_score as span_recall_score
+    from sktransfer.tagging.metrics import span_report as span_report
+    from sktransfer.tagging.metrics import tag_accuracy_score as tag_accuracy_score
+    from sktransfer.tagging.schemes import convert_scheme as convert_scheme
+    from sktransfer.tagging.schemes import find_invalid_tags as find_invalid_tags
+    from sktransfer.tagging.schemes import find_spans as find_spans
     from sktransfer.targets.merging import merge_tasks as merge_tasks
     from sktransfer.tasks.heads import Head as Head
     from sktransfer.training.lr_finder import LearningRates as LearningRates

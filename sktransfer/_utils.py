@@ -8,7 +8,7 @@ import os
 import re
 import sys
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Self, TypeVar
@@ -141,11 +141,23 @@ def progress(n: int, of: Any, unit: str, verbose: int) -> Any:
     verbose : int
         Verbosity of the estimator. 0 shows no progress.
     """
-    title = of if isinstance(of, str) or not verbose else title_of(of)
+    if not verbose:
+        return _Silence()
+    title = of if isinstance(of, str) else title_of(of)
     draws = sys.stderr.isatty() or "ipykernel" in sys.modules
-    if verbose and (not draws or multiprocessing.parent_process() is not None):
+    if not draws or multiprocessing.parent_process() is not None:
         return _Lines(n, title, unit)
-    return tqdm(total=n, desc=title if verbose else None, unit=unit, file=sys.stderr, disable=not verbose)
+    return tqdm(total=n, desc=title, unit=unit, file=sys.stderr)
+
+
+class _Silence(AbstractContextManager[Any]):
+    """Progress that is not shown. A bar that is switched off takes as long to make as a small image to read."""
+
+    def __exit__(self, *exception: object) -> None:
+        """Return None, so that errors are raised."""
+
+    def update(self, n: int) -> None:
+        """Ignore what is done."""
 
 
 class _Lines:

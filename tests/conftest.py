@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import signal
 import socket
 import sys
@@ -63,6 +64,27 @@ def _empty_store():
     """Clear the store, because entries of earlier test modules would change which entries are cached."""
     if "sktransfer.cache.memory" in sys.modules:
         sys.modules["sktransfer.cache.memory"].process_store.clear()
+
+
+@pytest.fixture
+def gpu():
+    """Provide CUDA devices: a `Simulation` with two of them on a machine without a GPU, else None."""
+    import torch
+
+    from sktransfer.backbones import loading
+    from tests.helpers.simulated_cuda import simulated_cuda
+
+    def forget_copies():
+        for backbone in list(loading._loaded.values()):  # shared by all tests of the process
+            backbone.copies.clear()
+        gc.collect()
+
+    if torch.cuda.is_available():
+        yield None
+        return
+    with simulated_cuda() as simulation:
+        yield simulation
+        forget_copies()
 
 
 def pytest_make_parametrize_id(config, val, argname):

@@ -6,6 +6,7 @@ import copy
 import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from operator import attrgetter
 from typing import Any
 
@@ -15,9 +16,10 @@ from torch import Tensor, nn
 
 from sktransfer._validation import is_int, is_real
 from sktransfer.backbones.from_modules import backbone_arguments, has_statistics, is_own, misfit
+from sktransfer.backbones.language import HeldHead, LanguageModelHead, rebind
 from sktransfer.backbones.pooling import check_pooling
 from sktransfer.backbones.preprocess import Preprocess
-from sktransfer.backbones.stages import SharedSpace, run_stages
+from sktransfer.backbones.stages import SharedSpace, digest, run_stages, with_arrays, with_tensors
 from sktransfer.exceptions import InvalidParameterError, LoadError, did_you_mean
 from sktransfer.weights.reading import copy_state
 
@@ -63,6 +65,9 @@ class Backbone:
         Space that the last stage's vectors share with those of a backbone of texts, as in CLIP.
     unit_length : bool, default=False
         Whether the network scales the pooled values of its last stage to length 1, as many sentence encoders do.
+    lm_head : LanguageModelHead or callable, default=None
+        Head that predicts tokens, or a function without arguments that returns it (None if the weights have none). The
+        function runs when `lm_head` is first read. Its draws are seeded.
 
     Examples
     --------
@@ -86,6 +91,7 @@ class Backbone:
         definition: str = "",
         shared_space: SharedSpace | None = None,
         unit_length: bool = False,
+        lm_head: LanguageModelHead | Callable[[], LanguageModelHead | None] | None = None,
     ) -> None:
         self.name = name
         self.modality = modality
@@ -99,6 +105,7 @@ class Backbone:
         self.definition = definition
         self.shared_space = shared_space
         self.unit_length = unit_length
+        self._lm_head = None if lm_head is None else HeldHead(lm_head)
         self.pretrained = True  # False for random weights, whose BatchNorm statistics are not worth keeping
         self.origin: tuple[Callable[..., Backbone], tuple[Any, ...]] | None = (
             None  # callable and arguments for unpickling
@@ -119,6 +126,7 @@ class Backbone:
         head: nn.Module | None = None,
         pooling: str = "auto",
         categories: Sequence[str] = (),
+        lm_head: LanguageModelHead | None = None,
     ) -> Backbone:
         """Make a backbone of your own modules, for use as `backbone=`.
 
@@ -155,6 +163,8 @@ class Backbone:
             texts.
         categories : sequence of str, default=()
             Names of the head's logits.
+        lm_head : LanguageModelHead, default=None
+            Head that predicts tokens. A parameter that is also one of a stage stays tied to it.
 
         Returns
         -------
@@ -173,10 +183,29 @@ class Backbone:
         >>> Backbone.from_modules([("stem", network[:2]), ("top", network[2])], input_size=(32, 32))
         Backbone('own/network', stages=['stem', 'top'])
         """
-        arguments = backbone_arguments(modules, name, modality, input_size, preprocess, head, pooling, categories)
+        arguments = backbone_arguments(
+            modules, name, modality, input_size, preprocess, head, pooling, categories, lm_head
+        )
         backbone = cls(**arguments)
         backbone.pretrained = all(has_statistics(part) for part in (backbone.stages, backbone.head) if part is not None)
         return backbone
+
+    @property
+    def lm_head(self) -> LanguageModelHead | None:
+        """Head that predicts tokens from the last stage's values, or None. Its `kind` is "masked" or "causal".
+
+        It is read when it is first asked for. Fine-tuning for another task keeps it, tied to the trained stages, but
+        does not train it.
+
+        Raises
+        ------
+        WeightsError
+            If its weights cannot be read.
+        """
+        return None if self._lm_head is None else self._lm_head.get(self.name, self._seed)
+
+    def _seed(self) -> int:
+        return int(self.fingerprint()[:8], 16)  # weights that are drawn late depend on those that were drawn before
 
     def run(
         self, values: Tensor, mask: Tensor | None = None, *, start: int = 0, stop: int | None = None
@@ -319,7 +348,7 @@ class Backbone:
         stop = len(self.stages) if stop is None else stop
         hashes = list(self._hashes) or [hashlib.blake2b(self.definition.encode(), digest_size=20).digest()]
         for module in self.stages[len(hashes) - 1 : stop]:  # each hash continues the one before it
-            hashes.append(_digest(hashes[-1], module))
+            hashes.append(digest(hashes[-1], module))
         self._hashes = hashes
         return hashes[stop].hex()
 
@@ -335,7 +364,7 @@ class Backbone:
             "pooling": self.pooling,
             "unit_length": str(self.unit_length),
             "prefix_tokens": str(self.prefix_tokens),
-            "head": "None" if self.head is None else _digest(b"", self.head).hex(),
+            "head": "None" if self.head is None else digest(b"", self.head).hex(),
             "categories": hashlib.blake2b(repr(self.categories).encode(), digest_size=20).hexdigest(),
             "scale": "None" if space is None else repr(float(space.scale)),
         }
@@ -391,7 +420,8 @@ class Backbone:
         self.forget_if_changed()
         if self.origin is not None:
             return self.origin
-        state = {**self.__dict__, "copies": {}}  # copies are rebuilt on demand
+        head = self.lm_head  # in the same pickle as the stages, so that tied parameters stay tied
+        state = {**self.__dict__, "copies": {}, "_lm_head": None if head is None else HeldHead(head)}
         del state["_watched"], state["_version"]
         return _restored, (state,)
 
@@ -408,27 +438,17 @@ class Backbone:
             )
         function, arguments = self.origin
         if function is replace_stages:
-            source, first, modules = arguments
+            source, first, modules, lm_state = arguments
             weights = nn.ModuleList(modules).state_dict()
-            function, arguments = restore_stages, (source, first, first + len(modules), weights)
-        return {"function": function, "arguments": [_with_arrays(one) for one in arguments]}
+            function, arguments = restore_stages, (source, first, first + len(modules), weights, lm_state)
+        return {"function": function, "arguments": [with_arrays(one) for one in arguments]}
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
-        restored: Backbone = state["function"](*map(_with_tensors, state["arguments"]))
+        restored: Backbone = state["function"](*map(with_tensors, state["arguments"]))
         self.__dict__.update(restored.__dict__)
 
     def __repr__(self) -> str:
         return f"Backbone({self.name!r}, stages={list(self.stage_names)})"
-
-
-def _digest(start: bytes, module: nn.Module) -> bytes:
-    """Return a hash of structure and weights of a module that continues another hash."""
-    running = hashlib.blake2b(start, digest_size=20)
-    running.update(repr(module).encode())
-    for name, tensor in module.state_dict().items():
-        running.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        running.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
-    return running.digest()
 
 
 def _restored(state: dict[str, Any]) -> Backbone:
@@ -444,7 +464,9 @@ def _watch(stages: nn.Module) -> tuple[list[Tensor], int]:
     return tensors, sum(map(_VERSION, tensors))
 
 
-def replace_stages(source: Backbone, first: int, modules: Sequence[nn.Module]) -> Backbone:
+def replace_stages(
+    source: Backbone, first: int, modules: Sequence[nn.Module], lm_state: Mapping[str, Tensor] | None = None
+) -> Backbone:
     """Return a backbone with other stages from `first` on. It shares the stages below with the source.
 
     Parameters
@@ -455,11 +477,14 @@ def replace_stages(source: Backbone, first: int, modules: Sequence[nn.Module]) -
         Index of the first stage to replace.
     modules : sequence of nn.Module
         New stages. The backbone ends with the last of them. They are switched to `eval()`, without gradients.
+    lm_state : mapping of str to Tensor, default=None
+        Tensors of a trained `lm_head`, without those that are tied to stages. None keeps those of the source.
 
     Returns
     -------
     backbone : Backbone
-        Without the head if stages of the source are left out at the end.
+        Without the heads if stages of the source are left out at the end. The `lm_head` is tied to the new stages, and
+        left out if they lack the parameters that it is tied to.
 
     Raises
     ------
@@ -470,16 +495,27 @@ def replace_stages(source: Backbone, first: int, modules: Sequence[nn.Module]) -
     if not 0 <= first <= stop <= n:
         raise InvalidParameterError(f"stages {first} to {stop} cannot be replaced: {source.name} has {n} stages")
     changes: dict[str, Any] = (
-        {} if stop == n else {"head": None, "categories": (), "shared_space": None, "unit_length": False}
+        {}
+        if stop == n
+        else {"head": None, "categories": (), "shared_space": None, "unit_length": False, "_lm_head": None}
     )
     source.forget_if_changed()
     stages = nn.ModuleList([*source.stages[:first], *modules]).eval().requires_grad_(False)
     watched, version = _watch(stages)
-    origin = (replace_stages, _collapsed(source, first, list(modules)))
+    origin = (replace_stages, _collapsed(source, first, list(modules), lm_state))
+    if stop == n and source._lm_head is not None:
+        changes["_lm_head"] = HeldHead(partial(_rebound, origin[1][0], stages, origin[1][3]))
     names = source.stage_names[:stop]
     hashes = source._hashes[: first + 1]
     changes |= {"_watched": watched, "_version": version, "_hashes": hashes, "copies": {}}
     return source._changed(stages=stages, stage_names=names, origin=origin, **changes)
+
+
+def _rebound(
+    source: Backbone, stages: nn.ModuleList, lm_state: Mapping[str, Tensor] | None
+) -> LanguageModelHead | None:
+    head = source.lm_head
+    return None if head is None else rebind(head, source.stages, stages, lm_state)
 
 
 def with_max_length(source: Backbone, max_length: int) -> Backbone:
@@ -508,7 +544,13 @@ def with_preprocess(source: Backbone, preprocess: Preprocess) -> Backbone:
     return source.with_preprocess(preprocess)
 
 
-def restore_stages(source: Backbone, first: int, stop: int, weights: Mapping[str, Tensor]) -> Backbone:
+def restore_stages(
+    source: Backbone,
+    first: int,
+    stop: int,
+    weights: Mapping[str, Tensor],
+    lm_state: Mapping[str, Tensor] | None = None,
+) -> Backbone:
     """Return a backbone whose stages have other weights, in the layout that training leaves.
 
     Parameters
@@ -519,6 +561,8 @@ def restore_stages(source: Backbone, first: int, stop: int, weights: Mapping[str
         The first stage with other weights, and the one after the last. The backbone ends there.
     weights : mapping of str to Tensor
         `state_dict()` of these stages as a `nn.ModuleList`.
+    lm_state : mapping of str to Tensor, default=None
+        As in `replace_stages`.
 
     Raises
     ------
@@ -531,28 +575,18 @@ def restore_stages(source: Backbone, first: int, stop: int, weights: Mapping[str
     if any(isinstance(module, nn.Conv2d) for module in modules.modules()):
         modules = modules.to(memory_format=torch.channels_last)
     copy_state(modules.state_dict(), weights, source.name)
-    return replace_stages(source, first, list(modules))
+    return replace_stages(source, first, list(modules), lm_state)
 
 
-def _with_arrays(value: Any) -> Any:
-    """Return an argument of an `origin` with arrays, because skops does not write tensors."""
-    if isinstance(value, Mapping):
-        return {name: _with_arrays(one) for name, one in value.items()}
-    return value.detach().cpu().contiguous().numpy() if isinstance(value, Tensor) else value
-
-
-def _with_tensors(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {name: _with_tensors(one) for name, one in value.items()}
-    return torch.from_numpy(value) if isinstance(value, np.ndarray) else value
-
-
-def _collapsed(source: Backbone, first: int, modules: list[nn.Module]) -> tuple[Backbone, int, list[nn.Module]]:
+def _collapsed(
+    source: Backbone, first: int, modules: list[nn.Module], lm_state: Mapping[str, Tensor] | None
+) -> tuple[Backbone, int, list[nn.Module], Mapping[str, Tensor] | None]:
     """Return arguments of `replace_stages` that start from a backbone without replaced stages.
 
     Repeated training replaces stages of trained backbones. Without this, each step would keep all earlier ones.
     """
     if source.origin is None or source.origin[0] is not replace_stages:
-        return source, first, modules
-    base, lowest, replaced = source.origin[1]
-    return base, min(lowest, first), [*replaced[: max(0, first - lowest)], *modules]
+        return source, first, modules, lm_state
+    base, lowest, replaced, earlier = source.origin[1]
+    stages = [*replaced[: max(0, first - lowest)], *modules]
+    return base, min(lowest, first), stages, earlier if lm_state is None else lm_state

@@ -6,6 +6,7 @@ attribute `batching`.
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -105,7 +106,11 @@ class TextBatching:
         share = getattr(preprocess, "unknown_share", None)
         if share is None:
             return []
-        return [share(ids) >= _MOSTLY and not text.isspace() and text != "" for text, ids in zip(samples, tensors)]
+        return [share(ids) >= _MOSTLY and self.has_words(text) for text, ids in zip(samples, tensors)]
+
+    def has_words(self, sample: Any) -> bool:
+        """Return whether a text holds anything that may be unknown."""
+        return not sample.isspace() and sample != ""
 
     def remarks(self, preprocess: TextPreprocess, observed: Sequence[bool], n_samples: int) -> list[SktransferWarning]:
         """Return a warning about texts in a script that the model does not know."""
@@ -198,7 +203,7 @@ class ImageBatching:
         if not observed:
             return found
         reductions, brightness = zip(*observed)
-        if np.median(reductions) > _REDUCTION:
+        if statistics.median(reductions) > _REDUCTION:
             found.append(ReducedImageWarning(_size_text(preprocess)))
         if 0 < max(brightness) < _DARK:  # 0: a black image can be of any range
             found.append(DarkImageWarning(len(observed), max(brightness)))
@@ -261,7 +266,10 @@ BATCHING: dict[str, Batching] = {"image": ImageBatching(), "text": TextBatching(
 def batching_of(preprocess: Preprocess) -> Batching:
     """Return the batching of a preprocessing: its attribute `batching`, else that of texts or of images."""
     own: Batching | None = getattr(preprocess, "batching", None)
-    return own or BATCHING["text" if isinstance(preprocess, TextPreprocess) else "image"]
+    if own is not None:
+        return own
+    # `isinstance` with a protocol takes as long as tokenizing a text.
+    return BATCHING["text" if hasattr(preprocess, "tokenize") else "image"]
 
 
 def _reduction(preprocess: Any, image: Image.Image | np.ndarray) -> float:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from sktransfer._validation import is_int
+from sktransfer.backbones.language import LanguageModelHead
 from sktransfer.backbones.naming import object_hint
 from sktransfer.backbones.pooling import check_pooling, default_pooling
 from sktransfer.backbones.preprocess import ImageTransform, Preprocess, TextPreprocess
@@ -72,6 +73,7 @@ def backbone_arguments(
     head: nn.Module | None,
     pooling: str,
     categories: Sequence[str],
+    lm_head: LanguageModelHead | None = None,
 ) -> dict[str, Any]:
     """Return the keyword arguments of `Backbone` for `Backbone.from_modules`, which documents the parameters."""
     if modality not in MODALITIES:
@@ -80,13 +82,18 @@ def backbone_arguments(
         raise InvalidParameterError(
             f"head={quoted(head, 60)} must be a torch.nn.Module or None, not {type(head).__name__}"
         )
+    if lm_head is not None and (not isinstance(lm_head, LanguageModelHead) or modality != "text"):
+        raise InvalidParameterError(
+            f"lm_head={quoted(lm_head, 60)} must be a LanguageModelHead of sktransfer.backbones, for modality='text', "
+            "or None"
+        )
     pooling = check_pooling(pooling, modality)
     pooling = default_pooling(modality) if pooling == "auto" else pooling
     pairs = _check_modules(modules)
     transform = _check_preprocess(preprocess, modality, input_size)
     # One call, so that tensors shared by modules and head stay shared. All backbones are float32 on the CPU.
-    copied, head = copy.deepcopy(([module for _, module in pairs], head))
-    nn.ModuleList([*copied, *([] if head is None else [head])]).cpu().float()
+    copied, head, lm_head = copy.deepcopy(([module for _, module in pairs], head, lm_head))
+    nn.ModuleList([*copied, *(one for one in (head, lm_head) if one is not None)]).cpu().float()
     return {
         "name": "own/network" if name is None else name,
         "modality": modality,
@@ -95,6 +102,7 @@ def backbone_arguments(
         "pooling": pooling,
         "head": head if head is None or _takes_mask(head) else PooledHead(head, pooling),
         "categories": categories,
+        "lm_head": lm_head,
         # Structure and weights do not identify the computation of a user's own code. A unique definition keeps the
         # cache entries of similar networks apart.
         "definition": f"{_OWN}{uuid.uuid4()}",

@@ -5,6 +5,7 @@ The settings of a preprocessing are data, and belong to the weights.
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -231,8 +232,7 @@ class ImageTransform:
     def _normalized(self, values: Tensor) -> Tensor:
         if self.crop is not None:
             values = _centre_crop(values, *self.crop)  # (3, *crop)
-        mean, std = (torch.tensor(colours, dtype=torch.float32).view(3, 1, 1) for colours in (self.mean, self.std))
-        return (values - mean) / std
+        return (values - _colours(self.mean)) / _colours(self.std)
 
     def to_state(self) -> dict[str, Any]:
         """Return all settings."""
@@ -250,6 +250,11 @@ class ImageTransform:
             If a setting is not allowed.
         """
         return cls(**{field.name: require_field(state, field.name, object) for field in fields(cls)})
+
+
+@functools.lru_cache
+def _colours(values: tuple[float, float, float]) -> Tensor:
+    return torch.tensor(values, dtype=torch.float32).view(3, 1, 1)
 
 
 def _size(name: str, value: Any) -> Any:

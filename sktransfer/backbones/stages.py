@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
+import torch
 from torch import Tensor, nn
 
 from sktransfer.backbones.pooling import pool
 from sktransfer.exceptions import SktransferError
 
-__all__ = ["ImageStage", "PooledHead", "SharedSpace", "run_stages"]
+__all__ = ["ImageStage", "PooledHead", "SharedSpace", "digest", "run_stages", "with_arrays", "with_tensors"]
 
 
 class ImageStage(nn.Module):
@@ -56,7 +60,7 @@ class PooledHead(nn.Module):
 
 
 def run_stages(
-    stages: nn.ModuleList,
+    stages: Iterable[nn.Module],
     values: Tensor,
     mask: Tensor | None,
     explain: Callable[[int, Tensor, Exception], Exception] | None = None,
@@ -65,7 +69,7 @@ def run_stages(
 
     Parameters
     ----------
-    stages : nn.ModuleList
+    stages : iterable of nn.Module
         Stages of a backbone, or a copy of them.
     values : Tensor
         Input of the first stage.
@@ -109,3 +113,35 @@ class SharedSpace:
 
     texts: str
     scale: float
+
+
+def digest(start: bytes, module: nn.Module) -> bytes:
+    """Return a hash of structure and weights of a module that continues another hash.
+
+    Parameters
+    ----------
+    start : bytes
+        The other hash, or b"".
+    module : nn.Module
+        Module on any device.
+    """
+    running = hashlib.blake2b(start, digest_size=20)
+    running.update(repr(module).encode())
+    for name, tensor in module.state_dict().items():
+        running.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        running.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+    return running.digest()
+
+
+def with_arrays(value: Any) -> Any:
+    """Return a value with arrays in place of the tensors that it consists of, because skops does not write tensors."""
+    if isinstance(value, Mapping):
+        return {name: with_arrays(one) for name, one in value.items()}
+    return value.detach().cpu().contiguous().numpy() if isinstance(value, Tensor) else value
+
+
+def with_tensors(value: Any) -> Any:
+    """Return a value with tensors in place of the arrays that it consists of."""
+    if isinstance(value, Mapping):
+        return {name: with_tensors(one) for name, one in value.items()}
+    return torch.from_numpy(value) if isinstance(value, np.ndarray) else value

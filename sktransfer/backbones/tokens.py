@@ -7,8 +7,9 @@ import re
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,12 +20,35 @@ from sktransfer.weights.hub import VOCABULARIES, has_tokenizer
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-__all__ = ["Tokens", "load_tokens"]
+__all__ = ["Tokens", "WordPieces", "load_tokens"]
 
 _CHARACTERS = 16  # characters read per token in the first part of a long text; few languages have more than 6
 _SPARE = 64  # tokens read beyond the limit
 _BLANK = "\u2581"  # the blank before a word, which SentencePiece makes a token of its own if the word is unknown
+_BLANKS = (_BLANK, "\u0120")  # and that of tokenizers of bytes
 _UNIGRAM = re.compile(r'"model":\{"type":"Unigram","unk_id":(\d+)')  # the model does not tell it otherwise
+
+
+class WordPieces(NamedTuple):
+    """Token ids of a sentence that is given as words, without special tokens.
+
+    Parameters
+    ----------
+    ids : ndarray of shape (n_pieces,), int64
+        Token ids. Each word has at least one.
+    starts : ndarray of shape (n_words + 1,), int64
+        Position of the first piece of each word, counting a blank before the word, and the number of pieces.
+    first, last : ndarray of shape (n_words,), int64
+        Positions of the first and of the last piece that stand for a part of the word.
+    is_filled : ndarray of shape (n_words,), bool
+        Whether the tokenizer gives no piece for the word, so that the unknown token stands for it.
+    """
+
+    ids: np.ndarray
+    starts: np.ndarray
+    first: np.ndarray
+    last: np.ndarray
+    is_filled: np.ndarray
 
 
 class Tokens:
@@ -48,6 +72,8 @@ class Tokens:
         Id for a text without tokens. None for `pad_value`.
     side : {"right", "left"}, default="right"
         Side at which long texts are truncated.
+    mask_value : int, default=None
+        Id of the token that stands for a hidden one. None if the tokenizer has none.
 
     Attributes
     ----------
@@ -84,6 +110,7 @@ class Tokens:
         pad_value: int = 0,
         empty_value: int | None = None,
         side: str = "right",
+        mask_value: int | None = None,
     ) -> None:
         tokenizer.no_truncation()
         tokenizer.no_padding()
@@ -94,6 +121,7 @@ class Tokens:
         self.pad_value = pad_value
         self.empty_value = pad_value if empty_value is None else empty_value
         self.side = side
+        self.mask_value = mask_value
         self.max_length = self._checked(max_length)
 
     @property
@@ -103,8 +131,31 @@ class Tokens:
 
     @property
     def key(self) -> str:
-        """Hash of the tokenizer, and the settings. `pad_value` is left out, because padding is masked."""
+        """Hash of the tokenizer, and the settings without those that change no token: `pad_value`, `mask_value`."""
         return f"{self._hash} {self.limit} {self.side} {self.empty_value}"
+
+    @property
+    def mask_token(self) -> str | None:
+        """Token that stands for a hidden one in a text, such as "[MASK]". None if the tokenizer has none."""
+        return None if self.mask_value is None else self._tokenizer.id_to_token(self.mask_value)
+
+    def decode(self, token: int) -> str:
+        """Return a token as it appears in a text, without the blank before a word. A continued word has its mark.
+
+        Parameters
+        ----------
+        token : int
+            Id of the token.
+
+        Examples
+        --------
+        >>> from sktransfer import load_backbone
+        >>> tokens = load_backbone("tiny/bert").preprocess
+        >>> [tokens.decode(int(token)) for token in tokens(["unfilmed"])[0]]
+        ['[CLS]', 'unf', '##il', '##med', '[SEP]']
+        """
+        text: str = self._tokenizer.decode([token], skip_special_tokens=False)
+        return text.strip()
 
     def with_max_length(self, max_length: int | None) -> Tokens:
         """Return the same tokenisation with another maximum length.
@@ -237,17 +288,107 @@ class Tokens:
         tokens = [None if word is None else (word, start + skipped, stop + skipped) for word, (start, stop) in places]
         return text, tokens or [None]  # the token of an empty text
 
+    @cached_property
+    def special_ids(self) -> tuple[list[int], list[int]]:
+        """Ids of the special tokens before and after a text."""
+        filler = self._tokenizer.id_to_token(self._filler)
+        for text in ("a", "0", ".", filler):  # any text with a token of its own
+            encoding = self._tokenizer.encode(text or "", add_special_tokens=False)
+            if encoding.ids:
+                break
+        whole = self._tokenizer.post_process(encoding)
+        n_before = next((i for i, special in enumerate(whole.special_tokens_mask) if not special), len(whole.ids))
+        return whole.ids[:n_before], whole.ids[n_before + len(encoding.ids) :]
+
+    @property
+    def _filler(self) -> int:
+        """Id of the token that stands for a word without a piece."""
+        return self.empty_value if self._unknown is None else self._unknown
+
+    def word_pieces(self, words: Sequence[str]) -> WordPieces:
+        """Return the token ids of a sentence, and which of them belong to each word.
+
+        The words are read as a text with blanks between them, so the tokenizer sees what it was made for. The unknown
+        token stands for a word without a piece, such as an empty one.
+
+        Parameters
+        ----------
+        words : sequence of str
+            Words of a sentence, of any number. A word may contain blanks.
+
+        Returns
+        -------
+        pieces : WordPieces
+
+        Raises
+        ------
+        WeightsError
+            If the network has no embedding of a token.
+
+        Examples
+        --------
+        >>> from sktransfer import load_backbone
+        >>> pieces = load_backbone("tiny/bert").preprocess.word_pieces(["unfilmed", "", "plot"])
+        >>> pieces.first.tolist(), pieces.last.tolist(), pieces.is_filled.tolist()
+        ([0, 3, 4], [2, 3, 4], [False, True, False])
+        """
+        longest = _CHARACTERS * (self.limit + _SPARE)  # more pieces of one word are not read
+        cleaned = [_without_lone_surrogates(word[:longest].strip()) for word in words]
+        stops = np.cumsum([len(word) + 1 for word in cleaned if word], dtype=np.int64) - 1  # (n_written,)
+        written = np.flatnonzero([bool(word) for word in cleaned])  # (n_written,)
+        encoding = self._tokenizer.encode(" ".join(filter(None, cleaned)), add_special_tokens=False)
+        ids = encoding.ids
+        if ids:
+            self._check_embedded(ids)
+        owner = self._owners(ids, np.asarray(encoding.offsets, np.int64).reshape(-1, 2), stops)  # (n_ids,)
+        owner = np.where(owner < 0, -1, written[owner] if len(written) else -1)  # (n_ids,)
+        of_words = np.flatnonzero(owner >= 0)  # (n_owned,)
+        found, first = np.unique(owner[of_words], return_index=True)  # (n_found,): owners ascend
+        n_pieces = np.diff([*first, len(of_words)])  # (n_found,)
+        spans = dict(zip(found.tolist(), zip(of_words[first].tolist(), of_words[first + n_pieces - 1].tolist())))
+        return _filled(ids, spans, len(words), self._filler)
+
+    def _owners(self, ids: Sequence[int], offsets: np.ndarray, stops: np.ndarray) -> np.ndarray:
+        """Return the number of the word of each piece (n_ids,), -1 for blanks.
+
+        Parameters
+        ----------
+        ids : sequence of int
+            Pieces of a text.
+        offsets : ndarray of shape (n_ids, 2)
+            First position of each piece in the text, and the position after the last.
+        stops : ndarray of shape (n_words,)
+            Position of the blank after each word.
+        """
+        if not len(stops):
+            return np.full(len(ids), -1)
+        start, stop = offsets.T
+        word = np.searchsorted(stops, start, side="right")  # (n_ids,): the first word that ends after the start
+        word = np.minimum(word, len(stops) - 1)
+        starts = np.concatenate([[0], stops[:-1] + 1])  # (n_words,)
+        owner = np.where((stop > start) & (stop > starts[word]) & (start < stops[word]), word, -1)  # (n_ids,)
+        owner = np.maximum.accumulate(owner) * (owner >= 0) - (owner < 0)
+        # A blank before a word is not read as its first piece, unless it is all that there is.
+        blanks = [self._tokenizer.token_to_id(blank) for blank in _BLANKS]
+        is_blank = np.isin(ids, [blank for blank in blanks if blank is not None])
+        others = np.unique(owner[~is_blank])
+        return np.where(is_blank & np.isin(owner, others), -1, owner)
+
     def _encode(self, text: str) -> tuple[list[int], bool]:
         encoding, truncated, _ = self._encoding(_without_lone_surrogates(text))
         # A GPT has no special tokens, so an empty text has no tokens to attend to or to pool.
         ids: list[int] = encoding.ids or [self.empty_value]
+        self._check_embedded(ids)
+        return ids, truncated
+
+    def _check_embedded(self, ids: Sequence[int]) -> None:
+        """Raise an error if the network has no embedding of a token."""
         if self._n_embedded is not None and max(ids) >= self._n_embedded:
             raise WeightsError(
                 f"the tokenizer gives the token {self._tokenizer.id_to_token(max(ids))!r} the id {max(ids)}, and the "
                 f"network has embeddings of {self._n_embedded} tokens: they do not belong together. If tokens were "
                 "added, enlarge the network, model.resize_token_embeddings(len(tokenizer)), train it, and save both"
             )
-        return ids, truncated
 
     def _encoding(self, text: str) -> tuple[Any, bool, int]:
         """Return the encoding with special tokens, whether it is truncated, and the number of skipped characters."""
@@ -293,6 +434,7 @@ class Tokens:
             "pad_value": self.pad_value,
             "empty_value": self.empty_value,
             "side": self.side,
+            "mask_value": self.mask_value,
         }
 
     @classmethod
@@ -320,7 +462,46 @@ class Tokens:
             pad_value=require_field(state, "pad_value", int),
             empty_value=require_field(state, "empty_value", int),
             side=require_field(state, "side", str, ("right", "left")),
+            mask_value=require_field({"mask_value": state.get("mask_value")}, "mask_value", (int, type(None))),
         )
+
+
+def _filled(ids: Sequence[int], spans: dict[int, tuple[int, int]], n_words: int, filler: int) -> WordPieces:
+    """Return pieces with a filler for each word without a piece.
+
+    Parameters
+    ----------
+    ids : sequence of int
+        Pieces of the sentence.
+    spans : dict of int to (int, int)
+        Positions of the first and the last piece of each word that has one.
+    n_words : int
+        Number of words.
+    filler : int
+        Id of the filler.
+    """
+    filled: list[int] = []
+    starts, first, last, is_filled = [0], [], [], []
+    used = 0
+    for word in range(n_words):
+        span = spans.get(word)
+        shift = len(filled) - used
+        is_filled.append(span is None)
+        if span is None:
+            first.append(len(filled))
+            last.append(len(filled))
+            filled.append(filler)
+        else:
+            first.append(span[0] + shift)
+            last.append(span[1] + shift)
+            filled += ids[used : span[1] + 1]
+            used = span[1] + 1
+        starts.append(len(filled))
+    if n_words:
+        filled += ids[used:]  # blanks after the last word
+        starts[-1] = len(filled)
+    numbers = (np.asarray(one, np.int64) for one in (filled, starts, first, last))
+    return WordPieces(*numbers, np.asarray(is_filled, bool))
 
 
 def _without_lone_surrogates(text: str) -> str:
@@ -374,4 +555,5 @@ def load_tokens(folder: Path, limit: int) -> Tokens:
         pad_value=0 if tokenizer.pad_token_id is None else tokenizer.pad_token_id,
         empty_value=next((token for token in specials if token is not None), None),
         side=tokenizer.truncation_side,
+        mask_value=tokenizer.mask_token_id,
     )

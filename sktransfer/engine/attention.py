@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-__all__ = ["PaddingInvariantAttention"]
+__all__ = ["PaddingInvariantAttention", "pad_attention"]
 
 _MULTIPLE = 16  # float32 numbers in a register of AVX-512; those of AVX2 hold 8
+_NAME = "sktransfer_sdpa"  # of the attention in the registry of transformers
+_FUNCTION = "scaled_dot_product_attention"
+_TRANSFORMERS = (nn.MultiheadAttention, nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)
+_READABLE = ("torch", "transformers", "sktransfer")  # packages whose modules call attention as `_calls_attention` reads
 
 
 class PaddingInvariantAttention(TorchFunctionMode):
@@ -21,6 +26,9 @@ class PaddingInvariantAttention(TorchFunctionMode):
     Kernels sum over the tokens in whole registers and add up the rest in another order. Masked tokens add zeros to a
     sum but move real ones from the rest to a register. Queries, keys and values are therefore padded to a multiple of
     16 tokens, and only inside of the attention: the layers between take most of the time and read every token alone.
+
+    Every call of torch inside passes through Python, which takes as long as the calls of a small network. Stages that
+    `pad_attention` has prepared need no context.
 
     Examples
     --------
@@ -50,23 +58,87 @@ def _attention(
     query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None, *args: Any, **kwargs: Any
 ) -> Tensor:
     n_queries, n_keys = query.shape[-2], key.shape[-2]
-    more_queries, more_keys = -n_queries % _MULTIPLE, -n_keys % _MULTIPLE
-    if not more_queries and not more_keys:
-        return functional.scaled_dot_product_attention(query, key, value, attn_mask, *args, **kwargs)
     if attn_mask is None:  # for causal attention too, in which a query reads no later key
         is_causal = kwargs.get("is_causal", args[1] if len(args) > 1 else False)
-        if not is_causal:
+        if not is_causal and (n_queries % _MULTIPLE or n_keys % _MULTIPLE):
             attn_mask = torch.ones(1, n_keys, dtype=torch.bool)
-    query, key, value = _pad(query, more_queries), _pad(key, more_keys), _pad(value, more_keys)  # (..., 16 k, width)
-    if attn_mask is not None:
-        masked = False if attn_mask.dtype == torch.bool else float("-inf")
-        attn_mask = functional.pad(attn_mask, (0, more_keys), value=masked)  # (..., n_queries or 1, 16 k)
-        if attn_mask.shape[-2] == n_queries > 1:
-            attn_mask = functional.pad(attn_mask, (0, 0, 0, more_queries))  # (..., 16 k, 16 k), dropped below
-        attn_mask = attn_mask.expand(*attn_mask.shape[:-2], query.shape[-2], key.shape[-2])
+    query, key, value, attn_mask = _padded(query, key, value, attn_mask)  # (..., 16 k, width)
     out = functional.scaled_dot_product_attention(query, key, value, attn_mask, *args, **kwargs)  # (..., 16 k, width)
     return out[..., :n_queries, :]  # (..., n_queries, width)
 
 
+def _padded(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    """Return arguments of attention padded to a multiple of 16 tokens, (..., 16 k, width) and the mask for them."""
+    n_queries, n_keys = query.shape[-2], key.shape[-2]
+    more_queries, more_keys = -n_queries % _MULTIPLE, -n_keys % _MULTIPLE
+    if not more_queries and not more_keys:
+        return query, key, value, mask
+    query, key, value = _pad(query, more_queries), _pad(key, more_keys), _pad(value, more_keys)  # (..., 16 k, width)
+    if mask is not None:
+        masked = False if mask.dtype == torch.bool else float("-inf")
+        mask = functional.pad(mask, (0, more_keys), value=masked)  # (..., n_queries or 1, 16 k)
+        if mask.shape[-2] == n_queries > 1:
+            mask = functional.pad(mask, (0, 0, 0, more_queries))  # (..., 16 k, 16 k), dropped afterwards
+        mask = mask.expand(*mask.shape[:-2], query.shape[-2], key.shape[-2])  # (..., 16 k, 16 k)
+    return query, key, value, mask
+
+
 def _pad(values: Tensor, n: int) -> Tensor:
     return functional.pad(values, (0, 0, 0, n)) if n else values
+
+
+def pad_attention(stages: nn.ModuleList) -> bool:
+    """Let attention of transformers enter `PaddingInvariantAttention` itself, in place.
+
+    Parameters
+    ----------
+    stages : nn.ModuleList
+        Copies of stages for inference.
+
+    Returns
+    -------
+    is_complete : bool
+        Whether the stages have no other attention, so that they need no context around them.
+    """
+    for module in stages.modules():
+        config = getattr(module, "config", None)
+        if _has_registry(module) and getattr(config, "_attn_implementation", None) == "sdpa":
+            _register()
+            config._attn_implementation = _NAME
+    return not any(map(_calls_attention, stages.modules()))
+
+
+def _has_registry(module: nn.Module) -> bool:
+    """Return whether a module of transformers looks its attention up by the name in its configuration."""
+    name = type(module).__module__
+    return name.startswith("transformers.") and hasattr(sys.modules[name], "ALL_ATTENTION_FUNCTIONS")
+
+
+def _register() -> None:
+    from transformers import AttentionInterface, AttentionMaskInterface
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
+    from transformers.masking_utils import sdpa_mask
+
+    def padded(
+        module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **kwargs: Any
+    ) -> Any:
+        n = query.shape[-2]
+        if attention_mask is None or key.shape[-2] != n or kwargs.get("position_bias") is not None:
+            with PaddingInvariantAttention():
+                return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
+        inputs = _padded(query, key, value, attention_mask)  # (..., 16 k, width)
+        out, weights = sdpa_attention_forward(module, *inputs, **kwargs)  # (n, 16 k, heads, width)
+        return out[:, :n], weights  # (n, n_queries, heads, width)
+
+    AttentionInterface.register(_NAME, padded)
+    AttentionMaskInterface.register(_NAME, sdpa_mask)
+
+
+def _calls_attention(module: nn.Module) -> bool:
+    """Return whether a module may call attention of torch itself. Only code of known packages tells that it does not."""
+    if isinstance(module, _TRANSFORMERS) or not type(module).__module__.startswith(_READABLE):
+        return True
+    functions = [value for one in type(module).__mro__ for value in vars(one).values() if hasattr(value, "__code__")]
+    return any(_FUNCTION in function.__code__.co_names for function in functions)

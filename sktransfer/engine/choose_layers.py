@@ -36,6 +36,7 @@ from sktransfer.exceptions import LoadError
 
 __all__ = [
     "GRID",
+    "MOST_ROWS",
     "CandidateOutputs",
     "LayerChoice",
     "candidate_layers",
@@ -129,17 +130,19 @@ class LayerChoice:
         return self.divisors(1 / self.head.value if self.head.is_alpha else self.head.value)
 
     def table(self, backbone: Backbone) -> pd.Series:
-        """Return the weight of each layer, by stage and pooling.
+        """Return the weight of each layer, by stage and pooling, or by stage if layers are not pooled.
 
         Parameters
         ----------
         backbone : Backbone
             Backbone of the layers.
         """
-        named = [(backbone.stage_names[layer.stop - 1], layer.pooling) for layer in self.layers]
-        return pd.Series(
-            self.weights, index=pd.MultiIndex.from_tuples(named, names=["layer", "pooling"]), name="weight"
-        )
+        stages = [backbone.stage_names[layer.stop - 1] for layer in self.layers]
+        poolings = [layer.pooling for layer in self.layers]
+        if None in poolings:
+            return pd.Series(self.weights, index=pd.Index(stages, name="layer"), name="weight")
+        index = pd.MultiIndex.from_arrays([stages, poolings], names=["layer", "pooling"])
+        return pd.Series(self.weights, index=index, name="weight")
 
     def report(self, backbone: Backbone) -> str:
         """Return the choice and the errors that decided it, in a few lines.
@@ -164,7 +167,10 @@ class LayerChoice:
         backbone : Backbone
             Backbone of the layers.
         """
-        named = [f"{stage} ({pooling}) {weight:.0%}" for (stage, pooling), weight in self.table(backbone).items()]
+        named = [
+            f"{name if isinstance(name, str) else '{} ({})'.format(*name)} {weight:.0%}"
+            for name, weight in self.table(backbone).items()
+        ]
         return f"layers: {', '.join(named)}"
 
     def to_state(self) -> dict[str, Any]:
@@ -264,7 +270,7 @@ def choice_rows(n_samples: int) -> list[int]:
 
 
 def candidate_layers(
-    backbone: Backbone, inputs: PreprocessedSamples, pooling: str, compute: Compute
+    backbone: Backbone, inputs: PreprocessedSamples, pooling: str | None, compute: Compute
 ) -> list[LayerOutput]:
     """Return the layers to choose from: all stages, and with `pooling="auto"` those of images by a grid as well.
 
@@ -274,8 +280,8 @@ def candidate_layers(
         Backbone.
     inputs : PreprocessedSamples
         Samples. The first that can be read shows which stages have positions.
-    pooling : str
-        Pooling as estimators take it.
+    pooling : str or None
+        Pooling as estimators take it. None for the values of tokens.
     compute : Compute
         Device and precision.
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,7 +14,15 @@ from sktransfer._validation import check_option, is_int
 from sktransfer.config import get_config
 from sktransfer.exceptions import InvalidParameterError, NotFiniteError
 
-__all__ = ["PRECISIONS", "Compute", "check_finite_outputs", "resolve_compute", "resolve_device"]
+__all__ = [
+    "PRECISIONS",
+    "Compute",
+    "check_finite_outputs",
+    "resolve_compute",
+    "resolve_device",
+    "uses_tf32",
+    "without_tf32",
+]
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -219,3 +229,33 @@ def resolve_device(device: str | torch.device) -> torch.device:
     if named.type == "mps" and torch.backends.mps.is_available():
         return torch.device("mps", 0)
     raise InvalidParameterError(f"device={device!r} is not available; give {allowed}")
+
+
+def uses_tf32() -> bool:
+    """Return whether a GPU rounds the factors of float32 products to a mantissa of ten bits (TF32)."""
+    return any(getattr(module, name) in (True, "tf32") for module, name, _ in _tf32_switches())
+
+
+@contextmanager
+def without_tf32() -> Iterator[None]:
+    """Compute float32 products with all bits in this context."""
+    before = [(module, name, getattr(module, name)) for module, name, _ in _tf32_switches()]
+    for module, name, off in _tf32_switches():
+        setattr(module, name, off)
+    try:
+        yield
+    finally:
+        for module, name, value in before:
+            setattr(module, name, value)
+
+
+def _tf32_switches() -> list[tuple[Any, str, Any]]:
+    """Return the switches of TF32 as (module, attribute, value that turns it off)."""
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    older: list[tuple[Any, str, Any]] = [(matmul, "allow_tf32", False), (cudnn, "allow_tf32", False)]
+    try:
+        for module, name, _ in older:
+            getattr(module, name)
+    except RuntimeError:  # torch refuses to read these once `fp32_precision` was set
+        return [(module, "fp32_precision", "ieee") for module in (matmul, cudnn.conv, cudnn.rnn)]
+    return older

@@ -10,7 +10,7 @@ from itertools import chain
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from sktransfer.backbones.backbone import Backbone
 from sktransfer.backbones.pooling import pool
@@ -20,9 +20,10 @@ from sktransfer.cache.types import CacheNamespace, Store
 from sktransfer.config import get_config
 from sktransfer.engine.attention import PaddingInvariantAttention
 from sktransfer.engine.compute import Compute
-from sktransfer.engine.inference import has_convolutions, prepare_for_inference
+from sktransfer.engine.inference import PreparedStages, prepare_for_inference
 from sktransfer.engine.inputs import PreprocessedSamples, in_batches
 from sktransfer.engine.layers import LayerOutput, kept_dtype
+from sktransfer.engine.transfers import begin_download, finish_downloads, upload
 from sktransfer.engine.workers import in_parallel, retry_on_oom
 
 __all__ = ["LayerOutput", "Outputs", "forward"]
@@ -211,7 +212,7 @@ class _Pass:
         self._prefetch: list[LayerOutput] = []
         self._is_chosen = True  # whether `_prefetch` is final
         self._mean_length = 0.0
-        self._stages: tuple[nn.ModuleList, bool] | None = None
+        self._stages: PreparedStages | None = None
         # A GPU takes one batch at a time, while others are decoded. On the CPU, each core has a batch of its own.
         self._device: AbstractContextManager[Any] = nullcontext() if compute.on_cpu else threading.Lock()
 
@@ -333,44 +334,52 @@ class _Pass:
     def _run(self, tensors: list[Tensor], start: int, layers: Sequence[LayerOutput]) -> dict[LayerOutput, list[Tensor]]:
         values, mask = self.inputs.batching.collate(tensors, self.backbone.preprocess.pad_value)  # (n, ...)
         lengths = None if mask is None else mask.sum(1).tolist()
-        stages, channels_last = self._prepared()
-        if self.compute.device.type == "cuda":  # copies from pinned memory overlap with the network
-            values, mask = values.pin_memory(), None if mask is None else mask.pin_memory()
+        stages, device = self._prepared(), self.compute.device
         taken: dict[LayerOutput, list[Tensor]] = {}
-        is_padded = mask is not None and self.compute.on_cpu and not self.compute.compiled
-        with self._device, torch.inference_mode(), PaddingInvariantAttention() if is_padded else nullcontext():
-            mask = None if mask is None else mask.to(self.compute.device, non_blocking=True)
-            values = values.to(self.compute.device, non_blocking=True)
-            values = _as_dtype(values, self.compute.dtype)
-            if values.ndim == 4 and channels_last:
+        copied: dict[LayerOutput, Tensor] = {}  # from a GPU, which is waited for once
+        needs_context = mask is not None and self.compute.on_cpu and not self.compute.compiled
+        needs_context = needs_context and not stages.pads_attention
+        with self._device, torch.inference_mode():
+            mask = None if mask is None else upload(mask, device)
+            values = _as_dtype(upload(values, device), self.compute.dtype)
+            if values.ndim == 4 and stages.channels_last:
                 values = values.to(memory_format=torch.channels_last)
             explain = self.backbone.explainer(start)
-            passed = chain([values], run_stages(stages[start : self._last], values, mask, explain))
-            # Outputs are taken before the next stage runs: an in-place ReLU at its start would overwrite them.
-            for stop, output in enumerate(passed, start=start):
-                for layer in layers:
-                    if layer.stop == stop and layer not in taken:
-                        taken[layer] = self._take(layer, output, mask, lengths)
+            passed = run_stages([*stages][start : self._last], values, mask, explain)
+            for stop in range(start, self._last + 1):
+                if stop > start:
+                    with PaddingInvariantAttention() if needs_context else nullcontext():
+                        values = next(passed)
+                # Outputs are taken before the next stage runs: an in-place ReLU at its start would overwrite them.
+                for layer in dict.fromkeys(one for one in layers if one.stop == stop):
+                    host = begin_download(self._pooled(layer, values, mask))
+                    if self.compute.on_cpu:
+                        taken[layer] = self._split(layer, host, lengths)
+                    else:
+                        copied[layer] = host
+            finish_downloads(device)
+        for layer, host in copied.items():
+            taken[layer] = self._split(layer, host, lengths)
         return taken
 
-    def _prepared(self) -> tuple[nn.ModuleList, bool]:
+    def _prepared(self) -> PreparedStages:
         if self._stages is None:
-            stages = prepare_for_inference(self.backbone, self.compute)
-            self._stages = stages, has_convolutions(stages)
+            self._stages = prepare_for_inference(self.backbone, self.compute)
         return self._stages
 
-    def _take(self, layer: LayerOutput, output: Tensor, mask: Tensor | None, lengths: list[int] | None) -> list[Tensor]:
+    def _pooled(self, layer: LayerOutput, output: Tensor, mask: Tensor | None) -> Tensor:
+        """Return the output of a layer for a batch (n, ...), pooled, and in the type that the store keeps."""
+        if layer.pooling is not None:
+            output = pool(output, mask, layer.pooling, prefix_tokens=self.backbone.prefix_tokens)  # (n, n_features)
+        return output if self._cache is None else self._cache.rounded(layer, output)
+
+    def _split(self, layer: LayerOutput, output: Tensor, lengths: list[int] | None) -> list[Tensor]:
         """Return one tensor per sample, without padding.
 
         Tensors for the store own their memory, because a view would keep the whole batch alive.
         """
-        if layer.pooling is not None:
-            output = pool(output, mask, layer.pooling, prefix_tokens=self.backbone.prefix_tokens)  # (n, n_features)
         if layer.pooling is not None or (output.ndim == 2 and output.is_floating_point()):  # one vector per text
             lengths = None
-        if self._cache is not None:
-            output = self._cache.rounded(layer, output)
-        output = output.cpu()
         with torch.inference_mode(False), torch.no_grad():  # normal tensors, which training can use
             if self._cache is None and lengths is None:  # one copy: no sample outlives its batch for long
                 return list(output.clone(memory_format=torch.contiguous_format))  # n of (...)

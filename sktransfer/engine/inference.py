@@ -6,18 +6,23 @@ import copy
 import math
 import threading
 import warnings
+from collections.abc import Iterable
 from itertools import pairwise
+from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from sktransfer.backbones.backbone import Backbone
+from sktransfer.engine.attention import pad_attention
 from sktransfer.engine.compute import Compute
 
 __all__ = [
     "BatchInvariantConv2d",
     "PackedLinear",
+    "PreparedStages",
     "fuse",
     "has_convolutions",
     "pack",
@@ -26,6 +31,27 @@ __all__ = [
 ]
 
 _lock = threading.Lock()
+_heads: WeakKeyDictionary[nn.Module, tuple[Any, nn.Module]] = WeakKeyDictionary()
+
+
+class PreparedStages(nn.ModuleList):
+    """Copies of stages for inference, with what every pass needs to know of them.
+
+    Parameters
+    ----------
+    stages : iterable of nn.Module
+        The stages.
+    channels_last : bool, default=False
+        Whether images are fastest in the channels_last layout.
+    pads_attention : bool, default=False
+        Whether outputs do not depend on the padding of a batch, without `PaddingInvariantAttention` around the stages.
+    """
+
+    def __init__(
+        self, stages: Iterable[nn.Module] = (), *, channels_last: bool = False, pads_attention: bool = False
+    ) -> None:
+        super().__init__(stages)
+        self.channels_last, self.pads_attention = channels_last, pads_attention
 
 
 def has_convolutions(stages: nn.Module) -> bool:
@@ -33,7 +59,7 @@ def has_convolutions(stages: nn.Module) -> bool:
     return any(isinstance(module, nn.Conv2d) for module in stages.modules())
 
 
-def prepare_for_inference(backbone: Backbone, compute: Compute) -> nn.ModuleList:
+def prepare_for_inference(backbone: Backbone, compute: Compute) -> PreparedStages:
     """Return copies of a backbone's stages for inference. They are made once, and kept with the backbone.
 
     Parameters
@@ -48,15 +74,18 @@ def prepare_for_inference(backbone: Backbone, compute: Compute) -> nn.ModuleList
         backbone.forget_if_changed()
         if key not in backbone.copies:
             backbone.copies[key] = _copy(backbone.stages, compute)
-        return backbone.copies[key]
+        prepared = backbone.copies[key]
+        assert isinstance(prepared, PreparedStages)
+        return prepared
 
 
-def _copy(stages: nn.ModuleList, compute: Compute) -> nn.ModuleList:
+def _copy(stages: nn.ModuleList, compute: Compute) -> PreparedStages:
     tensors = [*stages.parameters(), *stages.buffers()]
     stays = all(tensor.device == compute.device and tensor.dtype == compute.dtype for tensor in stages.parameters())
     # Unchanged weights are shared with the backbone. Fused, reordered and packed weights are new.
     stages = copy.deepcopy(stages, {id(tensor): tensor for tensor in tensors} if stays else {})
-    if has_convolutions(stages):
+    channels_last, pads_attention = has_convolutions(stages), False
+    if channels_last:
         fuse(stages)  # in float32: in a lower precision, weights would be rounded twice
         for module in stages.modules():
             if isinstance(module, nn.Conv2d):
@@ -68,13 +97,16 @@ def _copy(stages: nn.ModuleList, compute: Compute) -> nn.ModuleList:
         for stage in stages:
             stage.compile(dynamic=True)
     elif compute.on_cpu:  # the compiler packs weights itself
+        pads_attention = pad_attention(stages)
         _replace_convolutions(stages)
         pack(stages)
-    return stages.eval()
+    return PreparedStages(stages.eval(), channels_last=channels_last, pads_attention=pads_attention)
 
 
 def prepare_head(head: nn.Module) -> nn.Module:
     """Return a copy of a head for inference on the CPU, whose outputs for a sample do not depend on the batch.
+
+    The copy is kept until the head is deleted, or its weights are replaced or changed in place.
 
     Parameters
     ----------
@@ -82,6 +114,17 @@ def prepare_head(head: nn.Module) -> nn.Module:
         Head on the CPU, not changed. The copy shares its weights.
     """
     tensors = [*head.parameters(), *head.buffers()]
+    if any(tensor.is_inference() for tensor in tensors):  # torch does not count their changes
+        return _copy_head(head, tensors)
+    # The copy holds the weights, so that no other tensor gets their id.
+    state = [(id(tensor), tensor.data_ptr(), tensor._version) for tensor in tensors], [*map(type, head.modules())]
+    with _lock:
+        if _heads.get(head, (None,))[0] != state:
+            _heads[head] = state, _copy_head(head, tensors)
+        return _heads[head][1]
+
+
+def _copy_head(head: nn.Module, tensors: list[Tensor]) -> nn.Module:
     copied = nn.ModuleList([copy.deepcopy(head, {id(tensor): tensor for tensor in tensors})])
     _replace_convolutions(copied)
     pack(copied)
@@ -229,7 +272,10 @@ class PackedLinear(nn.Linear):
         return self._product(values)
 
     def _product(self, values: Tensor) -> Tensor:
-        out: Tensor = torch.ops.mkldnn._linear_pointwise(values, self._packed, self.bias, self._activation, [], "none")
+        # The overload is named, because torch takes as long to choose it as to multiply a few tokens.
+        out: Tensor = torch.ops.mkldnn._linear_pointwise.default(
+            values, self._packed, self.bias, self._activation, [], "none"
+        )
         return out
 
 

@@ -13,7 +13,7 @@ from sktransfer.backbones.backbone import Backbone
 from sktransfer.backbones.pooling import check_pooling
 from sktransfer.cache.policy import cache_namespace, stored_dtype
 from sktransfer.cache.types import CacheNamespace
-from sktransfer.engine.compute import PRECISIONS, Compute
+from sktransfer.engine.compute import PRECISIONS, Compute, uses_tf32
 
 __all__ = ["LayerOutput", "is_auto", "kept_dtype", "resolve_layers"]
 
@@ -39,12 +39,13 @@ class LayerOutput:
 
     def namespace(self, backbone: Backbone, compute: Compute, cache_dtype: str = "auto") -> CacheNamespace:
         """Return the cache namespace, which covers everything that the output depends on but the sample."""
+        on_gpu = compute.device.type == "cuda" and compute.dtype == torch.float32
         return cache_namespace(
             fingerprint=backbone.fingerprint(self.stop),
             preprocess=backbone.preprocess.key,
             pooling=self.pooling,
             prefix_tokens=backbone.prefix_tokens,
-            precision=f"{compute.device.type} {compute.dtype} {_uses_tf32(compute)}",
+            precision=f"{compute.device.type} {compute.dtype} {on_gpu and uses_tf32()}",
             dtype=_name(kept_dtype(self.dtype(compute), cache_dtype)),
             backbone=backbone.name,
             stage=backbone.stage_names[self.stop - 1] if self.stop else "input",
@@ -71,16 +72,21 @@ def is_auto(parameter: Any) -> bool:
     return isinstance(parameter, str) and parameter == "auto"
 
 
-def resolve_layers(backbone: Backbone, layer: int | str | Sequence[int | str], pooling: str) -> list[LayerOutput]:
+def resolve_layers(
+    backbone: Backbone, layer: int | str | Sequence[int | str], pooling: str | None
+) -> list[LayerOutput]:
     """Return the layer outputs that the parameters `layer` and `pooling` of an estimator name, in their order.
+
+    Without a pooling, outputs are the values themselves, such as those of tokens.
 
     Raises
     ------
     InvalidParameterError
         If the layer or the pooling does not exist.
     """
-    pooling = check_pooling(pooling, backbone.modality)
-    pooling = backbone.pooling if pooling == "auto" else pooling
+    if pooling is not None:
+        pooling = check_pooling(pooling, backbone.modality)
+        pooling = backbone.pooling if pooling == "auto" else pooling
     return [LayerOutput(position + 1, pooling) for position in backbone.positions(layer)]
 
 
@@ -99,9 +105,3 @@ def kept_dtype(dtype: torch.dtype, cache_dtype: str) -> torch.dtype:
 
 def _name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
-
-
-def _uses_tf32(compute: Compute) -> bool:
-    """Return whether a GPU rounds the factors of float32 products to a mantissa of ten bits (TF32)."""
-    on_gpu = compute.device.type == "cuda" and compute.dtype == torch.float32
-    return on_gpu and (torch.backends.cuda.matmul.allow_tf32 or torch.backends.cudnn.allow_tf32)

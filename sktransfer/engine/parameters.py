@@ -21,6 +21,7 @@ __all__ = [
     "POOLING",
     "PRECISION",
     "PREPROCESS",
+    "SUBWORD",
     "TARGET",
     "VERBOSE",
     "WEIGHTS",
@@ -95,6 +96,14 @@ POOLING = Parameter(
     images, the mean over tokens for text encoders and the last token for text decoders. Images allow
     {pooling_options("image")}, texts {pooling_options("text")}. Each of the two accepts the other's name of the mean,
     "average" or "mean", as well.""",
+)
+
+SUBWORD = Parameter(
+    "subword",
+    "first",
+    '{"first", "last", "mean"}',
+    """Token that stands for a word of several tokens: its first, its last, or the mean of all of them. A decoder has
+    read the whole word only at the last.""",
 )
 
 BATCH_SIZE = Parameter(

@@ -16,11 +16,13 @@ from sktransfer.explain.conversion import Conversion, Convert, Converter, Source
 from sktransfer.explain.layers import Affine, MergedColumns, SelectedColumns, Standardized, UnitNorm, linear
 from sktransfer.featurizers.image import ImageFeaturizer
 from sktransfer.featurizers.text import TextFeaturizer
+from sktransfer.featurizers.tokens import TokenFeaturizer
 from sktransfer.featurizers.words import WordEmbedder
 from sktransfer.finetuning.classifier import FineTuneClassifier
 from sktransfer.finetuning.contrastive import ContrastiveFineTuner
 from sktransfer.finetuning.multitask import MultiTaskFineTuner
 from sktransfer.finetuning.regressor import FineTuneRegressor
+from sktransfer.finetuning.tagger import FineTuneTagger
 from sktransfer.selection.best import BestBackbone
 
 __all__ = ["CONVERTERS", "REFUSED"]
@@ -100,7 +102,10 @@ CONVERTERS: dict[type, Converter] = {
     ZeroShotClassifier: _zero_shot,
 }
 REFUSED = {
+    FineTuneTagger: "it reads words in windows, and a module has one output per text. Use its backbone_ and head_",
     MultiTaskFineTuner: "it has an output per task. Convert the estimator of a task, as_module(tuner.task(name))",
+    TokenFeaturizer: "it gives features per word of sentences, and a module reads whole texts. Convert its network, "
+    "as_module(TextFeaturizer(featurizer.backbone_, layer=featurizer.layer).fit(texts))",
     WordEmbedder: "it looks up words in a table. Use TextFeaturizer, or write the vectors for other libraries by "
     "embedding_.to_word2vec(path)",
 }

@@ -1,4 +1,4 @@
-"""Base class of the image and text featurizers."""
+"""Base class of the featurizers that run a backbone."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Featurizer(
     weights: Any
     layer: int | str | Sequence[int | str]
     target: str
-    pooling: str
+    pooling: str | None
     batch_size: int | str
     device: Any
     precision: str
@@ -176,8 +176,9 @@ class Featurizer(
         names: np.ndarray = super().get_feature_names_out(input_features)
         prefix, n_named, named = type(self).__name__.lower(), Counter[str](), []
         if self._choice is not None:
-            for (stage, pooling), width in zip(self.layer_.index, self._widths, strict=True):
-                named += [f"{prefix}_{stage}_{pooling}_{i}" for i in range(width)]
+            for name, width in zip(self.layer_.index, self._widths, strict=True):
+                layer = name if isinstance(name, str) else "_".join(name)
+                named += [f"{prefix}_{layer}_{i}" for i in range(width)]
             return np.asarray(named, dtype=object)
         if len(self._widths) == 1:
             return names
@@ -267,7 +268,7 @@ class Featurizer(
         for row in range(len(inputs)):
             for rows, outputs in self._forward(inputs, rows=[row]):
                 if rows:
-                    return [output[0].numel() for output in outputs]
+                    return [output[0].shape[-1] for output in outputs]
         return self._count_features_of_blank()
 
     def _count_features_of_blank(self) -> list[int]:

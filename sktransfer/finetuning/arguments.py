@@ -7,13 +7,24 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from sklearn.utils.validation import check_consistent_length
 
 from sktransfer.exceptions import InvalidParameterError, ValidationWarning, did_you_mean, name_row, warn
 from sktransfer.samples.labels import label_of, row_labels
 from sktransfer.tasks.continuous import Continuous
+from sktransfer.tasks.validation import check_none_missing
 from sktransfer.training.run import LRRange
 
-__all__ = ["FitArguments", "check_classes", "check_names", "check_of_classes", "listed", "value_of", "warn_of_unknown"]
+__all__ = [
+    "FitArguments",
+    "check_classes",
+    "check_groups",
+    "check_names",
+    "check_of_classes",
+    "listed",
+    "value_of",
+    "warn_of_unknown",
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,8 +56,31 @@ class FitArguments:
         return self.X_val is not None
 
 
+def check_groups(groups: Any, n_samples: int) -> np.ndarray | None:
+    """Return groups as an array (n_samples,), or None if there are none.
+
+    Parameters
+    ----------
+    groups : array-like of shape (n_samples,) or None
+        Group of each sample.
+    n_samples : int
+        Number of samples.
+
+    Raises
+    ------
+    ValueError
+        If their number differs from that of the samples, or a group is missing.
+    """
+    if groups is None:
+        return None
+    checked = np.asarray(groups)
+    check_consistent_length(range(n_samples), checked)
+    check_none_missing(checked, "groups", "group", labels=row_labels(groups))
+    return checked
+
+
 def listed(values: Any) -> Any:
-    """Return values per row, or those of each task, as lists.
+    """Return values per row, or those of each task, as lists. Values of a row may be lists of different lengths.
 
     Parameters
     ----------
@@ -55,7 +89,10 @@ def listed(values: Any) -> Any:
     """
     if isinstance(values, Mapping):
         return [(name, listed(one)) for name, one in values.items()]
-    return np.asarray(values).tolist()
+    try:
+        return np.asarray(values).tolist()
+    except ValueError:  # lists of different lengths
+        return [listed(one) for one in values]
 
 
 def value_of(parameter: Any, task: str) -> Any:

@@ -13,7 +13,7 @@ import torch
 from sklearn.base import BaseEstimator
 from sklearn.callback import CallbackSupportMixin
 from sklearn.utils import Tags, check_random_state
-from sklearn.utils.validation import check_consistent_length, check_is_fitted
+from sklearn.utils.validation import check_is_fitted
 
 from sktransfer._utils import title_of
 from sktransfer.backbones.backbone import Backbone
@@ -31,17 +31,16 @@ from sktransfer.engine.inputs import PreprocessedSamples, concat_features
 from sktransfer.engine.layers import LayerOutput, is_auto
 from sktransfer.engine.rng import seed_torch
 from sktransfer.exceptions import InvalidParameterError, InvalidSampleError
-from sktransfer.finetuning.arguments import FitArguments, listed
+from sktransfer.finetuning.arguments import FitArguments, check_groups, listed
+from sktransfer.finetuning.callback_params import CallbackParams
 from sktransfer.finetuning.plain_state import PlainState
 from sktransfer.html import BackboneHTML
 from sktransfer.pipelines.cells import default_backbone
 from sktransfer.samples.base import Samples
-from sktransfer.samples.labels import row_labels
 from sktransfer.samples.validation import check_samples, holds_samples, set_input_tags
 from sktransfer.tasks.base import Targets, Task, relative_weights
 from sktransfer.tasks.given import GivenTargets, check_targets, encode_targets, known_weights
 from sktransfer.tasks.heads import Head
-from sktransfer.tasks.validation import check_none_missing
 from sktransfer.training.augmentation import Augmentation, check_augment
 from sktransfer.training.callback_list import check_monitors, unnamed
 from sktransfer.training.lr_finder import LearningRates
@@ -67,7 +66,7 @@ __all__ = ["FineTuneBase"]
 _NO_RESULT = ("cache", "callbacks", "verbose")  # parameters that change no result
 
 
-class FineTuneBase(PlainState, BackboneHTML, CallbackSupportMixin, BaseEstimator):
+class FineTuneBase(PlainState, BackboneHTML, CallbackSupportMixin, CallbackParams, BaseEstimator):
     """Train the stages of a backbone above a freezing boundary, and one head per task.
 
     A subclass lists its parameters, reads the targets of its tasks from y in `_read_targets` and weights in
@@ -278,28 +277,19 @@ class FineTuneBase(PlainState, BackboneHTML, CallbackSupportMixin, BaseEstimator
             name = type(self).__name__
             raise ValueError(f"This {name} estimator requires y to be passed, but the target y is None: {self._target}")
         reset = previous is None
-        try:
-            samples = check_samples(self, arguments.X, backbone.modality, image_shape=self.image_shape, reset=reset)
-        except ValueError as error:
-            if not holds_samples(arguments.y, backbone.modality):
-                raise
-            kind = f"{backbone.modality}s"
-            raise ValueError(
-                f"y holds {kind} and X does not, so they seem to be swapped: fit takes the {kind} first. About X: "
-                f"{error}"
-            ) from error
-        given = self._read_targets(arguments.y, first=tasks is None, classes=arguments.classes)
-        seed, drawn = self._recall_seed(seed, previous, samples, given, arguments), seed
+        samples, of_rows = self._read_rows(arguments, backbone, reset=reset)
+        given = self._read_targets(of_rows.y, first=tasks is None, classes=arguments.classes)
+        seed, drawn = self._recall_seed(settings, seed, previous, samples, given, of_rows), seed
         if seed != drawn:
             seed_torch(seed, compute.device)
             backbone = self._load_backbone(seed, previous, arguments.X)  # another one if its weights are random
         self._tasks = self._make_tasks(given, arguments.classes) if tasks is None else tasks
         settings = settings.for_tasks(list(self._tasks))
-        rows, targets = self._encode(settings, given, arguments, len(samples))
-        groups = None if arguments.groups is None else np.asarray(arguments.groups)[rows]
+        rows, targets = self._encode(settings, given, of_rows, len(samples))
+        groups = None if of_rows.groups is None else np.asarray(of_rows.groups)[rows]
         choices = self._known_choices(settings, previous)
         trunk = self._choose_trunk(backbone, previous, choices)
-        inputs = _preprocessed(samples.take(rows), trunk)
+        inputs = self._preprocessed(samples.take(rows), trunk.backbone)
         run = FitRun(
             settings=settings,
             compute=compute,
@@ -323,6 +313,45 @@ class FineTuneBase(PlainState, BackboneHTML, CallbackSupportMixin, BaseEstimator
             run = dataclasses.replace(run, trunk=self._choose_trunk(backbone, None, choices), known=known)
         return dataclasses.replace(run, on_epoch=functools.partial(self._on_epoch, context, arguments, run))
 
+    def _read_rows(self, arguments: FitArguments, backbone: Backbone, *, reset: bool) -> tuple[Samples, FitArguments]:
+        """Return the rows that the network reads, and targets, weights and groups of these rows.
+
+        By default a row is a sample. An estimator may split samples into several rows, such as windows or tiles.
+
+        Parameters
+        ----------
+        arguments : FitArguments
+            Samples, and targets, weights and groups of them.
+        backbone : Backbone
+            Backbone that reads the rows.
+        reset : bool
+            True in `fit`, to store the columns of X; False to compare with them.
+        """
+        try:
+            return self._check_samples(arguments.X, backbone, reset=reset), arguments
+        except ValueError as error:
+            if not holds_samples(arguments.y, backbone.modality):
+                raise
+            kind = f"{backbone.modality}s"
+            raise ValueError(
+                f"y holds {kind} and X does not, so they seem to be swapped: fit takes the {kind} first. About X: "
+                f"{error}"
+            ) from error
+
+    def _check_samples(self, X: Any, backbone: Backbone, *, reset: bool) -> Samples:
+        return check_samples(self, X, backbone.modality, image_shape=self.image_shape, reset=reset)
+
+    def _preprocessing(self, backbone: Backbone) -> Any:
+        """Return the preprocessing of the rows that `_read_rows` returns. By default it is that of the backbone."""
+        return backbone.preprocess
+
+    def _preprocessed(self, samples: Samples, backbone: Backbone) -> PreprocessedSamples:
+        """Return samples that keep their token ids, and warn of those that are truncated."""
+        inputs = PreprocessedSamples(samples, self._preprocessing(backbone), keep=True)
+        inputs.lengths(range(len(inputs)))
+        inputs.warn_of_unread()
+        return inputs
+
     def _load_backbone(self, seed: int, previous: PreviousFit | None, X: Any) -> Backbone:
         self._seed = seed if previous is None else previous.seed
         return load_backbone(
@@ -335,6 +364,7 @@ class FineTuneBase(PlainState, BackboneHTML, CallbackSupportMixin, BaseEstimator
 
     def _recall_seed(
         self,
+        settings: Settings,
         seed: int,
         previous: PreviousFit | None,
         samples: Samples,
@@ -342,12 +372,12 @@ class FineTuneBase(PlainState, BackboneHTML, CallbackSupportMixin, BaseEstimator
         arguments: FitArguments,
     ) -> int:
         """Return the seed that a callback with `recall_seed` has kept of this fit, if it was drawn; else the seed."""
-        callbacks = [one for one in unnamed(self.callbacks) if hasattr(one, "recall_seed")]
+        callbacks = [one for one in unnamed(settings.callbacks) if hasattr(one, "recall_seed")]
         if self.random_state is not None or not callbacks:
             return seed
         params = {name: value for name, value in params_of(self).items() if name not in _NO_RESULT}
         data = [samples.key(row) for row in range(len(samples))]
-        of_tasks = [(name, np.asarray(one.values).tolist(), one.known) for name, one in targets.items()]
+        of_tasks = [(name, listed(one.values), one.known) for name, one in targets.items()]
         given = [of_tasks, *(listed(one) for one in (arguments.sample_weight, arguments.groups))]
         n_before = 0 if previous is None else len(previous.history)
         for callback in callbacks:
@@ -359,10 +389,7 @@ class FineTuneBase(PlainState, BackboneHTML, CallbackSupportMixin, BaseEstimator
     ) -> tuple[np.ndarray, dict[str, Targets]]:
         """Return the rows with a target of positive weight, and their targets by task."""
         checked = check_targets(self._tasks, given, n_samples)
-        if arguments.groups is not None:
-            groups = np.asarray(arguments.groups)
-            check_consistent_length(range(n_samples), groups)
-            check_none_missing(groups, "groups", "group", labels=row_labels(arguments.groups))
+        check_groups(arguments.groups, n_samples)
         weights = known_weights(given, self._read_weights(arguments.sample_weight, n_samples, given))
         if len(_rows_to_learn(settings, weights)) == 0:
             raise ValueError("sample_weight: all weights are zero, so no sample is left to train on")
@@ -374,12 +401,11 @@ class FineTuneBase(PlainState, BackboneHTML, CallbackSupportMixin, BaseEstimator
     def _validation(self, settings: Settings, arguments: FitArguments, trunk: Trunk) -> Validation:
         """Return validation data in the encoding of the training, with the rows that have a weight in their order."""
         try:
-            samples = check_samples(
-                self, arguments.X_val, trunk.backbone.modality, image_shape=self.image_shape, reset=False
-            )
-            given = self._read_targets(arguments.y_val, first=False)
+            given_data = FitArguments(arguments.X_val, arguments.y_val, arguments.sample_weight_val)
+            samples, of_rows = self._read_rows(given_data, trunk.backbone, reset=False)
+            given = self._read_targets(of_rows.y, first=False)
             checked = check_targets(self._tasks, given, len(samples))
-            weights = known_weights(given, self._read_weights(arguments.sample_weight_val, len(samples), given))
+            weights = known_weights(given, self._read_weights(of_rows.sample_weight, len(samples), given))
             targets = encode_targets(self._tasks, given, checked, weights)
         except InvalidSampleError as error:
             raise InvalidSampleError(error.row, f"of X_val: {error.message}", error.label) from error
@@ -387,7 +413,8 @@ class FineTuneBase(PlainState, BackboneHTML, CallbackSupportMixin, BaseEstimator
             raise ValueError(f"validation data (X_val, y_val, sample_weight_val): {error}") from error
         rows = _rows_to_learn(settings, weights)
         return Validation(
-            _preprocessed(samples.take(rows), trunk), {name: one.take(rows) for name, one in targets.items()}
+            self._preprocessed(samples.take(rows), trunk.backbone),
+            {name: one.take(rows) for name, one in targets.items()},
         )
 
     def _known_choices(self, settings: Settings, previous: PreviousFit | None) -> Mapping[str, LayerChoice] | None:
@@ -484,7 +511,7 @@ class FineTuneBase(PlainState, BackboneHTML, CallbackSupportMixin, BaseEstimator
     def _outputs_by_task(self, X: Any) -> dict[str, np.ndarray]:
         """Return the output of each head (n_samples, n_outputs), float32, from one pass."""
         check_is_fitted(self)
-        samples = check_samples(self, X, self.backbone_.modality, image_shape=self.image_shape, reset=False)
+        samples = self._check_samples(X, self.backbone_, reset=False)
         inputs = PreprocessedSamples(samples, self.backbone_.preprocess)
         heads = {name: prepare_head(head) for name, head in self.net_.module_.heads.items()}
         outputs = {
@@ -523,14 +550,6 @@ class FineTuneBase(PlainState, BackboneHTML, CallbackSupportMixin, BaseEstimator
         set_input_tags(tags, modality_of(self.backbone) or "image")
         tags.target_tags.required = True
         return tags
-
-
-def _preprocessed(samples: Samples, trunk: Trunk) -> PreprocessedSamples:
-    """Return samples that keep their token ids, and warn of those that are truncated."""
-    inputs = PreprocessedSamples(samples, trunk.backbone.preprocess, keep=True)
-    inputs.lengths(range(len(inputs)))
-    inputs.warn_of_unread()
-    return inputs
 
 
 def _rows_to_learn(settings: Settings, weights: Mapping[str, np.ndarray]) -> np.ndarray:

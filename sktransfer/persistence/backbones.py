@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from sktransfer._validation import require_field
 from sktransfer.backbones.backbone import Backbone, replace_stages, restore_stages, with_max_length, with_preprocess
 from sktransfer.backbones.generators import private_draws
+from sktransfer.backbones.language import HeldHead, own_state
 from sktransfer.backbones.loading import build_backbone, restore_backbone
 from sktransfer.backbones.pooling import pooling_names
 from sktransfer.backbones.preprocess import ImageTransform
@@ -58,11 +59,15 @@ def _encode(backbone: Backbone, context: SaveContext) -> dict[str, Any]:
         )
     if not context.embed:
         return {"origin": "reference", **{name: recipe[name] for name in _REFERENCE}}
-    return {"origin": "embedded", "recipe": _recipe(backbone, recipe), "state": dict(_network(backbone).state_dict())}
+    return {"origin": "embedded", "recipe": _recipe(backbone, recipe), "state": _state(backbone)}
 
 
-def _network(backbone: Backbone) -> nn.Module:
-    return nn.ModuleDict({"stages": backbone.stages} | ({} if backbone.head is None else {"head": backbone.head}))
+def _state(backbone: Backbone) -> dict[str, Tensor]:
+    """Return the tensors of stages and heads, those that the language-model head shares with stages once."""
+    parts = nn.ModuleDict({"stages": backbone.stages} | ({} if backbone.head is None else {"head": backbone.head}))
+    lm_head = backbone.lm_head
+    own = {} if lm_head is None else own_state(lm_head, backbone.stages)
+    return dict(parts.state_dict()) | {f"lm_head.{name}": tensor for name, tensor in own.items()}
 
 
 def _recipe(backbone: Backbone, reference: Mapping[str, Any]) -> dict[str, Any]:
@@ -74,6 +79,7 @@ def _recipe(backbone: Backbone, reference: Mapping[str, Any]) -> dict[str, Any]:
     return {
         **reference,
         "has_head": backbone.head is not None,
+        "has_lm_head": backbone.lm_head is not None,
         "pretrained": backbone.pretrained,
         "categories": list(backbone.categories),
         "pooling": backbone.pooling,
@@ -84,7 +90,9 @@ def _recipe(backbone: Backbone, reference: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _encode_trained(backbone: Backbone, source: Backbone, first: int, modules: list[nn.Module]) -> dict[str, Any]:
+def _encode_trained(
+    backbone: Backbone, source: Backbone, first: int, modules: list[nn.Module], lm_state: Mapping[str, Tensor] | None
+) -> dict[str, Any]:
     stop = first + len(modules)
     trained, original = nn.ModuleList(modules), source.stages[first:stop]
     if repr(trained) != repr(original) or _layout(trained) != _layout(original):
@@ -94,6 +102,7 @@ def _encode_trained(backbone: Backbone, source: Backbone, first: int, modules: l
         "first": first,
         "stop": stop,
         "state": dict(trained.state_dict()),
+        "lm_state": None if lm_state is None else dict(lm_state),
         "fingerprint": backbone.fingerprint(),
     }
 
@@ -152,7 +161,10 @@ def _decode_max_length(data: dict[str, Any]) -> Backbone:
 def _decode_trained(data: dict[str, Any]) -> Backbone:
     source = require_field(data, "source", Backbone)
     first, stop = require_field(data, "first", int), require_field(data, "stop", int)
-    backbone: Backbone = restore_stages(source, first, stop, require_field(data, "state", dict))
+    lm_state = require_field({"lm_state": data.get("lm_state")}, "lm_state", (dict, type(None)))
+    backbone: Backbone = restore_stages(source, first, stop, require_field(data, "state", dict), lm_state)
+    if lm_state is not None and backbone.lm_head is None:
+        raise LoadError(f"{source.name} has no language-model head, and a trained one was saved")
     _check_fingerprint(backbone, require_field(data, "fingerprint", str))
     return backbone
 
@@ -188,7 +200,10 @@ def rebuild_backbone(recipe: dict[str, Any], state: dict[str, Tensor]) -> Backbo
         backbone = _build(name, recipe, state)
     if not require_field(recipe, "has_head", bool):
         backbone.head = None
-    own = _network(backbone).state_dict()
+    has_lm_head = require_field({"has_lm_head": recipe.get("has_lm_head", False)}, "has_lm_head", bool)
+    with private_draws():  # its weights are loaded, too
+        backbone._lm_head = HeldHead(backbone.lm_head) if has_lm_head else None
+    own = _state(backbone)
     copy_state(own, state, name)
     backbone.pretrained = require_field(recipe, "pretrained", bool)
     backbone.categories = tuple(map(str, require_field(recipe, "categories", list)))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from sktransfer.backbones import (
     Backbone,
     BackboneSpec,
     ImageTransform,
+    LanguageModelHead,
     Tokens,
     compared_names,
     find_prefix,
@@ -28,7 +31,7 @@ from sktransfer.exceptions import UnreadPartWarning, WeightsError, warn
 from sktransfer.providers.huggingface import FAMILIES
 from sktransfer.providers.huggingface_image import IMAGE_HEADS, IMAGE_STAGES, prefix_tokens, read_transform
 from sktransfer.providers.huggingface_sentence import SentenceSettings, read_sentence_settings
-from sktransfer.providers.huggingface_text import TEXT_HEADS, TEXT_STAGES
+from sktransfer.providers.huggingface_text import LM_HEADS, TEXT_HEADS, TEXT_STAGES
 
 __all__ = [
     "build_transformers_model",
@@ -105,7 +108,53 @@ def load(spec: BackboneSpec, path: Path | None) -> Backbone:
         categories=() if head is None else [labels[i] for i in sorted(labels)],
         prefix_tokens=prefix_tokens(model.config) if spec.modality == "image" else 0,
         definition=json.dumps({k: v for k, v in spec.options["config"].items() if k not in _IDLE}, sort_keys=True),
+        lm_head=_lm_head(spec, path, base),
     )
+
+
+def _lm_head(spec: BackboneSpec, path: Path | None, base: Any) -> Callable[[], LanguageModelHead | None] | None:
+    """Return the function that reads the language-model head, or None if the configuration names no model with one."""
+    kind = _lm_kind(spec.options["config"]["model_type"], _architecture(spec), base.config)
+    return None if kind is None else partial(_read_lm_head, spec, path, kind, base.get_input_embeddings().weight)
+
+
+def _architecture(spec: BackboneSpec) -> str:
+    return str((spec.options["config"].get("architectures") or [""])[0])
+
+
+def _lm_kind(model_type: str, architecture: str, config: Any) -> str | None:
+    if model_type not in LM_HEADS:
+        return None
+    is_causal = model_type in _CAUSAL or getattr(config, "is_decoder", False)
+    if architecture.endswith(("LMHeadModel", "ForCausalLM")):
+        return "causal" if is_causal else None
+    # The pretraining of ELECTRA's discriminator predicts no tokens. Those of BERT and ALBERT do.
+    is_masked = architecture.endswith("ForMaskedLM") or architecture in ("BertForPreTraining", "AlbertForPreTraining")
+    return "masked" if is_masked and not is_causal else None
+
+
+def _read_lm_head(spec: BackboneSpec, path: Path | None, kind: str, table: nn.Parameter) -> LanguageModelHead | None:
+    """Return the head of a model of transformers, tied to the table of token embeddings if the model ties it.
+
+    The whole model is read once more, because transformers knows the names and the ties in files of all ages. Only the
+    head is kept.
+    """
+    import transformers
+
+    if kind == "masked":
+        auto, known = transformers.AutoModelForMaskedLM, transformers.MODEL_FOR_MASKED_LM_MAPPING
+    else:
+        auto, known = transformers.AutoModelForCausalLM, transformers.MODEL_FOR_CAUSAL_LM_MAPPING
+    model, missing = _build_model(spec, path, auto, known)
+    head = LanguageModelHead(kind, *LM_HEADS[spec.options["config"]["model_type"]](model))
+    read = model.base_model.get_input_embeddings().weight
+    own = {id(parameter) for parameter in head.parameters() if parameter is not read}
+    if own and own <= {id(value) for key, value in model.named_parameters() if key in missing}:
+        return None  # the weights have no head, whatever the configuration says
+    check_transformers_weights(model, missing, head, spec.name)
+    if path is not None and not torch.equal(read, table):
+        raise WeightsError(f"{path}: has changed since {spec.name} was loaded; load it again in a new process")
+    return copy.deepcopy(head, {id(read): table})
 
 
 def _with_settings(tokens: Tokens, settings: SentenceSettings, name: str) -> Tokens:
@@ -155,11 +204,7 @@ def build_transformers_model(spec: BackboneSpec, path: Path | None) -> tuple[Any
     """
     import transformers
 
-    settings = dict(spec.options["config"])
-    for name in _NAMES_CODE:
-        settings.pop(name, None)
-    kind = settings["model_type"]
-    architecture = (settings.get("architectures") or [""])[0]
+    architecture = _architecture(spec)
     auto, known = transformers.AutoModel, transformers.MODEL_MAPPING
     if architecture.endswith("ForSequenceClassification"):
         auto = transformers.AutoModelForSequenceClassification
@@ -167,6 +212,17 @@ def build_transformers_model(spec: BackboneSpec, path: Path | None) -> tuple[Any
     elif architecture.endswith("ForImageClassification"):
         auto = transformers.AutoModelForImageClassification
         known = transformers.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING
+    return _build_model(spec, path, auto, known)
+
+
+def _build_model(spec: BackboneSpec, path: Path | None, auto: Any, known: Any) -> tuple[Any, set[str]]:
+    """Return a model of a class of transformers, and the names of parameters that the weights lack."""
+    import transformers
+
+    settings = dict(spec.options["config"])
+    for name in _NAMES_CODE:
+        settings.pop(name, None)
+    kind = settings["model_type"]
     options = {"attn_implementation": "eager" if kind in _EAGER else "sdpa", "dtype": torch.float32}
     if kind in FAMILIES and FAMILIES[kind].stage == "stage":
         options.pop("attn_implementation")  # convolutional networks have no attention

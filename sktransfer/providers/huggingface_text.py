@@ -1,4 +1,4 @@
-"""Text models of transformers as stages, and their classification heads.
+"""Text models of transformers as stages, and their classification and language-model heads.
 
 Every stage takes the values of the stage before it and the mask. It recomputes all other inputs of a layer (additive
 masks, causal and local windows, position biases, rotary tables) from their shapes. Modules that several stages share
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from sktransfer.backbones import PooledHead
 from sktransfer.exceptions import WeightsError
 
-__all__ = ["TEXT_HEADS", "TEXT_STAGES", "FirstTokenHead", "TextEmbeddings", "TextLayer", "attention_bias"]
+__all__ = ["LM_HEADS", "TEXT_HEADS", "TEXT_STAGES", "FirstTokenHead", "TextEmbeddings", "TextLayer", "attention_bias"]
 
 _LENGTH_DEPENDENT = {"dynamic", "longrope"}  # rotary tables that depend on the length of the batch
 _MPNET_BUCKETS = 32  # fixed in transformers, which ignores the configuration
@@ -395,4 +395,27 @@ TEXT_HEADS: dict[str, Callable[[Any], nn.Module]] = {
     "openai-gpt": _gpt_head,
     "roberta": _classifier_head,
     "xlm-roberta": _classifier_head,
+}
+
+
+def _lm_layers(*names: str) -> Callable[[Any], list[nn.Module]]:
+    return lambda model: [model.get_submodule(name) for name in names]
+
+
+def _distilbert_lm_layers(model: Any) -> list[nn.Module]:
+    return [model.vocab_transform, model.activation, model.vocab_layer_norm, model.vocab_projector]
+
+
+# Modules from the last stage's values to logits over the vocabulary, in order.
+LM_HEADS: dict[str, Callable[[Any], list[nn.Module]]] = {
+    "albert": _lm_layers("predictions"),
+    "bert": _lm_layers("cls.predictions"),
+    "distilbert": _distilbert_lm_layers,
+    "electra": _lm_layers("generator_predictions", "generator_lm_head"),
+    "gpt2": _lm_layers("lm_head"),
+    "modernbert": _lm_layers("head", "decoder"),
+    "mpnet": _lm_layers("lm_head"),
+    "openai-gpt": _lm_layers("lm_head"),
+    "roberta": _lm_layers("lm_head"),
+    "xlm-roberta": _lm_layers("lm_head"),
 }

@@ -91,7 +91,9 @@ def load_bert(spec: BackboneSpec, path: Path | None) -> Backbone:
         name=spec.name,
         modality="text",
         stages=list(zip(spec.stages, TEXT_STAGES["bert"](model), strict=True)),
-        preprocess=Tokens(tokenizer, limit=CONFIG["max_position_embeddings"]),
+        preprocess=Tokens(
+            tokenizer, limit=CONFIG["max_position_embeddings"], mask_value=tokenizer.token_to_id("[MASK]")
+        ),
         pooling="mean",
         definition=json.dumps(CONFIG, sort_keys=True),
     )

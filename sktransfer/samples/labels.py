@@ -29,6 +29,8 @@ def row_labels(X: Any) -> Any:
     >>> row_labels(texts) is None, list(row_labels(texts[1:]))
     (True, [1, 2])
     """
+    if isinstance(X, (list, tuple)):
+        return None
     if not (nw.dependencies.is_pandas_like_series(X) or nw.dependencies.is_pandas_like_dataframe(X)):
         return None
     index = X.index

@@ -78,6 +78,9 @@ class Task:
         Whether the loss of a sample depends on the other samples of its batch.
     is_squared_error : bool
         Whether the loss is a squared error, which `task_weights="uncertainty"` takes half of.
+    trains_lm_head : bool
+        Whether the head is the `lm_head` of the backbone, if it has one. It is trained with the stages that it is tied
+        to, and stays part of the trained backbone. `make_head` is then only called for other backbones.
     score_name : str or None
         Short name of `score`, which is recorded per epoch as "valid_<name>" if there are validation data.
     """
@@ -92,6 +95,7 @@ class Task:
     stratifies: ClassVar[bool] = False
     pairwise: ClassVar[bool] = False
     is_squared_error: bool = False
+    trains_lm_head: ClassVar[bool] = False
     score_name: ClassVar[str | None] = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -148,9 +152,13 @@ class Task:
         if not len(rows):
             return self.unknown(len(known))
         encoded = self.encode(y, weight[rows])
-        values = np.zeros((len(known), *encoded.values.shape[1:]), encoded.values.dtype)  # (n_samples, ...)
         weights = np.zeros(len(known))  # (n_samples,)
-        values[rows], weights[rows] = encoded.values, encoded.weight
+        weights[rows] = encoded.weight
+        if isinstance(encoded.values, list):
+            position = np.cumsum(known) - 1  # (n_samples,)
+            return Targets([encoded.values[max(0, one)] for one in position], weights)
+        values = np.zeros((len(known), *encoded.values.shape[1:]), encoded.values.dtype)  # (n_samples, ...)
+        values[rows] = encoded.values
         return Targets(values, weights)
 
     def unknown(self, n_samples: int) -> Targets:
@@ -226,6 +234,56 @@ class Task:
             Result of `encode`.
         """
         return None
+
+    def sample_rows(self, targets: Targets, n_vectors: int) -> np.ndarray:
+        """Return the rows whose values per token or map `init_head` and `layer="auto"` read, in ascending order.
+
+        The default is all rows with a weight. Only called if `reads` is not "features".
+
+        Parameters
+        ----------
+        targets : Targets
+            Targets of all rows.
+        n_vectors : int
+            Number of vectors that suffice.
+        """
+        return np.flatnonzero(targets.weight)
+
+    def vectors(self, values: Tensor, target: Any, weight: float) -> tuple[Tensor, np.ndarray, np.ndarray]:
+        """Return the vectors that the head reads in one row, such as those of its words or of its pixels.
+
+        Only called if `reads` is not "features", for `init_head` and `layer="auto"`.
+
+        Parameters
+        ----------
+        values : Tensor of shape (n_tokens, n_features) or (n_features, height, width)
+            Input of the head for the row.
+        target : Tensor or ndarray
+            Target of the row.
+        weight : float
+            Weight of the row, which its vectors share.
+
+        Returns
+        -------
+        vectors : Tensor of shape (n_vectors, n_features)
+        targets : ndarray of shape (n_vectors, ...)
+        weights : ndarray of shape (n_vectors,)
+        """
+        raise NotImplementedError
+
+    def scored(self, outputs: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the outputs and the targets of a batch that `score` compares, without padding.
+
+        The default returns them unchanged: one per row.
+
+        Parameters
+        ----------
+        outputs : ndarray of shape (n, ...)
+            Outputs of the head.
+        targets : ndarray of shape (n, ...)
+            Targets as the loss takes them.
+        """
+        return outputs, targets
 
     def prepare(self, arguments: dict[str, Tensor], targets: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         """Return the network's arguments and the targets of a training batch. The default returns them unchanged.

@@ -16,6 +16,8 @@ from sktransfer.tasks.base import Task
 
 __all__ = ["FeatureHead", "Head", "ScalarMix"]
 
+_KINDS = ("multiclass", "multilabel-indicator", "continuous", "tags", "multiclass-per-pixel")
+
 
 class ScalarMix(nn.Module):
     """Mix layers by softmax weights and a common scale: ELMo's scalar mix [1]_.
@@ -49,14 +51,14 @@ class ScalarMix(nn.Module):
         return self.scores.softmax(0)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Return the mix (n, n_features) of concatenated layers (n, n_layers * n_features)."""
-        layers = features.reshape(len(features), len(self.scores), -1)  # (n, n_layers, n_features)
-        mixed: Tensor = self.gamma * torch.einsum("l,nlf->nf", self.weights, layers)  # (n, n_features)
+        """Return the mix (..., n_features) of concatenated layers (..., n_layers * n_features)."""
+        layers = features.unflatten(-1, (len(self.scores), -1))  # (..., n_layers, n_features)
+        mixed: Tensor = self.gamma * torch.einsum("l,...lf->...f", self.weights, layers)  # (..., n_features)
         return mixed
 
 
 class FeatureHead(nn.Module):
-    """Linear head on standardized features.
+    """Linear head on standardized features, of samples or of tokens.
 
     It takes features as the backbone gives them. Its parts do not: `mix` and `linear` read standardized features.
 
@@ -90,14 +92,14 @@ class FeatureHead(nn.Module):
         self.n_outputs = width if n_outputs is None else n_outputs
 
     def forward(self, features: Tensor) -> Tensor:
-        """Return outputs (n, n_outputs) for features (n, n_features) as the backbone gives them."""
-        outputs: Tensor = self.linear(self.linear_input(features))  # (n, n_outputs)
+        """Return outputs (..., n_outputs) for features (..., n_features) as the backbone gives them."""
+        outputs: Tensor = self.linear(self.linear_input(features))  # (..., n_outputs)
         return outputs
 
     def linear_input(self, features: Tensor) -> Tensor:
-        """Return standardized features, mixed if layers are mixed: (n, n_features / n_mixed)."""
-        standardized = (features - self.mean) / self.scale  # (n, n_features)
-        return standardized if self.mix is None else self.mix(standardized)  # (n, n_features / n_mixed)
+        """Return standardized features, mixed if layers are mixed: (..., n_features / n_mixed)."""
+        standardized = (features - self.mean) / self.scale  # (..., n_features)
+        return standardized if self.mix is None else self.mix(standardized)  # (..., n_features / n_mixed)
 
 
 class Head:
@@ -116,7 +118,7 @@ class Head:
 
     Attributes
     ----------
-    task : {"multiclass", "multilabel-indicator", "continuous"}
+    task : {"multiclass", "multilabel-indicator", "continuous", "tags", "multiclass-per-pixel"}
         Kind of the target.
     classes : ndarray of shape (n_outputs,) or None
         Labels of the outputs; None for regression.
@@ -230,7 +232,7 @@ class Head:
         LoadError
             If the parts do not fit each other.
         """
-        task = require_field(state, "task", str, ("multiclass", "multilabel-indicator", "continuous"))
+        task = require_field(state, "task", str, _KINDS)
         classes = require_field(state, "classes", (np.ndarray, type(None)))
         weights, units = require_field(state, "state", dict), require_field(state, "units", dict)
         if not {"mean", "scale", "linear.weight", "linear.bias"} <= weights.keys():

@@ -14,6 +14,7 @@ import torch
 from sktransfer.backbones.backbone import Backbone
 from sktransfer.exceptions import InvalidParameterError, SktransferWarning, did_you_mean
 from sktransfer.testing import checks_forward as forward
+from sktransfer.testing import checks_language as language
 from sktransfer.testing import checks_loading as loading
 from sktransfer.testing import checks_state as state
 from sktransfer.testing import checks_training as training
@@ -58,6 +59,9 @@ CHECKS: tuple[Check, ...] = (
     training.check_features,
     training.check_freezing,
     training.check_estimator_pickle,
+    language.check_lm_reference,
+    language.check_lm_head,
+    language.check_lm_training,
     forward.check_device,
     forward.check_device_memory,
 )
@@ -87,6 +91,7 @@ def check_backbone(
     *,
     device: str | torch.device | None = None,
     reference: Reference | None = None,
+    lm_reference: Reference | None = None,
     expected_failures: Expected | None = None,
     on_fail: str | None = "raise",
 ) -> list[CheckResult]:
@@ -103,6 +108,8 @@ def check_backbone(
         The model's own forward, called as `reference(values)` with preprocessed images, or as
         `reference(values, mask)` with the token ids of texts. It returns the head's logits, or without a head the
         last stage's values.
+    lm_reference : callable, default=None
+        The same for the `lm_head`. It returns logits over the vocabulary (n, tokens, n_vocabulary).
     expected_failures : mapping of str to str, default=None
         Reason per check that is known to fail. If such a check passes, it counts as failed.
     on_fail : {"raise", None}, default="raise"
@@ -136,7 +143,8 @@ def check_backbone(
             f"backbone={backbone!r} must be a name or a Backbone, not {type(backbone).__name__}"
         )
     expected = _check_expected(expected_failures or {})
-    results = list(yield_results(Subject(backbone, device=device, reference=reference), expected))
+    subject = Subject(backbone, device=device, reference=reference, lm_reference=lm_reference)
+    results = list(yield_results(subject, expected))
     failures = [f"{result.name}: {result.reason}" for result in results if result.status == "failed"]
     if failures and on_fail == "raise":
         raise AssertionError(f"{len(failures)} of {len(results)} checks failed\n\n" + "\n\n".join(failures))
@@ -213,7 +221,7 @@ def yield_backbone_checks(backbone: str | Backbone, **settings: Any) -> Iterator
     ----------
     backbone : str or Backbone
         As in `check_backbone`. The first check that needs it loads it, and all checks share it.
-    **settings : `device` or `reference`
+    **settings : `device`, `reference` or `lm_reference`
         As in `check_backbone`.
 
     Yields

@@ -30,6 +30,7 @@ from sktransfer.testing.samples import make_samples
 from sktransfer.weights.locate import locate
 
 __all__ = [
+    "ATOL",
     "NotRun",
     "Reference",
     "Subject",
@@ -69,11 +70,14 @@ class Subject:
     reference : callable, default=None
         The model's own forward, called as `reference(values)` with preprocessed images, or `reference(values, mask)`
         with the token ids of texts. It returns the head's logits, or without a head the last stage's values.
+    lm_reference : callable, default=None
+        The model's own forward, called as `lm_reference(values, mask)`. It returns the logits of the vocabulary.
     """
 
     given: str | Backbone
     device: str | torch.device | None = None
     reference: Reference | None = None
+    lm_reference: Reference | None = None
 
     @property
     def name(self) -> str:

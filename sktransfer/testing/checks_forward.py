@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sktransfer.backbones.backbone import Backbone
-from sktransfer.engine.compute import resolve_device
+from sktransfer.engine.compute import resolve_device, without_tf32
 from sktransfer.engine.inputs import collate
 from sktransfer.testing.backbone_subject import NotRun, Subject, assert_close, require, run_stages, to_tensors
 
@@ -201,13 +201,8 @@ def check_device(subject: Subject) -> None:
     To fix: create tensors on `values.device`, and keep constants in buffers.
     """
     device = _resolve_device(subject)
-    # TF32 has ten bits of mantissa, too few for devices to agree to 1e-4.
-    cudnn_tf32, matmul_tf32 = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
-    try:
+    with without_tf32():  # too few bits for devices to agree to 1e-4
         outputs = run_stages(_copy_without_caches(subject.backbone), subject.tensors, device)
-    finally:
-        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = cudnn_tf32, matmul_tf32
     expected = run_stages(subject.backbone, subject.tensors, torch.device("cpu"))
     fix = "create tensors on `values.device`, and register constants as buffers, which move with the stage"
     assert_close(outputs, expected, subject, f"on {device}", fix, atol=_DEVICE_ATOL)

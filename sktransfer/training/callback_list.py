@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+import dis
+import signal
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from sklearn.callback import FitCallback
@@ -20,8 +22,19 @@ from skorch.callbacks.scoring import ScoringBase
 
 from sktransfer.exceptions import InvalidParameterError, ValidationWarning, warn
 
-__all__ = ["check_callbacks", "check_monitors", "check_scoring", "is_callback_type", "unnamed"]
+__all__ = [
+    "check_callbacks",
+    "check_monitors",
+    "check_scoring",
+    "copied",
+    "is_callback_type",
+    "named",
+    "raised_by_statement",
+    "refuse_scoring",
+    "unnamed",
+]
 
+_RAISE = dis.opmap["RAISE_VARARGS"]
 _ALWAYS = {"train_loss", "train_loss_best"}  # columns of the history that each training records
 _VALIDATION = {"valid_loss", "valid_loss_best"}
 _SCORES = {"valid_acc", "valid_acc_best", "valid_r2", "valid_r2_best"}  # of validation data, of a single task
@@ -36,6 +49,68 @@ def unnamed(callbacks: Sequence[Any] | None) -> list[Any]:
         Callbacks of skorch, its classes, or pairs of a name and one of these.
     """
     return [item[1] if isinstance(item, (tuple, list)) and len(item) == 2 else item for item in callbacks or []]
+
+
+def named(callbacks: Any) -> dict[str, int]:
+    """Return the index of each callback by its name: the given one, else that of its class, as skorch names it.
+
+    Several callbacks of one class have "_1", "_2" and so on appended. Values that are no callbacks are left out.
+
+    Parameters
+    ----------
+    callbacks : anything
+        Value of the parameter, checked or not.
+
+    Examples
+    --------
+    >>> from skorch.callbacks import EarlyStopping, EpochTimer
+    >>> from sktransfer.training.callback_list import named
+    >>> named([("es", EarlyStopping()), EpochTimer, EpochTimer()])
+    {'es': 0, 'EpochTimer_1': 1, 'EpochTimer_2': 2}
+    """
+    by_name: dict[str, list[int]] = {}
+    for index, item in enumerate(callbacks if isinstance(callbacks, (list, tuple)) else []):
+        callback = unnamed([item])[0]
+        if item is not callback and isinstance(item[0], str):
+            by_name.setdefault(item[0], []).append(index)
+        elif is_callback_type(callback, Callback):
+            cls = callback if isinstance(callback, type) else type(callback)
+            by_name.setdefault(cls.__name__, []).append(index)
+    return {
+        name if len(indices) == 1 else f"{name}_{number}": index
+        for name, indices in by_name.items()
+        for number, index in enumerate(indices, start=1)
+    }
+
+
+def copied(callbacks: Sequence[Any] | None) -> list[Any]:
+    """Return callbacks that a training may change, without those that are None.
+
+    Callbacks that hold each other do so as copies. Lists and dicts that they hold are copied. Other objects are shared,
+    such as the writer of a log, which may not be copyable.
+
+    Parameters
+    ----------
+    callbacks : sequence or None
+        Callbacks of skorch, its classes, or pairs of a name and one of these or None.
+    """
+    memo: dict[int, Any] = {}
+    return [_copied(item, memo) for item in callbacks or [] if unnamed([item])[0] is not None]
+
+
+def _copied(value: Any, memo: dict[int, Any]) -> Any:
+    if id(value) in memo:
+        return memo[id(value)]
+    if isinstance(value, Callback):
+        memo[id(value)] = new = copy.copy(value)
+        vars(new).update({name: _copied(one, memo) for name, one in vars(new).items()})
+    elif type(value) in (list, tuple, set):
+        memo[id(value)] = new = type(value)(_copied(one, memo) for one in value)
+    elif type(value) is dict:
+        memo[id(value)] = new = {name: _copied(one, memo) for name, one in value.items()}
+    else:
+        return value
+    return new
 
 
 def is_callback_type(callback: Any, *kinds: type) -> bool:
@@ -69,7 +144,10 @@ def check_callbacks(callbacks: Any) -> None:
     if not isinstance(callbacks, (list, tuple)):
         raise InvalidParameterError(f"callbacks={callbacks!r} must be None or a list: callbacks=[...]")
     for index, (item, callback) in enumerate(zip(callbacks, unnamed(callbacks))):
-        if is_callback_type(callback, Callback) and (item is callback or isinstance(item[0], str)):
+        is_named = item is not callback and isinstance(item[0], str)
+        if is_named and callback is None:
+            continue  # switched off, as in skorch
+        if is_callback_type(callback, Callback) and (item is callback or is_named):
             continue
         is_sklearns = isinstance(callback, FitCallback)
         hint = "those of scikit-learn go to set_callbacks" if is_sklearns else "derive from that class"
@@ -105,7 +183,8 @@ def check_monitors(callbacks: Sequence[Any] | None, *, validates: bool, remedy: 
         If a score of validation data is asked for, and there are none.
     """
     given = [callback() if isinstance(callback, type) else callback for callback in unnamed(callbacks)]
-    knows_all = all(type(callback).__module__.startswith(("skorch.", "sktransfer.")) for callback in given)
+    others = [one for one in given if one is not None]
+    knows_all = all(type(callback).__module__.startswith(("skorch.", "sktransfer.")) for callback in others)
     validation = _VALIDATION | (set() if by_task else _SCORES)
     recorded = _ALWAYS | (validation if validates else set())
     missing = set() if validates else set(validation)  # names that need validation data
@@ -167,19 +246,71 @@ def check_scoring(callbacks: Sequence[Any] | None, scores: Mapping[str, str | No
         If `EpochScoring` or `BatchScoring` would fail, because a batch has the predictions of several tasks.
     """
     columns = [f"valid_{score}_{name}" for name, score in scores.items() if score is not None]
-    for index, item in enumerate(unnamed(callbacks) if len(scores) > 1 else []):
-        callback = item() if isinstance(item, type) else item
-        if not isinstance(callback, ScoringBase):
-            continue
-        is_function = callable(callback.scoring) and not str(callback.scoring.__module__).startswith("sklearn.")
-        if is_function and not (isinstance(callback, EpochScoring) and callback.use_caching):
-            continue
+    for index, callback in _scores_of_predictions(callbacks) if len(scores) > 1 else ():
         raise InvalidParameterError(
             f"callbacks[{index}]: {type(callback).__name__} scores the predictions of one task, and there are "
             f"{len(scores)}, {list(scores)}. With X_val and y_val, history_ has the scores of the tasks in the columns "
             f"{columns}, which callbacks may monitor, such as monitor='valid_loss_{next(iter(scores))}'. For "
             "another score, use set_callbacks with a callback of scikit-learn"
         )
+
+
+def refuse_scoring(callbacks: Sequence[Any] | None, unit: str, score: str) -> None:
+    """Raise if a callback of skorch scores predictions, and a sample has several, such as one per word.
+
+    Parameters
+    ----------
+    callbacks : sequence of skorch callbacks or None
+        Value of the parameter.
+    unit : str
+        What has a prediction, such as "word".
+    score : str
+        Column of the history with the score of validation data.
+
+    Raises
+    ------
+    InvalidParameterError
+        If `EpochScoring` or `BatchScoring` would fail.
+    """
+    for index, callback in _scores_of_predictions(callbacks):
+        raise InvalidParameterError(
+            f"callbacks[{index}]: {type(callback).__name__} scores one prediction per sample, and here there is one "
+            f"per {unit}. With validation data, history_ has the column {score!r}, which callbacks may monitor. For "
+            "another score, use set_callbacks with a callback of scikit-learn"
+        )
+
+
+def _scores_of_predictions(callbacks: Sequence[Any] | None) -> Iterator[tuple[int, Any]]:
+    """Yield the callbacks of skorch that score predictions, with their positions."""
+    for index, item in enumerate(unnamed(callbacks)):
+        callback = item() if isinstance(item, type) else item
+        if not isinstance(callback, ScoringBase):
+            continue
+        is_function = callable(callback.scoring) and not str(callback.scoring.__module__).startswith("sklearn.")
+        if not is_function or (isinstance(callback, EpochScoring) and callback.use_caching):
+            yield index, callback
+
+
+def raised_by_statement(error: BaseException) -> bool:
+    """Return whether a `raise` statement raised an exception. Ctrl-C interrupts any other instruction.
+
+    A handler of SIGINT that is written in Python raises by a statement too. It is recognized by its code.
+
+    Parameters
+    ----------
+    error : BaseException
+        Exception that a callback's method raised.
+    """
+    handler = getattr(signal.getsignal(signal.SIGINT), "__code__", None)
+    traceback = error.__traceback__
+    while traceback is not None:
+        code, offset = traceback.tb_frame.f_code, traceback.tb_lasti
+        if code is handler:
+            return False
+        traceback = traceback.tb_next
+        if traceback is None:
+            return code.co_code[offset] == _RAISE
+    return False
 
 
 def _recorded_by(callback: Any) -> set[str]:

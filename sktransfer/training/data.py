@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from skorch.dataset import Dataset
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from sktransfer.backbones.backbone import Backbone
 from sktransfer.cache.policy import fits, prefetch_for_depths
@@ -17,11 +17,11 @@ from sktransfer.engine.compute import Compute
 from sktransfer.engine.forward import forward
 from sktransfer.engine.inputs import PreprocessedSamples, collate, concat_features
 from sktransfer.engine.layers import LayerOutput
-from sktransfer.tasks.base import Targets, batch_targets
+from sktransfer.tasks.base import Targets, Task, batch_targets
 from sktransfer.training.augmentation import Augmentation
-from sktransfer.training.network import split_layers
+from sktransfer.training.network import join, split_layers
 
-__all__ = ["Batch", "FrozenPrefixDataset", "collect_features", "precompute_features"]
+__all__ = ["Batch", "FrozenPrefixDataset", "collect_features", "collect_vectors", "precompute_features"]
 
 # Arguments of the network, and per task its targets and their weights.
 Batch = tuple[dict[str, Any], dict[str, tuple[Tensor, Tensor]]]
@@ -51,8 +51,57 @@ def collect_features(
     return [[by_row[row] for row in rows] for by_row in outputs]
 
 
-class FrozenPrefixDataset(Dataset[Any]):
+def collect_vectors(
+    backbone: Backbone,
+    inputs: PreprocessedSamples,
+    heads: Sequence[Sequence[LayerOutput]],
+    task: Task,
+    targets: Targets,
+    rows: Sequence[int],
+    **options: Any,
+) -> tuple[list[np.ndarray], Targets]:
+    """Return the vectors that heads on tokens or maps read in some rows, in their order, and their targets.
+
+    Values per token and maps are dropped after each batch, because they take far more memory than the vectors.
+
+    Parameters
+    ----------
+    backbone, inputs, **options
+        As `forward` takes them.
+    heads : sequence of sequence of LayerOutput
+        Layers that each of the heads reads, concatenated.
+    task : Task
+        Task of the heads.
+    targets : Targets
+        Targets of all rows.
+    rows : sequence of int
+        Rows of the samples.
+
+    Returns
+    -------
+    vectors : list of ndarray of shape (n_vectors, n_features), float32
+        Vectors of each head.
+    targets : Targets of length n_vectors
+    """
+    layers = [layer for some in heads for layer in some]
+    found: dict[int, tuple[list[np.ndarray], np.ndarray, np.ndarray]] = {}
+    for part, outputs in forward(backbone, inputs, layers, rows=rows, **options):
+        for row, *values in zip(part, *outputs):
+            remaining, vectors = iter(values), []
+            for some in heads:
+                joined = join(task.reads, [next(remaining)[None] for _ in some], backbone.prefix_tokens)[0]
+                of_row, known, weight = task.vectors(joined, targets.values[row], float(targets.weight[row]))
+                vectors.append(of_row.float().numpy())
+            found[row] = vectors, known, weight
+    parts = [found[row] for row in rows]
+    joint = [np.concatenate([vectors[head] for vectors, _, _ in parts]) for head in range(len(heads))]
+    return joint, Targets(*(np.concatenate([one[index] for one in parts]) for index in (1, 2)))  # type: ignore[arg-type]
+
+
+class FrozenPrefixDataset(Dataset):  # type: ignore[misc]
     """Samples as the first trained stage takes them: outputs of the frozen stages, cached or computed.
+
+    skorch's scoring callbacks read `X`, the data set itself, and `y`.
 
     Parameters
     ----------
@@ -124,6 +173,16 @@ class FrozenPrefixDataset(Dataset[Any]):
         keys = [self.inputs.samples.key(row) for row in self.rows]
         augmentation = None if self.augmentation is None else self.augmentation.identity()
         return [namespaces, keys, self.targets, self.weights, self.sources, augmentation]
+
+    @property
+    def X(self) -> FrozenPrefixDataset:
+        """The data set, from which a net predicts."""
+        return self
+
+    @property
+    def y(self) -> Any:
+        """Targets as the loss takes them (n_rows, ...); a dict of them by name if there are several tasks."""
+        return next(iter(self.targets.values())) if len(self.targets) == 1 else self.targets
 
     def __len__(self) -> int:
         return len(self.rows)

@@ -423,10 +423,23 @@ class HeldLosses(Callback):  # type: ignore[misc]
 class ValidationScore(EpochScoring):  # type: ignore[misc]
     """Score of the validation data per epoch, which keeps no predictions: checkpoints would contain them."""
 
+    def on_batch_end(self, net: NeuralNet, batch: Any, y_pred: Any, training: bool, **kwargs: Any) -> None:
+        """Keep what the score compares in a batch of validation data."""
+        if not training:
+            outputs, targets = net.only_task.scored(to_numpy(y_pred), to_numpy(batch[1]))
+            self.y_preds_.append(outputs)
+            self.y_trues_.append(targets)
+
     def on_epoch_end(self, net: NeuralNet, dataset_train: Any, dataset_valid: Any, **kwargs: Any) -> None:
         """Record the score, and drop the predictions."""
-        super().on_epoch_end(net, dataset_train, dataset_valid, **kwargs)
+        if self.y_trues_:
+            y_true, outputs = np.concatenate(self.y_trues_), np.concatenate(self.y_preds_)  # (n_scored, ...) each
+            self._record_score(net.history, _score(net.only_task, y_true, outputs))
         self._initialize_cache()
+
+
+def _score(task: Any, y_true: np.ndarray, outputs: np.ndarray) -> float:
+    return float(task.score(y_true, task.for_rows(y_true).output_predictions(outputs)))
 
 
 def columns_of(name: str, net: NeuralNet) -> dict[str, str]:
@@ -471,18 +484,17 @@ class TaskHistory(Callback):  # type: ignore[misc]
             sums[0], sums[1] = sums[0] + loss.detach() * total.to(loss.device), sums[1] + total
             if not training and net.tasks[name].score_name is not None and name in y_pred:
                 known = weight.numpy() > 0  # (n,)
-                pair = (to_numpy(batch[1][name])[known], to_numpy(y_pred[name])[known])  # (n_known, ...) each
-                self._scored.setdefault(name, []).append(pair)
+                pair = (to_numpy(y_pred[name])[known], to_numpy(batch[1][name])[known])  # (n_known, ...) each
+                self._scored.setdefault(name, []).append(net.tasks[name].scored(*pair))
 
     def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:
         """Record means and scores."""
         for column, (loss, total) in self._sums.items():
             net.history.record(column, float(loss) / float(total) if float(total) else math.nan)
         for name, parts in self._scored.items():
-            y_true, outputs = (np.concatenate(one) for one in zip(*parts))  # (n_known, ...) each
+            outputs, y_true = (np.concatenate(one) for one in zip(*parts))  # (n_scored, ...) each
             task = net.tasks[name]
-            predicted = task.for_rows(y_true).output_predictions(outputs)
-            score = task.score(y_true, predicted) if len(y_true) > 1 else math.nan
+            score = _score(task, y_true, outputs) if len(y_true) > 1 else math.nan
             net.history.record(f"valid_{task.score_name}_{name}", score)
         self._sums, self._scored = {}, {}
 

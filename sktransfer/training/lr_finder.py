@@ -17,7 +17,7 @@ from skorch.callbacks import GradientNormClipping
 from sktransfer.backbones.generators import fork_rng
 from sktransfer.engine.rng import derive_seed, seed_torch
 from sktransfer.exceptions import warn
-from sktransfer.training.callback_list import is_callback_type, unnamed
+from sktransfer.training.callback_list import copied, is_callback_type, unnamed
 from sktransfer.training.data import FrozenPrefixDataset
 from sktransfer.training.divergence import check_start
 from sktransfer.training.net import FineTuneNet
@@ -56,13 +56,12 @@ def step_callbacks(callbacks: Sequence[Any] | None) -> list[Any]:
     callbacks : sequence of skorch callbacks or (name, callback), default=None
         The user's callbacks. One of ours changes a step if its class has `changes_step = True`.
     """
-    # Selected before they are copied, because others may hold files and locks.
     kept = [
         callback
         for callback in unnamed(callbacks)
         if getattr(callback, "changes_step", False) or is_callback_type(callback, GradientNormClipping)
     ]
-    return [callback() if isinstance(callback, type) else copy.deepcopy(callback) for callback in kept]
+    return [callback() if isinstance(callback, type) else callback for callback in copied(kept)]
 
 
 def range_test(net: FineTuneNet, dataset: FrozenPrefixDataset, scope: LRRange) -> LearningRates:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import dis
 import functools
 import pickle
-import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
@@ -32,6 +30,7 @@ from sktransfer.tasks.weighting import (
     weighted_sum,
 )
 from sktransfer.training.adapters import adapter_identity
+from sktransfer.training.callback_list import raised_by_statement
 from sktransfer.training.data import FrozenPrefixDataset
 from sktransfer.training.divergence import check_loss
 from sktransfer.training.epochs import (
@@ -53,7 +52,6 @@ if TYPE_CHECKING:
 
 __all__ = ["FineTuneNet", "StopTraining", "build_net"]
 
-_RAISE = dis.opmap["RAISE_VARARGS"]
 BatchTargets = Mapping[str, tuple[Tensor, Tensor]]
 
 
@@ -209,6 +207,7 @@ class FineTuneNet(NeuralNet):  # type: ignore[misc]
 
     def partial_fit(self, X: Any, y: Any = None, classes: Any = None, **fit_params: Any) -> FineTuneNet:
         """Train until the last epoch or until a callback stops. Unlike in skorch, Ctrl-C raises KeyboardInterrupt."""
+        X = self.get_dataset(X, y)
         if not self.initialized_:
             self.initialize()
         self.interrupted = True
@@ -252,7 +251,7 @@ class FineTuneNet(NeuralNet):  # type: ignore[misc]
             except KeyboardInterrupt as error:
                 # skorch's callbacks end a training by an exception that Ctrl-C raises as well. Only a `raise` statement
                 # is a callback's.
-                if not _raised_by_statement(error):
+                if not raised_by_statement(error):
                     raise
                 stop = True
             if stop and method_name != "on_epoch_end":
@@ -406,13 +405,17 @@ class FineTuneNet(NeuralNet):  # type: ignore[misc]
                 self.mixture = mixture
         return self._step(batch, [part.losses], part.outputs)
 
-    def get_iterator(self, dataset: Any, training: bool = False) -> Batches:
-        """Return batches, shuffled for training and in order otherwise. Samples must be a `FrozenPrefixDataset`."""
-        if not isinstance(dataset, FrozenPrefixDataset):
+    def get_dataset(self, X: Any, y: Any = None) -> FrozenPrefixDataset:
+        """Return X, which must be a data set of outputs of the frozen stages. Samples are refused."""
+        if not isinstance(X, FrozenPrefixDataset):
             raise TypeError(
-                "the net predicts from outputs of the frozen stages, and not from samples; call predict or "
-                "predict_proba of the estimator, and not of its net_"
+                f"net_ trains on and predicts from outputs of the frozen stages, and not from samples (given: "
+                f"{type(X).__name__}); call fit, predict or predict_proba of the estimator, and not of its net_"
             )
+        return X
+
+    def get_iterator(self, dataset: FrozenPrefixDataset, training: bool = False) -> Batches:
+        """Return batches, shuffled for training and in order otherwise."""
         draws = self.mixture is not None or self.paired
         return self.batches(dataset, self.batch_size, self.seed if training else None, draws, self.task_sampling)
 
@@ -451,6 +454,23 @@ class FineTuneNet(NeuralNet):  # type: ignore[misc]
         for state in self.optimizer_.state.values():
             state.update({name: value.cpu() for name, value in state.items() if isinstance(value, Tensor)})
 
+    def save_params(self, *args: Any, use_safetensors: bool = False, **kwargs: Any) -> None:
+        """Write weights and history, as skorch does. Safetensors hold each shared weight once per name.
+
+        Parameters
+        ----------
+        *args, **kwargs
+            As skorch's `save_params` takes them.
+        use_safetensors : bool, default=False
+            Whether to write safetensors, without the optimizer.
+        """
+        hook = self.module_.register_state_dict_post_hook(_separate) if use_safetensors and self.initialized_ else None
+        try:
+            super().save_params(*args, use_safetensors=use_safetensors, **kwargs)
+        finally:
+            if hook is not None:
+                hook.remove()
+
     def __getstate__(self) -> dict[str, Any]:
         """Return the attributes unchanged. skorch would write the weights apart, and duplicate those of a backbone."""
         return {**self.__dict__, "__cuda_dependent_attributes__": pickle.dumps({})}
@@ -474,7 +494,7 @@ class FineTuneNet(NeuralNet):  # type: ignore[misc]
         self._add_l2_sp = None
 
     @property
-    def _task(self) -> Task:
+    def only_task(self) -> Task:
         """The only task, which skorch's scoring callbacks score."""
         if len(self.tasks) != 1:
             raise AttributeError(f"a net with the tasks {sorted(self.tasks)} has no predictions of a single task")
@@ -483,7 +503,7 @@ class FineTuneNet(NeuralNet):  # type: ignore[misc]
     @property
     def classes_(self) -> Any:
         """Class indices (n_classes,), or an array [0, 1] per label of an indicator matrix."""
-        return self._task.output_classes(self._head.n_outputs)
+        return self.only_task.output_classes(self._head.n_outputs)
 
     @property
     def _head(self) -> Any:
@@ -497,7 +517,7 @@ class FineTuneNet(NeuralNet):  # type: ignore[misc]
         X : Dataset
             Data set of the kind that the net is trained on.
         """
-        return self._task.output_probabilities(self._outputs(X))
+        return self.only_task.output_probabilities(self._outputs(X))
 
     def predict(self, X: Any) -> np.ndarray:
         """Return class indices (n_samples,), an indicator matrix (n_samples, n_labels), or outputs as they are.
@@ -507,7 +527,7 @@ class FineTuneNet(NeuralNet):  # type: ignore[misc]
         X : Dataset
             Data set of the kind that the net is trained on.
         """
-        return self._task.output_predictions(self._outputs(X))
+        return self.only_task.output_predictions(self._outputs(X))
 
     def score(self, X: Any, y: Any) -> float:
         """Return the task's score.
@@ -519,7 +539,7 @@ class FineTuneNet(NeuralNet):  # type: ignore[misc]
         y : ndarray of shape (n_samples, ...)
             Targets as the loss takes them.
         """
-        return self._task.score(y, self._task.for_rows(y).output_predictions(self._outputs(X)))
+        return self.only_task.score(y, self.only_task.for_rows(y).output_predictions(self._outputs(X)))
 
     def _outputs(self, X: Any) -> np.ndarray:
         parts = [to_numpy(part) for part in self.forward_iter(X)]
@@ -531,6 +551,11 @@ class FineTuneNet(NeuralNet):  # type: ignore[misc]
         task = next(iter(self.tasks.values()))
         tags.estimator_type = None if len(self.tasks) != 1 or task.pairwise else kinds.get(task.kind)
         return tags
+
+
+def _separate(module: nn.Module, state: dict[str, Tensor], prefix: str, metadata: Any) -> None:
+    """Replace the weights of a state by copies that safetensors can write: contiguous, each with its own memory."""
+    state.update({name: value.clone(memory_format=torch.contiguous_format) for name, value in state.items()})
 
 
 def _positive(total: Tensor) -> Tensor:
@@ -552,23 +577,6 @@ def _rows(batch: Any, start: int, stop: int) -> Any:
         return [cut(one) for one in value] if isinstance(value, (list, tuple)) else value[start:stop]
 
     return cut(arguments), {name: tuple(cut(pair)) for name, pair in targets.items()}
-
-
-def _raised_by_statement(error: BaseException) -> bool:
-    """Return whether a `raise` statement raised an exception. Ctrl-C interrupts any other instruction.
-
-    A handler of SIGINT that is written in Python raises by a statement too. It is recognized by its code.
-    """
-    handler = getattr(signal.getsignal(signal.SIGINT), "__code__", None)
-    traceback = error.__traceback__
-    while traceback is not None:
-        code, offset = traceback.tb_frame.f_code, traceback.tb_lasti
-        if code is handler:
-            return False
-        traceback = traceback.tb_next
-        if traceback is None:
-            return code.co_code[offset] == _RAISE
-    return False
 
 
 @contextmanager

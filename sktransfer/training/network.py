@@ -10,11 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from sktransfer.backbones.backbone import Backbone
-from sktransfer.backbones.pooling import pool
+from sktransfer.backbones.language import LanguageModelHead, own_state, rebind
+from sktransfer.backbones.pooling import as_maps, pool
 from sktransfer.engine.inference import has_convolutions
 from sktransfer.engine.layers import LayerOutput
 
-__all__ = ["FineTuneNetwork", "TaskModules", "join", "split_layers", "trainable_stages"]
+__all__ = ["FineTuneNetwork", "TaskModules", "join", "split_layers", "trainable_lm_head", "trainable_stages"]
 
 Layers = Mapping[str, Sequence[LayerOutput]]
 
@@ -54,7 +55,40 @@ def trainable_stages(backbone: Backbone, boundary: int, stop: int) -> nn.ModuleL
     return stages
 
 
-def join(reads: str, values: Sequence[Tensor]) -> Tensor:
+def trainable_lm_head(backbone: Backbone, stages: nn.ModuleList, boundary: int) -> LanguageModelHead | None:
+    """Return a copy of a backbone's language-model head to train, tied to the trained stages; None if it has none.
+
+    A parameter that is tied to a frozen stage becomes a buffer, so that neither an optimizer nor an average of weights
+    writes into it. It shares the memory of the stage.
+
+    Parameters
+    ----------
+    backbone : Backbone
+        Backbone, not changed.
+    stages : nn.ModuleList
+        Result of `trainable_stages`.
+    boundary : int
+        Number of frozen stages.
+    """
+    source = backbone.lm_head
+    if source is None:
+        return None
+    whole = nn.ModuleList([*backbone.stages[:boundary], *stages])
+    head = rebind(source, backbone.stages, whole, own_state(source, backbone.stages))
+    assert head is not None  # the stages are copies of those of the backbone
+    frozen = {id(parameter) for stage in backbone.stages[:boundary] for parameter in stage.parameters()}
+    tied = {id(parameter) for parameter in whole.parameters()}
+    for module in head.modules():
+        for name, parameter in list(module.named_parameters(recurse=False)):
+            if id(parameter) in frozen:
+                delattr(module, name)
+                module.register_buffer(name, parameter.detach(), persistent=False)
+            elif id(parameter) not in tied:
+                parameter.requires_grad_(True)
+    return head
+
+
+def join(reads: str, values: Sequence[Tensor], prefix_tokens: int = 0) -> Tensor:
     """Return the input of a head from layer outputs of one batch.
 
     Parameters
@@ -62,7 +96,10 @@ def join(reads: str, values: Sequence[Tensor]) -> Tensor:
     reads : {"features", "tokens", "maps"}
         Input of the head, as in `Task`.
     values : sequence of Tensor
-        Pooled vectors (n, width), values per token (n, n_tokens, width), or maps (n, width, height, width).
+        Pooled vectors (n, width), values per token (n, n_tokens, width), or maps (n, width, height, width). The patches
+        of a sequence (n, n_tokens, width) are a map as well.
+    prefix_tokens : int, default=0
+        Number of tokens of an image sequence before the patches.
 
     Returns
     -------
@@ -74,6 +111,7 @@ def join(reads: str, values: Sequence[Tensor]) -> Tensor:
         return torch.cat(list(values), 1)  # (n, n_features)
     if reads == "tokens":
         return torch.cat(list(values), 2)  # (n, n_tokens, n_features)
+    values = [as_maps(one, prefix_tokens) for one in values]
     size = max((tuple(one.shape[2:]) for one in values), key=lambda grid: grid[0] * grid[1])
     finest = [one if one.shape[2:] == size else nn.functional.interpolate(one, size, mode="bilinear") for one in values]
     return torch.cat(finest, 1)  # (n, n_features, height, width)
@@ -237,5 +275,5 @@ class FineTuneNetwork(nn.Module):
                     if layer.pooling is not None:
                         output = pool(output, mask, layer.pooling, prefix_tokens=self.prefix_tokens)
                     read[kind].append(output)
-        features = {kind: join(kind, parts) for kind, parts in read.items()}
+        features = {kind: join(kind, parts, self.prefix_tokens) for kind, parts in read.items()}
         return {name: head(features[self.reads[name]]) for name, head in self.heads.items()}, features

@@ -15,11 +15,13 @@ from sktransfer.cache.types import Store
 from sktransfer.engine.choice_targets import ChoiceTargets
 from sktransfer.engine.choose_layers import (
     GRID,
+    MOST_ROWS,
     CandidateOutputs,
     LayerChoice,
     candidate_layers,
     choice_rows,
     choose_jointly,
+    choose_layers,
     collect_candidates,
 )
 from sktransfer.engine.compute import Compute
@@ -30,6 +32,7 @@ from sktransfer.tasks.base import Targets, Task
 from sktransfer.tasks.heads import Head
 from sktransfer.tasks.strata import hold_out_tasks
 from sktransfer.training.augmentation import Augmentation
+from sktransfer.training.data import collect_vectors
 from sktransfer.training.epochs import hold_out
 from sktransfer.training.net import FineTuneNet
 from sktransfer.training.samplers import Batches
@@ -264,7 +267,8 @@ def choose_for_tasks(run: FitRun, pooling: str) -> tuple[dict[str, LayerChoice],
     """Return the layers that the training rows of the tasks support best, by task.
 
     All tasks have the same layers, with the mean of the weights that each task that is learned gives them. The outputs
-    of all samples are returned as well if there is no cache to keep them.
+    of all samples are returned as well if there is no cache to keep them. A single task that reads tokens or maps
+    chooses layers by some of its vectors.
 
     The same pass caches what the training reads at the freezing boundary, if there is room.
 
@@ -277,6 +281,9 @@ def choose_for_tasks(run: FitRun, pooling: str) -> tuple[dict[str, LayerChoice],
     """
     targets = {name: one.with_relative_weights() for name, one in run.targets.items()}
     train_rows = np.sort(split_rows(run)[0])
+    if any(task.reads != "features" for task in run.tasks.values()):
+        ((name, task),) = run.tasks.items()
+        return {name: _choose_for_vectors(run, task, targets[name], train_rows)}, None
     of_task = {name: train_rows[targets[name].weight[train_rows] > 0] for name in run.tasks}
     learned = {name: rows[choice_rows(len(rows))] for name, rows in of_task.items() if run.settings.learns(name)}
     rows = np.unique(np.concatenate(list(learned.values())))
@@ -301,6 +308,29 @@ def choose_for_tasks(run: FitRun, pooling: str) -> tuple[dict[str, LayerChoice],
             by_task[name] = np.searchsorted(rows, some), values, chosen.weight
     choices = choose_jointly(outputs, by_task, [name for name in learned if name in by_task])
     return choices, outputs if run.store is None and len(rows) == len(run.inputs) else None
+
+
+def _choose_for_vectors(run: FitRun, task: Task, targets: Targets, train_rows: np.ndarray) -> LayerChoice:
+    """Return the layers that the vectors of words or pixels support best."""
+    layers = [LayerOutput(stop) for stop in range(1, len(run.trunk.backbone.stages) + 1)]
+    known = train_rows[targets.weight[train_rows] > 0]
+    rows = known[task.sample_rows(targets.take(known), MOST_ROWS)]
+    vectors, of_vectors = collect_vectors(
+        run.trunk.backbone,
+        run.inputs,
+        [[layer] for layer in layers],
+        task,
+        targets,
+        rows.tolist(),
+        compute=run.compute,
+        store=run.store,
+    )
+    some = np.array(choice_rows(len(of_vectors)))
+    of_vectors = of_vectors.take(some)
+    values = task.choice_targets(of_vectors)
+    assert values is not None
+    outputs = CandidateOutputs(layers, some.tolist(), [one[some] for one in vectors])
+    return choose_layers(outputs, values, of_vectors.weight)
 
 
 def choose_trunk(
@@ -357,7 +387,7 @@ def choose_trunk(
 def _chosen(choice: LayerChoice, candidates: Sequence[LayerOutput], pooling: str) -> list[LayerOutput]:
     """Return the layers of a choice, which may be one of an earlier fit with another pooling."""
     allowed = {one.pooling for one in candidates} | ({GRID} if pooling == "auto" else set())
-    used = sorted({str(one.pooling) for one in choice.layers})
+    used = sorted({one.pooling for one in choice.layers if one.pooling is not None})
     if not allowed.issuperset(used):
         raise InvalidParameterError(
             f"pooling={pooling!r} does not fit the layers chosen before, which have {used}; restore it, or leave head "

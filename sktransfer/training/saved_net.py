@@ -14,13 +14,14 @@ from torch import nn
 from sktransfer._validation import require_field
 from sktransfer.backbones.backbone import Backbone
 from sktransfer.backbones.generators import private_draws
+from sktransfer.backbones.language import own_state
 from sktransfer.engine.compute import Compute
 from sktransfer.engine.layers import LayerOutput
 from sktransfer.exceptions import LoadError
 from sktransfer.tasks.base import Task
 from sktransfer.tasks.heads import Head
 from sktransfer.training.net import FineTuneNet, build_net
-from sktransfer.training.network import FineTuneNetwork, TaskModules, split_layers
+from sktransfer.training.network import FineTuneNetwork, TaskModules, split_layers, trainable_lm_head
 from sktransfer.training.settings import Settings, check_settings
 from sktransfer.weights.reading import copy_state
 
@@ -46,7 +47,7 @@ def net_to_state(net: FineTuneNet, estimator: Any) -> dict[str, Any]:
     network = net.module_
     return {
         "tasks": {name: {"class": type(task).__name__, "state": task.to_state()} for name, task in net.tasks.items()},
-        "heads": {name: dict(head.state_dict()) for name, head in network.heads.items()},
+        "heads": {name: own_state(head, network.stages) for name, head in network.heads.items()},
         "widths": dict(network.widths),
         "n_mixed": network.n_mixed,
         "log_variances": {name: float(value.detach()) for name, value in network.variances_by_task().items()},
@@ -112,7 +113,7 @@ def _net(
     variances = require_field(state, "log_variances", dict)
     if not set(variances) <= set(tasks) or not all(type(value) is float for value in variances.values()):
         raise LoadError(f"its log variances are {variances!r}, of tasks {sorted(tasks)}")
-    heads = TaskModules()
+    stages, heads = nn.ModuleList(backbone.stages[boundary:]), TaskModules()
     for name, task in tasks.items():
         if (
             task.reads not in layers
@@ -120,12 +121,13 @@ def _net(
             or type(n_mixed) not in (int, type(None))
         ):
             raise LoadError(f"the head of task {name!r} reads {task.reads}, of widths {widths} and layers {layers}")
-        head = task.make_head(widths[task.reads], n_mixed)
+        head = trainable_lm_head(backbone, stages, boundary) if task.trains_lm_head else None
+        head = task.make_head(widths[task.reads], n_mixed) if head is None else head
         if head is not None:
-            copy_state(head.state_dict(), require_field(saved, name, dict), f"the head of task {name!r}")
+            copy_state(own_state(head, stages), require_field(saved, name, dict), f"the head of task {name!r}")
             heads[name] = head
     network = FineTuneNetwork(
-        nn.ModuleList(backbone.stages[boundary:]),
+        stages,
         {kind: split_layers(outputs, boundary)[1] for kind, outputs in layers.items()},
         boundary,
         heads,

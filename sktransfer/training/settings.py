@@ -22,7 +22,7 @@ from sktransfer.tasks.weighting import (
     weights_of,
 )
 from sktransfer.training.adapters import check_adapter
-from sktransfer.training.callback_list import check_callbacks
+from sktransfer.training.callback_list import check_callbacks, copied
 from sktransfer.training.epochs import UNFREEZING
 from sktransfer.training.optimisation import OPTIMIZERS, SCHEDULES
 
@@ -202,7 +202,7 @@ def check_settings(estimator: Any) -> Settings:
         head_init=head_init,
         adapter=estimator.adapter,
         augment=estimator.augment,
-        callbacks=estimator.callbacks,
+        callbacks=copied(estimator.callbacks),  # those of the user stay as they are
         **checked,
     )
 

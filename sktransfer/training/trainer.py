@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,19 +16,28 @@ from torch import Tensor
 
 from sktransfer.backbones.backbone import Backbone, replace_stages
 from sktransfer.backbones.generators import fork_rng
+from sktransfer.backbones.language import LanguageModelHead, own_state
 from sktransfer.engine.compute import check_finite_outputs
 from sktransfer.engine.head_strength import HeadStrength
 from sktransfer.engine.layers import is_auto
 from sktransfer.exceptions import InvalidParameterError, NotFiniteError, warn
+from sktransfer.tasks.base import Targets, Task
 from sktransfer.tasks.heads import FeatureHead
 from sktransfer.training.adapters import add_adapters, merge_adapters
 from sktransfer.training.augmentation import Augmentation
-from sktransfer.training.data import FrozenPrefixDataset, precompute_features
+from sktransfer.training.data import FrozenPrefixDataset, collect_vectors, precompute_features
 from sktransfer.training.divergence import check_weights, warn_if_grown
 from sktransfer.training.epochs import DepthTrial, HeldLosses, hold_back
 from sktransfer.training.lr_finder import range_test, step_callbacks
 from sktransfer.training.net import FineTuneNet, build_net
-from sktransfer.training.network import FineTuneNetwork, TaskModules, join, split_layers, trainable_stages
+from sktransfer.training.network import (
+    FineTuneNetwork,
+    TaskModules,
+    join,
+    split_layers,
+    trainable_lm_head,
+    trainable_stages,
+)
 from sktransfer.training.run import FitRun, LRRange, Trunk, split_rows
 from sktransfer.training.settings import Settings
 
@@ -43,6 +52,7 @@ __all__ = [
 ]
 
 
+MOST_VECTORS = 10_000  # of words or pixels, which a probe is fitted to
 FEWEST_ROWS = 50  # with fewer samples, those held back cannot tell whether training helps
 
 
@@ -193,8 +203,20 @@ def net_of_task(net: FineTuneNet, name: str, new_name: str) -> FineTuneNet:
 def _with_trained_stages(trunk: Trunk, network: FineTuneNetwork, settings: Settings) -> Backbone:
     if settings.adapter is not None:
         merge_adapters(network.stages)
-    trained = list(network.stages)
-    return replace_stages(trunk.backbone, trunk.boundary, trained) if trained else trunk.backbone
+    trained, lm_state = list(network.stages), _trained_lm_state(trunk.backbone, network)
+    if not trained and lm_state is None:
+        return trunk.backbone
+    return replace_stages(trunk.backbone, trunk.boundary, trained, lm_state)
+
+
+def _trained_lm_state(backbone: Backbone, network: FineTuneNetwork) -> dict[str, Tensor] | None:
+    """Return the tensors of the backbone's language-model head after a training of it; None if it was not trained."""
+    trained = next((head for head in network.heads.values() if isinstance(head, LanguageModelHead)), None)
+    source = None if trained is None else backbone.lm_head
+    if trained is None or source is None:
+        return None
+    state = trained.state_dict()
+    return {name: state[name].detach().clone() for name in own_state(source, backbone.stages)}
 
 
 def _choose_depth(run: FitRun, train_rows: np.ndarray) -> tuple[FitRun, str | None]:
@@ -320,26 +342,22 @@ def _build_network(run: FitRun, train_rows: np.ndarray) -> tuple[FineTuneNetwork
     settings, trunk = run.settings, run.trunk
     heads = _starting_heads(run)
     new = [name for name in run.tasks if heads.get(name) is None]
-    reads_new = {run.tasks[name].reads for name in new}
-    needs_features = "features" in reads_new and (settings.head_init != "random" or trunk.mixed)
+    initializes = settings.head_init != "random" or trunk.mixed
+    needs_features = initializes and "features" in {run.tasks[name].reads for name in new}
     features = _features(run, all_rows=needs_features)
     stages = trainable_stages(trunk.backbone, trunk.boundary, len(trunk.backbone.stages))
+    lm_head = None  # made before adapters, which wrap the modules that it is tied to
+    if any(task.trains_lm_head for task in run.tasks.values()):
+        lm_head = trainable_lm_head(trunk.backbone, stages, trunk.boundary)
     if settings.adapter is not None:
         add_adapters(stages, settings.adapter)
     widths = {kind: joined.shape[1 if kind != "tokens" else 2] for kind, joined in features.items()}
-    modules = TaskModules()
     n_mixed = len(next(iter(trunk.layers.values()))) if trunk.mixed else None
-    # Heads that are not learned come last: no others depend on what is drawn for them.
-    for name in sorted(run.tasks, key=lambda name: not settings.learns(name)):
-        task = run.tasks[name]
-        head = task.make_head(widths[task.reads], n_mixed)
-        if head is not None:
-            modules[name] = head
     network = FineTuneNetwork(
         stages,
         {kind: split_layers(layers, trunk.boundary)[1] for kind, layers in trunk.layers.items()},
         trunk.boundary,
-        modules,
+        _make_heads(run, widths, n_mixed, lm_head),
         {name: task.reads for name, task in run.tasks.items()},
         widths=widths,
         n_mixed=n_mixed,
@@ -359,19 +377,64 @@ def _build_network(run: FitRun, train_rows: np.ndarray) -> tuple[FineTuneNetwork
     for name, head in heads.items():
         if head is not None:
             head.start(_feature_head(network, name), run.tasks[name])
+    return network, _init_heads(run, network, new, features.get("features"), train_rows) if initializes else {}
+
+
+def _init_heads(
+    run: FitRun, network: FineTuneNetwork, new: Sequence[str], features: Tensor | None, train_rows: np.ndarray
+) -> dict[str, HeadStrength]:
+    """Initialize new heads from the pretrained network, and return the strengths of their probes by task."""
     strengths: dict[str, HeadStrength] = {}
     for name in new:
-        task, how = run.tasks[name], settings.head_init
-        if name in network.heads and task.reads == "features" and needs_features:
-            known = train_rows[run.targets[name].weight[train_rows] > 0]
-            if not len(known):  # its rows are known only in tasks that are not learned
-                continue
-            values = check_finite_outputs(features["features"][known].numpy(), run.compute)  # (n_known, n_features)
-            known_targets = run.targets[name].take(known)
-            strength = task.init_head(network.heads[name], values, known_targets, how, (trunk.choices or {}).get(name))
-            if strength is not None:
-                strengths[name] = strength
-    return network, strengths
+        task, targets = run.tasks[name], run.targets[name]
+        known = train_rows[targets.weight[train_rows] > 0]
+        if name not in network.heads or not len(known):  # its rows are known only in tasks that are not learned
+            continue
+        if task.reads == "features":
+            assert features is not None
+            values, targets = features[known].numpy(), targets.take(known)  # (n_known, n_features)
+        elif type(task).init_head is Task.init_head:
+            continue
+        else:
+            values, targets = _vectors(run, name, known)
+        values = check_finite_outputs(values, run.compute)
+        choice = (run.trunk.choices or {}).get(name)
+        strength = task.init_head(network.heads[name], values, targets, run.settings.head_init, choice)
+        if strength is not None:
+            strengths[name] = strength
+    return strengths
+
+
+def _vectors(run: FitRun, name: str, known: np.ndarray) -> tuple[np.ndarray, Targets]:
+    """Return the vectors (n_vectors, n_features) of words or pixels that a new head is initialized by."""
+    task, trunk = run.tasks[name], run.trunk
+    rows = known[task.sample_rows(run.targets[name].take(known), MOST_VECTORS)]
+    (vectors,), targets = collect_vectors(
+        trunk.backbone,
+        run.inputs,
+        [trunk.layers[task.reads]],
+        task,
+        run.targets[name],
+        rows.tolist(),
+        compute=run.compute,
+        store=run.store,
+    )
+    return vectors, targets
+
+
+def _make_heads(
+    run: FitRun, widths: Mapping[str, int], n_mixed: int | None, lm_head: LanguageModelHead | None
+) -> TaskModules:
+    """Return the heads of the tasks, by name, before they are initialized."""
+    modules = TaskModules()
+    # Heads that are not learned come last: no others depend on what is drawn for them.
+    for name in sorted(run.tasks, key=lambda name: not run.settings.learns(name)):
+        task = run.tasks[name]
+        is_lm = task.trains_lm_head and lm_head is not None
+        head = lm_head if is_lm else task.make_head(widths[task.reads], n_mixed)
+        if head is not None:
+            modules[name] = head
+    return modules
 
 
 def _check_aggregator(run: FitRun, network: FineTuneNetwork) -> None:
@@ -423,8 +486,10 @@ def _features(run: FitRun, *, all_rows: bool) -> dict[str, Tensor]:
     for kind in trunk.layers:
         n = None if kind == "features" else 1
         values = [torch.stack(rows[:n]) for (of_kind, _), rows in zip(kinds, outputs) if of_kind == kind]
-        _check_mix(trunk, [one.shape[1] for one in values])
-        features[kind] = join(kind, values)  # (n, n_features), (1, n_tokens, n_features) or (1, n_features, h, w)
+        _check_mix(trunk, [one.shape[2 if kind == "tokens" else 1] for one in values])
+        features[kind] = join(
+            kind, values, trunk.backbone.prefix_tokens
+        )  # (n, n_features), (1, n_tokens, n_features) or (1, n_features, h, w)
     return features
 
 

@@ -122,8 +122,7 @@ def test_from_modules_copies_are_float32_on_the_cpu():
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_from_modules_copies_to_the_cpu_and_leaves_modules_on_the_gpu():
+def test_from_modules_copies_to_the_cpu_and_leaves_modules_on_the_gpu(gpu):
     module = nn.Conv2d(3, 4, 1).cuda()
     own = Backbone.from_modules([("a", module)])
     assert module.weight.device.type == "cuda"

@@ -66,6 +66,5 @@ def test_resolve_device_rejects_unavailable_devices(device, no_gpu):
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
-def test_resolve_device_equals_the_device_of_a_tensor():
+def test_resolve_device_equals_the_device_of_a_tensor(gpu):
     assert torch.zeros(1).to(resolve_device("cuda")).device == resolve_device("cuda")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -57,3 +60,23 @@ def test_namespace_on_a_gpu_depends_on_allow_tf32(monkeypatch):
         digests.add(vector.namespace(image_backbone(), gpu).digest)
         assert vector.namespace(image_backbone(), CPU).digest not in digests
     assert len(digests) == 2
+
+
+@pytest.mark.parametrize("switch", ["backends", "backends.cuda.matmul", "backends.cudnn.conv"])
+def test_namespace_on_a_gpu_depends_on_fp32_precision(switch):
+    code = f"""
+import torch
+from sktransfer import load_backbone
+from sktransfer.engine.compute import Compute, without_tf32
+from sktransfer.engine.layers import LayerOutput
+
+torch.backends.cudnn.allow_tf32 = False
+gpu, backbone, layer = Compute(torch.device("cuda", 0)), load_backbone("tiny/cnn"), LayerOutput(1, "average")
+before = layer.namespace(backbone, gpu).digest
+torch.{switch}.fp32_precision = "tf32"  # torch then refuses to read the older switches
+after = layer.namespace(backbone, gpu).digest
+with without_tf32():
+    inside = layer.namespace(backbone, gpu).digest
+assert layer.namespace(backbone, gpu).digest == after != before == inside
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)  # torch keeps the switch for the whole process

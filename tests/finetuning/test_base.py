@@ -254,8 +254,7 @@ def test_text_featurizer_takes_a_trained_backbone():
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_device_cuda_leaves_fitted_tensors_on_the_cpu():
+def test_device_cuda_leaves_fitted_tensors_on_the_cpu(gpu):
     X, y = make_samples("image", 12)
     clf = FineTuneClassifier(freeze_depth=-1, max_epochs=1, device="cuda", random_state=0).fit(X, y)
     on_gpu = clf.predict_proba(X)

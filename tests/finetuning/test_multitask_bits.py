@@ -19,7 +19,7 @@ TEXTS, MOODS = make_samples("text", N)
 IMAGES, _ = make_samples("image", N)
 STARS = np.random.default_rng(0).normal(size=N)
 LABELS = np.random.default_rng(1).integers(0, 2, (N, 3))
-OPTIONS = {"freeze_depth": 2, "layer": -1, "max_epochs": 2, "batch_size": 8, "lr": 1e-3, "random_state": 0}
+OPTIONS = {"freeze_depth": 2, "layer": -1, "max_epochs": 2, "batch_size": 8, "lr": 1e-4, "random_state": 0}
 LIKE_OTHERS = ("ULMFiT", "one cycle", "cosine", "SWA", "WiSE-FT", "SGD")  # change what others change as well
 OF_CLASSES = [name for name in RECIPES if name not in LIKE_OTHERS]
 OF_NUMBERS = ["plain", "random head", "early stopping", "mixup"]

@@ -29,7 +29,8 @@ def backbone():
 
 
 def quick(backbone, **parameters):
-    options = {"freeze_depth": 1, "max_epochs": 3, "batch_size": 4, "lr": 1e-3, "random_state": 0, **parameters}
+    options = {"freeze_depth": 1, "head_init": "random", "max_epochs": 3, "batch_size": 4, "lr": 1e-3}
+    options.update({"random_state": 0, **parameters})
     return FineTuneClassifier(backbone, **options)
 
 

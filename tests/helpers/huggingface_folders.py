@@ -103,9 +103,10 @@ def make_tokenizer(special: bool = True) -> Tokenizer:
     return tokenizer
 
 
-def save_tokenizer(folder: Path, *, special: bool = True, pad: bool = True) -> None:
+def save_tokenizer(folder: Path, *, special: bool = True, pad: bool = True, mask: bool = False) -> None:
     """Save a tokenizer as transformers does."""
     specials = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"} | ({"pad_token": "<pad>"} if pad else {})
+    specials |= {"mask_token": "<mask>"} if mask else {}
     tokenizer = make_tokenizer(special)
     transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=64, **specials).save_pretrained(
         folder
@@ -147,7 +148,7 @@ def make_folder(case: str, folder: Path, head: str = "", seed: int = 0, **change
     transformers.utils.logging.enable_progress_bar()
     if case in TEXT_MODELS:
         causal = "gpt" in case
-        save_tokenizer(folder, special=not causal, pad=not causal)
+        save_tokenizer(folder, special=not causal, pad=not causal, mask=head == "ForMaskedLM")
     else:
         settings = IMAGE_SETTINGS | (_VIT_IMAGES if case == "vit" else _CROPPED_IMAGES)
         if "convnext" in case:

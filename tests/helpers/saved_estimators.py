@@ -33,16 +33,19 @@ from sktransfer import (
     NearestClassMean,
     PretrainedClassifier,
     TextFeaturizer,
+    TokenFeaturizer,
     WordEmbedder,
     ZeroShotClassifier,
     clear_cache,
     load_backbone,
     load_vectors,
     make_transfer_pipeline,
+    stack_words,
 )
 from tests.helpers import word_files
 
 TEXTS = ["a moving, funny film", "two hours of nothing", "I loved every minute", "dull from start to end"] * 4
+SENTENCES = [text.split() for text in TEXTS]
 MOODS = ["up", "down"] * 8
 ROOT = Path(__file__).parents[2]
 
@@ -167,6 +170,13 @@ MAKERS = {
     ),
     "ImageFeaturizer, auto": (lambda: ImageFeaturizer(layer="auto").fit(*digits()), "transform", "images"),
     "TextFeaturizer": (lambda: TextFeaturizer(max_length=12, layer=2).fit(TEXTS), "transform", "texts"),
+    "TokenFeaturizer": (
+        lambda: TokenFeaturizer(max_length=6, layer="auto", subword="mean").fit(
+            SENTENCES, [[word.isalpha() for word in words] for words in SENTENCES]
+        ),
+        "transform",
+        "sentences",
+    ),
     "untrained weights": (lambda: ImageFeaturizer(weights="random").fit(digits()[0]), "transform", "images"),
     "WordEmbedder": (words, "transform", "texts"),
     "WordEmbedder sif": (lambda: words("sif", model="word2vec", oov="unk"), "transform", "texts"),
@@ -210,6 +220,8 @@ def predictions(estimator, name):
     """Return the output of an estimator, computed without the cache."""
     clear_cache()
     _, method, kind = MAKERS[name]
+    if kind == "sentences":  # one array per sentence
+        return stack_words(getattr(estimator, method)(SENTENCES))
     X = {"images": lambda: digits()[0], "texts": lambda: TEXTS, "frame": frame, "table": table}[kind]()
     return np.asarray(getattr(estimator, method)(X))
 

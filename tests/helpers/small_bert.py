@@ -13,7 +13,7 @@ WORDS += " good bad clever stupid ( ) , 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16
 
 
 @functools.cache
-def small_bert() -> str:
+def small_bert(dropout: float = 0.1) -> str:
     """Return the folder, created once per process. Its weights are equal in all processes."""
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
     from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
@@ -36,6 +36,8 @@ def small_bert() -> str:
         intermediate_size=64,
         max_position_embeddings=24,
         initializer_range=0.2,
+        hidden_dropout_prob=dropout,
+        attention_probs_dropout_prob=dropout,
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)

@@ -111,7 +111,7 @@ def test_origin_keeps_only_the_last_trained_stages():
     sizes = [len(pickle.dumps(clf.partial_fit(X, y, classes=range(10)))) for _ in range(4)]
     assert max(sizes) - min(sizes) < 1000
     other = FineTuneClassifier(clf.backbone_, freeze_depth=2, max_epochs=1, random_state=0).fit(X, y)
-    base, first, modules = other.backbone_.origin[1]
+    base, first, modules, _ = other.backbone_.origin[1]
     assert (base, first, len(modules)) == (load_backbone("tiny/cnn"), 2, 5)
     upper = FineTuneClassifier(other.backbone_, freeze_depth=4, max_epochs=1, random_state=0).fit(X, y)
     assert upper.backbone_.origin[1][1] == 2

@@ -20,10 +20,10 @@ ROOT = Path(__file__).parents[2]
 SOURCES = sorted((ROOT / "sktransfer").rglob("*.py"))
 PROSE = sorted(path for folder in ("plugins", "examples", "benchmarks") for path in (ROOT / folder).rglob("*.py"))
 # Lowest first: a package imports from itself and from the packages before it.
-LAYERS = ["_version", "exceptions", "_validation", "_parameters", "config", "_utils", "html", "samples", "weights"]
-LAYERS += ["backbones", "providers", "cache", "engine", "words", "featurizers", "pipelines", "tasks", "targets"]
-LAYERS += ["training", "callbacks", "finetuning", "classifiers", "selection", "explain", "displays", "persistence"]
-LAYERS += ["testing", "cli", "__main__"]
+LAYERS = ["_version", "exceptions", "_validation", "_parameters", "config", "_utils", "html", "samples", "tagging"]
+LAYERS += ["weights", "backbones", "providers", "cache", "engine", "pixels", "sentences", "words", "featurizers"]
+LAYERS += ["pipelines", "tasks", "targets", "training", "callbacks", "finetuning", "classifiers", "language"]
+LAYERS += ["selection", "explain", "displays", "persistence", "testing", "cli", "__main__"]
 MAX_LINES, MAX_FILES = 600, 16
 QUESTION = re.compile(r"(What|Which|Whose|Where|Whether|Who|How|Of|As)\b")
 

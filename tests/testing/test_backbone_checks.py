@@ -151,7 +151,7 @@ def test_yield_backbone_checks_load_nothing_before_they_run():
 
 
 def test_checks_state_a_rule_and_how_to_fix_a_failure():
-    assert len(CHECKS) == 28
+    assert len(CHECKS) == 31
     for check in CHECKS:
         rule, _, fix = check.__doc__.partition("\n\n    To fix: ")
         assert rule.startswith("Check that "), check

@@ -122,9 +122,8 @@ def test_copy_without_caches_computes_the_same_and_has_its_own_copies():
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize("twin", [image_twin, text_twin])
-def test_check_device_passes_on_a_gpu(twin):
+def test_check_device_passes_on_a_gpu(twin, gpu):
     for check in DEVICE_CHECKS:
         check(Subject(twin()))
 
@@ -152,8 +151,7 @@ class OtherOnDevice(torch.nn.Module):
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_check_device_fails_for_mutants_on_a_gpu():
+def test_check_device_fails_for_mutants_on_a_gpu(gpu):
     with pytest.raises(AssertionError, match="on cuda:0, stage 1"):
         forward.check_device(Subject(image_twin(middle=OtherOnDevice)))
     with pytest.raises(AssertionError, match="bytes of cuda:0 are still allocated"):

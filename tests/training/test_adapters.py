@@ -87,7 +87,7 @@ def test_adapter_search_runs_the_frozen_stages_once_per_sample():
     seen = []
     hook = backbone.stages[0].register_forward_hook(lambda module, args, out: seen.append(len(out)))
     for r in (1, 2):
-        quick(backbone, LoraConfig(r=r, target_modules=["conv1"]), freeze_depth=3).fit(IMAGES, LABELS)
+        quick(backbone, LoraConfig(r=r, target_modules=["conv1"]), freeze_depth=3, lr=1e-3).fit(IMAGES, LABELS)
     hook.remove()
     assert sum(seen) <= 2 * len(IMAGES)
 

@@ -55,7 +55,7 @@ def test_epoch_scoring_by_name_scores_held_out_samples(task):
     asked = Asked(METRICS[task])
     scorings = [skorch_callbacks.EpochScoring(name, lower_is_better=False) for name in METRICS[task]]
     clf = fitted(task, [*scorings, asked], early_stopping=True, validation_fraction=0.4)
-    np.testing.assert_allclose(clf.history_[METRICS[task]], asked.scores_, rtol=1e-5)
+    np.testing.assert_allclose(clf.history_[METRICS[task]], dict(clf.net_.callbacks_)["Asked"].scores_, rtol=1e-5)
     assert np.isfinite(clf.history_[METRICS[task]]).all(axis=None)
 
 
@@ -137,3 +137,67 @@ def test_load_init_state_reads_a_checkpoint_of_skorch(tmp_path):
 def test_epoch_scoring_rejects_a_metric_of_another_task():
     with pytest.raises((ValueError, InvalidParameterError)):
         fitted("one number", [skorch_callbacks.EpochScoring("accuracy", on_train=True)])
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_epoch_scoring_without_caching_scores_targets(task):
+    given = []
+
+    def metric(net, X, y):
+        given.append(np.array(y))
+        return net.score(X, y)
+
+    options = {"lower_is_better": False, "use_caching": False}
+    asked = [skorch_callbacks.EpochScoring(name, name=f"{name}_again", **options) for name in METRICS[task]]
+    cached = [skorch_callbacks.EpochScoring(name, lower_is_better=False) for name in METRICS[task]]
+    own = skorch_callbacks.EpochScoring(metric, on_train=True, **options)
+    clf = fitted(task, [*cached, *asked, own], early_stopping=True, validation_fraction=0.4, lr=1e-3)
+    again = clf.history_[[f"{name}_again" for name in METRICS[task]]]
+    np.testing.assert_allclose(again, clf.history_[METRICS[task]], rtol=1e-5)
+    assert len(given) == clf.n_iter_
+    assert len(given[0]) > 24 // 2
+    assert np.isfinite(given[0]).all()
+
+
+@pytest.mark.parametrize("method", ["predict", "predict_proba", "forward", "fit", "partial_fit"])
+def test_net_refuses_samples(method):
+    clf = fitted("strings", None, freeze_depth="all", max_epochs=0)
+    with pytest.raises(TypeError, match=r"and not from samples \(given: list\); call fit, predict or predict_proba of"):
+        getattr(clf.net_, method)(list(IMAGES))
+    with pytest.raises(TypeError, match="not from samples"):
+        clf.net_.score(list(IMAGES), LABELS)
+
+
+@pytest.mark.parametrize("freeze_depth", [0, "all"])
+def test_save_params_writes_safetensors_that_load_params_reads(freeze_depth, tmp_path):
+    clf = fitted("strings", None, freeze_depth=freeze_depth, lr=1e-3)
+    before = clf.predict_proba(IMAGES)
+    clf.net_.save_params(f_params=tmp_path / "net.safetensors", use_safetensors=True)
+    state = {name: value.clone() for name, value in clf.net_.module_.state_dict().items()}
+    with torch.no_grad():
+        for parameter in clf.net_.module_.parameters():
+            parameter.mul_(-1)
+    assert not np.allclose(clf.predict_proba(IMAGES), before)
+    clf.net_.load_params(f_params=tmp_path / "net.safetensors", use_safetensors=True)
+    for name, value in clf.net_.module_.state_dict().items():
+        assert torch.equal(value, state[name])
+        assert value.stride() == state[name].stride()  # convolutions stay in channels_last
+    np.testing.assert_array_equal(clf.predict_proba(IMAGES), before)
+
+
+def test_save_params_writes_shared_weights_in_safetensors(tmp_path):
+    net = fitted("strings", None, freeze_depth="all", max_epochs=0).net_
+    net.module_.heads.add_module("again", net.module_.heads["y"])
+    net.save_params(f_params=tmp_path / "net.safetensors", use_safetensors=True)
+    net.load_params(f_params=tmp_path / "net.safetensors", use_safetensors=True)
+
+
+def test_checkpoint_of_skorch_writes_safetensors(tmp_path):
+    options = {"f_optimizer": None, "f_criterion": None, "use_safetensors": True, "f_params": "net.safetensors"}
+    checkpoint = skorch_callbacks.Checkpoint("train_loss_best", dirname=tmp_path, load_best=True, **options)
+    clf = fitted("strings", [checkpoint], freeze_depth=0, lr=1e-3)
+    fitted_one = dict(clf.net_.callbacks_)["Checkpoint"]
+    before = clf.predict_proba(IMAGES)
+    clf.net_.load_params(checkpoint=fitted_one, use_safetensors=True)
+    np.testing.assert_array_equal(clf.predict_proba(IMAGES), before)
+    assert (tmp_path / "net.safetensors").stat().st_size > 100_000

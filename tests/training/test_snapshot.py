@@ -23,7 +23,7 @@ WEIGHT = np.linspace(0.1, 2, 12)
 
 
 def quick(**parameters):
-    return FineTuneClassifier(**{"max_epochs": 3, "lr": 1e-2, "random_state": 0, "head_init": "random", **parameters})
+    return FineTuneClassifier(**{"max_epochs": 3, "lr": 1e-3, "random_state": 0, "head_init": "random", **parameters})
 
 
 class Keep:

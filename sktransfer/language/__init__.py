@@ -1,0 +1,1 @@
+"""Language-model heads of backbones in use: missing tokens and perplexities."""

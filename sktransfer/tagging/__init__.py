@@ -1,0 +1,1 @@
+"""Tags of words: schemes of spans, decoding, scores, and files."""
