@@ -41,7 +41,7 @@ from benchmarks.pretraining.tiny_bert import LOSSES, TEACHER, Batches, Student, 
 from benchmarks.pretraining.tiny_bert_corpus import read
 from benchmarks.pretraining.tiny_bert_teacher import Teacher, states_of
 from benchmarks.pretraining.tiny_bert_texts import widen_tokenizer
-from sktransfer.providers.tiny_bert import CONFIG
+from sktransfer.providers.tiny_bert import CONFIG, in_file
 from sktransfer.weights.reading import read_state
 
 WINDOW = 3  # parts that the student reads in a round
@@ -62,18 +62,6 @@ class WiderStudent(Student):
     def pieces(self, states: Tensor) -> Tensor:
         """Return logits (n, vocabulary) from states of the last layer (n, 160)."""
         return F.linear(self.transform(states), self.bert.embeddings.word_embeddings.weight, self.bias)
-
-    def for_file(self) -> nn.Module:
-        """Return network and head with the names of transformers' `BertForMaskedLM`, and the table only once."""
-        file = nn.Module()
-        for name, part in self.bert.named_children():
-            file.add_module(name, part)
-        file.add_module("cls", nn.Module())
-        predictions = nn.Module()
-        predictions.add_module("transform", self.transform)
-        predictions.register_parameter("bias", self.bias)
-        file.get_submodule("cls").add_module("predictions", predictions)
-        return file
 
 
 def hidden(ids: Tensor, words: Tensor, mask_id: int, generator: torch.Generator, rate: float) -> tuple[Tensor, Tensor]:
@@ -233,7 +221,9 @@ def train(args: argparse.Namespace) -> None:
         figures = held_out_figures(average, corpus.part(-1), tokenizer)
         tqdm.write(f"round {number + 1}: {figures} after {state['seconds'] / 60:.1f} minutes, {state['steps']} steps")
         _save(args.work, parts, state)
-        write_weights(args.out / "tiny_bert.safetensors", average.for_file(), figures=figures)
+        write_weights(
+            args.out / "tiny_bert.safetensors", in_file(average.bert, average.transform, average.bias), figures=figures
+        )
         (args.out / TOKENIZER).write_text((args.work / TOKENIZER).read_text(encoding="utf-8"), encoding="utf-8")
 
 
