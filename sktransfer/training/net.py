@@ -307,14 +307,14 @@ class FineTuneNet(NeuralNet):  # type: ignore[misc]
         if iterator is None or not self._reads_losses_late:
             super().run_single_epoch(iterator, training, prefix, step_fn, **fit_params)
             return
-        losses = []
+        losses, n_before = [], len(self.history[-1]["batches"])  # batches of validation data follow those of training
         for batch in iterator:
             self.notify("on_batch_begin", batch=batch, training=training)
             step = step_fn(batch, **fit_params)
             losses.append(step["loss"].detach())
             self.notify("on_batch_end", batch=batch, training=training, **step)
         rows = self.history[-1]["batches"]
-        for index, loss in enumerate(torch.stack(losses).tolist()):
+        for index, loss in enumerate(torch.stack(losses).tolist(), start=n_before):
             rows[index][f"{prefix}_loss"] = loss
             check_loss(self, training, index)
         self.history.record(f"{prefix}_batch_count", len(losses))

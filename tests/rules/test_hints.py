@@ -384,7 +384,7 @@ HINTS = {
         lambda folder: find_spans(["B-PER", "O"]),
         lambda folder: find_spans([["B-PER", "O"]]),
     ),
-    "padded tags": (
+    "padded tags of spans": (
         r"\[row\[:len\(words\)\] for words, row in zip\(X, y\.tolist\(\)\)\]",
         lambda folder: find_spans(PADDED),
         lambda folder: find_spans([row[: len(words)] for words, row in zip([["a"]], PADDED.tolist(), strict=True)]),
