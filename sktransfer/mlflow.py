@@ -209,6 +209,6 @@ def _import_mlflow() -> Any:
         import mlflow
     except ImportError as error:
         raise ImportError(
-            "models of mlflow need the package mlflow: pip install mlflow, or the extra sktransfer[mlflow]"
+            "models of mlflow need the package mlflow: pip install mlflow, or the extra mlflow"
         ) from error
     return mlflow
