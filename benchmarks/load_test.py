@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -114,14 +114,20 @@ def resident(pid: int) -> int:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-async def client(number: int, address: str, ends: float, seen: Seen) -> None:
-    """Send requests until the time is over."""
-    rng = np.random.default_rng(number)
+def until(ends: float) -> Iterator[int]:
+    """Yield numbers from 1 until the clock shows `ends`."""
+    n = 0
+    while time.perf_counter() < ends:
+        n += 1
+        yield n
+
+
+async def client(seed: int, address: str, numbers: Iterable[int], seen: Seen) -> None:
+    """Send a request per number, one after the other. Bad uploads are those whose number `BAD` divides."""
+    rng = np.random.default_rng(seed)
     async with httpx.AsyncClient(base_url=address, timeout=60) as http:
-        n = 0
-        while time.perf_counter() < ends:
-            n += 1
-            is_bad, is_text = n % BAD == 0, rng.random() < 0.5
+        for number in numbers:
+            is_bad, is_text = number % BAD == 0, rng.random() < 0.5
             arguments: dict[str, object] = {"json": {"texts": [new_text(rng)]}}
             if is_bad or not is_text:
                 arguments = {"files": [("files", ("one", b"no image" if is_bad else new_image(rng)))]}
@@ -141,7 +147,7 @@ async def client(number: int, address: str, ends: float, seen: Seen) -> None:
 async def load(address: str, pid: int, seconds: float, n_clients: int) -> Seen:
     """Send requests from several clients for some seconds."""
     seen, ends = Seen(), time.perf_counter() + seconds
-    clients = [asyncio.create_task(client(number, address, ends, seen)) for number in range(n_clients)]
+    clients = [asyncio.create_task(client(seed, address, until(ends), seen)) for seed in range(n_clients)]
     while time.perf_counter() < ends:
         await asyncio.sleep(min(INTERVAL, max(0.0, ends - time.perf_counter())))
         seen.memory.append(resident(pid))

@@ -38,21 +38,32 @@ def serving(app):
             thread.join()
 
 
-def test_load_counts_answers_and_refused_uploads(tmp_path, monkeypatch):
-    monkeypatch.setattr(load_test, "BAD", 3)
-    with serving(create_app(**load_test.write_estimators(tmp_path))) as address:
-        seen = asyncio.run(load_test.load(address, os.getpid(), 1.0, 3))
-    assert seen.errors == []
-    assert 0 < seen.n_refused < len(seen.seconds)
-    assert seen.memory
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    return load_test.write_estimators(tmp_path_factory.mktemp("load"))
 
 
-def test_load_counts_other_answers_as_errors(tmp_path):
-    files = load_test.write_estimators(tmp_path)
+def test_client_counts_answers_and_refused_uploads(files, monkeypatch):
+    monkeypatch.setattr(load_test, "BAD", 4)
+    seen = load_test.Seen()
+    with serving(create_app(**files)) as address:
+        asyncio.run(load_test.client(0, address, range(1, 10), seen))
+    assert (seen.errors, seen.n_refused, len(seen.seconds)) == ([], 2, 9)
+
+
+def test_client_counts_other_answers_as_errors(files):
+    seen = load_test.Seen()
     with serving(create_app(text=files["text"])) as address:  # without the endpoint for images
-        seen = asyncio.run(load_test.load(address, os.getpid(), 0.5, 3))
-    assert seen.errors
+        asyncio.run(load_test.client(0, address, range(1, 10), seen))
+    assert len(seen.errors) + len(seen.seconds) == 9
     assert {error[:3] for error in seen.errors} == {"404"}
+
+
+def test_load_measures_memory_until_the_time_is_over(files):
+    with serving(create_app(text=files["text"])) as address:
+        seen = asyncio.run(load_test.load(address, os.getpid(), 0.1, 1))
+    assert len(seen.memory) == 1
+    assert seen.memory[0] > 1e7
 
 
 @pytest.mark.parametrize("modality", ["text", "image"])
