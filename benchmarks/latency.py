@@ -1,6 +1,6 @@
 """Time of one prediction after `load`, compared with the bare network.
 
-    SKTRANSFER_TEST_DATA=... python -m benchmarks.latency
+    SKTRANSFER_TEST_DATA=... python -m benchmarks.latency [backbone ...]
 
 A service predicts one sample at a time. The peer is `as_module` of the same estimator with the same threads, called
 with what its preprocessing reads from the text or the file, without any check. It is also called with tensors that are
@@ -12,6 +12,7 @@ machine do not lengthen them.
 
 from __future__ import annotations
 
+import argparse
 import io
 import tempfile
 import time
@@ -115,9 +116,13 @@ def measure(compared: dict[str, Program], n: int, rounds: int) -> dict[str, np.n
 
 def main() -> None:
     """Print p50, p99 and ratios."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("backbones", nargs="*", default=list(CASES), help=f"any of {', '.join(CASES)}")
+    chosen = parser.parse_args().backbones
     report = Report("one prediction after load, over the bare network, one thread", "latency")
     with tempfile.TemporaryDirectory() as folder, threads(1):
-        for name, (_, _, must, size) in CASES.items():
+        for name in chosen:
+            _, _, must, size = CASES[name]
             n = sized(size // 4, size)
             X, y = samples(name, N_TRAIN + n)
             for kind, estimator in estimators(name).items():
