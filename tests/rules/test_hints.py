@@ -36,13 +36,18 @@ from sktransfer import (
     WordEmbedder,
     as_module,
     clear_cache,
+    convert_scheme,
     export_onnx,
+    find_invalid_tags,
+    find_spans,
     load,
     load_backbone,
+    load_conll,
     make_transfer_pipeline,
     merge_tasks,
     rank_backbones,
     save,
+    save_conll,
 )
 from sktransfer.backbones import ImageStage
 from sktransfer.samples.images import check_images
@@ -55,6 +60,15 @@ X, Y = make_samples("image", 12)
 TEXTS, LABELS = make_samples("text", 12)
 SENTENCES, PADDED = [["good", "film"], ["bad"]], np.array([["ADJ", "NOUN"], ["ADJ", ""]])
 VECTORS = WordVectors(["a", "b"], np.eye(2, dtype=np.float32))
+
+PADDED = np.array([["O", "<pad>"]])
+
+
+def tag_file(folder):
+    """Write a file of tagged words in another encoding than UTF-8."""
+    path = folder / "a.conll"
+    save_conll(path, [["caf\u00e9"]], [["O"]], encoding="latin-1")
+    return path
 
 
 def several_tasks(**options):
@@ -364,6 +378,39 @@ HINTS = {
         "leaves none to train; freeze fewer, or leave aggregator out",
         lambda folder: several_tasks(aggregator=torchjd.MGDA(), freeze_depth="all"),
         lambda folder: several_tasks(aggregator=torchjd.MGDA(), freeze_depth=-1),
+    ),
+    "one sentence of tags": (
+        r"for a single sentence pass \[y\]",
+        lambda folder: find_spans(["B-PER", "O"]),
+        lambda folder: find_spans([["B-PER", "O"]]),
+    ),
+    "padded tags of spans": (
+        r"\[row\[:len\(words\)\] for words, row in zip\(X, y\.tolist\(\)\)\]",
+        lambda folder: find_spans(PADDED),
+        lambda folder: find_spans([row[: len(words)] for words, row in zip([["a"]], PADDED.tolist(), strict=True)]),
+    ),
+    "tags that break a scheme": (
+        r"find_invalid_tags\(y, 'IOB2'\) lists all such tags, and invalid='repair' reads",
+        lambda folder: convert_scheme([["I-PER"]], "IOB2", "BIOES"),
+        lambda folder: (
+            find_invalid_tags([["I-PER"]], "IOB2"),
+            convert_scheme([["I-PER"]], "IOB2", "BIOES", invalid="repair"),
+        ),
+    ),
+    "encoding of a file of tags": (
+        "pass the encoding of the file, such as encoding='latin-1'",
+        lambda folder: load_conll(tag_file(folder)),
+        lambda folder: load_conll(tag_file(folder), encoding="latin-1"),
+    ),
+    "names of columns of a file of tags": (
+        r"name all columns by columns=\[\.\.\.\], or give a position",
+        lambda folder: load_conll(tag_file(folder), tags="tag", encoding="latin-1"),
+        lambda folder: load_conll(tag_file(folder), tags="tag", columns=["word", "tag"], encoding="latin-1"),
+    ),
+    "documents of a file of tags": (
+        "pass return_groups=False",
+        lambda folder: load_conll(tag_file(folder), return_groups=True, encoding="latin-1"),
+        lambda folder: load_conll(tag_file(folder), return_groups=False, encoding="latin-1"),
     ),
     "class of an aggregator": (
         r"give an instance, MGDA\(\)",
