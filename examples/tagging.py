@@ -4,9 +4,9 @@
 
 The script fills templates with names. The test sentences have other names and other templates, so that the words around
 a name must tell what it is. `FineTuneTagger` learns a tag per word in the scheme IOB2. B-PER begins the name of a
-person, I-PER continues it, and O is a word of no name. Three taggers are compared: the most frequent tag of each word in
-the training, a linear model on a frozen `tiny/bert`, and a fine-tuned one. The networks predict with and without the
-scheme. Without it, some tags break it, such as an I-PER after an O, and the name is lost.
+person, I-PER continues it, and O is a word of no name. Three taggers are compared: the most frequent tag of each word
+in the training, a linear model on a frozen `tiny/bert`, and a fine-tuned one. The networks predict with and without the
+scheme. Without it, some tags break it, such as an I-PER after an O. Each draw has other names in the test.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ from sklearn.metrics import ConfusionMatrixDisplay
 
 from sktransfer import FineTuneTagger, TagsDisplay, find_invalid_tags, span_f1_score, tag_accuracy_score
 
-# The last four names of each kind are those of the test sentences.
+Rows = list[list[str]]  # words or tags of sentences
+N_NEW = 4  # names of each kind that only the test sentences have
 NAMES = {
     "PER": "Anna Meyer|Peter|Maria Costa|John Smith|Li Wei|Sara|Omar Haddad|David Klein|Eva Novak|Paul|Nina Berg|Tom",
     "LOC": "Paris|New York|Berlin|Rome|Hong Kong|Lake Como|Spain|Buenos Aires|Chicago|Norway|San Marino|Vienna",
@@ -55,16 +56,20 @@ NEW_TEMPLATES = [
 ]
 
 
-def make_sentences(n: int, *, test: bool, seed: int) -> tuple[list[list[str]], list[list[str]]]:
-    """Return words and tags of n sentences. Those of the test have templates and names of their own."""
+def draw_names(seed: int) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+    """Return the names of the training and of the test, by kind."""
     rng = np.random.default_rng(seed)
-    lines = NEW_TEMPLATES if test else TEMPLATES
-    names = {kind: text.split("|") for kind, text in NAMES.items()}
-    names = {kind: some[-4:] if test else some[:-4] for kind, some in names.items()}
+    names = {kind: rng.permutation(text.split("|")).tolist() for kind, text in NAMES.items()}
+    return {kind: some[N_NEW:] for kind, some in names.items()}, {kind: some[:N_NEW] for kind, some in names.items()}
+
+
+def make_sentences(n: int, templates: list[str], names: dict[str, list[str]], seed: int) -> tuple[Rows, Rows]:
+    """Return words and tags of n sentences."""
+    rng = np.random.default_rng(seed)
     X, y = [], []
     for _ in range(n):
         words, tags = [], []
-        for word in rng.choice(lines).split():
+        for word in rng.choice(templates).split():
             kind = word.strip("{}")
             name = rng.choice(names[kind]).split() if kind in names else [word]
             words += name
@@ -74,7 +79,7 @@ def make_sentences(n: int, *, test: bool, seed: int) -> tuple[list[list[str]], l
     return X, y
 
 
-def most_frequent_tags(X: list[list[str]], y: list[list[str]], test: list[list[str]]) -> list[list[str]]:
+def most_frequent_tags(X: Rows, y: Rows, test: Rows) -> Rows:
     """Return the most frequent tag of each word in the training, O for new words."""
     counts: dict[str, Counter[str]] = {}
     for words, tags in zip(X, y):
@@ -83,10 +88,10 @@ def most_frequent_tags(X: list[list[str]], y: list[list[str]], test: list[list[s
     return [[counts[word].most_common(1)[0][0] if word in counts else "O" for word in words] for words in test]
 
 
-def report(name: str, y_true: list[list[str]], y_pred: list[list[str]]) -> None:
-    """Print the share of right words, the F1 score of names, and the number of tags that break the scheme."""
-    accuracy, f1 = tag_accuracy_score(y_true, y_pred), span_f1_score(y_true, y_pred, zero_division=0.0)
-    print(f"{name:32s}  {accuracy:8.3f}  {f1:8.3f}  {len(find_invalid_tags(y_pred)):12d}")
+def scores(y_true: Rows, y_pred: Rows) -> tuple[float, float, int]:
+    """Return the share of right words, the F1 score of names, and the number of tags that break the scheme."""
+    f1 = span_f1_score(y_true, y_pred, zero_division=0.0)
+    return tag_accuracy_score(y_true, y_pred), float(f1), len(find_invalid_tags(y_pred))
 
 
 def main() -> None:
@@ -94,22 +99,29 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--n", type=int, default=200, help="training sentences")
     parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--draws", type=int, default=5)
     parser.add_argument("--out", type=Path, default=Path("demo"))
     args = parser.parse_args()
     started = time.perf_counter()
     args.out.mkdir(parents=True, exist_ok=True)
-    X, y = make_sentences(args.n, test=False, seed=0)
-    X_test, y_test = make_sentences(150, test=True, seed=1)
-
-    print(f"{'':32s}  accuracy  F1 names  broken tags")
-    report("most frequent tag of each word", y_test, most_frequent_tags(X, y, X_test))
-    options = {"subword": "mean", "random_state": 0}
-    frozen = FineTuneTagger("tiny/bert", freeze_depth="all", max_epochs=0, **options)
-    tuned = FineTuneTagger("tiny/bert", freeze_depth=0, max_epochs=args.epochs, lr=3e-4, **options)
-    for name, tagger in {"tiny/bert, frozen": frozen, "tiny/bert, fine-tuned": tuned}.items():
-        for decode in ("argmax", "iob2"):
-            tagger.set_params(decode=decode).fit(X, y)
-            report(f"{name}, {decode}", y_test, tagger.predict(X_test))
+    found: dict[str, list[tuple[float, float, int]]] = {}
+    for draw in range(args.draws):
+        names, new_names = draw_names(draw)
+        X, y = make_sentences(args.n, TEMPLATES, names, draw)
+        X_test, y_test = make_sentences(150, NEW_TEMPLATES, new_names, draw)
+        most_frequent = most_frequent_tags(X, y, X_test)
+        found.setdefault("most frequent tag of each word", []).append(scores(y_test, most_frequent))
+        options = {"subword": "mean", "random_state": draw}
+        frozen = FineTuneTagger("tiny/bert", freeze_depth="all", max_epochs=0, **options).fit(X, y)
+        tuned = FineTuneTagger("tiny/bert", freeze_depth=0, max_epochs=args.epochs, lr=3e-4, **options).fit(X, y)
+        for name, tagger in {"tiny/bert, frozen": frozen, "tiny/bert, fine-tuned": tuned}.items():
+            free = [tagger.classes_[one.argmax(1)].tolist() for one in tagger.predict_proba(X_test)]
+            found.setdefault(f"{name}, argmax", []).append(scores(y_test, free))
+            found.setdefault(f"{name}, iob2", []).append(scores(y_test, tagger.predict(X_test)))
+    print(f"{'':32s}  accuracy         F1 names         broken tags")
+    for name, rows in found.items():
+        (accuracy, f1, broken), (accuracy_std, f1_std, _) = np.mean(rows, 0), np.std(rows, 0)
+        print(f"{name:32s}  {accuracy:.3f} ± {accuracy_std:.3f}    {f1:.3f} ± {f1_std:.3f}    {broken:.0f}")
 
     display = TagsDisplay.from_estimator(tuned, X_test[:12], y_test[:12])
     display.figure_.savefig(args.out / "tags.png", dpi=80)
