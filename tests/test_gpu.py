@@ -31,6 +31,7 @@ from sktransfer import (
     ContrastiveFineTuner,
     FineTuneClassifier,
     FineTuneRegressor,
+    FineTuneSegmenter,
     FineTuneTagger,
     ImageFeaturizer,
     MicroBatches,
@@ -55,6 +56,7 @@ TEXTS, _ = make_samples("text", 12)
 SENTENCES = [text.split() for text in TEXTS]
 TAGS = [["short" if len(word) < 4 else "long" for word in words] for words in SENTENCES]
 NUMBERS = np.arange(12) / 3
+MASKS = [(np.asarray(image).mean(2) > np.mean(image)).astype(int) for image in IMAGES]
 BERT = "hf/" + small_bert(dropout=0.0)  # a device draws other random numbers than the CPU
 TASKS = pd.DataFrame({"mood": LABELS, "stars": [None, *NUMBERS[1:]]})
 TRAINING = {"max_epochs": 2, "batch_size": 4, "lr": 1e-4, "random_state": 0}
@@ -95,6 +97,12 @@ FLOWS = {
     "texts: mix": classify(TEXTS, BERT, **MIX),
     "texts: adapter": classify(TEXTS, BERT, **ADAPTER),
     "sentences: tags": (lambda device: FineTuneTagger(BERT, device=device, **TRAINING), SENTENCES, TAGS),
+    "images: masks": (lambda device: FineTuneSegmenter(device=device, layer=-1, C=0.01), IMAGES, MASKS),
+    "images: masks, trained": (
+        lambda device: FineTuneSegmenter(device=device, layer="block2", C=0.01, freeze_depth=-1, **TRAINING),
+        IMAGES,
+        MASKS,
+    ),
     "images: features": (lambda device: ImageFeaturizer(device=device, layer="all", cache=None), IMAGES, None),
     "images: features chosen": (lambda device: ImageFeaturizer(device=device), IMAGES, LABELS),
     "texts: features": (lambda device: TextFeaturizer(device=device, layer=[1, 2]), TEXTS, None),

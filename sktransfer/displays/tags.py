@@ -17,7 +17,7 @@ from sktransfer.tagging.sequences import check_tags
 __all__ = ["TagsDisplay"]
 
 _OPACITY = 0.3  # of the colour behind words
-_WIDTH = 72  # characters of a drawn line
+_WIDTH = 104  # characters of a drawn line
 _WRONG = "#CC0000"
 
 
@@ -220,7 +220,7 @@ def _wrapped(pieces: Sequence[_Piece]) -> list[list[tuple[int, _Piece]]]:
     lines: list[list[tuple[int, _Piece]]] = [[]]
     x = 0
     for piece in pieces:
-        width = len(_shown(piece)) + 2
+        width = len(_shown(piece)) + 1 + bool(piece.label)
         if lines[-1] and x + width > _WIDTH:
             lines.append([])
             x = 0

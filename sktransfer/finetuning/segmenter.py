@@ -60,10 +60,11 @@ _INPUT = {one.name: one for one in shared.INPUT if one.name not in ("max_length"
     ),
     Parameter(
         "layer",
-        ("block2", "block4"),
+        ("block1", "block2", "block3", "block4"),
         "int, str or list of these",
         """Stages whose maps the head reads: an index (-1 is the last stage), a name, a list or "all". Maps of several
         stages are brought to the finest of their grids and concatenated. Stages above the highest of them are dropped.
+        The default are stages of `tiny/cnn`, so name those of another backbone.
         "mix" adds all stages up by learned weights (`layer_weights_`) [2]_, if their maps are of equal width.""",
     ),
     Parameter(
