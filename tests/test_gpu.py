@@ -31,6 +31,8 @@ from sktransfer import (
     ContrastiveFineTuner,
     FineTuneClassifier,
     FineTuneRegressor,
+    FineTuneSegmenter,
+    FineTuneTagger,
     ImageFeaturizer,
     MicroBatches,
     Mixup,
@@ -50,7 +52,10 @@ pytestmark = pytest.mark.gpu
 
 IMAGES, LABELS = make_samples("image", 12)
 TEXTS, _ = make_samples("text", 12)
+SENTENCES = [text.split() for text in TEXTS]
+TAGS = [[len(word) > 4 for word in words] for words in SENTENCES]
 NUMBERS = np.arange(12) / 3
+MASKS = [(np.asarray(image).mean(2) > np.mean(image)).astype(int) for image in IMAGES]
 BERT = "hf/" + small_bert(dropout=0.0)  # a device draws other random numbers than the CPU
 TASKS = pd.DataFrame({"mood": LABELS, "stars": [None, *NUMBERS[1:]]})
 TRAINING = {"max_epochs": 2, "batch_size": 4, "lr": 1e-4, "random_state": 0}
@@ -90,6 +95,13 @@ FLOWS = {
     **{f"texts: {name}": classify(TEXTS, BERT, **RECIPES[name]) for name in OF_TEXTS},
     "texts: mix": classify(TEXTS, BERT, **MIX),
     "texts: adapter": classify(TEXTS, BERT, **ADAPTER),
+    "sentences: tags": (lambda device: FineTuneTagger(BERT, device=device, **TRAINING), SENTENCES, TAGS),
+    "images: masks": (lambda device: FineTuneSegmenter(device=device, layer=-1, C=0.01), IMAGES, MASKS),
+    "images: masks, trained": (
+        lambda device: FineTuneSegmenter(device=device, layer="block2", C=0.01, freeze_depth=-1, **TRAINING),
+        IMAGES,
+        MASKS,
+    ),
     "images: features": (lambda device: ImageFeaturizer(device=device, layer="all", cache=None), IMAGES, None),
     "images: features chosen": (lambda device: ImageFeaturizer(device=device), IMAGES, LABELS),
     "texts: features": (lambda device: TextFeaturizer(device=device, layer=[1, 2]), TEXTS, None),
@@ -119,7 +131,7 @@ def outputs(estimator, X):
         found = estimator.predict(X)
     else:
         found = estimator.transform(X)
-    return [found]
+    return found if isinstance(found, list) else [found]
 
 
 def used(gpu):

@@ -284,7 +284,9 @@ def measured_texts(data: Path) -> Iterator[str]:
                 yield " ".join(line.split()[0] for line in block.splitlines() if line.split())
 
 
-def build(sources: Iterable[tuple[str, int, Iterator[str]]], measured: Measured, seed: int = 0) -> list[tuple[str, str]]:
+def build(
+    sources: Iterable[tuple[str, int, Iterator[str]]], measured: Measured, seed: int = 0
+) -> list[tuple[str, str]]:
     """Return the name of the source and the text of each passage, shuffled, without repeated and measured passages."""
     generator = np.random.default_rng(seed)
     seen: set[int] = set()

@@ -114,7 +114,9 @@ def fit_maps(student: WiderStudent, batches: Batches, rows: np.ndarray) -> None:
     found: list[list[Tensor]] = [[], [], []]
     wanted: list[list[Tensor]] = [[], [], []]
     maps = (student.to_words, student.to_middle, student.to_sentence)
-    handles = [m.register_forward_pre_hook(lambda _, args, kept=kept: kept.append(args[0])) for m, kept in zip(maps, found)]
+    handles = [
+        m.register_forward_pre_hook(lambda _, args, kept=kept: kept.append(args[0])) for m, kept in zip(maps, found)
+    ]
     for batch in batches.epoch(rows, np.random.default_rng(0)):
         inputs, targets = batches(batch)
         student(*inputs)
@@ -205,7 +207,9 @@ def train(args: argparse.Namespace) -> None:
     args.work.mkdir(parents=True, exist_ok=True)
     texts = read(args.corpus)
     if not (args.work / TOKENIZER).exists():
-        widen_tokenizer(args.first / TOKENIZER, texts[HELD_OUT : HELD_OUT + COUNTED], args.work / TOKENIZER, args.replaced)
+        widen_tokenizer(
+            args.first / TOKENIZER, texts[HELD_OUT : HELD_OUT + COUNTED], args.work / TOKENIZER, args.replaced
+        )
     old, tokenizer = (Tokenizer.from_file(str(folder / TOKENIZER)) for folder in (args.first, args.work))
     tokenizer.enable_truncation(CONFIG["max_position_embeddings"])
     corpus = Corpus(texts, tokenizer, args.work, args.part, args.budget)
@@ -261,7 +265,9 @@ def _one_round(
         update_average(parts["average"], student, state["steps"])
         state.update(step=step + 1, steps=state["steps"] + 1, seconds=before + time.perf_counter() - began)
         if step % 50 == 0:
-            bar.set_postfix({name: f"{one.item():.3f}" for name, one in zip(LOSSES, each)} | {"masked": f"{named.item():.2f}"})
+            bar.set_postfix(
+                {name: f"{one.item():.3f}" for name, one in zip(LOSSES, each)} | {"masked": f"{named.item():.2f}"}
+            )
         if time.perf_counter() - saved > args.minutes * 60:
             _save(args.work, parts, state)
             saved = time.perf_counter()

@@ -37,7 +37,10 @@ def test_every_module_imports_without_a_warning():
                 importlib.import_module(module_name(path))
 
 
-@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "docs/design.md", "docs/explain_and_export.md"])
+DOCUMENTS = ["README.md", "CONTRIBUTING.md", "docs/design.md", "docs/explain_and_export.md", "docs/tags_and_masks.md"]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
 def test_python_blocks_of_documents_run(document, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / document).read_text(), re.DOTALL)
