@@ -26,7 +26,6 @@ SPEED += ["memory", "second_process", "multitask_cost"]
 ACCURACY = ["tiny_images", "tiny_texts", "hymenoptera", "movie_reviews", "words", "recipes", "ranking", "few_shot"]
 ACCURACY += ["layer_mix", "source_task", "freezing_curve", "forgetting", "mixed_table", "multitask", "segmentation"]
 ACCURACY += ["tagging"]
->>>>>>> e
 
 
 def collect(questions: Sequence[str], took: dict[str, float]) -> dict[str, Any]:
