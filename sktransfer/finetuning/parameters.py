@@ -272,7 +272,9 @@ END = [
         "list of skorch callbacks",
         """Callbacks of skorch (`EpochScoring`, `GradientNormClipping` and others; a score sees classes as their indices
         in `classes_`, and is of validation data unless `on_train=True`), `EMA`, `SWA`, `WiSEFT`, `MicroBatches`,
-        `Mixup`, `Checkpoint`. Callbacks of scikit-learn (`set_callbacks`) work as well.""",
+        `Mixup`, `Checkpoint`. Callbacks of scikit-learn (`set_callbacks`) work as well. Parameters of a
+        named one, such as `("es", EarlyStopping())`, are set by `callbacks__es__patience`. `fit` trains with copies,
+        which are in `net_.callbacks_`.""",
     ),
     Parameter(
         "warm_start", False, "bool", "Whether the next `fit` continues from the backbone and the head of the last one."
@@ -295,5 +297,6 @@ CALLBACKS_BY_TASK = Parameter(
     `WiSEFT`, `MicroBatches`, `Mixup`, `Checkpoint`. They may monitor the columns of `history_` that each task has, such
     as "train_loss_topic", and of validation data "valid_loss_topic" and "valid_acc_topic". `EpochScoring` and
     `BatchScoring` by the name of a metric score one task, and are refused with several. Callbacks of scikit-learn
-    (`set_callbacks`) work as well.""",
+    (`set_callbacks`) work as well. Parameters of a named one, such as `("es", EarlyStopping())`, are set by
+    `callbacks__es__patience`. `fit` trains with copies, which are in `net_.callbacks_`.""",
 )

@@ -36,6 +36,7 @@ __all__ = ["model_card"]
 
 _SHOWN_CLASSES = 20
 _NOT_STATED = "Not stated."
+_LABELS, _INDICATORS = ("binary", "multiclass"), "multilabel-indicator"
 _VERSIONS = ("scikit-learn", "torch", "numpy")
 
 
@@ -117,12 +118,11 @@ def model_card(
         card.add_table(**{"Word vectors": shapes})
     card.add(Data=data or _NOT_STATED)
     if X is not None:
-        rows, counts = len(y), pd.Series(np.asarray(y).ravel()).value_counts()
-        is_counted = is_classifier(estimator) and np.ndim(y) == 1
-        shown = "".join(f", {count} {label}" for label, count in counts.head(_SHOWN_CLASSES).items())
+        counts = pd.Series(np.asarray(y)).value_counts().items() if _kind(y) in _LABELS else []
+        shown = "".join(f", {count} {label}" for label, count in list(counts)[:_SHOWN_CLASSES])
         scores = _scores(estimator, X, y)
         table = {"score": list(scores), "value": list(scores.values())}
-        card.add_table(description=f"Of {rows} samples{shown if is_counted else ''}.", Scores=table)
+        card.add_table(description=f"Of {len(y)} samples{shown}.", Scores=table)
     card.add(**{"How to load": _how_to_load(estimator, file)})
     card.add_hyperparams("Parameters")
     return card
@@ -235,7 +235,7 @@ def _stages(user: _User) -> dict[str, list[Any]]:
 
 
 def _scores(estimator: Any, X: Any, y: Any) -> dict[str, str]:
-    if is_classifier(estimator) and hasattr(estimator, "predict"):
+    if is_classifier(estimator) and _kind(y) in (*_LABELS, _INDICATORS):
         scores = _classification_scores(estimator, X, y)
     elif is_regressor(estimator):
         predicted = estimator.predict(X)
@@ -253,9 +253,17 @@ def _scores(estimator: Any, X: Any, y: Any) -> dict[str, str]:
     return {name: f"{value:.4f}" for name, value in scores.items()}
 
 
+def _kind(y: Any) -> str:
+    """Return the type of targets; "unknown" for those of words and pixels, of which there are several per sample."""
+    try:
+        return str(type_of_target(y))
+    except (TypeError, ValueError):
+        return "unknown"
+
+
 def _classification_scores(estimator: Any, X: Any, y: Any) -> dict[str, float]:
     predicted = estimator.predict(X)
-    if type_of_target(y).startswith("multilabel"):
+    if _kind(y) == _INDICATORS:
         return {
             "exact matches": accuracy_score(y, predicted),
             "F1, micro": f1_score(y, predicted, average="micro", zero_division=0),

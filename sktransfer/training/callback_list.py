@@ -106,10 +106,16 @@ def _copied(value: Any, memo: dict[int, Any]) -> Any:
     if isinstance(value, Callback):
         memo[id(value)] = new = copy.copy(value)
         vars(new).update({name: _copied(one, memo) for name, one in vars(new).items()})
-    elif type(value) in (list, tuple, set):
-        memo[id(value)] = new = type(value)(_copied(one, memo) for one in value)
-    elif type(value) is dict:
-        memo[id(value)] = new = {name: _copied(one, memo) for name, one in value.items()}
+    elif isinstance(value, dict):
+        memo[id(value)] = new = copy.copy(value)
+        new.update({name: _copied(one, memo) for name, one in value.items()})
+    elif isinstance(value, list):
+        memo[id(value)] = new = copy.copy(value)
+        new[:] = [_copied(one, memo) for one in value]
+    elif isinstance(value, set):
+        memo[id(value)] = new = copy.copy(value)
+    elif type(value) is tuple:
+        memo[id(value)] = new = tuple(_copied(one, memo) for one in value)
     else:
         return value
     return new

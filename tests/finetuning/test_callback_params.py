@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import defaultdict
 
 import numpy as np
 import pytest
@@ -135,6 +136,19 @@ def test_fit_copies_callbacks_that_hold_each_other(tmp_path):
     fitted = dict(clf.net_.callbacks_)
     assert fitted["LoadInitState"].checkpoint is fitted["Checkpoint"] is not saved
     assert len(clf.net_.history) == 3  # two epochs of the first training, which the second one continues
+
+
+def test_copied_copies_containers_and_what_they_hold():
+    stop, rows = EarlyStopping("train_loss"), [1]
+    log = Log(print, {"rows": rows, "by_name": defaultdict(list, {"stop": (stop, rows)}), "seen": {1}})
+    one, two = copied([log, stop])
+    held = one.rows
+    assert held["by_name"]["stop"] == (two, [1])
+    assert held["by_name"]["stop"][0] is two is not stop
+    assert held["by_name"]["stop"][1] is held["rows"] is not rows
+    assert held["by_name"]["other"] == []
+    held["seen"].add(2)
+    assert log.rows["seen"] == {1}
 
 
 def test_copied_leaves_out_those_that_are_none():

@@ -11,7 +11,15 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 
-from sktransfer import Backbone, FineTuneClassifier, ImageFeaturizer, PretrainedClassifier, TextFeaturizer, model_card
+from sktransfer import (
+    Backbone,
+    FineTuneClassifier,
+    FineTuneTagger,
+    ImageFeaturizer,
+    PretrainedClassifier,
+    TextFeaturizer,
+    model_card,
+)
 from sktransfer.exceptions import InvalidParameterError
 from sktransfer.testing.samples import make_samples
 
@@ -83,6 +91,14 @@ def test_model_card_of_estimators_that_need_no_fit_and_of_own_modules():
     fitted = ImageFeaturizer(own).fit(IMAGES)
     assert "- licence: unknown" in model_card(fitted).select("Backbone 1").content
     assert "estimator.transform(samples)" in model_card(fitted).select("How to load").content
+
+
+def test_model_card_of_a_tagger_has_its_score():
+    words, tags = [["Anna", "sleeps"], ["they", "saw", "Rome"]] * 4, [["B-PER", "O"], ["O", "O", "B-LOC"]] * 4
+    tagger = FineTuneTagger("tiny/bert", freeze_depth="all", max_epochs=0, random_state=0).fit(words, tags)
+    card = model_card(tagger, words, tags)
+    assert rows(card, "Scores") == [("score", f"{tagger.score(words, tags):.4f}")]
+    assert card.select("Scores").content == "Of 8 samples."
 
 
 def test_model_card_refuses_what_it_cannot_describe(tuner):
