@@ -27,8 +27,8 @@ _HOME = {
     "FeatureMapDisplay": "sktransfer.displays.feature_map",
     "FineTuneClassifier": "sktransfer.finetuning.classifier",
     "FineTuneRegressor": "sktransfer.finetuning.regressor",
-    "FineTuneTagger": "sktransfer.finetuning.tagger",
     "FineTuneSegmenter": "sktransfer.finetuning.segmenter",
+    "FineTuneTagger": "sktransfer.finetuning.tagger",
     "FreezeDepthDisplay": "sktransfer.displays.freeze_depth",
     "Head": "sktransfer.tasks.heads",
     "ImageFeaturizer": "sktransfer.featurizers.image",
@@ -44,6 +44,7 @@ _HOME = {
     "NumberFeatures": "sktransfer.pipelines.numbers",
     "PretrainedClassifier": "sktransfer.classifiers.pretrained",
     "SWA": "sktransfer.callbacks.averaging",
+    "TagsDisplay": "sktransfer.displays.tags",
     "TextFeaturizer": "sktransfer.featurizers.text",
     "TokenAttributionDisplay": "sktransfer.displays.token_attribution",
     "TokenFeaturizer": "sktransfer.featurizers.tokens",
@@ -75,6 +76,7 @@ _HOME = {
     "load_vectors": "sktransfer.words.loading",
     "make_transfer_pipeline": "sktransfer.pipelines.transfer",
     "merge_tasks": "sktransfer.targets.merging",
+    "model_card": "sktransfer.persistence.model_card",
     "perplexity": "sktransfer.language.perplexity",
     "pseudo_perplexity": "sktransfer.language.perplexity",
     "rank_backbones": "sktransfer.selection.ranking",
@@ -120,6 +122,7 @@ if TYPE_CHECKING:
     from sktransfer.displays.layer_score import LayerScoreDisplay as LayerScoreDisplay
     from sktransfer.displays.learning_rate import LearningRateDisplay as LearningRateDisplay
     from sktransfer.displays.mask import MaskDisplay as MaskDisplay
+    from sktransfer.displays.tags import TagsDisplay as TagsDisplay
     from sktransfer.displays.token_attribution import TokenAttributionDisplay as TokenAttributionDisplay
     from sktransfer.displays.training_history import TrainingHistoryDisplay as TrainingHistoryDisplay
     from sktransfer.explain.as_module import as_module as as_module
@@ -140,6 +143,7 @@ if TYPE_CHECKING:
     from sktransfer.language.perplexity import pseudo_perplexity as pseudo_perplexity
     from sktransfer.persistence.api import load as load
     from sktransfer.persistence.api import save as save
+    from sktransfer.persistence.model_card import model_card as model_card
     from sktransfer.pipelines.dates import DateFeatures as DateFeatures
     from sktransfer.pipelines.numbers import NumberFeatures as NumberFeatures
     from sktransfer.pipelines.table import describe_columns as describe_columns

@@ -269,7 +269,7 @@ class Measured:
 
 
 def measured_texts(data: Path) -> Iterator[str]:
-    """Yield the docstrings of the packages that benchmarks and examples read, and the lines of all data sets of texts."""
+    """Yield the docstrings of the packages that benchmarks and examples read, and the texts of all data sets."""
     for package in PACKAGES:
         spec = importlib.util.find_spec(package)
         if spec is None or spec.origin is None:
@@ -284,7 +284,9 @@ def measured_texts(data: Path) -> Iterator[str]:
                 yield " ".join(line.split()[0] for line in block.splitlines() if line.split())
 
 
-def build(sources: Iterable[tuple[str, int, Iterator[str]]], measured: Measured, seed: int = 0) -> list[tuple[str, str]]:
+def build(
+    sources: Iterable[tuple[str, int, Iterator[str]]], measured: Measured, seed: int = 0
+) -> list[tuple[str, str]]:
     """Return the name of the source and the text of each passage, shuffled, without repeated and measured passages."""
     generator = np.random.default_rng(seed)
     seen: set[int] = set()

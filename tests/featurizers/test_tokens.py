@@ -131,6 +131,30 @@ def test_layer_auto_chooses_by_the_tags():
         _ = TokenFeaturizer("tiny/bert").fit(SENTENCES).layer_
 
 
+def test_layer_of_a_stage_that_pools():
+    class Mean(torch.nn.Module):
+        def forward(self, values, mask):
+            return values.mean(1)  # (n, channels)
+
+    small = load_backbone(BERT)
+    stages = [*zip(small.stage_names, small.stages), ("mean", Mean())]
+    pooling = Backbone(name="mine/pooling", modality="text", stages=stages, preprocess=small.preprocess, pooling="mean")
+    for method in ("fit", "fit_transform"):
+        with pytest.raises(InvalidParameterError, match=r"one vector per text.*a stage before those that pool"):
+            getattr(TokenFeaturizer(pooling, layer=-1), method)(SENTENCES)
+    assert "mean" not in TokenFeaturizer(pooling).fit(SENTENCES, TAGS).layer_.index
+    assert_equal_lists(
+        TokenFeaturizer(pooling, layer=-2).fit_transform(SENTENCES),
+        TokenFeaturizer(small, layer=-1).fit_transform(SENTENCES),
+    )
+
+
+def test_verbose_shows_progress_in_words(capsys):
+    TokenFeaturizer(layer=0, verbose=1).fit_transform(SENTENCES)
+    n_words = sum(map(len, SENTENCES))
+    assert f"{n_words}" in capsys.readouterr().err
+
+
 def test_layer_auto_leaves_out_unknown_tags():
     some = [[tag if position else None for position, tag in enumerate(tags)] for tags in TAGS]
     featurizer = TokenFeaturizer(BERT).fit(SENTENCES, some)

@@ -28,6 +28,7 @@ from sktransfer import (
     ContrastiveFineTuner,
     FineTuneClassifier,
     FineTuneRegressor,
+    FineTuneSegmenter,
     ImageFeaturizer,
     MultiTaskFineTuner,
     NearestClassMean,
@@ -95,6 +96,11 @@ def regressor():
     X, _ = digits()
     targets = np.stack([X.mean(1), X.std(1)], axis=1)
     return FineTuneRegressor("tiny/cnn", layer="block2", freeze_depth=1, max_epochs=1, random_state=0).fit(X, targets)
+
+
+def segmenter(**params):
+    X, _ = digits()
+    return FineTuneSegmenter(layer="block2", random_state=0, **params).fit(X, (X > 0.5).reshape(-1, 8, 8))
 
 
 def several_tasks(**params):
@@ -189,6 +195,8 @@ MAKERS = {
     "FineTuneClassifier, all frozen": (lambda: fine_tuned(freeze_depth="all"), "predict_proba", "images"),
     "FineTuneClassifier from a source": (from_source, "predict_proba", "images"),
     "FineTuneRegressor": (regressor, "predict", "images"),
+    "FineTuneSegmenter": (segmenter, "predict_proba", "images"),
+    "FineTuneSegmenter, trained": (lambda: segmenter(freeze_depth=-1, max_epochs=1), "predict_proba", "images"),
     "MultiTaskFineTuner": (several_tasks, "predict", "images"),
     "MultiTaskFineTuner, several labels": (lambda: several_labels().task("parts"), "predict_proba", "images"),
     "MultiTaskFineTuner, task": (lambda: several_tasks(layer="auto").task("type"), "predict_proba", "images"),

@@ -140,12 +140,15 @@ def test_loaded_estimator_can_be_saved_again(tmp_path):
 
 
 def test_save_leaves_out_cache_folder_and_checkpoint(tmp_path):
-    clf = fine_tuned(cache=tmp_path / "cache", callbacks=[Checkpoint(tmp_path / "states")])
+    clf = fine_tuned(
+        cache=tmp_path / "cache",
+        callbacks=[Checkpoint(tmp_path / "states"), ("again", Checkpoint(tmp_path / "states")), ("off", None)],
+    )
     save(clf, tmp_path / "one.skt")
     again = load(tmp_path / "one.skt")
-    assert (again.cache, again.callbacks) == ("memory", [])
+    assert (again.cache, again.callbacks) == ("memory", [("off", None)])
     assert clf.cache == tmp_path / "cache"
-    assert len(clf.callbacks) == 1
+    assert len(clf.callbacks) == 3
 
 
 def test_save_names_untrusted_types_that_trusted_loads(tmp_path):

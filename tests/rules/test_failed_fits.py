@@ -17,6 +17,7 @@ from sktransfer import (
     DateFeatures,
     FineTuneClassifier,
     FineTuneRegressor,
+    FineTuneSegmenter,
     ImageFeaturizer,
     MultiTaskFineTuner,
     NearestClassMean,
@@ -38,6 +39,7 @@ SENTENCES = pd.DataFrame({"words": TEXTS["text"].str.split()})
 NUMBERS = pd.DataFrame({"size": ["1.5"] * 12})
 DATES = pd.DataFrame({"sold": ["2024-05-31", None] * 6})
 Y = np.arange(12) % 2
+MASKS = np.arange(12 * 64).reshape(12, 8, 8) % 2
 
 
 class FailsLate(Callback):
@@ -59,6 +61,7 @@ CASES = [
     (WordEmbedder(VECTORS), (TEXTS,), {"oov": "unknown"}, (TEXTS,)),
     (FineTuneClassifier(BACKBONE, max_epochs=1), (IMAGES, Y), FAILS_LATE, (IMAGES, Y)),
     (FineTuneRegressor(BACKBONE, max_epochs=1), (IMAGES, Y), FAILS_LATE, (IMAGES, Y)),
+    (FineTuneSegmenter(BACKBONE, layer=0), (IMAGES, MASKS), FAILS_LATE, (IMAGES, MASKS)),
     (ContrastiveFineTuner(BACKBONE, max_epochs=1), (IMAGES, Y), FAILS_LATE, (IMAGES, Y)),
     (MultiTaskFineTuner(BACKBONE, max_epochs=1), (IMAGES, {"y": Y}), FAILS_LATE, (IMAGES, {"y": Y, "z": Y})),
     (PretrainedClassifier("tiny/cnn"), (IMAGES, [CATEGORIES[0]] * 12), {}, (IMAGES, ["unknown"] * 12)),
