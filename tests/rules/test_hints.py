@@ -27,6 +27,7 @@ from sktransfer import (
     Backbone,
     FineTuneClassifier,
     FineTuneRegressor,
+    FineTuneTagger,
     ImageFeaturizer,
     LearningRateDisplay,
     MultiTaskFineTuner,
@@ -363,6 +364,16 @@ HINTS = {
         r"as_module\(TextFeaturizer\(featurizer\.backbone_, layer=featurizer\.layer\)\.fit\(texts\)\)",
         lambda folder: as_module(TokenFeaturizer(layer=1).fit(SENTENCES)),
         lambda folder: as_module(TextFeaturizer(load_backbone("tiny/bert"), layer=1).fit(TEXTS)),
+    ),
+    "tags of several types": (
+        r"pass \[\[str\(tag\) for tag in tags\] for tags in y\]",
+        lambda folder: FineTuneTagger(max_epochs=0).fit([["a", "b"]], [["X", 3]]),
+        lambda folder: FineTuneTagger(max_epochs=0).fit([["a", "b"]], [[str(tag) for tag in ["X", 3]]]),
+    ),
+    "decode without spans": (
+        "set decode='argmax'",
+        lambda folder: FineTuneTagger(max_epochs=0, decode="iob2").fit([["a", "b"]], [["X", "Y"]]),
+        lambda folder: FineTuneTagger(max_epochs=0, decode="argmax").fit([["a", "b"]], [["X", "Y"]]),
     ),
     "weight of no task": (
         r"names the task 'kin'.*Did you mean 'kind'",
