@@ -61,8 +61,7 @@ X, Y = make_samples("image", 12)
 TEXTS, LABELS = make_samples("text", 12)
 SENTENCES, PADDED = [["good", "film"], ["bad"]], np.array([["ADJ", "NOUN"], ["ADJ", ""]])
 VECTORS = WordVectors(["a", "b"], np.eye(2, dtype=np.float32))
-
-PADDED = np.array([["O", "<pad>"]])
+PADDED_SPANS = np.array([["O", "<pad>"]])
 
 
 def tag_file(folder):
@@ -397,8 +396,10 @@ HINTS = {
     ),
     "padded tags of spans": (
         r"\[row\[:len\(words\)\] for words, row in zip\(X, y\.tolist\(\)\)\]",
-        lambda folder: find_spans(PADDED),
-        lambda folder: find_spans([row[: len(words)] for words, row in zip([["a"]], PADDED.tolist(), strict=True)]),
+        lambda folder: find_spans(PADDED_SPANS),
+        lambda folder: find_spans(
+            [row[: len(words)] for words, row in zip([["a"]], PADDED_SPANS.tolist(), strict=True)]
+        ),
     ),
     "tags that break a scheme": (
         r"find_invalid_tags\(y, 'IOB2'\) lists all such tags, and invalid='repair' reads",
