@@ -1,4 +1,4 @@
-"""What a GPU gains: values equal to the CPU's, throughput, waiting, searches, fine-tuning, memory, photos from files.
+"""Speed and values of a GPU: throughput, waiting, searches, fine-tuning, memory, photos from files.
 
     python -m benchmarks.gpu [--seconds 480]
 
