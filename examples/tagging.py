@@ -2,8 +2,8 @@
 
     python examples/tagging.py
 
-The script fills templates with names. The test sentences have other names and other templates, so that the words around
-a name must tell what it is. `FineTuneTagger` learns a tag per word in the scheme IOB2. B-PER begins the name of a
+The script fills templates with names. The test sentences have other names and other templates, so that only the
+words around a name show its kind. `FineTuneTagger` learns a tag per word in the scheme IOB2. B-PER begins the name of a
 person, I-PER continues it, and O is a word of no name. Three taggers are compared: the most frequent tag of each word
 in the training, a linear model on a frozen `tiny/bert`, and a fine-tuned one. The networks predict with and without the
 scheme. Without it, some tags break it, such as an I-PER after an O. Each draw has other names in the test.

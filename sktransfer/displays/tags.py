@@ -141,7 +141,7 @@ class TagsDisplay:
         return "" if true is None or true == self.y_pred[row][word] else str(true)
 
     def to_html(self) -> str:
-        """Return the sentences as HTML. All that comes from words and tags is escaped."""
+        """Return the sentences as HTML. Words and tags are escaped."""
         return f"<div>{''.join(self._paragraph(row) for row in range(len(self.sentences)))}</div>"
 
     def _repr_html_(self) -> str:

@@ -18,6 +18,7 @@ from skorch.callbacks import EpochScoring
 
 import sktransfer
 from sktransfer import (
+    Checkpoint,
     FineTuneTagger,
     MicroBatches,
     TokenFeaturizer,
@@ -300,6 +301,19 @@ def test_warm_start_and_head_continue(tagger):
     before = np.concatenate(warm.predict_proba(X))
     warm.set_params(max_epochs=0).fit(X, Y)
     np.testing.assert_allclose(np.concatenate(warm.predict_proba(X)), before, atol=1e-5)
+
+
+def test_checkpoint_resumes_without_a_seed(tmp_path):
+    class Interrupt(Checkpoint):
+        def write(self, net):
+            super().write(net)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fitted(random_state=None, callbacks=[Interrupt(tmp_path)])
+    (kept,) = tmp_path.glob("*.pt")
+    assert len(fitted(random_state=None, callbacks=[Checkpoint(tmp_path)]).history_) == 4
+    assert not kept.exists()  # found and finished, which takes the same data and the same seed
 
 
 def test_layer_auto_counts_the_layers_by_stage(tagger):

@@ -27,6 +27,7 @@ from sktransfer import (
     Backbone,
     FineTuneClassifier,
     FineTuneRegressor,
+    FineTuneTagger,
     ImageFeaturizer,
     LearningRateDisplay,
     MultiTaskFineTuner,
@@ -60,8 +61,7 @@ X, Y = make_samples("image", 12)
 TEXTS, LABELS = make_samples("text", 12)
 SENTENCES, PADDED = [["good", "film"], ["bad"]], np.array([["ADJ", "NOUN"], ["ADJ", ""]])
 VECTORS = WordVectors(["a", "b"], np.eye(2, dtype=np.float32))
-
-PADDED = np.array([["O", "<pad>"]])
+PADDED_SPANS = np.array([["O", "<pad>"]])
 
 
 def tag_file(folder):
@@ -364,6 +364,16 @@ HINTS = {
         lambda folder: as_module(TokenFeaturizer(layer=1).fit(SENTENCES)),
         lambda folder: as_module(TextFeaturizer(load_backbone("tiny/bert"), layer=1).fit(TEXTS)),
     ),
+    "tags of several types": (
+        r"pass \[\[str\(tag\) for tag in tags\] for tags in y\]",
+        lambda folder: FineTuneTagger(max_epochs=0).fit([["a", "b"]], [["X", 3]]),
+        lambda folder: FineTuneTagger(max_epochs=0).fit([["a", "b"]], [[str(tag) for tag in ["X", 3]]]),
+    ),
+    "decode without spans": (
+        "set decode='argmax'",
+        lambda folder: FineTuneTagger(max_epochs=0, decode="iob2").fit([["a", "b"]], [["X", "Y"]]),
+        lambda folder: FineTuneTagger(max_epochs=0, decode="argmax").fit([["a", "b"]], [["X", "Y"]]),
+    ),
     "weight of no task": (
         r"names the task 'kin'.*Did you mean 'kind'",
         lambda folder: several_tasks(task_weights={"kin": 0.5}),
@@ -386,8 +396,10 @@ HINTS = {
     ),
     "padded tags of spans": (
         r"\[row\[:len\(words\)\] for words, row in zip\(X, y\.tolist\(\)\)\]",
-        lambda folder: find_spans(PADDED),
-        lambda folder: find_spans([row[: len(words)] for words, row in zip([["a"]], PADDED.tolist(), strict=True)]),
+        lambda folder: find_spans(PADDED_SPANS),
+        lambda folder: find_spans(
+            [row[: len(words)] for words, row in zip([["a"]], PADDED_SPANS.tolist(), strict=True)]
+        ),
     ),
     "tags that break a scheme": (
         r"find_invalid_tags\(y, 'IOB2'\) lists all such tags, and invalid='repair' reads",
