@@ -64,7 +64,7 @@ _INPUT = {one.name: one for one in shared.INPUT if one.name not in ("max_length"
         "int, str or list of these",
         """Stages whose maps the head reads: an index (-1 is the last stage), a name, a list or "all". Maps of several
         stages are brought to the finest of their grids and concatenated. Stages above the highest of them are dropped.
-        The default are stages of `tiny/cnn`, so name those of another backbone.
+        The defaults are stages of `tiny/cnn`. Name those of another backbone.
         "mix" adds all stages up by learned weights (`layer_weights_`) [2]_, if their maps are of equal width.""",
     ),
     Parameter(

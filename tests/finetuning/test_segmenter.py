@@ -7,6 +7,7 @@ import pickle
 import numpy as np
 import pytest
 import sklearn
+import torch
 from PIL import Image
 from sklearn.base import clone
 from sklearn.metrics import jaccard_score
@@ -14,7 +15,7 @@ from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.utils._metadata_requests import UnsetMetadataPassedError
 from torch import nn
 
-from sktransfer import Backbone, FineTuneSegmenter, cache_info, clear_cache, load_backbone
+from sktransfer import EMA, Backbone, FineTuneSegmenter, cache_info, clear_cache, load_backbone
 from sktransfer.exceptions import InvalidParameterError
 from tests.helpers.toys import image_backbone, token_backbone
 
@@ -274,4 +275,39 @@ def test_score_counts_a_new_class_as_wrong(fitted):
 def test_fit_learns_with_other_backbones_of_maps():
     segmenter = FineTuneSegmenter(image_backbone(), layer="all", random_state=0).fit(IMAGES, SCRIBBLES)
     assert segmenter._grid == (4, 32, None)
+    assert segmenter.score(IMAGES, MASKS) > 0.7
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        {"callbacks": [EMA()]},
+        {"unfreezing": "gradual", "freeze_depth": 0, "max_epochs": 4},
+        {"l2_sp": 0.1, "layer_lr_decay": 2.0, "freeze_depth": 1},
+        {"head_init": "class_means"},
+        {"precision": "bfloat16"},
+    ],
+    ids=lambda recipe: next(iter(recipe)),
+)
+def test_fit_takes_recipes_of_fine_tuning(recipe):
+    segmenter = trained(**recipe).fit(IMAGES[:4], MASKS[:4])
+    assert segmenter.score(IMAGES[4:], MASKS[4:]) > 0.8
+    depth = segmenter.freeze_depth_
+    assert segmenter.backbone_.fingerprint(depth) == load_backbone("tiny/cnn").fingerprint(depth)
+
+
+def test_warm_start_continues_backbone_and_head():
+    segmenter = trained(warm_start=True).fit(IMAGES[:4], MASKS[:4])
+    first = segmenter.history_["train_loss"].iloc[0]
+    assert segmenter.fit(IMAGES[:4], MASKS[:4]).history_["train_loss"].iloc[0] < first
+
+
+def test_layer_mix_weighs_stages():
+    generator = torch.Generator().manual_seed(0)
+    convolutions = nn.Conv2d(3, 6, 3, padding=1), nn.Conv2d(6, 6, 3, 2, 1)
+    for one in convolutions:
+        nn.init.normal_(one.weight, std=0.3, generator=generator)
+    network = Backbone.from_modules([("a", convolutions[0]), ("b", nn.Sequential(nn.ReLU(), convolutions[1]))])
+    segmenter = FineTuneSegmenter(network, layer="mix", max_epochs=2, lr=1e-3, random_state=0).fit(IMAGES, MASKS)
+    assert segmenter.layer_weights_.sum() == pytest.approx(1)
     assert segmenter.score(IMAGES, MASKS) > 0.7

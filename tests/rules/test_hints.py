@@ -31,6 +31,8 @@ from sktransfer import (
     LearningRateDisplay,
     MultiTaskFineTuner,
     PretrainedClassifier,
+    TextFeaturizer,
+    TokenFeaturizer,
     WordEmbedder,
     as_module,
     clear_cache,
@@ -56,6 +58,7 @@ from sktransfer.words.vectors import WordVectors
 ROOT = Path(__file__).parents[2]
 X, Y = make_samples("image", 12)
 TEXTS, LABELS = make_samples("text", 12)
+SENTENCES, PADDED = [["good", "film"], ["bad"]], np.array([["ADJ", "NOUN"], ["ADJ", ""]])
 VECTORS = WordVectors(["a", "b"], np.eye(2, dtype=np.float32))
 
 PADDED = np.array([["O", "<pad>"]])
@@ -117,6 +120,24 @@ def piped(step):
 def text_network(stage):
     preprocess = load_backbone("tiny/bert").preprocess
     return Backbone.from_modules([("embedding", stage)], modality="text", preprocess=preprocess)
+
+
+def pooling_network():
+    preprocess = load_backbone("tiny/bert").preprocess
+    embeddings = nn.Embedding(4096, 4)
+    stages = [("embeddings", Stage(embeddings)), ("mean", Stage(lambda values: values.mean(1)))]
+    return Backbone(name="mine/mean", modality="text", stages=stages, preprocess=preprocess, pooling="mean")
+
+
+class Stage(nn.Module):
+    """A function of values as a stage."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, values, mask):
+        return self.function(values)
 
 
 def save_tree(path, trusted=()):
@@ -308,6 +329,41 @@ HINTS = {
         lambda folder: check_images(np.zeros((2, 3, 8, 9), np.uint8)),
         lambda folder: check_images([np.moveaxis(x, 0, -1) for x in np.zeros((2, 3, 8, 9), np.uint8)]),
     ),
+    "texts as sentences": (
+        r"\[x\.split\(\) for x in X\]",
+        lambda folder: TokenFeaturizer().fit(TEXTS),
+        lambda folder: TokenFeaturizer().fit([x.split() for x in TEXTS]),
+    ),
+    "words as sentences": (
+        r"if X is one sentence, pass \[X\]",
+        lambda folder: TokenFeaturizer().fit(["good", "film"]),
+        lambda folder: TokenFeaturizer().fit([["good", "film"]]),
+    ),
+    "words with tags": (
+        r"\[\[word\[0\] for word in x\] for x in X\]",
+        lambda folder: TokenFeaturizer().fit([[("good", "ADJ")]]),
+        lambda folder: TokenFeaturizer().fit([[word[0] for word in x] for x in [[("good", "ADJ")]]]),
+    ),
+    "array of words": (
+        r"pass \[list\(x\) for x in X\]",
+        lambda folder: TokenFeaturizer().fit(np.array([["good", "film"]])),
+        lambda folder: TokenFeaturizer().fit([list(x) for x in np.array([["good", "film"]])]),
+    ),
+    "padded tags": (
+        r"without padding, \[list\(tags\[:len\(words\)\]\) for words, tags in zip\(X, y\)\]",
+        lambda folder: TokenFeaturizer().fit(SENTENCES, PADDED),
+        lambda folder: TokenFeaturizer().fit(SENTENCES, [list(t[: len(x)]) for x, t in zip(SENTENCES, PADDED)]),
+    ),
+    "layer that pools": (
+        "set layer to a stage before those that pool",
+        lambda folder: TokenFeaturizer(pooling_network(), layer=-1).fit(SENTENCES),
+        lambda folder: TokenFeaturizer(pooling_network(), layer=0).fit(SENTENCES),
+    ),
+    "module of words": (
+        r"as_module\(TextFeaturizer\(featurizer\.backbone_, layer=featurizer\.layer\)\.fit\(texts\)\)",
+        lambda folder: as_module(TokenFeaturizer(layer=1).fit(SENTENCES)),
+        lambda folder: as_module(TextFeaturizer(load_backbone("tiny/bert"), layer=1).fit(TEXTS)),
+    ),
     "weight of no task": (
         r"names the task 'kin'.*Did you mean 'kind'",
         lambda folder: several_tasks(task_weights={"kin": 0.5}),
@@ -328,7 +384,7 @@ HINTS = {
         lambda folder: find_spans(["B-PER", "O"]),
         lambda folder: find_spans([["B-PER", "O"]]),
     ),
-    "padded tags": (
+    "padded tags of spans": (
         r"\[row\[:len\(words\)\] for words, row in zip\(X, y\.tolist\(\)\)\]",
         lambda folder: find_spans(PADDED),
         lambda folder: find_spans([row[: len(words)] for words, row in zip([["a"]], PADDED.tolist(), strict=True)]),
