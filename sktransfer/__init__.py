@@ -76,6 +76,7 @@ _HOME = {
     "load_vectors": "sktransfer.words.loading",
     "make_transfer_pipeline": "sktransfer.pipelines.transfer",
     "merge_tasks": "sktransfer.targets.merging",
+    "model_card": "sktransfer.persistence.model_card",
     "perplexity": "sktransfer.language.perplexity",
     "pseudo_perplexity": "sktransfer.language.perplexity",
     "rank_backbones": "sktransfer.selection.ranking",
@@ -142,6 +143,7 @@ if TYPE_CHECKING:
     from sktransfer.language.perplexity import pseudo_perplexity as pseudo_perplexity
     from sktransfer.persistence.api import load as load
     from sktransfer.persistence.api import save as save
+    from sktransfer.persistence.model_card import model_card as model_card
     from sktransfer.pipelines.dates import DateFeatures as DateFeatures
     from sktransfer.pipelines.numbers import NumberFeatures as NumberFeatures
     from sktransfer.pipelines.table import describe_columns as describe_columns

@@ -1,4 +1,4 @@
-"""The command line: `sktransfer backbones | recommend | plugins | check NAME | cache FOLDER | export FILE MODEL`."""
+"""The command line: `sktransfer backbones | recommend | plugins | check | cache | export | card`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from contextlib import redirect_stdout
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from sktransfer._utils import local_path
 from sktransfer._version import __version__
 from sktransfer.backbones.plugins import Plugin
 from sktransfer.backbones.registry import COLUMNS, Registry, backbone_rows, registry
@@ -101,6 +102,9 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("file", metavar="FILE", help="file of sktransfer.save")
     export.add_argument("model", metavar="MODEL", help="file to write, as in model.onnx")
     export.add_argument("--output", default="auto", help="probabilities, logits, predictions or features")
+    card = command("card", _card, "Describe a saved estimator as a model card in Markdown.")
+    card.add_argument("file", metavar="FILE", help="file of sktransfer.save")
+    card.add_argument("card", nargs="?", metavar="CARD", help="file to write, as in README.md (default: print it)")
     return parser
 
 
@@ -279,6 +283,33 @@ def _namespace_row(info: NamespaceInfo) -> dict[str, Any]:
         "bytes": info.n_bytes,
         "last used": time.strftime("%Y-%m-%d %H:%M", time.localtime(info.used)) if info.used else "unknown",
     }
+
+
+def _card(arguments: argparse.Namespace) -> int:
+    target = None if arguments.card is None else local_path(arguments.card)
+    if target is not None and target.exists():
+        raise SaveError(f"{target} exists, and is not replaced; name another file, or delete it")
+    with redirect_stdout(sys.stderr):
+        from sklearn.exceptions import NotFittedError
+
+        from sktransfer.persistence.api import load
+        from sktransfer.persistence.model_card import model_card
+
+        try:
+            card = model_card(load(arguments.file), file=local_path(arguments.file).name)
+        except NotFittedError as error:
+            raise SaveError(str(error)) from error
+    text = f"{card.render().strip()}\n"
+    if target is not None:
+        try:
+            target.write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise SaveError(f"{target} cannot be written: {error}") from error
+    if arguments.json:
+        print(json.dumps({"file": None if target is None else str(target), "card": text}, indent=2))
+    else:
+        print(text.rstrip() if target is None else f"{target}: {target.stat().st_size:,} bytes")
+    return 0
 
 
 def _print_table(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 from typing import Any
 
-__all__ = ["BackboneHTML", "backbone_html"]
+__all__ = ["BackboneHTML", "backbone_html", "count_parameters"]
 
 _STYLE = "font-size:0.85em;margin:0.3em 0 0 0.6em"
 _CELL = "padding:0 1.2em 0 0;text-align:left;background:none"
@@ -57,11 +57,11 @@ def backbone_html(estimator: Any) -> str:
     rows, totals = [], {"frozen": 0, "trained": 0}
     for index, (name, stage) in enumerate(zip(backbone.stage_names, backbone.stages)):
         state = "frozen" if index < n_frozen else "trained"
-        rows.append((name, state, _count_parameters(stage, counted)))
+        rows.append((name, state, count_parameters(stage, counted)))
         totals[state] += rows[-1][2]
     head = getattr(getattr(getattr(estimator, "net_", None), "module_", None), "heads", None)
     if head is not None and list(head.parameters()):
-        rows.append(("head", "trained", _count_parameters(head, counted)))
+        rows.append(("head", "trained", count_parameters(head, counted)))
         totals["trained"] += rows[-1][2]
     labels = {"frozen": "&#10052; frozen", "trained": "trained"}
     cells = "".join(
@@ -78,8 +78,16 @@ def backbone_html(estimator: Any) -> str:
     return f'<details style="{_STYLE}"><summary>{title}</summary>{chosen}<table>{cells}</table></details>'
 
 
-def _count_parameters(module: Any, counted: set[int]) -> int:
-    """Return the number of weights of a module. Parameters shared by stages count for the first stage only."""
+def count_parameters(module: Any, counted: set[int]) -> int:
+    """Return the number of weights of a module. Parameters shared by stages count for the first stage only.
+
+    Parameters
+    ----------
+    module : nn.Module
+        Stage or head.
+    counted : set of int
+        Ids of the parameters of earlier modules. Those of this one are added.
+    """
     total = 0
     for parameter in module.parameters():
         if id(parameter) not in counted:

@@ -204,3 +204,26 @@ def test_check_of_an_invalid_backbone_exits_with_1_and_reasons(site):
     assert "6" in failed["check_widths"]
     assert report["failed"] == len(failed)
     assert report["passed"] + report["failed"] + report["not run"] == len(report["results"])
+
+
+def test_card_prints_or_writes_a_model_card(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    sktransfer.save(sktransfer.PretrainedClassifier("tiny/cnn"), "photos.skt")
+    capsys.readouterr()
+    assert main(["card", "photos.skt"]) == 0
+    text = capsys.readouterr().out
+    assert text.startswith("# PretrainedClassifier")
+    assert "load('photos.skt')" in text
+    assert main(["card", "photos.skt", "README.md"]) == 0
+    written = (tmp_path / "README.md").read_text()
+    assert written.strip() == text.strip()
+    assert capsys.readouterr().out == f"README.md: {len(written.encode()):,} bytes\n"
+    assert main(["card", "photos.skt", "README.md"]) == 2
+    assert "README.md exists, and is not replaced" in capsys.readouterr().err
+    assert main(["card", "photos.skt", "missing/README.md"]) == 2
+    assert "cannot be written" in capsys.readouterr().err
+    assert main(["card", "--json", "photos.skt"]) == 0
+    assert json.loads(capsys.readouterr().out)["card"].strip() == text.strip()
+    sktransfer.save(sktransfer.FineTuneClassifier("tiny/cnn"), "unfitted.skt")
+    assert main(["card", "unfitted.skt"]) == 2
+    assert "is not fitted yet" in capsys.readouterr().err

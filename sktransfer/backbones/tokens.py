@@ -496,8 +496,9 @@ def _with_filler(ids: Sequence[int], spans: dict[int, tuple[int, int]], n_words:
     if n_words:
         filled += ids[used:]  # blanks after the last word
         starts[-1] = len(filled)
-    numbers = (np.asarray(one, np.int64) for one in (filled, starts, first, last))
-    return WordPieces(*numbers, np.array([word not in spans for word in range(n_words)], bool))
+    numbers = [np.asarray(one, np.int64) for one in (filled, starts, first, last)]
+    is_filled = np.array([word not in spans for word in range(n_words)], bool)  # (n_words,)
+    return WordPieces(numbers[0], numbers[1], numbers[2], numbers[3], is_filled)
 
 
 def _without_lone_surrogates(text: str) -> str:

@@ -17,7 +17,7 @@ from sktransfer.tagging.sequences import check_tags
 __all__ = ["TagsDisplay"]
 
 _OPACITY = 0.3  # of the colour behind words
-_WIDTH = 72  # characters of a drawn line
+_WIDTH = 104  # characters of a drawn line
 _WRONG = "#CC0000"
 
 
@@ -141,7 +141,7 @@ class TagsDisplay:
         return "" if true is None or true == self.y_pred[row][word] else str(true)
 
     def to_html(self) -> str:
-        """Return the sentences as HTML. All that comes from words and tags is escaped."""
+        """Return the sentences as HTML. Words and tags are escaped."""
         return f"<div>{''.join(self._paragraph(row) for row in range(len(self.sentences)))}</div>"
 
     def _repr_html_(self) -> str:
@@ -220,7 +220,7 @@ def _wrapped(pieces: Sequence[_Piece]) -> list[list[tuple[int, _Piece]]]:
     lines: list[list[tuple[int, _Piece]]] = [[]]
     x = 0
     for piece in pieces:
-        width = len(_shown(piece)) + 2
+        width = len(_shown(piece)) + 1 + bool(piece.label)
         if lines[-1] and x + width > _WIDTH:
             lines.append([])
             x = 0

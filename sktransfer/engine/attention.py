@@ -137,7 +137,7 @@ def _register() -> None:
 
 
 def _calls_attention(module: nn.Module) -> bool:
-    """Return whether a module may call attention of torch itself. Only code of known packages tells that it does not."""
+    """Return whether a module may call attention of torch itself, which only code of known packages rules out."""
     if isinstance(module, _TRANSFORMERS) or not type(module).__module__.startswith(_READABLE):
         return True
     functions = [value for one in type(module).__mro__ for value in vars(one).values() if hasattr(value, "__code__")]

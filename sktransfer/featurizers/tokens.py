@@ -49,7 +49,7 @@ __all__ = ["TokenFeaturizer"]
     COMPUTE,
     VERBOSE,
 )
-class TokenFeaturizer(Featurizer, auto_wrap_output_keys=None):
+class TokenFeaturizer(Featurizer, auto_wrap_output_keys=None):  # type: ignore[call-arg]
     """Turn sentences of words into features per word by a frozen pretrained language model.
 
     The words of a sentence pass through the backbone's stages together. The outputs of a stage for the tokens of a word

@@ -506,7 +506,8 @@ class FineTuneTagger(SingleTaskTuner):
             warn(
                 f"{len(faults)} tags of y break {scheme}, and predictions keep to it (decode={self.decode!r}); the "
                 f"first is {name_row(row, None, 'y')}, position {position}: {rows[row][position]!r} {reason}. "
-                "find_invalid_tags lists them, and convert_scheme(y, scheme, scheme, invalid='repair') repairs them",
+                f"find_invalid_tags(y, {scheme!r}) lists them, and convert_scheme(y, {scheme!r}, {scheme!r}, "
+                "invalid='repair') repairs them",
                 TargetWarning,
             )
         return scheme

@@ -68,7 +68,11 @@ def _encode(estimator: Any, context: SaveContext) -> dict[str, Any]:
         attributes |= estimator._attributes_to_save()
     callbacks = attributes.get("callbacks")
     if callbacks is not None:
-        attributes["callbacks"] = [callback for callback in callbacks if type(callback).__name__ not in LEFT_OUT]
+        attributes["callbacks"] = [
+            item
+            for item in callbacks
+            if type(item[-1] if isinstance(item, (tuple, list)) else item).__name__ not in LEFT_OUT
+        ]
     if context.embed and hasattr(cls, "_embedded_params"):
         attributes |= estimator._embedded_params()
     for name, value in attributes.items():

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
 from sktransfer import load_backbone
 from sktransfer.backbones.tokens import Tokens, load_tokens
-from sktransfer.exceptions import InvalidParameterError, WeightsError
+from sktransfer.exceptions import InvalidParameterError, LoadError, WeightsError
 from sktransfer.weights.hub import has_tokenizer
 from tests.helpers.huggingface_folders import TEXTS, make_tokenizer, save_tokenizer
 
@@ -322,3 +322,23 @@ def test_word_pieces_reads_no_more_of_a_long_word_than_needed():
 def test_word_pieces_names_a_token_without_embedding():
     with pytest.raises(WeightsError, match="embeddings of 3 tokens"):
         load_backbone("tiny/bert").preprocess.with_embedding(3).word_pieces(["film"])
+
+
+def test_mask_value_names_the_mask_token_and_survives_saving():
+    tokens = load_tokens(MINILM, 48)
+    assert tokens.mask_token == "[MASK]"
+    assert tokens(["a [MASK] film"])[0].tolist().count(tokens.mask_value) == 1
+    state = tokens.to_state()
+    assert Tokens.from_state(state).mask_value == tokens.mask_value
+    assert Tokens.from_state({name: one for name, one in state.items() if name != "mask_value"}).mask_token is None
+    with pytest.raises(LoadError, match="mask_value"):
+        Tokens.from_state({**state, "mask_value": "[MASK]"})
+    assert Tokens.from_state({**state, "mask_value": None}).key == tokens.key  # it changes no token
+
+
+def test_decode_returns_a_token_without_the_blank_before_it():
+    tokens = load_tokens(MINILM, 48)
+    assert [tokens.decode(int(token)) for token in tokens(["film unfilmed"])[0]][1] == "film"
+    bpe = Tokenizer(models.BPE({"\u0120a": 0}, []))
+    bpe.pre_tokenizer, bpe.decoder = pre_tokenizers.ByteLevel(), decoders.ByteLevel()
+    assert Tokens(bpe, limit=4).decode(0) == "a"

@@ -55,7 +55,7 @@ def test_plot_row_and_n_lines():
     long = TagsDisplay([["word"] * 60, ["end"]], [["O"] * 60, ["O"]])
     assert len({text.get_position()[1] for text in long.plot(n_lines=2).ax_.texts}) == 2
     assert drawn(long.plot(row=-1)) == ["end"]
-    assert all(0 <= text.get_position()[0] < 72 for text in long.plot().ax_.texts)
+    assert all(0 <= text.get_position()[0] < 104 for text in long.plot().ax_.texts)
     with pytest.raises(InvalidParameterError, match="row=2"):
         long.plot(row=2)
 

@@ -13,6 +13,7 @@ import torch
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
+from sklearn.utils.estimator_checks import check_no_attributes_set_in_init, check_parameters_default_constructible
 
 from sktransfer import Backbone, TokenFeaturizer, clear_cache, load_backbone, stack_words
 from sktransfer.exceptions import InvalidParameterError, InvalidSampleError
@@ -206,6 +207,29 @@ def test_clone_and_pickle_keep_features():
         clone(featurizer).transform(SENTENCES)
     assert clone(featurizer).get_params() == featurizer.get_params()
     assert_equal_lists(clone(featurizer).fit(SENTENCES, TAGS).transform(SENTENCES), expected)
+
+
+@pytest.mark.parametrize("layer", [1, "auto"])
+def test_fit_twice_equals_once(layer):
+    once = TokenFeaturizer(BERT, layer=layer).fit(SENTENCES, TAGS)
+    twice = TokenFeaturizer(BERT, layer=layer).fit(pd.DataFrame({"words": SENTENCES[:3]}), TAGS[:3])
+    assert twice.fit(SENTENCES, TAGS) is twice
+    assert not hasattr(twice, "feature_names_in_")
+    assert_equal_lists(twice.transform(SENTENCES), once.transform(SENTENCES))
+    assert_equal_lists(clone(once).fit_transform(SENTENCES, TAGS), once.transform(SENTENCES))
+
+
+def test_init_only_stores_parameters():
+    check_no_attributes_set_in_init("TokenFeaturizer", TokenFeaturizer())
+    check_parameters_default_constructible("TokenFeaturizer", TokenFeaturizer())
+
+
+@pytest.mark.parametrize(("precision", "atol"), [("float32", 1e-6), ("bfloat16", 0.1)])
+def test_precision_gives_float32(precision, atol):
+    expected = np.concatenate(TokenFeaturizer(BERT, layer=2, cache=None).fit_transform(SENTENCES))
+    features = np.concatenate(TokenFeaturizer(BERT, layer=2, precision=precision).fit_transform(SENTENCES))
+    assert features.dtype == np.float32
+    np.testing.assert_allclose(features, expected, atol=atol * np.abs(expected).max())
 
 
 def test_set_output_is_refused_for_lists():

@@ -80,9 +80,9 @@ class FitsAnother(Callback):
 
 
 def test_fit_in_a_callback_does_not_wait_for_the_fit_around_it(backbone):
-    callback = FitsAnother(backbone)
-    assert np.array_equal(outputs(backbone, callbacks=[callback]), outputs(backbone))
-    assert np.array_equal(callback.outputs[-1], outputs(backbone, max_epochs=1))
+    clf = quick(backbone, callbacks=[FitsAnother(backbone)]).fit(X, Y)
+    assert np.array_equal(clf.predict_proba(X), outputs(backbone))
+    assert np.array_equal(dict(clf.net_.callbacks_)["FitsAnother"].outputs[-1], outputs(backbone, max_epochs=1))
 
 
 def test_fit_and_transform_of_frozen_stages_and_predict_do_not_wait_for_a_training(backbone):

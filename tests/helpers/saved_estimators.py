@@ -29,6 +29,7 @@ from sktransfer import (
     FineTuneClassifier,
     FineTuneRegressor,
     FineTuneSegmenter,
+    FineTuneTagger,
     ImageFeaturizer,
     MultiTaskFineTuner,
     NearestClassMean,
@@ -176,6 +177,13 @@ MAKERS = {
     ),
     "ImageFeaturizer, auto": (lambda: ImageFeaturizer(layer="auto").fit(*digits()), "transform", "images"),
     "TextFeaturizer": (lambda: TextFeaturizer(max_length=12, layer=2).fit(TEXTS), "transform", "texts"),
+    "FineTuneTagger": (
+        lambda: FineTuneTagger(
+            "tiny/bert", max_length=8, freeze_depth=3, subword="mean", max_epochs=1, random_state=0
+        ).fit(SENTENCES, [["B-A" if len(word) > 4 else "O" for word in words] for words in SENTENCES]),
+        "predict_proba",
+        "sentences",
+    ),
     "TokenFeaturizer": (
         lambda: TokenFeaturizer(max_length=6, layer="auto", subword="mean").fit(
             SENTENCES, [[word.isalpha() for word in words] for words in SENTENCES]

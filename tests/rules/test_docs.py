@@ -12,6 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 SOURCES = sorted((ROOT / "sktransfer").rglob("*.py"))
+DOCUMENTS = sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))
 
 
 def module_name(path: Path) -> str:
@@ -21,6 +22,8 @@ def module_name(path: Path) -> str:
 
 @pytest.mark.parametrize("module", [module_name(path) for path in SOURCES if ">>> " in path.read_text()])
 def test_docstring_examples_run(module, tmp_path, monkeypatch):
+    if module == "sktransfer.mlflow":
+        pytest.importorskip("mlflow")
     monkeypatch.chdir(tmp_path)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -37,14 +40,15 @@ def test_every_module_imports_without_a_warning():
                 importlib.import_module(module_name(path))
 
 
-DOCUMENTS = ["README.md", "CONTRIBUTING.md", "docs/design.md", "docs/explain_and_export.md", "docs/tags_and_masks.md"]
-
-
-@pytest.mark.parametrize("document", DOCUMENTS)
+@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", *DOCUMENTS])
 def test_python_blocks_of_documents_run(document, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / document).read_text(), re.DOTALL)
     assert blocks
     names: dict[str, object] = {"__name__": "__main__"}
-    for block in blocks:
-        exec(compile(block, document, "exec"), names)
+    with warnings.catch_warnings():
+        if document == "docs/mlflow.md":
+            pytest.importorskip("mlflow")
+            warnings.simplefilter("ignore")  # its data base warns
+        for block in blocks:
+            exec(compile(block, document, "exec"), names)

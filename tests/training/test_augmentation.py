@@ -34,10 +34,10 @@ class Seen(Callback):
 
 
 def seen(backbone, X, part="train_", **parameters):
-    callback = Seen()
     options = {"max_epochs": 2, "random_state": 0, "freeze_depth": 2, **parameters}
-    clf = FineTuneClassifier(backbone, callbacks=[callback], **options).fit(X, LABELS)
-    return clf, {epoch: sorted(values) for epoch, values in callback.__dict__.get(part, {}).items()}
+    clf = FineTuneClassifier(backbone, callbacks=[Seen], **options).fit(X, LABELS)
+    found = vars(dict(clf.net_.callbacks_)["Seen"]).get(part, {})
+    return clf, {epoch: sorted(values) for epoch, values in found.items()}
 
 
 @pytest.mark.parametrize(

@@ -87,7 +87,7 @@ def test_max_epochs_auto_of_a_fit_counts_the_samples_to_train_on():
         ({"callbacks": EMA(0.9)}, r"callbacks=.*EMA.* must be None or a list: callbacks=\[...\]"),
         ({"callbacks": "EMA"}, "callbacks='EMA' must be None or a list"),
         ({"callbacks": [EMA(), "SWA"]}, r"callbacks\[1\]='SWA' is no callback of skorch .*; derive from that"),
-        ({"callbacks": [("stop", None)]}, r"callbacks\[0\]=None is no callback"),
+        ({"callbacks": [EMA, None]}, r"callbacks\[1\]=None is no callback"),
         ({"callbacks": [ProgressBar()]}, r"callbacks\[0\]=.*those of scikit-learn go to set_callbacks"),
     ],
 )
@@ -101,7 +101,7 @@ def test_fit_checks_settings_before_reading_samples():
         FineTuneClassifier(lr=-1).fit(["no such file.jpg", "nor this.jpg"], [0, 1])
 
 
-@pytest.mark.parametrize("callbacks", [None, [], (EMA(),), [EMA, ("log", PrintLog)]])
+@pytest.mark.parametrize("callbacks", [None, [], (EMA(),), [EMA, ("log", PrintLog), ("off", None)]])
 def test_callbacks_may_be_classes_and_have_names(callbacks):
     assert settings(callbacks=callbacks).max_epochs == 10
 

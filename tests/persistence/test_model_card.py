@@ -1,0 +1,94 @@
+"""Model cards: facts of estimators and backbones, scores, and how to load."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.compose import make_column_transformer
+from sklearn.decomposition import PCA
+from sklearn.exceptions import NotFittedError
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+
+from sktransfer import Backbone, FineTuneClassifier, ImageFeaturizer, PretrainedClassifier, TextFeaturizer, model_card
+from sktransfer.exceptions import InvalidParameterError
+from sktransfer.testing.samples import make_samples
+
+IMAGES, LABELS = make_samples("image", 24)
+TEXTS, MOODS = make_samples("text", 12)
+
+
+@pytest.fixture(scope="module")
+def tuner():
+    return FineTuneClassifier("tiny/cnn", layer=-1, freeze_depth=-1, max_epochs=1, lr=1e-3, random_state=0).fit(
+        IMAGES, LABELS
+    )
+
+
+def rows(card, section):
+    table = card.select(section).table
+    return list(zip(*table.values()))
+
+
+def test_model_card_of_a_tuner(tuner):
+    card = model_card(tuner, IMAGES, LABELS, description="For tests.", data="24 made-up images.", file="photos.skt")
+    assert card.select("FineTuneClassifier").content == "For tests."
+    assert card.select("Data").content == "24 made-up images."
+    assert "- classes: bad, good" in card.select("Model").content
+    facts = card.select("Backbone 1").content
+    for fact in ("name: tiny/cnn", "licence: non-commercial research", "frozen stages: 6 of 7", "learning rate: 0.001"):
+        assert f"- {fact}" in facts
+    assert f"- fingerprint: {tuner.backbone_.fingerprint()}" in facts
+    stages = rows(card, "Stages of backbone 1")
+    assert [row[0] for row in stages] == list(tuner.backbone_.stage_names)
+    assert [row[1] for row in stages] == ["frozen"] * 6 + ["trained"]
+    assert stages[-1][2:] == ("99,328", "average")
+    scores = dict(rows(card, "Scores"))
+    assert scores["accuracy"] == f"{tuner.score(IMAGES, LABELS):.4f}"
+    assert list(scores) == ["accuracy", "balanced accuracy", "F1, macro", "log loss"]
+    assert "Of 24 samples, 12 good, 12 bad." in card.render()
+    assert "load('photos.skt')" in card.select("How to load").content
+
+
+def test_model_card_of_a_regressor_and_of_labels():
+    y = np.linspace(0, 1, 24)
+    regressor = make_pipeline(ImageFeaturizer("tiny/cnn"), Ridge()).fit(IMAGES, y)
+    card = model_card(regressor, IMAGES, y)
+    assert dict(rows(card, "Scores"))["R²"] == f"{regressor.score(IMAGES, y):.4f}"
+    assert "- steps: ImageFeaturizer, Ridge" in card.select("Model").content
+    assert card.select("Data").content == "Not stated."
+    labels = np.stack([np.arange(24) % 2, np.arange(24) // 12], 1)
+    clf = FineTuneClassifier("tiny/cnn", freeze_depth="all", max_epochs=0).fit(IMAGES, labels)
+    assert dict(rows(model_card(clf, IMAGES, labels), "Scores"))["exact matches"] == f"{clf.score(IMAGES, labels):.4f}"
+
+
+def test_model_card_lists_each_fitted_backbone_once():
+    import pandas as pd
+
+    table = pd.DataFrame({"a": TEXTS, "b": TEXTS[::-1]})
+    both = make_column_transformer((TextFeaturizer("tiny/bert", layer=0), "a"), (TextFeaturizer("tiny/bert"), "b"))
+    grid = GridSearchCV(make_pipeline(both, PCA(2), LogisticRegression()), {"pca__n_components": [2]}, cv=2)
+    card = model_card(grid.fit(table, MOODS))
+    sections = card.render().splitlines()
+    assert [line for line in sections if line.startswith("# Backbone")] == ["# Backbone 1", "# Backbone 2"]
+    assert [bool(row[3]) for row in rows(card, "Stages of backbone 1")].index(True) == 0
+
+
+def test_model_card_of_estimators_that_need_no_fit_and_of_own_modules():
+    from torch import nn
+
+    assert "- name: tiny/cnn" in model_card(PretrainedClassifier("tiny/cnn")).select("Backbone 1").content
+    own = Backbone.from_modules([("stem", nn.Conv2d(3, 4, 3))], input_size=(8, 8))
+    fitted = ImageFeaturizer(own).fit(IMAGES)
+    assert "- licence: unknown" in model_card(fitted).select("Backbone 1").content
+    assert "estimator.transform(samples)" in model_card(fitted).select("How to load").content
+
+
+def test_model_card_refuses_what_it_cannot_describe(tuner):
+    with pytest.raises(NotFittedError):
+        model_card(FineTuneClassifier("tiny/cnn"))
+    with pytest.raises(InvalidParameterError, match="y is None: scores need samples and targets"):
+        model_card(tuner, IMAGES)
+    with pytest.raises(InvalidParameterError, match="ImageFeaturizer has neither predict nor score"):
+        model_card(ImageFeaturizer("tiny/cnn").fit(IMAGES), IMAGES, LABELS)
