@@ -20,13 +20,19 @@ def module_name(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
+def require_mlflow():
+    """Skip a test if mlflow is not installed, and ignore warnings: its imports and its data base warn."""
+    warnings.simplefilter("ignore")
+    pytest.importorskip("mlflow")
+
+
 @pytest.mark.parametrize("module", [module_name(path) for path in SOURCES if ">>> " in path.read_text()])
 def test_docstring_examples_run(module, tmp_path, monkeypatch):
-    if module == "sktransfer.mlflow":
-        pytest.importorskip("mlflow")
     monkeypatch.chdir(tmp_path)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        if module == "sktransfer.mlflow":
+            require_mlflow()
         results = doctest.testmod(importlib.import_module(module), optionflags=doctest.ELLIPSIS)
     assert results.attempted > 0
     assert results.failed == 0
@@ -48,7 +54,6 @@ def test_python_blocks_of_documents_run(document, tmp_path, monkeypatch):
     names: dict[str, object] = {"__name__": "__main__"}
     with warnings.catch_warnings():
         if document == "docs/mlflow.md":
-            pytest.importorskip("mlflow")
-            warnings.simplefilter("ignore")  # its data base warns
+            require_mlflow()
         for block in blocks:
             exec(compile(block, document, "exec"), names)
