@@ -34,7 +34,7 @@ from sktransfer.pixels.maps import at_own_size
 from sktransfer.pixels.masks import mean_iou
 from sktransfer.training.network import join
 
-LAYERS = ("block2", "block4")
+LAYERS = ("block1", "block2", "block3", "block4")
 N_TRAIN = N_TEST = 5
 FOREST = RandomForestClassifier(n_estimators=50, max_depth=10, max_samples=0.05, random_state=0)
 LINEAR = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))

@@ -27,8 +27,8 @@ _HOME = {
     "FeatureMapDisplay": "sktransfer.displays.feature_map",
     "FineTuneClassifier": "sktransfer.finetuning.classifier",
     "FineTuneRegressor": "sktransfer.finetuning.regressor",
-    "FineTuneTagger": "sktransfer.finetuning.tagger",
     "FineTuneSegmenter": "sktransfer.finetuning.segmenter",
+    "FineTuneTagger": "sktransfer.finetuning.tagger",
     "FreezeDepthDisplay": "sktransfer.displays.freeze_depth",
     "Head": "sktransfer.tasks.heads",
     "ImageFeaturizer": "sktransfer.featurizers.image",
@@ -44,6 +44,7 @@ _HOME = {
     "NumberFeatures": "sktransfer.pipelines.numbers",
     "PretrainedClassifier": "sktransfer.classifiers.pretrained",
     "SWA": "sktransfer.callbacks.averaging",
+    "TagsDisplay": "sktransfer.displays.tags",
     "TextFeaturizer": "sktransfer.featurizers.text",
     "TokenAttributionDisplay": "sktransfer.displays.token_attribution",
     "TokenFeaturizer": "sktransfer.featurizers.tokens",
@@ -121,6 +122,7 @@ if TYPE_CHECKING:
     from sktransfer.displays.layer_score import LayerScoreDisplay as LayerScoreDisplay
     from sktransfer.displays.learning_rate import LearningRateDisplay as LearningRateDisplay
     from sktransfer.displays.mask import MaskDisplay as MaskDisplay
+    from sktransfer.displays.tags import TagsDisplay as TagsDisplay
     from sktransfer.displays.token_attribution import TokenAttributionDisplay as TokenAttributionDisplay
     from sktransfer.displays.training_history import TrainingHistoryDisplay as TrainingHistoryDisplay
     from sktransfer.explain.as_module import as_module as as_module

@@ -31,18 +31,21 @@ from sktransfer import (
     ContrastiveFineTuner,
     FineTuneClassifier,
     FineTuneRegressor,
+    FineTuneSegmenter,
+    FineTuneTagger,
     ImageFeaturizer,
     MicroBatches,
     Mixup,
     MultiTaskFineTuner,
     NearestClassMean,
     TextFeaturizer,
+    TokenFeaturizer,
     WiSEFT,
     find_lr,
     rank_backbones,
 )
 from sktransfer.backbones import loading
-from sktransfer.exceptions import InvalidSampleError
+from sktransfer.exceptions import InvalidSampleError, NotFiniteError
 from sktransfer.testing.samples import make_samples
 from tests.helpers.small_bert import small_bert
 
@@ -50,7 +53,10 @@ pytestmark = pytest.mark.gpu
 
 IMAGES, LABELS = make_samples("image", 12)
 TEXTS, _ = make_samples("text", 12)
+SENTENCES = [text.split() for text in TEXTS]
+TAGS = [["short" if len(word) < 4 else "long" for word in words] for words in SENTENCES]
 NUMBERS = np.arange(12) / 3
+MASKS = [(np.asarray(image).mean(2) > np.mean(image)).astype(int) for image in IMAGES]
 BERT = "hf/" + small_bert(dropout=0.0)  # a device draws other random numbers than the CPU
 TASKS = pd.DataFrame({"mood": LABELS, "stars": [None, *NUMBERS[1:]]})
 TRAINING = {"max_epochs": 2, "batch_size": 4, "lr": 1e-4, "random_state": 0}
@@ -90,9 +96,17 @@ FLOWS = {
     **{f"texts: {name}": classify(TEXTS, BERT, **RECIPES[name]) for name in OF_TEXTS},
     "texts: mix": classify(TEXTS, BERT, **MIX),
     "texts: adapter": classify(TEXTS, BERT, **ADAPTER),
+    "sentences: tags": (lambda device: FineTuneTagger(BERT, device=device, **TRAINING), SENTENCES, TAGS),
+    "images: masks": (lambda device: FineTuneSegmenter(device=device, layer=-1, C=0.01), IMAGES, MASKS),
+    "images: masks, trained": (
+        lambda device: FineTuneSegmenter(device=device, layer="block2", C=0.01, freeze_depth=-1, **TRAINING),
+        IMAGES,
+        MASKS,
+    ),
     "images: features": (lambda device: ImageFeaturizer(device=device, layer="all", cache=None), IMAGES, None),
     "images: features chosen": (lambda device: ImageFeaturizer(device=device), IMAGES, LABELS),
     "texts: features": (lambda device: TextFeaturizer(device=device, layer=[1, 2]), TEXTS, None),
+    "sentences: features": (lambda device: TokenFeaturizer(device=device, subword="mean"), SENTENCES, TAGS),
     "images: numbers": (lambda device: FineTuneRegressor(device=device, **TRAINING), IMAGES, NUMBERS),
     "texts: several tasks": (lambda device: MultiTaskFineTuner(BERT, device=device, **TRAINING), TEXTS, TASKS),
     "images: contrastive": (lambda device: ContrastiveFineTuner(device=device, **TRAINING), IMAGES, LABELS),
@@ -119,7 +133,7 @@ def outputs(estimator, X):
         found = estimator.predict(X)
     else:
         found = estimator.transform(X)
-    return [found]
+    return found if isinstance(found, list) else [found]
 
 
 def used(gpu):
@@ -155,6 +169,60 @@ def test_a_device_gives_the_values_of_the_cpu_and_keeps_nothing(name, gpu):
         assert gpu.pickled == 0
     del fitted  # its network stays on the device for the next prediction
     assert used(gpu) == before
+
+
+def waits(gpu, call):
+    """Return how often the CPU waits for the device in a call."""
+    gpu.reset()
+    call()
+    return sum(gpu.syncs.values())
+
+
+@pytest.mark.parametrize("callbacks", [[], [MicroBatches(2)], [Mixup()]], ids=["plain", "micro-batches", "mixup"])
+@pytest.mark.parametrize(("X", "backbone"), [(IMAGES, "tiny/cnn"), (TEXTS, BERT)], ids=["images", "texts"])
+def test_an_epoch_of_training_waits_for_the_device_once(X, backbone, callbacks, gpu):
+    if gpu is None:
+        pytest.skip("only the simulation counts")
+    waited = []
+
+    class Waits(Callback):
+        def on_epoch_end(self, net, **kwargs):
+            waited.append(sum(gpu.syncs.values()))
+
+    options = {**TRAINING, "max_epochs": 3, "callbacks": [*callbacks, Waits()]}
+    FineTuneClassifier(backbone, freeze_depth=-1, device="cuda", **options).fit(X, LABELS)
+    assert np.diff(waited).tolist() == [1, 1]  # for the losses of an epoch of three batches
+
+
+def test_a_callback_that_reads_losses_per_batch_finds_them(gpu):
+    seen = []
+
+    class Losses(Callback):
+        def on_batch_end(self, net, training=False, **kwargs):
+            seen.append(net.history[-1, "batches", -1, "train_loss"])
+
+    options = {"freeze_depth": -1, "device": "cuda", **TRAINING}
+    clf = FineTuneClassifier(callbacks=[Losses()], **options).fit(IMAGES, LABELS)
+    late = FineTuneClassifier(**options).fit(IMAGES, LABELS)
+    for one in (clf, late):
+        assert np.ravel(one.net_.history[:, "batches", :, "train_loss"]).tolist() == pytest.approx(seen, rel=1e-5)
+
+
+def test_a_loss_that_is_not_finite_is_an_error_that_names_its_batch(gpu):
+    clf = FineTuneClassifier(freeze_depth=-1, device="cuda", **{**TRAINING, "lr": 1e30})
+    with pytest.raises(NotFiniteError, match="the training loss of batch 2 of epoch 1 is"):
+        clf.fit(IMAGES, LABELS)
+
+
+@pytest.mark.parametrize("layer", [-1, "all"])
+@pytest.mark.parametrize(("X", "make"), [(IMAGES, ImageFeaturizer), (TEXTS, TextFeaturizer)], ids=["images", "texts"])
+def test_a_frozen_pass_waits_for_the_device_once_per_batch(X, make, layer, gpu):
+    if gpu is None:
+        pytest.skip("only the simulation counts")
+    featurizer = make(device="cuda", layer=layer, cache=None, batch_size=4)
+    featurizer.fit_transform(X)  # copies the weights
+    assert waits(gpu, lambda: featurizer.transform(X)) == 3
+    assert gpu.hazards == []
 
 
 @pytest.mark.parametrize(("X", "backbone"), [(IMAGES, "tiny/cnn"), (TEXTS, "tiny/bert")], ids=["images", "texts"])

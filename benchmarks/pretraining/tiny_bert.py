@@ -72,9 +72,14 @@ class Student(nn.Module):
 
     def mapped(self, third: Tensor, last: Tensor, mask: Tensor, words: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return what `forward` returns, from the states."""
-        by_word = mean_by_word(third.flatten(0, 1), words.flatten())  # (n_words, 160)
-        middle, pooled = mean_of(third, mask), mean_of(last, mask)  # (n, 160)
+        by_word, middle, pooled = inputs_of_maps(third, last, mask, words)
         return self.to_words(by_word), self.to_middle(middle), self.to_sentence(pooled), pooled
+
+
+def inputs_of_maps(third: Tensor, last: Tensor, mask: Tensor, words: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return states of words (n_words, 160), and means of the third and of the last layer (n, 160)."""
+    by_word = mean_by_word(third.flatten(0, 1), words.flatten())  # (n_words, 160)
+    return by_word, mean_of(third, mask), mean_of(last, mask)  # (n, 160)
 
 
 def mean_of(states: Tensor, mask: Tensor) -> Tensor:

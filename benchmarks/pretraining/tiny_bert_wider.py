@@ -18,7 +18,6 @@ from __future__ import annotations
 import argparse
 import copy
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,14 +37,13 @@ from benchmarks.pretraining.common import (
     update_average,
     write_weights,
 )
-from benchmarks.pretraining.tiny_bert import LOSSES, TEACHER, Batches, Student, losses
+from benchmarks.pretraining.tiny_bert import LOSSES, TEACHER, Batches, Student, inputs_of_maps, losses
 from benchmarks.pretraining.tiny_bert_corpus import read
 from benchmarks.pretraining.tiny_bert_teacher import Teacher, states_of
 from benchmarks.pretraining.tiny_bert_texts import widen_tokenizer
-from sktransfer.providers.tiny_bert import CONFIG
+from sktransfer.providers.tiny_bert import CONFIG, in_file
 from sktransfer.weights.reading import read_state
 
-HELD_OUT = 2048  # texts for validation
 WINDOW = 3  # parts that the student reads in a round
 WARM_UP = 200  # steps
 COUNTED = 100_000  # texts that word pieces are counted in
@@ -65,18 +63,6 @@ class WiderStudent(Student):
         """Return logits (n, vocabulary) from states of the last layer (n, 160)."""
         return F.linear(self.transform(states), self.bert.embeddings.word_embeddings.weight, self.bias)
 
-    def for_file(self) -> nn.Module:
-        """Return the network and the head with the names of transformers' `BertForMaskedLM`, without the table twice."""
-        file = nn.Module()
-        for name, part in self.bert.named_children():
-            file.add_module(name, part)
-        file.add_module("cls", nn.Module())
-        predictions = nn.Module()
-        predictions.add_module("transform", self.transform)
-        predictions.register_parameter("bias", self.bias)
-        file.get_submodule("cls").add_module("predictions", predictions)
-        return file
-
 
 def hidden(ids: Tensor, words: Tensor, mask_id: int, generator: torch.Generator, rate: float) -> tuple[Tensor, Tensor]:
     """Return ids with some word pieces of half of the texts masked, and where (n, tokens)."""
@@ -89,8 +75,8 @@ def hidden(ids: Tensor, words: Tensor, mask_id: int, generator: torch.Generator,
 def start_from_first(student: WiderStudent, first: Path, old: Tokenizer, new: Tokenizer, texts: list[str]) -> None:
     """Copy the weights of the first edition, and predict the rows of new word pieces from the teacher's states.
 
-    The prediction is a ridge regression from the state of a word piece alone in the teacher to its row, of the pieces
-    that both editions have. The head starts at the frequencies of word pieces in the texts.
+    The prediction is a ridge regression from the state of a word piece alone in the teacher to its row, of a third of
+    the pieces that both editions have. The head starts at the frequencies of word pieces in the texts.
     """
     ids = np.concatenate([encoding.ids for encoding in new.encode_batch(texts)])
     counts = torch.from_numpy(np.bincount(ids, minlength=CONFIG["vocab_size"])) + 0.1  # (vocabulary,)
@@ -99,29 +85,34 @@ def start_from_first(student: WiderStudent, first: Path, old: Tokenizer, new: To
     table = student.bert.embeddings.word_embeddings.weight
     old_pieces, new_pieces = ([t.id_to_token(i) for i in range(CONFIG["vocab_size"])] for t in (old, new))
     is_new = torch.tensor([a != b for a, b in zip(old_pieces, new_pieces)])
-    read_alone = Teacher(TEACHER).read([piece.removeprefix("##") for piece in new_pieces])
-    rows = [torch.cat([words.mean(0), torch.ones(1)]) if len(words) else torch.zeros(385) for words, _, _ in read_alone]
-    alone = torch.stack(rows)  # (vocabulary, 385)
-    x, y = alone[~is_new], table[~is_new]
+    known, unknown = (~is_new).nonzero()[::3, 0], is_new.nonzero()[:, 0]
+    x, x_new = (_alone([new_pieces[i].removeprefix("##") for i in rows]) for rows in (known, unknown))
     ridge = x.T @ x + 1e-3 * len(x) * x.var() * torch.eye(x.shape[1])
-    table[is_new] = alone[is_new] @ torch.linalg.solve(ridge, x.T @ y)
+    table[unknown] = x_new @ torch.linalg.solve(ridge, x.T @ table[known])
+
+
+def _alone(pieces: list[str]) -> Tensor:
+    """Return the teacher's state of each piece and a constant, (n, 385), or zeros if the teacher sees no word."""
+    read_alone = Teacher(TEACHER).read(pieces)
+    rows = [torch.cat([words.mean(0), torch.ones(1)]) if len(words) else torch.zeros(385) for words, _, _ in read_alone]
+    return torch.stack(rows)
 
 
 @torch.no_grad()
-def fit_maps(student: WiderStudent, batches: Batches, rows: np.ndarray) -> None:
-    """Set the linear maps to the teacher's states by least squares on these rows."""
+def fit_maps(student: WiderStudent, batches: Batches) -> None:
+    """Set the linear maps to the teacher's states by least squares on the first 2,048 texts."""
+    rows = np.arange(len(batches.ids))[:2048]
     student.eval()
     found: list[list[Tensor]] = [[], [], []]
     wanted: list[list[Tensor]] = [[], [], []]
     maps = (student.to_words, student.to_middle, student.to_sentence)
-    handles = [m.register_forward_pre_hook(lambda _, args, kept=kept: kept.append(args[0])) for m, kept in zip(maps, found)]
     for batch in batches.epoch(rows, np.random.default_rng(0)):
-        inputs, targets = batches(batch)
-        student(*inputs)
+        (ids, mask, words), targets = batches(batch)
+        for kept, states in zip(found, inputs_of_maps(*student.states(ids, mask), mask, words)):
+            kept.append(states)
         for kept, target in zip(wanted, targets):
             kept.append(target)
-    for handle, linear, states, targets in zip(handles, maps, found, wanted):
-        handle.remove()
+    for linear, states, targets in zip(maps, found, wanted):
         x, y = torch.cat(states), torch.cat(targets)
         x = torch.cat([x, torch.ones(len(x), 1)], 1)
         solution = torch.linalg.solve(x.T @ x + 1e-2 * len(x) * x.var() * torch.eye(x.shape[1]), x.T @ y)
@@ -140,20 +131,22 @@ class Corpus:
         The word pieces of the student.
     work : Path
         Folder of the teacher's states.
-    size, budget : int
-        Texts in a part, tokens in a batch.
+    n_held_out, size, budget : int
+        Held-out texts, texts in a part, tokens in a batch.
     """
 
-    def __init__(self, texts: list[str], tokenizer: Tokenizer, work: Path, size: int, budget: int) -> None:
-        self.texts, self.tokenizer, self.work, self.size, self.budget = texts, tokenizer, work, size, budget
-        self.n_parts = (len(texts) - HELD_OUT) // size
+    def __init__(
+        self, texts: list[str], tokenizer: Tokenizer, work: Path, n_held_out: int, size: int, budget: int
+    ) -> None:
+        self.tokenizer, self.work, self.size, self.budget = tokenizer, work, size, budget
+        self.held_out, self.texts = texts[:n_held_out], texts[n_held_out:]
+        self.n_parts = len(self.texts) // size
         self._batches: dict[int, Batches] = {}
 
     def part(self, number: int) -> Batches:
         """Return part `number`, -1 for the held-out texts, and forget the parts before the window."""
         if number not in self._batches:
-            first = HELD_OUT + number * self.size
-            texts = self.texts[first : first + self.size] if number >= 0 else self.texts[:HELD_OUT]
+            texts = self.texts[number * self.size :][: self.size] if number >= 0 else self.held_out
             folder = self.work / ("held_out" if number < 0 else f"part_{number:03d}")
             folder.mkdir(parents=True, exist_ok=True)
             states = states_of(texts, TEACHER, folder, self.work / "basis.pt")
@@ -170,7 +163,7 @@ class Corpus:
 
 
 def rate_at(position: float, rounds: int, step: int) -> float:
-    """Return the factor of the rate of learning, `position` rounds after the start: rises, stays, falls in two rounds."""
+    """Return the factor of the rate of learning, which rises, is 1, and falls in the last two rounds."""
     return min(1.0, (step + 1) / WARM_UP, max(0.02, (rounds - position) / min(2, rounds)))
 
 
@@ -205,10 +198,11 @@ def train(args: argparse.Namespace) -> None:
     args.work.mkdir(parents=True, exist_ok=True)
     texts = read(args.corpus)
     if not (args.work / TOKENIZER).exists():
-        widen_tokenizer(args.first / TOKENIZER, texts[HELD_OUT : HELD_OUT + COUNTED], args.work / TOKENIZER, args.replaced)
+        counted = texts[args.held_out :][:COUNTED]
+        widen_tokenizer(args.first / TOKENIZER, counted, args.work / TOKENIZER, args.replaced)
     old, tokenizer = (Tokenizer.from_file(str(folder / TOKENIZER)) for folder in (args.first, args.work))
     tokenizer.enable_truncation(CONFIG["max_position_embeddings"])
-    corpus = Corpus(texts, tokenizer, args.work, args.part, args.budget)
+    corpus = Corpus(texts, tokenizer, args.work, args.held_out, args.part, args.budget)
     torch.manual_seed(args.seed)
     student = WiderStudent()
     optimizer = torch.optim.AdamW(groups_of(student, 0.01), lr=args.lr, betas=(0.9, 0.98))
@@ -217,18 +211,19 @@ def train(args: argparse.Namespace) -> None:
     state = load_checkpoint(args.work / "tiny_bert.pt", **parts)
     if state is None:
         state = {"round": 0, "step": 0, "steps": 0, "seconds": 0.0}
-        start_from_first(student, args.first / "tiny_bert.safetensors", old, tokenizer, texts[HELD_OUT : 4 * HELD_OUT])
-        held_out = corpus.part(-1)
-        fit_maps(student, held_out, np.arange(HELD_OUT))
+        start_from_first(student, args.first / "tiny_bert.safetensors", old, tokenizer, corpus.texts[:10_000])
+        fit_maps(student, corpus.part(0))
         average.load_state_dict(student.state_dict())
-        tqdm.write(f"start: {held_out_figures(average, held_out, tokenizer)}")
+        tqdm.write(f"start: {held_out_figures(average, corpus.part(-1), tokenizer)}")
     for number in range(state["round"], min(args.rounds, corpus.n_parts)):
         _one_round(args, corpus, number, parts, state, tokenizer.token_to_id("[MASK]"))
         state.update(round=number + 1, step=0)
         figures = held_out_figures(average, corpus.part(-1), tokenizer)
         tqdm.write(f"round {number + 1}: {figures} after {state['seconds'] / 60:.1f} minutes, {state['steps']} steps")
         _save(args.work, parts, state)
-        write_weights(args.out / "tiny_bert.safetensors", average.for_file(), figures=figures)
+        write_weights(
+            args.out / "tiny_bert.safetensors", in_file(average.bert, average.transform, average.bias), figures=figures
+        )
         (args.out / TOKENIZER).write_text((args.work / TOKENIZER).read_text(encoding="utf-8"), encoding="utf-8")
 
 
@@ -249,9 +244,8 @@ def _one_round(
         third, last = student.states(masked, mask)
         each = losses(student.mapped(third, last, mask, words), wanted)
         loss = sum(weight * one for weight, one in zip(WEIGHTS, each))
-        if where.any():
-            named = F.cross_entropy(student.pieces(last[where]), ids[where])
-            loss = loss + args.masked_weight * named
+        named = F.cross_entropy(student.pieces(last[where]), ids[where]) if where.any() else torch.zeros(())
+        loss = loss + args.masked_weight * named
         for group in optimizer.param_groups:
             group["lr"] = args.lr * rate_at(number + step / len(order), args.rounds, state["steps"])
         optimizer.zero_grad()
@@ -261,7 +255,8 @@ def _one_round(
         update_average(parts["average"], student, state["steps"])
         state.update(step=step + 1, steps=state["steps"] + 1, seconds=before + time.perf_counter() - began)
         if step % 50 == 0:
-            bar.set_postfix({name: f"{one.item():.3f}" for name, one in zip(LOSSES, each)} | {"masked": f"{named.item():.2f}"})
+            shown = dict(zip(LOSSES, each)) | {"masked": named}
+            bar.set_postfix({name: f"{one.item():.3f}" for name, one in shown.items()})
         if time.perf_counter() - saved > args.minutes * 60:
             _save(args.work, parts, state)
             saved = time.perf_counter()
@@ -277,6 +272,7 @@ def main() -> None:
     parser.add_argument("--corpus", type=Path, default=Path("pretraining/texts.tsv"))
     parser.add_argument("--first", type=Path, default=SHIPPED, help="weights and word pieces of the first edition")
     parser.add_argument("--rounds", type=int, default=60)
+    parser.add_argument("--held-out", type=int, default=2048, help="texts for figures")
     parser.add_argument("--part", type=int, default=8192, help="texts that the teacher reads in a round")
     parser.add_argument("--budget", type=int, default=2048, help="tokens in a batch")
     parser.add_argument("--replaced", type=int, default=2000, help="word pieces that give way to new ones")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from operator import attrgetter
@@ -14,12 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sktransfer._validation import is_int, is_real
+from sktransfer._validation import is_int
 from sktransfer.backbones.from_modules import backbone_arguments, has_statistics, is_own, misfit
 from sktransfer.backbones.language import HeldHead, LanguageModelHead, rebind
 from sktransfer.backbones.pooling import check_pooling
 from sktransfer.backbones.preprocess import Preprocess
-from sktransfer.backbones.stages import SharedSpace, digest, run_stages, with_arrays, with_tensors
+from sktransfer.backbones.stages import SharedSpace, count_frozen, digest, run_stages, with_arrays, with_tensors
 from sktransfer.exceptions import InvalidParameterError, LoadError, did_you_mean
 from sktransfer.weights.reading import copy_state
 
@@ -310,31 +309,7 @@ class Backbone:
             If the depth is out of range or has another type.
         """
         n = len(self.stages) if n_stages is None else n_stages
-        kinds = f"an int from {-n} to {n}, a float from 0 to 1, a stage's name or 'all'"
-        if isinstance(freeze_depth, str):
-            names = self.stage_names[:n]
-            if freeze_depth == "all":
-                return n
-            if freeze_depth in self.stage_names and freeze_depth not in names:
-                raise InvalidParameterError(
-                    f"freeze_depth={freeze_depth!r} is above the last stage that is used, {names[-1]!r}, because "
-                    f"`layer` leaves out the stages above; give a stage of {names}, or a higher layer"
-                )
-            if freeze_depth not in names:
-                raise InvalidParameterError(
-                    f"freeze_depth={freeze_depth!r} is not a stage of {self.name}, which has {names}; give {kinds}."
-                    + did_you_mean(freeze_depth, (*names, "all"))
-                )
-            return names.index(freeze_depth) + 1
-        if not is_real(freeze_depth):
-            raise InvalidParameterError(f"freeze_depth={freeze_depth!r} is not allowed; give {kinds}")
-        if is_int(freeze_depth):
-            if not -n <= freeze_depth <= n:
-                raise InvalidParameterError(f"freeze_depth={freeze_depth} is out of range for {n} stages; give {kinds}")
-            return int(freeze_depth) if freeze_depth >= 0 else n + int(freeze_depth)
-        if not 0 <= freeze_depth <= 1:
-            raise InvalidParameterError(f"freeze_depth={freeze_depth} is out of range; give {kinds}")
-        return math.floor(float(freeze_depth) * n + 1e-9)  # 15/22 of 22 stages is 15, though the product is 14.99…
+        return count_frozen(freeze_depth, self.stage_names, n, self.name)
 
     def fingerprint(self, stop: int | None = None) -> str:
         """Return a hash of the order, structure and weights of `stages[:stop]`.

@@ -1,9 +1,10 @@
-"""Building blocks of backbones: stages, heads and shared spaces."""
+"""Building blocks of backbones: stages, heads and shared spaces, and helpers for them."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,10 +12,20 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from sktransfer._validation import is_int, is_real
 from sktransfer.backbones.pooling import pool
-from sktransfer.exceptions import SktransferError
+from sktransfer.exceptions import InvalidParameterError, SktransferError, did_you_mean
 
-__all__ = ["ImageStage", "PooledHead", "SharedSpace", "digest", "run_stages", "with_arrays", "with_tensors"]
+__all__ = [
+    "ImageStage",
+    "PooledHead",
+    "SharedSpace",
+    "count_frozen",
+    "digest",
+    "run_stages",
+    "with_arrays",
+    "with_tensors",
+]
 
 
 class ImageStage(nn.Module):
@@ -115,6 +126,52 @@ class SharedSpace:
     scale: float
 
 
+def count_frozen(freeze_depth: Any, stage_names: Sequence[str], n: int, name: str) -> int:
+    """Return the number of frozen stages, for `Backbone.n_frozen`.
+
+    Parameters
+    ----------
+    freeze_depth : int, float or str
+        As users give it.
+    stage_names : sequence of str
+        Names of all stages.
+    n : int
+        Number of first stages that are used.
+    name : str
+        Name of the backbone, for messages.
+
+    Raises
+    ------
+    InvalidParameterError
+        If the depth is out of range or has another type.
+    """
+    kinds = f"an int from {-n} to {n}, a float from 0 to 1, a stage's name or 'all'"
+    if isinstance(freeze_depth, str):
+        names = stage_names[:n]
+        if freeze_depth == "all":
+            return n
+        if freeze_depth in stage_names and freeze_depth not in names:
+            raise InvalidParameterError(
+                f"freeze_depth={freeze_depth!r} is above the last stage that is used, {names[-1]!r}, because "
+                f"`layer` leaves out the stages above; give a stage of {names}, or a higher layer"
+            )
+        if freeze_depth not in names:
+            raise InvalidParameterError(
+                f"freeze_depth={freeze_depth!r} is not a stage of {name}, which has {names}; give {kinds}."
+                + did_you_mean(freeze_depth, (*names, "all"))
+            )
+        return names.index(freeze_depth) + 1
+    if not is_real(freeze_depth):
+        raise InvalidParameterError(f"freeze_depth={freeze_depth!r} is not allowed; give {kinds}")
+    if is_int(freeze_depth):
+        if not -n <= freeze_depth <= n:
+            raise InvalidParameterError(f"freeze_depth={freeze_depth} is out of range for {n} stages; give {kinds}")
+        return int(freeze_depth) if freeze_depth >= 0 else n + int(freeze_depth)
+    if not 0 <= freeze_depth <= 1:
+        raise InvalidParameterError(f"freeze_depth={freeze_depth} is out of range; give {kinds}")
+    return math.floor(float(freeze_depth) * n + 1e-9)  # 15/22 of 22 stages is 15, though the product is 14.99…
+
+
 def digest(start: bytes, module: nn.Module) -> bytes:
     """Return a hash of structure and weights of a module that continues another hash.
 
@@ -134,14 +191,14 @@ def digest(start: bytes, module: nn.Module) -> bytes:
 
 
 def with_arrays(value: Any) -> Any:
-    """Return a value with arrays in place of the tensors that it consists of, because skops does not write tensors."""
+    """Return a value with its tensors as arrays, because skops does not write tensors."""
     if isinstance(value, Mapping):
         return {name: with_arrays(one) for name, one in value.items()}
     return value.detach().cpu().contiguous().numpy() if isinstance(value, Tensor) else value
 
 
 def with_tensors(value: Any) -> Any:
-    """Return a value with tensors in place of the arrays that it consists of."""
+    """Return a value with its arrays as tensors."""
     if isinstance(value, Mapping):
         return {name: with_tensors(one) for name, one in value.items()}
     return torch.from_numpy(value) if isinstance(value, np.ndarray) else value

@@ -334,45 +334,43 @@ class Tokens:
         """
         longest = _CHARACTERS * (self.limit + _SPARE)  # more pieces of one word are not read
         cleaned = [_without_lone_surrogates(word[:longest].strip()) for word in words]
-        stops = np.cumsum([len(word) + 1 for word in cleaned if word], dtype=np.int64) - 1  # (n_written,)
-        written = np.flatnonzero([bool(word) for word in cleaned])  # (n_written,)
         encoding = self._tokenizer.encode(" ".join(filter(None, cleaned)), add_special_tokens=False)
         ids = encoding.ids
         if ids:
             self._check_embedded(ids)
-        owner = self._owners(ids, np.asarray(encoding.offsets, np.int64).reshape(-1, 2), stops)  # (n_ids,)
-        owner = np.where(owner < 0, -1, written[owner] if len(written) else -1)  # (n_ids,)
-        of_words = np.flatnonzero(owner >= 0)  # (n_owned,)
-        found, first = np.unique(owner[of_words], return_index=True)  # (n_found,): owners ascend
-        n_pieces = np.diff([*first, len(of_words)])  # (n_found,)
-        spans = dict(zip(found.tolist(), zip(of_words[first].tolist(), of_words[first + n_pieces - 1].tolist())))
-        return _filled(ids, spans, len(words), self._filler)
+        return _with_filler(ids, self._spans(ids, encoding.offsets, cleaned), len(words), self._filler)
 
-    def _owners(self, ids: Sequence[int], offsets: np.ndarray, stops: np.ndarray) -> np.ndarray:
-        """Return the number of the word of each piece (n_ids,), -1 for blanks.
+    def _spans(
+        self, ids: Sequence[int], offsets: Sequence[tuple[int, int]], words: Sequence[str]
+    ) -> dict[int, tuple[int, int]]:
+        """Return the positions of the first and the last piece of each word that has one.
 
         Parameters
         ----------
         ids : sequence of int
-            Pieces of a text.
-        offsets : ndarray of shape (n_ids, 2)
-            First position of each piece in the text, and the position after the last.
-        stops : ndarray of shape (n_words,)
-            Position of the blank after each word.
+            Pieces of the words that are not empty, with blanks between them.
+        offsets : sequence of (int, int)
+            First position of each piece in this text, and the position after the last.
+        words : sequence of str
+            Words without blanks around them.
         """
-        if not len(stops):
-            return np.full(len(ids), -1)
-        start, stop = offsets.T
-        word = np.searchsorted(stops, start, side="right")  # (n_ids,): the first word that ends after the start
-        word = np.minimum(word, len(stops) - 1)
-        starts = np.concatenate([[0], stops[:-1] + 1])  # (n_words,)
-        owner = np.where((stop > start) & (stop > starts[word]) & (start < stops[word]), word, -1)  # (n_ids,)
-        owner = np.maximum.accumulate(owner) * (owner >= 0) - (owner < 0)
-        # A blank before a word is not read as its first piece, unless it is all that there is.
-        blanks = [self._tokenizer.token_to_id(blank) for blank in _BLANKS]
-        is_blank = np.isin(ids, [blank for blank in blanks if blank is not None])
-        others = np.unique(owner[~is_blank])
-        return np.where(is_blank & np.isin(owner, others), -1, owner)
+        spans: dict[int, tuple[int, int]] = {}
+        blanks: dict[int, tuple[int, int]] = {}  # of a word that has no other piece
+        numbers = iter([number for number, word in enumerate(words) if word])
+        word, begin, end = -1, 0, -1  # the word's number, its position in the text, and that of the blank after it
+        for place, (start, stop) in enumerate(offsets):
+            while start >= end and (following := next(numbers, None)) is not None:
+                word, begin = following, end + 1
+                end = begin + len(words[word])
+            if start < stop and begin < stop and start < end:
+                found = blanks if ids[place] in self._blanks else spans
+                found[word] = (found[word][0] if word in found else place, place)
+        return blanks | spans
+
+    @cached_property
+    def _blanks(self) -> frozenset[int]:
+        """Ids of the blank before a word as a token of its own, which is not read as the word's first piece."""
+        return frozenset(i for blank in _BLANKS if (i := self._tokenizer.token_to_id(blank)) is not None)
 
     def _encode(self, text: str) -> tuple[list[int], bool]:
         encoding, truncated, _ = self._encoding(_without_lone_surrogates(text))
@@ -466,7 +464,7 @@ class Tokens:
         )
 
 
-def _filled(ids: Sequence[int], spans: dict[int, tuple[int, int]], n_words: int, filler: int) -> WordPieces:
+def _with_filler(ids: Sequence[int], spans: dict[int, tuple[int, int]], n_words: int, filler: int) -> WordPieces:
     """Return pieces with a filler for each word without a piece.
 
     Parameters
@@ -481,27 +479,26 @@ def _filled(ids: Sequence[int], spans: dict[int, tuple[int, int]], n_words: int,
         Id of the filler.
     """
     filled: list[int] = []
-    starts, first, last, is_filled = [0], [], [], []
-    used = 0
+    starts, first, last = [0], [], []
+    used = 0  # number of pieces that are in `filled`
     for word in range(n_words):
-        span = spans.get(word)
-        shift = len(filled) - used
-        is_filled.append(span is None)
-        if span is None:
+        if word in spans:
+            shift = len(filled) - used
+            first.append(spans[word][0] + shift)
+            last.append(spans[word][1] + shift)
+            filled += ids[used : spans[word][1] + 1]
+            used = spans[word][1] + 1
+        else:
             first.append(len(filled))
             last.append(len(filled))
             filled.append(filler)
-        else:
-            first.append(span[0] + shift)
-            last.append(span[1] + shift)
-            filled += ids[used : span[1] + 1]
-            used = span[1] + 1
         starts.append(len(filled))
     if n_words:
         filled += ids[used:]  # blanks after the last word
         starts[-1] = len(filled)
-    numbers = (np.asarray(one, np.int64) for one in (filled, starts, first, last))
-    return WordPieces(*numbers, np.asarray(is_filled, bool))
+    numbers = [np.asarray(one, np.int64) for one in (filled, starts, first, last)]
+    is_filled = np.array([word not in spans for word in range(n_words)], bool)  # (n_words,)
+    return WordPieces(numbers[0], numbers[1], numbers[2], numbers[3], is_filled)
 
 
 def _without_lone_surrogates(text: str) -> str:

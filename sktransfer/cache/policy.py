@@ -83,7 +83,8 @@ def prefetch_for_layers(stop: int, pooling: str | None, n_stages: int, *, cheap:
     n_stages : int
         Number of stages of the backbone.
     cheap : bool
-        Whether vectors of this pooling are small at any stage.
+        Whether to prefetch the lower stages: vectors of this pooling are small at any stage, or a search asks for the
+        values themselves, as for features per word.
 
     Examples
     --------

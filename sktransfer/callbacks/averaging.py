@@ -53,6 +53,8 @@ class EMA(_Average):
     >>> clf = FineTuneClassifier(lr_schedule="constant", callbacks=[EMA(0.9)])
     """
 
+    reads_batch_losses = False
+
     def __init__(self, decay: float = 0.99) -> None:
         self.decay = decay
 

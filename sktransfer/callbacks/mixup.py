@@ -12,6 +12,7 @@ from skorch.callbacks import Callback
 from torch import Tensor
 
 from sktransfer._validation import check_float
+from sktransfer.engine.transfers import upload
 from sktransfer.exceptions import InvalidParameterError
 
 __all__ = ["MixedBatch", "Mixup"]
@@ -42,7 +43,7 @@ class MixedBatch:
 
     def of(self, values: Tensor) -> Tensor:
         """Return mixed values of the shape of `values` (n, ...), which are not changed."""
-        partners, share = self.partners.to(values.device), self.share.to(values.device, values.dtype)
+        partners, share = (upload(one, values.device) for one in (self.partners, self.share.to(values.dtype)))
         return torch.lerp(values[partners], values, share)  # (n, ...)
 
     def inputs(self, arguments: dict[str, Any]) -> dict[str, Any]:
@@ -57,8 +58,9 @@ class MixedBatch:
         """Return targets and weights of the samples, and of their partners. The sum of the weights is unchanged."""
         own, partners = {}, {}
         for name, (values, weight) in targets.items():
+            rows = upload(self.partners, weight.device)  # (n,)
             own[name] = (values, weight * self.share)
-            partners[name] = (values[self.partners], weight[self.partners] * (1 - self.share))
+            partners[name] = (values[rows], weight[rows] * (1 - self.share))
         return [own, partners]
 
 

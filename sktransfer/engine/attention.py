@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -103,7 +104,7 @@ def pad_attention(stages: nn.ModuleList) -> bool:
         Whether the stages have no other attention, so that they need no context around them.
     """
     for module in stages.modules():
-        config = getattr(module, "config", None)
+        config: Any = getattr(module, "config", None)
         if _has_registry(module) and getattr(config, "_attn_implementation", None) == "sdpa":
             _register()
             config._attn_implementation = _NAME
@@ -116,6 +117,7 @@ def _has_registry(module: nn.Module) -> bool:
     return name.startswith("transformers.") and hasattr(sys.modules[name], "ALL_ATTENTION_FUNCTIONS")
 
 
+@functools.cache
 def _register() -> None:
     from transformers import AttentionInterface, AttentionMaskInterface
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
@@ -137,7 +139,7 @@ def _register() -> None:
 
 
 def _calls_attention(module: nn.Module) -> bool:
-    """Return whether a module may call attention of torch itself. Only code of known packages tells that it does not."""
+    """Return whether a module may call attention of torch itself, which only code of known packages rules out."""
     if isinstance(module, _TRANSFORMERS) or not type(module).__module__.startswith(_READABLE):
         return True
     functions = [value for one in type(module).__mro__ for value in vars(one).values() if hasattr(value, "__code__")]

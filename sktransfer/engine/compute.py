@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from sktransfer._validation import check_option, is_int
 from sktransfer.config import get_config
@@ -17,6 +18,7 @@ from sktransfer.exceptions import InvalidParameterError, NotFiniteError
 __all__ = [
     "PRECISIONS",
     "Compute",
+    "autocast",
     "check_finite_outputs",
     "resolve_compute",
     "resolve_device",
@@ -179,6 +181,28 @@ def check_finite_outputs(outputs: np.ndarray, compute: Compute) -> np.ndarray:
     return outputs
 
 
+@contextmanager
+def autocast(compute: Compute) -> Iterator[None]:
+    """Compute in the precision of a training in this context. Weights stay in float32.
+
+    Parameters
+    ----------
+    compute : Compute
+        Device and precision.
+    """
+    if compute.dtype == torch.float32:
+        yield
+        return
+    with torch.autocast(compute.device.type, compute.dtype):
+        if not compute.on_cpu:
+            yield
+            return
+        # On a CPU, the gradient of fused attention in a lower precision takes several times as long as that of its
+        # parts.
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+
+
 def _has_bfloat16(device: torch.device) -> bool:
     """Return whether a device supports bfloat16 natively. Emulation would be slower than float32."""
     if device.type == "cuda":
@@ -251,7 +275,8 @@ def without_tf32() -> Iterator[None]:
 
 def _tf32_switches() -> list[tuple[Any, str, Any]]:
     """Return the switches of TF32 as (module, attribute, value that turns it off)."""
-    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    matmul: Any = torch.backends.cuda.matmul
+    cudnn: Any = torch.backends.cudnn
     older: list[tuple[Any, str, Any]] = [(matmul, "allow_tf32", False), (cudnn, "allow_tf32", False)]
     try:
         for module, name, _ in older:

@@ -22,6 +22,7 @@ from sktransfer.finetuning.classifier import FineTuneClassifier
 from sktransfer.finetuning.contrastive import ContrastiveFineTuner
 from sktransfer.finetuning.multitask import MultiTaskFineTuner
 from sktransfer.finetuning.regressor import FineTuneRegressor
+from sktransfer.finetuning.segmenter import FineTuneSegmenter
 from sktransfer.finetuning.tagger import FineTuneTagger
 from sktransfer.selection.best import BestBackbone
 
@@ -102,7 +103,9 @@ CONVERTERS: dict[type, Converter] = {
     ZeroShotClassifier: _zero_shot,
 }
 REFUSED = {
-    FineTuneTagger: "it reads words in windows, and a module has one output per text. Use its backbone_ and head_",
+    FineTuneSegmenter: "it has an output per pixel, and a module has one per image. Use its backbone_ and head_",
+    FineTuneTagger: "it has an output per word, and a module has one per text. tagger.head_ gives logits of words from "
+    "the features of TokenFeaturizer(tagger.backbone_, layer=tagger.layer)",
     MultiTaskFineTuner: "it has an output per task. Convert the estimator of a task, as_module(tuner.task(name))",
     TokenFeaturizer: "it gives features per word of sentences, and a module reads whole texts. Convert its network, "
     "as_module(TextFeaturizer(featurizer.backbone_, layer=featurizer.layer).fit(texts))",

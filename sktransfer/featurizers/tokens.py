@@ -49,7 +49,7 @@ __all__ = ["TokenFeaturizer"]
     COMPUTE,
     VERBOSE,
 )
-class TokenFeaturizer(Featurizer, auto_wrap_output_keys=None):
+class TokenFeaturizer(Featurizer, auto_wrap_output_keys=None):  # type: ignore[call-arg]
     """Turn sentences of words into features per word by a frozen pretrained language model.
 
     The words of a sentence pass through the backbone's stages together. The outputs of a stage for the tokens of a word
@@ -206,6 +206,14 @@ class TokenFeaturizer(Featurizer, auto_wrap_output_keys=None):
     def _inputs(self, samples: Any) -> PreprocessedSamples:
         return read_sentences(samples, self.backbone_)
 
+    def _count_features(self, inputs: PreprocessedSamples) -> list[int]:
+        """Return the number of features of each layer, from the first window. Its output is cached."""
+        if not len(inputs):
+            return self._count_features_of_blank()
+        outputs = self._forward(inputs, rows=[0])
+        ((_, vectors),) = collect_words(outputs, inputs.samples, self.subword)
+        return [one.shape[1] for one in vectors]
+
     def _count_features_of_blank(self) -> list[int]:
         return self._count_features(self._inputs(Sentences([("",)])))
 
@@ -227,13 +235,13 @@ class TokenFeaturizer(Featurizer, auto_wrap_output_keys=None):
         words = known[choice_rows(len(known))]  # (n_chosen,)
         selected = np.zeros(len(values), bool)
         selected[words] = True
-        layers = candidate_layers(self.backbone_, inputs, None, self._compute())
+        layers = self._layers_of_tokens(inputs)
         rows = np.unique(windows.window[words]).tolist()
         parts: list[tuple[np.ndarray, list[torch.Tensor]]] = []
         outputs = forward(
             self.backbone_, inputs, layers, rows=rows, compute=self._compute(), store=resolve_store(self.cache)
         )
-        with progress(len(rows), self, self._modality, self.verbose) as bar:
+        with progress(len(words), self, "word", self.verbose) as bar:
             for some, vectors in collect_words(outputs, windows, self.subword, selected):
                 parts.append((some, vectors))
                 bar.update(len(some))
@@ -245,13 +253,20 @@ class TokenFeaturizer(Featurizer, auto_wrap_output_keys=None):
         self._candidates, self._choice = layers, choose_layers(found, targets)
         self._set_widths(list(self._choice.widths))
 
+    def _layers_of_tokens(self, inputs: PreprocessedSamples) -> list[LayerOutput]:
+        """Return the outputs of the stages that do not pool, as the first window shows."""
+        layers = candidate_layers(self.backbone_, inputs, None, self._compute())
+        store = resolve_store(self.cache)
+        ((_, outputs),) = forward(self.backbone_, inputs, layers, rows=[0], compute=self._compute(), store=store)
+        return [layer for layer, (values,) in zip(layers, outputs) if values.ndim == 2]
+
     def _features(  # type: ignore[override]
         self, inputs: PreprocessedSamples, widths: list[int] | None = None, *, known: Any = None, context: Any = None
     ) -> tuple[list[np.ndarray], list[int]]:
         """Return the features of the words of each sentence, and the number of features of each layer."""
         windows: Windows = inputs.samples
         features: np.ndarray | None = None
-        with progress(len(inputs), self, self._modality, self.verbose) as bar:
+        with progress(len(windows.window), self, "word", self.verbose) as bar:
             for words, vectors in collect_words(self._forward(inputs), windows, self.subword):
                 values = torch.cat(vectors, 1).numpy()  # (n, n_features)
                 if features is None:

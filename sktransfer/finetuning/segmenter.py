@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 from sklearn.callback import with_callbacks
-from sklearn.utils.validation import check_consistent_length, check_is_fitted
+from sklearn.utils.validation import check_is_fitted
 
 from sktransfer._parameters import Parameter, with_parameters
 from sktransfer._utils import all_or_nothing
@@ -23,9 +23,9 @@ from sktransfer.engine.inference import prepare_head
 from sktransfer.engine.inputs import PreprocessedSamples
 from sktransfer.engine.layers import is_auto
 from sktransfer.finetuning import parameters as shared
-from sktransfer.finetuning.arguments import FitArguments
+from sktransfer.finetuning.arguments import FitArguments, check_groups
 from sktransfer.finetuning.single import TASK, SingleTaskTuner
-from sktransfer.pixels.maps import at_own_size, find_grid, to_pixels
+from sktransfer.pixels.maps import read_at_own_size, to_pixels
 from sktransfer.pixels.masks import check_masks, check_sizes, mean_iou, refuse_all_unknown
 from sktransfer.pixels.tiles import Grid, Tile, Tiles, image_sizes, tile_shape, tiles_of
 from sktransfer.samples.arrays import CHANNELS
@@ -35,34 +35,36 @@ from sktransfer.samples.labels import row_labels
 from sktransfer.samples.validation import check_samples
 from sktransfer.tasks.base import Task
 from sktransfer.tasks.pixels import PixelClasses
-from sktransfer.tasks.validation import check_none_missing, check_weight
+from sktransfer.tasks.validation import check_weight
+from sktransfer.training.callback_list import refuse_scoring
 from sktransfer.training.network import join
 from sktransfer.training.run import FitRun, PreviousFit
 
 __all__ = ["FineTuneSegmenter"]
 
 _MOST_PIXELS = 512 * 512  # of a tile, by default
-_BACKBONE, _, _PREPROCESS, *_ = shared.INPUT
+_INPUT = {one.name: one for one in shared.INPUT if one.name not in ("max_length", "pooling")}
 
 
 @with_parameters(
-    [one for one in shared.INPUT if one.name not in ("max_length", "pooling")],
-    _BACKBONE.replace(
+    _INPUT.values(),
+    _INPUT["backbone"].replace(
         default="tiny/cnn",
         description="""A name or a loaded backbone of images, such as `seg.backbone_` of a fitted estimator.
         `list_backbones()` lists the names, and `"hf/<hub id or local folder>"` loads models of transformers.""",
     ),
-    _PREPROCESS.replace(
+    _INPUT["preprocess"].replace(
         description="""Preprocessing of images. "auto" takes the settings stored in the weights file, else those of the
         backbone. Images keep their size in any case, so `resize` and `crop` are refused. A dict changes single
         settings, such as `{"mean": ..., "std": ...}`, or `{"background": (0, 0, 0)}` for transparent pixels.""",
     ),
     Parameter(
         "layer",
-        ("block2", "block4"),
+        ("block1", "block2", "block3", "block4"),
         "int, str or list of these",
         """Stages whose maps the head reads: an index (-1 is the last stage), a name, a list or "all". Maps of several
         stages are brought to the finest of their grids and concatenated. Stages above the highest of them are dropped.
+        The defaults are stages of `tiny/cnn`. Name those of another backbone.
         "mix" adds all stages up by learned weights (`layer_weights_`) [2]_, if their maps are of equal width.""",
     ),
     Parameter(
@@ -263,6 +265,7 @@ class FineTuneSegmenter(SingleTaskTuner):
         """
         check_float("C", self.C, exclude_minimum=True)
         self._tile_pixels()
+        refuse_scoring(self.callbacks, "pixel", "valid_iou")
         validation = {"X_val": X_val, "y_val": y_val, "sample_weight_val": sample_weight_val}
         return self._fit(FitArguments(X, y, sample_weight, groups, **validation))
 
@@ -349,15 +352,9 @@ class FineTuneSegmenter(SingleTaskTuner):
         return _MOST_PIXELS if is_auto(self.max_pixels) else check_int("max_pixels", self.max_pixels, 1, ", or 'auto'")
 
     def _load_backbone(self, seed: int, previous: PreviousFit | None, X: Any) -> Backbone:
-        given = super()._load_backbone(seed, previous, X)
-        backbone = at_own_size(given, self.preprocess)
-        several = isinstance(self.layer, str) and self.layer in ("mix", "auto")
-        stops = [position + 1 for position in backbone.positions("all" if several else self.layer)]
-        grid = find_grid(backbone, given.preprocess, stops, self.layer)
+        backbone, grid = read_at_own_size(super()._load_backbone(seed, previous, X), self.preprocess, self.layer)
         self._grid = dataclasses.astuple(grid)
-        if grid.side is None:
-            return backbone
-        return backbone.with_preprocess(dataclasses.replace(backbone.preprocess, crop=(grid.side, grid.side)))
+        return backbone
 
     def _images(self, X: Any, backbone: Backbone, *, reset: bool) -> ImageSamples:
         if isinstance(X, np.ndarray) and X.ndim == 3 and X.shape[2] not in CHANNELS:
@@ -372,12 +369,11 @@ class FineTuneSegmenter(SingleTaskTuner):
         check_sizes(masks, sizes, images.labels)
         refuse_all_unknown(masks)
         weight = check_weight(arguments.sample_weight, len(images))  # (n_images,)
-        groups = np.arange(len(images)) if arguments.groups is None else np.asarray(arguments.groups)
-        check_consistent_length(sizes, groups)
-        check_none_missing(groups, "groups", "group", labels=row_labels(arguments.groups))
+        given = check_groups(arguments.groups, len(images))
+        groups = np.arange(len(images)) if given is None else given  # tiles of an image are never separated
         shape = tile_shape(tuple(map(max, zip(*sizes))), grid, self._tile_pixels())
         tiles = [tile for row, size in enumerate(sizes) for tile in tiles_of(row, size, shape, grid)]
-        samples, of_tile = Tiles(images, tiles, shape), np.array([tile.image for tile in tiles])  # (n_tiles,)
+        samples, of_tile = Tiles(images, tiles), np.array([tile.image for tile in tiles])  # (n_tiles,)
         by_tile = {"y": samples.cut(masks), "sample_weight": weight[of_tile], "groups": groups[of_tile]}
         return samples, dataclasses.replace(arguments, **by_tile)
 
@@ -406,46 +402,39 @@ class FineTuneSegmenter(SingleTaskTuner):
         images = self._images(X, self.backbone_, reset=False)
         grid, compute = Grid(*self._grid), resolve_compute(self.device, self.precision)
         sizes = image_sizes(images)
-        # Tiles of a batch have one shape, which depends on nothing but the size of their image.
-        by_shape: dict[tuple[int, int], list[Tile]] = {}
-        for row, size in enumerate(sizes):
-            shape = tile_shape(size, grid, self._tile_pixels())
-            by_shape.setdefault(shape, []).extend(tiles_of(row, size, shape, grid))
+        shapes = [tile_shape(size, grid, self._tile_pixels()) for size in sizes]
+        tiles = [tile for row, size in enumerate(sizes) for tile in tiles_of(row, size, shapes[row], grid)]
+        n_left, whole = Counter(tile.image for tile in tiles), {}
         finished: dict[int, np.ndarray] = {}
         is_finite = np.ones((len(images), 1))  # NaN for an image whose outputs are not
-        for shape, tiles in by_shape.items():
-            n_left, whole = Counter(tile.image for tile in tiles), {}
-            for tile, outputs in self._of_tiles(Tiles(images, tiles, shape), compute):
-                row = tile.image
-                if row not in whole:
-                    whole[row] = np.empty((len(outputs), *sizes[row]), np.float32)  # (n_classes, height, width)
-                whole[row][:, *tile.in_image()] = outputs[:, *tile.in_tile()]
-                n_left[row] -= 1
-                if not n_left[row]:
-                    complete = whole.pop(row)
-                    is_finite[row] = 1.0 if np.isfinite(complete).all() else np.nan
-                    finished[row] = finish(complete)
+        for tile, outputs in self._of_tiles(Tiles(images, tiles), compute):
+            row = tile.image
+            if row not in whole:
+                whole[row] = np.empty((len(outputs), *sizes[row]), np.float32)  # (n_classes, height, width)
+            whole[row][:, *tile.in_image()] = outputs[:, *tile.in_tile()]
+            n_left[row] -= 1
+            if not n_left[row]:
+                complete = whole.pop(row)
+                is_finite[row] = 1.0 if np.isfinite(complete).all() else np.nan
+                finished[row] = finish(complete)
         check_finite_outputs(is_finite, compute)
         return [finished[row] for row in range(len(images))]
 
     @torch.no_grad()
-    def _of_tiles(self, tiles: Tiles, compute: Compute) -> Any:
+    def _of_tiles(self, tiles: Tiles, compute: Compute) -> Iterator[tuple[Tile, np.ndarray]]:
         """Yield each tile with the outputs of the head at its pixels (n_classes, height, width)."""
         inputs = PreprocessedSamples(tiles, self.backbone_.preprocess)
-        head = prepare_head(self.net_.module_.heads[TASK])
-        parts = forward(
-            self.backbone_,
-            inputs,
-            self._layers["maps"],
-            compute=compute,
-            store=resolve_store(self.cache),
-            cacheable_stages=self.freeze_depth_,
-        )
-        for rows, values in parts:
-            stacked = [torch.stack(one).float() for one in values]  # (n, channels, height, width) each
-            maps = join("maps", stacked, self.backbone_.prefix_tokens)
-            for row, outputs in zip(rows, to_pixels(head(maps), tiles.shape).numpy()):
-                yield tiles.tiles[row], outputs
+        head, store = prepare_head(self.net_.module_.heads[TASK]), resolve_store(self.cache)
+        by_shape: dict[tuple[int, int], list[int]] = {}  # tiles of a batch have one shape
+        for row, tile in enumerate(tiles.tiles):
+            by_shape.setdefault(tile.shape, []).append(row)
+        options: dict[str, Any] = {"compute": compute, "store": store, "cacheable_stages": self.freeze_depth_}
+        for shape, of_shape in by_shape.items():
+            for rows, values in forward(self.backbone_, inputs, self._layers["maps"], rows=of_shape, **options):
+                stacked = [torch.stack(one).float() for one in values]  # (n, channels, height, width) each
+                maps = join("maps", stacked, self.backbone_.prefix_tokens)
+                for row, outputs in zip(rows, to_pixels(head(maps), shape).numpy()):
+                    yield tiles.tiles[row], outputs
         inputs.warn_of_unread()
 
 

@@ -397,14 +397,13 @@ class FineTuneTagger(SingleTaskTuner):
         check_is_fitted(self)
         sentences = check_sentences(X, self, reset=False)
         tags = check_word_values(check_tags(y), sentences.n_words, _labels(X, y))
-        new = sorted(
-            {repr(tag) for one in tags for tag in one if tag is not None} - set(map(repr, self.classes_.tolist()))
-        )
+        known = set(self.classes_.tolist())
+        new = [tag for one in tags for tag in one if tag is not None and tag not in known]
         if new:
-            n = sum(tag is not None and repr(tag) in new for one in tags for tag in one)
+            different = ", ".join(sorted(map(repr, set(new))))
             warn(
-                f"y holds {quoted(', '.join(new))}, which {'is' if len(new) == 1 else 'are'} not among the tags of the "
-                f"training, {quoted(self.classes_.tolist())}: {n} of its words cannot be right",
+                f"y holds tags that the training did not have, {different}: {len(new)} of its words cannot be right. "
+                f"The tags of the training are {quoted(self.classes_.tolist())}",
                 ValidationWarning,
             )
         return tag_accuracy_score(tags, self.predict(X), sample_weight=sample_weight)
@@ -507,7 +506,8 @@ class FineTuneTagger(SingleTaskTuner):
             warn(
                 f"{len(faults)} tags of y break {scheme}, and predictions keep to it (decode={self.decode!r}); the "
                 f"first is {name_row(row, None, 'y')}, position {position}: {rows[row][position]!r} {reason}. "
-                "find_invalid_tags lists them, and convert_scheme(y, scheme, scheme, invalid='repair') repairs them",
+                f"find_invalid_tags(y, {scheme!r}) lists them, and convert_scheme(y, {scheme!r}, {scheme!r}, "
+                "invalid='repair') repairs them",
                 TargetWarning,
             )
         return scheme

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sktransfer._version import __version__
+from sktransfer.cache.resolve import resolve_store
 from sktransfer.config import Places, check_places, config_context, get_config
 from sktransfer.exceptions import InvalidParameterError, LoadError, SaveError, warn
 from sktransfer.persistence.archive import ESTIMATOR, WEIGHTS, read_archive, write_archive
@@ -128,7 +129,13 @@ def _encode(obj: Any, context: SaveContext) -> tuple[str, dict[str, Any]] | None
     return codec.kind, {name: context.pack(value) for name, value in data.items()}
 
 
-def load(path: str | os.PathLike[str], *, trusted: Iterable[str] = (), weights: Places = ()) -> Any:
+def load(
+    path: str | os.PathLike[str],
+    *,
+    trusted: Iterable[str] = (),
+    weights: Places = (),
+    cache: str | os.PathLike[str] | None = "saved",
+) -> Any:
     """Load an estimator from a file of `save`.
 
     No code comes from the file. The file names kinds of objects. Objects of known kinds are built from values that are
@@ -152,6 +159,10 @@ def load(path: str | os.PathLike[str], *, trusted: Iterable[str] = (), weights: 
         the same name. They are also looked for beside `path`, and in the `weights_path` of `set_config`. Weights whose
         hash is not that of the saved ones are refused. Unlike the path, the hash is always compared. There is no hash
         in the file of an unfitted featurizer: its weights are those of the same name, or the only ones given.
+    cache : "saved", "memory", path or None, default="saved"
+        The parameter `cache` of all estimators in the file. "saved" leaves it as it was saved. A service that sees
+        every sample once should give None: it needs no features again, and the cache in memory would grow to its limit,
+        2 GiB unless `set_config(cache_memory=...)` sets another.
 
     Returns
     -------
@@ -164,7 +175,7 @@ def load(path: str | os.PathLike[str], *, trusted: Iterable[str] = (), weights: 
         If the file is missing, damaged or of another format, holds an unknown kind or type, or names a backbone that
         cannot be loaded here unchanged. The message says what to do.
     InvalidParameterError
-        If `trusted` does not hold names, or `weights` no existing paths.
+        If `trusted` does not hold names, `weights` no existing paths, or `cache` is not allowed.
 
     Warns
     -----
@@ -181,17 +192,26 @@ def load(path: str | os.PathLike[str], *, trusted: Iterable[str] = (), weights: 
     >>> save(ImageFeaturizer(layer=2), "featurizer.skt")
     >>> load("featurizer.skt")
     ImageFeaturizer(layer=2)
+    >>> load("featurizer.skt", cache=None)
+    ImageFeaturizer(cache=None, layer=2)
     """
+    is_saved = isinstance(cache, str) and cache == "saved"
+    if not is_saved:
+        resolve_store(cache)  # raises if it is not allowed
     names = [trusted] if isinstance(trusted, str) else list(trusted)
     if not all(isinstance(name, str) for name in names):
         raise InvalidParameterError(f"trusted={trusted!r} must be names of types, such as 'sklearn.tree._tree.Tree'")
     folder = Path(path).parent
     places = (*check_places("weights", weights), *get_config()["weights_path"], *([folder] if folder.is_dir() else []))
     with config_context(weights_path=places):
-        return _read(Path(path), names)
+        estimator, context = _read(Path(path), names)
+    for one in [] if is_saved else context.estimators:
+        if "cache" in vars(one):
+            one.cache = cache
+    return estimator
 
 
-def _read(path: Path, trusted: Sequence[str]) -> Any:
+def _read(path: Path, trusted: Sequence[str]) -> tuple[Any, LoadContext]:
     try:
         manifest, members = read_archive(path)
         _warn_of_versions(manifest)
@@ -204,7 +224,7 @@ def _read(path: Path, trusted: Sequence[str]) -> Any:
         raise LoadError(f"{path}: {error}") from error.__cause__
     except MemoryError as error:
         raise LoadError(f"{path}: not enough memory for its content ({error})") from error
-    return estimator
+    return estimator, context
 
 
 def _tensors(content: bytes) -> dict[str, Any]:

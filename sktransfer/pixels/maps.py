@@ -15,10 +15,35 @@ from sktransfer.backbones.preprocess import ImageTransform
 from sktransfer.exceptions import InvalidParameterError
 from sktransfer.pixels.tiles import Grid
 
-__all__ = ["at_own_size", "find_grid", "to_pixels"]
+__all__ = ["at_own_size", "find_grid", "read_at_own_size", "to_pixels"]
 
 _MARGIN = 32  # pixels; the stages of tiny/cnn up to block4 read 22 pixels to each side
 _TRIED = 64  # side of the image that a backbone of any size is tried with
+
+
+def read_at_own_size(backbone: Backbone, preprocess: Any, layer: Any) -> tuple[Backbone, Grid]:
+    """Return a backbone that reads images at their own size, or in tiles of its only size, and its grid.
+
+    Parameters
+    ----------
+    backbone : Backbone
+        Backbone of images.
+    preprocess, layer
+        Parameters of the estimator.
+
+    Raises
+    ------
+    InvalidParameterError
+        If the backbone has no maps, or a parameter is not allowed.
+    """
+    own_size = at_own_size(backbone, preprocess)
+    several = isinstance(layer, str) and layer in ("mix", "auto")
+    stops = [position + 1 for position in backbone.positions("all" if several else layer)]
+    source: Any = backbone.preprocess
+    grid = find_grid(own_size, source, stops, layer)
+    if grid.side is None:
+        return own_size, grid
+    return own_size.with_preprocess(dataclasses.replace(source, resize=None, crop=(grid.side, grid.side))), grid
 
 
 def at_own_size(backbone: Backbone, preprocess: Any = "auto") -> Backbone:

@@ -11,7 +11,7 @@ from PIL import Image, UnidentifiedImageError
 
 from sktransfer.exceptions import name_row, short_path
 from sktransfer.samples.arrays import tensor_to_array
-from sktransfer.samples.columns import is_tensor
+from sktransfer.samples.columns import as_series, is_tensor
 from sktransfer.samples.labels import label_of, row_labels
 
 __all__ = ["UNKNOWN", "check_masks", "check_sizes", "mean_iou", "refuse_all_unknown"]
@@ -26,7 +26,7 @@ def check_masks(masks: Any, name: str = "masks") -> list[np.ndarray]:
 
     Parameters
     ----------
-    masks : array-like of shape (n_samples, height, width), or sequence of n_samples
+    masks : array-like of shape (n_samples, height, width), or list, Series or one-column DataFrame of n_samples
         Masks of ints or bools, as arrays, tensors, PIL images, or paths of images with one number per pixel. -1 is an
         unknown pixel. Sizes may differ.
     name : str, default="masks"
@@ -47,6 +47,8 @@ def check_masks(masks: Any, name: str = "masks") -> list[np.ndarray]:
     labels = row_labels(masks)
     if is_tensor(masks):
         masks = tensor_to_array(masks)
+    elif (series := as_series(masks)) is not None:
+        masks = series.to_list()
     shape = getattr(masks, "shape", None)
     if isinstance(masks, (str, bytes, os.PathLike, Image.Image)) or not isinstance(masks, Iterable):
         raise ValueError(f"{name} is a single {type(masks).__name__}; pass {_ALLOWED}")

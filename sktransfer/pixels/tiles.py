@@ -51,6 +51,8 @@ class Tile:
         Row of the image.
     top, left : int
         Place of the tile in the image. It may reach beyond the lower and the right border.
+    shape : (int, int)
+        Height and width.
     rows, columns : (int, int)
         First pixel of the image that the tile answers for, and the one after the last, per axis.
     """
@@ -58,6 +60,7 @@ class Tile:
     image: int
     top: int
     left: int
+    shape: Size
     rows: Size
     columns: Size
 
@@ -120,7 +123,7 @@ def tiles_of(image: int, size: Size, shape: Size, grid: Grid) -> list[Tile]:
     """
     (tops, rows), (lefts, columns) = (_places(length, tile, grid) for length, tile in zip(size, shape))
     return [
-        Tile(image, top, left, own_rows, own_columns)
+        Tile(image, top, left, shape, own_rows, own_columns)
         for top, own_rows in zip(tops, rows)
         for left, own_columns in zip(lefts, columns)
     ]
@@ -152,7 +155,7 @@ def _size(image: Image.Image | np.ndarray) -> Size:
 
 
 class Tiles(Rows):
-    """Tiles of images as samples, all of one shape. Pixels beyond an image mirror those at its border.
+    """Tiles of images as samples. Pixels beyond an image mirror those at its border.
 
     Parameters
     ----------
@@ -160,22 +163,20 @@ class Tiles(Rows):
         Images, on the background that their transparent pixels shall have.
     tiles : sequence of Tile
         Tiles.
-    shape : (int, int)
-        Height and width of a tile.
 
     Examples
     --------
     >>> import numpy as np
     >>> from sktransfer.pixels.tiles import Grid, Tiles, tiles_of
     >>> from sktransfer.samples.images import check_images
-    >>> tiles = Tiles(check_images(np.zeros((1, 20, 100))), tiles_of(0, (20, 100), (32, 64), Grid(4, 8)), (32, 64))
+    >>> tiles = Tiles(check_images(np.zeros((1, 20, 100))), tiles_of(0, (20, 100), (32, 64), Grid(4, 8)))
     >>> len(tiles), tiles.load(0).shape
     (2, (32, 64, 3))
     """
 
-    def __init__(self, images: ImageSamples, tiles: Sequence[Tile], shape: Size) -> None:
+    def __init__(self, images: ImageSamples, tiles: Sequence[Tile]) -> None:
         super().__init__(len(tiles))
-        self.images, self.tiles, self.shape = images, list(tiles), shape
+        self.images, self.tiles = images, list(tiles)
         self._last: tuple[int, Any] = (-1, None)  # the image of the tile that was loaded last
 
     def _load(self, row: int) -> Image.Image | np.ndarray:
@@ -185,17 +186,17 @@ class Tiles(Rows):
             image = self.images.load(tile.image)
             self._last = tile.image, image
         height, width = _size(image)
-        bottom, right = tile.top + self.shape[0], tile.left + self.shape[1]
+        bottom, right = tile.top + tile.shape[0], tile.left + tile.shape[1]
         if isinstance(image, Image.Image) and bottom <= height and right <= width:
             return image.crop((tile.left, tile.top, right, bottom))
         pixels = np.asarray(image)[tile.top : bottom, tile.left : right]  # (<= height, <= width, 3)
-        beyond = (self.shape[0] - pixels.shape[0], self.shape[1] - pixels.shape[1])
-        padded = np.pad(pixels, ((0, beyond[0]), (0, beyond[1]), (0, 0)), mode="symmetric")  # (*shape, 3)
+        beyond = (tile.shape[0] - pixels.shape[0], tile.shape[1] - pixels.shape[1])
+        padded = np.pad(pixels, ((0, beyond[0]), (0, beyond[1]), (0, 0)), mode="symmetric")  # (height, width, 3)
         return Image.fromarray(padded) if isinstance(image, Image.Image) else padded
 
     def _hash(self, row: int) -> bytes:
         tile = self.tiles[row]
-        return content_hash("tile", self.images.key(tile.image), f"{tile.top} {tile.left} {self.shape}")
+        return content_hash("tile", self.images.key(tile.image), f"{tile.top} {tile.left} {tile.shape}")
 
     def path(self, row: int) -> str | None:
         """Return the path of the image of a tile.
@@ -218,14 +219,14 @@ class Tiles(Rows):
         return label_of(self.images.labels, self.tiles[int(self._rows[row])].image)
 
     def cut(self, masks: Sequence[np.ndarray]) -> np.ndarray:
-        """Return the masks of all tiles (n_tiles, height, width). Pixels that another tile answers for are unknown.
+        """Return the masks of tiles (n_tiles, height, width). Pixels that another tile answers for are unknown.
 
         Parameters
         ----------
         masks : sequence of ndarray of shape (height, width)
-            Mask of each image.
+            Mask of each image. Tiles have one shape.
         """
-        cut = np.full((len(self.tiles), *self.shape), UNKNOWN, np.int32)  # (n_tiles, height, width)
+        cut = np.full((len(self.tiles), *self.tiles[0].shape), UNKNOWN, np.int32)  # (n_tiles, height, width)
         for of_tile, tile in zip(cut, self.tiles):
             of_tile[tile.in_tile()] = masks[tile.image][tile.in_image()]
         return cut

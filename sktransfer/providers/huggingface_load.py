@@ -150,7 +150,7 @@ def _read_lm_head(spec: BackboneSpec, path: Path | None, kind: str, table: nn.Pa
     read = model.base_model.get_input_embeddings().weight
     own = {id(parameter) for parameter in head.parameters() if parameter is not read}
     if own and own <= {id(value) for key, value in model.named_parameters() if key in missing}:
-        return None  # the weights have no head, whatever the configuration says
+        return None  # the configuration names a head that the weights lack
     check_transformers_weights(model, missing, head, spec.name)
     if path is not None and not torch.equal(read, table):
         raise WeightsError(f"{path}: has changed since {spec.name} was loaded; load it again in a new process")

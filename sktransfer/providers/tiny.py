@@ -80,12 +80,13 @@ def load_bert(spec: BackboneSpec, path: Path | None) -> Backbone:
     """Build `tiny/bert` (see `tiny_bert.py`, and the model card in the folder of its weights)."""
     from tokenizers import Tokenizer
 
-    from sktransfer.backbones import Backbone, Tokens, fill
+    from sktransfer.backbones import Backbone, LanguageModelHead, Tokens, fill
     from sktransfer.providers.huggingface_text import TEXT_STAGES
-    from sktransfer.providers.tiny_bert import CONFIG, build_model
+    from sktransfer.providers.tiny_bert import CONFIG, build_lm_head, build_model, in_file
 
     model = build_model()
-    fill(model, path)
+    transform, output = build_lm_head(model)
+    complete = fill(in_file(model, transform, output.bias), path, head="cls.")
     tokenizer = Tokenizer.from_str(files("sktransfer.providers").joinpath(_WORD_PIECES).read_text(encoding="utf-8"))
     return Backbone(
         name=spec.name,
@@ -96,4 +97,5 @@ def load_bert(spec: BackboneSpec, path: Path | None) -> Backbone:
         ),
         pooling="mean",
         definition=json.dumps(CONFIG, sort_keys=True),
+        lm_head=LanguageModelHead("masked", transform, output) if complete else None,
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from torch import nn
     from transformers import BertModel
 
 CONFIG = {
@@ -33,3 +34,37 @@ def build_model(**changes: Any) -> BertModel:
 
     config = BertConfig(**{**CONFIG, **changes}, attn_implementation="sdpa")
     return BertModel(config, add_pooling_layer=False)
+
+
+def build_lm_head(model: BertModel) -> tuple[nn.Module, nn.Linear]:
+    """Return the two layers of the head for masked word pieces, the second with the model's table as its weight."""
+    from torch import nn
+    from transformers.models.bert.modeling_bert import BertPredictionHeadTransform
+
+    transform = BertPredictionHeadTransform(model.config)
+    output = nn.Linear(CONFIG["hidden_size"], CONFIG["vocab_size"])
+    output.weight = model.embeddings.word_embeddings.weight
+    return transform, output
+
+
+def in_file(model: BertModel, transform: nn.Module, bias: nn.Parameter) -> nn.Module:
+    """Return a module that shares all weights, under their names in the file, which has the table only once.
+
+    Parameters
+    ----------
+    model : BertModel
+        The network.
+    transform : nn.Module
+        First layer of the head.
+    bias : nn.Parameter of shape (10_000,)
+        Bias of the second layer.
+    """
+    from torch import nn
+
+    predictions = nn.Module()
+    predictions.add_module("transform", transform)
+    predictions.register_parameter("bias", bias)
+    file = nn.Module()
+    for name, part in (*model.named_children(), ("cls", nn.ModuleDict({"predictions": predictions}))):
+        file.add_module(name, part)
+    return file

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from sktransfer.engine.forward import Outputs
+from sktransfer.exceptions import InvalidParameterError
 from sktransfer.sentences.checks import check_word_values
 from sktransfer.sentences.windows import Windows
 
@@ -34,6 +35,11 @@ def pool_words(values: Tensor, first: np.ndarray, last: np.ndarray, subword: str
     -------
     vectors : Tensor of shape (n_words, n_features), float32
 
+    Raises
+    ------
+    InvalidParameterError
+        If the layer has pooled the tokens to one vector per text.
+
     Examples
     --------
     >>> import numpy as np
@@ -43,6 +49,11 @@ def pool_words(values: Tensor, first: np.ndarray, last: np.ndarray, subword: str
     >>> pool_words(values, np.array([0, 1]), np.array([0, 3]), "mean").tolist()
     [[0.0], [3.0]]
     """
+    if values.ndim != 2:
+        raise InvalidParameterError(
+            "a layer gives one vector per text, and features per word need one per token: set layer to a stage before "
+            "those that pool, by index or by name"
+        )
     if subword != "mean":
         return values[torch.from_numpy(first if subword == "first" else last)].float()  # (n_words, n_features)
     vectors = values[torch.from_numpy(first)].float()  # (n_words, n_features)

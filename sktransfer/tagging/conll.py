@@ -8,6 +8,7 @@ import gzip
 import lzma
 import os
 import re
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, overload
@@ -181,7 +182,9 @@ def _read_text(path: str | os.PathLike[str], encoding: str) -> str:
     try:
         with _opener(file)(file, "rb") as stream:
             content: bytes = stream.read()
-    except (EOFError, lzma.LZMAError, gzip.BadGzipFile) as error:
+    except (EOFError, OSError, lzma.LZMAError, zlib.error) as error:
+        if isinstance(error, OSError) and error.errno is not None:  # of the system, such as a missing permission
+            raise
         raise ValueError(f"{short_path(str(path))} is not a complete {file.suffix} file: {error}") from error
     try:
         return content.decode("utf-8-sig" if encoding.lower().replace("_", "-") in ("utf-8", "utf8") else encoding)

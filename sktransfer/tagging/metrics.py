@@ -283,7 +283,7 @@ def _check_weight(weight: Any, n_sentences: int) -> np.ndarray:
         return np.ones(n_sentences)
     from sklearn.utils.validation import column_or_1d
 
-    values = column_or_1d(np.asarray(weight, dtype=np.float64))
+    values: np.ndarray = column_or_1d(np.asarray(weight, dtype=np.float64))
     if len(values) != n_sentences:
         raise ValueError(f"sample_weight has {len(values)} values for {n_sentences} sentences; give one per sentence")
     bad = np.flatnonzero(~np.isfinite(values) | (values < 0))
@@ -328,7 +328,8 @@ def _ratios(name: str, counts: np.ndarray, default: float, warns: bool) -> np.nd
             "value, without this warning",
             UndefinedMetricWarning,
         )
-    return np.divide(above, below, out=np.full(len(below), default), where=below > 0)
+    ratios: np.ndarray = np.divide(above, below, out=np.full(len(below), default), where=below > 0)
+    return ratios
 
 
 def _average(name: str, counts: np.ndarray, average: str, default: float, warns: bool) -> float:

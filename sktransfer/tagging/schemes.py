@@ -213,28 +213,28 @@ def spans_of_rows(rows: Sequence[Sequence[Any]], scheme: Scheme, name: str, labe
     labels : Index, default=None
         Result of `row_labels`.
     """
+    return [_read(scheme, parts) for parts in _parse_rows(rows, scheme, name, labels)]
+
+
+def _parse_rows(rows: Sequence[Sequence[Any]], scheme: Scheme, name: str, labels: Any) -> Iterator[list[Part]]:
+    """Yield letters and types of the tags of each sentence, or raise for a tag that is not of the scheme."""
     cache: dict[Any, Part | None] = {}
-    return [
-        _read(scheme, _parse_row(scheme, tags, cache, lambda row=row: name_row(row, label_of(labels, row), name)))
-        for row, tags in enumerate(rows)
-    ]
-
-
-def _parse_row(
-    scheme: Scheme, tags: Sequence[Any], cache: dict[Any, Part | None], where: Callable[[], str]
-) -> list[Part]:
-    parts = []
-    for position, tag in enumerate(tags):
-        if tag not in cache:
-            cache[tag] = scheme.parse(tag) if isinstance(tag, str) else None
-        part = cache[tag]
-        if part is None:
-            known = "the tag is not known, and spans can be read only if all tags of a sentence are known"
-            other = f"{tag!r} is not a tag of {scheme.name}, which has {scheme.describe()}"
-            hint = "" if tag is None else _other_scheme(tag)
-            raise ValueError(f"{where()}, position {position}: {known if tag is None else other}{hint}")
-        parts.append(part)
-    return parts
+    for row, tags in enumerate(rows):
+        parts = []
+        for position, tag in enumerate(tags):
+            if tag not in cache:
+                cache[tag] = scheme.parse(tag) if isinstance(tag, str) else None
+            part = cache[tag]
+            if part is None:
+                where = f"{name_row(row, label_of(labels, row), name)}, position {position}"
+                if tag is None:
+                    rule = "spans can be read only if all tags of a sentence are known"
+                    raise ValueError(f"{where}: the tag is not known, and {rule}; leave the sentence out")
+                raise ValueError(
+                    f"{where}: {tag!r} is not a tag of {scheme.name}, which has {scheme.describe()}{_other_scheme(tag)}"
+                )
+            parts.append(part)
+        yield parts
 
 
 def _other_scheme(tag: Any) -> str:
@@ -298,10 +298,9 @@ def convert_scheme(y: Any, from_scheme: str, to_scheme: str, *, invalid: str = "
     target = SCHEMES[check_option("to_scheme", to_scheme, tuple(SCHEMES))]
     check_option("invalid", invalid, ("raise", "repair"))
     rows, labels = check_tags(y), row_labels(y)
-    cache: dict[Any, Part | None] = {}
     converted = []
-    for row, tags in enumerate(rows):
-        parts = _parse_row(source, tags, cache, lambda row=row: name_row(row, label_of(labels, row), "y"))
+    for row, parts in enumerate(_parse_rows(rows, source, "y", labels)):
+        tags = rows[row]
         if invalid == "raise":
             for position, reason in _breaks(source, parts, tags):
                 raise ValueError(

@@ -142,7 +142,7 @@ class PixelClasses(Task):
     def loss(self, outputs: Tensor | None, targets: Tensor, features: Tensor) -> Tensor:
         """Return the mean cross entropy over the known pixels of each tile (n,), of outputs interpolated to pixels."""
         assert outputs is not None
-        logits = to_pixels(outputs, tuple(targets.shape[1:]))  # (n, n_classes, height, width)
+        logits = to_pixels(outputs, (targets.shape[1], targets.shape[2]))  # (n, n_classes, height, width)
         factors = None if self.factors is None else torch.as_tensor(self.factors, dtype=logits.dtype).to(logits.device)
         codes = targets.long()  # (n, height, width)
         losses = functional.cross_entropy(

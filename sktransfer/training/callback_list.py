@@ -19,6 +19,7 @@ from skorch.callbacks import (
     TrainEndCheckpoint,
 )
 from skorch.callbacks.scoring import ScoringBase
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from sktransfer.exceptions import InvalidParameterError, ValidationWarning, warn
 
@@ -30,6 +31,7 @@ __all__ = [
     "is_callback_type",
     "named",
     "raised_by_statement",
+    "reads_batch_losses",
     "refuse_scoring",
     "unnamed",
 ]
@@ -295,6 +297,20 @@ def _scores_of_predictions(callbacks: Sequence[Any] | None) -> Iterator[tuple[in
         is_function = callable(callback.scoring) and not str(callback.scoring.__module__).startswith("sklearn.")
         if not is_function or (isinstance(callback, EpochScoring) and callback.use_caching):
             yield index, callback
+
+
+def reads_batch_losses(callback: Any) -> bool:
+    """Return whether a callback may read the loss of a batch when the batch ends.
+
+    Parameters
+    ----------
+    callback : skorch Callback
+        Callback of a net. A class whose `on_batch_end` reads none has `reads_batch_losses = False`.
+    """
+    if isinstance(callback, LRScheduler):
+        return callback.policy_ is ReduceLROnPlateau
+    owner = next(one for one in type(callback).__mro__ if "on_batch_end" in vars(one))
+    return owner is not Callback and vars(owner).get("reads_batch_losses", True)
 
 
 def raised_by_statement(error: BaseException) -> bool:

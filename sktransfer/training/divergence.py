@@ -20,8 +20,8 @@ GROWTH = 10.0  # a final loss of so many times the first one is suspicious
 LEAST = 0.1  # a lower loss is not: it may be a multiple of almost nothing
 
 
-def check_loss(net: Any, training: bool) -> None:
-    """Raise if the loss of the batch that was just recorded is not finite.
+def check_loss(net: Any, training: bool, index: int = -1) -> None:
+    """Raise if the loss of a recorded batch is not finite.
 
     Parameters
     ----------
@@ -29,14 +29,17 @@ def check_loss(net: Any, training: bool) -> None:
         Net in training.
     training : bool
         Whether it is a batch of the training or of the validation data.
+    index : int, default=-1
+        Index of the batch in the last epoch.
 
     Raises
     ------
     NotFiniteError
         If the loss is infinite or NaN. The message names epoch, batch and learning rate.
     """
-    epoch, batch = len(net.history), len(net.history[-1]["batches"])
-    loss = float(net.history[-1]["batches"][-1]["train_loss" if training else "valid_loss"])
+    batches = net.history[-1]["batches"]
+    epoch, batch = len(net.history), index % len(batches) + 1
+    loss = float(batches[index]["train_loss" if training else "valid_loss"])
     if math.isfinite(loss):
         return
     if training and epoch == batch == 1:

@@ -423,6 +423,8 @@ class HeldLosses(Callback):  # type: ignore[misc]
 class ValidationScore(EpochScoring):  # type: ignore[misc]
     """Score of the validation data per epoch, which keeps no predictions: checkpoints would contain them."""
 
+    reads_batch_losses = False
+
     def on_batch_end(self, net: NeuralNet, batch: Any, y_pred: Any, training: bool, **kwargs: Any) -> None:
         """Keep what the score compares in a batch of validation data."""
         if not training:
@@ -463,6 +465,8 @@ class TaskHistory(Callback):  # type: ignore[misc]
     Both are of the rows whose target is known. A task without such rows has NaN, and so has the score of a single row.
     """
 
+    reads_batch_losses = False
+
     def on_epoch_begin(self, net: NeuralNet, **kwargs: Any) -> None:
         """Begin new sums."""
         self._sums: dict[str, list[Any]] = {}
@@ -483,7 +487,7 @@ class TaskHistory(Callback):  # type: ignore[misc]
             sums = self._sums.setdefault(f"{'train' if training else 'valid'}_loss_{name}", [0.0, 0.0])
             sums[0], sums[1] = sums[0] + loss.detach() * total.to(loss.device), sums[1] + total
             if not training and net.tasks[name].score_name is not None and name in y_pred:
-                known = weight.numpy() > 0  # (n,)
+                known = to_numpy(weight) > 0  # (n,)
                 pair = (to_numpy(y_pred[name])[known], to_numpy(batch[1][name])[known])  # (n_known, ...) each
                 self._scored.setdefault(name, []).append(net.tasks[name].scored(*pair))
 

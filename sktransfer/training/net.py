@@ -7,7 +7,7 @@ import dataclasses
 import functools
 import pickle
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,9 +17,8 @@ from skorch.callbacks import Callback
 from skorch.helper import predefined_split
 from skorch.utils import to_numpy
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from sktransfer.engine.compute import Compute
+from sktransfer.engine.compute import Compute, autocast
 from sktransfer.engine.rng import derive_seed, seed_torch
 from sktransfer.tasks.base import Task
 from sktransfer.tasks.weighting import (
@@ -30,7 +29,7 @@ from sktransfer.tasks.weighting import (
     weighted_sum,
 )
 from sktransfer.training.adapters import adapter_identity
-from sktransfer.training.callback_list import raised_by_statement
+from sktransfer.training.callback_list import raised_by_statement, reads_batch_losses
 from sktransfer.training.data import FrozenPrefixDataset
 from sktransfer.training.divergence import check_loss
 from sktransfer.training.epochs import (
@@ -44,7 +43,7 @@ from sktransfer.training.epochs import (
 )
 from sktransfer.training.network import FineTuneNetwork
 from sktransfer.training.optimisation import OPTIMIZERS, l2_sp_penalty, parameter_groups, with_schedule
-from sktransfer.training.samplers import Batches
+from sktransfer.training.samplers import Batches, DeviceBatch, part_of
 from sktransfer.training.settings import Settings
 
 if TYPE_CHECKING:
@@ -240,7 +239,7 @@ class FineTuneNet(NeuralNet):  # type: ignore[misc]
         if batch is not None:
             arguments, targets = batch
             kwargs["batch"] = (arguments, self._unwrap({name: values for name, (values, _) in targets.items()}))
-            if method_name == "on_batch_end":
+            if method_name == "on_batch_end" and not self._reads_losses_late:
                 check_loss(self, kwargs["training"])
         stop = False
         for callback in [self, *(callback for _, callback in self.callbacks_)]:
@@ -265,6 +264,8 @@ class FineTuneNet(NeuralNet):  # type: ignore[misc]
 
     def batch_weight(self, batch: Any) -> float:
         """Return the sum of the weights of a batch, over all tasks that are learned."""
+        if isinstance(batch, DeviceBatch):
+            return sum(total for name, total in batch.sums.items() if self._learns(name))
         return sum(float(weight.sum()) for name, (_, weight) in batch[1].items() if self._learns(name))
 
     @property
@@ -295,6 +296,29 @@ class FineTuneNet(NeuralNet):  # type: ignore[misc]
                 self.checkpoint.write(self)
         return self
 
+    @property
+    def _reads_losses_late(self) -> bool:
+        return not self.compute.on_cpu and not any(reads_batch_losses(callback) for _, callback in self.callbacks_)
+
+    def run_single_epoch(
+        self, iterator: Any, training: bool, prefix: str, step_fn: Callable[..., Any], **fit_params: Any
+    ) -> None:
+        """Run an epoch. On a GPU, losses are read together at its end, unless a callback may read them per batch."""
+        if iterator is None or not self._reads_losses_late:
+            super().run_single_epoch(iterator, training, prefix, step_fn, **fit_params)
+            return
+        losses, n_before = [], len(self.history[-1]["batches"])  # batches of validation data follow those of training
+        for batch in iterator:
+            self.notify("on_batch_begin", batch=batch, training=training)
+            step = step_fn(batch, **fit_params)
+            losses.append(step["loss"].detach())
+            self.notify("on_batch_end", batch=batch, training=training, **step)
+        rows = self.history[-1]["batches"]
+        for index, loss in enumerate(torch.stack(losses).tolist(), start=n_before):
+            rows[index][f"{prefix}_loss"] = loss
+            check_loss(self, training, index)
+        self.history.record(f"{prefix}_batch_count", len(losses))
+
     def infer(self, x: Any, **fit_params: Any) -> Any:
         """Return the heads' outputs in float32: a tensor for one task, a dict for several."""
         return self._unwrap(_as_float(self._forward(x, **fit_params)[0]))
@@ -304,7 +328,7 @@ class FineTuneNet(NeuralNet):  # type: ignore[misc]
 
     def _forward(self, x: Any, **fit_params: Any) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Return outputs by task and head inputs by kind, in the precision of the network."""
-        with _autocast(self.compute):
+        with autocast(self.compute):
             outputs, features = super().infer(x, **fit_params)
         return outputs, features
 
@@ -322,7 +346,7 @@ class FineTuneNet(NeuralNet):  # type: ignore[misc]
         totals = {name: weight.sum() for name, (_, weight) in targets.items()}
         n, size = len(next(iter(targets.values()))[1]), self.micro_batch_size
         for start in range(0, n, size or n):
-            part = batch if size is None else _rows(batch, start, start + size)
+            part = batch if size is None else part_of(batch, start, start + size)
             yield self._losses(part[0], part[1], totals, **fit_params)
 
     def _losses(
@@ -565,30 +589,3 @@ def _positive(total: Tensor) -> Tensor:
 
 def _as_float(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: one.float() for name, one in values.items()}
-
-
-def _rows(batch: Any, start: int, stop: int) -> Any:
-    """Return some rows of a batch, with the padding of the whole batch."""
-    arguments, targets = batch
-
-    def cut(value: Any) -> Any:
-        if isinstance(value, Mapping):
-            return {name: cut(one) for name, one in value.items()}
-        return [cut(one) for one in value] if isinstance(value, (list, tuple)) else value[start:stop]
-
-    return cut(arguments), {name: tuple(cut(pair)) for name, pair in targets.items()}
-
-
-@contextmanager
-def _autocast(compute: Compute) -> Iterator[None]:
-    if compute.dtype == torch.float32:
-        yield
-        return
-    with torch.autocast(compute.device.type, compute.dtype):
-        if not compute.on_cpu:
-            yield
-            return
-        # On a CPU, the gradient of fused attention in a lower precision takes several times as long as that of its
-        # parts.
-        with sdpa_kernel(SDPBackend.MATH):
-            yield

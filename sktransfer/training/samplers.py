@@ -3,18 +3,65 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from sktransfer.engine.inputs import in_batches
+from sktransfer.engine.transfers import upload
 from sktransfer.engine.workers import ahead
 from sktransfer.exceptions import InvalidParameterError
 from sktransfer.tasks.weighting import counts_of, shares_of
 from sktransfer.training.data import Batch, FrozenPrefixDataset
 
-__all__ = ["Batches", "PairBatches"]
+__all__ = ["Batches", "DeviceBatch", "PairBatches", "part_of"]
+
+
+class DeviceBatch(tuple[dict[str, Any], dict[str, tuple[Tensor, Tensor]]]):
+    """Batch on a device, with the sum of the weights of each task, which the CPU knows without waiting."""
+
+    sums: dict[str, float]
+
+    @classmethod
+    def of(cls, batch: Batch, device: torch.device) -> DeviceBatch:
+        """Return a copy of a batch on a device.
+
+        Parameters
+        ----------
+        batch : Batch
+            Batch on the CPU.
+        device : torch.device
+            Device to copy to.
+        """
+        made = cls(_each(batch, lambda values: upload(values, device)))
+        made.sums = {name: float(weight.sum()) for name, (_, weight) in batch[1].items()}
+        return made
+
+
+def part_of(batch: Any, start: int, stop: int) -> Any:
+    """Return some rows of a batch, with the padding of the whole batch.
+
+    Parameters
+    ----------
+    batch : Batch
+        Batch.
+    start, stop : int
+        First row, and the one after the last.
+    """
+    return _each(batch, lambda values: values[start:stop])
+
+
+def _each(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """Return nested mappings and sequences with changed tensors."""
+    if isinstance(value, Mapping):
+        return {name: _each(one, change) for name, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        changed = [_each(one, change) for one in value]
+        return changed if isinstance(value, list) else tuple(changed)
+    return change(value)
 
 
 class Batches:
@@ -67,9 +114,13 @@ class Batches:
 
     def __iter__(self) -> Iterator[Batch]:
         batches = map(self.dataset.batch, self._order())
-        if self.dataset.compute.on_cpu or (self.no_prefetch and self.dataset.augmentation is not None):
+        compute = self.dataset.compute
+        if compute.on_cpu:
             return batches
-        return ahead(batches)  # the cores are idle while a GPU trains
+        moved: Iterator[Batch] = (DeviceBatch.of(batch, compute.device) for batch in batches)
+        if self.no_prefetch and self.dataset.augmentation is not None:
+            return moved
+        return ahead(moved)  # the cores are idle while a GPU trains
 
     def _order(self) -> list[list[int]]:
         if self.seed is None:

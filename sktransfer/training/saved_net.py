@@ -121,8 +121,8 @@ def _net(
             or type(n_mixed) not in (int, type(None))
         ):
             raise LoadError(f"the head of task {name!r} reads {task.reads}, of widths {widths} and layers {layers}")
-        head = trainable_lm_head(backbone, stages, boundary) if task.trains_lm_head else None
-        head = task.make_head(widths[task.reads], n_mixed) if head is None else head
+        lm_head = trainable_lm_head(backbone, stages, boundary) if task.trains_lm_head else None
+        head = task.make_head(widths[task.reads], n_mixed) if lm_head is None else lm_head
         if head is not None:
             copy_state(own_state(head, stages), require_field(saved, name, dict), f"the head of task {name!r}")
             heads[name] = head

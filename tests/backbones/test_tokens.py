@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
+from sktransfer import load_backbone
 from sktransfer.backbones.tokens import Tokens, load_tokens
-from sktransfer.exceptions import InvalidParameterError, WeightsError
+from sktransfer.exceptions import InvalidParameterError, LoadError, WeightsError
 from sktransfer.weights.hub import has_tokenizer
 from tests.helpers.huggingface_folders import TEXTS, make_tokenizer, save_tokenizer
 
@@ -240,3 +241,104 @@ def test_unknown_share_leaves_out_special_tokens_even_if_one_of_them_is_the_unkn
         0.0,
         0.0,
     ]
+
+
+def roberta():
+    """Return a tokenizer of bytes with the special tokens of RoBERTa, whose offsets leave out blanks."""
+    tokenizer = byte_pairs()
+    tokenizer.add_special_tokens(["<s>", "</s>"])
+    ends = [(token, tokenizer.token_to_id(token)) for token in ("</s>", "<s>")]
+    tokenizer.post_processor = processors.RobertaProcessing(*ends)
+    return Tokens(tokenizer, limit=40, empty_value=ends[0][1])
+
+
+def sentencepiece():
+    """Return a tokenizer as that of XLM-RoBERTa, which splits at blanks first."""
+    tokenizer = unigram()
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace()])
+    return Tokens(tokenizer, limit=40)
+
+
+FAMILIES = {
+    "word pieces": lambda: load_backbone("tiny/bert").preprocess,
+    "bytes": lambda: Tokens(byte_pairs(), limit=40, empty_value=0),
+    "roberta": roberta,
+    "unigram": lambda: Tokens(unigram(), limit=40),
+    "sentencepiece": sentencepiece,
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_word_pieces_of_each_family(family):
+    tokens = FAMILIES[family]()
+    words = ["nothing", "", "a good", "love", " ", "\u00e9\u6f22", "best"]
+    pieces = tokens.word_pieces(words)
+    assert pieces.is_filled.tolist() == [False, True, False, False, True, False, False]
+    for word, first, last in zip(words, pieces.first, pieces.last):
+        found = "".join(tokens._tokenizer.id_to_token(i) for i in pieces.ids[first : last + 1])
+        if word.strip() and word.isascii():
+            assert found.replace("##", "").replace("\u2581", "").replace("\u0120", "") == word.replace(" ", "")
+    assert (pieces.starts[:-1] <= pieces.first).all()
+    assert (pieces.last < pieces.starts[1:]).all()
+    assert pieces.starts[-1] == len(pieces.ids)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_word_pieces_are_those_of_the_text(family):
+    tokens = FAMILIES[family]()
+    before, after = tokens.special_ids
+    ids = tokens.word_pieces(["nothing", "to", "love", "here"]).ids.tolist()
+    assert [*before, *ids, *after] == tokens(["nothing to love here"])[0].tolist()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("seed", range(5))
+def test_word_pieces_gives_each_word_a_piece(family, seed):
+    tokens, rng = FAMILIES[family](), random.Random(seed)
+    for _ in range(20):
+        ranges = [(32, 127), (0x300, 0x370), (0x600, 0x700), (0x2000, 0x2070), (0xD800, 0xE000), (0x1F600, 0x1F650)]
+        words = ["".join(chr(rng.randrange(*rng.choice(ranges))) for _ in range(rng.randrange(4))) for _ in range(9)]
+        pieces = tokens.word_pieces(words)
+        assert len(pieces.first) == len(pieces.last) == len(words)
+        assert (pieces.starts[:-1] <= pieces.first).all()
+        assert (pieces.first <= pieces.last).all()
+        assert (pieces.last < pieces.starts[1:]).all()
+
+
+def test_word_pieces_of_a_decoder_end_with_the_word():
+    pieces = Tokens(byte_pairs(), limit=40, empty_value=0).word_pieces(["nothing", "unloved"])
+    assert pieces.last[-1] == len(pieces.ids) - 1
+    assert pieces.first[1] > pieces.last[0]
+
+
+def test_word_pieces_reads_no_more_of_a_long_word_than_needed():
+    read = []
+    tokens = Tokens(Counting(byte_pairs(), read), limit=40, empty_value=0)
+    pieces = tokens.word_pieces(["a" * 10**6, "film"])
+    assert max(read) < 10**4
+    assert pieces.last[0] < pieces.first[1]
+
+
+def test_word_pieces_names_a_token_without_embedding():
+    with pytest.raises(WeightsError, match="embeddings of 3 tokens"):
+        load_backbone("tiny/bert").preprocess.with_embedding(3).word_pieces(["film"])
+
+
+def test_mask_value_names_the_mask_token_and_survives_saving():
+    tokens = load_tokens(MINILM, 48)
+    assert tokens.mask_token == "[MASK]"
+    assert tokens(["a [MASK] film"])[0].tolist().count(tokens.mask_value) == 1
+    state = tokens.to_state()
+    assert Tokens.from_state(state).mask_value == tokens.mask_value
+    assert Tokens.from_state({name: one for name, one in state.items() if name != "mask_value"}).mask_token is None
+    with pytest.raises(LoadError, match="mask_value"):
+        Tokens.from_state({**state, "mask_value": "[MASK]"})
+    assert Tokens.from_state({**state, "mask_value": None}).key == tokens.key  # it changes no token
+
+
+def test_decode_returns_a_token_without_the_blank_before_it():
+    tokens = load_tokens(MINILM, 48)
+    assert [tokens.decode(int(token)) for token in tokens(["film unfilmed"])[0]][1] == "film"
+    bpe = Tokenizer(models.BPE({"\u0120a": 0}, []))
+    bpe.pre_tokenizer, bpe.decoder = pre_tokenizers.ByteLevel(), decoders.ByteLevel()
+    assert Tokens(bpe, limit=4).decode(0) == "a"

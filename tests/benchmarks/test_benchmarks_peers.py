@@ -17,6 +17,7 @@ from benchmarks import (
     multitask_cost,
     second_process,
     text_throughput,
+    token_throughput,
     users_way,
 )
 from sktransfer import clear_cache
@@ -58,6 +59,14 @@ def test_text_throughput_peer_gives_equal_features():
 def test_n_tokens_excludes_padding():
     model = text_throughput.peer("float32")
     assert text_throughput.n_tokens(model, np.array(["good", "a good film"], dtype=object)) == 3 + 5
+
+
+def test_token_throughput_peer_gives_equal_features():
+    sentences = [text.split() for text in TEXTS]
+    expected = token_throughput.encode(token_throughput.peer(), sentences, 4)
+    assert token_throughput.difference(token_throughput.ours().transform(sentences), expected) < 1e-4
+    with pytest.raises(AssertionError, match="differ"):
+        token_throughput.difference([part + 1e-3 for part in expected], expected)
 
 
 def test_image_throughput_peer_gives_equal_features():

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from benchmarks import common, forgetting, freezing_curve, layer_mix, mixed_table, source_task
+from benchmarks import common, forgetting, freezing_curve, layer_mix, mixed_table, segmentation, source_task
 from benchmarks.remembered import Remembered
 from sktransfer import FineTuneClassifier, load_backbone
 from sktransfer.testing.samples import make_samples
@@ -150,3 +150,17 @@ def test_mixed_table_measures_all_columns_and_those_of_one_kind(task, results, m
     assert len(table) == len(y) == 60
     for columns in (["review", "a"], ["photo"]):
         assert np.isfinite(mixed_table.measure(task, 0, 40, columns))
+
+
+def test_segmentation_rows_find_digits_on_a_texture(monkeypatch):
+    monkeypatch.setattr(segmentation, "N_TRAIN", 2)
+    monkeypatch.setattr(segmentation, "N_TEST", 1)
+    images, masks = segmentation.textures(0, 64)
+    assert images.dtype == np.uint8
+    assert abs(images[masks == 1].mean() - images[masks == 0].mean()) < 10
+    scribbles = segmentation.scribbled(masks[0], np.random.default_rng(0))
+    known = scribbles >= 0
+    assert 0 < known.mean() < 0.3
+    assert (scribbles[known] == masks[0][known]).all()
+    for make in segmentation.ROWS.values():
+        assert segmentation.measure(make, images, masks, 0)["iou"] > 0.2

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import pickle
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import torch
 
 from sktransfer.engine.compute import Compute
-from sktransfer.engine.inference import has_convolutions, prepare_for_inference
+from sktransfer.engine.inference import has_convolutions, prepare_for_inference, prepare_head
 from tests.helpers.toys import image_backbone, text_backbone
 
 CPU = Compute(torch.device("cpu"))
@@ -63,3 +65,36 @@ def test_compiled_stages_give_equal_outputs(tmp_path, monkeypatch):
         found, expected = compiled[0](values), prepare_for_inference(backbone, CPU)[0](values)
     assert compiled[0]._compiled_call_impl is not None
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_prepare_head_is_kept_until_a_weight_changes():
+    head = torch.nn.Sequential(torch.nn.Linear(4, 3))
+    values = torch.randn(2, 4)
+    prepared = prepare_head(head)
+    assert prepare_head(head) is prepared
+    for change in (
+        lambda: head[0].weight.add_(1),
+        lambda: head.load_state_dict({name: 2 * one for name, one in head.state_dict().items()}),
+        lambda: setattr(head[0], "bias", torch.nn.Parameter(torch.ones(3))),
+        lambda: head.append(torch.nn.ReLU()),
+    ):
+        with torch.no_grad():
+            change()
+            assert prepare_head(head) is not prepared
+            prepared = prepare_head(head)
+            torch.testing.assert_close(prepared(values), head(values))
+
+
+def test_prepare_head_is_forgotten_with_the_head():
+    head = torch.nn.Linear(4, 3)
+    prepared = weakref.ref(prepare_head(head))
+    del head
+    gc.collect()
+    assert prepared() is None
+
+
+def test_prepare_head_keeps_no_copy_of_weights_whose_changes_are_not_counted():
+    with torch.inference_mode():
+        head = torch.nn.Linear(4, 3)
+        prepared = prepare_head(head)
+        assert prepare_head(head) is not prepared

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,8 @@ from torch.nn import functional
 
 import sktransfer
 from sktransfer import FineTuneClassifier, ImageFeaturizer, TextFeaturizer, load_backbone
-from sktransfer.engine.attention import PaddingInvariantAttention
+from sktransfer.backbones.stages import run_stages
+from sktransfer.engine.attention import PaddingInvariantAttention, pad_attention
 from sktransfer.engine.compute import Compute
 from sktransfer.engine.inference import BatchInvariantConv2d, pack, prepare_for_inference, prepare_head
 
@@ -18,6 +21,11 @@ WORDS = ["a", "film", "of", "the", "year", "that", "nobody", "saw", "and", "few"
 TEXTS = [" ".join(WORDS[: 1 + n % len(WORDS)] * (1 + n % 4)) for n in range(24)]
 IMAGES = np.random.default_rng(0).integers(0, 256, (24, 32, 32, 3), np.uint8)
 CASES = {"tiny/cnn": (ImageFeaturizer, IMAGES), "tiny/bert": (TextFeaturizer, TEXTS)}
+
+
+class OwnAttention(nn.Module):
+    def forward(self, values, mask):
+        return functional.scaled_dot_product_attention(values, values, values)
 
 
 @pytest.fixture
@@ -84,6 +92,38 @@ def test_packed_linear_of_a_single_row_has_the_bits_of_many():
         together = stages[0](values)
         alone = [stages[0](values[:1])[0], stages[0](values[0])]
     assert all(torch.equal(one, together[0]) for one in alone)
+
+
+def test_pad_attention_gives_the_bits_of_the_context_around_the_stages():
+    backbone = load_backbone("tiny/bert")
+    padded = copy.deepcopy(backbone.stages)
+    assert pad_attention(padded)
+    generator = torch.Generator().manual_seed(0)
+    for n_tokens in (1, 7, 16, 21, 48):
+        values = torch.randint(1000, 2000, (3, n_tokens), generator=generator)
+        mask = torch.arange(n_tokens) <= torch.tensor([[0], [n_tokens // 2], [n_tokens]])  # (3, n_tokens)
+        with torch.inference_mode():
+            *_, found = run_stages(padded, values, mask)
+            with PaddingInvariantAttention():
+                *_, expected = run_stages(backbone.stages, values, mask)
+        assert torch.equal(found, expected)
+
+
+def test_pad_attention_leaves_the_stages_of_the_backbone_unchanged():
+    backbone = load_backbone("tiny/bert")
+    stages = prepare_for_inference(backbone, Compute(torch.device("cpu")))
+    assert stages.pads_attention
+    names = [
+        {one.config._attn_implementation for one in some.modules() if hasattr(one, "config")}
+        for some in (stages, backbone.stages)
+    ]
+    assert names == [{"sktransfer_sdpa"}, {"sdpa"}]
+
+
+@pytest.mark.parametrize("module", [nn.MultiheadAttention(8, 2), nn.TransformerEncoderLayer(8, 2), OwnAttention()])
+def test_pad_attention_reports_attention_that_it_cannot_reach(module):
+    assert not pad_attention(nn.ModuleList([nn.Sequential(nn.Linear(8, 8), module)]))
+    assert pad_attention(nn.ModuleList([nn.Sequential(nn.Linear(8, 8), nn.LayerNorm(8))]))
 
 
 def test_prepare_head_shares_weights_and_leaves_the_head_unchanged():

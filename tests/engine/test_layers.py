@@ -62,6 +62,7 @@ def test_namespace_on_a_gpu_depends_on_allow_tf32(monkeypatch):
     assert len(digests) == 2
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("switch", ["backends", "backends.cuda.matmul", "backends.cudnn.conv"])
 def test_namespace_on_a_gpu_depends_on_fp32_precision(switch):
     code = f"""

@@ -90,8 +90,8 @@ def test_prefetch_fills_half_of_the_free_room_in_the_given_order():
 
 def test_prefetch_is_ignored_without_a_store(monkeypatch):
     taken = []
-    take = _Pass._take
-    monkeypatch.setattr(_Pass, "_take", lambda self, layer, *rest: taken.append(layer) or take(self, layer, *rest))
+    pooled = _Pass._pooled
+    monkeypatch.setattr(_Pass, "_pooled", lambda self, layer, *rest: taken.append(layer) or pooled(self, layer, *rest))
     prefetch = [LayerOutput(2, "average"), LayerOutput(2), LayerOutput(1)]
     for store, expected in (
         (None, {LayerOutput(3, "average")}),

@@ -13,6 +13,7 @@ import torch
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
+from sklearn.utils.estimator_checks import check_no_attributes_set_in_init, check_parameters_default_constructible
 
 from sktransfer import Backbone, TokenFeaturizer, clear_cache, load_backbone, stack_words
 from sktransfer.exceptions import InvalidParameterError, InvalidSampleError
@@ -131,6 +132,30 @@ def test_layer_auto_chooses_by_the_tags():
         _ = TokenFeaturizer("tiny/bert").fit(SENTENCES).layer_
 
 
+def test_layer_of_a_stage_that_pools():
+    class Mean(torch.nn.Module):
+        def forward(self, values, mask):
+            return values.mean(1)  # (n, channels)
+
+    small = load_backbone(BERT)
+    stages = [*zip(small.stage_names, small.stages), ("mean", Mean())]
+    pooling = Backbone(name="mine/pooling", modality="text", stages=stages, preprocess=small.preprocess, pooling="mean")
+    for method in ("fit", "fit_transform"):
+        with pytest.raises(InvalidParameterError, match=r"one vector per text.*a stage before those that pool"):
+            getattr(TokenFeaturizer(pooling, layer=-1), method)(SENTENCES)
+    assert "mean" not in TokenFeaturizer(pooling).fit(SENTENCES, TAGS).layer_.index
+    assert_equal_lists(
+        TokenFeaturizer(pooling, layer=-2).fit_transform(SENTENCES),
+        TokenFeaturizer(small, layer=-1).fit_transform(SENTENCES),
+    )
+
+
+def test_verbose_shows_progress_in_words(capsys):
+    TokenFeaturizer(layer=0, verbose=1).fit_transform(SENTENCES)
+    n_words = sum(map(len, SENTENCES))
+    assert f"{n_words}" in capsys.readouterr().err
+
+
 def test_layer_auto_leaves_out_unknown_tags():
     some = [[tag if position else None for position, tag in enumerate(tags)] for tags in TAGS]
     featurizer = TokenFeaturizer(BERT).fit(SENTENCES, some)
@@ -182,6 +207,29 @@ def test_clone_and_pickle_keep_features():
         clone(featurizer).transform(SENTENCES)
     assert clone(featurizer).get_params() == featurizer.get_params()
     assert_equal_lists(clone(featurizer).fit(SENTENCES, TAGS).transform(SENTENCES), expected)
+
+
+@pytest.mark.parametrize("layer", [1, "auto"])
+def test_fit_twice_equals_once(layer):
+    once = TokenFeaturizer(BERT, layer=layer).fit(SENTENCES, TAGS)
+    twice = TokenFeaturizer(BERT, layer=layer).fit(pd.DataFrame({"words": SENTENCES[:3]}), TAGS[:3])
+    assert twice.fit(SENTENCES, TAGS) is twice
+    assert not hasattr(twice, "feature_names_in_")
+    assert_equal_lists(twice.transform(SENTENCES), once.transform(SENTENCES))
+    assert_equal_lists(clone(once).fit_transform(SENTENCES, TAGS), once.transform(SENTENCES))
+
+
+def test_init_only_stores_parameters():
+    check_no_attributes_set_in_init("TokenFeaturizer", TokenFeaturizer())
+    check_parameters_default_constructible("TokenFeaturizer", TokenFeaturizer())
+
+
+@pytest.mark.parametrize(("precision", "atol"), [("float32", 1e-6), ("bfloat16", 0.1)])
+def test_precision_gives_float32(precision, atol):
+    expected = np.concatenate(TokenFeaturizer(BERT, layer=2, cache=None).fit_transform(SENTENCES))
+    features = np.concatenate(TokenFeaturizer(BERT, layer=2, precision=precision).fit_transform(SENTENCES))
+    assert features.dtype == np.float32
+    np.testing.assert_allclose(features, expected, atol=atol * np.abs(expected).max())
 
 
 def test_set_output_is_refused_for_lists():

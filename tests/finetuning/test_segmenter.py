@@ -7,6 +7,7 @@ import pickle
 import numpy as np
 import pytest
 import sklearn
+import torch
 from PIL import Image
 from sklearn.base import clone
 from sklearn.metrics import jaccard_score
@@ -14,26 +15,26 @@ from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.utils._metadata_requests import UnsetMetadataPassedError
 from torch import nn
 
-from sktransfer import Backbone, FineTuneSegmenter, cache_info, clear_cache, load_backbone
+from sktransfer import EMA, Backbone, FineTuneSegmenter, cache_info, clear_cache, load_backbone
 from sktransfer.exceptions import InvalidParameterError
 from tests.helpers.toys import image_backbone, token_backbone
 
-RNG = np.random.default_rng(0)
 SIZE = (24, 32)
 
 
 def squares(n=6, size=SIZE):
     """Return noise with a bright square, and the masks of the squares with classes 3 and 7."""
-    images, masks = RNG.random((n, *size)).astype(np.float32) / 2, np.full((n, *size), 3)
+    rng = np.random.default_rng(0)
+    images, masks = rng.random((n, *size)).astype(np.float32) / 2, np.full((n, *size), 3)
     for image, mask in zip(images, masks):
-        top, left = RNG.integers(0, size[0] - 12), RNG.integers(0, size[1] - 12)
+        top, left = rng.integers(0, size[0] - 12), rng.integers(0, size[1] - 12)
         image[top : top + 12, left : left + 12] += 0.5
         mask[top : top + 12, left : left + 12] = 7
     return images, masks
 
 
 IMAGES, MASKS = squares()
-SCRIBBLES = np.where(RNG.random(MASKS.shape) < 0.2, MASKS, -1)
+SCRIBBLES = np.where(np.random.default_rng(1).random(MASKS.shape) < 0.2, MASKS, -1)
 
 
 def quick(**parameters):
@@ -57,7 +58,7 @@ def test_fit_learns_from_scribbles(fitted):
 
 
 def test_predict_keeps_the_size_of_each_image(fitted):
-    images = [RNG.random(size) for size in ((24, 32), (9, 70), (33, 5), (1, 1))]
+    images = [squares(1, size)[0][0] for size in ((24, 32), (13, 70), (33, 14))] + [np.ones((1, 1))]
     masks, probabilities = fitted.predict(images), fitted.predict_proba(images)
     assert [mask.shape for mask in masks] == [image.shape for image in images]
     assert [one.shape for one in probabilities] == [(*image.shape, 2) for image in images]
@@ -75,7 +76,7 @@ def test_predict_gives_one_array_for_one_array(fitted):
 
 
 def test_predict_of_an_image_does_not_depend_on_others(fitted):
-    images = [IMAGES[5], RNG.random((40, 20)), IMAGES[4]]
+    images = [IMAGES[5], squares(1, (40, 20))[0][0], IMAGES[4]]
     together = fitted.predict_proba(images)
     for image, one in zip(images, together):
         np.testing.assert_array_equal(fitted.predict_proba([image])[0], one)
@@ -190,9 +191,9 @@ def test_grid_search_over_layer_and_C_runs_the_network_once():
     grid = {"layer": ["block1", "block2"], "C": [0.1, 1.0]}
     search = GridSearchCV(quick(), grid, cv=2).fit(list(IMAGES), list(SCRIBBLES))
     assert search.best_score_ > 0.8
-    entries = cache_info()["entries"].sum()
+    entries = cache_info().n_entries
     search.best_estimator_.fit(list(IMAGES), list(SCRIBBLES))
-    assert cache_info()["entries"].sum() == entries
+    assert cache_info().n_entries == entries
     assert len(cross_val_score(quick(), IMAGES, SCRIBBLES, cv=3)) == 3
 
 
@@ -274,4 +275,39 @@ def test_score_counts_a_new_class_as_wrong(fitted):
 def test_fit_learns_with_other_backbones_of_maps():
     segmenter = FineTuneSegmenter(image_backbone(), layer="all", random_state=0).fit(IMAGES, SCRIBBLES)
     assert segmenter._grid == (4, 32, None)
+    assert segmenter.score(IMAGES, MASKS) > 0.7
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        {"callbacks": [EMA()]},
+        {"unfreezing": "gradual", "freeze_depth": 0, "max_epochs": 4},
+        {"l2_sp": 0.1, "layer_lr_decay": 2.0, "freeze_depth": 1},
+        {"head_init": "class_means"},
+        {"precision": "bfloat16"},
+    ],
+    ids=lambda recipe: next(iter(recipe)),
+)
+def test_fit_takes_recipes_of_fine_tuning(recipe):
+    segmenter = trained(**recipe).fit(IMAGES[:4], MASKS[:4])
+    assert segmenter.score(IMAGES[4:], MASKS[4:]) > 0.8
+    depth = segmenter.freeze_depth_
+    assert segmenter.backbone_.fingerprint(depth) == load_backbone("tiny/cnn").fingerprint(depth)
+
+
+def test_warm_start_continues_backbone_and_head():
+    segmenter = trained(warm_start=True).fit(IMAGES[:4], MASKS[:4])
+    first = segmenter.history_["train_loss"].iloc[0]
+    assert segmenter.fit(IMAGES[:4], MASKS[:4]).history_["train_loss"].iloc[0] < first
+
+
+def test_layer_mix_weighs_stages():
+    generator = torch.Generator().manual_seed(0)
+    convolutions = nn.Conv2d(3, 6, 3, padding=1), nn.Conv2d(6, 6, 3, 2, 1)
+    for one in convolutions:
+        nn.init.normal_(one.weight, std=0.3, generator=generator)
+    network = Backbone.from_modules([("a", convolutions[0]), ("b", nn.Sequential(nn.ReLU(), convolutions[1]))])
+    segmenter = FineTuneSegmenter(network, layer="mix", max_epochs=2, lr=1e-3, random_state=0).fit(IMAGES, MASKS)
+    assert segmenter.layer_weights_.sum() == pytest.approx(1)
     assert segmenter.score(IMAGES, MASKS) > 0.7

@@ -28,6 +28,8 @@ from sktransfer import (
     ContrastiveFineTuner,
     FineTuneClassifier,
     FineTuneRegressor,
+    FineTuneSegmenter,
+    FineTuneTagger,
     ImageFeaturizer,
     MultiTaskFineTuner,
     NearestClassMean,
@@ -95,6 +97,11 @@ def regressor():
     X, _ = digits()
     targets = np.stack([X.mean(1), X.std(1)], axis=1)
     return FineTuneRegressor("tiny/cnn", layer="block2", freeze_depth=1, max_epochs=1, random_state=0).fit(X, targets)
+
+
+def segmenter(**params):
+    X, _ = digits()
+    return FineTuneSegmenter(layer="block2", random_state=0, **params).fit(X, (X > 0.5).reshape(-1, 8, 8))
 
 
 def several_tasks(**params):
@@ -170,6 +177,13 @@ MAKERS = {
     ),
     "ImageFeaturizer, auto": (lambda: ImageFeaturizer(layer="auto").fit(*digits()), "transform", "images"),
     "TextFeaturizer": (lambda: TextFeaturizer(max_length=12, layer=2).fit(TEXTS), "transform", "texts"),
+    "FineTuneTagger": (
+        lambda: FineTuneTagger(
+            "tiny/bert", max_length=8, freeze_depth=3, subword="mean", max_epochs=1, random_state=0
+        ).fit(SENTENCES, [["B-A" if len(word) > 4 else "O" for word in words] for words in SENTENCES]),
+        "predict_proba",
+        "sentences",
+    ),
     "TokenFeaturizer": (
         lambda: TokenFeaturizer(max_length=6, layer="auto", subword="mean").fit(
             SENTENCES, [[word.isalpha() for word in words] for words in SENTENCES]
@@ -189,6 +203,8 @@ MAKERS = {
     "FineTuneClassifier, all frozen": (lambda: fine_tuned(freeze_depth="all"), "predict_proba", "images"),
     "FineTuneClassifier from a source": (from_source, "predict_proba", "images"),
     "FineTuneRegressor": (regressor, "predict", "images"),
+    "FineTuneSegmenter": (segmenter, "predict_proba", "images"),
+    "FineTuneSegmenter, trained": (lambda: segmenter(freeze_depth=-1, max_epochs=1), "predict_proba", "images"),
     "MultiTaskFineTuner": (several_tasks, "predict", "images"),
     "MultiTaskFineTuner, several labels": (lambda: several_labels().task("parts"), "predict_proba", "images"),
     "MultiTaskFineTuner, task": (lambda: several_tasks(layer="auto").task("type"), "predict_proba", "images"),

@@ -14,6 +14,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from torch import nn
 
+import sktransfer
 from sktransfer import (
     Backbone,
     Checkpoint,
@@ -194,3 +195,23 @@ def test_import_of_skops_is_lazy():
     code = "import sys, sktransfer; from sktransfer import ImageFeaturizer; print('skops' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout.strip() == "False"
+
+
+def test_load_with_cache_sets_it_in_all_estimators(tmp_path):
+    inner = make_pipeline(TextFeaturizer("tiny/bert", layer=1), LogisticRegression()).fit(TEXTS, MOODS)
+    save(inner, tmp_path / "one.skt")
+    sktransfer.clear_cache()
+    expected = inner.set_params(textfeaturizer__cache=None).predict_proba(TEXTS)
+    for cache in (None, tmp_path / "features"):
+        again = load(tmp_path / "one.skt", cache=cache)
+        assert again[0].cache == cache
+        assert np.array_equal(again.predict_proba(TEXTS), expected)
+    assert sktransfer.cache_info().n_entries == 0
+    assert sktransfer.cache_info(tmp_path / "features").n_entries > 0
+    assert load(tmp_path / "one.skt")[0].cache == "memory"
+
+
+def test_load_refuses_a_cache_that_is_none_of_the_allowed_ones(tmp_path):
+    save(TextFeaturizer("tiny/bert"), tmp_path / "one.skt")
+    with pytest.raises(InvalidParameterError, match="cache='disk' must be 'memory', a folder"):
+        load(tmp_path / "one.skt", cache="disk")

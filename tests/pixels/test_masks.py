@@ -24,7 +24,7 @@ def test_check_masks_reads_paths(tmp_path, mode):
     else:
         image = Image.fromarray(MASK.astype(np.uint8 if mode == "L" else np.int32))
     image.save(path)
-    for given in ([path], [str(path)], pd.Series([str(path)]), [image]):
+    for given in ([path], [str(path)], pd.Series([str(path)]), pd.DataFrame({"mask": [path]}), [image]):
         (mask,) = check_masks(given)
         np.testing.assert_array_equal(mask, MASK)
 

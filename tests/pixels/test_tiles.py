@@ -45,7 +45,7 @@ def test_tiles_load_parts_of_the_image(kind):
     samples = check_images([Image.fromarray(pixels)] if kind == "PIL" else [pixels / 255])
     shape = (40, 48)
     cut = tiles_of(0, (40, 90), shape, GRID)
-    tiles = Tiles(samples, cut, shape)
+    tiles = Tiles(samples, cut)
     padded = np.pad(pixels, ((0, 0), (0, 60), (0, 0)), mode="symmetric")
     for row, tile in enumerate(cut):
         loaded = np.asarray(tiles.load(row)) * (1 if kind == "PIL" else 255)
@@ -55,7 +55,7 @@ def test_tiles_load_parts_of_the_image(kind):
 
 def test_tiles_mirror_images_smaller_than_a_tile():
     image = np.arange(12, dtype=np.uint8).reshape(3, 4)
-    tiles = Tiles(check_images([image]), tiles_of(0, (3, 4), (8, 8), GRID), (8, 8))
+    tiles = Tiles(check_images([image]), tiles_of(0, (3, 4), (8, 8), GRID))
     expected = np.pad(image, ((0, 5), (0, 4)), mode="symmetric")
     np.testing.assert_array_equal(np.asarray(tiles.load(0))[..., 0], expected)
 
@@ -66,7 +66,7 @@ def test_tiles_cut_masks_so_that_each_pixel_is_known_once():
     sizes = image_sizes(samples)
     assert sizes == [(40, 90), (20, 30)]
     cut = [tile for row, size in enumerate(sizes) for tile in tiles_of(row, size, (40, 48), GRID)]
-    of_tiles = Tiles(samples, cut, (40, 48)).cut(masks)
+    of_tiles = Tiles(samples, cut).cut(masks)
     known = np.sort(of_tiles[of_tiles >= 0])
     np.testing.assert_array_equal(known, np.sort(np.concatenate([mask.ravel() for mask in masks])))
 
@@ -74,7 +74,7 @@ def test_tiles_cut_masks_so_that_each_pixel_is_known_once():
 def test_tiles_take_keeps_path_and_label(tmp_path):
     Image.new("L", (90, 40)).save(tmp_path / "a.png")
     samples = check_images([str(tmp_path / "a.png")])
-    tiles = Tiles(samples, tiles_of(0, (40, 90), (40, 48), GRID), (40, 48)).take([1])
+    tiles = Tiles(samples, tiles_of(0, (40, 90), (40, 48), GRID)).take([1])
     assert tiles.path(0) == str(tmp_path / "a.png")
     assert tiles.label(0) is None
     assert tiles.load(0).size == (48, 40)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from sktransfer import FineTuneClassifier, TextFeaturizer, load_backbone
 from sktransfer.backbones.registry import registry
 from sktransfer.engine.inputs import collate
 from sktransfer.exceptions import InvalidParameterError, TruncatedTextWarning
-from sktransfer.providers.tiny_bert import CONFIG, build_model
+from sktransfer.providers.tiny_bert import CONFIG, build_lm_head, build_model, in_file
 from sktransfer.weights.reading import read_state
 
 TEXTS = ["A good film.", "it broke after two weeks", "Naïve, überraschend — 東京!", "so-so", ""]
@@ -40,6 +41,31 @@ def test_load_backbone_tiny_bert_stages_equal_transformers():
         found = list(backbone.run(ids, mask))
     for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one[mask], other[mask], atol=1e-5, rtol=1e-5)
+
+
+def test_load_backbone_reads_the_lm_head_of_a_file_of_weights(tmp_path):
+    torch.manual_seed(0)
+    model = build_model().eval()
+    transform, output = build_lm_head(model)
+    torch.nn.init.normal_(output.bias)
+    state = in_file(model, transform, output.bias).state_dict()
+    assert sum(tensor.shape == (CONFIG["vocab_size"], CONFIG["hidden_size"]) for tensor in state.values()) == 1
+    save_file(state, tmp_path / "with.safetensors")
+    backbone = load_backbone("tiny/bert", weights=str(tmp_path / "with.safetensors"))
+    ids, mask = ids_and_mask(backbone)
+    with torch.no_grad():
+        values = model(input_ids=ids, attention_mask=mask).last_hidden_state
+        table = model.embeddings.word_embeddings.weight
+        expected = transform(values) @ table.T + output.bias  # (n, tokens, vocabulary)
+        *_, last = backbone.run(ids, mask)
+        torch.testing.assert_close(backbone.lm_head(last)[mask], expected[mask], atol=1e-4, rtol=1e-4)
+    tied = {id(p) for p in backbone.lm_head.parameters()} & {id(p) for p in backbone.stages[0].parameters()}
+    assert len(tied) == 1
+
+
+def test_load_backbone_without_an_lm_head_in_the_weights():
+    assert load_backbone("tiny/bert").lm_head is None
+    assert load_backbone("tiny/bert", weights="random").lm_head.kind == "masked"
 
 
 def test_preprocess_of_tiny_bert_lowercases_and_fills_the_vocabulary():

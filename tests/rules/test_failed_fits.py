@@ -17,6 +17,8 @@ from sktransfer import (
     DateFeatures,
     FineTuneClassifier,
     FineTuneRegressor,
+    FineTuneSegmenter,
+    FineTuneTagger,
     ImageFeaturizer,
     MultiTaskFineTuner,
     NearestClassMean,
@@ -35,9 +37,11 @@ BACKBONE = image_backbone()
 IMAGES = pd.DataFrame({"image": list(np.random.default_rng(0).random((12, 8, 8, 3)).astype(np.float32))})
 TEXTS = pd.DataFrame({"text": make_samples("text", 12)[0]})
 SENTENCES = pd.DataFrame({"words": TEXTS["text"].str.split()})
+TAGS = [[len(word) > 4 for word in words] for words in SENTENCES["words"]]
 NUMBERS = pd.DataFrame({"size": ["1.5"] * 12})
 DATES = pd.DataFrame({"sold": ["2024-05-31", None] * 6})
 Y = np.arange(12) % 2
+MASKS = np.arange(12 * 64).reshape(12, 8, 8) % 2
 
 
 class FailsLate(Callback):
@@ -55,10 +59,12 @@ FAILS_LATE = {"callbacks": [FailsLate()]}
 CASES = [
     (ImageFeaturizer(BACKBONE), (IMAGES,), {"pooling": "class_token"}, (IMAGES,)),
     (TextFeaturizer("tiny/bert"), (TEXTS,), {"cache": 5}, (TEXTS,)),
+    (FineTuneTagger("tiny/bert", max_epochs=1), (SENTENCES, TAGS), FAILS_LATE, (SENTENCES, TAGS)),
     (TokenFeaturizer("tiny/bert"), (SENTENCES,), {"cache": 5}, (SENTENCES,)),
     (WordEmbedder(VECTORS), (TEXTS,), {"oov": "unknown"}, (TEXTS,)),
     (FineTuneClassifier(BACKBONE, max_epochs=1), (IMAGES, Y), FAILS_LATE, (IMAGES, Y)),
     (FineTuneRegressor(BACKBONE, max_epochs=1), (IMAGES, Y), FAILS_LATE, (IMAGES, Y)),
+    (FineTuneSegmenter(BACKBONE, layer=0), (IMAGES, MASKS), FAILS_LATE, (IMAGES, MASKS)),
     (ContrastiveFineTuner(BACKBONE, max_epochs=1), (IMAGES, Y), FAILS_LATE, (IMAGES, Y)),
     (MultiTaskFineTuner(BACKBONE, max_epochs=1), (IMAGES, {"y": Y}), FAILS_LATE, (IMAGES, {"y": Y, "z": Y})),
     (PretrainedClassifier("tiny/cnn"), (IMAGES, [CATEGORIES[0]] * 12), {}, (IMAGES, ["unknown"] * 12)),

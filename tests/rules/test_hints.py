@@ -27,20 +27,28 @@ from sktransfer import (
     Backbone,
     FineTuneClassifier,
     FineTuneRegressor,
+    FineTuneTagger,
     ImageFeaturizer,
     LearningRateDisplay,
     MultiTaskFineTuner,
     PretrainedClassifier,
+    TextFeaturizer,
+    TokenFeaturizer,
     WordEmbedder,
     as_module,
     clear_cache,
+    convert_scheme,
     export_onnx,
+    find_invalid_tags,
+    find_spans,
     load,
     load_backbone,
+    load_conll,
     make_transfer_pipeline,
     merge_tasks,
     rank_backbones,
     save,
+    save_conll,
 )
 from sktransfer.backbones import ImageStage
 from sktransfer.samples.images import check_images
@@ -51,7 +59,16 @@ from sktransfer.words.vectors import WordVectors
 ROOT = Path(__file__).parents[2]
 X, Y = make_samples("image", 12)
 TEXTS, LABELS = make_samples("text", 12)
+SENTENCES, PADDED = [["good", "film"], ["bad"]], np.array([["ADJ", "NOUN"], ["ADJ", ""]])
 VECTORS = WordVectors(["a", "b"], np.eye(2, dtype=np.float32))
+PADDED_SPANS = np.array([["O", "<pad>"]])
+
+
+def tag_file(folder):
+    """Write a file of tagged words in another encoding than UTF-8."""
+    path = folder / "a.conll"
+    save_conll(path, [["caf\u00e9"]], [["O"]], encoding="latin-1")
+    return path
 
 
 def several_tasks(**options):
@@ -103,6 +120,24 @@ def piped(step):
 def text_network(stage):
     preprocess = load_backbone("tiny/bert").preprocess
     return Backbone.from_modules([("embedding", stage)], modality="text", preprocess=preprocess)
+
+
+def pooling_network():
+    preprocess = load_backbone("tiny/bert").preprocess
+    embeddings = nn.Embedding(4096, 4)
+    stages = [("embeddings", Stage(embeddings)), ("mean", Stage(lambda values: values.mean(1)))]
+    return Backbone(name="mine/mean", modality="text", stages=stages, preprocess=preprocess, pooling="mean")
+
+
+class Stage(nn.Module):
+    """A function of values as a stage."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, values, mask):
+        return self.function(values)
 
 
 def save_tree(path, trusted=()):
@@ -294,6 +329,51 @@ HINTS = {
         lambda folder: check_images(np.zeros((2, 3, 8, 9), np.uint8)),
         lambda folder: check_images([np.moveaxis(x, 0, -1) for x in np.zeros((2, 3, 8, 9), np.uint8)]),
     ),
+    "texts as sentences": (
+        r"\[x\.split\(\) for x in X\]",
+        lambda folder: TokenFeaturizer().fit(TEXTS),
+        lambda folder: TokenFeaturizer().fit([x.split() for x in TEXTS]),
+    ),
+    "words as sentences": (
+        r"if X is one sentence, pass \[X\]",
+        lambda folder: TokenFeaturizer().fit(["good", "film"]),
+        lambda folder: TokenFeaturizer().fit([["good", "film"]]),
+    ),
+    "words with tags": (
+        r"\[\[word\[0\] for word in x\] for x in X\]",
+        lambda folder: TokenFeaturizer().fit([[("good", "ADJ")]]),
+        lambda folder: TokenFeaturizer().fit([[word[0] for word in x] for x in [[("good", "ADJ")]]]),
+    ),
+    "array of words": (
+        r"pass \[list\(x\) for x in X\]",
+        lambda folder: TokenFeaturizer().fit(np.array([["good", "film"]])),
+        lambda folder: TokenFeaturizer().fit([list(x) for x in np.array([["good", "film"]])]),
+    ),
+    "padded tags": (
+        r"without padding, \[list\(tags\[:len\(words\)\]\) for words, tags in zip\(X, y\)\]",
+        lambda folder: TokenFeaturizer().fit(SENTENCES, PADDED),
+        lambda folder: TokenFeaturizer().fit(SENTENCES, [list(t[: len(x)]) for x, t in zip(SENTENCES, PADDED)]),
+    ),
+    "layer that pools": (
+        "set layer to a stage before those that pool",
+        lambda folder: TokenFeaturizer(pooling_network(), layer=-1).fit(SENTENCES),
+        lambda folder: TokenFeaturizer(pooling_network(), layer=0).fit(SENTENCES),
+    ),
+    "module of words": (
+        r"as_module\(TextFeaturizer\(featurizer\.backbone_, layer=featurizer\.layer\)\.fit\(texts\)\)",
+        lambda folder: as_module(TokenFeaturizer(layer=1).fit(SENTENCES)),
+        lambda folder: as_module(TextFeaturizer(load_backbone("tiny/bert"), layer=1).fit(TEXTS)),
+    ),
+    "tags of several types": (
+        r"pass \[\[str\(tag\) for tag in tags\] for tags in y\]",
+        lambda folder: FineTuneTagger(max_epochs=0).fit([["a", "b"]], [["X", 3]]),
+        lambda folder: FineTuneTagger(max_epochs=0).fit([["a", "b"]], [[str(tag) for tag in ["X", 3]]]),
+    ),
+    "decode without spans": (
+        "set decode='argmax'",
+        lambda folder: FineTuneTagger(max_epochs=0, decode="iob2").fit([["a", "b"]], [["X", "Y"]]),
+        lambda folder: FineTuneTagger(max_epochs=0, decode="argmax").fit([["a", "b"]], [["X", "Y"]]),
+    ),
     "weight of no task": (
         r"names the task 'kin'.*Did you mean 'kind'",
         lambda folder: several_tasks(task_weights={"kin": 0.5}),
@@ -308,6 +388,41 @@ HINTS = {
         "leaves none to train; freeze fewer, or leave aggregator out",
         lambda folder: several_tasks(aggregator=torchjd.MGDA(), freeze_depth="all"),
         lambda folder: several_tasks(aggregator=torchjd.MGDA(), freeze_depth=-1),
+    ),
+    "one sentence of tags": (
+        r"for a single sentence pass \[y\]",
+        lambda folder: find_spans(["B-PER", "O"]),
+        lambda folder: find_spans([["B-PER", "O"]]),
+    ),
+    "padded tags of spans": (
+        r"\[row\[:len\(words\)\] for words, row in zip\(X, y\.tolist\(\)\)\]",
+        lambda folder: find_spans(PADDED_SPANS),
+        lambda folder: find_spans(
+            [row[: len(words)] for words, row in zip([["a"]], PADDED_SPANS.tolist(), strict=True)]
+        ),
+    ),
+    "tags that break a scheme": (
+        r"find_invalid_tags\(y, 'IOB2'\) lists all such tags, and invalid='repair' reads",
+        lambda folder: convert_scheme([["I-PER"]], "IOB2", "BIOES"),
+        lambda folder: (
+            find_invalid_tags([["I-PER"]], "IOB2"),
+            convert_scheme([["I-PER"]], "IOB2", "BIOES", invalid="repair"),
+        ),
+    ),
+    "encoding of a file of tags": (
+        "pass the encoding of the file, such as encoding='latin-1'",
+        lambda folder: load_conll(tag_file(folder)),
+        lambda folder: load_conll(tag_file(folder), encoding="latin-1"),
+    ),
+    "names of columns of a file of tags": (
+        r"name all columns by columns=\[\.\.\.\], or give a position",
+        lambda folder: load_conll(tag_file(folder), tags="tag", encoding="latin-1"),
+        lambda folder: load_conll(tag_file(folder), tags="tag", columns=["word", "tag"], encoding="latin-1"),
+    ),
+    "documents of a file of tags": (
+        "pass return_groups=False",
+        lambda folder: load_conll(tag_file(folder), return_groups=True, encoding="latin-1"),
+        lambda folder: load_conll(tag_file(folder), return_groups=False, encoding="latin-1"),
     ),
     "class of an aggregator": (
         r"give an instance, MGDA\(\)",

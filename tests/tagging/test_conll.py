@@ -126,13 +126,14 @@ def test_load_conll_of_a_file_that_cannot_be_read(write, tmp_path):
         load_conll(tmp_path / "b.conll")
     with pytest.raises(IsADirectoryError, match="give one of its files"):
         load_conll(tmp_path)
-    for name in ("a.conll.gz", "a.conll.xz"):
+    for name in ("a.conll.gz", "a.conll.xz", "a.conll.bz2"):
         with pytest.raises(ValueError, match=f"{name}' is not a complete"):
             load_conll(write("a O\n", name))
-    damaged = tmp_path / "cut.conll.gz"
-    damaged.write_bytes(gzip.compress(b"a O\n" * 1000)[:-9])
-    with pytest.raises(ValueError, match=r"cut\.conll\.gz' is not a complete"):
-        load_conll(damaged)
+    content = gzip.compress(b"".join(b"%d O\n" % i for i in range(1000)))
+    for name, damaged in (("cut.gz", content[:-9]), ("torn.gz", content[:500] + b"xyz" * 9 + content[527:])):
+        (tmp_path / name).write_bytes(damaged)
+        with pytest.raises(ValueError, match=f"{name}' is not a complete"):
+            load_conll(tmp_path / name)
 
 
 X = [["a", "#b", "", "c d"], ["é\u2028"], ["e"]]

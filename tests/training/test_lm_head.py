@@ -12,9 +12,21 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from sktransfer import EMA, FineTuneClassifier, MicroBatches, TextFeaturizer, WiSEFT, load_backbone, pseudo_perplexity
+from sktransfer import (
+    EMA,
+    Backbone,
+    FineTuneClassifier,
+    MicroBatches,
+    TextFeaturizer,
+    WiSEFT,
+    load,
+    load_backbone,
+    pseudo_perplexity,
+    save,
+)
 from sktransfer.backbones.language import own_state
-from sktransfer.exceptions import InvalidParameterError
+from sktransfer.exceptions import InvalidParameterError, LoadError
+from sktransfer.persistence.backbones import _decode_trained
 from sktransfer.tasks.base import Targets, Task
 from sktransfer.training.saved_net import net_from_state, net_to_state
 from sktransfer.training.trainer import train
@@ -205,6 +217,37 @@ def test_pickle_after_two_trainings_keeps_the_trained_lm_head(again, masked):
     copied = pickle.loads(pickle.dumps(twice))
     assert torch.equal(logits_of(copied), logits_of(twice))
     assert is_tied(copied)
+
+
+@pytest.mark.parametrize("weights", ["reference", "embed"])
+def test_save_keeps_a_trained_lm_head(weights, masked, tmp_path):
+    trained = train(masked_run(masked)).backbone
+    save(TextFeaturizer(trained).fit(TEXTS), tmp_path / "featurizer", weights=weights)
+    loaded = load(tmp_path / "featurizer").backbone_
+    assert torch.equal(logits_of(loaded), logits_of(trained))
+    assert is_tied(loaded)
+
+
+def test_getstate_for_skops_keeps_a_trained_lm_head(masked):
+    trained = train(masked_run(masked)).backbone
+    restored = Backbone.__new__(Backbone)
+    restored.__setstate__(trained.__getstate__())
+    assert torch.equal(logits_of(restored), logits_of(trained))
+
+
+def test_load_refuses_a_trained_lm_head_of_a_backbone_without_one():
+    backbone = load_backbone("tiny/bert")
+    with pytest.raises(LoadError, match="has no language-model head"):
+        _decode_trained(
+            {
+                "source": backbone,
+                "first": 5,
+                "stop": 5,
+                "state": {},
+                "lm_state": {"body.0.bias": torch.zeros(3)},
+                "fingerprint": backbone.fingerprint(),
+            }
+        )
 
 
 def test_net_to_state_leaves_out_the_tied_table(masked):

@@ -52,11 +52,12 @@ def test_batches_without_seed_keep_the_order_of_rows():
 def test_no_prefetch_keeps_augmentation_in_the_calling_thread(monkeypatch, on_cpu, no_prefetch, changed, expected):
     ran_ahead = []
     monkeypatch.setattr(samplers, "ahead", lambda batches: ran_ahead.append(True) or batches)
-    dataset = SimpleNamespace(compute=SimpleNamespace(on_cpu=on_cpu), augmentation=object() if changed else None)
+    compute = SimpleNamespace(on_cpu=on_cpu, device=torch.device("cpu"))
+    dataset = SimpleNamespace(compute=compute, augmentation=object() if changed else None)
     batches = Batches(dataset, 2, no_prefetch=no_prefetch)
     monkeypatch.setattr(batches, "_order", lambda: [[0, 1], [2]])
-    dataset.batch = list
-    assert list(batches) == [[0, 1], [2]]
+    dataset.batch = lambda rows: ({"values": torch.tensor(rows)}, {})
+    assert [arguments["values"].tolist() for arguments, _ in batches] == [[0, 1], [2]]
     assert bool(ran_ahead) == expected
 
 

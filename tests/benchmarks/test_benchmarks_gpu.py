@@ -1,0 +1,28 @@
+"""The benchmark of a GPU, in tiny sizes on the CPU."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from benchmarks import gpu
+
+
+@pytest.fixture(autouse=True)
+def _results(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def test_gpu_runs_its_parts_on_the_cpu(tmp_path, capsys):
+    gpu.main(["equality", "epoch", "busy", "files", "memory"])
+    rows = json.loads((tmp_path / "results" / "gpu.json").read_text())["rows"]
+    assert [row["what"].partition(":")[0] for row in rows[:3]] == ["tiny/cnn", "tiny/bert", "tiny/cnn"]
+    assert all(row["reached"] == 0 for row in rows[:2])  # the device is the CPU itself
+    assert all(row["scores"][0] > 0 for row in rows[2:])
+    assert "no time left" not in capsys.readouterr().out
+
+
+def test_gpu_leaves_out_parts_without_time(capsys):
+    gpu.main(["equality", "files", "--seconds", "0"])
+    assert capsys.readouterr().out.count("no time left") == 2
