@@ -289,7 +289,7 @@ def draw(report: Report, path: Path) -> None:
         }
         if complete:
             LayerScoreDisplay(names, complete, network).plot(ax=axes)
-    figure.savefig(path, dpi=130)
+    figure.savefig(path, dpi=110)
 
 
 def main() -> None:
