@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
@@ -480,12 +480,12 @@ class FineTuneTagger(SingleTaskTuner):
 
     def _make_task(self, y: Any, classes: np.ndarray | None) -> Task:
         criterion = None if self.criterion is None else Criterion(self.criterion)
-        scheme = self._find_scheme(y)
+        scheme = self._find_scheme(list(y))
         task = Tags(self.subword, scheme, self.class_weight, self.label_smoothing, criterion)
         task.classes = classes
         return task
 
-    def _find_scheme(self, rows: np.ndarray) -> str | None:
+    def _find_scheme(self, rows: Sequence[Sequence[Any]]) -> str | None:
         """Return the scheme that predictions keep to, or None, and warn of tags that break it."""
         found = guess_scheme(rows)
         if self.decode == "argmax" or (self.decode == "auto" and found in (None, "IO")):

@@ -52,7 +52,7 @@ def check_masks(masks: Any, name: str = "masks") -> list[np.ndarray]:
     shape = getattr(masks, "shape", None)
     if isinstance(masks, (str, bytes, os.PathLike, Image.Image)) or not isinstance(masks, Iterable):
         raise ValueError(f"{name} is a single {type(masks).__name__}; pass {_ALLOWED}")
-    if shape is not None and len(shape) == 2 and masks.dtype.kind in "biuf":
+    if shape is not None and len(shape) == 2 and np.asarray(masks).dtype.kind in "biuf":
         raise ValueError(
             f"{name} is an array of shape {shape}: pass {name}[None] for the mask of one image, else {_ALLOWED}"
         )

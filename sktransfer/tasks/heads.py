@@ -52,7 +52,7 @@ class ScalarMix(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Return the mix (..., n_features) of concatenated layers (..., n_layers * n_features)."""
-        layers = features.unflatten(-1, (len(self.scores), -1))  # (..., n_layers, n_features)
+        layers = features.reshape(*features.shape[:-1], len(self.scores), -1)  # (..., n_layers, n_features)
         mixed: Tensor = self.gamma * torch.einsum("l,...lf->...f", self.weights, layers)  # (..., n_features)
         return mixed
 

@@ -150,5 +150,5 @@ def test_head_rejects_features_of_another_width():
 def test_net_points_from_samples_to_the_estimator():
     clf = FineTuneClassifier("tiny/cnn", max_epochs=0).fit(IMAGES, LABELS)
     for method in (clf.net_.predict, clf.net_.predict_proba, clf.net_.forward):
-        with pytest.raises(TypeError, match="call predict or predict_proba of the estimator"):
+        with pytest.raises(TypeError, match="call fit, predict or predict_proba of the estimator"):
             method(np.stack(IMAGES))
