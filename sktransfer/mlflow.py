@@ -139,15 +139,21 @@ def log_model(estimator: Any, name: str, *, registered_model_name: str | None = 
     )
 
 
-def load_model(model_uri: str | os.PathLike[str], *, trusted: Iterable[str] = (), weights: Places = ()) -> Any:
+def load_model(
+    model_uri: str | os.PathLike[str],
+    *,
+    trusted: Iterable[str] = (),
+    weights: Places = (),
+    cache: str | os.PathLike[str] | None = "saved",
+) -> Any:
     """Load an estimator that `log_model` or `save_model` has written.
 
     Parameters
     ----------
     model_uri : str or path
         Address of the model, such as `info.model_uri`, "runs:/.../name" or "models:/name/1", or a folder.
-    trusted, weights
-        As in `sktransfer.load`.
+    trusted, weights, cache
+        As in `sktransfer.load`. `mlflow.pyfunc`, by which mlflow serves a model, loads with `cache=None`.
 
     Returns
     -------
@@ -173,7 +179,7 @@ def load_model(model_uri: str | os.PathLike[str], *, trusted: Iterable[str] = ()
             f"{model_uri} has the flavours {sorted(flavors)}, and not {FLAVOR_NAME!r}; load it by one of these, or "
             "write it by sktransfer.mlflow.log_model"
         )
-    return load(folder / "data" / _FILE, trusted=trusted, weights=weights)
+    return load(folder / "data" / _FILE, trusted=trusted, weights=weights, cache=cache)
 
 
 class _PyFunc:
@@ -188,12 +194,15 @@ class _PyFunc:
 
 
 def _load_pyfunc(path: str, model_config: Mapping[str, Any]) -> _PyFunc:
-    """Return the model of `mlflow.pyfunc`, which trusts no types: the list in a file may be forged as well."""
+    """Return the model of `mlflow.pyfunc`, for a service: without a cache, which would grow with every sample.
+
+    It trusts no types, because the list in a file may be forged as well.
+    """
     method = str(model_config[_METHOD])
     if method.startswith("_"):
         raise LoadError(f"{path}: {_METHOD}={method!r} is no public method")
     try:
-        return _PyFunc(load(path), method)
+        return _PyFunc(load(path, cache=None), method)
     except LoadError as error:
         if "trusted" not in str(error):
             raise

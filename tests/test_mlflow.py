@@ -9,7 +9,7 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
-from sktransfer import FineTuneClassifier, PretrainedClassifier, TextFeaturizer
+from sktransfer import FineTuneClassifier, PretrainedClassifier, TextFeaturizer, cache_info, clear_cache
 from sktransfer.exceptions import InvalidParameterError, LoadError, SktransferWarning
 from sktransfer.mlflow import load_model, log_model, save_model
 from sktransfer.testing.samples import make_samples
@@ -51,6 +51,15 @@ def test_pyfunc_predicts_as_the_estimator(texts_classifier, tmp_path):
     model = mlflow.pyfunc.load_model(str(tmp_path / "moods"))
     for given in (TEXTS, np.array(TEXTS)):
         np.testing.assert_array_equal(model.predict(given), texts_classifier.predict(TEXTS))
+
+
+def test_cache_of_load_model_and_of_pyfunc(texts_classifier, tmp_path):
+    save_model(texts_classifier, tmp_path / "moods")
+    assert load_model(tmp_path / "moods")[0].cache == "memory"
+    assert load_model(tmp_path / "moods", cache=None)[0].cache is None
+    clear_cache()
+    mlflow.pyfunc.load_model(str(tmp_path / "moods")).predict(TEXTS)
+    assert cache_info().n_entries == 0
 
 
 def test_save_model_of_a_tuner_with_embedded_weights_and_probabilities(tmp_path):

@@ -105,6 +105,17 @@ def test_service_answers_400_with_row_and_reason_and_other_requests_succeed(file
     assert text.json()["detail"].startswith("row 1: the text is missing (None)")
 
 
+@pytest.mark.parametrize("texts", ["NaN", '"\\ud800"', f'"{"a" * 10_000}"'], ids=["nan", "surrogate", "long"])
+def test_service_answers_422_to_other_bodies_without_repeating_them(files, texts):
+    async def talk(client):
+        return await client.post("/text", content=f'{{"texts": {texts}}}', headers={"content-type": "application/json"})
+
+    response = served(create_app(text=files["text"]), talk)
+    assert response.status_code == 422, response.text
+    (error,) = response.json()["detail"]
+    assert error == {"type": "list_type", "loc": ["body", "texts"], "msg": "Input should be a valid list"}
+
+
 @pytest.mark.parametrize("is_chunked", [False, True])
 def test_service_refuses_bodies_above_max_bytes(files, is_chunked):
     async def chunks():

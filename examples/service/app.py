@@ -15,6 +15,7 @@ from typing import Annotated, Any
 
 import numpy as np
 from fastapi import Body, FastAPI, HTTPException, Request, UploadFile
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from PIL import Image
 
@@ -107,7 +108,12 @@ async def load_batchers(batchers: dict[str, Batcher], files: dict[str, str | Pat
 
 
 def add_errors(app: FastAPI) -> None:
-    """Answer errors about samples and a full queue with their messages."""
+    """Answer errors about requests, samples and a full queue with their messages."""
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid_request(request: Request, error: RequestValidationError) -> JSONResponse:
+        shown = ("type", "loc", "msg")  # without the given value, which may be large, or such that JSON cannot hold it
+        return JSONResponse({"detail": [{name: one[name] for name in shown} for one in error.errors()]}, 422)
 
     @app.exception_handler(InvalidSampleError)
     async def invalid_sample(request: Request, error: InvalidSampleError) -> JSONResponse:

@@ -57,6 +57,8 @@ class ChosenLayers:
         """Return why nothing was chosen."""
         if is_auto(self.layer):
             return "layer='auto' is the last layer, as the network gives it, because fit was called without y"
+        if getattr(self, "head_init", None) == "probe" and hasattr(self, "C"):
+            return f"layer={self.layer!r} is fixed, and so is the strength of the probe, C={self.C}"
         if hasattr(self, "head_init") and self._strength is None:
             return f"layer={self.layer!r} is fixed, and the head did not start as a probe"
         return f"layer={self.layer!r} is fixed"

@@ -13,7 +13,7 @@ from sktransfer.exceptions import InvalidParameterError
 from sktransfer.samples.labels import labelled_rows, row_labels
 from sktransfer.samples.texts import check_texts
 
-__all__ = ["check_language_model", "check_mask", "read_texts"]
+__all__ = ["check_language_model", "check_mask", "read_texts", "uncut"]
 
 _USES = {"masked": "fill_mask and pseudo_perplexity", "causal": "perplexity"}
 _CLASSES = {"masked": "ForMaskedLM", "causal": "ForCausalLM or LMHeadModel"}
@@ -40,6 +40,13 @@ def check_language_model(
     """
     loaded = load_backbone(backbone, max_length=max_length)
     head = loaded.lm_head
+    whole = uncut(loaded)
+    if head is None and whole is not loaded and whole.lm_head is not None:
+        raise InvalidParameterError(
+            f"backbone: this {loaded.name} ends at {loaded.stage_names[-1]!r}, the highest stage that its estimator "
+            f"reads, and the language-model head reads {whole.stage_names[-1]!r}. Fit the estimator with layer=-1, or "
+            f"pass the pretrained network, load_backbone({loaded.name!r})"
+        )
     if head is None:
         raise InvalidParameterError(
             f"backbone: {loaded.name} has no language-model head, so it predicts no tokens. Use a text model whose "
@@ -57,6 +64,20 @@ def check_language_model(
             "sktransfer.backbones is needed"
         )
     return loaded, head, loaded.preprocess
+
+
+def uncut(backbone: Backbone) -> Backbone:
+    """Return the backbone that stages were left out of, or the same one.
+
+    Parameters
+    ----------
+    backbone : Backbone
+        Backbone, such as that of a fitted estimator.
+    """
+    source = backbone
+    while source.origin is not None and source.origin[1] and isinstance(source.origin[1][0], Backbone):
+        source = source.origin[1][0]
+    return source if len(source.stages) > len(backbone.stages) else backbone
 
 
 def check_mask(tokens: Tokens, name: str) -> int:

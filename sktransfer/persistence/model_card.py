@@ -30,11 +30,12 @@ from sktransfer.engine.layers import LayerOutput
 from sktransfer.exceptions import InvalidParameterError, SktransferError
 from sktransfer.html import count_parameters
 from sktransfer.persistence.parts import iter_parts
+from sktransfer.samples.columns import quoted
 from sktransfer.words.vectors import WordVectors
 
 __all__ = ["model_card"]
 
-_SHOWN_CLASSES = 20
+_SHOWN_CLASSES, _SHOWN_CHARACTERS = 20, 80
 _NOT_STATED = "Not stated."
 _LABELS, _INDICATORS = ("binary", "multiclass"), "multilabel-indicator"
 _VERSIONS = ("scikit-learn", "torch", "numpy")
@@ -118,13 +119,13 @@ def model_card(
         card.add_table(**{"Word vectors": shapes})
     card.add(Data=data or _NOT_STATED)
     if X is not None:
-        counts = pd.Series(np.asarray(y)).value_counts().items() if _kind(y) in _LABELS else []
+        counts = pd.Series(np.asarray(y)).value_counts().items() if _has_labels(estimator, y) else []
         shown = "".join(f", {count} {label}" for label, count in list(counts)[:_SHOWN_CLASSES])
         scores = _scores(estimator, X, y)
         table = {"score": list(scores), "value": list(scores.values())}
         card.add_table(description=f"Of {len(y)} samples{shown}.", Scores=table)
     card.add(**{"How to load": _how_to_load(estimator, file)})
-    card.add_hyperparams("Parameters")
+    card.add_table(folded=True, Parameters=_parameters(estimator))
     return card
 
 
@@ -183,10 +184,13 @@ def _facts(estimator: Any) -> dict[str, Any]:
     facts = {"made with": f"sktransfer {__version__}, {', '.join(f'{one} {version(one)}' for one in _VERSIONS)}"}
     if steps:
         facts["steps"] = ", ".join(type(step).__name__ for _, step in steps)
-    for attribute, what in (("tasks_", "tasks"), ("classes_", "classes")):
-        values = getattr(estimator, attribute, None)
-        if values is not None:
-            facts[what] = _listed(list(values))
+    classes, tasks = getattr(estimator, "classes_", None), getattr(estimator, "tasks_", None)
+    if tasks is not None:
+        facts["tasks"] = _listed(list(tasks))
+        for task, of_task in zip(tasks, () if classes is None else classes):
+            facts |= {} if of_task is None else {f"classes of {task}": _listed(list(of_task))}
+    elif classes is not None:
+        facts["classes"] = _listed(list(classes))
     return facts
 
 
@@ -244,6 +248,8 @@ def _scores(estimator: Any, X: Any, y: Any) -> dict[str, str]:
             "mean absolute error": mean_absolute_error(y, predicted),
             "root mean squared error": root_mean_squared_error(y, predicted),
         }
+    elif hasattr(estimator, "scores"):  # of several tasks
+        scores = {f"score of {task}": score for task, score in estimator.scores(X, y).items()}
     elif hasattr(estimator, "score"):
         scores = {"score": estimator.score(X, y)}
     else:
@@ -251,6 +257,16 @@ def _scores(estimator: Any, X: Any, y: Any) -> dict[str, str]:
             f"{type(estimator).__name__} has neither predict nor score, so there are no scores; leave X and y out"
         )
     return {name: f"{value:.4f}" for name, value in scores.items()}
+
+
+def _has_labels(estimator: Any, y: Any) -> bool:
+    return is_classifier(estimator) and _kind(y) in _LABELS
+
+
+def _parameters(estimator: Any) -> dict[str, list[str]]:
+    """Return the parameters, with long values shortened: a table is as wide as its longest cell in every row."""
+    params = estimator.get_params()
+    return {"parameter": list(params), "value": [quoted(value, _SHOWN_CHARACTERS) for value in params.values()]}
 
 
 def _kind(y: Any) -> str:
@@ -289,4 +305,8 @@ def _how_to_load(estimator: Any, file: str) -> str:
 
 
 def _as_list(facts: Mapping[str, Any]) -> str:
-    return "\n".join(f"- {name}: {' '.join(str(value).split())}" for name, value in facts.items())
+    """Return a Markdown list. The lines of a value, such as those of a report, are separated by semicolons."""
+    lines = {
+        name: "; ".join(" ".join(line.split()) for line in str(value).splitlines()) for name, value in facts.items()
+    }
+    return "\n".join(f"- {name}: {line}" for name, line in lines.items())

@@ -204,6 +204,12 @@ class FineTuneNet(NeuralNet):  # type: ignore[misc]
         others = [(name, one) for name, one in super()._default_callbacks if name != "print_log"]
         return [*others, ("print_log", EpochLog())]
 
+    def fit(self, X: Any, y: Any = None, **fit_params: Any) -> FineTuneNet:
+        """Initialize and train. Samples are refused before the history and the optimizer are reset."""
+        self.get_dataset(X, y)
+        super().fit(X, y, **fit_params)
+        return self
+
     def partial_fit(self, X: Any, y: Any = None, classes: Any = None, **fit_params: Any) -> FineTuneNet:
         """Train until the last epoch or until a callback stops. Unlike in skorch, Ctrl-C raises KeyboardInterrupt."""
         X = self.get_dataset(X, y)

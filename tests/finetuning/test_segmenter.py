@@ -57,6 +57,12 @@ def test_fit_learns_from_scribbles(fitted):
     assert not fitted.stages_["trained"].any()
 
 
+def test_report_names_the_fixed_strength_of_the_probe(fitted):
+    assert fitted.report_ == "layer='block2' is fixed, and so is the strength of the probe, C=1.0"
+    other = quick(head_init="random", max_epochs=1, lr=1e-3).fit(IMAGES[:2], SCRIBBLES[:2])
+    assert other.report_ == "layer='block2' is fixed, and the head did not start as a probe"
+
+
 def test_predict_keeps_the_size_of_each_image(fitted):
     images = [squares(1, size)[0][0] for size in ((24, 32), (13, 70), (33, 14))] + [np.ones((1, 1))]
     masks, probabilities = fitted.predict(images), fitted.predict_proba(images)

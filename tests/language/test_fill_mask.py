@@ -9,7 +9,7 @@ import torch
 import transformers
 from torch import nn
 
-from sktransfer import Backbone, fill_mask, load_backbone
+from sktransfer import Backbone, FineTuneClassifier, fill_mask, load_backbone
 from sktransfer.backbones import LanguageModelHead
 from sktransfer.exceptions import InvalidParameterError, InvalidSampleError, NotFiniteError, TruncatedTextWarning
 from tests.helpers.huggingface_folders import link_all_minilm, make_folder, save_tokenizer
@@ -69,6 +69,15 @@ def test_fill_mask_top_is_checked(backbone):
 def test_fill_mask_refuses_a_backbone_without_lm_head(name):
     with pytest.raises(InvalidParameterError, match=rf"{name} has no language-model head.*ForMaskedLM"):
         fill_mask(name, TEXTS)
+
+
+def test_fill_mask_refuses_a_backbone_that_ends_below_its_lm_head(backbone):
+    classifier = FineTuneClassifier(backbone, layer=1, freeze_depth="all", max_epochs=0).fit(TEXTS, ["a", "b", "a"])
+    message = r"ends at 'layer1', the highest stage that its estimator reads.*reads 'layer2'.*layer=-1"
+    with pytest.raises(InvalidParameterError, match=message):
+        fill_mask(classifier.backbone_, TEXTS)
+    with pytest.raises(InvalidParameterError, match=message):
+        fill_mask(classifier.backbone_, TEXTS[0])
 
 
 def test_fill_mask_refuses_all_minilm(tmp_path, monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.compose import make_column_transformer
 from sklearn.decomposition import PCA
@@ -16,8 +17,10 @@ from sktransfer import (
     FineTuneClassifier,
     FineTuneTagger,
     ImageFeaturizer,
+    MultiTaskFineTuner,
     PretrainedClassifier,
     TextFeaturizer,
+    make_transfer_pipeline,
     model_card,
 )
 from sktransfer.exceptions import InvalidParameterError
@@ -72,8 +75,6 @@ def test_model_card_of_a_regressor_and_of_labels():
 
 
 def test_model_card_lists_each_fitted_backbone_once():
-    import pandas as pd
-
     table = pd.DataFrame({"a": TEXTS, "b": TEXTS[::-1]})
     both = make_column_transformer((TextFeaturizer("tiny/bert", layer=0), "a"), (TextFeaturizer("tiny/bert"), "b"))
     grid = GridSearchCV(make_pipeline(both, PCA(2), LogisticRegression()), {"pca__n_components": [2]}, cv=2)
@@ -99,6 +100,37 @@ def test_model_card_of_a_tagger_has_its_score():
     card = model_card(tagger, words, tags)
     assert rows(card, "Scores") == [("score", f"{tagger.score(words, tags):.4f}")]
     assert card.select("Scores").content == "Of 8 samples."
+
+
+def test_model_card_of_several_tasks():
+    y = pd.DataFrame({"mood": MOODS, "length": [len(text) for text in TEXTS]})
+    tuner = MultiTaskFineTuner("tiny/bert", freeze_depth="all", max_epochs=0, random_state=0).fit(TEXTS, y)
+    card = model_card(tuner, TEXTS, y)
+    scores = {f"score of {task}": f"{score:.4f}" for task, score in tuner.scores(TEXTS, y).items()}
+    assert dict(rows(card, "Scores")) == scores
+    assert card.select("Model").content.endswith("- tasks: mood, length\n- classes of mood: bad, good")
+
+
+def test_model_card_separates_the_lines_of_a_report():
+    clf = make_pipeline(TextFeaturizer("tiny/bert"), LogisticRegression()).fit(TEXTS, MOODS)
+    report = "; ".join(" ".join(line.split()) for line in clf[0].report_.splitlines())
+    assert len(clf[0].report_.splitlines()) > 1
+    assert model_card(clf).select("Backbone 1").content.endswith(f"- report: {report}")
+
+
+def test_model_card_shortens_parameters():
+    table = pd.DataFrame({"review": TEXTS, "stars": range(len(TEXTS))})
+    card = model_card(make_transfer_pipeline(table, MOODS).fit(table, MOODS))
+    parameters = dict(rows(card, "Parameters"))
+    assert parameters["columns__text_review__backbone"] == "'tiny/bert'"
+    assert parameters["steps"].startswith("[('columns', ColumnTransformer(")
+    assert max(map(len, card.render().splitlines())) < 300
+
+
+def test_model_card_of_numbers_that_are_whole_counts_no_classes():
+    y = np.arange(24.0)
+    card = model_card(make_pipeline(ImageFeaturizer("tiny/cnn", layer=1), Ridge()).fit(IMAGES, y), IMAGES, y)
+    assert card.select("Scores").content == "Of 24 samples."
 
 
 def test_model_card_refuses_what_it_cannot_describe(tuner):

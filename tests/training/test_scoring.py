@@ -168,6 +168,15 @@ def test_net_refuses_samples(method):
         clf.net_.score(list(IMAGES), LABELS)
 
 
+def test_net_keeps_its_history_if_fit_refuses_samples():
+    clf = fitted("strings", None, freeze_depth="all", max_epochs=1)
+    before, optimizer = clf.history_, clf.net_.optimizer_
+    with pytest.raises(TypeError, match="not from samples"):
+        clf.net_.fit(list(IMAGES), LABELS)
+    assert clf.net_.history[:, "train_loss"] == before["train_loss"].tolist()
+    assert clf.net_.optimizer_ is optimizer
+
+
 @pytest.mark.parametrize("freeze_depth", [0, "all"])
 def test_save_params_writes_safetensors_that_load_params_reads(freeze_depth, tmp_path):
     clf = fitted("strings", None, freeze_depth=freeze_depth, lr=1e-3)
