@@ -18,7 +18,7 @@ from sktransfer.backbones.plugins import Plugin
 from sktransfer.backbones.registry import COLUMNS, Registry, backbone_rows, registry
 from sktransfer.backbones.spec import MODALITIES
 from sktransfer.config import parse_size
-from sktransfer.exceptions import InvalidParameterError, SaveError, SktransferError, StoreError
+from sktransfer.exceptions import InvalidParameterError, LoadError, SaveError, SktransferError, StoreError
 
 if TYPE_CHECKING:
     from sktransfer.cache.lmdb import NamespaceInfo
@@ -105,6 +105,9 @@ def _parser() -> argparse.ArgumentParser:
     card = command("card", _card, "Describe a saved estimator as a model card in Markdown.")
     card.add_argument("file", metavar="FILE", help="file of sktransfer.save")
     card.add_argument("card", nargs="?", metavar="CARD", help="file to write, as in README.md (default: print it)")
+    card.add_argument(
+        "--trusted", metavar="TYPE", action="append", default=[], help="type that `load` may build; may be repeated"
+    )
     return parser
 
 
@@ -296,7 +299,11 @@ def _card(arguments: argparse.Namespace) -> int:
         from sktransfer.persistence.model_card import model_card
 
         try:
-            card = model_card(load(arguments.file), file=local_path(arguments.file).name)
+            estimator = load(arguments.file, trusted=arguments.trusted)
+            card = model_card(estimator, file=local_path(arguments.file).name, trusted=arguments.trusted)
+        except LoadError as error:
+            hint = ". Here this is --trusted TYPE" if "load(path, trusted=" in str(error) else ""
+            raise LoadError(f"{error}{hint}") from error
         except NotFittedError as error:
             raise SaveError(str(error)) from error
     text = f"{card.render().strip()}\n"

@@ -10,11 +10,13 @@ from dataclasses import fields
 from importlib.metadata import EntryPoint
 
 import pytest
+from sklearn.ensemble import RandomForestClassifier
 
 import sktransfer
 from sktransfer.backbones.plugins import Plugin
 from sktransfer.backbones.registry import COLUMNS
 from sktransfer.cli import main
+from sktransfer.exceptions import SktransferWarning
 from tests.helpers.plugin_zoo import BROKEN, ROOT, WORKING, distribution, install, offers, python, spec
 
 
@@ -204,6 +206,16 @@ def test_check_of_an_invalid_backbone_exits_with_1_and_reasons(site):
     assert "6" in failed["check_widths"]
     assert report["failed"] == len(failed)
     assert report["passed"] + report["failed"] + report["not run"] == len(report["results"])
+
+
+def test_card_trusts_types_that_are_named(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.warns(SktransferWarning, match="trusted="):
+        sktransfer.save(RandomForestClassifier(1, random_state=0).fit([[0], [1]], [0, 1]), "trees.skt")
+    assert main(["card", "trees.skt"]) == 2
+    assert "Here this is --trusted TYPE" in capsys.readouterr().err
+    assert main(["card", "trees.skt", "--trusted", "sklearn.tree._tree.Tree"]) == 0
+    assert "load('trees.skt', trusted=['sklearn.tree._tree.Tree'])" in capsys.readouterr().out
 
 
 def test_card_prints_or_writes_a_model_card(tmp_path, capsys, monkeypatch):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
@@ -49,6 +49,7 @@ def model_card(
     description: str = "",
     data: str = "",
     file: str = "",
+    trusted: Iterable[str] = (),
 ) -> Card:
     """Describe a fitted estimator as a card of skops.
 
@@ -69,6 +70,8 @@ def model_card(
         Description of the training data, as Markdown. An estimator does not know it.
     file : str, default=""
         Name of the file of `save`, named in the section on loading.
+    trusted : iterable of str, default=()
+        Types that `load` requires in its parameter of this name, named in the section on loading.
 
     Returns
     -------
@@ -124,7 +127,7 @@ def model_card(
         scores = _scores(estimator, X, y)
         table = {"score": list(scores), "value": list(scores.values())}
         card.add_table(description=f"Of {len(y)} samples{shown}.", Scores=table)
-    card.add(**{"How to load": _how_to_load(estimator, file)})
+    card.add(**{"How to load": _how_to_load(estimator, file, list(trusted))})
     card.add_table(folded=True, Parameters=_parameters(estimator))
     return card
 
@@ -295,11 +298,11 @@ def _classification_scores(estimator: Any, X: Any, y: Any) -> dict[str, float]:
     return scores
 
 
-def _how_to_load(estimator: Any, file: str) -> str:
+def _how_to_load(estimator: Any, file: str, trusted: list[str]) -> str:
     method = "predict" if hasattr(estimator, "predict") else "transform"
-    path = file or "model.skt"
+    arguments = f"{file or 'model.skt'!r}" + (f", trusted={trusted}" if trusted else "")
     return (
-        f"```python\nfrom sktransfer import load\n\nestimator = load({path!r})\n"
+        f"```python\nfrom sktransfer import load\n\nestimator = load({arguments})\n"
         f"print(estimator.{method}(samples))\n```\n\nWritten by sktransfer {__version__}."
     )
 

@@ -73,7 +73,7 @@ def test_fill_mask_refuses_a_backbone_without_lm_head(name):
 
 def test_fill_mask_refuses_a_backbone_that_ends_below_its_lm_head(backbone):
     classifier = FineTuneClassifier(backbone, layer=1, freeze_depth="all", max_epochs=0).fit(TEXTS, ["a", "b", "a"])
-    message = r"ends at 'layer1', the highest stage that its estimator reads.*reads 'layer2'.*layer=-1"
+    message = r"ends at 'layer1', the highest stage that its estimator reads.*reads 'layer4'.*layer=-1"
     with pytest.raises(InvalidParameterError, match=message):
         fill_mask(classifier.backbone_, TEXTS)
     with pytest.raises(InvalidParameterError, match=message):
