@@ -23,7 +23,7 @@ from sklearn.pipeline import make_pipeline
 import sktransfer
 from examples.service.app import create_app
 from examples.service.batching import Batcher, BusyError
-from sktransfer import ImageFeaturizer, TextFeaturizer, load, save
+from sktransfer import FineTuneClassifier, ImageFeaturizer, TextFeaturizer, load, save
 
 ROOT = Path(__file__).parents[1]
 TEXTS = ["a moving, funny film", "two hours of nothing", "I loved every minute", "dull from start to end"]
@@ -76,6 +76,28 @@ def test_service_predicts_as_the_estimator(files):
         found, clf = response.json()["predictions"], load(files[name])
         assert [one["prediction"] for one in found] == clf.predict(samples).tolist()
         assert [list(one["probabilities"].values()) for one in found] == clf.predict_proba(samples).tolist()
+
+
+def test_service_predicts_several_labels_without_probabilities(tmp_path):
+    labels = np.array([[0, 1], [1, 1], [0, 0], [1, 0]])
+    clf = FineTuneClassifier("tiny/bert", layer=1, freeze_depth="all", max_epochs=0).fit(TEXTS, labels)
+    save(clf, tmp_path / "labels.skt")
+
+    async def talk(client):
+        return await client.post("/text", json={"texts": TEXTS})
+
+    response = served(create_app(text=tmp_path / "labels.skt"), talk)
+    assert response.json() == {"predictions": [{"prediction": row} for row in clf.predict(TEXTS).tolist()]}
+
+
+def test_service_refuses_estimators_that_are_neither_classifier_nor_regressor(tmp_path):
+    save(TextFeaturizer("tiny/bert", layer=1).fit(TEXTS), tmp_path / "features.skt")
+
+    async def talk(client):
+        return await client.get("/ready")
+
+    with pytest.raises(TypeError, match="TextFeaturizer is neither a classifier nor a regressor"):
+        served(create_app(text=tmp_path / "features.skt"), talk)
 
 
 def test_service_keeps_nothing_in_the_cache(files):

@@ -18,6 +18,7 @@ from fastapi import Body, FastAPI, HTTPException, Request, UploadFile
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from PIL import Image
+from sklearn.base import is_classifier, is_regressor
 
 from examples.service.batching import Batcher, BusyError
 from sktransfer import load
@@ -29,17 +30,31 @@ _NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), 
 _FIRST = {"text": ["one text"], "image": [_NOISE]}  # samples of the first prediction, which prepares the network
 
 
-def predictor(estimator: Any) -> Callable[[list[Any]], list[dict[str, Any]]]:
-    """Return a function from samples to one JSON object per sample: the prediction, and probabilities if there are any.
+def predictor(estimator: Any, first: list[Any]) -> Callable[[list[Any]], list[dict[str, Any]]]:
+    """Return a function from samples to one JSON object per sample: the prediction, and the probability of each class.
+
+    There are no probabilities if the estimator has none, or if it predicts several labels or numbers per sample.
 
     Parameters
     ----------
     estimator : estimator
         Fitted classifier or regressor of images or texts.
+    first : list of one sample
+        Sample to predict once, which tells whether there are several labels or numbers.
+
+    Raises
+    ------
+    TypeError
+        If the estimator is neither a classifier nor a regressor.
     """
+    if not (is_classifier(estimator) or is_regressor(estimator)):
+        raise TypeError(
+            f"{type(estimator).__name__} is neither a classifier nor a regressor, which this service serves"
+        )
+    has_probabilities = np.ndim(estimator.predict(first)) == 1 and hasattr(estimator, "predict_proba")
 
     def predict(samples: list[Any]) -> list[dict[str, Any]]:
-        if not hasattr(estimator, "predict_proba"):
+        if not has_probabilities:
             return [{"prediction": one} for one in np.asarray(estimator.predict(samples)).tolist()]
         classes = estimator.classes_.tolist()
         probabilities: list[list[float]] = estimator.predict_proba(samples).tolist()
@@ -100,10 +115,10 @@ async def load_batchers(batchers: dict[str, Batcher], files: dict[str, str | Pat
     """
     for modality, path in files.items():
         if path is not None:
-            predict = predictor(load(path, cache=None))  # a cache would grow with every sample
-            batchers[modality] = Batcher(predict, **options)
+            estimator = load(path, cache=None)  # a cache would grow with every sample
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
+                batchers[modality] = Batcher(predictor(estimator, _FIRST[modality]), **options)
                 await batchers[modality].predict(_FIRST[modality])
 
 

@@ -105,8 +105,8 @@ CONVERTERS: dict[type, Converter] = {
 REFUSED = {
     FineTuneSegmenter: "it has an output per pixel, and a module has one per image. Use its backbone_ and head_",
     FineTuneTagger: "it has an output per word, and a module has one per text. tagger.head_ gives logits of words from "
-    "the features of TokenFeaturizer(tagger.backbone_, layer=layer, subword=tagger.subword), where layer is that of the "
-    "tagger, and list(tagger.layer_.index) if that is 'auto'",
+    "the features of TokenFeaturizer(tagger.backbone_, layer=layer, subword=tagger.subword), where layer is "
+    "tagger.layer, or list(tagger.layer_.index) if that is 'auto'",
     MultiTaskFineTuner: "it has an output per task. Convert the estimator of a task, as_module(tuner.task(name))",
     TokenFeaturizer: "it gives features per word of sentences, and a module reads whole texts. Convert a layer of its "
     "network, as_module(TextFeaturizer(featurizer.backbone_, layer=-1).fit(texts))",

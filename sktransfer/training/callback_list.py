@@ -149,6 +149,10 @@ def check_callbacks(callbacks: Any) -> None:
     """
     if callbacks is None:
         return
+    if isinstance(callbacks, tuple) and len(callbacks) == 2 and isinstance(callbacks[0], str):
+        raise InvalidParameterError(
+            f"callbacks={callbacks!r} is one callback with its name; put it into a list: callbacks=[(name, callback)]"
+        )
     if not isinstance(callbacks, (list, tuple)):
         raise InvalidParameterError(f"callbacks={callbacks!r} must be None or a list: callbacks=[...]")
     for index, (item, callback) in enumerate(zip(callbacks, unnamed(callbacks))):
@@ -159,6 +163,7 @@ def check_callbacks(callbacks: Any) -> None:
             continue
         is_sklearns = isinstance(callback, FitCallback)
         hint = "those of scikit-learn go to set_callbacks" if is_sklearns else "derive from that class"
+        hint = "pass an object of that class, and not its name" if isinstance(callback, str) else hint
         raise InvalidParameterError(
             f"callbacks[{index}]={callback!r} is no callback of skorch (skorch.callbacks.Callback), with or without a "
             f"name (name, callback); {hint}"

@@ -31,11 +31,13 @@ from sktransfer import (
     Backbone,
     FineTuneClassifier,
     FineTuneRegressor,
+    FineTuneTagger,
     ImageFeaturizer,
     MultiTaskFineTuner,
     NearestClassMean,
     PretrainedClassifier,
     TextFeaturizer,
+    TokenFeaturizer,
     WordEmbedder,
     as_module,
 )
@@ -299,6 +301,12 @@ def test_as_module_refuses_other_inputs():
         as_module(WordEmbedder())
     with pytest.raises(InvalidParameterError, match=r"MultiTaskFineTuner has no.*as_module\(tuner\.task\(name\)\)"):
         as_module(MultiTaskFineTuner())
+    for refused, hint in (
+        (FineTuneTagger(), r"layer=layer, subword=tagger\.subword\).*list\(tagger\.layer_\.index\)"),
+        (TokenFeaturizer(), r"as_module\(TextFeaturizer\(featurizer\.backbone_, layer=-1\)\.fit\(texts\)\)"),
+    ):
+        with pytest.raises(InvalidParameterError, match=hint):
+            as_module(refused)
     with pytest.raises(InvalidParameterError, match="convert the pipeline that begins with the featurizer"):
         as_module(NearestClassMean().fit([[0.0, 1.0], [1.0, 0.0]], ["a", "b"]))
     with pytest.raises(InvalidParameterError, match="3 is not a fitted estimator"):
@@ -309,6 +317,20 @@ def test_as_module_refuses_other_inputs():
 
     with pytest.raises(InvalidParameterError, match="Own has no module"):
         as_module(pipeline(Own()))
+
+
+@pytest.mark.parametrize(("layer", "subword"), [("auto", "mean"), (1, "first")])
+def test_head_of_a_tagger_reads_the_features_that_as_module_names(layer, subword):
+    sentences, tags = [["Anna", "sleeps"], ["unbelievably", "good"]] * 3, [["PER", "O"], ["O", "O"]] * 3
+    options = {"layer": layer, "subword": subword, "freeze_depth": "all", "max_epochs": 0}
+    tagger = FineTuneTagger("tiny/bert", decode="argmax", **options).fit(sentences, tags)
+    layer = list(tagger.layer_.index) if tagger.layer == "auto" else tagger.layer
+    featurizer = TokenFeaturizer(tagger.backbone_, layer=layer, subword=tagger.subword).fit(sentences)
+    for words, probabilities in zip(featurizer.transform(sentences), tagger.predict_proba(sentences)):
+        logits = torch.from_numpy(tagger.head_(words))
+        np.testing.assert_allclose(logits.softmax(1).numpy(), probabilities, atol=1e-5)
+    module = as_module(TextFeaturizer(featurizer.backbone_, layer=-1).fit(["Anna sleeps"]))
+    assert module(*module.preprocess(["Anna sleeps"])).shape == (1, 160)
 
 
 @pytest.mark.parametrize(
