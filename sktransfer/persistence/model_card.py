@@ -252,7 +252,7 @@ def _scores(estimator: Any, X: Any, y: Any) -> dict[str, str]:
             "root mean squared error": root_mean_squared_error(y, predicted),
         }
     elif hasattr(estimator, "scores"):  # of several tasks
-        scores = {f"score of {task}": score for task, score in estimator.scores(X, y).items()}
+        scores = {f"score of {task}": score for task, score in estimator.scores(X, y).dropna().items()}
     elif hasattr(estimator, "score"):
         scores = {"score": estimator.score(X, y)}
     else:
@@ -293,7 +293,7 @@ def _classification_scores(estimator: Any, X: Any, y: Any) -> dict[str, float]:
         "balanced accuracy": balanced_accuracy_score(y, predicted),
         "F1, macro": f1_score(y, predicted, average="macro", zero_division=0),
     }
-    if hasattr(estimator, "predict_proba"):
+    if hasattr(estimator, "predict_proba") and np.isin(y, estimator.classes_).all():
         scores["log loss"] = log_loss(y, estimator.predict_proba(X), labels=estimator.classes_)
     return scores
 

@@ -17,6 +17,8 @@ from sktransfer.engine.layers import LayerOutput
 
 __all__ = ["FineTuneNetwork", "TaskModules", "join", "split_layers", "trainable_lm_head", "trainable_stages"]
 
+_SHOWN_WEIGHTS = 2  # in a message
+
 Layers = Mapping[str, Sequence[LayerOutput]]
 
 
@@ -191,6 +193,33 @@ class FineTuneNetwork(nn.Module):
                 norm.eval()
         return self
 
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """Load weights as torch does, or none of them if they do not fit. torch loads those that fit, and then raises.
+
+        Parameters
+        ----------
+        state_dict : mapping of str to Tensor
+            Weights by name.
+        strict, assign : bool
+            As torch takes them.
+
+        Raises
+        ------
+        RuntimeError
+            If `strict`, and a name or a shape is another one.
+        """
+        given, own = _shapes(state_dict), _shapes(self.state_dict())
+        differing = [name for name in {**own, **given} if own.get(name) != given.get(name)]
+        if strict and differing:
+            shown = ", ".join(f"{name} {given.get(name, 'missing')}" for name in differing[:_SHOWN_WEIGHTS])
+            needed = ", ".join(f"{name} {own.get(name, 'missing')}" for name in differing[:_SHOWN_WEIGHTS])
+            raise RuntimeError(
+                f"the weights are those of another network, and nothing was loaded: {len(differing)} names or shapes "
+                f"differ, such as {shown} in place of {needed}. Load them into an estimator fitted with the same "
+                "backbone, layers, freeze_depth, and number of classes"
+            )
+        return super().load_state_dict(state_dict, strict, assign)
+
     def batch_norms(self) -> list[nn.modules.batchnorm._BatchNorm]:
         """Return the BatchNorm layers of the trained stages."""
         return [module for module in self.stages.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
@@ -277,3 +306,7 @@ class FineTuneNetwork(nn.Module):
                     read[kind].append(output)
         features = {kind: join(kind, parts, self.prefix_tokens) for kind, parts in read.items()}
         return {name: head(features[self.reads[name]]) for name, head in self.heads.items()}, features
+
+
+def _shapes(state: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(getattr(value, "shape", ())) for name, value in state.items()}

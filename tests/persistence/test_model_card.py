@@ -108,7 +108,14 @@ def test_model_card_of_several_tasks():
     card = model_card(tuner, TEXTS, y)
     scores = {f"score of {task}": f"{score:.4f}" for task, score in tuner.scores(TEXTS, y).items()}
     assert dict(rows(card, "Scores")) == scores
+    assert list(dict(rows(model_card(tuner, TEXTS, y[["mood"]]), "Scores"))) == ["score of mood"]
     assert card.select("Model").content.endswith("- tasks: mood, length\n- classes of mood: bad, good")
+
+
+def test_model_card_scores_labels_that_are_new_without_log_loss(tuner):
+    with pytest.warns(UserWarning, match="classes not in y_true"):
+        scores = dict(rows(model_card(tuner, IMAGES, ["new"] * 24), "Scores"))
+    assert scores == {"accuracy": "0.0000", "balanced accuracy": "0.0000", "F1, macro": "0.0000"}
 
 
 def test_model_card_separates_the_lines_of_a_report():

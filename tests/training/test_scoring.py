@@ -194,6 +194,25 @@ def test_save_params_writes_safetensors_that_load_params_reads(freeze_depth, tmp
     np.testing.assert_array_equal(clf.predict_proba(IMAGES), before)
 
 
+@pytest.mark.parametrize("use_safetensors", [True, False])
+@pytest.mark.parametrize(
+    ("task", "freeze_depth", "message"),
+    [
+        ("strings", "all", r"such as stages\.0\.\S+ \(.+\), .* in place of stages\.0\.\S+ missing, "),
+        ("three classes", -1, r"such as heads\.y\.linear\.weight \(2, .* in place of heads\.y\.linear\.weight \(3, "),
+    ],
+)
+def test_load_params_of_another_network_changes_nothing(task, freeze_depth, message, use_safetensors, tmp_path):
+    options = {"callbacks": None, "layer": -1, "lr": 1e-3}
+    other = fitted("strings", freeze_depth=-1, **options)
+    other.net_.save_params(f_params=tmp_path / "net", use_safetensors=use_safetensors)
+    clf = fitted(task, freeze_depth=freeze_depth, **options)
+    before = clf.predict_proba(IMAGES)
+    with pytest.raises(RuntimeError, match=rf"nothing was loaded.*{message}"):
+        clf.net_.load_params(f_params=tmp_path / "net", use_safetensors=use_safetensors)
+    np.testing.assert_array_equal(clf.predict_proba(IMAGES), before)
+
+
 def test_save_params_writes_shared_weights_in_safetensors(tmp_path):
     net = fitted("strings", None, freeze_depth="all", max_epochs=0).net_
     net.module_.heads.add_module("again", net.module_.heads["y"])
