@@ -63,7 +63,9 @@ def encode(loaded: tuple[Any, Any], X: list[list[str]], batch_size: int) -> list
 
 def ours() -> TokenFeaturizer:
     """Return the same encoder as a featurizer without a cache."""
-    return TokenFeaturizer(sentence_encoder(), layer=-1, max_length=MAX_LENGTH, cache=None).fit([["word"]])
+    return TokenFeaturizer(sentence_encoder(), layer=-1, max_length=MAX_LENGTH, subword="first", cache=None).fit(
+        [["word"]]
+    )
 
 
 def difference(found: list[np.ndarray], expected: list[np.ndarray]) -> float:

@@ -100,10 +100,10 @@ POOLING = Parameter(
 
 SUBWORD = Parameter(
     "subword",
-    "first",
+    "mean",
     '{"first", "last", "mean"}',
-    """Token that stands for a word of several tokens: its first, its last, or the mean of all of them. A decoder has
-    read the whole word only at the last.""",
+    """Values of a word of several tokens: those of its first token, of its last, or the mean over all of them. A
+    decoder has read the whole word only at the last.""",
 )
 
 BATCH_SIZE = Parameter(

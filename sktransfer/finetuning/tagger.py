@@ -63,8 +63,8 @@ _DECODERS = ("auto", "argmax", *(name.lower() for name in SCHEMES if name != "IO
     ),
     [one for one in shared.INPUT if one.name == "layer"],
     engine.SUBWORD.replace(
-        description="""Token that stands for a word of several tokens: its first, its last, or the mean of all of them.
-        "mean" averages the outputs of the linear head, which is the head's output for the mean."""
+        description="""Values of a word of several tokens: those of its first token, of its last, or the mean over all
+        of them. "mean" averages the outputs of the linear head, which is the head's output for the mean."""
     ),
     Parameter(
         "decode",

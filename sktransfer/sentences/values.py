@@ -57,8 +57,11 @@ def pool_words(values: Tensor, first: np.ndarray, last: np.ndarray, subword: str
     if subword != "mean":
         return values[torch.from_numpy(first if subword == "first" else last)].float()  # (n_words, n_features)
     vectors = values[torch.from_numpy(first)].float()  # (n_words, n_features)
-    for word in np.flatnonzero(last > first).tolist():  # most words have one token
-        vectors[word] = values[first[word] : last[word] + 1].mean(0, dtype=torch.float32)  # (n_features,)
+    size = last - first + 1  # (n_words,)
+    for n_tokens in np.unique(size[size > 1]).tolist():
+        words = np.flatnonzero(size == n_tokens)  # (n_some,)
+        tokens = torch.from_numpy(first[words, None] + np.arange(n_tokens))  # (n_some, n_tokens)
+        vectors[torch.from_numpy(words)] = values[tokens].mean(1, dtype=torch.float32)  # (n_some, n_features)
     return vectors
 
 

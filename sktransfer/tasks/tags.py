@@ -139,7 +139,7 @@ class Tags(Multiclass):
 
     Parameters
     ----------
-    subword : {"first", "last", "mean"}, default="first"
+    subword : {"first", "last", "mean"}, default="mean"
         Token of a word that is read, or the mean of all of them.
     scheme : str, default=None
         Scheme of the tags that `decode_sequences` keeps to, as in `SCHEMES`. None for the most probable tag per word.
@@ -168,7 +168,7 @@ class Tags(Multiclass):
 
     def __init__(
         self,
-        subword: str = "first",
+        subword: str = "mean",
         scheme: str | None = None,
         class_weight: ClassWeight = None,
         label_smoothing: float = 0.0,

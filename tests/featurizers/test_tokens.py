@@ -49,6 +49,15 @@ def test_transform_gives_the_values_of_the_tokens_of_words(layer, subword):
     assert features.dtype == np.float32
 
 
+def test_subword_is_the_mean_by_default():
+    by_default, *others = (
+        TokenFeaturizer(layer=1, cache=None, **params).fit_transform([["good", "unfilmable"]])
+        for params in ({}, {"subword": "mean"}, {"subword": "first"})
+    )
+    assert_equal_lists(by_default, others[0])
+    assert (by_default[0][1] != others[1][0][1]).any()
+
+
 @pytest.mark.filterwarnings("ignore::sktransfer.exceptions.UnknownWordsWarning")
 def test_transform_loses_no_word():
     rng = random.Random(0)

@@ -127,6 +127,17 @@ def test_head_gives_predictions_from_features_of_words(subword, layer):
         np.testing.assert_allclose(probability, softmax(tagger.head_(one), axis=1), atol=1e-5)
 
 
+def test_subword_is_the_mean_by_default():
+    words, tags = [["unfilmable", "sequels", "of", "anti-heroes"]], [["A", "N", "P", "N"]]
+    options = {"max_epochs": 0, "layer": 1, "freeze_depth": "all", "random_state": 0}
+    by_default, mean, first = (
+        FineTuneTagger("tiny/bert", **options, **params).fit(words, tags).predict_proba(words)[0]
+        for params in ({}, {"subword": "mean"}, {"subword": "first"})
+    )
+    np.testing.assert_array_equal(by_default, mean)
+    assert (by_default != first).any()
+
+
 def test_history_has_the_mean_loss_over_words():
     long = [*LONG, *X[3:10]]
     tags = [["NOUN" if word in NOUNS else "OTHER" for word in words] for words in long]
