@@ -12,6 +12,7 @@ from sklearn.base import clone
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
+from skorch.callbacks import EarlyStopping
 from torch import nn
 
 import sktransfer
@@ -168,6 +169,10 @@ def own_backbone():
     [
         (lambda: ImageFeaturizer(own_backbone()), "made of your own modules.*as a plugin.*joblib.dump"),
         (lambda: WordEmbedder(tokenizer=lambda text: [text]), "cannot be saved without pickle.*no lambda"),
+        (
+            lambda: FineTuneClassifier(callbacks=[("es", EarlyStopping(sink=lambda text: None))]),
+            r"FineTuneClassifier\.callbacks\['es'\]\.sink, a function, cannot be saved without pickle",
+        ),
         (lambda: FineTuneClassifier(augment=nn.Identity()), "augment=Identity.*set_params\\(augment=None\\)"),
         (lambda: LogisticRegression(class_weight={True: 1}), "keys of type bool cannot be saved"),
         (lambda: LogisticRegression(random_state=np.random.PCG64(0)), "PCG64 cannot be saved"),
