@@ -46,15 +46,15 @@ class TrainingHistoryDisplay:
 
     @classmethod
     def from_estimator(
-        cls, estimator: Any, *, scores: Sequence[str] = ("valid_acc", "valid_r2"), ax: Any = None
+        cls, estimator: Any, *, scores: Sequence[str] = ("valid_acc", "valid_r2", "valid_iou"), ax: Any = None
     ) -> Self:
         """Draw the history of a fitted estimator.
 
         Parameters
         ----------
-        estimator : FineTuneClassifier or FineTuneRegressor
+        estimator : FineTuneClassifier, FineTuneRegressor, FineTuneTagger or FineTuneSegmenter
             Estimator fitted for at least one epoch.
-        scores : sequence of str, default=("valid_acc", "valid_r2")
+        scores : sequence of str, default=("valid_acc", "valid_r2", "valid_iou")
             Other columns of `net_.history` to draw. Missing ones are skipped.
         ax : Axes, default=None
             Axes to draw on. None creates a figure.
@@ -62,9 +62,14 @@ class TrainingHistoryDisplay:
         Raises
         ------
         InvalidParameterError
-            If no epoch was trained.
+            If the estimator trains no network, or no epoch was trained.
         """
         check_is_fitted(estimator)
+        if not hasattr(estimator, "net_"):
+            raise InvalidParameterError(
+                f"{type(estimator).__name__} has no history of a training; pass the tuner, such as pipeline[-1] or "
+                "search.best_estimator_"
+            )
         history = estimator.net_.history
         if not len(history):
             raise InvalidParameterError(

@@ -212,7 +212,8 @@ def _why_not(obj: Any, error: Exception, encode: Encode) -> str:
 
     def is_leaf(part: Any) -> bool:
         try:
-            return type(part) in UNSUPPORTED_TYPES or encode(part) is not None
+            has_codec = encode(part) is not None and not hasattr(part, "get_params")  # parameters are written as parts
+            return type(part) in UNSUPPORTED_TYPES or has_codec
         except _UNWRITABLE:
             return True
 

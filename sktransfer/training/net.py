@@ -206,8 +206,7 @@ class FineTuneNet(NeuralNet):  # type: ignore[misc]
 
     def fit(self, X: Any, y: Any = None, **fit_params: Any) -> FineTuneNet:
         """Initialize and train. Samples are refused before the history and the optimizer are reset."""
-        self.get_dataset(X, y)
-        super().fit(X, y, **fit_params)
+        super().fit(self.get_dataset(X, y), y, **fit_params)
         return self
 
     def partial_fit(self, X: Any, y: Any = None, classes: Any = None, **fit_params: Any) -> FineTuneNet:

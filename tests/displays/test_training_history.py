@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
 
-from sktransfer import FineTuneClassifier, FineTuneRegressor
+from sktransfer import FineTuneClassifier, FineTuneRegressor, FineTuneSegmenter, ImageFeaturizer
 from sktransfer.displays.training_history import TrainingHistoryDisplay
 from sktransfer.exceptions import InvalidParameterError
 from sktransfer.testing.samples import make_samples
@@ -34,6 +37,21 @@ def test_from_estimator_draws_the_score_of_validation_data():
     reg = FineTuneRegressor(max_epochs=2, random_state=0).fit(X, range(24), X_val=X[:9], y_val=range(9))
     display = TrainingHistoryDisplay.from_estimator(reg)
     assert display.right_ax_.lines[0].get_ydata().tolist() == reg.history_["valid_r2"].tolist()
+
+
+def test_from_estimator_draws_the_score_of_masks():
+    masks = [(np.arange(size).reshape(-1, 1) > size // 2) * np.ones((size, size), int) for size in (24, 24, 24)]
+    images = [np.repeat(mask[..., None] / 2, 3, axis=2) for mask in masks]
+    options = {"freeze_depth": -1, "max_epochs": 1, "lr": 1e-3, "random_state": 0}
+    segmenter = FineTuneSegmenter(layer="block2", **options).fit(images, masks, X_val=images, y_val=masks)
+    display = TrainingHistoryDisplay.from_estimator(segmenter)
+    assert display.right_ax_.lines[0].get_ydata().tolist() == segmenter.history_["valid_iou"].tolist()
+
+
+def test_from_estimator_of_a_pipeline_names_the_tuner():
+    pipeline = make_pipeline(ImageFeaturizer(layer=1), LogisticRegression()).fit(X, y)
+    with pytest.raises(InvalidParameterError, match=r"Pipeline has no history of a training.*pipeline\[-1\]"):
+        TrainingHistoryDisplay.from_estimator(pipeline)
 
 
 def test_from_estimator_without_an_epoch_is_an_error():

@@ -12,6 +12,7 @@ from sklearn.base import clone
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
+from skorch.callbacks import Callback
 from torch import nn
 
 import sktransfer
@@ -159,6 +160,11 @@ def test_save_names_untrusted_types_that_trusted_loads(tmp_path):
     assert np.array_equal(again.predict_proba(TEXTS), forest.predict_proba(TEXTS))
 
 
+class OwnCallback(Callback):
+    def __init__(self, call):
+        self.call = call
+
+
 def own_backbone():
     return Backbone.from_modules([("only", nn.Conv2d(3, 2, 3))], input_size=(8, 8))
 
@@ -168,6 +174,10 @@ def own_backbone():
     [
         (lambda: ImageFeaturizer(own_backbone()), "made of your own modules.*as a plugin.*joblib.dump"),
         (lambda: WordEmbedder(tokenizer=lambda text: [text]), "cannot be saved without pickle.*no lambda"),
+        (
+            lambda: FineTuneClassifier(callbacks=[("own", OwnCallback(lambda net: None))]),
+            r"FineTuneClassifier\.callbacks\['own'\]\.call, a function, cannot be saved without pickle",
+        ),
         (lambda: FineTuneClassifier(augment=nn.Identity()), "augment=Identity.*set_params\\(augment=None\\)"),
         (lambda: LogisticRegression(class_weight={True: 1}), "keys of type bool cannot be saved"),
         (lambda: LogisticRegression(random_state=np.random.PCG64(0)), "PCG64 cannot be saved"),
