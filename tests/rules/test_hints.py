@@ -449,8 +449,8 @@ HINTS = {
     ),
     "masks with a map per class": (
         r"take mask\.argmax\(-1\)",
-        lambda folder: check_masks([np.eye(2, dtype=int)[[[0, 1, 1]]]]),
-        lambda folder: check_masks([np.eye(2, dtype=int)[[[0, 1, 1]]].argmax(-1)]),
+        lambda folder: check_masks([np.eye(2, dtype=int)[[[0, 1, 1], [1, 0, 0]]]]),
+        lambda folder: check_masks([np.eye(2, dtype=int)[[[0, 1, 1], [1, 0, 0]]].argmax(-1)]),
     ),
     "transposed masks": (
         r"pass mask\.T",
