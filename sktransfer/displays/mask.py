@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
 
 from sktransfer._validation import check_float, check_int
 from sktransfer.displays.axes import COLOURS, resolve_axes
+from sktransfer.pixels.masks import check_masks, check_sizes
+from sktransfer.samples.labels import row_labels
 
 __all__ = ["MaskDisplay"]
 
@@ -24,12 +26,17 @@ class MaskDisplay:
 
     Parameters
     ----------
-    images : sequence of n_samples ndarray of shape (height, width, 3)
+    images : sequence of n_samples ndarray of shape (height, width, 3) or (height, width)
         Images in [0, 1].
     masks : mapping of str to sequence of n_samples ndarray of shape (height, width)
         Masks of ints by the name of their row, such as "mask" and "prediction".
     classes : array-like of shape (n_classes,), default=None
         Classes in the order of the colours. None for those of the masks.
+
+    Raises
+    ------
+    ValueError
+        If masks are not in a mapping, or a mask does not fit its image.
 
     Attributes
     ----------
@@ -53,8 +60,15 @@ class MaskDisplay:
     """
 
     def __init__(self, images: Any, masks: Any, classes: Any = None) -> None:
-        self.images = [np.asarray(image, dtype=float) for image in images]
+        if not isinstance(masks, Mapping) or not masks:
+            raise ValueError(
+                f"masks is {'empty' if isinstance(masks, Mapping) else f'a {type(masks).__name__}'}, and must be a "
+                "dict of masks by the name of their row, such as {'mask': masks}"
+            )
+        self.images = [_colour_image(np.asarray(image, dtype=float)) for image in images]
         self.masks = {name: [np.asarray(mask) for mask in some] for name, some in masks.items()}
+        for name, some in self.masks.items():
+            check_sizes(some, [image.shape[:2] for image in self.images], name=f"masks[{name!r}]")
         found = [np.unique(mask) for some in self.masks.values() for mask in some]
         known = np.setdiff1d(np.concatenate(found), [_UNKNOWN]) if classes is None else np.asarray(classes)
         self.classes: np.ndarray = known  # (n_classes,)
@@ -86,15 +100,18 @@ class MaskDisplay:
             If matplotlib is not installed.
         InvalidParameterError
             If a parameter is not allowed.
+        ValueError
+            If a mask does not fit its image.
         """
-        from sktransfer.pixels.masks import check_masks
         from sktransfer.samples.images import check_images
 
-        predicted = list(estimator.predict(X))
+        given, predicted = {} if y is None else {"mask": check_masks(y)}, list(estimator.predict(X))
+        for some in given.values():
+            check_sizes(some, [one.shape for one in predicted], row_labels(X))
         samples = check_images(X, image_shape=estimator.image_shape)
         images = [_values(samples.load(row)) for row in range(min(len(samples), n_columns))]
-        given = {} if y is None else {"mask": check_masks(y)[: len(images)]}
-        display = cls(images, {**given, "prediction": predicted[: len(images)]}, estimator.classes_)
+        masks = {name: some[: len(images)] for name, some in {**given, "prediction": predicted}.items()}
+        display = cls(images, masks, estimator.classes_)
         return display.plot(ax=ax, opacity=opacity, n_columns=n_columns)
 
     def plot(self, ax: Any = None, *, opacity: float = 0.5, n_columns: int = 6) -> Self:
@@ -147,6 +164,10 @@ class MaskDisplay:
 
 def _colour(index: int) -> str:
     return COLOURS[index % len(COLOURS)]
+
+
+def _colour_image(image: np.ndarray) -> np.ndarray:
+    return np.stack([image] * 3, -1) if image.ndim == 2 else image  # (height, width, 3)
 
 
 def _values(image: Any) -> np.ndarray:

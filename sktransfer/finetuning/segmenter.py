@@ -22,14 +22,16 @@ from sktransfer.engine.forward import forward
 from sktransfer.engine.inference import prepare_head
 from sktransfer.engine.inputs import PreprocessedSamples
 from sktransfer.engine.layers import is_auto
+from sktransfer.exceptions import ValidationWarning, warn
 from sktransfer.finetuning import parameters as shared
 from sktransfer.finetuning.arguments import FitArguments, check_groups
 from sktransfer.finetuning.single import TASK, SingleTaskTuner
 from sktransfer.pixels.maps import read_at_own_size, to_pixels
-from sktransfer.pixels.masks import check_masks, check_sizes, mean_iou, refuse_all_unknown
+from sktransfer.pixels.masks import UNKNOWN, check_masks, check_sizes, mean_iou, refuse_all_unknown, warn_of_255
 from sktransfer.pixels.tiles import Grid, Tile, Tiles, image_sizes, tile_shape, tiles_of
 from sktransfer.samples.arrays import CHANNELS
 from sktransfer.samples.base import Samples
+from sktransfer.samples.columns import is_frame
 from sktransfer.samples.images import ImageSamples
 from sktransfer.samples.labels import row_labels
 from sktransfer.samples.validation import check_samples
@@ -262,6 +264,8 @@ class FineTuneSegmenter(SingleTaskTuner):
         -----
         ConvergenceWarning
             If the training loss is far higher at the end than at the start.
+        TargetWarning
+            If 255 seems to mark unknown pixels.
         """
         check_float("C", self.C, exclude_minimum=True)
         self._tile_pixels()
@@ -335,9 +339,23 @@ class FineTuneSegmenter(SingleTaskTuner):
             If a sample cannot be used.
         ValueError
             If a mask does not fit its image, or no pixel is known.
+
+        Warns
+        -----
+        ValidationWarning
+            If masks hold classes that the training did not have, which are never predicted.
         """
         masks, predicted = check_masks(y), list(self.predict(X))
         check_sizes(masks, [one.shape for one in predicted], row_labels(X))
+        new = sorted(
+            {value for mask in masks for value in np.unique(mask).tolist()} - {UNKNOWN, *self.classes_.tolist()}
+        )
+        if new:
+            warn(
+                f"masks hold classes that the training did not have, {new}: their intersection over union is 0. The "
+                f"classes of the training are {self.classes_.tolist()}",
+                ValidationWarning,
+            )
         return mean_iou(masks, predicted, check_weight(sample_weight, len(masks)))
 
     @property
@@ -359,6 +377,12 @@ class FineTuneSegmenter(SingleTaskTuner):
     def _images(self, X: Any, backbone: Backbone, *, reset: bool) -> ImageSamples:
         if isinstance(X, np.ndarray) and X.ndim == 3 and X.shape[2] not in CHANNELS:
             X = X[..., None]  # three grey images are no colour image here: masks tell how many there are
+        is_table = getattr(X, "ndim", 0) == 2 and not is_frame(X) and X.shape[1] > 1
+        if is_table and not reset and self.image_shape is None and not hasattr(self, "n_features_in_"):
+            raise ValueError(
+                f"X is an array of shape {tuple(X.shape)}, and the training had images, not flat rows of pixels: pass "
+                "X[None] for one grey image, or set image_shape for flat rows"
+            )
         images: Any = check_samples(self, X, "image", image_shape=self.image_shape, reset=reset)
         return images.with_background(backbone.preprocess.background)  # type: ignore[attr-defined, no-any-return]
 
@@ -368,6 +392,8 @@ class FineTuneSegmenter(SingleTaskTuner):
         masks, sizes, grid = check_masks(arguments.y), image_sizes(images), Grid(*self._grid)
         check_sizes(masks, sizes, images.labels)
         refuse_all_unknown(masks)
+        if reset:
+            warn_of_255(masks)
         weight = check_weight(arguments.sample_weight, len(images))  # (n_images,)
         given = check_groups(arguments.groups, len(images))
         groups = np.arange(len(images)) if given is None else given  # tiles of an image are never separated
@@ -440,4 +466,5 @@ class FineTuneSegmenter(SingleTaskTuner):
 
 def _as_given(X: Any, results: list[np.ndarray]) -> Any:
     """Return the results of images as one array if the images are one, else as a list."""
-    return np.stack(results) if len(getattr(X, "shape", ())) > 1 else results  # (n_samples, height, width, ...)
+    is_array = len(getattr(X, "shape", ())) > 1 and not is_frame(X) and X.dtype != object
+    return np.stack(results) if is_array else results  # (n_samples, height, width, ...)

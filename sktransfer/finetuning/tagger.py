@@ -26,7 +26,7 @@ from sktransfer.finetuning.arguments import FitArguments, check_groups
 from sktransfer.finetuning.single import TASK, SingleTaskTuner
 from sktransfer.samples.columns import quoted
 from sktransfer.samples.labels import row_labels
-from sktransfer.sentences.checks import check_sentences, check_word_values
+from sktransfer.sentences.checks import Sentences, check_sentences, check_word_values
 from sktransfer.sentences.values import SUBWORDS, collect_words
 from sktransfer.sentences.windows import TokenIds, Windows, read_sentences
 from sktransfer.tagging.metrics import tag_accuracy_score
@@ -270,7 +270,7 @@ class FineTuneTagger(SingleTaskTuner):
         ConvergenceWarning
             If the training loss is far higher at the end than at the start.
         TargetWarning
-            If tags break the scheme that predictions keep to.
+            If tags break the scheme that predictions keep to, or X and y seem to be swapped.
         """
         self._check_parameters()
         validation = {"X_val": X_val, "y_val": y_val, "sample_weight_val": sample_weight_val}
@@ -454,6 +454,8 @@ class FineTuneTagger(SingleTaskTuner):
         labels = _labels(arguments.X, arguments.y)
         tags = check_word_values(check_tags(arguments.y), sentences.n_words, labels)
         check_tag_types(tags, labels)
+        if reset:
+            _warn_if_swapped(sentences, tags)
         windows: Windows = read_sentences(sentences, backbone).samples
         values = np.empty(len(tags), dtype=object)  # (n_sentences,)
         for row, of_sentence in enumerate(tags):
@@ -503,9 +505,10 @@ class FineTuneTagger(SingleTaskTuner):
         faults = list(invalid_tags(rows, known))
         if faults:
             row, position, reason = faults[0]
+            break_it = "1 tag of y breaks" if len(faults) == 1 else f"{len(faults)} tags of y break"
             warn(
-                f"{len(faults)} tags of y break {scheme}, and predictions keep to it (decode={self.decode!r}); the "
-                f"first is {name_row(row, None, 'y')}, position {position}: {rows[row][position]!r} {reason}. "
+                f"{break_it} {scheme}, and predictions keep to it (decode={self.decode!r}); the first is "
+                f"{name_row(row, None, 'y')}, position {position}: {rows[row][position]!r} {reason}. "
                 f"find_invalid_tags(y, {scheme!r}) lists them, and convert_scheme(y, {scheme!r}, {scheme!r}, "
                 "invalid='repair') repairs them",
                 TargetWarning,
@@ -524,6 +527,17 @@ class FineTuneTagger(SingleTaskTuner):
         tags = super().__sklearn_tags__()
         tags.input_tags.one_d_array = tags.input_tags.two_d_array = tags.input_tags.three_d_array = False
         return tags
+
+
+def _warn_if_swapped(sentences: Sentences, tags: list[list[Any]]) -> None:
+    words = {word for row in range(len(sentences)) for word in sentences.load(row)}
+    different = {tag for of_sentence in tags for tag in of_sentence if tag is not None}
+    if len(different) > len(words):
+        warn(
+            f"y has {len(different)} different tags, and X only {len(words)} different words. X holds words, and "
+            "y holds tags: are they swapped?",
+            TargetWarning,
+        )
 
 
 def _labels(X: Any, y: Any) -> Any:

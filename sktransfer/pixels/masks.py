@@ -9,15 +9,16 @@ from typing import Any
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from sktransfer.exceptions import name_row, short_path
+from sktransfer.exceptions import TargetWarning, name_row, short_path, warn
 from sktransfer.samples.arrays import tensor_to_array
 from sktransfer.samples.columns import as_series, is_tensor
 from sktransfer.samples.labels import label_of, row_labels
 
-__all__ = ["UNKNOWN", "check_masks", "check_sizes", "mean_iou", "refuse_all_unknown"]
+__all__ = ["UNKNOWN", "check_masks", "check_sizes", "mean_iou", "refuse_all_unknown", "warn_of_255"]
 
 UNKNOWN = -1
 _MODES = ("1", "L", "P", "I", "I;16", "I;16L", "I;16B")  # of files with one number per pixel
+_FEW = 100  # classes: those of masks with fewer are numbered from 0, and grey values such as 127 are not
 _ALLOWED = "one array (height, width) of ints or a path of a grey or palette image per image, with -1 for unknown"
 
 
@@ -70,16 +71,37 @@ def _check(mask: Any, where: str) -> np.ndarray:
     if array.dtype == bool:
         array = array.astype(np.uint8)
     if array.ndim != 2:
-        colours = "; of a colour image, give each colour a number" if array.ndim == 3 else ""
-        raise ValueError(f"{where} has shape {array.shape}; a mask is {_ALLOWED}{colours}")
+        raise ValueError(f"{where} has shape {array.shape}; a mask is {_ALLOWED}{_of_channels(array)}")
     if array.dtype.kind not in "iu":
-        raise ValueError(
-            f"{where} is of {array.dtype}, and a mask holds ints; convert it by mask.astype(int) if its values are "
-            "whole numbers, and leave the pixels between two classes unknown (-1) if it was resized"
-        )
+        raise ValueError(f"{where} is of {array.dtype}, and a mask holds ints; {_to_ints(array)}")
     if array.size and array.min() < UNKNOWN:
         raise ValueError(f"{where} holds {array.min()}; classes are ints from 0, and -1 is an unknown pixel")
     return array
+
+
+def _of_channels(array: np.ndarray) -> str:
+    """Return the way out for an array of three dimensions, for messages."""
+    if array.ndim != 3:
+        return ""
+    if 1 in (array.shape[0], array.shape[2]):
+        return f"; pass {'mask[..., 0]' if array.shape[2] == 1 else 'mask[0]'}"
+    if array.dtype.kind in "biu" and (array.sum(2) == 1).all() and array.min() >= 0:
+        return "; of one map of 0 and 1 per class, take mask.argmax(-1)"
+    if array.shape[2] in (3, 4) and (array[..., :1] == array[..., :3]).all():
+        return "; its colours are grey, so pass mask[..., 0]"
+    return "; of a colour image, give each colour a number"
+
+
+def _to_ints(array: np.ndarray) -> str:
+    """Return the way from other values to ints, for messages."""
+    if array.dtype.kind == "f" and np.isnan(array).any():
+        return "if NaN is an unknown pixel, pass np.where(np.isnan(mask), -1, mask).astype(int)"
+    if array.dtype.kind in "OUS":
+        return "give each class a number from 0, and unknown pixels -1"
+    return (
+        "convert it by mask.astype(int) if its values are whole numbers, and leave the pixels between two classes "
+        "unknown (-1) if it was resized"
+    )
 
 
 def _read(path: str | os.PathLike[str], where: str) -> np.ndarray:
@@ -98,6 +120,11 @@ def _of_image(image: Image.Image, where: str) -> np.ndarray:
         raise ValueError(
             f"{where} is an image of mode {image.mode}; masks are grey or palette images with one number per pixel, so "
             "give each colour a number"
+        )
+    if image.format == "JPEG":
+        raise ValueError(
+            f"{where} is a JPEG, which changes numbers near the borders of classes; save masks as PNG. If there is no "
+            "other file, round np.asarray(Image.open(path)) to the numbers of the classes and pass the arrays"
         )
     return np.array(image)  # (height, width)
 
@@ -127,10 +154,15 @@ def check_sizes(
         raise ValueError(f"there are {len(sizes)} images and {len(masks)} {name}; pass one mask per image")
     for row, (mask, size) in enumerate(zip(masks, sizes)):
         if mask.shape != tuple(size):
+            way = (
+                f"resize it with the nearest pixel, as Image.fromarray(mask).resize({tuple(size[::-1])}, "
+                "Image.Resampling.NEAREST) does"
+            )
+            if mask.shape == tuple(size[::-1]):
+                way = "if its rows are the columns of the image, pass mask.T"
             raise ValueError(
                 f"{name_row(row, label_of(labels, row), name)} is of {_text(mask.shape)} pixels, and its image of "
-                f"{_text(size)} (height x width); resize it with the nearest pixel, as "
-                f"Image.fromarray(mask).resize({size[::-1]}, Image.Resampling.NEAREST) does"
+                f"{_text(size)} (height x width); {way}"
             )
 
 
@@ -151,6 +183,30 @@ def refuse_all_unknown(masks: Sequence[np.ndarray]) -> None:
         raise ValueError(
             f"all pixels of the {len(masks)} masks are unknown (-1), so there is nothing to learn; give some pixels of "
             "each class a number from 0"
+        )
+
+
+def warn_of_255(masks: Sequence[np.ndarray]) -> None:
+    """Warn if 255 seems to be the unknown pixels of masks, as in Pascal VOC, or -1 as uint8.
+
+    Parameters
+    ----------
+    masks : sequence of ndarray of shape (height, width)
+        Masks.
+
+    Warns
+    -----
+    TargetWarning
+        If masks hold 255, and at least two other classes with small numbers.
+    """
+    classes = set().union(*(np.unique(mask).tolist() for mask in masks)) - {UNKNOWN}
+    others = classes - {255}
+    if 255 in classes and len(others) > 1 and max(others) < _FEW:
+        warn(
+            f"masks hold 255 besides the classes {sorted(others)}, and it is learned as a class. In many data sets it "
+            "marks unknown pixels, and -1 becomes 255 in uint8. If so, pass np.where(mask == 255, -1, mask) of masks "
+            "that are ints",
+            TargetWarning,
         )
 
 

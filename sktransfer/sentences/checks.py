@@ -138,6 +138,8 @@ def _word(word: Any, row: int, position: int) -> str:
             row, f"word {position} is missing ({word!r}). Pass an empty str in its place, or drop the word and its tag"
         )
     way = "pass [[str(word) for word in x] for x in X]"
+    if isinstance(word, bytes):
+        way = "pass [[word.decode() for word in x] for x in X]"
     if isinstance(word, (list, tuple)) and word and isinstance(word[0], str):
         way = "pass [[word[0] for word in x] for x in X] if the words are the first of their parts"
     raise InvalidSampleError(row, f"word {position}, {quoted(word, 80)}, is a {type(word).__name__}, not a str: {way}")
@@ -149,7 +151,7 @@ def check_word_values(y: Any, n_words: Sequence[int] | np.ndarray, labels: Any =
     Parameters
     ----------
     y : list, Series or object array of n_samples lists
-        One value per word of each sentence. None is a value.
+        One value per word of each sentence. A missing value, such as NaN, is None in the result.
     n_words : sequence of int
         Number of words of each sentence.
     labels : Index, default=None
@@ -198,5 +200,5 @@ def check_word_values(y: Any, n_words: Sequence[int] | np.ndarray, labels: Any =
         if len(value) != n:
             has, words = f"{len(value)} value{'s' * (len(value) != 1)}", f"{n} word{'s' * (n != 1)}"
             raise ValueError(f"{where}: {name} has {has}, and X has {words}; give one value per word")
-        values.append(list(value))
+        values.append([None if is_missing(one) else one for one in value])
     return values

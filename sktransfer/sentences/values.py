@@ -108,7 +108,7 @@ def stack_words(X: Sequence[Any], y: Any = None, *, return_groups: bool = False)
     X : list of n_samples ndarray of shape (n_words, n_features)
         Features of the words of each sentence, as `TokenFeaturizer.transform` returns them.
     y : list, Series or object array of n_samples lists, default=None
-        One value per word of each sentence, such as its tag. Words of value None, whose tag is not known, are left out.
+        One value per word of each sentence, such as its tag. Words whose value is not known (None, NaN) are left out.
     return_groups : bool, default=False
         Whether to return the row of each word's sentence as well, as `groups` of `GroupKFold` and
         `cross_validate`. Words of one sentence resemble each other, so they belong into the same fold.
@@ -146,6 +146,8 @@ def stack_words(X: Sequence[Any], y: Any = None, *, return_groups: bool = False)
     parts = [np.asarray(one) for one in X]
     if not parts:
         raise ValueError("X has no sentences; stack_words takes the features of at least one")
+    if any(one.ndim == 1 and one.dtype.kind in "OU" for one in parts):
+        raise ValueError("X holds words or tags; give the features that TokenFeaturizer.transform(sentences) returns")
     shapes = {one.shape[1:] for one in parts}
     if len(shapes) > 1 or parts[0].ndim != 2:
         raise ValueError(

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sktransfer._validation import check_option, is_real
-from sktransfer.exceptions import InvalidParameterError, warn
+from sktransfer.exceptions import InvalidParameterError, TargetWarning, warn
 from sktransfer.samples.labels import row_labels
-from sktransfer.tagging.schemes import SCHEMES, spans_of_rows
+from sktransfer.tagging.schemes import SCHEMES, guess_scheme, invalid_tags, spans_of_rows
 from sktransfer.tagging.sequences import check_pair
 
 if TYPE_CHECKING:
@@ -101,6 +101,8 @@ def span_f1_score(
     -----
     UndefinedMetricWarning
         If there are no spans and `zero_division="warn"`.
+    TargetWarning
+        If `y_true` breaks the scheme and follows another one, so that spans are missed.
 
     See Also
     --------
@@ -299,6 +301,7 @@ def _count(y_true: Any, y_pred: Any, scheme: str, sample_weight: Any) -> tuple[l
     weight = _check_weight(sample_weight, len(rows))
     true = spans_of_rows(rows, known, "y_true", row_labels(y_true))
     predicted = spans_of_rows(others, known, "y_pred", row_labels(y_pred))
+    _warn_of_another_scheme(rows, scheme)
     used = [row for row, row_weight in enumerate(weight) if row_weight > 0]
     types = sorted({span.type for row in used for span in (*true[row], *predicted[row])})
     position = {name: i for i, name in enumerate(types)}
@@ -309,6 +312,17 @@ def _count(y_true: Any, y_pred: Any, scheme: str, sample_weight: Any) -> tuple[l
             for span in spans:
                 counts[i, position[span.type]] += weight[row]
     return types, counts
+
+
+def _warn_of_another_scheme(rows: list[list[Any]], scheme: str) -> None:
+    n_invalid = sum(1 for _ in invalid_tags(rows, SCHEMES[scheme]))
+    if n_invalid and (found := guess_scheme(rows)) not in (None, scheme):
+        warn(
+            f"y_true follows the scheme {found}, and its spans are read by scheme={scheme!r}, which {n_invalid} of its "
+            f"tags break. Such tags make no span. Pass scheme={found!r}, or write y_true and y_pred in {scheme} by "
+            "convert_scheme",
+            TargetWarning,
+        )
 
 
 def _ratios(name: str, counts: np.ndarray, default: float, warns: bool) -> np.ndarray:

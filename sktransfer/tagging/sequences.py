@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sized
 from typing import Any
 
 from sktransfer.exceptions import name_row
-from sktransfer.samples.columns import is_frame
+from sktransfer.samples.columns import as_series, column_names, is_frame, is_missing
 from sktransfer.samples.labels import label_of, row_labels
 
 __all__ = ["check_pair", "check_tags"]
@@ -17,7 +17,7 @@ def check_tags(y: Any, name: str = "y", noun: str = "tag") -> list[list[Any]]:
 
     Parameters
     ----------
-    y : list, tuple, Series or 1-D object array of n_sentences
+    y : list, tuple, Series, one-column DataFrame or 1-D object array of n_sentences
         One sequence of tags per sentence: a list, a tuple, a 1-D array or a Series. None and NaN are tags that are not
         known.
     name : str, default="y"
@@ -46,8 +46,13 @@ def check_tags(y: Any, name: str = "y", noun: str = "tag") -> list[list[Any]]:
         ...
     ValueError: y[0] is 'B-PER', and must be a list of tags, one per word; for a single sentence pass [y]
     """
+    labels, series = row_labels(y), as_series(y)
+    if series is not None:
+        y = series.to_list()
+    elif hasattr(y, "to_pylist"):  # arrays of pyarrow
+        y = y.to_pylist()
     if isinstance(y, (str, bytes, Mapping)) or is_frame(y) or not hasattr(y, "__iter__") or not hasattr(y, "__len__"):
-        hint = f"; pass one of its columns, {name}['tags']" if is_frame(y) else ""
+        hint = f"; pass one of its columns, {name}[{next(iter(column_names(y)), 'tags')!r}]" if is_frame(y) else ""
         raise ValueError(
             f"{name} is a {type(y).__name__}, and must be a list with a list of {noun}s per sentence{hint}"
         )
@@ -57,7 +62,6 @@ def check_tags(y: Any, name: str = "y", noun: str = "tag") -> list[list[Any]]:
             f"pass {name}.tolist() if no row is padded, else [row[:len(words)] for words, "
             f"row in zip(X, {name}.tolist())]"
         )
-    labels = row_labels(y)
     return [_check_row(row, name_row(i, label_of(labels, i), name), name, noun) for i, row in enumerate(y)]
 
 
@@ -65,12 +69,14 @@ def _check_row(row: Any, where: str, name: str, noun: str) -> list[Any]:
     if isinstance(row, (str, bytes, Mapping)) or not hasattr(row, "__iter__") or not hasattr(row, "__len__"):
         per_word = ", one per word" if noun == "tag" else ""
         hint = f"; for a single sentence pass [{name}]" if isinstance(row, str) else ""
+        if isinstance(row, str) and any(map(str.isspace, row)):
+            hint += f", and for sentences as str [one.split() for one in {name}]"
         raise ValueError(f"{where} is {row!r}, and must be a list of {noun}s{per_word}{hint}")
     if getattr(row, "ndim", 1) != 1:
         raise ValueError(f"{where} is an array of shape {tuple(row.shape)}, and must be a list of {noun}s")
     values = row.tolist() if hasattr(row, "tolist") else list(row)
     for position, value in enumerate(values):
-        if value is None or (isinstance(value, float) and value != value):
+        if is_missing(value):
             values[position] = None
         elif isinstance(value, Sized) and not isinstance(value, (str, bytes)):
             raise ValueError(f"{where}, position {position}: {value!r} is not a {noun}")

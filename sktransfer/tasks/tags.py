@@ -40,7 +40,8 @@ def check_tag_types(rows: Sequence[Sequence[Any]], labels: Any = None) -> None:
     Raises
     ------
     ValueError
-        If a tag is of another type. The message names the row and the position of the word.
+        If a tag is of another type, or -100, the mark of transformers for a tag that is not known. The message names
+        the row and the position of the word.
 
     Examples
     --------
@@ -57,6 +58,11 @@ type: pass [[str(tag) for tag in tags] for tags in y]
             if tag is None:
                 continue
             kind = str if isinstance(tag, str) else int if isinstance(tag, (int, np.integer, np.bool_)) else None
+            if kind is int and tag == -100:
+                raise ValueError(
+                    f"{name_row(row, label_of(labels, row), 'y')}, position {position}: the tag is -100, by which "
+                    "transformers marks words that are not learned; give None in its place"
+                )
             if kind is not None and first in (None, kind):
                 first = kind
                 continue

@@ -41,6 +41,33 @@ def test_from_estimator_draws_given_and_predicted_masks():
     assert MaskDisplay.from_estimator(segmenter, list(IMAGES), ax=ax).ax_ is ax
 
 
+@pytest.mark.parametrize(
+    ("masks", "message"),
+    [
+        ({"mask": MASKS[:4]}, "there are 5 images and 4 masks"),
+        ({"mask": MASKS[:, :5]}, r"masks\['mask'\]\[0\] is of 5 x 24 pixels, and its image of 16 x 24"),
+        (MASKS, "masks is a ndarray, and must be a dict"),
+        ({}, "masks is empty, and must be a dict"),
+    ],
+    ids=["number", "size", "array", "none"],
+)
+def test_init_rejects_masks(masks, message):
+    with pytest.raises(ValueError, match=message):
+        MaskDisplay(IMAGES, masks)
+
+
+def test_from_estimator_rejects_masks_of_another_size():
+    segmenter = FineTuneSegmenter(layer=0, random_state=0).fit(IMAGES, MASKS)
+    for masks in (MASKS[:, :5], MASKS[:4]):
+        with pytest.raises(ValueError, match=r"5 x 24 pixels|5 images and 4 masks"):
+            MaskDisplay.from_estimator(segmenter, IMAGES, masks)
+
+
+def test_plot_shows_grey_images_in_grey():
+    display = MaskDisplay(IMAGES, {"mask": MASKS})
+    np.testing.assert_array_equal(display.images[1], np.stack([IMAGES[1]] * 3, -1))
+
+
 @pytest.mark.parametrize("parameters", [{"opacity": 0}, {"opacity": 2}, {"n_columns": 0}])
 def test_plot_rejects_parameters(parameters):
     display = MaskDisplay(np.zeros((1, 4, 4, 3)), {"mask": [np.eye(4, dtype=int)]})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 
 import numpy as np
+import pandas as pd
 import pytest
 import sklearn
 import torch
@@ -16,7 +17,7 @@ from sklearn.utils._metadata_requests import UnsetMetadataPassedError
 from torch import nn
 
 from sktransfer import EMA, Backbone, FineTuneSegmenter, cache_info, clear_cache, load_backbone
-from sktransfer.exceptions import InvalidParameterError
+from sktransfer.exceptions import InvalidParameterError, TargetWarning, ValidationWarning
 from tests.helpers.toys import image_backbone, token_backbone
 
 SIZE = (24, 32)
@@ -79,6 +80,30 @@ def test_predict_gives_one_array_for_one_array(fitted):
     listed = fitted.predict(list(IMAGES))
     assert isinstance(listed, list)
     np.testing.assert_array_equal(np.stack(listed), fitted.predict(IMAGES))
+
+
+def test_predict_gives_a_list_for_a_column_of_images_of_different_sizes():
+    images = [image[: 20 + row] for row, image in enumerate(IMAGES)]
+    masks = [mask[: 20 + row] for row, mask in enumerate(MASKS)]
+    column = np.empty((len(images), 1), object)
+    column[:, 0] = images
+    for X in (pd.DataFrame({"image": images}), column):
+        segmenter = quick().fit(X, masks)
+        assert [mask.shape for mask in segmenter.predict(X)] == [mask.shape for mask in masks]
+        assert segmenter.score(X, masks) > 0.85
+
+
+def test_predict_refuses_one_image_as_flat_rows(fitted):
+    with pytest.raises(ValueError, match=r"shape \(24, 32\), .*pass X\[None\] for one grey image"):
+        fitted.predict(IMAGES[0])
+    flat = IMAGES.reshape(len(IMAGES), -1)
+    segmenter = quick(image_shape=SIZE).fit(IMAGES, SCRIBBLES)
+    np.testing.assert_array_equal(segmenter.predict(flat), segmenter.predict(IMAGES))
+
+
+def test_fit_warns_of_255_as_a_class():
+    with pytest.warns(TargetWarning, match=r"255 besides the classes \[3, 7\]"):
+        quick().fit(IMAGES, SCRIBBLES.astype(np.uint8))
 
 
 def test_predict_of_an_image_does_not_depend_on_others(fitted):
@@ -275,7 +300,8 @@ def test_fit_rejects_classes_of_validation_masks_that_are_new():
 
 
 def test_score_counts_a_new_class_as_wrong(fitted):
-    assert fitted.score(IMAGES, np.where(MASKS == 7, 9, 3)) < 0.5
+    with pytest.warns(ValidationWarning, match=r"classes that the training did not have, \[9\]"):
+        assert fitted.score(IMAGES, np.where(MASKS == 7, 9, 3)) < 0.5
 
 
 def test_fit_learns_with_other_backbones_of_maps():

@@ -263,6 +263,12 @@ def test_decode_warns_once_of_tags_that_break_the_scheme():
         fitted(THREE, broken, decode="iob2", max_epochs=1)
 
 
+def test_fit_warns_of_swapped_x_and_y():
+    one, other = WORDS.split()[:2]
+    with pytest.warns(TargetWarning, match="y has 3 different tags, and X only 2 different words.*swapped"):
+        fitted([[one] * 3, [other] * 3], [["A", "B", "C"]] * 2, max_epochs=0, layer=1)
+
+
 def test_groups_of_windows_are_their_sentences():
     tags = [["NOUN"] * len(words) for words in LONG]
     tagger = FineTuneTagger(BERT)

@@ -9,7 +9,8 @@ import torch
 from PIL import Image
 from sklearn.metrics import jaccard_score
 
-from sktransfer.pixels.masks import check_masks, check_sizes, mean_iou, refuse_all_unknown
+from sktransfer.exceptions import TargetWarning
+from sktransfer.pixels.masks import check_masks, check_sizes, mean_iou, refuse_all_unknown, warn_of_255
 
 MASK = np.arange(6).reshape(2, 3) % 3
 
@@ -48,7 +49,13 @@ def test_check_masks_takes_bools_as_0_and_1():
     ("masks", "message"),
     [
         ([MASK, MASK / 2], r"masks\[1\] is of float64, and a mask holds ints; convert it by mask.astype\(int\)"),
-        ([MASK, MASK[..., None]], r"masks\[1\] has shape \(2, 3, 1\).*give each colour a number"),
+        ([MASK, MASK[..., None]], r"masks\[1\] has shape \(2, 3, 1\).*pass mask\[..., 0\]"),
+        ([MASK[None]], r"masks\[0\] has shape \(1, 2, 3\).*pass mask\[0\]"),
+        ([np.eye(3, dtype=int)[MASK]], r"masks\[0\] has shape \(2, 3, 3\).*take mask.argmax\(-1\)"),
+        ([np.stack([MASK * 255] * 3, -1)], r"masks\[0\] has shape \(2, 3, 3\).*are grey, so pass mask\[..., 0\]"),
+        ([np.stack([MASK, MASK, 9 - MASK], -1)], r"masks\[0\] has shape \(2, 3, 3\).*give each colour a number"),
+        ([np.where(MASK, MASK, np.nan)], r"masks\[0\] is of float64, .*np.where\(np.isnan\(mask\), -1, mask\)"),
+        ([MASK.astype(str)], r"masks\[0\] is of <U.*give each class a number"),
         ([MASK[0]], r"masks\[0\] has shape \(3,\)"),
         ([MASK - 2], r"masks\[0\] holds -2; classes are ints from 0"),
         (MASK, r"masks is an array of shape \(2, 3\): pass masks\[None\]"),
@@ -64,6 +71,22 @@ def test_check_masks_rejects(masks, message):
         check_masks(masks)
 
 
+def test_check_masks_rejects_jpeg(tmp_path):
+    path = tmp_path / "mask.png"
+    Image.fromarray((MASK > 0).astype(np.uint8)).save(path, format="JPEG")
+    with Image.open(path) as image:
+        for given in (path, image):
+            with pytest.raises(ValueError, match=r"masks\[0\].* is a JPEG, .*save masks as PNG"):
+                check_masks([given])
+
+
+def test_warn_of_255_needs_two_small_classes():
+    for other in ([0, 255], [0, 127, 255], [0, 1], [-1, 255]):
+        warn_of_255([np.array([other])])
+    with pytest.warns(TargetWarning, match=r"255 besides the classes \[0, 1\]"):
+        warn_of_255([np.array([[0, 255]], np.uint8), np.array([[1]])])
+
+
 def test_check_masks_rejects_a_file_that_is_no_image(tmp_path):
     path = tmp_path / "mask.png"
     path.write_text("no image")
@@ -77,6 +100,8 @@ def test_check_sizes_names_the_row_and_both_sizes():
         check_sizes([MASK, MASK], [(2, 3)])
     with pytest.raises(ValueError, match=r"masks\[1\] is of 2 x 3 pixels, and its image of 4 x 5"):
         check_sizes([MASK, MASK], [(2, 3), (4, 5)])
+    with pytest.raises(ValueError, match=r"masks\[0\] is of 2 x 3 pixels, .*pass mask.T"):
+        check_sizes([MASK], [(3, 2)])
 
 
 def test_refuse_all_unknown():

@@ -51,7 +51,9 @@ from sktransfer import (
     save_conll,
 )
 from sktransfer.backbones import ImageStage
+from sktransfer.pixels.masks import check_masks, check_sizes
 from sktransfer.samples.images import check_images
+from sktransfer.sentences.checks import check_sentences
 from sktransfer.targets.table import read_tasks
 from sktransfer.testing.samples import make_samples
 from sktransfer.words.vectors import WordVectors
@@ -61,6 +63,7 @@ X, Y = make_samples("image", 12)
 TEXTS, LABELS = make_samples("text", 12)
 SENTENCES, PADDED = [["good", "film"], ["bad"]], np.array([["ADJ", "NOUN"], ["ADJ", ""]])
 VECTORS = WordVectors(["a", "b"], np.eye(2, dtype=np.float32))
+MASK = np.array([[0, 1, 1], [np.nan, 0, 1]])
 PADDED_SPANS = np.array([["O", "<pad>"]])
 
 
@@ -423,6 +426,36 @@ HINTS = {
         "pass return_groups=False",
         lambda folder: load_conll(tag_file(folder), return_groups=True, encoding="latin-1"),
         lambda folder: load_conll(tag_file(folder), return_groups=False, encoding="latin-1"),
+    ),
+    "words as bytes": (
+        r"\[\[word\.decode\(\) for word in x\] for x in X\]",
+        lambda folder: check_sentences([[b"good"]]),
+        lambda folder: check_sentences([[word.decode() for word in x] for x in [[b"good"]]]),
+    ),
+    "tags in a str": (
+        r"\[one\.split\(\) for one in y\]",
+        lambda folder: find_spans(["B-PER O"]),
+        lambda folder: find_spans([one.split() for one in ["B-PER O"]]),
+    ),
+    "masks with NaN": (
+        r"np\.where\(np\.isnan\(mask\), -1, mask\)\.astype\(int\)",
+        lambda folder: check_masks([MASK]),
+        lambda folder: check_masks([np.where(np.isnan(MASK), -1, MASK).astype(int)]),
+    ),
+    "masks with a channel": (
+        r"pass mask\[\.\.\., 0\]",
+        lambda folder: check_masks([np.ones((2, 3, 1), int)]),
+        lambda folder: check_masks([np.ones((2, 3, 1), int)[..., 0]]),
+    ),
+    "masks with a map per class": (
+        r"take mask\.argmax\(-1\)",
+        lambda folder: check_masks([np.eye(2, dtype=int)[[[0, 1, 1], [1, 0, 0]]]]),
+        lambda folder: check_masks([np.eye(2, dtype=int)[[[0, 1, 1], [1, 0, 0]]].argmax(-1)]),
+    ),
+    "transposed masks": (
+        r"pass mask\.T",
+        lambda folder: check_sizes([MASK], [(3, 2)]),
+        lambda folder: check_sizes([MASK.T], [(3, 2)]),
     ),
     "class of an aggregator": (
         r"give an instance, MGDA\(\)",

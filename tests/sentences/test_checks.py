@@ -71,10 +71,11 @@ def test_check_sentences_refuses_other_containers(X, message):
         ([["a"], {"b": 1}], "row 1: .* is a dict"),
         ([["a", None]], r"row 0: word 1 is missing \(None\). Pass an empty str"),
         ([["a"], ["b", 7]], r"row 1: word 1, 7, is a int, not a str: pass \[\[str\(word\)"),
+        ([["a"], ["b", b"7"]], r"row 1: word 1, b'7', is a bytes, not a str: pass \[\[word\.decode\(\)"),
         ([[("EU", "NNP")]], r"row 0: word 0, \('EU', 'NNP'\), is a tuple.*word\[0\]"),
         (pd.Series([["a"], [None]], index=["x", "y"]), r"row 1 \(index label 'y'\): word 0 is missing"),
     ],
-    ids=["text", "words", "missing", "number", "dict", "missing word", "number as word", "pair", "label"],
+    ids=["text", "words", "missing", "number", "dict", "missing word", "number as word", "bytes", "pair", "label"],
 )
 def test_check_sentences_names_the_row(X, message):
     with pytest.raises(InvalidSampleError, match=message):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
@@ -34,6 +35,13 @@ def test_stack_words_stacks_values_and_groups():
     assert stack_words(FEATURES, return_groups=True)[1].tolist() == [0, 0, 2, 2, 2]
 
 
+@pytest.mark.parametrize("missing", [None, float("nan"), np.nan, pd.NA], ids=["None", "float", "numpy", "NA"])
+def test_stack_words_leaves_out_missing_values(missing):
+    words, values = stack_words(FEATURES[:1], [["A", missing]])
+    assert values.tolist() == ["A"]
+    assert len(words) == 1
+
+
 @pytest.mark.parametrize(
     ("X", "y", "message"),
     [
@@ -41,8 +49,9 @@ def test_stack_words_stacks_values_and_groups():
         ([], None, "X has no sentences"),
         ([np.ones((2, 3)), np.ones((2, 4))], None, "same features"),
         ([np.ones(3)], None, r"arrays \(n_words, n_features\)"),
+        ([["the", "film"]], None, r"holds words or tags; give the features"),
     ],
-    ids=["lengths", "empty", "widths", "vector"],
+    ids=["lengths", "empty", "widths", "vector", "words"],
 )
 def test_stack_words_refuses(X, y, message):
     with pytest.raises(ValueError, match=message):

@@ -18,7 +18,7 @@ from sktransfer import (
     span_report,
     tag_accuracy_score,
 )
-from sktransfer.exceptions import InvalidParameterError
+from sktransfer.exceptions import InvalidParameterError, TargetWarning
 from tests.helpers.tagged import random_tags
 
 SCORES = (span_precision_score, span_recall_score, span_f1_score)
@@ -156,6 +156,14 @@ def test_span_f1_score_refuses(options, message):
 def test_span_f1_score_refuses_tags_of_another_scheme():
     with pytest.raises(ValueError, match=r"y_pred\[0\], position 1: 'S-PER' is not a tag of IOB2"):
         span_f1_score([["O", "O"]], [["O", "S-PER"]])
+
+
+@pytest.mark.parametrize("scheme", ["IO", "IOB1"])
+def test_span_f1_score_scheme_warns_if_y_true_follows_another_one(scheme):
+    y = convert_scheme([["B-PER", "O", "B-PER", "O"], ["B-LOC", "I-LOC", "B-LOC"]], "IOB2", scheme)
+    assert span_f1_score(y, y, scheme=scheme) == 1
+    with pytest.warns(TargetWarning, match=f"y_true follows the scheme {scheme}, .*scheme='IOB2', .*scheme='{scheme}'"):
+        span_f1_score(y, y, zero_division=0.0)
 
 
 class Echo(BaseEstimator):

@@ -6,6 +6,8 @@ import itertools
 
 import numpy as np
 import pandas as pd
+import polars as pl
+import pyarrow as pa
 import pytest
 
 from sktransfer import convert_scheme, find_invalid_tags, find_spans
@@ -87,7 +89,8 @@ def test_convert_scheme_reads_bare_types():
         ([["O", 3]], "IOB2", "3 is not a tag of IOB2"),
         (["B-PER", "O"], "IOB2", r"y\[0\] is 'B-PER', and must be a list of tags, one per word; .* pass \[y\]"),
         ("B-PER", "IOB2", "y is a str, and must be a list with a list of tags per sentence"),
-        (pd.DataFrame({"tags": [["O"]]}), "IOB2", r"y is a DataFrame.*pass one of its columns, y\['tags'\]"),
+        (pd.DataFrame({"t": [["O"]], "n": 1}), "IOB2", r"y is a DataFrame.*pass one of its columns, y\['t'\]"),
+        (["B-PER O"], "IOB2", r"y\[0\] is 'B-PER O'.*sentences as str \[one.split\(\) for one in y\]"),
         (np.array([["O", "O"]]), "IOB2", r"y is an array of shape \(1, 2\).*pass y.tolist\(\) if no row is padded"),
         ([[["O"]]], "IOB2", r"y\[0\], position 0: \['O'\] is not a tag"),
         ([["O"]], "iob2", "scheme='iob2' must be one of"),
@@ -107,6 +110,15 @@ def test_find_spans_of_arrays_and_tuples():
     rows = np.empty(2, dtype=object)
     rows[:] = [np.array(["B-PER", "I-PER"]), ("O",)]
     assert find_spans(rows) == [[(0, 2, "PER")], []]
+
+
+@pytest.mark.parametrize(
+    "container",
+    [pa.array, lambda rows: pa.chunked_array([rows]), pl.Series, lambda rows: pd.DataFrame({"tags": rows})],
+    ids=["pyarrow", "chunks", "polars", "frame"],
+)
+def test_find_spans_takes_containers(container):
+    assert find_spans(container([["B-PER", "I-PER"], ["O"]])) == [[(0, 2, "PER")], []]
 
 
 @pytest.mark.parametrize(

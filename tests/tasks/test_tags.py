@@ -176,6 +176,8 @@ def test_decode_sequences_scheme_allows_no_broken_span():
 def test_check_tag_types_names_row_and_position():
     check_tag_types([["DET", None], ["NOUN"]])
     check_tag_types([[1, np.int64(2)]])
+    with pytest.raises(ValueError, match=r"y\[1\], position 1: the tag is -100, .*give None"):
+        check_tag_types([[1], [2, -100]])
     with pytest.raises(ValueError, match=r"y\[1\], position 0: the tag 0.5 is a float; tags are str or int"):
         check_tag_types([["DET"], [0.5]])
     with pytest.raises(ValueError, match=r"index label 'b'.* position 1: the tag 3 is a int, and earlier tags are str"):
