@@ -23,6 +23,7 @@ _HOME = {
     "ClassMapDisplay": "sktransfer.displays.class_map",
     "ContrastiveFineTuner": "sktransfer.finetuning.contrastive",
     "DateFeatures": "sktransfer.pipelines.dates",
+    "Denoising": "sktransfer.objectives.denoising",
     "DropoutViews": "sktransfer.objectives.views",
     "EMA": "sktransfer.callbacks.averaging",
     "FeatureMapDisplay": "sktransfer.displays.feature_map",
@@ -147,6 +148,7 @@ if TYPE_CHECKING:
     from sktransfer.language.perplexity import perplexity as perplexity
     from sktransfer.language.perplexity import pseudo_perplexity as pseudo_perplexity
     from sktransfer.objectives.causal import NextTokens as NextTokens
+    from sktransfer.objectives.denoising import Denoising as Denoising
     from sktransfer.objectives.masked import MaskedTokens as MaskedTokens
     from sktransfer.objectives.views import DropoutViews as DropoutViews
     from sktransfer.persistence.api import load as load

@@ -70,9 +70,10 @@ class _Texts:
     Parameter(
         "objective",
         "auto",
-        '{"auto", "none", "mlm", "causal", "simcse"} or objective',
+        '{"auto", "none", "mlm", "causal", "tsdae", "simcse"} or objective',
         """What is learned from the texts. "mlm" predicts hidden tokens [1]_ (`MaskedTokens`), "causal" the next token
-        (`NextTokens`, for networks like GPT-2), and "simcse" tells texts apart under dropout [2]_ (`DropoutViews`).
+        (`NextTokens`, for networks like GPT-2), "tsdae" a text of which words are deleted [5]_ (`Denoising`), and
+        "simcse" tells texts apart under dropout [2]_ (`DropoutViews`).
         "none" trains nothing, so that a search shows whether the others help. "auto" is "mlm" or "causal" if the
         weights have a head for it, and otherwise "simcse".""",
     ),
@@ -89,7 +90,8 @@ class _Texts:
         default=0,
         description="""Number of frozen stages, counted from the input. 0 trains all stages. An int is a Python slice,
         `stages[:freeze_depth]`, a float f in [0, 1] freezes floor(f * n), and a name freezes up to and with that stage.
-        "mlm" changes the texts, so it takes 0 only. The others run frozen stages once, and cache their outputs.""",
+        "mlm" and "tsdae" change the texts, so they take 0 only. The others run frozen stages once, and cache their
+        outputs.""",
     ),
     shared.TRAINING,
     shared.TRAINING[0].replace(default=3, description="Number of passes over the texts. 0 trains nothing."),
@@ -170,6 +172,8 @@ class SelfSupervisedTuner(TransformerMixin, SingleTaskTuner):
     .. [2] T. Gao et al., "SimCSE: Simple Contrastive Learning of Sentence Embeddings", EMNLP 2021.
     .. [3] J. Howard, S. Ruder, "Universal Language Model Fine-tuning for Text Classification", ACL 2018.
     .. [4] X. Li et al., "Explicit Inductive Bias for Transfer Learning with Convolutional Networks", ICML 2018.
+    .. [5] K. Wang et al., "TSDAE: Using Transformer-based Sequential Denoising Auto-Encoder for Unsupervised Sentence
+       Embedding Learning", Findings of EMNLP 2021.
 
     Examples
     --------
@@ -377,13 +381,14 @@ class SelfSupervisedTuner(TransformerMixin, SingleTaskTuner):
                 "at random and trained with the stages. This needs many texts; objective='simcse' needs no head",
                 NewHeadWarning,
             )
-        self.objective_ = objective.for_backbone(backbone)
-        return {TASK: self.objective_}
+        self.objective_ = objective
+        return {TASK: objective.for_backbone(backbone)}
 
     def _choose_trunk(self, backbone: Backbone, previous: PreviousFit | None, choices: Any) -> Trunk:
         trunk = super()._choose_trunk(backbone, previous, choices)
-        assert self.objective_ is not None
-        self.objective_.check_boundary(trunk.backbone, trunk.boundary, self.freeze_depth)
+        task = self._task
+        assert isinstance(task, Objective)
+        task.check_boundary(trunk.backbone, trunk.boundary, self.freeze_depth)
         return trunk
 
     def _run(self, settings: Settings, *args: Any) -> FitRun:

@@ -8,6 +8,7 @@ from sktransfer.backbones.backbone import Backbone
 from sktransfer.exceptions import InvalidParameterError, did_you_mean
 from sktransfer.objectives.base import Objective
 from sktransfer.objectives.causal import NextTokens
+from sktransfer.objectives.denoising import Denoising
 from sktransfer.objectives.masked import MaskedTokens
 from sktransfer.objectives.views import DropoutViews
 
@@ -16,6 +17,7 @@ __all__ = ["OBJECTIVES", "choose_objective"]
 OBJECTIVES: dict[str, type[Objective]] = {
     "mlm": MaskedTokens,
     "causal": NextTokens,
+    "tsdae": Denoising,
     "simcse": DropoutViews,
 }
 _OF_HEAD = {"masked": "mlm", "causal": "causal"}

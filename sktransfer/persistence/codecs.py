@@ -23,6 +23,7 @@ __all__ = ["CALLBACKS", "CODECS", "DECODERS", "ESTIMATORS", "STATES", "find_code
 # Tables of kind -> "module:Class". Classes come from these tables, never from a file.
 STATES = {
     "Head": "sktransfer.tasks.heads:Head",
+    "Denoising": "sktransfer.objectives.denoising:Denoising",
     "DropoutViews": "sktransfer.objectives.views:DropoutViews",
     "HeadStrength": "sktransfer.engine.head_strength:HeadStrength",
     "ImageTransform": "sktransfer.backbones.preprocess:ImageTransform",

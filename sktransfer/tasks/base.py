@@ -195,6 +195,17 @@ class Task:
         """
         raise NotImplementedError
 
+    def connect_head(self, head: nn.Module, stages: nn.ModuleList) -> None:
+        """Tie weights of a new head to those of the trained stages. The default does nothing.
+
+        Parameters
+        ----------
+        head : nn.Module
+            Result of `make_head`, changed in place.
+        stages : nn.ModuleList
+            Stages above the freezing boundary.
+        """
+
     def init_head(
         self, head: nn.Module, features: np.ndarray, targets: Targets, how: str, choice: LayerChoice | None = None
     ) -> HeadStrength | None:
