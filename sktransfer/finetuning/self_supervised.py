@@ -12,7 +12,7 @@ import pandas as pd
 from sklearn.base import TransformerMixin
 from sklearn.callback import with_callbacks
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import Tags, check_random_state
+from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
 from sktransfer._parameters import Parameter, with_parameters
@@ -40,6 +40,7 @@ from sktransfer.training.trainer import TrainingResult
 __all__ = ["SelfSupervisedTuner"]
 
 _MOST_ROWS = 200  # texts whose features are compared before and after the training
+_EQUAL = 1e-6  # spread of texts that are equal
 _COLLAPSED = 0.1  # share of their spread below which features have collapsed
 _INPUT = {one.name: one for one in shared.INPUT if one.name not in ("preprocess", "image_shape")}
 
@@ -129,7 +130,7 @@ class SelfSupervisedTuner(TransformerMixin, SingleTaskTuner):
         Adapted backbone, to continue from: `FineTuneClassifier(backbone=tuner.backbone_)`. Its `lm_head` is trained as
         well if the objective predicts tokens.
     featurizer_ : TextFeaturizer
-        Fitted featurizer of the adapted backbone.
+        Fitted featurizer of the adapted backbone. Its `layer_`, `strength_` and `report_` are attributes here as well.
     freeze_depth_ : int
         Number of frozen stages.
     history_ : DataFrame
@@ -312,8 +313,7 @@ class SelfSupervisedTuner(TransformerMixin, SingleTaskTuner):
             vars(self).pop(name, None)  # of an earlier fit
         if isinstance(self.objective, str) and self.objective == "none":
             check_settings(self)
-            seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
-            self.backbone_ = self._load_backbone(seed, None, X)
+            self.backbone_ = self._load_backbone(0, None, X)  # as that of a featurizer
             self._check_samples(X, self.backbone_, reset=True)
             self.freeze_depth_, self.n_iter_, self.objective_ = len(self.backbone_.stages), 0, None
             self.history_ = pd.DataFrame(index=pd.RangeIndex(1, 1, name="epoch"))
@@ -321,6 +321,31 @@ class SelfSupervisedTuner(TransformerMixin, SingleTaskTuner):
             self._fit(FitArguments(X, None))
         names = ("layer", "target", "pooling", "normalize", "device", "precision", "cache")
         self.featurizer_ = TextFeaturizer(self.backbone_, **{name: getattr(self, name) for name in names})
+
+    @property
+    def layer_(self) -> pd.Series:
+        """Weight of each layer that `layer="auto"` has chosen by y, summing to one."""
+        return self._fitted_featurizer.layer_
+
+    @property
+    def layer_weights_(self) -> pd.Series:
+        """Not there, because layers are not mixed."""
+        raise AttributeError(f"{type(self).__name__} mixes no layers; layer='auto' weighs them by y (layer_)")
+
+    @property
+    def report_(self) -> str:
+        """The choice of layers and the errors that decided it, in a few lines."""
+        return self._fitted_featurizer.report_
+
+    @property
+    def strength_(self) -> float:
+        """Strength of a linear model on the features, as that of `TextFeaturizer`."""
+        return self._fitted_featurizer.strength_
+
+    @property
+    def _fitted_featurizer(self) -> TextFeaturizer:
+        check_is_fitted(self)
+        return self.featurizer_
 
     @property
     def _head_layer(self) -> int:
@@ -351,10 +376,10 @@ class SelfSupervisedTuner(TransformerMixin, SingleTaskTuner):
         known = np.array([len(one) - n_special >= objective.fewest_tokens for one in ids])  # (n_samples,)
         n_needed = 3 if objective.pairwise else 2  # one is held out
         if known.sum() < n_needed:
-            few = f" that have {objective.fewest_tokens} tokens or more" * (objective.fewest_tokens > 0)
+            few = f" with {objective.fewest_tokens} tokens or more" * (objective.fewest_tokens > 0)
             raise ValueError(
-                f"X has {known.sum()} texts{few}, and objective={self.objective!r} needs {n_needed} at least, of which "
-                "one is held out; give more texts, or objective='none'"
+                f"objective={self.objective!r} needs {n_needed} texts{few} at least, of which one is held out, and X "
+                f"has n_samples={known.sum()}{few}; give more texts, or objective='none'"
             )
         if not known.all():
             row = int(np.flatnonzero(~known)[0])
@@ -406,7 +431,7 @@ class SelfSupervisedTuner(TransformerMixin, SingleTaskTuner):
         if not len(result.net.history):
             return
         before, after = (self._spread(run, backbone) for backbone in (run.trunk.backbone, result.backbone))
-        if after < _COLLAPSED * before:
+        if after < _COLLAPSED * before and before > _EQUAL:
             warn(
                 f"the features have collapsed: all texts get nearly equal ones. Their spread is {after:.2g} after the "
                 f"training, and was {before:.2g} before. Set a lower lr (now {self.lr_:g}), fewer epochs, or another "

@@ -82,7 +82,10 @@ class SingleTaskTuner(ChosenLayers, FineTuneBase):
 
     @property
     def _feature_head(self) -> FeatureHead:
-        head: FeatureHead = self.net_.module_.heads[TASK]
+        heads = self.net_.module_.heads
+        if TASK not in heads:
+            raise AttributeError(f"the task of {type(self).__name__} has no head")
+        head: FeatureHead = heads[TASK]
         return head
 
     def _adopt(self, attributes: Mapping[str, Any], net: FineTuneNet, name: str, head: Head) -> Self:
