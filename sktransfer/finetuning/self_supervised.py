@@ -183,8 +183,8 @@ class SelfSupervisedTuner(TransformerMixin, SingleTaskTuner):
     >>> tuner = SelfSupervisedTuner("tiny/bert", objective="simcse", freeze_depth=3, max_epochs=1, random_state=0)
     >>> tuner.fit_transform(texts).shape
     (4, 160)
-    >>> tuner.history_.columns[:2].tolist(), tuner.n_iter_
-    (['train_loss', 'valid_loss'], 1)
+    >>> tuner.history_[["train_loss", "valid_loss"]].shape
+    (1, 2)
     """
 
     _target = None
@@ -267,7 +267,8 @@ class SelfSupervisedTuner(TransformerMixin, SingleTaskTuner):
             If there are too few texts to learn from.
         """
         self._adapt(X)
-        return self.featurizer_.fit_transform(X, y)
+        features: np.ndarray = self.featurizer_.fit_transform(X, y)
+        return features
 
     def transform(self, X: Any) -> np.ndarray:
         """Return the features of texts.
@@ -310,7 +311,8 @@ class SelfSupervisedTuner(TransformerMixin, SingleTaskTuner):
     def _adapt(self, X: Any) -> None:
         """Train the backbone, and make the featurizer of it."""
         for name in ("net_", "lr_", "lr_curve_", "stages_"):
-            vars(self).pop(name, None)  # of an earlier fit
+            if name in vars(self):
+                delattr(self, name)  # of an earlier fit
         if isinstance(self.objective, str) and self.objective == "none":
             check_settings(self)
             self.backbone_ = self._load_backbone(0, None, X)  # as that of a featurizer

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Self
 
+import numpy as np
 from torch import Tensor
 from torch.nn import functional
 
@@ -62,7 +63,7 @@ class NextTokens(Objective):
             )
         return bound
 
-    def encode(self, y: Tensor, weight: Tensor) -> Targets:
+    def encode(self, y: np.ndarray, weight: np.ndarray) -> Targets:
         """Return the token after each position, and -100 at the last."""
         return Targets([functional.pad(ids[1:], (0, 1), value=-100) for ids in y], weight)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import torch
 from torch import nn
@@ -27,13 +28,15 @@ def token_table(backbone: Backbone) -> nn.Parameter:
     InvalidParameterError
         If its first stage has none.
     """
-    tables = [module.weight for module in backbone.stages[0].modules() if isinstance(module, nn.Embedding)]
+    modules = backbone.stages[0].modules()
+    tables: list[Any] = [module.weight for module in modules if isinstance(module, nn.Embedding)]
     if not tables:
         raise InvalidParameterError(
             f"backbone: the first stage of {backbone.name} has no torch.nn.Embedding, whose tokens could be predicted; "
             "set objective='simcse'"
         )
-    return max(tables, key=len)
+    table: nn.Parameter = max(tables, key=len)
+    return table
 
 
 def with_new_lm_head(source: Backbone, kind: str) -> Backbone:

@@ -360,8 +360,8 @@ class FineTuneNet(NeuralNet):  # type: ignore[misc]
         held: list[BatchTargets] = [targets]  # mixed samples are held to two targets
         mixture = None if self.mixture is None else self.mixture(len(next(iter(targets.values()))[1]))
         inputs = arguments if mixture is None else mixture.inputs(arguments)
-        read = {name: targets[name][0] for name, task in self.tasks.items() if task.head_reads_targets}
-        raw_outputs, raw_features = self._forward({**inputs, "targets": read} if read else inputs, **fit_params)
+        given = {name: targets[name][0] for name, task in self.tasks.items() if task.head_reads_targets}
+        raw_outputs, raw_features = self._forward({**inputs, "targets": given} if given else inputs, **fit_params)
         outputs, features = _as_float(raw_outputs), _as_float(raw_features)
         if mixture is not None:
             outputs, features = mixture.outputs(outputs, arguments), mixture.outputs(features, arguments)
