@@ -144,7 +144,7 @@ class SelfSupervisedTuner(TransformerMixin, SingleTaskTuner):
     net_ : skorch.NeuralNet
         Trained net, with its `history`. Only after a training, and not after `load`.
     objective_ : Objective or None
-        What was learned.
+        Objective of the training, None without one.
     stages_ : DataFrame
         One row per stage: whether it was trained, its rate, and its number of trained parameters. Only after a
         training.
@@ -451,7 +451,7 @@ class SelfSupervisedTuner(TransformerMixin, SingleTaskTuner):
         return float(1 - (unit.mean(0) ** 2).sum())
 
     def _saved_state(self) -> dict[str, Any]:
-        return {}  # the features come from the backbone, and what the objective needs beside it is thrown away
+        return {}  # features come from the backbone, and the other parts of the objective are thrown away
 
     def _restore_state(self, state: dict[str, Any]) -> None:
         pass
