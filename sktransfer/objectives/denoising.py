@@ -22,9 +22,10 @@ _WIDTH_OF_HEAD = 32  # least channels of an attention head of the decoder
 class Denoising(Objective):
     """Reconstruct texts of which words are deleted: TSDAE [1]_, for `SelfSupervisedTuner`.
 
-    The stages read the other words of a text, and a decoder of one layer writes the whole text. It sees the pooled vector
-    of the text and the tokens that it has written, and nothing else. Its table of tokens is that of the first stage. It
-    is thrown away after the training. Each epoch deletes other words, and at least one word of each text stays.
+    The stages read the other words of a text, and a decoder of one layer writes the whole text. It sees the pooled
+    vector of the text and the tokens that it has written, and nothing else. Its table of tokens is that of the first
+    stage. It is thrown away after the training. Each epoch deletes other words, and at least one word of each text
+    stays.
 
     Parameters
     ----------
