@@ -23,6 +23,8 @@ _HOME = {
     "ClassMapDisplay": "sktransfer.displays.class_map",
     "ContrastiveFineTuner": "sktransfer.finetuning.contrastive",
     "DateFeatures": "sktransfer.pipelines.dates",
+    "Denoising": "sktransfer.objectives.denoising",
+    "DropoutViews": "sktransfer.objectives.views",
     "EMA": "sktransfer.callbacks.averaging",
     "FeatureMapDisplay": "sktransfer.displays.feature_map",
     "FineTuneClassifier": "sktransfer.finetuning.classifier",
@@ -36,14 +38,17 @@ _HOME = {
     "LearningRateDisplay": "sktransfer.displays.learning_rate",
     "LearningRates": "sktransfer.training.lr_finder",
     "MaskDisplay": "sktransfer.displays.mask",
+    "MaskedTokens": "sktransfer.objectives.masked",
     "MicroBatches": "sktransfer.callbacks.micro_batches",
     "Mixup": "sktransfer.callbacks.mixup",
     "MultiTaskFineTuner": "sktransfer.finetuning.multitask",
     "MultiTaskKFold": "sktransfer.selection.multitask",
     "NearestClassMean": "sktransfer.classifiers.nearest_mean",
+    "NextTokens": "sktransfer.objectives.causal",
     "NumberFeatures": "sktransfer.pipelines.numbers",
     "PretrainedClassifier": "sktransfer.classifiers.pretrained",
     "SWA": "sktransfer.callbacks.averaging",
+    "SelfSupervisedTuner": "sktransfer.finetuning.self_supervised",
     "TagsDisplay": "sktransfer.displays.tags",
     "TextFeaturizer": "sktransfer.featurizers.text",
     "TokenAttributionDisplay": "sktransfer.displays.token_attribution",
@@ -137,10 +142,15 @@ if TYPE_CHECKING:
     from sktransfer.finetuning.multitask import MultiTaskFineTuner as MultiTaskFineTuner
     from sktransfer.finetuning.regressor import FineTuneRegressor as FineTuneRegressor
     from sktransfer.finetuning.segmenter import FineTuneSegmenter as FineTuneSegmenter
+    from sktransfer.finetuning.self_supervised import SelfSupervisedTuner as SelfSupervisedTuner
     from sktransfer.finetuning.tagger import FineTuneTagger as FineTuneTagger
     from sktransfer.language.fill_mask import fill_mask as fill_mask
     from sktransfer.language.perplexity import perplexity as perplexity
     from sktransfer.language.perplexity import pseudo_perplexity as pseudo_perplexity
+    from sktransfer.objectives.causal import NextTokens as NextTokens
+    from sktransfer.objectives.denoising import Denoising as Denoising
+    from sktransfer.objectives.masked import MaskedTokens as MaskedTokens
+    from sktransfer.objectives.views import DropoutViews as DropoutViews
     from sktransfer.persistence.api import load as load
     from sktransfer.persistence.api import save as save
     from sktransfer.persistence.model_card import model_card as model_card

@@ -57,10 +57,12 @@ __all__ = [
     "InvalidSampleError",
     "InvalidSampleWarning",
     "LoadError",
+    "NewHeadWarning",
     "NotFiniteError",
     "PluginError",
     "ReducedImageWarning",
     "SaveError",
+    "ShortTextWarning",
     "SktransferError",
     "SktransferWarning",
     "StoreError",
@@ -274,6 +276,10 @@ class InvalidSampleWarning(SktransferWarning):
         return type(self), (self.failures, self.n_samples)
 
 
+class NewHeadWarning(SktransferWarning):
+    """The weights of a backbone have no language-model head, so one is drawn at random."""
+
+
 class ReducedImageWarning(SktransferWarning):
     """Photos are reduced to very few pixels, because the backbone reads small images.
 
@@ -299,6 +305,10 @@ class ReducedImageWarning(SktransferWarning):
 
     def __reduce__(self) -> tuple[type[ReducedImageWarning], tuple[str]]:
         return type(self), (self.size,)
+
+
+class ShortTextWarning(SktransferWarning):
+    """Texts have too few tokens to learn from. They are left out of a self-supervised training."""
 
 
 class StoreWarning(SktransferWarning):

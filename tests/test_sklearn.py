@@ -17,6 +17,7 @@ from sktransfer import (
     ImageFeaturizer,
     MultiTaskFineTuner,
     NumberFeatures,
+    SelfSupervisedTuner,
     TextFeaturizer,
     WordEmbedder,
     clear_cache,
@@ -73,6 +74,7 @@ TEXT_ESTIMATORS = [
     FineTuneClassifier("tiny/bert", **FROZEN),
     FineTuneRegressor("tiny/bert", **FROZEN),
     ContrastiveFineTuner("tiny/bert", freeze_depth=-1, max_epochs=1, random_state=0),
+    SelfSupervisedTuner("tiny/bert", objective="simcse", freeze_depth=-1, max_epochs=1, random_state=0),
 ]
 
 
@@ -118,6 +120,8 @@ TRANSFER_ESTIMATORS = [
     ContrastiveFineTuner("tiny/bert", max_epochs=2, freeze_depth=0.5, random_state=0),
     MultiTaskFineTuner(max_epochs=2, random_state=0),
     MultiTaskFineTuner("tiny/bert", max_epochs=2, freeze_depth=0.5, random_state=0),
+    SelfSupervisedTuner("tiny/bert", objective="none"),
+    SelfSupervisedTuner("tiny/bert", objective="simcse", max_epochs=2, freeze_depth=0.5, random_state=0),
 ]
 
 

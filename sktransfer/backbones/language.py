@@ -56,9 +56,22 @@ class LanguageModelHead(nn.Module):
         self.kind = kind
         self.body = nn.Sequential(*modules)
 
-    def forward(self, values: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Return logits (n, tokens, n_vocabulary)."""
-        logits: Tensor = self.body(values)
+    def forward(self, values: Tensor, mask: Tensor | None = None, targets: Tensor | None = None) -> Tensor:
+        """Return logits (n, tokens, n_vocabulary).
+
+        Parameters
+        ----------
+        values : Tensor of shape (n, tokens, channels)
+            Values of the last stage.
+        mask : Tensor of shape (n, tokens), default=None
+            Not needed, because positions are processed separately.
+        targets : Tensor of shape (n, tokens), default=None
+            Tokens to predict, and -100 at positions that need no prediction. Only the logits (m, n_vocabulary) of the
+            others are computed.
+        """
+        if targets is not None:
+            values = values[targets != -100]  # (m, channels)
+        logits: Tensor = self.body(values)  # (n, tokens, n_vocabulary) or (m, n_vocabulary)
         return logits
 
 

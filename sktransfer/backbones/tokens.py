@@ -25,6 +25,7 @@ __all__ = ["Tokens", "WordPieces", "load_tokens"]
 _CHARACTERS = 16  # characters read per token in the first part of a long text; few languages have more than 6
 _SPARE = 64  # tokens read beyond the limit
 _BLANK = "\u2581"  # the blank before a word, which SentencePiece makes a token of its own if the word is unknown
+_CONTINUED = "##"  # before a piece of a word that is not its first, in vocabularies of word pieces
 _BLANKS = (_BLANK, "\u0120")  # and that of tokenizers of bytes
 _UNIGRAM = re.compile(r'"model":\{"type":"Unigram","unk_id":(\d+)')  # the model does not tell it otherwise
 
@@ -299,6 +300,20 @@ class Tokens:
         whole = self._tokenizer.post_process(encoding)
         n_before = next((i for i, special in enumerate(whole.special_tokens_mask) if not special), len(whole.ids))
         return whole.ids[:n_before], whole.ids[n_before + len(encoding.ids) :]
+
+    def continues(self, n_vocabulary: int) -> np.ndarray:
+        """Return whether each token continues the word before it, (n_vocabulary,), bool.
+
+        Parameters
+        ----------
+        n_vocabulary : int
+            Number of tokens that the network knows.
+        """
+        names = [self._tokenizer.id_to_token(token) or "" for token in range(n_vocabulary)]
+        if any(name.startswith(_CONTINUED) for name in names):
+            return np.array([name.startswith(_CONTINUED) for name in names])
+        starts = np.array([name.startswith(_BLANKS) for name in names])  # (n_vocabulary,)
+        return ~starts & starts.any()
 
     @property
     def _filler(self) -> int:

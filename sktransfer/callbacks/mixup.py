@@ -102,10 +102,11 @@ class Mixup(Callback):  # type: ignore[misc]
     def on_train_begin(self, net: NeuralNet, **kwargs: Any) -> None:
         """Let the net mix its batches."""
         check_float("alpha", self.alpha, exclude_minimum=True, hint="; leave Mixup out to mix nothing")
-        if any(task.pairwise or task.reads != "features" for task in net.tasks.values()):
+        tasks = net.tasks.values()
+        if any(task.pairwise or task.comes_from_samples or task.reads != "features" for task in tasks):
             raise InvalidParameterError(
                 "Mixup mixes the targets of two samples, and here the loss is one of pairs of samples, or of tokens or "
-                "pixels; leave it out of callbacks"
+                "pixels, or has no targets; leave it out of callbacks"
             )
         net.mixture = self._draw
 

@@ -23,6 +23,7 @@ from sktransfer.finetuning.contrastive import ContrastiveFineTuner
 from sktransfer.finetuning.multitask import MultiTaskFineTuner
 from sktransfer.finetuning.regressor import FineTuneRegressor
 from sktransfer.finetuning.segmenter import FineTuneSegmenter
+from sktransfer.finetuning.self_supervised import SelfSupervisedTuner
 from sktransfer.finetuning.tagger import FineTuneTagger
 from sktransfer.selection.best import BestBackbone
 
@@ -91,6 +92,10 @@ def _best_backbone(estimator: BestBackbone, convert: Convert) -> Conversion:
     return join(Conversion((), "features", source), convert(estimator.estimator_), estimator.estimator_)
 
 
+def _self_supervised(estimator: SelfSupervisedTuner, convert: Convert) -> Conversion:
+    return convert(estimator.featurizer_)
+
+
 CONVERTERS: dict[type, Converter] = {
     BestBackbone: _best_backbone,
     ContrastiveFineTuner: _contrastive,
@@ -99,6 +104,7 @@ CONVERTERS: dict[type, Converter] = {
     ImageFeaturizer: _featurizer,
     NearestClassMean: _nearest_class_mean,
     PretrainedClassifier: _pretrained,
+    SelfSupervisedTuner: _self_supervised,
     TextFeaturizer: _featurizer,
     ZeroShotClassifier: _zero_shot,
 }

@@ -76,7 +76,7 @@ class FineTuneBase(PlainState, BackboneHTML, CallbackSupportMixin, CallbackParam
 
     _batches: ClassVar[type[Batches]] = Batches
     _not_saved: ClassVar[tuple[str, ...]] = ("net_", "_tasks")
-    _target: ClassVar[str]  # what y holds, for the error if there is none
+    _target: ClassVar[str | None]  # what y holds, for the error if there is none; None if samples are the targets
 
     backbone_: Backbone
     freeze_depth_: int
@@ -142,7 +142,7 @@ class FineTuneBase(PlainState, BackboneHTML, CallbackSupportMixin, CallbackParam
         raise NotImplementedError
 
     def _make_tasks(
-        self, given: Mapping[str, GivenTargets], classes: Mapping[str, np.ndarray] | None
+        self, given: Mapping[str, GivenTargets], classes: Mapping[str, np.ndarray] | None, backbone: Backbone
     ) -> Mapping[str, Task]:
         """Return new tasks by name.
 
@@ -152,6 +152,8 @@ class FineTuneBase(PlainState, BackboneHTML, CallbackSupportMixin, CallbackParam
             Result of `_read_targets`.
         classes : mapping of str to ndarray, or None
             All classes by task, as the first call of `partial_fit` names them.
+        backbone : Backbone
+            Backbone before the training.
         """
         raise NotImplementedError
 
@@ -175,6 +177,15 @@ class FineTuneBase(PlainState, BackboneHTML, CallbackSupportMixin, CallbackParam
         """Store the strengths of the probes that heads were initialized with, by task."""
         raise NotImplementedError
 
+    @property
+    def _head_layer(self) -> Any:
+        """Layer that the heads read: a parameter, unless `layer` is that of features which the estimator returns."""
+        return self.layer
+
+    def _holds_out(self, settings: Settings) -> bool:
+        """Return whether a part of the samples is held out for a loss of validation data."""
+        return settings.early_stopping
+
     def _mix_weights(self, name: str) -> pd.Series:
         """Return the weight of each stage in the mix of a head."""
         check_is_fitted(self)
@@ -186,7 +197,7 @@ class FineTuneBase(PlainState, BackboneHTML, CallbackSupportMixin, CallbackParam
 
     def _fit(self, arguments: FitArguments) -> Self:
         settings = check_settings(self)
-        validates = arguments.validates or settings.early_stopping
+        validates = arguments.validates or self._holds_out(settings)
         remedy = "pass X_val and y_val to fit, or set early_stopping=True"
         if not hasattr(self, "early_stopping"):
             remedy = f"{type(self).__name__} takes none"
@@ -273,7 +284,7 @@ class FineTuneBase(PlainState, BackboneHTML, CallbackSupportMixin, CallbackParam
         """Return the run of this fit, and set the attributes that predictions during the training need."""
         backbone = self._load_backbone(seed, previous, arguments.X)
         change = check_augment(self.augment, backbone.modality)
-        if arguments.y is None:
+        if arguments.y is None and self._target is not None:
             name = type(self).__name__
             raise ValueError(f"This {name} estimator requires y to be passed, but the target y is None: {self._target}")
         reset = previous is None
@@ -283,7 +294,7 @@ class FineTuneBase(PlainState, BackboneHTML, CallbackSupportMixin, CallbackParam
         if seed != drawn:
             seed_torch(seed, compute.device)
             backbone = self._load_backbone(seed, previous, arguments.X)  # another one if its weights are random
-        self._tasks = self._make_tasks(given, arguments.classes) if tasks is None else tasks
+        self._tasks = self._make_tasks(given, arguments.classes, backbone) if tasks is None else tasks
         settings = settings.for_tasks(list(self._tasks))
         rows, targets = self._encode(settings, given, of_rows, len(samples))
         groups = None if of_rows.groups is None else np.asarray(of_rows.groups)[rows]
@@ -307,7 +318,7 @@ class FineTuneBase(PlainState, BackboneHTML, CallbackSupportMixin, CallbackParam
             batches=self._batches,
             on_start=self._on_start,
         )
-        if is_auto(self.layer) and choices is None:
+        if is_auto(self._head_layer) and choices is None:
             run = dataclasses.replace(run, split=split_rows(run))
             choices, known = choose_for_tasks(run, self.pooling)
             run = dataclasses.replace(run, trunk=self._choose_trunk(backbone, None, choices), known=known)
@@ -419,7 +430,7 @@ class FineTuneBase(PlainState, BackboneHTML, CallbackSupportMixin, CallbackParam
 
     def _known_choices(self, settings: Settings, previous: PreviousFit | None) -> Mapping[str, LayerChoice] | None:
         """Return the layers that an earlier fit, or that of given heads, has chosen; None for a new choice."""
-        if not is_auto(self.layer):
+        if not is_auto(self._head_layer):
             return None
         if any(type(task).choice_targets is Task.choice_targets for task in self._tasks.values()):
             raise InvalidParameterError(
@@ -450,7 +461,7 @@ class FineTuneBase(PlainState, BackboneHTML, CallbackSupportMixin, CallbackParam
         depth = self.freeze_depth
         if previous is not None and is_auto(depth):
             depth = self.freeze_depth_  # as the earlier fit has decided
-        trunk = choose_trunk(backbone, self.layer, self.pooling, depth, reads, choices)
+        trunk = choose_trunk(backbone, self._head_layer, self.pooling, depth, reads, choices)
         self._store_choices(choices)
         if previous is not None:
             previous.check(trunk.backbone, self)
@@ -503,7 +514,7 @@ class FineTuneBase(PlainState, BackboneHTML, CallbackSupportMixin, CallbackParam
             {
                 name: Head(heads[name], task, choices.get(name))
                 for name, task in self._tasks.items()
-                if not task.pairwise
+                if not task.pairwise and not task.comes_from_samples
             }
         )
 

@@ -16,6 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 from sktransfer._parameters import with_parameters
 from sktransfer._utils import all_or_nothing
 from sktransfer._validation import require_field
+from sktransfer.backbones.backbone import Backbone
 from sktransfer.engine.choose_layers import LayerChoice
 from sktransfer.engine.chosen_layers import ChosenLayersByTask
 from sktransfer.engine.head_strength import HeadStrength
@@ -516,7 +517,7 @@ class MultiTaskFineTuner(ChosenLayersByTask, FineTuneBase):
         return check_task_weight(sample_weight, self.tasks_, n_samples, known)
 
     def _make_tasks(
-        self, given: Mapping[str, GivenTargets], classes: Mapping[str, np.ndarray] | None
+        self, given: Mapping[str, GivenTargets], classes: Mapping[str, np.ndarray] | None, backbone: Backbone
     ) -> Mapping[str, Task]:
         columns: Mapping[str, Any] = given
         for parameter in ("class_weight", "criterion", "head"):

@@ -10,6 +10,7 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 
+from sktransfer.backbones.backbone import Backbone
 from sktransfer.engine.choose_layers import LayerChoice
 from sktransfer.engine.chosen_layers import ChosenLayers
 from sktransfer.engine.head_strength import HeadStrength
@@ -81,7 +82,10 @@ class SingleTaskTuner(ChosenLayers, FineTuneBase):
 
     @property
     def _feature_head(self) -> FeatureHead:
-        head: FeatureHead = self.net_.module_.heads[TASK]
+        heads = self.net_.module_.heads
+        if TASK not in heads:
+            raise AttributeError(f"the task of {type(self).__name__} has no head")
+        head: FeatureHead = heads[TASK]
         return head
 
     def _adopt(self, attributes: Mapping[str, Any], net: FineTuneNet, name: str, head: Head) -> Self:
@@ -123,7 +127,7 @@ class SingleTaskTuner(ChosenLayers, FineTuneBase):
         return {TASK: check_weight(sample_weight, n_samples)}
 
     def _make_tasks(
-        self, given: Mapping[str, GivenTargets], classes: Mapping[str, np.ndarray] | None
+        self, given: Mapping[str, GivenTargets], classes: Mapping[str, np.ndarray] | None, backbone: Backbone
     ) -> Mapping[str, Task]:
         return {TASK: self._make_task(given[TASK].values, None if classes is None else classes[TASK])}
 

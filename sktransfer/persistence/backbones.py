@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from sktransfer._validation import require_field
 from sktransfer.backbones.backbone import Backbone, replace_stages, restore_stages, with_max_length, with_preprocess
 from sktransfer.backbones.generators import private_draws
-from sktransfer.backbones.language import HeldHead, own_state
+from sktransfer.backbones.language import LM_KINDS, HeldHead, own_state
 from sktransfer.backbones.loading import build_backbone, restore_backbone
 from sktransfer.backbones.pooling import pooling_names
 from sktransfer.backbones.preprocess import ImageTransform
@@ -25,6 +25,7 @@ from sktransfer.backbones.spec import BackboneSpec
 from sktransfer.backbones.tokens import Tokens
 from sktransfer.config import config_context
 from sktransfer.exceptions import LoadError, SaveError
+from sktransfer.objectives.heads import with_new_lm_head
 from sktransfer.persistence.context import Codec, LoadContext, SaveContext
 from sktransfer.providers.huggingface import spec_from_state, spec_to_state
 from sktransfer.weights.reading import copy_state
@@ -45,6 +46,8 @@ def _encode(backbone: Backbone, context: SaveContext) -> dict[str, Any]:
             kind = type(backbone.preprocess).__name__
             raise SaveError(f"the preprocessing of {backbone!r}, a {kind}, cannot be saved")
         return {"origin": "preprocess", "source": arguments[0], "preprocess": backbone.preprocess}
+    if function is with_new_lm_head:
+        return {"origin": "new_lm_head", "source": arguments[0], "kind": arguments[1]}
     if function is rebuild_backbone:
         recipe = arguments[0]
     elif function is restore_backbone:
@@ -158,6 +161,13 @@ def _decode_max_length(data: dict[str, Any]) -> Backbone:
     return with_max_length(source, max_length)
 
 
+def _decode_new_lm_head(data: dict[str, Any]) -> Backbone:
+    source, kind = require_field(data, "source", Backbone), require_field(data, "kind", str, LM_KINDS)
+    if source.modality != "text":
+        raise LoadError(f"{source.name} takes {source.modality}s, and no language-model head fits it")
+    return with_new_lm_head(source, kind)
+
+
 def _decode_trained(data: dict[str, Any]) -> Backbone:
     source = require_field(data, "source", Backbone)
     first, stop = require_field(data, "first", int), require_field(data, "stop", int)
@@ -172,6 +182,7 @@ def _decode_trained(data: dict[str, Any]) -> Backbone:
 _DECODERS: dict[str, Any] = {
     "embedded": _decode_embedded,
     "max_length": _decode_max_length,
+    "new_lm_head": _decode_new_lm_head,
     "preprocess": _decode_preprocess,
     "reference": _decode_reference,
     "trained": _decode_trained,

@@ -23,10 +23,14 @@ __all__ = ["CALLBACKS", "CODECS", "DECODERS", "ESTIMATORS", "STATES", "find_code
 # Tables of kind -> "module:Class". Classes come from these tables, never from a file.
 STATES = {
     "Head": "sktransfer.tasks.heads:Head",
+    "Denoising": "sktransfer.objectives.denoising:Denoising",
+    "DropoutViews": "sktransfer.objectives.views:DropoutViews",
     "HeadStrength": "sktransfer.engine.head_strength:HeadStrength",
     "ImageTransform": "sktransfer.backbones.preprocess:ImageTransform",
     "LayerChoice": "sktransfer.engine.choose_layers:LayerChoice",
     "LayerOutput": "sktransfer.engine.layers:LayerOutput",
+    "MaskedTokens": "sktransfer.objectives.masked:MaskedTokens",
+    "NextTokens": "sktransfer.objectives.causal:NextTokens",
     "Subwords": "sktransfer.words.subwords:Subwords",
     "TaskSchema": "sktransfer.targets.table:TaskSchema",
     "Tokens": "sktransfer.backbones.tokens:Tokens",
@@ -45,6 +49,7 @@ ESTIMATORS = {
     "NearestClassMean": "sktransfer.classifiers.nearest_mean:NearestClassMean",
     "NumberFeatures": "sktransfer.pipelines.numbers:NumberFeatures",
     "PretrainedClassifier": "sktransfer.classifiers.pretrained:PretrainedClassifier",
+    "SelfSupervisedTuner": "sktransfer.finetuning.self_supervised:SelfSupervisedTuner",
     "TextFeaturizer": "sktransfer.featurizers.text:TextFeaturizer",
     "TokenFeaturizer": "sktransfer.featurizers.tokens:TokenFeaturizer",
     "WordEmbedder": "sktransfer.featurizers.words:WordEmbedder",

@@ -78,6 +78,11 @@ class Task:
         Whether the loss of a sample depends on the other samples of its batch.
     is_squared_error : bool
         Whether the loss is a squared error, which `task_weights="uncertainty"` takes half of.
+    comes_from_samples : bool
+        Whether the targets are the samples themselves, so that there is no y.
+    head_reads_targets : bool
+        Whether the head is called as `head(features, targets=targets)`, to predict at some positions only, or to
+        continue a text.
     trains_lm_head : bool
         Whether the head is the `lm_head` of the backbone, if it has one. It is trained with the stages that it is tied
         to, and stays part of the trained backbone. `make_head` is then only called for other backbones.
@@ -95,6 +100,8 @@ class Task:
     stratifies: ClassVar[bool] = False
     pairwise: ClassVar[bool] = False
     is_squared_error: bool = False
+    comes_from_samples: ClassVar[bool] = False
+    head_reads_targets: ClassVar[bool] = False
     trains_lm_head: ClassVar[bool] = False
     score_name: ClassVar[str | None] = None
 
@@ -187,6 +194,17 @@ class Task:
             Number of layers of equal width that the head mixes by learned weights; None if it reads them concatenated.
         """
         raise NotImplementedError
+
+    def connect_head(self, head: nn.Module, stages: nn.ModuleList) -> None:
+        """Tie weights of a new head to those of the trained stages. The default does nothing.
+
+        Parameters
+        ----------
+        head : nn.Module
+            Result of `make_head`, changed in place.
+        stages : nn.ModuleList
+            Stages above the freezing boundary.
+        """
 
     def init_head(
         self, head: nn.Module, features: np.ndarray, targets: Targets, how: str, choice: LayerChoice | None = None

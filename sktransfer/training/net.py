@@ -309,6 +309,8 @@ class FineTuneNet(NeuralNet):  # type: ignore[misc]
         self, iterator: Any, training: bool, prefix: str, step_fn: Callable[..., Any], **fit_params: Any
     ) -> None:
         """Run an epoch. On a GPU, losses are read together at its end, unless a callback may read them per batch."""
+        if not training:  # samples that a task corrupts are corrupted in the same way in each epoch
+            seed_torch(derive_seed(self.seed), self.compute.device)
         if iterator is None or not self._reads_losses_late:
             super().run_single_epoch(iterator, training, prefix, step_fn, **fit_params)
             return
@@ -363,7 +365,8 @@ class FineTuneNet(NeuralNet):  # type: ignore[misc]
         held: list[BatchTargets] = [targets]  # mixed samples are held to two targets
         mixture = None if self.mixture is None else self.mixture(len(next(iter(targets.values()))[1]))
         inputs = arguments if mixture is None else mixture.inputs(arguments)
-        raw_outputs, raw_features = self._forward(inputs, **fit_params)
+        given = {name: targets[name][0] for name, task in self.tasks.items() if task.head_reads_targets}
+        raw_outputs, raw_features = self._forward({**inputs, "targets": given} if given else inputs, **fit_params)
         outputs, features = _as_float(raw_outputs), _as_float(raw_features)
         if mixture is not None:
             outputs, features = mixture.outputs(outputs, arguments), mixture.outputs(features, arguments)

@@ -274,6 +274,7 @@ class FineTuneNetwork(nn.Module):
         fixed_values: Mapping[str, Sequence[Tensor]] | None = None,
         values: Tensor | None = None,
         mask: Tensor | None = None,
+        targets: Mapping[str, Tensor] | None = None,
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Return the output of each head, by task, and the inputs of heads, by kind.
 
@@ -287,6 +288,8 @@ class FineTuneNetwork(nn.Module):
             Input of the first trained stage.
         mask : Tensor of shape (n, n_tokens), default=None
             True for real tokens, False for padding.
+        targets : mapping of str to Tensor, default=None
+            Targets of the heads that read them, by task.
         """
         read: dict[str, list[Tensor]] = {kind: list((fixed_values or {}).get(kind, ())) for kind in self.layers}
         if fixed is not None:
@@ -305,7 +308,9 @@ class FineTuneNetwork(nn.Module):
                         output = pool(output, mask, layer.pooling, prefix_tokens=self.prefix_tokens)
                     read[kind].append(output)
         features = {kind: join(kind, parts, self.prefix_tokens) for kind, parts in read.items()}
-        return {name: head(features[self.reads[name]]) for name, head in self.heads.items()}, features
+        given = {name: {"targets": one} for name, one in (targets or {}).items()}
+        outputs = {name: head(features[self.reads[name]], **given.get(name, {})) for name, head in self.heads.items()}
+        return outputs, features
 
 
 def _shapes(state: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:

@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 from sklearn.exceptions import ConvergenceWarning
 from skorch.history import History
-from torch import Tensor
+from torch import Tensor, nn
 
 from sktransfer.backbones.backbone import Backbone, replace_stages
 from sktransfer.backbones.generators import fork_rng
@@ -357,7 +357,7 @@ def _build_network(run: FitRun, train_rows: np.ndarray) -> tuple[FineTuneNetwork
         stages,
         {kind: split_layers(layers, trunk.boundary)[1] for kind, layers in trunk.layers.items()},
         trunk.boundary,
-        _make_heads(run, widths, n_mixed, lm_head),
+        _make_heads(run, widths, n_mixed, lm_head, stages),
         {name: task.reads for name, task in run.tasks.items()},
         widths=widths,
         n_mixed=n_mixed,
@@ -423,7 +423,11 @@ def _vectors(run: FitRun, name: str, known: np.ndarray) -> tuple[np.ndarray, Tar
 
 
 def _make_heads(
-    run: FitRun, widths: Mapping[str, int], n_mixed: int | None, lm_head: LanguageModelHead | None
+    run: FitRun,
+    widths: Mapping[str, int],
+    n_mixed: int | None,
+    lm_head: LanguageModelHead | None,
+    stages: nn.ModuleList,
 ) -> TaskModules:
     """Return the heads of the tasks, by name, before they are initialized."""
     modules = TaskModules()
@@ -433,6 +437,7 @@ def _make_heads(
         is_lm = task.trains_lm_head and lm_head is not None
         head = lm_head if is_lm else task.make_head(widths[task.reads], n_mixed)
         if head is not None:
+            task.connect_head(head, stages)
             modules[name] = head
     return modules
 

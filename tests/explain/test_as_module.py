@@ -55,6 +55,7 @@ METHODS = ("predict_proba", "decision_function", "predict", "transform")
 WITH_MODULE = ("ImageFeaturizer", "ImageFeaturizer, auto", "TextFeaturizer", "untrained weights", "FineTuneClassifier")
 WITH_MODULE += ("FineTuneClassifier, several labels", "FineTuneClassifier, auto", "FineTuneClassifier, adapter, mix")
 WITH_MODULE += ("FineTuneClassifier, all frozen", "FineTuneRegressor", "ContrastiveFineTuner, NearestClassMean")
+WITH_MODULE += ("SelfSupervisedTuner",)
 WITH_MODULE += ("PretrainedClassifier", "ZeroShotClassifier", "BestBackbone", "Pipeline", "GridSearchCV")
 WITH_MODULE += ("MultiTaskFineTuner, task",)
 

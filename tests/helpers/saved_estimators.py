@@ -8,6 +8,7 @@ import os
 import pickle
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,7 @@ from sktransfer import (
     EMA,
     BestBackbone,
     ContrastiveFineTuner,
+    DropoutViews,
     FineTuneClassifier,
     FineTuneRegressor,
     FineTuneSegmenter,
@@ -34,6 +36,7 @@ from sktransfer import (
     MultiTaskFineTuner,
     NearestClassMean,
     PretrainedClassifier,
+    SelfSupervisedTuner,
     TextFeaturizer,
     TokenFeaturizer,
     WordEmbedder,
@@ -44,6 +47,7 @@ from sktransfer import (
     make_transfer_pipeline,
     stack_words,
 )
+from sktransfer.exceptions import NewHeadWarning
 from tests.helpers import word_files
 
 TEXTS = ["a moving, funny film", "two hours of nothing", "I loved every minute", "dull from start to end"] * 4
@@ -157,6 +161,12 @@ def few_shot():
     return make_pipeline(tuner, NearestClassMean()).fit(TEXTS, MOODS)
 
 
+def new_lm_head():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NewHeadWarning)
+        return SelfSupervisedTuner("tiny/bert", objective="mlm", max_epochs=1, random_state=0).fit(TEXTS)
+
+
 def weights_file(path):
     """Write a file of weights with a preprocessing of its own."""
     backbone = load_backbone("tiny/cnn")
@@ -209,6 +219,14 @@ MAKERS = {
     "MultiTaskFineTuner, several labels": (lambda: several_labels().task("parts"), "predict_proba", "images"),
     "MultiTaskFineTuner, task": (lambda: several_tasks(layer="auto").task("type"), "predict_proba", "images"),
     "ContrastiveFineTuner, NearestClassMean": (few_shot, "predict_proba", "texts"),
+    "SelfSupervisedTuner": (
+        lambda: SelfSupervisedTuner(
+            "tiny/bert", objective=DropoutViews(0.1), freeze_depth=3, max_epochs=1, random_state=0
+        ).fit(TEXTS, MOODS),
+        "transform",
+        "texts",
+    ),
+    "SelfSupervisedTuner, new head": (new_lm_head, "transform", "texts"),
     "PretrainedClassifier": (PretrainedClassifier, "predict_proba", "images"),
     "ZeroShotClassifier": (lambda: ZeroShotClassifier(labels={1: "good", 0: "bad"}), "predict_proba", "texts"),
     "BestBackbone": (

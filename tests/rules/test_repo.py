@@ -22,7 +22,17 @@ PROSE = sorted(path for folder in ("plugins", "examples", "benchmarks") for path
 # Lowest first: a package imports from itself and from the packages before it.
 LAYERS = ["_version", "exceptions", "_validation", "_parameters", "config", "_utils", "html", "samples", "tagging"]
 LAYERS += ["weights", "backbones", "providers", "cache", "engine", "pixels", "sentences", "words", "featurizers"]
-LAYERS += ["pipelines", "tasks", "targets", "training", "callbacks", "finetuning", "classifiers", "language"]
+LAYERS += [
+    "pipelines",
+    "tasks",
+    "objectives",
+    "targets",
+    "training",
+    "callbacks",
+    "finetuning",
+    "classifiers",
+    "language",
+]
 LAYERS += ["selection", "explain", "displays", "persistence", "mlflow", "testing", "cli", "__main__"]
 MAX_LINES, MAX_FILES = 600, 16
 QUESTION = re.compile(r"(What|Which|Whose|Where|Whether|Who|How|Of|As)\b")

@@ -1,0 +1,469 @@
+"""Self-supervised tuning of a backbone as a transformer."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+from sklearn.base import TransformerMixin
+from sklearn.callback import with_callbacks
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import Tags
+from sklearn.utils.validation import check_is_fitted
+
+from sktransfer._parameters import Parameter, with_parameters
+from sktransfer._utils import all_or_nothing
+from sktransfer.backbones.backbone import Backbone
+from sktransfer.engine.inputs import PreprocessedSamples, concat_features
+from sktransfer.engine.layers import resolve_layers
+from sktransfer.engine.parameters import LAYER, TARGET
+from sktransfer.exceptions import NewHeadWarning, ShortTextWarning, name_row, warn
+from sktransfer.featurizers.text import TextFeaturizer
+from sktransfer.finetuning import parameters as shared
+from sktransfer.finetuning.arguments import FitArguments
+from sktransfer.finetuning.single import TASK, SingleTaskTuner
+from sktransfer.objectives.base import Objective, text_tokens
+from sktransfer.objectives.heads import with_new_lm_head
+from sktransfer.objectives.registry import choose_objective
+from sktransfer.samples.base import Samples
+from sktransfer.tasks.base import Task
+from sktransfer.tasks.given import GivenTargets
+from sktransfer.training.data import collect_features
+from sktransfer.training.run import FitRun, PreviousFit, Trunk
+from sktransfer.training.settings import Settings, check_settings
+from sktransfer.training.trainer import TrainingResult
+
+__all__ = ["SelfSupervisedTuner"]
+
+_MOST_ROWS = 200  # texts whose features are compared before and after the training
+_EQUAL = 1e-6  # spread of texts that are equal
+_COLLAPSED = 0.1  # share of their spread below which features have collapsed
+_INPUT = {one.name: one for one in shared.INPUT if one.name not in ("preprocess", "image_shape")}
+
+
+@dataclasses.dataclass(frozen=True)
+class _Texts:
+    """Token ids of the texts, and which texts have enough of them to learn from."""
+
+    ids: np.ndarray  # (n_samples,), one tensor (n_tokens,) each
+    known: np.ndarray | None  # (n_samples,)
+    values: None = None  # there is no y
+
+    def check(self, task: Task) -> np.ndarray:
+        """Return the ids of the texts to learn from (n_known,)."""
+        return self.ids if self.known is None else self.ids[self.known]
+
+    def named(self) -> AbstractContextManager[Any]:
+        """Return a context that changes no error."""
+        return nullcontext()
+
+
+@with_parameters(
+    _INPUT["backbone"].replace(
+        default="tiny/bert",
+        description="""A name or a loaded backbone of texts, such as `tuner.backbone_` of a fitted estimator.
+        "tiny/bert" is shipped, and `"hf/<hub id>"` or `"hf/<local folder>"` loads a model of transformers.""",
+    ),
+    Parameter(
+        "objective",
+        "auto",
+        '{"auto", "none", "mlm", "causal", "tsdae", "simcse"} or objective',
+        """What is learned from the texts. "mlm" predicts hidden tokens [1]_ (`MaskedTokens`), "causal" the next token
+        (`NextTokens`, for networks like GPT-2), "tsdae" a text of which words are deleted [5]_ (`Denoising`), and
+        "simcse" tells texts apart under dropout [2]_ (`DropoutViews`).
+        "none" trains nothing, so that a search shows whether the others help. "auto" is "mlm" or "causal" if the
+        weights have a head for it, and otherwise "simcse".""",
+    ),
+    _INPUT.values(),
+    LAYER,
+    TARGET,
+    Parameter(
+        "normalize",
+        "auto",
+        'bool or "auto"',
+        """Whether to scale the features of each text to length 1. "auto" does so if the model itself does.""",
+    ),
+    _INPUT["freeze_depth"].replace(
+        default=0,
+        description="""Number of frozen stages, counted from the input. 0 trains all stages. An int is a Python slice,
+        `stages[:freeze_depth]`, a float f in [0, 1] freezes floor(f * n), and a name freezes up to and with that stage.
+        "mlm" and "tsdae" change the texts, so they take 0 only. The others run frozen stages once, and cache their
+        outputs.""",
+    ),
+    shared.TRAINING,
+    shared.TRAINING[0].replace(default=3, description="Number of passes over the texts. 0 trains nothing."),
+    shared.TRAINING[1].replace(
+        description="""Texts per step. "simcse" compares the texts of a step, and a larger number is harder."""
+    ),
+    shared.SCHEDULE,
+    shared.UNFREEZING,
+    shared.RECIPE,
+    shared.CHANGES[0],
+    shared.VALIDATION,
+    shared.VALIDATION[0].replace(
+        description="""Whether to stop when the loss of the held-out texts no longer falls, and restore the weights of
+        the best epoch, or those before training if each epoch was worse."""
+    ),
+    shared.VALIDATION[1].replace(
+        description="Share of the texts that are held out. `history_` has their loss, `valid_loss`. At least one text."
+    ),
+    [one for one in shared.END if one.name != "warm_start"],
+)
+class SelfSupervisedTuner(TransformerMixin, SingleTaskTuner):
+    """Adapt a pretrained network to texts without labels, and turn texts into features.
+
+    Copies of the stages above the freezing boundary are trained on the texts themselves. `backbone_` can then be used
+    by every other estimator. As a step of a pipeline, `make_pipeline(SelfSupervisedTuner(), LogisticRegression())`, it
+    adapts the network to the texts of each fold, and gives the features of `TextFeaturizer`.
+
+    Parameters
+    ----------
+    {parameters}
+
+    Attributes
+    ----------
+    backbone_ : Backbone
+        Adapted backbone, to continue from: `FineTuneClassifier(backbone=tuner.backbone_)`. Its `lm_head` is trained as
+        well if the objective predicts tokens.
+    featurizer_ : TextFeaturizer
+        Fitted featurizer of the adapted backbone. Its `layer_`, `strength_` and `report_` are attributes here as well.
+    freeze_depth_ : int
+        Number of frozen stages.
+    history_ : DataFrame
+        One row per epoch: losses of the training and of the held-out texts, rate, seconds. Empty without training.
+    lr_ : float
+        Learning rate that `lr` stood for. Only after a training.
+    lr_curve_ : DataFrame
+        Only if `lr="find"`: gain at each rate, one row per step.
+    n_iter_ : int
+        Number of epochs.
+    net_ : skorch.NeuralNet
+        Trained net, with its `history`. Only after a training, and not after `load`.
+    objective_ : Objective or None
+        Objective of the training, None without one.
+    stages_ : DataFrame
+        One row per stage: whether it was trained, its rate, and its number of trained parameters. Only after a
+        training.
+    n_features_in_ : int
+        Number of columns of X, if it has columns.
+
+    See Also
+    --------
+    TextFeaturizer : Features of a network that is not adapted.
+    FineTuneClassifier : Trains by labels, and can start from `backbone_`.
+
+    Notes
+    -----
+    A pipeline adapts to the texts of its training folds alone. If the texts to be predicted are among those that `fit`
+    sees, scores tell of these texts, and not of new ones.
+
+    The held-out loss may fall while the features become worse for a task. Compare objectives by the score of the task.
+
+    If the weights have no head for "mlm" or "causal", a new one is drawn, with a warning. It has much to learn, so this
+    needs many texts.
+
+    References
+    ----------
+    .. [1] J. Devlin et al., "BERT: Pre-training of Deep Bidirectional Transformers for Language Understanding",
+       NAACL 2019.
+    .. [2] T. Gao et al., "SimCSE: Simple Contrastive Learning of Sentence Embeddings", EMNLP 2021.
+    .. [3] J. Howard, S. Ruder, "Universal Language Model Fine-tuning for Text Classification", ACL 2018.
+    .. [4] X. Li et al., "Explicit Inductive Bias for Transfer Learning with Convolutional Networks", ICML 2018.
+    .. [5] K. Wang et al., "TSDAE: Using Transformer-based Sequential Denoising Auto-Encoder for Unsupervised Sentence
+       Embedding Learning", Findings of EMNLP 2021.
+
+    Examples
+    --------
+    >>> from sktransfer import SelfSupervisedTuner
+    >>> texts = ["a moving, funny film", "I loved every minute", "two hours of nothing", "dull from start to end"]
+    >>> tuner = SelfSupervisedTuner("tiny/bert", objective="simcse", freeze_depth=3, max_epochs=1, random_state=0)
+    >>> tuner.fit_transform(texts).shape
+    (4, 160)
+    >>> tuner.history_[["train_loss", "valid_loss"]].shape
+    (1, 2)
+    """
+
+    _target = None
+
+    featurizer_: TextFeaturizer
+    normalize: Any
+    objective: Any
+    objective_: Objective | None
+    target: str
+    validation_fraction: float
+    augment = image_shape = None
+    preprocess = "auto"
+
+    @all_or_nothing
+    @with_callbacks  # type: ignore[untyped-decorator]
+    def fit(self, X: Any, y: Any = None) -> Self:
+        """Train the stages above the freezing boundary on the texts.
+
+        Parameters
+        ----------
+        X : list, Series, one-column DataFrame or array of n_samples
+            Texts.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs), default=None
+            Labels or numbers that `layer="auto"` chooses by. The training does not see them.
+
+        Returns
+        -------
+        self : object
+            Fitted estimator.
+
+        Raises
+        ------
+        InvalidParameterError
+            If a parameter is not allowed, or the backbone does not fit the objective.
+        InvalidSampleError
+            If a sample cannot be used.
+        NotFiniteError
+            If the training diverges: a loss or a weight is infinite or NaN.
+        ValueError
+            If there are too few texts to learn from.
+
+        Warns
+        -----
+        ConvergenceWarning
+            If the training loss is far higher at the end than at the start, or all texts get nearly equal features.
+        NewHeadWarning
+            If a language-model head is drawn, because the weights have none.
+        ShortTextWarning
+            If texts are left out of the training, because they have too few tokens.
+        """
+        self._adapt(X)
+        self.featurizer_.fit(X, y)
+        return self
+
+    @all_or_nothing
+    @with_callbacks  # type: ignore[untyped-decorator]
+    def fit_transform(self, X: Any, y: Any = None) -> np.ndarray:
+        """Fit, and return the features of the same texts.
+
+        Parameters
+        ----------
+        X : list, Series, one-column DataFrame or array of n_samples
+            Texts.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs), default=None
+            Labels or numbers that `layer="auto"` chooses by. The training does not see them.
+
+        Returns
+        -------
+        features : ndarray of shape (n_samples, n_features), float32
+
+        Raises
+        ------
+        InvalidParameterError
+            If a parameter is not allowed, or the backbone does not fit the objective.
+        InvalidSampleError
+            If a sample cannot be used.
+        NotFiniteError
+            If the training diverges: a loss or a weight is infinite or NaN.
+        ValueError
+            If there are too few texts to learn from.
+        """
+        self._adapt(X)
+        features: np.ndarray = self.featurizer_.fit_transform(X, y)
+        return features
+
+    def transform(self, X: Any) -> np.ndarray:
+        """Return the features of texts.
+
+        Parameters
+        ----------
+        X : list, Series, one-column DataFrame or array of n_samples
+            Texts.
+
+        Returns
+        -------
+        features : ndarray of shape (n_samples, n_features), float32
+
+        Raises
+        ------
+        InvalidSampleError
+            If a sample cannot be used.
+        """
+        check_is_fitted(self)
+        return self.featurizer_.transform(X)
+
+    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
+        """Return the names of the features.
+
+        Parameters
+        ----------
+        input_features : ignored
+            Present because scikit-learn passes it.
+
+        Returns
+        -------
+        names : ndarray of str, object
+            Those of `TextFeaturizer`, with the name of this class, such as "selfsupervisedtuner_layer4_0".
+        """
+        check_is_fitted(self)
+        names = self.featurizer_.get_feature_names_out(input_features)
+        others, own = (type(one).__name__.lower() for one in (self.featurizer_, self))
+        return np.asarray([own + name.removeprefix(others) for name in names], dtype=object)
+
+    def _adapt(self, X: Any) -> None:
+        """Train the backbone, and make the featurizer of it."""
+        for name in ("net_", "lr_", "lr_curve_", "stages_"):
+            if name in vars(self):
+                delattr(self, name)  # of an earlier fit
+        if isinstance(self.objective, str) and self.objective == "none":
+            check_settings(self)
+            self.backbone_ = self._load_backbone(0, None, X)  # as that of a featurizer
+            self._check_samples(X, self.backbone_, reset=True)
+            self.freeze_depth_, self.n_iter_, self.objective_ = len(self.backbone_.stages), 0, None
+            self.history_ = pd.DataFrame(index=pd.RangeIndex(1, 1, name="epoch"))
+        else:
+            self._fit(FitArguments(X, None))
+        names = ("layer", "target", "pooling", "normalize", "device", "precision", "cache")
+        self.featurizer_ = TextFeaturizer(self.backbone_, **{name: getattr(self, name) for name in names})
+
+    @property
+    def layer_(self) -> pd.Series:
+        """Weight of each layer that `layer="auto"` has chosen by y, summing to one."""
+        return self._fitted_featurizer.layer_
+
+    @property
+    def layer_weights_(self) -> pd.Series:
+        """Not there, because layers are not mixed."""
+        raise AttributeError(f"{type(self).__name__} mixes no layers; layer='auto' weighs them by y (layer_)")
+
+    @property
+    def report_(self) -> str:
+        """The choice of layers and the errors that decided it, in a few lines."""
+        return self._fitted_featurizer.report_
+
+    @property
+    def strength_(self) -> float:
+        """Strength of a linear model on the features, as that of `TextFeaturizer`."""
+        return self._fitted_featurizer.strength_
+
+    @property
+    def _fitted_featurizer(self) -> TextFeaturizer:
+        check_is_fitted(self)
+        return self.featurizer_
+
+    @property
+    def _head_layer(self) -> int:
+        return -1
+
+    def _holds_out(self, settings: Settings) -> bool:
+        return True
+
+    def _load_backbone(self, seed: int, previous: PreviousFit | None, X: Any) -> Backbone:
+        backbone = super()._load_backbone(seed, previous, X)
+        text_tokens(backbone)
+        objective = choose_objective(self.objective, backbone)
+        kind = None if objective is None else objective.lm_kind
+        head = backbone.lm_head
+        if kind is None or (head is not None and head.kind == kind):
+            return backbone
+        return with_new_lm_head(backbone, kind)
+
+    def _read_rows(self, arguments: FitArguments, backbone: Backbone, *, reset: bool) -> tuple[Samples, FitArguments]:
+        samples, arguments = super()._read_rows(arguments, backbone, reset=reset)
+        tokens = text_tokens(backbone)
+        ids = np.empty(len(samples), object)  # (n_samples,)
+        for row, of_text in enumerate(PreprocessedSamples(samples, tokens).tensors(range(len(samples)))):
+            ids[row] = of_text
+        objective = choose_objective(self.objective, backbone)
+        assert objective is not None
+        n_special = sum(map(len, tokens.special_ids))
+        known = np.array([len(one) - n_special >= objective.fewest_tokens for one in ids])  # (n_samples,)
+        n_needed = 3 if objective.pairwise else 2  # one is held out
+        if known.sum() < n_needed:
+            few = f" with {objective.fewest_tokens} tokens or more" * (objective.fewest_tokens > 0)
+            raise ValueError(
+                f"objective={self.objective!r} needs {n_needed} texts{few} at least, of which one is held out, and X "
+                f"has n_samples={known.sum()}{few}; give more texts, or objective='none'"
+            )
+        if not known.all():
+            row = int(np.flatnonzero(~known)[0])
+            warn(
+                f"{(~known).sum()} of {len(known)} texts have fewer than {objective.fewest_tokens} tokens, and the "
+                f"training leaves them out; the first is {name_row(row, samples.label(row))}",
+                ShortTextWarning,
+            )
+        return samples, dataclasses.replace(arguments, y=_Texts(ids, None if known.all() else known))
+
+    def _read_targets(
+        self, y: Any, *, first: bool, classes: Mapping[str, np.ndarray] | None = None
+    ) -> Mapping[str, GivenTargets]:
+        return {TASK: y}
+
+    def _make_tasks(
+        self, given: Mapping[str, GivenTargets], classes: Mapping[str, np.ndarray] | None, backbone: Backbone
+    ) -> Mapping[str, Task]:
+        objective = choose_objective(self.objective, backbone)
+        assert objective is not None
+        if objective.lm_kind is not None and _has_new_head(backbone):
+            warn(
+                f"{backbone.name} has no {objective.lm_kind} language-model head in its weights, so a new one is drawn "
+                "at random and trained with the stages. This needs many texts; objective='simcse' needs no head",
+                NewHeadWarning,
+            )
+        self.objective_ = objective
+        return {TASK: objective.for_backbone(backbone)}
+
+    def _choose_trunk(self, backbone: Backbone, previous: PreviousFit | None, choices: Any) -> Trunk:
+        trunk = super()._choose_trunk(backbone, previous, choices)
+        task = self._task
+        assert isinstance(task, Objective)
+        task.check_boundary(trunk.backbone, trunk.boundary, self.freeze_depth)
+        return trunk
+
+    def _run(self, settings: Settings, *args: Any) -> FitRun:
+        run = super()._run(settings, *args)
+        order = np.random.default_rng(run.seed).permutation(len(run.inputs))  # (n_texts,)
+        n_held = max(1, round(settings.validation_fraction * len(order)))
+        n_held = min(n_held, len(order) - (2 if run.tasks[TASK].pairwise else 1))
+        settings = run.settings
+        if not _has_new_head(run.trunk.backbone):
+            settings = dataclasses.replace(settings, head_lr=settings.lr)  # the head is pretrained, as the stages are
+        return dataclasses.replace(run, settings=settings, split=(np.sort(order[n_held:]), np.sort(order[:n_held])))
+
+    def _store_result(self, run: FitRun, result: TrainingResult) -> None:
+        super()._store_result(run, result)
+        if not len(result.net.history):
+            return
+        before, after = (self._spread(run, backbone) for backbone in (run.trunk.backbone, result.backbone))
+        if after < _COLLAPSED * before and before > _EQUAL:
+            warn(
+                f"the features have collapsed: all texts get nearly equal ones. Their spread is {after:.2g} after the "
+                f"training, and was {before:.2g} before. Set a lower lr (now {self.lr_:g}), fewer epochs, or another "
+                "objective",
+                ConvergenceWarning,
+            )
+
+    def _spread(self, run: FitRun, backbone: Backbone) -> float:
+        """Return the variance of the unit features of some texts, from 0 (all are equal) to 1."""
+        layers = resolve_layers(backbone, -1, self.pooling)
+        rows = np.unique(np.linspace(0, len(run.inputs) - 1, _MOST_ROWS).astype(int)).tolist()
+        outputs = collect_features(backbone, run.inputs, layers, rows, compute=run.compute, store=run.store)
+        features = concat_features(outputs).double().numpy()  # (n_rows, n_features)
+        unit = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)  # (n_rows, n_features)
+        return float(1 - (unit.mean(0) ** 2).sum())
+
+    def _saved_state(self) -> dict[str, Any]:
+        return {}  # features come from the backbone, and the other parts of the objective are thrown away
+
+    def _restore_state(self, state: dict[str, Any]) -> None:
+        pass
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.required = False
+        tags.requires_fit = True
+        tags.transformer_tags.preserves_dtype = []  # features are float32 for any input
+        return tags
+
+
+def _has_new_head(backbone: Backbone) -> bool:
+    """Return whether the language-model head of a backbone is drawn and not trained."""
+    return backbone.origin is not None and backbone.origin[0] is with_new_lm_head

@@ -1,0 +1,1 @@
+"""Objectives of self-supervised tuning: tasks whose targets are the samples themselves."""

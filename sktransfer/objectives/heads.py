@@ -1,0 +1,89 @@
+"""New language-model heads for backbones whose weights have none."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import torch
+from torch import nn
+
+from sktransfer.backbones.backbone import Backbone
+from sktransfer.backbones.language import HeldHead, LanguageModelHead
+from sktransfer.exceptions import InvalidParameterError
+
+__all__ = ["is_causal", "token_table", "with_new_lm_head"]
+
+
+def token_table(backbone: Backbone) -> nn.Parameter:
+    """Return the table of token embeddings (n_vocabulary, width) of a backbone of texts.
+
+    Parameters
+    ----------
+    backbone : Backbone
+        Backbone of texts.
+
+    Raises
+    ------
+    InvalidParameterError
+        If its first stage has none.
+    """
+    modules = backbone.stages[0].modules()
+    tables: list[Any] = [module.weight for module in modules if isinstance(module, nn.Embedding)]
+    if not tables:
+        raise InvalidParameterError(
+            f"backbone: the first stage of {backbone.name} has no torch.nn.Embedding, whose tokens could be predicted; "
+            "set objective='simcse'"
+        )
+    table: nn.Parameter = max(tables, key=len)
+    return table
+
+
+def with_new_lm_head(source: Backbone, kind: str) -> Backbone:
+    """Return a backbone with a new language-model head, tied to the table of token embeddings.
+
+    It is the `origin` of the backbone that it returns. The weights of the head are drawn, seeded by those of the
+    stages.
+
+    Parameters
+    ----------
+    source : Backbone
+        Backbone of texts.
+    kind : {"masked", "causal"}
+        Kind of the head.
+    """
+    table = token_table(source)
+    (ids,) = source.preprocess(["a"])
+    mask = torch.ones(1, len(ids), dtype=torch.bool)  # (1, n_tokens)
+    with torch.no_grad():
+        *_, last = source.run(ids[None], mask)  # (1, n_tokens, n_features)
+    make = functools.partial(_new_head, kind, last.shape[2], table)
+    return source._changed(_lm_head=HeldHead(make), origin=(with_new_lm_head, (source, kind)))
+
+
+def _new_head(kind: str, n_features: int, table: nn.Parameter) -> LanguageModelHead:
+    """Return BERT's head: a layer, and the table of token embeddings with a bias."""
+    n_vocabulary, width = table.shape
+    transform = nn.Linear(n_features, width)
+    nn.init.trunc_normal_(transform.weight, std=0.02)
+    nn.init.zeros_(transform.bias)
+    output = nn.Linear(width, n_vocabulary)
+    nn.init.zeros_(output.bias)
+    output.weight = table
+    return LanguageModelHead(kind, transform, nn.GELU(), nn.LayerNorm(width), output)
+
+
+@torch.no_grad()
+def is_causal(backbone: Backbone) -> bool:
+    """Return whether the values of a token do not depend on the tokens after it.
+
+    Parameters
+    ----------
+    backbone : Backbone
+        Backbone of texts.
+    """
+    table = token_table(backbone)
+    ids = torch.arange(4).remainder(len(table)).repeat(2, 1)  # (2, 4)
+    ids[1, -1] = len(table) - 1
+    *_, last = backbone.run(ids, torch.ones(2, 4, dtype=torch.bool))  # (2, 4, n_features)
+    return torch.allclose(last[0, :-1], last[1, :-1], atol=1e-5, rtol=1e-4)

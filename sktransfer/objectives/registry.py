@@ -1,0 +1,54 @@
+"""Objectives by name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sktransfer.backbones.backbone import Backbone
+from sktransfer.exceptions import InvalidParameterError, did_you_mean
+from sktransfer.objectives.base import Objective
+from sktransfer.objectives.causal import NextTokens
+from sktransfer.objectives.denoising import Denoising
+from sktransfer.objectives.masked import MaskedTokens
+from sktransfer.objectives.views import DropoutViews
+
+__all__ = ["OBJECTIVES", "choose_objective"]
+
+OBJECTIVES: dict[str, type[Objective]] = {
+    "mlm": MaskedTokens,
+    "causal": NextTokens,
+    "tsdae": Denoising,
+    "simcse": DropoutViews,
+}
+_OF_HEAD = {"masked": "mlm", "causal": "causal"}
+
+
+def choose_objective(objective: Any, backbone: Backbone) -> Objective | None:
+    """Return the objective that a parameter stands for, or None for none.
+
+    Parameters
+    ----------
+    objective : str or Objective
+        Name of an objective, "auto" or "none", or an objective.
+    backbone : Backbone
+        Backbone, by which "auto" chooses.
+
+    Raises
+    ------
+    InvalidParameterError
+        If there is no such objective.
+    """
+    if isinstance(objective, Objective):
+        return objective
+    names = ("auto", "none", *OBJECTIVES)
+    if not isinstance(objective, str) or objective not in names:
+        hint = did_you_mean(objective, names) if isinstance(objective, str) else ""
+        raise InvalidParameterError(
+            f"objective={objective!r} must be one of {names}, or an objective such as MaskedTokens(0.3).{hint}"
+        )
+    if objective == "none":
+        return None
+    if objective == "auto":
+        head = backbone.lm_head
+        objective = "simcse" if head is None else _OF_HEAD[head.kind]
+    return OBJECTIVES[objective]()
