@@ -363,9 +363,9 @@ HINTS = {
         lambda folder: TokenFeaturizer(pooling_network(), layer=0).fit(SENTENCES),
     ),
     "module of words": (
-        r"as_module\(TextFeaturizer\(featurizer\.backbone_, layer=featurizer\.layer\)\.fit\(texts\)\)",
+        r"as_module\(TextFeaturizer\(featurizer\.backbone_, layer=-1\)\.fit\(texts\)\)",
         lambda folder: as_module(TokenFeaturizer(layer=1).fit(SENTENCES)),
-        lambda folder: as_module(TextFeaturizer(load_backbone("tiny/bert"), layer=1).fit(TEXTS)),
+        lambda folder: as_module(TextFeaturizer(load_backbone("tiny/bert"), layer=-1).fit(TEXTS)),
     ),
     "tags of several types": (
         r"pass \[\[str\(tag\) for tag in tags\] for tags in y\]",
