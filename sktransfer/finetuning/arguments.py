@@ -19,6 +19,7 @@ __all__ = [
     "FitArguments",
     "check_classes",
     "check_groups",
+    "check_known_classes",
     "check_names",
     "check_of_classes",
     "listed",
@@ -164,6 +165,39 @@ def check_of_classes(class_weight: Any, label_smoothing: float, kinds: Mapping[s
             raise InvalidParameterError(
                 f"{parameter}={value!r} is for tasks with classes, and all tasks, {numbers}, have numbers; leave it out"
             )
+
+
+def check_known_classes(
+    classes: Any, known: np.ndarray | None, noun: str, *, may_be_numbers: bool = False
+) -> np.ndarray:
+    """Return all classes of the only task in a call of `partial_fit`.
+
+    Parameters
+    ----------
+    classes : array-like or None
+        Argument of `partial_fit`.
+    known : ndarray or None
+        Classes after the first call; None in the first call.
+    noun : str
+        What the classes are, in plural.
+    may_be_numbers : bool, default=False
+        Whether later calls may give as many numbers in place of the names of columns.
+
+    Raises
+    ------
+    ValueError
+        If the first call has no classes, or a later one has others.
+    """
+    if classes is None:
+        if known is None:
+            raise ValueError(f"the first call of partial_fit needs classes: all {noun} that will come")
+        return known
+    given: np.ndarray = np.unique(classes)
+    if known is None:
+        return given
+    if not (may_be_numbers and len(given) == len(known)) and not np.array_equal(given, known):
+        raise ValueError(f"classes={given} are not those of the first call, {known}")
+    return known
 
 
 def check_classes(classes: Any, known: Mapping[str, np.ndarray | None] | None) -> dict[str, np.ndarray] | None:

@@ -11,7 +11,7 @@ from sklearn.callback import with_callbacks
 from sktransfer._parameters import with_parameters
 from sktransfer._utils import all_or_nothing
 from sktransfer.finetuning import parameters as shared
-from sktransfer.finetuning.arguments import FitArguments
+from sktransfer.finetuning.arguments import FitArguments, check_known_classes
 from sktransfer.finetuning.single import TASK, SingleTaskTuner
 from sktransfer.tasks.base import Task
 from sktransfer.tasks.classification import Multiclass, MultilabelIndicator, classification_task
@@ -240,16 +240,10 @@ class FineTuneClassifier(ClassifierMixin, SingleTaskTuner):
         ConvergenceWarning
             If the training loss is far higher at the end than at the start.
         """
-        first = not hasattr(self, "net_")
-        if first and classes is None:
-            raise ValueError("the first call of partial_fit needs classes: all labels that will come")
-        if not first and classes is not None:
-            given = np.unique(classes)
-            # The classes of an indicator matrix are column numbers here, and may have names there.
-            names = self._task.kind == MultilabelIndicator.kind and len(given) == len(self.classes_)
-            if not names and not np.array_equal(given, self.classes_):
-                raise ValueError(f"classes={given} are not those of the first call, {self.classes_}")
-        known = np.unique(classes) if first else self.classes_
+        known = self.classes_ if hasattr(self, "net_") else None
+        # The classes of an indicator matrix are column numbers here, and may have names there.
+        has_names = known is not None and self._task.kind == MultilabelIndicator.kind
+        known = check_known_classes(classes, known, "labels", may_be_numbers=has_names)
         return self._partial_fit(FitArguments(X, y, sample_weight, classes={TASK: known}))
 
     def decision_function(self, X: Any) -> np.ndarray:

@@ -22,7 +22,7 @@ from sktransfer.engine.inference import prepare_head
 from sktransfer.engine.layers import LayerOutput
 from sktransfer.exceptions import InvalidParameterError, TargetWarning, ValidationWarning, name_row, warn
 from sktransfer.finetuning import parameters as shared
-from sktransfer.finetuning.arguments import FitArguments, check_groups
+from sktransfer.finetuning.arguments import FitArguments, check_groups, check_known_classes
 from sktransfer.finetuning.single import TASK, SingleTaskTuner
 from sktransfer.samples.columns import quoted
 from sktransfer.samples.labels import row_labels
@@ -314,12 +314,7 @@ class FineTuneTagger(SingleTaskTuner):
             If the training loss is far higher at the end than at the start.
         """
         self._check_parameters()
-        first = not hasattr(self, "net_")
-        if first and classes is None:
-            raise ValueError("the first call of partial_fit needs classes: all tags that will come")
-        if not first and classes is not None and not np.array_equal(np.unique(classes), self.classes_):
-            raise ValueError(f"classes={np.unique(classes)} are not those of the first call, {self.classes_}")
-        known = np.unique(classes) if first else self.classes_
+        known = check_known_classes(classes, self.classes_ if hasattr(self, "net_") else None, "tags")
         return self._partial_fit(FitArguments(X, y, sample_weight, classes={TASK: known}))
 
     def predict_proba(self, X: Any) -> list[np.ndarray]:
