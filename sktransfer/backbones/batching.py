@@ -251,14 +251,6 @@ class ImageBatching:
         """Return no message, because images are never truncated."""
         return ""
 
-    def unknown(self, preprocess: Preprocess, samples: Sequence[Any], tensors: Sequence[Tensor]) -> list[bool]:
-        """Return False per image, because every colour is known."""
-        return [False] * len(samples)
-
-    def unknown_message(self, n_unknown: int, n_samples: int) -> str:
-        """Return no message, because images hold no tokens."""
-        return ""
-
 
 BATCHING: dict[str, Batching] = {"image": ImageBatching(), "text": TextBatching()}
 

@@ -135,9 +135,8 @@ class WiSEFT(Callback):  # type: ignore[misc]
     def on_train_end(self, net: NeuralNet, **kwargs: Any) -> None:
         """Write the interpolated weights."""
         ends = [parameter.detach() for parameter in net.module_.parameters()]
-        starts = [
-            start.to(end.device) for start, end in zip(self.start_, ends)
-        ]  # a checkpoint restores them on the CPU
+        # A checkpoint restores tensors on the CPU.
+        starts = [start.to(end.device) for start, end in zip(self.start_, ends)]
         _write(net, [torch.lerp(start, end, float(self.alpha)) for start, end in zip(starts, ends)])
         self.start_ = []
 
