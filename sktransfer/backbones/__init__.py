@@ -13,6 +13,7 @@ _HOME = {
     "BackboneSpec": "sktransfer.backbones.spec",
     "ImageStage": "sktransfer.backbones.stages",
     "ImageTransform": "sktransfer.backbones.preprocess",
+    "JoinedBackbone": "sktransfer.backbones.joined",
     "LanguageModelHead": "sktransfer.backbones.language",
     "PooledHead": "sktransfer.backbones.stages",
     "Preprocess": "sktransfer.backbones.preprocess",
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from sktransfer.backbones.backbone import Backbone as Backbone
     from sktransfer.backbones.backbone import replace_stages as replace_stages
     from sktransfer.backbones.hooks import hookimpl as hookimpl
+    from sktransfer.backbones.joined import JoinedBackbone as JoinedBackbone
     from sktransfer.backbones.language import LanguageModelHead as LanguageModelHead
     from sktransfer.backbones.loading import build_backbone as build_backbone
     from sktransfer.backbones.preprocess import ImageTransform as ImageTransform

@@ -1,0 +1,1 @@
+"""Rows of several columns, each with samples of one modality."""
