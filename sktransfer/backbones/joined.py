@@ -118,7 +118,8 @@ class JoinedBackbone(Backbone):
     >>> import numpy as np
     >>> from sktransfer import Backbone, FineTuneClassifier
     >>> joined = Backbone.join({"text": "tiny/bert", "image": "tiny/cnn"})
-    >>> X = {"text": ["a dark page", "a white page"] * 4, "image": np.array([[[0] * 8] * 8, [[255] * 8] * 8] * 4, "uint8")}
+    >>> pages = np.array([[[0] * 8] * 8, [[255] * 8] * 8] * 4, dtype=np.uint8)
+    >>> X = {"text": ["a dark page", "a white page"] * 4, "image": pages}
     >>> clf = FineTuneClassifier(joined, layer=-1, freeze_depth={"text": "all", "image": -1}, max_epochs=1)
     >>> clf.fit(X, ["dark", "white"] * 4).predict(X)[:2].tolist()
     ['dark', 'white']
@@ -279,7 +280,8 @@ class JoinedBackbone(Backbone):
 
     def forget_if_changed(self) -> bool:
         """Forget what the towers know of weights that torch has changed in place. Return whether it has."""
-        return any([tower.forget_if_changed() for _, tower in self._networks])
+        changed = [network.forget_if_changed() for _, network in self._networks]  # all of them forget
+        return any(changed)
 
     def __repr__(self) -> str:
         return f"JoinedBackbone({self.name!r}, stages={list(self.stage_names)})"

@@ -140,8 +140,10 @@ class _User:
     backbone: Backbone
 
     @property
-    def n_frozen(self) -> int:
-        return int(getattr(self.estimator, "freeze_depth_", len(self.backbone.stages)))
+    def trains(self) -> list[bool]:
+        """Whether each stage was trained."""
+        boundary = getattr(self.estimator, "freeze_depth_", None)
+        return [False] * len(self.backbone.stages) if boundary is None else self.backbone.trains(boundary)
 
     @property
     def layers(self) -> list[LayerOutput]:
@@ -216,7 +218,7 @@ def _backbone_facts(user: _User) -> dict[str, Any]:
     if not backbone.pretrained:
         facts["weights"] = "random before the training"
     facts["fingerprint"] = backbone.fingerprint()
-    facts["frozen stages"] = f"{user.n_frozen} of {len(backbone.stages)}"
+    facts["frozen stages"] = f"{user.trains.count(False)} of {len(backbone.stages)}"
     if hasattr(estimator, "layer"):
         facts["layer"] = estimator.layer
     for attribute, what in (("n_iter_", "epochs"), ("lr_", "learning rate")):
@@ -233,9 +235,13 @@ def _backbone_facts(user: _User) -> dict[str, Any]:
 def _stages(user: _User) -> dict[str, list[Any]]:
     counted: set[int] = set()
     rows: dict[str, list[Any]] = {"stage": [], "state": [], "parameters": [], "read": []}
-    for index, (name, stage) in enumerate(zip(user.backbone.stage_names, user.backbone.stages)):
-        read = [one.pooling or "unpooled" for one in user.layers if one.stop == index + 1]
-        values = (name, "frozen" if index < user.n_frozen else "trained", count_parameters(stage, counted))
+    positions = [
+        (names, stop) for names, network in user.backbone.networks for stop in range(1, len(network.stages) + 1)
+    ]
+    stages = zip(user.backbone.stage_names, user.backbone.stages, user.trains, positions, strict=True)
+    for name, stage, is_trained, (names, stop) in stages:
+        read = [one.pooling or "unpooled" for one in user.layers if one.stop == stop and one.tower in names]
+        values = (name, "trained" if is_trained else "frozen", count_parameters(stage, counted))
         for column, value in zip(rows, (*values, ", ".join(read))):
             rows[column].append(f"{value:,}" if isinstance(value, int) else value)
     return rows

@@ -19,7 +19,7 @@ from sktransfer.cache.types import Store
 from sktransfer.classifiers.pretrained import PretrainedHead
 from sktransfer.engine.compute import Compute, resolve_compute
 from sktransfer.engine.forward import LayerOutput, forward
-from sktransfer.engine.inputs import PreprocessedSamples
+from sktransfer.engine.inputs import preprocessed
 from sktransfer.engine.layers import resolve_layers
 from sktransfer.exceptions import InvalidParameterError
 
@@ -172,7 +172,7 @@ def run_backbone(
         Whether to return probabilities, if the backbone has a head.
     """
     started = perf_counter()
-    inputs = PreprocessedSamples(samples, backbone.preprocess)
+    inputs = preprocessed(samples, backbone.preprocess)
     has_head = with_head and backbone.head is not None and len(backbone.categories) > 1
     head = PretrainedHead(backbone) if has_head else None
     distinct = list(dict.fromkeys([*layers, *([head.layer] if head else [])]))
