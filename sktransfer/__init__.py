@@ -34,6 +34,8 @@ _HOME = {
     "FreezeDepthDisplay": "sktransfer.displays.freeze_depth",
     "Head": "sktransfer.tasks.heads",
     "ImageFeaturizer": "sktransfer.featurizers.image",
+    "JoinedBackbone": "sktransfer.backbones.joined",
+    "JoinedFeaturizer": "sktransfer.featurizers.joined",
     "LayerScoreDisplay": "sktransfer.displays.layer_score",
     "LearningRateDisplay": "sktransfer.displays.learning_rate",
     "LearningRates": "sktransfer.training.lr_finder",
@@ -102,6 +104,7 @@ __all__ = sorted(_HOME)
 if TYPE_CHECKING:
     from sktransfer.backbones.backbone import Backbone as Backbone
     from sktransfer.backbones.hooks import hookimpl as hookimpl
+    from sktransfer.backbones.joined import JoinedBackbone as JoinedBackbone
     from sktransfer.backbones.loading import load_backbone as load_backbone
     from sktransfer.backbones.registry import list_backbones as list_backbones
     from sktransfer.backbones.registry import list_plugins as list_plugins
@@ -133,6 +136,7 @@ if TYPE_CHECKING:
     from sktransfer.explain.as_module import as_module as as_module
     from sktransfer.explain.onnx import export_onnx as export_onnx
     from sktransfer.featurizers.image import ImageFeaturizer as ImageFeaturizer
+    from sktransfer.featurizers.joined import JoinedFeaturizer as JoinedFeaturizer
     from sktransfer.featurizers.text import TextFeaturizer as TextFeaturizer
     from sktransfer.featurizers.tokens import TokenFeaturizer as TokenFeaturizer
     from sktransfer.featurizers.words import WordEmbedder as WordEmbedder

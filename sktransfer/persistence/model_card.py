@@ -180,7 +180,7 @@ def _users(estimator: Any) -> list[_User]:
         backbone = part.backbone_ if is_lazy else vars(part).get("backbone_")
         if isinstance(backbone, Backbone):
             user = _User(part, backbone)
-            found.setdefault((type(part), backbone.fingerprint(), user.n_frozen, tuple(user.layers)), user)
+            found.setdefault((type(part), backbone.fingerprint(), tuple(user.trains), tuple(user.layers)), user)
     return list(found.values())
 
 
@@ -207,14 +207,16 @@ def _listed(values: list[Any]) -> str:
 def _backbone_facts(user: _User) -> dict[str, Any]:
     backbone, estimator = user.backbone, user.estimator
     facts: dict[str, Any] = {"name": backbone.name, "used by": type(estimator).__name__, "samples": backbone.modality}
-    try:
-        spec = registry().find(backbone.name)
-    except SktransferError:  # of the user's own modules, or of a plugin that is not installed
-        facts["licence"] = "unknown"
-    else:
-        facts["licence"] = spec.licence
-        if spec.weights is not None and not spec.weights.location.startswith("file:"):
-            facts["weights"] = spec.weights.location
+    for tower, of_column in backbone.towers.items():
+        suffix = "" if tower is None else f" of {tower}"
+        try:
+            spec = registry().find(of_column.name)
+        except SktransferError:  # of the user's own modules, or of a plugin that is not installed
+            facts[f"licence{suffix}"] = "unknown"
+        else:
+            facts[f"licence{suffix}"] = spec.licence
+            if spec.weights is not None and not spec.weights.location.startswith("file:"):
+                facts[f"weights{suffix}"] = spec.weights.location
     if not backbone.pretrained:
         facts["weights"] = "random before the training"
     facts["fingerprint"] = backbone.fingerprint()
