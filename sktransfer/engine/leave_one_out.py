@@ -29,6 +29,7 @@ __all__ = [
     "merge_equal",
     "ridge_errors",
     "scale_towers",
+    "scaled_towers",
     "spaced_rows",
 ]
 
@@ -127,6 +128,26 @@ def scale_towers(
         np.concatenate([mean for mean, _ in found]),
         np.concatenate([np.full(width, scale / share) for (_, scale), width in zip(found, widths, strict=True)]),
     )
+
+
+def scaled_towers(features: np.ndarray, widths: Sequence[int], scaling: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+    """Return centred and divided features of several towers, with zeros where a tower has no sample.
+
+    Parameters
+    ----------
+    features : ndarray of shape (n_samples, n_features), float32
+        Features of all towers, concatenated. Those of a tower without a sample are zeros.
+    widths : sequence of int
+        Number of features of each tower.
+    scaling : (ndarray of shape (n_features,), ndarray of shape (n_features,))
+        Mean and scale, as `scale_towers` returns them.
+    """
+    mean, scale = scaling
+    scaled = ((features - mean) / scale).astype(np.float32)  # (n_samples, n_features)
+    stops = np.cumsum(widths)
+    for start, stop in zip(stops - widths, stops, strict=True):
+        scaled[~features[:, start:stop].any(1), start:stop] = 0.0
+    return scaled
 
 
 def ridge_errors(

@@ -120,7 +120,8 @@ CONVERTERS: dict[type, Converter] = {
 }
 TOWERS = (
     "it reads rows of several columns, and a module reads one tensor. Convert the networks of the columns, "
-    "as_module(ImageFeaturizer(estimator.backbone_.towers['image'], layer=-1).fit(images)), and concatenate their outputs"
+    "as_module(ImageFeaturizer(estimator.backbone_.towers['image'], layer=-1).fit(images)), and concatenate what they "
+    "give"
 )
 REFUSED = {
     FineTuneSegmenter: "it has an output per pixel, and a module has one per image. Use its backbone_ and head_",

@@ -195,20 +195,25 @@ class Featurizer(
         raise NotImplementedError
 
     def _fit(self, X: Any) -> Rows:
+        if isinstance(self.backbone, Backbone):
+            self._check_modality(self.backbone)
         samples = self._check(X, reset=True)
         backbone = self._load()
-        if backbone.modality != self._modality:
-            joined = "" if None in backbone.towers else "; use JoinedFeaturizer"
-            raise InvalidParameterError(
-                f"backbone={self.backbone!r} takes {backbone.modality}s, "
-                f"{type(self).__name__} featurizes {self._modality}s{joined}"
-            )
+        self._check_modality(backbone)
         resolve_layers(backbone, -1 if is_auto(self.layer) else self.layer, self.pooling)
         check_option("target", self.target, _TARGETS)
         self._compute()
         resolve_store(self.cache)
         self.backbone_, self._choice = backbone, None
         return samples
+
+    def _check_modality(self, backbone: Backbone) -> None:
+        if backbone.modality != self._modality:
+            joined = "" if None in backbone.towers else "; use JoinedFeaturizer"
+            raise InvalidParameterError(
+                f"backbone={self.backbone!r} takes {backbone.modality}s, "
+                f"{type(self).__name__} featurizes {self._modality}s{joined}"
+            )
 
     def _choose(self, inputs: PreprocessedSamples, y: Any, context: Any = None) -> CandidateOutputs:
         """Choose layers, and return the outputs of all of them for the rows that they were chosen by."""

@@ -11,7 +11,7 @@ from sktransfer._parameters import REQUIRED, Parameter, with_parameters
 from sktransfer._utils import all_or_nothing
 from sktransfer.backbones.backbone import Backbone
 from sktransfer.backbones.loading import load_backbone
-from sktransfer.engine.leave_one_out import scale_towers
+from sktransfer.engine.leave_one_out import scale_towers, scaled_towers
 from sktransfer.engine.parameters import (
     COMPUTE,
     IMAGE_SHAPE,
@@ -54,9 +54,9 @@ __all__ = ["JoinedFeaturizer"]
     ),
     LAYER.replace(
         type="int, str, list of these, or dict of str to these",
-        description="""Stage of each tower whose output gives the features. "auto" weighs the stages of each tower by how
-        well they predict y. Otherwise an index (-1 is the last stage), a name, a list (concatenated) or "all". One value
-        for all towers, or a dict by column.""",
+        description="""Stage of each tower whose output gives the features. "auto" weighs the stages of each tower by
+        how well they predict y. Otherwise an index (-1 is the last stage), a name, a list (concatenated) or "all". One
+        value for all towers, or a dict by column.""",
     ),
     TARGET,
     POOLING.replace(
@@ -102,8 +102,8 @@ class JoinedFeaturizer(Featurizer):
     -----
     `fit` computes the features, because it learns their mean and scale from the rows that have the column.
 
-    With y, `layer="auto"` weighs the layers of each tower as `ImageFeaturizer` and `TextFeaturizer` do, by the rows that
-    have the column. All towers have the same share of the variance. The layers are multiplied so that
+    With y, `layer="auto"` weighs the layers of each tower as `ImageFeaturizer` and `TextFeaturizer` do, by the rows
+    that have the column. All towers have the same share of the variance. The layers are multiplied so that
     `LogisticRegression()`, or `Ridge()` for numbers, needs neither a scaler nor another strength. Otherwise the mean
     variance of the features is 1, and each tower has the same share of it.
 
@@ -160,8 +160,8 @@ class JoinedFeaturizer(Featurizer):
         backbone = load_backbone(self.backbone, preprocess=self.preprocess, max_length=self.max_length)
         if None in backbone.towers:
             raise InvalidParameterError(
-                f"backbone={quoted(self.backbone, 60)} takes {backbone.modality}s, and JoinedFeaturizer featurizes rows "
-                "of several columns; join backbones by Backbone.join({'text': ..., 'image': ...}), or use "
+                f"backbone={quoted(self.backbone, 60)} takes {backbone.modality}s, and JoinedFeaturizer featurizes "
+                "rows of several columns; join backbones by Backbone.join({'text': ..., 'image': ...}), or use "
                 f"{'Text' if backbone.modality == 'text' else 'Image'}Featurizer"
             )
         return backbone
@@ -184,9 +184,4 @@ class JoinedFeaturizer(Featurizer):
         ]
         if self._scaling is None:
             self._scaling = scale_towers(features, blocks, np.ones(len(features)))
-        mean, scale = self._scaling
-        scaled = ((features - mean) / scale).astype(np.float32)  # (n_samples, n_features)
-        stops = np.cumsum(blocks)
-        for start, stop in zip(stops - blocks, stops, strict=True):
-            scaled[~features[:, start:stop].any(1), start:stop] = 0.0
-        return scaled
+        return scaled_towers(features, blocks, self._scaling)

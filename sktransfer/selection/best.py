@@ -171,6 +171,12 @@ class BestBackbone(PlainState, BackboneHTML, MetaEstimatorMixin, BaseEstimator):
         estimator = self._estimator()
         params = process_routing(self, "fit", **fit_params).estimator.fit if _is_routing_enabled() else fit_params
         backbones = resolve_candidates(self.candidates)
+        for name, backbone in backbones.items():
+            if None not in backbone.towers:
+                raise InvalidParameterError(
+                    f"candidates: {name} reads rows of several columns, and BestBackbone chooses one layer of one "
+                    "column; use rank_backbones to compare joined backbones, and JoinedFeaturizer for their features"
+                )
         modality = next(iter(backbones.values())).modality
         samples = check_samples(self, X, modality, image_shape=self.image_shape, reset=True)
         targets, target_type = _check_targets(y, estimator)
@@ -206,7 +212,7 @@ class BestBackbone(PlainState, BackboneHTML, MetaEstimatorMixin, BaseEstimator):
 
     def _store_choice(self, best: ScoredLayer, metric: str, rows: list[tuple[Any, ...]]) -> None:
         self.best_backbone_, self.best_layer_, self.best_score_ = best.name, best.stage_name, best.scores[metric]
-        self.backbone_, self._layer = best.backbone, best.layer
+        self.backbone_, self._layer = best.backbone, best.layers[0]
         ranking = pd.DataFrame(rows, columns=["backbone", "layer", metric, "seconds", "bytes"])
         self.ranking_ = ranking.sort_values(metric, ascending=False, kind="stable")
 

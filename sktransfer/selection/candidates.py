@@ -115,9 +115,9 @@ def resolve_candidates(candidates: Any) -> dict[str, Backbone]:
                     f"candidates name {name!r} twice; a dict {{name: backbone}} tells them apart"
                 )
             backbones[name] = backbone
-    modalities = {name: backbone.modality for name, backbone in backbones.items()}
-    if len(set(modalities.values())) > 1:
-        raise InvalidParameterError(f"candidates must all take images, or all texts: {modalities}")
+    takes = {name: backbone.takes for name, backbone in backbones.items()}
+    if any(one != next(iter(takes.values())) for one in takes.values()):
+        raise InvalidParameterError(f"candidates must all take images, all texts, or rows of the same columns: {takes}")
     return backbones
 
 
