@@ -34,7 +34,7 @@ _HOME = {
     "FreezeDepthDisplay": "sktransfer.displays.freeze_depth",
     "Head": "sktransfer.tasks.heads",
     "ImageFeaturizer": "sktransfer.featurizers.image",
-    "JoinedBackbone": "sktransfer.backbones.joined",
+    "JoinedBackbone": "sktransfer.towers.joined",
     "JoinedFeaturizer": "sktransfer.featurizers.joined",
     "LayerScoreDisplay": "sktransfer.displays.layer_score",
     "LearningRateDisplay": "sktransfer.displays.learning_rate",
@@ -104,7 +104,6 @@ __all__ = sorted(_HOME)
 if TYPE_CHECKING:
     from sktransfer.backbones.backbone import Backbone as Backbone
     from sktransfer.backbones.hooks import hookimpl as hookimpl
-    from sktransfer.backbones.joined import JoinedBackbone as JoinedBackbone
     from sktransfer.backbones.loading import load_backbone as load_backbone
     from sktransfer.backbones.registry import list_backbones as list_backbones
     from sktransfer.backbones.registry import list_plugins as list_plugins
@@ -183,6 +182,7 @@ if TYPE_CHECKING:
     from sktransfer.tagging.schemes import find_spans as find_spans
     from sktransfer.targets.merging import merge_tasks as merge_tasks
     from sktransfer.tasks.heads import Head as Head
+    from sktransfer.towers.joined import JoinedBackbone as JoinedBackbone
     from sktransfer.training.lr_finder import LearningRates as LearningRates
     from sktransfer.words.loading import load_vectors as load_vectors
 

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from sktransfer._validation import require_field
 from sktransfer.backbones.backbone import Backbone, replace_stages, restore_stages, with_max_length, with_preprocess
 from sktransfer.backbones.generators import private_draws
-from sktransfer.backbones.joined import JoinedBackbone
 from sktransfer.backbones.language import LM_KINDS, HeldHead, own_state
 from sktransfer.backbones.loading import build_backbone, restore_backbone
 from sktransfer.backbones.pooling import pooling_names
@@ -29,6 +28,7 @@ from sktransfer.exceptions import LoadError, SaveError
 from sktransfer.objectives.heads import with_new_lm_head
 from sktransfer.persistence.context import Codec, LoadContext, SaveContext
 from sktransfer.providers.huggingface import spec_from_state, spec_to_state
+from sktransfer.towers.joined import JoinedBackbone
 from sktransfer.weights.reading import copy_state
 
 __all__ = ["CODECS", "rebuild_backbone"]
@@ -294,5 +294,5 @@ def _decode_joined(data: dict[str, Any], context: LoadContext) -> JoinedBackbone
 
 CODECS = (
     Codec("Backbone", "sktransfer.backbones.backbone:Backbone", _encode, _decode),
-    Codec("JoinedBackbone", "sktransfer.backbones.joined:JoinedBackbone", _encode_joined, _decode_joined),
+    Codec("JoinedBackbone", "sktransfer.towers.joined:JoinedBackbone", _encode_joined, _decode_joined),
 )

@@ -91,7 +91,7 @@ class Columns:
 
     Examples
     --------
-    >>> from sktransfer.rows.columns import Columns
+    >>> from sktransfer.towers.columns import Columns
     >>> columns = Columns({"title": "text", "body": "text"}, "zero")
     >>> samples = columns.read({"title": ["good", "bad"], "body": ["a fine film", None]})
     >>> samples.load(0), samples.load(1)

@@ -15,7 +15,7 @@ from sktransfer.backbones.loading import load_backbone
 from sktransfer.backbones.preprocess import Preprocess
 from sktransfer.backbones.stages import of_tower, watch
 from sktransfer.exceptions import InvalidParameterError, did_you_mean
-from sktransfer.rows.columns import MISSING, Columns
+from sktransfer.towers.columns import MISSING, Columns
 
 __all__ = ["JoinedBackbone", "JoinedPreprocess", "join_towers"]
 

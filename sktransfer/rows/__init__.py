@@ -1,1 +1,0 @@
-"""Rows of several columns, each with samples of one modality."""
