@@ -21,8 +21,9 @@ SOURCES = sorted((ROOT / "sktransfer").rglob("*.py"))
 PROSE = sorted(path for folder in ("plugins", "examples", "benchmarks") for path in (ROOT / folder).rglob("*.py"))
 # Lowest first: a package imports from itself and from the packages before it.
 LAYERS = ["_version", "exceptions", "_validation", "_parameters", "config", "_utils", "html", "samples", "tagging"]
-LAYERS += ["weights", "backbones", "towers", "providers", "cache", "engine", "pixels", "sentences", "words", "featurizers"]
+LAYERS += ["weights", "backbones", "towers", "providers", "cache", "engine", "pixels", "sentences", "words"]
 LAYERS += [
+    "featurizers",
     "pipelines",
     "tasks",
     "objectives",
