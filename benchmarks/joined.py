@@ -2,10 +2,10 @@
 
     [SIZE=full] python -m benchmarks.joined [--draws 3] [--tasks spoken reviews]
 
-In `spoken`, a row has the noisy picture of a digit and a spoken word, which is that of the digit in half of the rows and
-any of the ten words otherwise. In `reviews`, a row has one of three classes. Its digit is drawn from those of the class
-in 55% of the rows, its product review from those of the class in 70%, and from those of any class otherwise. Reviews
-need SKTRANSFER_TEST_DATA.
+In `spoken`, a row has the noisy picture of a digit and a spoken word. The word is that of the digit in half of the
+rows, and any of the ten words otherwise. In `reviews`, a row has one of three classes. Its digit is drawn from those of
+the class in 55% of the rows, its product review from those of the class in 70%, and from those of any class otherwise.
+Reviews need SKTRANSFER_TEST_DATA.
 
 Late fusion of frozen networks is a `ColumnTransformer` of `TextFeaturizer` and `ImageFeaturizer`. That of fine-tuned
 networks is the mean of the probabilities of two networks. Each model reads the same rows with its default settings. The
@@ -30,7 +30,7 @@ from benchmarks.remembered import Remembered
 from sktransfer import Backbone, FineTuneClassifier, ImageFeaturizer, JoinedFeaturizer, TextFeaturizer
 
 N_TEST = 500
-WORDS = "zero one two three four five six seven eight nine".split()
+WORDS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 FROZEN = ("text", "image", "late fusion", "joined")
 Data = tuple[pd.DataFrame, np.ndarray]
 

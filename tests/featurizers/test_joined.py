@@ -61,7 +61,7 @@ def test_layer_pooling_and_max_length_by_tower():
         ZERO,
         layer={"text": [0, -1], "image": "block2"},
         pooling={"text": "max", "image": "average"},
-        max_length=4,
+        max_length=20,
         preprocess={"image": {"resize": 16}},
     ).fit(FRAME)
     assert [(one.tower, one.pooling) for one in featurizer._layers()] == [
@@ -69,7 +69,7 @@ def test_layer_pooling_and_max_length_by_tower():
         ("text", "max"),
         ("image", "average"),
     ]
-    assert featurizer.backbone_.towers["text"].preprocess.limit == 4
+    assert featurizer.backbone_.towers["text"].preprocess.limit == 20
     assert featurizer.backbone_.towers["image"].preprocess.resize == 16
     names = featurizer.get_feature_names_out()
     assert len(set(names)) == len(names) == featurizer.transform(FRAME).shape[1]

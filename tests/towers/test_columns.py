@@ -65,10 +65,7 @@ def test_read_lists_rows_without_a_sample():
         ({"text": ["one", "two"], "image": [IMAGES[0], np.nan]}, "row 1: column 'image': the image is missing"),
         ({"text": ["one", 2], "image": IMAGES[:2]}, "row 1: column 'text': 2 is a int, not a str"),
         ({"text": ["one", None], "image": [None, None]}, r"row 1: all of the columns \['text', 'image'\] are missing"),
-        (
-            FRAME.set_index(pd.Index(["a", "b", "c"])).assign(text=["one", None, "x"]),
-            r"row 1 \(index label 'b'\): column",
-        ),
+        (FRAME.assign(text=["one", None, "x"]).set_index(pd.Index([*"abc"])), r"row 1 \(index label 'b'\): column"),
     ],
     ids=["text", "image", "type", "both", "label"],
 )
