@@ -124,7 +124,7 @@ class JoinedBackbone(Backbone):
     >>> clf.fit(X, ["dark", "white"] * 4).predict(X)[:2].tolist()
     ['dark', 'white']
     >>> clf.freeze_depth_
-    {'text': 5, 'image': 5}
+    {'text': 5, 'image': 6}
     """
 
     def __init__(self, towers: Mapping[str, Backbone | str], missing: str = "error") -> None:
