@@ -544,7 +544,8 @@ def choose_jointly(
     if len(by_task) == 1:
         return choices
     weights = np.mean([_spread(choice, outputs.layers) for choice in choices.values()], axis=0)  # (n_layers,)
-    weights = np.where(weights < LEAST_SHARE, 0.0, weights)
+    n_towers = len({layer.tower for layer in outputs.layers})
+    weights = np.where(weights < LEAST_SHARE / n_towers, 0.0, weights)
     weights = weights / weights.sum()
     return {
         name: _on_layers(known[name], *by_task[name][1:], weights, choices[name].last_error if name in choices else 0.0)

@@ -85,7 +85,7 @@ def centre_present(features: np.ndarray, sample_weight: np.ndarray) -> tuple[np.
     >>> centred.ravel().tolist(), mean.tolist(), scale
     ([-1.0, 1.0, 0.0], [2.0], 1.0)
     """
-    present = np.asarray(features).any(1)  # (n_samples,)
+    present: np.ndarray = (features != 0).any(axis=1)  # (n_samples,)
     weight = sample_weight * present  # (n_samples,)
     if not weight.any():
         return np.zeros(features.shape), np.zeros(features.shape[1]), 1.0
@@ -143,7 +143,7 @@ def scaled_towers(features: np.ndarray, widths: Sequence[int], scaling: tuple[np
         Mean and scale, as `scale_towers` returns them.
     """
     mean, scale = scaling
-    scaled = ((features - mean) / scale).astype(np.float32)  # (n_samples, n_features)
+    scaled: np.ndarray = ((features - mean) / scale).astype(np.float32)  # (n_samples, n_features)
     stops = np.cumsum(widths)
     for start, stop in zip(stops - widths, stops, strict=True):
         scaled[~features[:, start:stop].any(1), start:stop] = 0.0

@@ -33,6 +33,7 @@ from sktransfer.selection.candidates import (
     run_backbone,
 )
 from sktransfer.selection.ranking import ScoredLayer, score_layers
+from sktransfer.towers.joined import refuse_joined
 from sktransfer.selection.scores import resolve_scores
 from sktransfer.selection.validation import resolve_target_type
 from sktransfer.tasks.validation import as_array, as_labels, check_none_missing, check_numbers, check_weight
@@ -171,12 +172,9 @@ class BestBackbone(PlainState, BackboneHTML, MetaEstimatorMixin, BaseEstimator):
         estimator = self._estimator()
         params = process_routing(self, "fit", **fit_params).estimator.fit if _is_routing_enabled() else fit_params
         backbones = resolve_candidates(self.candidates)
-        for name, backbone in backbones.items():
-            if None not in backbone.towers:
-                raise InvalidParameterError(
-                    f"candidates: {name} reads rows of several columns, and BestBackbone chooses one layer of one "
-                    "column; use rank_backbones to compare joined backbones, and JoinedFeaturizer for their features"
-                )
+        for backbone in backbones.values():
+            instead = "compare joined backbones by rank_backbones, and use JoinedFeaturizer for their features"
+            refuse_joined(backbone, "BestBackbone", instead)
         modality = next(iter(backbones.values())).modality
         samples = check_samples(self, X, modality, image_shape=self.image_shape, reset=True)
         targets, target_type = _check_targets(y, estimator)

@@ -17,7 +17,7 @@ from sktransfer.backbones.stages import of_tower, watch
 from sktransfer.exceptions import InvalidParameterError, did_you_mean
 from sktransfer.towers.columns import MISSING, Columns
 
-__all__ = ["JoinedBackbone", "JoinedPreprocess", "join_towers"]
+__all__ = ["JoinedBackbone", "JoinedPreprocess", "join_towers", "refuse_joined"]
 
 
 class JoinedPreprocess:
@@ -298,6 +298,29 @@ def join_towers(towers: Mapping[str, Backbone], missing: str) -> Backbone:
         Treatment of a row in which a column is missing.
     """
     return JoinedBackbone(towers, missing)
+
+
+def refuse_joined(backbone: Backbone, reader: str, instead: str) -> None:
+    """Raise if a backbone is joined.
+
+    Parameters
+    ----------
+    backbone : Backbone
+        Backbone that was given.
+    reader : str
+        Name of what takes none.
+    instead : str
+        What to do, as an imperative.
+
+    Raises
+    ------
+    InvalidParameterError
+        If the backbone is joined.
+    """
+    if None not in backbone.towers:
+        raise InvalidParameterError(
+            f"{backbone.name} reads rows of several columns, and {reader} reads one column; {instead}"
+        )
 
 
 def _with_own_preprocess(towers: Mapping[str, Backbone], preprocess: Mapping[str, Preprocess]) -> dict[str, Backbone]:

@@ -15,7 +15,9 @@ from torch import nn
 
 from sktransfer import (
     Backbone,
+    BestBackbone,
     ContrastiveFineTuner,
+    FeatureMapDisplay,
     FineTuneClassifier,
     FineTuneRegressor,
     FineTuneSegmenter,
@@ -26,6 +28,7 @@ from sktransfer import (
     MultiTaskFineTuner,
     SelfSupervisedTuner,
     TextFeaturizer,
+    ZeroShotClassifier,
     as_module,
     clear_cache,
     export_onnx,
@@ -332,6 +335,18 @@ def test_ranking_has_a_row_for_all_towers_together():
         ),
         (lambda path: SelfSupervisedTuner(JOINED).fit(FRAME), "adapts backbones of texts; give one"),
         (lambda path: ImageFeaturizer(JOINED).fit(FRAME), "use JoinedFeaturizer"),
+        (
+            lambda path: BestBackbone([JOINED]).fit(FRAME, Y),
+            "BestBackbone reads one column; compare joined backbones by",
+        ),
+        (
+            lambda path: ZeroShotClassifier(JOINED).fit(FRAME, Y),
+            "ZeroShotClassifier reads one column; give the backbone",
+        ),
+        (
+            lambda path: FeatureMapDisplay.from_estimator(JoinedFeaturizer(JOINED, layer=-1), FRAME, Y),
+            "FeatureMapDisplay reads one column; draw the featurizer of one column",
+        ),
         (lambda path: as_module(quick(JOINED, layer=-1, max_epochs=0).fit(FRAME, Y)), "Convert the networks of the"),
         (
             lambda path: export_onnx(quick(JOINED, layer=-1, max_epochs=0).fit(FRAME, Y), path / "model.onnx"),
@@ -339,7 +354,18 @@ def test_ranking_has_a_row_for_all_towers_together():
         ),
         (lambda path: FineTuneClassifier({"text": BERT}).fit(FRAME, Y), r"by Backbone\.join"),
     ],
-    ids=["tagger", "segmenter", "self-supervised", "ImageFeaturizer", "as_module", "export_onnx", "dict"],
+    ids=[
+        "tagger",
+        "segmenter",
+        "self-supervised",
+        "ImageFeaturizer",
+        "BestBackbone",
+        "ZeroShot",
+        "map",
+        "as_module",
+        "export_onnx",
+        "dict",
+    ],
 )
 def test_others_refuse_joined_backbones_with_a_way_out(refuse, message, tmp_path):
     with pytest.raises(InvalidParameterError, match=message):

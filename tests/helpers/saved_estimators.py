@@ -274,9 +274,14 @@ def predictions(estimator, name):
     _, method, kind = MAKERS[name]
     if kind == "sentences":  # one array per sentence
         return stack_words(getattr(estimator, method)(SENTENCES))
-    X = {"images": lambda: digits()[0], "texts": lambda: TEXTS, "rows": joined_rows, "frame": frame, "table": table}[
-        kind
-    ]()
+    makers = {
+        "images": lambda: digits()[0],
+        "texts": lambda: TEXTS,
+        "rows": joined_rows,
+        "frame": frame,
+        "table": table,
+    }
+    X = makers[kind]()
     return np.asarray(getattr(estimator, method)(X))
 
 
