@@ -33,10 +33,10 @@ from sktransfer.selection.candidates import (
     run_backbone,
 )
 from sktransfer.selection.ranking import ScoredLayer, score_layers
-from sktransfer.towers.joined import refuse_joined
 from sktransfer.selection.scores import resolve_scores
 from sktransfer.selection.validation import resolve_target_type
 from sktransfer.tasks.validation import as_array, as_labels, check_none_missing, check_numbers, check_weight
+from sktransfer.towers.joined import refuse_joined
 
 if TYPE_CHECKING:
     import torch
