@@ -38,6 +38,7 @@ _HOME = {
     "LearningRateDisplay": "sktransfer.displays.learning_rate",
     "LearningRates": "sktransfer.training.lr_finder",
     "MaskDisplay": "sktransfer.displays.mask",
+    "MaskedPatches": "sktransfer.objectives.patches",
     "MaskedTokens": "sktransfer.objectives.masked",
     "MicroBatches": "sktransfer.callbacks.micro_batches",
     "Mixup": "sktransfer.callbacks.mixup",
@@ -49,6 +50,8 @@ _HOME = {
     "PretrainedClassifier": "sktransfer.classifiers.pretrained",
     "SWA": "sktransfer.callbacks.averaging",
     "SelfSupervisedTuner": "sktransfer.finetuning.self_supervised",
+    "SiameseViews": "sktransfer.objectives.siamese",
+    "StageDenoising": "sktransfer.objectives.reconstruction",
     "TagsDisplay": "sktransfer.displays.tags",
     "TextFeaturizer": "sktransfer.featurizers.text",
     "TokenAttributionDisplay": "sktransfer.displays.token_attribution",
@@ -150,6 +153,9 @@ if TYPE_CHECKING:
     from sktransfer.objectives.causal import NextTokens as NextTokens
     from sktransfer.objectives.denoising import Denoising as Denoising
     from sktransfer.objectives.masked import MaskedTokens as MaskedTokens
+    from sktransfer.objectives.patches import MaskedPatches as MaskedPatches
+    from sktransfer.objectives.reconstruction import StageDenoising as StageDenoising
+    from sktransfer.objectives.siamese import SiameseViews as SiameseViews
     from sktransfer.objectives.views import DropoutViews as DropoutViews
     from sktransfer.persistence.api import load as load
     from sktransfer.persistence.api import save as save

@@ -233,7 +233,7 @@ class _Collapsing(DropoutViews):
     [
         ({"objective": "mln"}, "objective='mln' must be one of ('auto', 'none', 'mlm'"),
         ({"objective": 3}, "objective=3 must be one of"),
-        ({"backbone": "tiny/cnn"}, "takes images, and SelfSupervisedTuner adapts backbones of texts"),
+        ({"backbone": "tiny/cnn"}, "is for texts, and tiny/cnn takes images"),
         ({"objective": "causal"}, "each token reads those after it as well"),
         ({"objective": "mlm"}, "names no mask token"),
         ({"objective": Denoising(2)}, "rate=2"),
