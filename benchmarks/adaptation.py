@@ -1,6 +1,6 @@
 """Objectives of self-supervised tuning against none, on reviews of one kind of goods at a time, and on photos.
 
-    SKTRANSFER_TEST_DATA=... [SIZE=full] python -m benchmarks.adaptation [--domains books photos] [--objectives none mlm]
+    SKTRANSFER_TEST_DATA=... [SIZE=full] python -m benchmarks.adaptation [--domains books photos] [--objectives mlm]
 
 The network is adapted to up to 2,000 reviews of a domain without their labels, of which none is tested. Then
 `TextFeaturizer` and a logistic regression learn the sentiment from 32 labels a class. The score is the accuracy on 500

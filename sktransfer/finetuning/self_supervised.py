@@ -9,10 +9,11 @@ from typing import Any, Self
 
 import numpy as np
 import pandas as pd
+from scipy.sparse import issparse
 from sklearn.base import TransformerMixin
 from sklearn.callback import with_callbacks
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import Tags
+from sklearn.utils import Tags, _safe_indexing
 from sklearn.utils.validation import check_is_fitted
 from skorch.history import History
 
@@ -32,6 +33,7 @@ from sktransfer.objectives.base import Objective, text_tokens
 from sktransfer.objectives.heads import with_new_lm_head
 from sktransfer.objectives.registry import OBJECTIVES, choose_objective
 from sktransfer.samples.base import Samples
+from sktransfer.samples.columns import is_tensor
 from sktransfer.tasks.base import Task
 from sktransfer.tasks.given import GivenTargets
 from sktransfer.training.data import collect_features
@@ -178,6 +180,9 @@ class SelfSupervisedTuner(TransformerMixin, SingleTaskTuner):
     A pipeline adapts to the samples of its training folds alone. If the samples to be predicted are among those that
     `fit` sees, scores tell of these samples, and not of new ones.
 
+    Samples without a label can be in the same call: `make_pipeline(SelfSupervisedTuner(), SelfTrainingClassifier(
+    LogisticRegression()))` learns from samples whose y is -1 as well.
+
     The held-out loss may fall while the features become worse for a task. Compare objectives by the score of the task.
 
     If the weights have no head for "mlm" or "causal", a new one is drawn, with a warning. It has much to learn, so this
@@ -228,7 +233,8 @@ class SelfSupervisedTuner(TransformerMixin, SingleTaskTuner):
         X : list, Series, DataFrame or array of n_samples
             Texts, or images as `ImageFeaturizer` takes them.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs), default=None
-            Labels or numbers that `layer="auto"` chooses by. The training does not see them.
+            Labels or numbers that `layer="auto"` chooses by. The training does not see them. Missing ones are None,
+            NaN, or -1 among class indices, as `sklearn.semi_supervised.SelfTrainingClassifier` has them.
 
         Returns
         -------
@@ -256,7 +262,8 @@ class SelfSupervisedTuner(TransformerMixin, SingleTaskTuner):
             If texts are left out of the training, because they have too few tokens.
         """
         self._adapt(X)
-        self.featurizer_.fit(X, y)
+        rows = _labelled_rows(y)
+        self.featurizer_.fit(*((X, y) if rows is None else (_safe_indexing(X, rows), _safe_indexing(y, rows))))
         return self
 
     @all_or_nothing
@@ -269,7 +276,8 @@ class SelfSupervisedTuner(TransformerMixin, SingleTaskTuner):
         X : list, Series, DataFrame or array of n_samples
             Texts, or images as `ImageFeaturizer` takes them.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs), default=None
-            Labels or numbers that `layer="auto"` chooses by. The training does not see them.
+            Labels or numbers that `layer="auto"` chooses by. The training does not see them. Missing ones are None,
+            NaN, or -1 among class indices, as `sklearn.semi_supervised.SelfTrainingClassifier` has them.
 
         Returns
         -------
@@ -286,6 +294,8 @@ class SelfSupervisedTuner(TransformerMixin, SingleTaskTuner):
         ValueError
             If there are too few samples to learn from.
         """
+        if _labelled_rows(y) is not None:
+            return self.fit(X, y).transform(X)
         self._adapt(X)
         features: np.ndarray = self.featurizer_.fit_transform(X, y)
         return features
@@ -507,6 +517,32 @@ class SelfSupervisedTuner(TransformerMixin, SingleTaskTuner):
         tags.requires_fit = True
         tags.transformer_tags.preserves_dtype = []  # features are float32 for any input
         return tags
+
+
+def _labelled_rows(y: Any) -> np.ndarray | None:
+    """Return the rows whose target is known, or None if all are.
+
+    Parameters
+    ----------
+    y : array-like or None
+        Targets. None, NaN, and -1 among three or more integers are missing.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sktransfer.finetuning.self_supervised import _labelled_rows
+    >>> _labelled_rows(["a", None, "b"]).tolist(), _labelled_rows([0, 1, -1]).tolist(), _labelled_rows([-1, 1, 1])
+    ([0, 2], [0, 1], None)
+    """
+    if y is None or is_tensor(y) or issparse(y):
+        return None
+    values = np.asarray(y)
+    if values.ndim != 1:
+        return None
+    known = ~pd.isna(values)  # (n_samples,)
+    if values.dtype.kind == "i" and len(np.unique(values)) > 2:
+        known &= values != -1
+    return None if known.all() or not known.any() else np.flatnonzero(known)
 
 
 def _objective_of(run: FitRun) -> Objective:
