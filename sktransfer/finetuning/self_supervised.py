@@ -294,10 +294,12 @@ class SelfSupervisedTuner(TransformerMixin, SingleTaskTuner):
         ValueError
             If there are too few samples to learn from.
         """
+        features: np.ndarray
         if _labelled_rows(y) is not None:
-            return self.fit(X, y).transform(X)
+            features = self.fit(X, y).transform(X)
+            return features
         self._adapt(X)
-        features: np.ndarray = self.featurizer_.fit_transform(X, y)
+        features = self.featurizer_.fit_transform(X, y)
         return features
 
     def transform(self, X: Any) -> np.ndarray:

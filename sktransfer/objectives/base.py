@@ -154,7 +154,8 @@ class TextObjective(Objective):
         ids = np.empty(len(inputs), object)  # (n_samples,)
         for row, of_text in enumerate(inputs.tensors(range(len(inputs)))):
             ids[row] = of_text
-        n_special = sum(map(len, inputs.preprocess.special_ids))
+        assert isinstance(inputs.preprocess, Tokens)  # for_backbone has seen to it
+        n_special = sum(len(one) for one in inputs.preprocess.special_ids)
         return ids, np.array([len(one) - n_special >= self.fewest_tokens for one in ids])
 
     def encode(self, y: np.ndarray, weight: np.ndarray) -> Targets:
