@@ -15,7 +15,7 @@ from sktransfer.targets.reading import known_values
 from sktransfer.tasks.labels import column_names
 from sktransfer.tasks.validation import as_labels, check_numbers
 
-__all__ = ["Domains", "read_domains"]
+__all__ = ["Domains", "check_domain", "read_domains"]
 
 _CONVENTION = (
     "a positive integer is a source domain, whose labels are learned, and a negative one a target domain, whose labels "
@@ -95,7 +95,7 @@ def read_domains(y: Any, sample_domain: Any = None) -> Domains:
     if sample_domain is None:
         sign, ids = np.where(known, 1, -1), np.array([-1, 1])
     else:
-        domain = _check_domain(sample_domain, len(known))
+        domain = check_domain(sample_domain, len(known))
         sign, ids = np.sign(domain), np.unique(domain)
     _check_both(sign, given=sample_domain is not None, y=values)
     learned = known & (sign > 0)  # (n_samples,)
@@ -112,8 +112,21 @@ def read_domains(y: Any, sample_domain: Any = None) -> Domains:
     return Domains(sign, ids, learned, labels if names is None else pd.DataFrame(labels, columns=names))
 
 
-def _check_domain(sample_domain: Any, n_samples: int) -> np.ndarray:
-    """Return the domain of each sample (n_samples,), int64, without zeros."""
+def check_domain(sample_domain: Any, n_samples: int) -> np.ndarray:
+    """Return the domain of each sample (n_samples,), int64, without zeros.
+
+    Parameters
+    ----------
+    sample_domain : array-like of shape (n_samples,)
+        Domain of each sample, as given by the user.
+    n_samples : int
+        Number of samples.
+
+    Raises
+    ------
+    ValueError
+        If a domain is missing, 0 or no integer, or their number differs from that of the samples.
+    """
     given = as_labels(sample_domain, "sample_domain")
     if given.dtype.kind == "b":
         raise ValueError(

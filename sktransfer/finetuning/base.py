@@ -195,8 +195,12 @@ class FineTuneBase(PlainState, BackboneHTML, CallbackSupportMixin, CallbackParam
         names = pd.Index(self.backbone_.stage_names, name="stage")
         return pd.Series(mix.weights.detach().numpy(), index=names, name="weight")
 
+    def _settings(self) -> Settings:
+        """Return the checked settings of the training."""
+        return check_settings(self)
+
     def _fit(self, arguments: FitArguments) -> Self:
-        settings = check_settings(self)
+        settings = self._settings()
         validates = arguments.validates or self._holds_out(settings)
         remedy = "pass X_val and y_val to fit, or set early_stopping=True"
         if not hasattr(self, "early_stopping"):
@@ -215,7 +219,7 @@ class FineTuneBase(PlainState, BackboneHTML, CallbackSupportMixin, CallbackParam
         return LearningRates(self.lr_, self.lr_curve_)
 
     def _partial_fit(self, arguments: FitArguments) -> Self:
-        settings = check_settings(self)
+        settings = self._settings()
         if is_auto(self.freeze_depth):
             raise InvalidParameterError(
                 "freeze_depth='auto' compares epochs with none, and partial_fit runs one per call; set freeze_depth to "
@@ -298,6 +302,7 @@ class FineTuneBase(PlainState, BackboneHTML, CallbackSupportMixin, CallbackParam
         settings = settings.for_tasks(list(self._tasks))
         rows, targets = self._encode(settings, given, of_rows, len(samples))
         groups = None if of_rows.groups is None else np.asarray(of_rows.groups)[rows]
+        backbone = self._adapt_backbone(backbone, samples, of_rows, compute)
         choices = self._known_choices(settings, previous)
         trunk = self._choose_trunk(backbone, previous, choices)
         inputs = self._preprocessed(samples.take(rows), trunk.backbone)
@@ -348,6 +353,12 @@ class FineTuneBase(PlainState, BackboneHTML, CallbackSupportMixin, CallbackParam
                 f"y holds {kind} and X does not, so they seem to be swapped: fit takes the {kind} first. About X: "
                 f"{error}"
             ) from error
+
+    def _adapt_backbone(
+        self, backbone: Backbone, samples: Samples, arguments: FitArguments, compute: Compute
+    ) -> Backbone:
+        """Return the backbone to start from, for the result of `_read_rows`. By default it is the one that is given."""
+        return backbone
 
     def _check_samples(self, X: Any, backbone: Backbone, *, reset: bool) -> Samples:
         return check_samples(self, X, backbone.modality, image_shape=self.image_shape, reset=reset)
@@ -432,7 +443,8 @@ class FineTuneBase(PlainState, BackboneHTML, CallbackSupportMixin, CallbackParam
         """Return the layers that an earlier fit, or that of given heads, has chosen; None for a new choice."""
         if not is_auto(self._head_layer):
             return None
-        if any(type(task).choice_targets is Task.choice_targets for task in self._tasks.values()):
+        main = [task for task in self._tasks.values() if not task.is_auxiliary]
+        if any(type(task).choice_targets is Task.choice_targets for task in main):
             raise InvalidParameterError(
                 f"layer='auto' chooses layers for a linear head on y, and {type(self).__name__} has none; set layer to "
                 "an index, a stage's name, a list of these, 'all' or 'mix'"
@@ -514,7 +526,7 @@ class FineTuneBase(PlainState, BackboneHTML, CallbackSupportMixin, CallbackParam
             {
                 name: Head(heads[name], task, choices.get(name))
                 for name, task in self._tasks.items()
-                if not task.pairwise and not task.comes_from_samples
+                if not (task.pairwise or task.comes_from_samples or task.is_auxiliary)
             }
         )
 
@@ -524,10 +536,9 @@ class FineTuneBase(PlainState, BackboneHTML, CallbackSupportMixin, CallbackParam
         check_is_fitted(self)
         samples = self._check_samples(X, self.backbone_, reset=False)
         inputs = PreprocessedSamples(samples, self.backbone_.preprocess)
-        heads = {name: prepare_head(head) for name, head in self.net_.module_.heads.items()}
-        outputs = {
-            name: np.empty((len(samples), head.n_outputs), np.float32) for name, head in self.net_.module_.heads.items()
-        }
+        of_tasks = self.net_.module_.heads
+        heads = {name: prepare_head(head) for name, head in of_tasks.items() if not self._tasks[name].is_auxiliary}
+        outputs = {name: np.empty((len(samples), of_tasks[name].n_outputs), np.float32) for name in heads}
         compute = resolve_compute(self.device, self.precision)
         # Only outputs of frozen stages are cached, because no other estimator has the trained ones.
         parts = forward(
