@@ -26,13 +26,13 @@ from sktransfer.finetuning.classifier import ClassifyingTuner
 from sktransfer.finetuning.single import TASK, GivenY
 from sktransfer.samples.base import Samples
 from sktransfer.samples.labels import row_labels
-from sktransfer.targets.reading import known_values
+from sktransfer.targets.reading import known_values, n_rows
 from sktransfer.tasks.base import Targets, Task
 from sktransfer.tasks.classification import MultilabelIndicator
 from sktransfer.tasks.given import GivenTargets
 from sktransfer.tasks.validation import check_weight
 from sktransfer.training.callback_list import check_scoring
-from sktransfer.training.run import FitRun, PreviousFit, Trunk
+from sktransfer.training.run import FitRun, PreviousFit, Trunk, Validation
 from sktransfer.training.settings import Settings, check_settings
 from sktransfer.training.trainer import TrainingResult, net_of_task
 
@@ -322,7 +322,7 @@ class DomainAdaptationClassifier(ClassifyingTuner):
 
     def _read_rows(self, arguments: FitArguments, backbone: Backbone, *, reset: bool) -> tuple[Samples, FitArguments]:
         samples, arguments = super()._read_rows(arguments, backbone, reset=reset)
-        if not reset:  # validation data
+        if isinstance(arguments.y, GivenY):  # of validation data
             return samples, arguments
         domains = read_domains(arguments.y, arguments.sample_domain)
         if len(domains.sign) != len(samples):
@@ -333,11 +333,9 @@ class DomainAdaptationClassifier(ClassifyingTuner):
     def _read_targets(
         self, y: Any, *, first: bool, classes: Mapping[str, np.ndarray] | None = None
     ) -> Mapping[str, GivenTargets]:
-        if isinstance(y, Domains):
-            labels: GivenTargets = GivenY(y.labels, y.known)
-            sign = y.sign
-        else:
-            labels, sign = GivenY(y), np.ones(len(y))
+        labels, sign = (
+            (GivenY(y.labels, y.known), y.sign) if isinstance(y, Domains) else (y, np.ones(n_rows(y.values, "y")))
+        )
         return {TASK: labels, **{name: GivenY(sign) for name in self._alignments.losses}}
 
     def _read_weights(
@@ -387,6 +385,9 @@ class DomainAdaptationClassifier(ClassifyingTuner):
             return with_statistics(backbone, inputs[-1], compute)  # batches hold both domains
         self._target_inputs = inputs[-1]
         return with_statistics(backbone, inputs[1], compute)
+
+    def _validation(self, settings: Settings, arguments: FitArguments, trunk: Trunk) -> Validation:
+        return super()._validation(settings, dataclasses.replace(arguments, y_val=GivenY(arguments.y_val)), trunk)
 
     def _choose_trunk(self, backbone: Backbone, previous: PreviousFit | None, choices: Any) -> Trunk:
         trunk = super()._choose_trunk(backbone, previous, choices)
