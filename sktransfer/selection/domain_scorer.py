@@ -321,7 +321,7 @@ class DomainScorer(_BaseScorer):
         method = self._find_method(estimator)
         n_samples = _num_samples(X)
         y = np.full(n_samples, None, dtype=object) if y_true is None else y_true
-        sign, labels, known = read_signs(y, sample_domain)
+        sign, _, labels, known = read_signs(y, sample_domain)
         if len(sign) != n_samples:
             raise ValueError(f"y has {len(sign)} rows, and X has {n_samples}")
         part = _Part(
