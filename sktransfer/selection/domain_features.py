@@ -64,7 +64,7 @@ def read_features(estimator: Any, X: Any) -> np.ndarray:
     >>> from sklearn.pipeline import make_pipeline
     >>> from sktransfer import TextFeaturizer
     >>> from sktransfer.selection.domain_features import read_features
-    >>> clf = make_pipeline(TextFeaturizer("tiny/bert"), LogisticRegression()).fit(["good", "bad"], [1, 0])
+    >>> clf = make_pipeline(TextFeaturizer("tiny/bert", layer=-1), LogisticRegression()).fit(["good", "bad"], [1, 0])
     >>> read_features(clf, ["a fine film"]).shape
     (1, 160)
     """
@@ -83,9 +83,9 @@ def read_features(estimator: Any, X: Any) -> np.ndarray:
     if not is_table:
         form = f"an array of shape {features.shape} and type {features.dtype}"
         raise ValueError(
-            f"{type(estimator).__name__} reads {form}, and domains are compared by a table of finite features. They are "
-            "read from a fine-tuned estimator, or from what the last step of a pipeline reads: write "
-            "make_pipeline(TextFeaturizer(), LogisticRegression()) or ImageFeaturizer(), or choose 'im', 'snd', "
-            "'entropy', 'circular' or 'mano', which read predictions only"
+            f"{type(estimator).__name__} reads {form}, and domains are compared by a table of finite features: those "
+            "of a fine-tuned estimator, or what the last step of a pipeline reads, as in "
+            "make_pipeline(TextFeaturizer(), LogisticRegression()). 'im', 'snd', 'entropy', 'circular' and 'mano' need "
+            "no features"
         )
     return np.asarray(features, dtype=np.float64)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from sklearn.base import clone, is_classifier
-from sklearn.metrics._scorer import _BaseScorer  # scores of several scorers share predictions only if they derive from it
+from sklearn.metrics._scorer import _BaseScorer
 from sklearn.utils import _safe_indexing
 from sklearn.utils.metadata_routing import MetadataRequest, get_routing_for_object
 from sklearn.utils.validation import _num_samples, has_fit_parameter
@@ -239,7 +239,8 @@ def make_domain_scorer(name: str, **parameters: Any) -> DomainScorer:
        Density", ICCV 2021.
     .. [3] K. You et al., "Towards Accurate Model Selection in Deep Unsupervised Domain Adaptation", ICML 2019.
     .. [4] M. Sugiyama et al., "Covariate Shift Adaptation by Importance Weighted Cross Validation", JMLR 2007.
-    .. [5] P. Morerio et al., "Minimal-Entropy Correlation Alignment for Unsupervised Deep Domain Adaptation", ICLR 2018.
+    .. [5] P. Morerio et al., "Minimal-Entropy Correlation Alignment for Unsupervised Deep Domain Adaptation", ICLR
+       2018.
     .. [6] L. Bruzzone and M. Marconcini, "Domain Adaptation Problems: A DASVM Classification Technique and a Circular
        Validation Strategy", IEEE TPAMI, 2010.
     .. [7] R. Xie et al., "MaNo: Exploiting Matrix Norm for Unsupervised Accuracy Estimation Under Distribution Shifts",
@@ -274,7 +275,7 @@ def make_domain_scorer(name: str, **parameters: Any) -> DomainScorer:
     return DomainScorer(name, checked)
 
 
-class DomainScorer(_BaseScorer):
+class DomainScorer(_BaseScorer):  # scikit-learn shares predictions between scorers of this class only
     """Scorer of classifiers in a domain without labels. `make_domain_scorer` makes it.
 
     Parameters
@@ -348,8 +349,8 @@ class DomainScorer(_BaseScorer):
         found = [method for method in methods if hasattr(estimator, method)]
         if not found:
             raise AttributeError(
-                f"{self!r} reads {' or '.join(methods)}, and {kind} has none: wrap it in CalibratedClassifierCV, or take "
-                "make_domain_scorer('circular'), which reads predict"
+                f"{self!r} reads {' or '.join(methods)}, and {kind} has none: wrap it in CalibratedClassifierCV, "
+                "or take make_domain_scorer('circular'), which reads predict"
             )
         return found[0]
 
