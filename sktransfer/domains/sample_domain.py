@@ -15,7 +15,7 @@ from sktransfer.targets.reading import known_values
 from sktransfer.tasks.labels import column_names
 from sktransfer.tasks.validation import as_labels, check_numbers
 
-__all__ = ["Domains", "read_domains", "read_signs"]
+__all__ = ["Domains", "check_domain", "read_domains", "read_signs"]
 
 _CONVENTION = (
     "a positive integer is a source domain, whose labels are learned, and a negative one a target domain, whose labels "
@@ -143,12 +143,25 @@ def read_signs(y: Any, sample_domain: Any = None) -> tuple[np.ndarray, np.ndarra
     values, known = known_values(y, "y", row_labels(y))  # (n_known, ...), (n_samples,)
     if sample_domain is None:
         return np.where(known, 1, -1), np.array([-1, 1]), values, known
-    domain = _check_domain(sample_domain, len(known))
+    domain = check_domain(sample_domain, len(known))
     return np.sign(domain), np.unique(domain), values, known
 
 
-def _check_domain(sample_domain: Any, n_samples: int) -> np.ndarray:
-    """Return the domain of each sample (n_samples,), int64, without zeros."""
+def check_domain(sample_domain: Any, n_samples: int) -> np.ndarray:
+    """Return the domain of each sample (n_samples,), int64, without zeros.
+
+    Parameters
+    ----------
+    sample_domain : array-like of shape (n_samples,)
+        Domain of each sample, as given by the user.
+    n_samples : int
+        Number of samples.
+
+    Raises
+    ------
+    ValueError
+        If a domain is missing, 0 or no integer, or their number differs from that of the samples.
+    """
     given = as_labels(sample_domain, "sample_domain")
     if given.dtype.kind == "b":
         raise ValueError(

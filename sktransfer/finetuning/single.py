@@ -24,17 +24,17 @@ from sktransfer.tasks.validation import check_weight
 from sktransfer.training.net import FineTuneNet
 from sktransfer.training.trainer import net_of_task
 
-__all__ = ["TASK", "SingleTaskTuner"]
+__all__ = ["TASK", "GivenY", "SingleTaskTuner"]
 
 TASK = "y"  # name of the only task
 
 
 @dataclasses.dataclass(frozen=True)
-class _Y:
-    """Targets of the only task, all of them known."""
+class GivenY:
+    """Targets of one task as given, of the rows that have one."""
 
     values: Any
-    known: None = None
+    known: np.ndarray | None = None  # (n_samples,), None if all rows have one
 
     def check(self, task: Task) -> np.ndarray:
         """Return the targets as a task has validated them."""
@@ -129,7 +129,7 @@ class SingleTaskTuner(ChosenLayers, FineTuneBase):
     def _read_targets(
         self, y: Any, *, first: bool, classes: Mapping[str, np.ndarray] | None = None
     ) -> Mapping[str, GivenTargets]:
-        return {TASK: _Y(y)}
+        return {TASK: GivenY(y)}
 
     def _read_weights(
         self, sample_weight: Any, n_samples: int, given: Mapping[str, GivenTargets]
