@@ -84,6 +84,7 @@ _HOME = {
     "load_conll": "sktransfer.tagging.conll",
     "load_image_folder": "sktransfer.samples.folders",
     "load_vectors": "sktransfer.words.loading",
+    "make_domain_scorer": "sktransfer.selection.domain_scorer",
     "make_transfer_pipeline": "sktransfer.pipelines.transfer",
     "merge_tasks": "sktransfer.targets.merging",
     "model_card": "sktransfer.persistence.model_card",
@@ -172,6 +173,7 @@ if TYPE_CHECKING:
     from sktransfer.samples.folders import load_image_folder as load_image_folder
     from sktransfer.selection.baseline import compare_with_baseline as compare_with_baseline
     from sktransfer.selection.best import BestBackbone as BestBackbone
+    from sktransfer.selection.domain_scorer import make_domain_scorer as make_domain_scorer
     from sktransfer.selection.multitask import MultiTaskKFold as MultiTaskKFold
     from sktransfer.selection.multitask import task_scorer as task_scorer
     from sktransfer.selection.ranking import rank_backbones as rank_backbones

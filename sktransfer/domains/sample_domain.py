@@ -15,7 +15,7 @@ from sktransfer.targets.reading import known_values
 from sktransfer.tasks.labels import column_names
 from sktransfer.tasks.validation import as_labels, check_numbers
 
-__all__ = ["Domains", "check_domain", "read_domains"]
+__all__ = ["Domains", "check_domain", "read_domains", "read_signs"]
 
 _CONVENTION = (
     "a positive integer is a source domain, whose labels are learned, and a negative one a target domain, whose labels "
@@ -91,12 +91,7 @@ def read_domains(y: Any, sample_domain: Any = None) -> Domains:
     >>> read_domains([0, 1, -1, -1], sample_domain=[1, 2, -3, -3]).ids.tolist()
     [-3, 1, 2]
     """
-    values, known = known_values(y, "y", row_labels(y))  # (n_known, ...), (n_samples,)
-    if sample_domain is None:
-        sign, ids = np.where(known, 1, -1), np.array([-1, 1])
-    else:
-        domain = check_domain(sample_domain, len(known))
-        sign, ids = np.sign(domain), np.unique(domain)
+    sign, ids, values, known = read_signs(y, sample_domain)
     _check_both(sign, given=sample_domain is not None, y=values)
     learned = known & (sign > 0)  # (n_samples,)
     if not learned.any():
@@ -110,6 +105,46 @@ def read_domains(y: Any, sample_domain: Any = None) -> Domains:
     labels: Any = values[is_learned]  # (n_learned, ...), a copy
     names = column_names(y) if labels.ndim > 1 else None
     return Domains(sign, ids, learned, labels if names is None else pd.DataFrame(labels, columns=names))
+
+
+def read_signs(y: Any, sample_domain: Any = None) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Return the domains of samples to score, of which one domain may be missing and target labels may be known.
+
+    Parameters
+    ----------
+    y : array-like of shape (n_samples,) or (n_samples, n_labels)
+        Labels of any type, not changed. A label may be missing.
+    sample_domain : array-like of shape (n_samples,), default=None
+        Domain of each sample, as `read_domains` takes it.
+
+    Returns
+    -------
+    sign : ndarray of shape (n_samples,), int64
+        1 for a sample of a source domain, -1 for one of a target domain.
+    ids : ndarray of shape (n_domains,), int64
+        Different values of `sample_domain`, sorted. -1 and 1 if it was not given.
+    values : ndarray of shape (n_known,) or (n_known, n_labels)
+        Labels that are known.
+    known : ndarray of shape (n_samples,), bool
+        Whether the label of each sample is known.
+
+    Raises
+    ------
+    ValueError
+        If `sample_domain` does not fit y, or holds something else than positive and negative integers.
+
+    Examples
+    --------
+    >>> from sktransfer.domains.sample_domain import read_signs
+    >>> sign, ids, values, known = read_signs([0, 1, None], sample_domain=[1, -1, -1])
+    >>> sign.tolist(), values.tolist(), known.tolist()
+    ([1, -1, -1], [0, 1], [True, True, False])
+    """
+    values, known = known_values(y, "y", row_labels(y))  # (n_known, ...), (n_samples,)
+    if sample_domain is None:
+        return np.where(known, 1, -1), np.array([-1, 1]), values, known
+    domain = check_domain(sample_domain, len(known))
+    return np.sign(domain), np.unique(domain), values, known
 
 
 def check_domain(sample_domain: Any, n_samples: int) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -14,6 +14,7 @@ from sklearn.base import BaseEstimator
 from sklearn.callback import CallbackSupportMixin
 from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
 
 from sktransfer._utils import title_of
 from sktransfer.backbones.backbone import Backbone
@@ -534,11 +535,16 @@ class FineTuneBase(PlainState, BackboneHTML, CallbackSupportMixin, CallbackParam
     def _outputs_by_task(self, X: Any) -> dict[str, np.ndarray]:
         """Return the output of each head (n_samples, n_outputs), float32, from one pass."""
         check_is_fitted(self)
+        heads = {name: one for name, one in self.net_.module_.heads.items() if not self._tasks[name].is_auxiliary}
+        return self._of_features(X, {name: (one.n_outputs, prepare_head(one)) for name, one in heads.items()})
+
+    def _of_features(
+        self, X: Any, functions: Mapping[str, tuple[int, Callable[[Tensor], Tensor]]]
+    ) -> dict[str, np.ndarray]:
+        """Return what functions (width, function) give for features, (n_samples, width) float32, from one pass."""
         samples = self._check_samples(X, self.backbone_, reset=False)
         inputs = PreprocessedSamples(samples, self.backbone_.preprocess)
-        of_tasks = self.net_.module_.heads
-        heads = {name: prepare_head(head) for name, head in of_tasks.items() if not self._tasks[name].is_auxiliary}
-        outputs = {name: np.empty((len(samples), of_tasks[name].n_outputs), np.float32) for name in heads}
+        results = {name: np.empty((len(samples), width), np.float32) for name, (width, _) in functions.items()}
         compute = resolve_compute(self.device, self.precision)
         # Only outputs of frozen stages are cached, because no other estimator has the trained ones.
         parts = forward(
@@ -552,10 +558,10 @@ class FineTuneBase(PlainState, BackboneHTML, CallbackSupportMixin, CallbackParam
         )
         for rows, values in parts:
             features = concat_features(values)  # (n_rows, n_features)
-            for name, head in heads.items():
-                outputs[name][rows] = head(features).numpy()
+            for name, (_, function) in functions.items():
+                results[name][rows] = function(features).numpy()
         inputs.warn_of_unread()
-        return {name: check_finite_outputs(one, compute) for name, one in outputs.items()}
+        return {name: check_finite_outputs(one, compute) for name, one in results.items()}
 
     def _saved_state(self) -> dict[str, Any]:
         """Return what `_restore_state` needs besides the plain attributes."""

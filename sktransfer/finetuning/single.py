@@ -9,6 +9,8 @@ from typing import Any, Self
 
 import numpy as np
 import pandas as pd
+import torch
+from sklearn.utils.validation import check_is_fitted
 
 from sktransfer.backbones.backbone import Backbone
 from sktransfer.engine.choose_layers import LayerChoice
@@ -115,6 +117,14 @@ class SingleTaskTuner(ChosenLayers, FineTuneBase):
     def _outputs(self, X: Any) -> np.ndarray:
         """Return the output of the head (n_samples, n_outputs), float32."""
         return self._outputs_by_task(X)[TASK]
+
+    @torch.no_grad()
+    def _head_inputs(self, X: Any) -> np.ndarray:
+        """Return what the linear layer of the head reads (n_samples, n_features), float32: standardized features."""
+        check_is_fitted(self)
+        head = self._feature_head
+        width = len(head.mean) // (1 if head.mix is None else len(head.mix.scores))
+        return self._of_features(X, {TASK: (width, head.linear_input)})[TASK]
 
     def _read_targets(
         self, y: Any, *, first: bool, classes: Mapping[str, np.ndarray] | None = None
