@@ -14,7 +14,7 @@ from sktransfer._parameters import Parameter, with_parameters
 from sktransfer._utils import all_or_nothing
 from sktransfer.backbones.backbone import Backbone
 from sktransfer.domains.registry import Alignments, choose_alignments
-from sktransfer.domains.sample_domain import Domains, check_domain, read_domains
+from sktransfer.domains.sample_domain import Domains, read_domains, read_signs
 from sktransfer.domains.statistics import batch_norm_stages, with_statistics
 from sktransfer.engine.compute import Compute
 from sktransfer.engine.inputs import PreprocessedSamples
@@ -25,8 +25,7 @@ from sktransfer.finetuning.arguments import FitArguments
 from sktransfer.finetuning.classifier import ClassifyingTuner
 from sktransfer.finetuning.single import TASK, GivenY
 from sktransfer.samples.base import Samples
-from sktransfer.samples.labels import row_labels
-from sktransfer.targets.reading import known_values, n_rows
+from sktransfer.targets.reading import n_rows
 from sktransfer.tasks.base import Targets, Task
 from sktransfer.tasks.classification import MultilabelIndicator
 from sktransfer.tasks.given import GivenTargets
@@ -282,10 +281,8 @@ class DomainAdaptationClassifier(ClassifyingTuner):
         ValueError
             If no label is known, or y or `sample_domain` do not fit X.
         """
-        labels, known = known_values(y, "y", row_labels(y))  # (n_known, ...), (n_samples,)
-        if sample_domain is not None:
-            is_source = check_domain(sample_domain, len(known)) > 0  # (n_samples,)
-            labels, known = labels[is_source[known]], known & is_source
+        sign, _, labels, known = read_signs(y, sample_domain)  # (n_samples,), (n_known, ...), (n_samples,)
+        labels, known = labels[sign[known] > 0], known & (sign > 0)
         if not known.any():
             raise ValueError("y has no known label, so there is nothing to score")
         outputs = self._outputs(X)  # (n_samples, n_outputs)
