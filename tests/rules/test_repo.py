@@ -27,6 +27,7 @@ LAYERS += [
     "tasks",
     "objectives",
     "targets",
+    "domains",
     "training",
     "callbacks",
     "finetuning",
