@@ -17,7 +17,7 @@ from sklearn.utils.validation import _num_samples, has_fit_parameter
 from sktransfer._validation import check_float, check_int, check_option
 from sktransfer.domains.sample_domain import read_signs
 from sktransfer.exceptions import InvalidParameterError, did_you_mean
-from sktransfer.selection.domain_features import innermost, read_features
+from sktransfer.selection.domain_features import domain_arguments, innermost, read_features
 from sktransfer.selection.domain_scores import (
     deep_embedded_validation,
     density_ratio,
@@ -69,7 +69,7 @@ class _Part:
 
     def density_ratio(self, domain_classifier: Any, n_splits: int) -> np.ndarray:
         """Return the ratio of the densities of target and source at each source sample, (n_source,)."""
-        features = read_features(self.estimator, self.X)  # (n_samples, n_features)
+        features = read_features(self.estimator, self.X, self.sample_domain)  # (n_samples, n_features)
         return density_ratio(features[self.source], features[self.target], domain_classifier, n_splits)
 
 
@@ -95,7 +95,9 @@ def _importance(part: _Part, domain_classifier: Any, n_splits: int) -> float:
 
 
 def _dev(part: _Part, domain_classifier: Any, n_splits: int) -> float:
-    column = pd.Index(part.estimator.classes_).get_indexer(part.labels)  # (n_source,), -1 for a class without a column
+    column = pd.Index(innermost(part.estimator).classes_).get_indexer(
+        part.labels
+    )  # (n_source,), -1 for a class without a column
     proba = part.response[part.source, column]  # (n_source,)
     losses = -np.log(np.clip(np.where(column < 0, 0, proba), _LEAST, None))  # (n_source,)
     return deep_embedded_validation(losses, part.density_ratio(domain_classifier, n_splits))
@@ -225,8 +227,11 @@ def make_domain_scorer(name: str, **parameters: Any) -> DomainScorer:
     -----
     "dev" and "importance" compare features of both domains. Those of a fine-tuned estimator are what its head reads.
     Those of a pipeline of other steps are what the last step reads, and those of another classifier are X, an array of
-    numbers. The classifier of the domains predicts samples that it was not fitted on. In place of it, [4]_ estimates
-    two densities, whose ratio is close to 0 for nearly all samples in hundreds of dimensions.
+    numbers. The classifier of the domains predicts samples that it was not fitted on. A ratio of two estimated
+    densities, as in [4]_, is close to 0 for nearly all samples in hundreds of dimensions.
+
+    "dev", "importance" and "circular" judge labelled source samples, so score samples that the estimator was not fitted
+    on, as a search does.
 
     "circular" fits once more, so that a search takes twice as long. An estimator whose `fit` takes `sample_domain` gets
     the source samples as its target. Others learn from the target samples only.
@@ -325,6 +330,9 @@ class DomainScorer(_BaseScorer):  # scikit-learn shares predictions between scor
         sign, _, labels, known = read_signs(y, sample_domain)
         if len(sign) != n_samples:
             raise ValueError(f"y has {len(sign)} rows, and X has {n_samples}")
+        domain = sign if sample_domain is None else np.asarray(sample_domain)
+        taken = domain_arguments(estimator, method, domain)
+        response = getattr(estimator, method)(X, **taken) if taken else method_caller(estimator, method, X)
         part = _Part(
             estimator,
             X,
@@ -332,8 +340,8 @@ class DomainScorer(_BaseScorer):  # scikit-learn shares predictions between scor
             labels=labels[(sign > 0)[known]],
             source=np.flatnonzero((sign > 0) & known),
             target=np.flatnonzero(sign < 0),
-            sample_domain=sign if sample_domain is None else np.asarray(sample_domain),
-            response=_as_table(method, method_caller(estimator, method, X)),
+            sample_domain=domain,
+            response=_as_table(method, response),
             are_logits=method == "decision_function",
         )
         self._check_rows(part, rule)
@@ -342,8 +350,9 @@ class DomainScorer(_BaseScorer):  # scikit-learn shares predictions between scor
 
     def _find_method(self, estimator: Any) -> str:
         """Return the method of an estimator whose values are read."""
-        kind = type(innermost(estimator)).__name__
-        if not is_classifier(estimator):
+        last = innermost(estimator)
+        kind = type(last).__name__
+        if not is_classifier(last):
             raise ValueError(f"{self!r} scores classifiers, and {kind} is none")
         methods = (self._response_method,) if isinstance(self._response_method, str) else self._response_method
         found = [method for method in methods if hasattr(estimator, method)]

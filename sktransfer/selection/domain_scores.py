@@ -252,7 +252,7 @@ def deep_embedded_validation(losses: np.ndarray, ratio: np.ndarray) -> float:
     --------
     >>> import numpy as np
     >>> from sktransfer.selection.domain_scores import deep_embedded_validation
-    >>> deep_embedded_validation(np.array([0.5, 0.5]), np.array([1.0, 5.0]))  # a constant loss, whatever the ratios
+    >>> deep_embedded_validation(np.array([0.5, 0.5]), np.array([1.0, 5.0]))  # a constant loss, with any ratios
     0.5
     """
     weighted = ratio * losses  # (n_samples,)

@@ -14,11 +14,16 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from sktransfer import FineTuneClassifier, ImageFeaturizer
-from sktransfer.selection.domain_features import innermost, read_features
+from sktransfer.selection import domain_features
+from sktransfer.selection.domain_features import innermost
 from sktransfer.testing.samples import make_samples
 
 IMAGES, Y = np.array(make_samples("image", 12)[0]), np.arange(12) % 3
 TEXTS = make_samples("text", 12)[0]
+
+
+def read_features(clf, X):
+    return domain_features.read_features(clf, X, np.ones(len(X)))
 
 
 @pytest.mark.parametrize(("backbone", "layer"), [("tiny/cnn", -1), ("tiny/bert", "mix"), ("tiny/bert", "auto")])
@@ -50,7 +55,7 @@ def test_read_features_of_sparse_columns():
     texts = ["a film", "a book", "a film book"]
     clf = make_pipeline(CountVectorizer(), MultinomialNB()).fit(texts, [0, 1, 0])
     assert read_features(clf, texts).tolist() == [[0, 1], [1, 0], [1, 1]]
-    assert read_features(clf[-1], csr_array(np.eye(2))).tolist() == [[1, 0], [0, 1]]
+    assert domain_features.read_features(clf[-1], csr_array(np.eye(2)), np.ones(2)).tolist() == [[1, 0], [0, 1]]
 
 
 @pytest.mark.parametrize(

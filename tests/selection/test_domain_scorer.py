@@ -86,7 +86,7 @@ def by_hand(name, clf, X=X):
     """Return the score of a classifier of the three classes, from its own methods."""
     source, target = [X[row] for row in SOURCE], [X[row] for row in TARGET]
     if name in ("dev", "importance"):
-        features = read_features(clf, X)
+        features = read_features(clf, X, DOMAIN)
         ratio = density_ratio(features[SOURCE], features[TARGET])
     if name == "dev":
         proba = clf.predict_proba(source)
