@@ -197,7 +197,7 @@ def cache_namespace(
     prefix_tokens : int
         Number of tokens that pooling skips.
     precision : str
-        Device and precision of the computation.
+        Device, precision and processor of the computation.
     dtype : str
         Type in which values are stored.
     backbone, stage : str
