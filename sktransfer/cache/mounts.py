@@ -34,7 +34,19 @@ _NETWORK = {
     "wekafs",
 }
 # File systems that processes provide: those of these names reach other machines.
-_FUSE = ("sshfs", "s3fs", "gcsfuse", "rclone", "gluster", "ceph", "juicefs", "seaweedfs", "mountpoint-s3", "davfs", "smb")
+_FUSE = (
+    "sshfs",
+    "s3fs",
+    "gcsfuse",
+    "rclone",
+    "gluster",
+    "ceph",
+    "juicefs",
+    "seaweedfs",
+    "mountpoint-s3",
+    "davfs",
+    "smb",
+)
 _FUSE += ("goofys", "blobfuse", "moosefs", "mfs", "lizardfs", "cvmfs", "beegfs", "hdfs", "alluxio", "curlftpfs")
 
 
@@ -52,7 +64,7 @@ def network_mount(path: str | os.PathLike[str], mountinfo: str | None = None) ->
     Examples
     --------
     >>> from sktransfer.cache.mounts import network_mount
-    >>> mounts = "1 0 8:1 / / rw - ext4 /dev/sda1 rw\\n2 1 0:5 / /mnt/nfs rw - nfs4 server:/export rw"
+    >>> mounts = "35 27 0:51 / /mnt/nfs rw,relatime - nfs4 server:/export rw"
     >>> network_mount("/mnt/nfs/run", mounts), network_mount("/home/run", mounts)
     (('nfs4', '/mnt/nfs'), None)
     """

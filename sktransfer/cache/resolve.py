@@ -20,7 +20,7 @@ from sktransfer.exceptions import InvalidParameterError
 if TYPE_CHECKING:
     from sktransfer.cache.shared import SharedStore
 
-__all__ = ["Cache", "cache_info", "check_folder", "clear_cache", "resolve_store"]
+__all__ = ["Cache", "cache_info", "check_folder", "clear_cache", "resolve_shared", "resolve_store"]
 
 Cache = str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None
 _ALLOWED = "must be 'memory', a folder (str or Path), a URL, a list of 'memory' or a folder and a URL, or None"
@@ -52,7 +52,7 @@ def resolve_store(cache: Cache) -> Store | None:
         return store
     from sktransfer.cache.levels import layered_store
 
-    return layered_store(store, _shared(url))
+    return layered_store(store, resolve_shared(url))
 
 
 def _split(cache: Any) -> tuple[Any, str | None]:
@@ -78,7 +78,20 @@ def _local_store(cache: Any) -> Store:
     return folder_store(folder, get_config()["cache_disk"])
 
 
-def _shared(url: str) -> SharedStore:
+def resolve_shared(url: str) -> SharedStore:
+    """Return the shared store of a URL.
+
+    Parameters
+    ----------
+    url : str
+
+    Raises
+    ------
+    InvalidParameterError
+        If the URL is not valid.
+    StoreError
+        If the storage cannot be reached.
+    """
     from sktransfer.cache.shared import shared_store  # imports fsspec, which only URLs need
 
     return shared_store(url)
@@ -169,7 +182,7 @@ def clear_cache(cache: Cache = "memory") -> None:
 
 def _resolve_named(cache: Cache) -> Store | SharedStore:
     if isinstance(cache, str) and is_url(cache):
-        return _shared(cache)
+        return resolve_shared(cache)
     store = resolve_store(cache)
     if store is None:
         raise InvalidParameterError("cache=None names no store. Give 'memory', a folder or a URL")

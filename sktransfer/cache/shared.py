@@ -9,8 +9,17 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from sktransfer.cache.segments import LAYOUT, DamagedSegmentError, Segment, decode, encode, find_segments
-from sktransfer.cache.segments import header_end, read_header, written_at
+from sktransfer.cache.segments import (
+    LAYOUT,
+    DamagedSegmentError,
+    Segment,
+    decode,
+    encode,
+    find_segments,
+    header_end,
+    read_header,
+    written_at,
+)
 from sktransfer.cache.types import CacheInfo, CacheNamespace, NamespaceInfo
 from sktransfer.cache.urls import Location, without_secrets
 from sktransfer.exceptions import StoreError, StoreWarning, warn
@@ -99,7 +108,9 @@ class SharedStore:
         thread.start()
         thread.join(CHECK_SECONDS)
         if thread.is_alive():
-            raise StoreError(f"cache={self.location.url!r} does not answer within {CHECK_SECONDS:.0f} seconds. {_CHECK}")
+            raise StoreError(
+                f"cache={self.location.url!r} does not answer within {CHECK_SECONDS:.0f} seconds. {_CHECK}"
+            )
         if failures:
             raise StoreError(
                 f"cache={self.location.url!r} cannot be used: {_reason(failures[0])}. {_CHECK}"
@@ -284,7 +295,9 @@ class SharedStore:
     def _pause(self, what: str, error: Exception) -> None:
         """Do not read, or do not write, for a while."""
         self._paused_until[what] = time.monotonic() + PAUSE
-        self._warn(f"the shared store {self.location.url} cannot be {what} ({_reason(error)}): going on without it", what)
+        self._warn(
+            f"the shared store {self.location.url} cannot be {what} ({_reason(error)}): going on without it", what
+        )
 
     def _is_paused(self, what: str) -> bool:
         return time.monotonic() < self._paused_until.get(what, 0.0)

@@ -82,7 +82,9 @@ class Location:
         kind = _file_system(self.protocol, f"cache={shown!r}")
         self.root: str = kind._strip_protocol(url).rstrip("/")
         if not self.root.strip("/") and self.protocol not in ("memory", *_RENAMES):
-            raise InvalidParameterError(f"cache={shown!r} names no bucket. Give one, as in '{self.protocol}://bucket/run'")
+            raise InvalidParameterError(
+                f"cache={shown!r} names no bucket. Give one, as in '{self.protocol}://bucket/run'"
+            )
         if not self.root and self.protocol in ("file", "local"):
             raise InvalidParameterError(f"cache={shown!r} names no folder. Give one, as in 'file:///mnt/folder/run'")
         self.url = f"{self.protocol}://{self.root.lstrip('/') if self.protocol == 'memory' else self.root}"
@@ -179,16 +181,16 @@ def _check_syntax(url: str, protocol: str, shown: str) -> None:
     authority = url.partition("://")[2].partition("/")[0]
     if ":" in authority.rpartition("@")[0] or "?" in url or (protocol in ("s3", "gs", "az") and "@" in authority):
         raise InvalidParameterError(
-            f"{shown} holds credentials or options, which would be shown and stored with the estimator. Give them by the "
-            "environment or by a file of the storage's own client, such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
-            "or by fsspec's configuration"
+            f"{shown} holds credentials or options, which would be shown and stored with the estimator. Give them by "
+            "variables of the environment, such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, by the files of the "
+            "storage's own client, or by fsspec's configuration"
         )
     if "::" in url or re.search(r"[\s*\[\]]", url):
         raise InvalidParameterError(f"{shown} must be a URL of one folder, without spaces, '::', '*', '[' and ']'")
     if protocol in _READ_ONLY:
         raise InvalidParameterError(
-            f"{shown} cannot be written. For a server with the interface of S3 set AWS_ENDPOINT_URL_S3 to its address, and "
-            "give 's3://bucket/run'"
+            f"{shown} cannot be written. For a server with the interface of S3 set AWS_ENDPOINT_URL_S3 to its address, "
+            "and give 's3://bucket/run'"
         )
 
 
