@@ -269,7 +269,8 @@ class SharedStore:
             with _lock:
                 self._look()
                 for namespace, entries in due.items():
-                    for key in self._read_headers(namespace.digest).keys() & entries.keys():
+                    index = self._read_headers(namespace.digest)
+                    for key in [key for key in entries if key in index]:
                         del entries[key]  # another process has written it meanwhile
             for namespace, entries in due.items():
                 if entries:
