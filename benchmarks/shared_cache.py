@@ -23,7 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,7 @@ from sktransfer.cache.types import CacheNamespace
 from sktransfer.cache.urls import Location
 
 NAMESPACES = [CacheNamespace(bytes([n]) * 16, "tiny/cnn", f"stage{n}", "average", "float32") for n in range(2)]
+_kept: list[SharedStore] = []  # until the end, because a client of S3 must not be closed by a forked process
 SPACE = 20_000  # numbers of a round, so that writers meet
 FEATURES = """
 import json, sys, time
@@ -100,6 +101,7 @@ def read(url: str, first: int, seed: int, report: Callable[[list[tuple[int, int]
         for one, found in store.fetch(NAMESPACES[which], [key(n) for n in numbers]).items():
             if not torch.equal(found, value(number_of(one))):
                 report([(which, number_of(one))])
+        time.sleep(0.02)
 
 
 def start(act: Any, url: str, first: int, seed: int) -> tuple[int, int]:
@@ -175,6 +177,7 @@ def one_round(url: str, number: int, n_values: int) -> dict[str, int]:
     wrong = sum(len(reported(got[children[child]])) for child in order[2:])
     written = {one for child in order[:2] for one in reported(got[children[child]])}
     store, lost = SharedStore(Location(url)), 0
+    _kept.append(store)
     for which, namespace in enumerate(NAMESPACES):
         numbers = [number for one, number in written if one == which]
         entries = store.fetch(namespace, [key(n) for n in numbers])
@@ -197,10 +200,10 @@ def places(url: str | None) -> Iterator[dict[str, str]]:
         yield {"folder": f"file://{name}/shared", "object server": "s3://bucket/shared"}
 
 
-def faults(url: str, rounds: int, n_values: int = 6000) -> dict[str, int]:
+def faults(url: str, rounds: Iterable[int], n_values: int = 3000) -> dict[str, int]:
     """Return the sums over some rounds."""
     sums: dict[str, int] = {}
-    for number in range(rounds):
+    for number in rounds:
         for name, count in one_round(url, number, n_values).items():
             sums[name] = sums.get(name, 0) + count
     return sums
@@ -225,20 +228,18 @@ def measure(report: Report, url: str | None, rounds: int, n_texts: int, draws: i
     known = Remembered("shared_cache")
     with places(url) as found:
         for name, base in found.items():
-            sums = known(
-                {"faults": name, "rounds": rounds}, lambda base=base: faults(f"{base}/{time.time_ns()}", rounds)
-            )
+            sums: dict[str, int] = {}
+            for number in range(rounds):
+                what = {"faults": name, "round": number}
+                part = known(what, lambda: faults(f"{base}/{time.time_ns()}", [number]))  # noqa: B023, called at once
+                sums = {key: sums.get(key, 0) + count for key, count in part.items()}
             report.row(f"{name}: {rounds} rounds with a killed process", [sums["wrong"] + sums["lost"]], **sums)
         for name, base in {"no URL": None, **found}.items():
             for together in (False, True):
                 for draw in range(draws):
                     what = {"features": name, "together": together, "n": n_texts, "draw": draw}
-                    runs = known(
-                        what,
-                        lambda base=base, together=together: features(
-                            base and f"{base}/{time.time_ns()}", n_texts, together=together
-                        ),
-                    )
+                    url_of_run = base and f"{base}/{time.time_ns()}"
+                    runs = known(what, lambda: features(url_of_run, n_texts, together=together))  # noqa: B023
                     stages = [sum(int(run["stages"].get(str(n), 0)) for run in runs) / n_texts for n in range(5)]
                     moved = {f"{kind}_bytes": sum(run[kind] for run in runs) for kind in ("read", "written")}
                     how = "at the same time" if together else "one after the other"

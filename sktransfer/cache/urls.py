@@ -92,6 +92,7 @@ class Location:
             self.url = url.rstrip("/")
         self.renames = self.protocol in _RENAMES
         self._fs: AbstractFileSystem | None = None
+        self._inherited: list[AbstractFileSystem] = []
         self._pid = 0
 
     @property
@@ -100,6 +101,8 @@ class Location:
         import fsspec
 
         if self._fs is None or self._pid != os.getpid():
+            if self._fs is not None:
+                self._inherited.append(self._fs)  # its connections belong to the parent, and must not be closed here
             self._fs, _ = fsspec.url_to_fs(self.url)
             self._pid = os.getpid()
         return self._fs
