@@ -34,7 +34,7 @@ from sktransfer.exceptions import InvalidParameterError, StoreError, StoreWarnin
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["BufferedRecord", "DiskStore", "WriteBuffer", "folder_store"]
+__all__ = ["BufferedRecord", "DiskStore", "WriteBuffer", "folder_store", "refuse_network"]
 
 PAUSE = 60.0  # seconds without writing after a failed write, and between two updates of a namespace's last use
 SECONDS = 0.5  # age at which buffered records are written
@@ -364,7 +364,21 @@ class DiskStore:
 _stores: dict[Path, DiskStore] = {}
 
 
-def _refuse_network(folder: Path, mountinfo: str | None = None) -> None:
+def refuse_network(folder: Path, mountinfo: str | None = None) -> None:
+    """Raise if a folder lies on a network file system.
+
+    Parameters
+    ----------
+    folder : Path
+        Absolute path without symbolic links. It need not exist.
+    mountinfo : str, default=None
+        Mounts, in the format of `/proc/self/mountinfo`. None reads that file.
+
+    Raises
+    ------
+    InvalidParameterError
+        The message says what to give instead.
+    """
     mount = network_mount(folder, mountinfo)
     if mount is not None:
         raise InvalidParameterError(
@@ -384,7 +398,7 @@ def folder_store(folder: Path, limit: int) -> DiskStore:
     """
     with _lock:
         if folder not in _stores:
-            _refuse_network(folder)
+            refuse_network(folder)
             _stores[folder] = DiskStore(folder, limit)
         store = _stores[folder]
     store.resize(limit)

@@ -30,6 +30,7 @@ _NAME = re.compile(rf"{LAYOUT}/([0-9a-f]{{32}})/([1-9]\d{{0,8}})-([0-9a-f]{{32}}
 _LENGTH_BYTES = 8  # a safetensors file begins with the length of its header
 _MAX_HEADER = 100_000_000  # bytes, as in safetensors
 _HEADER_PER_ENTRY = 128  # bytes that the header takes per entry, roughly
+_METADATA = "namespace"
 _FIELDS = ("backbone", "stage", "pooling", "dtype")
 
 
@@ -115,7 +116,8 @@ def encode(namespace: CacheNamespace, entries: Mapping[bytes, Tensor]) -> tuple[
     """
     from safetensors.torch import save
 
-    metadata = {"digest": namespace.digest.hex(), **{name: getattr(namespace, name) for name in _FIELDS}}
+    fields = {"digest": namespace.digest.hex(), **{name: getattr(namespace, name) for name in _FIELDS}}
+    metadata = {_METADATA: json.dumps(fields)}  # one field, because safetensors writes several in any order
     content = save({key.hex(): value.contiguous() for key, value in entries.items()}, metadata)
     return f"{len(entries)}-{_hash(content)}.safetensors", content
 
@@ -156,12 +158,12 @@ def read_header(start: bytes, segment: Segment) -> tuple[CacheNamespace, list[by
         return end
     try:
         header = json.loads(start[_LENGTH_BYTES:end])
-        metadata = header.pop("__metadata__")
-        fields = {name: metadata[name] for name in _FIELDS}
+        metadata = json.loads(header.pop("__metadata__")[_METADATA])
+        digest, fields = metadata["digest"], {name: str(metadata[name]) for name in _FIELDS}
         keys = [key for name in header if (key := bytes.fromhex(name)).hex() == name and len(key) == KEY_BYTES]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DamagedSegmentError("its header cannot be read") from error
-    if metadata.get("digest") != segment.digest.hex() or not all(isinstance(one, str) for one in fields.values()):
+    if digest != segment.digest.hex():
         raise DamagedSegmentError("it belongs to another folder")
     return CacheNamespace(segment.digest, **fields), keys
 

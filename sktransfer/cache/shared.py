@@ -6,7 +6,7 @@ import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sktransfer.cache.segments import (
@@ -82,8 +82,10 @@ class SharedStore:
         self.hits = self.misses = 0
         self.n_read = self.n_written = 0  # bytes
         self._looked = -float("inf")  # when segments were last listed
-        self._listed: dict[bytes, dict[str, Segment]] = {}  # by digest and path, without those that are indexed
+        self._listed: dict[bytes, dict[str, Segment]] = {}  # by digest and path, those that are not indexed yet
+        self._segments: dict[bytes, dict[str, Segment]] = {}  # by digest and path, those that are indexed
         self._index: dict[bytes, dict[bytes, Segment]] = {}  # by digest and key
+        self._n_left = 0  # segments that were damaged or deleted
         self._read: set[str] = set()  # paths of segments that were read
         self._known: set[str] = set()  # paths of all segments
         self._paused_until: dict[str, float] = {}  # "read" and "written"
@@ -134,10 +136,7 @@ class SharedStore:
         with _lock:
             if not self._is_paused("read"):
                 try:
-                    index = self._indexed(namespace.digest, keys)
-                    wanted = Counter(index[key] for key in keys if key in index)
-                    for segment, content in self._contents([one for one in wanted if self._is_worth(one, wanted)]):
-                        entries |= self._decoded(segment, content)
+                    self._fetch(namespace.digest, keys, entries)
                 except Exception as error:  # clients of storages have exceptions of their own
                     self._pause("read", error)
             pending = self._pending.get(namespace, {})
@@ -146,6 +145,16 @@ class SharedStore:
             self.hits += n_hits
             self.misses += len(keys) - n_hits
         return entries
+
+    def _fetch(self, digest: bytes, keys: Sequence[bytes], entries: dict[bytes, Tensor]) -> None:
+        while True:
+            n_left = self._n_left
+            index = self._indexed(digest, keys)
+            wanted = Counter(index[key] for key in keys if key in index and key not in entries)
+            for segment, content in self._contents([one for one in wanted if self._is_worth(one, wanted)]):
+                entries.update(self._decoded(segment, content))
+            if n_left == self._n_left:
+                return  # otherwise another segment may hold the entries of one that was damaged or deleted
 
     def _is_worth(self, segment: Segment, wanted: Counter[Segment]) -> bool:
         return segment.path not in self._read or wanted[segment] * _WORTH >= segment.n_entries
@@ -167,8 +176,7 @@ class SharedStore:
         return index
 
     def _read_headers(self, digest: bytes) -> dict[bytes, Segment]:
-        index = self._index.setdefault(digest, {})
-        new = list(self._listed.get(digest, {}).values())
+        new = list(self._listed.pop(digest, {}).values())
         ends = {segment.path: header_end(segment) for segment in new}
         while new:
             longer = []
@@ -188,11 +196,15 @@ class SharedStore:
                     ends[segment.path] = header
                     longer.append(segment)
                 else:
-                    for key in header[1]:
-                        index.setdefault(key, segment)
+                    self._add(segment, header[1])
             new = longer
-        self._listed.pop(digest, None)
-        return index
+        return self._index.setdefault(digest, {})
+
+    def _add(self, segment: Segment, keys: Iterable[bytes]) -> None:
+        self._segments.setdefault(segment.digest, {})[segment.path] = segment
+        index = self._index.setdefault(segment.digest, {})
+        for key in keys:
+            index.setdefault(key, segment)
 
     def _received(self, part: Any) -> bytes:
         if isinstance(part, BaseException):
@@ -219,10 +231,13 @@ class SharedStore:
             return {}
 
     def _leave(self, segment: Segment, reason: str | None = None) -> None:
-        """Forget the entries of a segment that is damaged or was deleted."""
-        index = self._index.get(segment.digest, {})
-        for key in [key for key, one in index.items() if one is segment]:
-            del index[key]
+        """Forget a segment that is damaged or was deleted, and index the others of its namespace again."""
+        self._n_left += 1
+        others = self._segments.pop(segment.digest, {})
+        others.pop(segment.path, None)
+        self._index.pop(segment.digest, None)
+        self._listed.setdefault(segment.digest, {}).update(others)
+        self._listed[segment.digest].pop(segment.path, None)
         if reason is not None:
             self._warn(reason, reason)
 
@@ -289,9 +304,7 @@ class SharedStore:
             self._known.add(path)
             self._read.add(path)
             for segment in find_segments(info):
-                index = self._index.setdefault(namespace.digest, {})
-                for key in entries:
-                    index.setdefault(key, segment)
+                self._add(segment, entries)
 
     def _pause(self, what: str, error: Exception) -> None:
         """Do not read, or do not write, for a while."""

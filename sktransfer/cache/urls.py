@@ -77,7 +77,9 @@ class Location:
 
     def __init__(self, url: str) -> None:
         shown = without_secrets(url)
-        self.protocol = url.partition("://")[0].lower()
+        protocol, _, rest = url.partition("://")
+        self.protocol = protocol.lower()
+        url = f"{self.protocol}://{rest}"
         _check_syntax(url, self.protocol, f"cache={shown!r}")
         kind = _file_system(self.protocol, f"cache={shown!r}")
         self.root: str = kind._strip_protocol(url).rstrip("/")
