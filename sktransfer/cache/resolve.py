@@ -6,6 +6,9 @@ This is the only module that imports both kinds of store.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 from sktransfer._utils import local_path
@@ -13,7 +16,9 @@ from sktransfer.cache.types import CacheInfo, Store
 from sktransfer.config import get_config
 from sktransfer.exceptions import InvalidParameterError
 
-__all__ = ["cache_info", "check_folder", "clear_cache", "resolve_store"]
+__all__ = ["cache_info", "check_folder", "clear_cache", "resolve_store", "without_memory"]
+
+_uses_memory: ContextVar[bool] = ContextVar("uses_memory", default=True)
 
 
 def resolve_store(cache: str | os.PathLike[str] | None) -> Store | None:
@@ -33,6 +38,8 @@ def resolve_store(cache: str | os.PathLike[str] | None) -> Store | None:
     if cache is None:
         return None
     if isinstance(cache, str) and cache == "memory":
+        if not _uses_memory.get():
+            return None
         from sktransfer.cache.memory import process_store
 
         process_store.resize(get_config()["cache_memory"])
@@ -40,6 +47,16 @@ def resolve_store(cache: str | os.PathLike[str] | None) -> Store | None:
     from sktransfer.cache.disk import folder_store  # imports lmdb, which only folders need
 
     return folder_store(check_folder(cache), get_config()["cache_disk"])
+
+
+@contextmanager
+def without_memory() -> Iterator[None]:
+    """Do without the memory store in this context, for passes over samples that are read only once."""
+    token = _uses_memory.set(False)
+    try:
+        yield
+    finally:
+        _uses_memory.reset(token)
 
 
 def check_folder(cache: str | os.PathLike[str]) -> Path:

@@ -24,6 +24,7 @@ LAYERS = ["_version", "exceptions", "_validation", "_parameters", "config", "_ut
 LAYERS += ["weights", "backbones", "providers", "cache", "engine", "pixels", "sentences", "words", "featurizers"]
 LAYERS += [
     "pipelines",
+    "streaming",
     "tasks",
     "objectives",
     "targets",
