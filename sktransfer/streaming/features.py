@@ -75,10 +75,10 @@ class StoredFeatures:
         rows : DataFrame of n rows
             The column "row", the position in the input counted from 0, and the kept columns.
         """
-        blocks = sink_of(self.path).blocks()
+        sink = sink_of(self.path)
         rng = None if random_state is None else np.random.default_rng(random_state)
-        for read in blocks if rng is None else rng.permutation(np.array([*blocks], dtype=object)):
-            rows, features, kept = read()
+        for number in sink.numbers() if rng is None else rng.permutation(sink.numbers()).tolist():
+            rows, features, kept = sink.read(number)
             table = pd.DataFrame({ROW: rows}) if kept is None else kept.to_pandas()
             if ROW not in table:
                 table.insert(0, ROW, rows)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ from sktransfer.streaming.tables import require_pyarrow
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["FEATURES", "ROW", "FolderSink", "NumpySink", "ParquetSink", "Sink", "read_part", "sink_of"]
+__all__ = ["FEATURES", "ROW", "FolderSink", "NumpySink", "ParquetSink", "Sink", "sink_of"]
 
 ROW, FEATURES = "row", "features"  # columns of ours
 LOG = "_featurize.jsonl"  # readers of folders skip names that begin with an underscore
@@ -73,8 +73,12 @@ class Sink:
         """Complete the output."""
         raise NotImplementedError
 
-    def blocks(self) -> Iterator[Any]:
-        """Yield functions that read a part, each of which returns row numbers, features and kept columns."""
+    def numbers(self) -> list[int]:
+        """Return the numbers of the parts that have rows."""
+        return [number for number, part in enumerate(self.log.parts) if part["written"]]
+
+    def read(self, number: int) -> tuple[np.ndarray, np.ndarray, pa.Table | None]:
+        """Return row numbers, features and kept columns of a part."""
         raise NotImplementedError
 
     def _refuse(self, what: str) -> InvalidParameterError:
@@ -152,11 +156,9 @@ class FolderSink(Sink):
         """Log the end."""
         self.log.end(totals)
 
-    def blocks(self) -> Iterator[Any]:
-        """Yield functions that read a part."""
-        for number, part in enumerate(self.log.parts):
-            if part["written"]:
-                yield lambda path=self._path(number): read_part(require_pyarrow("a part").parquet.read_table(path))
+    def read(self, number: int) -> tuple[np.ndarray, np.ndarray, pa.Table | None]:
+        """Return row numbers, features and kept columns of a part."""
+        return _split(require_pyarrow("a part").parquet.read_table(self._path(number)))
 
 
 class ParquetSink(FolderSink):
@@ -224,11 +226,17 @@ class ParquetSink(FolderSink):
                 table = parquet.read_table(one).cast(schema)
                 writer.write_table(table, row_group_size=max(1, table.num_rows))
 
-    def blocks(self) -> Iterator[Any]:
-        """Yield functions that read a row group."""
-        with require_pyarrow("a file").parquet.ParquetFile(self.out) as file:
-            for group in range(file.num_row_groups):
-                yield lambda number=group: read_part(file.read_row_group(number))
+    @functools.cached_property
+    def _groups(self) -> dict[int, int]:
+        return {number: group for group, number in enumerate(self.numbers())}
+
+    @functools.cached_property
+    def _file(self) -> Any:
+        return require_pyarrow("a file").parquet.ParquetFile(self.out)
+
+    def read(self, number: int) -> tuple[np.ndarray, np.ndarray, pa.Table | None]:
+        """Return row numbers, features and kept columns of a part, which is a row group."""
+        return _split(self._file.read_row_group(self._groups[number]))
 
 
 class NumpySink(Sink):
@@ -286,13 +294,12 @@ class NumpySink(Sink):
         self.log.end(totals)
         self.growing.replace(self.out)
 
-    def blocks(self) -> Iterator[Any]:
-        """Yield functions that read the rows of a part."""
-        array, start = np.load(self.out, mmap_mode="r"), 0
-        for part in self.log.parts:
-            rows = np.arange(start, start + part["rows"])
-            yield lambda rows=rows: (rows, np.array(array[rows[0] : rows[-1] + 1]), None)
-            start += part["rows"]
+    def read(self, number: int) -> tuple[np.ndarray, np.ndarray, pa.Table | None]:
+        """Return row numbers and features of a part."""
+        start = number * self.log.parts[0]["rows"]  # only the last part may be smaller
+        rows = np.arange(start, start + self.log.parts[number]["rows"])
+        array = np.load(self.out, mmap_mode="r")
+        return rows, np.array(array[start : start + len(rows)]), None  # (n_rows, n_features)
 
 
 def as_table(rows: np.ndarray, features: np.ndarray, kept: pa.Table | None) -> pa.Table:
@@ -318,7 +325,7 @@ def _options(schema: pa.Schema) -> dict[str, Any]:
     return {"compression": "zstd", "use_dictionary": others, "column_encoding": encoding}
 
 
-def read_part(table: pa.Table) -> tuple[np.ndarray, np.ndarray, Any]:
+def _split(table: pa.Table) -> tuple[np.ndarray, np.ndarray, pa.Table]:
     """Return the row numbers, the features (n_rows, n_features) and a table of the kept columns."""
     vectors = table[FEATURES].combine_chunks()
     features = vectors.flatten().to_numpy(zero_copy_only=False).reshape(len(vectors), -1)  # (n_rows, n_features)

@@ -64,25 +64,14 @@ def open_source(chunks: Any, chunk_size: int) -> Source:
 def _chunks_of(data: Any, size: int) -> tuple[int | None, Iterable[Any]]:
     """Return the number of rows if it is known, and an iterable of chunks."""
     kind = type(data).__name__
-    package = type(data).__module__.partition(".")[0]
     if isinstance(data, (str, bytes)):
         raise InvalidParameterError(
             f"chunks={quoted(data, 80)} is one {kind}. For a file, pass pandas.read_csv(path, chunksize={size}) or "
             "pyarrow.dataset.dataset(path)"
         )
-    if package == "datasets" and hasattr(data, "iter"):
-        return getattr(data, "num_rows", None), data.with_format("arrow").iter(batch_size=size)
-    if package == "datasets" and isinstance(data, Mapping):
-        raise InvalidParameterError(f"chunks is a {kind} of splits {list(data)}. Pass one of them, data['train']")
-    if hasattr(data, "collect_batches"):  # polars
-        return None, data.collect_batches(chunk_size=size, maintain_order=True)
-    if package == "pyarrow" and hasattr(data, "to_batches") and hasattr(data, "count_rows"):  # a data set or scanner
-        rows = data.count_rows()
-        return rows, data.to_batches(batch_size=size) if kind != "Scanner" else data.to_batches()
-    if package == "pyarrow" and hasattr(data, "iter_batches"):  # a file of Parquet
-        return data.metadata.num_rows, data.iter_batches(batch_size=size)
-    if package == "pyarrow" and hasattr(data, "read_next_batch"):
-        return None, data
+    found = _of_library(data, size)
+    if found is not None:
+        return found
     if isinstance(data, Mapping):
         data = as_chunk(data)
     if is_chunk(data) or hasattr(data, "shape"):
@@ -97,6 +86,25 @@ def _chunks_of(data: Any, size: int) -> tuple[int | None, Iterable[Any]]:
         f"chunks is a {kind}, which yields no chunks. Pass a list, a table, a data set of Dask, Ray, Spark, Arrow, "
         "Polars or Hugging Face, or a generator of any of these"
     )
+
+
+def _of_library(data: Any, size: int) -> tuple[int | None, Iterable[Any]] | None:
+    """Return the same for data sets of Arrow, Hugging Face and polars, and None for other objects."""
+    package = type(data).__module__.partition(".")[0]
+    if package == "datasets" and hasattr(data, "iter"):
+        return getattr(data, "num_rows", None), data.with_format("arrow").iter(batch_size=size)
+    if package == "datasets" and isinstance(data, Mapping):
+        name = next(iter(data), "train")
+        raise InvalidParameterError(f"chunks is a {type(data).__name__} of several splits. Pass one, data[{name!r}]")
+    if package == "polars" and hasattr(data, "collect_batches"):
+        return None, data.collect_batches(chunk_size=size, maintain_order=True)
+    if package == "pyarrow" and hasattr(data, "count_rows"):  # a scanner has its own size of batches
+        return data.count_rows(), data.to_batches(**({} if type(data).__name__ == "Scanner" else {"batch_size": size}))
+    if package == "pyarrow" and hasattr(data, "iter_batches"):  # a file of Parquet
+        return data.metadata.num_rows, data.iter_batches(batch_size=size)
+    if package == "pyarrow" and hasattr(data, "read_next_batch"):
+        return None, data
+    return None
 
 
 def _holds_rows(value: Any) -> bool:

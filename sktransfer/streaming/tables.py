@@ -35,7 +35,7 @@ def require_pyarrow(why: str) -> Any:
     """
     try:
         import pyarrow
-        import pyarrow.parquet  # noqa: F401
+        import pyarrow.parquet
     except ImportError as error:
         raise ImportError(
             f'{why} needs the package pyarrow: pip install "pyarrow>=18". Without it, out="features.npy" writes an '
@@ -157,7 +157,7 @@ def _require(chosen: Sequence[Any], names: Sequence[Any], parameter: str) -> Non
 
 
 def _column_of_arrow(chunk: Any, name: Any) -> pd.Series:
-    """Return a column of Arrow as a Series that scikit-learn takes. Its strings, lists and images are Python objects."""
+    """Return a column of Arrow as a Series that scikit-learn takes, with strings, lists and images as objects."""
     column = chunk if name is None else chunk[name]
     types = require_pyarrow("a chunk of Arrow").types
     kind = column.type
@@ -190,8 +190,8 @@ def kept_columns(chunk: Any, keep: Sequence[Hashable]) -> pa.Table | None:
             arrays[str(name)] = _as_arrow(pyarrow, chunk[name])
         except (pyarrow.ArrowInvalid, pyarrow.ArrowTypeError, pyarrow.ArrowNotImplementedError) as error:
             raise InvalidParameterError(
-                f"its column {name!r} cannot be kept, because Arrow has no type for its values ({error}). Keep a column "
-                "of numbers, texts or paths"
+                f"its column {name!r} cannot be kept, because Arrow has no type for its values ({error}). Keep a "
+                "column of numbers, texts or paths"
             ) from error
     return pyarrow.table(arrays)
 
