@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,10 +22,11 @@ from sktransfer.exceptions import InvalidParameterError
 if TYPE_CHECKING:
     from sktransfer.cache.shared import SharedStore
 
-__all__ = ["Cache", "cache_info", "check_folder", "clear_cache", "resolve_shared", "resolve_store"]
+__all__ = ["Cache", "cache_info", "check_folder", "clear_cache", "resolve_shared", "resolve_store", "without_memory"]
 
 Cache = str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None
 _ALLOWED = "must be 'memory', a folder (str or Path), a URL, a list of 'memory' or a folder and a URL, or None"
+_uses_memory: ContextVar[bool] = ContextVar("uses_memory", default=True)
 
 
 def resolve_store(cache: Cache) -> Store | None:
@@ -44,7 +47,7 @@ def resolve_store(cache: Cache) -> Store | None:
     StoreError
         If the storage of a URL cannot be reached.
     """
-    if cache is None:
+    if cache is None or (isinstance(cache, str) and cache == "memory" and not _uses_memory.get()):
         return None
     local, url = _split(cache)
     store = _local_store(local)
@@ -95,6 +98,16 @@ def resolve_shared(url: str) -> SharedStore:
     from sktransfer.cache.shared import shared_store  # imports fsspec, which only URLs need
 
     return shared_store(url)
+
+
+@contextmanager
+def without_memory() -> Iterator[None]:
+    """Do without the memory store in this context, for passes over samples that are read only once."""
+    token = _uses_memory.set(False)
+    try:
+        yield
+    finally:
+        _uses_memory.reset(token)
 
 
 def check_folder(cache: Any) -> Path:

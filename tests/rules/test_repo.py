@@ -25,6 +25,7 @@ LAYERS += ["_utils", "html", "samples", "tagging"]
 LAYERS += ["weights", "backbones", "providers", "cache", "engine", "pixels", "sentences", "words", "featurizers"]
 LAYERS += [
     "pipelines",
+    "streaming",
     "tasks",
     "objectives",
     "targets",
