@@ -32,7 +32,7 @@ from torch.nn import functional
 from tqdm import tqdm
 
 from sktransfer_historic.awd_layers import make_stages
-from sktransfer_historic.awd_lstm import names_in_file
+from sktransfer_historic.awd_lstm import to_file
 from sktransfer_historic.words import BEGIN, PADDING, SPECIAL, UNKNOWN, FastaiRules
 
 WEIGHTS, VOCABULARY, CARD = "awd_lstm.safetensors", "vocabulary.json", "card.json"
@@ -248,7 +248,7 @@ def _save(
     torch.save({name: part.state_dict() for name, part in parts.items()} | {"state": state}, partial)
     partial.rename(args.out / "checkpoint.pt")
     average: LanguageModel = parts["average"]
-    weights = names_in_file(average.stages, average.bias)
+    weights = to_file(average.stages, average.bias)
     save_file({name: tensor.detach().contiguous().clone() for name, tensor in weights.items()}, partial)
     partial.rename(args.out / WEIGHTS)
     card = {"figures": figures, "steps": state["step"], "tokens": state["step"] * args.rows * args.length}

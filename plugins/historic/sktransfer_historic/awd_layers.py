@@ -76,7 +76,7 @@ class RecurrentLayer(nn.Module):
         """Return hidden states (n, tokens, n_outputs). Tokens after the end of a text do not change those before."""
         values = self._dropped(values, self.input_dropout)
         states = self._states_without_weights(values) if self.training and self.weight_dropout else self.lstm(values)[0]
-        return self._dropped(states, self.output_dropout)
+        return self._dropped(states, self.output_dropout).contiguous()
 
     def _dropped(self, values: Tensor, rate: float) -> Tensor:
         """Drop channels at all tokens of a text."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,72 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sktransfer.backbones import Backbone, BackboneSpec, WeightsSource
+from sktransfer.backbones import Backbone, BackboneSpec
 from sktransfer.exceptions import WeightsError
 from sktransfer_historic.elmo_layers import BidirectionalLayer, CharacterWords
 from sktransfer_historic.elmo_words import ElmoWords
-from sktransfer_historic.files import one_file
+from sktransfer_historic.files import elmo_weights
+from sktransfer_historic.specs import ELMO_LIMIT
 
-__all__ = ["load", "spec_of"]
-
-LIMIT = 512  # tokens; the network has no limit, and was trained on single sentences
-_OPTIONS, _WEIGHTS = ("*options.json",), ("*weights.hdf5",)
-_NEEDED = {
-    "lstm": ("projection_dim", "dim", "n_layers", "cell_clip", "proj_clip"),
-    "char_cnn": ("embedding", "filters", "n_highway", "n_characters", "max_characters_per_token", "activation"),
-}
-_ACTIVATIONS = ("relu", "tanh")
-
-
-def spec_of(name: str, folder: Path) -> BackboneSpec:
-    """Return the spec of a folder.
-
-    Parameters
-    ----------
-    name : str
-        Name of the backbone.
-    folder : Path
-        Folder with one file `*options.json` and one file `*weights.hdf5`.
-
-    Raises
-    ------
-    WeightsError
-        If files are missing, or the options are not those of ELMo.
-    """
-    options = _read_options(one_file(folder, _OPTIONS, "options"))
-    one_file(folder, _WEIGHTS, "weights")
-    width = 2 * int(options["lstm"]["projection_dim"])
-    layers = {f"lstm{i}": width for i in range(1, int(options["lstm"]["n_layers"]) + 1)}
-    return BackboneSpec(
-        name=name,
-        loader="sktransfer_historic.elmo:load",
-        modality="text",
-        stages={"words": width, **layers},
-        input_size=(LIMIT,),
-        weights=WeightsSource(location=f"file:{folder}"),
-        language="en",
-        options={name: {one: options[name][one] for one in needed} for name, needed in _NEEDED.items()},
-    )
-
-
-def _read_options(path: Path) -> dict[str, Any]:
-    try:
-        options = json.loads(path.read_text(encoding="utf-8"))
-        missing = [f"{part}.{one}" for part, needed in _NEEDED.items() for one in needed if one not in options[part]]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise WeightsError(f"{path}: cannot be read as options of ELMo ({type(error).__name__}: {error})") from error
-    if missing:
-        raise WeightsError(f"{path}: lacks {missing}, which the options of AllenNLP's ELMo have")
-    if options["lstm"].get("use_skip_connections") is not True:
-        raise WeightsError(f"{path}: use_skip_connections must be true, as in all published weights of ELMo")
-    if options["char_cnn"]["activation"] not in _ACTIVATIONS:
-        raise WeightsError(f"{path}: activation={options['char_cnn']['activation']!r} must be one of {_ACTIVATIONS}")
-    if int(options["char_cnn"]["n_characters"]) != 262:
-        raise WeightsError(
-            f"{path}: n_characters={options['char_cnn']['n_characters']} must be 262, as for inference: bytes, marks "
-            "and padding. Options for training have 261"
-        )
-    return dict(options)
+__all__ = ["load"]
 
 
 def load(spec: BackboneSpec, path: Path | None) -> Backbone:
@@ -106,12 +47,12 @@ def load(spec: BackboneSpec, path: Path | None) -> Backbone:
     ]
     stages = nn.ModuleList([CharacterWords(characters, width), *layers])
     if path is not None:
-        _fill(stages, path if path.is_file() else one_file(path, _WEIGHTS, "weights"))
+        _fill(stages, path if path.is_file() else elmo_weights(path))
     return Backbone(
         name=spec.name,
         modality="text",
         stages=list(zip(spec.stages, stages, strict=True)),
-        preprocess=ElmoWords(int(characters["max_characters_per_token"]), LIMIT),
+        preprocess=ElmoWords(int(characters["max_characters_per_token"]), ELMO_LIMIT),
         pooling="mean",
         definition="historic/elmo",
     )

@@ -7,7 +7,30 @@ from pathlib import Path
 
 from sktransfer.exceptions import WeightsError
 
-__all__ = ["one_file"]
+__all__ = ["awd_vocabulary", "awd_weights", "elmo_options", "elmo_weights", "one_file"]
+
+_OF_TRAINING = ("card.json", "checkpoint.pt")  # files that the training script writes beside weights
+
+
+def awd_weights(folder: Path) -> Path:
+    """Return the file of the weights of AWD-LSTM in a folder."""
+    patterns = ("*.safetensors", "*.pth", "*.pt")
+    return one_file(folder, patterns, "weights (.safetensors or .pth)", _OF_TRAINING)
+
+
+def awd_vocabulary(folder: Path) -> Path:
+    """Return the file of the vocabulary of AWD-LSTM in a folder."""
+    return one_file(folder, ("*.json", "*.txt", "*.pkl"), "vocabulary (.json, .txt or .pkl)", _OF_TRAINING)
+
+
+def elmo_options(folder: Path) -> Path:
+    """Return the file of the options of ELMo in a folder."""
+    return one_file(folder, ("*options.json",), "options")
+
+
+def elmo_weights(folder: Path) -> Path:
+    """Return the file of the weights of ELMo in a folder."""
+    return one_file(folder, ("*weights.hdf5",), "weights")
 
 
 def one_file(folder: Path, patterns: Sequence[str], what: str, without: Collection[str] = ()) -> Path:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from sktransfer.backbones import BackboneSpec, hookimpl, local_path
 from sktransfer.exceptions import BackboneNotFoundError
+from sktransfer_historic.specs import awd_lstm_spec, elmo_spec
 
 __all__ = ["sktransfer_backbones", "sktransfer_find_backbone"]
 
@@ -44,13 +45,8 @@ def sktransfer_find_backbone(name: str) -> BackboneSpec | None:
             f"'{PROVIDER}/{kind}' names no folder; give the folder of its weights, '{PROVIDER}/{kind}/<folder>'"
         )
     if kind == "elmo":
-        from sktransfer_historic.elmo import spec_of as elmo_spec
-
         folder = _folder(place, name)
         return elmo_spec(f"{PROVIDER}/{kind}/{folder}", folder)
-
-    from sktransfer_historic.awd_lstm import spec_of as awd_lstm_spec
-
     place, mark, number = place.partition(_DROPOUT)
     dropout = _factor(number, name) if mark else _DEFAULT
     folder = _folder(place, name)
