@@ -38,7 +38,7 @@ class EncoderLayer(nn.Module):
         self.dense, self.norm = layer.output.dense, layer.output.LayerNorm
 
     def forward(self, values: Tensor, attention_mask: Tensor) -> Tensor:
-        """Return hidden states (n, tokens, channels) for such values and an additive mask (n, 1, 1 or tokens, tokens)."""
+        """Return hidden states (n, tokens, channels), with an additive mask (n, 1, 1 or tokens, tokens)."""
         n, n_tokens, _ = values.shape
         projected = pad_tokens(self.projection(values))  # (n, 16 k, 3 * channels)
         heads = projected.view(n, projected.shape[1], 3, self.n_heads, -1).permute(2, 0, 3, 1, 4)
@@ -47,8 +47,8 @@ class EncoderLayer(nn.Module):
         out = functional.scaled_dot_product_attention(query, key, value, mask, scale=self.scaling)
         out = out.transpose(1, 2)[:, :n_tokens].reshape(n, n_tokens, -1)  # (n, tokens, channels)
         values = self.attended_norm(self.attended(out) + values)
-        out = self.norm(self.dense(self.intermediate(values)) + values)
-        return out
+        last: Tensor = self.norm(self.dense(self.intermediate(values)) + values)
+        return last
 
 
 def fuse_encoder_layers(stages: nn.ModuleList) -> None:

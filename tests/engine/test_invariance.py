@@ -13,10 +13,10 @@ from torch.nn import functional
 import sktransfer
 from sktransfer import FineTuneClassifier, ImageFeaturizer, TextFeaturizer, load_backbone
 from sktransfer.backbones.stages import run_stages
-from sktransfer.kernels.attention import PaddingInvariantAttention, pad_attention
-from sktransfer.kernels.linear import pack
 from sktransfer.engine.compute import Compute
 from sktransfer.engine.inference import BatchInvariantConv2d, prepare_for_inference, prepare_head
+from sktransfer.kernels.attention import PaddingInvariantAttention, pad_attention
+from sktransfer.kernels.linear import pack
 
 WORDS = ["a", "film", "of", "the", "year", "that", "nobody", "saw", "and", "few", "would", "like"]
 TEXTS = [" ".join(WORDS[: 1 + n % len(WORDS)] * (1 + n % 4)) for n in range(24)]

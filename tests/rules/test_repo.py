@@ -34,6 +34,7 @@ LAYERS += [
     "featurizers",
 ]
 LAYERS += [
+    "featurizers",
     "pipelines",
     "tasks",
     "objectives",
