@@ -6,7 +6,7 @@ digits: MNIST to USPS and back, with `tiny/cnn` and 1,000 labels. Only the last 
 (from block4 on, at a rate of 1e-3).
 
 shift: MNIST to USPS, where the digits 0 to 4 are four times as frequent in the target as 5 to 9, and equally frequent
-in the source. The rows have the predicted share of the digits 0 to 4 in both domains, beside the true one.
+in the source. The rows have the predicted share of the digits 0 to 4 in both domains, and the true one.
 
 amazon: the 12 ordered pairs of the domains of Amazon reviews, with `tiny/bert` and all-MiniLM-L6-v2.
 

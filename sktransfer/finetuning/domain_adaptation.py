@@ -96,7 +96,7 @@ class DomainAdaptationClassifier(ClassifyingTuner):
     domains_ : ndarray of shape (n_domains,), int64
         Domains of `sample_domain`, sorted. -1 and 1 if it was not given.
     backbone_ : Backbone
-        Adapted backbone, for a featurizer or for the next estimator.
+        Adapted backbone, for a featurizer or the next estimator.
     adapted_stages_ : list of str
         Names of the stages whose BatchNorm statistics are those of the target. Only with "adabn".
     head_ : Head
@@ -147,8 +147,9 @@ class DomainAdaptationClassifier(ClassifyingTuner):
     With `alignment_weight=0` or "none", the result is that of `FineTuneClassifier` on the labelled samples of the
     source, bit for bit.
 
-    `sample_weight` weighs the samples in the loss of the labels and within their domain. Weights of the source that
-    give its classes the ratios of the target correct an alignment for them. If the ratios differ, "coral", "mmd" and
+    `sample_weight` weighs the samples in the loss of the labels and, in an alignment, within their domain. BatchNorm
+    statistics count all samples of a positive weight equally. Weights of the source that give its classes the ratios of
+    the target correct an alignment for them. If the ratios differ, "coral", "mmd" and
     "dann" align them as well, and may hurt.
 
     `early_stopping` holds out samples of the source, and cannot see the target.
