@@ -43,6 +43,7 @@ _HOME = {
     "MCC": "sktransfer.domains.distances",
     "MMD": "sktransfer.domains.distances",
     "MaskDisplay": "sktransfer.displays.mask",
+    "MaskedPatches": "sktransfer.objectives.patches",
     "MaskedTokens": "sktransfer.objectives.masked",
     "MicroBatches": "sktransfer.callbacks.micro_batches",
     "Mixup": "sktransfer.callbacks.mixup",
@@ -54,6 +55,9 @@ _HOME = {
     "PretrainedClassifier": "sktransfer.classifiers.pretrained",
     "SWA": "sktransfer.callbacks.averaging",
     "SelfSupervisedTuner": "sktransfer.finetuning.self_supervised",
+    "SiameseViews": "sktransfer.objectives.siamese",
+    "StageDenoising": "sktransfer.objectives.reconstruction",
+    "StoredFeatures": "sktransfer.streaming.features",
     "TagsDisplay": "sktransfer.displays.tags",
     "TextFeaturizer": "sktransfer.featurizers.text",
     "TokenAttributionDisplay": "sktransfer.displays.token_attribution",
@@ -70,6 +74,7 @@ _HOME = {
     "convert_scheme": "sktransfer.tagging.schemes",
     "describe_columns": "sktransfer.pipelines.table",
     "export_onnx": "sktransfer.explain.onnx",
+    "featurize": "sktransfer.streaming.api",
     "fill_mask": "sktransfer.language.fill_mask",
     "find_bad_images": "sktransfer.samples.bad_images",
     "find_invalid_tags": "sktransfer.tagging.schemes",
@@ -82,6 +87,7 @@ _HOME = {
     "load": "sktransfer.persistence.api",
     "load_backbone": "sktransfer.backbones.loading",
     "load_conll": "sktransfer.tagging.conll",
+    "load_features": "sktransfer.streaming.features",
     "load_image_folder": "sktransfer.samples.folders",
     "load_vectors": "sktransfer.words.loading",
     "make_domain_scorer": "sktransfer.selection.domain_scorer",
@@ -161,6 +167,9 @@ if TYPE_CHECKING:
     from sktransfer.objectives.causal import NextTokens as NextTokens
     from sktransfer.objectives.denoising import Denoising as Denoising
     from sktransfer.objectives.masked import MaskedTokens as MaskedTokens
+    from sktransfer.objectives.patches import MaskedPatches as MaskedPatches
+    from sktransfer.objectives.reconstruction import StageDenoising as StageDenoising
+    from sktransfer.objectives.siamese import SiameseViews as SiameseViews
     from sktransfer.objectives.views import DropoutViews as DropoutViews
     from sktransfer.persistence.api import load as load
     from sktransfer.persistence.api import save as save
@@ -179,6 +188,9 @@ if TYPE_CHECKING:
     from sktransfer.selection.ranking import rank_backbones as rank_backbones
     from sktransfer.selection.recommending import recommend_backbones as recommend_backbones
     from sktransfer.sentences.values import stack_words as stack_words
+    from sktransfer.streaming.api import featurize as featurize
+    from sktransfer.streaming.features import StoredFeatures as StoredFeatures
+    from sktransfer.streaming.features import load_features as load_features
     from sktransfer.tagging.conll import load_conll as load_conll
     from sktransfer.tagging.conll import save_conll as save_conll
     from sktransfer.tagging.metrics import span_f1_score as span_f1_score

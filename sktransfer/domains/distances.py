@@ -45,7 +45,7 @@ def coral_distance(features: Tensor, source: Tensor, target: Tensor) -> Tensor:
 
 def _covariance(features: Tensor, share: Tensor) -> Tensor:
     """Return the unbiased covariance (n_features, n_features) of rows with shares (n,)."""
-    centred = features - share @ features  # (n, n_features)
+    centred = features - share[None] @ features  # (n, n_features)
     return (centred.T * share) @ centred / (1 - (share**2).sum()).clamp_min(_SMALLEST)
 
 

@@ -267,10 +267,10 @@ class FineTuneBase(PlainState, BackboneHTML, CallbackSupportMixin, CallbackParam
         compute = resolve_compute(self.device, self.precision)
         with fork_rng(compute.device):
             seed_torch(seed, compute.device)  # new weights; dropout is seeded per epoch
-            context = self._init_callback_context(max_subtasks=settings.max_epochs)
+            context = self._init_callback_context(max_subtasks=self._most_epochs(settings))
             context.call_on_fit_task_begin(estimator=self, X=arguments.X, y=arguments.y)
             run = self._run(settings, previous, tasks, compute, seed, arguments, context)
-            self._store_result(run, train(run))
+            self._store_result(run, self._train(run))
             run.inputs.warn_of_unread()  # of images, which are read while the network trains
             context.call_on_fit_task_end(
                 estimator=self, X=arguments.X, y=arguments.y, metadata=arguments.metadata, reconstruction_attributes={}
@@ -329,6 +329,12 @@ class FineTuneBase(PlainState, BackboneHTML, CallbackSupportMixin, CallbackParam
             choices, known = choose_for_tasks(run, self.pooling)
             run = dataclasses.replace(run, trunk=self._choose_trunk(backbone, None, choices), known=known)
         return dataclasses.replace(run, on_epoch=functools.partial(self._on_epoch, context, arguments, run))
+
+    def _train(self, run: FitRun) -> TrainingResult:
+        return train(run)
+
+    def _most_epochs(self, settings: Settings) -> int | None:
+        return settings.max_epochs
 
     def _read_rows(self, arguments: FitArguments, backbone: Backbone, *, reset: bool) -> tuple[Samples, FitArguments]:
         """Return the rows that the network reads, and targets, weights and groups of these rows.

@@ -14,7 +14,7 @@ from sktransfer._parameters import Parameter, with_parameters
 from sktransfer._utils import all_or_nothing
 from sktransfer.backbones.backbone import Backbone
 from sktransfer.domains.registry import Alignments, choose_alignments
-from sktransfer.domains.sample_domain import Domains, check_domain, read_domains
+from sktransfer.domains.sample_domain import Domains, read_domains, read_signs
 from sktransfer.domains.statistics import batch_norm_stages, with_statistics
 from sktransfer.engine.compute import Compute
 from sktransfer.engine.inputs import PreprocessedSamples
@@ -25,14 +25,13 @@ from sktransfer.finetuning.arguments import FitArguments
 from sktransfer.finetuning.classifier import ClassifyingTuner
 from sktransfer.finetuning.single import TASK, GivenY
 from sktransfer.samples.base import Samples
-from sktransfer.samples.labels import row_labels
-from sktransfer.targets.reading import known_values
+from sktransfer.targets.reading import n_rows
 from sktransfer.tasks.base import Targets, Task
 from sktransfer.tasks.classification import MultilabelIndicator
 from sktransfer.tasks.given import GivenTargets
 from sktransfer.tasks.validation import check_weight
 from sktransfer.training.callback_list import check_scoring
-from sktransfer.training.run import FitRun, PreviousFit, Trunk
+from sktransfer.training.run import FitRun, PreviousFit, Trunk, Validation
 from sktransfer.training.settings import Settings, check_settings
 from sktransfer.training.trainer import TrainingResult, net_of_task
 
@@ -282,10 +281,8 @@ class DomainAdaptationClassifier(ClassifyingTuner):
         ValueError
             If no label is known, or y or `sample_domain` do not fit X.
         """
-        labels, known = known_values(y, "y", row_labels(y))  # (n_known, ...), (n_samples,)
-        if sample_domain is not None:
-            is_source = check_domain(sample_domain, len(known)) > 0  # (n_samples,)
-            labels, known = labels[is_source[known]], known & is_source
+        sign, _, labels, known = read_signs(y, sample_domain)  # (n_samples,), (n_known, ...), (n_samples,)
+        labels, known = labels[sign[known] > 0], known & (sign > 0)
         if not known.any():
             raise ValueError("y has no known label, so there is nothing to score")
         outputs = self._outputs(X)  # (n_samples, n_outputs)
@@ -322,7 +319,7 @@ class DomainAdaptationClassifier(ClassifyingTuner):
 
     def _read_rows(self, arguments: FitArguments, backbone: Backbone, *, reset: bool) -> tuple[Samples, FitArguments]:
         samples, arguments = super()._read_rows(arguments, backbone, reset=reset)
-        if not reset:  # validation data
+        if isinstance(arguments.y, GivenY):  # of validation data
             return samples, arguments
         domains = read_domains(arguments.y, arguments.sample_domain)
         if len(domains.sign) != len(samples):
@@ -333,11 +330,9 @@ class DomainAdaptationClassifier(ClassifyingTuner):
     def _read_targets(
         self, y: Any, *, first: bool, classes: Mapping[str, np.ndarray] | None = None
     ) -> Mapping[str, GivenTargets]:
-        if isinstance(y, Domains):
-            labels: GivenTargets = GivenY(y.labels, y.known)
-            sign = y.sign
-        else:
-            labels, sign = GivenY(y), np.ones(len(y))
+        labels, sign = (
+            (GivenY(y.labels, y.known), y.sign) if isinstance(y, Domains) else (y, np.ones(n_rows(y.values, "y")))
+        )
         return {TASK: labels, **{name: GivenY(sign) for name in self._alignments.losses}}
 
     def _read_weights(
@@ -387,6 +382,9 @@ class DomainAdaptationClassifier(ClassifyingTuner):
             return with_statistics(backbone, inputs[-1], compute)  # batches hold both domains
         self._target_inputs = inputs[-1]
         return with_statistics(backbone, inputs[1], compute)
+
+    def _validation(self, settings: Settings, arguments: FitArguments, trunk: Trunk) -> Validation:
+        return super()._validation(settings, dataclasses.replace(arguments, y_val=GivenY(arguments.y_val)), trunk)
 
     def _choose_trunk(self, backbone: Backbone, previous: PreviousFit | None, choices: Any) -> Trunk:
         trunk = super()._choose_trunk(backbone, previous, choices)
