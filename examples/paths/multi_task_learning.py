@@ -17,7 +17,7 @@ from _show import digits, read_arguments, report
 from sktransfer import FineTuneClassifier, MultiTaskFineTuner
 
 SETTINGS = {"freeze_depth": "block2", "max_epochs": 8}
-KNOWN = 0.15  # share of the images whose digit is known
+KNOWN = 0.05  # share of the images whose digit is known
 
 
 def main() -> None:
