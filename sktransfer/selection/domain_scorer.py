@@ -366,7 +366,7 @@ class DomainScorer(_BaseScorer):  # scikit-learn shares predictions between scor
     def _check_rows(self, part: _Part, rule: _Rule) -> None:
         """Raise if samples of a domain are missing."""
         fewest = 2 if self.name in ("snd", "dev", "importance") else 1
-        remedy = "folds of StratifiedKFold over the domain keep both in each fold"
+        remedy = "MultiTaskKFold keeps both domains in each fold"
         if len(part.target) < fewest:
             raise ValueError(
                 f"{self!r} needs {fewest} target samples or more, and {len(part.target)} of {len(part.response)} rows "

@@ -22,7 +22,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
-from sktransfer import FineTuneClassifier, TextFeaturizer, make_domain_scorer
+from sktransfer import FineTuneClassifier, MultiTaskKFold, TextFeaturizer, make_domain_scorer
 from sktransfer.exceptions import InvalidParameterError
 from sktransfer.selection.domain_features import read_features
 from sktransfer.selection.domain_scores import (
@@ -231,6 +231,17 @@ def test_make_domain_scorer_in_a_search_over_rows_without_labels(name):
         assert search.cv_results_[f"split{fold}_test_score"][0] == pytest.approx(expected, rel=1e-9)
     assert search.best_params_["C"] in grid["C"]
     assert quick(name)(search, X, MASKED) == quick(name)(search.best_estimator_, X, MASKED)
+
+
+def test_make_domain_scorer_with_folds_of_multi_task_k_fold_that_keep_both_domains():
+    order = np.argsort(IS_TARGET, kind="stable")  # the domains one after the other: KFold would part them
+    folds, scoring = MultiTaskKFold(3, random_state=0), make_domain_scorer("circular")
+    scores = cross_validate(CenteredDomains(), X[order], MASKED[order], scoring=scoring, cv=folds)
+    assert np.isfinite(scores["test_score"]).all()
+    with pytest.raises(
+        ValueError, match="needs 1 source samples with a label or more, and 0 of 18 rows are: MultiTask"
+    ):
+        cross_validate(CenteredDomains(), X[order], MASKED[order], scoring=scoring, cv=KFold(5), error_score="raise")
 
 
 def test_make_domain_scorer_requests_sample_domain_with_metadata_routing():
