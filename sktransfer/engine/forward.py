@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sktransfer._cluster import stop_if_cancelled
 from sktransfer.backbones.backbone import Backbone
 from sktransfer.backbones.pooling import pool
 from sktransfer.backbones.stages import run_stages
@@ -91,7 +92,9 @@ def forward(
             if not batch or one_pass.is_complete(batch[0]):
                 yield one_pass.run(batch)  # cached outputs need no other thread
             else:
-                yield from in_parallel(chain([batch], batches), one_pass.run)
+                for outputs in in_parallel(chain([batch], batches), one_pass.run):
+                    stop_if_cancelled()
+                    yield outputs
     finally:
         one_pass.close()
 
