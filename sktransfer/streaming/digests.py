@@ -21,8 +21,8 @@ from sktransfer.words.vectors import WordVectors
 __all__ = ["digest_part", "digest_rows", "fingerprint", "versions"]
 
 SIZE = 16  # bytes of a hash
-# Parameters that decide how values are computed, not which.
-_NEUTRAL = ("batch_size", "cache", "n_jobs", "verbose")
+# Parameters that decide how values are computed, not which, and an address in memory that vectorizers keep.
+_NEUTRAL = ("batch_size", "cache", "n_jobs", "verbose", "_stop_words_id")
 _COMPUTING = ("numpy", "scikit-learn", "sktransfer", "torch", "transformers")
 
 

@@ -76,12 +76,15 @@ def as_chunk(chunk: Any) -> Any:
             f"it is one {type(chunk).__name__}, {quoted(chunk, 60)}, not a list, array, Series or table of samples. A "
             "generator must yield chunks of samples, as in `(texts[i : i + 1000] for i in range(0, n, 1000))`"
         )
-    return list(chunk) if isinstance(chunk, tuple) else chunk
+    return list(chunk) if isinstance(chunk, tuple) else _as_array(chunk)
+
+
+def _as_array(values: Any) -> Any:
+    return values.detach().cpu().numpy() if is_tensor(values) else values
 
 
 def _as_column(values: Any) -> Any:
-    if is_tensor(values):
-        values = values.detach().cpu().numpy()
+    values = _as_array(values)
     return list(values) if getattr(values, "ndim", 1) > 1 else values
 
 
