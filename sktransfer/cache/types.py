@@ -36,6 +36,10 @@ class CacheNamespace:
     pooling: str
     dtype: str
 
+    def name(self, key: bytes) -> bytes:
+        """Return the hash that a sample is claimed by, from those of the namespace and the sample."""
+        return bytes(a ^ b for a, b in zip(self.digest, key)) + key[len(self.digest) :]
+
 
 @dataclass(frozen=True, repr=False)
 class CacheInfo:
@@ -70,11 +74,20 @@ class CacheInfo:
 class Store(Protocol):
     """Store of cache entries: CPU tensors of any shape, by namespace and by the sample's key of 20 bytes."""
 
-    def get(self, namespace: CacheNamespace, keys: Sequence[bytes]) -> list[Tensor | None]:
-        """Return the entry of each key, None for a missing one. The caller must not change it."""
+    def get(self, namespace: CacheNamespace, keys: Sequence[bytes], *, counted: bool = True) -> list[Tensor | None]:
+        """Return the entry of each key, None for a missing one. The caller must not change it.
+
+        A second look at the same keys is not `counted` as a lookup.
+        """
 
     def put(self, namespace: CacheNamespace, keys: Sequence[bytes], values: Sequence[Tensor]) -> None:
         """Add contiguous tensors that own their memory. The caller must not change them afterwards."""
+
+    def claim(self, namespace: CacheNamespace, keys: Sequence[bytes]) -> list[bool]:
+        """Claim samples that the caller computes now, and return for each whether nobody else computes it."""
+
+    def release(self, namespace: CacheNamespace, keys: Sequence[bytes]) -> None:
+        """Release claims as soon as the entries that were added before are visible to all who share the store."""
 
     def flush(self) -> None:
         """Make the entries visible to other processes that share the store."""
