@@ -204,7 +204,7 @@ def _attributes(value: Any) -> Any:
     if isinstance(value, pd.Index):
         return value.tolist()
     code = getattr(value, "__code__", None)
-    if code is not None:  # the name of a lambda does not tell what it computes
+    if code is not None:  # lambdas have the same name
         constants = [one for one in code.co_consts if isinstance(one, (str, int, float, bytes))]
         return [value.__module__, value.__qualname__, code.co_code, constants, list(code.co_names)]
     if isinstance(value, type) or not _is_plain_object(value):

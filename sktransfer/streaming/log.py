@@ -107,7 +107,7 @@ class Log:
         given : mapping
             Settings of this stream.
         out : str
-            Path of the output, for the error.
+            Path of the output in the error.
 
         Raises
         ------

@@ -170,8 +170,8 @@ class Step:
         X = sample_columns(chunk, self.columns, self.keep, None if fitted is None else list(fitted))
         kept = kept_columns(chunk, self.keep)
         texts = get_tags(self.featurizer).input_tags.string
-        beside = [] if kept is None else [column.to_pylist() for column in kept.columns]
-        digests = digest_rows([*cells(X), *beside], n_rows, files=not texts)
+        others = [] if kept is None else [column.to_pylist() for column in kept.columns]
+        digests = digest_rows([*cells(X), *others], n_rows, files=not texts)
         block = Block(digests, _names_of(X), min(skip, n_rows))
         if skip < n_rows:
             block.features = self._features(cut(X, skip, n_rows), block)

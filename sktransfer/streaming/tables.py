@@ -26,7 +26,7 @@ def require_pyarrow(why: str) -> Any:
     Parameters
     ----------
     why : str
-        What needs it, for the error.
+        Part of the error that names the user of pyarrow.
 
     Raises
     ------
