@@ -212,9 +212,9 @@ def _as_arrow(pyarrow: Any, column: Any) -> Any:
 
 def cells(chunk: Any) -> list[Any]:
     """Return the columns of what a featurizer gets, for hashing: arrays, or lists of Python objects."""
-    if is_frame(chunk):
-        frame = nw.from_native(chunk, eager_only=True)
-        return [_cells_of(frame[name].to_numpy(), frame[name].to_list) for name in frame.columns]
+    if is_frame(chunk):  # by position, because names may be numbers or occur twice
+        columns = [chunk.iloc[:, i] if hasattr(chunk, "iloc") else chunk.to_series(i) for i in range(chunk.shape[1])]
+        return [_cells_of(column.to_numpy(), column.to_list) for column in columns]
     if hasattr(chunk, "to_numpy") and not isinstance(chunk, np.ndarray):
         return [_cells_of(chunk.to_numpy(), chunk.to_list)]
     return [chunk]

@@ -34,13 +34,27 @@ def digest(*values, files=False):
 def test_digest_rows_distinguishes_values():
     image = Image.new("RGB", (2, 3))
     rows = [
-        *(("ab", "c"), ("a", "bc"), ("abc",), (b"ab", "c"), (None, "c"), ("None", "c"), (1, "c"), (1.0, "c"), (True,)),
-        *((np.float32(1),), (np.zeros((2, 3), np.uint8),), (np.zeros((3, 2), np.uint8),), (np.zeros(6, np.uint8),)),
+        *(
+            ("ab", "c"),
+            ("a", "bc"),
+            ("abc",),
+            (b"ab", "c"),
+            (None, "c"),
+            ("None", "c"),
+            (1, "c"),
+            (1.5, "c"),
+            (True,),
+            (1,),
+            (2**60,),
+            (2**60 + 1,),
+        ),
+        *((np.float32(1.1),), (np.zeros((2, 3), np.uint8),), (np.zeros((3, 2), np.uint8),), (np.zeros(6, np.uint8),)),
         *((image,), (Image.new("RGB", (3, 2)),), (Image.new("L", (2, 3)),), (["ab", "c"],), (["ab", ["c"]],)),
         *(({"bytes": b"a", "path": None},), ({"bytes": None, "path": "a"},), (object,)),
     ]
     assert len({digest(*row) for row in rows}) == len(rows)
     assert digest(float("nan")) == digest(None)
+    assert digest(1) == digest(1.0) == digest(np.float32(1)) == digest(np.int8(1))
     assert digest(Path("a.png")) == digest("a.png")
 
 

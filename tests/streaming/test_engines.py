@@ -11,8 +11,9 @@ import pandas as pd
 import pytest
 
 from sktransfer import featurize
-from sktransfer.exceptions import InvalidParameterError, InvalidSampleError
+from sktransfer.exceptions import InvalidParameterError, InvalidSample, InvalidSampleError, UnknownWordsWarning
 from sktransfer.streaming.engines import dask_client
+from sktransfer.streaming.step import Block, Step, located
 
 
 @pytest.fixture
@@ -26,7 +27,7 @@ def dask_cluster():
     from dask.distributed import Client, LocalCluster
 
     with (
-        LocalCluster(n_workers=1, threads_per_worker=2, dashboard_address=None) as cluster,
+        LocalCluster(n_workers=1, threads_per_worker=2, dashboard_address=":0") as cluster,
         Client(cluster) as client,
     ):
         yield client
@@ -108,3 +109,27 @@ def test_spark_map_in_arrow(table, embedder, expected, tmp_path):
         check_engine(data, table, embedder, expected, tmp_path / "a")
     finally:
         session.stop()
+
+
+def test_blocks_are_exchanged_as_bytes(table, embedder, tmp_path):
+    step = Step(embedder, "text", ("id",))
+    for skip in (0, 10, 25):
+        block = step(table, skip)
+        block.warnings = [(UnknownWordsWarning, "unknown"), (FutureWarning, "other")]
+        block.failures = [InvalidSample(3, "a.jpg", "is empty")]
+        again = Block.from_bytes(block.to_bytes())
+        assert np.array_equal(again.digests, block.digests)
+        assert (again.names, again.skip, again.failures) == (["text"], skip, block.failures)
+        assert again.warnings == [(UnknownWordsWarning, "unknown"), (UserWarning, "other")]
+        assert (again.features is None) == (skip == 25)
+        if skip < 25:
+            assert np.array_equal(again.features, block.features)
+            assert again.kept.equals(block.kept)
+
+
+def test_errors_of_a_worker_name_the_row(embedder):
+    step = Step(embedder, "text")
+    with located(3, 100), pytest.raises(InvalidSampleError, match="row 1"):
+        step(pd.DataFrame({"text": ["good", None]}))
+    with pytest.raises(InvalidSampleError, match="row 101"), located(3, 100):
+        step(pd.DataFrame({"text": ["good", None]}), 1)
