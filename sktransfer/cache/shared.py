@@ -118,7 +118,7 @@ class SharedStore:
                 f"cache={self.location.url!r} cannot be used: {_reason(failures[0])}. {_CHECK}"
             ) from failures[0]
 
-    def fetch(self, namespace: CacheNamespace, keys: Sequence[bytes]) -> dict[bytes, Tensor]:
+    def fetch(self, namespace: CacheNamespace, keys: Sequence[bytes], *, counted: bool = True) -> dict[bytes, Tensor]:
         """Return the entries of all segments that hold some of the keys, without those that cannot be read.
 
         Parameters
@@ -126,6 +126,8 @@ class SharedStore:
         namespace : CacheNamespace
         keys : sequence of bytes
             Keys of the samples.
+        counted : bool, default=True
+            Whether this is the first look at these keys, which counts as hits and misses.
 
         Returns
         -------
@@ -142,8 +144,8 @@ class SharedStore:
             pending = self._pending.get(namespace, {})
             entries |= {key: pending[key] for key in keys if key in pending}
             n_hits = sum(key in entries for key in keys)
-            self.hits += n_hits
-            self.misses += len(keys) - n_hits
+            self.hits += n_hits * counted
+            self.misses += (len(keys) - n_hits) * counted
         return entries
 
     def _fetch(self, digest: bytes, keys: Sequence[bytes], entries: dict[bytes, Tensor]) -> None:
