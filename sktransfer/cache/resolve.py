@@ -8,14 +8,14 @@ from __future__ import annotations
 import functools
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sktransfer._utils import local_path
-from sktransfer.cache.types import CacheInfo, Store
+from sktransfer.cache.types import Cache, CacheInfo, Store
 from sktransfer.cache.urls import is_url, without_secrets
 from sktransfer.config import get_config
 from sktransfer.exceptions import InvalidParameterError
@@ -23,12 +23,11 @@ from sktransfer.exceptions import InvalidParameterError
 if TYPE_CHECKING:
     from sktransfer.cache.shared import SharedStore
 
-__all__ = ["Cache", "cache_info", "check_folder", "clear_cache", "resolve_shared", "resolve_store", "without_memory"]
+__all__ = ["cache_info", "check_folder", "clear_cache", "resolve_shared", "resolve_store", "without_memory"]
 
 _uses_memory: ContextVar[bool] = ContextVar("uses_memory", default=True)
 _FEW_BYTES = 128 * 1024**2  # of segments below a URL that are kept where the memory store is not used
 
-Cache = str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None
 _ALLOWED = "must be 'memory', a folder (str or Path), a URL, a list of 'memory' or a folder and a URL, or None"
 
 

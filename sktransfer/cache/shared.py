@@ -378,7 +378,7 @@ class SharedStore:
                 start, end = b"", header_end(segment)
                 try:
                     while len(start) < end:
-                        start = self.location.fs.cat_file(segment.path, 0, end)
+                        start = self.location.fs.cat_file(segment.path, start=0, end=end)
                         header = read_header(start, segment)
                         if not isinstance(header, int):
                             return header[0]
