@@ -50,11 +50,11 @@ if hasattr(os, "register_at_fork"):
 class SharedStore:
     """Cache entries below a URL.
 
-    Entries are collected and written as segments of about a thousand. Nothing is ever changed, so there are no locks.
+    Entries are collected and written as segments of about a thousand. Segments are never changed, so there are no locks.
     A process that is killed loses the entries that it had not written. Two processes that write the same entry at the
     same time store it twice, which does no harm.
 
-    A process lists the segments once, and reads the header of those that may hold what it needs. It looks for new
+    A process lists the segments once, and reads the headers of those of the stages that it needs. It looks for new
     segments if an entry is missing and the last look is older than `refresh`, and before it writes. Segments are read
     whole and verified against the hash in their name.
 
@@ -309,7 +309,7 @@ class SharedStore:
                 self._add(segment, entries)
 
     def _pause(self, what: str, error: Exception) -> None:
-        """Do not read, or do not write, for a while."""
+        """Suspend reading, or writing, for a minute."""
         self._paused_until[what] = time.monotonic() + PAUSE
         self._warn(
             f"the shared store {self.location.url} cannot be {what} ({_reason(error)}): going on without it", what

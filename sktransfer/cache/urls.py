@@ -46,7 +46,7 @@ def without_secrets(text: str) -> str:
 
 
 class Location:
-    """Folder of a shared store behind a URL.
+    """Folder of a shared store, named by a URL.
 
     Parameters
     ----------

