@@ -162,7 +162,7 @@ def in_process(text: str) -> str:
     return text if multiprocessing.parent_process() is None else f"[process {os.getpid()}] {text}"
 
 
-def progress(n: int, of: Any, unit: str, verbose: int) -> Any:
+def progress(n: int | None, of: Any, unit: str, verbose: int) -> Any:
     """Return a progress bar on stderr, as a context manager with an `update` method.
 
     In a file or a pipe, and in a worker process, it is a line each ten seconds and at the end. A bar would fill logs
@@ -170,8 +170,8 @@ def progress(n: int, of: Any, unit: str, verbose: int) -> Any:
 
     Parameters
     ----------
-    n : int
-        Number of samples.
+    n : int or None
+        Number of samples. None if it is not known.
     of : str or estimator
         Text before the bar, or estimator that it describes.
     unit : str
@@ -201,7 +201,7 @@ class _Silence(AbstractContextManager[Any]):
 class _Lines:
     """Progress as lines of their own, written at once."""
 
-    def __init__(self, n: int, title: str, unit: str) -> None:
+    def __init__(self, n: int | None, title: str, unit: str) -> None:
         self.n, self.title, self.unit = n, title, unit
         self.done, self.written = 0, -1
         self.started = self.last = perf_counter()
@@ -222,5 +222,6 @@ class _Lines:
     def _write(self) -> None:
         self.last, self.written = perf_counter(), self.done
         unit = self.unit if self.unit == "%" else f" {self.unit}s"
-        line = f"{self.title}: {self.done}/{self.n}{unit}, {self.last - self.started:.1f} s"
+        done = self.done if self.n is None else f"{self.done}/{self.n}"
+        line = f"{self.title}: {done}{unit}, {self.last - self.started:.1f} s"
         print(in_process(line), file=sys.stderr, flush=True)

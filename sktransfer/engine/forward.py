@@ -19,13 +19,13 @@ from sktransfer.backbones.stages import run_stages
 from sktransfer.cache.policy import is_cacheable, resume_stops, select_prefetch
 from sktransfer.cache.types import CacheNamespace, Store
 from sktransfer.config import get_config
-from sktransfer.engine.attention import PaddingInvariantAttention
 from sktransfer.engine.compute import Compute
 from sktransfer.engine.inference import PreparedStages, prepare_for_inference
 from sktransfer.engine.inputs import PreprocessedSamples, in_batches
 from sktransfer.engine.layers import LayerOutput, kept_dtype
 from sktransfer.engine.transfers import begin_download, finish_downloads, upload
 from sktransfer.engine.workers import in_parallel, retry_on_oom
+from sktransfer.kernels.attention import PaddingInvariantAttention
 
 __all__ = ["LayerOutput", "Outputs", "forward"]
 
