@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import chain
@@ -20,6 +19,7 @@ from sktransfer.backbones.backbone import Backbone
 from sktransfer.backbones.pooling import cheap_poolings
 from sktransfer.cache.policy import prefetch_for_layers
 from sktransfer.cache.resolve import resolve_store
+from sktransfer.cache.types import Cache
 from sktransfer.engine.choice_targets import ChoiceTargets
 from sktransfer.engine.choose_layers import (
     CandidateOutputs,
@@ -65,7 +65,7 @@ class Featurizer(
     batch_size: int | str
     device: Any
     precision: str
-    cache: str | os.PathLike[str] | None
+    cache: Cache
     verbose: int
     on_error: str = "raise"  # a parameter of image featurizers only, because texts need no decoding
     missing: str
