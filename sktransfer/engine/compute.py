@@ -183,8 +183,9 @@ def check_finite_outputs(outputs: np.ndarray, compute: Compute) -> np.ndarray:
     >>> check_finite_outputs(np.array([[0.5]]), resolve_compute("cpu"))
     array([[0.5]])
     """
-    rows = np.flatnonzero(~np.isfinite(outputs).all(axis=1))
-    if len(rows):
+    is_finite = np.isfinite(outputs)
+    if not is_finite.all():
+        rows = np.flatnonzero(~is_finite.all(axis=1))
         precision = str(compute.dtype).removeprefix("torch.")
         lower = "" if precision == "float32" else f", or {precision} is too narrow for them: set precision='float32'"
         raise NotFiniteError(
