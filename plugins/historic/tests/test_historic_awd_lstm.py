@@ -66,13 +66,15 @@ def test_find_backbone_reads_sizes_and_counts_from_the_files(tmp_path):
         assert spec.n_embedding_parameters == len(VOCABULARY) * 8
 
 
-def test_load_backbone_takes_an_encoder_without_a_softmax(tmp_path):
+@pytest.mark.parametrize("prefix", ["", "0.module."], ids=["encoder", "classifier"])
+def test_load_backbone_takes_weights_without_a_softmax(tmp_path, prefix):
     folder = write_safe_awd(tmp_path)
-    state = {name.removeprefix("0."): one for name, one in awd_state(12).items() if name.startswith("0.")}
-    save_file(state, folder / "awd_lstm.safetensors")
+    state = {name.replace("0.", prefix, 1): one for name, one in awd_state(12).items() if name.startswith("0.")}
+    save_file(state | {"1.layers.0.0.weight": torch.zeros(3)}, folder / "awd_lstm.safetensors")
     backbone = load_backbone(f"historic/awd_lstm/{folder}")
     assert backbone.lm_head is None
-    assert backbone.stages[0].table.weight.equal(state["encoder.weight"])
+    assert backbone.stages[0].table.weight.equal(state[f"{prefix}encoder.weight"])
+    assert backbone.stages[3].lstm.weight_hh_l0.equal(state[f"{prefix}rnns.2.weight_hh_l0_raw"])
 
 
 @pytest.mark.parametrize("suffix", ["json", "txt", "pkl"])
