@@ -12,13 +12,12 @@ import torch
 from historic_folders import folder
 
 from sktransfer import load_backbone, perplexity
-from sktransfer.exceptions import UnknownWordsWarning
 
 PRETRAINING = Path(__file__).parents[1] / "pretraining"
 PASSAGES = ["a good film and a good plot", "a bad film and a bad plot", "what a clever story", "all said and more"]
 SETTINGS = [
     *("--vocabulary", "20", "--width", "8", "--hidden", "10", "--held-out", "4", "--rows", "4", "--length", "8"),
-    *("--drawn", "6", "--lr", "0.01"),
+    *("--drawn", "6", "--lr", "0.05"),
 ]
 
 
@@ -40,6 +39,7 @@ def run(script, monkeypatch, corpus, out, n_steps, **settings):
 def test_train_writes_a_backbone_and_resumes(tmp_path, script, monkeypatch):
     corpus, out = tmp_path / "texts.tsv", tmp_path / "network"
     corpus.write_text("".join(f"kind\t{PASSAGES[i % 4]}\n" for i in range(60)) + "other\tzebra\n")
+    monkeypatch.setattr(script, "WARM_UP", 5)
     run(script, monkeypatch, corpus, out, 0, kinds="kind")
     before = load_backbone(f"historic/awd_lstm/{out}")
     assert "zebra" not in json.loads((out / "vocabulary.json").read_text())
@@ -59,12 +59,11 @@ def test_sampled_losses_estimate_losses(script):
     torch.manual_seed(0)
     model = script.LanguageModel(50, [8, 8], 0.0)
     states, targets = torch.randn(6, 8), torch.tensor([0, 3, 7, 11, 20, 49])
-    shares = torch.full((50,), 0.02, dtype=torch.float64)
+    shares = torch.linspace(1, 5, 50, dtype=torch.float64) / 150  # (n_words,)
     drawn = torch.multinomial(shares, 20_000, replacement=True)
     estimated = model.sampled_losses(states, targets, drawn, (shares * 20_000).log().float())
     exact = model.losses(states, targets)
-    # Draws of a target do not count, and the target itself does once, so the sum over words is the same on average.
-    assert torch.allclose(estimated - np.log(20_000 * 0.02) * 0, exact, rtol=0.02)
+    assert torch.allclose(estimated, exact, rtol=0.02)  # the sum over drawn words differs by about 1 %
 
 
 @pytest.mark.parametrize("tuning", ["no tuning", "full + discriminative + triangle"], ids=["none", "all"])
@@ -81,7 +80,6 @@ def test_measure_of_the_benchmark_tunes_and_classifies(monkeypatch, tuning):
     assert (len(tuned), len(train), len(test)) == (20, 8, 12)
     assert sorted(classes) == [0, 0, 0, 0, 1, 1, 1, 1]
     assert not set(tuned) & set(test)
-    with pytest.warns(UnknownWordsWarning):  # a small vocabulary
-        found = ulmfit.measure(f"historic/awd_lstm/{folder('awd_lstm')}", "film", tuning, (20, 8), 0)
+    found = ulmfit.measure(f"historic/awd_lstm/{folder('awd_lstm')}", "film", tuning, (20, 8), 0)
     assert 0 <= found["error"] <= 1
     assert ("valid_loss" in found) == (tuning != "no tuning")
