@@ -34,6 +34,7 @@ SMALL = {
     "grey_images.py": ["--n", "60", "--draws", "1"],
     "ready_model.py": [],
     "segmentation.py": ["--sizes", "2", "--epochs", "1"],
+    "shallow_adaptation.py": ["--n", "60"],
     "tagging.py": ["--n", "40", "--epochs", "1", "--draws", "1"],
     "wildlife_photos.py": ["--draws", "1", "--sizes", "5"],
     "words.py": ["--seeds", "1", "--words", "50000"],
