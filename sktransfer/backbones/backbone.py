@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from sktransfer._deferred import Deferred, defer
 from sktransfer.backbones.from_modules import backbone_arguments, has_statistics, is_own, misfit
 from sktransfer.backbones.language import HeldHead, LanguageModelHead, rebind
 from sktransfer.backbones.pooling import check_pooling
@@ -34,12 +35,13 @@ from sktransfer.weights.reading import copy_state
 __all__ = ["Backbone", "replace_stages", "restore_stages", "with_max_length", "with_preprocess"]
 
 
-class Backbone(OnlyTower):
+class Backbone(OnlyTower, Deferred):
     """A pretrained network as a list of stages, shared by all its users and never changed.
 
     A stage is a module called as `stage(values, mask)`. Its inputs are only the output of the stage before it and the
     mask (True where a token of a text is real, None for images), so that computation can stop and resume after every
-    stage. `clone` and `copy.deepcopy` return the same object, because its weights do not change.
+    stage. `clone` and `copy.deepcopy` return the same object, because its weights do not change. A pickle refers to
+    pretrained weights by name and hash. They are loaded and verified when the unpickled backbone is first used.
 
     Do not change weights in place: the fingerprint, which caches depend on, is taken at the first use, and taken anew
     only after changes that torch counts, not after those of `tensor.data`. To train a network yourself, train its own
@@ -82,6 +84,12 @@ class Backbone(OnlyTower):
     >>> backbone.stage_names[:3]
     ('stem', 'block1', 'block2')
     """
+
+    _ATTRIBUTES = frozenset(
+        {"name", "modality", "stage_names", "stages", "preprocess", "pooling", "head", "categories", "prefix_tokens"}
+        | {"definition", "shared_space", "unit_length", "pretrained", "origin", "copies"}
+        | {"_lm_head", "_hashes", "_watched", "_version"}
+    )
 
     def __init__(
         self,
@@ -403,7 +411,7 @@ class Backbone(OnlyTower):
 
     def _changed(self, **attributes: Any) -> Backbone:
         other = Backbone.__new__(Backbone)
-        other.__dict__.update(self.__dict__, **attributes)
+        other.__dict__.update(self._plain_state(), **attributes)
         return other
 
     def __sklearn_clone__(self) -> Backbone:
@@ -415,12 +423,15 @@ class Backbone(OnlyTower):
     def __copy__(self) -> Backbone:
         return self
 
-    def __reduce__(self) -> tuple[Callable[..., Backbone], tuple[Any, ...]]:
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        if (reference := self._reference()) is not None:
+            return reference
         self.forget_if_changed()
         if self.origin is not None:
-            return self.origin
+            known = {name: getattr(self, name) for name in ("name", "modality", "stage_names")}
+            return defer, (type(self), *self.origin, known)
         head = self.lm_head  # in the same pickle as the stages, so that tied parameters stay tied
-        state = {**self.__dict__, "copies": {}, "_lm_head": None if head is None else HeldHead(head)}
+        state = {**self._plain_state(), "copies": {}, "_lm_head": None if head is None else HeldHead(head)}
         del state["_watched"], state["_version"]
         return _restored, (state,)
 

@@ -72,6 +72,8 @@ COLUMNS = (
 class Registry:
     """Backbones of all plugins, and the status of each plugin.
 
+    A plugin is imported when one of its backbones, or a list of all, is asked for.
+
     Parameters
     ----------
     entry_points : callable, default=None
@@ -80,13 +82,6 @@ class Registry:
         Read for `SKTRANSFER_PLUGINS` and `SKTRANSFER_STRICT`. The former names the third parties to load, by entry
         point or distribution (all if unset, none if empty). If the latter is set to anything but 0, a plugin's failure
         is raised.
-
-    Attributes
-    ----------
-    specs : dict of str to BackboneSpec
-        Specs of the listed backbones by name.
-    plugins : list of Plugin
-        Status of each plugin: the built-in ones, then third parties by name.
 
     Raises
     ------
@@ -97,23 +92,37 @@ class Registry:
     def __init__(
         self, entry_points: Callable[[], Iterable[EntryPoint]] | None = None, environ: Mapping[str, str] = os.environ
     ) -> None:
-        self.specs: dict[str, BackboneSpec] = {}
-        self.plugins: list[Plugin] = []
+        self._specs: dict[str, BackboneSpec] = {}
+        self._plugins: dict[int, Plugin] = {}  # by position
         self._finders: dict[str, Finder] = {}
+        self._lock = threading.RLock()
         self._strict = environ.get("SKTRANSFER_STRICT", "") not in ("", "0")
-        for entry in BUILT_IN:
-            self._add(entry)
         entries, unreadable = installed_plugins() if entry_points is None else (list(entry_points()), [])
-        for plugin in unreadable:
-            self._record(plugin)
         unique = {(entry.name, entry.value): entry for entry in reversed(entries)}  # may be listed twice
         third = [unique[key] for key in sorted(unique)]
-        wanted = [entry for entry in third if is_allowed(entry, environ)]
-        for entry in third:
-            if entry in wanted:
-                self._add(entry, [other for other in (*BUILT_IN, *wanted) if other.name == entry.name])
+        self._wanted = [*BUILT_IN, *(entry for entry in third if is_allowed(entry, environ))]
+        self._waiting: dict[int, EntryPoint] = dict(enumerate(BUILT_IN))
+        for position, plugin in enumerate(unreadable, len(BUILT_IN)):
+            self._record(position, plugin)
+        for position, entry in enumerate(third, len(BUILT_IN) + len(unreadable)):
+            if entry in self._wanted:
+                self._waiting[position] = entry
             else:
-                self._record(_plugin(entry, "not allowed"))
+                self._record(position, _plugin(entry, "not allowed"))
+        if self._strict:
+            self._import()
+
+    @property
+    def specs(self) -> dict[str, BackboneSpec]:
+        """Specs of the listed backbones by name."""
+        self._import()
+        return self._specs
+
+    @property
+    def plugins(self) -> list[Plugin]:
+        """Status of each plugin: the built-in ones, then third parties by name."""
+        self._import()
+        return [self._plugins[position] for position in sorted(self._plugins)]
 
     @property
     def sources(self) -> dict[str, str]:
@@ -127,10 +136,21 @@ class Registry:
             f"{plugin.name} = {plugin.module}": plugin.error for plugin in self.plugins if plugin.status == "failed"
         }
 
-    def _add(self, entry: EntryPoint, namesakes: list[EntryPoint] | None = None) -> None:
+    def _import(self, provider: str | None = None) -> None:
+        """Import the plugins of a name that were not imported yet. None for all."""
+        if not self._waiting:
+            return
+        with self._lock:
+            for position, entry in sorted(self._waiting.items()):
+                if provider in (None, entry.name) and position in self._waiting:
+                    self._add(position, entry)
+                    self._waiting.pop(position, None)  # a module that asks for backbones has imported others meanwhile
+
+    def _add(self, position: int, entry: EntryPoint) -> None:
         start = time.perf_counter()
+        namesakes = [other for other in self._wanted if other.name == entry.name]
         try:
-            if namesakes and len(namesakes) > 1:
+            if len(namesakes) > 1 and not _is_built_in(entry):
                 raise PluginError(_clash(entry, namesakes))
             specs, finder = load_plugin(entry)
         except KeyboardInterrupt:
@@ -139,19 +159,19 @@ class Registry:
         # a panic of Rust code, which is not an Exception.
         except BaseException as error:
             seconds = time.perf_counter() - start
-            self._record(_plugin(entry, "failed", seconds=seconds, error=reason(error)), error)
+            self._record(position, _plugin(entry, "failed", seconds=seconds, error=reason(error)), error)
             return
         seconds = time.perf_counter() - start
-        self.specs |= {spec.name: spec for spec in specs}
+        self._specs |= {spec.name: spec for spec in specs}
         if finder is not None:
             self._finders[entry.name] = finder
         counted: dict[str, Any] = {"n_backbones": len(specs), "open_family": finder is not None}
-        self._record(_plugin(entry, "loaded", seconds=seconds, **counted))
+        self._record(position, _plugin(entry, "loaded", seconds=seconds, **counted))
 
-    def _record(self, plugin: Plugin, error: BaseException | None = None) -> None:
+    def _record(self, position: int, plugin: Plugin, error: BaseException | None = None) -> None:
         if plugin.status == "failed" and self._strict:
             raise PluginError(f"the plugin {plugin.label} could not be loaded: {plugin.error}") from error
-        self.plugins.append(plugin)
+        self._plugins[position] = plugin
 
     def plugin(self, provider: str) -> Plugin | None:
         """Return the loaded plugin of a name, or None.
@@ -161,7 +181,20 @@ class Registry:
         provider : str
             Prefix of its backbones.
         """
-        return next((plugin for plugin in self.plugins if plugin.name == provider and plugin.status == "loaded"), None)
+        self._import(provider)
+        named = [plugin for plugin in self._plugins.copy().values() if plugin.name == provider]
+        return next((plugin for plugin in named if plugin.status == "loaded"), None)
+
+    def listed(self, name: str) -> BackboneSpec | None:
+        """Return the spec under which `provider/model` is listed, or None.
+
+        Parameters
+        ----------
+        name : str
+            Name with its prefix.
+        """
+        self._import(name.partition("/")[0])
+        return self._specs.get(name)
 
     def find(self, name: str) -> BackboneSpec:
         """Return the spec of a backbone.
@@ -178,8 +211,9 @@ class Registry:
         PluginError
             If the provider's plugin fails.
         """
-        if name in self.specs and not self.specs[name].summary:
-            return self.specs[name]
+        listed = self.listed(name)
+        if listed is not None and not listed.summary:
+            return listed
         provider, _, model = name.partition("/")
         if provider in self._finders and model:
             for spec in self._find_in_family(provider, model):
@@ -412,7 +446,7 @@ def modality_of(backbone: str | Backbone) -> str | None:
     """
     if not isinstance(backbone, str):
         return getattr(backbone, "modality", None)
-    listed = registry().specs.get(backbone)
+    listed = registry().listed(backbone)
     if listed is not None:
         return listed.modality
     try:

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 
 import lmdb
 
+from sktransfer.cache.claims import Claims
 from sktransfer.cache.lmdb import (
     LAYOUT,
     MAP_BYTES,
     Environment,
-    NamespaceInfo,
     add_counts,
     clear,
     get_environment,
@@ -28,13 +28,14 @@ from sktransfer.cache.lmdb import (
     namespace_sizes,
     other_layouts,
 )
-from sktransfer.cache.types import CacheInfo, CacheNamespace, readable_size
-from sktransfer.exceptions import StoreError, StoreWarning, warn
+from sktransfer.cache.mounts import network_mount
+from sktransfer.cache.types import CacheInfo, CacheNamespace, NamespaceInfo, readable_size
+from sktransfer.exceptions import InvalidParameterError, StoreError, StoreWarning, warn
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["BufferedRecord", "DiskStore", "WriteBuffer", "folder_store"]
+__all__ = ["BufferedRecord", "DiskStore", "WriteBuffer", "folder_store", "refuse_network"]
 
 PAUSE = 60.0  # seconds without writing after a failed write, and between two updates of a namespace's last use
 SECONDS = 0.5  # age at which buffered records are written
@@ -136,6 +137,8 @@ class DiskStore:
         self.folder, self.limit = folder, limit
         self._environments: dict[bytes, Environment] = {}
         self._buffer = WriteBuffer(_lock)
+        self._claims = Claims(folder / LAYOUT / "claims")
+        self._finished: list[bytes] = []  # claims whose entries wait in the buffer
         self._reset()
         self._warned: set[str] = set()
         if others := other_layouts(folder):
@@ -157,7 +160,7 @@ class DiskStore:
             self._environments[namespace.digest] = environment
         return environment
 
-    def get(self, namespace: CacheNamespace, keys: Sequence[bytes]) -> list[Tensor | None]:
+    def get(self, namespace: CacheNamespace, keys: Sequence[bytes], *, counted: bool = True) -> list[Tensor | None]:
         """Return a copy of the entry of each key, None for a missing one."""
         from sktransfer.cache.serialization import decode
 
@@ -174,9 +177,10 @@ class DiskStore:
             except (lmdb.Error, OSError) as error:
                 self._disable(namespace, error)
         n_misses = sum(value is None for value in values)
-        with _lock:
-            self._misses += n_misses
-            self._hits += len(values) - n_misses
+        if counted:
+            with _lock:
+                self._misses += n_misses
+                self._hits += len(values) - n_misses
         if n_misses < len(values):
             self._mark_used(namespace)
         return values
@@ -185,15 +189,33 @@ class DiskStore:
         """Add entries unless their key exists. Other processes find them after the next write."""
         from sktransfer.cache.serialization import encode
 
-        if namespace.digest in self._broken or time.monotonic() < self._paused_until:
+        if not self._takes(namespace):
             return
         records = [(key, encode(value, namespace.digest + key)) for key, value in zip(keys, values, strict=True)]
         if self._buffer.add(namespace, records):
             self.flush()
 
+    def _takes(self, namespace: CacheNamespace) -> bool:
+        return namespace.digest not in self._broken and time.monotonic() >= self._paused_until
+
+    def claim(self, namespace: CacheNamespace, keys: Sequence[bytes]) -> list[bool]:
+        """Claim samples among all processes that use the folder. None is claimed while nothing can be written."""
+        if not self._takes(namespace):
+            return [True] * len(keys)
+        return self._claims.claim([namespace.name(key) for key in keys])
+
+    def release(self, namespace: CacheNamespace, keys: Sequence[bytes]) -> None:
+        """Release claims, those of buffered entries after the next write."""
+        with _lock:
+            self._finished += [namespace.name(key) for key in keys]
+        if not self._buffer.n_bytes:
+            self.flush()
+
     def flush(self) -> None:
         """Write the buffered records."""
         with _writing:
+            with _lock:
+                finished, self._finished = self._finished, []  # before the records are taken, which came first
             by_namespace: dict[CacheNamespace, list[tuple[bytes, bytes]]] = {}
             for namespace, key, record in self._buffer.take():
                 by_namespace.setdefault(namespace, []).append((key, record))
@@ -203,6 +225,7 @@ class DiskStore:
                         break
             finally:
                 self._buffer.done()
+                self._claims.release(finished)
 
     def _flush_namespace(self, namespace: CacheNamespace, records: Sequence[tuple[bytes, bytes]]) -> bool:
         """Write the records of one namespace and return whether other namespaces can be written."""
@@ -364,10 +387,41 @@ class DiskStore:
 _stores: dict[Path, DiskStore] = {}
 
 
+def refuse_network(folder: Path, mountinfo: str | None = None) -> None:
+    """Raise if a folder lies on a network file system.
+
+    Parameters
+    ----------
+    folder : Path
+        Absolute path without symbolic links. It need not exist.
+    mountinfo : str, default=None
+        Mounts, in the format of `/proc/self/mountinfo`. None reads that file.
+
+    Raises
+    ------
+    InvalidParameterError
+        The message says what to give instead.
+    """
+    mount = network_mount(folder, mountinfo)
+    if mount is not None:
+        raise InvalidParameterError(
+            f"cache={str(folder)!r} lies on a network file system ({mount[0]}, mounted at {mount[1]}), where databases "
+            f"of a cache folder are damaged. Give cache='file://{folder}' to share the folder between machines, or a "
+            "folder on a disk of this machine"
+        )
+
+
 def folder_store(folder: Path, limit: int) -> DiskStore:
-    """Return the store of a folder, one per process, with a limit in bytes."""
+    """Return the store of a folder, one per process, with a limit in bytes.
+
+    Raises
+    ------
+    InvalidParameterError
+        If the folder lies on a network file system.
+    """
     with _lock:
         if folder not in _stores:
+            refuse_network(folder)
             _stores[folder] = DiskStore(folder, limit)
         store = _stores[folder]
     store.resize(limit)

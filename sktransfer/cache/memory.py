@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from sktransfer.cache.claims import Claims
 from sktransfer.cache.types import CacheInfo, CacheNamespace
 from sktransfer.config import DEFAULT_MEMORY
 
@@ -182,6 +183,7 @@ class MemoryStore:
 
     def __init__(self, limit: int = DEFAULT_MEMORY) -> None:
         self.limit = limit
+        self._claims = Claims()
         self._reset()
 
     def _reset(self) -> None:
@@ -192,21 +194,23 @@ class MemoryStore:
         self.n_bytes = 0  # bytes without overhead
         self._hits = self._misses = 0
 
-    def get(self, namespace: CacheNamespace, keys: Sequence[bytes]) -> list[Tensor | None]:
+    def get(self, namespace: CacheNamespace, keys: Sequence[bytes], *, counted: bool = True) -> list[Tensor | None]:
         """Return the entry of each key, None for a missing one. The caller must not change it."""
         values: list[Tensor | None] = []
         with _lock:
             for key in keys:
                 full_key = namespace.digest + key
-                self._policy.record_lookup(full_key)
+                if counted:
+                    self._policy.record_lookup(full_key)
                 entry = self._entries.get(full_key)
                 if entry is not None:
                     entry.last_lookup = self._policy.clock
                     self._entries.move_to_end(full_key)
                 values.append(None if entry is None else entry.value)
-            n_misses = sum(value is None for value in values)
-            self._misses += n_misses
-            self._hits += len(values) - n_misses
+            if counted:
+                n_misses = sum(value is None for value in values)
+                self._misses += n_misses
+                self._hits += len(values) - n_misses
         return values
 
     def put(self, namespace: CacheNamespace, keys: Sequence[bytes], values: Sequence[Tensor]) -> None:
@@ -221,6 +225,14 @@ class MemoryStore:
                     self._entries[full_key] = _Entry(slab, start, value.nbytes, value.dtype, value.shape, clock)
                     self._used += size
                     self.n_bytes += value.nbytes
+
+    def claim(self, namespace: CacheNamespace, keys: Sequence[bytes]) -> list[bool]:
+        """Claim samples for one thread of this process."""
+        return self._claims.claim([namespace.name(key) for key in keys])
+
+    def release(self, namespace: CacheNamespace, keys: Sequence[bytes]) -> None:
+        """Release claims."""
+        self._claims.release([namespace.name(key) for key in keys])
 
     def flush(self) -> None:
         """Do nothing, because no other process shares this store."""

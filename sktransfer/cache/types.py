@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -9,7 +10,10 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["CacheInfo", "CacheNamespace", "Store", "readable_size"]
+__all__ = ["Cache", "CacheInfo", "CacheNamespace", "NamespaceInfo", "Store", "readable_size"]
+
+# Values of the parameter `cache`.
+Cache = str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,10 @@ class CacheNamespace:
     pooling: str
     dtype: str
 
+    def name(self, key: bytes) -> bytes:
+        """Return the hash that a sample is claimed by, from those of the namespace and the sample."""
+        return bytes(a ^ b for a, b in zip(self.digest, key)) + key[len(self.digest) :]
+
 
 @dataclass(frozen=True, repr=False)
 class CacheInfo:
@@ -44,15 +52,15 @@ class CacheInfo:
     Parameters
     ----------
     location : str
-        'memory' or the folder.
+        'memory', the folder or the URL. Both levels if `cache` names two.
     hits, misses : int
         Number of entries that this process has looked up and found, or not found.
     n_entries : int
         Number of entries.
     n_bytes : int
         Bytes of the entries.
-    limit : int
-        Bytes that the entries may take.
+    limit : int or None
+        Bytes that the entries may take, None below a URL.
     """
 
     location: str
@@ -60,21 +68,52 @@ class CacheInfo:
     misses: int
     n_entries: int
     n_bytes: int
-    limit: int
+    limit: int | None
 
     def __repr__(self) -> str:
-        sizes = f"{readable_size(self.n_bytes)} of {readable_size(self.limit)}"
+        limit = "" if self.limit is None else f" of {readable_size(self.limit)}"
+        sizes = f"{readable_size(self.n_bytes)}{limit}"
         return f"<cache {self.location}: {self.n_entries} values, {sizes}; {self.hits} hits, {self.misses} misses>"
+
+
+@dataclass(frozen=True)
+class NamespaceInfo:
+    """Content of a namespace in a folder or below a URL.
+
+    Parameters
+    ----------
+    namespace : CacheNamespace
+    n_entries : int
+        Number of cache entries.
+    n_bytes : int
+        Bytes of the entries.
+    used : float
+        Time of the last use, or below a URL of the last write, in seconds since 1970.
+    """
+
+    namespace: CacheNamespace
+    n_entries: int
+    n_bytes: int
+    used: float
 
 
 class Store(Protocol):
     """Store of cache entries: CPU tensors of any shape, by namespace and by the sample's key of 20 bytes."""
 
-    def get(self, namespace: CacheNamespace, keys: Sequence[bytes]) -> list[Tensor | None]:
-        """Return the entry of each key, None for a missing one. The caller must not change it."""
+    def get(self, namespace: CacheNamespace, keys: Sequence[bytes], *, counted: bool = True) -> list[Tensor | None]:
+        """Return the entry of each key, None for a missing one. The caller must not change it.
+
+        A second look at the same keys is not `counted` as a lookup.
+        """
 
     def put(self, namespace: CacheNamespace, keys: Sequence[bytes], values: Sequence[Tensor]) -> None:
         """Add contiguous tensors that own their memory. The caller must not change them afterwards."""
+
+    def claim(self, namespace: CacheNamespace, keys: Sequence[bytes]) -> list[bool]:
+        """Claim samples that the caller computes now, and return for each whether nobody else computes it."""
+
+    def release(self, namespace: CacheNamespace, keys: Sequence[bytes]) -> None:
+        """Release claims as soon as the entries that were added before are visible to all who share the store."""
 
     def flush(self) -> None:
         """Make the entries visible to other processes that share the store."""

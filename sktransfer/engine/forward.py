@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -13,25 +14,28 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sktransfer._cluster import stop_if_cancelled
 from sktransfer.backbones.backbone import Backbone
 from sktransfer.backbones.pooling import pool
 from sktransfer.backbones.stages import of_tower, run_stages
 from sktransfer.cache.policy import is_cacheable, resume_stops, select_prefetch
 from sktransfer.cache.types import CacheNamespace, Store
 from sktransfer.config import get_config
-from sktransfer.engine.attention import PaddingInvariantAttention
 from sktransfer.engine.compute import Compute
 from sktransfer.engine.inference import PreparedStages, prepare_for_inference
 from sktransfer.engine.inputs import PreprocessedSamples, in_batches
 from sktransfer.engine.layers import LayerOutput, kept_dtype
 from sktransfer.engine.transfers import begin_download, finish_downloads, upload
 from sktransfer.engine.workers import in_parallel, retry_on_oom
+from sktransfer.kernels.attention import PaddingInvariantAttention
 from sktransfer.samples.images import check_images
 from sktransfer.samples.texts import check_texts
 
 __all__ = ["LayerOutput", "Outputs", "blank_widths", "forward", "in_rows"]
 
 _LOOKUP = 64  # samples per lookup: cached outputs are yielded before the next lookup
+_POLL = 0.02  # seconds between two looks at samples that another pass computes
+_PATIENCE = 10.0  # seconds without such a sample, after which they are computed here; more if own batches are slow
 _SORTED = 1024  # ragged samples that are sorted by length together: more would need memory and save little padding
 
 _BLANK = (224, 224, 3)  # shape of the image that shows widths
@@ -53,7 +57,8 @@ def forward(
     """Yield the outputs of some layers, for some rows at a time.
 
     Equal samples are computed once. If the store lacks an output but holds values of a lower stage, the pass resumes
-    there. The layers of a joined backbone are pooled. A row without a sample in the column of a tower has zeros there.
+    there. Passes that run at the same time and share the store divide the samples among them. The layers of a joined
+    backbone are pooled. A row without a sample in the column of a tower has zeros there.
 
     Parameters
     ----------
@@ -77,7 +82,8 @@ def forward(
     Yields
     ------
     rows : list of int
-        In any order, each row once, without those that `inputs` leaves out. Empty if it leaves out a whole batch.
+        In any order, each row once, without those that `inputs` leaves out. Empty if it leaves out a whole batch, and
+        while other passes compute the rest of the rows.
     outputs : list of list of Tensor
         Per layer one tensor per row, on the CPU: vectors in float32, values in the compute precision, token ids.
     """
@@ -183,13 +189,14 @@ def _forward(
     batches = one_pass.batches(selected)
     try:
         for batch in batches:
-            if one_pass.is_complete(batch[0]):
+            if not batch or one_pass.is_complete(batch[0]):
                 yield one_pass.run(batch)  # cached outputs need no other thread
             else:
-                yield from in_parallel(chain([batch], batches), one_pass.run)
+                for outputs in in_parallel(chain([batch], batches), one_pass.run):
+                    stop_if_cancelled()
+                    yield outputs
     finally:
-        if store is not None and one_pass.has_written:
-            store.flush()
+        one_pass.close()
 
 
 @dataclass(eq=False)
@@ -249,10 +256,23 @@ class CacheLookup:
         """Return whether outputs of a layer are cached."""
         return is_cacheable(layer.stop, self._cacheable_stages, cheap_input=self._cheap_input)
 
-    def look_up(self, samples: Sequence[PendingSample]) -> None:
+    def claim(self, samples: Sequence[PendingSample]) -> list[bool]:
+        """Return for each sample whether no other pass computes it, and claim those."""
+        return self.store.claim(self._first, [sample.key for sample in samples])
+
+    def release(self, samples: Sequence[PendingSample]) -> None:
+        """Release claims after the outputs are written."""
+        self.store.release(self._first, [sample.key for sample in samples])
+
+    @property
+    def _first(self) -> CacheNamespace:
+        # Whatever the layers, passes that share the first stage share outputs, or can resume from those of each other.
+        return self._namespace(LayerOutput(min(1, self._cacheable_stages)))
+
+    def look_up(self, samples: Sequence[PendingSample], *, counted: bool = True) -> None:
         """Add the cached outputs to samples, and the values of the highest stage that each pass can resume from."""
         for layer in filter(self.may_cache, self._layers):
-            for sample, value in zip(samples, self._get(layer, samples)):
+            for sample, value in zip(samples, self._get(layer, samples, counted)):
                 if value is not None:
                     sample.outputs[layer] = value
         # Layers above `start` are computed from there. Those below are not computed, so none of them may be missing.
@@ -263,8 +283,9 @@ class CacheLookup:
         }
         highest = max(ceilings.values(), default=-1)
         for stop in resume_stops(highest, self._cacheable_stages, cheap_input=self._cheap_input):
-            asked = [one for one in samples if one.values is None and ceilings.get(id(one), -1) >= stop]
-            for sample, value in zip(asked, self._get(LayerOutput(stop), asked)):
+            asked = [one for one in samples if ceilings.get(id(one), -1) >= stop]
+            asked = [one for one in asked if one.values is None or one.start < stop]
+            for sample, value in zip(asked, self._get(LayerOutput(stop), asked, counted)):
                 if value is not None:
                     sample.start, sample.values = stop, value
 
@@ -278,10 +299,10 @@ class CacheLookup:
             return values
         return values.to(kept_dtype(layer.dtype(self._compute), self._cache_dtype))
 
-    def _get(self, layer: LayerOutput, samples: Sequence[PendingSample]) -> list[Tensor | None]:
+    def _get(self, layer: LayerOutput, samples: Sequence[PendingSample], counted: bool) -> list[Tensor | None]:
         if not samples:
             return []
-        return self.store.get(self._namespace(layer), [sample.key for sample in samples])
+        return self.store.get(self._namespace(layer), [sample.key for sample in samples], counted=counted)
 
     def _namespace(self, layer: LayerOutput) -> CacheNamespace:
         if layer not in self._namespaces:
@@ -310,6 +331,10 @@ class _Pass:
         self._cache: CacheLookup | None = None
         self._prefetch: list[LayerOutput] = []
         self._is_chosen = True  # whether `_prefetch` is final
+        self._is_claiming = False
+        self._claimed: dict[bytes, PendingSample] = {}
+        self._postponed: list[PendingSample] = []  # other passes compute them
+        self._slowest = 0.0  # seconds of a batch
         self._mean_length = 0.0
         self._stages: PreparedStages | None = None
         # A GPU takes one batch at a time, while others are decoded. On the CPU, each core has a batch of its own.
@@ -324,6 +349,13 @@ class _Pass:
             if layer not in self.layers and 0 < layer.stop <= self._last and cache.may_cache(layer)
         ]
         self._is_chosen = not self._prefetch
+        self._is_claiming = any(map(cache.may_cache, (*self.computed, *self._prefetch)))
+
+    def close(self) -> None:
+        """Write what is buffered, and release the claims of batches that were not run."""
+        self._release(list(self._claimed.values()))
+        if self._cache is not None and self.has_written:
+            self._cache.store.flush()
 
     def is_complete(self, sample: PendingSample) -> bool:
         """Return whether all outputs of a sample are known."""
@@ -350,12 +382,14 @@ class _Pass:
                 yield from self._form_batches(list(waiting.values()))
                 waiting = {}
         yield from self._form_batches(list(waiting.values()))
+        if self._cache is not None:
+            yield from self._finish(self._cache)
 
     def _samples(
         self, rows: Sequence[int], waiting: dict[bytes | int, PendingSample]
     ) -> dict[bytes | int, PendingSample]:
         """Return the distinct samples of some rows, without those that wait already."""
-        needs_key = self._cache is not None or self.inputs.batching.is_cheap
+        needs_key = self._cache is not None or (self.inputs.batching.is_cheap and self.n_samples > 1)
         new: dict[bytes | int, PendingSample] = {}
         for row in rows:
             key = self.inputs.key(row) if needs_key else b""
@@ -383,10 +417,63 @@ class _Pass:
                 self._mean_length = self._mean_length or sum(lengths) / len(lengths)
             costs = batching.batch_costs(self.inputs.preprocess, [sample.values for sample in group])
             for batch in self.compute.batches(costs, batching.cost_unit):
-                yield [group[index] for index in batch]
+                yield from self._claim([group[index] for index in batch])
+
+    def _claim(self, batch: list[PendingSample]) -> Iterator[list[PendingSample]]:
+        """Yield the samples of a batch that no other pass computes, in groups of one state."""
+        if self._cache is None or not self._is_claiming:
+            yield batch
+            return
+        free = self._cache.claim(batch)
+        self._postponed += [sample for sample, is_free in zip(batch, free) if not is_free]
+        batch = [sample for sample, is_free in zip(batch, free) if is_free]
+        self._claimed |= {sample.key: sample for sample in batch}
+        self._cache.look_up(batch, counted=False)  # others may have computed them since the first lookup
+        complete = [sample for sample in batch if self.is_complete(sample)]
+        if complete:
+            yield complete
+        batch = [sample for sample in batch if not self.is_complete(sample)]
+        for start in sorted({sample.start for sample in batch}):
+            yield [sample for sample in batch if sample.start == start]
+
+    def _release(self, batch: Sequence[PendingSample]) -> None:
+        claimed = [sample for sample in batch if self._claimed.pop(sample.key, None) is not None]
+        if claimed and self._cache is not None:
+            self._cache.release(claimed)
+
+    def _finish(self, cache: CacheLookup) -> Iterator[list[PendingSample]]:
+        """Yield the samples that other passes have computed meanwhile, or have not.
+
+        An empty batch is yielded at each look, so that the caller can stop.
+        """
+        since = time.monotonic()
+        while self._postponed:
+            start, waiting, self._postponed = time.monotonic(), self._postponed, []
+            cache.store.flush()  # others may wait for the samples of this pass
+            cache.look_up(waiting, counted=False)
+            complete = [sample for sample in waiting if self.is_complete(sample)]
+            missing = [sample for sample in waiting if not self.is_complete(sample)]
+            if start - since > max(_PATIENCE, 4 * self._slowest):
+                self._is_claiming = False  # a pass that is not advanced holds its claims
+            yield complete
+            yield from self._form_batches(missing)
+            if len(self._postponed) < len(waiting):
+                since = time.monotonic()
+            else:
+                time.sleep(max(_POLL, 4 * (time.monotonic() - start)))  # most of the time is for those who compute
 
     def run(self, batch: list[PendingSample]) -> Outputs:
         """Return the outputs for the rows of a batch, and compute those that are not known."""
+        if not batch:
+            return [], []
+        start = time.monotonic()
+        try:
+            return self._run_batch(batch)
+        finally:
+            self._release(batch)
+            self._slowest = max(self._slowest, time.monotonic() - start)
+
+    def _run_batch(self, batch: list[PendingSample]) -> Outputs:
         if not self.is_complete(batch[0]):
             batch, tensors = self._read(batch)
             if not batch:
@@ -408,9 +495,10 @@ class _Pass:
     def _read(self, batch: list[PendingSample]) -> tuple[list[PendingSample], list[Tensor]]:
         """Return the samples that can be read, and their tensors."""
         unread = [sample for sample in batch if sample.values is None]
-        tensors = self.inputs.readable([sample.rows[0] for sample in unread])
-        for sample in unread:
-            sample.values = tensors.get(sample.rows[0])
+        if unread:
+            tensors = self.inputs.readable([sample.rows[0] for sample in unread])
+            for sample in unread:
+                sample.values = tensors.get(sample.rows[0])
         batch = [sample for sample in batch if sample.values is not None]
         return batch, [sample.values for sample in batch if sample.values is not None]
 
@@ -432,7 +520,7 @@ class _Pass:
 
     def _run(self, tensors: list[Tensor], start: int, layers: Sequence[LayerOutput]) -> dict[LayerOutput, list[Tensor]]:
         values, mask = self.inputs.batching.collate(tensors, self.backbone.preprocess.pad_value)  # (n, ...)
-        lengths = None if mask is None else mask.sum(1).tolist()
+        lengths = None if mask is None else self.inputs.batching.lengths(tensors)
         stages, device = self._prepared(), self.compute.device
         taken: dict[LayerOutput, list[Tensor]] = {}
         copied: dict[LayerOutput, Tensor] = {}  # from a GPU, which is waited for once

@@ -15,6 +15,13 @@ from sktransfer.samples.columns import column_names, is_frame, is_tensor, quoted
 
 __all__ = ["as_list", "column_of", "image_of_cell", "item_hint"]
 
+# Collections whose rows are on the workers of a cluster, by the package of their class: the methods that return all
+# rows here, and the one that applies a function to parts of the rows.
+_DISTRIBUTED = {
+    "dask": (("compute",), "map_partitions"),
+    "pyspark": (("toPandas", "to_pandas", "collect"), "mapInPandas"),
+    "ray": (("to_pandas",), "map_batches"),
+}
 _SINGLE = (str, bytes, bytearray, memoryview, UserString, os.PathLike, Image.Image)
 
 
@@ -33,8 +40,8 @@ def as_list(X: Any, noun: str) -> Any:
     Raises
     ------
     ValueError
-        If the samples in X have no order, can be read only once, or are one of several columns. The message gives the
-        expression that converts X.
+        If the samples in X have no order, can be read only once, are one of several columns, or are on the workers of a
+        cluster. The message gives the expression that converts X.
 
     Examples
     --------
@@ -50,6 +57,8 @@ are 'title', 'label')
     """
     if isinstance(X, (list, tuple, *_SINGLE)) or issparse(X):
         return X
+    if type(X).__module__.partition(".")[0] in _DISTRIBUTED and not _is_dask_array(X):
+        raise ValueError(_distributed_advice(X, noun))
     if isinstance(X, Mapping) or _is_structured(X):
         raise ValueError(_advice(X, noun))
     if _is_hugging_face(X):
@@ -65,6 +74,23 @@ are 'title', 'label')
     if isinstance(_first(X), (Mapping, tuple, type(None))):
         raise ValueError(_advice(X, noun))
     return [X[row] for row in range(len(X))]
+
+
+def _is_dask_array(X: Any) -> bool:
+    return hasattr(type(X), "__array__") and hasattr(type(X), "chunks")  # as numpy's functions do, reading computes it
+
+
+def _distributed_advice(X: Any, noun: str) -> str:
+    """Return the error for a collection whose rows are not in this process."""
+    package = type(X).__module__.partition(".")[0]
+    names, by_part = _DISTRIBUTED[package]
+    collect = next((name for name in names if hasattr(type(X), name)), names[0])
+    library = {"dask": "Dask", "pyspark": "Spark", "ray": "Ray"}[package]
+    parts = f", or, if they do not fit into memory, transform parts of them by X.{by_part}"
+    return (
+        f"X is a {type(X).__name__} of {library}, and its {noun}s are not in the memory of this process: pass "
+        f"X.{collect}(){parts if hasattr(type(X), by_part) else ''}"
+    )
 
 
 def _is_hugging_face(X: Any) -> bool:

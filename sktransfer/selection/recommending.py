@@ -264,7 +264,7 @@ def _candidates(names: Sequence[str] | None, modality: str | None) -> list[_Cand
 
 def _find(name: str) -> BackboneSpec:
     try:
-        return registry().specs.get(name) or find_spec(name)
+        return registry().listed(name) or find_spec(name)
     except WeightsError as error:
         raise InvalidParameterError(
             f"candidates: {name!r} is not on this machine, and nothing is downloaded to recommend it; "

@@ -65,7 +65,7 @@ def check_stage_names(subject: Subject) -> None:
     To fix: write both from one table.
     """
     spec, backbone = subject.spec, subject.backbone
-    listed = registry().specs.get(spec.name, spec)
+    listed = registry().listed(spec.name) or spec
     require(
         (dict(listed.stages), listed.modality, listed.input_size)
         == (dict(spec.stages), spec.modality, spec.input_size),

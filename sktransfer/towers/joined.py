@@ -127,6 +127,8 @@ class JoinedBackbone(Backbone):
     {'text': 5, 'image': 6}
     """
 
+    _ATTRIBUTES = Backbone._ATTRIBUTES | {"_networks", "_towers", "missing"}
+
     def __init__(self, towers: Mapping[str, Backbone | str], missing: str = "error") -> None:
         self._towers = _check_towers(towers)
         self.missing = check_option("missing", missing, MISSING)

@@ -181,7 +181,8 @@ class FrozenPrefixDataset(Dataset):  # type: ignore[misc]
         """Return the digests of the cache namespaces of all outputs of frozen stages that are read."""
         frozen = [layer for layers in self.frozen_layers.values() for layer in layers]
         layers = [*frozen, *([] if self.boundary_layer is None else [self.boundary_layer])]
-        return [layer.namespace(self.backbone, self.compute).digest for layer in layers]
+        # A checkpoint is resumed on another machine, too.
+        return [layer.namespace(self.backbone, self.compute, any_processor=True).digest for layer in layers]
 
     @property
     def X(self) -> FrozenPrefixDataset:

@@ -12,6 +12,7 @@ from typing import Any, Literal, Protocol, Self
 
 import numpy as np
 
+from sktransfer._deferred import Deferred, defer
 from sktransfer._validation import require_field
 from sktransfer.exceptions import InvalidParameterError, LoadError, SaveError, WeightsError, did_you_mean
 from sktransfer.words.export import make_keyed_vectors, write_word2vec
@@ -81,7 +82,7 @@ class VectorBuilder(Protocol):
     def vectors(self, words: Sequence[str]) -> np.ndarray: ...
 
 
-class WordVectors:
+class WordVectors(Deferred):
     """Shared, read-only word vectors; `sklearn.clone` returns the same object, not a copy.
 
     Returned by `load_vectors`, and `embedding_` of a fitted `WordEmbedder`.
@@ -97,7 +98,8 @@ class WordVectors:
     index : dict of str to int, default=None
         Row of each word. None builds it from `words`; of a repeated word, the first row counts.
     source : Source, default=None
-        File that the vectors were read from. A pickle then holds the file's path and hash, not the vectors.
+        File that the vectors were read from. A pickle then holds the file's path and hash, not the vectors. The file
+        is read and verified when the unpickled object is first used.
 
     Examples
     --------
@@ -109,6 +111,8 @@ class WordVectors:
     >>> vectors
     WordVectors(2 words, 2 dimensions)
     """
+
+    _ATTRIBUTES = frozenset({"words", "subwords", "source", "matrix", "index"})
 
     def __init__(
         self,
@@ -266,14 +270,21 @@ class WordVectors:
     def __sklearn_clone__(self) -> Self:
         return self
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def _origin(self) -> tuple[Callable[..., WordVectors], tuple[Any, ...]]:
+        """Return a function and arguments that make these vectors again."""
         if self.source is not None:
             return self.source.loader, (self.source.path, self.source.digest())
         return _rebuild, (list(self.words), np.asarray(self.matrix), self.subwords)
 
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        if (reference := self._reference()) is not None:
+            return reference
+        origin = self._origin()
+        return origin if self.source is None else (defer, (WordVectors, *origin, {}))
+
     def __getstate__(self) -> dict[str, Any]:
-        """Return what skops writes: the function and the arguments that pickle calls it with."""
-        function, arguments = self.__reduce__()
+        """Return what skops writes: a function and its arguments."""
+        function, arguments = self._origin()
         return {"function": function, "arguments": list(arguments)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

@@ -36,9 +36,29 @@ def test_registry_imports_a_plugin_without_its_loader(plugin):
     assert made.failures == {}
 
 
+def test_find_imports_the_plugin_of_the_name_only(plugin):
+    entries = [plugin(name, offers(toy_spec(f"{name}/a"))) for name in ("one", "two")]
+    made = Registry(entry_points=lambda: entries, environ={})
+    modules = [f"sktransfer_toy_{name}" for name in ("one", "two")]
+    assert made.find("tiny/cnn").name == "tiny/cnn"
+    assert not set(modules) & set(sys.modules)
+    assert made.plugin("two").n_backbones == 1
+    assert made.find("two/a").name == "two/a"
+    assert modules[0] not in sys.modules
+    assert {"one/a", "two/a"} <= set(made.specs)
+    assert modules[0] in sys.modules
+
+
+def test_find_imports_all_plugins_for_a_name_without_prefix(plugin):
+    made = Registry(entry_points=lambda: [plugin("one", offers(toy_spec("one/only")))], environ={})
+    assert made.find("only").name == "one/only"
+    assert [entry.status for entry in made.plugins] == ["loaded"] * 4
+
+
 def test_registry_lets_keyboardinterrupt_pass(plugin):
+    made = Registry(entry_points=lambda: [plugin("stops", "raise KeyboardInterrupt")], environ={})
     with pytest.raises(KeyboardInterrupt):
-        Registry(entry_points=lambda: [plugin("stops", "raise KeyboardInterrupt")], environ={})
+        made.find("stops/a")
 
 
 def test_find_reports_only_failures_that_concern_the_name(plugin):

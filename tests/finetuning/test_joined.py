@@ -17,6 +17,7 @@ from sktransfer import (
     Backbone,
     BestBackbone,
     ContrastiveFineTuner,
+    DomainAdaptationClassifier,
     FeatureMapDisplay,
     FineTuneClassifier,
     FineTuneRegressor,
@@ -333,7 +334,11 @@ def test_ranking_has_a_row_for_all_towers_together():
             lambda path: FineTuneSegmenter(JOINED).fit(IMAGES, [np.zeros((8, 8), int)] * 12),
             "needs a backbone of images",
         ),
-        (lambda path: SelfSupervisedTuner(JOINED).fit(FRAME), "adapts backbones of texts; give one"),
+        (lambda path: SelfSupervisedTuner(JOINED).fit(FRAME), "SelfSupervisedTuner reads one column; adapt"),
+        (
+            lambda path: DomainAdaptationClassifier(JOINED).fit(FRAME, Y, sample_domain=[1, -1] * 6),
+            "DomainAdaptationClassifier reads one column; adapt",
+        ),
         (lambda path: ImageFeaturizer(JOINED).fit(FRAME), "use JoinedFeaturizer"),
         (
             lambda path: BestBackbone([JOINED]).fit(FRAME, Y),
@@ -358,6 +363,7 @@ def test_ranking_has_a_row_for_all_towers_together():
         "tagger",
         "segmenter",
         "self-supervised",
+        "domains",
         "ImageFeaturizer",
         "BestBackbone",
         "ZeroShot",

@@ -8,6 +8,9 @@ import os
 import re
 from pathlib import Path
 
+import dask.array
+import dask.bag
+import dask.dataframe
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -294,6 +297,26 @@ def test_hint_about_paths_in_bytes_works(paths):
 def test_hints_about_hugging_face_data_sets_work(make, image, text, dataset):
     assert np.array_equal(follow(make(dataset), check_images, image).load(1), ARRAYS[1])
     assert follow(make(dataset), check_texts, text).load(1) == "b"
+
+
+@pytest.mark.parametrize("name", ["Series", "DataFrame", "Bag", "Delayed"])
+def test_hints_about_dask_collections_work(name):
+    series = dask.dataframe.from_pandas(pd.Series(TEXTS, name="text"), npartitions=2)
+    bag = dask.bag.from_sequence(TEXTS, npartitions=2)
+    X = {"Series": series, "DataFrame": series.to_frame(), "Bag": bag, "Delayed": bag.to_delayed()[0]}[name]
+    with dask.config.set(scheduler="synchronous"):
+        assert follow(X, check_texts, "X.compute()").load(1) == TEXTS[1]
+        with pytest.raises(ValueError, match=rf"X is a {name} of Dask"):
+            TextFeaturizer().fit(X)
+        if name == "Series":
+            featurizer = TextFeaturizer(cache=None).fit(TEXTS)
+            parts = X.map_partitions(featurizer.transform, meta=np.zeros((0, 0), np.float32)).compute()
+            np.testing.assert_allclose(parts, featurizer.transform(TEXTS), rtol=1e-4, atol=1e-5)
+
+
+def test_check_texts_reads_a_dask_array():
+    texts = dask.array.from_array(np.array(TEXTS, object), chunks=2)
+    assert check_texts(texts).load(1) == TEXTS[1]
 
 
 @pytest.mark.parametrize("make", [pd.DataFrame, pl.DataFrame, pa.table], ids=["pandas", "polars", "pyarrow"])

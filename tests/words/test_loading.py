@@ -118,18 +118,18 @@ def test_pickle_of_loaded_vectors_holds_the_path_and_verifies_the_content(tmp_pa
     vectors = load_vectors(path)
     content = pickle.dumps(vectors)
     assert len(content) < 500
-    assert pickle.loads(content) is vectors
+    assert pickle.loads(content).index is vectors.index
     loading._load.cache_clear()
     np.testing.assert_array_equal(pickle.loads(content).matrix, vectors.matrix)
     changed = path.read_text().replace("w7 ", "v7 ")
     path.write_text(changed)
     with pytest.raises(WeightsError, match="another hash"):
-        pickle.loads(content)
+        len(pickle.loads(content))
     with pytest.raises(WeightsError, match="changed since"):
         pickle.dumps(vectors)
     path.unlink()
     with pytest.raises(WeightsError, match="no such file"):
-        pickle.loads(content)
+        len(pickle.loads(content))
 
 
 def test_source_of_a_missing_file_lists_the_formats(tmp_path):
