@@ -139,11 +139,12 @@ class LayerChoice:
 
     def _absent(self, features: np.ndarray) -> list[tuple[np.ndarray, slice]]:
         """Return the rows without a sample in the column of a tower, and the features of the tower, per tower."""
-        found, start = [], 0
+        found: list[tuple[np.ndarray, slice]] = []
+        start = 0
         for name, layers in itertools.groupby(zip(self.layers, self.widths, strict=True), lambda one: one[0].tower):
             stop = start + sum(width for _, width in layers)
             if name is not None:
-                found.append((~features[:, start:stop].any(1), slice(start, stop)))
+                found.append(((features[:, start:stop] == 0).all(axis=1), slice(start, stop)))
             start = stop
         return found
 

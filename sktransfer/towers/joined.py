@@ -145,7 +145,7 @@ class JoinedBackbone(Backbone):
         self.modality = "joined row"
         self.stage_names = tuple(name for name, _ in named)
         self.stages = nn.ModuleList(module for _, module in named)
-        self.preprocess = JoinedPreprocess({name: tower.preprocess for name, tower in self._towers.items()})
+        self.preprocess: Any = JoinedPreprocess({name: tower.preprocess for name, tower in self._towers.items()})
         self.pooling = "auto"
         self.head, self.categories, self.shared_space, self._lm_head = None, (), None, None
         self.prefix_tokens: Any = {name: tower.prefix_tokens for name, tower in self._towers.items()}
@@ -252,7 +252,7 @@ class JoinedBackbone(Backbone):
             name: network for (names, _), network in zip(self._networks, networks, strict=True) for name in names
         }
         towers = {name: changed[name] for name in self._towers}
-        return JoinedBackbone(_with_own_preprocess(towers, self.preprocess.towers), self.missing)  # type: ignore[attr-defined]
+        return JoinedBackbone(_with_own_preprocess(towers, self.preprocess.towers), self.missing)
 
     def run(self, values: Tensor, mask: Tensor | None = None, **span: Any) -> Iterator[Tensor]:
         """Raise, because the stages of several towers are no sequence."""

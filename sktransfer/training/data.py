@@ -129,6 +129,8 @@ class FrozenPrefixDataset(Dataset):  # type: ignore[misc]
         Changes samples in each epoch, before all stages. The outputs are then not cached.
     """
 
+    augmentation: Any
+
     def __init__(
         self,
         backbone: Backbone,

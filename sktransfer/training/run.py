@@ -31,7 +31,7 @@ from sktransfer.exceptions import InvalidParameterError
 from sktransfer.tasks.base import Targets, Task
 from sktransfer.tasks.heads import Head
 from sktransfer.tasks.strata import hold_out_tasks
-from sktransfer.training.augmentation import Augmentation
+from sktransfer.training.augmentation import Augmentation, JoinedAugmentation
 from sktransfer.training.data import collect_vectors
 from sktransfer.training.epochs import hold_out
 from sktransfer.training.net import FineTuneNet
@@ -190,7 +190,7 @@ class FitRun:
         Tasks by name.
     targets : mapping of str to Targets
         Targets of the samples, by task.
-    augmentation : Augmentation, default=None
+    augmentation : Augmentation or JoinedAugmentation, default=None
         Augmentation of the training samples.
     sources : mapping of str to ndarray of shape (n_samples,), bool, default=None
         Whether each sample belongs to a source that batches are drawn from, by name. None for one source per task: the
@@ -223,7 +223,7 @@ class FitRun:
     inputs: PreprocessedSamples
     tasks: Mapping[str, Task]
     targets: Mapping[str, Targets]
-    augmentation: Augmentation | None = None
+    augmentation: Augmentation | JoinedAugmentation | None = None
     sources: Mapping[str, np.ndarray] | None = None
     groups: np.ndarray | None = None
     validation: Validation | None = None

@@ -505,7 +505,8 @@ def _features(run: FitRun, *, all_rows: bool) -> tuple[dict[str, Tensor], dict[L
             compute=run.compute,
             store=run.store,
         )
-    features, widths = {}, {}
+    features: dict[str, Tensor] = {}
+    widths: dict[LayerOutput, int] = {}
     for kind in trunk.layers:
         n = None if kind == "features" else 1
         values = [torch.stack(rows[:n]) for (other, _), rows in zip(kinds, outputs) if other == kind]
