@@ -16,7 +16,7 @@ from _show import digits, read_arguments, report
 
 from sktransfer import FineTuneClassifier, MultiTaskFineTuner
 
-SETTINGS = {"freeze_depth": "block3", "max_epochs": 5}
+SETTINGS = {"freeze_depth": "block3", "lr": 1e-3, "max_epochs": 5}
 KNOWN, WRONG = 0.1, 1 / 3  # share of the images that the expert has labelled, and of wrong guesses
 
 
