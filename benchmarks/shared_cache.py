@@ -5,7 +5,7 @@
 Without a URL, one run uses a folder of this machine and one an object server (SeaweedFS) on this machine.
 
 The first table is of two processes that write and three that read below one URL. One of the five is killed at a random
-moment, in each round. Lost are values that a process had written, which is what it reports after `flush`. Wrong are
+moment, in each round. Lost are values that a process has reported as written after `flush`. Wrong are
 values that differ from those that were written under their key.
 
 The second table is of two processes with a folder each and one URL, which compute the same features: one after the
@@ -81,7 +81,7 @@ def number_of(one: bytes) -> int:
 
 
 def write(url: str, first: int, seed: int, report: Callable[[list[tuple[int, int]]], None]) -> None:
-    """Write values until the process ends, and report what is written: namespace and number."""
+    """Write values until the process ends, and report namespace and number of each one."""
     store, draw = SharedStore(Location(url), refresh=0.1), random.Random(seed)
     while True:
         written = []
@@ -135,7 +135,7 @@ def drain(got: dict[int, bytes], n_reports: int) -> None:
 
 
 def rest(descriptor: int) -> bytes:
-    """Return what is left in a pipe whose writer has ended."""
+    """Return the rest of a pipe whose writer has ended."""
     os.set_blocking(descriptor, True)
     parts = []
     while part := os.read(descriptor, 2**20):

@@ -2,10 +2,10 @@
 
     python -m benchmarks.streaming
 
-A generator makes the rows, texts of two words, so that nothing but `featurize` holds them. `WordEmbedder` turns them into
-features, the cheapest featurizer. The first row of the table has the peak memory of a new process at 20,000 and at 200,000
-rows. Then a process is killed ten times at random times. The run after the last kill completes its output, which is compared
-with that of an uninterrupted run.
+A generator makes the rows, texts of two words, so that nothing but `featurize` holds them. `WordEmbedder` turns them
+into features, because it is the cheapest featurizer. The first row of the table has the peak memory of a new process at
+20,000 and at 200,000 rows. Then a process is killed ten times at random times. The run after the last kill completes
+its output, which is compared with that of an uninterrupted run.
 """
 
 from __future__ import annotations

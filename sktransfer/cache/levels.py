@@ -37,23 +37,32 @@ class LayeredStore:
         self.local, self.shared = local, shared
         self._hits = self._misses = 0
 
-    def get(self, namespace: CacheNamespace, keys: Sequence[bytes]) -> list[Tensor | None]:
+    def get(self, namespace: CacheNamespace, keys: Sequence[bytes], *, counted: bool = True) -> list[Tensor | None]:
         """Return the entry of each key, None for a missing one. The caller must not change it."""
-        values = self.local.get(namespace, keys)
+        values = self.local.get(namespace, keys, counted=counted)
         missing = [key for key, value in zip(keys, values) if value is None]
-        if missing and (fetched := self.shared.fetch(namespace, missing)):
+        if missing and (fetched := self.shared.fetch(namespace, missing, counted=counted)):
             self.local.put(namespace, list(fetched), list(fetched.values()))
             values = [fetched.get(key) if value is None else value for key, value in zip(keys, values)]
-        n_misses = sum(value is None for value in values)
-        with _lock:
-            self._misses += n_misses
-            self._hits += len(values) - n_misses
+        if counted:
+            n_misses = sum(value is None for value in values)
+            with _lock:
+                self._misses += n_misses
+                self._hits += len(values) - n_misses
         return values
 
     def put(self, namespace: CacheNamespace, keys: Sequence[bytes], values: Sequence[Tensor]) -> None:
         """Add contiguous tensors that own their memory. The caller must not change them afterwards."""
         self.local.put(namespace, keys, values)
         self.shared.put(namespace, keys, values)
+
+    def claim(self, namespace: CacheNamespace, keys: Sequence[bytes]) -> list[bool]:
+        """Claim samples among the processes of this machine."""
+        return self.local.claim(namespace, keys)
+
+    def release(self, namespace: CacheNamespace, keys: Sequence[bytes]) -> None:
+        """Release claims of this machine."""
+        self.local.release(namespace, keys)
 
     def flush(self) -> None:
         """Make the entries visible to processes of this machine, and at the end of `fit` to other machines."""

@@ -9,45 +9,15 @@ from pathlib import Path
 
 __all__ = ["network_mount"]
 
-_NETWORK = {
-    "9p",
-    "afs",
-    "beegfs",
-    "ceph",
-    "cifs",
-    "coda",
-    "davfs",
-    "gfs2",
-    "glusterfs",
-    "gpfs",
-    "lustre",
-    "ncpfs",
-    "nfs",
-    "nfs4",
-    "ocfs2",
-    "orangefs",
-    "panfs",
-    "pvfs2",
-    "smb3",
-    "smbfs",
-    "vboxsf",
-    "wekafs",
-}
-# File systems that processes provide: those of these names reach other machines.
-_FUSE = (
-    "sshfs",
-    "s3fs",
-    "gcsfuse",
-    "rclone",
-    "gluster",
-    "ceph",
-    "juicefs",
-    "seaweedfs",
-    "mountpoint-s3",
-    "davfs",
-    "smb",
+_NETWORK = re.compile(
+    r"9p|afs|beegfs|ceph|cifs|coda|davfs|gfs2|glusterfs|gpfs|lustre|ncpfs|nfs|nfs4|ocfs2|orangefs"
+    r"|panfs|pvfs2|smb3|smbfs|vboxsf|wekafs"
 )
-_FUSE += ("goofys", "blobfuse", "moosefs", "mfs", "lizardfs", "cvmfs", "beegfs", "hdfs", "alluxio", "curlftpfs")
+# File systems that processes provide: those of these names reach other machines.
+_FUSE = re.compile(
+    r"sshfs|s3fs|gcsfuse|rclone|gluster|ceph|juicefs|seaweedfs|mountpoint-s3|davfs|smb|goofys"
+    r"|blobfuse|moosefs|mfs|lizardfs|cvmfs|beegfs|hdfs|alluxio|curlftpfs"
+)
 
 
 def network_mount(path: str | os.PathLike[str], mountinfo: str | None = None) -> tuple[str, str] | None:
@@ -86,7 +56,7 @@ def network_mount(path: str | os.PathLike[str], mountinfo: str | None = None) ->
 
 
 def _is_network(kind: str, source: str = "") -> bool:
-    if kind in _NETWORK:
+    if _NETWORK.fullmatch(kind):
         return True
     name = source if kind == "fuse" else kind.removeprefix("fuse.")
-    return kind.startswith("fuse") and name.startswith(_FUSE)
+    return kind.startswith("fuse") and _FUSE.match(name) is not None

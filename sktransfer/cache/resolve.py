@@ -5,16 +5,17 @@ This is the only module that imports all kinds of stores.
 
 from __future__ import annotations
 
+import functools
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sktransfer._utils import local_path
-from sktransfer.cache.types import CacheInfo, Store
+from sktransfer.cache.types import Cache, CacheInfo, Store
 from sktransfer.cache.urls import is_url, without_secrets
 from sktransfer.config import get_config
 from sktransfer.exceptions import InvalidParameterError
@@ -22,9 +23,10 @@ from sktransfer.exceptions import InvalidParameterError
 if TYPE_CHECKING:
     from sktransfer.cache.shared import SharedStore
 
-__all__ = ["Cache", "cache_info", "check_folder", "clear_cache", "resolve_shared", "resolve_store", "without_memory"]
+__all__ = ["cache_info", "check_folder", "clear_cache", "resolve_shared", "resolve_store", "without_memory"]
 
-Cache = str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None
+_FEW_BYTES = 128 * 1024**2  # of segments below a URL that are kept where the memory store is not used
+
 _ALLOWED = "must be 'memory', a folder (str or Path), a URL, a list of 'memory' or a folder and a URL, or None"
 _uses_memory: ContextVar[bool] = ContextVar("uses_memory", default=True)
 
@@ -47,15 +49,31 @@ def resolve_store(cache: Cache) -> Store | None:
     StoreError
         If the storage of a URL cannot be reached.
     """
-    if cache is None or (isinstance(cache, str) and cache == "memory" and not _uses_memory.get()):
+    if cache is None:
         return None
     local, url = _split(cache)
-    store = _local_store(local)
     if url is None:
-        return store
+        return _local_store(local)
     from sktransfer.cache.levels import layered_store
 
-    return layered_store(store, resolve_shared(url))
+    return layered_store(_local_store(local) or _few_values(), resolve_shared(url))
+
+
+@contextmanager
+def without_memory() -> Iterator[None]:
+    """Do without the memory store in this context, for passes over samples that are read only once."""
+    token = _uses_memory.set(False)
+    try:
+        yield
+    finally:
+        _uses_memory.reset(token)
+
+
+@functools.cache
+def _few_values() -> Store:
+    from sktransfer.cache.memory import MemoryStore
+
+    return MemoryStore(_FEW_BYTES)
 
 
 def _split(cache: Any) -> tuple[Any, str | None]:
@@ -69,8 +87,10 @@ def _split(cache: Any) -> tuple[Any, str | None]:
     raise InvalidParameterError(f"cache={_shown(cache)} {_ALLOWED}")
 
 
-def _local_store(cache: Any) -> Store:
+def _local_store(cache: Any) -> Store | None:
     if isinstance(cache, str) and cache == "memory":
+        if not _uses_memory.get():
+            return None
         from sktransfer.cache.memory import process_store
 
         process_store.resize(get_config()["cache_memory"])

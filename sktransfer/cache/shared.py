@@ -50,11 +50,11 @@ if hasattr(os, "register_at_fork"):
 class SharedStore:
     """Cache entries below a URL.
 
-    Entries are collected and written as segments of about a thousand. Nothing is ever changed, so there are no locks.
+    Entries are collected and written as segments of about a thousand. Segments are never changed, so there are no locks.
     A process that is killed loses the entries that it had not written. Two processes that write the same entry at the
     same time store it twice, which does no harm.
 
-    A process lists the segments once, and reads the header of those that may hold what it needs. It looks for new
+    A process lists the segments once, and reads the headers of those of the stages that it needs. It looks for new
     segments if an entry is missing and the last look is older than `refresh`, and before it writes. Segments are read
     whole and verified against the hash in their name.
 
@@ -118,7 +118,7 @@ class SharedStore:
                 f"cache={self.location.url!r} cannot be used: {_reason(failures[0])}. {_CHECK}"
             ) from failures[0]
 
-    def fetch(self, namespace: CacheNamespace, keys: Sequence[bytes]) -> dict[bytes, Tensor]:
+    def fetch(self, namespace: CacheNamespace, keys: Sequence[bytes], *, counted: bool = True) -> dict[bytes, Tensor]:
         """Return the entries of all segments that hold some of the keys, without those that cannot be read.
 
         Parameters
@@ -126,6 +126,8 @@ class SharedStore:
         namespace : CacheNamespace
         keys : sequence of bytes
             Keys of the samples.
+        counted : bool, default=True
+            Whether this is the first look at these keys, which counts as hits and misses.
 
         Returns
         -------
@@ -142,8 +144,8 @@ class SharedStore:
             pending = self._pending.get(namespace, {})
             entries |= {key: pending[key] for key in keys if key in pending}
             n_hits = sum(key in entries for key in keys)
-            self.hits += n_hits
-            self.misses += len(keys) - n_hits
+            self.hits += n_hits * counted
+            self.misses += (len(keys) - n_hits) * counted
         return entries
 
     def _fetch(self, digest: bytes, keys: Sequence[bytes], entries: dict[bytes, Tensor]) -> None:
@@ -307,7 +309,7 @@ class SharedStore:
                 self._add(segment, entries)
 
     def _pause(self, what: str, error: Exception) -> None:
-        """Do not read, or do not write, for a while."""
+        """Suspend reading, or writing, for a minute."""
         self._paused_until[what] = time.monotonic() + PAUSE
         self._warn(
             f"the shared store {self.location.url} cannot be {what} ({_reason(error)}): going on without it", what
@@ -376,7 +378,7 @@ class SharedStore:
                 start, end = b"", header_end(segment)
                 try:
                     while len(start) < end:
-                        start = self.location.fs.cat_file(segment.path, 0, end)
+                        start = self.location.fs.cat_file(segment.path, start=0, end=end)
                         header = read_header(start, segment)
                         if not isinstance(header, int):
                             return header[0]

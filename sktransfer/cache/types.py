@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -9,7 +10,10 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["CacheInfo", "CacheNamespace", "NamespaceInfo", "Store", "readable_size"]
+__all__ = ["Cache", "CacheInfo", "CacheNamespace", "NamespaceInfo", "Store", "readable_size"]
+
+# Values of the parameter `cache`.
+Cache = str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None
 
 
 @dataclass(frozen=True)

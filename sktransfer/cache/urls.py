@@ -46,7 +46,7 @@ def without_secrets(text: str) -> str:
 
 
 class Location:
-    """Folder of a shared store behind a URL.
+    """Folder of a shared store, named by a URL.
 
     Parameters
     ----------
@@ -204,7 +204,7 @@ def _file_system(protocol: str, shown: str) -> type[AbstractFileSystem]:
     from fsspec.registry import known_implementations
 
     try:
-        return fsspec.get_filesystem_class(protocol)
+        kind: type[AbstractFileSystem] = fsspec.get_filesystem_class(protocol)
     except ValueError as error:
         raise InvalidParameterError(
             f"{shown} has the unknown scheme {protocol!r}. Give a folder, or a URL such as 's3://bucket/run', "
@@ -214,3 +214,4 @@ def _file_system(protocol: str, shown: str) -> type[AbstractFileSystem]:
         module = known_implementations.get(protocol, {}).get("class", protocol).partition(".")[0]
         missing = {"fsspec": getattr(error, "name", None) or "its client"}.get(module, module)
         raise InvalidParameterError(f"{shown} needs the package {missing}: pip install {missing}") from error
+    return kind

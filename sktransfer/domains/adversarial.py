@@ -56,7 +56,7 @@ class GradientReversal(nn.Module):
 
 
 class DomainHead(FeatureHead):
-    """Discriminator of domains on standardized features: one hidden layer behind a gradient reversal.
+    """Discriminator of domains on standardized features: a gradient reversal, and one hidden layer.
 
     Parameters
     ----------
@@ -67,11 +67,12 @@ class DomainHead(FeatureHead):
     lr : float
         Learning rate, which does not depend on that of the stages.
     n_mixed : int, default=None
-        Number of layers of equal width to mix by learned weights.
+        Number of layers of equal width to mix at equal weights.
     """
 
     def __init__(self, n_features: int, hidden: int, lr: float, n_mixed: int | None = None) -> None:
         super().__init__(n_features, None, n_mixed)
+        self.requires_grad_(False)  # of the weights of mixed layers
         self.reversal, self.own_lr = GradientReversal(), lr
         self.linear = nn.Sequential(
             self.reversal, nn.Linear(self.n_outputs, hidden), nn.ReLU(), nn.Linear(hidden, 1)

@@ -22,8 +22,9 @@ class Alignment(Task):
     """Task whose targets are the domains of the samples: a positive weight in the source, a negative one in the target.
 
     The loss of a batch compares its samples of both domains, and is 0 if it has less than two of one of them. It reads
-    features as the head of the classes reads them: standardized, and mixed if layers are mixed. Weights of samples
-    count within their domain.
+    features that are standardized as for the head of the classes. If layers are mixed, it reads them at equal weights,
+    because learned ones would hide a distance instead of changing the features. Weights of samples count within their
+    domain.
 
     A subclass stores its parameters, validates them in `check_parameters`, and returns the loss from `distance`.
 
@@ -80,8 +81,8 @@ class Alignment(Task):
         return Targets((y * weight).astype(np.float32), (weight > 0).astype(np.float64))
 
     def make_head(self, n_features: int, n_mixed: int | None = None) -> Any:
-        """Return a head without weights, which standardizes and mixes features."""
-        return FeatureHead(n_features, None, n_mixed)
+        """Return a head that has nothing to learn, and standardizes features."""
+        return FeatureHead(n_features, None, n_mixed).requires_grad_(False)
 
     def init_head(
         self, head: Any, features: np.ndarray, targets: Targets, how: str, choice: LayerChoice | None = None

@@ -84,7 +84,7 @@ def mmd_distance(features: Tensor, source: Tensor, target: Tensor, n_kernels: in
     n = len(features)
     mean = (distances.sum() / max(1, n * (n - 1))).detach().clamp_min(_SMALLEST)
     powers = [index - (n_kernels - 1) / 2 for index in range(n_kernels)]
-    kernel = sum(torch.exp(-distances / (mean * 2.0**power)) for power in powers) / n_kernels  # (n, n)
+    kernel = torch.stack([torch.exp(-distances / (mean * 2.0**power)) for power in powers]).mean(0)  # (n, n)
     gap = source - target  # (n,)
     return gap @ (kernel @ gap)
 

@@ -15,13 +15,13 @@ from sktransfer.targets.reading import known_values
 from sktransfer.tasks.labels import column_names
 from sktransfer.tasks.validation import as_labels, check_numbers
 
-__all__ = ["Domains", "check_domain", "read_domains", "read_signs"]
+__all__ = ["FEWEST", "Domains", "check_domain", "read_domains", "read_signs"]
 
 _CONVENTION = (
     "a positive integer is a source domain, whose labels are learned, and a negative one a target domain, whose labels "
     "are not used"
 )
-_FEWEST = 2  # the spread of one sample is undefined
+FEWEST = 2  # samples of a domain, because the spread of one is undefined
 
 
 @dataclasses.dataclass(frozen=True)
@@ -190,7 +190,7 @@ def _check_both(sign: np.ndarray, *, given: bool, y: np.ndarray) -> None:
     """Raise unless there are two samples or more of both kinds of domains."""
     counts = {"source": int((sign > 0).sum()), "target": int((sign < 0).sum())}
     for kind, count in counts.items():
-        if count >= _FEWEST:
+        if count >= FEWEST:
             continue
         few = "no sample" if count == 0 else "one sample only"
         if given:
@@ -202,7 +202,7 @@ def _check_both(sign: np.ndarray, *, given: bool, y: np.ndarray) -> None:
             hint = ". A label of -1 is a label: replace it by NaN" if marked else ""
             remedy = f"samples whose y is None or NaN are the target: set y so, or pass sample_domain{hint}"
         raise ValueError(
-            f"the {kind} domain has {few} of {len(sign)}, and an alignment of domains takes {_FEWEST} of each: {remedy}"
+            f"the {kind} domain has {few} of {len(sign)}, and an alignment of domains takes {FEWEST} of each: {remedy}"
         )
 
 

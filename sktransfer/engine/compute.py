@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from sktransfer._cluster import gpu_of_worker
 from sktransfer._validation import check_option, is_int
 from sktransfer.config import get_config
 from sktransfer.exceptions import InvalidParameterError, NotFiniteError
@@ -182,8 +183,9 @@ def check_finite_outputs(outputs: np.ndarray, compute: Compute) -> np.ndarray:
     >>> check_finite_outputs(np.array([[0.5]]), resolve_compute("cpu"))
     array([[0.5]])
     """
-    rows = np.flatnonzero(~np.isfinite(outputs).all(axis=1))
-    if len(rows):
+    is_finite = np.isfinite(outputs)
+    if not is_finite.all():
+        rows = np.flatnonzero(~is_finite.all(axis=1))
         precision = str(compute.dtype).removeprefix("torch.")
         lower = "" if precision == "float32" else f", or {precision} is too narrow for them: set precision='float32'"
         raise NotFiniteError(
@@ -230,7 +232,8 @@ def resolve_device(device: str | torch.device) -> torch.device:
     Parameters
     ----------
     device : str or torch.device
-        "auto" (a GPU if there is one, else the CPU), "cpu", "cuda", "cuda:1" or "mps".
+        "auto" (a GPU if there is one, else the CPU), "cpu", "cuda", "cuda:1" or "mps". In a worker of joblib, Dask, Ray
+        or Spark, "auto" is the GPU that belongs to the worker.
 
     Raises
     ------
@@ -245,8 +248,8 @@ def resolve_device(device: str | torch.device) -> torch.device:
     """
     allowed = "'auto', 'cpu', 'cuda', 'cuda:<number>' or 'mps'"
     if isinstance(device, str) and device == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda", torch.cuda.current_device())
+        if torch.cuda.is_available():  # a GPU that was selected by torch.cuda.set_device, or that of this worker
+            return torch.device("cuda", torch.cuda.current_device() or gpu_of_worker(torch.cuda.device_count()))
         return torch.device("mps", 0) if torch.backends.mps.is_available() else torch.device("cpu")
     try:
         named = torch.device(device)

@@ -14,7 +14,7 @@ from sktransfer._parameters import Parameter, with_parameters
 from sktransfer._utils import all_or_nothing
 from sktransfer.backbones.backbone import Backbone
 from sktransfer.domains.registry import Alignments, choose_alignments
-from sktransfer.domains.sample_domain import Domains, read_domains, read_signs
+from sktransfer.domains.sample_domain import FEWEST, Domains, read_domains, read_signs
 from sktransfer.domains.statistics import batch_norm_stages, with_statistics
 from sktransfer.engine.compute import Compute
 from sktransfer.engine.inputs import PreprocessedSamples
@@ -96,7 +96,7 @@ class DomainAdaptationClassifier(ClassifyingTuner):
     domains_ : ndarray of shape (n_domains,), int64
         Domains of `sample_domain`, sorted. -1 and 1 if it was not given.
     backbone_ : Backbone
-        Adapted backbone, for a featurizer or for the next estimator.
+        Adapted backbone, for a featurizer or the next estimator.
     adapted_stages_ : list of str
         Names of the stages whose BatchNorm statistics are those of the target. Only with "adabn".
     head_ : Head
@@ -147,8 +147,9 @@ class DomainAdaptationClassifier(ClassifyingTuner):
     With `alignment_weight=0` or "none", the result is that of `FineTuneClassifier` on the labelled samples of the
     source, bit for bit.
 
-    `sample_weight` weighs the samples in the loss of the labels and within their domain. Weights of the source that
-    give its classes the ratios of the target correct an alignment for them. If the ratios differ, "coral", "mmd" and
+    `sample_weight` weighs the samples in the loss of the labels and, in an alignment, within their domain. BatchNorm
+    statistics count all samples of a positive weight equally. Weights of the source that give its classes the ratios of
+    the target correct an alignment for them. If the ratios differ, "coral", "mmd" and
     "dann" align them as well, and may hurt.
 
     `early_stopping` holds out samples of the source, and cannot see the target.
@@ -357,14 +358,7 @@ class DomainAdaptationClassifier(ClassifyingTuner):
         self, settings: Settings, given: Mapping[str, GivenTargets], arguments: FitArguments, n_samples: int
     ) -> tuple[np.ndarray, dict[str, Targets]]:
         check_scoring(self.callbacks, {name: task.score_name for name, task in self._tasks.items()})
-        rows, targets = super()._encode(settings, given, arguments, n_samples)
-        for name in self._alignments.losses:
-            for kind, sign in (("source", 1), ("target", -1)):
-                if (sign * targets[name].values > 0).sum() < 2:
-                    raise ValueError(
-                        f"sample_weight leaves less than two samples of the {kind} domain with a weight greater than 0"
-                    )
-        return rows, targets
+        return super()._encode(settings, given, arguments, n_samples)
 
     def _adapt_backbone(
         self, backbone: Backbone, samples: Samples, arguments: FitArguments, compute: Compute
@@ -372,11 +366,19 @@ class DomainAdaptationClassifier(ClassifyingTuner):
         alignments = self._alignments
         if hasattr(self, "adapted_stages_"):
             del self.adapted_stages_  # of an earlier fit
+        if not (alignments.losses or alignments.takes_statistics):
+            return backbone
+        weight = check_weight(arguments.sample_weight, len(samples))  # (n_samples,)
+        rows = {sign: np.flatnonzero((arguments.y.sign == sign) & (weight > 0)) for sign in (1, -1)}
+        for kind, some in zip(("source", "target"), rows.values()):
+            if len(some) < FEWEST:
+                raise ValueError(
+                    f"sample_weight leaves {len(some)} samples of the {kind} domain with a weight greater than 0, and "
+                    f"an alignment takes {FEWEST} of each"
+                )
         if not alignments.takes_statistics:
             return backbone
         batch_norm_stages(backbone)  # raises if there are none
-        weight = check_weight(arguments.sample_weight, len(samples))  # (n_samples,)
-        rows = {sign: np.flatnonzero((arguments.y.sign == sign) & (weight > 0)) for sign in (1, -1)}
         inputs = {sign: PreprocessedSamples(samples.take(some), backbone.preprocess) for sign, some in rows.items()}
         if alignments.losses:
             return with_statistics(backbone, inputs[-1], compute)  # batches hold both domains

@@ -62,7 +62,7 @@ def featurize(
         Columns that hold the samples. A name passes a Series to the featurizer, a list a table. None passes the columns
         that the featurizer was fitted on, or else all that are not in `keep`.
     keep : str or list of str, default=None
-        Columns to write beside the features, such as an id or the label.
+        Columns to write with the features, such as an id or the label.
     invalid : {"nan", "drop"}, default="nan"
         What becomes of samples whose features are all NaN, which is how featurizers with `on_error="warn"` or "nan"
         return images that cannot be used. "nan" writes them, "drop" leaves them out.
@@ -112,7 +112,8 @@ def featurize(
     **What is compared.** The log of an output has a hash of the featurizer, with all parameters but `batch_size`,
     `cache`, `n_jobs` and `verbose`, and with the weights. It has the versions of the packages that compute, the
     settings of this function, and a hash of the rows of each part, of samples and kept columns. Files of images count
-    by path, size and time of change. A difference raises a `ResumeError` that names it, and nothing is written.
+    by path, size and time of change. A difference raises a `ResumeError` that names it, without any change of the
+    output.
 
     **Memory.** One chunk is held at a time, and the features of a part. `cache="memory"` has no effect here, because
     every sample is read once. A folder as the cache is used.

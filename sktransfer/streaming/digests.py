@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import math
 import os
 from collections.abc import Iterable, Mapping, Sequence, Set
 from importlib import metadata
@@ -21,8 +22,8 @@ from sktransfer.words.vectors import WordVectors
 __all__ = ["digest_part", "digest_rows", "fingerprint", "versions"]
 
 SIZE = 16  # bytes of a hash
-# Parameters that decide how values are computed, not which.
-_NEUTRAL = ("batch_size", "cache", "n_jobs", "verbose")
+# Parameters that decide how values are computed, not which, and an address in memory that vectorizers keep.
+_NEUTRAL = ("batch_size", "cache", "n_jobs", "verbose", "_stop_words_id")
 _COMPUTING = ("numpy", "scikit-learn", "sktransfer", "torch", "transformers")
 
 
@@ -90,10 +91,10 @@ def _add(running: Any, value: Any, files: bool) -> None:
         _put(running, "bytes", bytes(value))
     elif is_missing(value):
         _put(running, "missing")
+    elif isinstance(value, (bool, int, float, np.bool_, np.integer, np.floating)):
+        _add_number(running, value)
     elif isinstance(value, (np.ndarray, np.generic)) and value.dtype != object:
         _put(running, f"{value.dtype.str}{value.shape}", value.tobytes())
-    elif isinstance(value, (bool, int, float, complex)):
-        _put(running, type(value).__name__, repr(value).encode())
     elif isinstance(value, os.PathLike):
         _add(running, os.fsdecode(value), True)
     elif isinstance(value, Mapping):  # {"bytes", "path"} of an image column
@@ -107,6 +108,13 @@ def _add(running: Any, value: Any, files: bool) -> None:
             _add(running, one, files)
     else:
         _add_object(running, value)
+
+
+def _add_number(running: Any, value: Any) -> None:
+    """Add a number. Readers of files give 1 or 1.0 for the same cell, depending on the other cells of a chunk."""
+    number = value.item() if isinstance(value, np.generic) else value
+    kind = "bool" if isinstance(number, bool) else "number"
+    _put(running, kind, repr(int(number) if math.isfinite(number) and number == int(number) else number).encode())
 
 
 def _add_object(running: Any, value: Any) -> None:
@@ -204,7 +212,7 @@ def _attributes(value: Any) -> Any:
     if isinstance(value, pd.Index):
         return value.tolist()
     code = getattr(value, "__code__", None)
-    if code is not None:  # the name of a lambda does not tell what it computes
+    if code is not None:  # lambdas have the same name
         constants = [one for one in code.co_consts if isinstance(one, (str, int, float, bytes))]
         return [value.__module__, value.__qualname__, code.co_code, constants, list(code.co_names)]
     if isinstance(value, type) or not _is_plain_object(value):

@@ -125,7 +125,15 @@ def on_ray(data: Any, step: Step, n_written: int, size: int) -> Iterator[Block]:
         batches = data.iter_batches(batch_size=size, batch_format="pyarrow")
         run, held = ray.remote(_run), ray.put(step)
         ahead = _AHEAD * max(1, int(ray.cluster_resources().get("CPU", 1)))
-        yield from _in_order(batches, lambda one, skip: run.remote(held, one, skip), ray.get, n_written, ahead)
+
+        def result(reference: Any) -> Block:
+            try:
+                block: Block = ray.get(reference)
+            except ray.exceptions.RayTaskError as error:
+                raise error.cause from error
+            return block
+
+        yield from _in_order(batches, lambda one, skip: run.remote(held, one, skip), result, n_written, ahead)
 
 
 @contextmanager

@@ -107,7 +107,7 @@ class Log:
         given : mapping
             Settings of this stream.
         out : str
-            Path of the output, for the error.
+            Path of the output in the error.
 
         Raises
         ------
@@ -119,7 +119,7 @@ class Log:
             written = self.settings.get(name)
             is_equal = written == value
             if name == "featurizer":  # the title has parameters that do not change values
-                is_equal = written["fingerprint"] == value["fingerprint"]
+                is_equal = (written or {}).get("fingerprint") == value["fingerprint"]
             if not is_equal:
                 raise ResumeError(
                     f"out={out!r} was written with {_difference(name, written, value)}. Pass what it was written with "

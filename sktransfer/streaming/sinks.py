@@ -162,7 +162,7 @@ class FolderSink(Sink):
 
 
 class ParquetSink(FolderSink):
-    """One Parquet file, with a row group for each part. The parts are in a folder beside it until all are written."""
+    """One Parquet file, with a row group for each part. The parts are in a second folder until all are written."""
 
     def __init__(self, out: Path) -> None:
         super().__init__(out)
@@ -240,7 +240,7 @@ class ParquetSink(FolderSink):
 
 
 class NumpySink(Sink):
-    """An array of NumPy, which grows in a file of another name until all is written. A log lies beside it."""
+    """An array of NumPy, which grows in a file of another name until all is written. A second file is the log."""
 
     has_columns = False
 
@@ -250,9 +250,9 @@ class NumpySink(Sink):
         self.log = Log(out.with_name(f"{out.name}.jsonl"))
 
     def open(self, *, resume: bool) -> None:
-        """Read the log, and cut off what is not in it."""
+        """Read the log, and cut off rows that are not in it."""
         if self.out.exists() and (not self.out.is_file() or self.log.settings is None):
-            raise self._refuse("is a folder" if self.out.is_dir() else "exists without a log beside it")
+            raise self._refuse("is a folder" if self.out.is_dir() else "exists without its log")
         if not resume:
             self.log.path.unlink(missing_ok=True)
             self.growing.unlink(missing_ok=True)

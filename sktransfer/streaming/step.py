@@ -16,8 +16,9 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils import get_tags
 from sklearn.utils.validation import check_is_fitted
 
+from sktransfer import exceptions
 from sktransfer.cache.resolve import without_memory
-from sktransfer.exceptions import InvalidParameterError, InvalidSampleError, InvalidSampleWarning
+from sktransfer.exceptions import InvalidParameterError, InvalidSample, InvalidSampleError, InvalidSampleWarning
 from sktransfer.samples.columns import quoted
 from sktransfer.streaming.digests import SIZE, digest_rows
 from sktransfer.streaming.tables import (
@@ -84,8 +85,8 @@ class Block:
         The kept columns of the rows that were computed.
     warnings : list of tuple
         Class and text of each warning.
-    failures : list of tuple
-        Row, path, reason and label of samples that cannot be used, with rows counted from the start of the block.
+    failures : list of InvalidSample
+        Samples that cannot be used, with rows counted from the start of the block.
     """
 
     digests: np.ndarray
@@ -100,10 +101,12 @@ class Block:
         return len(self.digests)
 
     def to_bytes(self) -> bytes:
-        """Return the block as a stream of Arrow, for engines that exchange bytes. Warnings keep their texts only."""
+        """Return the block as a stream of Arrow, for engines that exchange bytes."""
         pyarrow = require_pyarrow("an engine with workers")
         arrays = {} if self.kept is None else {f"kept {name}": self.kept[name] for name in self.kept.column_names}
-        note = {"names": self.names, "skip": self.skip, "warnings": [text for _, text in self.warnings]}
+        note: dict[str, Any] = {"names": self.names, "skip": self.skip}
+        note["warnings"] = [(category.__name__, text) for category, text in self.warnings]
+        note["failures"] = [(one.row, one.path, one.reason) for one in self.failures]
         if self.features is not None:
             note |= {"dtype": self.features.dtype.str, "width": self.features.shape[1]}
             rows = np.ascontiguousarray(self.features).view(np.uint8).reshape(len(self.features), -1)  # (n, n_bytes)
@@ -132,8 +135,9 @@ class Block:
             features = np.frombuffer(content, note["dtype"]).reshape(-1, note["width"])  # (n, n_features)
             names = [name for name in table.column_names if name != "features"]
             kept = table.select(names).rename_columns([name[5:] for name in names]) if names else None
-        texts = [(UserWarning, text) for text in note["warnings"]]
-        return cls(digests, note["names"], note["skip"], features, kept, texts)
+        warned = [(getattr(exceptions, name, UserWarning), text) for name, text in note["warnings"]]
+        failures = [InvalidSample(*one) for one in note["failures"]]
+        return cls(digests, note["names"], note["skip"], features, kept, warned, failures)
 
 
 @dataclass(frozen=True)
@@ -169,9 +173,8 @@ class Step:
         fitted = getattr(self.featurizer, "feature_names_in_", None)
         X = sample_columns(chunk, self.columns, self.keep, None if fitted is None else list(fitted))
         kept = kept_columns(chunk, self.keep)
-        texts = get_tags(self.featurizer).input_tags.string
-        beside = [] if kept is None else [column.to_pylist() for column in kept.columns]
-        digests = digest_rows([*cells(X), *beside], n_rows, files=not texts)
+        others = [] if kept is None else [column.to_pylist() for column in kept.columns]
+        digests = digest_rows([*cells(X), *others], n_rows, files=not _takes_texts(self.featurizer))
         block = Block(digests, _names_of(X), min(skip, n_rows))
         if skip < n_rows:
             block.features = self._features(cut(X, skip, n_rows), block)
@@ -192,6 +195,13 @@ class Step:
             else:
                 block.warnings.append((one.category, str(one.message)))
         return features
+
+
+def _takes_texts(featurizer: Any) -> bool:
+    """Return whether samples are texts, also those of the first step of a pipeline. Other strings may be paths."""
+    while hasattr(featurizer, "steps"):
+        featurizer = featurizer.steps[0][1]
+    return bool(get_tags(featurizer).input_tags.string)
 
 
 def _names_of(X: Any) -> list[str] | None:

@@ -26,7 +26,7 @@ def require_pyarrow(why: str) -> Any:
     Parameters
     ----------
     why : str
-        What needs it, for the error.
+        Part of the error that names the user of pyarrow.
 
     Raises
     ------
@@ -76,12 +76,15 @@ def as_chunk(chunk: Any) -> Any:
             f"it is one {type(chunk).__name__}, {quoted(chunk, 60)}, not a list, array, Series or table of samples. A "
             "generator must yield chunks of samples, as in `(texts[i : i + 1000] for i in range(0, n, 1000))`"
         )
-    return list(chunk) if isinstance(chunk, tuple) else chunk
+    return list(chunk) if isinstance(chunk, tuple) else _as_array(chunk)
+
+
+def _as_array(values: Any) -> Any:
+    return values.detach().cpu().numpy() if is_tensor(values) else values
 
 
 def _as_column(values: Any) -> Any:
-    if is_tensor(values):
-        values = values.detach().cpu().numpy()
+    values = _as_array(values)
     return list(values) if getattr(values, "ndim", 1) > 1 else values
 
 
@@ -209,9 +212,9 @@ def _as_arrow(pyarrow: Any, column: Any) -> Any:
 
 def cells(chunk: Any) -> list[Any]:
     """Return the columns of what a featurizer gets, for hashing: arrays, or lists of Python objects."""
-    if is_frame(chunk):
-        frame = nw.from_native(chunk, eager_only=True)
-        return [_cells_of(frame[name].to_numpy(), frame[name].to_list) for name in frame.columns]
+    if is_frame(chunk):  # by position, because names may be numbers or occur twice
+        columns = [chunk.iloc[:, i] if hasattr(chunk, "iloc") else chunk.to_series(i) for i in range(chunk.shape[1])]
+        return [_cells_of(column.to_numpy(), column.to_list) for column in columns]
     if hasattr(chunk, "to_numpy") and not isinstance(chunk, np.ndarray):
         return [_cells_of(chunk.to_numpy(), chunk.to_list)]
     return [chunk]

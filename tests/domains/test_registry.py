@@ -1,6 +1,7 @@
 import pytest
+import torch
 
-from sktransfer import CORAL, DANN, MCC
+from sktransfer import CORAL, DANN, MCC, MMD
 from sktransfer.domains.base import Alignment
 from sktransfer.domains.registry import choose_alignments
 from sktransfer.exceptions import InvalidParameterError
@@ -26,6 +27,16 @@ def test_choose_alignments_takes_an_alignment_of_the_user():
             return (((source - target) @ outputs) ** 2).sum()
 
     assert list(choose_alignments([Mean(), "coral"], 1.0).losses) == ["mean", "coral"]
+
+
+@pytest.mark.parametrize("alignment", [CORAL(), MMD(), DANN()], ids=repr)
+def test_make_head_mixes_layers_at_equal_weights(alignment):
+    head = alignment.make_head(8, n_mixed=2)
+    assert not head.mix.scores.requires_grad
+    assert not head.mix.gamma.requires_grad
+    values = torch.arange(8.0)[None]
+    torch.testing.assert_close(head.linear_input(values), (values[:, :4] + values[:, 4:]) / 2)
+    assert all(one.requires_grad for one in head.linear.parameters())
 
 
 @pytest.mark.parametrize(

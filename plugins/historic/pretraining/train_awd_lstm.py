@@ -6,9 +6,9 @@ The file has a passage per line, after its kind and a tab. Words are split by fa
 the most frequent ones. A row of a batch starts with a passage, at a state of zero, as texts do when the network is
 used.
 
-The softmax of a step is over words drawn by their frequency, with the correction of Jean et al. (2015). The last steps
-compute it over the whole vocabulary. Every few minutes, the folder gets the average of the weights of many steps, in
-fastai's names, and the figures of held-out passages. Training is seeded, and resumes from its last checkpoint if the
+The softmax of a step is over words drawn by their frequency, each divided by its expected number of draws. The last
+steps compute it over the whole vocabulary. Every few minutes, the folder gets the average of the weights of many steps,
+in fastai's names, and the figures of held-out passages. Training is seeded, and resumes from its last checkpoint if the
 same command runs again.
 """
 
@@ -64,8 +64,8 @@ class LanguageModel(nn.Module):
         """Return the loss of each target (m,) from states (m, width), over the whole vocabulary."""
         return functional.cross_entropy(functional.linear(states, self.table, self.bias), targets, reduction="none")
 
-    def sampled_losses(self, states: Tensor, targets: Tensor, drawn: Tensor, log_share: Tensor) -> Tensor:
-        """Return the loss of each target (m,), over itself and some drawn words.
+    def sampled_losses(self, states: Tensor, targets: Tensor, drawn: Tensor, log_counts: Tensor) -> Tensor:
+        """Return the loss of each target (m,), over itself and some drawn words, which stand for all others.
 
         Parameters
         ----------
@@ -75,11 +75,11 @@ class LanguageModel(nn.Module):
             Words to predict.
         drawn : Tensor of shape (n_drawn,)
             Words to compare with.
-        log_share : Tensor of shape (n_words,)
+        log_counts : Tensor of shape (n_words,)
             Logarithm of the expected number of draws of each word.
         """
-        own = (states * self.table[targets]).sum(1) + self.bias[targets] - log_share[targets]  # (m,)
-        others = functional.linear(states, self.table[drawn], self.bias[drawn] - log_share[drawn])  # (m, n_drawn)
+        own = (states * self.table[targets]).sum(1) + self.bias[targets]  # (m,)
+        others = functional.linear(states, self.table[drawn], self.bias[drawn] - log_counts[drawn])  # (m, n_drawn)
         others = others.masked_fill(targets[:, None] == drawn, -1e4)
         logits = torch.cat([own[:, None], others], 1)  # (m, 1 + n_drawn)
         return functional.cross_entropy(logits, torch.zeros_like(targets), reduction="none")
@@ -183,7 +183,7 @@ def train(args: argparse.Namespace) -> None:
     n_held_out = args.held_out
     frequencies = np.bincount(ids, minlength=len(vocabulary)) + 1.0  # (n_words,)
     shares = torch.from_numpy(frequencies / frequencies.sum())
-    log_share = (shares * args.drawn).log().float()
+    log_counts = (shares * args.drawn).log().float()
     torch.manual_seed(args.seed)
     widths = [args.width, *[args.hidden] * (args.layers - 1), args.width]
     model = LanguageModel(len(vocabulary), widths, args.dropout)
@@ -206,7 +206,7 @@ def train(args: argparse.Namespace) -> None:
         if state["step"] >= n_steps:
             break
         share = state["step"] / n_steps
-        loss = _loss(model.train(), inputs, targets, shares, log_share, args, share)
+        loss = _loss(model.train(), inputs, targets, shares, log_counts, args, share)
         for group in optimizer.param_groups:
             group["lr"] = args.lr * rate_at(share, state["step"])
         optimizer.zero_grad()
@@ -228,7 +228,7 @@ def _loss(
     inputs: Tensor,
     targets: Tensor,
     shares: Tensor,
-    log_share: Tensor,
+    log_counts: Tensor,
     args: argparse.Namespace,
     share: float,
 ) -> Tensor:
@@ -236,7 +236,7 @@ def _loss(
     if share > 1 - args.whole:
         return model.losses(states, targets.flatten()).mean()
     drawn = torch.multinomial(shares, args.drawn, replacement=True)  # (n_drawn,)
-    return model.sampled_losses(states, targets.flatten(), drawn, log_share).mean()
+    return model.sampled_losses(states, targets.flatten(), drawn, log_counts).mean()
 
 
 def _save(

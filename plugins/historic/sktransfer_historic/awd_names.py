@@ -43,7 +43,7 @@ def names_in_file(names: Collection[str], path: Path) -> dict[str, str]:
     layers = {name.removeprefix(rnns).partition(".")[0] for name in names if name.startswith(rnns)}
     found = {TABLE: f"{prefix}encoder.weight"}
     for layer in range(len(layers)):
-        # A copy with dropout, `module.weight_hh_l0`, may lie beside the weights that were trained.
+        # A copy with dropout, `module.weight_hh_l0`, may accompany the weights that were trained.
         raw = {name: f"{rnns}{layer}.{in_file(name)}" for name in _LSTM}
         missing = [name for name in raw.values() if name not in names]
         reverse = [name for name in names if name.startswith(f"{rnns}{layer}.") and "_reverse" in name]

@@ -9,7 +9,7 @@ from sktransfer.exceptions import WeightsError
 
 __all__ = ["awd_vocabulary", "awd_weights", "elmo_options", "elmo_weights", "one_file"]
 
-_OF_TRAINING = ("card.json", "checkpoint.pt")  # files that the training script writes beside weights
+_OF_TRAINING = ("card.json", "checkpoint.pt")  # files that the training script writes as well
 
 
 def awd_weights(folder: Path) -> Path:

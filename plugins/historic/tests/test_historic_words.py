@@ -49,7 +49,7 @@ def test_tokenfeaturizer_takes_words_that_are_several_tokens():
 
 
 def test_to_state_refuses_rules():
-    with pytest.raises(SaveError, match="fastai spacy .* is code"):
+    with pytest.raises(SaveError, match=r"fastai spacy .* is code"):
         load_backbone(name("awd_lstm")).preprocess.to_state()
 
 
