@@ -20,7 +20,7 @@ from sklearn.datasets import load_digits
 STARTED = time.perf_counter()
 
 
-def read_arguments(doc: str, n: int, draws: int = 2) -> argparse.Namespace:
+def read_arguments(doc: str, n: int, draws: int = 3) -> argparse.Namespace:
     """Return the options of a script.
 
     Parameters
@@ -29,7 +29,7 @@ def read_arguments(doc: str, n: int, draws: int = 2) -> argparse.Namespace:
         Docstring of the script.
     n : int
         Default of `--n`, a number of samples.
-    draws : int, default=2
+    draws : int, default=3
         Default of `--draws`.
     """
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -22,7 +22,7 @@ SETTINGS = {"freeze_depth": "block2", "lr": 1e-3, "max_epochs": 5}
 
 def main() -> None:
     """Print the table and save the picture."""
-    args = read_arguments(__doc__, n=200)
+    args = read_arguments(__doc__, n=200, draws=2)
     rows: dict[str, list[float]] = {name: [] for name in ALIGNMENTS}
     chosen: list[float] = []
     (source_name, source), (target_name, target) = two_domains().items()

@@ -22,7 +22,7 @@ KNOWN = 0.1  # share of the images whose digit is known
 
 def main() -> None:
     """Print the table and save the picture."""
-    args = read_arguments(__doc__, n=300)
+    args = read_arguments(__doc__, n=300, draws=2)
     X, y = digits()
     names = ("digit alone", "other tasks first, then the digit", "three tasks together")
     rows: dict[str, list[float]] = {name: [] for name in names}

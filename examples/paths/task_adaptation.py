@@ -23,7 +23,7 @@ LABELS, N_TEST = 30, 400  # labels of the new task, and images to test
 
 def main() -> None:
     """Print the table and save the picture."""
-    args = read_arguments(__doc__, n=300)
+    args = read_arguments(__doc__, n=300, draws=2)
     X, y = digits()
     rows: dict[str, list[float]] = {"no network": [], "pretrained network": [], "network of the source task": []}
     for seed in range(args.draws):
