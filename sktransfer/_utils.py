@@ -7,16 +7,18 @@ import multiprocessing
 import os
 import re
 import sys
-from collections.abc import Callable
-from contextlib import AbstractContextManager, suppress
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Self, TypeVar
 
 from tqdm import tqdm
 
-__all__ = ["all_or_nothing", "in_process", "local_path", "progress", "title_of"]
+__all__ = ["after_fit", "all_or_nothing", "in_process", "local_path", "progress", "title_of"]
 
+_fits = threading.local()  # `waiting`: functions that run at the end of the outermost fit of a thread
 _LINE_SECONDS = 10.0  # between two lines of progress where no bar can be drawn
 
 
@@ -47,7 +49,7 @@ def all_or_nothing(method: Method) -> Method:
     """Decorate a `fit` method to restore the estimator's attributes if it raises, also by Ctrl-C.
 
     The estimator is then fitted as before the call, or not fitted. Attribute values are not copied, because `fit`
-    replaces them by new objects.
+    replaces them by new objects. At the end of the outermost `fit` of a thread, functions passed to `after_fit` run.
 
     Parameters
     ----------
@@ -74,14 +76,50 @@ def all_or_nothing(method: Method) -> Method:
     @functools.wraps(method)
     def fit(self: Any, *args: Any, **kwargs: Any) -> Any:
         before = dict(vars(self))
-        try:
-            return method(self, *args, **kwargs)
-        except BaseException:
-            vars(self).clear()
-            vars(self).update(before)
-            raise
+        with _one_fit():
+            try:
+                return method(self, *args, **kwargs)
+            except BaseException:
+                vars(self).clear()
+                vars(self).update(before)
+                raise
 
     return fit  # type: ignore[return-value]
+
+
+@contextmanager
+def _one_fit() -> Iterator[None]:
+    if hasattr(_fits, "waiting"):  # within another fit
+        yield
+        return
+    _fits.waiting = {}
+    try:
+        yield
+    finally:
+        waiting = _fits.waiting
+        del _fits.waiting
+        for function in waiting:
+            function()
+
+
+def after_fit(function: Callable[[], None]) -> None:
+    """Call a function once at the end of the outermost `fit` of this thread, or at once outside of a `fit`.
+
+    Parameters
+    ----------
+    function : callable
+        Called without arguments, also if the `fit` raises.
+
+    Examples
+    --------
+    >>> from sktransfer._utils import after_fit
+    >>> after_fit(lambda: print("written"))
+    written
+    """
+    if hasattr(_fits, "waiting"):
+        _fits.waiting[function] = None
+    else:
+        function()
 
 
 def title_of(estimator: Any, length: int = 120) -> str:
@@ -124,7 +162,7 @@ def in_process(text: str) -> str:
     return text if multiprocessing.parent_process() is None else f"[process {os.getpid()}] {text}"
 
 
-def progress(n: int, of: Any, unit: str, verbose: int) -> Any:
+def progress(n: int | None, of: Any, unit: str, verbose: int) -> Any:
     """Return a progress bar on stderr, as a context manager with an `update` method.
 
     In a file or a pipe, and in a worker process, it is a line each ten seconds and at the end. A bar would fill logs
@@ -132,8 +170,8 @@ def progress(n: int, of: Any, unit: str, verbose: int) -> Any:
 
     Parameters
     ----------
-    n : int
-        Number of samples.
+    n : int or None
+        Number of samples. None if it is not known.
     of : str or estimator
         Text before the bar, or estimator that it describes.
     unit : str
@@ -163,7 +201,7 @@ class _Silence(AbstractContextManager[Any]):
 class _Lines:
     """Progress as lines of their own, written at once."""
 
-    def __init__(self, n: int, title: str, unit: str) -> None:
+    def __init__(self, n: int | None, title: str, unit: str) -> None:
         self.n, self.title, self.unit = n, title, unit
         self.done, self.written = 0, -1
         self.started = self.last = perf_counter()
@@ -184,5 +222,6 @@ class _Lines:
     def _write(self) -> None:
         self.last, self.written = perf_counter(), self.done
         unit = self.unit if self.unit == "%" else f" {self.unit}s"
-        line = f"{self.title}: {self.done}/{self.n}{unit}, {self.last - self.started:.1f} s"
+        done = self.done if self.n is None else f"{self.done}/{self.n}"
+        line = f"{self.title}: {done}{unit}, {self.last - self.started:.1f} s"
         print(in_process(line), file=sys.stderr, flush=True)

@@ -8,6 +8,7 @@ SktransferError
 ├── LoadError (OSError)                   a saved estimator cannot be loaded or is not trusted
 ├── NotFiniteError (FloatingPointError)   a loss, weight or output is infinite or NaN: a training diverged
 ├── PluginError (RuntimeError)            a plugin violates the plugin API
+├── ResumeError (ValueError)              features are to be continued from other samples or by another featurizer
 ├── SaveError (ValueError)                an estimator cannot be saved
 └── StoreError (OSError)                  a store on disk cannot be cleared or pruned
 
@@ -61,6 +62,7 @@ __all__ = [
     "NotFiniteError",
     "PluginError",
     "ReducedImageWarning",
+    "ResumeError",
     "SaveError",
     "ShortTextWarning",
     "SktransferError",
@@ -163,6 +165,10 @@ class NotFiniteError(SktransferError, FloatingPointError):
 
 class PluginError(SktransferError, RuntimeError):
     """A plugin violates the plugin API."""
+
+
+class ResumeError(SktransferError, ValueError):
+    """Features that were written cannot be continued: samples, featurizer or a setting differ."""
 
 
 class SaveError(SktransferError, ValueError):

@@ -14,6 +14,8 @@ import pytest
 import skops.io
 from scipy.sparse import csr_array
 from sklearn.calibration import CalibratedClassifierCV
+from sklearn.decomposition import TruncatedSVD
+from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
@@ -24,7 +26,9 @@ from torchjd import aggregation as torchjd
 
 import sktransfer
 from sktransfer import (
+    DANN,
     Backbone,
+    DomainAdaptationClassifier,
     FineTuneClassifier,
     FineTuneRegressor,
     FineTuneTagger,
@@ -39,6 +43,7 @@ from sktransfer import (
     clear_cache,
     convert_scheme,
     export_onnx,
+    featurize,
     find_invalid_tags,
     find_spans,
     load,
@@ -63,6 +68,8 @@ X, Y = make_samples("image", 12)
 TEXTS, LABELS = make_samples("text", 12)
 SENTENCES, PADDED = [["good", "film"], ["bad"]], np.array([["ADJ", "NOUN"], ["ADJ", ""]])
 VECTORS = WordVectors(["a", "b"], np.eye(2, dtype=np.float32))
+WORDS = sorted({word for text in TEXTS for word in re.findall(r"\w+", text.lower())})
+EMBEDDER = WordEmbedder(WordVectors(WORDS, np.eye(len(WORDS), dtype=np.float32))).fit(TEXTS)
 MASK = np.array([[0, 1, 1], [np.nan, 0, 1]])
 PADDED_SPANS = np.array([["O", "<pad>"]])
 
@@ -74,10 +81,30 @@ def tag_file(folder):
     return path
 
 
+def frame_of_texts():
+    return pd.DataFrame({"text": TEXTS, "label": LABELS})
+
+
+def texts_file(folder):
+    """Write texts as a column of a file."""
+    pd.DataFrame({"text": TEXTS}).to_csv(folder / "texts.csv", index=False)
+    return folder / "texts.csv"
+
+
 def several_tasks(**options):
     """Fit two tasks."""
     tuner = MultiTaskFineTuner("tiny/cnn", layer=-1, max_epochs=1, random_state=0, **options)
     return tuner.fit(X, {"kind": Y, "size": np.arange(12) / 7})
+
+
+MISSING = [None] * 4
+
+
+def two_domains(labels=MISSING, fit_params=None, **options):
+    """Fit a source of eight samples and a target of four."""
+    options = {"alignment": "coral", "max_epochs": 1, "random_state": 0, **options}
+    y = [int(label == Y[0]) for label in Y[:8]]
+    return DomainAdaptationClassifier("tiny/cnn", **options).fit(X, [*y, *labels], **(fit_params or {}))
 
 
 def messages():
@@ -456,6 +483,67 @@ HINTS = {
         r"pass mask\.T",
         lambda folder: check_sizes([MASK], [(3, 2)]),
         lambda folder: check_sizes([MASK.T], [(3, 2)]),
+    ),
+    "alignment of frozen features": (
+        "use 'adabn' or 'mcc'",
+        lambda folder: two_domains(freeze_depth="all"),
+        lambda folder: (
+            two_domains(freeze_depth="all", alignment="adabn"),
+            two_domains(freeze_depth="all", alignment="mcc"),
+        ),
+    ),
+    "statistics of the target, continued": (
+        "set warm_start=False, and pass backbone=clf.backbone_",
+        lambda folder: two_domains(alignment="adabn", warm_start=True),
+        lambda folder: FineTuneClassifier(two_domains(alignment="adabn").backbone_, max_epochs=1).fit(X, Y),
+    ),
+    "mask of the target": (
+        r"np\.where\(mask, -1, 1\)",
+        lambda folder: two_domains(fit_params={"sample_domain": np.arange(12) > 7}),
+        lambda folder: two_domains(fit_params={"sample_domain": np.where(np.arange(12) > 7, -1, 1)}),
+    ),
+    "class of an alignment": (
+        r"Give an instance, DANN\(\)",
+        lambda folder: two_domains(alignment=DANN),
+        lambda folder: two_domains(alignment=DANN()),
+    ),
+    "masked labels": (
+        "A label of -1 is a label: replace it by NaN",
+        lambda folder: two_domains(labels=[-1] * 4),
+        lambda folder: two_domains(labels=[np.nan] * 4),
+    ),
+    "chunks of a path": (
+        r"pandas\.read_csv\(path, chunksize=1000\)",
+        lambda folder: featurize("texts.csv", EMBEDDER, folder / "a.npy"),
+        lambda folder: featurize(pd.read_csv(texts_file(folder), chunksize=1000), EMBEDDER, folder / "a.npy"),
+    ),
+    "samples instead of chunks": (
+        r"`\(texts\[i : i \+ 1000\] for i in range\(0, n, 1000\)\)`",
+        lambda folder: featurize((text for text in TEXTS), EMBEDDER, folder / "a.npy"),
+        lambda folder: featurize((TEXTS[i : i + 1000] for i in range(0, 12, 1000)), EMBEDDER, folder / "a.npy"),
+    ),
+    "other samples": (
+        "Pass resume=False to write all again, or another out",
+        lambda folder: (
+            featurize(TEXTS, EMBEDDER, folder / "a.npy"),
+            featurize(TEXTS[::-1], EMBEDDER, folder / "a.npy"),
+        ),
+        lambda folder: [
+            featurize(TEXTS[::-1], EMBEDDER, folder / name, resume=resume)
+            for name, resume in (("a.npy", False), ("b.npy", True))
+        ],
+    ),
+    "kept columns of an array": (
+        r"Choose a folder or a \.parquet file",
+        lambda folder: featurize(frame_of_texts(), EMBEDDER, folder / "a.npy", keep="label"),
+        lambda folder: [
+            featurize(frame_of_texts(), EMBEDDER, folder / out, keep="label") for out in ("a.parquet", "a")
+        ],
+    ),
+    "sparse features": (
+        "Add a step that reduces them, such as TruncatedSVD",
+        lambda folder: featurize(TEXTS, TfidfVectorizer().fit(TEXTS), folder / "a.npy"),
+        lambda folder: featurize(TEXTS, make_pipeline(TfidfVectorizer(), TruncatedSVD(2)).fit(TEXTS), folder / "a.npy"),
     ),
     "class of an aggregator": (
         r"give an instance, MGDA\(\)",

@@ -22,12 +22,15 @@ PROSE = sorted(path for folder in ("plugins", "examples", "benchmarks") for path
 # Lowest first: a package imports from itself and from the packages before it.
 LAYERS = ["_version", "exceptions", "_validation", "_parameters", "config", "_deferred"]
 LAYERS += ["_cluster", "_utils", "html", "samples", "tagging"]
-LAYERS += ["weights", "backbones", "providers", "cache", "engine", "pixels", "sentences", "words", "featurizers"]
+LAYERS += ["weights", "backbones", "providers", "cache", "kernels", "engine", "pixels", "sentences", "words"]
 LAYERS += [
+    "featurizers",
     "pipelines",
+    "streaming",
     "tasks",
     "objectives",
     "targets",
+    "domains",
     "training",
     "callbacks",
     "finetuning",

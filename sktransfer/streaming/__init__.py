@@ -1,0 +1,1 @@
+"""Features of data that are larger than memory, chunk by chunk, into files."""
