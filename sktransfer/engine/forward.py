@@ -266,7 +266,7 @@ class CacheLookup:
 
     @property
     def _first(self) -> CacheNamespace:
-        # Whatever the layers, passes that share the first stage share outputs, or can resume from those of each other.
+        # Passes that share the first stage share outputs, or can resume from those of each other, at any layers.
         return self._namespace(LayerOutput(min(1, self._cacheable_stages)))
 
     def look_up(self, samples: Sequence[PendingSample], *, counted: bool = True) -> None:
