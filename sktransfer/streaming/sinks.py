@@ -260,12 +260,15 @@ class NumpySink(Sink):
             self.growing.unlink(missing_ok=True)
             self.log = Log(self.log.path)
         if self.log.settings is None:
+            self.growing.unlink(missing_ok=True)
             return
         if self.log.totals is not None and self.growing.exists():  # killed between the last two steps of `finish`
             self.growing.replace(self.out)
         held = self.out if self.log.totals is not None else self.growing
         size = held.stat().st_size if held.is_file() else 0
         intact = [part for part in self.log.parts if part["size"] <= size]
+        if self.log.totals is not None and len(intact) < len(self.log.parts) and size:
+            self.out.replace(self.growing)
         self.log.keep(len(intact))
         if self.log.totals is None and self.growing.exists():
             os.truncate(self.growing, intact[-1]["size"] if intact else 0)

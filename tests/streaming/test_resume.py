@@ -190,6 +190,9 @@ def test_resume_of_an_array_cuts_off_what_is_not_logged(texts, counter, tmp_path
     stored = featurize(texts, counter, tmp_path / "a.npy", chunk_size=5)
     assert stored.n_computed == 15
     assert np.array_equal(stored.to_numpy(), whole)
+    os.truncate(tmp_path / "a.npy", (tmp_path / "a.npy").stat().st_size - 1)
+    assert featurize(texts, counter, tmp_path / "a.npy", chunk_size=5).n_computed == 5
+    assert np.array_equal(np.load(tmp_path / "a.npy"), whole)
     (tmp_path / "a.npy").rename(tmp_path / "a.npy.partial")  # killed before the last step
     assert featurize(texts, counter, tmp_path / "a.npy", chunk_size=5).n_computed == 0
     assert np.array_equal(np.load(tmp_path / "a.npy"), whole)
