@@ -15,7 +15,7 @@ coarse: photos of CIFAR-10. The fine label, of ten, is known of a tenth of the p
 thing, of all. The score is test accuracy of the fine label.
 
 Each figure is a mean over draws of the labelled samples. The results are stored in `results/multitask.jsonl` when they
-are measured, so an interrupted run resumes. SIZE=full has more draws, more values of lambda and more reviews.
+are measured, so an interrupted run resumes. SIZE=full has more reviews of the source.
 """
 
 from __future__ import annotations
@@ -104,8 +104,7 @@ def mou(method: str, target: str, size: int, seed: int, n_reviews: int, data: tu
 def measure_mou(report: Report, known: Remembered, n_draws: int) -> pd.DataFrame:
     """Report the accuracies of the targets, and return a row per method and draw."""
     n_reviews = sized(1000, 20000)
-    lambdas = LAMBDAS if sized(0, 1) else LAMBDAS[::2]
-    joint = [f"{kind} {share}" for kind in ("MULT", "MULT+INIT") for share in lambdas]
+    joint = [f"{kind} {share}" for kind in ("MULT", "MULT+INIT") for share in LAMBDAS]
     setting = {**MOU, "n": n_reviews, "epochs": [SOURCE_EPOCHS, TARGET_EPOCHS, JOINT_EPOCHS]}
     rows = []
     for target, data in mou_targets().items():

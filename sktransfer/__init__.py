@@ -19,11 +19,14 @@ _HOME = {
     "BackboneRankingDisplay": "sktransfer.displays.backbone_ranking",
     "BackboneSpec": "sktransfer.backbones.spec",
     "BestBackbone": "sktransfer.selection.best",
+    "CORAL": "sktransfer.domains.distances",
     "Checkpoint": "sktransfer.callbacks.checkpoint",
     "ClassMapDisplay": "sktransfer.displays.class_map",
     "ContrastiveFineTuner": "sktransfer.finetuning.contrastive",
+    "DANN": "sktransfer.domains.adversarial",
     "DateFeatures": "sktransfer.pipelines.dates",
     "Denoising": "sktransfer.objectives.denoising",
+    "DomainAdaptationClassifier": "sktransfer.finetuning.domain_adaptation",
     "DropoutViews": "sktransfer.objectives.views",
     "EMA": "sktransfer.callbacks.averaging",
     "FeatureMapDisplay": "sktransfer.displays.feature_map",
@@ -37,7 +40,10 @@ _HOME = {
     "LayerScoreDisplay": "sktransfer.displays.layer_score",
     "LearningRateDisplay": "sktransfer.displays.learning_rate",
     "LearningRates": "sktransfer.training.lr_finder",
+    "MCC": "sktransfer.domains.distances",
+    "MMD": "sktransfer.domains.distances",
     "MaskDisplay": "sktransfer.displays.mask",
+    "MaskedPatches": "sktransfer.objectives.patches",
     "MaskedTokens": "sktransfer.objectives.masked",
     "MicroBatches": "sktransfer.callbacks.micro_batches",
     "Mixup": "sktransfer.callbacks.mixup",
@@ -49,6 +55,8 @@ _HOME = {
     "PretrainedClassifier": "sktransfer.classifiers.pretrained",
     "SWA": "sktransfer.callbacks.averaging",
     "SelfSupervisedTuner": "sktransfer.finetuning.self_supervised",
+    "SiameseViews": "sktransfer.objectives.siamese",
+    "StageDenoising": "sktransfer.objectives.reconstruction",
     "StoredFeatures": "sktransfer.streaming.features",
     "TagsDisplay": "sktransfer.displays.tags",
     "TextFeaturizer": "sktransfer.featurizers.text",
@@ -82,6 +90,7 @@ _HOME = {
     "load_features": "sktransfer.streaming.features",
     "load_image_folder": "sktransfer.samples.folders",
     "load_vectors": "sktransfer.words.loading",
+    "make_domain_scorer": "sktransfer.selection.domain_scorer",
     "make_transfer_pipeline": "sktransfer.pipelines.transfer",
     "merge_tasks": "sktransfer.targets.merging",
     "model_card": "sktransfer.persistence.model_card",
@@ -133,6 +142,10 @@ if TYPE_CHECKING:
     from sktransfer.displays.tags import TagsDisplay as TagsDisplay
     from sktransfer.displays.token_attribution import TokenAttributionDisplay as TokenAttributionDisplay
     from sktransfer.displays.training_history import TrainingHistoryDisplay as TrainingHistoryDisplay
+    from sktransfer.domains.adversarial import DANN as DANN
+    from sktransfer.domains.distances import CORAL as CORAL
+    from sktransfer.domains.distances import MCC as MCC
+    from sktransfer.domains.distances import MMD as MMD
     from sktransfer.explain.as_module import as_module as as_module
     from sktransfer.explain.onnx import export_onnx as export_onnx
     from sktransfer.featurizers.image import ImageFeaturizer as ImageFeaturizer
@@ -141,6 +154,7 @@ if TYPE_CHECKING:
     from sktransfer.featurizers.words import WordEmbedder as WordEmbedder
     from sktransfer.finetuning.classifier import FineTuneClassifier as FineTuneClassifier
     from sktransfer.finetuning.contrastive import ContrastiveFineTuner as ContrastiveFineTuner
+    from sktransfer.finetuning.domain_adaptation import DomainAdaptationClassifier as DomainAdaptationClassifier
     from sktransfer.finetuning.find_lr import find_lr as find_lr
     from sktransfer.finetuning.multitask import MultiTaskFineTuner as MultiTaskFineTuner
     from sktransfer.finetuning.regressor import FineTuneRegressor as FineTuneRegressor
@@ -153,6 +167,9 @@ if TYPE_CHECKING:
     from sktransfer.objectives.causal import NextTokens as NextTokens
     from sktransfer.objectives.denoising import Denoising as Denoising
     from sktransfer.objectives.masked import MaskedTokens as MaskedTokens
+    from sktransfer.objectives.patches import MaskedPatches as MaskedPatches
+    from sktransfer.objectives.reconstruction import StageDenoising as StageDenoising
+    from sktransfer.objectives.siamese import SiameseViews as SiameseViews
     from sktransfer.objectives.views import DropoutViews as DropoutViews
     from sktransfer.persistence.api import load as load
     from sktransfer.persistence.api import save as save
@@ -165,6 +182,7 @@ if TYPE_CHECKING:
     from sktransfer.samples.folders import load_image_folder as load_image_folder
     from sktransfer.selection.baseline import compare_with_baseline as compare_with_baseline
     from sktransfer.selection.best import BestBackbone as BestBackbone
+    from sktransfer.selection.domain_scorer import make_domain_scorer as make_domain_scorer
     from sktransfer.selection.multitask import MultiTaskKFold as MultiTaskKFold
     from sktransfer.selection.multitask import task_scorer as task_scorer
     from sktransfer.selection.ranking import rank_backbones as rank_backbones

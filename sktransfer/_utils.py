@@ -7,16 +7,18 @@ import multiprocessing
 import os
 import re
 import sys
-from collections.abc import Callable
-from contextlib import AbstractContextManager, suppress
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Self, TypeVar
 
 from tqdm import tqdm
 
-__all__ = ["all_or_nothing", "in_process", "local_path", "progress", "title_of"]
+__all__ = ["after_fit", "all_or_nothing", "in_process", "local_path", "progress", "title_of"]
 
+_fits = threading.local()  # `waiting`: functions that run at the end of the outermost fit of a thread
 _LINE_SECONDS = 10.0  # between two lines of progress where no bar can be drawn
 
 
@@ -47,7 +49,7 @@ def all_or_nothing(method: Method) -> Method:
     """Decorate a `fit` method to restore the estimator's attributes if it raises, also by Ctrl-C.
 
     The estimator is then fitted as before the call, or not fitted. Attribute values are not copied, because `fit`
-    replaces them by new objects.
+    replaces them by new objects. At the end of the outermost `fit` of a thread, functions passed to `after_fit` run.
 
     Parameters
     ----------
@@ -74,14 +76,50 @@ def all_or_nothing(method: Method) -> Method:
     @functools.wraps(method)
     def fit(self: Any, *args: Any, **kwargs: Any) -> Any:
         before = dict(vars(self))
-        try:
-            return method(self, *args, **kwargs)
-        except BaseException:
-            vars(self).clear()
-            vars(self).update(before)
-            raise
+        with _one_fit():
+            try:
+                return method(self, *args, **kwargs)
+            except BaseException:
+                vars(self).clear()
+                vars(self).update(before)
+                raise
 
     return fit  # type: ignore[return-value]
+
+
+@contextmanager
+def _one_fit() -> Iterator[None]:
+    if hasattr(_fits, "waiting"):  # within another fit
+        yield
+        return
+    _fits.waiting = {}
+    try:
+        yield
+    finally:
+        waiting = _fits.waiting
+        del _fits.waiting
+        for function in waiting:
+            function()
+
+
+def after_fit(function: Callable[[], None]) -> None:
+    """Call a function once at the end of the outermost `fit` of this thread, or at once outside of a `fit`.
+
+    Parameters
+    ----------
+    function : callable
+        Called without arguments, also if the `fit` raises.
+
+    Examples
+    --------
+    >>> from sktransfer._utils import after_fit
+    >>> after_fit(lambda: print("written"))
+    written
+    """
+    if hasattr(_fits, "waiting"):
+        _fits.waiting[function] = None
+    else:
+        function()
 
 
 def title_of(estimator: Any, length: int = 120) -> str:

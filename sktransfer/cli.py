@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import asdict
@@ -17,11 +19,13 @@ from sktransfer._version import __version__
 from sktransfer.backbones.plugins import Plugin
 from sktransfer.backbones.registry import COLUMNS, Registry, backbone_rows, registry
 from sktransfer.backbones.spec import MODALITIES
+from sktransfer.cache.types import readable_size
 from sktransfer.config import parse_size
-from sktransfer.exceptions import InvalidParameterError, LoadError, SaveError, SktransferError, StoreError
+from sktransfer.exceptions import InvalidParameterError, LoadError, SaveError, SktransferError, StoreError, StoreWarning
 
 if TYPE_CHECKING:
-    from sktransfer.cache.lmdb import NamespaceInfo
+    from sktransfer.cache.segments import Segment
+    from sktransfer.cache.types import NamespaceInfo
     from sktransfer.testing import CheckResult
 
 __all__ = ["main"]
@@ -88,16 +92,25 @@ def _parser() -> argparse.ArgumentParser:
     check = command("check", _check, "Run the checks that every backbone must pass.")
     check.add_argument("name", metavar="NAME", help="name of a backbone, as in 'torchvision/resnet18'")
     check.add_argument("--device", help="device to compare with the CPU (default: the first CUDA device)")
-    cache = command("cache", _cache, "List or delete the cache entries of a folder that estimators use as `cache`.")
-    cache.add_argument("folder", metavar="FOLDER", help="the folder")
+    cache = command("cache", _cache, "List, merge or delete the cache entries of a folder or URL that estimators use.")
+    cache.add_argument("store", metavar="FOLDER_OR_URL", help="the folder, or a URL as in 's3://bucket/run'")
     actions = cache.add_mutually_exclusive_group()
     actions.add_argument("--clear", action="store_true", help="delete all entries")
     actions.add_argument(
         "--prune",
-        metavar="SIZE",
-        help="delete the least recently used entries until the rest takes at most SIZE, as in '2 GB'",
+        metavar="SIZE_OR_DAYS",
+        help="in a folder, delete the least recently used entries until the rest takes at most SIZE, as in '2 GB'. "
+        "Below a URL, delete entries written more than DAYS days ago",
     )
-    actions.add_argument("--older-than", metavar="DAYS", type=float, help="delete entries not used for DAYS days")
+    actions.add_argument(
+        "--older-than",
+        metavar="DAYS",
+        type=float,
+        help="delete entries not used, or below a URL not written, for DAYS days",
+    )
+    actions.add_argument(
+        "--merge", metavar="SOURCE", nargs="+", help="copy the entries of other folders or URLs into this one"
+    )
     export = command("export", _export, "Write a saved estimator as an ONNX file, and its preprocessing.")
     export.add_argument("file", metavar="FILE", help="file of sktransfer.save")
     export.add_argument("model", metavar="MODEL", help="file to write, as in model.onnx")
@@ -209,15 +222,38 @@ def _check(arguments: argparse.Namespace) -> int:
 
 
 def _cache(arguments: argparse.Namespace) -> int:
+    from sktransfer.cache.urls import is_url
+
+    if arguments.older_than is not None and not arguments.older_than >= 0:
+        raise InvalidParameterError(f"--older-than={arguments.older_than} must be a number of days of at least 0")
+    failed = _merge(arguments.store, arguments.merge) if arguments.merge else False
+    (_cache_below_url if is_url(arguments.store) else _cache_in_folder)(arguments)
+    return int(failed)
+
+
+def _merge(target: str, sources: Sequence[str]) -> bool:
+    """Merge stores and return whether a part was left out."""
+    with redirect_stdout(sys.stderr):
+        from sktransfer.cache.merge import merge
+
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", StoreWarning)
+            counts = merge(target, sources)
+    for source, count in counts.items():
+        print(f"merged: {count} values of {source}", file=sys.stderr)
+    for warning in caught:
+        print(f"sktransfer: warning: {' '.join(str(warning.message).split())}", file=sys.stderr)
+    return any(issubclass(warning.category, StoreWarning) for warning in caught)
+
+
+def _cache_in_folder(arguments: argparse.Namespace) -> None:
     import lmdb
 
     from sktransfer.cache.lmdb import clear, list_namespaces, namespace_sizes, other_layouts, prune
     from sktransfer.cache.resolve import check_folder
 
-    folder, size, days = check_folder(arguments.folder), arguments.prune, arguments.older_than
+    folder, size, days = check_folder(arguments.store), arguments.prune, arguments.older_than
     size = None if size is None else parse_size("--prune", size)
-    if days is not None and not days >= 0:
-        raise InvalidParameterError(f"--older-than={days} must be a number of days of at least 0")
     for other in other_layouts(folder):
         print(f"sktransfer: left alone, of another version: {folder / other}", file=sys.stderr)
     if not namespace_sizes(folder):
@@ -238,9 +274,47 @@ def _cache(arguments: argparse.Namespace) -> int:
         columns, forgotten = map(_namespace_row, kept), map(_namespace_row, deleted)
         result = {"folder": str(folder), "on_disk": on_disk, "columns": list(columns), "forgotten": list(forgotten)}
         print(json.dumps(result, indent=2))
-    else:
-        _print_namespaces(kept, deleted, on_disk)
-    return 0
+        return
+    for info in deleted:
+        text = f"{info.namespace.backbone} {info.namespace.stage}, {readable_size(info.n_bytes)}"
+        print(f"forgotten: {text}", file=sys.stderr)
+    _print_namespaces(kept, "last used", f"{readable_size(on_disk)} on the disk")
+
+
+def _cache_below_url(arguments: argparse.Namespace) -> None:
+    from sktransfer.cache.resolve import resolve_shared
+
+    days = arguments.older_than if arguments.prune is None else _days(arguments.prune)
+    store = resolve_shared(arguments.store)
+    if not store.segments():
+        raise StoreError(
+            f"{store.location.url} holds no cache entries. No estimator has written any, or all are deleted"
+        )
+    deleted: list[Segment] = []
+    if arguments.clear:
+        store.clear()
+    elif days is not None:
+        deleted = store.prune(days)
+    kept, n_segments = store.namespaces(), len(store.segments())
+    if arguments.json:
+        forgotten = [{"segment": one.path, "values": one.n_entries, "bytes": one.n_bytes} for one in deleted]
+        columns = [_namespace_row(info, "last written") for info in kept]
+        result = {"url": store.location.url, "segments": n_segments, "columns": columns, "forgotten": forgotten}
+        print(json.dumps(result, indent=2))
+        return
+    if deleted:
+        text = f"{len(deleted)} segments, {readable_size(sum(one.n_bytes for one in deleted))}"
+        print(f"forgotten: {text}", file=sys.stderr)
+    _print_namespaces(kept, "last written", f"{n_segments} segments")
+
+
+def _days(given: str) -> float:
+    number = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(?:d|days?)?\s*", given)
+    if number is None:
+        raise InvalidParameterError(
+            f"--prune={given!r} must be a number of days below a URL, as in '30': the last use is not known there"
+        )
+    return float(number[1])
 
 
 def _export(arguments: argparse.Namespace) -> int:
@@ -263,19 +337,17 @@ def _export(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _print_namespaces(kept: Sequence[NamespaceInfo], deleted: Sequence[NamespaceInfo], on_disk: int) -> None:
-    from sktransfer.cache.types import readable_size
-
-    for info in deleted:
-        text = f"{info.namespace.backbone} {info.namespace.stage}, {readable_size(info.n_bytes)}"
-        print(f"forgotten: {text}", file=sys.stderr)
-    rows = [{**row, "bytes": readable_size(row["bytes"])} for row in map(_namespace_row, kept)]
-    _print_table(["backbone", "stage", "pooling", "dtype", "values", "bytes", "last used"], rows)
+def _print_namespaces(kept: Sequence[NamespaceInfo], time_column: str, where: str) -> None:
+    rows = [
+        {**row, "bytes": readable_size(row["bytes"]), time_column: row["last used"]}
+        for row in map(_namespace_row, kept)
+    ]
+    _print_table(["backbone", "stage", "pooling", "dtype", "values", "bytes", time_column], rows)
     n_bytes = readable_size(sum(info.n_bytes for info in kept))
-    print(f"sktransfer: {n_bytes} in {len(kept)} columns; {readable_size(on_disk)} on the disk", file=sys.stderr)
+    print(f"sktransfer: {n_bytes} in {len(kept)} columns; {where}", file=sys.stderr)
 
 
-def _namespace_row(info: NamespaceInfo) -> dict[str, Any]:
+def _namespace_row(info: NamespaceInfo, time_column: str = "last used") -> dict[str, Any]:
     namespace = info.namespace
     return {
         "backbone": namespace.backbone,
@@ -284,7 +356,7 @@ def _namespace_row(info: NamespaceInfo) -> dict[str, Any]:
         "dtype": namespace.dtype,
         "values": info.n_entries,
         "bytes": info.n_bytes,
-        "last used": time.strftime("%Y-%m-%d %H:%M", time.localtime(info.used)) if info.used else "unknown",
+        time_column: time.strftime("%Y-%m-%d %H:%M", time.localtime(info.used)) if info.used else "unknown",
     }
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sktransfer._version import __version__
+from sktransfer.cache.types import Cache
 from sktransfer.config import Places
 from sktransfer.exceptions import InvalidParameterError, LoadError
 from sktransfer.persistence.api import load, save
@@ -144,7 +145,7 @@ def load_model(
     *,
     trusted: Iterable[str] = (),
     weights: Places = (),
-    cache: str | os.PathLike[str] | None = "saved",
+    cache: Cache = "saved",
 ) -> Any:
     """Load an estimator that `log_model` or `save_model` has written.
 

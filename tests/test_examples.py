@@ -32,13 +32,24 @@ SMALL = {
     "explanations.py": ["--n", "60", "--epochs", "1"],
     "freezing_depth.py": ["--labels", "20", "40", "--epochs", "1"],
     "grey_images.py": ["--n", "60", "--draws", "1"],
+    "paths/dataset_merging.py": ["--n", "40", "--draws", "1"],
+    "paths/domain_adaptation.py": ["--n", "24", "--draws", "1"],
+    "paths/grid.py": [],
+    "paths/modality_transfer.py": ["--n", "40", "--draws", "1"],
+    "paths/multi_task_learning.py": ["--n", "160", "--draws", "1"],
+    "paths/parallel_training.py": ["--n", "30", "--draws", "1"],
+    "paths/task_adaptation.py": ["--n", "40", "--draws", "1"],
+    "paths/task_fine_tuning.py": ["--n", "60", "--draws", "1"],
+    "paths/weight_sharing.py": ["--n", "30", "--draws", "1"],
     "ready_model.py": [],
     "segmentation.py": ["--sizes", "2", "--epochs", "1"],
+    "shallow_adaptation.py": ["--n", "60"],
     "tagging.py": ["--n", "40", "--epochs", "1", "--draws", "1"],
     "wildlife_photos.py": ["--draws", "1", "--sizes", "5"],
     "words.py": ["--seeds", "1", "--words", "50000"],
 }
 ON_REAL_DATA = ("active_learning.py", "ready_model.py", "wildlife_photos.py")
+ON_REAL_DATA += ("paths/domain_adaptation.py", "paths/weight_sharing.py")
 
 
 @pytest.fixture
@@ -52,6 +63,7 @@ def run(tmp_path, monkeypatch, capsys):
         monkeypatch.chdir(tmp_path)
         monkeypatch.setenv("SKTRANSFER_TEST_DATA", str(data))
         monkeypatch.setattr(sys, "argv", [script, *SMALL[script], "--out", "out"])
+        monkeypatch.syspath_prepend((EXAMPLES / script).parent)  # as `python script` does, for modules beside it
         with warnings.catch_warnings():  # scripts may ignore warnings; others are errors in tests
             runpy.run_path(str(EXAMPLES / script), run_name="__main__")
         return capsys.readouterr().out
@@ -137,7 +149,8 @@ def test_example_runs_as_a_program_and_warns_of_nothing(tmp_path):
 
 
 def test_gallery_lists_every_example_with_its_pictures():
-    assert {path.name for path in EXAMPLES.glob("*.py")} == set(SMALL)
+    scripts = [*EXAMPLES.glob("*.py"), *EXAMPLES.glob("paths/[!_]*.py")]
+    assert {path.relative_to(EXAMPLES).as_posix() for path in scripts} == set(SMALL)
     for script in SMALL:
         assert f"[{script}]({script})" in GALLERY, script
         for name in pictures(script):

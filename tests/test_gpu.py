@@ -29,6 +29,7 @@ from sktransfer import (
     BestBackbone,
     Checkpoint,
     ContrastiveFineTuner,
+    DomainAdaptationClassifier,
     FineTuneClassifier,
     FineTuneRegressor,
     FineTuneSegmenter,
@@ -91,9 +92,18 @@ def classify(X, backbone, **parameters):
     return lambda device: FineTuneClassifier(backbone, device=device, **{**TRAINING, **parameters}), X, LABELS
 
 
+def adapt(alignment, **parameters):
+    params = {**TRAINING, "freeze_depth": -1, "alignment": alignment, **parameters}
+    labels = [label if row < 8 else None for row, label in enumerate(LABELS)]
+    return lambda device: DomainAdaptationClassifier("tiny/cnn", device=device, **params), IMAGES, labels
+
+
 FLOWS = {
     **{f"images: {name}": classify(IMAGES, "tiny/cnn", **recipe) for name, recipe in RECIPES.items()},
     **{f"texts: {name}": classify(TEXTS, BERT, **RECIPES[name]) for name in OF_TEXTS},
+    "images: domains": adapt(["coral", "mmd", "mcc"], layer=-1),
+    "images: domains, discriminator": adapt("dann"),
+    "images: domains, statistics": adapt("adabn"),
     "texts: mix": classify(TEXTS, BERT, **MIX),
     "texts: adapter": classify(TEXTS, BERT, **ADAPTER),
     "sentences: tags": (lambda device: FineTuneTagger(BERT, device=device, **TRAINING), SENTENCES, TAGS),

@@ -7,11 +7,14 @@ import warnings
 import numpy as np
 import pytest
 from sklearn.exceptions import SkipTestWarning
+from sklearn.utils import _safe_indexing
 from sklearn.utils.estimator_checks import parametrize_with_checks
+from sklearn.utils.validation import _check_sample_weight, _num_samples
 
 from sktransfer import (
     ContrastiveFineTuner,
     DateFeatures,
+    DomainAdaptationClassifier,
     FineTuneClassifier,
     FineTuneRegressor,
     ImageFeaturizer,
@@ -22,6 +25,7 @@ from sktransfer import (
     WordEmbedder,
     clear_cache,
 )
+from sktransfer.exceptions import TargetWarning
 from sktransfer.testing import parametrize_with_transfer_checks, rows_as_texts
 from sktransfer.testing.row_bridge import render_rows
 from sktransfer.words.vectors import WordVectors
@@ -36,6 +40,20 @@ def _empty_store():
     clear_cache()
 
 
+class OwnTarget(DomainAdaptationClassifier):
+    """Domain adaptation whose target is a copy of the source, because the checks have one domain."""
+
+    def fit(self, X, y, sample_weight=None):
+        rows = np.tile(np.arange(_num_samples(X)), 2)
+        if y is None or _num_samples(y) != len(rows) // 2:
+            return super().fit(X, y)
+        weight = None if sample_weight is None else _check_sample_weight(sample_weight, X)[rows]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", TargetWarning)
+            domain = np.repeat([1, -1], len(rows) // 2)
+            return super().fit(_safe_indexing(X, rows), _safe_indexing(y, rows), domain, sample_weight=weight)
+
+
 IMAGE_ESTIMATORS = [
     ImageFeaturizer(),
     ImageFeaturizer(layer="auto"),
@@ -43,6 +61,7 @@ IMAGE_ESTIMATORS = [
     FineTuneRegressor(random_state=0),
     ContrastiveFineTuner(max_epochs=2, random_state=0),
     MultiTaskFineTuner(max_epochs=2, random_state=0),
+    OwnTarget(alignment=["coral", "mcc"], max_epochs=2, random_state=0),
 ]
 
 
@@ -53,7 +72,7 @@ def known_failures(estimator):
         known["check_n_features_in_after_fitting"] = (
             "partial_fit needs the classes of each task, and the check has none"
         )
-    if isinstance(estimator, (FineTuneClassifier, FineTuneRegressor, MultiTaskFineTuner)):
+    if isinstance(estimator, (FineTuneClassifier, FineTuneRegressor, MultiTaskFineTuner, OwnTarget)):
         known["check_sample_weight_equivalence_on_dense_data"] = "float32 training exceeds the tolerance of 1e-7"
     return known
 
@@ -120,6 +139,7 @@ TRANSFER_ESTIMATORS = [
     ContrastiveFineTuner("tiny/bert", max_epochs=2, freeze_depth=0.5, random_state=0),
     MultiTaskFineTuner(max_epochs=2, random_state=0),
     MultiTaskFineTuner("tiny/bert", max_epochs=2, freeze_depth=0.5, random_state=0),
+    OwnTarget(alignment="dann", max_epochs=2, random_state=0),
     SelfSupervisedTuner("tiny/bert", objective="none"),
     SelfSupervisedTuner("tiny/bert", objective="simcse", max_epochs=2, freeze_depth=0.5, random_state=0),
 ]

@@ -153,9 +153,11 @@ class TextBatching:
         """
         if _is_vector(tensors[0]):
             return torch.stack(list(tensors)), torch.ones(len(tensors), 1, dtype=torch.bool)  # (n, channels), (n, 1)
+        lengths = [len(tensor) for tensor in tensors]
+        if min(lengths) == max(lengths):
+            return torch.stack(list(tensors)), torch.ones(len(lengths), lengths[0], dtype=torch.bool)  # (n, tokens, ...)
         values = pad_sequence(list(tensors), batch_first=True, padding_value=pad_value)  # (n, tokens, ...)
-        lengths = torch.tensor([len(tensor) for tensor in tensors])  # (n,)
-        return values, torch.arange(values.shape[1]) < lengths[:, None]  # (n, tokens)
+        return values, torch.arange(values.shape[1]) < torch.tensor(lengths)[:, None]  # (n, tokens)
 
     def truncation_message(self, preprocess: TextPreprocess, n_truncated: int, n_samples: int) -> str:
         """Return the message of the warning about truncated texts, with the remedies that this model allows."""
@@ -278,9 +280,15 @@ def _brightness(image: Image.Image | np.ndarray) -> float:
     if not isinstance(image, Image.Image):
         return float(image.max())
     some = image.resize((8, 8), Image.Resampling.NEAREST)  # of a photo, these pixels suffice
-    if np.asarray(some).max() >= 255 * _DARK:
+    if _brightest(some) >= 255 * _DARK:
         return 1.0
-    return float(np.asarray(image).max()) / 255
+    return _brightest(image) / 255
+
+
+def _brightest(image: Image.Image) -> float:
+    """Return the largest value of a PIL image in mode RGB."""
+    ranges: Any = image.getextrema()  # of each colour
+    return float(max(high for _, high in ranges))
 
 
 def _size_text(preprocess: ImageTransform) -> str:

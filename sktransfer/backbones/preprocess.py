@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from sktransfer._validation import is_int, is_real, require_field
 from sktransfer.exceptions import InvalidParameterError, did_you_mean
 
-__all__ = ["ImageTransform", "Preprocess", "TextPreprocess"]
+__all__ = ["ImageTransform", "Preprocess", "TextPreprocess", "TextRules"]
 
 _LARGEST = 2**24  # pixels after resizing; strips that would exceed it are trimmed first
 _STRIP = 16  # ratio of length to width of a trimmed strip
@@ -69,6 +69,21 @@ class TextPreprocess(Preprocess, Protocol):
 
     def with_max_length(self, max_length: int | None) -> TextPreprocess:
         """Return the same preprocessing with another maximum number of tokens; None for the model's limit."""
+
+
+class TextRules(Protocol):
+    """Interface of a function that rewrites a text before a tokenizer reads it.
+
+    Attributes
+    ----------
+    key : str
+        Differs from that of any rules with other results.
+    """
+
+    key: str
+
+    def __call__(self, text: str) -> str:
+        """Return the text as the tokenizer reads it. The start of a text gives the start of the result."""
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from sktransfer._validation import is_int, require_field
-from sktransfer.exceptions import InvalidParameterError, LoadError, WeightsError
+from sktransfer.backbones.preprocess import TextRules
+from sktransfer.exceptions import InvalidParameterError, LoadError, SaveError, WeightsError
 from sktransfer.weights.hub import VOCABULARIES, has_tokenizer
 
 if TYPE_CHECKING:
@@ -75,6 +76,8 @@ class Tokens:
         Side at which long texts are truncated.
     mask_value : int, default=None
         Id of the token that stands for a hidden one. None if the tokenizer has none.
+    rules : TextRules, default=None
+        Rewrites each text before the tokenizer reads it, for rules that a tokenizer cannot express. Can be pickled.
 
     Attributes
     ----------
@@ -112,6 +115,7 @@ class Tokens:
         empty_value: int | None = None,
         side: str = "right",
         mask_value: int | None = None,
+        rules: TextRules | None = None,
     ) -> None:
         tokenizer.no_truncation()
         tokenizer.no_padding()
@@ -123,6 +127,7 @@ class Tokens:
         self.empty_value = pad_value if empty_value is None else empty_value
         self.side = side
         self.mask_value = mask_value
+        self.rules = rules
         self.max_length = self._checked(max_length)
 
     @property
@@ -133,7 +138,8 @@ class Tokens:
     @property
     def key(self) -> str:
         """Hash of the tokenizer, and the settings without those that change no token: `pad_value`, `mask_value`."""
-        return f"{self._hash} {self.limit} {self.side} {self.empty_value}"
+        rules = "" if self.rules is None else f" {self.rules.key}"
+        return f"{self._hash} {self.limit} {self.side} {self.empty_value}{rules}"
 
     @property
     def mask_token(self) -> str | None:
@@ -272,7 +278,8 @@ class Tokens:
         Returns
         -------
         text : str
-            The text, with surrogates that no encoding expresses replaced.
+            The text, with surrogates that no encoding expresses replaced. With `rules`, the part that is read, as they
+            rewrite it.
         tokens : list of (int, int, int) or None
             For each token that `tokenize` returns the number of its word and its first and last position in the text.
             None for special tokens.
@@ -283,8 +290,7 @@ class Tokens:
         >>> load_backbone("tiny/bert").preprocess.words("unfilmed plot")
         ('unfilmed plot', [None, (0, 0, 3), (0, 3, 5), (0, 5, 8), (1, 9, 13), None])
         """
-        text = _without_lone_surrogates(text)
-        encoding, _, skipped = self._encoding(text)
+        encoding, _, text, skipped = self._encoding(_without_lone_surrogates(text))
         places = zip(encoding.word_ids, encoding.offsets)
         tokens = [None if word is None else (word, start + skipped, stop + skipped) for word, (start, stop) in places]
         return text, tokens or [None]  # the token of an empty text
@@ -348,7 +354,7 @@ class Tokens:
         ([0, 3, 4], [2, 3, 4], [False, True, False])
         """
         longest = _CHARACTERS * (self.limit + _SPARE)  # more pieces of one word are not read
-        cleaned = [_without_lone_surrogates(word[:longest].strip()) for word in words]
+        cleaned = [self._rewritten(_without_lone_surrogates(word[:longest].strip())) for word in words]
         encoding = self._tokenizer.encode(" ".join(filter(None, cleaned)), add_special_tokens=False)
         ids = encoding.ids
         if ids:
@@ -388,7 +394,7 @@ class Tokens:
         return frozenset(i for blank in _BLANKS if (i := self._tokenizer.token_to_id(blank)) is not None)
 
     def _encode(self, text: str) -> tuple[list[int], bool]:
-        encoding, truncated, _ = self._encoding(_without_lone_surrogates(text))
+        encoding, truncated, _, _ = self._encoding(_without_lone_surrogates(text))
         # A GPT has no special tokens, so an empty text has no tokens to attend to or to pool.
         ids: list[int] = encoding.ids or [self.empty_value]
         self._check_embedded(ids)
@@ -403,19 +409,23 @@ class Tokens:
                 "added, enlarge the network, model.resize_token_embeddings(len(tokenizer)), train it, and save both"
             )
 
-    def _encoding(self, text: str) -> tuple[Any, bool, int]:
-        """Return the encoding with special tokens, whether it is truncated, and the number of skipped characters."""
+    def _rewritten(self, text: str) -> str:
+        return text if self.rules is None else self.rules(text).strip()
+
+    def _encoding(self, text: str) -> tuple[Any, bool, str, int]:
+        """Return the encoding with special tokens, whether it is truncated, the text, and where the part begins."""
         room = self.limit - self._n_special
         for part in self._parts(text):
-            encoding = self._tokenizer.encode(part, add_special_tokens=False)
+            read = self._rewritten(part)
+            encoding = self._tokenizer.encode(read, add_special_tokens=False)
             if len(encoding.ids) >= self.limit + _SPARE:  # only the last tokens of a part may differ
                 break
         # The text's own tokens are truncated before the special ones are added, so that a closing token stays.
         truncated = len(encoding.ids) > room
         if truncated:
             encoding.truncate(room, direction=self.side)
-        skipped = len(text) - len(part) if self.side == "left" else 0
-        return self._tokenizer.post_process(encoding), truncated, skipped
+        skipped = len(text) - len(part) if self.side == "left" and self.rules is None else 0
+        return self._tokenizer.post_process(encoding), truncated, text if self.rules is None else read, skipped
 
     def _parts(self, text: str) -> Iterator[str]:
         """Yield growing parts of a long text, from the side that is kept, and finally the whole text.
@@ -429,7 +439,10 @@ class Tokens:
         yield text
 
     def padded_tokenizer(self) -> Tokenizer:
-        """Return a tokenizer that truncates and pads batches as estimators do, for use without sktransfer."""
+        """Return a tokenizer that truncates and pads batches as estimators do, for use without sktransfer.
+
+        It reads texts that `rules` have rewritten.
+        """
         from tokenizers import Tokenizer
 
         tokenizer = Tokenizer.from_str(self._tokenizer.to_str())
@@ -439,7 +452,18 @@ class Tokens:
         return tokenizer
 
     def to_state(self) -> dict[str, Any]:
-        """Return the tokenizer as JSON, and the settings."""
+        """Return the tokenizer as JSON, and the settings.
+
+        Raises
+        ------
+        SaveError
+            If it has `rules`, which are code.
+        """
+        if self.rules is not None:
+            raise SaveError(
+                f"a tokenisation with rules ({self.rules.key}) is code, which a file does not hold; save an estimator "
+                "with its backbone by name"
+            )
         return {
             "tokenizer": self._tokenizer.to_str(),
             "limit": self.model_limit,

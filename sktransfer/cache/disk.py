@@ -19,7 +19,6 @@ from sktransfer.cache.lmdb import (
     LAYOUT,
     MAP_BYTES,
     Environment,
-    NamespaceInfo,
     add_counts,
     clear,
     get_environment,
@@ -29,13 +28,14 @@ from sktransfer.cache.lmdb import (
     namespace_sizes,
     other_layouts,
 )
-from sktransfer.cache.types import CacheInfo, CacheNamespace, readable_size
-from sktransfer.exceptions import StoreError, StoreWarning, warn
+from sktransfer.cache.mounts import network_mount
+from sktransfer.cache.types import CacheInfo, CacheNamespace, NamespaceInfo, readable_size
+from sktransfer.exceptions import InvalidParameterError, StoreError, StoreWarning, warn
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["BufferedRecord", "DiskStore", "WriteBuffer", "folder_store"]
+__all__ = ["BufferedRecord", "DiskStore", "WriteBuffer", "folder_store", "refuse_network"]
 
 PAUSE = 60.0  # seconds without writing after a failed write, and between two updates of a namespace's last use
 SECONDS = 0.5  # age at which buffered records are written
@@ -387,10 +387,41 @@ class DiskStore:
 _stores: dict[Path, DiskStore] = {}
 
 
+def refuse_network(folder: Path, mountinfo: str | None = None) -> None:
+    """Raise if a folder lies on a network file system.
+
+    Parameters
+    ----------
+    folder : Path
+        Absolute path without symbolic links. It need not exist.
+    mountinfo : str, default=None
+        Mounts, in the format of `/proc/self/mountinfo`. None reads that file.
+
+    Raises
+    ------
+    InvalidParameterError
+        The message says what to give instead.
+    """
+    mount = network_mount(folder, mountinfo)
+    if mount is not None:
+        raise InvalidParameterError(
+            f"cache={str(folder)!r} lies on a network file system ({mount[0]}, mounted at {mount[1]}), where databases "
+            f"of a cache folder are damaged. Give cache='file://{folder}' to share the folder between machines, or a "
+            "folder on a disk of this machine"
+        )
+
+
 def folder_store(folder: Path, limit: int) -> DiskStore:
-    """Return the store of a folder, one per process, with a limit in bytes."""
+    """Return the store of a folder, one per process, with a limit in bytes.
+
+    Raises
+    ------
+    InvalidParameterError
+        If the folder lies on a network file system.
+    """
     with _lock:
         if folder not in _stores:
+            refuse_network(folder)
             _stores[folder] = DiskStore(folder, limit)
         store = _stores[folder]
     store.resize(limit)

@@ -19,18 +19,16 @@ import time
 import weakref
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import lmdb
 
-from sktransfer.cache.types import CacheNamespace
+from sktransfer.cache.types import CacheNamespace, NamespaceInfo
 
 __all__ = [
     "LAYOUT",
     "Environment",
-    "NamespaceInfo",
     "add_counts",
     "clear",
     "forget",
@@ -328,27 +326,6 @@ def _after_fork() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork)
-
-
-@dataclass(frozen=True)
-class NamespaceInfo:
-    """Content of a namespace in a folder store.
-
-    Parameters
-    ----------
-    namespace : CacheNamespace
-    n_entries : int
-        Number of cache entries.
-    n_bytes : int
-        Bytes of the entries.
-    used : float
-        Time of the last use in seconds since 1970.
-    """
-
-    namespace: CacheNamespace
-    n_entries: int
-    n_bytes: int
-    used: float
 
 
 def namespace_path(folder: Path, namespace: CacheNamespace) -> Path:

@@ -149,9 +149,9 @@ def is_small(pooling: str | None) -> bool:
     return pooling is not None
 
 
-def fits(n_bytes: float, limit: int) -> bool:
+def fits(n_bytes: float, limit: int | None) -> bool:
     """Return whether a store can hold values that are read again and again; otherwise they would evict each other."""
-    return n_bytes < limit
+    return limit is None or n_bytes < limit
 
 
 def stored_dtype(dtype: str, cache_dtype: str) -> str:
@@ -197,7 +197,7 @@ def cache_namespace(
     prefix_tokens : int
         Number of tokens that pooling skips.
     precision : str
-        Device and precision of the computation.
+        Device, precision and processor of the computation.
     dtype : str
         Type in which values are stored.
     backbone, stage : str

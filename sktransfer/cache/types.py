@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -9,7 +10,10 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["CacheInfo", "CacheNamespace", "Store", "readable_size"]
+__all__ = ["Cache", "CacheInfo", "CacheNamespace", "NamespaceInfo", "Store", "readable_size"]
+
+# Values of the parameter `cache`.
+Cache = str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None
 
 
 @dataclass(frozen=True)
@@ -48,15 +52,15 @@ class CacheInfo:
     Parameters
     ----------
     location : str
-        'memory' or the folder.
+        'memory', the folder or the URL. Both levels if `cache` names two.
     hits, misses : int
         Number of entries that this process has looked up and found, or not found.
     n_entries : int
         Number of entries.
     n_bytes : int
         Bytes of the entries.
-    limit : int
-        Bytes that the entries may take.
+    limit : int or None
+        Bytes that the entries may take, None below a URL.
     """
 
     location: str
@@ -64,11 +68,33 @@ class CacheInfo:
     misses: int
     n_entries: int
     n_bytes: int
-    limit: int
+    limit: int | None
 
     def __repr__(self) -> str:
-        sizes = f"{readable_size(self.n_bytes)} of {readable_size(self.limit)}"
+        limit = "" if self.limit is None else f" of {readable_size(self.limit)}"
+        sizes = f"{readable_size(self.n_bytes)}{limit}"
         return f"<cache {self.location}: {self.n_entries} values, {sizes}; {self.hits} hits, {self.misses} misses>"
+
+
+@dataclass(frozen=True)
+class NamespaceInfo:
+    """Content of a namespace in a folder or below a URL.
+
+    Parameters
+    ----------
+    namespace : CacheNamespace
+    n_entries : int
+        Number of cache entries.
+    n_bytes : int
+        Bytes of the entries.
+    used : float
+        Time of the last use, or below a URL of the last write, in seconds since 1970.
+    """
+
+    namespace: CacheNamespace
+    n_entries: int
+    n_bytes: int
+    used: float
 
 
 class Store(Protocol):

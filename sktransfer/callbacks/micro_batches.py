@@ -8,6 +8,7 @@ from skorch import NeuralNet
 from skorch.callbacks import Callback
 
 from sktransfer._validation import check_int
+from sktransfer.exceptions import InvalidParameterError
 
 __all__ = ["MicroBatches"]
 
@@ -36,4 +37,9 @@ class MicroBatches(Callback):  # type: ignore[misc]
 
     def on_train_begin(self, net: NeuralNet, **kwargs: Any) -> None:
         """Set the size of the net's micro-batches."""
+        if any(task.is_auxiliary for task in net.tasks.values()):
+            raise InvalidParameterError(
+                f"MicroBatches({self.size!r}) computes a batch in parts, and an alignment compares all of its samples; "
+                "leave it out of callbacks, or set batch_size to less"
+            )
         net.micro_batch_size = check_int("size", self.size, 1)

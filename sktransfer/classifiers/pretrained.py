@@ -25,7 +25,7 @@ from sktransfer.backbones.registry import modality_of
 from sktransfer.backbones.stages import PooledHead
 from sktransfer.cache.policy import is_small
 from sktransfer.cache.resolve import resolve_store
-from sktransfer.cache.types import Store
+from sktransfer.cache.types import Cache, Store
 from sktransfer.classifiers.descriptions import check_known_labels
 from sktransfer.classifiers.kept import KeptBackbones
 from sktransfer.engine.compute import Compute, check_finite_outputs, resolve_compute
@@ -243,7 +243,7 @@ class PretrainedClassifier(KeptBackbones, BackboneHTML, ClassifierMixin, BaseEst
     batch_size: int | str
     device: str | torch.device
     precision: str
-    cache: str | os.PathLike[str] | None
+    cache: Cache
     verbose: int
 
     @property

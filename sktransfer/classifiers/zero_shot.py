@@ -19,6 +19,7 @@ from sktransfer.backbones.backbone import Backbone
 from sktransfer.backbones.loading import load_backbone
 from sktransfer.backbones.registry import modality_of
 from sktransfer.cache.resolve import resolve_store
+from sktransfer.cache.types import Cache
 from sktransfer.classifiers.cosine import SCALE, CosineClassifier, check_scale, mean_direction
 from sktransfer.classifiers.descriptions import check_known_labels, class_names, class_texts
 from sktransfer.classifiers.kept import KeptBackbones
@@ -154,7 +155,7 @@ class ZeroShotClassifier(KeptBackbones, BackboneHTML, CosineClassifier, BaseEsti
     batch_size: int | str
     device: str | torch.device
     precision: str
-    cache: str | os.PathLike[str] | None
+    cache: Cache
     verbose: int
 
     @property

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import functools
+import os
+import platform
+import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from sktransfer._cluster import gpu_of_worker
 from sktransfer._validation import check_option, is_int
 from sktransfer.config import get_config
 from sktransfer.exceptions import InvalidParameterError, NotFiniteError
@@ -20,6 +26,7 @@ __all__ = [
     "Compute",
     "autocast",
     "check_finite_outputs",
+    "processor",
     "resolve_compute",
     "resolve_device",
     "uses_tf32",
@@ -27,6 +34,12 @@ __all__ = [
 ]
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+# Lines of /proc/cpuinfo, instructions and environment variables by which torch, oneDNN and MKL choose algorithms.
+_CPU_FACTS = ("vendor_id", "cpu family", "model", "CPU implementer", "CPU architecture", "CPU part")
+_CPU_FLAGS = ("amx", "asimd", "avx", "bf16", "f16c", "fma", "i8mm", "sse4", "sve")
+_CPU_LIMITS = ("DNNL_MAX_CPU_ISA", "MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS", "ONEDNN_MAX_CPU_ISA")
 
 
 @dataclass(frozen=True)
@@ -170,8 +183,9 @@ def check_finite_outputs(outputs: np.ndarray, compute: Compute) -> np.ndarray:
     >>> check_finite_outputs(np.array([[0.5]]), resolve_compute("cpu"))
     array([[0.5]])
     """
-    rows = np.flatnonzero(~np.isfinite(outputs).all(axis=1))
-    if len(rows):
+    is_finite = np.isfinite(outputs)
+    if not is_finite.all():
+        rows = np.flatnonzero(~is_finite.all(axis=1))
         precision = str(compute.dtype).removeprefix("torch.")
         lower = "" if precision == "float32" else f", or {precision} is too narrow for them: set precision='float32'"
         raise NotFiniteError(
@@ -218,7 +232,8 @@ def resolve_device(device: str | torch.device) -> torch.device:
     Parameters
     ----------
     device : str or torch.device
-        "auto" (a GPU if there is one, else the CPU), "cpu", "cuda", "cuda:1" or "mps".
+        "auto" (a GPU if there is one, else the CPU), "cpu", "cuda", "cuda:1" or "mps". In a worker of joblib, Dask, Ray
+        or Spark, "auto" is the GPU that belongs to the worker.
 
     Raises
     ------
@@ -233,8 +248,8 @@ def resolve_device(device: str | torch.device) -> torch.device:
     """
     allowed = "'auto', 'cpu', 'cuda', 'cuda:<number>' or 'mps'"
     if isinstance(device, str) and device == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda", torch.cuda.current_device())
+        if torch.cuda.is_available():  # a GPU that was selected by torch.cuda.set_device, or that of this worker
+            return torch.device("cuda", torch.cuda.current_device() or gpu_of_worker(torch.cuda.device_count()))
         return torch.device("mps", 0) if torch.backends.mps.is_available() else torch.device("cpu")
     try:
         named = torch.device(device)
@@ -253,6 +268,44 @@ def resolve_device(device: str | torch.device) -> torch.device:
     if named.type == "mps" and torch.backends.mps.is_available():
         return torch.device("mps", 0)
     raise InvalidParameterError(f"device={device!r} is not available; give {allowed}")
+
+
+def processor(device: torch.device) -> str:
+    """Return the processor or GPU that computes on a device, and the version of torch.
+
+    The last bits of results depend on them: libraries choose their algorithms by vendor, model and instructions.
+
+    Parameters
+    ----------
+    device : torch.device
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sktransfer.engine.compute import processor
+    >>> torch.__version__ in processor(torch.device("cpu"))
+    True
+    """
+    if device.type == "cuda" and torch.cuda.is_available():
+        model = [torch.cuda.get_device_name(device.index), str(torch.cuda.get_device_capability(device.index))]
+    else:
+        model = [platform.machine(), torch.backends.cpu.get_cpu_capability(), *_cpu_model()]
+        model += [f"{name}={os.environ[name]}" for name in _CPU_LIMITS if name in os.environ]
+    return " ".join([torch.__version__, *model])
+
+
+@functools.cache
+def _cpu_model() -> list[str]:
+    """Return vendor, model and vector instructions as Linux tells them."""
+    with suppress(OSError):
+        first = Path("/proc/cpuinfo").read_text(encoding="utf-8").partition("\n\n")[0]
+        facts = dict(re.findall(r"^([\w ]+?)\s*:[ \t]*(.*)$", first, re.MULTILINE))
+        flags = facts.get("flags", facts.get("Features", "")).split()
+        return [
+            *(facts[name] for name in _CPU_FACTS if name in facts),
+            *sorted(flag for flag in flags if flag.startswith(_CPU_FLAGS)),
+        ]
+    return [platform.processor()]
 
 
 def uses_tf32() -> bool:

@@ -13,19 +13,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sktransfer._cluster import stop_if_cancelled
 from sktransfer.backbones.backbone import Backbone
 from sktransfer.backbones.pooling import pool
 from sktransfer.backbones.stages import run_stages
 from sktransfer.cache.policy import is_cacheable, resume_stops, select_prefetch
 from sktransfer.cache.types import CacheNamespace, Store
 from sktransfer.config import get_config
-from sktransfer.engine.attention import PaddingInvariantAttention
 from sktransfer.engine.compute import Compute
 from sktransfer.engine.inference import PreparedStages, prepare_for_inference
 from sktransfer.engine.inputs import PreprocessedSamples, in_batches
 from sktransfer.engine.layers import LayerOutput, kept_dtype
 from sktransfer.engine.transfers import begin_download, finish_downloads, upload
 from sktransfer.engine.workers import in_parallel, retry_on_oom
+from sktransfer.kernels.attention import PaddingInvariantAttention
 
 __all__ = ["LayerOutput", "Outputs", "forward"]
 
@@ -91,7 +92,9 @@ def forward(
             if not batch or one_pass.is_complete(batch[0]):
                 yield one_pass.run(batch)  # cached outputs need no other thread
             else:
-                yield from in_parallel(chain([batch], batches), one_pass.run)
+                for outputs in in_parallel(chain([batch], batches), one_pass.run):
+                    stop_if_cancelled()
+                    yield outputs
     finally:
         one_pass.close()
 
@@ -286,7 +289,7 @@ class _Pass:
         self, rows: Sequence[int], waiting: dict[bytes | int, PendingSample]
     ) -> dict[bytes | int, PendingSample]:
         """Return the distinct samples of some rows, without those that wait already."""
-        needs_key = self._cache is not None or self.inputs.batching.is_cheap
+        needs_key = self._cache is not None or (self.inputs.batching.is_cheap and self.n_samples > 1)
         new: dict[bytes | int, PendingSample] = {}
         for row in rows:
             key = self.inputs.key(row) if needs_key else b""
@@ -392,9 +395,10 @@ class _Pass:
     def _read(self, batch: list[PendingSample]) -> tuple[list[PendingSample], list[Tensor]]:
         """Return the samples that can be read, and their tensors."""
         unread = [sample for sample in batch if sample.values is None]
-        tensors = self.inputs.readable([sample.rows[0] for sample in unread])
-        for sample in unread:
-            sample.values = tensors.get(sample.rows[0])
+        if unread:
+            tensors = self.inputs.readable([sample.rows[0] for sample in unread])
+            for sample in unread:
+                sample.values = tensors.get(sample.rows[0])
         batch = [sample for sample in batch if sample.values is not None]
         return batch, [sample.values for sample in batch if sample.values is not None]
 
@@ -416,7 +420,7 @@ class _Pass:
 
     def _run(self, tensors: list[Tensor], start: int, layers: Sequence[LayerOutput]) -> dict[LayerOutput, list[Tensor]]:
         values, mask = self.inputs.batching.collate(tensors, self.backbone.preprocess.pad_value)  # (n, ...)
-        lengths = None if mask is None else mask.sum(1).tolist()
+        lengths = None if mask is None else self.inputs.batching.lengths(tensors)
         stages, device = self._prepared(), self.compute.device
         taken: dict[LayerOutput, list[Tensor]] = {}
         copied: dict[LayerOutput, Tensor] = {}  # from a GPU, which is waited for once

@@ -1,9 +1,8 @@
-"""Preparation of stages for inference: placement, BatchNorm fusion, oneDNN convolutions, prepacked linear layers."""
+"""Preparation of stages for inference: placement, BatchNorm fusion, oneDNN convolutions, faster modules."""
 
 from __future__ import annotations
 
 import copy
-import math
 import threading
 import warnings
 from collections.abc import Iterable
@@ -16,16 +15,16 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from sktransfer.backbones.backbone import Backbone
-from sktransfer.engine.attention import pad_attention
 from sktransfer.engine.compute import Compute
+from sktransfer.kernels.attention import pad_attention
+from sktransfer.kernels.encoder import fuse_encoder_layers
+from sktransfer.kernels.linear import pack, replace_modules
 
 __all__ = [
     "BatchInvariantConv2d",
-    "PackedLinear",
     "PreparedStages",
     "fuse",
     "has_convolutions",
-    "pack",
     "prepare_for_inference",
     "prepare_head",
 ]
@@ -100,6 +99,7 @@ def _copy(stages: nn.ModuleList, compute: Compute) -> PreparedStages:
         pads_attention = pad_attention(stages)
         _replace_convolutions(stages)
         pack(stages)
+        fuse_encoder_layers(stages)
     return PreparedStages(stages.eval(), channels_last=channels_last, pads_attention=pads_attention)
 
 
@@ -159,7 +159,7 @@ class BatchInvariantConv2d(nn.Conv2d):
 def _replace_convolutions(stages: nn.ModuleList) -> None:
     if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return
-    _replace(
+    replace_modules(
         stages,
         {
             id(module): BatchInvariantConv2d(module)
@@ -170,13 +170,6 @@ def _replace_convolutions(stages: nn.ModuleList) -> None:
             and not isinstance(module.padding, str)
         },
     )
-
-
-def _replace(stages: nn.ModuleList, new: dict[int, nn.Module]) -> None:
-    for module in list(stages.modules()):
-        for name, child in module._modules.items():  # every place; named_children would skip repeated ones
-            if id(child) in new:
-                setattr(module, name, new[id(child)])
 
 
 # Tracing takes some tenths of a second, once per process, which a small network does not regain.
@@ -240,97 +233,3 @@ def _fuse_traced(module: nn.Module) -> None:
                 setattr(module, name, optimization.fuse(child, inplace=True))
         except Exception:  # tracing may fail with any exception
             _fuse_traced(child)
-
-
-_MAX_PACKED = 2 * 1024**3  # bytes of weights; above, the memory of a second copy costs more than it saves
-_TYPES = (torch.float32, torch.bfloat16)
-
-
-class PackedLinear(nn.Linear):
-    """Linear layer with weights prepacked for oneDNN, for inference on the CPU.
-
-    Parameters
-    ----------
-    linear : nn.Linear
-        Layer to pack. Its weights stay available unchanged, for code that reads them.
-    activation : {"none", "gelu"}, default="none"
-        Activation fused into the layer.
-    """
-
-    def __init__(self, linear: nn.Linear, activation: str = "none") -> None:
-        nn.Module.__init__(self)  # that of nn.Linear would draw weights
-        self.in_features, self.out_features = linear.in_features, linear.out_features
-        self.weight, self.bias = linear.weight, linear.bias
-        self._activation = activation
-        self._packed = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach(), None)
-
-    def forward(self, values: Tensor) -> Tensor:
-        """Return the output (..., out_features). It has the same bits for any number of rows."""
-        if values.numel() == self.in_features:  # oneDNN adds up a single row in another order
-            out: Tensor = self._product(values.reshape(1, -1).expand(2, -1))[0]  # (out_features,)
-            return out.reshape(*values.shape[:-1], -1)  # (..., out_features)
-        return self._product(values)
-
-    def _product(self, values: Tensor) -> Tensor:
-        # The overload is named, because torch takes as long to choose it as to multiply a few tokens.
-        out: Tensor = torch.ops.mkldnn._linear_pointwise.default(
-            values, self._packed, self.bias, self._activation, [], "none"
-        )
-        return out
-
-
-def pack(stages: nn.ModuleList) -> None:
-    """Replace linear layers by packed ones, in place, if torch and the processor support it.
-
-    Parameters
-    ----------
-    stages : nn.ModuleList
-        Stages on the CPU, in `eval()`. They cannot be trained afterwards.
-
-    Examples
-    --------
-    >>> from torch import nn
-    >>> from sktransfer.engine.inference import pack
-    >>> stages = nn.ModuleList([nn.Linear(4, 8)]).eval()
-    >>> pack(stages)
-    """
-    linears = [module for module in stages.modules() if type(module) is nn.Linear and module.weight.dtype in _TYPES]
-    if not linears or sum(linear.weight.nbytes for linear in linears) > _MAX_PACKED or not _agrees(linears[0]):
-        return
-    activated = _with_gelu(stages)
-    _replace(stages, {id(linear): PackedLinear(linear, activated.get(id(linear), "none")) for linear in linears})
-
-
-def _with_gelu(stages: nn.ModuleList) -> dict[int, str]:
-    """Replace each GELU after a linear layer by an identity, and return the ids of these layers with "gelu".
-
-    The encoders of transformers compute `intermediate_act_fn(dense(values))`, and nothing between the two.
-    """
-    activations = {}
-    for module in stages.modules():
-        dense, activation = getattr(module, "dense", None), getattr(module, "intermediate_act_fn", None)
-        ours = type(module).__module__.startswith("transformers.") and type(dense) is nn.Linear
-        if (
-            ours
-            and type(activation).__name__ == "GELUActivation"
-            and getattr(activation, "act", None) is nn.functional.gelu
-        ):
-            module.intermediate_act_fn = nn.Identity()
-            activations[id(dense)] = "gelu"
-    return activations
-
-
-def _agrees(linear: nn.Linear) -> bool:
-    """Return whether packing works and gives equal outputs. The operators are private to torch and may change."""
-    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
-        return False
-    values = torch.linspace(-1, 1, 3 * linear.in_features, dtype=linear.weight.dtype).view(3, -1)  # (3, in_features)
-    try:
-        with torch.no_grad():
-            expected, packed = linear(values), PackedLinear(linear)(values)  # (3, out_features)
-    except (AttributeError, RuntimeError, TypeError):
-        return False
-    scale = float(expected.abs().max())
-    if not math.isfinite(scale):  # weights that are not finite: outputs are checked where they are used
-        return False
-    return bool(torch.allclose(packed.float(), expected.float(), atol=scale * 1e-2))

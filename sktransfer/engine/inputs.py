@@ -160,7 +160,8 @@ def in_batches(rows: Sequence[Row], size: int) -> Iterator[list[Row]]:
 
 def concat_features(layers: Sequence[Sequence[Tensor]]) -> Tensor:
     """Concatenate the vectors of several layers, each given as one per sample, to (n, n_features)."""
-    return torch.cat([torch.stack(list(layer)) for layer in layers], 1)  # (n, n_features)
+    columns = [torch.stack(list(layer)) for layer in layers]  # of (n, n_features of the layer)
+    return columns[0] if len(columns) == 1 else torch.cat(columns, 1)  # (n, n_features)
 
 
 def collate(tensors: Sequence[Tensor], modality: str, pad_value: int = 0) -> tuple[Tensor, Tensor | None]:

@@ -13,7 +13,7 @@ from sktransfer.backbones.backbone import Backbone
 from sktransfer.backbones.pooling import check_pooling
 from sktransfer.cache.policy import cache_namespace, stored_dtype
 from sktransfer.cache.types import CacheNamespace
-from sktransfer.engine.compute import PRECISIONS, Compute, uses_tf32
+from sktransfer.engine.compute import PRECISIONS, Compute, processor, uses_tf32
 
 __all__ = ["LayerOutput", "is_auto", "kept_dtype", "resolve_layers"]
 
@@ -37,15 +37,21 @@ class LayerOutput:
         """Return the type of the output: the compute precision for values, float32 for vectors."""
         return compute.dtype if self.pooling is None else torch.float32
 
-    def namespace(self, backbone: Backbone, compute: Compute, cache_dtype: str = "auto") -> CacheNamespace:
-        """Return the cache namespace, which covers everything that the output depends on but the sample."""
+    def namespace(
+        self, backbone: Backbone, compute: Compute, cache_dtype: str = "auto", *, any_processor: bool = False
+    ) -> CacheNamespace:
+        """Return the cache namespace, which covers everything that the output depends on but the sample.
+
+        With `any_processor` it does not cover the model of the processor or GPU, on which the last bits depend.
+        """
+        model = "" if any_processor else f" {processor(compute.device)}"
         on_gpu = compute.device.type == "cuda" and compute.dtype == torch.float32
         return cache_namespace(
             fingerprint=backbone.fingerprint(self.stop),
             preprocess=backbone.preprocess.key,
             pooling=self.pooling,
             prefix_tokens=backbone.prefix_tokens,
-            precision=f"{compute.device.type} {compute.dtype} {on_gpu and uses_tf32()}",
+            precision=f"{compute.device.type} {compute.dtype} {on_gpu and uses_tf32()}{model}",
             dtype=_name(kept_dtype(self.dtype(compute), cache_dtype)),
             backbone=backbone.name,
             stage=backbone.stage_names[self.stop - 1] if self.stop else "input",

@@ -128,10 +128,11 @@ PRECISION = Parameter(
 CACHE = Parameter(
     "cache",
     "memory",
-    '"memory", path or None',
+    '"memory", path, URL, list or None',
     """Cache of the outputs of frozen stages, keyed by the content of each sample and reused by folds, candidates and
-    clones. "memory" lasts as long as the process. A path is a folder, shared by processes and sessions. None caches
-    nothing. `set_config` sets the size limits, and `cache_info` reports what is cached.""",
+    clones. "memory" lasts as long as the process. A path is a folder, shared by the processes of a machine. A URL such
+    as "s3://bucket/run" is shared by machines, and `["/local/folder", "s3://bucket/run"]` keeps a copy here. None
+    caches nothing. `set_config` sets the size limits, and `cache_info` reports what is cached.""",
 )
 
 VERBOSE = Parameter("verbose", 0, "int", "1 shows a progress bar, or lines in logs and in worker processes.")

@@ -251,6 +251,7 @@ def _write_description(module: EstimatorModule, path: Path, opset: int, differen
         tokenizer = preprocess.padded_tokenizer()
         path.with_suffix(".tokenizer.json").write_text(tokenizer.to_str(), encoding="utf-8")
         settings = {"tokenizer": path.with_suffix(".tokenizer.json").name, "max_length": preprocess.limit}
+        settings |= {} if preprocess.rules is None else {"rules": preprocess.rules.key}  # apply them to texts first
     description = {
         "sktransfer": __version__,
         "backbone": backbone.name,

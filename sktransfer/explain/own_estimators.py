@@ -18,8 +18,9 @@ from sktransfer.featurizers.image import ImageFeaturizer
 from sktransfer.featurizers.text import TextFeaturizer
 from sktransfer.featurizers.tokens import TokenFeaturizer
 from sktransfer.featurizers.words import WordEmbedder
-from sktransfer.finetuning.classifier import FineTuneClassifier
+from sktransfer.finetuning.classifier import ClassifyingTuner, FineTuneClassifier
 from sktransfer.finetuning.contrastive import ContrastiveFineTuner
+from sktransfer.finetuning.domain_adaptation import DomainAdaptationClassifier
 from sktransfer.finetuning.multitask import MultiTaskFineTuner
 from sktransfer.finetuning.regressor import FineTuneRegressor
 from sktransfer.finetuning.segmenter import FineTuneSegmenter
@@ -49,7 +50,7 @@ def _tuner_source(estimator: Any) -> tuple[Source, nn.Module]:
     )
 
 
-def _fine_tune_classifier(estimator: FineTuneClassifier, convert: Convert) -> Conversion:
+def _fine_tune_classifier(estimator: ClassifyingTuner, convert: Convert) -> Conversion:
     source, head = _tuner_source(estimator)
     return Conversion((head,), "logits", source, estimator.classes_, _LINKS[estimator._task.kind])
 
@@ -99,6 +100,7 @@ def _self_supervised(estimator: SelfSupervisedTuner, convert: Convert) -> Conver
 CONVERTERS: dict[type, Converter] = {
     BestBackbone: _best_backbone,
     ContrastiveFineTuner: _contrastive,
+    DomainAdaptationClassifier: _fine_tune_classifier,
     FineTuneClassifier: _fine_tune_classifier,
     FineTuneRegressor: _fine_tune_regressor,
     ImageFeaturizer: _featurizer,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import chain
@@ -20,6 +19,7 @@ from sktransfer.backbones.backbone import Backbone
 from sktransfer.backbones.pooling import cheap_poolings
 from sktransfer.cache.policy import prefetch_for_layers
 from sktransfer.cache.resolve import resolve_store
+from sktransfer.cache.types import Cache
 from sktransfer.engine.choice_targets import ChoiceTargets
 from sktransfer.engine.choose_layers import (
     CandidateOutputs,
@@ -65,7 +65,7 @@ class Featurizer(
     batch_size: int | str
     device: Any
     precision: str
-    cache: str | os.PathLike[str] | None
+    cache: Cache
     verbose: int
     on_error: str = "raise"  # a parameter of image featurizers only, because texts need no decoding
     missing: str
@@ -293,14 +293,15 @@ class Featurizer(
         return [LayerOutput(*output) for output in outputs]
 
     def _forward(self, inputs: PreprocessedSamples, rows: Sequence[int] | None = None) -> Iterator[Outputs]:
+        store = resolve_store(self.cache)
         return forward(
             self.backbone_,
             inputs,
             self._layers(),
             rows=rows,
             compute=self._compute(),
-            store=resolve_store(self.cache),
-            prefetch=self._prefetch(),
+            store=store,
+            prefetch=() if store is None else self._prefetch(),
         )
 
     def _outputs(self, inputs: PreprocessedSamples, known: CandidateOutputs | None) -> Iterator[Outputs]:
@@ -334,16 +335,17 @@ class Featurizer(
                 bar.update(len(rows))
                 if known is None or rows is not known.rows:
                     self._report_batch(context)
-            bar.update(int((~is_readable).sum()))
+            unreadable = np.flatnonzero(~is_readable)
+            bar.update(len(unreadable))
         inputs.warn_of_unread()
         widths = widths or self._count_features_of_blank()
         if features is None:
             features = np.empty((n_samples, sum(widths)), np.float32)
-        features[~is_readable] = 0
+        features[unreadable] = 0
         check_finite_outputs(features, self._compute())
-        features[~is_readable] = np.nan
+        features[unreadable] = np.nan
         if self.on_error == "warn":
-            _warn_of_unreadable(inputs, np.flatnonzero(~is_readable).tolist())
+            _warn_of_unreadable(inputs, unreadable.tolist())
         return self._postprocess(features), widths
 
     def _postprocess(self, features: np.ndarray) -> np.ndarray:

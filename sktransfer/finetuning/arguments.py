@@ -41,11 +41,13 @@ class FitArguments:
     X_val: Any = None
     y_val: Any = None
     sample_weight_val: Any = None
+    sample_domain: Any = None
 
     @property
     def metadata(self) -> dict[str, Any]:
         """Metadata for scikit-learn's callbacks."""
-        return {} if self.sample_weight is None else {"sample_weight": self.sample_weight}
+        given = {"sample_weight": self.sample_weight, "sample_domain": self.sample_domain}
+        return {name: value for name, value in given.items() if value is not None}
 
     @property
     def validates(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -14,6 +14,7 @@ from sklearn.base import BaseEstimator
 from sklearn.callback import CallbackSupportMixin
 from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
 
 from sktransfer._utils import title_of
 from sktransfer.backbones.backbone import Backbone
@@ -195,8 +196,12 @@ class FineTuneBase(PlainState, BackboneHTML, CallbackSupportMixin, CallbackParam
         names = pd.Index(self.backbone_.stage_names, name="stage")
         return pd.Series(mix.weights.detach().numpy(), index=names, name="weight")
 
+    def _settings(self) -> Settings:
+        """Return the checked settings of the training."""
+        return check_settings(self)
+
     def _fit(self, arguments: FitArguments) -> Self:
-        settings = check_settings(self)
+        settings = self._settings()
         validates = arguments.validates or self._holds_out(settings)
         remedy = "pass X_val and y_val to fit, or set early_stopping=True"
         if not hasattr(self, "early_stopping"):
@@ -215,7 +220,7 @@ class FineTuneBase(PlainState, BackboneHTML, CallbackSupportMixin, CallbackParam
         return LearningRates(self.lr_, self.lr_curve_)
 
     def _partial_fit(self, arguments: FitArguments) -> Self:
-        settings = check_settings(self)
+        settings = self._settings()
         if is_auto(self.freeze_depth):
             raise InvalidParameterError(
                 "freeze_depth='auto' compares epochs with none, and partial_fit runs one per call; set freeze_depth to "
@@ -262,10 +267,10 @@ class FineTuneBase(PlainState, BackboneHTML, CallbackSupportMixin, CallbackParam
         compute = resolve_compute(self.device, self.precision)
         with fork_rng(compute.device):
             seed_torch(seed, compute.device)  # new weights; dropout is seeded per epoch
-            context = self._init_callback_context(max_subtasks=settings.max_epochs)
+            context = self._init_callback_context(max_subtasks=self._most_epochs(settings))
             context.call_on_fit_task_begin(estimator=self, X=arguments.X, y=arguments.y)
             run = self._run(settings, previous, tasks, compute, seed, arguments, context)
-            self._store_result(run, train(run))
+            self._store_result(run, self._train(run))
             run.inputs.warn_of_unread()  # of images, which are read while the network trains
             context.call_on_fit_task_end(
                 estimator=self, X=arguments.X, y=arguments.y, metadata=arguments.metadata, reconstruction_attributes={}
@@ -298,6 +303,7 @@ class FineTuneBase(PlainState, BackboneHTML, CallbackSupportMixin, CallbackParam
         settings = settings.for_tasks(list(self._tasks))
         rows, targets = self._encode(settings, given, of_rows, len(samples))
         groups = None if of_rows.groups is None else np.asarray(of_rows.groups)[rows]
+        backbone = self._adapt_backbone(backbone, samples, of_rows, compute)
         choices = self._known_choices(settings, previous)
         trunk = self._choose_trunk(backbone, previous, choices)
         inputs = self._preprocessed(samples.take(rows), trunk.backbone)
@@ -324,6 +330,12 @@ class FineTuneBase(PlainState, BackboneHTML, CallbackSupportMixin, CallbackParam
             run = dataclasses.replace(run, trunk=self._choose_trunk(backbone, None, choices), known=known)
         return dataclasses.replace(run, on_epoch=functools.partial(self._on_epoch, context, arguments, run))
 
+    def _train(self, run: FitRun) -> TrainingResult:
+        return train(run)
+
+    def _most_epochs(self, settings: Settings) -> int | None:
+        return settings.max_epochs
+
     def _read_rows(self, arguments: FitArguments, backbone: Backbone, *, reset: bool) -> tuple[Samples, FitArguments]:
         """Return the rows that the network reads, and targets, weights and groups of these rows.
 
@@ -348,6 +360,12 @@ class FineTuneBase(PlainState, BackboneHTML, CallbackSupportMixin, CallbackParam
                 f"y holds {kind} and X does not, so they seem to be swapped: fit takes the {kind} first. About X: "
                 f"{error}"
             ) from error
+
+    def _adapt_backbone(
+        self, backbone: Backbone, samples: Samples, arguments: FitArguments, compute: Compute
+    ) -> Backbone:
+        """Return the backbone to start from, for the result of `_read_rows`. By default it is the one that is given."""
+        return backbone
 
     def _check_samples(self, X: Any, backbone: Backbone, *, reset: bool) -> Samples:
         return check_samples(self, X, backbone.modality, image_shape=self.image_shape, reset=reset)
@@ -432,7 +450,8 @@ class FineTuneBase(PlainState, BackboneHTML, CallbackSupportMixin, CallbackParam
         """Return the layers that an earlier fit, or that of given heads, has chosen; None for a new choice."""
         if not is_auto(self._head_layer):
             return None
-        if any(type(task).choice_targets is Task.choice_targets for task in self._tasks.values()):
+        main = [task for task in self._tasks.values() if not task.is_auxiliary]
+        if any(type(task).choice_targets is Task.choice_targets for task in main):
             raise InvalidParameterError(
                 f"layer='auto' chooses layers for a linear head on y, and {type(self).__name__} has none; set layer to "
                 "an index, a stage's name, a list of these, 'all' or 'mix'"
@@ -514,7 +533,7 @@ class FineTuneBase(PlainState, BackboneHTML, CallbackSupportMixin, CallbackParam
             {
                 name: Head(heads[name], task, choices.get(name))
                 for name, task in self._tasks.items()
-                if not task.pairwise and not task.comes_from_samples
+                if not (task.pairwise or task.comes_from_samples or task.is_auxiliary)
             }
         )
 
@@ -522,12 +541,16 @@ class FineTuneBase(PlainState, BackboneHTML, CallbackSupportMixin, CallbackParam
     def _outputs_by_task(self, X: Any) -> dict[str, np.ndarray]:
         """Return the output of each head (n_samples, n_outputs), float32, from one pass."""
         check_is_fitted(self)
+        heads = {name: one for name, one in self.net_.module_.heads.items() if not self._tasks[name].is_auxiliary}
+        return self._of_features(X, {name: (one.n_outputs, prepare_head(one)) for name, one in heads.items()})
+
+    def _of_features(
+        self, X: Any, functions: Mapping[str, tuple[int, Callable[[Tensor], Tensor]]]
+    ) -> dict[str, np.ndarray]:
+        """Return what functions (width, function) give for features, (n_samples, width) float32, from one pass."""
         samples = self._check_samples(X, self.backbone_, reset=False)
         inputs = PreprocessedSamples(samples, self.backbone_.preprocess)
-        heads = {name: prepare_head(head) for name, head in self.net_.module_.heads.items()}
-        outputs = {
-            name: np.empty((len(samples), head.n_outputs), np.float32) for name, head in self.net_.module_.heads.items()
-        }
+        results = {name: np.empty((len(samples), width), np.float32) for name, (width, _) in functions.items()}
         compute = resolve_compute(self.device, self.precision)
         # Only outputs of frozen stages are cached, because no other estimator has the trained ones.
         parts = forward(
@@ -541,10 +564,10 @@ class FineTuneBase(PlainState, BackboneHTML, CallbackSupportMixin, CallbackParam
         )
         for rows, values in parts:
             features = concat_features(values)  # (n_rows, n_features)
-            for name, head in heads.items():
-                outputs[name][rows] = head(features).numpy()
+            for name, (_, function) in functions.items():
+                results[name][rows] = function(features).numpy()
         inputs.warn_of_unread()
-        return {name: check_finite_outputs(one, compute) for name, one in outputs.items()}
+        return {name: check_finite_outputs(one, compute) for name, one in results.items()}
 
     def _saved_state(self) -> dict[str, Any]:
         """Return what `_restore_state` needs besides the plain attributes."""

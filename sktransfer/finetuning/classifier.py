@@ -20,7 +20,106 @@ from sktransfer.tasks.criterion import Criterion
 if TYPE_CHECKING:
     from sklearn.utils import Tags
 
-__all__ = ["FineTuneClassifier"]
+__all__ = ["ClassifyingTuner", "FineTuneClassifier"]
+
+
+class ClassifyingTuner(ClassifierMixin, SingleTaskTuner):
+    """Fine-tuning of one task whose targets are classes: predictions, and attributes about the classes."""
+
+    _target = "it holds one label per sample, or an indicator matrix"
+
+    class_weight: Any
+    classes_: np.ndarray
+    criterion: Any
+    label_names_: np.ndarray
+    label_smoothing: float
+
+    def decision_function(self, X: Any) -> np.ndarray:
+        """Return logits (n_samples, n_classes); for two classes their difference (n_samples,).
+
+        Parameters
+        ----------
+        X : array-like, Series, one-column DataFrame or list of n_samples
+            Images or texts.
+
+        Raises
+        ------
+        InvalidSampleError
+            If a sample cannot be used.
+        NotFiniteError
+            If an output of the network is infinite or NaN.
+        """
+        outputs = self._outputs(X)
+        return self._classification.decision(outputs)
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Return the probability of each class (n_samples, n_classes), in the order of `classes_`.
+
+        For an indicator matrix each label has its own probability, and rows do not sum to one.
+
+        Parameters
+        ----------
+        X : array-like, Series, one-column DataFrame or list of n_samples
+            Images or texts.
+
+        Raises
+        ------
+        InvalidSampleError
+            If a sample cannot be used.
+        NotFiniteError
+            If an output of the network is infinite or NaN.
+        """
+        outputs = self._outputs(X)
+        return self._classification.decode_proba(outputs)
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Return the most probable label per sample (n_samples,), or an indicator matrix (n_samples, n_labels).
+
+        Parameters
+        ----------
+        X : array-like, Series, one-column DataFrame or list of n_samples
+            Images or texts.
+
+        Raises
+        ------
+        InvalidSampleError
+            If a sample cannot be used.
+        NotFiniteError
+            If an output of the network is infinite or NaN.
+        """
+        outputs = self._outputs(X)
+        return self._classification.decode(outputs)
+
+    @property
+    def _classification(self) -> Multiclass | MultilabelIndicator:
+        task = self._task
+        assert isinstance(task, (Multiclass, MultilabelIndicator))
+        return task
+
+    def _make_task(self, y: Any, classes: np.ndarray | None) -> Task:
+        criterion = None if self.criterion is None else Criterion(self.criterion)
+        task = classification_task(y, self.class_weight, self.label_smoothing, criterion)
+        task.classes = classes
+        return task
+
+    def _encode(self, *arguments: Any) -> Any:
+        encoded = super()._encode(*arguments)
+        self._store_classes()
+        return encoded
+
+    def _store_classes(self) -> None:
+        assert self._task.classes is not None
+        self.classes_ = self._task.classes
+        if hasattr(self, "label_names_"):
+            del self.label_names_  # of an earlier fit
+        names = getattr(self._task, "label_names", None)
+        if names is not None:
+            self.label_names_ = np.array(names)
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        return tags
 
 
 @with_parameters(
@@ -37,7 +136,7 @@ __all__ = ["FineTuneClassifier"]
     shared.VALIDATION,
     shared.END,
 )
-class FineTuneClassifier(ClassifierMixin, SingleTaskTuner):
+class FineTuneClassifier(ClassifyingTuner):
     """Classify images or texts with a pretrained network whose upper stages are fine-tuned.
 
     The stages below the freezing boundary are frozen, and their outputs are computed once per sample. Copies of the
@@ -133,14 +232,6 @@ class FineTuneClassifier(ClassifierMixin, SingleTaskTuner):
     >>> clf.layer_.idxmax(), clf.strength_ > 3
     (('block3', 'grid2'), True)
     """
-
-    _target = "it holds one label per sample, or an indicator matrix"
-
-    class_weight: Any
-    classes_: np.ndarray
-    criterion: Any
-    label_names_: np.ndarray
-    label_smoothing: float
 
     # As in scikit-learn's splitters: groups that a search gets for its folds need no request.
     __metadata_request__fit: ClassVar[dict[str, bool]] = {"groups": True}
@@ -245,90 +336,3 @@ class FineTuneClassifier(ClassifierMixin, SingleTaskTuner):
         has_names = known is not None and self._task.kind == MultilabelIndicator.kind
         known = check_known_classes(classes, known, "labels", may_be_numbers=has_names)
         return self._partial_fit(FitArguments(X, y, sample_weight, classes={TASK: known}))
-
-    def decision_function(self, X: Any) -> np.ndarray:
-        """Return logits (n_samples, n_classes); for two classes their difference (n_samples,).
-
-        Parameters
-        ----------
-        X : array-like, Series, one-column DataFrame or list of n_samples
-            Images or texts.
-
-        Raises
-        ------
-        InvalidSampleError
-            If a sample cannot be used.
-        NotFiniteError
-            If an output of the network is infinite or NaN.
-        """
-        outputs = self._outputs(X)
-        return self._classification.decision(outputs)
-
-    def predict_proba(self, X: Any) -> np.ndarray:
-        """Return the probability of each class (n_samples, n_classes), in the order of `classes_`.
-
-        For an indicator matrix each label has its own probability, and rows do not sum to one.
-
-        Parameters
-        ----------
-        X : array-like, Series, one-column DataFrame or list of n_samples
-            Images or texts.
-
-        Raises
-        ------
-        InvalidSampleError
-            If a sample cannot be used.
-        NotFiniteError
-            If an output of the network is infinite or NaN.
-        """
-        outputs = self._outputs(X)
-        return self._classification.decode_proba(outputs)
-
-    def predict(self, X: Any) -> np.ndarray:
-        """Return the most probable label per sample (n_samples,), or an indicator matrix (n_samples, n_labels).
-
-        Parameters
-        ----------
-        X : array-like, Series, one-column DataFrame or list of n_samples
-            Images or texts.
-
-        Raises
-        ------
-        InvalidSampleError
-            If a sample cannot be used.
-        NotFiniteError
-            If an output of the network is infinite or NaN.
-        """
-        outputs = self._outputs(X)
-        return self._classification.decode(outputs)
-
-    @property
-    def _classification(self) -> Multiclass | MultilabelIndicator:
-        task = self._task
-        assert isinstance(task, (Multiclass, MultilabelIndicator))
-        return task
-
-    def _make_task(self, y: Any, classes: np.ndarray | None) -> Task:
-        criterion = None if self.criterion is None else Criterion(self.criterion)
-        task = classification_task(y, self.class_weight, self.label_smoothing, criterion)
-        task.classes = classes
-        return task
-
-    def _encode(self, *arguments: Any) -> Any:
-        encoded = super()._encode(*arguments)
-        self._store_classes()
-        return encoded
-
-    def _store_classes(self) -> None:
-        assert self._task.classes is not None
-        self.classes_ = self._task.classes
-        if hasattr(self, "label_names_"):
-            del self.label_names_  # of an earlier fit
-        names = getattr(self._task, "label_names", None)
-        if names is not None:
-            self.label_names_ = np.array(names)
-
-    def __sklearn_tags__(self) -> Tags:
-        tags = super().__sklearn_tags__()
-        tags.classifier_tags.multi_label = True
-        return tags

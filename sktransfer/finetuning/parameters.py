@@ -263,8 +263,10 @@ END = [
     ),
     engine.CACHE.replace(
         description="""Cache of the outputs of frozen stages, by content of the sample, shared by epochs, folds,
-        candidates and clones. "memory" lasts as long as the process. A folder is shared by processes and sessions.
-        `set_config` sets their size, `cache_info` shows what they hold. None runs the frozen stages in each epoch."""
+        candidates and clones. "memory" lasts as long as the process. A folder is shared by the processes of a machine.
+        A URL such as "s3://bucket/run" is shared by machines, and `["/local/folder", "s3://bucket/run"]` keeps a copy
+        here. `set_config` sets their size, `cache_info` shows what they hold.
+        None runs the frozen stages in each epoch."""
     ),
     Parameter(
         "callbacks",

@@ -3,33 +3,37 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Self
 
 import numpy as np
 import pandas as pd
+from scipy.sparse import issparse
 from sklearn.base import TransformerMixin
 from sklearn.callback import with_callbacks
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import Tags
+from sklearn.utils import Tags, _safe_indexing
 from sklearn.utils.validation import check_is_fitted
+from skorch.history import History
 
 from sktransfer._parameters import Parameter, with_parameters
 from sktransfer._utils import all_or_nothing
-from sktransfer.backbones.backbone import Backbone
+from sktransfer.backbones.backbone import Backbone, replace_stages
 from sktransfer.engine.inputs import PreprocessedSamples, concat_features
-from sktransfer.engine.layers import resolve_layers
+from sktransfer.engine.layers import LayerOutput, resolve_layers
 from sktransfer.engine.parameters import LAYER, TARGET
-from sktransfer.exceptions import NewHeadWarning, ShortTextWarning, name_row, warn
+from sktransfer.exceptions import InvalidParameterError, NewHeadWarning, ShortTextWarning, name_row, warn
+from sktransfer.featurizers.image import ImageFeaturizer
 from sktransfer.featurizers.text import TextFeaturizer
 from sktransfer.finetuning import parameters as shared
 from sktransfer.finetuning.arguments import FitArguments
 from sktransfer.finetuning.single import TASK, SingleTaskTuner
 from sktransfer.objectives.base import Objective, text_tokens
 from sktransfer.objectives.heads import with_new_lm_head
-from sktransfer.objectives.registry import choose_objective
+from sktransfer.objectives.registry import OBJECTIVES, choose_objective
 from sktransfer.samples.base import Samples
+from sktransfer.samples.columns import is_tensor
 from sktransfer.tasks.base import Task
 from sktransfer.tasks.given import GivenTargets
 from sktransfer.training.data import collect_features
@@ -39,23 +43,27 @@ from sktransfer.training.trainer import TrainingResult
 
 __all__ = ["SelfSupervisedTuner"]
 
-_MOST_ROWS = 200  # texts whose features are compared before and after the training
-_EQUAL = 1e-6  # spread of texts that are equal
+_FEATURIZERS: dict[str, tuple[type[ImageFeaturizer | TextFeaturizer], str]] = {
+    "image": (ImageFeaturizer, "image_shape"),
+    "text": (TextFeaturizer, "normalize"),
+}
+_MOST_ROWS = 200  # samples whose features are compared before and after the training
+_EQUAL = 1e-6  # spread of samples that are equal
 _COLLAPSED = 0.1  # share of their spread below which features have collapsed
-_INPUT = {one.name: one for one in shared.INPUT if one.name not in ("preprocess", "image_shape")}
+_INPUT = {one.name: one for one in shared.INPUT}
 
 
 @dataclasses.dataclass(frozen=True)
-class _Texts:
-    """Token ids of the texts, and which texts have enough of them to learn from."""
+class _Samples:
+    """Targets made from the samples, and which samples there is enough of to learn from."""
 
-    ids: np.ndarray  # (n_samples,), one tensor (n_tokens,) each
+    targets: np.ndarray  # (n_samples,), such as one tensor (n_tokens,) each
     known: np.ndarray | None  # (n_samples,)
     values: None = None  # there is no y
 
     def check(self, task: Task) -> np.ndarray:
-        """Return the ids of the texts to learn from (n_known,)."""
-        return self.ids if self.known is None else self.ids[self.known]
+        """Return the targets of the samples to learn from (n_known,)."""
+        return self.targets if self.known is None else self.targets[self.known]
 
     def named(self) -> AbstractContextManager[Any]:
         """Return a context that changes no error."""
@@ -65,18 +73,21 @@ class _Texts:
 @with_parameters(
     _INPUT["backbone"].replace(
         default="tiny/bert",
-        description="""A name or a loaded backbone of texts, such as `tuner.backbone_` of a fitted estimator.
-        "tiny/bert" is shipped, and `"hf/<hub id>"` or `"hf/<local folder>"` loads a model of transformers.""",
+        description="""A name or a loaded backbone, such as `tuner.backbone_` of a fitted estimator. "tiny/bert" reads
+        texts, "tiny/cnn" reads images, and `"hf/<hub id>"` or `"hf/<local folder>"` loads a model of transformers.""",
     ),
     Parameter(
         "objective",
         "auto",
-        '{"auto", "none", "mlm", "causal", "tsdae", "simcse"} or objective',
-        """What is learned from the texts. "mlm" predicts hidden tokens [1]_ (`MaskedTokens`), "causal" the next token
-        (`NextTokens`, for networks like GPT-2), "tsdae" a text of which words are deleted [5]_ (`Denoising`), and
-        "simcse" tells texts apart under dropout [2]_ (`DropoutViews`).
-        "none" trains nothing, so that a search shows whether the others help. "auto" is "mlm" or "causal" if the
-        weights have a head for it, and otherwise "simcse".""",
+        '{"auto", "none", "mlm", "causal", "tsdae", "simcse", "denoise", "simsiam", "mae"} or objective',
+        """What is learned from the samples. "none" trains nothing, so that a search shows whether the others help.
+        Texts: "mlm" predicts hidden tokens [1]_ (`MaskedTokens`), "causal" the next token (`NextTokens`, for networks
+        like GPT-2), "tsdae" a text of which words are deleted [5]_ (`Denoising`), and "simcse" tells texts apart under
+        dropout [2]_ (`DropoutViews`). Images: "denoise" reconstructs the input of each stage from a noisy copy, stage
+        by stage [6]_ (`StageDenoising`), "simsiam" predicts one changed copy of an image from another [7]_
+        (`SiameseViews`), and "mae" reconstructs hidden patches in a vision transformer [8]_ (`MaskedPatches`). "auto"
+        is "mlm" or "causal" if the weights have a head for it, otherwise "simcse" for texts and "denoise" for
+        images.""",
     ),
     _INPUT.values(),
     LAYER,
@@ -85,19 +96,24 @@ class _Texts:
         "normalize",
         "auto",
         'bool or "auto"',
-        """Whether to scale the features of each text to length 1. "auto" does so if the model itself does.""",
+        """Whether to scale the features of each text to length 1. "auto" does so if the model itself does. Only "auto"
+        for images.""",
     ),
     _INPUT["freeze_depth"].replace(
         default=0,
         description="""Number of frozen stages, counted from the input. 0 trains all stages. An int is a Python slice,
         `stages[:freeze_depth]`, a float f in [0, 1] freezes floor(f * n), and a name freezes up to and with that stage.
-        "mlm" and "tsdae" change the texts, so they take 0 only. The others run frozen stages once, and cache their
-        outputs.""",
+        "mlm", "tsdae" and "simsiam" change the samples, so they take 0 only, and "mae" takes 1 or more. Frozen stages
+        run once, and their outputs are cached.""",
     ),
     shared.TRAINING,
-    shared.TRAINING[0].replace(default=3, description="Number of passes over the texts. 0 trains nothing."),
+    shared.TRAINING[0].replace(
+        default=3,
+        description="""Number of passes over the samples, for each stage if they are trained one by one. 0 trains
+        nothing.""",
+    ),
     shared.TRAINING[1].replace(
-        description="""Texts per step. "simcse" compares the texts of a step, and a larger number is harder."""
+        description="""Samples per step. "simcse" compares the texts of a step, and a larger number is harder."""
     ),
     shared.SCHEDULE,
     shared.UNFREEZING,
@@ -105,20 +121,20 @@ class _Texts:
     shared.CHANGES[0],
     shared.VALIDATION,
     shared.VALIDATION[0].replace(
-        description="""Whether to stop when the loss of the held-out texts no longer falls, and restore the weights of
+        description="""Whether to stop when the loss of the held-out samples no longer falls, and restore the weights of
         the best epoch, or those before training if each epoch was worse."""
     ),
     shared.VALIDATION[1].replace(
-        description="Share of the texts that are held out. `history_` has their loss, `valid_loss`. At least one text."
+        description="Share of the samples that are held out. `history_` has their loss, `valid_loss`. At least one."
     ),
     [one for one in shared.END if one.name != "warm_start"],
 )
 class SelfSupervisedTuner(TransformerMixin, SingleTaskTuner):
-    """Adapt a pretrained network to texts without labels, and turn texts into features.
+    """Adapt a pretrained network to texts or images without labels, and turn them into features.
 
-    Copies of the stages above the freezing boundary are trained on the texts themselves. `backbone_` can then be used
+    Copies of the stages above the freezing boundary are trained on the samples themselves. `backbone_` can then be used
     by every other estimator. As a step of a pipeline, `make_pipeline(SelfSupervisedTuner(), LogisticRegression())`, it
-    adapts the network to the texts of each fold, and gives the features of `TextFeaturizer`.
+    adapts the network to the samples of each fold, and gives the features of `TextFeaturizer` or `ImageFeaturizer`.
 
     Parameters
     ----------
@@ -129,12 +145,13 @@ class SelfSupervisedTuner(TransformerMixin, SingleTaskTuner):
     backbone_ : Backbone
         Adapted backbone, to continue from: `FineTuneClassifier(backbone=tuner.backbone_)`. Its `lm_head` is trained as
         well if the objective predicts tokens.
-    featurizer_ : TextFeaturizer
+    featurizer_ : TextFeaturizer or ImageFeaturizer
         Fitted featurizer of the adapted backbone. Its `layer_`, `strength_` and `report_` are attributes here as well.
     freeze_depth_ : int
         Number of frozen stages.
     history_ : DataFrame
-        One row per epoch: losses of the training and of the held-out texts, rate, seconds. Empty without training.
+        One row per epoch: losses of the training and of the held-out samples, rate, seconds, and the stage if they are
+        trained one by one. Empty without training.
     lr_ : float
         Learning rate that `lr` stood for. Only after a training.
     lr_curve_ : DataFrame
@@ -142,7 +159,8 @@ class SelfSupervisedTuner(TransformerMixin, SingleTaskTuner):
     n_iter_ : int
         Number of epochs.
     net_ : skorch.NeuralNet
-        Trained net, with its `history`. Only after a training, and not after `load`.
+        Trained net, with its `history`. That of the last stage if they are trained one by one. Only after a training,
+        and not after `load`.
     objective_ : Objective or None
         Objective of the training, None without one.
     stages_ : DataFrame
@@ -154,12 +172,16 @@ class SelfSupervisedTuner(TransformerMixin, SingleTaskTuner):
     See Also
     --------
     TextFeaturizer : Features of a network that is not adapted.
+    ImageFeaturizer : The same for images.
     FineTuneClassifier : Trains by labels, and can start from `backbone_`.
 
     Notes
     -----
-    A pipeline adapts to the texts of its training folds alone. If the texts to be predicted are among those that `fit`
-    sees, scores tell of these texts, and not of new ones.
+    A pipeline adapts to the samples of its training folds alone. If the samples to be predicted are among those that
+    `fit` sees, scores tell of these samples, and not of new ones.
+
+    Samples without a label can be in the same call: `make_pipeline(SelfSupervisedTuner(), SelfTrainingClassifier(
+    LogisticRegression()))` learns from samples whose y is -1 as well.
 
     The held-out loss may fall while the features become worse for a task. Compare objectives by the score of the task.
 
@@ -175,6 +197,10 @@ class SelfSupervisedTuner(TransformerMixin, SingleTaskTuner):
     .. [4] X. Li et al., "Explicit Inductive Bias for Transfer Learning with Convolutional Networks", ICML 2018.
     .. [5] K. Wang et al., "TSDAE: Using Transformer-based Sequential Denoising Auto-Encoder for Unsupervised Sentence
        Embedding Learning", Findings of EMNLP 2021.
+    .. [6] P. Vincent et al., "Stacked Denoising Autoencoders: Learning Useful Representations in a Deep Network with a
+       Local Denoising Criterion", JMLR 11, 2010.
+    .. [7] X. Chen and K. He, "Exploring Simple Siamese Representation Learning", CVPR 2021.
+    .. [8] K. He et al., "Masked Autoencoders Are Scalable Vision Learners", CVPR 2022.
 
     Examples
     --------
@@ -189,26 +215,26 @@ class SelfSupervisedTuner(TransformerMixin, SingleTaskTuner):
 
     _target = None
 
-    featurizer_: TextFeaturizer
+    featurizer_: ImageFeaturizer | TextFeaturizer
     normalize: Any
     objective: Any
     objective_: Objective | None
     target: str
     validation_fraction: float
-    augment = image_shape = None
-    preprocess = "auto"
+    augment = None
 
     @all_or_nothing
     @with_callbacks  # type: ignore[untyped-decorator]
     def fit(self, X: Any, y: Any = None) -> Self:
-        """Train the stages above the freezing boundary on the texts.
+        """Train the stages above the freezing boundary on the samples.
 
         Parameters
         ----------
-        X : list, Series, one-column DataFrame or array of n_samples
-            Texts.
+        X : list, Series, DataFrame or array of n_samples
+            Texts, or images as `ImageFeaturizer` takes them.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs), default=None
-            Labels or numbers that `layer="auto"` chooses by. The training does not see them.
+            Labels or numbers that `layer="auto"` chooses by. The training does not see them. Missing ones are None,
+            NaN, or -1 among class indices, as `sklearn.semi_supervised.SelfTrainingClassifier` has them.
 
         Returns
         -------
@@ -224,32 +250,34 @@ class SelfSupervisedTuner(TransformerMixin, SingleTaskTuner):
         NotFiniteError
             If the training diverges: a loss or a weight is infinite or NaN.
         ValueError
-            If there are too few texts to learn from.
+            If there are too few samples to learn from.
 
         Warns
         -----
         ConvergenceWarning
-            If the training loss is far higher at the end than at the start, or all texts get nearly equal features.
+            If the training loss is far higher at the end than at the start, or all samples get nearly equal features.
         NewHeadWarning
             If a language-model head is drawn, because the weights have none.
         ShortTextWarning
             If texts are left out of the training, because they have too few tokens.
         """
         self._adapt(X)
-        self.featurizer_.fit(X, y)
+        rows = _labelled_rows(y)
+        self.featurizer_.fit(*((X, y) if rows is None else (_safe_indexing(X, rows), _safe_indexing(y, rows))))
         return self
 
     @all_or_nothing
     @with_callbacks  # type: ignore[untyped-decorator]
     def fit_transform(self, X: Any, y: Any = None) -> np.ndarray:
-        """Fit, and return the features of the same texts.
+        """Fit, and return the features of the same samples.
 
         Parameters
         ----------
-        X : list, Series, one-column DataFrame or array of n_samples
-            Texts.
+        X : list, Series, DataFrame or array of n_samples
+            Texts, or images as `ImageFeaturizer` takes them.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs), default=None
-            Labels or numbers that `layer="auto"` chooses by. The training does not see them.
+            Labels or numbers that `layer="auto"` chooses by. The training does not see them. Missing ones are None,
+            NaN, or -1 among class indices, as `sklearn.semi_supervised.SelfTrainingClassifier` has them.
 
         Returns
         -------
@@ -264,19 +292,23 @@ class SelfSupervisedTuner(TransformerMixin, SingleTaskTuner):
         NotFiniteError
             If the training diverges: a loss or a weight is infinite or NaN.
         ValueError
-            If there are too few texts to learn from.
+            If there are too few samples to learn from.
         """
+        features: np.ndarray
+        if _labelled_rows(y) is not None:
+            features = self.fit(X, y).transform(X)
+            return features
         self._adapt(X)
-        features: np.ndarray = self.featurizer_.fit_transform(X, y)
+        features = self.featurizer_.fit_transform(X, y)
         return features
 
     def transform(self, X: Any) -> np.ndarray:
-        """Return the features of texts.
+        """Return the features of samples.
 
         Parameters
         ----------
-        X : list, Series, one-column DataFrame or array of n_samples
-            Texts.
+        X : list, Series, DataFrame or array of n_samples
+            Texts, or images as `ImageFeaturizer` takes them.
 
         Returns
         -------
@@ -301,7 +333,7 @@ class SelfSupervisedTuner(TransformerMixin, SingleTaskTuner):
         Returns
         -------
         names : ndarray of str, object
-            Those of `TextFeaturizer`, with the name of this class, such as "selfsupervisedtuner_layer4_0".
+            Those of the featurizer, with the name of this class, such as "selfsupervisedtuner_layer4_0".
         """
         check_is_fitted(self)
         names = self.featurizer_.get_feature_names_out(input_features)
@@ -321,8 +353,9 @@ class SelfSupervisedTuner(TransformerMixin, SingleTaskTuner):
             self.history_ = pd.DataFrame(index=pd.RangeIndex(1, 1, name="epoch"))
         else:
             self._fit(FitArguments(X, None))
-        names = ("layer", "target", "pooling", "normalize", "device", "precision", "cache")
-        self.featurizer_ = TextFeaturizer(self.backbone_, **{name: getattr(self, name) for name in names})
+        kind, of_modality = _FEATURIZERS[self.backbone_.modality]
+        names = ("layer", "target", "pooling", "device", "precision", "cache", of_modality)
+        self.featurizer_ = kind(self.backbone_, **{name: getattr(self, name) for name in names})
 
     @property
     def layer_(self) -> pd.Series:
@@ -345,7 +378,7 @@ class SelfSupervisedTuner(TransformerMixin, SingleTaskTuner):
         return self._fitted_featurizer.strength_
 
     @property
-    def _fitted_featurizer(self) -> TextFeaturizer:
+    def _fitted_featurizer(self) -> ImageFeaturizer | TextFeaturizer:
         check_is_fitted(self)
         return self.featurizer_
 
@@ -358,30 +391,32 @@ class SelfSupervisedTuner(TransformerMixin, SingleTaskTuner):
 
     def _load_backbone(self, seed: int, previous: PreviousFit | None, X: Any) -> Backbone:
         backbone = super()._load_backbone(seed, previous, X)
-        text_tokens(backbone)
+        if backbone.modality == "image" and self.normalize not in ("auto", False):
+            raise InvalidParameterError(
+                f"normalize={self.normalize!r} scales the features of texts, and {backbone.name} takes images; set "
+                "normalize='auto', and add sklearn.preprocessing.Normalizer to the pipeline"
+            )
         objective = choose_objective(self.objective, backbone)
         kind = None if objective is None else objective.lm_kind
         head = backbone.lm_head
         if kind is None or (head is not None and head.kind == kind):
             return backbone
+        text_tokens(backbone)
         return with_new_lm_head(backbone, kind)
 
     def _read_rows(self, arguments: FitArguments, backbone: Backbone, *, reset: bool) -> tuple[Samples, FitArguments]:
         samples, arguments = super()._read_rows(arguments, backbone, reset=reset)
-        tokens = text_tokens(backbone)
-        ids = np.empty(len(samples), object)  # (n_samples,)
-        for row, of_text in enumerate(PreprocessedSamples(samples, tokens).tensors(range(len(samples)))):
-            ids[row] = of_text
         objective = choose_objective(self.objective, backbone)
         assert objective is not None
-        n_special = sum(map(len, tokens.special_ids))
-        known = np.array([len(one) - n_special >= objective.fewest_tokens for one in ids])  # (n_samples,)
+        objective = objective.for_backbone(backbone)
+        targets, known = objective.targets_of(PreprocessedSamples(samples, backbone.preprocess))
         n_needed = 3 if objective.pairwise else 2  # one is held out
         if known.sum() < n_needed:
             few = f" with {objective.fewest_tokens} tokens or more" * (objective.fewest_tokens > 0)
             raise ValueError(
-                f"objective={self.objective!r} needs {n_needed} texts{few} at least, of which one is held out, and X "
-                f"has n_samples={known.sum()}{few}; give more texts, or objective='none'"
+                f"objective={self.objective!r} needs {n_needed} {backbone.modality}s{few} at least, of which one is "
+                f"held out, and X has n_samples={known.sum()}{few}; give more {backbone.modality}s, or "
+                "objective='none'"
             )
         if not known.all():
             row = int(np.flatnonzero(~known)[0])
@@ -390,7 +425,7 @@ class SelfSupervisedTuner(TransformerMixin, SingleTaskTuner):
                 f"training leaves them out; the first is {name_row(row, samples.label(row))}",
                 ShortTextWarning,
             )
-        return samples, dataclasses.replace(arguments, y=_Texts(ids, None if known.all() else known))
+        return samples, dataclasses.replace(arguments, y=_Samples(targets, None if known.all() else known))
 
     def _read_targets(
         self, y: Any, *, first: bool, classes: Mapping[str, np.ndarray] | None = None
@@ -420,13 +455,35 @@ class SelfSupervisedTuner(TransformerMixin, SingleTaskTuner):
 
     def _run(self, settings: Settings, *args: Any) -> FitRun:
         run = super()._run(settings, *args)
-        order = np.random.default_rng(run.seed).permutation(len(run.inputs))  # (n_texts,)
+        order = np.random.default_rng(run.seed).permutation(len(run.inputs))  # (n_samples,)
         n_held = max(1, round(settings.validation_fraction * len(order)))
         n_held = min(n_held, len(order) - (2 if run.tasks[TASK].pairwise else 1))
         settings = run.settings
-        if not _has_new_head(run.trunk.backbone):
+        if run.tasks[TASK].trains_lm_head and not _has_new_head(run.trunk.backbone):
             settings = dataclasses.replace(settings, head_lr=settings.lr)  # the head is pretrained, as the stages are
-        return dataclasses.replace(run, settings=settings, split=(np.sort(order[n_held:]), np.sort(order[:n_held])))
+        run = dataclasses.replace(run, settings=settings, split=(np.sort(order[n_held:]), np.sort(order[:n_held])))
+        _set_input_shape(run)
+        return run
+
+    def _most_epochs(self, settings: Settings) -> int | None:
+        objective = OBJECTIVES.get(self.objective) if isinstance(self.objective, str) else self.objective
+        return None if getattr(objective, "stagewise", False) else super()._most_epochs(settings)  # those of each stage
+
+    def _train(self, run: FitRun) -> TrainingResult:
+        if not _objective_of(run).stagewise:
+            return super()._train(run)
+        backbone, results = run.trunk.backbone, []
+        for stage in range(run.trunk.boundary, len(backbone.stages)):
+            cut = replace_stages(backbone, stage + 1, [])
+            layers = {kind: [LayerOutput(stage + 1)] for kind in run.trunk.layers}
+            part = dataclasses.replace(
+                run, trunk=dataclasses.replace(run.trunk, backbone=cut, layers=layers, boundary=stage)
+            )
+            _set_input_shape(part)
+            results.append(super()._train(part))
+            trained = results[-1].backbone.stages[stage]
+            backbone = replace_stages(backbone, stage, [trained, *backbone.stages[stage + 1 :]])
+        return _joined(results, backbone, run.trunk.boundary)
 
     def _store_result(self, run: FitRun, result: TrainingResult) -> None:
         super()._store_result(run, result)
@@ -435,14 +492,14 @@ class SelfSupervisedTuner(TransformerMixin, SingleTaskTuner):
         before, after = (self._spread(run, backbone) for backbone in (run.trunk.backbone, result.backbone))
         if after < _COLLAPSED * before and before > _EQUAL:
             warn(
-                f"the features have collapsed: all texts get nearly equal ones. Their spread is {after:.2g} after the "
-                f"training, and was {before:.2g} before. Set a lower lr (now {self.lr_:g}), fewer epochs, or another "
-                "objective",
+                f"the features have collapsed: all samples get nearly equal ones. Their spread is {after:.2g} after "
+                f"the training, and was {before:.2g} before. Set a lower lr (now {self.lr_:g}), fewer epochs, or "
+                "another objective",
                 ConvergenceWarning,
             )
 
     def _spread(self, run: FitRun, backbone: Backbone) -> float:
-        """Return the variance of the unit features of some texts, from 0 (all are equal) to 1."""
+        """Return the variance of the unit features of some samples, from 0 (all are equal) to 1."""
         layers = resolve_layers(backbone, -1, self.pooling)
         rows = np.unique(np.linspace(0, len(run.inputs) - 1, _MOST_ROWS).astype(int)).tolist()
         outputs = collect_features(backbone, run.inputs, layers, rows, compute=run.compute, store=run.store)
@@ -462,6 +519,57 @@ class SelfSupervisedTuner(TransformerMixin, SingleTaskTuner):
         tags.requires_fit = True
         tags.transformer_tags.preserves_dtype = []  # features are float32 for any input
         return tags
+
+
+def _labelled_rows(y: Any) -> np.ndarray | None:
+    """Return the rows whose target is known, or None if all are.
+
+    Parameters
+    ----------
+    y : array-like or None
+        Targets. None, NaN, and -1 among three or more integers are missing.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sktransfer.finetuning.self_supervised import _labelled_rows
+    >>> _labelled_rows(["a", None, "b"]).tolist(), _labelled_rows([0, 1, -1]).tolist(), _labelled_rows([-1, 1, 1])
+    ([0, 2], [0, 1], None)
+    """
+    if y is None or is_tensor(y) or issparse(y):
+        return None
+    values = np.asarray(y)
+    if values.ndim != 1:
+        return None
+    known = ~pd.isna(values)  # (n_samples,)
+    if values.dtype.kind == "i" and len(np.unique(values)) > 2:
+        known &= values != -1
+    return None if known.all() or not known.any() else np.flatnonzero(known)
+
+
+def _objective_of(run: FitRun) -> Objective:
+    objective = run.tasks[TASK]
+    assert isinstance(objective, Objective)
+    return objective
+
+
+def _set_input_shape(run: FitRun) -> None:
+    """Give the objective the shape of a sample at the freezing boundary."""
+    at_boundary = [LayerOutput(run.trunk.boundary)]
+    ((value,),) = collect_features(
+        run.trunk.backbone, run.inputs, at_boundary, [0], compute=run.compute, store=run.store
+    )
+    _objective_of(run).set_input_shape(tuple(value.shape))
+
+
+def _joined(results: Sequence[TrainingResult], backbone: Backbone, boundary: int) -> TrainingResult:
+    """Return the result of trainings of one stage each. The net of the last one has the epochs of all."""
+    names, n_frozen = backbone.stage_names, boundary
+    rows = [{**row, "stage": names[n_frozen + at]} for at, result in enumerate(results) for row in result.net.history]
+    last = results[-1]
+    last.net.history_ = History([{**row, "epoch": epoch} for epoch, row in enumerate(rows, 1)])
+    stages = pd.concat([last.stages.iloc[:boundary], *(one.stages.iloc[[-1]] for one in results)])
+    return dataclasses.replace(last, backbone=backbone, stages=stages, boundary=boundary)
 
 
 def _has_new_head(backbone: Backbone) -> bool:

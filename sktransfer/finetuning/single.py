@@ -9,6 +9,8 @@ from typing import Any, Self
 
 import numpy as np
 import pandas as pd
+import torch
+from sklearn.utils.validation import check_is_fitted
 
 from sktransfer.backbones.backbone import Backbone
 from sktransfer.engine.choose_layers import LayerChoice
@@ -22,17 +24,17 @@ from sktransfer.tasks.validation import check_weight
 from sktransfer.training.net import FineTuneNet
 from sktransfer.training.trainer import net_of_task
 
-__all__ = ["TASK", "SingleTaskTuner"]
+__all__ = ["TASK", "GivenY", "SingleTaskTuner"]
 
 TASK = "y"  # name of the only task
 
 
 @dataclasses.dataclass(frozen=True)
-class _Y:
-    """Targets of the only task, all of them known."""
+class GivenY:
+    """Targets of one task as given, of the rows that have one."""
 
     values: Any
-    known: None = None
+    known: np.ndarray | None = None  # (n_samples,), None if all rows have one
 
     def check(self, task: Task) -> np.ndarray:
         """Return the targets as a task has validated them."""
@@ -116,10 +118,18 @@ class SingleTaskTuner(ChosenLayers, FineTuneBase):
         """Return the output of the head (n_samples, n_outputs), float32."""
         return self._outputs_by_task(X)[TASK]
 
+    @torch.no_grad()
+    def _head_inputs(self, X: Any) -> np.ndarray:
+        """Return what the linear layer of the head reads (n_samples, n_features), float32: standardized features."""
+        check_is_fitted(self)
+        head = self._feature_head
+        width = len(head.mean) // (1 if head.mix is None else len(head.mix.scores))
+        return self._of_features(X, {TASK: (width, head.linear_input)})[TASK]
+
     def _read_targets(
         self, y: Any, *, first: bool, classes: Mapping[str, np.ndarray] | None = None
     ) -> Mapping[str, GivenTargets]:
-        return {TASK: _Y(y)}
+        return {TASK: GivenY(y)}
 
     def _read_weights(
         self, sample_weight: Any, n_samples: int, given: Mapping[str, GivenTargets]

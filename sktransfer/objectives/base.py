@@ -1,4 +1,4 @@
-"""Base class of objectives: tasks that learn from the tokens of texts, without y."""
+"""Base classes of objectives: tasks that learn from the samples themselves, without y."""
 
 from __future__ import annotations
 
@@ -12,21 +12,26 @@ from torch import Tensor, nn
 
 from sktransfer.backbones.backbone import Backbone
 from sktransfer.backbones.tokens import Tokens
+from sktransfer.engine.inputs import PreprocessedSamples
 from sktransfer.exceptions import InvalidParameterError
 from sktransfer.tasks.base import Targets, Task
 
-__all__ = ["Objective", "per_row", "text_tokens"]
+__all__ = ["ImageObjective", "Objective", "TextObjective", "per_row", "text_tokens"]
 
 
 class Objective(Task):
-    """Task whose targets are the tokens of the texts.
+    """Task whose targets are the samples themselves.
 
     A subclass has parameters that a user sets. `for_backbone` returns a copy that also knows the network.
 
     Attributes
     ----------
+    modality : {"image", "text"}
+        Kind of the samples.
     changes_input : bool
-        Whether the network reads changed texts, so that no stage can be frozen.
+        Whether the network reads changed samples, so that no stage can be frozen.
+    stagewise : bool
+        Whether the stages are trained one after the other from below, each with a new head.
     lm_kind : {"masked", "causal"} or None
         Kind of the language-model head that is trained.
     fewest_tokens : int
@@ -34,7 +39,9 @@ class Objective(Task):
     """
 
     comes_from_samples = True
+    modality: ClassVar[str]
     changes_input: ClassVar[bool] = False
+    stagewise: ClassVar[bool] = False
     lm_kind: ClassVar[str | None] = None
     fewest_tokens: ClassVar[int] = 0
 
@@ -44,14 +51,13 @@ class Objective(Task):
         Parameters
         ----------
         backbone : Backbone
-            Backbone of texts, with a head of `lm_kind` if that is not None.
+            Backbone of `modality`, with a head of `lm_kind` if that is not None.
 
         Raises
         ------
         InvalidParameterError
             If the network cannot be trained by this objective.
         """
-        text_tokens(backbone)
         return copy.copy(self)
 
     def check_boundary(self, backbone: Backbone, boundary: int, freeze_depth: Any) -> None:
@@ -72,19 +78,35 @@ class Objective(Task):
             If they are.
         """
         if self.changes_input and boundary:
+            others = {"text": "'simcse', which changes no text", "image": "'denoise', which changes no image"}
             raise InvalidParameterError(
                 f"freeze_depth={freeze_depth!r} freezes {boundary} of the stages {backbone.stage_names}, and "
-                f"objective={self!r} changes the texts that the first stage reads; set freeze_depth=0, or "
-                "objective='simcse', which changes no text"
+                f"objective={self!r} changes the {self.modality}s that the first stage reads; set freeze_depth=0, or "
+                f"objective={others[self.modality]}"
             )
 
-    def check(self, y: np.ndarray) -> np.ndarray:
-        """Return the token ids of the texts (n_samples,), one tensor (n_tokens,) each."""
-        return y
+    def set_input_shape(self, shape: tuple[int, ...]) -> None:
+        """Take the shape of a sample at the freezing boundary, before the head is made. The default does nothing.
 
-    def encode(self, y: np.ndarray, weight: np.ndarray) -> Targets:
-        """Return the token ids as targets."""
-        return Targets(list(y), weight)
+        Parameters
+        ----------
+        shape : tuple of int
+            Shape of the value that the first trained stage reads.
+        """
+
+    def targets_of(self, inputs: PreprocessedSamples) -> tuple[np.ndarray, np.ndarray]:
+        """Return the target of each sample (n_samples,), and whether there is enough to learn from (n_samples,).
+
+        Parameters
+        ----------
+        inputs : PreprocessedSamples
+            Samples.
+        """
+        raise NotImplementedError
+
+    def check(self, y: np.ndarray) -> np.ndarray:
+        """Return the targets (n_samples,) unchanged."""
+        return y
 
     def make_head(self, n_features: int, n_mixed: int | None = None) -> nn.Module | None:
         """Return None: the loss reads the features, or the head is the `lm_head`."""
@@ -99,6 +121,92 @@ class Objective(Task):
         return f"{type(self).__name__}({', '.join(f'{name}={getattr(self, name)!r}' for name in names)})"
 
 
+class TextObjective(Objective):
+    """Objective whose targets are the tokens of texts."""
+
+    modality = "text"
+
+    def for_backbone(self, backbone: Backbone) -> Self:
+        """Return a copy that knows the network.
+
+        Parameters
+        ----------
+        backbone : Backbone
+            Backbone of texts, with a head of `lm_kind` if that is not None.
+
+        Raises
+        ------
+        InvalidParameterError
+            If the network cannot be trained by this objective.
+        """
+        bound = super().for_backbone(backbone)
+        text_tokens(backbone)
+        return bound
+
+    def targets_of(self, inputs: PreprocessedSamples) -> tuple[np.ndarray, np.ndarray]:
+        """Return the token ids of each text, one tensor (n_tokens,) each, and whether there are enough of them.
+
+        Parameters
+        ----------
+        inputs : PreprocessedSamples
+            Texts.
+        """
+        ids = np.empty(len(inputs), object)  # (n_samples,)
+        for row, of_text in enumerate(inputs.tensors(range(len(inputs)))):
+            ids[row] = of_text
+        assert isinstance(inputs.preprocess, Tokens)  # for_backbone has seen to it
+        n_special = sum(len(one) for one in inputs.preprocess.special_ids)
+        return ids, np.array([len(one) - n_special >= self.fewest_tokens for one in ids])
+
+    def encode(self, y: np.ndarray, weight: np.ndarray) -> Targets:
+        """Return the token ids as targets."""
+        return Targets(list(y), weight)
+
+
+class ImageObjective(Objective):
+    """Objective whose targets are made from the values of images at the freezing boundary."""
+
+    modality = "image"
+
+    def check_boundary(self, backbone: Backbone, boundary: int, freeze_depth: Any) -> None:
+        """Raise if stages are frozen that may not be.
+
+        Parameters
+        ----------
+        backbone : Backbone
+            Backbone.
+        boundary : int
+            Number of frozen stages.
+        freeze_depth : int, float or str
+            Parameter that it comes from.
+
+        Raises
+        ------
+        InvalidParameterError
+            If they are.
+        """
+        super().check_boundary(backbone, boundary, freeze_depth)
+        if boundary == len(backbone.stages):
+            raise InvalidParameterError(
+                f"freeze_depth={freeze_depth!r} leaves nothing to train of {backbone.name}; freeze fewer of its stages "
+                f"{backbone.stage_names}, or set objective='none'"
+            )
+
+    def targets_of(self, inputs: PreprocessedSamples) -> tuple[np.ndarray, np.ndarray]:
+        """Return zeros, because `prepare` makes the targets, and that all images can be learned from.
+
+        Parameters
+        ----------
+        inputs : PreprocessedSamples
+            Images.
+        """
+        return np.zeros(len(inputs), np.float32), np.ones(len(inputs), bool)
+
+    def encode(self, y: np.ndarray, weight: np.ndarray) -> Targets:
+        """Return the zeros as targets."""
+        return Targets(y, weight)
+
+
 def text_tokens(backbone: Backbone) -> Tokens:
     """Return the tokenisation of a backbone of texts.
 
@@ -110,13 +218,8 @@ def text_tokens(backbone: Backbone) -> Tokens:
     Raises
     ------
     InvalidParameterError
-        If it takes images, or has a tokenisation of another library.
+        If it has a tokenisation of another library.
     """
-    if backbone.modality != "text":
-        raise InvalidParameterError(
-            f"backbone: {backbone.name} takes {backbone.modality}s, and SelfSupervisedTuner adapts backbones of "
-            "texts; give one, such as 'tiny/bert', or use ImageFeaturizer"
-        )
     if not isinstance(backbone.preprocess, Tokens):
         raise InvalidParameterError(
             f"backbone: {backbone.name} has a tokenisation of type {type(backbone.preprocess).__name__}, and Tokens of "

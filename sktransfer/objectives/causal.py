@@ -10,14 +10,14 @@ from torch.nn import functional
 
 from sktransfer.backbones.backbone import Backbone
 from sktransfer.exceptions import InvalidParameterError
-from sktransfer.objectives.base import Objective, per_row
+from sktransfer.objectives.base import TextObjective, per_row
 from sktransfer.objectives.heads import is_causal
 from sktransfer.tasks.base import Targets
 
 __all__ = ["NextTokens"]
 
 
-class NextTokens(Objective):
+class NextTokens(TextObjective):
     """Predict each token from those before it: a causal language model [1]_, for `SelfSupervisedTuner`.
 
     It needs a network whose attention is causal, such as GPT-2. The texts are not changed, so lower stages can be

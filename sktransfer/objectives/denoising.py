@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from sktransfer._validation import check_fraction
 from sktransfer.backbones.backbone import Backbone
-from sktransfer.objectives.base import Objective, per_row, text_tokens
+from sktransfer.objectives.base import TextObjective, per_row, text_tokens
 from sktransfer.objectives.heads import token_table
 
 __all__ = ["Denoising"]
@@ -19,7 +19,7 @@ __all__ = ["Denoising"]
 _WIDTH_OF_HEAD = 32  # least channels of an attention head of the decoder
 
 
-class Denoising(Objective):
+class Denoising(TextObjective):
     """Reconstruct texts of which words are deleted: TSDAE [1]_, for `SelfSupervisedTuner`.
 
     The stages read the other words of a text, and a decoder of one layer writes the whole text. It sees the pooled

@@ -11,7 +11,7 @@ from torch.nn import functional
 from sktransfer._validation import check_fraction
 from sktransfer.backbones.backbone import Backbone
 from sktransfer.exceptions import InvalidParameterError
-from sktransfer.objectives.base import Objective, per_row, text_tokens
+from sktransfer.objectives.base import TextObjective, per_row, text_tokens
 from sktransfer.objectives.heads import token_table
 
 __all__ = ["MaskedTokens"]
@@ -19,7 +19,7 @@ __all__ = ["MaskedTokens"]
 _MASKED, _RANDOM = 0.8, 0.1  # shares of the hidden tokens that are masked or replaced; the others stay
 
 
-class MaskedTokens(Objective):
+class MaskedTokens(TextObjective):
     """Predict hidden tokens of a text: BERT's masked language model [1]_, for `SelfSupervisedTuner`.
 
     Of the hidden tokens, 80 % are replaced by the mask token, 10 % by a random token, and 10 % stay. Each epoch hides

@@ -10,6 +10,9 @@ from sktransfer.objectives.base import Objective
 from sktransfer.objectives.causal import NextTokens
 from sktransfer.objectives.denoising import Denoising
 from sktransfer.objectives.masked import MaskedTokens
+from sktransfer.objectives.patches import MaskedPatches
+from sktransfer.objectives.reconstruction import StageDenoising
+from sktransfer.objectives.siamese import SiameseViews
 from sktransfer.objectives.views import DropoutViews
 
 __all__ = ["OBJECTIVES", "choose_objective"]
@@ -19,6 +22,9 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "causal": NextTokens,
     "tsdae": Denoising,
     "simcse": DropoutViews,
+    "denoise": StageDenoising,
+    "simsiam": SiameseViews,
+    "mae": MaskedPatches,
 }
 _OF_HEAD = {"masked": "mlm", "causal": "causal"}
 
@@ -36,9 +42,16 @@ def choose_objective(objective: Any, backbone: Backbone) -> Objective | None:
     Raises
     ------
     InvalidParameterError
-        If there is no such objective.
+        If there is no such objective, or it is for another kind of samples.
     """
+    modality = backbone.modality
     if isinstance(objective, Objective):
+        if objective.modality != modality:
+            others = [name for name, kind in OBJECTIVES.items() if kind.modality == modality]
+            raise InvalidParameterError(
+                f"objective={objective!r} is for {objective.modality}s, and {backbone.name} takes {modality}s; set "
+                f"objective to 'auto', 'none' or one of {others}"
+            )
         return objective
     names = ("auto", "none", *OBJECTIVES)
     if not isinstance(objective, str) or objective not in names:
@@ -50,5 +63,6 @@ def choose_objective(objective: Any, backbone: Backbone) -> Objective | None:
         return None
     if objective == "auto":
         head = backbone.lm_head
-        objective = "simcse" if head is None else _OF_HEAD[head.kind]
-    return OBJECTIVES[objective]()
+        of_text = "simcse" if head is None else _OF_HEAD[head.kind]
+        objective = of_text if modality == "text" else "denoise"
+    return choose_objective(OBJECTIVES[objective](), backbone)

@@ -11,12 +11,12 @@ from torch.nn import functional
 from sktransfer._validation import check_float
 from sktransfer.backbones.backbone import Backbone
 from sktransfer.exceptions import InvalidParameterError
-from sktransfer.objectives.base import Objective
+from sktransfer.objectives.base import TextObjective
 
 __all__ = ["DropoutViews"]
 
 
-class DropoutViews(Objective):
+class DropoutViews(TextObjective):
     """Tell texts apart under dropout: unsupervised SimCSE [1]_, for `SelfSupervisedTuner`.
 
     Each text passes the trained stages twice with different dropout. The loss is the cross entropy of finding the

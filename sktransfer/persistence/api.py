@@ -12,6 +12,7 @@ from typing import Any
 
 from sktransfer._version import __version__
 from sktransfer.cache.resolve import resolve_store
+from sktransfer.cache.types import Cache
 from sktransfer.config import Places, check_places, config_context, get_config
 from sktransfer.exceptions import InvalidParameterError, LoadError, SaveError, warn
 from sktransfer.persistence.archive import ESTIMATOR, WEIGHTS, read_archive, write_archive
@@ -134,7 +135,7 @@ def load(
     *,
     trusted: Iterable[str] = (),
     weights: Places = (),
-    cache: str | os.PathLike[str] | None = "saved",
+    cache: Cache = "saved",
 ) -> Any:
     """Load an estimator from a file of `save`.
 
@@ -159,7 +160,7 @@ def load(
         the same name. They are also looked for beside `path`, and in the `weights_path` of `set_config`. Weights whose
         hash is not that of the saved ones are refused. Unlike the path, the hash is always compared. There is no hash
         in the file of an unfitted featurizer: its weights are those of the same name, or the only ones given.
-    cache : "saved", "memory", path or None, default="saved"
+    cache : "saved", "memory", path, URL, list or None, default="saved"
         The parameter `cache` of all estimators in the file. "saved" leaves it as it was saved. A service that sees
         every sample once should give None: it needs no features again, and the cache in memory would grow to its limit,
         2 GiB unless `set_config(cache_memory=...)` sets another.

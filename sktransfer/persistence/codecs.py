@@ -22,6 +22,8 @@ __all__ = ["CALLBACKS", "CODECS", "DECODERS", "ESTIMATORS", "STATES", "find_code
 
 # Tables of kind -> "module:Class". Classes come from these tables, never from a file.
 STATES = {
+    "CORAL": "sktransfer.domains.distances:CORAL",
+    "DANN": "sktransfer.domains.adversarial:DANN",
     "Head": "sktransfer.tasks.heads:Head",
     "Denoising": "sktransfer.objectives.denoising:Denoising",
     "DropoutViews": "sktransfer.objectives.views:DropoutViews",
@@ -29,8 +31,13 @@ STATES = {
     "ImageTransform": "sktransfer.backbones.preprocess:ImageTransform",
     "LayerChoice": "sktransfer.engine.choose_layers:LayerChoice",
     "LayerOutput": "sktransfer.engine.layers:LayerOutput",
+    "MaskedPatches": "sktransfer.objectives.patches:MaskedPatches",
+    "MCC": "sktransfer.domains.distances:MCC",
+    "MMD": "sktransfer.domains.distances:MMD",
     "MaskedTokens": "sktransfer.objectives.masked:MaskedTokens",
     "NextTokens": "sktransfer.objectives.causal:NextTokens",
+    "SiameseViews": "sktransfer.objectives.siamese:SiameseViews",
+    "StageDenoising": "sktransfer.objectives.reconstruction:StageDenoising",
     "Subwords": "sktransfer.words.subwords:Subwords",
     "TaskSchema": "sktransfer.targets.table:TaskSchema",
     "Tokens": "sktransfer.backbones.tokens:Tokens",
@@ -40,6 +47,7 @@ ESTIMATORS = {
     "BestBackbone": "sktransfer.selection.best:BestBackbone",
     "ContrastiveFineTuner": "sktransfer.finetuning.contrastive:ContrastiveFineTuner",
     "DateFeatures": "sktransfer.pipelines.dates:DateFeatures",
+    "DomainAdaptationClassifier": "sktransfer.finetuning.domain_adaptation:DomainAdaptationClassifier",
     "FineTuneClassifier": "sktransfer.finetuning.classifier:FineTuneClassifier",
     "FineTuneRegressor": "sktransfer.finetuning.regressor:FineTuneRegressor",
     "FineTuneSegmenter": "sktransfer.finetuning.segmenter:FineTuneSegmenter",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
@@ -19,6 +18,7 @@ from sklearn.utils.validation import assert_all_finite, check_consistent_length,
 from sktransfer._utils import all_or_nothing
 from sktransfer.backbones.backbone import Backbone
 from sktransfer.backbones.registry import modality_of
+from sktransfer.cache.types import Cache
 from sktransfer.engine.forward import LayerOutput
 from sktransfer.exceptions import InvalidParameterError
 from sktransfer.finetuning.plain_state import PlainState
@@ -78,7 +78,7 @@ class BestBackbone(PlainState, BackboneHTML, MetaEstimatorMixin, BaseEstimator):
         As in `ImageFeaturizer`.
     precision : {"float32", "bfloat16", "float16", "auto"}, default="float32"
         As in `ImageFeaturizer`.
-    cache : "memory", path or None, default="memory"
+    cache : "memory", path, URL, list or None, default="memory"
         As in `ImageFeaturizer`. With a cache, folds share the backbone's outputs for a sample.
     verbose : int, default=0
         1 shows one progress bar per backbone.
@@ -126,7 +126,7 @@ class BestBackbone(PlainState, BackboneHTML, MetaEstimatorMixin, BaseEstimator):
         batch_size: int | str = "auto",
         device: str | torch.device = "auto",
         precision: str = "float32",
-        cache: str | os.PathLike[str] | None = "memory",
+        cache: Cache = "memory",
         verbose: int = 0,
     ) -> None:
         self.candidates = candidates

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ from sklearn.utils.validation import check_consistent_length
 
 from sktransfer._validation import is_real
 from sktransfer.backbones.backbone import Backbone
+from sktransfer.cache.types import Cache
 from sktransfer.engine.forward import LayerOutput
 from sktransfer.exceptions import DisagreementWarning, InvalidParameterError, warn
 from sktransfer.samples.base import Samples
@@ -57,7 +57,7 @@ def rank_backbones(
     batch_size: int | str = "auto",
     device: str | torch.device = "auto",
     precision: str = "float32",
-    cache: str | os.PathLike[str] | None = "memory",
+    cache: Cache = "memory",
     random_state: Any = None,
     verbose: int = 0,
 ) -> pd.DataFrame:
@@ -98,7 +98,7 @@ def rank_backbones(
         As in `ImageFeaturizer`.
     precision : {"float32", "bfloat16", "float16", "auto"}, default="float32"
         As in `ImageFeaturizer`.
-    cache : "memory", path or None, default="memory"
+    cache : "memory", path, URL, list or None, default="memory"
         Store for the features of each layer, from which later estimators read them, such as an `ImageFeaturizer` of
         the best layer.
     random_state : int, RandomState or None, default=None

@@ -144,8 +144,8 @@ class TokenIds:
 
     def unknown_share(self, tokens: Tensor) -> float:
         """Return the share of unknown tokens in a window, without special tokens."""
-        share: float = self._preprocess.unknown_share(tokens)
-        return share
+        share = getattr(self._preprocess, "unknown_share", None)  # a preprocessing without it knows all words
+        return 0.0 if share is None else float(share(tokens))
 
 
 class _WindowBatching(TextBatching):

@@ -80,6 +80,11 @@ class Task:
         Whether the loss is a squared error, which `task_weights="uncertainty"` takes half of.
     comes_from_samples : bool
         Whether the targets are the samples themselves, so that there is no y.
+    is_auxiliary : bool
+        Whether the task only shapes the features that other tasks read. Its head is initialized whatever `head_init`
+        is. The task chooses no layers, is not held out for a validation split, and predicts nothing.
+    output_of : str or None
+        Name of another task whose outputs the loss reads. None for those of its own head.
     head_reads_targets : bool
         Whether the head is called as `head(features, targets=targets)`, to predict at some positions only, or to
         continue a text.
@@ -101,6 +106,8 @@ class Task:
     pairwise: ClassVar[bool] = False
     is_squared_error: bool = False
     comes_from_samples: ClassVar[bool] = False
+    is_auxiliary: ClassVar[bool] = False
+    output_of: ClassVar[str | None] = None
     head_reads_targets: ClassVar[bool] = False
     trains_lm_head: ClassVar[bool] = False
     score_name: ClassVar[str | None] = None

@@ -290,5 +290,5 @@ def parametrize_with_backbone_checks(
 
 def _test_id(name: str) -> str:
     """Return the name for a test's id. Parent folders are removed, because parallel workers must agree on ids."""
-    provider, _, model = name.partition("/")
-    return f"{provider}/{Path(model).name}" if Path(model).is_absolute() else name
+    prefix, mark, place = name.partition("//")
+    return f"{prefix}/{Path(place).name}" if mark else name

@@ -169,7 +169,8 @@ class FrozenPrefixDataset(Dataset):  # type: ignore[misc]
         """Return everything that a training on these samples depends on, for a checkpoint's key."""
         frozen = [layer for layers in self.frozen_layers.values() for layer in layers]
         layers = [*frozen, *([] if self.boundary_layer is None else [self.boundary_layer])]
-        namespaces = [layer.namespace(self.backbone, self.compute).digest for layer in layers]
+        # A checkpoint is resumed on another machine, too.
+        namespaces = [layer.namespace(self.backbone, self.compute, any_processor=True).digest for layer in layers]
         keys = [self.inputs.samples.key(row) for row in self.rows]
         augmentation = None if self.augmentation is None else self.augmentation.identity()
         return [namespaces, keys, self.targets, self.weights, self.sources, augmentation]

@@ -463,6 +463,7 @@ class TaskHistory(Callback):  # type: ignore[misc]
     """Loss of each task per epoch, and score of each task on validation data, if there are several tasks.
 
     Both are of the rows whose target is known. A task without such rows has NaN, and so has the score of a single row.
+    Auxiliary tasks have a loss of the training alone.
     """
 
     reads_batch_losses = False
@@ -483,6 +484,8 @@ class TaskHistory(Callback):  # type: ignore[misc]
     ) -> None:
         """Add the losses of a batch, and keep the outputs for validation data."""
         for name, (loss, weight) in (by_task or {}).items():
+            if not training and net.tasks[name].is_auxiliary:
+                continue
             total = weight.sum()
             sums = self._sums.setdefault(f"{'train' if training else 'valid'}_loss_{name}", [0.0, 0.0])
             sums[0], sums[1] = sums[0] + loss.detach() * total.to(loss.device), sums[1] + total

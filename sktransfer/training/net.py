@@ -377,7 +377,7 @@ class FineTuneNet(NeuralNet):  # type: ignore[misc]
                 continue
             read = features[task.reads]
             total = _positive(totals[name]).to(read.device)
-            summed = sum(self._weighted(task, outputs.get(name), read, one[name]) for one in held)
+            summed = sum(self._weighted(task, outputs.get(task.output_of or name), read, one[name]) for one in held)
             losses[name] = summed / total
             shares[name] = targets[name][1].sum().to(read.device) / total
         return _BatchLosses(losses, shares, outputs, list(raw_features.values()))

@@ -247,10 +247,11 @@ class FineTuneNetwork(nn.Module):
                 value.copy_(known[name])
 
     def slow_parameters(self) -> list[nn.Parameter]:
-        """Return the parameters whose rate does not follow `lr`: weights of mixed layers, and log variances."""
+        """Return the parameters whose rate does not follow `lr`: mixed layers, log variances, heads with a rate."""
         mixes: list[Any] = [head.mix for head in self.heads.values() if getattr(head, "mix", None) is not None]
         variances = [] if self.log_variances is None else [self.log_variances]
-        return [*(parameter for mix in mixes for parameter in mix.parameters()), *variances]
+        heads = [head.linear for head in self.heads.values() if hasattr(head, "own_lr")]
+        return [*(parameter for module in [*mixes, *heads] for parameter in module.parameters()), *variances]
 
     def unfreeze(self, stages: Collection[int], heads: bool = True) -> None:
         """Train some stages, and the heads; freeze the others in evaluation mode.

@@ -79,10 +79,14 @@ def _by_part(
 
 
 def _of_own_rate(network: FineTuneNetwork, head_decay: float) -> Iterator[tuple[nn.Parameter, float, float]]:
-    mixes: list[Any] = [head.mix for head in network.heads.values() if getattr(head, "mix", None) is not None]
+    heads: list[Any] = list(network.heads.values())
+    mixes: list[Any] = [head.mix for head in heads if getattr(head, "mix", None) is not None]
     for mix in mixes:
         yield mix.scores, MIX_LR, head_decay  # decay pulls the scores to zero, which means equal weights
         yield mix.gamma, MIX_LR, 0.0
+    for head in heads:
+        if hasattr(head, "own_lr"):
+            yield from ((one, head.own_lr, head_decay if one.ndim > 1 else 0.0) for one in head.linear.parameters())
     if network.log_variances is not None:
         yield network.log_variances, VARIANCE_LR, 0.0
 

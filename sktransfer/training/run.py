@@ -254,13 +254,18 @@ def split_rows(run: FitRun) -> tuple[np.ndarray, np.ndarray]:
         return run.split
     if run.validation is not None or not settings.early_stopping:
         return np.arange(n), np.arange(0)
-    learned = {name: task for name, task in run.tasks.items() if settings.learns(name)}
+    learned = {name: task for name, task in run.tasks.items() if settings.learns(name) and not task.is_auxiliary}
+    known = np.flatnonzero(np.any([run.targets[name].weight > 0 for name in learned], axis=0))
+    targets = {name: run.targets[name].take(known) for name in learned}
+    groups = None if run.groups is None else run.groups[known]
     name, task = next(iter(learned.items()))
-    values, fraction = run.targets[name].values, settings.validation_fraction
+    values, fraction = targets[name].values, settings.validation_fraction
     if len(learned) == 1 and not (task.stratifies and values.ndim > 1):
-        return hold_out(values, run.groups, fraction, run.seed, stratify=task.stratifies, classes=task.classes)
-    strata = {name: task.strata(run.targets[name]) for name, task in learned.items()}
-    return hold_out_tasks(strata, run.groups, fraction, run.seed)
+        _, valid = hold_out(values, groups, fraction, run.seed, stratify=task.stratifies, classes=task.classes)
+    else:
+        strata = {name: task.strata(targets[name]) for name, task in learned.items()}
+        _, valid = hold_out_tasks(strata, groups, fraction, run.seed)
+    return np.setdiff1d(np.arange(n), known[valid]), known[valid]
 
 
 def choose_for_tasks(run: FitRun, pooling: str) -> tuple[dict[str, LayerChoice], CandidateOutputs | None]:
@@ -285,7 +290,11 @@ def choose_for_tasks(run: FitRun, pooling: str) -> tuple[dict[str, LayerChoice],
         ((name, task),) = run.tasks.items()
         return {name: _choose_for_vectors(run, task, targets[name], train_rows)}, None
     of_task = {name: train_rows[targets[name].weight[train_rows] > 0] for name in run.tasks}
-    learned = {name: rows[choice_rows(len(rows))] for name, rows in of_task.items() if run.settings.learns(name)}
+    learned = {
+        name: rows[choice_rows(len(rows))]
+        for name, rows in of_task.items()
+        if run.settings.learns(name) and not run.tasks[name].is_auxiliary
+    }
     rows = np.unique(np.concatenate(list(learned.values())))
     backbone = run.trunk.backbone
     lower = [LayerOutput(*output) for output in prefetch_for_depths(len(backbone.stages))]

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sktransfer._cluster import stop_if_cancelled
 from sktransfer.engine.inputs import in_batches
 from sktransfer.engine.transfers import upload
 from sktransfer.engine.workers import ahead
@@ -113,6 +114,11 @@ class Batches:
         return n_full - int(n_full > 1 and n_rows == (n_full - 1) * self.batch_size + 1)
 
     def __iter__(self) -> Iterator[Batch]:
+        for batch in self._read():
+            stop_if_cancelled()
+            yield batch
+
+    def _read(self) -> Iterator[Batch]:
         batches = map(self.dataset.batch, self._order())
         compute = self.dataset.compute
         if compute.on_cpu:

@@ -341,9 +341,9 @@ def _build_network(run: FitRun, train_rows: np.ndarray) -> tuple[FineTuneNetwork
     """Return the network with its heads initialized, and the strengths of their probes by task."""
     settings, trunk = run.settings, run.trunk
     heads = _starting_heads(run)
-    new = [name for name in run.tasks if heads.get(name) is None]
     initializes = settings.head_init != "random" or trunk.mixed
-    needs_features = initializes and "features" in {run.tasks[name].reads for name in new}
+    new = [name for name, task in run.tasks.items() if heads.get(name) is None and (initializes or task.is_auxiliary)]
+    needs_features = "features" in {run.tasks[name].reads for name in new}
     features = _features(run, all_rows=needs_features)
     stages = trainable_stages(trunk.backbone, trunk.boundary, len(trunk.backbone.stages))
     lm_head = None  # made before adapters, which wrap the modules that it is tied to
@@ -377,7 +377,7 @@ def _build_network(run: FitRun, train_rows: np.ndarray) -> tuple[FineTuneNetwork
     for name, head in heads.items():
         if head is not None:
             head.start(_feature_head(network, name), run.tasks[name])
-    return network, _init_heads(run, network, new, features.get("features"), train_rows) if initializes else {}
+    return network, _init_heads(run, network, new, features.get("features"), train_rows)
 
 
 def _init_heads(
@@ -398,7 +398,8 @@ def _init_heads(
         else:
             values, targets = _vectors(run, name, known)
         values = check_finite_outputs(values, run.compute)
-        choice = (run.trunk.choices or {}).get(name)
+        choices = run.trunk.choices or {}
+        choice = choices.get(name, next(iter(choices.values()), None) if task.is_auxiliary else None)
         strength = task.init_head(network.heads[name], values, targets, run.settings.head_init, choice)
         if strength is not None:
             strengths[name] = strength

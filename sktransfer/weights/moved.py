@@ -40,7 +40,7 @@ def iter_names(name: str, weights: str) -> Iterator[tuple[str, str]]:
     name, weights : str
         Arguments of `load_backbone`.
     """
-    provider, _, model = name.partition("/")
+    provider, model = _split(name)
     if weights not in ("pretrained", "random"):
         yield from ((name, path) for path in iter_paths(weights))
     elif is_path(name, weights):  # a folder
@@ -58,11 +58,20 @@ def is_path(name: str, weights: str) -> bool:
     Parameters
     ----------
     name : str
-        Name of the backbone. That of a folder is "provider//absolute/path".
+        Name of the backbone. That of a folder is "provider//absolute/path" or "provider/kind//absolute/path".
     weights : str
         "pretrained", "random" or an absolute path.
     """
-    return weights != "random" and (weights != "pretrained" or bool(PureWindowsPath(name.partition("/")[2]).root))
+    return weights != "random" and (weights != "pretrained" or bool(PureWindowsPath(_split(name)[1]).root))
+
+
+def _split(name: str) -> tuple[str, str]:
+    """Return the prefix of a name, and the folder or model after it."""
+    prefix, mark, place = name.partition("//")
+    if mark:
+        return prefix, f"/{place}"
+    provider, _, model = name.partition("/")
+    return provider, model
 
 
 def advice(saved: str, digest: str, errors: list[SktransferError]) -> str:

@@ -17,7 +17,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 
 from sktransfer import load_backbone
 from sktransfer.backbones.tokens import Tokens, load_tokens
-from sktransfer.exceptions import InvalidParameterError, LoadError, WeightsError
+from sktransfer.exceptions import InvalidParameterError, LoadError, SaveError, WeightsError
 from sktransfer.weights.hub import has_tokenizer
 from tests.helpers.huggingface_folders import TEXTS, make_tokenizer, save_tokenizer
 
@@ -115,6 +115,45 @@ def test_key_differs_with_the_tokenisation():
     truncating.enable_truncation(5)  # as a tokenizer.json may say: switched off, so no difference
     truncating.enable_padding(length=9)
     assert Tokens(truncating, limit=64).key == tokens.key
+
+
+class Doubled:
+    """Rules that write each word twice, the second time in capitals."""
+
+    key = "doubled"
+
+    def __call__(self, text):
+        return " ".join(f"{word} {word.upper()}" for word in text.split())
+
+
+def word_tokens(rules=None, **settings):
+    tokenizer = Tokenizer(models.WordLevel({"?": 0, "a": 1, "A": 2, "b": 3, "B": 4}, unk_token="?"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return Tokens(tokenizer, limit=64, rules=rules, **settings)
+
+
+def test_rules_rewrite_texts_before_the_tokenizer():
+    tokens = word_tokens(Doubled())
+    assert tokens(["a b", ""])[0].tolist() == [1, 2, 3, 4]
+    assert tokens.words("a b") == ("a A b B", [(0, 0, 1), (1, 2, 3), (2, 4, 5), (3, 6, 7)])
+    pieces = tokens.word_pieces(["b", "", "a"])
+    assert pieces.ids.tolist() == [3, 4, 0, 1, 2]
+    assert (pieces.first.tolist(), pieces.last.tolist()) == ([0, 2, 3], [1, 2, 4])
+    assert tokens.key == f"{word_tokens().key} doubled"
+    assert pickle.loads(pickle.dumps(tokens)).key == tokens.key
+
+
+def test_rules_rewrite_the_part_of_a_long_text_that_is_kept():
+    tokens = word_tokens(Doubled(), side="left", max_length=3)
+    (ids,), truncated = tokens.tokenize(["a " * 50_000 + "b"])
+    assert (ids.tolist(), truncated) == ([2, 3, 4], [True])
+    text, words = tokens.words("a " * 50_000 + "b")
+    assert [text[start:stop] for _, start, stop in words] == ["A", "b", "B"]
+
+
+def test_to_state_refuses_rules():
+    with pytest.raises(SaveError, match=r"rules .doubled. is code"):
+        word_tokens(Doubled()).to_state()
 
 
 def test_pickle_keeps_key_and_ids_of_tokens():

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from benchmarks import common, forgetting, freezing_curve, layer_mix, mixed_table, segmentation, source_task
+from benchmarks import common, domains, forgetting, freezing_curve, layer_mix, mixed_table, segmentation, source_task
 from benchmarks.remembered import Remembered
 from sktransfer import FineTuneClassifier, load_backbone
 from sktransfer.testing.samples import make_samples
@@ -164,3 +164,38 @@ def test_segmentation_rows_find_digits_on_a_texture(monkeypatch):
     assert (scribbles[known] == masks[0][known]).all()
     for make in segmentation.ROWS.values():
         assert segmentation.measure(make, images, masks, 0)["iou"] > 0.2
+
+
+@pytest.fixture
+def two_scanners(tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    (tmp_path / "images").mkdir()
+    for name, side in (("mnist_10k", 28), ("usps", 16)):
+        images = rng.integers(0, 256, (200, side, side), dtype=np.uint8)
+        split = np.arange(200) % 2
+        np.savez(tmp_path / "images" / f"{name}.npz", data=images, y=np.arange(200) // 2 % 10, split=split)
+    monkeypatch.setenv("SKTRANSFER_TEST_DATA", str(tmp_path))
+    domains._digits.cache_clear()
+    yield
+    domains._digits.cache_clear()
+
+
+def test_digits_of_two_domains_are_drawn_per_seed(two_scanners):
+    pair = domains.digits("MNIST", "USPS", 0)
+    X, y, domain = pair.masked()
+    assert X.shape == (200, 28, 28)
+    assert np.isnan(y[domain < 0]).all()
+    assert y[domain > 0].tolist() == pair.y.tolist()
+    assert pair.y.tolist() != domains.digits("MNIST", "USPS", 1).y.tolist()
+    shifted = domains.digits("MNIST", "USPS", 0, shifted=True)
+    assert (np.mean(shifted.y_target < 5), np.mean(shifted.y_test < 5)) == (0.8, 0.8)
+
+
+def test_outputs_of_candidates_have_scores_and_shares(two_scanners):
+    pair = domains.digits("MNIST", "USPS", 0)
+    settings = {"max_epochs": 0, "freeze_depth": "all", "layer": -1, "random_state": 0}
+    for alignment in (domains.STATISTICS["adabn"], "supervised"):
+        found = domains.outputs(pair, "tiny/cnn", settings, alignment)
+        assert found["true"] == np.mean(pair.y_test < 5)
+        assert 0 <= found["score"] <= 1
+    assert 0 <= domains.shuffled_score(pair, "tiny/cnn", settings, domains.ALIGNMENTS["none"]) <= 1

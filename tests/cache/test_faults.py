@@ -70,7 +70,8 @@ def fork(act):
 
 
 def features_elsewhere(folder, before=""):
-    """Return the output of a new process that compares features with and without a folder as cache."""
+    """Return the output of a new process that compares features with and without a folder, or a list, as cache."""
+    cache = folder if isinstance(folder, list) else str(folder)
     code = f"""
 {before}
 import warnings
@@ -79,7 +80,7 @@ from sktransfer import TextFeaturizer
 with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
     for _ in range(2):
-        features = TextFeaturizer(cache={str(folder)!r}).fit_transform({TEXTS!r})
+        features = TextFeaturizer(cache={cache!r}).fit_transform({TEXTS!r})
 print("equal" if np.array_equal(features, TextFeaturizer(cache=None).fit_transform({TEXTS!r})) else "different")
 for warning in caught:
     if warning.category.__name__ == "StoreWarning":

@@ -13,9 +13,10 @@ from torch.nn import functional
 import sktransfer
 from sktransfer import FineTuneClassifier, ImageFeaturizer, TextFeaturizer, load_backbone
 from sktransfer.backbones.stages import run_stages
-from sktransfer.engine.attention import PaddingInvariantAttention, pad_attention
 from sktransfer.engine.compute import Compute
-from sktransfer.engine.inference import BatchInvariantConv2d, pack, prepare_for_inference, prepare_head
+from sktransfer.engine.inference import BatchInvariantConv2d, prepare_for_inference, prepare_head
+from sktransfer.kernels.attention import PaddingInvariantAttention, pad_attention
+from sktransfer.kernels.linear import pack
 
 WORDS = ["a", "film", "of", "the", "year", "that", "nobody", "saw", "and", "few", "would", "like"]
 TEXTS = [" ".join(WORDS[: 1 + n % len(WORDS)] * (1 + n % 4)) for n in range(24)]
@@ -111,13 +112,14 @@ def test_pad_attention_gives_the_bits_of_the_context_around_the_stages():
 
 def test_pad_attention_leaves_the_stages_of_the_backbone_unchanged():
     backbone = load_backbone("tiny/bert")
-    stages = prepare_for_inference(backbone, Compute(torch.device("cpu")))
-    assert stages.pads_attention
+    padded = copy.deepcopy(backbone.stages)
+    assert pad_attention(padded)
     names = [
         {one.config._attn_implementation for one in some.modules() if hasattr(one, "config")}
-        for some in (stages, backbone.stages)
+        for some in (padded, backbone.stages)
     ]
     assert names == [{"sktransfer_sdpa"}, {"sdpa"}]
+    assert prepare_for_inference(backbone, Compute(torch.device("cpu"))).pads_attention
 
 
 @pytest.mark.parametrize("module", [nn.MultiheadAttention(8, 2), nn.TransformerEncoderLayer(8, 2), OwnAttention()])

@@ -13,6 +13,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
+from sklearn.semi_supervised import SelfTrainingClassifier
 from skorch.callbacks import EarlyStopping
 
 from sktransfer import (
@@ -173,6 +174,26 @@ def test_fit_does_not_let_labels_reach_the_backbone():
     assert not hasattr(other, "layer_weights_")
 
 
+def test_samples_without_a_label_feed_the_training():
+    y = np.array([1, 0, 2] * 2 + [-1] * (len(TEXTS) - 6))
+    own = tuner().fit(TEXTS, y)
+    assert own.backbone_.fingerprint() == tuner().fit(TEXTS).backbone_.fingerprint()
+    frozen = TextFeaturizer(own.backbone_).fit(TEXTS[:6], y[:6])
+    pd.testing.assert_series_equal(own.layer_, frozen.layer_)
+    of_names = tuner().fit(TEXTS, [["x", "y", "z", None][one] for one in y])
+    pd.testing.assert_series_equal(own.layer_, of_names.layer_)
+    assert np.array_equal(tuner().fit_transform(TEXTS, y), own.transform(TEXTS))
+    pipeline = make_pipeline(tuner(), SelfTrainingClassifier(LogisticRegression(max_iter=1000), threshold=0.4))
+    assert set(pipeline.fit(TEXTS, y).predict(TEXTS)) <= {0, 1, 2}
+
+
+def test_two_classes_of_which_one_is_minus_one_are_both_known():
+    y = np.array([-1, 1] * (len(TEXTS) // 2))
+    pd.testing.assert_series_equal(
+        tuner(objective="none").fit(TEXTS, y).layer_, TextFeaturizer(BERT).fit(TEXTS, y).layer_
+    )
+
+
 def test_get_feature_names_out_and_set_output():
     frame = tuner(layer=2).set_output(transform="pandas").fit_transform(pd.Series(TEXTS, name="text").to_frame())
     assert frame.columns[:2].tolist() == ["selfsupervisedtuner0", "selfsupervisedtuner1"]
@@ -233,7 +254,7 @@ class _Collapsing(DropoutViews):
     [
         ({"objective": "mln"}, "objective='mln' must be one of ('auto', 'none', 'mlm'"),
         ({"objective": 3}, "objective=3 must be one of"),
-        ({"backbone": "tiny/cnn"}, "takes images, and SelfSupervisedTuner adapts backbones of texts"),
+        ({"backbone": "tiny/cnn"}, "is for texts, and tiny/cnn takes images"),
         ({"objective": "causal"}, "each token reads those after it as well"),
         ({"objective": "mlm"}, "names no mask token"),
         ({"objective": Denoising(2)}, "rate=2"),

@@ -24,9 +24,11 @@ from sklearn.preprocessing import StandardScaler
 from skorch.callbacks import EarlyStopping, GradientNormClipping
 
 from sktransfer import (
+    DANN,
     EMA,
     BestBackbone,
     ContrastiveFineTuner,
+    DomainAdaptationClassifier,
     DropoutViews,
     FineTuneClassifier,
     FineTuneRegressor,
@@ -95,6 +97,13 @@ def from_source():
     return FineTuneClassifier(source.backbone_, head=source.head_, max_epochs=1, random_state=0).fit(
         X, [f"digit {digit}" for digit in y]
     )
+
+
+def two_domains(**params):
+    X, y = digits()
+    labels = [None if row >= 30 else f"digit {digit}" for row, digit in enumerate(y)]
+    params = {"freeze_depth": -2, "max_epochs": 1, "random_state": 0, **params}
+    return DomainAdaptationClassifier("tiny/cnn", **params).fit(X, labels)
 
 
 def regressor():
@@ -212,6 +221,8 @@ MAKERS = {
     "FineTuneClassifier, callbacks": (with_callbacks, "predict_proba", "images"),
     "FineTuneClassifier, all frozen": (lambda: fine_tuned(freeze_depth="all"), "predict_proba", "images"),
     "FineTuneClassifier from a source": (from_source, "predict_proba", "images"),
+    "DomainAdaptationClassifier": (lambda: two_domains(alignment=["coral", DANN(hidden=8)]), "predict_proba", "images"),
+    "DomainAdaptationClassifier, statistics": (lambda: two_domains(alignment="adabn"), "predict_proba", "images"),
     "FineTuneRegressor": (regressor, "predict", "images"),
     "FineTuneSegmenter": (segmenter, "predict_proba", "images"),
     "FineTuneSegmenter, trained": (lambda: segmenter(freeze_depth=-1, max_epochs=1), "predict_proba", "images"),

@@ -15,6 +15,7 @@ from sktransfer import (
     BestBackbone,
     ContrastiveFineTuner,
     DateFeatures,
+    DomainAdaptationClassifier,
     FineTuneClassifier,
     FineTuneRegressor,
     FineTuneSegmenter,
@@ -42,6 +43,7 @@ TAGS = [[len(word) > 4 for word in words] for words in SENTENCES["words"]]
 NUMBERS = pd.DataFrame({"size": ["1.5"] * 12})
 DATES = pd.DataFrame({"sold": ["2024-05-31", None] * 6})
 Y = np.arange(12) % 2
+MASKED = np.where(np.arange(12) < 8, Y, np.nan)
 MASKS = np.arange(12 * 64).reshape(12, 8, 8) % 2
 
 
@@ -65,6 +67,12 @@ CASES = [
     (TokenFeaturizer("tiny/bert"), (SENTENCES,), {"cache": 5}, (SENTENCES,)),
     (WordEmbedder(VECTORS), (TEXTS,), {"oov": "unknown"}, (TEXTS,)),
     (FineTuneClassifier(BACKBONE, max_epochs=1), (IMAGES, Y), FAILS_LATE, (IMAGES, Y)),
+    (
+        DomainAdaptationClassifier(BACKBONE, alignment="adabn", max_epochs=1),
+        (IMAGES, MASKED),
+        FAILS_LATE,
+        (IMAGES, MASKED),
+    ),
     (FineTuneRegressor(BACKBONE, max_epochs=1), (IMAGES, Y), FAILS_LATE, (IMAGES, Y)),
     (FineTuneSegmenter(BACKBONE, layer=0), (IMAGES, MASKS), FAILS_LATE, (IMAGES, MASKS)),
     (ContrastiveFineTuner(BACKBONE, max_epochs=1), (IMAGES, Y), FAILS_LATE, (IMAGES, Y)),

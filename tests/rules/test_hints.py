@@ -26,7 +26,9 @@ from torchjd import aggregation as torchjd
 
 import sktransfer
 from sktransfer import (
+    DANN,
     Backbone,
+    DomainAdaptationClassifier,
     FineTuneClassifier,
     FineTuneRegressor,
     FineTuneTagger,
@@ -93,6 +95,16 @@ def several_tasks(**options):
     """Fit two tasks."""
     tuner = MultiTaskFineTuner("tiny/cnn", layer=-1, max_epochs=1, random_state=0, **options)
     return tuner.fit(X, {"kind": Y, "size": np.arange(12) / 7})
+
+
+MISSING = [None] * 4
+
+
+def two_domains(labels=MISSING, fit_params=None, **options):
+    """Fit a source of eight samples and a target of four."""
+    options = {"alignment": "coral", "max_epochs": 1, "random_state": 0, **options}
+    y = [int(label == Y[0]) for label in Y[:8]]
+    return DomainAdaptationClassifier("tiny/cnn", **options).fit(X, [*y, *labels], **(fit_params or {}))
 
 
 def messages():
@@ -471,6 +483,34 @@ HINTS = {
         r"pass mask\.T",
         lambda folder: check_sizes([MASK], [(3, 2)]),
         lambda folder: check_sizes([MASK.T], [(3, 2)]),
+    ),
+    "alignment of frozen features": (
+        "use 'adabn' or 'mcc'",
+        lambda folder: two_domains(freeze_depth="all"),
+        lambda folder: (
+            two_domains(freeze_depth="all", alignment="adabn"),
+            two_domains(freeze_depth="all", alignment="mcc"),
+        ),
+    ),
+    "statistics of the target, continued": (
+        "set warm_start=False, and pass backbone=clf.backbone_",
+        lambda folder: two_domains(alignment="adabn", warm_start=True),
+        lambda folder: FineTuneClassifier(two_domains(alignment="adabn").backbone_, max_epochs=1).fit(X, Y),
+    ),
+    "mask of the target": (
+        r"np\.where\(mask, -1, 1\)",
+        lambda folder: two_domains(fit_params={"sample_domain": np.arange(12) > 7}),
+        lambda folder: two_domains(fit_params={"sample_domain": np.where(np.arange(12) > 7, -1, 1)}),
+    ),
+    "class of an alignment": (
+        r"Give an instance, DANN\(\)",
+        lambda folder: two_domains(alignment=DANN),
+        lambda folder: two_domains(alignment=DANN()),
+    ),
+    "masked labels": (
+        "A label of -1 is a label: replace it by NaN",
+        lambda folder: two_domains(labels=[-1] * 4),
+        lambda folder: two_domains(labels=[np.nan] * 4),
     ),
     "chunks of a path": (
         r"pandas\.read_csv\(path, chunksize=1000\)",

@@ -21,14 +21,16 @@ SOURCES = sorted((ROOT / "sktransfer").rglob("*.py"))
 PROSE = sorted(path for folder in ("plugins", "examples", "benchmarks") for path in (ROOT / folder).rglob("*.py"))
 # Lowest first: a package imports from itself and from the packages before it.
 LAYERS = ["_version", "exceptions", "_validation", "_parameters", "config", "_deferred"]
-LAYERS += ["_utils", "html", "samples", "tagging"]
-LAYERS += ["weights", "backbones", "providers", "cache", "engine", "pixels", "sentences", "words", "featurizers"]
+LAYERS += ["_cluster", "_utils", "html", "samples", "tagging"]
+LAYERS += ["weights", "backbones", "providers", "cache", "kernels", "engine", "pixels", "sentences", "words"]
 LAYERS += [
+    "featurizers",
     "pipelines",
     "streaming",
     "tasks",
     "objectives",
     "targets",
+    "domains",
     "training",
     "callbacks",
     "finetuning",

@@ -39,11 +39,14 @@ def test_iter_names_of_folders_files_and_names(place):
             ("tiny/cnn", str(place / "w.pt")),
         ]
         assert list(iter_names("tiny/cnn", "pretrained")) == [("tiny/cnn", "pretrained")]
+        kind = [("mine/kind//gone/model", "pretrained"), (f"mine/kind/{place / 'model'}", "pretrained")]
+        assert list(iter_names("mine/kind//gone/model", "pretrained")) == kind
         assert list(iter_names("hf//gone/model", "random")) == [("hf//gone/model", "random")]
 
 
 def test_is_path():
     assert is_path("hf//x", "pretrained")
+    assert is_path("mine/kind//x", "pretrained")
     assert is_path("tiny/cnn", "/x")
     assert not is_path("tiny/cnn", "pretrained")
     assert not is_path("hf//x", "random")

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-__all__ = ["PaddingInvariantAttention", "pad_attention"]
+__all__ = ["ATTENTION", "PaddingInvariantAttention", "pad_attention", "pad_mask", "pad_tokens"]
 
 _MULTIPLE = 16  # float32 numbers in a register of AVX-512; those of AVX2 hold 8
-_NAME = "sktransfer_sdpa"  # of the attention in the registry of transformers
+ATTENTION = "sktransfer_sdpa"  # name in the registry of transformers
 _FUNCTION = "scaled_dot_product_attention"
 _TRANSFORMERS = (nn.MultiheadAttention, nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)
 _READABLE = ("torch", "transformers", "sktransfer")  # packages whose modules call attention as `_calls_attention` reads
@@ -35,7 +35,7 @@ class PaddingInvariantAttention(TorchFunctionMode):
     --------
     >>> import torch
     >>> from torch.nn import functional
-    >>> from sktransfer.engine.attention import PaddingInvariantAttention
+    >>> from sktransfer.kernels.attention import PaddingInvariantAttention
     >>> values = torch.randn(1, 2, 5, 8)
     >>> with PaddingInvariantAttention():
     ...     functional.scaled_dot_product_attention(values, values, values).shape
@@ -77,13 +77,46 @@ def _padded(
     if not more_queries and not more_keys:
         return query, key, value, mask
     query, key, value = _pad(query, more_queries), _pad(key, more_keys), _pad(value, more_keys)  # (..., 16 k, width)
-    if mask is not None:
-        masked = False if mask.dtype == torch.bool else float("-inf")
-        mask = functional.pad(mask, (0, more_keys), value=masked)  # (..., n_queries or 1, 16 k)
-        if mask.shape[-2] == n_queries > 1:
-            mask = functional.pad(mask, (0, 0, 0, more_queries))  # (..., 16 k, 16 k), dropped afterwards
-        mask = mask.expand(*mask.shape[:-2], query.shape[-2], key.shape[-2])  # (..., 16 k, 16 k)
-    return query, key, value, mask
+    return query, key, value, None if mask is None else pad_mask(mask, n_queries, n_keys)
+
+
+def pad_mask(mask: Tensor, n_queries: int, n_keys: int) -> Tensor:
+    """Return the mask of attention whose queries and keys are padded to a multiple of 16 tokens.
+
+    Parameters
+    ----------
+    mask : Tensor of shape (..., n_queries or 1, n_keys)
+        True, or a number to add, where a key is attended to.
+    n_queries, n_keys : int
+        Number of tokens before padding.
+
+    Returns
+    -------
+    mask : Tensor of shape (..., 16 k, 16 k)
+        Padded keys are masked.
+    """
+    more_queries, more_keys = -n_queries % _MULTIPLE, -n_keys % _MULTIPLE
+    if not more_queries and not more_keys:
+        return mask
+    masked = False if mask.dtype == torch.bool else float("-inf")
+    mask = functional.pad(mask, (0, more_keys), value=masked)  # (..., n_queries or 1, 16 k)
+    if mask.shape[-2] == n_queries > 1:
+        mask = functional.pad(mask, (0, 0, 0, more_queries))  # (..., 16 k, 16 k), dropped afterwards
+    return mask.expand(*mask.shape[:-2], n_queries + more_queries, n_keys + more_keys)  # (..., 16 k, 16 k)
+
+
+def pad_tokens(values: Tensor) -> Tensor:
+    """Return values with zeros at their end, so that attention reads a multiple of 16 tokens.
+
+    Parameters
+    ----------
+    values : Tensor of shape (..., tokens, channels)
+
+    Returns
+    -------
+    values : Tensor of shape (..., 16 k, channels)
+    """
+    return _pad(values, -values.shape[-2] % _MULTIPLE)
 
 
 def _pad(values: Tensor, n: int) -> Tensor:
@@ -107,7 +140,7 @@ def pad_attention(stages: nn.ModuleList) -> bool:
         config: Any = getattr(module, "config", None)
         if _has_registry(module) and getattr(config, "_attn_implementation", None) == "sdpa":
             _register()
-            config._attn_implementation = _NAME
+            config._attn_implementation = ATTENTION
     return not any(map(_calls_attention, stages.modules()))
 
 
@@ -134,8 +167,8 @@ def _register() -> None:
         out, weights = sdpa_attention_forward(module, *inputs, **kwargs)  # (n, 16 k, heads, width)
         return out[:, :n], weights  # (n, n_queries, heads, width)
 
-    AttentionInterface.register(_NAME, padded)
-    AttentionMaskInterface.register(_NAME, sdpa_mask)
+    AttentionInterface.register(ATTENTION, padded)
+    AttentionMaskInterface.register(ATTENTION, sdpa_mask)
 
 
 def _calls_attention(module: nn.Module) -> bool:

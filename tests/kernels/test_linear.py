@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from sktransfer.engine.inference import PackedLinear, pack
+from sktransfer.kernels.linear import PackedLinear, pack
 
 
 def packed(stages):

@@ -1,0 +1,1 @@
+"""Backbones of sktransfer for two networks from before the transformers: AWD-LSTM and ELMo."""

@@ -1,0 +1,1 @@
+"""Labelled and unlabelled domains of samples, and losses that align their features."""

@@ -1,0 +1,216 @@
+"""Alignments by statistics of a batch: covariances, kernel means, and confusion of predicted classes."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from sktransfer._validation import check_float, check_int
+from sktransfer.domains.base import Alignment
+
+__all__ = ["CORAL", "MCC", "MMD", "class_confusion", "coral_distance", "mmd_distance"]
+
+_SMALLEST = 1e-6
+
+
+def coral_distance(features: Tensor, source: Tensor, target: Tensor) -> Tensor:
+    """Return the squared distance of the covariances of two domains, divided by four times the squared width [1]_.
+
+    Parameters
+    ----------
+    features : Tensor of shape (n, n_features)
+        Features of both domains.
+    source, target : Tensor of shape (n,)
+        Share of each row in each domain.
+
+    Returns
+    -------
+    distance : Tensor of shape ()
+
+    References
+    ----------
+    .. [1] B. Sun, K. Saenko, "Deep CORAL: Correlation Alignment for Deep Domain Adaptation", ECCV Workshops 2016.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sktransfer.domains.distances import coral_distance
+    >>> half = torch.tensor([0.5, 0.5, 0.0, 0.0])
+    >>> coral_distance(torch.tensor([[1.0], [-1.0], [2.0], [-2.0]]), half, half.flip(0)).item()  # 2 and 8
+    9.0
+    """
+    gap = _covariance(features, source) - _covariance(features, target)  # (n_features, n_features)
+    return (gap**2).sum() / (4 * features.shape[1] ** 2)
+
+
+def _covariance(features: Tensor, share: Tensor) -> Tensor:
+    """Return the unbiased covariance (n_features, n_features) of rows with shares (n,)."""
+    centred = features - share[None] @ features  # (n, n_features)
+    return (centred.T * share) @ centred / (1 - (share**2).sum()).clamp_min(_SMALLEST)
+
+
+def mmd_distance(features: Tensor, source: Tensor, target: Tensor, n_kernels: int) -> Tensor:
+    """Return the squared maximum mean discrepancy of two domains, under a mean of Gaussian kernels [1]_.
+
+    The bandwidths of the kernels, multiples of the mean squared distance of two rows, are powers of 2 around 1.
+
+    Parameters
+    ----------
+    features : Tensor of shape (n, n_features)
+        Features of both domains.
+    source, target : Tensor of shape (n,)
+        Share of each row in each domain.
+    n_kernels : int
+        Number of kernels.
+
+    Returns
+    -------
+    distance : Tensor of shape ()
+
+    References
+    ----------
+    .. [1] M. Long et al., "Learning Transferable Features with Deep Adaptation Networks", ICML 2015.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sktransfer.domains.distances import mmd_distance
+    >>> half = torch.tensor([0.5, 0.5, 0.0, 0.0])
+    >>> mmd_distance(torch.tensor([[0.0], [1.0], [0.0], [1.0]]), half, half.flip(0), 1).item()
+    0.0
+    """
+    squares = (features**2).sum(1)  # (n,)
+    distances = (squares[:, None] + squares - 2 * features @ features.T).clamp_min(0)  # (n, n)
+    n = len(features)
+    mean = (distances.sum() / max(1, n * (n - 1))).detach().clamp_min(_SMALLEST)
+    powers = [index - (n_kernels - 1) / 2 for index in range(n_kernels)]
+    kernel = torch.stack([torch.exp(-distances / (mean * 2.0**power)) for power in powers]).mean(0)  # (n, n)
+    gap = source - target  # (n,)
+    return gap @ (kernel @ gap)
+
+
+def class_confusion(logits: Tensor, share: Tensor, temperature: float) -> Tensor:
+    """Return the minimum class confusion loss [1]_: how often pairs of classes are probable in the same rows.
+
+    Parameters
+    ----------
+    logits : Tensor of shape (n, n_classes)
+        Outputs of a classifier.
+    share : Tensor of shape (n,)
+        Share of each row.
+    temperature : float
+        Divisor of the logits.
+
+    Returns
+    -------
+    confusion : Tensor of shape ()
+
+    References
+    ----------
+    .. [1] Y. Jin et al., "Minimum Class Confusion for Versatile Domain Adaptation", ECCV 2020.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sktransfer.domains.distances import class_confusion
+    >>> logits, half = torch.tensor([[9.0, 0.0], [0.0, 9.0]]), torch.tensor([0.5, 0.5])
+    >>> round(class_confusion(logits, half, 1.0).item(), 3), round(class_confusion(0 * logits, half, 1.0).item(), 3)
+    (0.0, 0.5)
+    """
+    scaled = logits / temperature  # (n, n_classes)
+    probabilities, logs = scaled.softmax(1), scaled.log_softmax(1)  # (n, n_classes) each
+    certainty = 1 + torch.exp((probabilities * logs).sum(1))  # (n,), 1 plus exp of the negative entropy
+    weight = (share * certainty).detach()  # (n,)
+    pairs = (probabilities * weight[:, None]).T @ probabilities  # (n_classes, n_classes)
+    ratios = pairs / pairs.sum(1, keepdim=True).clamp_min(torch.finfo(pairs.dtype).tiny)  # (n_classes, n_classes)
+    return (ratios.sum() - ratios.trace()) / len(ratios)
+
+
+class CORAL(Alignment):
+    """Align the covariances of two domains: deep CORAL [1]_, for `DomainAdaptationClassifier`.
+
+    References
+    ----------
+    .. [1] B. Sun, K. Saenko, "Deep CORAL: Correlation Alignment for Deep Domain Adaptation", ECCV Workshops 2016.
+
+    Examples
+    --------
+    >>> from sktransfer import CORAL, DomainAdaptationClassifier
+    >>> DomainAdaptationClassifier("tiny/cnn", alignment=CORAL()).alignment
+    CORAL()
+    """
+
+    def distance(self, outputs: Tensor, source: Tensor, target: Tensor) -> Tensor:
+        """Return the squared distance of the covariances ()."""
+        return coral_distance(outputs, source, target)
+
+
+class MMD(Alignment):
+    """Align two domains by the maximum mean discrepancy of their features [1]_, for `DomainAdaptationClassifier`.
+
+    Parameters
+    ----------
+    n_kernels : int, default=5
+        Number of Gaussian kernels, whose bandwidths are powers of 2 around the mean squared distance of two samples.
+
+    References
+    ----------
+    .. [1] M. Long et al., "Learning Transferable Features with Deep Adaptation Networks", ICML 2015.
+
+    Examples
+    --------
+    >>> from sktransfer import MMD, DomainAdaptationClassifier
+    >>> DomainAdaptationClassifier("tiny/cnn", alignment=MMD(n_kernels=3)).alignment
+    MMD(n_kernels=3)
+    """
+
+    def __init__(self, n_kernels: int = 5) -> None:
+        self.n_kernels = n_kernels
+
+    def check_parameters(self) -> None:
+        """Raise if the number of kernels is not allowed."""
+        check_int("n_kernels", self.n_kernels, 1)
+
+    def distance(self, outputs: Tensor, source: Tensor, target: Tensor) -> Tensor:
+        """Return the squared discrepancy ()."""
+        return mmd_distance(outputs, source, target, self.n_kernels)
+
+
+class MCC(Alignment):
+    """Make the predictions of the target tell classes apart: minimum class confusion [1]_.
+
+    It reads the outputs of the classifier, and thus also trains its head. It is for `DomainAdaptationClassifier`.
+
+    Parameters
+    ----------
+    temperature : float, default=2.5
+        Divisor of the logits, greater than 0.
+
+    References
+    ----------
+    .. [1] Y. Jin et al., "Minimum Class Confusion for Versatile Domain Adaptation", ECCV 2020.
+
+    Examples
+    --------
+    >>> from sktransfer import MCC, DomainAdaptationClassifier
+    >>> DomainAdaptationClassifier("tiny/cnn", alignment=MCC(temperature=2.0)).alignment
+    MCC(temperature=2.0)
+    """
+
+    output_of = "y"
+    moves_features = False
+    needs_classes = True
+
+    def __init__(self, temperature: float = 2.5) -> None:
+        self.temperature = temperature
+
+    def check_parameters(self) -> None:
+        """Raise if the temperature is not allowed."""
+        check_float("temperature", self.temperature, exclude_minimum=True)
+
+    def make_head(self, n_features: int, n_mixed: int | None = None) -> None:
+        """Return None: the head is that of the classes."""
+
+    def distance(self, outputs: Tensor, source: Tensor, target: Tensor) -> Tensor:
+        """Return the class confusion of the target ()."""
+        return class_confusion(outputs, target, self.temperature)
