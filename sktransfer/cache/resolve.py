@@ -120,16 +120,6 @@ def resolve_shared(url: str) -> SharedStore:
     return shared_store(url)
 
 
-@contextmanager
-def without_memory() -> Iterator[None]:
-    """Do without the memory store in this context, for passes over samples that are read only once."""
-    token = _uses_memory.set(False)
-    try:
-        yield
-    finally:
-        _uses_memory.reset(token)
-
-
 def check_folder(cache: Any) -> Path:
     """Return the absolute path of a folder, which need not exist.
 
