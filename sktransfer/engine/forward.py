@@ -266,7 +266,7 @@ class CacheLookup:
 
     @property
     def _first(self) -> CacheNamespace:
-        # Whatever the layers, passes that share the first stage share outputs, or can resume from those of each other.
+        # Passes that share the first stage share outputs, or can resume from those of each other, at any layers.
         return self._namespace(LayerOutput(min(1, self._cacheable_stages)))
 
     def look_up(self, samples: Sequence[PendingSample], *, counted: bool = True) -> None:
@@ -279,7 +279,7 @@ class CacheLookup:
         ceilings = {
             id(sample): min(layer.stop for layer in self._layers if layer not in sample.outputs)
             for sample in samples
-            if not all(layer in sample.outputs for layer in self._layers)
+            if len(sample.outputs) < len(self._layers)
         }
         highest = max(ceilings.values(), default=-1)
         for stop in resume_stops(highest, self._cacheable_stages, cheap_input=self._cheap_input):
