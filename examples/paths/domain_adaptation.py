@@ -6,7 +6,7 @@
     clf.predict(target)
 
 The digits of the target have no labels. Alignments make the features of both domains alike. `make_domain_scorer` judges
-the results without labels of the target. These are used once, for the accuracy on target images that no model has seen.
+the results without labels of the target. The accuracy is that on other images of the target.
 """
 
 from __future__ import annotations

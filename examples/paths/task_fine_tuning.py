@@ -30,7 +30,9 @@ def main() -> None:
     }
     for seed in range(args.draws):
         X_train, X_test, y_train, y_test = train_test_split(X, y, train_size=args.n, stratify=y, random_state=seed)
-        X_old, X_new, y_old, y_new = train_test_split(X_train, y_train, test_size=0.25, random_state=seed)
+        X_old, X_new, y_old, y_new = train_test_split(
+            X_train, y_train, test_size=0.25, stratify=y_train, random_state=seed
+        )
         options = {**SETTINGS, "random_state": seed}
         first = FineTuneClassifier("tiny/cnn", **options).fit(X_old, y_old)
         later = FineTuneClassifier(first.backbone_, head=first.head_, **options).fit(X_new, y_new)
