@@ -20,7 +20,7 @@ SETTINGS = {"freeze_depth": "block3", "max_epochs": 5}
 
 def main() -> None:
     """Print the table and save the picture."""
-    args = read_arguments(__doc__, n=200)
+    args = read_arguments(__doc__, n=200, tests=1600)
     X, y = digits()
     rows: dict[str, list[float]] = {
         "new images alone": [],
@@ -39,7 +39,7 @@ def main() -> None:
         alone = FineTuneClassifier("tiny/cnn", **options).fit(X_new, y_new)
         together = FineTuneClassifier("tiny/cnn", **options).fit(X_train, y_train)
         for scores, model in zip(rows.values(), (alone, first, later, together)):
-            scores.append(model.score(X_test, y_test))
+            scores.append(model.score(X_test[: args.tests], y_test[: args.tests]))
     title = f"{len(y_old)} old and {len(y_new)} new digits"
     report(title, rows, args.out / "path_task_fine_tuning.png")
 
