@@ -86,6 +86,8 @@ def small_data(tmp_path_factory):
         (folder / sub).mkdir()
     weights = "weights/mobilenet_v2_imagenet1k.safetensors"
     (folder / weights).symlink_to(Path(DATA, weights))
+    for digits in ("images/mnist_10k.npz", "images/usps.npz"):
+        (folder / digits).symlink_to(Path(DATA, digits))
     pd.read_csv(Path(DATA, "text", "mr.csv.gz")).sample(300, random_state=0).to_csv(folder / "text" / "mr.csv.gz")
     for part in ("train/ants", "train/bees", "val/ants", "val/bees"):
         target = folder / "images" / "hymenoptera" / part
@@ -128,6 +130,7 @@ def test_example_runs_without_data_and_saves_its_pictures(script, run, tmp_path)
             "ready_model.py",
             ["48 photos: exactly 'ant' or 'bee'", "tiny/cnn on 400 grey photos", "calibrated    mean confidence 0."],
         ),
+        ("paths/domain_adaptation.py", ["From 24 digits of MNIST to USPS"]),
         ("wildlife_photos.py", ["accuracy on 24 test photos"]),
     ],
 )

@@ -20,7 +20,7 @@ SETTINGS = {"freeze_depth": "block3", "max_epochs": 5}
 
 def main() -> None:
     """Print the table and save the picture."""
-    args = read_arguments(__doc__, n=200, tests=1600)
+    args = read_arguments(__doc__, n=200, tests=500, draws=2)
     X, y = digits()
     rows: dict[str, list[float]] = {
         "new images alone": [],
