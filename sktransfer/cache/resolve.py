@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 __all__ = ["cache_info", "check_folder", "clear_cache", "resolve_shared", "resolve_store", "without_memory"]
 
 _FEW_BYTES = 128 * 1024**2  # of segments below a URL that are kept where the memory store is not used
-
 _ALLOWED = "must be 'memory', a folder (str or Path), a URL, a list of 'memory' or a folder and a URL, or None"
 _uses_memory: ContextVar[bool] = ContextVar("uses_memory", default=True)
 
@@ -118,16 +117,6 @@ def resolve_shared(url: str) -> SharedStore:
     from sktransfer.cache.shared import shared_store  # imports fsspec, which only URLs need
 
     return shared_store(url)
-
-
-@contextmanager
-def without_memory() -> Iterator[None]:
-    """Do without the memory store in this context, for passes over samples that are read only once."""
-    token = _uses_memory.set(False)
-    try:
-        yield
-    finally:
-        _uses_memory.reset(token)
 
 
 def check_folder(cache: Any) -> Path:

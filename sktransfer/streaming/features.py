@@ -91,7 +91,10 @@ class StoredFeatures:
         """Return all features, an array of shape (n_rows, n_features). That of a `.npy` file is mapped, not read."""
         if self.path.suffix.lower() == ".npy":
             return np.load(self.path, mmap_mode="r")
-        return np.concatenate([features for features, _ in self.batches()])  # (n_rows, n_features)
+        batches = [features for features, _ in self.batches()]
+        return (
+            np.concatenate(batches) if batches else np.empty((0, self.n_features), np.float32)
+        )  # (n_rows, n_features)
 
 
 def load_features(path: str | os.PathLike[str]) -> StoredFeatures:

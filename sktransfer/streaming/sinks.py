@@ -122,12 +122,13 @@ class FolderSink(Sink):
         self.folder.mkdir(exist_ok=True)
 
     def _has_others(self) -> bool:
-        return any(not one.name.startswith(LOG) and not one.name.startswith(".part-") for one in self.folder.iterdir())
+        """Return whether the folder has files that are not of a stream. Parts without a log are those of others."""
+        return any(not one.name.startswith((LOG, ".part-")) for one in self.folder.iterdir())
 
     def _n_intact(self) -> int:
         for number, part in enumerate(self.log.parts):
             path = self._path(number)
-            if part["written"] and not (path.is_file() and path.stat().st_size == part["size"]):
+            if not (path.is_file() and path.stat().st_size == part["size"]):
                 return number
         return len(self.log.parts)
 
@@ -139,8 +140,6 @@ class FolderSink(Sink):
 
     def write(self, rows: np.ndarray, features: np.ndarray, kept: pa.Table | None) -> int:
         """Write a file under a temporary name, flush it to the disk, and rename it."""
-        if not len(rows):
-            return 0
         path = self._path(len(self.log.parts))
         temporary = path.with_name(f".{path.name}.tmp")
         try:
@@ -185,6 +184,11 @@ class ParquetSink(FolderSink):
         """Read the log of the parts, or of the complete file."""
         if self.out.exists() and (not self.out.is_file() or not self._is_ours()):
             raise self._refuse("is a folder" if self.out.is_dir() else "is a file")
+        if self._is_assembled and self.folder.is_dir():  # a kill left some parts
+            for _, path in self._files():
+                path.unlink()
+            if not self._has_others():
+                shutil.rmtree(self.folder)
         if resume and self._is_assembled:
             return
         if self._is_assembled:
@@ -210,21 +214,19 @@ class ParquetSink(FolderSink):
             temporary.replace(self.out)
         finally:
             temporary.unlink(missing_ok=True)
+        self.log.path.unlink()  # first, because a log without all parts would be continued
         shutil.rmtree(self.folder)
 
     def _assemble(self, path: Path) -> None:
         parquet = require_pyarrow(f"out={str(self.out)!r}").parquet
-        paths = [self._path(number) for number, part in enumerate(self.log.parts) if part["written"]]
+        paths = [self._path(number) for number in range(len(self.log.parts))]
         lines = "".join(f"{json.dumps(line)}\n" for line in self.log.lines())
-        if not paths:
-            raise InvalidParameterError(
-                f"out={str(self.out)!r} would have no row, because all samples are invalid and invalid='drop'"
-            )
         schema = parquet.read_schema(paths[0]).with_metadata({_METADATA: lines.encode()})
         with parquet.ParquetWriter(path, schema, **_options(schema)) as writer:
             for one in paths:
                 table = parquet.read_table(one).cast(schema)
-                writer.write_table(table, row_group_size=max(1, table.num_rows))
+                if table.num_rows:
+                    writer.write_table(table, row_group_size=table.num_rows)
 
     @functools.cached_property
     def _groups(self) -> dict[int, int]:
@@ -258,12 +260,15 @@ class NumpySink(Sink):
             self.growing.unlink(missing_ok=True)
             self.log = Log(self.log.path)
         if self.log.settings is None:
+            self.growing.unlink(missing_ok=True)
             return
         if self.log.totals is not None and self.growing.exists():  # killed between the last two steps of `finish`
             self.growing.replace(self.out)
         held = self.out if self.log.totals is not None else self.growing
         size = held.stat().st_size if held.is_file() else 0
         intact = [part for part in self.log.parts if part["size"] <= size]
+        if self.log.totals is not None and len(intact) < len(self.log.parts) and size:
+            self.out.replace(self.growing)
         self.log.keep(len(intact))
         if self.log.totals is None and self.growing.exists():
             os.truncate(self.growing, intact[-1]["size"] if intact else 0)

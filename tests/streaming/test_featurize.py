@@ -119,6 +119,16 @@ def test_invalid_images_are_nan_or_dropped(out, tmp_path):
     assert np.isfinite(stored.to_numpy()).all()
 
 
+@pytest.mark.parametrize("out", ["a", "a.parquet"])
+def test_invalid_drop_may_leave_no_row(out, tmp_path):
+    nothing = FunctionTransformer(lambda X: np.full((len(X), 2), np.nan, np.float32))
+    stored = featurize(["a", "b", "c"], nothing, tmp_path / out, invalid="drop", chunk_size=2)
+    assert (stored.n_rows, stored.n_invalid) == (0, 3)
+    assert stored.to_numpy().shape == (0, 2)
+    assert pq.read_table(tmp_path / out).num_rows == 0
+    assert featurize(["a", "b", "c"], nothing, tmp_path / out, invalid="drop", chunk_size=2).n_computed == 0
+
+
 def test_on_error_raise_names_the_row_of_all_and_keeps_what_is_written(texts, tmp_path, embedder, expected):
     texts = [*texts[:13], None, *texts[14:]]
     with pytest.raises(InvalidSampleError, match="row 13: the text is missing") as caught:

@@ -190,9 +190,25 @@ def test_resume_of_an_array_cuts_off_what_is_not_logged(texts, counter, tmp_path
     stored = featurize(texts, counter, tmp_path / "a.npy", chunk_size=5)
     assert stored.n_computed == 15
     assert np.array_equal(stored.to_numpy(), whole)
+    os.truncate(tmp_path / "a.npy", (tmp_path / "a.npy").stat().st_size - 1)
+    assert featurize(texts, counter, tmp_path / "a.npy", chunk_size=5).n_computed == 5
+    assert np.array_equal(np.load(tmp_path / "a.npy"), whole)
     (tmp_path / "a.npy").rename(tmp_path / "a.npy.partial")  # killed before the last step
     assert featurize(texts, counter, tmp_path / "a.npy", chunk_size=5).n_computed == 0
     assert np.array_equal(np.load(tmp_path / "a.npy"), whole)
+
+
+def test_resume_after_a_kill_while_parts_are_removed(texts, counter, tmp_path):
+    featurize(texts, counter, tmp_path / "parts", chunk_size=5)
+    featurize(texts, counter, tmp_path / "a.parquet", chunk_size=5)
+    (tmp_path / "a.parquet.parts").mkdir()
+    (tmp_path / "parts" / "part-00000003.parquet").rename(tmp_path / "a.parquet.parts" / "part-00000003.parquet")
+    assert featurize(texts, counter, tmp_path / "a.parquet", chunk_size=5).n_computed == 0
+    assert not (tmp_path / "a.parquet.parts").exists()
+    (tmp_path / "a.parquet.parts").mkdir()
+    (tmp_path / "a.parquet.parts" / "mine.txt").write_text("mine")
+    assert featurize(texts, counter, tmp_path / "a.parquet", chunk_size=5).n_computed == 0
+    assert (tmp_path / "a.parquet.parts" / "mine.txt").exists()
 
 
 def test_resume_false_keeps_a_file_until_the_new_one_is_complete(texts, counter, tmp_path):
