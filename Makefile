@@ -6,7 +6,7 @@ PLUGINS := plugins/timm plugins/sentence_transformers plugins/clip plugins/histo
 # One thread per worker. SCIPY_ARRAY_API enables the array API, which a check of scikit-learn requires.
 TEST_ENV := OMP_NUM_THREADS=1 SCIPY_ARRAY_API=1
 
-.PHONY: demo test fuzz lint bench clean
+.PHONY: demo test cluster fuzz lint bench clean
 
 demo: $(VENV)/demo  ## two examples with the shipped backbones, without a network
 	$(BIN)/python examples/digits.py
@@ -14,6 +14,9 @@ demo: $(VENV)/demo  ## two examples with the shipped backbones, without a networ
 
 test: $(VENV)/test  ## all tests
 	$(TEST_ENV) $(BIN)/python -m pytest -n 2 --dist worksteal
+
+cluster: $(VENV)/cluster  ## searches on Ray and on Spark, which needs Java
+	$(TEST_ENV) $(BIN)/python -m pytest -m cluster
 
 fuzz: $(VENV)/fuzz  ## fuzz readers with damaged files and odd texts for ten minutes
 	$(TEST_ENV) $(BIN)/python -m tests.fuzz.fuzz
@@ -37,6 +40,10 @@ $(VENV)/test: pyproject.toml $(PLUGINS:=/pyproject.toml) | $(BIN)/python
 
 $(VENV)/bench: $(VENV)/test
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[bench]"
+	touch $@
+
+$(VENV)/cluster: $(VENV)/test
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[ray,spark]"
 	touch $@
 
 $(VENV)/fuzz: $(VENV)/test

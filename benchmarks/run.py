@@ -25,7 +25,7 @@ SPEED = ["startup", "text_throughput", "image_throughput", "grid_search", "freez
 SPEED += ["token_throughput", "memory", "streaming", "second_process", "multitask_cost"]
 ACCURACY = ["tiny_images", "tiny_texts", "hymenoptera", "movie_reviews", "words", "recipes", "ranking", "few_shot"]
 ACCURACY += ["layer_mix", "source_task", "freezing_curve", "forgetting", "mixed_table", "multitask", "segmentation"]
-ACCURACY += ["tagging", "domains"]
+ACCURACY += ["joined", "tagging", "domains"]
 
 
 def collect(questions: Sequence[str], took: dict[str, float]) -> dict[str, Any]:

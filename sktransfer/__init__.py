@@ -37,6 +37,8 @@ _HOME = {
     "FreezeDepthDisplay": "sktransfer.displays.freeze_depth",
     "Head": "sktransfer.tasks.heads",
     "ImageFeaturizer": "sktransfer.featurizers.image",
+    "JoinedBackbone": "sktransfer.towers.joined",
+    "JoinedFeaturizer": "sktransfer.featurizers.joined",
     "LayerScoreDisplay": "sktransfer.displays.layer_score",
     "LearningRateDisplay": "sktransfer.displays.learning_rate",
     "LearningRates": "sktransfer.training.lr_finder",
@@ -149,6 +151,7 @@ if TYPE_CHECKING:
     from sktransfer.explain.as_module import as_module as as_module
     from sktransfer.explain.onnx import export_onnx as export_onnx
     from sktransfer.featurizers.image import ImageFeaturizer as ImageFeaturizer
+    from sktransfer.featurizers.joined import JoinedFeaturizer as JoinedFeaturizer
     from sktransfer.featurizers.text import TextFeaturizer as TextFeaturizer
     from sktransfer.featurizers.tokens import TokenFeaturizer as TokenFeaturizer
     from sktransfer.featurizers.words import WordEmbedder as WordEmbedder
@@ -203,6 +206,7 @@ if TYPE_CHECKING:
     from sktransfer.tagging.schemes import find_spans as find_spans
     from sktransfer.targets.merging import merge_tasks as merge_tasks
     from sktransfer.tasks.heads import Head as Head
+    from sktransfer.towers.joined import JoinedBackbone as JoinedBackbone
     from sktransfer.training.lr_finder import LearningRates as LearningRates
     from sktransfer.words.loading import load_vectors as load_vectors
 

@@ -52,11 +52,12 @@ def backbone_html(estimator: Any) -> str:
         return ""
     if hasattr(estimator, "freeze_depth") and not hasattr(estimator, "freeze_depth_"):
         return ""  # the freezing boundary is known after fit
-    n_frozen = getattr(estimator, "freeze_depth_", len(backbone.stages))
+    boundary = getattr(estimator, "freeze_depth_", None)
+    trains = [False] * len(backbone.stages) if boundary is None else backbone.trains(boundary)
     counted: set[int] = set()
     rows, totals = [], {"frozen": 0, "trained": 0}
-    for index, (name, stage) in enumerate(zip(backbone.stage_names, backbone.stages)):
-        state = "frozen" if index < n_frozen else "trained"
+    for name, stage, is_trained in zip(backbone.stage_names, backbone.stages, trains):
+        state = "trained" if is_trained else "frozen"
         rows.append((name, state, count_parameters(stage, counted)))
         totals[state] += rows[-1][2]
     head = getattr(getattr(getattr(estimator, "net_", None), "module_", None), "heads", None)

@@ -6,6 +6,7 @@ import warnings
 
 import numpy as np
 import pytest
+from scipy.sparse import issparse
 from sklearn.exceptions import SkipTestWarning
 from sklearn.utils import _safe_indexing
 from sklearn.utils.estimator_checks import parametrize_with_checks
@@ -29,6 +30,7 @@ from sktransfer.exceptions import TargetWarning
 from sktransfer.testing import parametrize_with_transfer_checks, rows_as_texts
 from sktransfer.testing.row_bridge import render_rows
 from sktransfer.words.vectors import WordVectors
+from tests.helpers.toys import image_backbone
 
 
 @pytest.fixture(autouse=True)
@@ -45,8 +47,9 @@ class OwnTarget(DomainAdaptationClassifier):
 
     def fit(self, X, y, sample_weight=None):
         rows = np.tile(np.arange(_num_samples(X)), 2)
-        if y is None or _num_samples(y) != len(rows) // 2:
+        if issparse(X) or y is None or _num_samples(y) != len(rows) // 2:
             return super().fit(X, y)
+        X, y = (one if hasattr(one, "__getitem__") else np.asarray(one) for one in (X, y))
         weight = None if sample_weight is None else _check_sample_weight(sample_weight, X)[rows]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", TargetWarning)
@@ -61,7 +64,7 @@ IMAGE_ESTIMATORS = [
     FineTuneRegressor(random_state=0),
     ContrastiveFineTuner(max_epochs=2, random_state=0),
     MultiTaskFineTuner(max_epochs=2, random_state=0),
-    OwnTarget(alignment=["coral", "mcc"], max_epochs=2, random_state=0),
+    OwnTarget(image_backbone(), alignment=["coral", "mmd"], max_epochs=2, random_state=0),
 ]
 
 
@@ -139,7 +142,7 @@ TRANSFER_ESTIMATORS = [
     ContrastiveFineTuner("tiny/bert", max_epochs=2, freeze_depth=0.5, random_state=0),
     MultiTaskFineTuner(max_epochs=2, random_state=0),
     MultiTaskFineTuner("tiny/bert", max_epochs=2, freeze_depth=0.5, random_state=0),
-    OwnTarget(alignment="dann", max_epochs=2, random_state=0),
+    OwnTarget(image_backbone(), alignment="dann", max_epochs=2, random_state=0),
     SelfSupervisedTuner("tiny/bert", objective="none"),
     SelfSupervisedTuner("tiny/bert", objective="simcse", max_epochs=2, freeze_depth=0.5, random_state=0),
 ]

@@ -30,7 +30,7 @@ def patches(n: int, seed: int) -> tuple[list[np.ndarray], np.ndarray]:
 
 def main() -> None:
     """Print the table and save the picture."""
-    args = read_arguments(__doc__, n=150)
+    args = read_arguments(__doc__, n=150, draws=2)
     X, y = digits()
     rows: dict[str, list[float]] = {
         f"{task}, {way}": [] for task in ("digit", "photo") for way in ("alone", "together")

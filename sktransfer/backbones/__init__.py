@@ -13,6 +13,7 @@ _HOME = {
     "BackboneSpec": "sktransfer.backbones.spec",
     "ImageStage": "sktransfer.backbones.stages",
     "ImageTransform": "sktransfer.backbones.preprocess",
+    "JoinedBackbone": "sktransfer.towers.joined",
     "LanguageModelHead": "sktransfer.backbones.language",
     "PooledHead": "sktransfer.backbones.stages",
     "Preprocess": "sktransfer.backbones.preprocess",
@@ -67,6 +68,7 @@ if TYPE_CHECKING:
     from sktransfer.providers.huggingface_load import read_transformers_transform as read_transformers_transform
     from sktransfer.providers.huggingface_text import TextEmbeddings as TextEmbeddings
     from sktransfer.providers.huggingface_text import TextLayer as TextLayer
+    from sktransfer.towers.joined import JoinedBackbone as JoinedBackbone
     from sktransfer.weights.hub import hub_file as hub_file
     from sktransfer.weights.hub import hub_tokenizer as hub_tokenizer
     from sktransfer.weights.reading import compared_names as compared_names

@@ -6,7 +6,6 @@ import copy
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -14,21 +13,29 @@ import torch
 from torch import Tensor, nn
 
 from sktransfer._deferred import Deferred, defer
-from sktransfer._validation import is_int
 from sktransfer.backbones.from_modules import backbone_arguments, has_statistics, is_own, misfit
 from sktransfer.backbones.language import HeldHead, LanguageModelHead, rebind
 from sktransfer.backbones.pooling import check_pooling
 from sktransfer.backbones.preprocess import Preprocess
-from sktransfer.backbones.stages import SharedSpace, count_frozen, digest, run_stages, with_arrays, with_tensors
-from sktransfer.exceptions import InvalidParameterError, LoadError, did_you_mean
+from sktransfer.backbones.stages import (
+    OnlyTower,
+    SharedSpace,
+    count_frozen,
+    digest,
+    find_stage,
+    n_changes,
+    run_stages,
+    watch,
+    with_arrays,
+    with_tensors,
+)
+from sktransfer.exceptions import InvalidParameterError, LoadError
 from sktransfer.weights.reading import copy_state
 
 __all__ = ["Backbone", "replace_stages", "restore_stages", "with_max_length", "with_preprocess"]
 
-_VERSION = attrgetter("_version")  # number of changes in place, which torch counts per tensor
 
-
-class Backbone(Deferred):
+class Backbone(OnlyTower, Deferred):
     """A pretrained network as a list of stages, shared by all its users and never changed.
 
     A stage is a module called as `stage(values, mask)`. Its inputs are only the output of the stage before it and the
@@ -118,7 +125,7 @@ class Backbone(Deferred):
             None  # callable and arguments for unpickling
         )
         self._hashes: list[bytes] = []
-        self._watched, self._version = _watch(self.stages)
+        self._watched, self._version = watch(self.stages)
         self.copies: dict[str, nn.ModuleList] = {}  # copies for other devices and precisions, kept by the engine
 
     @classmethod
@@ -197,6 +204,40 @@ class Backbone(Deferred):
         backbone.pretrained = all(has_statistics(part) for part in (backbone.stages, backbone.head) if part is not None)
         return backbone
 
+    @classmethod
+    def join(cls, towers: Mapping[str, Backbone | str], *, missing: str = "error") -> Backbone:
+        """Join backbones of several columns to one backbone for rows, whose features meet in one head.
+
+        Each backbone is a tower. A network under two names is shared. Its weights exist once, and the gradients of both
+        columns are summed. `JoinedBackbone` describes rows, parameters of a tower, and rows without a part.
+
+        Parameters
+        ----------
+        towers : dict of str to Backbone or str
+            Backbone of each column, at least two. Names are loaded.
+        missing : {"error", "zero"}, default="error"
+            Treatment of a row in which a column is missing (None or NaN). "zero" gives a zero vector in place of the
+            features, which is their mean after scaling. A row without any column is refused.
+
+        Returns
+        -------
+        joined : JoinedBackbone
+
+        Raises
+        ------
+        InvalidParameterError
+            If a parameter is not valid.
+
+        Examples
+        --------
+        >>> from sktransfer import Backbone, load_backbone
+        >>> Backbone.join({"text": load_backbone("tiny/bert"), "image": load_backbone("tiny/cnn")}).name
+        'join(text=tiny/bert, image=tiny/cnn)'
+        """
+        from sktransfer.backbones import JoinedBackbone  # a subclass
+
+        return JoinedBackbone(towers, missing)
+
     @property
     def lm_head(self) -> LanguageModelHead | None:
         """Head that predicts tokens from the last stage's values, or None. Its `kind` is "masked" or "causal".
@@ -258,24 +299,7 @@ class Backbone(Deferred):
         InvalidParameterError
             If there is no such stage.
         """
-        n = len(self.stages)
-        if isinstance(layer, str):
-            if layer not in self.stage_names:
-                raise InvalidParameterError(
-                    f"layer={layer!r} is not a stage of {self.name}; its stages are {self.stage_names}. 'all' is all "
-                    "of them, and 'auto' lets a featurizer or tuner choose." + did_you_mean(layer, self.stage_names)
-                )
-            return self.stage_names.index(layer)
-        if not is_int(layer):
-            raise InvalidParameterError(
-                f"layer={layer!r} must be an int, a stage's name, a list of these, 'all', or 'auto' if an estimator "
-                "chooses"
-            )
-        if not -n <= layer < n:
-            raise InvalidParameterError(
-                f"layer={layer} is out of range: {self.name} has {n} stages, so {-n} to {n - 1}"
-            )
-        return int(layer) % n
+        return find_stage(layer, self.stage_names, self.name)
 
     def positions(self, layer: int | str | Sequence[int | str]) -> list[int]:
         """Return the indices of one stage, several stages, or "all".
@@ -357,9 +381,9 @@ class Backbone(Deferred):
 
         Writes through `tensor.data` or numpy are not seen.
         """
-        if sum(map(_VERSION, self._watched)) == self._version:
+        if n_changes(self._watched) == self._version:
             return False
-        self._watched, self._version = _watch(self.stages)
+        self._watched, self._version = watch(self.stages)
         self._hashes = []
         self.copies.clear()
         if self.origin is not None and self.origin[0] not in (
@@ -405,7 +429,7 @@ class Backbone(Deferred):
         self.forget_if_changed()
         if self.origin is not None:
             known = {name: getattr(self, name) for name in ("name", "modality", "stage_names")}
-            return defer, (Backbone, *self.origin, known)
+            return defer, (type(self), *self.origin, known)
         head = self.lm_head  # in the same pickle as the stages, so that tied parameters stay tied
         state = {**self._plain_state(), "copies": {}, "_lm_head": None if head is None else HeldHead(head)}
         del state["_watched"], state["_version"]
@@ -440,14 +464,8 @@ class Backbone(Deferred):
 def _restored(state: dict[str, Any]) -> Backbone:
     backbone = Backbone.__new__(Backbone)
     backbone.__dict__.update(state)
-    backbone._watched, backbone._version = _watch(backbone.stages)
+    backbone._watched, backbone._version = watch(backbone.stages)
     return backbone
-
-
-def _watch(stages: nn.Module) -> tuple[list[Tensor], int]:
-    """Return the tensors of stages, and the sum of the numbers of their changes in place."""
-    tensors = [one for one in (*stages.parameters(), *stages.buffers()) if not one.is_inference()]
-    return tensors, sum(map(_VERSION, tensors))
 
 
 def replace_stages(
@@ -487,7 +505,7 @@ def replace_stages(
     )
     source.forget_if_changed()
     stages = nn.ModuleList([*source.stages[:first], *modules]).eval().requires_grad_(False)
-    watched, version = _watch(stages)
+    watched, version = watch(stages)
     origin = (replace_stages, _collapsed(source, first, list(modules), lm_state))
     if stop == n and source._lm_head is not None:
         changes["_lm_head"] = HeldHead(partial(_rebound, origin[1][0], stages, origin[1][3]))

@@ -155,7 +155,8 @@ class TextBatching:
             return torch.stack(list(tensors)), torch.ones(len(tensors), 1, dtype=torch.bool)  # (n, channels), (n, 1)
         lengths = [len(tensor) for tensor in tensors]
         if min(lengths) == max(lengths):
-            return torch.stack(list(tensors)), torch.ones(len(lengths), lengths[0], dtype=torch.bool)  # (n, tokens, ...)
+            mask = torch.ones(len(lengths), lengths[0], dtype=torch.bool)  # (n, tokens)
+            return torch.stack(list(tensors)), mask  # (n, tokens, ...), (n, tokens)
         values = pad_sequence(list(tensors), batch_first=True, padding_value=pad_value)  # (n, tokens, ...)
         return values, torch.arange(values.shape[1]) < torch.tensor(lengths)[:, None]  # (n, tokens)
 

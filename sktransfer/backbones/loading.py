@@ -124,6 +124,8 @@ def _way_to_a_name(given: Any) -> str:
             " It holds weights: save them (torch.save(weights, path)) and name the network that they belong to, as in "
             "backbone='torchvision/resnet18', weights=path."
         )
+    if isinstance(given, Mapping):
+        return " Join the backbones of several columns by Backbone.join({'text': ..., 'image': ...})."
     return " Pass its backbone_ attribute once it is fitted." if hasattr(given, "fit") else ""
 
 

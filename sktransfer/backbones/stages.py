@@ -6,6 +6,7 @@ import hashlib
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -18,11 +19,16 @@ from sktransfer.exceptions import InvalidParameterError, SktransferError, did_yo
 
 __all__ = [
     "ImageStage",
+    "OnlyTower",
     "PooledHead",
     "SharedSpace",
     "count_frozen",
     "digest",
+    "find_stage",
+    "n_changes",
+    "of_tower",
     "run_stages",
+    "watch",
     "with_arrays",
     "with_tensors",
 ]
@@ -126,6 +132,65 @@ class SharedSpace:
     scale: float
 
 
+class OnlyTower:
+    """Towers of a backbone that is not joined. It is its only tower, named None, so that code loops over towers."""
+
+    modality: str
+    stages: nn.ModuleList
+
+    @property
+    def towers(self) -> Mapping[Any, Any]:
+        """Backbone of each column by its name."""
+        return {None: self}
+
+    @property
+    def networks(self) -> Sequence[tuple[tuple[Any, ...], Any]]:
+        """Networks in the order of `stages`, each with the names of the towers that share it."""
+        return [((None,), self)]
+
+    @property
+    def takes(self) -> Any:
+        """Samples that `check_samples` validates: "image", "text", or the `Columns` of a joined backbone."""
+        return self.modality
+
+    def by_tower(self, name: str, value: Any) -> Mapping[Any, Any]:
+        """Return the value of a parameter for each tower.
+
+        Parameters
+        ----------
+        name : str
+            Name of the parameter, for messages.
+        value : object
+            Its value. For a joined backbone one value for all towers, or a dict by tower.
+        """
+        return {None: value}
+
+    def trains(self, boundary: Any) -> list[bool]:
+        """Return whether each of `stages` is above a freezing boundary.
+
+        Parameters
+        ----------
+        boundary : int or dict of str to int
+            Number of frozen stages, of a joined backbone by tower.
+        """
+        return [
+            index >= of_tower(boundary, names[0])
+            for names, network in self.networks
+            for index in range(len(network.stages))
+        ]
+
+    def with_networks(self, networks: Sequence[Any]) -> Any:
+        """Return a backbone of changed networks.
+
+        Parameters
+        ----------
+        networks : sequence of Backbone
+            In the order of `networks`.
+        """
+        (network,) = networks
+        return network
+
+
 def count_frozen(freeze_depth: Any, stage_names: Sequence[str], n: int, name: str) -> int:
     """Return the number of frozen stages, for `Backbone.n_frozen`.
 
@@ -172,6 +237,59 @@ def count_frozen(freeze_depth: Any, stage_names: Sequence[str], n: int, name: st
     return math.floor(float(freeze_depth) * n + 1e-9)  # 15/22 of 22 stages is 15, though the product is 14.99…
 
 
+def find_stage(layer: Any, stage_names: Sequence[str], name: str) -> int:
+    """Return the index of a stage, for `Backbone.position`.
+
+    Parameters
+    ----------
+    layer : int or str
+        As users give it.
+    stage_names : sequence of str
+        Names of all stages.
+    name : str
+        Name of the backbone, for messages.
+
+    Raises
+    ------
+    InvalidParameterError
+        If there is no such stage.
+    """
+    n = len(stage_names)
+    if isinstance(layer, str):
+        if layer not in stage_names:
+            raise InvalidParameterError(
+                f"layer={layer!r} is not a stage of {name}; its stages are {tuple(stage_names)}. 'all' is all "
+                "of them, and 'auto' lets a featurizer or tuner choose." + did_you_mean(layer, stage_names)
+            )
+        return stage_names.index(layer)
+    if not is_int(layer):
+        raise InvalidParameterError(
+            f"layer={layer!r} must be an int, a stage's name, a list of these, 'all', or 'auto' if an estimator chooses"
+        )
+    if not -n <= layer < n:
+        raise InvalidParameterError(f"layer={layer} is out of range: {name} has {n} stages, so {-n} to {n - 1}")
+    return int(layer) % n
+
+
+def of_tower(value: Any, tower: str | None) -> Any:
+    """Return the value for one tower: that of a dict by tower, or else the same for all.
+
+    Parameters
+    ----------
+    value : object
+        Value of a parameter, or freezing boundary.
+    tower : str or None
+        Name of the tower. None for a backbone that is not joined.
+
+    Examples
+    --------
+    >>> from sktransfer.backbones.stages import of_tower
+    >>> of_tower({"text": 2, "image": 5}, "image"), of_tower(3, None)
+    (5, 3)
+    """
+    return value[tower] if isinstance(value, Mapping) else value
+
+
 def digest(start: bytes, module: nn.Module) -> bytes:
     """Return a hash of structure and weights of a module that continues another hash.
 
@@ -188,6 +306,20 @@ def digest(start: bytes, module: nn.Module) -> bytes:
         running.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         running.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
     return running.digest()
+
+
+_VERSION = attrgetter("_version")  # number of changes in place, which torch counts per tensor
+
+
+def n_changes(tensors: Iterable[Tensor]) -> int:
+    """Return the sum of the numbers of changes in place of tensors."""
+    return sum(map(_VERSION, tensors))
+
+
+def watch(stages: nn.Module) -> tuple[list[Tensor], int]:
+    """Return the tensors of stages, and the sum of the numbers of their changes in place."""
+    tensors = [one for one in (*stages.parameters(), *stages.buffers()) if not one.is_inference()]
+    return tensors, n_changes(tensors)
 
 
 def with_arrays(value: Any) -> Any:

@@ -1,6 +1,6 @@
-"""Claims: which samples a pass computes at the moment, so that others who need them do other samples first.
+"""Claims of the samples that a pass computes now, so that other passes compute other samples first.
 
-A claim is never needed for a right value. Without claims, passes that start together compute the same samples.
+Values are right without claims. Passes that start together then compute the same samples.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Claims:
     """Claims of the threads of this process, and of all processes that use the same file.
 
     Processes share claims by locks on single bytes of an empty file, at the positions that the names give. The system
-    releases the locks of a process that ends, so that a crash blocks nobody.
+    releases the locks of a process that ends, so that a crash blocks no other process.
 
     Parameters
     ----------
@@ -71,7 +71,7 @@ class Claims:
         Parameters
         ----------
         names : sequence of bytes of length 8 or more
-            Hashes of what is to be computed.
+            Hashes of the samples.
         """
         with _lock:
             descriptor = self._open()

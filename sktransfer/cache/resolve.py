@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 __all__ = ["cache_info", "check_folder", "clear_cache", "resolve_shared", "resolve_store", "without_memory"]
 
 _FEW_BYTES = 128 * 1024**2  # of segments below a URL that are kept where the memory store is not used
-
 _ALLOWED = "must be 'memory', a folder (str or Path), a URL, a list of 'memory' or a folder and a URL, or None"
 _uses_memory: ContextVar[bool] = ContextVar("uses_memory", default=True)
 

@@ -50,9 +50,9 @@ if hasattr(os, "register_at_fork"):
 class SharedStore:
     """Cache entries below a URL.
 
-    Entries are collected and written as segments of about a thousand. Segments are never changed, so there are no locks.
-    A process that is killed loses the entries that it had not written. Two processes that write the same entry at the
-    same time store it twice, which does no harm.
+    Entries are collected and written as segments of about a thousand. Segments are never changed, so there are no
+    locks. A process that is killed loses the entries that it had not written. Two processes that write the same entry
+    at the same time store it twice, which does no harm.
 
     A process lists the segments once, and reads the headers of those of the stages that it needs. It looks for new
     segments if an entry is missing and the last look is older than `refresh`, and before it writes. Segments are read

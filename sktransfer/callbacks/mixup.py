@@ -47,12 +47,12 @@ class MixedBatch:
         return torch.lerp(values[partners], values, share)  # (n, ...)
 
     def inputs(self, arguments: dict[str, Any]) -> dict[str, Any]:
-        """Return mixed arguments of the network. Those of texts are unchanged, because `outputs` mixes them."""
-        return arguments if "mask" in arguments else {name: self.of(value) for name, value in arguments.items()}
+        """Return mixed arguments of the network. Those of texts and of towers are unchanged: `outputs` mixes them."""
+        return arguments if _mixes_outputs(arguments) else {name: self.of(value) for name, value in arguments.items()}
 
     def outputs(self, outputs: dict[str, Tensor], arguments: dict[str, Any]) -> dict[str, Tensor]:
-        """Return mixed outputs (n, n_outputs) for texts. The head is linear, so this mixes the features it read."""
-        return {name: self.of(value) for name, value in outputs.items()} if "mask" in arguments else outputs
+        """Return mixed outputs (n, n_outputs) for texts and towers. Heads are linear, so this mixes what they read."""
+        return {name: self.of(value) for name, value in outputs.items()} if _mixes_outputs(arguments) else outputs
 
     def targets(self, targets: Mapping[str, tuple[Tensor, Tensor]]) -> list[dict[str, tuple[Tensor, Tensor]]]:
         """Return targets and weights of the samples, and of their partners. The sum of the weights is unchanged."""
@@ -62,6 +62,11 @@ class MixedBatch:
             own[name] = (values, weight * self.share)
             partners[name] = (values[rows], weight[rows] * (1 - self.share))
         return [own, partners]
+
+
+def _mixes_outputs(arguments: Mapping[str, Any]) -> bool:
+    """Return whether outputs are mixed, because samples differ in length or are rows of several columns."""
+    return "mask" in arguments or "towers" in arguments
 
 
 class Mixup(Callback):  # type: ignore[misc]

@@ -43,6 +43,7 @@ from sktransfer.samples.base import Samples
 from sktransfer.samples.texts import check_texts
 from sktransfer.samples.validation import check_samples, set_input_tags
 from sktransfer.tasks.classification import check_labels
+from sktransfer.towers.joined import refuse_joined
 
 if TYPE_CHECKING:
     import torch
@@ -170,7 +171,9 @@ class ZeroShotClassifier(KeptBackbones, BackboneHTML, CosineClassifier, BaseEsti
         return self.backbone_ if encoder is None else encoder
 
     def _own_source(self) -> Backbone:
-        return self._source("_backbone", lambda: load_backbone(self.backbone, weights=self.weights))
+        source = self._source("_backbone", lambda: load_backbone(self.backbone, weights=self.weights))
+        refuse_joined(source, type(self).__name__, "give the backbone of one column, and that column as X")
+        return source
 
     def _text_source(self, source: Backbone) -> Backbone | None:
         """Return the encoder of the descriptions, or None if it is that of the samples."""

@@ -12,6 +12,7 @@ from sklearn.decomposition import PCA
 from sktransfer.displays.axes import COLOURS, MARKERS, resolve_axes, style_axes
 from sktransfer.exceptions import InvalidParameterError
 from sktransfer.samples.validation import check_samples
+from sktransfer.towers.joined import refuse_joined
 
 __all__ = ["FeatureMapDisplay"]
 
@@ -85,6 +86,7 @@ class FeatureMapDisplay:
         """
         fitted = clone(estimator)
         features = np.asarray(fitted.fit_transform(X))
+        refuse_joined(fitted.backbone_, cls.__name__, "draw the featurizer of one column")
         reducer = PCA(2, random_state=0) if reducer is None else clone(reducer)
         places = np.asarray(reducer.fit_transform(features))
         if places.ndim != 2 or places.shape[1] != 2:

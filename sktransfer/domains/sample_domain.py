@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_consistent_length
 from sktransfer.exceptions import TargetWarning, name_row, warn
 from sktransfer.samples.labels import label_of, row_labels
 from sktransfer.targets.reading import known_values
-from sktransfer.tasks.labels import column_names
+from sktransfer.tasks.labels import column_names, refuse_label_lists
 from sktransfer.tasks.validation import as_labels, check_numbers
 
 __all__ = ["FEWEST", "Domains", "check_domain", "read_domains", "read_signs"]
@@ -81,6 +81,8 @@ def read_domains(y: Any, sample_domain: Any = None) -> Domains:
     TargetWarning
         If samples of a target domain have labels. They are not used. If all of them are -1, which no source sample has,
         they are masked as skada does it, and there is no warning.
+    DataConversionWarning
+        If y is a column vector, as in scikit-learn.
 
     Examples
     --------
@@ -91,6 +93,7 @@ def read_domains(y: Any, sample_domain: Any = None) -> Domains:
     >>> read_domains([0, 1, -1, -1], sample_domain=[1, 2, -3, -3]).ids.tolist()
     [-3, 1, 2]
     """
+    y = as_labels(y) if getattr(y, "shape", ())[1:] == (1,) else y  # warns of a column vector, as scikit-learn does
     sign, ids, values, known = read_signs(y, sample_domain)
     _check_both(sign, given=sample_domain is not None, y=values)
     learned = known & (sign > 0)  # (n_samples,)
@@ -131,7 +134,8 @@ def read_signs(y: Any, sample_domain: Any = None) -> tuple[np.ndarray, np.ndarra
     Raises
     ------
     ValueError
-        If `sample_domain` does not fit y, or holds something else than positive and negative integers.
+        If `sample_domain` does not fit y, or holds something else than positive and negative integers, or y holds lists
+        of labels.
 
     Examples
     --------
@@ -141,6 +145,10 @@ def read_signs(y: Any, sample_domain: Any = None) -> tuple[np.ndarray, np.ndarra
     ([1, -1, -1], [0, 1], [True, True, False])
     """
     values, known = known_values(y, "y", row_labels(y))  # (n_known, ...), (n_samples,)
+    rows = values.tolist() if values.dtype == object else []
+    if rows and all(isinstance(one, (list, tuple, np.ndarray)) for one in rows) and len(set(map(len, rows))) == 1:
+        values = np.array(rows)  # (n_known, n_labels), of indicators as lists
+    refuse_label_lists(values)
     if sample_domain is None:
         return np.where(known, 1, -1), np.array([-1, 1]), values, known
     domain = check_domain(sample_domain, len(known))

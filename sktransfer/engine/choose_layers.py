@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self
 from weakref import WeakKeyDictionary
 
@@ -26,6 +28,7 @@ from sktransfer.engine.leave_one_out import (
     LEAST_SHARE,
     LayerWeights,
     centre,
+    centre_present,
     depth_prior,
     is_better,
     layer_errors,
@@ -70,6 +73,8 @@ class LayerChoice:
         Strength of a linear model on the features, and its leave-one-out error.
     last_error : float, default=0.0
         Leave-one-out error of the last stage alone, as a share of the variance of the targets.
+    alone : mapping of str to float, default={}
+        Leave-one-out error of the layers of each tower of a joined backbone without the others.
 
     Examples
     --------
@@ -90,6 +95,7 @@ class LayerChoice:
     scales: np.ndarray
     head: HeadStrength
     last_error: float = 0.0
+    alone: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def variance(self) -> float:
@@ -98,9 +104,13 @@ class LayerChoice:
         A step of Adam changes all weights of a head by the same amount. At this variance it moves the outputs as much
         as that of a head on the last layer alone, at a mean variance of 1, would.
         """
-        last = max(layer.stop for layer in self.layers)
-        width = next(width for layer, width in zip(self.layers, self.widths, strict=True) if layer.stop == last)
-        return width**2 / sum(self.widths)
+        of_last: dict[str | None, int] = {}  # width of the first pooling of the last layer, by tower
+        for tower in dict.fromkeys(layer.tower for layer in self.layers):
+            last = max(layer.stop for layer in self.layers if layer.tower == tower)
+            of_last[tower] = self.widths[
+                next(i for i, layer in enumerate(self.layers) if layer.tower == tower and layer.stop == last)
+            ]
+        return sum(of_last.values()) ** 2 / sum(self.widths)
 
     def divisors(self, total: float) -> np.ndarray:
         """Return the divisor of each centred feature (n_features,) for a total variance.
@@ -120,9 +130,23 @@ class LayerChoice:
         features : ndarray of shape (n_samples, n_features), float32
             Features of the layers, concatenated.
         """
+        absent = self._absent(features)
         features -= self.mean.astype(np.float32)
         features /= self.feature_divisors.astype(np.float32)
+        for rows, columns in absent:
+            features[rows, columns] = 0.0
         return features
+
+    def _absent(self, features: np.ndarray) -> list[tuple[np.ndarray, slice]]:
+        """Return the rows without a sample in the column of a tower, and the features of the tower, per tower."""
+        found: list[tuple[np.ndarray, slice]] = []
+        start = 0
+        for name, layers in itertools.groupby(zip(self.layers, self.widths, strict=True), lambda one: one[0].tower):
+            stop = start + sum(width for _, width in layers)
+            if name is not None:
+                found.append(((features[:, start:stop] == 0).all(axis=1), slice(start, stop)))
+            start = stop
+        return found
 
     @property
     def feature_divisors(self) -> np.ndarray:
@@ -137,7 +161,7 @@ class LayerChoice:
         backbone : Backbone
             Backbone of the layers.
         """
-        stages = [backbone.stage_names[layer.stop - 1] for layer in self.layers]
+        stages = [layer.stage_name(backbone) for layer in self.layers]
         poolings = [layer.pooling for layer in self.layers]
         if None in poolings:
             return pd.Series(self.weights, index=pd.Index(stages, name="layer"), name="weight")
@@ -156,6 +180,8 @@ class LayerChoice:
         if self.head.n_samples:
             why = f"weighed by how well they predict the targets of {self.head.n_samples} samples"
             alone = f", and {self.last_error:.2f} with the last layer alone"
+            if self.alone:
+                alone = "".join(f", {error:.2f} with {name!r} alone" for name, error in self.alone.items())
         strength = f"{self.head.report()}{alone if self.head.n_samples else ''}"
         return f"{self.report_layers(backbone)}\n{why}\n{strength}"
 
@@ -175,7 +201,9 @@ class LayerChoice:
 
     def to_state(self) -> dict[str, Any]:
         """Return the fields as plain values and arrays."""
+        alone = {"alone": dict(self.alone)} if self.alone else {}
         return {
+            **alone,
             "layers": list(self.layers),
             "widths": [int(width) for width in self.widths],
             "weights": self.weights,
@@ -208,7 +236,10 @@ class LayerChoice:
         )
         if not fits:
             raise LoadError(f"a choice of layers has {len(layers)} layers and widths {widths}")
-        return cls(tuple(layers), tuple(widths), weights, mean, scales, head, last_error)
+        alone = require_field({"alone": state.get("alone", {})}, "alone", dict)
+        if not all(type(name) is str and type(error) is float for name, error in alone.items()):
+            raise LoadError(f"the errors of towers alone are {alone!r}")
+        return cls(tuple(layers), tuple(widths), weights, mean, scales, head, last_error, alone)
 
 
 @dataclass(frozen=True)
@@ -269,16 +300,16 @@ def choice_rows(n_samples: int) -> list[int]:
     return rows
 
 
-def candidate_layers(
-    backbone: Backbone, inputs: PreprocessedSamples, pooling: str | None, compute: Compute
-) -> list[LayerOutput]:
+def candidate_layers(backbone: Backbone, inputs: Any, pooling: Any, compute: Compute) -> list[LayerOutput]:
     """Return the layers to choose from: all stages, and with `pooling="auto"` those of images by a grid as well.
+
+    Those of a joined backbone come tower by tower.
 
     Parameters
     ----------
     backbone : Backbone
         Backbone.
-    inputs : PreprocessedSamples
+    inputs : PreprocessedSamples or JoinedInputs
         Samples. The first that can be read shows which stages have positions.
     pooling : str or None
         Pooling as estimators take it. None for the values of tokens.
@@ -290,15 +321,24 @@ def candidate_layers(
     InvalidParameterError
         If the pooling does not exist.
     """
-    layers = resolve_layers(backbone, "all", pooling)
-    if pooling != "auto" or GRID not in pooling_names(backbone.modality):
-        return layers
-    with_positions = _WITH_POSITIONS.get(backbone)
-    if with_positions is None:
-        with_positions = _stages_with_positions(backbone, inputs, compute)
-        if with_positions is not None and _gives_one_size(inputs.preprocess):
-            _WITH_POSITIONS[backbone] = with_positions
-    return layers + [LayerOutput(stop, GRID) for stop in with_positions or ()]
+    poolings = backbone.by_tower("pooling", pooling)
+    layers = []
+    for name, tower in backbone.towers.items():
+        own = resolve_layers(tower, "all", poolings[name])
+        if poolings[name] == "auto" and GRID in pooling_names(tower.modality):
+            own += [LayerOutput(stop, GRID) for stop in _with_positions(tower, inputs.towers[name], compute)]
+        layers += [dataclasses.replace(one, tower=name) for one in own]
+    return layers
+
+
+def _with_positions(backbone: Backbone, inputs: PreprocessedSamples, compute: Compute) -> tuple[int, ...]:
+    """Return the numbers of the stages with positions."""
+    stops = _WITH_POSITIONS.get(backbone)
+    if stops is None:
+        stops = _stages_with_positions(backbone, inputs, compute)
+        if stops is not None and _gives_one_size(inputs.preprocess):
+            _WITH_POSITIONS[backbone] = stops
+    return stops or ()
 
 
 # Stages with positions by backbone, if all images reach it in one size, so that no sample runs again to show them.
@@ -313,7 +353,7 @@ def _gives_one_size(preprocess: Any) -> bool:
 def _stages_with_positions(backbone: Backbone, inputs: PreprocessedSamples, compute: Compute) -> tuple[int, ...] | None:
     """Return the numbers of the stages with positions, as the first sample that can be read shows; None without one."""
     stages = [LayerOutput(stop) for stop in range(1, len(backbone.stages) + 1)]
-    for row in range(len(inputs)):
+    for row in inputs.present(range(len(inputs))):
         for rows, outputs in forward(backbone, inputs, stages, compute=compute, rows=[row]):
             if rows:
                 n_positions = [_n_positions(tuple(one[0].shape), backbone.prefix_tokens) for one in outputs]
@@ -374,10 +414,13 @@ def choose_layers(
     If the targets are all equal, or there are fewer than three samples, all layers of the first pooling count by their
     depth, and the last stage twice.
 
+    Of a joined backbone, each tower weighs its layers by the rows that it has a sample in. All towers have the same
+    share, so that a strong one does not starve the others.
+
     Parameters
     ----------
     outputs : CandidateOutputs
-        Outputs of layers. Those with the pooling of the first layer come first.
+        Outputs of layers. Those with the pooling of the first layer come first, of each tower.
     targets : ChoiceTargets
         Targets of the rows of the outputs.
     sample_weight : ndarray of shape (n_rows,), default=None
@@ -400,6 +443,8 @@ def choose_layers(
     [0.95, 0.05]
     """
     weight = np.ones(len(outputs.rows)) if sample_weight is None else sample_weight  # (n_rows,)
+    if outputs.layers[0].tower is not None:
+        return _choose_by_tower(outputs, targets, weight)
     given, targets, weight = _finite(outputs, targets, weight)
     layers = outputs.layers
     n_first = sum(layer.pooling == layers[0].pooling for layer in layers)
@@ -413,6 +458,31 @@ def choose_layers(
         weights, head = best.weights, HeadStrength.of_ridge(best.strength, targets, len(weight), best.error)
         last_error = float(best.layer_errors[n_first - 1])
     return _chosen(layers, features, weight, weights, head, last_error)
+
+
+def _choose_by_tower(outputs: CandidateOutputs, targets: ChoiceTargets, weight: np.ndarray) -> LayerChoice:
+    """Return the layers of a joined backbone, each tower with the same share, and the strength of a head on all."""
+    shares: dict[LayerOutput, float] = {}
+    alone: dict[str, float] = {}
+    towers = dict.fromkeys(layer.tower for layer in outputs.layers)
+    for tower in towers:
+        index = [i for i, layer in enumerate(outputs.layers) if layer.tower == tower]
+        features = [outputs.features[i] for i in index]
+        present = np.flatnonzero(np.any([one.any(1) for one in features], axis=0))  # (n_present,)
+        if not len(present):  # of a fold: the last layer stands for the tower, and its features are zeros
+            shares[outputs.layers[index[-1]]] = 1 / len(towers)
+            continue
+        rows, plain = [outputs.rows[i] for i in present], [outputs.layers[i].alone() for i in index]
+        part = CandidateOutputs(plain, rows, [one[present] for one in features])
+        choice = choose_layers(part, targets.take(present), weight[present])
+        shares |= {
+            dataclasses.replace(layer, tower=tower): float(share) / len(towers)
+            for layer, share in zip(choice.layers, choice.weights, strict=True)
+        }
+        alone[str(tower)] = float(choice.head.error)
+    weights = np.array([shares.get(layer, 0.0) for layer in outputs.layers])  # (n_layers,)
+    found = _on_layers(outputs, targets, weight, weights, 0.0)
+    return dataclasses.replace(found, alone=alone if found.head.n_samples else {})
 
 
 def _finite(
@@ -435,8 +505,11 @@ def _chosen(
     last_error: float,
 ) -> LayerChoice:
     """Return the choice of the layers that have a weight."""
-    kept = sorted(np.flatnonzero(weights).tolist(), key=lambda index: layers[index].stop)
-    parts = [centre(features[index], sample_weight) for index in kept]
+    towers = list(dict.fromkeys(layer.tower for layer in layers))
+    kept = sorted(
+        np.flatnonzero(weights).tolist(), key=lambda index: (towers.index(layers[index].tower), layers[index].stop)
+    )
+    parts = [_centred(layers[index], features[index], sample_weight) for index in kept]
     return LayerChoice(
         tuple(layers[index] for index in kept),
         tuple(features[index].shape[1] for index in kept),
@@ -472,7 +545,8 @@ def choose_jointly(
     if len(by_task) == 1:
         return choices
     weights = np.mean([_spread(choice, outputs.layers) for choice in choices.values()], axis=0)  # (n_layers,)
-    weights = np.where(weights < LEAST_SHARE, 0.0, weights)
+    n_towers = len({layer.tower for layer in outputs.layers})
+    weights = np.where(weights < LEAST_SHARE / n_towers, 0.0, weights)
     weights = weights / weights.sum()
     return {
         name: _on_layers(known[name], *by_task[name][1:], weights, choices[name].last_error if name in choices else 0.0)
@@ -485,9 +559,20 @@ def _on_layers(
 ) -> LayerChoice:
     """Return the choice of given layers, with the strength that targets support best on them."""
     features, targets, weight = _finite(outputs, targets, sample_weight)
-    parts = [centre(one, weight)[0] * np.sqrt(share) for one, share in zip(features, weights, strict=True) if share]
+    parts = [
+        _centred(layer, one, weight)[0] * np.sqrt(share)
+        for layer, one, share in zip(outputs.layers, features, weights, strict=True)
+        if share
+    ]
     head = HeadStrength.find(np.concatenate(parts, axis=1), targets, weight)
     return _chosen(outputs.layers, features, weight, weights, head, last_error)
+
+
+def _centred(
+    layer: LayerOutput, features: np.ndarray, sample_weight: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """Return centred features, their mean and their scale. Those of a tower may be zeros, for rows without a sample."""
+    return (centre if layer.tower is None else centre_present)(features, sample_weight)
 
 
 def _spread(choice: LayerChoice, layers: Sequence[LayerOutput]) -> np.ndarray:

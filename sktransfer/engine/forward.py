@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from sktransfer._cluster import stop_if_cancelled
 from sktransfer.backbones.backbone import Backbone
 from sktransfer.backbones.pooling import pool
-from sktransfer.backbones.stages import run_stages
+from sktransfer.backbones.stages import of_tower, run_stages
 from sktransfer.cache.policy import is_cacheable, resume_stops, select_prefetch
 from sktransfer.cache.types import CacheNamespace, Store
 from sktransfer.config import get_config
@@ -27,38 +28,43 @@ from sktransfer.engine.layers import LayerOutput, kept_dtype
 from sktransfer.engine.transfers import begin_download, finish_downloads, upload
 from sktransfer.engine.workers import in_parallel, retry_on_oom
 from sktransfer.kernels.attention import PaddingInvariantAttention
+from sktransfer.samples.images import check_images
+from sktransfer.samples.texts import check_texts
 
-__all__ = ["LayerOutput", "Outputs", "forward"]
+__all__ = ["LayerOutput", "Outputs", "blank_widths", "forward", "in_rows"]
 
 _LOOKUP = 64  # samples per lookup: cached outputs are yielded before the next lookup
 _POLL = 0.02  # seconds between two looks at samples that another pass computes
 _PATIENCE = 10.0  # seconds without such a sample, after which they are computed here; more if own batches are slow
 _SORTED = 1024  # ragged samples that are sorted by length together: more would need memory and save little padding
 
+_BLANK = (224, 224, 3)  # shape of the image that shows widths
+
 Outputs = tuple[list[int], list[list[Tensor]]]
 
 
 def forward(
     backbone: Backbone,
-    inputs: PreprocessedSamples,
+    inputs: Any,
     layers: Sequence[LayerOutput],
     *,
     compute: Compute,
     rows: Sequence[int] | None = None,
     store: Store | None = None,
-    cacheable_stages: int | None = None,
+    cacheable_stages: Any = None,
     prefetch: Sequence[LayerOutput] = (),
 ) -> Iterator[Outputs]:
     """Yield the outputs of some layers, for some rows at a time.
 
     Equal samples are computed once. If the store lacks an output but holds values of a lower stage, the pass resumes
-    there. Passes that run at the same time and share the store divide the samples among them.
+    there. Passes that run at the same time and share the store divide the samples among them. The layers of a joined
+    backbone are pooled. A row without a sample in the column of a tower has zeros there.
 
     Parameters
     ----------
     backbone : Backbone
         Backbone whose stages run, frozen.
-    inputs : PreprocessedSamples
+    inputs : PreprocessedSamples or JoinedInputs
         Samples.
     layers : sequence of LayerOutput
         Layer outputs to return, all from the same pass.
@@ -68,8 +74,8 @@ def forward(
         Rows of the samples; None for all.
     store : Store, default=None
         Cache of the outputs; None for no cache.
-    cacheable_stages : int, default=None
-        Number of first stages whose outputs may be cached; None for all.
+    cacheable_stages : int or dict of str to int, default=None
+        Number of first stages whose outputs may be cached, of a joined backbone by tower; None for all.
     prefetch : sequence of LayerOutput, default=()
         Outputs of the same pass to cache for later if the store has room, most valuable first. Ignored without a store.
 
@@ -82,6 +88,100 @@ def forward(
         Per layer one tensor per row, on the CPU: vectors in float32, values in the compute precision, token ids.
     """
     selected = list(range(len(inputs))) if rows is None else list(rows)
+    options = {"compute": compute, "store": store, "cacheable_stages": cacheable_stages, "prefetch": prefetch}
+    if None in backbone.towers:
+        yield from _forward(backbone, inputs, layers, selected, **options)
+        return
+    for part in in_batches(selected, _SORTED):
+        yield part, _of_towers(backbone, inputs, layers, part, **options)
+
+
+def _of_towers(
+    backbone: Backbone,
+    inputs: Any,
+    layers: Sequence[LayerOutput],
+    rows: list[int],
+    *,
+    cacheable_stages: Any,
+    prefetch: Sequence[LayerOutput],
+    **options: Any,
+) -> list[list[Tensor]]:
+    """Return the outputs of layers of several towers for some rows."""
+    found: dict[LayerOutput, dict[int, Tensor]] = {layer: {} for layer in layers}
+    for name, tower in backbone.towers.items():
+        own = [layer for layer in found if layer.tower == name]
+        if not own:
+            continue
+        of_column = inputs.towers[name]
+        options["cacheable_stages"] = of_tower(cacheable_stages, name)
+        options["prefetch"] = [layer.alone() for layer in prefetch if layer.tower == name]
+        alone = [layer.alone() for layer in own]
+        with inputs.samples.named(name):
+            for part, outputs in _forward(tower, of_column, alone, of_column.present(rows), **options):
+                for layer, values in zip(own, outputs, strict=True):
+                    found[layer].update(zip(part, values, strict=True))
+    return in_rows(backbone, found, layers, rows)
+
+
+def in_rows(
+    backbone: Backbone,
+    found: Mapping[LayerOutput, Mapping[int, Tensor]],
+    layers: Sequence[LayerOutput],
+    rows: Sequence[int],
+) -> list[list[Tensor]]:
+    """Return the outputs of layers in the order of some rows, with zeros where a tower has no sample.
+
+    Parameters
+    ----------
+    backbone : Backbone
+        Backbone of the layers.
+    found : mapping of LayerOutput to mapping of int to Tensor
+        Outputs by row.
+    layers : sequence of LayerOutput
+        Layers.
+    rows : sequence of int
+        Rows.
+    """
+    outputs = []
+    for layer in layers:
+        by_row, zeros = found[layer], torch.zeros(0)
+        if any(row not in by_row for row in rows):
+            some = next(iter(by_row.values()), None)
+            width = blank_widths(backbone.towers[layer.tower], [layer])[layer] if some is None else len(some)
+            zeros = torch.zeros(width)
+        outputs.append([by_row.get(row, zeros) for row in rows])
+    return outputs
+
+
+def blank_widths(tower: Backbone, layers: Sequence[LayerOutput]) -> dict[LayerOutput, int]:
+    """Return the width of some layers of a backbone that is not joined, as a blank sample shows it.
+
+    Parameters
+    ----------
+    tower : Backbone
+        Backbone.
+    layers : sequence of LayerOutput
+        Pooled layers.
+    """
+    blank = check_texts(["a"]) if tower.modality == "text" else check_images(np.zeros((1, *_BLANK), np.uint8))
+    inputs = PreprocessedSamples(blank, tower.preprocess)
+    compute = Compute(torch.device("cpu"))
+    ((_, outputs),) = forward(tower, inputs, [layer.alone() for layer in layers], compute=compute)
+    return {layer: len(values[0]) for layer, values in zip(layers, outputs, strict=True)}
+
+
+def _forward(
+    backbone: Backbone,
+    inputs: PreprocessedSamples,
+    layers: Sequence[LayerOutput],
+    selected: list[int],
+    *,
+    compute: Compute,
+    store: Store | None,
+    cacheable_stages: int | None,
+    prefetch: Sequence[LayerOutput],
+) -> Iterator[Outputs]:
+    """Yield the outputs of layers of a backbone that is not joined."""
     one_pass = _Pass(backbone, inputs, layers, compute, len(selected))
     if store is not None:
         n_stages = len(backbone.stages) if cacheable_stages is None else cacheable_stages
@@ -166,7 +266,7 @@ class CacheLookup:
 
     @property
     def _first(self) -> CacheNamespace:
-        # Whatever the layers, passes that share the first stage share outputs, or can resume from those of each other.
+        # Passes that share the first stage share outputs, or can resume from those of each other, at any layers.
         return self._namespace(LayerOutput(min(1, self._cacheable_stages)))
 
     def look_up(self, samples: Sequence[PendingSample], *, counted: bool = True) -> None:
@@ -179,7 +279,7 @@ class CacheLookup:
         ceilings = {
             id(sample): min(layer.stop for layer in self._layers if layer not in sample.outputs)
             for sample in samples
-            if not all(layer in sample.outputs for layer in self._layers)
+            if len(sample.outputs) < len(self._layers)
         }
         highest = max(ceilings.values(), default=-1)
         for stop in resume_stops(highest, self._cacheable_stages, cheap_input=self._cheap_input):

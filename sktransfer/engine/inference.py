@@ -113,11 +113,13 @@ def prepare_head(head: nn.Module) -> nn.Module:
     head : nn.Module
         Head on the CPU, not changed. The copy shares its weights.
     """
-    tensors = [*head.parameters(), *head.buffers()]
+    modules = list(head.modules())  # walked once, because a service prepares its head for each request
+    held = (tensor for module in modules for tensor in (*module._parameters.values(), *module._buffers.values()))
+    tensors = [tensor for tensor in held if tensor is not None]
     if any(tensor.is_inference() for tensor in tensors):  # torch does not count their changes
         return _copy_head(head, tensors)
     # The copy holds the weights, so that no other tensor gets their id.
-    state = [(id(tensor), tensor.data_ptr(), tensor._version) for tensor in tensors], [*map(type, head.modules())]
+    state = [(id(tensor), tensor.data_ptr(), tensor._version) for tensor in tensors], [*map(type, modules)]
     with _lock:
         if _heads.get(head, (None,))[0] != state:
             _heads[head] = state, _copy_head(head, tensors)

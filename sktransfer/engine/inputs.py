@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,7 +15,7 @@ from sktransfer.backbones.preprocess import Preprocess
 from sktransfer.exceptions import InvalidSample, InvalidSampleError, TruncatedTextWarning, warn
 from sktransfer.samples.base import to_invalid_sample
 
-__all__ = ["PreprocessedSamples", "collate", "concat_features", "in_batches"]
+__all__ = ["JoinedInputs", "PreprocessedSamples", "collate", "concat_features", "in_batches", "preprocessed"]
 
 Row = TypeVar("Row")
 
@@ -61,9 +62,18 @@ class PreprocessedSamples:
         return len(self.samples)
 
     @property
+    def towers(self) -> Mapping[Any, PreprocessedSamples]:
+        """Samples of each tower by its name; None for that of a backbone that is not joined."""
+        return {None: self}
+
+    @property
     def is_ragged(self) -> bool:
         """Whether samples differ in length."""
         return self.batching.is_ragged
+
+    def present(self, rows: Sequence[int]) -> list[int]:
+        """Return the rows that have a sample. All have one unless they are columns of rows."""
+        return list(rows)
 
     def key(self, row: int) -> bytes | None:
         """Return the hash of a sample's content; None if the sample is left out."""
@@ -150,6 +160,72 @@ class PreprocessedSamples:
             return list(values.values())
         by_key = {self.key(row): value for row, value in values.items()}
         return [by_key[key] for key in map(self.key, range(len(self))) if key in by_key]
+
+
+class _ColumnInputs(PreprocessedSamples):
+    """Preprocessed samples of one column of rows."""
+
+    def present(self, rows: Sequence[int]) -> list[int]:
+        """Return the rows that have a sample in this column."""
+        return [row for row in rows if self.samples.has(row)]
+
+
+class JoinedInputs:
+    """Rows of several columns, and the preprocessing of each of them.
+
+    Parameters
+    ----------
+    samples : JoinedSamples
+        Validated rows.
+    preprocess : JoinedPreprocess
+        Preprocessing of a joined backbone.
+    keep : bool, default=False
+        As in `PreprocessedSamples`.
+    """
+
+    leave_out = False
+
+    def __init__(self, samples: Any, preprocess: Any, *, keep: bool = False) -> None:
+        self.samples, self.preprocess = samples, preprocess
+        self.left_out: dict[int, InvalidSample] = {}
+        self.towers = {
+            name: _ColumnInputs(samples.columns[name], of_column, keep=keep)
+            for name, of_column in preprocess.towers.items()
+        }
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    @property
+    def is_ragged(self) -> bool:
+        """Whether a column has samples of different lengths."""
+        return any(one.is_ragged for one in self.towers.values())
+
+    def lengths(self, rows: Sequence[int]) -> list[int]:
+        """Return the number of tokens per row, of all columns."""
+        return np.sum([one.lengths(rows) for one in self.towers.values()], axis=0).tolist()  # type: ignore[no-any-return]
+
+    def warn_of_unread(self) -> None:
+        """Warn of the samples of each column that were truncated or otherwise read with a loss."""
+        for one in self.towers.values():
+            one.warn_of_unread()
+
+
+def preprocessed(samples: Any, preprocess: Any, *, keep: bool = False, leave_out: bool | frozenset[int] = False) -> Any:
+    """Return samples and their preprocessing, as `PreprocessedSamples`, or as `JoinedInputs` for rows of columns.
+
+    Parameters
+    ----------
+    samples : Samples
+        Validated samples.
+    preprocess : Preprocess
+        Preprocessing of the backbone.
+    keep, leave_out
+        As in `PreprocessedSamples`. Rows of columns are never left out.
+    """
+    if hasattr(preprocess, "towers"):
+        return JoinedInputs(samples, preprocess, keep=keep)
+    return PreprocessedSamples(samples, preprocess, keep=keep, leave_out=leave_out)
 
 
 def in_batches(rows: Sequence[Row], size: int) -> Iterator[list[Row]]:

@@ -20,6 +20,7 @@ __all__ = [
     "LayerWeights",
     "best_strength",
     "centre",
+    "centre_present",
     "depth_prior",
     "is_better",
     "layer_errors",
@@ -27,6 +28,8 @@ __all__ = [
     "least_errors",
     "merge_equal",
     "ridge_errors",
+    "scale_towers",
+    "scaled_towers",
     "spaced_rows",
 ]
 
@@ -60,6 +63,91 @@ def centre(features: np.ndarray, sample_weight: np.ndarray) -> tuple[np.ndarray,
     scale = float(np.sqrt(np.average((centred**2).sum(1), weights=sample_weight)))
     scale = scale if scale > np.finfo(np.float32).tiny else 1.0
     return centred / scale, mean, scale
+
+
+def centre_present(features: np.ndarray, sample_weight: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+    """Return centred features as `centre` does, of a tower that has no sample in some rows.
+
+    The features of these rows are zeros. They count in neither mean nor scale, and are the mean in the result.
+
+    Parameters
+    ----------
+    features : ndarray of shape (n_samples, n_features)
+        Features of one tower.
+    sample_weight : ndarray of shape (n_samples,)
+        Weight of each sample.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sktransfer.engine.leave_one_out import centre_present
+    >>> centred, mean, scale = centre_present(np.array([[1.0], [3.0], [0.0]]), np.ones(3))
+    >>> centred.ravel().tolist(), mean.tolist(), scale
+    ([-1.0, 1.0, 0.0], [2.0], 1.0)
+    """
+    present: np.ndarray = (features != 0).any(axis=1)  # (n_samples,)
+    weight = sample_weight * present  # (n_samples,)
+    if not weight.any():
+        return np.zeros(features.shape), np.zeros(features.shape[1]), 1.0
+    centred, mean, scale = centre(features, weight)
+    return centred * present[:, None], mean, scale
+
+
+def scale_towers(
+    features: np.ndarray, widths: Sequence[int], sample_weight: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return mean and scale of the features of several towers, so that all towers have the same variance.
+
+    The mean variance of a feature is then 1.
+
+    Parameters
+    ----------
+    features : ndarray of shape (n_samples, n_features)
+        Features of all towers, concatenated.
+    widths : sequence of int
+        Number of features of each tower.
+    sample_weight : ndarray of shape (n_samples,)
+        Weight of each sample.
+
+    Returns
+    -------
+    mean, scale : ndarray of shape (n_features,)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sktransfer.engine.leave_one_out import scale_towers
+    >>> mean, scale = scale_towers(np.array([[10.0, 1.0, 1.0], [30.0, 2.0, 2.0]]), [1, 2], np.ones(2))
+    >>> mean.tolist(), scale.round(2).tolist()
+    ([20.0, 1.5, 1.5], [8.16, 0.58, 0.58])
+    """
+    parts = np.split(features, np.cumsum(widths)[:-1], axis=1)
+    found = [centre_present(part, sample_weight)[1:] for part in parts]
+    share = np.sqrt(sum(widths) / len(widths))  # root of the variance of each tower
+    return (
+        np.concatenate([mean for mean, _ in found]),
+        np.concatenate([np.full(width, scale / share) for (_, scale), width in zip(found, widths, strict=True)]),
+    )
+
+
+def scaled_towers(features: np.ndarray, widths: Sequence[int], scaling: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+    """Return centred and divided features of several towers, with zeros where a tower has no sample.
+
+    Parameters
+    ----------
+    features : ndarray of shape (n_samples, n_features), float32
+        Features of all towers, concatenated. Those of a tower without a sample are zeros.
+    widths : sequence of int
+        Number of features of each tower.
+    scaling : (ndarray of shape (n_features,), ndarray of shape (n_features,))
+        Mean and scale, as `scale_towers` returns them.
+    """
+    mean, scale = scaling
+    scaled: np.ndarray = ((features - mean) / scale).astype(np.float32)  # (n_samples, n_features)
+    stops = np.cumsum(widths)
+    for start, stop in zip(stops - widths, stops, strict=True):
+        scaled[~features[:, start:stop].any(1), start:stop] = 0.0
+    return scaled
 
 
 def ridge_errors(

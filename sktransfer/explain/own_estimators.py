@@ -8,13 +8,16 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from sktransfer.backbones.backbone import Backbone
 from sktransfer.classifiers.nearest_mean import NearestClassMean
 from sktransfer.classifiers.pretrained import PretrainedClassifier
 from sktransfer.classifiers.zero_shot import ZeroShotClassifier
 from sktransfer.engine.layers import LayerOutput, resolve_layers
+from sktransfer.exceptions import InvalidParameterError
 from sktransfer.explain.conversion import Conversion, Convert, Converter, Source, join
 from sktransfer.explain.layers import Affine, MergedColumns, SelectedColumns, Standardized, UnitNorm, linear
 from sktransfer.featurizers.image import ImageFeaturizer
+from sktransfer.featurizers.joined import JoinedFeaturizer
 from sktransfer.featurizers.text import TextFeaturizer
 from sktransfer.featurizers.tokens import TokenFeaturizer
 from sktransfer.featurizers.words import WordEmbedder
@@ -33,6 +36,13 @@ __all__ = ["CONVERTERS", "REFUSED"]
 _LINKS: dict[str, nn.Module] = {"multiclass": nn.Softmax(1), "multilabel-indicator": nn.Sigmoid()}
 
 
+def _one_tower(backbone: Backbone) -> Backbone:
+    """Return a backbone that is not joined."""
+    if None not in backbone.towers:
+        raise InvalidParameterError(f"{backbone.name} cannot be converted: {TOWERS}")
+    return backbone
+
+
 def _featurizer(estimator: Any, convert: Convert) -> Conversion:
     source = Source(estimator.backbone_, tuple(estimator._layers()), estimator)
     choice, layers = estimator._choice, list[nn.Module]()
@@ -45,7 +55,7 @@ def _featurizer(estimator: Any, convert: Convert) -> Conversion:
 
 def _tuner_source(estimator: Any) -> tuple[Source, nn.Module]:
     return (
-        Source(estimator.backbone_, tuple(estimator._layers["features"]), estimator),
+        Source(_one_tower(estimator.backbone_), tuple(estimator._layers["features"]), estimator),
         copy.deepcopy(estimator._feature_head),
     )
 
@@ -110,11 +120,17 @@ CONVERTERS: dict[type, Converter] = {
     TextFeaturizer: _featurizer,
     ZeroShotClassifier: _zero_shot,
 }
+TOWERS = (
+    "it reads rows of several columns, and a module reads one tensor. Convert the networks of the columns, "
+    "as_module(ImageFeaturizer(estimator.backbone_.towers['image'], layer=-1).fit(images)), and concatenate what they "
+    "give"
+)
 REFUSED = {
     FineTuneSegmenter: "it has an output per pixel, and a module has one per image. Use its backbone_ and head_",
     FineTuneTagger: "it has an output per word, and a module has one per text. tagger.head_ gives logits of words from "
     "the features of TokenFeaturizer(tagger.backbone_, layer=layer, subword=tagger.subword), where layer is "
     "tagger.layer, or list(tagger.layer_.index) if that is 'auto'",
+    JoinedFeaturizer: TOWERS,
     MultiTaskFineTuner: "it has an output per task. Convert the estimator of a task, as_module(tuner.task(name))",
     TokenFeaturizer: "it gives features per word of sentences, and a module reads whole texts. Convert a layer of its "
     "network, as_module(TextFeaturizer(featurizer.backbone_, layer=-1).fit(texts))",

@@ -31,7 +31,7 @@ from sktransfer.engine.choose_layers import (
 from sktransfer.engine.chosen_layers import ChosenLayers
 from sktransfer.engine.compute import Compute, check_finite_outputs, resolve_compute
 from sktransfer.engine.forward import LayerOutput, Outputs, forward
-from sktransfer.engine.inputs import PreprocessedSamples, concat_features
+from sktransfer.engine.inputs import PreprocessedSamples, concat_features, preprocessed
 from sktransfer.engine.layers import is_auto, resolve_layers
 from sktransfer.exceptions import InvalidParameterError, InvalidSample, InvalidSampleWarning, warn
 from sktransfer.html import BackboneHTML
@@ -182,8 +182,8 @@ class Featurizer(
             return np.asarray(named, dtype=object)
         if len(self._widths) == 1:
             return names
-        for position, width in zip(self.backbone_.positions(self.layer), self._widths):
-            stage = self.backbone_.stage_names[position]
+        for one, width in zip(self._layers(), self._widths, strict=True):
+            stage = one.stage_name(self.backbone_)
             named += [f"{prefix}_{stage}_{n_named[stage] + i}" for i in range(width)]
             n_named[stage] += width  # a stage may be named twice
         return np.asarray(named, dtype=object)
@@ -195,19 +195,25 @@ class Featurizer(
         raise NotImplementedError
 
     def _fit(self, X: Any) -> Rows:
+        if isinstance(self.backbone, Backbone):
+            self._check_modality(self.backbone)
         samples = self._check(X, reset=True)
         backbone = self._load()
-        if backbone.modality != self._modality:
-            raise InvalidParameterError(
-                f"backbone={self.backbone!r} takes {backbone.modality}s, "
-                f"{type(self).__name__} featurizes {self._modality}s"
-            )
+        self._check_modality(backbone)
         resolve_layers(backbone, -1 if is_auto(self.layer) else self.layer, self.pooling)
         check_option("target", self.target, _TARGETS)
         self._compute()
         resolve_store(self.cache)
         self.backbone_, self._choice = backbone, None
         return samples
+
+    def _check_modality(self, backbone: Backbone) -> None:
+        if backbone.modality != self._modality:
+            joined = "" if None in backbone.towers else "; use JoinedFeaturizer"
+            raise InvalidParameterError(
+                f"backbone={self.backbone!r} takes {backbone.modality}s, "
+                f"{type(self).__name__} featurizes {self._modality}s{joined}"
+            )
 
     def _choose(self, inputs: PreprocessedSamples, y: Any, context: Any = None) -> CandidateOutputs:
         """Choose layers, and return the outputs of all of them for the rows that they were chosen by."""
@@ -258,7 +264,8 @@ class Featurizer(
 
     def _inputs(self, samples: Rows) -> PreprocessedSamples:
         leave_out = self.on_error != "raise" or samples.absent
-        return PreprocessedSamples(samples, self.backbone_.preprocess, leave_out=leave_out)
+        inputs: PreprocessedSamples = preprocessed(samples, self.backbone_.preprocess, leave_out=leave_out)
+        return inputs
 
     def _count_features(self, inputs: PreprocessedSamples) -> list[int]:
         """Return the number of features of each layer, from the first readable sample or else from a blank image.
@@ -287,10 +294,13 @@ class Featurizer(
         """
         if self._choice is not None:
             return self._candidates
-        *_, top = sorted(self._layers(), key=lambda layer: layer.stop)
-        cheap = top.pooling in cheap_poolings()
-        outputs = prefetch_for_layers(top.stop, top.pooling, len(self.backbone_.stages), cheap=cheap)
-        return [LayerOutput(*output) for output in outputs]
+        found: list[LayerOutput] = []
+        for name, tower in self.backbone_.towers.items():
+            *_, top = sorted((one for one in self._layers() if one.tower == name), key=lambda layer: layer.stop)
+            cheap = top.pooling in cheap_poolings()
+            outputs = prefetch_for_layers(top.stop, top.pooling, len(tower.stages), cheap=cheap)
+            found += [LayerOutput(*output, name) for output in outputs]
+        return found
 
     def _forward(self, inputs: PreprocessedSamples, rows: Sequence[int] | None = None) -> Iterator[Outputs]:
         store = resolve_store(self.cache)
@@ -346,9 +356,9 @@ class Featurizer(
         features[unreadable] = np.nan
         if self.on_error == "warn":
             _warn_of_unreadable(inputs, unreadable.tolist())
-        return self._postprocess(features), widths
+        return self._postprocess(features, widths), widths
 
-    def _postprocess(self, features: np.ndarray) -> np.ndarray:
+    def _postprocess(self, features: np.ndarray, widths: Sequence[int]) -> np.ndarray:
         return features if self._choice is None else self._choice.scaled(features)
 
     def _scales_to_unit_length(self) -> bool:

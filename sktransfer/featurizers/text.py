@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -136,9 +137,9 @@ class TextFeaturizer(Featurizer):
             )
         return super()._choose(inputs, y, context)
 
-    def _postprocess(self, features: np.ndarray) -> np.ndarray:
+    def _postprocess(self, features: np.ndarray, widths: Sequence[int]) -> np.ndarray:
         if self._choice is not None:
-            return super()._postprocess(features)
+            return super()._postprocess(features, widths)
         return normalize(features, copy=False) if self._scales_to_unit_length() else features  # (n_samples, n_features)
 
     def _scales_to_unit_length(self) -> bool:

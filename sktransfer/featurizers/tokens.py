@@ -280,7 +280,7 @@ class TokenFeaturizer(Featurizer, auto_wrap_output_keys=None):  # type: ignore[c
         if features is None:
             features = np.empty((0, sum(widths)), np.float32)
         check_finite_outputs(features, self._compute())
-        return windows.split(self._postprocess(features)), widths
+        return windows.split(self._postprocess(features, widths)), widths
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

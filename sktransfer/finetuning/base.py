@@ -28,8 +28,8 @@ from sktransfer.engine.compute import Compute, check_finite_outputs, resolve_com
 from sktransfer.engine.forward import forward
 from sktransfer.engine.head_strength import HeadStrength
 from sktransfer.engine.inference import prepare_head
-from sktransfer.engine.inputs import PreprocessedSamples, concat_features
-from sktransfer.engine.layers import LayerOutput, is_auto
+from sktransfer.engine.inputs import concat_features, preprocessed
+from sktransfer.engine.layers import LayerOutput, boundary_outputs, is_auto
 from sktransfer.engine.rng import seed_torch
 from sktransfer.exceptions import InvalidParameterError, InvalidSampleError
 from sktransfer.finetuning.arguments import FitArguments, check_groups, listed
@@ -42,7 +42,7 @@ from sktransfer.samples.validation import check_samples, holds_samples, set_inpu
 from sktransfer.tasks.base import Targets, Task, relative_weights
 from sktransfer.tasks.given import GivenTargets, check_targets, encode_targets, known_weights
 from sktransfer.tasks.heads import Head
-from sktransfer.training.augmentation import Augmentation, check_augment
+from sktransfer.training.augmentation import check_augment, make_augmentation
 from sktransfer.training.callback_list import check_monitors, unnamed
 from sktransfer.training.lr_finder import LearningRates
 from sktransfer.training.net import FineTuneNet
@@ -80,7 +80,7 @@ class FineTuneBase(PlainState, BackboneHTML, CallbackSupportMixin, CallbackParam
     _target: ClassVar[str | None]  # what y holds, for the error if there is none; None if samples are the targets
 
     backbone_: Backbone
-    freeze_depth_: int
+    freeze_depth_: Any
     history_: pd.DataFrame
     lr_: float
     lr_curve_: pd.DataFrame
@@ -288,7 +288,7 @@ class FineTuneBase(PlainState, BackboneHTML, CallbackSupportMixin, CallbackParam
     ) -> FitRun:
         """Return the run of this fit, and set the attributes that predictions during the training need."""
         backbone = self._load_backbone(seed, previous, arguments.X)
-        change = check_augment(self.augment, backbone.modality)
+        change = check_augment(self.augment, backbone.takes)
         if arguments.y is None and self._target is not None:
             name = type(self).__name__
             raise ValueError(f"This {name} estimator requires y to be passed, but the target y is None: {self._target}")
@@ -316,7 +316,7 @@ class FineTuneBase(PlainState, BackboneHTML, CallbackSupportMixin, CallbackParam
             inputs=inputs,
             tasks=self._tasks,
             targets=targets,
-            augmentation=None if change is None else Augmentation(change, seed),
+            augmentation=make_augmentation(change, seed),
             groups=groups,
             validation=self._validation(settings, arguments, trunk) if arguments.validates else None,
             previous=previous,
@@ -368,15 +368,15 @@ class FineTuneBase(PlainState, BackboneHTML, CallbackSupportMixin, CallbackParam
         return backbone
 
     def _check_samples(self, X: Any, backbone: Backbone, *, reset: bool) -> Samples:
-        return check_samples(self, X, backbone.modality, image_shape=self.image_shape, reset=reset)
+        return check_samples(self, X, backbone.takes, image_shape=self.image_shape, reset=reset)
 
     def _preprocessing(self, backbone: Backbone) -> Any:
         """Return the preprocessing of the rows that `_read_rows` returns. By default it is that of the backbone."""
         return backbone.preprocess
 
-    def _preprocessed(self, samples: Samples, backbone: Backbone) -> PreprocessedSamples:
+    def _preprocessed(self, samples: Samples, backbone: Backbone) -> Any:
         """Return samples that keep their token ids, and warn of those that are truncated."""
-        inputs = PreprocessedSamples(samples, self._preprocessing(backbone), keep=True)
+        inputs = preprocessed(samples, self._preprocessing(backbone), keep=True)
         inputs.lengths(range(len(inputs)))
         inputs.warn_of_unread()
         return inputs
@@ -549,7 +549,7 @@ class FineTuneBase(PlainState, BackboneHTML, CallbackSupportMixin, CallbackParam
     ) -> dict[str, np.ndarray]:
         """Return what functions (width, function) give for features, (n_samples, width) float32, from one pass."""
         samples = self._check_samples(X, self.backbone_, reset=False)
-        inputs = PreprocessedSamples(samples, self.backbone_.preprocess)
+        inputs = preprocessed(samples, self.backbone_.preprocess)
         results = {name: np.empty((len(samples), width), np.float32) for name, (width, _) in functions.items()}
         compute = resolve_compute(self.device, self.precision)
         # Only outputs of frozen stages are cached, because no other estimator has the trained ones.
@@ -560,7 +560,7 @@ class FineTuneBase(PlainState, BackboneHTML, CallbackSupportMixin, CallbackParam
             compute=compute,
             store=resolve_store(self.cache),
             cacheable_stages=self.freeze_depth_,
-            prefetch=[LayerOutput(self.freeze_depth_)],
+            prefetch=boundary_outputs(self.freeze_depth_),
         )
         for rows, values in parts:
             features = concat_features(values)  # (n_rows, n_features)

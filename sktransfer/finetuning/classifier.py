@@ -160,8 +160,8 @@ class FineTuneClassifier(ClassifyingTuner):
     net_ : skorch.NeuralNet
         Trained net, with its `history`. `net_.module_.heads["y"]` is the head as a module of torch. It takes features
         as the backbone gives them, of several layers in ascending order. Its `linear` takes standardized features.
-    freeze_depth_ : int
-        Number of frozen stages.
+    freeze_depth_ : int or dict of str to int
+        Number of frozen stages, by column of a joined backbone.
     history_ : DataFrame
         One row per epoch: losses, accuracy on validation data (`valid_acc`), highest learning rate at its end, seconds,
         and what callbacks record.

@@ -85,8 +85,8 @@ class ContrastiveFineTuner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Si
     net_ : skorch.NeuralNet
         Trained net, with its `history`. `net_.module_.heads["y"]` turns features of the backbone into those of
         `transform`, before `normalize`.
-    freeze_depth_ : int
-        Number of frozen stages.
+    freeze_depth_ : int or dict of str to int
+        Number of frozen stages, by column of a joined backbone.
     history_ : DataFrame
         One row per epoch.
     layer_weights_ : Series

@@ -30,6 +30,7 @@ from sktransfer.tasks.base import Targets, Task
 from sktransfer.tasks.classification import MultilabelIndicator
 from sktransfer.tasks.given import GivenTargets
 from sktransfer.tasks.validation import check_weight
+from sktransfer.towers.joined import refuse_joined
 from sktransfer.training.callback_list import check_scoring
 from sktransfer.training.run import FitRun, PreviousFit, Trunk, Validation
 from sktransfer.training.settings import Settings, check_settings
@@ -319,6 +320,7 @@ class DomainAdaptationClassifier(ClassifyingTuner):
         )
 
     def _read_rows(self, arguments: FitArguments, backbone: Backbone, *, reset: bool) -> tuple[Samples, FitArguments]:
+        refuse_joined(backbone, type(self).__name__, "adapt the backbone of one column, and join it afterwards")
         samples, arguments = super()._read_rows(arguments, backbone, reset=reset)
         if isinstance(arguments.y, GivenY):  # of validation data
             return samples, arguments

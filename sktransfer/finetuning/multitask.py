@@ -104,8 +104,8 @@ class MultiTaskFineTuner(ChosenLayersByTask, FineTuneBase):
         with one task.
     net_ : skorch.NeuralNet
         Trained net, with its `history`. `net_.module_.heads` has the heads as modules of torch.
-    freeze_depth_ : int
-        Number of frozen stages.
+    freeze_depth_ : int or dict of str to int
+        Number of frozen stages, by column of a joined backbone.
     history_ : DataFrame
         One row per epoch: losses, highest learning rate at its end, seconds, and what callbacks record.
     layer_ : Series

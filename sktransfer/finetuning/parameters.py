@@ -29,7 +29,8 @@ INPUT = [
         description="""A name or a loaded backbone, such as `clf.backbone_` of a fitted `FineTuneClassifier`.
         `list_backbones()` lists the names, and `"hf/<hub id or local folder>"` loads models of transformers. The
         modality of the backbone decides whether X holds images or texts. "auto" is "tiny/bert" if X holds texts, and
-        "tiny/cnn" otherwise.""",
+        "tiny/cnn" otherwise. `Backbone.join` makes one for rows of several columns. The parameters `preprocess`,
+        `max_length`, `layer`, `pooling`, `freeze_depth` and `augment` may then be dicts by column.""",
     ),
     engine.WEIGHTS,
     engine.PREPROCESS,
@@ -45,7 +46,7 @@ INPUT = [
     Parameter(
         "freeze_depth",
         -1,
-        "int, float or str",
+        "int, float, str or dict",
         """Number of frozen stages, counted from the input. An int is a Python slice, `stages[:freeze_depth]`: 0 trains
         all stages, 1 freezes one stage, -1 all but the last. A float f in [0, 1] freezes floor(f * n), so that one grid
         serves backbones of different depth: 1.0 freezes all. A name freezes up to and with that stage, "all" freezes

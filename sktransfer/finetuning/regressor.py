@@ -66,8 +66,8 @@ class FineTuneRegressor(RegressorMixin, SingleTaskTuner):
     net_ : skorch.NeuralNet
         Trained net, with its `history`. `net_.module_.heads["y"]` is the head as a module of torch. It takes features
         as the backbone gives them, and returns standardized targets, unlike `head_`.
-    freeze_depth_ : int
-        Number of frozen stages.
+    freeze_depth_ : int or dict of str to int
+        Number of frozen stages, by column of a joined backbone.
     history_ : DataFrame
         One row per epoch: losses, score of validation data (`valid_r2`), highest learning rate at its end, seconds, and
         what callbacks record.

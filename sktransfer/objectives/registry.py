@@ -14,6 +14,7 @@ from sktransfer.objectives.patches import MaskedPatches
 from sktransfer.objectives.reconstruction import StageDenoising
 from sktransfer.objectives.siamese import SiameseViews
 from sktransfer.objectives.views import DropoutViews
+from sktransfer.towers.joined import refuse_joined
 
 __all__ = ["OBJECTIVES", "choose_objective"]
 
@@ -44,6 +45,7 @@ def choose_objective(objective: Any, backbone: Backbone) -> Objective | None:
     InvalidParameterError
         If there is no such objective, or it is for another kind of samples.
     """
+    refuse_joined(backbone, "SelfSupervisedTuner", "adapt the backbone of one column, and join it afterwards")
     modality = backbone.modality
     if isinstance(objective, Objective):
         if objective.modality != modality:

@@ -28,6 +28,7 @@ from sktransfer.exceptions import LoadError, SaveError
 from sktransfer.objectives.heads import with_new_lm_head
 from sktransfer.persistence.context import Codec, LoadContext, SaveContext
 from sktransfer.providers.huggingface import spec_from_state, spec_to_state
+from sktransfer.towers.joined import JoinedBackbone
 from sktransfer.weights.reading import copy_state
 
 __all__ = ["CODECS", "rebuild_backbone"]
@@ -264,4 +265,34 @@ def _check_fingerprint(backbone: Backbone, expected: str) -> None:
         )
 
 
-CODECS = (Codec("Backbone", "sktransfer.backbones.backbone:Backbone", _encode, _decode),)
+def _encode_joined(backbone: JoinedBackbone, context: SaveContext) -> dict[str, Any]:
+    return {
+        "towers": dict(backbone.towers),
+        "missing": backbone.missing,
+        "networks": [list(names) for names, _ in backbone.networks],
+        "fingerprint": backbone.fingerprint(),
+    }
+
+
+def _decode_joined(data: dict[str, Any], context: LoadContext) -> JoinedBackbone:
+    towers = require_field(data, "towers", dict)
+    if not all(isinstance(tower, Backbone) for tower in towers.values()):
+        raise LoadError(f"the towers {list(towers)} of a joined backbone are not all backbones")
+    networks = require_field(data, "networks", list)
+    named = [name for names in networks for name in (names if isinstance(names, list) else [None])]
+    if sorted(map(str, named)) != sorted(map(str, towers)) or not all(networks):
+        raise LoadError(f"its networks are {networks!r}, of towers {list(towers)}")
+    for first, *others in networks:
+        for name in others:  # weights that towers share are one network again
+            preprocess = towers[name].preprocess
+            same = preprocess.key == towers[first].preprocess.key
+            towers[name] = towers[first] if same else towers[first].with_preprocess(preprocess)
+    backbone = JoinedBackbone(towers, require_field(data, "missing", str))
+    _check_fingerprint(backbone, require_field(data, "fingerprint", str))
+    return backbone
+
+
+CODECS = (
+    Codec("Backbone", "sktransfer.backbones.backbone:Backbone", _encode, _decode),
+    Codec("JoinedBackbone", "sktransfer.towers.joined:JoinedBackbone", _encode_joined, _decode_joined),
+)

@@ -53,6 +53,7 @@ ESTIMATORS = {
     "FineTuneSegmenter": "sktransfer.finetuning.segmenter:FineTuneSegmenter",
     "FineTuneTagger": "sktransfer.finetuning.tagger:FineTuneTagger",
     "ImageFeaturizer": "sktransfer.featurizers.image:ImageFeaturizer",
+    "JoinedFeaturizer": "sktransfer.featurizers.joined:JoinedFeaturizer",
     "MultiTaskFineTuner": "sktransfer.finetuning.multitask:MultiTaskFineTuner",
     "NearestClassMean": "sktransfer.classifiers.nearest_mean:NearestClassMean",
     "NumberFeatures": "sktransfer.pipelines.numbers:NumberFeatures",

@@ -140,8 +140,10 @@ class _User:
     backbone: Backbone
 
     @property
-    def n_frozen(self) -> int:
-        return int(getattr(self.estimator, "freeze_depth_", len(self.backbone.stages)))
+    def trains(self) -> list[bool]:
+        """Whether each stage was trained."""
+        boundary = getattr(self.estimator, "freeze_depth_", None)
+        return [False] * len(self.backbone.stages) if boundary is None else self.backbone.trains(boundary)
 
     @property
     def layers(self) -> list[LayerOutput]:
@@ -178,7 +180,7 @@ def _users(estimator: Any) -> list[_User]:
         backbone = part.backbone_ if is_lazy else vars(part).get("backbone_")
         if isinstance(backbone, Backbone):
             user = _User(part, backbone)
-            found.setdefault((type(part), backbone.fingerprint(), user.n_frozen, tuple(user.layers)), user)
+            found.setdefault((type(part), backbone.fingerprint(), tuple(user.trains), tuple(user.layers)), user)
     return list(found.values())
 
 
@@ -205,18 +207,20 @@ def _listed(values: list[Any]) -> str:
 def _backbone_facts(user: _User) -> dict[str, Any]:
     backbone, estimator = user.backbone, user.estimator
     facts: dict[str, Any] = {"name": backbone.name, "used by": type(estimator).__name__, "samples": backbone.modality}
-    try:
-        spec = registry().find(backbone.name)
-    except SktransferError:  # of the user's own modules, or of a plugin that is not installed
-        facts["licence"] = "unknown"
-    else:
-        facts["licence"] = spec.licence
-        if spec.weights is not None and not spec.weights.location.startswith("file:"):
-            facts["weights"] = spec.weights.location
+    for tower, of_column in backbone.towers.items():
+        suffix = "" if tower is None else f" of {tower}"
+        try:
+            spec = registry().find(of_column.name)
+        except SktransferError:  # of the user's own modules, or of a plugin that is not installed
+            facts[f"licence{suffix}"] = "unknown"
+        else:
+            facts[f"licence{suffix}"] = spec.licence
+            if spec.weights is not None and not spec.weights.location.startswith("file:"):
+                facts[f"weights{suffix}"] = spec.weights.location
     if not backbone.pretrained:
         facts["weights"] = "random before the training"
     facts["fingerprint"] = backbone.fingerprint()
-    facts["frozen stages"] = f"{user.n_frozen} of {len(backbone.stages)}"
+    facts["frozen stages"] = f"{user.trains.count(False)} of {len(backbone.stages)}"
     if hasattr(estimator, "layer"):
         facts["layer"] = estimator.layer
     for attribute, what in (("n_iter_", "epochs"), ("lr_", "learning rate")):
@@ -233,9 +237,13 @@ def _backbone_facts(user: _User) -> dict[str, Any]:
 def _stages(user: _User) -> dict[str, list[Any]]:
     counted: set[int] = set()
     rows: dict[str, list[Any]] = {"stage": [], "state": [], "parameters": [], "read": []}
-    for index, (name, stage) in enumerate(zip(user.backbone.stage_names, user.backbone.stages)):
-        read = [one.pooling or "unpooled" for one in user.layers if one.stop == index + 1]
-        values = (name, "frozen" if index < user.n_frozen else "trained", count_parameters(stage, counted))
+    positions = [
+        (names, stop) for names, network in user.backbone.networks for stop in range(1, len(network.stages) + 1)
+    ]
+    stages = zip(user.backbone.stage_names, user.backbone.stages, user.trains, positions, strict=True)
+    for name, stage, is_trained, (names, stop) in stages:
+        read = [one.pooling or "unpooled" for one in user.layers if one.stop == stop and one.tower in names]
+        values = (name, "trained" if is_trained else "frozen", count_parameters(stage, counted))
         for column, value in zip(rows, (*values, ", ".join(read))):
             rows[column].append(f"{value:,}" if isinstance(value, int) else value)
     return rows

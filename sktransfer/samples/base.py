@@ -132,6 +132,20 @@ class Rows:
         """
         return label_of(self.labels, int(self._rows[row]))
 
+    def has(self, row: int) -> bool:
+        """Return whether a row has a sample.
+
+        Parameters
+        ----------
+        row : int
+            Position in this subset.
+        """
+        return int(self._rows[row]) not in self.absent
+
+    def present(self) -> np.ndarray:
+        """Return whether each row has a sample, (n_rows,)."""
+        return np.array([not self.absent or self.has(row) for row in range(len(self))], dtype=bool)
+
     def take(self, rows: Sequence[int] | np.ndarray) -> Self:
         """Return a subset of the rows. Samples and hashes are shared, and errors name rows of the original X.
 

@@ -131,5 +131,5 @@ def several_columns_error(X: Any, noun: str) -> ValueError:
     select = f"X[{names[0]!r}]" if type(X).__module__.startswith("pyarrow") else f"X[[{names[0]!r}]]"
     return ValueError(
         f"X is a DataFrame of {len(names)} columns, {quoted(names)}; {noun}s must be in one column. Select it, "
-        f"{select}, or name the column for each step in a ColumnTransformer"
+        f"{select}, name the column for each step in a ColumnTransformer, or join backbones by Backbone.join"
     )

@@ -16,7 +16,7 @@ from sktransfer.samples.columns import column_names, is_frame, is_tensor, quoted
 __all__ = ["as_list", "column_of", "image_of_cell", "item_hint"]
 
 # Collections whose rows are on the workers of a cluster, by the package of their class: the methods that return all
-# rows here, and the one that applies a function to parts of the rows.
+# rows here, and the one of those that `featurize` reads part by part.
 _DISTRIBUTED = {
     "dask": (("compute",), "map_partitions"),
     "pyspark": (("toPandas", "to_pandas", "collect"), "mapInPandas"),
@@ -86,7 +86,7 @@ def _distributed_advice(X: Any, noun: str) -> str:
     names, by_part = _DISTRIBUTED[package]
     collect = next((name for name in names if hasattr(type(X), name)), names[0])
     library = {"dask": "Dask", "pyspark": "Spark", "ray": "Ray"}[package]
-    parts = f", or, if they do not fit into memory, transform parts of them by X.{by_part}"
+    parts = ", or, if they do not fit into memory, use sktransfer.featurize(X, featurizer, out)"
     return (
         f"X is a {type(X).__name__} of {library}, and its {noun}s are not in the memory of this process: pass "
         f"X.{collect}(){parts if hasattr(type(X), by_part) else ''}"

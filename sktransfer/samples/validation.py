@@ -25,7 +25,7 @@ __all__ = ["check_samples", "holds_samples", "remember_columns", "set_input_tags
 def check_samples(
     estimator: Any,
     X: Any,
-    modality: str,
+    modality: Any,
     *,
     image_shape: tuple[int, ...] | None = None,
     reset: bool,
@@ -40,8 +40,8 @@ def check_samples(
         Estimator that receives `n_features_in_` and `feature_names_in_` if X has columns.
     X : array-like, DataFrame, Series or list
         Images or texts of any kind that `check_images` or `check_texts` accepts.
-    modality : {"image", "text"}
-        Modality of the samples.
+    modality : {"image", "text"} or Columns
+        Modality of the samples, or the columns of rows: `takes` of the backbone that reads them.
     image_shape : tuple of int, default=None
         Shape of images given as flat rows of pixels.
     reset : bool
@@ -62,8 +62,13 @@ def check_samples(
     ValueError
         If X as a whole cannot be used.
     """
-    X, labels = as_list(X, modality), row_labels(X)
+    labels = row_labels(X)
     with labelled_rows(labels):
+        if not isinstance(modality, str):
+            samples: Rows = modality.check(estimator, X, image_shape=image_shape, reset=reset)
+            samples.labels = labels
+            return samples
+        X = as_list(X, modality)
         if modality == "text":
             samples = _check_texts(estimator, X, reset, missing or "raise")
         else:
@@ -112,8 +117,8 @@ def holds_samples(y: Any, modality: str) -> bool:
     ----------
     y : object
         Targets as given to `fit`.
-    modality : {"image", "text"}
-        Modality of the samples.
+    modality : str
+        Modality of the samples. Targets never look like rows of several columns.
 
     Examples
     --------
@@ -127,7 +132,7 @@ def holds_samples(y: Any, modality: str) -> bool:
     first = list(itertools.islice(iter(y), 20)) if shape is None or len(shape) == 1 else [y[0]]
     if modality == "text":
         return bool(first) and all(isinstance(one, str) for one in first) and _n_words(first) > 2 * len(first)
-    return any(_is_image(one) for one in first[:1])
+    return modality == "image" and any(_is_image(one) for one in first[:1])
 
 
 def _n_words(texts: Sequence[str]) -> int:

@@ -36,6 +36,7 @@ from sktransfer.selection.ranking import ScoredLayer, score_layers
 from sktransfer.selection.scores import resolve_scores
 from sktransfer.selection.validation import resolve_target_type
 from sktransfer.tasks.validation import as_array, as_labels, check_none_missing, check_numbers, check_weight
+from sktransfer.towers.joined import refuse_joined
 
 if TYPE_CHECKING:
     import torch
@@ -171,6 +172,9 @@ class BestBackbone(PlainState, BackboneHTML, MetaEstimatorMixin, BaseEstimator):
         estimator = self._estimator()
         params = process_routing(self, "fit", **fit_params).estimator.fit if _is_routing_enabled() else fit_params
         backbones = resolve_candidates(self.candidates)
+        for backbone in backbones.values():
+            instead = "compare joined backbones by rank_backbones, and use JoinedFeaturizer for their features"
+            refuse_joined(backbone, "BestBackbone", instead)
         modality = next(iter(backbones.values())).modality
         samples = check_samples(self, X, modality, image_shape=self.image_shape, reset=True)
         targets, target_type = _check_targets(y, estimator)
@@ -206,7 +210,7 @@ class BestBackbone(PlainState, BackboneHTML, MetaEstimatorMixin, BaseEstimator):
 
     def _store_choice(self, best: ScoredLayer, metric: str, rows: list[tuple[Any, ...]]) -> None:
         self.best_backbone_, self.best_layer_, self.best_score_ = best.name, best.stage_name, best.scores[metric]
-        self.backbone_, self._layer = best.backbone, best.layer
+        self.backbone_, self._layer = best.backbone, best.layers[0]
         ranking = pd.DataFrame(rows, columns=["backbone", "layer", metric, "seconds", "bytes"])
         self.ranking_ = ranking.sort_values(metric, ascending=False, kind="stable")
 

@@ -19,7 +19,7 @@ from sktransfer.cache.types import Store
 from sktransfer.classifiers.pretrained import PretrainedHead
 from sktransfer.engine.compute import Compute, resolve_compute
 from sktransfer.engine.forward import LayerOutput, forward
-from sktransfer.engine.inputs import PreprocessedSamples
+from sktransfer.engine.inputs import preprocessed
 from sktransfer.engine.layers import resolve_layers
 from sktransfer.exceptions import InvalidParameterError
 
@@ -115,9 +115,9 @@ def resolve_candidates(candidates: Any) -> dict[str, Backbone]:
                     f"candidates name {name!r} twice; a dict {{name: backbone}} tells them apart"
                 )
             backbones[name] = backbone
-    modalities = {name: backbone.modality for name, backbone in backbones.items()}
-    if len(set(modalities.values())) > 1:
-        raise InvalidParameterError(f"candidates must all take images, or all texts: {modalities}")
+    takes = {name: backbone.takes for name, backbone in backbones.items()}
+    if any(one != next(iter(takes.values())) for one in takes.values()):
+        raise InvalidParameterError(f"candidates must all take images, all texts, or rows of the same columns: {takes}")
     return backbones
 
 
@@ -172,7 +172,7 @@ def run_backbone(
         Whether to return probabilities, if the backbone has a head.
     """
     started = perf_counter()
-    inputs = PreprocessedSamples(samples, backbone.preprocess)
+    inputs = preprocessed(samples, backbone.preprocess)
     has_head = with_head and backbone.head is not None and len(backbone.categories) > 1
     head = PretrainedHead(backbone) if has_head else None
     distinct = list(dict.fromkeys([*layers, *([head.layer] if head else [])]))

@@ -155,7 +155,8 @@ def _taylor(logits: np.ndarray) -> np.ndarray:
     powers = 1 + logits + logits**2 / 2  # (n_samples, n_classes)
     powers = powers - powers.min(axis=1, keepdims=True)
     sums = powers.sum(axis=1, keepdims=True)  # (n_samples, 1)
-    return np.where(sums > 0, powers / np.where(sums > 0, sums, 1), 1 / logits.shape[1])
+    normalized: np.ndarray = np.where(sums > 0, powers / np.where(sums > 0, sums, 1), 1 / logits.shape[1])
+    return normalized
 
 
 def density_ratio(source: np.ndarray, target: np.ndarray, classifier: Any = None, n_splits: int = 5) -> np.ndarray:

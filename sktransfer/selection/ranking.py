@@ -18,6 +18,7 @@ from sktransfer._validation import is_real
 from sktransfer.backbones.backbone import Backbone
 from sktransfer.cache.types import Cache
 from sktransfer.engine.forward import LayerOutput
+from sktransfer.engine.leave_one_out import scale_towers, scaled_towers
 from sktransfer.exceptions import DisagreementWarning, InvalidParameterError, warn
 from sktransfer.samples.base import Samples
 from sktransfer.samples.validation import check_samples
@@ -68,10 +69,10 @@ def rank_backbones(
     Parameters
     ----------
     candidates : list of str or Backbone, or dict of str to these
-        Names or loaded backbones, all of one modality. A dict gives the names shown, as in `{"from scratch":
-        load_backbone("tiny/cnn", weights="random")}`.
+        Names or loaded backbones, all of one modality or joined of the same columns. A dict gives the names shown, as
+        in `{"from scratch": load_backbone("tiny/cnn", weights="random")}`.
     X : array-like, Series, one-column DataFrame or list of n_samples
-        Images or texts.
+        Images or texts. Rows of several columns for joined backbones.
     y : array-like of shape (n_samples,) or (n_samples, n_targets)
         Labels, numbers, or columns of 0 and 1 for several labels per sample.
     layers : "all", "last" or list of int and str, default="all"
@@ -109,11 +110,12 @@ def rank_backbones(
     Returns
     -------
     ranking : DataFrame
-        One row per layer, sorted by the first score, best first. Columns are backbone, layer, the scores, `probe_mean`
-        and `probe_std` over folds if there is a probe, `seconds` (duration of the backbone's pass, for all its layers)
-        and `bytes` (memory of the stages up to the layer). The index counts candidates and layers in order, so
-        `sort_index()` undoes the sorting. `attrs["n_samples"]` is the number of samples used. With a probe,
-        `attrs["agreement"]` holds each score's weighted Kendall tau with the probe.
+        One row per layer, sorted by the first score, best first. A joined backbone has a row per layer of each tower,
+        and one for the highest layers of all towers together, scaled as `JoinedFeaturizer` does. Columns are
+        backbone, layer, the scores, `probe_mean` and `probe_std` over folds if there is a probe, `seconds` (duration of
+        the backbone's pass, for all its layers) and `bytes` (memory of the stages up to the layer). The index counts
+        candidates and layers in order, so `sort_index()` undoes the sorting. `attrs["n_samples"]` is the number of
+        samples used. With a probe, `attrs["agreement"]` holds each score's weighted Kendall tau with the probe.
 
     Raises
     ------
@@ -149,8 +151,8 @@ def rank_backbones(
     True
     """
     backbones = resolve_candidates(candidates)
-    modality = next(iter(backbones.values())).modality
-    samples = check_samples(BaseEstimator(), X, modality, image_shape=image_shape, reset=True)
+    takes = next(iter(backbones.values())).takes
+    samples = check_samples(BaseEstimator(), X, takes, image_shape=image_shape, reset=True)
     target_type, targets = resolve_target_type(y, target), np.asarray(y)
     check_consistent_length(samples, targets)
     rng = check_random_state(random_state)
@@ -171,7 +173,7 @@ def rank_backbones(
 
 @dataclass(frozen=True)
 class ScoredLayer:
-    """Features and scores of one layer of one backbone.
+    """Features and scores of one layer of one backbone, or of one layer of each tower.
 
     Parameters
     ----------
@@ -179,8 +181,8 @@ class ScoredLayer:
         Name of the backbone in the ranking.
     backbone : Backbone
         The backbone.
-    layer : LayerOutput
-        The layer and its pooling.
+    layers : tuple of LayerOutput
+        The layer and its pooling, or those of all towers.
     features : ndarray of shape (n_samples, n_features), float32
         Pooled output of the layer.
     scores : dict of str to float
@@ -191,21 +193,21 @@ class ScoredLayer:
 
     name: str
     backbone: Backbone
-    layer: LayerOutput
+    layers: tuple[LayerOutput, ...]
     features: np.ndarray
     scores: dict[str, float]
     seconds: float
 
     @property
     def stage_name(self) -> str:
-        """Name of the layer's stage."""
-        return self.backbone.stage_names[self.layer.stop - 1]
+        """Name of the layer's stage, or of the stages of all towers."""
+        return "+".join(layer.stage_name(self.backbone) for layer in self.layers)
 
     @property
     def n_bytes(self) -> int:
         """Memory of the stages up to the layer. Shared weights count once."""
-        stages = self.backbone.stages[: self.layer.stop]
-        tensors = {tensor.data_ptr(): tensor for tensor in [*stages.parameters(), *stages.buffers()]}
+        parts = [self.backbone.towers[layer.tower].stages[: layer.stop] for layer in self.layers]
+        tensors = {one.data_ptr(): one for stages in parts for one in [*stages.parameters(), *stages.buffers()]}
         return sum(tensor.nbytes for tensor in tensors.values())
 
 
@@ -242,11 +244,28 @@ def score_layers(
     with_head = any(score.takes == "probabilities" for score in scores)
     for name, backbone in backbones.items():
         outputs = run_backbone(backbone, samples, layers[name], settings, name=name, with_head=with_head)
-        for layer, features in zip(layers[name], outputs.features):
-            is_last = layer.stop == len(backbone.stages)
+        single = [((layer,), features) for layer, features in zip(layers[name], outputs.features, strict=True)]
+        for of_row, features in [*single, *_of_all_towers(backbone, layers[name], outputs.features)]:
+            is_last = of_row[0].stop == len(backbone.stages)
             values = {"features": features, "probabilities": outputs.probabilities if is_last else None}
             by_name = {score.name: _compute(score, values[score.takes], y, target_type) for score in scores}
-            yield ScoredLayer(name, backbone, layer, features, by_name, outputs.seconds)
+            yield ScoredLayer(name, backbone, of_row, features, by_name, outputs.seconds)
+
+
+def _of_all_towers(
+    backbone: Backbone, layers: Sequence[LayerOutput], features: Sequence[np.ndarray]
+) -> list[tuple[tuple[LayerOutput, ...], np.ndarray]]:
+    """Return the highest layers of all towers of a joined backbone, with their features; an empty list for others."""
+    if None in backbone.towers:
+        return []
+    highest = {layer.tower: index for index, layer in enumerate(layers)}
+    for index, layer in enumerate(layers):
+        if layer.stop > layers[highest[layer.tower]].stop:
+            highest[layer.tower] = index
+    parts = [features[index] for index in highest.values()]
+    joined, widths = np.concatenate(parts, axis=1), [one.shape[1] for one in parts]  # (n_samples, n_features)
+    scaling = scale_towers(joined, widths, np.ones(len(joined)))
+    return [(tuple(layers[index] for index in highest.values()), scaled_towers(joined, widths, scaling))]
 
 
 def _compute(score: Score, values: np.ndarray | None, y: np.ndarray, target_type: str) -> float:

@@ -10,6 +10,7 @@ from threadpoolctl import threadpool_limits
 from sktransfer.engine.choice_targets import ChoiceTargets
 from sktransfer.engine.choose_layers import LayerChoice
 from sktransfer.engine.head_strength import HeadStrength
+from sktransfer.engine.leave_one_out import scale_towers
 from sktransfer.tasks.heads import FeatureHead
 from sktransfer.tasks.validation import many_classes_allowed
 
@@ -29,7 +30,7 @@ __all__ = [
 def standardize(
     head: FeatureHead, features: np.ndarray, sample_weight: np.ndarray, choice: LayerChoice | None = None
 ) -> None:
-    """Write the mean of the features into a head, and their scale: one for all, or one per mixed layer.
+    """Write the mean of the features into a head, and their scale: one for all, or one per mixed layer or tower.
 
     Dividing each feature by its own deviation would amplify features that hardly vary, and with them the noise of
     dropout and of the first steps.
@@ -47,6 +48,9 @@ def standardize(
     """
     if choice is not None:
         _write_scale(head, choice.mean, choice.divisors(choice.variance))
+        return
+    if head.blocks:
+        _write_scale(head, *scale_towers(features, head.blocks, sample_weight))
         return
     mean = np.average(features, axis=0, weights=sample_weight)  # (n_features,)
     variance = np.average((features - mean) ** 2, axis=0, weights=sample_weight)  # (n_features,)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -9,12 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from sktransfer._validation import require_field
+from sktransfer.backbones.backbone import Backbone
 from sktransfer.backbones.generators import private_draws
 from sktransfer.engine.choose_layers import LayerChoice
+from sktransfer.engine.layers import LayerOutput
 from sktransfer.exceptions import InvalidParameterError, LoadError
 from sktransfer.tasks.base import Task
 
-__all__ = ["FeatureHead", "Head", "ScalarMix"]
+__all__ = ["FeatureHead", "Head", "ScalarMix", "block_widths", "divide_head"]
 
 _KINDS = ("multiclass", "multilabel-indicator", "continuous", "tags", "multiclass-per-pixel")
 
@@ -90,6 +93,18 @@ class FeatureHead(nn.Module):
         width = n_features // (n_mixed or 1)
         self.linear: Any = nn.Identity() if n_outputs is None else nn.Linear(width, n_outputs)
         self.n_outputs = width if n_outputs is None else n_outputs
+        self.blocks: tuple[int, ...] = ()
+
+    def divide(self, blocks: Sequence[int]) -> None:
+        """Divide the features into those of several towers. Zeros of a tower then stand for the mean.
+
+        Parameters
+        ----------
+        blocks : sequence of int
+            Number of features of each tower.
+        """
+        self.blocks = tuple(blocks)
+        self.register_buffer("widths", torch.tensor(self.blocks))  # (n_towers,), saved with the weights
 
     def forward(self, features: Tensor) -> Tensor:
         """Return outputs (..., n_outputs) for features (..., n_features) as the backbone gives them."""
@@ -99,7 +114,41 @@ class FeatureHead(nn.Module):
     def linear_input(self, features: Tensor) -> Tensor:
         """Return standardized features, mixed if layers are mixed: (..., n_features / n_mixed)."""
         standardized = (features - self.mean) / self.scale  # (..., n_features)
+        if self.blocks:
+            parts = zip(*(torch.split(one, self.blocks, -1) for one in (features, standardized)), strict=True)
+            # Without a sample, the features of a tower are zeros.
+            present = [torch.where(own.any(-1, keepdim=True), one, 0.0) for own, one in parts]  # (..., width) each
+            standardized = torch.cat(present, -1)  # (..., n_features)
         return standardized if self.mix is None else self.mix(standardized)  # (..., n_features / n_mixed)
+
+
+def block_widths(backbone: Backbone, layer_widths: Mapping[LayerOutput, int]) -> list[int]:
+    """Return the number of features of each tower, or none if the backbone is not joined.
+
+    Parameters
+    ----------
+    backbone : Backbone
+        Backbone.
+    layer_widths : mapping of LayerOutput to int
+        Number of features of each layer that heads read.
+    """
+    if None in backbone.towers:
+        return []
+    return [sum(width for layer, width in layer_widths.items() if layer.tower == name) for name in backbone.towers]
+
+
+def divide_head(head: nn.Module, blocks: Sequence[int]) -> None:
+    """Divide the features of a head into those of several towers, if there are several.
+
+    Parameters
+    ----------
+    head : nn.Module
+        Head, changed in place.
+    blocks : sequence of int
+        Result of `block_widths`.
+    """
+    if blocks and isinstance(head, FeatureHead):
+        head.divide(blocks)
 
 
 class Head:
@@ -170,6 +219,8 @@ class Head:
             raise ValueError(f"features have shape {tuple(read.shape)}, and {self!r} takes (n_samples, {n_features})")
         with torch.no_grad(), private_draws():
             head = FeatureHead(n_features, n_outputs, n_features // width if "mix.scores" in self._state else None)
+            if "widths" in self._state:
+                head.divide(self._state["widths"].tolist())
             head.load_state_dict(self._state)
             outputs: np.ndarray = (head(read).double() * self._spread + self._shift).numpy()  # (n_samples, n_outputs)
         return outputs
@@ -241,6 +292,7 @@ class Head:
         shift, spread = require_field(units, "shift", Tensor), require_field(units, "spread", Tensor)
         fits = weights["linear.weight"].shape[:1] == shift.shape == spread.shape == (n_outputs,)
         fits = fits and shift.dtype == spread.dtype == torch.float64
+        fits = fits and int(weights.get("widths", torch.tensor([len(weights["mean"])])).sum()) == len(weights["mean"])
         if not fits or (classes is not None and len(classes) != n_outputs):
             raise LoadError(f"a head has {n_outputs} outputs, units {tuple(shift.shape)} and classes {classes}")
         choice = require_field({"choice": state.get("choice")}, "choice", (LayerChoice, type(None)))

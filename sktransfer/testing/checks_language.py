@@ -128,7 +128,7 @@ def check_lm_training(subject: Subject) -> None:
         expected="a frozen head in evaluation mode, because training uses a copy",
         fix="do not call requires_grad_ or train() in forward",
     )
-    stages = trainable_stages(backbone, 0, len(backbone.stages))
+    stages = trainable_stages(backbone, 0)
     trained = trainable_lm_head(backbone, stages, 0)
     assert trained is not None  # the backbone has a head
     values, mask = collate(subject.tensors, "text", backbone.preprocess.pad_value)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from sktransfer.engine.rng import derive_seed
 from sktransfer.exceptions import InvalidParameterError
 from sktransfer.samples.base import Samples
 
-__all__ = ["Augmentation", "Augmented", "check_augment"]
+__all__ = ["Augmentation", "Augmented", "JoinedAugmentation", "check_augment", "make_augmentation"]
 
 DROPPED = 0.1  # share of the words of a text
 IMAGES, TEXTS = ("light", "strong"), ("word_dropout",)
@@ -58,6 +58,33 @@ class Augmentation:
         return Augmented(changed)
 
 
+class JoinedAugmentation:
+    """Augmentation of some columns of rows.
+
+    Parameters
+    ----------
+    columns : mapping of str to Augmentation
+        Augmentation by column. The others are not augmented.
+    """
+
+    def __init__(self, columns: Mapping[str, Augmentation]) -> None:
+        self.columns = dict(columns)
+
+    def identity(self) -> list[Any]:
+        """Return everything that the views depend on, apart from sample, epoch and row."""
+        return [[name, *one.identity()] for name, one in self.columns.items()]
+
+    def of_column(self, name: str) -> Augmentation | None:
+        """Return the augmentation of a column, or None.
+
+        Parameters
+        ----------
+        name : str
+            Name of the column.
+        """
+        return self.columns.get(name)
+
+
 class Augmented:
     """Augmented samples of one batch. They equal no other samples.
 
@@ -86,22 +113,49 @@ class Augmented:
         return Augmented([self.samples[row] for row in rows])
 
 
-def check_augment(augment: Any, modality: str) -> Callable[[Any], Any] | None:
-    """Return the function that an `augment` parameter stands for, or None.
+def check_augment(augment: Any, takes: Any) -> Any:
+    """Return the function that an `augment` parameter stands for, or None. Those of some columns are a dict.
 
     Parameters
     ----------
     augment : anything
-        Value of the parameter.
-    modality : {"image", "text"}
-        Modality of the samples.
+        Value of the parameter. For rows of columns a dict by column.
+    takes : {"image", "text"} or Columns
+        Samples of the backbone: its `takes`.
 
     Raises
     ------
     InvalidParameterError
-        If it is no augmentation for this modality.
+        If it is no augmentation for these samples.
     """
-    return None if augment is None else _BY_MODALITY[modality](augment)
+    if augment is None:
+        return None
+    if isinstance(takes, str):
+        return _BY_MODALITY[takes](augment)
+    if not isinstance(augment, Mapping) or not set(augment) <= set(takes.modalities):
+        raise InvalidParameterError(
+            f"augment={augment!r} must be None or a dict with an augmentation of some of the columns "
+            f"{list(takes.modalities)}, such as {{'image': 'light'}}"
+        )
+    changes = {name: check_augment(one, takes.modalities[name]) for name, one in augment.items()}
+    return {name: change for name, change in changes.items() if change is not None}
+
+
+def make_augmentation(change: Any, seed: int) -> Augmentation | JoinedAugmentation | None:
+    """Return the augmentation of a training.
+
+    Parameters
+    ----------
+    change : callable, dict of str to callable, or None
+        Result of `check_augment`.
+    seed : int
+        Seed of all views.
+    """
+    if not change:
+        return None
+    if isinstance(change, Mapping):
+        return JoinedAugmentation({name: Augmentation(one, seed) for name, one in change.items()})
+    return Augmentation(change, seed)
 
 
 def _text_augmentation(augment: Any) -> Callable[[Any], Any]:

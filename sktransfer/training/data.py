@@ -11,17 +11,19 @@ from skorch.dataset import Dataset
 from torch import Tensor
 
 from sktransfer.backbones.backbone import Backbone
+from sktransfer.backbones.stages import of_tower
 from sktransfer.cache.policy import fits, prefetch_for_depths
 from sktransfer.cache.types import Store
 from sktransfer.engine.compute import Compute
-from sktransfer.engine.forward import forward
-from sktransfer.engine.inputs import PreprocessedSamples, collate, concat_features
+from sktransfer.engine.forward import blank_widths, forward, in_rows
+from sktransfer.engine.inputs import JoinedInputs, PreprocessedSamples, collate, concat_features
 from sktransfer.engine.layers import LayerOutput
 from sktransfer.tasks.base import Targets, Task, batch_targets
-from sktransfer.training.augmentation import Augmentation
+from sktransfer.training.augmentation import Augmentation, JoinedAugmentation
 from sktransfer.training.network import join, split_layers
 
-__all__ = ["Batch", "FrozenPrefixDataset", "collect_features", "collect_vectors", "precompute_features"]
+__all__ = ["Batch", "FrozenPrefixDataset", "JoinedDataset", "collect_features", "collect_vectors"]
+__all__ += ["make_dataset", "precompute_features"]
 
 # Arguments of the network, and per task its targets and their weights.
 Batch = tuple[dict[str, Any], dict[str, tuple[Tensor, Tensor]]]
@@ -127,6 +129,8 @@ class FrozenPrefixDataset(Dataset):  # type: ignore[misc]
         Changes samples in each epoch, before all stages. The outputs are then not cached.
     """
 
+    augmentation: Any
+
     def __init__(
         self,
         backbone: Backbone,
@@ -145,16 +149,20 @@ class FrozenPrefixDataset(Dataset):  # type: ignore[misc]
         self.backbone, self.inputs, self.rows = backbone, inputs, list(rows)
         self.frozen_layers = {kind: split_layers(outputs, boundary)[0] for kind, outputs in layers.items()}
         self.boundary_layer = LayerOutput(boundary) if boundary < stop else None
-        self.targets = {name: _as_tensors(one.values) for name, one in targets.items()}
-        self.weights = {name: torch.from_numpy(one.weight).float() for name, one in targets.items()}  # (n_rows,) each
-        known = {name: np.flatnonzero(one.weight) for name, one in targets.items()}
-        self.sources = known if sources is None else sources
+        self._set_targets(targets, sources)
         self.compute, self.store = compute, store
         self.augmentation = augmentation
         self.epoch = 0  # the order of samples and their augmented views depend on it
         # Pooled features of all samples take no more memory than a table of features would: they are kept.
         pooled = self.frozen_layers.get("features")
-        self.fixed = concat_features(self._collect(pooled, range(len(self)))) if pooled and not augmentation else None
+        keeps = pooled and not augmentation and self.rows  # a column may have no sample in some rows
+        self.fixed = concat_features(self._collect(pooled or (), range(len(self)))) if keeps else None
+
+    def _set_targets(self, targets: Mapping[str, Targets], sources: Mapping[str, np.ndarray] | None) -> None:
+        self.targets = {name: _as_tensors(one.values) for name, one in targets.items()}
+        self.weights = {name: torch.from_numpy(one.weight).float() for name, one in targets.items()}  # (n_rows,) each
+        known = {name: np.flatnonzero(one.weight) for name, one in targets.items()}
+        self.sources = known if sources is None else sources
 
     def _collect(self, layers: Sequence[LayerOutput], rows: Sequence[int]) -> list[list[Tensor]]:
         of_samples = [self.rows[row] for row in rows]
@@ -167,13 +175,16 @@ class FrozenPrefixDataset(Dataset):  # type: ignore[misc]
 
     def identity(self) -> list[Any]:
         """Return everything that a training on these samples depends on, for a checkpoint's key."""
+        keys = [self.inputs.samples.key(row) for row in self.rows]
+        augmentation = None if self.augmentation is None else self.augmentation.identity()
+        return [self.namespaces(), keys, self.targets, self.weights, self.sources, augmentation]
+
+    def namespaces(self) -> list[Any]:
+        """Return the digests of the cache namespaces of all outputs of frozen stages that are read."""
         frozen = [layer for layers in self.frozen_layers.values() for layer in layers]
         layers = [*frozen, *([] if self.boundary_layer is None else [self.boundary_layer])]
         # A checkpoint is resumed on another machine, too.
-        namespaces = [layer.namespace(self.backbone, self.compute, any_processor=True).digest for layer in layers]
-        keys = [self.inputs.samples.key(row) for row in self.rows]
-        augmentation = None if self.augmentation is None else self.augmentation.identity()
-        return [namespaces, keys, self.targets, self.weights, self.sources, augmentation]
+        return [layer.namespace(self.backbone, self.compute, any_processor=True).digest for layer in layers]
 
     @property
     def X(self) -> FrozenPrefixDataset:
@@ -200,6 +211,19 @@ class FrozenPrefixDataset(Dataset):  # type: ignore[misc]
             Rows of this data set.
         """
         index = list(rows)
+        targets = {
+            name: (batch_targets(values, index), self.weights[name][index]) for name, values in self.targets.items()
+        }
+        return self.arguments(index), targets
+
+    def arguments(self, index: list[int]) -> dict[str, Any]:
+        """Return the network's arguments for some rows.
+
+        Parameters
+        ----------
+        index : list of int
+            Rows of this data set.
+        """
         arguments: dict[str, Any] = {}
         # Layer outputs to collect, with the kind of head input that they belong to; None for the trained stages' input.
         layers: list[tuple[str | None, LayerOutput]] = [
@@ -226,14 +250,130 @@ class FrozenPrefixDataset(Dataset):  # type: ignore[misc]
                 arguments.setdefault("fixed_values", {}).setdefault(kind, []).append(padded)
             if mask is not None:
                 arguments["mask"] = mask
-        targets = {
-            name: (batch_targets(values, index), self.weights[name][index]) for name, values in self.targets.items()
-        }
-        return arguments, targets
+        return arguments
 
     def _collate(self, layer: LayerOutput, values: Sequence[Tensor]) -> tuple[Tensor, Tensor | None]:
         pad_value = self.backbone.preprocess.pad_value if layer.stop == 0 else 0
         return collate(values, self.backbone.modality, pad_value)
+
+
+class JoinedDataset(FrozenPrefixDataset):
+    """Rows of several columns as the trained stages of a joined backbone take them, with a data set per tower.
+
+    Parameters
+    ----------
+    backbone : Backbone
+        Joined backbone.
+    inputs : JoinedInputs
+        Rows.
+    boundary : dict of str to int
+        Number of frozen stages of each tower.
+    layers : mapping of str to sequence of LayerOutput
+        Layer outputs that heads read. All are pooled: {"features": ...}.
+    rows, targets, sources, compute, store
+        As in `FrozenPrefixDataset`.
+    augmentation : JoinedAugmentation, default=None
+        Augmentation of some columns.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        inputs: JoinedInputs,
+        boundary: Mapping[str, int],
+        layers: Mapping[str, Sequence[LayerOutput]],
+        *,
+        rows: Sequence[int],
+        targets: Mapping[str, Targets],
+        sources: Mapping[str, np.ndarray] | None = None,
+        compute: Compute,
+        store: Store | None,
+        augmentation: JoinedAugmentation | None = None,
+    ) -> None:
+        self.backbone, self.inputs, self.rows = backbone, inputs, list(rows)  # type: ignore[assignment]
+        self._set_targets(targets, sources)
+        self.compute, self.store, self.augmentation = compute, store, augmentation
+        self._epoch = 0
+        self._towers: dict[str, tuple[FrozenPrefixDataset, dict[int, int]]] = {}
+        for name, tower in backbone.towers.items():
+            own = {kind: [one.alone() for one in some if one.tower == name] for kind, some in layers.items()}
+            present = set(inputs.towers[name].present(self.rows))
+            rows_here = [index for index, row in enumerate(self.rows) if row in present]
+            with inputs.samples.named(name):
+                dataset = FrozenPrefixDataset(
+                    tower,
+                    inputs.towers[name],
+                    boundary[name],
+                    len(tower.stages),
+                    own,
+                    rows=[self.rows[index] for index in rows_here],
+                    targets={},
+                    compute=compute,
+                    store=store,
+                    augmentation=None if augmentation is None else augmentation.of_column(name),
+                )
+            self._towers[name] = dataset, {index: position for position, index in enumerate(rows_here)}
+
+    @property
+    def epoch(self) -> int:
+        """Number of the epoch, which the order of samples and their augmented views depend on."""
+        return self._epoch
+
+    @epoch.setter
+    def epoch(self, epoch: int) -> None:
+        self._epoch = epoch
+        for dataset, _ in self._towers.values():
+            dataset.epoch = epoch
+
+    def namespaces(self) -> list[Any]:
+        """Return the digests of the cache namespaces by tower."""
+        return [(name, dataset.namespaces()) for name, (dataset, _) in self._towers.items()]
+
+    def arguments(self, index: list[int]) -> dict[str, Any]:
+        """Return the network's arguments for some rows, by tower.
+
+        Parameters
+        ----------
+        index : list of int
+            Rows of this data set.
+        """
+        towers = {}
+        for name, (dataset, positions) in self._towers.items():
+            some = [positions[row] for row in index if row in positions]
+            with self.inputs.samples.named(name):  # type: ignore[attr-defined]
+                arguments = dataset.arguments(some) if some else {}
+            if len(some) < len(index):
+                present = torch.tensor([row in positions for row in index])  # (n,)
+                arguments = {key: _spread(values, present) for key, values in arguments.items()}
+                arguments["present"] = present
+                frozen = dataset.frozen_layers["features"]
+                if frozen and not some:
+                    width = sum(blank_widths(dataset.backbone, frozen).values())
+                    arguments["fixed"] = torch.zeros(len(index), width)  # (n, n_fixed)
+            towers[name] = arguments
+        return {"towers": towers}
+
+
+def make_dataset(
+    backbone: Backbone, inputs: Any, boundary: Any, layers: Mapping[str, Sequence[LayerOutput]], **options: Any
+) -> FrozenPrefixDataset:
+    """Return the data set of a backbone, with a data set per tower if it is joined.
+
+    Parameters
+    ----------
+    backbone, inputs, boundary, layers, **options
+        As `FrozenPrefixDataset` and `JoinedDataset` take them, all stages included.
+    """
+    if isinstance(inputs, JoinedInputs):
+        return JoinedDataset(backbone, inputs, boundary, layers, **options)
+    return FrozenPrefixDataset(backbone, inputs, boundary, len(backbone.stages), layers, **options)
+
+
+def _spread(values: Tensor, present: Tensor) -> Tensor:
+    """Return values (n_present, ...) in the rows that have a sample, and zeros in the others, (n, ...)."""
+    spread = values.new_zeros(len(present), *values.shape[1:])
+    spread[present] = values
+    return spread
 
 
 def _as_tensors(values: Any) -> Any:
@@ -242,9 +382,9 @@ def _as_tensors(values: Any) -> Any:
 
 def precompute_features(
     backbone: Backbone,
-    inputs: PreprocessedSamples,
+    inputs: Any,
     layers: Sequence[LayerOutput],
-    boundary: int,
+    boundary: Any,
     rows: Sequence[int],
     *,
     train_rows: Sequence[int],
@@ -257,12 +397,12 @@ def precompute_features(
     ----------
     backbone : Backbone
         Pretrained backbone.
-    inputs : PreprocessedSamples
+    inputs : PreprocessedSamples or JoinedInputs
         Samples.
     layers : sequence of LayerOutput
         Layer outputs to return.
-    boundary : int
-        Number of frozen stages.
+    boundary : int or dict of str to int
+        Number of frozen stages, of a joined backbone by tower.
     rows : sequence of int
         Rows whose outputs are returned.
     train_rows : sequence of int
@@ -277,6 +417,36 @@ def precompute_features(
     outputs : list of list of Tensor
         Per layer one tensor per row.
     """
+    found: dict[LayerOutput, dict[int, Tensor]] = {}
+    for name, tower in backbone.towers.items():
+        of_column, own = inputs.towers[name], [layer for layer in layers if layer.tower == name]
+        some = of_column.present(rows)
+        values = _precompute(
+            tower,
+            of_column,
+            [layer.alone() for layer in own],
+            of_tower(boundary, name),
+            some,
+            train_rows=of_column.present(train_rows),
+            compute=compute,
+            store=store,
+        )
+        found |= {layer: dict(zip(some, by_row, strict=True)) for layer, by_row in zip(own, values, strict=True)}
+    return in_rows(backbone, found, layers, rows)
+
+
+def _precompute(
+    backbone: Backbone,
+    inputs: PreprocessedSamples,
+    layers: Sequence[LayerOutput],
+    boundary: int,
+    rows: Sequence[int],
+    *,
+    train_rows: Sequence[int],
+    compute: Compute,
+    store: Store | None,
+) -> list[list[Tensor]]:
+    """Return layer outputs of a backbone that is not joined, and cache the activations at the freezing boundary."""
     # Other freezing depths of a search start from these. The highest stage saves most.
     lower = [LayerOutput(*output) for output in prefetch_for_depths(len(backbone.stages))]
     options: dict[str, Any] = {"compute": compute, "store": store, "prefetch": lower}

@@ -148,9 +148,9 @@ class Unfreezing(Callback):  # type: ignore[misc]
 
     def on_epoch_begin(self, net: NeuralNet, **kwargs: Any) -> None:
         """Set the phase of this epoch. skorch has already added the epoch to its history."""
-        indices = net.module_.trainable_stage_indices()
-        stages, head = phase(self.unfreezing, len(indices), len(net.history) - 1, self.max_epochs)
-        net.module_.unfreeze([indices[stage] for stage in stages], head)
+        levels = net.module_.trainable_levels()
+        stages, head = phase(self.unfreezing, len(levels), len(net.history) - 1, self.max_epochs)
+        net.module_.unfreeze([index for level in stages for index in levels[level]], head)
 
     def on_train_end(self, net: NeuralNet, **kwargs: Any) -> None:
         """Unfreeze everything."""

@@ -112,7 +112,7 @@ def build_net(
     FreezingWarning
         If there are fewer epochs than phases of unfreezing.
     """
-    n_stages = len(network.trainable_stage_indices())
+    n_stages = len(network.trainable_levels())
     warn_of_few_epochs(settings.unfreezing, n_stages, settings.max_epochs)
     own: list[Any] = []
     if settings.unfreezing != "none":

@@ -4,39 +4,52 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Collection, Mapping, Sequence
+from itertools import compress
 from typing import Any
 
+import pandas as pd
 import torch
 from torch import Tensor, nn
 
 from sktransfer.backbones.backbone import Backbone
 from sktransfer.backbones.language import LanguageModelHead, own_state, rebind
 from sktransfer.backbones.pooling import as_maps, pool
+from sktransfer.backbones.stages import of_tower
 from sktransfer.engine.inference import has_convolutions
 from sktransfer.engine.layers import LayerOutput
 
-__all__ = ["FineTuneNetwork", "TaskModules", "join", "split_layers", "trainable_lm_head", "trainable_stages"]
+__all__ = [
+    "FineTuneNetwork",
+    "TaskModules",
+    "join",
+    "split_layers",
+    "stages_frame",
+    "tower_spans",
+    "trainable_lm_head",
+    "trainable_stages",
+]
 
 _SHOWN_WEIGHTS = 2  # in a message
 
 Layers = Mapping[str, Sequence[LayerOutput]]
 
 
-def split_layers(layers: Sequence[LayerOutput], boundary: int) -> tuple[list[LayerOutput], list[LayerOutput]]:
+def split_layers(layers: Sequence[LayerOutput], boundary: Any) -> tuple[list[LayerOutput], list[LayerOutput]]:
     """Return the layer outputs of the frozen stages, and those of the trained stages.
 
     Parameters
     ----------
     layers : sequence of LayerOutput
         Layer outputs that a head reads.
-    boundary : int
-        Number of frozen stages.
+    boundary : int or dict of str to int
+        Number of frozen stages, of a joined backbone by tower.
     """
-    return [one for one in layers if one.stop <= boundary], [one for one in layers if one.stop > boundary]
+    frozen = [one for one in layers if one.stop <= of_tower(boundary, one.tower)]
+    return frozen, [one for one in layers if one not in frozen]
 
 
-def trainable_stages(backbone: Backbone, boundary: int, stop: int) -> nn.ModuleList:
-    """Return copies of `stages[boundary:stop]` to train; parameters shared with a frozen stage stay frozen.
+def trainable_stages(backbone: Backbone, boundary: Any) -> nn.ModuleList:
+    """Return copies of the stages above the boundary to train; parameters shared with a frozen stage stay frozen.
 
     A parameter that several stages share belongs to the first of them.
 
@@ -44,17 +57,40 @@ def trainable_stages(backbone: Backbone, boundary: int, stop: int) -> nn.ModuleL
     ----------
     backbone : Backbone
         Backbone, not changed.
-    boundary, stop : int
-        First stage to train, and the one after the last.
+    boundary : int or dict of str to int
+        Number of frozen stages, of a joined backbone by tower.
     """
-    frozen = {id(parameter) for stage in backbone.stages[:boundary] for parameter in stage.parameters()}
-    owned = [[id(p) not in frozen for p in stage.parameters()] for stage in backbone.stages[boundary:stop]]
+    trains = backbone.trains(boundary)
+    frozen = {
+        id(parameter) for stage, one in zip(backbone.stages, trains) if not one for parameter in stage.parameters()
+    }
+    trained = list(compress(backbone.stages, trains))
+    owned = [[id(p) not in frozen for p in stage.parameters()] for stage in trained]
     # One call of deepcopy for all stages: parameters that they share stay shared.
-    stages: nn.ModuleList = copy.deepcopy(nn.ModuleList(backbone.stages[boundary:stop]))
+    stages: nn.ModuleList = copy.deepcopy(nn.ModuleList(trained))
     for stage, flags in zip(stages, owned):
         for parameter, flag in zip(stage.parameters(), flags):
             parameter.requires_grad_(flag)
     return stages
+
+
+def tower_spans(backbone: Backbone, boundary: Any) -> dict[Any, range]:
+    """Return the positions of the trained stages of each tower among all trained stages, lowest first.
+
+    Parameters
+    ----------
+    backbone : Backbone
+        Backbone.
+    boundary : int or dict of str to int
+        Number of frozen stages, of a joined backbone by tower.
+    """
+    spans: dict[Any, range] = {}
+    start = 0
+    for names, network in backbone.networks:
+        stop = start + len(network.stages) - of_tower(boundary, names[0])
+        spans |= dict.fromkeys(names, range(start, stop))
+        start = stop
+    return {name: spans[name] for name in backbone.towers}
 
 
 def trainable_lm_head(backbone: Backbone, stages: nn.ModuleList, boundary: int) -> LanguageModelHead | None:
@@ -137,8 +173,8 @@ class FineTuneNetwork(nn.Module):
     layers : mapping of str to sequence of LayerOutput
         Per kind of head input ("features", "tokens", "maps"), the layer outputs of the trained stages that are read.
         `stop` counts from the backbone's input.
-    boundary : int
-        Number of frozen stages.
+    boundary : int or dict of str to int
+        Number of frozen stages, of a joined backbone by tower.
     heads : nn.ModuleDict
         Head of each task, by name. A task without a head is not in it.
     reads : mapping of str to str
@@ -147,8 +183,13 @@ class FineTuneNetwork(nn.Module):
         Width of the head input, by kind.
     n_mixed : int, default=None
         Number of layers that heads mix; None if they read them concatenated.
-    prefix_tokens : int, default=0
-        As in `pool`.
+    prefix_tokens : int or dict of str to int, default=0
+        As in `pool`, of a joined backbone by tower.
+    spans : mapping of str to range, default=None
+        Positions in `stages` of those of each tower, as `tower_spans` returns them. Towers that share a network have
+        the same. None for the only tower of a backbone that is not joined.
+    layer_widths : mapping of LayerOutput to int, default={}
+        Number of features of each layer of towers, which rows without a sample have zeros of.
     keep_statistics : bool, default=True
         Whether BatchNorm uses its pretrained statistics while its weights are trained. Batches of a small data set
         estimate them badly, and a probe was fitted to features that they gave.
@@ -160,13 +201,15 @@ class FineTuneNetwork(nn.Module):
         self,
         stages: nn.ModuleList,
         layers: Layers,
-        boundary: int,
+        boundary: Any,
         heads: nn.ModuleDict,
         reads: Mapping[str, str],
         *,
         widths: Mapping[str, int],
         n_mixed: int | None = None,
-        prefix_tokens: int = 0,
+        prefix_tokens: Any = 0,
+        spans: Mapping[Any, range] | None = None,
+        layer_widths: Mapping[LayerOutput, int] | None = None,
         keep_statistics: bool = True,
         scaled: Sequence[str] = (),
     ) -> None:
@@ -179,6 +222,8 @@ class FineTuneNetwork(nn.Module):
         self.layers = {kind: tuple(outputs) for kind, outputs in layers.items()}
         self.reads, self.widths, self.n_mixed = dict(reads), dict(widths), n_mixed
         self.boundary, self.prefix_tokens = boundary, prefix_tokens
+        self.spans = {None: range(len(stages))} if spans is None else dict(spans)
+        self.layer_widths = dict(layer_widths or {})
         # Parameters that may be trained at all. Unfreezing schedules freeze some of them for a while.
         self.trainable = frozenset(name for name, parameter in self.named_parameters() if parameter.requires_grad)
         self.not_yet_unfrozen: frozenset[int] = frozenset()
@@ -228,6 +273,18 @@ class FineTuneNetwork(nn.Module):
         """Return the indices of the stages that have trainable parameters, in ascending order; 0 is the lowest."""
         return sorted({int(name.split(".")[1]) for name in self.trainable if name.startswith("stages.")})
 
+    def trainable_levels(self) -> list[list[int]]:
+        """Return the indices of the stages that have trainable parameters, by level.
+
+        Level 0 is the lowest. The highest has the highest such stage of each tower.
+        """
+        trainable = self.trainable_stage_indices()
+        of_network = [[index for index in span if index in trainable] for span in dict.fromkeys(self.spans.values())]
+        n = max(map(len, of_network), default=0)
+        return [
+            [some[level - n + len(some)] for some in of_network if level - n + len(some) >= 0] for level in range(n)
+        ]
+
     def variances_by_task(self) -> dict[str, Tensor]:
         """Return the trained log variance () of each task that has one."""
         return {} if self.log_variances is None else dict(zip(self.scaled, self.log_variances.unbind()))
@@ -276,6 +333,7 @@ class FineTuneNetwork(nn.Module):
         values: Tensor | None = None,
         mask: Tensor | None = None,
         targets: Mapping[str, Tensor] | None = None,
+        towers: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Return the output of each head, by task, and the inputs of heads, by kind.
 
@@ -291,28 +349,98 @@ class FineTuneNetwork(nn.Module):
             True for real tokens, False for padding.
         targets : mapping of str to Tensor, default=None
             Targets of the heads that read them, by task.
+        towers : mapping of str to mapping, default=None
+            Of a joined backbone, the arguments `fixed`, `values`, `mask` and `present` of each tower. `present` (n,) is
+            True for rows with a sample. The others have zeros as features, and the tower does not run on them.
         """
-        read: dict[str, list[Tensor]] = {kind: list((fixed_values or {}).get(kind, ())) for kind in self.layers}
+        given = {None: {"fixed": fixed, "fixed_values": fixed_values, "values": values, "mask": mask}}
+        read: dict[str, list[Tensor]] = {kind: [] for kind in self.layers}
+        for tower in self.spans:
+            self._run(tower, read, **(given if towers is None else towers)[tower])  # type: ignore[index]
+        tokens = of_tower(self.prefix_tokens, next(iter(self.spans)))  # of maps, which no joined backbone has
+        features = {kind: join(kind, parts, tokens) for kind, parts in read.items()}
+        of_heads = {name: {"targets": one} for name, one in (targets or {}).items()}
+        outputs = {
+            name: head(features[self.reads[name]], **of_heads.get(name, {})) for name, head in self.heads.items()
+        }
+        return outputs, features
+
+    def _run(
+        self,
+        tower: str | None,
+        read: dict[str, list[Tensor]],
+        fixed: Tensor | None = None,
+        fixed_values: Mapping[str, Sequence[Tensor]] | None = None,
+        values: Tensor | None = None,
+        mask: Tensor | None = None,
+        present: Tensor | None = None,
+    ) -> None:
+        """Run the trained stages of a tower, and add what heads read of it to `read`."""
+        for kind, parts in (fixed_values or {}).items():
+            read[kind] += parts
         if fixed is not None:
             read["features"].append(fixed)
+        if present is not None and not present.any():
+            for kind, layers in self.layers.items():
+                widths = [self.layer_widths[layer] for layer in layers if layer.tower == tower]
+                read[kind] += [torch.zeros(len(present), width, device=present.device) for width in widths]
+            return
+        if present is not None and values is not None:
+            values, mask = values[present], None if mask is None else mask[present]  # (n_present, ...)
         if values is not None and values.ndim == 4:  # convolutions are fastest in channels_last
             values = values.to(memory_format=torch.channels_last)
-        for stop, stage in enumerate(self.stages, start=self.boundary + 1):
-            values = stage(values, mask)
-            is_last = stop == self.boundary + len(self.stages)
+        span = self.spans[tower]
+        for stop, index in enumerate(span, start=of_tower(self.boundary, tower) + 1):
+            values = self.stages[index](values, mask)
             for kind, layers in self.layers.items():
                 for layer in layers:
-                    if layer.stop != stop or values is None:
+                    if layer.stop != stop or layer.tower != tower or values is None:
                         continue
+                    is_last = index == span[-1]
                     output = values if is_last else values.clone()  # the next stage may change them in place
                     if layer.pooling is not None:
-                        output = pool(output, mask, layer.pooling, prefix_tokens=self.prefix_tokens)
-                    read[kind].append(output)
-        features = {kind: join(kind, parts, self.prefix_tokens) for kind, parts in read.items()}
-        given = {name: {"targets": one} for name, one in (targets or {}).items()}
-        outputs = {name: head(features[self.reads[name]], **given.get(name, {})) for name, head in self.heads.items()}
-        return outputs, features
+                        tokens = of_tower(self.prefix_tokens, tower)
+                        output = pool(output, mask, layer.pooling, prefix_tokens=tokens)
+                    read[kind].append(output if present is None else _spread(output, present))
+
+
+def _spread(vectors: Tensor, present: Tensor) -> Tensor:
+    """Return vectors (n_present, width) in the rows that have a sample, and zeros in the others, (n, width)."""
+    spread = vectors.new_zeros(len(present), vectors.shape[1])
+    return spread.masked_scatter(present[:, None], vectors)
 
 
 def _shapes(state: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
     return {name: tuple(getattr(value, "shape", ())) for name, value in state.items()}
+
+
+def stages_frame(backbone: Backbone, network: FineTuneNetwork, net: Any, boundary: Any) -> pd.DataFrame:
+    """Return one row per stage: whether it was trained, its highest initial rate, and its trained parameters.
+
+    Parameters
+    ----------
+    backbone : Backbone
+        Backbone with all stages.
+    network : FineTuneNetwork
+        Trained stages, before adapters are merged.
+    net : FineTuneNet
+        Net with the optimizer.
+    boundary : int or dict of str to int
+        Number of frozen stages, of a joined backbone by tower.
+    """
+    rates = {
+        id(parameter): group["initial_lr" if "initial_lr" in group else "lr"]
+        for group in net.optimizer_.param_groups
+        for parameter in group["params"]
+    }
+    rows, stages = [], iter(network.stages)
+    for trains in backbone.trains(boundary):
+        trained = [p for p in next(stages).parameters() if id(p) in rates] if trains else []
+        rows.append(
+            {
+                "trained": bool(trained),
+                "lr": max((rates[id(p)] for p in trained), default=float("nan")),
+                "n_trained": sum(p.numel() for p in trained),
+            }
+        )
+    return pd.DataFrame(rows, index=pd.Index(backbone.stage_names, name="stage"))

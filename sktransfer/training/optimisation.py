@@ -69,8 +69,8 @@ def _by_part(
     network: FineTuneNetwork, lr: float, head_lr: float, stage_decay: float, head_decay: float, decay: float
 ) -> Iterator[tuple[nn.Parameter, float, float]]:
     seen = {id(parameter) for parameter, *_ in _of_own_rate(network, head_decay)}
-    top = len(network.stages) - 1
-    parts = [(stage, lr / decay ** (top - index), stage_decay) for index, stage in enumerate(network.stages)]
+    below = {index: span[-1] - index for span in network.spans.values() for index in span}  # the top of the tower
+    parts = [(stage, lr / decay ** below[index], stage_decay) for index, stage in enumerate(network.stages)]
     for module, rate, weight_decay in [*parts, (network.heads, head_lr, head_decay)]:
         for parameter in module.parameters():
             if parameter.requires_grad and id(parameter) not in seen:

@@ -26,12 +26,12 @@ from sktransfer.engine.choose_layers import (
 )
 from sktransfer.engine.compute import Compute
 from sktransfer.engine.inputs import PreprocessedSamples
-from sktransfer.engine.layers import LayerOutput, is_auto, resolve_layers
+from sktransfer.engine.layers import LayerOutput, by_tower, highest_stops, is_auto, resolve_layers, sort_layers
 from sktransfer.exceptions import InvalidParameterError
 from sktransfer.tasks.base import Targets, Task
 from sktransfer.tasks.heads import Head
 from sktransfer.tasks.strata import hold_out_tasks
-from sktransfer.training.augmentation import Augmentation
+from sktransfer.training.augmentation import Augmentation, JoinedAugmentation
 from sktransfer.training.data import collect_vectors
 from sktransfer.training.epochs import hold_out
 from sktransfer.training.net import FineTuneNet
@@ -54,8 +54,8 @@ class Trunk:
         Stages up to the highest layer that a head reads.
     layers : dict of str to list of LayerOutput
         Layer outputs that heads read, in ascending order, by kind of input ("features", "tokens", "maps").
-    boundary : int
-        Number of frozen stages: `stages[:boundary]` are frozen, the others are trained.
+    boundary : int or dict of str to int
+        Number of frozen stages: `stages[:boundary]` are frozen, the others are trained. By tower of a joined backbone.
     mixed : bool
         Whether heads mix the layers by learned weights (`layer="mix"`).
     freeze_depth : int, float or str
@@ -66,7 +66,7 @@ class Trunk:
 
     backbone: Backbone
     layers: Mapping[str, Sequence[LayerOutput]]
-    boundary: int
+    boundary: Any
     mixed: bool
     freeze_depth: Any
     choices: Mapping[str, LayerChoice] | None = None
@@ -190,7 +190,7 @@ class FitRun:
         Tasks by name.
     targets : mapping of str to Targets
         Targets of the samples, by task.
-    augmentation : Augmentation, default=None
+    augmentation : Augmentation or JoinedAugmentation, default=None
         Augmentation of the training samples.
     sources : mapping of str to ndarray of shape (n_samples,), bool, default=None
         Whether each sample belongs to a source that batches are drawn from, by name. None for one source per task: the
@@ -223,7 +223,7 @@ class FitRun:
     inputs: PreprocessedSamples
     tasks: Mapping[str, Task]
     targets: Mapping[str, Targets]
-    augmentation: Augmentation | None = None
+    augmentation: Augmentation | JoinedAugmentation | None = None
     sources: Mapping[str, np.ndarray] | None = None
     groups: np.ndarray | None = None
     validation: Validation | None = None
@@ -297,7 +297,11 @@ def choose_for_tasks(run: FitRun, pooling: str) -> tuple[dict[str, LayerChoice],
     }
     rows = np.unique(np.concatenate(list(learned.values())))
     backbone = run.trunk.backbone
-    lower = [LayerOutput(*output) for output in prefetch_for_depths(len(backbone.stages))]
+    lower = [
+        LayerOutput(*output, name)
+        for name, tower in backbone.towers.items()
+        for output in prefetch_for_depths(len(tower.stages))
+    ]
     outputs = collect_candidates(
         backbone,
         run.inputs,
@@ -374,23 +378,63 @@ def choose_trunk(
     """
     mixed = isinstance(layer, str) and layer == "mix"
     given = "all" if mixed or is_auto(layer) else layer
-    pooled = sorted(set(resolve_layers(backbone, given, pooling)), key=lambda one: one.stop)
+    pooled = sort_layers(backbone, set(resolve_layers(backbone, given, pooling)))
     if choices is not None:
         pooled = _chosen(next(iter(choices.values())), pooled, pooling)
+    if mixed or set(reads) != {"features"}:
+        _refuse_towers(backbone, layer, reads)
     layers = {
         kind: pooled if kind == "features" else [LayerOutput(one.stop) for one in pooled]
         for kind in dict.fromkeys(reads)
     }
-    stop = pooled[-1].stop
-    if stop > len(backbone.stages):
-        raise InvalidParameterError(
-            f"the layers chosen before go up to stage {stop}, and {backbone.name} has {len(backbone.stages)} stages; "
-            "give the backbone_ of the same fit, or leave head and warm_start out"
-        )
+    stops = highest_stops(backbone, pooled)
+    for stop, (_, network) in zip(stops, backbone.networks, strict=True):
+        if stop > len(network.stages):
+            raise InvalidParameterError(
+                f"the layers chosen before go up to stage {stop}, and {network.name} has {len(network.stages)} stages; "
+                "give the backbone_ of the same fit, or leave head and warm_start out"
+            )
     depth = AUTO_DEPTH if is_auto(freeze_depth) else freeze_depth
-    boundary = backbone.n_frozen(depth, stop)
-    kept = backbone if stop == len(backbone.stages) else replace_stages(backbone, stop, [])
-    return Trunk(kept, layers, boundary, mixed, freeze_depth, choices)
+    boundary = backbone.n_frozen(depth, by_tower(backbone, stops))
+    return Trunk(cut(backbone, stops), layers, boundary, mixed, freeze_depth, choices)
+
+
+def cut(backbone: Backbone, stops: Sequence[int]) -> Backbone:
+    """Return a backbone of the first stages of its networks, the same one if these are all.
+
+    Parameters
+    ----------
+    backbone : Backbone
+        Backbone.
+    stops : sequence of int
+        Number of stages of each network.
+    """
+    networks = [network for _, network in backbone.networks]
+    if all(stop == len(network.stages) for stop, network in zip(stops, networks, strict=True)):
+        return backbone
+    kept: Backbone = backbone.with_networks(
+        [
+            network if stop == len(network.stages) else replace_stages(network, stop, [])
+            for stop, network in zip(stops, networks, strict=True)
+        ]
+    )
+    return kept
+
+
+def _refuse_towers(backbone: Backbone, layer: Any, reads: Sequence[str]) -> None:
+    """Raise for a joined backbone if heads mix layers, or read tokens or maps."""
+    if None in backbone.towers:
+        return
+    if set(reads) != {"features"}:
+        other = next(one for one in reads if one != "features")
+        raise InvalidParameterError(
+            f"{backbone.name} gives a vector per row, and a head here reads {other}; give the backbone of one column, "
+            f"such as that of {next(iter(backbone.towers))!r}, and that column alone as X"
+        )
+    raise InvalidParameterError(
+        f"layer={layer!r} adds layers up, and the layers of {backbone.name} belong to several towers; layer='all' "
+        "concatenates them"
+    )
 
 
 def _chosen(choice: LayerChoice, candidates: Sequence[LayerOutput], pooling: str) -> list[LayerOutput]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping
+from itertools import compress
 from typing import Any
 
 import torch
@@ -19,9 +20,15 @@ from sktransfer.engine.compute import Compute
 from sktransfer.engine.layers import LayerOutput
 from sktransfer.exceptions import LoadError
 from sktransfer.tasks.base import Task
-from sktransfer.tasks.heads import Head
+from sktransfer.tasks.heads import Head, block_widths, divide_head
 from sktransfer.training.net import FineTuneNet, build_net
-from sktransfer.training.network import FineTuneNetwork, TaskModules, split_layers, trainable_lm_head
+from sktransfer.training.network import (
+    FineTuneNetwork,
+    TaskModules,
+    split_layers,
+    tower_spans,
+    trainable_lm_head,
+)
 from sktransfer.training.settings import Settings, check_settings
 from sktransfer.weights.reading import copy_state
 
@@ -45,7 +52,9 @@ def net_to_state(net: FineTuneNet, estimator: Any) -> dict[str, Any]:
     """
     check_settings(estimator)
     network = net.module_
+    widths = {} if None in network.spans else {"layer_widths": _plain(network.layer_widths)}
     return {
+        **widths,
         "tasks": {name: {"class": type(task).__name__, "state": task.to_state()} for name, task in net.tasks.items()},
         "heads": {name: own_state(head, network.stages) for name, head in network.heads.items()},
         "widths": dict(network.widths),
@@ -73,8 +82,8 @@ def net_from_state(
         Backbone with the trained stages.
     layers : dict of str to list of LayerOutput
         Layer outputs that heads read, by kind of input.
-    boundary : int
-        Number of frozen stages.
+    boundary : int or dict of str to int
+        Number of frozen stages, of a joined backbone by tower.
 
     Raises
     ------
@@ -88,7 +97,7 @@ def net_from_state(
         name: _task(require_field(saved, "class", str), require_field(saved, "state", dict))
         for name, saved in require_field(state, "tasks", dict).items()
     }
-    _check_layers(layers, boundary, len(backbone.stages))
+    _check_layers(layers, boundary, backbone)
     require_field({"head_": getattr(estimator, "head_", None)}, "head_", (Head, type(None)))
     with private_draws():  # the weights are loaded
         net = _net(state, tasks, settings, backbone, layers, boundary)
@@ -106,14 +115,15 @@ def _net(
     settings: Settings,
     backbone: Backbone,
     layers: Mapping[str, list[LayerOutput]],
-    boundary: int,
+    boundary: Any,
 ) -> FineTuneNet:
     widths, n_mixed = require_field(state, "widths", dict), state.get("n_mixed")
     saved = require_field(state, "heads", dict)
     variances = require_field(state, "log_variances", dict)
     if not set(variances) <= set(tasks) or not all(type(value) is float for value in variances.values()):
         raise LoadError(f"its log variances are {variances!r}, of tasks {sorted(tasks)}")
-    stages, heads = nn.ModuleList(backbone.stages[boundary:]), TaskModules()
+    stages, heads = nn.ModuleList(compress(backbone.stages, backbone.trains(boundary))), TaskModules()
+    layer_widths = _layer_widths(state, layers, widths, backbone)
     for name, task in tasks.items():
         if (
             task.reads not in layers
@@ -124,6 +134,7 @@ def _net(
         lm_head = trainable_lm_head(backbone, stages, boundary) if task.trains_lm_head else None
         head = task.make_head(widths[task.reads], n_mixed) if lm_head is None else lm_head
         if head is not None:
+            divide_head(head, block_widths(backbone, layer_widths))
             copy_state(own_state(head, stages), require_field(saved, name, dict), f"the head of task {name!r}")
             heads[name] = head
     network = FineTuneNetwork(
@@ -135,6 +146,8 @@ def _net(
         widths=widths,
         n_mixed=n_mixed,
         prefix_tokens=backbone.prefix_tokens,
+        spans=tower_spans(backbone, boundary),
+        layer_widths=layer_widths,
         keep_statistics=backbone.pretrained,
         scaled=list(variances),
     )
@@ -153,9 +166,36 @@ def _task(name: str, state: dict[str, Any]) -> Task:
     return Task.by_name[name].from_state(state)
 
 
-def _check_layers(layers: Any, boundary: Any, n_stages: int) -> None:
+def _plain(layer_widths: Mapping[LayerOutput, int]) -> list[list[Any]]:
+    return [[layer, int(width)] for layer, width in layer_widths.items()]
+
+
+def _layer_widths(
+    state: Mapping[str, Any], layers: Mapping[str, list[LayerOutput]], widths: Mapping[str, Any], backbone: Backbone
+) -> dict[LayerOutput, int]:
+    """Return the widths of the layers of a joined backbone; those of others are not needed."""
+    if None in backbone.towers:
+        return {}
+    pairs = require_field(state, "layer_widths", list)
+    fits = all(isinstance(pair, list) and len(pair) == 2 and type(pair[1]) is int for pair in pairs)
+    fits = fits and [pair[0] for pair in pairs] == layers.get("features")
+    if not fits or sum(pair[1] for pair in pairs) != widths.get("features"):
+        raise LoadError(f"the widths of its layers are {pairs!r}, of {widths!r} features")
+    return dict(pairs)
+
+
+def _check_layers(layers: Any, boundary: Any, backbone: Backbone) -> None:
+    towers = backbone.towers
+    n_stages = {name: len(tower.stages) for name, tower in towers.items()}
     outputs = [one for some in layers.values() for one in some] if isinstance(layers, dict) else []
-    if not outputs or not all(isinstance(one, LayerOutput) and 0 < one.stop <= n_stages for one in outputs):
-        raise LoadError(f"its heads read {layers!r}, of {n_stages} stages")
-    if type(boundary) is not int or not 0 <= boundary <= n_stages:
-        raise LoadError(f"freeze_depth_ is {boundary!r} of {n_stages} stages")
+    if not outputs or not all(
+        isinstance(one, LayerOutput) and one.tower in towers and 0 < one.stop <= n_stages[one.tower] for one in outputs
+    ):
+        raise LoadError(f"its heads read {layers!r}, of {n_stages.get(None, n_stages)} stages")
+    depths = {None: boundary} if None in towers else boundary
+    if (
+        not isinstance(depths, dict)
+        or depths.keys() != towers.keys()
+        or not all(type(one) is int and 0 <= one <= n_stages[name] for name, one in depths.items())
+    ):
+        raise LoadError(f"freeze_depth_ is {boundary!r} of {n_stages.get(None, n_stages)} stages")

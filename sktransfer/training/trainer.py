@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections.abc import Mapping, Sequence
+from itertools import compress, islice
 from typing import Any
 
 import numpy as np
@@ -17,15 +18,15 @@ from torch import Tensor, nn
 from sktransfer.backbones.backbone import Backbone, replace_stages
 from sktransfer.backbones.generators import fork_rng
 from sktransfer.backbones.language import LanguageModelHead, own_state
+from sktransfer.backbones.stages import of_tower
 from sktransfer.engine.compute import check_finite_outputs
 from sktransfer.engine.head_strength import HeadStrength
-from sktransfer.engine.layers import is_auto
+from sktransfer.engine.layers import LayerOutput, is_auto
 from sktransfer.exceptions import InvalidParameterError, NotFiniteError, warn
 from sktransfer.tasks.base import Targets, Task
-from sktransfer.tasks.heads import FeatureHead
+from sktransfer.tasks.heads import FeatureHead, block_widths, divide_head
 from sktransfer.training.adapters import add_adapters, merge_adapters
-from sktransfer.training.augmentation import Augmentation
-from sktransfer.training.data import FrozenPrefixDataset, collect_vectors, precompute_features
+from sktransfer.training.data import FrozenPrefixDataset, collect_vectors, make_dataset, precompute_features
 from sktransfer.training.divergence import check_weights, warn_if_grown
 from sktransfer.training.epochs import DepthTrial, HeldLosses, hold_back
 from sktransfer.training.lr_finder import range_test, step_callbacks
@@ -35,6 +36,8 @@ from sktransfer.training.network import (
     TaskModules,
     join,
     split_layers,
+    stages_frame,
+    tower_spans,
     trainable_lm_head,
     trainable_stages,
 )
@@ -46,7 +49,6 @@ __all__ = [
     "history_frame",
     "net_of_task",
     "snapshot",
-    "stages_frame",
     "train",
     "update_batch_norms",
 ]
@@ -74,8 +76,8 @@ class TrainingResult:
         Curve of the range test, if there was one.
     strengths : dict of str to HeadStrength
         Strengths of the probes that heads were initialized with, by task.
-    boundary : int
-        Number of frozen stages.
+    boundary : int or dict of str to int
+        Number of frozen stages, of a joined backbone by tower.
     depth_report : str or None
         Why it was chosen, if `freeze_depth="auto"`.
     """
@@ -86,7 +88,7 @@ class TrainingResult:
     lr: float
     lr_curve: pd.DataFrame | None
     strengths: Mapping[str, HeadStrength]
-    boundary: int
+    boundary: Any
     depth_report: str | None
 
 
@@ -186,6 +188,8 @@ def net_of_task(net: FineTuneNet, name: str, new_name: str) -> FineTuneNet:
         widths={reads: whole.widths[reads]},
         n_mixed=whole.n_mixed,
         prefix_tokens=whole.prefix_tokens,
+        spans=whole.spans,
+        layer_widths=whole.layer_widths,
         keep_statistics=whole.keep_statistics,
     )
     part: FineTuneNet = object.__new__(type(net))  # copy.copy would serialize all weights
@@ -206,7 +210,13 @@ def _with_trained_stages(trunk: Trunk, network: FineTuneNetwork, settings: Setti
     trained, lm_state = list(network.stages), _trained_lm_state(trunk.backbone, network)
     if not trained and lm_state is None:
         return trunk.backbone
-    return replace_stages(trunk.backbone, trunk.boundary, trained, lm_state)
+    modules, changed = iter(trained), []
+    for names, source in trunk.backbone.networks:
+        first = of_tower(trunk.boundary, names[0])
+        own = list(islice(modules, len(source.stages) - first))
+        changed.append(replace_stages(source, first, own, lm_state) if own or lm_state is not None else source)
+    backbone: Backbone = trunk.backbone.with_networks(changed)
+    return backbone
 
 
 def _trained_lm_state(backbone: Backbone, network: FineTuneNetwork) -> dict[str, Tensor] | None:
@@ -240,13 +250,13 @@ def _choose_depth(run: FitRun, train_rows: np.ndarray) -> tuple[FitRun, str | No
         warn(f"freeze_depth='auto' freezes all stages, because {reason}", ConvergenceWarning)
     if trial is not None and trial.helps:
         return run, f"{_n_trained(trunk)}, because {reason}"
-    frozen = dataclasses.replace(trunk, boundary=len(trunk.backbone.stages))
+    frozen = dataclasses.replace(trunk, boundary=trunk.backbone.n_frozen("all"))
     idle = dataclasses.replace(settings, max_epochs=0, adapter=None, aggregator=None)
     return dataclasses.replace(run, trunk=frozen, settings=idle), f"all stages are frozen, because {reason}"
 
 
 def _n_trained(trunk: Trunk) -> str:
-    names = trunk.backbone.stage_names[trunk.boundary :]
+    names = list(compress(trunk.backbone.stage_names, trunk.backbone.trains(trunk.boundary)))
     return f"{', '.join(names) or 'no stage'} {'are' if len(names) > 1 else 'is'} trained"
 
 
@@ -276,12 +286,11 @@ def _try_training(run: FitRun, train_rows: np.ndarray) -> DepthTrial | None:
     return losses.trial_
 
 
-def _dataset(run: FitRun, rows: np.ndarray, augmentation: Augmentation | None = None) -> FrozenPrefixDataset:
-    return FrozenPrefixDataset(
+def _dataset(run: FitRun, rows: np.ndarray, augmentation: Any = None) -> FrozenPrefixDataset:
+    return make_dataset(
         run.trunk.backbone,
         run.inputs,
         run.trunk.boundary,
-        len(run.trunk.backbone.stages),
         run.trunk.layers,
         rows=rows.tolist(),
         targets={name: targets.take(rows) for name, targets in run.targets.items()},
@@ -341,27 +350,30 @@ def _build_network(run: FitRun, train_rows: np.ndarray) -> tuple[FineTuneNetwork
     """Return the network with its heads initialized, and the strengths of their probes by task."""
     settings, trunk = run.settings, run.trunk
     heads = _starting_heads(run)
-    initializes = settings.head_init != "random" or trunk.mixed
+    initializes = settings.head_init != "random" or trunk.mixed or None not in trunk.backbone.towers
     new = [name for name, task in run.tasks.items() if heads.get(name) is None and (initializes or task.is_auxiliary)]
     needs_features = "features" in {run.tasks[name].reads for name in new}
-    features = _features(run, all_rows=needs_features)
-    stages = trainable_stages(trunk.backbone, trunk.boundary, len(trunk.backbone.stages))
+    features, layer_widths = _features(run, all_rows=needs_features)
+    stages = trainable_stages(trunk.backbone, trunk.boundary)
     lm_head = None  # made before adapters, which wrap the modules that it is tied to
     if any(task.trains_lm_head for task in run.tasks.values()):
         lm_head = trainable_lm_head(trunk.backbone, stages, trunk.boundary)
     if settings.adapter is not None:
         add_adapters(stages, settings.adapter)
     widths = {kind: joined.shape[1 if kind != "tokens" else 2] for kind, joined in features.items()}
+    blocks = block_widths(trunk.backbone, layer_widths)
     n_mixed = len(next(iter(trunk.layers.values()))) if trunk.mixed else None
     network = FineTuneNetwork(
         stages,
         {kind: split_layers(layers, trunk.boundary)[1] for kind, layers in trunk.layers.items()},
         trunk.boundary,
-        _make_heads(run, widths, n_mixed, lm_head, stages),
+        _make_heads(run, widths, n_mixed, lm_head, stages, blocks),
         {name: task.reads for name, task in run.tasks.items()},
         widths=widths,
         n_mixed=n_mixed,
         prefix_tokens=trunk.backbone.prefix_tokens,
+        spans=tower_spans(trunk.backbone, trunk.boundary),
+        layer_widths=layer_widths,
         keep_statistics=trunk.backbone.pretrained,
         scaled=[name for name, weight in settings.weight_by_task.items() if weight] if settings.learns_weights else (),
     )
@@ -429,6 +441,7 @@ def _make_heads(
     n_mixed: int | None,
     lm_head: LanguageModelHead | None,
     stages: nn.ModuleList,
+    blocks: Sequence[int],
 ) -> TaskModules:
     """Return the heads of the tasks, by name, before they are initialized."""
     modules = TaskModules()
@@ -438,6 +451,7 @@ def _make_heads(
         is_lm = task.trains_lm_head and lm_head is not None
         head = lm_head if is_lm else task.make_head(widths[task.reads], n_mixed)
         if head is not None:
+            divide_head(head, blocks)
             task.connect_head(head, stages)
             modules[name] = head
     return modules
@@ -471,8 +485,11 @@ def _feature_head(network: FineTuneNetwork, name: str) -> FeatureHead:
     return head
 
 
-def _features(run: FitRun, *, all_rows: bool) -> dict[str, Tensor]:
-    """Return the inputs of heads before training, by kind: of all rows, or of the first one to learn their width."""
+def _features(run: FitRun, *, all_rows: bool) -> tuple[dict[str, Tensor], dict[LayerOutput, int]]:
+    """Return the inputs of heads before training, by kind: of all rows, or of the first one to learn their width.
+
+    The widths of the layers are returned as well.
+    """
     trunk, everything = run.trunk, range(len(run.inputs))
     kinds = [(kind, layer) for kind, layers in trunk.layers.items() for layer in layers]
     if run.known is not None:
@@ -488,15 +505,18 @@ def _features(run: FitRun, *, all_rows: bool) -> dict[str, Tensor]:
             compute=run.compute,
             store=run.store,
         )
-    features = {}
+    features: dict[str, Tensor] = {}
+    widths: dict[LayerOutput, int] = {}
     for kind in trunk.layers:
         n = None if kind == "features" else 1
-        values = [torch.stack(rows[:n]) for (of_kind, _), rows in zip(kinds, outputs) if of_kind == kind]
-        _check_mix(trunk, [one.shape[2 if kind == "tokens" else 1] for one in values])
+        values = [torch.stack(rows[:n]) for (other, _), rows in zip(kinds, outputs) if other == kind]
+        of_kind = [one.shape[2 if kind == "tokens" else 1] for one in values]
+        widths |= dict(zip(trunk.layers[kind], of_kind, strict=True))
+        _check_mix(trunk, of_kind)
         features[kind] = join(
             kind, values, trunk.backbone.prefix_tokens
         )  # (n, n_features), (1, n_tokens, n_features) or (1, n_features, h, w)
-    return features
+    return features, widths
 
 
 def _check_mix(trunk: Trunk, widths: list[int]) -> None:
@@ -562,36 +582,3 @@ def history_frame(history: History) -> pd.DataFrame:
 def _marks_best(name: str, row: Any) -> bool:
     """Return whether a column of skorch's history says that another one has its best value."""
     return name.endswith("_best") and name.removesuffix("_best") in row
-
-
-def stages_frame(backbone: Backbone, network: FineTuneNetwork, net: FineTuneNet, boundary: int) -> pd.DataFrame:
-    """Return one row per stage: whether it was trained, its highest initial rate, and its trained parameters.
-
-    Parameters
-    ----------
-    backbone : Backbone
-        Backbone with all stages.
-    network : FineTuneNetwork
-        Trained stages, before adapters are merged.
-    net : FineTuneNet
-        Net with the optimizer.
-    boundary : int
-        Number of frozen stages.
-    """
-    rates = {
-        id(parameter): group["initial_lr" if "initial_lr" in group else "lr"]
-        for group in net.optimizer_.param_groups
-        for parameter in group["params"]
-    }
-    rows = []
-    for index in range(len(backbone.stages)):
-        stage = network.stages[index - boundary] if index >= boundary else None
-        trained = [] if stage is None else [p for p in stage.parameters() if id(p) in rates]
-        rows.append(
-            {
-                "trained": bool(trained),
-                "lr": max((rates[id(p)] for p in trained), default=float("nan")),
-                "n_trained": sum(p.numel() for p in trained),
-            }
-        )
-    return pd.DataFrame(rows, index=pd.Index(backbone.stage_names, name="stage"))

@@ -15,7 +15,7 @@ import uvicorn
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
-from benchmarks import latency, load_test
+from benchmarks import latency, load_test, overhead
 from examples.service.app import create_app
 from sktransfer import ImageFeaturizer, TextFeaturizer
 
@@ -80,3 +80,14 @@ def test_latency_compares_equal_probabilities(modality):
             np.testing.assert_allclose(one, results[0], atol=latency.TOLERANCE)
     taken = latency.measure(compared, 4, 2)
     assert {name: values.shape for name, values in taken.items()} == dict.fromkeys(compared, (2, 2))
+
+
+@pytest.mark.parametrize("name", overhead.BUDGETS)
+def test_overhead_network_gives_the_features_of_transform(name):
+    texts = [load_test.new_text(np.random.default_rng(row)) for row in range(5)]
+    X = texts if name == "tiny/bert" else overhead.samples(name, 5)
+    kind = TextFeaturizer if name == "tiny/bert" else ImageFeaturizer
+    featurizer = kind(name, layer=-1, cache=None).fit(X[:1])
+    network = overhead.Network(featurizer, X)
+    assert len(network.single) == 5
+    np.testing.assert_array_equal(np.concatenate(network(network.single)), featurizer.transform(X))

@@ -7,10 +7,21 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from benchmarks import common, domains, forgetting, freezing_curve, layer_mix, mixed_table, segmentation, source_task
+from benchmarks import (
+    common,
+    domains,
+    forgetting,
+    freezing_curve,
+    joined,
+    layer_mix,
+    mixed_table,
+    segmentation,
+    source_task,
+)
 from benchmarks.remembered import Remembered
 from sktransfer import FineTuneClassifier, load_backbone
 from sktransfer.testing.samples import make_samples
+from tests.helpers.estimators import quick
 
 IMAGES, LABELS = make_samples("image", 12)
 TEXTS, _ = make_samples("text", 24)
@@ -134,6 +145,16 @@ def test_forgetting_measures_both_tasks(results, monkeypatch):
     assert alone[0] > alone[1]
     forgetting.draw({"first task alone": [alone] * 2, "l2_sp=0": [after] * 2}, results / "forgetting.png")
     assert is_picture(results / "forgetting.png")
+
+
+@pytest.mark.parametrize(("kind", "tuned"), [("late fusion", False), ("joined", False), ("late fusion", True)])
+def test_joined_measures_each_fusion(kind, tuned, monkeypatch):
+    monkeypatch.setattr(joined, "N_TEST", 20)
+    monkeypatch.setattr(joined, "FineTuneClassifier", lambda *backbone, **options: quick(*backbone, max_epochs=1))
+    X, y = joined.TASKS["spoken"](np.random.default_rng(0), 60)
+    heard = np.array([joined.WORDS.index(text.split()[-1]) for text in X["text"]])
+    assert 0.3 < (heard == y).mean() < 0.8
+    assert 0 <= joined.measure("spoken", 0, 60, kind, tuned) <= 1
 
 
 @pytest.mark.parametrize("task", mixed_table.TASKS)

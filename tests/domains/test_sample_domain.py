@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
+from sklearn.exceptions import DataConversionWarning
 
 from sktransfer.domains.sample_domain import read_domains
 from sktransfer.exceptions import TargetWarning
@@ -20,8 +21,9 @@ from sktransfer.exceptions import TargetWarning
         pd.array([True, False, None, None], dtype="boolean"),
         pl.Series(["a", "b", None, None]),
         np.array([[0, 1], [1, 1], [np.nan, np.nan], [np.nan, np.nan]]),
+        [[0, 1], [1, 1], None, None],
     ],
-    ids=["list", "array", "strings", "series", "categorical", "boolean", "polars", "indicators"],
+    ids=["list", "array", "strings", "series", "categorical", "boolean", "polars", "indicators", "lists"],
 )
 def test_read_domains_takes_samples_without_a_label_as_the_target(y):
     before = repr(y)
@@ -31,6 +33,12 @@ def test_read_domains_takes_samples_without_a_label_as_the_target(y):
     assert domains.ids.tolist() == [-1, 1]
     assert np.asarray(domains.labels).tolist() == np.asarray(y, dtype=object)[:2].tolist()
     assert repr(y) == before
+
+
+def test_read_domains_warns_of_a_column_vector():
+    with pytest.warns(DataConversionWarning, match="column-vector y"):
+        domains = read_domains(pd.DataFrame({"mood": ["a", "b", None, None]}))
+    assert domains.labels.tolist() == ["a", "b"]
 
 
 def test_read_domains_keeps_the_names_of_indicators():
@@ -92,6 +100,7 @@ def test_read_domains_takes_labels_masked_by_minus_one():
         ([0, 1, None, None], [1, None, -1, -1], r"sample_domain\[1\] is None"),
         ([0, 1, None, None], [True, True, False, False], r"np.where\(mask, -1, 1\)"),
         ([0, 1, None, None], ["s", "s", "t", "t"], "sample_domain holds strings such as 's'"),
+        ([["a"], ["a", "b"], ["c"], ["c"]], [1, 1, -1, -1], "several labels per sample are an indicator matrix"),
         ([None, None, 0, 1], [1, 1, -1, -1], r"no sample of the source domains \[1\] has a label"),
     ],
 )

@@ -26,6 +26,7 @@ from skorch.callbacks import EarlyStopping, GradientNormClipping
 from sktransfer import (
     DANN,
     EMA,
+    Backbone,
     BestBackbone,
     ContrastiveFineTuner,
     DomainAdaptationClassifier,
@@ -35,6 +36,7 @@ from sktransfer import (
     FineTuneSegmenter,
     FineTuneTagger,
     ImageFeaturizer,
+    JoinedFeaturizer,
     MultiTaskFineTuner,
     NearestClassMean,
     PretrainedClassifier,
@@ -62,6 +64,16 @@ ROOT = Path(__file__).parents[2]
 def digits(n=48):
     X, y = load_digits(return_X_y=True)
     return X[:n] / 16, y[:n]
+
+
+def joined():
+    return Backbone.join({"picture": "tiny/cnn", "text": "tiny/bert"}, missing="zero")
+
+
+def joined_rows():
+    """Return rows of a picture and a text, the last one without a text."""
+    pictures = [row.reshape(8, 8) for row in digits(16)[0]]
+    return pd.DataFrame({"text": [*TEXTS[:15], None], "picture": pictures})
 
 
 def frame():
@@ -195,6 +207,12 @@ MAKERS = {
         "images",
     ),
     "ImageFeaturizer, auto": (lambda: ImageFeaturizer(layer="auto").fit(*digits()), "transform", "images"),
+    "JoinedFeaturizer": (lambda: JoinedFeaturizer(joined(), layer=-1).fit(joined_rows()), "transform", "rows"),
+    "FineTuneClassifier, joined": (
+        lambda: FineTuneClassifier(joined(), max_epochs=1, random_state=0).fit(joined_rows(), MOODS),
+        "predict_proba",
+        "rows",
+    ),
     "TextFeaturizer": (lambda: TextFeaturizer(max_length=12, layer=2).fit(TEXTS), "transform", "texts"),
     "FineTuneTagger": (
         lambda: FineTuneTagger(
@@ -267,7 +285,14 @@ def predictions(estimator, name):
     _, method, kind = MAKERS[name]
     if kind == "sentences":  # one array per sentence
         return stack_words(getattr(estimator, method)(SENTENCES))
-    X = {"images": lambda: digits()[0], "texts": lambda: TEXTS, "frame": frame, "table": table}[kind]()
+    makers = {
+        "images": lambda: digits()[0],
+        "texts": lambda: TEXTS,
+        "rows": joined_rows,
+        "frame": frame,
+        "table": table,
+    }
+    X = makers[kind]()
     return np.asarray(getattr(estimator, method)(X))
 
 

@@ -21,6 +21,7 @@ from sktransfer import (
     FineTuneSegmenter,
     FineTuneTagger,
     ImageFeaturizer,
+    JoinedFeaturizer,
     MultiTaskFineTuner,
     NearestClassMean,
     NumberFeatures,
@@ -55,12 +56,15 @@ class FailsLate(Callback):
 
 
 CATEGORIES = sktransfer.load_backbone("tiny/cnn").categories
+JOINED = sktransfer.Backbone.join({"left": BACKBONE, "right": BACKBONE})
+ROWS = {"left": IMAGES, "right": IMAGES[::-1]}
 VECTORS = WordVectors(["good", "bad"], np.eye(2, dtype=np.float32))
 FAILS_LATE = {"callbacks": [FailsLate()]}
 # Per estimator: arguments of a fit that succeeds, then parameters and arguments of a fit that fails after it has set
 # attributes.
 CASES = [
     (ImageFeaturizer(BACKBONE), (IMAGES,), {"pooling": "class_token"}, (IMAGES,)),
+    (JoinedFeaturizer(JOINED, layer=-1), (ROWS,), {"pooling": "class_token"}, (ROWS,)),
     (TextFeaturizer("tiny/bert"), (TEXTS,), {"cache": 5}, (TEXTS,)),
     (FineTuneTagger("tiny/bert", max_epochs=1), (SENTENCES, TAGS), FAILS_LATE, (SENTENCES, TAGS)),
     (SelfSupervisedTuner("tiny/bert", objective="simcse", max_epochs=1), (TEXTS,), FAILS_LATE, (TEXTS,)),

@@ -66,7 +66,7 @@ def test_adapter_gives_equal_predictions_after_training_pickle_and_clone():
 
 def test_merge_adapters_keeps_outputs():
     backbone = load_backbone(BERT)
-    stages = trainable_stages(backbone, 2, 4)
+    stages = trainable_stages(backbone, 2)
     add_adapters(stages, LoraConfig(r=2, target_modules="all-linear", init_lora_weights=False))
     stages.eval()
     mask = torch.ones(3, 5, dtype=torch.bool)

@@ -29,10 +29,10 @@ def network(stages, boundary, n_features, **options):
 
 def test_trainable_stages_freezes_a_shared_parameter_with_its_first_stage():
     backbone = backbone_with_shared_layer()
-    all_trained = trainable_stages(backbone, 0, 3)
+    all_trained = trainable_stages(backbone, 0)
     assert all(p.requires_grad for p in all_trained.parameters())
     assert all_trained[0].body[0] is all_trained[2].body[0]  # still one layer in the copy
-    upper = trainable_stages(backbone, 1, 3)
+    upper = trainable_stages(backbone, 1)
     assert not upper[0].body[0].weight.requires_grad
     assert upper[0].body[1].weight.requires_grad
     assert not any(p.requires_grad for p in backbone.stages.parameters())
@@ -46,14 +46,14 @@ def test_split_layers_at_the_freezing_boundary():
 
 def test_keep_statistics_keeps_batch_norm_statistics():
     for keep in (True, False):
-        stages = trainable_stages(backbone_with_shared_layer(), 1, 3)
+        stages = trainable_stages(backbone_with_shared_layer(), 1)
         network(stages, 1, 3, keep_statistics=keep).train()(values=torch.rand(4, 3, 5, 5))
         moved = stages[0].body[1].running_mean.abs().max() > 0
         assert bool(moved) != keep
 
 
 def test_forward_gives_the_head_standardized_frozen_and_trained_features():
-    stages = trainable_stages(backbone_with_shared_layer(), 2, 3)
+    stages = trainable_stages(backbone_with_shared_layer(), 2)
     whole = network(stages, 2, 5).eval()
     head = whole.heads["y"]
     with torch.no_grad():

@@ -1,9 +1,8 @@
 """Record words and outputs of fastai in `fastai_outputs.json`, which the tests compare with.
 
-    pip install fastai
     python plugins/historic/tests/record_fastai.py
 
-fastai is not needed for the tests. The weights of its network are those of `historic_folders.awd_state`.
+It needs fastai, which the tests do not. The weights of its network are those of `historic_folders.awd_state`.
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+"""Joined backbones: a tower per column, and rows of several columns."""
