@@ -146,6 +146,7 @@ def gpu_of_process(_):
     return int(multiprocessing.current_process().name.rpartition("-")[2]), gpu_of_worker(3)
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(("visible", "expected"), [(None, 1), ("0,1", 1), ("1,0", 0)])
 def test_gpu_of_worker_follows_devices_that_are_rotated_for_the_worker(visible, expected, monkeypatch):
     if visible is None:
@@ -156,6 +157,7 @@ def test_gpu_of_worker_follows_devices_that_are_rotated_for_the_worker(visible, 
     assert gpu_of_worker(2) == expected
 
 
+@pytest.mark.process
 def test_resolve_device_auto_is_the_gpu_of_the_worker(gpu, monkeypatch):
     assert resolve_device("auto").index == 0
     monkeypatch.setattr(multiprocessing.current_process(), "name", "LokyProcess-4")

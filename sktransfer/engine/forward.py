@@ -465,7 +465,7 @@ class _Pass:
     def run(self, batch: list[PendingSample]) -> Outputs:
         """Return the outputs for the rows of a batch, and compute those that are not known."""
         if not batch:
-            return [], []
+            return [], [[] for _ in self.layers]
         start = time.monotonic()
         try:
             return self._run_batch(batch)
@@ -477,7 +477,7 @@ class _Pass:
         if not self.is_complete(batch[0]):
             batch, tensors = self._read(batch)
             if not batch:
-                return [], []
+                return [], [[] for _ in self.layers]
             first_rows = [sample.rows[0] for sample in batch]
             with self.inputs.labelled_rows():
                 retry_on_oom(lambda part: self._compute(batch[part], tensors[part]), first_rows)

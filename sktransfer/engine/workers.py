@@ -11,6 +11,7 @@ import queue
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import chain, islice
 from typing import Any, TypeVar
 
@@ -26,6 +27,7 @@ MOST = 8  # threads; more would wait for one another, because Python code runs i
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 _END = object()
+_callers: set[int] = set()  # threads that are in `in_parallel`
 
 if hasattr(os, "register_at_fork"):
     # A forked process has no OpenMP threads, and would wait for them without end if it asked for more than one.
@@ -36,8 +38,9 @@ def in_parallel(jobs: Iterator[Job], work: Callable[[Job], Result]) -> Iterator[
     """Yield the result of each job, in the order in which they finish.
 
     At most as many threads start as torch has threads or as there are jobs, and torch's threads are divided among them.
-    The caller's own settings stay unchanged. A job is taken when a thread is free, and at most two results per thread
-    wait for the caller, so that neither accumulates.
+    If several threads of the process call this, torch's threads are first divided among the callers. The caller's own
+    settings stay unchanged. A job is taken when a thread is free, and at most two results per thread wait for the
+    caller, so that neither accumulates.
 
     Parameters
     ----------
@@ -46,17 +49,30 @@ def in_parallel(jobs: Iterator[Job], work: Callable[[Job], Result]) -> Iterator[
     work : callable
         Called with a job, returns its result. Its errors are raised here.
     """
-    n_threads = torch.get_num_threads()
-    first = list(islice(jobs, min(n_threads, MOST)))
-    jobs = chain(first, jobs)
-    if len(first) < 2:
-        yield from map(work, jobs)
-        return
-    pool = _WorkerPool(jobs, work, len(first), max(1, n_threads // len(first)))
+    with _share_of(torch.get_num_threads()) as n_threads:
+        first = list(islice(jobs, min(n_threads, MOST)))
+        jobs = chain(first, jobs)
+        if len(first) < 2:
+            yield from map(work, jobs)
+            return
+        pool = _WorkerPool(jobs, work, len(first), max(1, n_threads // len(first)))
+        try:
+            yield from pool.results()
+        finally:
+            pool.stop()
+
+
+@contextmanager
+def _share_of(n_threads: int) -> Iterator[int]:
+    """Return the number of threads that a caller may use. Callers that began earlier keep theirs."""
+    caller = threading.get_ident()
+    is_first = caller not in _callers  # a call within a call waits for it, and does not share
+    _callers.add(caller)
     try:
-        yield from pool.results()
+        yield max(1, n_threads // len(_callers))
     finally:
-        pool.stop()
+        if is_first:
+            _callers.discard(caller)
 
 
 def ahead(jobs: Iterator[Result]) -> Iterator[Result]:

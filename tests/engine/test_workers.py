@@ -58,6 +58,30 @@ def test_in_parallel_runs_one_job_per_thread(threads):
     assert torch.get_num_threads() == threads  # the caller's own
 
 
+def test_in_parallel_divides_the_threads_among_its_callers(threads):
+    at_work, go, idents = threading.Event(), threading.Event(), set()
+
+    def first_caller():
+        results = in_parallel(iter(range(2)), abs)
+        next(results)
+        at_work.set()
+        go.wait()
+        list(results)
+
+    def work(job):
+        idents.add(threading.get_ident())
+        time.sleep(0.02)
+
+    thread = threading.Thread(target=first_caller)
+    thread.start()
+    at_work.wait()
+    list(in_parallel(iter(range(8)), work))
+    go.set()
+    thread.join()
+    assert len(idents) == max(1, threads // 2)
+    assert not workers._callers
+
+
 def test_in_parallel_gives_a_single_job_all_threads(threads):
     assert list(in_parallel(iter([0]), lambda _: torch.get_num_threads())) == [threads]
 
