@@ -199,7 +199,7 @@ def make_domain_scorer(name: str, **parameters: Any) -> DomainScorer:
         - "circular": a copy learns the labels that are predicted for the target samples. Its accuracy on source samples
           is the score [6]_
         - "mano": the norm of normalized logits, or of the probabilities if there is no `decision_function` [7]_
-    **parameters
+    **parameters : object
         Parameters of the score.
 
         - `temperature` of "snd": float, default=0.05

@@ -149,7 +149,7 @@ def test_docstrings_state_every_parameter_and_its_default():
     for name, thing in documented():
         documentation = inspect.getdoc(thing)
         for parameter in inspect.signature(thing).parameters.values():
-            entry = re.search(rf"^(?:\w+, )*{parameter.name}(?:, \w+)* : (.+)$", documentation, re.MULTILINE)
+            entry = re.search(rf"^(?:\w+, |\*\*)*{parameter.name}(?:, \w+)* : (.+)$", documentation, re.MULTILINE)
             stated = entry and entry.group(1).partition("default=")[2].replace('"', "'")
             if entry is None or (
                 parameter.default is not inspect.Parameter.empty and stated != repr(parameter.default)
