@@ -7,9 +7,8 @@ the labelled source and to the unlabelled target. Each scorer judges them by the
 target. The true accuracy is that on other samples of the target, whose labels no candidate and no scorer sees.
 
 The table has, for each scorer, the rank correlation of its score with the true accuracy over the candidates of a pair
-of domains, and the accuracy of the candidate that it chooses. Beside it are the accuracy of the best candidate, which
-an oracle chooses, and of the candidate with the best accuracy on the source. Each figure is a mean over pairs and
-draws.
+of domains, and the accuracy of the candidate that it chooses. For comparison, an oracle chooses the best candidate, and
+another row chooses by the accuracy on the source. Each figure is a mean over pairs and draws.
 
 The results are stored in `results/domain_scorers.jsonl` when they are measured, so an interrupted run resumes.
 SIZE=full has more samples, draws and pairs.

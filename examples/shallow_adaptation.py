@@ -4,7 +4,7 @@
 
 The source is the digits of scikit-learn. The target is other digits of the same set, out of focus and without labels.
 `ImageFeaturizer` computes features, adapters of skada change those of the source, and `make_domain_scorer` judges the
-result without labels of the target. These labels are used once, for the last column of the table. The script needs
+result without labels of the target. The last column of the table is the accuracy with these labels. The script needs
 `pip install skada`.
 """
 

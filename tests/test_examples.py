@@ -32,15 +32,15 @@ SMALL = {
     "explanations.py": ["--n", "60", "--epochs", "1"],
     "freezing_depth.py": ["--labels", "20", "40", "--epochs", "1"],
     "grey_images.py": ["--n", "60", "--draws", "1"],
-    "paths/dataset_merging.py": ["--n", "40", "--draws", "1"],
-    "paths/domain_adaptation.py": ["--n", "24", "--draws", "1"],
+    "paths/dataset_merging.py": ["--n", "40", "--tests", "40", "--draws", "1"],
+    "paths/domain_adaptation.py": ["--n", "24", "--tests", "40", "--draws", "1"],
     "paths/grid.py": [],
-    "paths/modality_transfer.py": ["--n", "40", "--draws", "1"],
-    "paths/multi_task_learning.py": ["--n", "160", "--draws", "1"],
-    "paths/parallel_training.py": ["--n", "30", "--draws", "1"],
-    "paths/task_adaptation.py": ["--n", "40", "--draws", "1"],
-    "paths/task_fine_tuning.py": ["--n", "60", "--draws", "1"],
-    "paths/weight_sharing.py": ["--n", "30", "--draws", "1"],
+    "paths/modality_transfer.py": ["--n", "40", "--tests", "40", "--draws", "1"],
+    "paths/multi_task_learning.py": ["--n", "160", "--tests", "40", "--draws", "1"],
+    "paths/parallel_training.py": ["--n", "30", "--tests", "40", "--draws", "1"],
+    "paths/task_adaptation.py": ["--n", "40", "--tests", "40", "--draws", "1"],
+    "paths/task_fine_tuning.py": ["--n", "60", "--tests", "40", "--draws", "1"],
+    "paths/weight_sharing.py": ["--n", "30", "--tests", "40", "--draws", "1"],
     "ready_model.py": [],
     "segmentation.py": ["--sizes", "2", "--epochs", "1"],
     "shallow_adaptation.py": ["--n", "60"],
@@ -86,6 +86,8 @@ def small_data(tmp_path_factory):
         (folder / sub).mkdir()
     weights = "weights/mobilenet_v2_imagenet1k.safetensors"
     (folder / weights).symlink_to(Path(DATA, weights))
+    for digits in ("images/mnist_10k.npz", "images/usps.npz"):
+        (folder / digits).symlink_to(Path(DATA, digits))
     pd.read_csv(Path(DATA, "text", "mr.csv.gz")).sample(300, random_state=0).to_csv(folder / "text" / "mr.csv.gz")
     for part in ("train/ants", "train/bees", "val/ants", "val/bees"):
         target = folder / "images" / "hymenoptera" / part
@@ -128,6 +130,7 @@ def test_example_runs_without_data_and_saves_its_pictures(script, run, tmp_path)
             "ready_model.py",
             ["48 photos: exactly 'ant' or 'bee'", "tiny/cnn on 400 grey photos", "calibrated    mean confidence 0."],
         ),
+        ("paths/domain_adaptation.py", ["From 24 digits of MNIST to USPS"]),
         ("wildlife_photos.py", ["accuracy on 24 test photos"]),
     ],
 )

@@ -20,7 +20,7 @@ from sklearn.datasets import load_digits
 STARTED = time.perf_counter()
 
 
-def read_arguments(doc: str, n: int, draws: int = 3) -> argparse.Namespace:
+def read_arguments(doc: str, n: int, tests: int, draws: int = 3) -> argparse.Namespace:
     """Return the options of a script.
 
     Parameters
@@ -29,11 +29,14 @@ def read_arguments(doc: str, n: int, draws: int = 3) -> argparse.Namespace:
         Docstring of the script.
     n : int
         Default of `--n`, a number of samples.
+    tests : int
+        Default of `--tests`, a number of test samples.
     draws : int, default=3
         Default of `--draws`.
     """
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--n", type=int, default=n, help="number of samples")
+    parser.add_argument("--tests", type=int, default=tests, help="number of test samples")
     parser.add_argument("--draws", type=int, default=draws, help="random draws of these samples")
     parser.add_argument("--out", type=Path, default=Path("demo"))
     return parser.parse_args()

@@ -21,12 +21,12 @@ SETTINGS = {"freeze_depth": "block3", "max_epochs": 5}
 
 def main() -> None:
     """Print the table and save the picture."""
-    args = read_arguments(__doc__, n=200)
+    args = read_arguments(__doc__, n=200, tests=900)
     X, y = digits()
     rows: dict[str, list[float]] = {"0 to 6 alone": [], "3 to 9 alone": [], "merged": []}
     for seed in range(args.draws):
         order = np.random.default_rng(seed).permutation(len(y))
-        half, tested = order[: len(y) // 2], order[len(y) // 2 :]
+        half, tested = order[: len(y) // 2], order[len(y) // 2 :][: args.tests]
         low = half[y[half] < 7][: args.n]
         high = np.setdiff1d(half[y[half] > 2], low)[: args.n]
         options = {**SETTINGS, "random_state": seed}

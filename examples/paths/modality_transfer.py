@@ -21,8 +21,6 @@ from sklearn.preprocessing import StandardScaler, quantile_transform
 
 from sktransfer import ImageFeaturizer
 
-N_TEST = 400
-
 
 def drawn_table() -> tuple[np.ndarray, np.ndarray]:
     """Return rows of 30 numbers as images (n, 30, 36) of 5 x 6 squares, and whether the tumour is benign."""
@@ -33,12 +31,12 @@ def drawn_table() -> tuple[np.ndarray, np.ndarray]:
 
 def main() -> None:
     """Print the table and save the picture."""
-    args = read_arguments(__doc__, n=100)
+    args = read_arguments(__doc__, n=100, tests=400)
     rows: dict[str, list[float]] = {}
     for kind, (images, y) in {"digits": digits(), "table": drawn_table()}.items():
         for seed in range(args.draws):
             X, X_test, y_train, y_test = train_test_split(
-                images, y, train_size=args.n, test_size=N_TEST, stratify=y, random_state=seed
+                images, y, train_size=args.n, test_size=args.tests, stratify=y, random_state=seed
             )
             for name in ("no network", "random weights", "pretrained on photos"):
                 flat, flat_test = X.reshape(len(X), -1), X_test.reshape(len(X_test), -1)

@@ -22,13 +22,13 @@ KNOWN = 0.1  # share of the images whose digit is known
 
 def main() -> None:
     """Print the table and save the picture."""
-    args = read_arguments(__doc__, n=300, draws=2)
+    args = read_arguments(__doc__, n=300, tests=600, draws=2)
     X, y = digits()
     names = ("digit alone", "other tasks first, then the digit", "three tasks together")
     rows: dict[str, list[float]] = {name: [] for name in names}
     for seed in range(args.draws):
         order = np.random.default_rng(seed).permutation(len(y))
-        some, tested = order[: args.n], order[args.n :][:600]
+        some, tested = order[: args.n], order[args.n :][: args.tests]
         few = some[: int(KNOWN * args.n)]
         is_known = np.arange(args.n) < len(few)
         digit = np.where(is_known, y[some].astype(object), None)

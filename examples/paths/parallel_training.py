@@ -30,15 +30,15 @@ def patches(n: int, seed: int) -> tuple[list[np.ndarray], np.ndarray]:
 
 def main() -> None:
     """Print the table and save the picture."""
-    args = read_arguments(__doc__, n=150, draws=2)
+    args = read_arguments(__doc__, n=150, tests=500, draws=2)
     X, y = digits()
     rows: dict[str, list[float]] = {
         f"{task}, {way}": [] for task in ("digit", "photo") for way in ("alone", "together")
     }
     for seed in range(args.draws):
         order = np.random.default_rng(seed).permutation(len(y))
-        some, tested = order[: args.n], order[args.n : args.n + 500]
-        photos, sources = patches(args.n // 2 + 250, seed)
+        some, tested = order[: args.n], order[args.n : args.n + args.tests]
+        photos, sources = patches(args.n // 2 + args.tests // 2, seed)
         n = args.n // 2 * 2
         train = {"digit": (list(X[some]), y[some]), "photo": (photos[:n], sources[:n])}
         test = {"digit": (list(X[tested]), y[tested]), "photo": (photos[n:], sources[n:])}

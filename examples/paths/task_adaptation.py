@@ -18,17 +18,17 @@ from sklearn.preprocessing import StandardScaler
 
 from sktransfer import FineTuneClassifier, ImageFeaturizer
 
-LABELS, N_TEST = 30, 400  # labels of the new task, and images to test
+LABELS = 30  # of the new task
 
 
 def main() -> None:
     """Print the table and save the picture."""
-    args = read_arguments(__doc__, n=300, draws=2)
+    args = read_arguments(__doc__, n=300, tests=400, draws=2)
     X, y = digits()
     rows: dict[str, list[float]] = {"no network": [], "pretrained network": [], "network of the source task": []}
     for seed in range(args.draws):
         order = np.random.default_rng(seed).permutation(len(y))
-        of_source, few, tested = np.split(order[: args.n + LABELS + N_TEST], [args.n, args.n + LABELS])
+        of_source, few, tested = np.split(order[: args.n + LABELS + args.tests], [args.n, args.n + LABELS])
         source = FineTuneClassifier("tiny/cnn", freeze_depth="block3", lr=1e-3, max_epochs=5, random_state=seed)
         source.fit(X[of_source], y[of_source])
         for name, backbone in zip(rows, (None, "tiny/cnn", source.backbone_)):

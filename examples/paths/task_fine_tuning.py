@@ -20,7 +20,7 @@ SETTINGS = {"freeze_depth": "block3", "max_epochs": 5}
 
 def main() -> None:
     """Print the table and save the picture."""
-    args = read_arguments(__doc__, n=200)
+    args = read_arguments(__doc__, n=200, tests=500, draws=2)
     X, y = digits()
     rows: dict[str, list[float]] = {
         "new images alone": [],
@@ -30,14 +30,16 @@ def main() -> None:
     }
     for seed in range(args.draws):
         X_train, X_test, y_train, y_test = train_test_split(X, y, train_size=args.n, stratify=y, random_state=seed)
-        X_old, X_new, y_old, y_new = train_test_split(X_train, y_train, test_size=0.25, random_state=seed)
+        X_old, X_new, y_old, y_new = train_test_split(
+            X_train, y_train, test_size=0.25, stratify=y_train, random_state=seed
+        )
         options = {**SETTINGS, "random_state": seed}
         first = FineTuneClassifier("tiny/cnn", **options).fit(X_old, y_old)
         later = FineTuneClassifier(first.backbone_, head=first.head_, **options).fit(X_new, y_new)
         alone = FineTuneClassifier("tiny/cnn", **options).fit(X_new, y_new)
         together = FineTuneClassifier("tiny/cnn", **options).fit(X_train, y_train)
         for scores, model in zip(rows.values(), (alone, first, later, together)):
-            scores.append(model.score(X_test, y_test))
+            scores.append(model.score(X_test[: args.tests], y_test[: args.tests]))
     title = f"{len(y_old)} old and {len(y_new)} new digits"
     report(title, rows, args.out / "path_task_fine_tuning.png")
 

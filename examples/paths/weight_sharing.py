@@ -20,7 +20,7 @@ SETTINGS = {"freeze_depth": "block2", "max_epochs": 5}
 
 def main() -> None:
     """Print the table and save the picture."""
-    args = read_arguments(__doc__, n=100)
+    args = read_arguments(__doc__, n=100, tests=500)
     domains = two_domains()
     rows: dict[str, list[float]] = {
         "a network per domain": [],
@@ -30,7 +30,7 @@ def main() -> None:
     for seed in range(args.draws):
         train, test = {}, {}
         for name, (images, labels) in domains.items():
-            order = np.random.default_rng(seed).permutation(len(labels))[: args.n + 500]
+            order = np.random.default_rng(seed).permutation(len(labels))[: args.n + args.tests]
             parts = np.split(order, [args.n])
             train[name], test[name] = (([images[row] for row in part], labels[part]) for part in parts)
         options = {**SETTINGS, "random_state": seed}

@@ -41,10 +41,17 @@ _WORTH = 8  # a segment that was read before is read again for an eighth of its 
 
 # Held while a store changes or reads its index, and during a fork, so that a child inherits no lock of a lost thread.
 _lock = threading.Lock()
+
+
+def _after_fork() -> None:
+    """Leave the entries that were collected before a fork to the parent."""
+    for store in _stores.values():
+        store._take(list(store._pending))
+    _lock.release()
+
+
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=_lock.acquire, after_in_parent=_lock.release, after_in_child=lambda: (_forget_pending(), _lock.release())
-    )
+    os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_after_fork)
 
 
 class SharedStore:
@@ -471,12 +478,6 @@ def _reason(error: BaseException) -> str:
 
 
 _stores: dict[str, SharedStore] = {}
-
-
-def _forget_pending() -> None:
-    """Leave the entries that were collected before a fork to the parent."""
-    for store in _stores.values():
-        store._take(list(store._pending))
 
 
 def shared_store(url: str) -> SharedStore:

@@ -213,5 +213,5 @@ def _file_system(protocol: str, shown: str) -> type[AbstractFileSystem]:
     except ImportError as error:
         module = known_implementations.get(protocol, {}).get("class", protocol).partition(".")[0]
         missing = {"fsspec": getattr(error, "name", None) or "its client"}.get(module, module)
-        raise InvalidParameterError(f"{shown} needs the package {missing}: pip install {missing}") from error
+        raise InvalidParameterError(f"{shown} needs the package {missing}: `pip install {missing}`") from error
     return kind

@@ -299,8 +299,8 @@ def _cpu_model() -> list[str]:
     """Return vendor, model and vector instructions as Linux tells them."""
     with suppress(OSError):
         first = Path("/proc/cpuinfo").read_text(encoding="utf-8").partition("\n\n")[0]
-        facts = dict(re.findall(r"^([\w ]+?)\s*:[ \t]*(.*)$", first, re.MULTILINE))
-        flags = facts.get("flags", facts.get("Features", "")).split()
+        facts: dict[str, str] = dict(re.findall(r"^([\w ]+?)\s*:[ \t]*(.*)$", first, re.MULTILINE))
+        flags = (facts.get("flags") or facts.get("Features") or "").split()
         return [
             *(facts[name] for name in _CPU_FACTS if name in facts),
             *sorted(flag for flag in flags if flag.startswith(_CPU_FLAGS)),

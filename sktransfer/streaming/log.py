@@ -50,9 +50,9 @@ class Log:
                 item = json.loads(line)
             except ValueError:
                 break
+            if not isinstance(item, dict) or (self.settings is None and item.get("format") != FORMAT):
+                break
             if self.settings is None:
-                if not isinstance(item, dict) or item.get("format") != FORMAT:
-                    break
                 self.settings = item
             elif "total" in item:
                 self.totals = item["total"]

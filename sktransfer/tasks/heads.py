@@ -115,7 +115,7 @@ class FeatureHead(nn.Module):
         """Return standardized features, mixed if layers are mixed: (..., n_features / n_mixed)."""
         standardized = (features - self.mean) / self.scale  # (..., n_features)
         if self.blocks:
-            parts = zip(*(torch.split(one, self.blocks, -1) for one in (features, standardized)), strict=True)
+            parts = zip(*(torch.split(one, list(self.blocks), -1) for one in (features, standardized)), strict=True)
             # Without a sample, the features of a tower are zeros.
             present = [torch.where(own.any(-1, keepdim=True), one, 0.0) for own, one in parts]  # (..., width) each
             standardized = torch.cat(present, -1)  # (..., n_features)

@@ -97,7 +97,7 @@ def test_location_refuses_other_urls(url, says, tmp_path, monkeypatch):
 
 def test_location_names_a_missing_package():
     fsspec.register_implementation("nopackage", "sktransfer_no_such_package.FileSystem", errtxt="", clobber=True)
-    with pytest.raises(InvalidParameterError, match=r"needs the package .*: pip install sktransfer_no_such_package"):
+    with pytest.raises(InvalidParameterError, match=r"needs the package .*: `pip install sktransfer_no_such_package"):
         resolve_store("nopackage://bucket/run")
 
 

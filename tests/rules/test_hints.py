@@ -206,9 +206,19 @@ HINTS = {
         lambda folder: ImageFeaturizer(cache=f"{folder}/./disk").fit_transform(X),
     ),
     "clear_cache": (
-        "Give 'memory' or a folder",
+        "Give 'memory', a folder or a URL",
         lambda folder: clear_cache(None),
         lambda folder: clear_cache("memory"),
+    ),
+    "path of a url": (
+        "A Path is no URL, so give the string 'memory://hint'",
+        lambda folder: ImageFeaturizer(cache=Path("memory://hint")).fit_transform(X),
+        lambda folder: ImageFeaturizer(cache="memory://hint").fit_transform(X),
+    ),
+    "unknown scheme": (
+        "'file:///mnt/folder/run'",
+        lambda folder: ImageFeaturizer(cache=f"nosuch://{folder}/run").fit_transform(X),
+        lambda folder: ImageFeaturizer(cache=f"file://{folder}/run").fit_transform(X),
     ),
     "no head": (
         "train one on your labels with FineTuneClassifier",

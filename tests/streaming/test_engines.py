@@ -85,8 +85,9 @@ def test_dask_workers_report_errors_of_chunks(dask_cluster, table, embedder, tmp
 @pytest.mark.cluster
 @pytest.mark.process
 @pytest.mark.filterwarnings("ignore")
-def test_ray_tasks(table, embedder, expected, tmp_path):
+def test_ray_tasks(table, embedder, expected, tmp_path, monkeypatch):
     ray = pytest.importorskip("ray")
+    monkeypatch.setenv("RAY_worker_niceness", "0")  # workers of low priority would starve on a busy machine
     ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False)
     try:
         data = ray.data.from_pandas([table[:8], table[8:]])

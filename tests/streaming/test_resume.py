@@ -258,7 +258,7 @@ def test_resume_after_kills_at_random_times(out, embedder, tmp_path):
     featurize(texts, embedder, tmp_path / f"whole_{out}", chunk_size=10)
     path, n_killed = tmp_path / out, 0
     context = multiprocessing.get_context("fork")  # the libraries are loaded, so that kills come soon
-    for _ in range(10):
+    for _ in range(5):
         child = context.Process(target=run, args=(texts, embedder, path))
         child.start()
         time.sleep(rng.uniform(0.02, 0.15))
