@@ -10,6 +10,7 @@ import threading
 import time
 from pathlib import Path
 
+import dask
 import numpy as np
 import pytest
 from distributed import Client, LocalCluster
@@ -27,12 +28,16 @@ from sktransfer.testing.samples import make_samples
 from tests.helpers.saved_estimators import weights_file
 
 IMAGES, LABELS = make_samples("image", 24)
+# Dask closes some of its sockets late.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
 
 
 @pytest.fixture(scope="module")
 def client():
     """Return the client of a cluster of two processes, named 0 and 1, with one thread each."""
+    patient = {"distributed.comm.timeouts.connect": "120s"}  # workers import torch, which takes long on a busy machine
     with (
+        dask.config.set(patient),
         LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, memory_limit=None) as cluster,
         Client(cluster) as client,
     ):
