@@ -72,15 +72,11 @@ class TextPreprocess(Preprocess, Protocol):
 
 
 class TextRules(Protocol):
-    """Interface of a function that rewrites a text before a tokenizer reads it.
+    """Interface of a function that rewrites a text before a tokenizer reads it."""
 
-    Attributes
-    ----------
-    key : str
-        Differs from that of any rules with other results.
-    """
-
-    key: str
+    @property
+    def key(self) -> str:
+        """String that differs from that of any rules with other results."""
 
     def __call__(self, text: str) -> str:
         """Return the text as the tokenizer reads it. The start of a text gives the start of the result."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import warnings
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -86,7 +87,7 @@ class RecurrentLayer(nn.Module):
         return values * kept
 
     def _states_without_weights(self, values: Tensor) -> Tensor:
-        lstm = self.lstm
+        lstm: Any = self.lstm
         recurrent = functional.dropout(lstm.weight_hh_l0, self.weight_dropout)
         weights = [lstm.weight_ih_l0, recurrent, lstm.bias_ih_l0, lstm.bias_hh_l0]
         start = values.new_zeros(1, len(values), lstm.hidden_size)  # (1, n, n_outputs)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -57,7 +58,8 @@ def load(spec: BackboneSpec, path: Path | None) -> Backbone:
         if BIAS in state:
             _copy({BIAS: output.bias.detach()}, {BIAS: state[BIAS]}, file)
     if has_softmax:
-        output.weight = stages[0].table.weight
+        first: Any = stages[0]
+        output.weight = first.table.weight
     return Backbone(
         name=spec.name,
         modality="text",

@@ -6,6 +6,7 @@ import json
 import pickletools
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from sktransfer.backbones import Tokens
 from sktransfer.exceptions import WeightsError
@@ -65,6 +66,7 @@ def _pickled_texts(content: bytes) -> list[str]:
     memo: dict[int, str | None] = {}
     last: str | None = None  # None for the list itself
     n_lists = 0
+    argument: Any
     for opcode, argument, _ in pickletools.genops(content):
         name = opcode.name
         if name in _TEXT:

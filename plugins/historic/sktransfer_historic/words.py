@@ -6,7 +6,7 @@ import functools
 import html
 import re
 from importlib.metadata import version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from spacy.tokenizer import Tokenizer
@@ -101,7 +101,8 @@ def _splitter() -> Tokenizer:
     import spacy
     from spacy.symbols import ORTH
 
-    splitter = spacy.blank("en").tokenizer
+    splitter: Any = spacy.blank("en").tokenizer
     for word in SPECIAL:
         splitter.add_special_case(word, [{ORTH: word}])
-    return splitter
+    tokenizer: Tokenizer = splitter
+    return tokenizer
