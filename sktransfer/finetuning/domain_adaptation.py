@@ -26,7 +26,7 @@ from sktransfer.finetuning.classifier import ClassifyingTuner
 from sktransfer.finetuning.single import TASK, GivenY
 from sktransfer.samples.base import Samples
 from sktransfer.targets.reading import n_rows
-from sktransfer.tasks.base import Targets, Task
+from sktransfer.tasks.base import Task
 from sktransfer.tasks.classification import MultilabelIndicator
 from sktransfer.tasks.given import GivenTargets
 from sktransfer.tasks.validation import check_weight
@@ -356,11 +356,9 @@ class DomainAdaptationClassifier(ClassifyingTuner):
             )
         return tasks
 
-    def _encode(
-        self, settings: Settings, given: Mapping[str, GivenTargets], arguments: FitArguments, n_samples: int
-    ) -> tuple[np.ndarray, dict[str, Targets]]:
+    def _encode(self, *arguments: Any) -> Any:
         check_scoring(self.callbacks, {name: task.score_name for name, task in self._tasks.items()})
-        return super()._encode(settings, given, arguments, n_samples)
+        return super()._encode(*arguments)
 
     def _adapt_backbone(
         self, backbone: Backbone, samples: Samples, arguments: FitArguments, compute: Compute
