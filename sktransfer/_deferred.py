@@ -1,8 +1,8 @@
 """Objects that unpickle to a reference and are made again at their first use.
 
-A worker process unpickles a task before it runs the task. An error there ends the worker, or makes the pool wait without
-end, because the pool takes an `OSError` as the end of its pipe. A network is therefore loaded when one of its attributes
-is first read, and an error is one of the code that reads it.
+A worker process unpickles a task before it runs the task. An error there ends the worker, or makes the pool wait
+without end, because the pool takes an `OSError` as the end of its pipe. A network is therefore loaded when one of its
+attributes is first read, and an error is one of the code that reads it.
 """
 
 from __future__ import annotations

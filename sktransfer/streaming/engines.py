@@ -124,7 +124,7 @@ def on_ray(data: Any, step: Step, n_written: int, size: int) -> Iterator[Block]:
     with _ordered(data):
         batches = data.iter_batches(batch_size=size, batch_format="pyarrow")
         run, held = ray.remote(_run), ray.put(step)
-        ahead = _AHEAD * max(1, int(ray.cluster_resources().get("CPU", 1)))
+        ahead = _AHEAD * max(1, int(ray.cluster_resources().get("CPU", 1)))  # type: ignore[no-untyped-call]
 
         def result(reference: Any) -> Block:
             try:
@@ -185,7 +185,9 @@ def _spark_blocks(
         import pyarrow
         from pyspark import TaskContext
 
-        partition = TaskContext.get().partitionId()
+        context = TaskContext.get()
+        assert context is not None  # this runs in a task
+        partition = context.partitionId()
         left = start if partition == first else 0
         for batch in batches if partition >= first else ():
             rest = batch.slice(min(left, batch.num_rows))

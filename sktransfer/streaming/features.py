@@ -90,7 +90,8 @@ class StoredFeatures:
     def to_numpy(self) -> np.ndarray:
         """Return all features, an array of shape (n_rows, n_features). That of a `.npy` file is mapped, not read."""
         if self.path.suffix.lower() == ".npy":
-            return np.load(self.path, mmap_mode="r")
+            mapped: np.ndarray = np.load(self.path, mmap_mode="r")
+            return mapped
         batches = [features for features, _ in self.batches()]
         return (
             np.concatenate(batches) if batches else np.empty((0, self.n_features), np.float32)
