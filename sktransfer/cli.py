@@ -126,7 +126,9 @@ def _parser() -> argparse.ArgumentParser:
 
 def _load_registry() -> Registry:
     with redirect_stdout(sys.stderr):  # output of plugins is not part of the table
-        return registry()
+        loaded = registry()
+        loaded.import_plugins()
+        return loaded
 
 
 def _backbones(arguments: argparse.Namespace) -> int:

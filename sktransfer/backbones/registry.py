@@ -110,18 +110,18 @@ class Registry:
             else:
                 self._record(position, _plugin(entry, "not allowed"))
         if self._strict:
-            self._import()
+            self.import_plugins()
 
     @property
     def specs(self) -> dict[str, BackboneSpec]:
         """Specs of the listed backbones by name."""
-        self._import()
+        self.import_plugins()
         return self._specs
 
     @property
     def plugins(self) -> list[Plugin]:
         """Status of each plugin: the built-in ones, then third parties by name."""
-        self._import()
+        self.import_plugins()
         return [self._plugins[position] for position in sorted(self._plugins)]
 
     @property
@@ -136,8 +136,14 @@ class Registry:
             f"{plugin.name} = {plugin.module}": plugin.error for plugin in self.plugins if plugin.status == "failed"
         }
 
-    def _import(self, provider: str | None = None) -> None:
-        """Import the plugins of a name that were not imported yet. None for all."""
+    def import_plugins(self, provider: str | None = None) -> None:
+        """Import plugins that were not imported yet.
+
+        Parameters
+        ----------
+        provider : str, default=None
+            Prefix of their backbones. None for all plugins.
+        """
         if not self._waiting:
             return
         with self._lock:
@@ -181,7 +187,7 @@ class Registry:
         provider : str
             Prefix of its backbones.
         """
-        self._import(provider)
+        self.import_plugins(provider)
         named = [plugin for plugin in self._plugins.copy().values() if plugin.name == provider]
         return next((plugin for plugin in named if plugin.status == "loaded"), None)
 
@@ -193,7 +199,7 @@ class Registry:
         name : str
             Name with its prefix.
         """
-        self._import(name.partition("/")[0])
+        self.import_plugins(name.partition("/")[0])
         return self._specs.get(name)
 
     def find(self, name: str) -> BackboneSpec:
