@@ -43,7 +43,7 @@ ALIGNMENT = [
         "alignment",
         "coral",
         '{"none", "adabn", "coral", "mmd", "dann", "mcc"}, object such as DANN(), or list of these',
-        """Alignment of the domains. "coral" makes covariances of features equal [6]_, "mmd" their kernel means [7]_.
+        """Alignment of the domains. "coral" makes means and covariances of features equal [6]_, "mmd" kernel means [7]_.
         "dann" trains features that do not tell the domains apart [8]_, and "mcc" sharpens the predictions of the target
         [9]_. "adabn" takes BatchNorm statistics of each domain, and needs no training [10]_. A list adds alignments up.
         `CORAL`, `MMD`, `DANN` and `MCC` are objects with parameters. "none" learns from the source alone.""",
