@@ -43,10 +43,11 @@ ALIGNMENT = [
         "alignment",
         "coral",
         '{"none", "adabn", "coral", "mmd", "dann", "mcc"}, object such as DANN(), or list of these',
-        """Alignment of the domains. "coral" makes means and covariances of features equal [6]_, "mmd" kernel means [7]_.
-        "dann" trains features that do not tell the domains apart [8]_, and "mcc" sharpens the predictions of the target
-        [9]_. "adabn" takes BatchNorm statistics of each domain, and needs no training [10]_. A list adds alignments up.
-        `CORAL`, `MMD`, `DANN` and `MCC` are objects with parameters. "none" learns from the source alone.""",
+        """Alignment of the domains. "coral" makes means and covariances of features equal [6]_, "mmd" kernel means
+        [7]_. "dann" trains features that do not tell the domains apart [8]_, and "mcc" sharpens the predictions of the
+        target [9]_. "adabn" takes BatchNorm statistics of each domain, and needs no training [10]_. A list adds
+        alignments up. `CORAL`, `MMD`, `DANN` and `MCC` are objects with parameters. "none" learns from the source
+        alone.""",
     ),
     Parameter(
         "alignment_weight",
@@ -286,7 +287,12 @@ class DomainAdaptationClassifier(ClassifyingTuner):
         sign, _, labels, known = read_signs(y, sample_domain)  # (n_samples,), (n_known, ...), (n_samples,)
         labels, known = labels[sign[known] > 0], known & (sign > 0)
         if not known.any():
-            raise ValueError("y has no known label, so there is nothing to score")
+            hidden = (
+                ""
+                if not len(sign) or (sign > 0).any() or sample_domain is None
+                else (" of a source domain: to score the target, leave sample_domain out")
+            )
+            raise ValueError(f"y has no known label{hidden or ', so there is nothing to score'}")
         outputs = self._outputs(X)  # (n_samples, n_outputs)
         if len(outputs) != len(known):
             raise ValueError(f"X has {len(outputs)} samples, and y has {len(known)} rows; pass one row per sample")
@@ -306,6 +312,11 @@ class DomainAdaptationClassifier(ClassifyingTuner):
             )
         if not alignments.losses:
             return settings
+        if settings.batch_size < 2 * FEWEST:
+            raise InvalidParameterError(
+                f"batch_size={self.batch_size} leaves less than {FEWEST} samples of each domain in a batch, so that "
+                f"alignment={next(iter(alignments.losses))!r} has nothing to compare; set it to {2 * FEWEST} or more"
+            )
         if is_auto(self.freeze_depth):
             raise InvalidParameterError(
                 "freeze_depth='auto' compares losses of held-out labels, which tell nothing of an alignment; set "

@@ -273,6 +273,8 @@ def test_score_leaves_out_samples_without_a_label_and_of_the_target():
     assert clf.score(IMAGES, Y, sample_weight=weight) == pytest.approx(expected)
     with pytest.raises(ValueError, match="y has no known label"):
         clf.score(IMAGES[TARGET], Y[TARGET])
+    with pytest.raises(ValueError, match="no known label of a source domain: to score the target, leave sample_domain"):
+        clf.score(IMAGES[TARGET], LABELS[TARGET], sample_domain=DOMAIN[TARGET])
     with pytest.raises(ValueError, match="X has 24 samples, and y has 10 rows"):
         clf.score(IMAGES, LABELS[TARGET])
 
@@ -285,6 +287,7 @@ def test_score_leaves_out_samples_without_a_label_and_of_the_target():
         ({}, {"sample_domain": DOMAIN[:20]}, "sample_domain has 20 values, and y has 24 rows"),
         ({}, {"sample_domain": DOMAIN * 0}, r"sample_domain\[0\] is 0, and 0 is ambiguous"),
         ({"freeze_depth": "all"}, {}, "freeze_depth='all' freezes all stages, so that alignment='coral' cannot change"),
+        ({"batch_size": 3}, {}, "batch_size=3 leaves less than 2 samples of each domain in a batch"),
         ({"freeze_depth": "auto"}, {}, "freeze_depth='auto' compares losses of held-out labels"),
         ({"alignment": "adabn", "warm_start": True}, {}, "alignment='adabn' leaves the statistics of the target"),
         ({"alignment": "adabn", "backbone": "tiny/bert"}, {"X": ["a"] * N}, "tiny/bert has no BatchNorm"),
