@@ -100,7 +100,8 @@ class DomainAdaptationClassifier(ClassifyingTuner):
     backbone_ : Backbone
         Adapted backbone, for a featurizer or the next estimator.
     adapted_stages_ : list of str
-        Names of the stages whose BatchNorm statistics are those of the target. Only with "adabn".
+        Names of the stages whose BatchNorm statistics are those of the target, or of both domains if there are other
+        alignments. Only with "adabn".
     head_ : Head
         Fitted head, to continue from: `FineTuneClassifier(backbone=clf.backbone_, head=clf.head_)`.
     net_ : skorch.NeuralNet
@@ -157,8 +158,9 @@ class DomainAdaptationClassifier(ClassifyingTuner):
     `early_stopping` holds out samples of the source, and cannot see the target.
 
     With "adabn" alone, the source passes the network with its own BatchNorm statistics, and after the training the
-    target with those of the target. Together with other alignments, both domains pass it with those of the target.
-    Statistics of frozen stages change as well, so that outputs of stages above the first BatchNorm are computed anew.
+    target with those of the target. Together with other alignments, both domains pass it with those of both, which
+    count equally. Statistics of frozen stages change as well, so that outputs of stages above the first BatchNorm are
+    computed anew.
 
     With all stages frozen, features cannot be aligned, and only "adabn" and "mcc" are allowed.
 
@@ -390,9 +392,11 @@ class DomainAdaptationClassifier(ClassifyingTuner):
         if not alignments.takes_statistics:
             return backbone
         batch_norm_stages(backbone)  # raises if there are none
+        if alignments.losses:  # batches hold as many samples of both domains, and so do the statistics
+            n = max(map(len, rows.values()))
+            both = np.concatenate([np.resize(some, n) for some in rows.values()])  # (2 * n,)
+            return with_statistics(backbone, PreprocessedSamples(samples.take(both), backbone.preprocess), compute)
         inputs = {sign: PreprocessedSamples(samples.take(some), backbone.preprocess) for sign, some in rows.items()}
-        if alignments.losses:
-            return with_statistics(backbone, inputs[-1], compute)  # batches hold both domains
         self._target_inputs = inputs[-1]
         return with_statistics(backbone, inputs[1], compute)
 

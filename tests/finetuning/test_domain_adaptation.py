@@ -10,6 +10,7 @@ import pytest
 import sklearn
 import torch
 from sklearn.base import clone
+from sklearn.datasets import load_digits
 from sklearn.model_selection import GridSearchCV, KFold
 from skorch.callbacks import Callback, EpochScoring
 
@@ -229,13 +230,27 @@ def test_adabn_takes_statistics_of_each_domain():
     np.testing.assert_allclose(clf.decision_function(IMAGES), logits[:, 1] - logits[:, 0], atol=1e-4)
 
 
-def test_adabn_with_another_alignment_takes_statistics_of_the_target():
-    target = _with_statistics(BACKBONE, TARGET)
+def test_adabn_with_another_alignment_takes_statistics_of_both_domains_equally():
+    source, target = np.flatnonzero(SOURCE), np.flatnonzero(TARGET)
+    balanced = _with_statistics(BACKBONE, np.r_[source, np.resize(target, len(source))])
     both = adapt(alignment=["adabn", "coral"]).fit(IMAGES, Y)
-    alone = clone(both).set_params(backbone=target, alignment="coral").fit(IMAGES, Y)
+    alone = clone(both).set_params(backbone=balanced, alignment="coral").fit(IMAGES, Y)
     assert_equal_fits(both, alone)
     assert both.adapted_stages_ == ["stem"]
     assert not hasattr(both.set_params(alignment="coral").fit(IMAGES, Y), "adapted_stages_")
+
+
+def test_adabn_with_another_alignment_is_no_worse_than_without_statistics_after_a_change_of_scale():
+    X, y = load_digits(return_X_y=True)
+    X = X[:300].reshape(-1, 8, 8) / 16
+    X[100:] = 0.2 + 0.5 * X[100:]  # another scanner
+    labels = np.where(np.arange(200) < 100, y[:200], np.nan)
+    options = {**OPTIONS, "freeze_depth": -1, "max_epochs": 1, "lr": 1e-4}
+    none, both = (
+        DomainAdaptationClassifier("tiny/cnn", alignment=alignment, **options).fit(X[:200], labels)
+        for alignment in ("none", ["adabn", "coral"])
+    )
+    assert both.score(X[200:], y[200:300]) > none.score(X[200:], y[200:300])
 
 
 def _with_statistics(backbone, rows):
