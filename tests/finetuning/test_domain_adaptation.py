@@ -46,7 +46,7 @@ LOSSES = ("coral", "mmd", "dann", "mcc")
 
 
 def adapt(**params):
-    return DomainAdaptationClassifier(BACKBONE, **{**OPTIONS, **params})
+    return DomainAdaptationClassifier(BACKBONE, **{**OPTIONS, "alignment": "coral", **params})
 
 
 def assert_equal_fits(one, other):
@@ -251,6 +251,30 @@ def test_adabn_with_another_alignment_is_no_worse_than_without_statistics_after_
         for alignment in ("none", ["adabn", "coral"])
     )
     assert both.score(X[200:], y[200:300]) > none.score(X[200:], y[200:300])
+
+
+def test_alignment_auto_is_adabn_of_a_network_with_batch_norm():
+    auto = adapt(alignment="auto").fit(IMAGES, Y)
+    assert auto.alignment_ == "adabn"
+    assert_equal_fits(auto, adapt(alignment="adabn").fit(IMAGES, Y))
+    assert not hasattr(auto.set_params(alignment="coral").fit(IMAGES, Y), "alignment_")
+    assert DomainAdaptationClassifier().alignment == "auto"
+
+
+def test_alignment_auto_is_coral_of_a_network_without_batch_norm():
+    X, y = make_samples("text", 12)
+    y, options = np.where(np.arange(12) < 6, y.astype(object), None), {**OPTIONS, "max_epochs": 1}
+    auto, coral = (
+        DomainAdaptationClassifier("tiny/bert", **{**options, "alignment": one}).fit(X, y) for one in ("auto", "coral")
+    )
+    assert auto.alignment_ == "coral"
+    np.testing.assert_array_equal(auto.predict_proba(X), coral.predict_proba(X))
+    assert "train_loss_coral" in auto.history_
+
+
+def test_alignment_auto_is_coral_with_warm_start_and_none_with_weight_0():
+    assert_equal_fits(*(adapt(alignment=one, warm_start=True).fit(IMAGES, Y) for one in ("auto", "coral")))
+    assert_equal_fits(*(adapt(alignment=one, alignment_weight=0).fit(IMAGES, Y) for one in ("auto", "none")))
 
 
 def _with_statistics(backbone, rows):
