@@ -62,10 +62,10 @@ def coral_distance(features: Tensor, source: Tensor, target: Tensor, *, means: b
 def _squared_distance(kernel: Tensor, source: Tensor, target: Tensor) -> Tensor:
     """Return the squared distance () of the means of two domains under a kernel (n, n), by pairs of different rows."""
     within = [
-        (share @ kernel @ share - (share**2) @ kernel.diagonal()) / (1 - (share**2).sum()).clamp_min(_SMALLEST)
+        (share @ (kernel @ share) - (share**2) @ kernel.diagonal()) / (1 - (share**2).sum()).clamp_min(_SMALLEST)
         for share in (source, target)
     ]
-    return within[0] + within[1] - 2 * source @ kernel @ target
+    return within[0] + within[1] - 2 * source @ (kernel @ target)
 
 
 def mmd_distance(features: Tensor, source: Tensor, target: Tensor, n_kernels: int) -> Tensor:

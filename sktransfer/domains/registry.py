@@ -102,7 +102,7 @@ def _weights(weight: Any, losses: Mapping[str, Alignment]) -> dict[str, float]:
     for name in weight:
         if name not in losses:
             near = did_you_mean(name, list(losses)) if isinstance(name, str) else ""
-            raise InvalidParameterError(
-                f"alignment_weight names {name!r}, and the alignments with a loss are {list(losses)}.{near}"
-            )
+            known = f"the alignments with a loss are {list(losses)}." if losses else "no alignment here has a loss: "
+            remedy = near if losses else f"give alignment={name!r} by name, because 'auto' may be {STATISTICS!r}"
+            raise InvalidParameterError(f"alignment_weight names {name!r}, and {known}{remedy}")
     return {name: check_float(f"alignment_weight[{name!r}]", weight.get(name, 1.0)) for name in losses}

@@ -52,6 +52,7 @@ def test_make_head_mixes_layers_at_equal_weights(alignment):
         ("coral", -1, "alignment_weight=-1 must be a number of at least 0"),
         ("coral", "much", "alignment_weight='much'"),
         (["coral", MCC()], {"corals": 1}, "alignment_weight names 'corals'.* Did you mean 'coral'"),
+        ("adabn", {"coral": 1}, "no alignment here has a loss: give alignment='coral' by name"),
         ("coral", {"coral": None}, r"alignment_weight\['coral'\]=None"),
     ],
 )
