@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sktransfer._validation import check_float, check_int
+from sktransfer._validation import check_bool, check_float, check_int
 from sktransfer.domains.base import Alignment
 
 __all__ = ["CORAL", "MCC", "MMD", "class_confusion", "coral_distance", "mmd_distance"]
@@ -13,8 +13,13 @@ __all__ = ["CORAL", "MCC", "MMD", "class_confusion", "coral_distance", "mmd_dist
 _SMALLEST = 1e-6
 
 
-def coral_distance(features: Tensor, source: Tensor, target: Tensor) -> Tensor:
-    """Return the squared distance of the covariances of two domains, divided by four times the squared width [1]_.
+def coral_distance(features: Tensor, source: Tensor, target: Tensor, *, means: bool) -> Tensor:
+    """Return the squared distance of the covariances of two domains [1]_, and of their means.
+
+    The distance of the covariances is divided by four times the squared width, that of the means by four times the
+    width. Both are estimated from pairs of different samples. A pair of a sample with itself would add the spread of
+    the features to the distance, so that the training would make them shrink. Covariances (width, width) are not
+    computed, because the products of the rows suffice.
 
     Parameters
     ----------
@@ -22,10 +27,13 @@ def coral_distance(features: Tensor, source: Tensor, target: Tensor) -> Tensor:
         Features of both domains.
     source, target : Tensor of shape (n,)
         Share of each row in each domain.
+    means : bool
+        Whether the distance of the means is added.
 
     Returns
     -------
     distance : Tensor of shape ()
+        At least 0.
 
     References
     ----------
@@ -36,17 +44,28 @@ def coral_distance(features: Tensor, source: Tensor, target: Tensor) -> Tensor:
     >>> import torch
     >>> from sktransfer.domains.distances import coral_distance
     >>> half = torch.tensor([0.5, 0.5, 0.0, 0.0])
-    >>> coral_distance(torch.tensor([[1.0], [-1.0], [2.0], [-2.0]]), half, half.flip(0)).item()  # 2 and 8
+    >>> rows = torch.tensor([[1.0], [-1.0], [2.0], [-2.0]])  # of the variances 2 and 8
+    >>> round(coral_distance(rows, half, half.flip(0), means=False).item(), 3)
     9.0
     """
-    gap = _covariance(features, source) - _covariance(features, target)  # (n_features, n_features)
-    return (gap**2).sum() / (4 * features.shape[1] ** 2)
+    width = features.shape[1]
+    rows = torch.zeros_like(features)  # (n, n_features), centred, so that their mean square is the unbiased variance
+    for share in (source, target):
+        centred = features - share[None] @ features  # (n, n_features)
+        rows = rows + (share > 0)[:, None] * centred / (1 - (share**2).sum()).clamp_min(_SMALLEST).sqrt()
+    distance = _squared_distance((rows @ rows.T) ** 2, source, target) / (4 * width**2)
+    if means:
+        distance = distance + _squared_distance(features @ features.T, source, target) / (4 * width)
+    return distance.clamp_min(0)
 
 
-def _covariance(features: Tensor, share: Tensor) -> Tensor:
-    """Return the unbiased covariance (n_features, n_features) of rows with shares (n,)."""
-    centred = features - share[None] @ features  # (n, n_features)
-    return (centred.T * share) @ centred / (1 - (share**2).sum()).clamp_min(_SMALLEST)
+def _squared_distance(kernel: Tensor, source: Tensor, target: Tensor) -> Tensor:
+    """Return the squared distance () of the means of two domains under a kernel (n, n), by pairs of different rows."""
+    within = [
+        (share @ (kernel @ share) - (share**2) @ kernel.diagonal()) / (1 - (share**2).sum()).clamp_min(_SMALLEST)
+        for share in (source, target)
+    ]
+    return within[0] + within[1] - 2 * source @ (kernel @ target)
 
 
 def mmd_distance(features: Tensor, source: Tensor, target: Tensor, n_kernels: int) -> Tensor:
@@ -127,7 +146,13 @@ def class_confusion(logits: Tensor, share: Tensor, temperature: float) -> Tensor
 
 
 class CORAL(Alignment):
-    """Align the covariances of two domains: deep CORAL [1]_, for `DomainAdaptationClassifier`.
+    """Align the covariances of two domains, deep CORAL [1]_, and their means, for `DomainAdaptationClassifier`.
+
+    Parameters
+    ----------
+    means : bool, default=True
+        Whether the means of the features are aligned as well. False is the loss as published, which leaves a shift of
+        all samples of a domain as it is.
 
     References
     ----------
@@ -136,13 +161,20 @@ class CORAL(Alignment):
     Examples
     --------
     >>> from sktransfer import CORAL, DomainAdaptationClassifier
-    >>> DomainAdaptationClassifier("tiny/cnn", alignment=CORAL()).alignment
-    CORAL()
+    >>> DomainAdaptationClassifier("tiny/cnn", alignment=CORAL(means=False)).alignment
+    CORAL(means=False)
     """
 
+    def __init__(self, means: bool = True) -> None:
+        self.means = means
+
+    def check_parameters(self) -> None:
+        """Raise if `means` is not allowed."""
+        check_bool("means", self.means)
+
     def distance(self, outputs: Tensor, source: Tensor, target: Tensor) -> Tensor:
-        """Return the squared distance of the covariances ()."""
-        return coral_distance(outputs, source, target)
+        """Return the squared distance of the covariances, and of the means ()."""
+        return coral_distance(outputs, source, target, means=self.means)
 
 
 class MMD(Alignment):

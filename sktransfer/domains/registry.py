@@ -15,7 +15,7 @@ from sktransfer.exceptions import InvalidParameterError, did_you_mean
 __all__ = ["ALIGNMENTS", "STATISTICS", "Alignments", "choose_alignments"]
 
 ALIGNMENTS: dict[str, type[Alignment]] = {"coral": CORAL, "mmd": MMD, "dann": DANN, "mcc": MCC}
-STATISTICS, NONE = "adabn", "none"
+STATISTICS, NONE, AUTO = "adabn", "none", "auto"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,15 +62,15 @@ def choose_alignments(alignment: Any, weight: Any) -> Alignments:
     """
     given = list(alignment) if isinstance(alignment, (list, tuple)) else [alignment]
     found: dict[str, Alignment | None] = {}
+    if not given or (len(given) > 1 and any(isinstance(one, str) and one in (NONE, AUTO) for one in given)):
+        raise InvalidParameterError(
+            f"alignment={alignment!r} must be {AUTO!r} or {NONE!r} alone, or a list of other alignments: {_allowed()}"
+        )
     for one in given:
         name, made = _named(one)
         if name in found:
             raise InvalidParameterError(f"alignment={alignment!r} has {name!r} twice; give it once")
         found[name] = made
-    if not given or (NONE in found and len(found) > 1):
-        raise InvalidParameterError(
-            f"alignment={alignment!r} must be {NONE!r} alone, or a list of other alignments: {_allowed()}"
-        )
     losses = {name: made for name, made in found.items() if made is not None}
     weights = _weights(weight, losses)
     used = {name: made for name, made in losses.items() if weights[name] > 0}
@@ -85,13 +85,13 @@ def _named(one: Any) -> tuple[str, Alignment | None]:
     names = (NONE, STATISTICS, *ALIGNMENTS)
     if not isinstance(one, str) or one not in names:
         made = f" Give an instance, {one.__name__}()." if isinstance(one, type) else ""
-        hint = did_you_mean(one, names) if isinstance(one, str) else made
+        hint = did_you_mean(one, (AUTO, *names)) if isinstance(one, str) else made
         raise InvalidParameterError(f"alignment={one!r} must be {_allowed()}.{hint}")
     return one, ALIGNMENTS[one]().for_fit() if one in ALIGNMENTS else None
 
 
 def _allowed() -> str:
-    return f"one of {(NONE, STATISTICS, *ALIGNMENTS)}, an object such as DANN(hidden=64), or a list of these"
+    return f"one of {(AUTO, NONE, STATISTICS, *ALIGNMENTS)}, an object such as DANN(hidden=64), or a list of these"
 
 
 def _weights(weight: Any, losses: Mapping[str, Alignment]) -> dict[str, float]:
@@ -102,7 +102,7 @@ def _weights(weight: Any, losses: Mapping[str, Alignment]) -> dict[str, float]:
     for name in weight:
         if name not in losses:
             near = did_you_mean(name, list(losses)) if isinstance(name, str) else ""
-            raise InvalidParameterError(
-                f"alignment_weight names {name!r}, and the alignments with a loss are {list(losses)}.{near}"
-            )
+            known = f"the alignments with a loss are {list(losses)}." if losses else "no alignment here has a loss: "
+            remedy = near if losses else f"give alignment={name!r} by name, because 'auto' may be {STATISTICS!r}"
+            raise InvalidParameterError(f"alignment_weight names {name!r}, and {known}{remedy}")
     return {name: check_float(f"alignment_weight[{name!r}]", weight.get(name, 1.0)) for name in losses}

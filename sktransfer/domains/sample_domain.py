@@ -206,8 +206,10 @@ def _check_both(sign: np.ndarray, *, given: bool, y: np.ndarray) -> None:
         elif kind == "source":
             remedy = "samples with a label are the source: give labels, or pass sample_domain"
         else:
-            marked = y.dtype.kind in "iuf" and y.ndim == 1 and bool((y == -1).any())
-            hint = ". A label of -1 is a label: replace it by NaN" if marked else ""
+            marks = [-1] if y.dtype.kind in "iuf" else ["", "nan", "None", "-1"]
+            marked = [one for one in marks if y.ndim == 1 and one in y.tolist()]
+            missing = "NaN" if marks == [-1] else "None"
+            hint = f". A label of {marked[0]!r} is a label: replace it by {missing}" if marked else ""
             remedy = f"samples whose y is None or NaN are the target: set y so, or pass sample_domain{hint}"
         raise ValueError(
             f"the {kind} domain has {few} of {len(sign)}, and an alignment of domains takes {FEWEST} of each: {remedy}"

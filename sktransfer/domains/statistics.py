@@ -13,7 +13,7 @@ from sktransfer.engine.compute import Compute
 from sktransfer.engine.inputs import PreprocessedSamples, collate
 from sktransfer.exceptions import InvalidParameterError
 
-__all__ = ["batch_norm_stages", "with_statistics"]
+__all__ = ["batch_norm_stages", "choose_alignment", "with_statistics"]
 
 _BATCH = 128  # samples, whose own statistics are near those of all
 
@@ -22,6 +22,17 @@ def _batch_norms(module: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
     """Return the BatchNorms of a module that have running statistics."""
     norms = [one for one in module.modules() if isinstance(one, nn.modules.batchnorm._BatchNorm)]
     return [norm for norm in norms if norm.track_running_stats]
+
+
+def choose_alignment(backbone: Backbone) -> str:
+    """Return the alignment that suits a backbone: "adabn" if it has BatchNorm statistics, else "coral".
+
+    Parameters
+    ----------
+    backbone : Backbone
+        Backbone.
+    """
+    return "adabn" if any(_batch_norms(stage) for stage in backbone.stages) else "coral"
 
 
 def batch_norm_stages(backbone: Backbone) -> list[int]:

@@ -300,7 +300,7 @@ class FineTuneBase(PlainState, BackboneHTML, CallbackSupportMixin, CallbackParam
             seed_torch(seed, compute.device)
             backbone = self._load_backbone(seed, previous, arguments.X)  # another one if its weights are random
         self._tasks = self._make_tasks(given, arguments.classes, backbone) if tasks is None else tasks
-        settings = settings.for_tasks(list(self._tasks))
+        settings = self._settings_of_tasks(settings)
         rows, targets = self._encode(settings, given, of_rows, len(samples))
         groups = None if of_rows.groups is None else np.asarray(of_rows.groups)[rows]
         backbone = self._adapt_backbone(backbone, samples, of_rows, compute)
@@ -329,6 +329,9 @@ class FineTuneBase(PlainState, BackboneHTML, CallbackSupportMixin, CallbackParam
             choices, known = choose_for_tasks(run, self.pooling)
             run = dataclasses.replace(run, trunk=self._choose_trunk(backbone, None, choices), known=known)
         return dataclasses.replace(run, on_epoch=functools.partial(self._on_epoch, context, arguments, run))
+
+    def _settings_of_tasks(self, settings: Settings) -> Settings:
+        return settings.for_tasks(list(self._tasks))
 
     def _train(self, run: FitRun) -> TrainingResult:
         return train(run)

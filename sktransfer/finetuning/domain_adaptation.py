@@ -15,7 +15,7 @@ from sktransfer._utils import all_or_nothing
 from sktransfer.backbones.backbone import Backbone
 from sktransfer.domains.registry import Alignments, choose_alignments
 from sktransfer.domains.sample_domain import FEWEST, Domains, read_domains, read_signs
-from sktransfer.domains.statistics import batch_norm_stages, with_statistics
+from sktransfer.domains.statistics import batch_norm_stages, choose_alignment, with_statistics
 from sktransfer.engine.compute import Compute
 from sktransfer.engine.inputs import PreprocessedSamples
 from sktransfer.engine.layers import is_auto
@@ -41,19 +41,21 @@ __all__ = ["DomainAdaptationClassifier"]
 ALIGNMENT = [
     Parameter(
         "alignment",
-        "coral",
-        '{"none", "adabn", "coral", "mmd", "dann", "mcc"}, object such as DANN(), or list of these',
-        """Alignment of the domains. "coral" makes covariances of features equal [6]_, "mmd" their kernel means [7]_.
-        "dann" trains features that do not tell the domains apart [8]_, and "mcc" sharpens the predictions of the target
-        [9]_. "adabn" takes BatchNorm statistics of each domain, and needs no training [10]_. A list adds alignments up.
-        `CORAL`, `MMD`, `DANN` and `MCC` are objects with parameters. "none" learns from the source alone.""",
+        "auto",
+        '{"auto", "none", "adabn", "coral", "mmd", "dann", "mcc"}, object such as DANN(), or list of these',
+        """Alignment of the domains. "auto" is "adabn" if the backbone has BatchNorm, and "coral" otherwise or with
+        `warm_start` (`alignment_`). "adabn" takes BatchNorm statistics of each domain, and needs no training [10]_.
+        "coral" makes means and covariances of features equal [6]_, "mmd" kernel means [7]_. "dann" trains features that
+        do not tell the domains apart [8]_, and "mcc" sharpens the predictions of the target [9]_. A list adds
+        alignments up. `CORAL`, `MMD`, `DANN` and `MCC` are objects with parameters. "none" learns from the source
+        alone.""",
     ),
     Parameter(
         "alignment_weight",
         1.0,
         "float or dict of str to float",
         """Weight of the loss of each alignment, or a dict of weights by name. That of the labels has weight 1. With 0,
-        the samples of the target change nothing. "adabn" has no loss.""",
+        the samples of the target change nothing, unless "adabn" is given by name, which has no loss.""",
     ),
 ]
 
@@ -98,8 +100,11 @@ class DomainAdaptationClassifier(ClassifyingTuner):
         Domains of `sample_domain`, sorted. -1 and 1 if it was not given.
     backbone_ : Backbone
         Adapted backbone, for a featurizer or the next estimator.
+    alignment_ : str
+        Only if `alignment="auto"`: the alignment that it stood for.
     adapted_stages_ : list of str
-        Names of the stages whose BatchNorm statistics are those of the target. Only with "adabn".
+        Names of the stages whose BatchNorm statistics are those of the target, or of both domains if there are other
+        alignments. Only with "adabn".
     head_ : Head
         Fitted head, to continue from: `FineTuneClassifier(backbone=clf.backbone_, head=clf.head_)`.
     net_ : skorch.NeuralNet
@@ -156,8 +161,9 @@ class DomainAdaptationClassifier(ClassifyingTuner):
     `early_stopping` holds out samples of the source, and cannot see the target.
 
     With "adabn" alone, the source passes the network with its own BatchNorm statistics, and after the training the
-    target with those of the target. Together with other alignments, both domains pass it with those of the target.
-    Statistics of frozen stages change as well, so that outputs of stages above the first BatchNorm are computed anew.
+    target with those of the target. Together with other alignments, both domains pass it with those of both, which
+    count equally. Statistics of frozen stages change as well, so that outputs of stages above the first BatchNorm are
+    computed anew.
 
     With all stages frozen, features cannot be aligned, and only "adabn" and "mcc" are allowed.
 
@@ -188,6 +194,7 @@ class DomainAdaptationClassifier(ClassifyingTuner):
     alignment: Any
     alignment_weight: Any
     adapted_stages_: list[str]
+    alignment_: str
     domains_: np.ndarray
     _target_inputs: PreprocessedSamples | None = None  # during `fit`, if BatchNorm takes statistics of them at its end
 
@@ -286,7 +293,12 @@ class DomainAdaptationClassifier(ClassifyingTuner):
         sign, _, labels, known = read_signs(y, sample_domain)  # (n_samples,), (n_known, ...), (n_samples,)
         labels, known = labels[sign[known] > 0], known & (sign > 0)
         if not known.any():
-            raise ValueError("y has no known label, so there is nothing to score")
+            hidden = (
+                ""
+                if not len(sign) or (sign > 0).any() or sample_domain is None
+                else (" of a source domain: to score the target, leave sample_domain out")
+            )
+            raise ValueError(f"y has no known label{hidden or ', so there is nothing to score'}")
         outputs = self._outputs(X)  # (n_samples, n_outputs)
         if len(outputs) != len(known):
             raise ValueError(f"X has {len(outputs)} samples, and y has {len(known)} rows; pass one row per sample")
@@ -295,10 +307,18 @@ class DomainAdaptationClassifier(ClassifyingTuner):
 
     @property
     def _alignments(self) -> Alignments:
-        return choose_alignments(self.alignment, self.alignment_weight)
+        return choose_alignments(self.alignment_ if is_auto(self.alignment) else self.alignment, self.alignment_weight)
 
     def _settings(self) -> Settings:
-        settings, alignments = check_settings(self), self._alignments
+        settings = check_settings(self)
+        return settings if is_auto(self.alignment) else self._aligned(settings)
+
+    def _settings_of_tasks(self, settings: Settings) -> Settings:
+        return super()._settings_of_tasks(self._aligned(settings) if is_auto(self.alignment) else settings)
+
+    def _aligned(self, settings: Settings) -> Settings:
+        """Return the settings with what the alignments need."""
+        alignments = self._alignments
         if alignments.takes_statistics and self.warm_start:
             raise InvalidParameterError(
                 "alignment='adabn' leaves the statistics of the target in the backbone, so that training on the source "
@@ -306,6 +326,11 @@ class DomainAdaptationClassifier(ClassifyingTuner):
             )
         if not alignments.losses:
             return settings
+        if settings.batch_size < 2 * FEWEST:
+            raise InvalidParameterError(
+                f"batch_size={self.batch_size} leaves less than {FEWEST} samples of each domain in a batch, so that "
+                f"alignment={next(iter(alignments.losses))!r} has nothing to compare; set it to {2 * FEWEST} or more"
+            )
         if is_auto(self.freeze_depth):
             raise InvalidParameterError(
                 "freeze_depth='auto' compares losses of held-out labels, which tell nothing of an alignment; set "
@@ -328,6 +353,11 @@ class DomainAdaptationClassifier(ClassifyingTuner):
         if len(domains.sign) != len(samples):
             raise ValueError(f"X has {len(samples)} samples, and y has {len(domains.sign)} rows; pass one per sample")
         self.domains_ = domains.ids
+        if hasattr(self, "alignment_"):
+            del self.alignment_  # of an earlier fit
+        if is_auto(self.alignment):
+            of_network = "coral" if self.warm_start else choose_alignment(backbone)
+            self.alignment_ = "none" if self.alignment_weight == 0 else of_network
         return samples, dataclasses.replace(arguments, y=domains)
 
     def _read_targets(
@@ -379,9 +409,11 @@ class DomainAdaptationClassifier(ClassifyingTuner):
         if not alignments.takes_statistics:
             return backbone
         batch_norm_stages(backbone)  # raises if there are none
+        if alignments.losses:  # batches hold as many samples of both domains, and so do the statistics
+            n = max(map(len, rows.values()))
+            both = np.concatenate([np.resize(some, n) for some in rows.values()])  # (2 * n,)
+            return with_statistics(backbone, PreprocessedSamples(samples.take(both), backbone.preprocess), compute)
         inputs = {sign: PreprocessedSamples(samples.take(some), backbone.preprocess) for sign, some in rows.items()}
-        if alignments.losses:
-            return with_statistics(backbone, inputs[-1], compute)  # batches hold both domains
         self._target_inputs = inputs[-1]
         return with_statistics(backbone, inputs[1], compute)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -16,7 +17,7 @@ from sklearn.utils.validation import _num_samples, has_fit_parameter
 
 from sktransfer._validation import check_float, check_int, check_option
 from sktransfer.domains.sample_domain import read_signs
-from sktransfer.exceptions import InvalidParameterError, did_you_mean
+from sktransfer.exceptions import InvalidParameterError, TargetWarning, did_you_mean
 from sktransfer.selection.domain_features import domain_arguments, innermost, read_features
 from sktransfer.selection.domain_scores import (
     deep_embedded_validation,
@@ -109,7 +110,9 @@ def _circular(part: _Part) -> float:
         return float(np.mean(part.labels == predicted[0]))
     way_back = clone(part.estimator)
     if get_routing_for_object(way_back).consumes("fit", ["sample_domain"]):
-        way_back.fit(part.X, _reversed(part), sample_domain=-part.sample_domain)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", TargetWarning)  # of labels that mark the new target
+            way_back.fit(part.X, _reversed(part), sample_domain=-part.sample_domain)
     elif has_fit_parameter(innermost(way_back), "sample_domain"):
         way_back.fit(part.X, _reversed(part))
     else:  # an estimator that learns from labels only
@@ -135,8 +138,9 @@ def _check_positive(name: str, value: Any) -> float:
 
 
 def _check_classifier(name: str, value: Any) -> Any:
-    if value is not None and not (hasattr(value, "fit") and hasattr(value, "predict_proba")):
-        raise InvalidParameterError(f"{name}={value!r} must be a classifier with predict_proba, or None")
+    if isinstance(value, type) or not (value is None or (hasattr(value, "fit") and hasattr(value, "predict_proba"))):
+        hint = f". Give an instance, {value.__name__}()" if isinstance(value, type) else ""
+        raise InvalidParameterError(f"{name}={value!r} must be a classifier with predict_proba, or None{hint}")
     return value
 
 
@@ -344,7 +348,7 @@ class DomainScorer(_BaseScorer):  # scikit-learn shares predictions between scor
             response=_as_table(method, response),
             are_logits=method == "decision_function",
         )
-        self._check_rows(part, rule)
+        self._check_rows(part, rule, given=sample_domain is not None)
         options = {name: self._kwargs.get(name, default) for name, (default, _) in rule.parameters.items()}
         return float(self._sign * self._score_func(part, **options))
 
@@ -363,19 +367,40 @@ class DomainScorer(_BaseScorer):  # scikit-learn shares predictions between scor
             )
         return found[0]
 
-    def _check_rows(self, part: _Part, rule: _Rule) -> None:
-        """Raise if samples of a domain are missing."""
+    def _check_rows(self, part: _Part, rule: _Rule, *, given: bool) -> None:
+        """Raise if samples of a domain are missing, or their labels are not of the type of the classes."""
         fewest = 2 if self.name in ("snd", "dev", "importance") else 1
+        n_samples, some = len(part.response), "sample" if fewest == 1 else "samples"
         remedy = "MultiTaskKFold keeps both domains in each fold"
         if len(part.target) < fewest:
-            raise ValueError(
-                f"{self!r} needs {fewest} target samples or more, and {len(part.target)} of {len(part.response)} rows "
-                f"are: a negative sample_domain or a missing y marks them, and {remedy}"
+            found = f"{self!r} needs {fewest} target {some} or more, and {len(part.target)} of {n_samples} rows are"
+            routed = (
+                ""
+                if given
+                else (
+                    " No sample_domain was passed: a search passes it to scorers with metadata routing only, "
+                    "set_config(enable_metadata_routing=True). Without it, set the labels of the target to None or NaN"
+                )
             )
-        if rule.needs_source and len(part.source) < fewest:
             raise ValueError(
-                f"{self!r} needs {fewest} source samples with a label or more, and {len(part.source)} of "
-                f"{len(part.response)} rows are: {remedy}. 'im', 'snd', 'entropy' and 'mano' need none"
+                f"{found}: a negative sample_domain or a missing y marks them, and {remedy}{routed and '.'}{routed}"
+            )
+        if not rule.needs_source:
+            return
+        if len(part.source) < fewest:
+            raise ValueError(
+                f"{self!r} needs {fewest} source {some} with a label or more, and {len(part.source)} of {n_samples} "
+                f"rows are: {remedy}. 'im', 'snd', 'entropy' and 'mano' need none"
+            )
+        classes = getattr(innermost(part.estimator), "classes_", part.labels)
+        texts, text_classes = (
+            {isinstance(one, str) for one in np.asarray(values).tolist()} for values in (part.labels, classes)
+        )
+        if not texts & text_classes:
+            shown = [repr(np.asarray(values).tolist()[0]) for values in (part.labels, classes)]
+            raise ValueError(
+                f"{self!r} compares labels such as {shown[0]} with classes such as {shown[1]}, and a text "
+                "never equals a number: pass y with labels of the type that the classifier was fitted on"
             )
 
     def __repr__(self) -> str:

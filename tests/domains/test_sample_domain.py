@@ -89,6 +89,8 @@ def test_read_domains_takes_labels_masked_by_minus_one():
     [
         ([0, 1, 0], None, "the target domain has no sample of 3, .* samples whose y is None or NaN are the target"),
         ([0, 1, -1], None, "A label of -1 is a label: replace it by NaN"),
+        (["a", "b", ""], None, "A label of '' is a label: replace it by None"),
+        (np.array(["a", "b", "nan"]), None, "A label of 'nan' is a label: replace it by None"),
         ([0, 1, None], None, "the target domain has one sample only of 3"),
         ([None, None, 1], None, "the source domain has one sample only of 3, .* samples with a label are the source"),
         ([0, 1, 0], [1, 2, 3], "the target domain has no sample of 3, .* Give negative values"),

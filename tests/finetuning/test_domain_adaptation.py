@@ -10,6 +10,7 @@ import pytest
 import sklearn
 import torch
 from sklearn.base import clone
+from sklearn.datasets import load_digits
 from sklearn.model_selection import GridSearchCV, KFold
 from skorch.callbacks import Callback, EpochScoring
 
@@ -45,7 +46,7 @@ LOSSES = ("coral", "mmd", "dann", "mcc")
 
 
 def adapt(**params):
-    return DomainAdaptationClassifier(BACKBONE, **{**OPTIONS, **params})
+    return DomainAdaptationClassifier(BACKBONE, **{**OPTIONS, "alignment": "coral", **params})
 
 
 def assert_equal_fits(one, other):
@@ -229,13 +230,51 @@ def test_adabn_takes_statistics_of_each_domain():
     np.testing.assert_allclose(clf.decision_function(IMAGES), logits[:, 1] - logits[:, 0], atol=1e-4)
 
 
-def test_adabn_with_another_alignment_takes_statistics_of_the_target():
-    target = _with_statistics(BACKBONE, TARGET)
+def test_adabn_with_another_alignment_takes_statistics_of_both_domains_equally():
+    source, target = np.flatnonzero(SOURCE), np.flatnonzero(TARGET)
+    balanced = _with_statistics(BACKBONE, np.r_[source, np.resize(target, len(source))])
     both = adapt(alignment=["adabn", "coral"]).fit(IMAGES, Y)
-    alone = clone(both).set_params(backbone=target, alignment="coral").fit(IMAGES, Y)
+    alone = clone(both).set_params(backbone=balanced, alignment="coral").fit(IMAGES, Y)
     assert_equal_fits(both, alone)
     assert both.adapted_stages_ == ["stem"]
     assert not hasattr(both.set_params(alignment="coral").fit(IMAGES, Y), "adapted_stages_")
+
+
+def test_adabn_with_another_alignment_is_no_worse_than_without_statistics_after_a_change_of_scale():
+    X, y = load_digits(return_X_y=True)
+    X = X[:300].reshape(-1, 8, 8) / 16
+    X[100:] = 0.2 + 0.5 * X[100:]  # another scanner
+    labels = np.where(np.arange(200) < 100, y[:200], np.nan)
+    options = {**OPTIONS, "freeze_depth": -1, "max_epochs": 1, "lr": 1e-4}
+    none, both = (
+        DomainAdaptationClassifier("tiny/cnn", alignment=alignment, **options).fit(X[:200], labels)
+        for alignment in ("none", ["adabn", "coral"])
+    )
+    assert both.score(X[200:], y[200:300]) > none.score(X[200:], y[200:300])
+
+
+def test_alignment_auto_is_adabn_of_a_network_with_batch_norm():
+    auto = adapt(alignment="auto").fit(IMAGES, Y)
+    assert auto.alignment_ == "adabn"
+    assert_equal_fits(auto, adapt(alignment="adabn").fit(IMAGES, Y))
+    assert not hasattr(auto.set_params(alignment="coral").fit(IMAGES, Y), "alignment_")
+    assert DomainAdaptationClassifier().alignment == "auto"
+
+
+def test_alignment_auto_is_coral_of_a_network_without_batch_norm():
+    X, y = make_samples("text", 12)
+    y, options = np.where(np.arange(12) < 6, y.astype(object), None), {**OPTIONS, "max_epochs": 1}
+    auto, coral = (
+        DomainAdaptationClassifier("tiny/bert", **{**options, "alignment": one}).fit(X, y) for one in ("auto", "coral")
+    )
+    assert auto.alignment_ == "coral"
+    np.testing.assert_array_equal(auto.predict_proba(X), coral.predict_proba(X))
+    assert "train_loss_coral" in auto.history_
+
+
+def test_alignment_auto_is_coral_with_warm_start_and_none_with_weight_0():
+    assert_equal_fits(*(adapt(alignment=one, warm_start=True).fit(IMAGES, Y) for one in ("auto", "coral")))
+    assert_equal_fits(*(adapt(alignment=one, alignment_weight=0).fit(IMAGES, Y) for one in ("auto", "none")))
 
 
 def _with_statistics(backbone, rows):
@@ -273,6 +312,8 @@ def test_score_leaves_out_samples_without_a_label_and_of_the_target():
     assert clf.score(IMAGES, Y, sample_weight=weight) == pytest.approx(expected)
     with pytest.raises(ValueError, match="y has no known label"):
         clf.score(IMAGES[TARGET], Y[TARGET])
+    with pytest.raises(ValueError, match="no known label of a source domain: to score the target, leave sample_domain"):
+        clf.score(IMAGES[TARGET], LABELS[TARGET], sample_domain=DOMAIN[TARGET])
     with pytest.raises(ValueError, match="X has 24 samples, and y has 10 rows"):
         clf.score(IMAGES, LABELS[TARGET])
 
@@ -285,6 +326,7 @@ def test_score_leaves_out_samples_without_a_label_and_of_the_target():
         ({}, {"sample_domain": DOMAIN[:20]}, "sample_domain has 20 values, and y has 24 rows"),
         ({}, {"sample_domain": DOMAIN * 0}, r"sample_domain\[0\] is 0, and 0 is ambiguous"),
         ({"freeze_depth": "all"}, {}, "freeze_depth='all' freezes all stages, so that alignment='coral' cannot change"),
+        ({"batch_size": 3}, {}, "batch_size=3 leaves less than 2 samples of each domain in a batch"),
         ({"freeze_depth": "auto"}, {}, "freeze_depth='auto' compares losses of held-out labels"),
         ({"alignment": "adabn", "warm_start": True}, {}, "alignment='adabn' leaves the statistics of the target"),
         ({"alignment": "adabn", "backbone": "tiny/bert"}, {"X": ["a"] * N}, "tiny/bert has no BatchNorm"),

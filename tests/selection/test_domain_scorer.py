@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -22,7 +23,13 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
-from sktransfer import FineTuneClassifier, MultiTaskKFold, TextFeaturizer, make_domain_scorer
+from sktransfer import (
+    DomainAdaptationClassifier,
+    FineTuneClassifier,
+    MultiTaskKFold,
+    TextFeaturizer,
+    make_domain_scorer,
+)
 from sktransfer.exceptions import InvalidParameterError
 from sktransfer.selection.domain_features import read_features
 from sktransfer.selection.domain_scores import (
@@ -238,7 +245,7 @@ def test_make_domain_scorer_with_folds_of_multi_task_k_fold_that_keep_both_domai
     folds, scoring = MultiTaskKFold(3, random_state=0), make_domain_scorer("circular")
     scores = cross_validate(CenteredDomains(), X[order], MASKED[order], scoring=scoring, cv=folds)
     assert np.isfinite(scores["test_score"]).all()
-    with pytest.raises(ValueError, match="needs 1 target samples or more, and 0 of 18 rows are"):
+    with pytest.raises(ValueError, match="needs 1 target sample or more, and 0 of 18 rows are"):
         cross_validate(CenteredDomains(), X[order], MASKED[order], scoring=scoring, cv=KFold(5), error_score="raise")
 
 
@@ -290,6 +297,7 @@ def test_make_domain_scorer_repr_shows_its_parameters():
         ("snd", {"temperature": 0}, "temperature=0 must be a number greater than 0"),
         ("mano", {"p": -1}, "p=-1 must be a number greater than 0"),
         ("dev", {"n_splits": 1}, "n_splits=1 must be an int of at least 2"),
+        ("dev", {"domain_classifier": LogisticRegression}, r"or None\. Give an instance, LogisticRegression\(\)"),
         ("importance", {"domain_classifier": LinearSVC()}, "must be a classifier with predict_proba, or None"),
     ],
 )
@@ -312,11 +320,36 @@ def test_make_domain_scorer_refuses_estimators_that_it_cannot_judge(clf):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_make_domain_scorer_names_missing_domains(name, clf):
-    with pytest.raises(ValueError, match=r"needs [12] target samples or more, and 0 of 90 rows are: a negative sample"):
+    with pytest.raises(
+        ValueError, match=r"needs [12] target samples? or more, and 0 of 90 rows are: a negative sample"
+    ):
         make_domain_scorer(name)(clf, X, LABELS)
     if name in ("dev", "importance", "circular"):
-        with pytest.raises(ValueError, match=r"needs [12] source samples with a label or more, and 0 of 90 rows are"):
+        with pytest.raises(ValueError, match=r"needs [12] source samples? with a label or more, and 0 of 90 rows are"):
             make_domain_scorer(name)(clf, X)
+
+
+@pytest.mark.parametrize("name", ["dev", "importance", "circular"])
+def test_make_domain_scorer_refuses_numbers_as_labels_of_texts(name, clf):
+    with pytest.raises(ValueError, match=r"compares labels such as . with classes such as 'setosa', and a text never"):
+        make_domain_scorer(name)(clf, X, NUMBERS, DOMAIN)
+
+
+def test_make_domain_scorer_says_that_a_search_passes_sample_domain_with_metadata_routing(clf):
+    with pytest.raises(ValueError, match=r"No sample_domain was passed: a search passes it to scorers with metadata"):
+        make_domain_scorer("im")(clf, X, LABELS)
+    with pytest.raises(ValueError, match=r"needs 1 target sample or more, and 0 of 90 rows .* in each fold$"):
+        make_domain_scorer("im")(clf, X, LABELS, np.ones(90, int))
+
+
+def test_make_domain_scorer_circular_does_not_warn_of_its_own_marks():
+    X, y = make_samples("text", 12)
+    y, domain = y.astype(object), np.repeat([1, -1], 6)
+    clf = DomainAdaptationClassifier("tiny/bert", layer=-1, max_epochs=0, random_state=0, alignment="none")
+    clf.fit(X, np.where(domain > 0, y, None), sample_domain=domain)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert 0 <= make_domain_scorer("circular")(clf, X, y, domain) <= 1
 
 
 def test_make_domain_scorer_refuses_domains_that_do_not_fit(clf):
