@@ -280,3 +280,18 @@ def test_resume_with_a_text_featurizer_of_another_process_setting(tmp_path):
     assert featurize(texts, neutral, tmp_path / "a").n_computed == 0
     with pytest.raises(ResumeError, match="layer=1"):
         featurize(texts, TextFeaturizer("tiny/bert", layer=1).fit(texts), tmp_path / "a")
+
+
+def test_resume_with_a_generator_that_is_used_up(texts, embedder, tmp_path):
+    chunks = (texts[i : i + 5] for i in range(0, 25, 5))
+    featurize(chunks, embedder, tmp_path / "a")
+    with pytest.raises(ResumeError, match="only 0 now. Pass a new generator if it was used up by an earlier call"):
+        featurize(chunks, embedder, tmp_path / "a")
+
+
+def test_resume_of_an_array_that_was_deleted_starts_anew(texts, embedder, expected, tmp_path):
+    featurize(texts, embedder, tmp_path / "a.npy", chunk_size=10)
+    (tmp_path / "a.npy").unlink()
+    stored = featurize(texts, embedder, tmp_path / "a.npy", chunk_size=5)
+    assert stored.n_computed == 25
+    assert np.array_equal(stored.to_numpy(), expected)
