@@ -252,12 +252,19 @@ def _cache_in_folder(arguments: argparse.Namespace) -> None:
     from sktransfer.cache.lmdb import clear, list_namespaces, namespace_sizes, other_layouts, prune
     from sktransfer.cache.resolve import check_folder
 
+    if arguments.store == "memory":
+        raise InvalidParameterError("'memory' is a cache within one process. Give a folder or a URL")
     folder, size, days = check_folder(arguments.store), arguments.prune, arguments.older_than
     size = None if size is None else _size(size)
     for other in other_layouts(folder):
         print(f"sktransfer: left alone, of another version: {folder / other}", file=sys.stderr)
     if not namespace_sizes(folder):
-        raise StoreError(f"{folder} holds no cache entries. No estimator has used it as its cache since it was cleared")
+        hint = "No estimator has used it as its cache since it was cleared"
+        from sktransfer.cache.segments import LAYOUT
+
+        if (folder / LAYOUT).is_dir():
+            hint = f"It holds those of a URL, so give {folder.as_uri()}"
+        raise StoreError(f"{folder} holds no cache entries. {hint}")
     deleted: list[NamespaceInfo] = []
     try:
         if arguments.clear:

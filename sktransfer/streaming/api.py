@@ -127,7 +127,8 @@ def featurize(
     a list of fixed size per row in the type that the featurizer returns. A `.npy` file has no other columns.
 
     **What is compared.** The log of an output has a hash of the featurizer, with all parameters but `batch_size`,
-    `cache`, `n_jobs` and `verbose`, and with the weights. It has the versions of the packages that compute, the
+    `cache`, `n_jobs` and `verbose`, and with the weights. A function in it counts by its code and the plain values that
+    it uses. It has the versions of the packages that compute, the
     settings of this function, and a hash of the rows of each part, of samples and kept columns. Files of images count
     by path, size and time of change. A difference raises a `ResumeError` that names it, without any change of the
     output.

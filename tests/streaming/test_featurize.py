@@ -371,7 +371,7 @@ def test_out_of_another_form(out, message, texts, embedder, tmp_path, monkeypatc
 
 def test_kept_ints_that_no_float_equals_are_named(texts, embedder, tmp_path):
     chunks = [pd.DataFrame({"text": texts[:2], "n": [2**53 + 1] * 2}), pd.DataFrame({"text": texts[:2], "n": np.nan})]
-    with pytest.raises(InvalidParameterError, match="a kept column has several types .*9007199254740993"):
+    with pytest.raises(InvalidParameterError, match=r"a kept column has several types .*9007199254740993"):
         featurize(chunks, embedder, tmp_path / "a", columns="text", keep="n")
 
 
