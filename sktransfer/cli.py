@@ -99,8 +99,8 @@ def _parser() -> argparse.ArgumentParser:
     actions.add_argument(
         "--prune",
         metavar="SIZE_OR_DAYS",
-        help="in a folder, delete the least recently used entries until the rest takes at most SIZE, as in '2 GB'. "
-        "Below a URL, delete entries written more than DAYS days ago",
+        help="in a folder, delete the least recently used entries until the rest takes at most SIZE, as in '2 GB' "
+        "with a unit. Below a URL, delete entries written more than DAYS days ago",
     )
     actions.add_argument(
         "--older-than",
@@ -254,12 +254,19 @@ def _cache_in_folder(arguments: argparse.Namespace) -> None:
     from sktransfer.cache.lmdb import clear, list_namespaces, namespace_sizes, other_layouts, prune
     from sktransfer.cache.resolve import check_folder
 
+    if arguments.store == "memory":
+        raise InvalidParameterError("'memory' is a cache within one process. Give a folder or a URL")
     folder, size, days = check_folder(arguments.store), arguments.prune, arguments.older_than
-    size = None if size is None else parse_size("--prune", size)
+    size = None if size is None else _size(size)
     for other in other_layouts(folder):
         print(f"sktransfer: left alone, of another version: {folder / other}", file=sys.stderr)
     if not namespace_sizes(folder):
-        raise StoreError(f"{folder} holds no cache entries. No estimator has used it as its cache since it was cleared")
+        hint = "No estimator has used it as its cache since it was cleared"
+        from sktransfer.cache.segments import LAYOUT
+
+        if (folder / LAYOUT).is_dir():
+            hint = f"It holds those of a URL, so give {folder.as_uri()}"
+        raise StoreError(f"{folder} holds no cache entries. {hint}")
     deleted: list[NamespaceInfo] = []
     try:
         if arguments.clear:
@@ -308,6 +315,16 @@ def _cache_below_url(arguments: argparse.Namespace) -> None:
         text = f"{len(deleted)} segments, {readable_size(sum(one.n_bytes for one in deleted))}"
         print(f"forgotten: {text}", file=sys.stderr)
     _print_namespaces(kept, "last written", f"{n_segments} segments")
+
+
+def _size(given: str) -> int:
+    size = parse_size("--prune", given)
+    if given.strip()[-1].isdigit():  # days below a URL, and as bytes it would delete nearly all
+        raise InvalidParameterError(
+            f"--prune={given!r} must have a unit in a folder, as in '2 GB' or '{given.strip()} bytes'. To delete "
+            f"entries that were not used for some days give --older-than {given.strip()}"
+        )
+    return size
 
 
 def _days(given: str) -> float:

@@ -62,7 +62,7 @@ def test_cache_json(folder, capsys):
     [
         (["--clear"], []),
         (["--prune", "700 kB"], ["tiny/2", "tiny/1"]),
-        (["--prune", "350000"], ["tiny/2"]),
+        (["--prune", "350000 bytes"], ["tiny/2"]),
         (["--prune", "1GB"], ["tiny/2", "tiny/1", "tiny/0"]),
         (["--older-than", "15"], ["tiny/2"]),
         (["--older-than", "0"], []),
@@ -91,6 +91,7 @@ def test_cache_json_lists_forgotten_namespaces(folder, capsys):
     [
         (["--prune", "much"], "--prune='much' must be a number of bytes"),
         (["--prune", "0"], "--prune='0' must be"),
+        (["--prune", "30"], "--prune='30' must have a unit in a folder, as in '2 GB' or '30 bytes'"),
         (["--older-than", "-1"], "--older-than=-1.0 must be a number of days"),
         (["--older-than", "nan"], "--older-than=nan must be a number of days"),
     ],

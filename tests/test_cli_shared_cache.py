@@ -93,6 +93,16 @@ def test_cache_of_a_url_that_cannot_be_used(tmp_path, capsys):
         assert "hunter2" not in error
 
 
+def test_cache_of_the_folder_of_a_url_names_the_url(url, tmp_path, capsys):
+    assert main(["cache", f"{tmp_path}/shared"]) == 2
+    assert f"holds no cache entries. It holds those of a URL, so give {url}" in capsys.readouterr().err
+
+
+def test_cache_of_memory_is_refused(capsys):
+    assert main(["cache", "memory"]) == 2
+    assert "'memory' is a cache within one process. Give a folder or a URL" in capsys.readouterr().err
+
+
 def test_cache_merge_joins_folders_of_workers(url, tmp_path, capsys):
     workers = [str(tmp_path / name) for name in ("one", "two")]
     fill(workers[0], range(3, 30))

@@ -131,9 +131,11 @@ def check_folder(cache: Any) -> Path:
         raise InvalidParameterError(f"cache={_shown(cache)} {_ALLOWED}")
     if not name.strip() or name.lower() in ("memory", "none", "disk", "auto"):  # mistakes that would create a folder
         raise InvalidParameterError(f"cache={_shown(cache)} {_ALLOWED}. For a folder of that name give './{name}'")
-    if not isinstance(cache, str) and (scheme := re.match(r"([a-z0-9+]{2,}):/(?!/)(.*)", name)):
+    if scheme := re.match(r"([a-z0-9+]{2,}):/(?!/)(.*)", name):
+        url = f"{scheme[1]}://{'/' if scheme[1] in ('file', 'local') else ''}{scheme[2]}"
+        reason = "A URL has two slashes after its scheme" if isinstance(cache, str) else "A Path is no URL"
         raise InvalidParameterError(
-            f"cache={_shown(cache)} {_ALLOWED}. A Path is no URL, so give the string '{scheme[1]}://{scheme[2]}'"
+            f"cache={_shown(cache)} {_ALLOWED}. {reason}, so give the string {without_secrets(url)!r}"
         )
     path = Path(os.path.realpath(local_path(name)))
     if path.exists() and not path.is_dir():

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["Location", "is_url", "without_secrets"]
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:(?=//)")
-_SECRETS = re.compile(r"(?<=://)[^/@\s'\"]*@|\?[^\s'\"]*")
+_SECRETS = re.compile(r"(?<=:/)(/?)[^/@\s'\"]*@|\?[^\s'\"]*")  # a Path has one slash
 _READ_ONLY = ("http", "https", "data", "github", "git", "zip", "tar", "libarchive", "reference")
 # File systems on which a file that is written in place can be seen half written, and can be renamed.
 _RENAMES = ("file", "local", "ftp", "hdfs", "webhdfs", "sftp", "ssh", "smb")
@@ -42,7 +42,7 @@ def without_secrets(text: str) -> str:
     >>> without_secrets("s3://key:secret@bucket/run?token=1")
     's3://***@bucket/run?***'
     """
-    return _SECRETS.sub(lambda match: "?***" if match[0][0] == "?" else "***@", text)
+    return _SECRETS.sub(lambda match: "?***" if match[1] is None else f"{match[1]}***@", text)
 
 
 class Location:
@@ -87,8 +87,8 @@ class Location:
             raise InvalidParameterError(
                 f"cache={shown!r} names no bucket. Give one, as in '{self.protocol}://bucket/run'"
             )
-        if not self.root and self.protocol in ("file", "local"):
-            raise InvalidParameterError(f"cache={shown!r} names no folder. Give one, as in 'file:///mnt/folder/run'")
+        if self.protocol in ("file", "local"):
+            _check_path(rest, f"cache={shown!r}")
         self.url = f"{self.protocol}://{self.root.lstrip('/') if self.protocol == 'memory' else self.root}"
         if self.protocol in ("sftp", "ssh", "ftp", "smb", "hdfs", "webhdfs"):  # the host is not part of the path
             self.url = url.rstrip("/")
@@ -196,6 +196,15 @@ def _check_syntax(url: str, protocol: str, shown: str) -> None:
         raise InvalidParameterError(
             f"{shown} cannot be written. For a server with the interface of S3 set AWS_ENDPOINT_URL_S3 to its address, "
             "and give 's3://bucket/run'"
+        )
+
+
+def _check_path(path: str, shown: str) -> None:
+    if not path.strip("/"):
+        raise InvalidParameterError(f"{shown} names no folder. Give one, as in 'file:///mnt/folder/run'")
+    if not path.startswith("/"):  # would be relative to the working directory, another one on each machine
+        raise InvalidParameterError(
+            f"{shown} has a relative path. Give an absolute one after three slashes, as in 'file:///{path}'"
         )
 
 

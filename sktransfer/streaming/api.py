@@ -12,7 +12,9 @@ from filelock import FileLock, Timeout
 
 from sktransfer._utils import local_path, progress, title_of
 from sktransfer._validation import check_bool, check_int, check_option
+from sktransfer.cache.urls import is_url, without_secrets
 from sktransfer.exceptions import InvalidParameterError
+from sktransfer.samples.columns import quoted
 from sktransfer.streaming.digests import fingerprint, versions
 from sktransfer.streaming.features import StoredFeatures, stored
 from sktransfer.streaming.log import FORMAT
@@ -25,6 +27,20 @@ from sktransfer.streaming.tables import require_pyarrow
 __all__ = ["featurize"]
 
 _INVALID = ("nan", "drop")
+_OTHER_FILES = (
+    ".arrow",
+    ".csv",
+    ".feather",
+    ".h5",
+    ".hdf5",
+    ".joblib",
+    ".json",
+    ".npz",
+    ".pickle",
+    ".pkl",
+    ".pq",
+    ".tsv",
+)
 
 
 def featurize(
@@ -57,7 +73,8 @@ def featurize(
         numbers, also a `Pipeline` or a `ColumnTransformer`.
     out : str or Path
         A path that ends in ".parquet" is one file, and one that ends in ".npy" an array of NumPy. Another path is a
-        folder with a Parquet file for each `chunk_size` rows. These need the package pyarrow.
+        folder with a Parquet file for each `chunk_size` rows. Parquet needs the package pyarrow. Endings of other
+        files, such as ".csv", are refused.
     columns : str or list of str, default=None
         Columns that hold the samples. A name passes a Series to the featurizer, a list a table. None passes the columns
         that the featurizer was fitted on, or else all that are not in `keep`.
@@ -110,7 +127,8 @@ def featurize(
     a list of fixed size per row in the type that the featurizer returns. A `.npy` file has no other columns.
 
     **What is compared.** The log of an output has a hash of the featurizer, with all parameters but `batch_size`,
-    `cache`, `n_jobs` and `verbose`, and with the weights. It has the versions of the packages that compute, the
+    `cache`, `n_jobs` and `verbose`, and with the weights. A function in it counts by its code and the plain values that
+    it uses. It has the versions of the packages that compute, the
     settings of this function, and a hash of the rows of each part, of samples and kept columns. Files of images count
     by path, size and time of change. A difference raises a `ResumeError` that names it, without any change of the
     output.
@@ -182,8 +200,20 @@ def _as_names(name: str, value: Any) -> Hashable | list[Hashable] | None:
 
 def _check_out(out: Any, settings: dict[str, Any]) -> Sink:
     if not isinstance(out, (str, os.PathLike)) or not os.fspath(out):
-        raise InvalidParameterError(f"out={out!r} must be the path of a folder, of a .parquet or of a .npy file")
+        raise InvalidParameterError(
+            f"out={quoted(out, 80)} must be the path of a folder, of a .parquet or of a .npy file"
+        )
+    if is_url(out):
+        raise InvalidParameterError(
+            f"out={without_secrets(repr(out))} is a URL, and features are written on this machine. Give the path of a "
+            "folder, of a .parquet or of a .npy file, and copy the output"
+        )
     sink = sink_of(Path(os.path.realpath(local_path(out))))
+    if sink.out.suffix.lower() in _OTHER_FILES and not sink.out.is_dir():
+        raise InvalidParameterError(
+            f"out={str(out)!r} ends in {sink.out.suffix!r}, and no such file is written. End it in .parquet or .npy, "
+            "or give a folder of another name"
+        )
     if not sink.out.parent.is_dir():
         raise InvalidParameterError(f"out={str(out)!r}: there is no folder {str(sink.out.parent)!r}; create it first")
     if not sink.has_columns and (settings["keep"] or settings["invalid"] == "drop"):

@@ -8,6 +8,7 @@ import math
 import os
 from collections.abc import Iterable, Mapping, Sequence, Set
 from importlib import metadata
+from types import CodeType
 from typing import Any
 
 import joblib
@@ -23,7 +24,8 @@ __all__ = ["digest_part", "digest_rows", "fingerprint", "versions"]
 
 SIZE = 16  # bytes of a hash
 # Parameters that decide how values are computed, not which, and an address in memory that vectorizers keep.
-_NEUTRAL = ("batch_size", "cache", "n_jobs", "verbose", "_stop_words_id")
+_NEUTRAL = ("batch_size", "cache", "n_jobs", "verbose", "_stop_words_id", "_sklearn_output_config")
+_PLAIN = (str, int, float, complex, bytes, tuple, frozenset, np.ndarray, np.generic)  # values that functions use
 _COMPUTING = ("numpy", "scikit-learn", "sktransfer", "torch", "transformers")
 
 
@@ -123,6 +125,8 @@ def _add_object(running: Any, value: Any) -> None:
         _put(running, f"{value.dtype.str}{value.shape}", value.tobytes())
     elif hasattr(value, "tobytes") and hasattr(value, "mode"):  # PIL
         _put(running, f"{value.mode}{value.size}", value.tobytes())
+        if value.mode == "P":  # the same indices are other colours with another palette
+            _put(running, "palette", bytes(value.getpalette() or ()))
     else:
         _put(running, type(value).__name__, joblib.hash(value).encode())
 
@@ -213,11 +217,20 @@ def _attributes(value: Any) -> Any:
         return value.tolist()
     code = getattr(value, "__code__", None)
     if code is not None:  # lambdas have the same name
-        constants = [one for one in code.co_consts if isinstance(one, (str, int, float, bytes))]
-        return [value.__module__, value.__qualname__, code.co_code, constants, list(code.co_names)]
+        cells = [cell.cell_contents for cell in value.__closure__ or ()]
+        used = [value.__globals__.get(name) for name in code.co_names]
+        values = [one for one in [*cells, *used, *(value.__defaults__ or ())] if isinstance(one, _PLAIN)]
+        keywords = {name: one for name, one in (value.__kwdefaults__ or {}).items() if isinstance(one, _PLAIN)}
+        return [value.__module__, value.__qualname__, *_instructions(code), values, keywords]
     if isinstance(value, type) or not _is_plain_object(value):
         return None
     return {name: one for name, one in sorted(vars(value).items()) if name not in _NEUTRAL}
+
+
+def _instructions(code: CodeType) -> list[Any]:
+    """Return what a function consists of without the values that it finds elsewhere."""
+    constants = [_instructions(one) if isinstance(one, CodeType) else one for one in code.co_consts]
+    return [code.co_code, [one for one in constants if isinstance(one, (*_PLAIN, list))], list(code.co_names)]
 
 
 def _is_plain_object(value: Any) -> bool:

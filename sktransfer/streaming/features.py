@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ import numpy as np
 import pandas as pd
 
 from sktransfer._utils import local_path
-from sktransfer.exceptions import LoadError
+from sktransfer.exceptions import InvalidParameterError, LoadError
+from sktransfer.samples.columns import quoted
 from sktransfer.streaming.sinks import ROW, Sink, sink_of
 
 __all__ = ["StoredFeatures", "load_features"]
@@ -53,7 +55,7 @@ class StoredFeatures:
     n_features: int
     n_invalid: int
     n_computed: int
-    feature_names: list[str]
+    feature_names: list[str] = field(repr=False)
     columns: list[str]
 
     def __len__(self) -> int:
@@ -74,11 +76,20 @@ class StoredFeatures:
             Features.
         rows : DataFrame of n rows
             The column "row", the position in the input counted from 0, and the kept columns.
+
+        Raises
+        ------
+        LoadError
+            If a file was deleted or damaged since.
         """
-        sink = sink_of(self.path)
+        with _readable(self.path):
+            sink = sink_of(self.path)
+            if sink.log.totals is None or sink.log.totals["n_rows"] != self.n_rows:
+                raise OSError(f"there are no complete features of {self.n_rows} rows any more")
         rng = None if random_state is None else np.random.default_rng(random_state)
         for number in sink.numbers() if rng is None else rng.permutation(sink.numbers()).tolist():
-            rows, features, kept = sink.read(number)
+            with _readable(sink.out):
+                rows, features, kept = sink.read(number)
             table = pd.DataFrame({ROW: rows}) if kept is None else kept.to_pandas()
             if ROW not in table:
                 table.insert(0, ROW, rows)
@@ -88,14 +99,37 @@ class StoredFeatures:
             yield features, table
 
     def to_numpy(self) -> np.ndarray:
-        """Return all features, an array of shape (n_rows, n_features). That of a `.npy` file is mapped, not read."""
+        """Return all features. Those of a `.npy` file are mapped, not read.
+
+        Returns
+        -------
+        features : ndarray of shape (n_rows, n_features)
+
+        Raises
+        ------
+        LoadError
+            If a file was deleted or damaged since.
+        """
         if self.path.suffix.lower() == ".npy":
-            mapped: np.ndarray = np.load(self.path, mmap_mode="r")
+            with _readable(self.path):
+                mapped: np.ndarray = np.load(self.path, mmap_mode="r")
             return mapped
         batches = [features for features, _ in self.batches()]
         return (
             np.concatenate(batches) if batches else np.empty((0, self.n_features), np.float32)
         )  # (n_rows, n_features)
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError) as error:  # errors of pyarrow are among them
+        raise LoadError(
+            f"features of {path} cannot be read, because a file was deleted or damaged "
+            f"({' '.join(str(error).split())}). Delete a damaged file, and call featurize again with the same "
+            "arguments, which computes what is missing"
+        ) from error
 
 
 def load_features(path: str | os.PathLike[str]) -> StoredFeatures:
@@ -115,6 +149,8 @@ def load_features(path: str | os.PathLike[str]) -> StoredFeatures:
     ------
     LoadError
         If there are no features at the path, or not all are written.
+    InvalidParameterError
+        If `path` is not a path.
 
     Examples
     --------
@@ -124,6 +160,8 @@ def load_features(path: str | os.PathLike[str]) -> StoredFeatures:
     >>> load_features("features.npy").to_numpy().shape
     (2, 160)
     """
+    if not isinstance(path, (str, os.PathLike)):
+        raise InvalidParameterError(f"path={quoted(path, 80)} must be the path that featurize had as out")
     out = local_path(path)
     if not out.exists():
         raise LoadError(f"{out}: there is no such file or folder")

@@ -202,9 +202,10 @@ class Recorder:
         if self._n_pending and self.n_seen > self.n_written:
             self._close()
         if self.n_seen < self.n_written:
+            hint = "resume=False to write all again, or another out"
             raise ResumeError(
                 f"out={str(self.sink.out)!r} holds {self.n_written} rows, and there are only {self.n_seen} now. Pass "
-                "resume=False to write all again, or another out"
+                + (hint if self.n_seen else f"a new generator if it was used up by an earlier call, {hint}")
             )
         if not self.n_seen:
             raise ValueError("chunks has no rows: Found array with 0 sample(s) while a minimum of 1 is required")
@@ -221,7 +222,7 @@ def _joined(tables: list[Any]) -> pa.Table | None:
     pyarrow = require_pyarrow("keep")
     try:
         return pyarrow.concat_tables(tables, promote_options="permissive").combine_chunks()
-    except pyarrow.ArrowTypeError as error:
+    except (pyarrow.ArrowTypeError, pyarrow.ArrowInvalid) as error:  # invalid: large ints that no float is equal to
         raise InvalidParameterError(
             f"a kept column has several types ({error}). Give it one type in all chunks, as by dtype= of "
             "pandas.read_csv"

@@ -255,7 +255,7 @@ class NumpySink(Sink):
         """Read the log, and cut off rows that are not in it."""
         if self.out.exists() and (not self.out.is_file() or self.log.settings is None):
             raise self._refuse("is a folder" if self.out.is_dir() else "exists without its log")
-        if not resume:
+        if not resume or not (self.out.exists() or self.growing.exists()):  # a log alone is of a deleted array
             self.log.path.unlink(missing_ok=True)
             self.growing.unlink(missing_ok=True)
             self.log = Log(self.log.path)

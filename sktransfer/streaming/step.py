@@ -19,7 +19,7 @@ from sklearn.utils.validation import check_is_fitted
 from sktransfer import exceptions
 from sktransfer.cache.resolve import without_memory
 from sktransfer.exceptions import InvalidParameterError, InvalidSample, InvalidSampleError, InvalidSampleWarning
-from sktransfer.samples.columns import quoted
+from sktransfer.samples.columns import is_frame, quoted
 from sktransfer.streaming.digests import SIZE, digest_rows
 from sktransfer.streaming.tables import (
     Columns,
@@ -177,7 +177,14 @@ class Step:
         digests = digest_rows([*cells(X), *others], n_rows, files=not _takes_texts(self.featurizer))
         block = Block(digests, _names_of(X), min(skip, n_rows))
         if skip < n_rows:
-            block.features = self._features(cut(X, skip, n_rows), block)
+            try:
+                block.features = self._features(cut(X, skip, n_rows), block)
+            except ValueError as error:
+                if self.columns is None and fitted is None and is_frame(X):
+                    error.add_note(
+                        "featurize was not told which column has the samples. Give it, as in columns='text'."
+                    )
+                raise
             block.kept = None if kept is None else kept.slice(skip)
         return block
 

@@ -69,6 +69,10 @@ def as_chunk(chunk: Any) -> Any:
                 "{'text': ['a', 'b'], 'label': [0, 1]}"
             )
         return pd.DataFrame({name: _as_column(values) for name, values in chunk.items()})
+    if type(chunk).__name__ == "Delayed":
+        raise InvalidParameterError(
+            "it is a Delayed of Dask, which is not computed yet. Pass (part.compute() for part in parts)"
+        )
     if type(chunk).__name__ == "RecordBatch" and _is_arrow(chunk):
         return require_pyarrow("a chunk of Arrow").Table.from_batches([chunk])
     if isinstance(chunk, (str, bytes)) or not hasattr(chunk, "__len__") or not hasattr(chunk, "__getitem__"):

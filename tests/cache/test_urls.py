@@ -85,6 +85,9 @@ def test_credentials_of_the_environment_are_in_no_pickle_and_no_file(tmp_path, m
         ("https://host/run", "cannot be written.*AWS_ENDPOINT_URL_S3"),
         ("s3://", "names no bucket"),
         ("simplecache::s3://bucket/run", "must be a URL of one folder|must be 'memory'|unknown scheme"),
+        ("file://", "names no folder"),
+        ("file://mnt/run", "has a relative path.*'file:///mnt/run'"),
+        ("local://run", "has a relative path"),
         ("memory://with space", "without spaces"),
         ("memory://run*", "without spaces"),
     ],
@@ -108,6 +111,23 @@ def test_resolve_store_refuses_other_lists(cache, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InvalidParameterError, match=r"cache=.* must be 'memory', a folder"):
         resolve_store(cache)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("cache", "says"),
+    [
+        ("s3:/bucket/run", "two slashes after its scheme, so give the string 's3://bucket/run'"),
+        ("file:/mnt/run", "give the string 'file:///mnt/run'"),
+        (Path("file:///mnt/run"), "A Path is no URL, so give the string 'file:///mnt/run'"),
+        (f"s3:/key:{SECRET}@bucket/run", r"\*\*\*@bucket/run"),
+    ],
+)
+def test_resolve_store_refuses_a_url_with_one_slash(cache, says, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InvalidParameterError, match=says) as raised:
+        resolve_store(cache)
+    assert SECRET not in str(raised.value)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -18,7 +18,7 @@ from sklearn.ensemble import RandomForestClassifier, RandomTreesEmbedding
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.feature_selection import SelectFromModel
 from sklearn.pipeline import make_pipeline, make_union
-from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 
 from sktransfer import ImageFeaturizer, TextFeaturizer
 from sktransfer.streaming.digests import digest_part, digest_rows, fingerprint
@@ -29,6 +29,34 @@ ROOT = Path(__file__).parents[2]
 
 def digest(*values, files=False):
     return digest_rows([[value] for value in values], 1, files=files).tobytes()
+
+
+GLOBAL = 2
+
+
+def test_fingerprint_distinguishes_what_functions_use(monkeypatch):
+    def function(factor, default=0, *, keyword=0):
+        def inner(X, default=default, *, keyword=keyword):
+            return [row for row in X if row] * factor * GLOBAL
+
+        return inner
+
+    functions = [function(2), function(3), function(2, 1), function(2, keyword=1)]
+    functions += [lambda X: X[:, (0, 1)], lambda X: X[:, (0, 2)], lambda X: (1 for _ in X), lambda X: (2 for _ in X)]
+    found = [fingerprint(FunctionTransformer(one)) for one in functions]
+    assert fingerprint(FunctionTransformer(function(2))) == found[0]
+    monkeypatch.setitem(globals(), "GLOBAL", 3)
+    found.append(fingerprint(FunctionTransformer(function(2))))
+    assert len(set(found)) == len(found)
+
+
+def test_digest_rows_distinguishes_palettes():
+    image = Image.new("P", (2, 3))
+    other = image.copy()
+    image.putpalette([255, 0, 0])
+    other.putpalette([0, 255, 0])
+    assert digest(image) != digest(other)
+    assert digest(image) == digest(image.copy())
 
 
 def test_digest_rows_distinguishes_values():

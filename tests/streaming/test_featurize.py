@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import warnings
 
+import dask
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
@@ -254,10 +255,11 @@ def test_npy_refuses_other_columns(parameters, table, embedder, tmp_path):
         ("reviews.csv", r"chunks='reviews.csv' is one str.*pandas\.read_csv\(path, chunksize=1000\)"),
         (3, "chunks is a int, which yields no chunks"),
         ((text for text in ["a good film"]), "chunk 0, from row 0: it is one str, 'a good film', not a list"),
+        ([dask.delayed(list)()], "chunk 0, from row 0: it is a Delayed of Dask, which is not computed yet"),
         (({"text": ["a"], "id": 1} for _ in range(1)), "it is a dict whose values are no columns of one length"),
         ([pd.DataFrame({"text": ["good"]}), pd.DataFrame({"title": ["bad"]})], "rows 1 to 1 have the columns"),
     ],
-    ids=["path", "number", "samples", "dict", "columns"],
+    ids=["path", "number", "samples", "delayed", "dict", "columns"],
 )
 def test_chunks_that_are_not_allowed(chunks, message, embedder, tmp_path):
     with pytest.raises(InvalidParameterError, match=message):
@@ -321,3 +323,59 @@ def test_out_needs_pyarrow(texts, embedder, tmp_path, monkeypatch):
     with pytest.raises(ImportError, match=r'pip install "pyarrow>=18".*out="features.npy"'):
         featurize(texts, embedder, tmp_path / "a.parquet")
     assert featurize(texts, embedder, tmp_path / "a.npy").n_rows == 25
+
+
+@pytest.mark.parametrize("out", OUTPUTS)
+@pytest.mark.parametrize("damage", ["deleted", "damaged"])
+def test_features_that_cannot_be_read_name_the_file(out, damage, texts, embedder, expected, tmp_path):
+    path = tmp_path / out
+    stored = featurize(texts, embedder, path, chunk_size=10)
+    file = path / "part-00000001.parquet" if out == "folder" else path
+    file.unlink() if damage == "deleted" else file.write_bytes(b"no table" * 20)
+    for read in (stored.to_numpy, lambda: list(stored.batches())):
+        with pytest.raises(LoadError, match=rf"features of .*{path.name} cannot be read.*call featurize again"):
+            read()
+    file.unlink(missing_ok=True)
+    assert np.array_equal(featurize(texts, embedder, path, chunk_size=10).to_numpy(), expected)
+
+
+def test_repr_does_not_list_the_features(texts, embedder, tmp_path):
+    stored = featurize(texts, embedder, tmp_path / "a")
+    assert "wordembedder0" not in repr(stored)
+    assert "n_rows=25, n_features=4" in repr(stored)
+
+
+def test_load_features_needs_a_path():
+    with pytest.raises(InvalidParameterError, match="path=None must be the path that featurize had as out"):
+        load_features(None)
+
+
+@pytest.mark.parametrize(
+    ("out", "message"),
+    [
+        ("features.csv", r"ends in '.csv', and no such file is written. End it in .parquet or .npy"),
+        (
+            "s3://key:hunter2@bucket/a.npy",
+            r"out='s3://\*\*\*@bucket/a.npy' is a URL, and features are written on this machine",
+        ),
+        (["a good film"] * 1000, r"^out=\['a good film',.{50,70}\.\.\. must be the path"),
+    ],
+    ids=["ending", "url", "swapped"],
+)
+def test_out_of_another_form(out, message, texts, embedder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InvalidParameterError, match=message):
+        featurize(texts, embedder, out)
+    assert not list(tmp_path.iterdir())
+
+
+def test_kept_ints_that_no_float_equals_are_named(texts, embedder, tmp_path):
+    chunks = [pd.DataFrame({"text": texts[:2], "n": [2**53 + 1] * 2}), pd.DataFrame({"text": texts[:2], "n": np.nan})]
+    with pytest.raises(InvalidParameterError, match=r"a kept column has several types .*9007199254740993"):
+        featurize(chunks, embedder, tmp_path / "a", columns="text", keep="n")
+
+
+def test_table_without_columns_is_told_to_name_one(table, embedder, tmp_path):
+    with pytest.raises(ValueError, match="must be in one column") as raised:
+        featurize(table, embedder, tmp_path / "a")
+    assert any("as in columns='text'" in note for note in raised.value.__notes__)

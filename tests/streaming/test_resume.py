@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from filelock import FileLock
 from PIL import Image
-from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.preprocessing import FunctionTransformer
 
 from sktransfer import ImageFeaturizer, TextFeaturizer, WordEmbedder, featurize, load_features
@@ -246,6 +246,23 @@ def test_resume_distinguishes_functions(texts, tmp_path):
         featurize(texts, FunctionTransformer(lambda X: doubled(X) + 1), tmp_path / "a")
 
 
+def scaled(factor):
+    return FunctionTransformer(lambda X: np.ones((len(X), 1)) * factor)
+
+
+def test_resume_distinguishes_values_that_functions_use(texts, tmp_path):
+    featurize(texts, scaled(2), tmp_path / "a")
+    assert featurize(texts, scaled(2), tmp_path / "a").n_computed == 0
+    with pytest.raises(ResumeError, match="the featurizer FunctionTransformer"):
+        featurize(texts, scaled(3), tmp_path / "a")
+
+
+def test_resume_ignores_set_output(texts, embedder, tmp_path):
+    featurize(texts, embedder, tmp_path / "a")
+    framed = clone(embedder).set_output(transform="pandas").fit(texts)
+    assert featurize(texts, framed, tmp_path / "a").n_computed == 0
+
+
 def run(texts, embedder, out):
     featurize(texts, embedder, out, chunk_size=10)
 
@@ -280,3 +297,18 @@ def test_resume_with_a_text_featurizer_of_another_process_setting(tmp_path):
     assert featurize(texts, neutral, tmp_path / "a").n_computed == 0
     with pytest.raises(ResumeError, match="layer=1"):
         featurize(texts, TextFeaturizer("tiny/bert", layer=1).fit(texts), tmp_path / "a")
+
+
+def test_resume_with_a_generator_that_is_used_up(texts, embedder, tmp_path):
+    chunks = (texts[i : i + 5] for i in range(0, 25, 5))
+    featurize(chunks, embedder, tmp_path / "a")
+    with pytest.raises(ResumeError, match=r"only 0 now\. Pass a new generator if it was used up by an earlier call"):
+        featurize(chunks, embedder, tmp_path / "a")
+
+
+def test_resume_of_an_array_that_was_deleted_starts_anew(texts, embedder, expected, tmp_path):
+    featurize(texts, embedder, tmp_path / "a.npy", chunk_size=10)
+    (tmp_path / "a.npy").unlink()
+    stored = featurize(texts, embedder, tmp_path / "a.npy", chunk_size=5)
+    assert stored.n_computed == 25
+    assert np.array_equal(stored.to_numpy(), expected)
