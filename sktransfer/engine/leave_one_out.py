@@ -90,7 +90,7 @@ def centre_present(features: np.ndarray, sample_weight: np.ndarray) -> tuple[np.
     if not weight.any():
         return np.zeros(features.shape), np.zeros(features.shape[1]), 1.0
     centred, mean, scale = centre(features, weight)
-    return centred * present[:, None], mean, scale
+    return np.where(present[:, None], centred, 0.0), mean, scale
 
 
 def scale_towers(

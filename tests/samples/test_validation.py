@@ -111,7 +111,7 @@ def test_holds_samples_names_swapped_arguments(backbone, X, y, kind):
 @pytest.mark.parametrize("backbone", ["tiny/bert", "tiny/cnn", JOINED], ids=["text", "image", "joined"])
 def test_holds_samples_of_frames_of_targets_keeps_the_error_of_the_samples(frame, backbone):
     targets = frame({"genre": GRADES, "stars": list(range(12))})
-    with pytest.raises(ValueError, match="X is (empty|a list)"):
+    with pytest.raises(ValueError, match=r"X is (empty|a list)"):
         MultiTaskFineTuner(backbone, max_epochs=0).fit([], targets)
 
 

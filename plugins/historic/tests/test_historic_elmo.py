@@ -158,7 +158,7 @@ def test_load_backbone_reports_damaged_files(tmp_path):
 
 
 def test_selfsupervisedtuner_names_the_objective_that_takes_elmo():
-    with pytest.raises(InvalidParameterError, match="type ElmoWords.*objective='none' takes any backbone"):
+    with pytest.raises(InvalidParameterError, match=r"type ElmoWords.*objective='none' takes any backbone"):
         SelfSupervisedTuner(name("elmo")).fit(X)
     own = SelfSupervisedTuner(name("elmo"), objective="none", layer=-1).fit(X)
     assert np.array_equal(own.transform(X), TextFeaturizer(name("elmo"), layer=-1).fit_transform(X))
