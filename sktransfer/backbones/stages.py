@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -26,6 +27,7 @@ __all__ = [
     "digest",
     "find_stage",
     "n_changes",
+    "naming_tower",
     "of_tower",
     "run_stages",
     "watch",
@@ -269,6 +271,23 @@ def find_stage(layer: Any, stage_names: Sequence[str], name: str) -> int:
     if not -n <= layer < n:
         raise InvalidParameterError(f"layer={layer} is out of range: {name} has {n} stages, so {-n} to {n - 1}")
     return int(layer) % n
+
+
+@contextlib.contextmanager
+def naming_tower(tower: str | None) -> Iterator[None]:
+    """Name the tower of a joined backbone in errors about parameters that are raised in this context.
+
+    Parameters
+    ----------
+    tower : str or None
+        Name of the tower. None for a backbone that is not joined.
+    """
+    try:
+        yield
+    except InvalidParameterError as error:
+        if tower is None:
+            raise
+        raise InvalidParameterError(f"tower {tower!r}: {error}") from error
 
 
 def of_tower(value: Any, tower: str | None) -> Any:

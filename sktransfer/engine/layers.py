@@ -11,6 +11,7 @@ import torch
 from sktransfer._validation import require_field
 from sktransfer.backbones.backbone import Backbone
 from sktransfer.backbones.pooling import check_pooling
+from sktransfer.backbones.stages import naming_tower
 from sktransfer.cache.policy import cache_namespace, stored_dtype
 from sktransfer.cache.types import CacheNamespace
 from sktransfer.engine.compute import PRECISIONS, Compute, processor, uses_tf32
@@ -123,11 +124,12 @@ def resolve_layers(backbone: Backbone, layer: Any, pooling: Any) -> list[LayerOu
     layers, poolings = backbone.by_tower("layer", layer), backbone.by_tower("pooling", pooling)
     resolved = []
     for name, tower in backbone.towers.items():
-        kind = poolings[name]
-        if kind is not None:
-            kind = check_pooling(kind, tower.modality)
-            kind = tower.pooling if kind == "auto" else kind
-        resolved += [LayerOutput(position + 1, kind, name) for position in tower.positions(layers[name])]
+        with naming_tower(name):
+            kind = poolings[name]
+            if kind is not None:
+                kind = check_pooling(kind, tower.modality)
+                kind = tower.pooling if kind == "auto" else kind
+            resolved += [LayerOutput(position + 1, kind, name) for position in tower.positions(layers[name])]
     return resolved
 
 

@@ -356,7 +356,7 @@ class FineTuneBase(PlainState, BackboneHTML, CallbackSupportMixin, CallbackParam
         try:
             return self._check_samples(arguments.X, backbone, reset=reset), arguments
         except ValueError as error:
-            if not holds_samples(arguments.y, backbone.modality):
+            if not holds_samples(arguments.y, backbone.takes):
                 raise
             kind = f"{backbone.modality}s"
             raise ValueError(

@@ -61,7 +61,7 @@ ALIGNMENT = [
 
 
 @with_parameters(
-    shared.INPUT[0],
+    shared.ONE_BACKBONE,
     ALIGNMENT,
     shared.INPUT[1:],
     shared.HEAD,

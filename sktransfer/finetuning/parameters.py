@@ -15,6 +15,7 @@ __all__ = [
     "HEAD_LR",
     "INPUT",
     "MULTITASK",
+    "ONE_BACKBONE",
     "RECIPE",
     "SCHEDULE",
     "TASKS",
@@ -23,14 +24,18 @@ __all__ = [
     "VALIDATION",
 ]
 
+ONE_BACKBONE = engine.BACKBONE.replace(
+    default="auto",
+    description="""A name or a loaded backbone, such as `clf.backbone_` of a fitted `FineTuneClassifier`.
+    `list_backbones()` lists the names, and `"hf/<hub id or local folder>"` loads models of transformers. The modality
+    of the backbone decides whether X holds images or texts. "auto" is "tiny/bert" if X holds texts, and "tiny/cnn"
+    otherwise.""",
+)
 INPUT = [
-    engine.BACKBONE.replace(
-        default="auto",
-        description="""A name or a loaded backbone, such as `clf.backbone_` of a fitted `FineTuneClassifier`.
-        `list_backbones()` lists the names, and `"hf/<hub id or local folder>"` loads models of transformers. The
-        modality of the backbone decides whether X holds images or texts. "auto" is "tiny/bert" if X holds texts, and
-        "tiny/cnn" otherwise. `Backbone.join` makes one for rows of several columns. The parameters `preprocess`,
-        `max_length`, `layer`, `pooling`, `freeze_depth` and `augment` may then be dicts by column.""",
+    ONE_BACKBONE.replace(
+        description=ONE_BACKBONE.description
+        + """ `Backbone.join` makes one for rows of several columns. The parameters `preprocess`, `max_length`, `layer`,
+        `pooling`, `freeze_depth` and `augment` may then be dicts by column.""",
     ),
     engine.WEIGHTS,
     engine.PREPROCESS,

@@ -71,11 +71,7 @@ class _Samples:
 
 
 @with_parameters(
-    _INPUT["backbone"].replace(
-        default="tiny/bert",
-        description="""A name or a loaded backbone, such as `tuner.backbone_` of a fitted estimator. "tiny/bert" reads
-        texts, "tiny/cnn" reads images, and `"hf/<hub id>"` or `"hf/<local folder>"` loads a model of transformers.""",
-    ),
+    shared.ONE_BACKBONE,
     Parameter(
         "objective",
         "auto",
@@ -89,7 +85,7 @@ class _Samples:
         is "mlm" or "causal" if the weights have a head for it, otherwise "simcse" for texts and "denoise" for
         images.""",
     ),
-    _INPUT.values(),
+    shared.INPUT[1:],
     LAYER,
     TARGET,
     Parameter(

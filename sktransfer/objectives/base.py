@@ -223,7 +223,7 @@ def text_tokens(backbone: Backbone) -> Tokens:
     if not isinstance(backbone.preprocess, Tokens):
         raise InvalidParameterError(
             f"backbone: {backbone.name} has a tokenisation of type {type(backbone.preprocess).__name__}, and Tokens of "
-            "sktransfer.backbones is needed"
+            "sktransfer.backbones is needed; objective='none' takes any backbone, and trains nothing"
         )
     return backbone.preprocess
 

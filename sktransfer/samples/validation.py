@@ -8,11 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import narwhals as nw
 import numpy as np
 from sklearn.utils import Tags
 from sklearn.utils.validation import validate_data
 
 from sktransfer.samples.base import Rows
+from sktransfer.samples.columns import column_names, is_frame
 from sktransfer.samples.containers import as_list
 from sktransfer.samples.flat import refuse_other_columns
 from sktransfer.samples.images import check_images, is_flat
@@ -110,15 +112,15 @@ def _check_texts(estimator: Any, X: Any, reset: bool, missing: str) -> Rows:
     return check_texts(X, missing)
 
 
-def holds_samples(y: Any, modality: str) -> bool:
+def holds_samples(y: Any, takes: Any) -> bool:
     """Return whether targets look like samples, as if X and y were swapped.
 
     Parameters
     ----------
     y : object
         Targets as given to `fit`.
-    modality : str
-        Modality of the samples. Targets never look like rows of several columns.
+    takes : {"image", "text"} or Columns
+        Modality of the samples, or the columns of rows. A data frame with these columns looks like rows.
 
     Examples
     --------
@@ -126,13 +128,19 @@ def holds_samples(y: Any, modality: str) -> bool:
     >>> holds_samples(["a fine film", "a film of no charm"], "text"), holds_samples(["good", "bad"], "text")
     (True, False)
     """
+    if not isinstance(takes, str):
+        return is_frame(y) and set(takes.modalities) <= set(column_names(y))
+    if is_frame(y):
+        if len(column_names(y)) != 1:
+            return False
+        y = nw.from_native(y, eager_only=True).to_dict(as_series=False).popitem()[1]
     shape = getattr(y, "shape", None)
     if not isinstance(y, (list, tuple)) and (shape is None or not 1 <= len(shape) <= 4 or not shape[0]):
         return False
     first = list(itertools.islice(iter(y), 20)) if shape is None or len(shape) == 1 else [y[0]]
-    if modality == "text":
+    if takes == "text":
         return bool(first) and all(isinstance(one, str) for one in first) and _n_words(first) > 2 * len(first)
-    return modality == "image" and any(_is_image(one) for one in first[:1])
+    return takes == "image" and any(_is_image(one) for one in first[:1])
 
 
 def _n_words(texts: Sequence[str]) -> int:

@@ -117,7 +117,9 @@ def resolve_candidates(candidates: Any) -> dict[str, Backbone]:
             backbones[name] = backbone
     takes = {name: backbone.takes for name, backbone in backbones.items()}
     if any(one != next(iter(takes.values())) for one in takes.values()):
-        raise InvalidParameterError(f"candidates must all take images, all texts, or rows of the same columns: {takes}")
+        raise InvalidParameterError(
+            f"candidates must all take images, all texts, or rows of the same columns with the same `missing`: {takes}"
+        )
     return backbones
 
 

@@ -9,7 +9,6 @@ from typing import Any, Self
 
 import narwhals as nw
 import numpy as np
-from sklearn.utils.validation import check_consistent_length
 
 from sktransfer.exceptions import InvalidSampleError, did_you_mean
 from sktransfer.samples.base import Rows, content_hash
@@ -153,7 +152,9 @@ class Columns:
         for name, values in self._split(X).items():
             with _of_column(name):
                 columns[name] = _check_column(values, self.modalities[name], image_shape)
-        check_consistent_length(*columns.values())
+        lengths = {name: len(column) for name, column in columns.items()}
+        if len(set(lengths.values())) > 1:
+            raise ValueError(f"the columns of X have different numbers of samples, {lengths}; give one per row in each")
         samples = JoinedSamples(columns)
         self._check_present(samples)
         return samples

@@ -13,7 +13,7 @@ from sktransfer._validation import check_option
 from sktransfer.backbones.backbone import Backbone
 from sktransfer.backbones.loading import load_backbone
 from sktransfer.backbones.preprocess import Preprocess
-from sktransfer.backbones.stages import of_tower, watch
+from sktransfer.backbones.stages import naming_tower, of_tower, watch
 from sktransfer.exceptions import InvalidParameterError, did_you_mean
 from sktransfer.towers.columns import MISSING, Columns
 
@@ -219,9 +219,10 @@ class JoinedBackbone(Backbone):
             If a depth is out of range, or towers that share a network have several.
         """
         depths = self.by_tower("freeze_depth", freeze_depth)
-        found = {
-            name: int(tower.n_frozen(depths[name], of_tower(n_stages, name))) for name, tower in self._towers.items()
-        }
+        found = {}
+        for name, tower in self._towers.items():
+            with naming_tower(name):
+                found[name] = int(tower.n_frozen(depths[name], of_tower(n_stages, name)))
         for names, _ in self._networks:
             if len({found[name] for name in names}) > 1:
                 raise InvalidParameterError(

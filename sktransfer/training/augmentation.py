@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from sktransfer.backbones.stages import naming_tower
 from sktransfer.engine.rng import derive_seed
 from sktransfer.exceptions import InvalidParameterError
 from sktransfer.samples.base import Samples
@@ -137,7 +138,10 @@ def check_augment(augment: Any, takes: Any) -> Any:
             f"augment={augment!r} must be None or a dict with an augmentation of some of the columns "
             f"{list(takes.modalities)}, such as {{'image': 'light'}}"
         )
-    changes = {name: check_augment(one, takes.modalities[name]) for name, one in augment.items()}
+    changes = {}
+    for name, one in augment.items():
+        with naming_tower(name):
+            changes[name] = check_augment(one, takes.modalities[name])
     return {name: change for name, change in changes.items() if change is not None}
 
 

@@ -334,6 +334,7 @@ class FineTuneNetwork(nn.Module):
         mask: Tensor | None = None,
         targets: Mapping[str, Tensor] | None = None,
         towers: Mapping[str, Mapping[str, Any]] | None = None,
+        heads: Collection[str] | None = None,
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Return the output of each head, by task, and the inputs of heads, by kind.
 
@@ -352,6 +353,8 @@ class FineTuneNetwork(nn.Module):
         towers : mapping of str to mapping, default=None
             Of a joined backbone, the arguments `fixed`, `values`, `mask` and `present` of each tower. `present` (n,) is
             True for rows with a sample. The others have zeros as features, and the tower does not run on them.
+        heads : collection of str, default=None
+            Tasks whose heads run. None for all.
         """
         given = {None: {"fixed": fixed, "fixed_values": fixed_values, "values": values, "mask": mask}}
         read: dict[str, list[Tensor]] = {kind: [] for kind in self.layers}
@@ -361,7 +364,9 @@ class FineTuneNetwork(nn.Module):
         features = {kind: join(kind, parts, tokens) for kind, parts in read.items()}
         of_heads = {name: {"targets": one} for name, one in (targets or {}).items()}
         outputs = {
-            name: head(features[self.reads[name]], **of_heads.get(name, {})) for name, head in self.heads.items()
+            name: head(features[self.reads[name]], **of_heads.get(name, {}))
+            for name, head in self.heads.items()
+            if heads is None or name in heads
         }
         return outputs, features
 

@@ -546,6 +546,7 @@ def update_batch_norms(net: FineTuneNet, dataset: FrozenPrefixDataset) -> None:
     norms = [norm for norm in network.batch_norms() if norm.track_running_stats]
     if network.keep_statistics or not norms:
         return
+    heads = [name for name, task in net.tasks.items() if not task.head_reads_targets]  # the others have no targets here
     network.eval()
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
@@ -555,7 +556,7 @@ def update_batch_norms(net: FineTuneNet, dataset: FrozenPrefixDataset) -> None:
     try:
         with torch.no_grad():
             for arguments, _ in net.get_iterator(dataset, training=True):
-                net.infer(arguments)
+                net.infer(arguments, heads=heads)
     finally:
         for norm, momentum in zip(norms, momenta):
             norm.momentum = momentum

@@ -376,3 +376,18 @@ def test_ranking_has_a_row_for_all_towers_together():
 def test_others_refuse_joined_backbones_with_a_way_out(refuse, message, tmp_path):
     with pytest.raises(InvalidParameterError, match=message):
         refuse(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"freeze_depth": {"text": 0, "image": -9}}, "^tower 'image': freeze_depth=-9 is out of range for 7 stages"),
+        ({"layer": {"text": 0, "image": "blok1"}}, "^tower 'image': layer='blok1' .* Did you mean 'block1'"),
+        ({"layer": 0, "pooling": {"text": "grid2", "image": "grid2"}}, "^tower 'text': pooling='grid2'"),
+        ({"layer": 0, "augment": {"image": "flip"}}, "^tower 'image': augment='flip' must be None"),
+    ],
+    ids=["freeze_depth", "layer", "pooling", "augment"],
+)
+def test_errors_of_parameters_name_the_tower(params, message):
+    with pytest.raises(InvalidParameterError, match=message):
+        FineTuneClassifier(JOINED, max_epochs=0, **params).fit(FRAME, Y)

@@ -69,6 +69,14 @@ def test_fit_lowers_the_loss_and_gives_a_backbone(objective, freeze_depth, vit):
     assert again.backbone_.fingerprint() == own.backbone_.fingerprint()
 
 
+@pytest.mark.parametrize(("objective", "freeze_depth"), [("simsiam", 0), ("denoise", 4)])
+def test_weights_random_recompute_the_statistics_of_norms(objective, freeze_depth):
+    own = tuner(objective=objective, freeze_depth=freeze_depth, weights="random", layer=-1).fit(ROWS)
+    norm = next(one for one in own.backbone_.stages[-1].modules() if isinstance(one, torch.nn.BatchNorm2d))
+    assert int(norm.num_batches_tracked) == 3  # of 22 samples, 8 a batch
+    assert np.isfinite(own.transform(ROWS)).all()
+
+
 def test_denoise_trains_one_stage_after_the_other():
     own = tuner(objective="denoise", freeze_depth=4, max_epochs=2, callbacks=None).fit(ROWS)
     assert own.history_["stage"].tolist() == ["block4"] * 2 + ["block5"] * 2 + ["top"] * 2

@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 from sklearn.base import BaseEstimator
 
-from sktransfer import FineTuneClassifier, FineTuneRegressor, ImageFeaturizer
+from sktransfer import Backbone, FineTuneClassifier, FineTuneRegressor, ImageFeaturizer, MultiTaskFineTuner
 from sktransfer.samples.validation import check_samples, holds_samples
 from sktransfer.testing.samples import make_samples
 
@@ -86,6 +86,7 @@ def test_check_samples_of_one_image_after_a_fit_on_images():
 
 PHOTOS, GRADES = make_samples("image", 12)
 REVIEWS, _ = make_samples("text", 12)
+JOINED = Backbone.join({"text": "tiny/bert", "title": "tiny/bert"})
 
 
 @pytest.mark.parametrize(
@@ -95,13 +96,23 @@ REVIEWS, _ = make_samples("text", 12)
         ("tiny/cnn", np.arange(12) % 2, np.stack([np.asarray(photo)[:8, :8] for photo in PHOTOS]), "images"),
         ("tiny/bert", np.arange(12) % 2, REVIEWS, "texts"),
         ("tiny/bert", np.arange(12) / 2, pd.Series([*REVIEWS[:11], "a film that is fine"]), "texts"),
+        ("tiny/bert", np.arange(12) % 2, pd.DataFrame({"text": REVIEWS}), "texts"),
+        (JOINED, GRADES, pl.DataFrame({"text": REVIEWS, "title": GRADES}), "joined rows"),
     ],
-    ids=["photos", "arrays", "texts", "Series"],
+    ids=["photos", "arrays", "texts", "Series", "one column", "joined rows"],
 )
 def test_holds_samples_names_swapped_arguments(backbone, X, y, kind):
     make = FineTuneRegressor if isinstance(y, pd.Series) else FineTuneClassifier
     with pytest.raises(ValueError, match=f"y holds {kind} and X does not, .*: fit takes the {kind} first. About X: "):
         make(backbone, max_epochs=0).fit(X, y)
+
+
+@pytest.mark.parametrize("frame", [pd.DataFrame, pl.DataFrame])
+@pytest.mark.parametrize("backbone", ["tiny/bert", "tiny/cnn", JOINED], ids=["text", "image", "joined"])
+def test_holds_samples_of_frames_of_targets_keeps_the_error_of_the_samples(frame, backbone):
+    targets = frame({"genre": GRADES, "stars": list(range(12))})
+    with pytest.raises(ValueError, match=r"X is (empty|a list)"):
+        MultiTaskFineTuner(backbone, max_epochs=0).fit([], targets)
 
 
 def test_holds_samples_of_paths(tmp_path: Path):

@@ -12,7 +12,7 @@ import pytest
 import torch
 from historic_folders import OPTIONS, name, write_elmo
 
-from sktransfer import FineTuneClassifier, TextFeaturizer, TokenFeaturizer, load_backbone
+from sktransfer import FineTuneClassifier, SelfSupervisedTuner, TextFeaturizer, TokenFeaturizer, load_backbone
 from sktransfer.exceptions import InvalidParameterError, WeightsError
 from sktransfer.testing.samples import make_samples
 from sktransfer_historic.elmo_words import ElmoWords
@@ -155,3 +155,10 @@ def test_load_backbone_reports_damaged_files(tmp_path):
     (tmp_path / "options.json").unlink()
     with pytest.raises(WeightsError, match=r"has no options; looked for .*options.json"):
         load_backbone(f"historic/elmo/{tmp_path}")
+
+
+def test_selfsupervisedtuner_names_the_objective_that_takes_elmo():
+    with pytest.raises(InvalidParameterError, match=r"type ElmoWords.*objective='none' takes any backbone"):
+        SelfSupervisedTuner(name("elmo")).fit(X)
+    own = SelfSupervisedTuner(name("elmo"), objective="none", layer=-1).fit(X)
+    assert np.array_equal(own.transform(X), TextFeaturizer(name("elmo"), layer=-1).fit_transform(X))
