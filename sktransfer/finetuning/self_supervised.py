@@ -178,9 +178,9 @@ class SelfSupervisedTuner(TransformerMixin, SingleTaskTuner):
     Samples without a label can be in the same call: `make_pipeline(SelfSupervisedTuner(), SelfTrainingClassifier(
     LogisticRegression()))` learns from samples whose y is -1 as well.
 
-    The held-out loss may fall while the features become worse for a task. Compare objectives by the score of the task. On
-    photos of CIFAR-10, "denoise" and "simsiam" with the default rate cost `tiny/cnn` ten points of accuracy, and "simsiam"
-    with `lr=1e-5` changed little.
+    The held-out loss may fall while the features become worse for a task. Compare objectives by the score of the task.
+    On photos of CIFAR-10, "denoise" and "simsiam" with the default rate cost `tiny/cnn` ten points of accuracy, and
+    "simsiam" with `lr=1e-5` changed little.
 
     If the weights have no head for "mlm" or "causal", a new one is drawn, with a warning. It has much to learn, so this
     needs many texts.
