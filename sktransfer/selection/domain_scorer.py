@@ -378,8 +378,9 @@ class DomainScorer(_BaseScorer):  # scikit-learn shares predictions between scor
                 ""
                 if given
                 else (
-                    " No sample_domain was passed: a search passes it to scorers with metadata routing only, "
-                    "set_config(enable_metadata_routing=True). Without it, set the labels of the target to None or NaN"
+                    " No sample_domain was passed: a search passes it to scorers with metadata routing only, the "
+                    "setting enable_metadata_routing of scikit-learn. Without it, set the labels of the target to None "
+                    "or NaN"
                 )
             )
             raise ValueError(
