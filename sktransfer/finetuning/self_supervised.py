@@ -458,9 +458,7 @@ class SelfSupervisedTuner(TransformerMixin, SingleTaskTuner):
         settings = run.settings
         if run.tasks[TASK].trains_lm_head and not _has_new_head(run.trunk.backbone):
             settings = dataclasses.replace(settings, head_lr=settings.lr)  # the head is pretrained, as the stages are
-        run = dataclasses.replace(run, settings=settings, split=(np.sort(order[n_held:]), np.sort(order[:n_held])))
-        _set_input_shape(run)
-        return run
+        return dataclasses.replace(run, settings=settings, split=(np.sort(order[n_held:]), np.sort(order[:n_held])))
 
     def _most_epochs(self, settings: Settings) -> int | None:
         objective = OBJECTIVES.get(self.objective) if isinstance(self.objective, str) else self.objective
@@ -468,6 +466,7 @@ class SelfSupervisedTuner(TransformerMixin, SingleTaskTuner):
 
     def _train(self, run: FitRun) -> TrainingResult:
         if not _objective_of(run).stagewise:
+            _set_input_shape(run)
             return super()._train(run)
         backbone, results = run.trunk.backbone, []
         for stage in range(run.trunk.boundary, len(backbone.stages)):
@@ -551,7 +550,9 @@ def _objective_of(run: FitRun) -> Objective:
 
 
 def _set_input_shape(run: FitRun) -> None:
-    """Give the objective the shape of a sample at the freezing boundary."""
+    """Give the objective the shape of a sample at the freezing boundary, if it takes one."""
+    if type(_objective_of(run)).set_input_shape is Objective.set_input_shape:
+        return
     at_boundary = [LayerOutput(run.trunk.boundary)]
     ((value,),) = collect_features(
         run.trunk.backbone, run.inputs, at_boundary, [0], compute=run.compute, store=run.store

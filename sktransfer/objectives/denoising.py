@@ -12,11 +12,9 @@ from torch.nn import functional
 from sktransfer._validation import check_fraction
 from sktransfer.backbones.backbone import Backbone
 from sktransfer.objectives.base import TextObjective, per_row, text_tokens
-from sktransfer.objectives.heads import token_table
+from sktransfer.objectives.heads import n_attention_heads, token_table
 
 __all__ = ["Denoising"]
-
-_WIDTH_OF_HEAD = 32  # least channels of an attention head of the decoder
 
 
 class Denoising(TextObjective):
@@ -136,7 +134,7 @@ class _Decoder(nn.Module):
     def __init__(self, n_features: int, n_vocabulary: int, width: int, limit: int) -> None:
         super().__init__()
         self.register_parameter("table", None)
-        n_heads = max(n for n in range(1, max(1, n_features // _WIDTH_OF_HEAD) + 1) if n_features % n == 0)
+        n_heads = n_attention_heads(n_features)
         self.enter = nn.Linear(width, n_features)
         self.positions = nn.Embedding(limit, n_features)
         self.norm = nn.LayerNorm(n_features)

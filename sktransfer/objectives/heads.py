@@ -1,4 +1,4 @@
-"""New language-model heads for backbones whose weights have none."""
+"""Parts of the heads of objectives, and new language-model heads for backbones whose weights have none."""
 
 from __future__ import annotations
 
@@ -12,7 +12,26 @@ from sktransfer.backbones.backbone import Backbone
 from sktransfer.backbones.language import HeldHead, LanguageModelHead
 from sktransfer.exceptions import InvalidParameterError
 
-__all__ = ["is_causal", "token_table", "with_new_lm_head"]
+__all__ = ["is_causal", "n_attention_heads", "token_table", "with_new_lm_head"]
+
+_LEAST_WIDTH = 32  # channels of an attention head of a decoder
+
+
+def n_attention_heads(n_features: int) -> int:
+    """Return the largest number of attention heads that divides a width, with 32 channels or more each.
+
+    Parameters
+    ----------
+    n_features : int
+        Width of the decoder. A narrower one has one head.
+
+    Examples
+    --------
+    >>> from sktransfer.objectives.heads import n_attention_heads
+    >>> n_attention_heads(160), n_attention_heads(100), n_attention_heads(8)
+    (5, 2, 1)
+    """
+    return max(n for n in range(1, max(1, n_features // _LEAST_WIDTH) + 1) if n_features % n == 0)
 
 
 def token_table(backbone: Backbone) -> nn.Parameter:

@@ -11,10 +11,10 @@ from sktransfer._validation import check_fraction
 from sktransfer.backbones.backbone import Backbone
 from sktransfer.exceptions import InvalidParameterError
 from sktransfer.objectives.base import ImageObjective
+from sktransfer.objectives.heads import n_attention_heads
 
 __all__ = ["MaskedPatches"]
 
-_WIDTH_OF_HEAD = 32  # least channels of an attention head of the decoder
 _LEAST_VARIANCE = 1e-6
 
 
@@ -140,7 +140,7 @@ class _Decoder(nn.Module):
 
     def __init__(self, n_features: int, n_tokens: int, n_channels: int) -> None:
         super().__init__()
-        n_heads = max(n for n in range(1, max(1, n_features // _WIDTH_OF_HEAD) + 1) if n_features % n == 0)
+        n_heads = n_attention_heads(n_features)
         self.hidden = nn.Parameter(torch.zeros(n_features))
         self.positions = nn.Parameter(0.02 * torch.randn(n_tokens, n_features))
         self.norm = nn.LayerNorm(n_features)
