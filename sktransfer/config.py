@@ -22,11 +22,12 @@ _ALLOWED: dict[str, tuple[Any, ...]] = {
     "cache_dtype": ("auto", "float16", "bfloat16"),
     "compile": (False, True),
 }
-_SIZES = ("cache_memory", "cache_disk")
+_SIZES = ("cache_memory", "cache_disk", "cache_device")
 _DEFAULTS: dict[str, Any] = {
     "download": "auto",
     "cache_memory": DEFAULT_MEMORY,
     "cache_disk": 10 * 1024**3,
+    "cache_device": DEFAULT_MEMORY,
     "cache_dtype": "auto",
     "compile": False,
     "weights_path": (),
@@ -48,8 +49,8 @@ def get_config() -> dict[str, Any]:
     --------
     >>> import sktransfer
     >>> sktransfer.get_config()
-    {'download': 'auto', 'cache_memory': 2147483648, 'cache_disk': 10737418240, 'cache_dtype': 'auto', \
-'compile': False, 'weights_path': ()}
+    {'download': 'auto', 'cache_memory': 2147483648, 'cache_disk': 10737418240, \
+'cache_device': 2147483648, 'cache_dtype': 'auto', 'compile': False, 'weights_path': ()}
     """
     return dict(_current())
 
@@ -59,6 +60,7 @@ def set_config(
     download: str | None = None,
     cache_memory: int | str | None = None,
     cache_disk: int | str | None = None,
+    cache_device: int | str | None = None,
     cache_dtype: str | None = None,
     compile: bool | None = None,
     weights_path: Places | None = None,
@@ -77,6 +79,9 @@ def set_config(
         Limit of the store of `cache="memory"`, in bytes or as a string such as "4 GB". Initially 2 GiB.
     cache_disk : int or str, default=None
         Limit of the store in each cache folder, in bytes or as a string such as "4 GB". Initially 10 GiB.
+    cache_device : int or str, default=None
+        Limit of what a training on a CUDA device keeps on it of the samples, in bytes or as a string such as "4 GB".
+        Initially 2 GiB. At most half of the free memory of the device is used.
     cache_dtype : {"auto", "float16", "bfloat16"}, default=None
         Data type of cached floats. "auto" is the type in which they are computed. The others round to half the bytes
         of float32.
@@ -101,6 +106,7 @@ def set_config(
         "download": download,
         "cache_memory": cache_memory,
         "cache_disk": cache_disk,
+        "cache_device": cache_device,
         "cache_dtype": cache_dtype,
         "compile": compile,
         "weights_path": weights_path,
@@ -191,6 +197,7 @@ def config_context(
     download: str | None = None,
     cache_memory: int | str | None = None,
     cache_disk: int | str | None = None,
+    cache_device: int | str | None = None,
     cache_dtype: str | None = None,
     compile: bool | None = None,
     weights_path: Places | None = None,
@@ -205,6 +212,8 @@ def config_context(
         Limit of the store in memory.
     cache_disk : int or str, default=None
         Limit of the store in each cache folder.
+    cache_device : int or str, default=None
+        Limit of what a training keeps on a CUDA device.
     cache_dtype : {"auto", "float16", "bfloat16"}, default=None
         Data type of cached floats.
     compile : bool, default=None
@@ -228,6 +237,7 @@ def config_context(
         "download": download,
         "cache_memory": cache_memory,
         "cache_disk": cache_disk,
+        "cache_device": cache_device,
         "cache_dtype": cache_dtype,
         "compile": compile,
         "weights_path": weights_path,

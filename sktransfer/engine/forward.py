@@ -21,11 +21,11 @@ from sktransfer.backbones.stages import of_tower, run_stages
 from sktransfer.cache.policy import is_cacheable, resume_stops, select_prefetch
 from sktransfer.cache.types import CacheNamespace, Store
 from sktransfer.config import get_config
+from sktransfer.devices.transfers import begin_download, finish_downloads, upload
 from sktransfer.engine.compute import Compute
 from sktransfer.engine.inference import PreparedStages, prepare_for_inference
 from sktransfer.engine.inputs import PreprocessedSamples, in_batches
 from sktransfer.engine.layers import LayerOutput, kept_dtype
-from sktransfer.engine.transfers import begin_download, finish_downloads, upload
 from sktransfer.engine.workers import in_parallel, retry_on_oom
 from sktransfer.kernels.attention import PaddingInvariantAttention
 from sktransfer.samples.images import check_images

@@ -24,6 +24,8 @@ __all__ = [
     "DepthTrial",
     "EpochLog",
     "HeldLosses",
+    "NotifyEpoch",
+    "StopTraining",
     "TaskHistory",
     "Unfreezing",
     "ValidationScore",
@@ -551,3 +553,18 @@ class EpochLog(PrintLog):  # type: ignore[misc]
 
     def _sink(self, text: str, verbose: int) -> None:
         super()._sink(in_process(text), verbose)
+
+
+class StopTraining(Exception):
+    """Raised by a callback to end the training."""
+
+
+class NotifyEpoch(Callback):  # type: ignore[misc]
+    """Call the net's `on_epoch` after all other callbacks, and stop the training if it returns True."""
+
+    def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:
+        """Record the learning rate, and call `on_epoch`."""
+        rates = [group["lr"] for group in net.optimizer_.param_groups if not group.get("own_rate")]
+        net.history.record("lr", max(rates))
+        if net.on_epoch is not None and net.on_epoch():
+            raise StopTraining

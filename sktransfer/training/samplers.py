@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from sktransfer._cluster import stop_if_cancelled
+from sktransfer.devices.transfers import upload
 from sktransfer.engine.inputs import in_batches
-from sktransfer.engine.transfers import upload
 from sktransfer.engine.workers import ahead
 from sktransfer.exceptions import InvalidParameterError
 from sktransfer.tasks.weighting import counts_of, shares_of

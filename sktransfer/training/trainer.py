@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import compress, islice
 from typing import Any
 
@@ -19,6 +20,8 @@ from sktransfer.backbones.backbone import Backbone, replace_stages
 from sktransfer.backbones.generators import fork_rng
 from sktransfer.backbones.language import LanguageModelHead, own_state
 from sktransfer.backbones.stages import of_tower
+from sktransfer.config import get_config
+from sktransfer.devices.rows import DeviceStore
 from sktransfer.engine.compute import check_finite_outputs
 from sktransfer.engine.head_strength import HeadStrength
 from sktransfer.engine.layers import LayerOutput, is_auto
@@ -40,6 +43,7 @@ from sktransfer.training.network import (
     tower_spans,
     trainable_lm_head,
     trainable_stages,
+    update_batch_norms,
 )
 from sktransfer.training.run import FitRun, LRRange, Trunk, split_rows
 from sktransfer.training.settings import Settings
@@ -50,7 +54,6 @@ __all__ = [
     "net_of_task",
     "snapshot",
     "train",
-    "update_batch_norms",
 ]
 
 
@@ -123,22 +126,23 @@ def train(run: FitRun) -> TrainingResult:
     run, depth_report = _choose_depth(run, train_rows)
     network, strengths = _build_network(run, train_rows)
     dataset = _dataset(run, train_rows, run.augmentation)
-    settings, lr_curve = _find_lr(run, network, dataset)
     valid = _validation_dataset(run, valid_rows)
-    net = _build(run, network, settings, settings.callbacks, dataset, valid)
-    if run.on_start is not None:
-        run.on_start(net)
-    net.on_epoch = run.on_epoch
-    net.initialize()
-    if run.previous is not None and run.previous.net is not None and settings.adapter is None:  # adapters are new
-        net.continue_from(run.previous.net)
-    net.partial_fit(dataset)
-    net.on_epoch = None
-    if len(net.history) and not settings.is_partial_fit:
-        update_batch_norms(net, dataset)
-    if len(net.history):
-        check_weights(net)
-        warn_if_grown(net, dataset)
+    with _kept_on_device(run, [dataset, valid]):
+        settings, lr_curve = _find_lr(run, network, dataset)
+        net = _build(run, network, settings, settings.callbacks, dataset, valid)
+        if run.on_start is not None:
+            run.on_start(net)
+        net.on_epoch = run.on_epoch
+        net.initialize()
+        if run.previous is not None and run.previous.net is not None and settings.adapter is None:  # adapters are new
+            net.continue_from(run.previous.net)
+        net.partial_fit(dataset)
+        net.on_epoch = None
+        if len(net.history) and not settings.is_partial_fit:
+            update_batch_norms(net, dataset)
+        if len(net.history):
+            check_weights(net)
+            warn_if_grown(net, dataset)
     stages = stages_frame(run.trunk.backbone, network, net, run.trunk.boundary)
     net.to_cpu()
     backbone = _with_trained_stages(run.trunk, network, settings)
@@ -160,7 +164,7 @@ def snapshot(run: FitRun, net: FineTuneNet) -> tuple[FineTuneNet, Backbone]:
     copied.module_ = copy.deepcopy(net.module_).cpu().eval()
     copied.device = "cpu"
     copied.train_split = copied.checkpoint = None
-    copied.on_epoch = copied.mixture = copied._add_l2_sp = None
+    copied.on_epoch = copied.on_device = copied.mixture = copied._add_l2_sp = None
     return copied, _with_trained_stages(run.trunk, copied.module_, run.settings)
 
 
@@ -301,6 +305,21 @@ def _dataset(run: FitRun, rows: np.ndarray, augmentation: Any = None) -> FrozenP
     )
 
 
+@contextmanager
+def _kept_on_device(run: FitRun, datasets: Sequence[FrozenPrefixDataset | None]) -> Iterator[None]:
+    """Keep what several epochs read on a GPU until the block ends."""
+    if run.compute.device.type != "cuda" or run.store is None or run.settings.max_epochs < 2:
+        yield
+        return
+    store = DeviceStore(run.compute.device, get_config()["cache_device"])
+    for dataset in filter(None, datasets):
+        dataset.keep_on_device(store)
+    try:
+        yield
+    finally:
+        store.clear()
+
+
 def _sources(run: FitRun, rows: np.ndarray) -> dict[str, np.ndarray]:
     """Return which of some rows belong to each source that is drawn from. A task of weight 0 is not."""
     masks = run.sources
@@ -327,9 +346,11 @@ def _build(
     valid: FrozenPrefixDataset | None = None,
 ) -> FineTuneNet:
     n_batches = len(run.batches(dataset, settings.batch_size, run.seed, sampling=settings.task_sampling))
-    return build_net(
+    net = build_net(
         network, run.tasks, settings, run.compute, run.seed, callbacks, n_batches, valid, batches=run.batches
     )
+    net.on_device = dataset.on_device
+    return net
 
 
 def _find_lr(
@@ -526,41 +547,6 @@ def _check_mix(trunk: Trunk, widths: list[int]) -> None:
             f"layer='mix' adds layers up, and those of {trunk.backbone.name} are of different width: {named}; "
             "layer='all' concatenates them"
         )
-
-
-def update_batch_norms(net: FineTuneNet, dataset: FrozenPrefixDataset) -> None:
-    """Recompute the BatchNorm statistics over all training samples under the final weights.
-
-    The running statistics lag behind the weights by tens of steps, so after a short training, or with averaged weights,
-    predictions would be wrong. Nothing is done if BatchNorm keeps its pretrained statistics.
-    `torch.optim.swa_utils.update_bn` does the same, but turns dropout on.
-
-    Parameters
-    ----------
-    net : FineTuneNet
-        Trained net.
-    dataset : FrozenPrefixDataset
-        Data that it was trained on.
-    """
-    network = net.module_
-    norms = [norm for norm in network.batch_norms() if norm.track_running_stats]
-    if network.keep_statistics or not norms:
-        return
-    heads = [name for name, task in net.tasks.items() if not task.head_reads_targets]  # the others have no targets here
-    network.eval()
-    momenta = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # the mean over batches
-        norm.train()
-    try:
-        with torch.no_grad():
-            for arguments, _ in net.get_iterator(dataset, training=True):
-                net.infer(arguments, heads=heads)
-    finally:
-        for norm, momentum in zip(norms, momenta):
-            norm.momentum = momentum
-        network.eval()
 
 
 def history_frame(history: History) -> pd.DataFrame:

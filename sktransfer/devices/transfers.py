@@ -14,11 +14,11 @@ def upload(values: Tensor, device: torch.device) -> Tensor:
     Parameters
     ----------
     values : Tensor
-        Tensor on the CPU. It must not be changed afterwards.
+        Tensor on the CPU, which must not be changed afterwards, or on the device.
     device : torch.device
-        Device to copy to. The CPU returns the tensor itself.
+        Device to copy to. A tensor that is there is returned itself.
     """
-    if device.type != "cuda":
+    if device.type != "cuda" or values.device == device:
         return values.to(device)
     return values.pin_memory().to(device, non_blocking=True)
 
