@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 
-__all__ = ["MeasuredPeak", "free_memory", "measured_peak"]
+__all__ = ["MeasuredPeak", "free_failed", "free_memory", "measured_peak"]
 
 
 def free_memory(device: torch.device) -> int:
@@ -20,6 +21,12 @@ def free_memory(device: torch.device) -> int:
     """
     unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     return int(torch.cuda.mem_get_info(device)[0]) + max(0, unused)
+
+
+def free_failed() -> None:
+    """Free what computations held when they ran out of memory. Call it after the error is dropped."""
+    gc.collect()  # the frames of the traceback and the error may refer to each other
+    torch.cuda.empty_cache()  # a smaller batch cannot use cached blocks of the size that was too large
 
 
 class MeasuredPeak:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
-from sktransfer.devices.memory import free_memory
+from sktransfer.devices.memory import free_failed, free_memory
 from sktransfer.devices.transfers import upload
 
 __all__ = ["DeviceRows", "DeviceStore"]
@@ -80,7 +80,7 @@ class DeviceStore:
             return work()
         except torch.OutOfMemoryError:
             self.clear()
-        torch.cuda.empty_cache()  # outside of the block above, because the error holds what the work had computed
+        free_failed()
         restart()
         torch.set_rng_state(states[0])
         torch.cuda.set_rng_state(states[1], self.device)

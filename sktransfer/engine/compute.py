@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import os
 import platform
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from sktransfer._cluster import gpu_of_worker
 from sktransfer._validation import check_option, is_int
 from sktransfer.config import get_config
+from sktransfer.devices.memory import MeasuredPeak
 from sktransfer.exceptions import InvalidParameterError, NotFiniteError
 
 __all__ = [
@@ -51,11 +53,12 @@ class _Budget:
     in_bytes: bool = False  # whether the cost of a sample is multiplied by the bytes per number
     max_cpu: int = 2**31  # samples per batch
     max_gpu: int = 2**31
+    growth: int = 8  # how many times as large a batch of a GPU becomes if its memory is free. More gains nothing
 
 
 _BUDGETS = {
     "tokens": _Budget(1024, 32_768),
-    "pixels": _Budget(16 * 224 * 224, 256 * 224 * 224, in_bytes=True, max_cpu=64, max_gpu=1024),
+    "pixels": _Budget(16 * 224 * 224, 256 * 224 * 224, in_bytes=True, max_cpu=64, max_gpu=1024, growth=4),
 }
 
 
@@ -73,17 +76,37 @@ class Compute:
         Samples per batch. None for as many as fill a core or a GPU, by the tokens of texts or the pixels of images.
     compiled : bool, default=False
         Whether to compile the stages with `torch.compile`, which takes time once.
+    growth : int, default=1
+        How many times as large automatic batches are.
     """
 
     device: torch.device
     dtype: torch.dtype = torch.float32
     batch_size: int | None = None
     compiled: bool = False
+    growth: int = field(default=1, repr=False)
 
     @property
     def on_cpu(self) -> bool:
         """Whether the pass runs on the CPU, one batch per core."""
         return self.device.type == "cpu"
+
+    @property
+    def fills_memory(self) -> bool:
+        """Whether the size of batches follows from the memory that the first one took."""
+        return self.device.type == "cuda" and self.batch_size is None
+
+    def grown(self, peak: MeasuredPeak, unit: str) -> Compute:
+        """Return the same with larger automatic batches, which take at most half of the free memory.
+
+        Parameters
+        ----------
+        peak : MeasuredPeak
+            What the first batch took.
+        unit : {"tokens", "pixels"}
+            Unit of the cost of samples.
+        """
+        return dataclasses.replace(self, growth=peak.growth(_BUDGETS[unit].growth))
 
     def samples_per_batch(self, cost: int, unit: str) -> int:
         """Return the number of samples per batch.
@@ -100,7 +123,7 @@ class Compute:
         budget = _BUDGETS[unit]
         size, most = (budget.cpu, budget.max_cpu) if self.on_cpu else (budget.gpu, budget.max_gpu)
         n = size // max(1, cost * (self.dtype.itemsize if budget.in_bytes else 1))
-        return max(1, min(n, most))
+        return max(1, min(n, most)) * self.growth
 
     def batches(self, costs: Sequence[int], unit: str = "tokens") -> list[list[int]]:
         """Return batches of samples of similar cost, as indices into `costs`.

@@ -30,13 +30,11 @@ COLUMNS = {"text": [*TEXTS[:8], *[None] * 4], "image": IMAGES}
 class Uploads(Callback):
     """Record the bytes that were copied to the device until the end of each epoch."""
 
-    uploaded = []
-
-    def __init__(self, gpu=None):
-        self.gpu = gpu
+    def __init__(self, gpu, uploaded):
+        self.gpu, self.uploaded = gpu, uploaded
 
     def on_epoch_end(self, net, **kwargs):
-        Uploads.uploaded.append(self.gpu.uploaded)
+        self.uploaded(self.gpu.uploaded)
 
 
 def fitted(X=IMAGES, backbone="tiny/cnn", y=LABELS, make=FineTuneClassifier, **parameters):
@@ -86,10 +84,10 @@ def test_cache_device_ends_the_copies_of_samples_after_the_first_epoch(X, backbo
         pytest.skip("only the simulation counts")
     copied = {}
     for name, limit in (("kept", "1 GB"), ("copied", 1)):
-        Uploads.uploaded.clear()
+        uploaded = []
         with config_context(cache_device=limit):
-            fitted(X, backbone, callbacks=[Uploads(gpu)], max_epochs=3)
-        copied[name] = np.diff(Uploads.uploaded)
+            fitted(X, backbone, callbacks=[Uploads(gpu, uploaded.append)], max_epochs=3)
+        copied[name] = np.diff(uploaded)
     boundary = copied["copied"] - copied["kept"]  # bytes of the activations of all samples, in each later epoch
     assert (boundary > 10 * copied["kept"]).all()
     # What is left are places, targets and weights: numbers per sample.
