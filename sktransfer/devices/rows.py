@@ -28,10 +28,12 @@ class DeviceStore:
         CUDA device.
     limit : int
         Bytes that all values together may take.
+    spare : int, default=0
+        Bytes of the free memory that are not used, because a training will need them.
     """
 
-    def __init__(self, device: torch.device, limit: int) -> None:
-        self.device, self._left = device, limit
+    def __init__(self, device: torch.device, limit: int, spare: int = 0) -> None:
+        self.device, self._left, self._spare = device, limit, spare
         self._tables: list[DeviceRows] = []
 
     def rows(self, n_rows: int, lengths: Sequence[int] | None, pads: Sequence[float]) -> DeviceRows:
@@ -46,14 +48,14 @@ class DeviceStore:
         return self._tables[-1]
 
     def reserve(self, n_bytes: int) -> bool:
-        """Return whether values of a size fit, and reserve memory for them.
+        """Return whether values of a size fit, and count them as kept.
 
         Parameters
         ----------
         n_bytes : int
             Bytes of the values.
         """
-        fits = n_bytes <= min(self._left, free_memory(self.device) // 2)
+        fits = n_bytes <= min(self._left, (free_memory(self.device) - self._spare) // 2)
         self._left -= n_bytes if fits else 0
         return fits
 
@@ -63,27 +65,29 @@ class DeviceStore:
             table.close()
         self._tables, self._left = [], 0
 
-    def retry(self, work: Callable[[], Result], restart: Callable[[], Any]) -> Result:
+    def retry(self, work: Callable[[], Result], restart: Callable[[], Any] | None = None) -> Result:
         """Return the result of some work. After out-of-memory, all values are freed, and the work is repeated.
 
         Parameters
         ----------
         work : callable
-            Work on the device. It draws the same random numbers again if it is repeated.
-        restart : callable
-            Called before work is repeated.
+            Work on the device.
+        restart : callable, default=None
+            Called before work is repeated that draws random numbers, which are then drawn again. None for work that
+            draws none, in any thread.
         """
         if not any(table.is_open for table in self._tables):
             return work()
-        states = torch.get_rng_state(), torch.cuda.get_rng_state(self.device)
+        states = None if restart is None else (torch.get_rng_state(), torch.cuda.get_rng_state(self.device))
         try:
             return work()
         except torch.OutOfMemoryError:
             self.clear()
         free_failed()
-        restart()
-        torch.set_rng_state(states[0])
-        torch.cuda.set_rng_state(states[1], self.device)
+        if restart is not None and states is not None:
+            restart()
+            torch.set_rng_state(states[0])
+            torch.cuda.set_rng_state(states[1], self.device)
         return work()
 
     def __reduce__(self) -> Any:

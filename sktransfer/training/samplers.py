@@ -119,14 +119,21 @@ class Batches:
             yield batch
 
     def _read(self) -> Iterator[Batch]:
-        batches = map(self.dataset.batch, self._order())
-        compute = self.dataset.compute
-        if compute.on_cpu:
-            return batches
-        moved: Iterator[Batch] = (DeviceBatch.of(batch, compute.device) for batch in batches)
+        if self.dataset.compute.on_cpu:
+            return map(self.dataset.batch, self._order())
+        moved = map(self._moved, self._order())
         if self.no_prefetch and self.dataset.augmentation is not None:
             return moved
         return ahead(moved)  # the cores are idle while a GPU trains
+
+    def _moved(self, rows: list[int]) -> Batch:
+        """Return a batch on the device."""
+        store, device = self.dataset.on_device, self.dataset.compute.device
+
+        def work() -> Batch:
+            return DeviceBatch.of(self.dataset.batch(rows), device)
+
+        return work() if store is None else store.retry(work)
 
     def _order(self) -> list[list[int]]:
         if self.seed is None:

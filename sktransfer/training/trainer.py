@@ -127,7 +127,7 @@ def train(run: FitRun) -> TrainingResult:
     network, strengths = _build_network(run, train_rows)
     dataset = _dataset(run, train_rows, run.augmentation)
     valid = _validation_dataset(run, valid_rows)
-    with _kept_on_device(run, [dataset, valid]):
+    with _kept_on_device(run, network, [dataset, valid]):
         settings, lr_curve = _find_lr(run, network, dataset)
         net = _build(run, network, settings, settings.callbacks, dataset, valid)
         if run.on_start is not None:
@@ -306,12 +306,16 @@ def _dataset(run: FitRun, rows: np.ndarray, augmentation: Any = None) -> FrozenP
 
 
 @contextmanager
-def _kept_on_device(run: FitRun, datasets: Sequence[FrozenPrefixDataset | None]) -> Iterator[None]:
+def _kept_on_device(
+    run: FitRun, network: FineTuneNetwork, datasets: Sequence[FrozenPrefixDataset | None]
+) -> Iterator[None]:
     """Keep what several epochs read on a GPU until the block ends."""
     if run.compute.device.type != "cuda" or run.store is None or run.settings.max_epochs < 2:
         yield
         return
-    store = DeviceStore(run.compute.device, get_config()["cache_device"])
+    trained = sum(parameter.nbytes for parameter in network.parameters() if parameter.requires_grad)
+    # Gradients, and two numbers per weight of an optimizer such as AdamW.
+    store = DeviceStore(run.compute.device, get_config()["cache_device"], spare=3 * trained)
     for dataset in filter(None, datasets):
         dataset.keep_on_device(store)
     try:

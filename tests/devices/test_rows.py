@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import pickle
 
 import numpy as np
@@ -114,25 +115,26 @@ def test_nothing_is_kept_on_the_device(without, gpu, monkeypatch):
     fitted(**without)
 
 
-def test_cache_device_is_freed_if_the_training_needs_its_memory(gpu):
+def test_cache_device_is_freed_if_the_training_needs_its_memory(gpu, monkeypatch):
     if gpu is None:
         pytest.skip("needs a device whose memory can be limited")
 
-    class Shrink(Callback):
-        """Leave the device so little memory after an epoch that the next one fits only without the samples."""
+    def trained(limit):
+        gc.collect()
+        gpu.most = list(gpu.used)
+        with config_context(cache_device=limit):
+            clf = fitted(freeze_depth=0, batch_size=len(IMAGES), callbacks=[MicroBatches(6)])
+        return weights(clf), gpu.most[0]
 
-        def on_epoch_end(self, net, **kwargs):
-            if len(net.history) == 1:
-                self.memory, gpu.memory = gpu.memory, gpu.used[0] + 512
-
-    for X, backbone in ((IMAGES, "tiny/cnn"), (TEXTS, BERT)):
-        expected = weights(fitted(X, backbone))
-        memory, shrink = gpu.memory, Shrink()
-        found = weights(fitted(X, backbone, callbacks=[shrink]))
-        assert gpu.memory < memory  # the limit held
-        gpu.memory = memory
-        for one, other in zip(found, expected, strict=True):
-            np.testing.assert_array_equal(one, other)
+    kept, reserve = [], DeviceStore.reserve
+    monkeypatch.setattr(DeviceStore, "reserve", lambda *args: kept.append(reserve(*args)) or kept[-1])
+    expected, without = trained(1)
+    most = trained("1 GB")[1]
+    monkeypatch.setattr(gpu, "memory", (without + most) // 2)  # too little for the samples and a step
+    found, _ = trained("1 GB")
+    assert kept == [False, True, True]
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_cache_device_is_freed_after_an_error(gpu):
