@@ -27,6 +27,8 @@ def free_failed() -> None:
     """Free what computations held when they ran out of memory. Call it after the error is dropped."""
     gc.collect()  # the frames of the traceback and the error may refer to each other
     torch.cuda.empty_cache()  # a smaller batch cannot use cached blocks of the size that was too large
+    if torch.backends.mps.is_available():
+        torch.mps.empty_cache()
 
 
 class MeasuredPeak:

@@ -109,7 +109,7 @@ def test_cache_device_is_a_limit_and_half_of_the_free_memory(gpu):
     assert not store.reserve(501)
 
 
-@pytest.mark.parametrize("without", [{"cache": None}, {"augment": "flip"}, {"max_epochs": 1}, {"device": "cpu"}])
+@pytest.mark.parametrize("without", [{"cache": None}, {"augment": "light"}, {"max_epochs": 1}, {"device": "cpu"}])
 def test_nothing_is_kept_on_the_device(without, gpu, monkeypatch):
     monkeypatch.setattr(DeviceStore, "reserve", lambda *args: pytest.fail("memory was reserved"))
     fitted(**without)

@@ -29,10 +29,13 @@ class Simulation:
         Bytes of each device.
     capability : tuple of int, default=(9, 0)
         Compute capability.
+    has_float64 : bool, default=True
+        Whether tensors may be float64, which those of MPS cannot be.
     """
 
-    def __init__(self, n_devices=2, memory=16 * 2**30, capability=(9, 0)):
+    def __init__(self, n_devices=2, memory=16 * 2**30, capability=(9, 0), has_float64=True):
         self.n_devices, self.memory, self.capability, self.pid = n_devices, memory, capability, os.getpid()
+        self.has_float64 = has_float64
         self.used, self.most = [0] * n_devices, [0] * n_devices
         self.generators = tuple(CudaGenerator(index) for index in range(n_devices))
         self.launches = self.uploads = self.uploaded = self.downloads = self.pickled = 0
