@@ -31,7 +31,7 @@ SCHEMAS = {
     "github-workflows": [".github/workflows/tests.yml"],
 }
 GENERATED = re.compile(r"PKG-INFO|setup\.cfg|[\w.-]+\.egg-info/.*")
-METADATA = re.compile(r"[\w.]+\.dist-info/(METADATA|RECORD|WHEEL|entry_points\.txt|top_level\.txt|licenses/LICENSE)")
+METADATA = re.compile(r"[\w.-]+\.dist-info/(METADATA|RECORD|WHEEL|entry_points\.txt|top_level\.txt|licenses/LICENSE)")
 
 
 def expected_files(distribution: Path, tracked: Iterable[str]) -> set[str]:

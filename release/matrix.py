@@ -20,7 +20,7 @@ import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 
-__all__ = ["ENVIRONMENTS", "Environment", "Result", "main", "requirements", "run", "table"]
+__all__ = ["ENVIRONMENTS", "Environment", "Result", "has_failed", "main", "requirements", "run", "table"]
 
 ROOT = Path(__file__).parents[1]
 PLUGINS = ("plugins/clip", "plugins/historic", "plugins/sentence_transformers", "plugins/timm")
@@ -170,7 +170,11 @@ def _pytest(
     options += ["-n", str(workers), "--dist", "worksteal"] if workers > 1 else []
     options += [] if environment.extras else ["-p", WITHOUT_EXTRAS]
     variables = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    variables |= {"OMP_NUM_THREADS": "1", "SCIPY_ARRAY_API": "1", "PATH": f"{python.parent}{os.pathsep}{os.environ['PATH']}"}
+    variables |= {
+        "OMP_NUM_THREADS": "1",
+        "SCIPY_ARRAY_API": "1",
+        "PATH": f"{python.parent}{os.pathsep}{os.environ['PATH']}",
+    }
     command = [str(python), "-m", "pytest", "-q", *options, *(tests or (() if environment.extras else ("tests",)))]
     with subprocess.Popen(command, cwd=ROOT, env=variables, stdout=subprocess.PIPE, text=True) as process:
         last = ""
@@ -198,9 +202,30 @@ def table(results: Sequence[Result]) -> str:
     """
     lines = ["| environment | Python | status | minutes | tests | versions |", "|---|---|---|---|---|---|"]
     for one in results:
-        cells = (one.environment.name, one.environment.python, one.status, f"{one.minutes:.1f}", one.summary, one.versions)
+        cells = (
+            one.environment.name,
+            one.environment.python,
+            one.status,
+            f"{one.minutes:.1f}",
+            one.summary,
+            one.versions,
+        )
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def has_failed(results: Sequence[Result], *, named: bool) -> bool:
+    """Return whether an environment has failed.
+
+    Parameters
+    ----------
+    results : sequence of Result
+        One per environment.
+    named : bool
+        Whether the environments were asked for by name. Otherwise a version of Python may be missing.
+    """
+    allowed = {"passed"} if named else {"passed", "no Python"}
+    return any(one.status not in allowed for one in results)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -227,8 +252,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     chosen = [one for one in ENVIRONMENTS if one.name in arguments.names or not arguments.names]
     results = [run(one, arguments.tests, arguments.workers) for one in chosen]
     print(f"\n{table(results)}")
-    allowed = {"passed"} if arguments.names else {"passed", "no Python"}
-    return int(any(one.status not in allowed for one in results))
+    return int(has_failed(results, named=bool(arguments.names)))
 
 
 if __name__ == "__main__":
