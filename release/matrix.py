@@ -58,6 +58,8 @@ ENVIRONMENTS = (
     Environment("py314", "3.14"),
     Environment("oldest", "3.11", resolution="lowest-direct"),
     Environment("core", "3.13", extras=()),
+    # Extras require newer versions of some dependencies than sktransfer does.
+    Environment("oldest-core", "3.11", extras=(), resolution="lowest-direct"),
 )
 
 
@@ -99,9 +101,9 @@ def requirements(environment: Environment, root: Path = ROOT) -> list[str]:
     Examples
     --------
     >>> from release.matrix import Environment, requirements
-    >>> "peft>=0.17" in requirements(Environment("one", "3.13"))
+    >>> "peft>=0.18" in requirements(Environment("one", "3.13"))
     True
-    >>> "peft>=0.17" in requirements(Environment("one", "3.13", extras=()))
+    >>> "peft>=0.18" in requirements(Environment("one", "3.13", extras=()))
     False
     """
     projects = [tomllib.loads((root / "pyproject.toml").read_text())["project"]]

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from release.matrix import ENVIRONMENTS, Result, has_failed, main, requirements, table
+from release.matrix import ENVIRONMENTS, Environment, Result, has_failed, main, requirements, table
 
 BY_NAME = {one.name: one for one in ENVIRONMENTS}
 

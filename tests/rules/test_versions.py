@@ -67,6 +67,19 @@ def test_version_is_stated_in_one_place_of_the_package():
     assert stated == [ROOT / "sktransfer" / "_version.py"]
 
 
+def test_installation_words_state_the_oldest_versions_that_are_declared():
+    declared = {one for group in project()["optional-dependencies"].values() for one in group}
+    declared |= {one for path in ("", *PLUGINS) for one in project(path)["dependencies"]}
+    stated = {
+        (path.name, found)
+        for path in [*SOURCES, *(ROOT / "docs").rglob("*.md"), *ROOT.glob("*.md")]
+        for found in re.findall(r"pip install [\"']([\w\[\].-]+>=[\d.]*\d)", path.read_text())
+    }
+    assert len(stated) > 3
+    false = sorted(one for one in stated if one[1] not in declared)
+    assert not false, false
+
+
 @pytest.mark.parametrize("path", PLUGINS)
 def test_plugins_admit_the_version_and_carry_the_license(path):
     (required,) = [one for one in project(path)["dependencies"] if one.startswith("sktransfer")]
