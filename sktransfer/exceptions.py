@@ -15,6 +15,7 @@ SktransferError
 SktransferWarning (UserWarning)
 ├── CheckpointWarning                     a training checkpoint cannot be read or written; training continues
 ├── DarkImageWarning                      images use a small part of the range of their values
+├── DeprecatedWarning (FutureWarning)     something is renamed or will be removed
 ├── DisagreementWarning                   scores and a probe rank backbones or layers differently
 ├── DroppedColumnWarning                  columns of a table are left out
 ├── FlatImageWarning                      flat rows are read as strips, or have values outside [0, 1]
@@ -47,6 +48,7 @@ __all__ = [
     "BackboneNotFoundError",
     "CheckpointWarning",
     "DarkImageWarning",
+    "DeprecatedWarning",
     "DisagreementWarning",
     "DroppedColumnWarning",
     "FlatImageWarning",
@@ -216,6 +218,10 @@ class DarkImageWarning(SktransferWarning):
 
     def __reduce__(self) -> tuple[type[DarkImageWarning], tuple[int, float]]:
         return type(self), (self.n_samples, self.brightest)
+
+
+class DeprecatedWarning(SktransferWarning, FutureWarning):
+    """A name, a parameter or a value is deprecated. A later version removes it."""
 
 
 class DisagreementWarning(SktransferWarning):
