@@ -22,7 +22,7 @@ from sktransfer.cache.policy import is_cacheable, resume_stops, select_prefetch
 from sktransfer.cache.types import CacheNamespace, Store
 from sktransfer.config import get_config
 from sktransfer.engine.compute import Compute
-from sktransfer.engine.inference import PreparedStages, prepare_for_inference
+from sktransfer.engine.inference import StagesOfPass
 from sktransfer.engine.inputs import PreprocessedSamples, in_batches
 from sktransfer.engine.layers import LayerOutput, kept_dtype
 from sktransfer.engine.transfers import begin_download, finish_downloads, upload
@@ -182,9 +182,9 @@ def _forward(
     prefetch: Sequence[LayerOutput],
 ) -> Iterator[Outputs]:
     """Yield the outputs of layers of a backbone that is not joined."""
-    one_pass = _Pass(backbone, inputs, layers, compute, len(selected))
+    n_stages = len(backbone.stages) if cacheable_stages is None else cacheable_stages
+    one_pass = _Pass(backbone, inputs, layers, compute, len(selected), n_stages)
     if store is not None:
-        n_stages = len(backbone.stages) if cacheable_stages is None else cacheable_stages
         one_pass.use(CacheLookup(store, backbone, inputs, compute, one_pass.computed, n_stages), prefetch)
     batches = one_pass.batches(selected)
     try:
@@ -192,6 +192,7 @@ def _forward(
             if not batch or one_pass.is_complete(batch[0]):
                 yield one_pass.run(batch)  # cached outputs need no other thread
             else:
+                one_pass.prepare(batch)
                 for outputs in in_parallel(chain([batch], batches), one_pass.run):
                     stop_if_cancelled()
                     yield outputs
@@ -320,6 +321,7 @@ class _Pass:
         layers: Sequence[LayerOutput],
         compute: Compute,
         n_samples: int,
+        n_frozen: int,
     ) -> None:
         self.backbone, self.inputs, self.layers = backbone, inputs, list(layers)
         self.compute, self.n_samples = compute, n_samples
@@ -336,7 +338,7 @@ class _Pass:
         self._postponed: list[PendingSample] = []  # other passes compute them
         self._slowest = 0.0  # seconds of a batch
         self._mean_length = 0.0
-        self._stages: PreparedStages | None = None
+        self._stages = StagesOfPass(backbone, compute, n_frozen)
         # A GPU takes one batch at a time, while others are decoded. On the CPU, each core has a batch of its own.
         self._device: AbstractContextManager[Any] = nullcontext() if compute.on_cpu else threading.Lock()
 
@@ -350,6 +352,11 @@ class _Pass:
         ]
         self._is_chosen = not self._prefetch
         self._is_claiming = any(map(cache.may_cache, (*self.computed, *self._prefetch)))
+
+    def prepare(self, batch: list[PendingSample]) -> None:
+        """Prepare the stages, in the thread of the caller, to whom warnings about them point."""
+        self._stages.stops = {layer.stop for layer in (*self.computed, *self._prefetch)}
+        self._stages.at(batch[0].start)
 
     def close(self) -> None:
         """Write what is buffered, and release the claims of batches that were not run."""
@@ -521,7 +528,7 @@ class _Pass:
     def _run(self, tensors: list[Tensor], start: int, layers: Sequence[LayerOutput]) -> dict[LayerOutput, list[Tensor]]:
         values, mask = self.inputs.batching.collate(tensors, self.backbone.preprocess.pad_value)  # (n, ...)
         lengths = None if mask is None else self.inputs.batching.lengths(tensors)
-        stages, device = self._prepared(), self.compute.device
+        stages, device = self._stages.at(start), self.compute.device
         taken: dict[LayerOutput, list[Tensor]] = {}
         copied: dict[LayerOutput, Tensor] = {}  # from a GPU, which is waited for once
         needs_context = mask is not None and self.compute.on_cpu and not self.compute.compiled
@@ -548,11 +555,6 @@ class _Pass:
         for layer, host in copied.items():
             taken[layer] = self._split(layer, host, lengths)
         return taken
-
-    def _prepared(self) -> PreparedStages:
-        if self._stages is None:
-            self._stages = prepare_for_inference(self.backbone, self.compute)
-        return self._stages
 
     def _pooled(self, layer: LayerOutput, output: Tensor, mask: Tensor | None) -> Tensor:
         """Return the output of a layer for a batch (n, ...), pooled, and in the type that the store keeps."""
