@@ -16,7 +16,17 @@ from sktransfer.backbones import hooks
 from sktransfer.backbones.spec import BackboneSpec
 from sktransfer.exceptions import PluginError, did_you_mean
 
-__all__ = ["Finder", "Plugin", "check_spec", "hook_results", "installed_plugins", "is_allowed", "load_plugin", "origin", "reason"]
+__all__ = [
+    "Finder",
+    "Plugin",
+    "check_spec",
+    "hook_results",
+    "installed_plugins",
+    "is_allowed",
+    "load_plugin",
+    "origin",
+    "reason",
+]
 
 Finder = Callable[..., list[BackboneSpec | None]]
 _HOOKS = (

@@ -81,7 +81,9 @@ def prepare_for_inference(
     """
     if compute.runtime != TORCH:
         n = len(backbone.stages)
-        return _in_runtime(backbone, compute, sorted(stops) or range(1, n + 1), start, n if n_frozen is None else n_frozen)
+        return _in_runtime(
+            backbone, compute, sorted(stops) or range(1, n + 1), start, n if n_frozen is None else n_frozen
+        )
     key = f"{compute.device} {compute.dtype} {compute.compiled}"
     with _lock:  # several threads may ask at once, and a large network is copied only once
         backbone.forget_if_changed()

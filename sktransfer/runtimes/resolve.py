@@ -115,7 +115,9 @@ def _choose(runtimes: dict[str, Runtime], failures: list[str], precision: str) -
             continue
         return runtime
     if precision == "int8":
-        raise InvalidParameterError("precision='int8' needs a runtime that computes it: pip install sktransfer-openvino")
+        raise InvalidParameterError(
+            "precision='int8' needs a runtime that computes it: pip install sktransfer-openvino"
+        )
     if missing or not fitting:
         why = "; ".join(missing) or "no plugin is installed that 'auto' chooses from"
         message = f"runtime='auto' is torch here ({why}). For another runtime: pip install sktransfer-openvino"

@@ -90,9 +90,7 @@ class Runtime(ABC):
         """
 
     @abstractmethod
-    def compile(
-        self, model: Any, precision: str, n_threads: int
-    ) -> Callable[[Mapping[str, np.ndarray]], np.ndarray]:
+    def compile(self, model: Any, precision: str, n_threads: int) -> Callable[[Mapping[str, np.ndarray]], np.ndarray]:
         """Return a function from the inputs of a stage to its output, which several threads call at once.
 
         Parameters

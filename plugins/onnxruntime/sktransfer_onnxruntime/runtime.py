@@ -49,9 +49,7 @@ class OnnxRuntime(Runtime):
         """Return the bytes of the ONNX file."""
         return (folder / _FILE).read_bytes()
 
-    def compile(
-        self, model: bytes, precision: str, n_threads: int
-    ) -> Callable[[Mapping[str, np.ndarray]], np.ndarray]:
+    def compile(self, model: bytes, precision: str, n_threads: int) -> Callable[[Mapping[str, np.ndarray]], np.ndarray]:
         """Return a function that runs the model in the thread of the caller."""
         import onnxruntime
 

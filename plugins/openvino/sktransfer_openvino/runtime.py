@@ -73,9 +73,7 @@ class OpenVINO(Runtime):
         """Return a model that was written."""
         return _core().read_model(folder / _FILE)
 
-    def compile(
-        self, model: Any, precision: str, n_threads: int
-    ) -> Callable[[Mapping[str, np.ndarray]], np.ndarray]:
+    def compile(self, model: Any, precision: str, n_threads: int) -> Callable[[Mapping[str, np.ndarray]], np.ndarray]:
         """Return a function that runs the model, in as many streams of one thread as there are callers."""
         settings = {
             "INFERENCE_PRECISION_HINT": _HINTS[precision],  # else bfloat16 where the processor has it
