@@ -324,7 +324,7 @@ class _Pass:
         n_frozen: int,
     ) -> None:
         self.backbone, self.inputs, self.layers = backbone, inputs, list(layers)
-        self.compute, self.n_samples = compute, n_samples
+        self.compute, self.n_samples, self._n_frozen = compute, n_samples, n_frozen
         # A cheap input, such as token ids, is read again for the output of stage 0, not looked up or held.
         self.computed = [layer for layer in self.layers if layer.stop or not inputs.batching.is_cheap]
         self.has_written = False
@@ -338,7 +338,6 @@ class _Pass:
         self._postponed: list[PendingSample] = []  # other passes compute them
         self._slowest = 0.0  # seconds of a batch
         self._mean_length = 0.0
-        self._stages = StagesOfPass(backbone, compute, n_frozen)
         # A GPU takes one batch at a time, while others are decoded. On the CPU, each core has a batch of its own.
         self._device: AbstractContextManager[Any] = nullcontext() if compute.on_cpu else threading.Lock()
 
@@ -355,7 +354,8 @@ class _Pass:
 
     def prepare(self, batch: list[PendingSample]) -> None:
         """Prepare the stages, in the thread of the caller, to whom warnings about them point."""
-        self._stages.stops = {layer.stop for layer in (*self.computed, *self._prefetch)}
+        stops = {layer.stop for layer in (*self.computed, *self._prefetch)}
+        self._stages = StagesOfPass(self.backbone, self.compute, self._n_frozen, stops)
         self._stages.at(batch[0].start)
 
     def close(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import threading
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -61,9 +61,7 @@ def has_convolutions(stages: nn.Module) -> bool:
     return any(isinstance(module, nn.Conv2d) for module in stages.modules())
 
 
-def prepare_for_inference(
-    backbone: Backbone, compute: Compute, *, stops: Iterable[int] = (), start: int = 0, n_frozen: int | None = None
-) -> PreparedStages:
+def prepare_for_inference(backbone: Backbone, compute: Compute) -> PreparedStages:
     """Return copies of a backbone's stages for inference. They are made once, and kept with the backbone.
 
     Parameters
@@ -72,18 +70,10 @@ def prepare_for_inference(
         Backbone. Its own stages are not changed.
     compute : Compute
         Device, precision and runtime.
-    stops : iterable of int, default=()
-        Numbers of stages after which the output is read. A runtime gives no other outputs. Empty for all.
-    start : int, default=0
-        Number of stages that do not run.
-    n_frozen : int, default=None
-        Number of first stages that are frozen, which a runtime computes. None for all.
     """
     if compute.runtime != TORCH:
         n = len(backbone.stages)
-        return _in_runtime(
-            backbone, compute, sorted(stops) or range(1, n + 1), start, n if n_frozen is None else n_frozen
-        )
+        return StagesOfPass(backbone, compute, n, range(1, n + 1)).at(0)
     key = f"{compute.device} {compute.dtype} {compute.compiled}"
     with _lock:  # several threads may ask at once, and a large network is copied only once
         backbone.forget_if_changed()
@@ -95,7 +85,7 @@ def prepare_for_inference(
 
 
 class StagesOfPass:
-    """Prepared stages of one forward pass.
+    """Prepared stages of one forward pass. Make it in the thread of the caller, whose number of threads it takes.
 
     Parameters
     ----------
@@ -104,18 +94,16 @@ class StagesOfPass:
     compute : Compute
         Device, precision and runtime.
     n_frozen : int
-        Number of first stages that are frozen.
-
-    Attributes
-    ----------
-    stops : set of int
-        Numbers of stages after which the pass reads an output. Set it before the first call of `at`.
+        Number of first stages that are frozen, which a runtime computes.
+    stops : iterable of int
+        Numbers of stages after which the pass reads an output. A runtime gives no other outputs.
     """
 
-    def __init__(self, backbone: Backbone, compute: Compute, n_frozen: int) -> None:
-        self._backbone, self._compute, self._n_frozen = backbone, compute, n_frozen
+    def __init__(self, backbone: Backbone, compute: Compute, n_frozen: int, stops: Iterable[int]) -> None:
+        self._backbone, self._compute = backbone, compute
+        self._n_frozen, self._stops = n_frozen, sorted(stops)
+        self._n_threads = torch.get_num_threads()
         self._known: dict[int, PreparedStages] = {}
-        self.stops: set[int] = set()
 
     def at(self, start: int) -> PreparedStages:
         """Return the stages for a batch that resumes after some stages.
@@ -125,31 +113,36 @@ class StagesOfPass:
         start : int
             Number of stages that do not run.
         """
-        start = 0 if self._compute.runtime == TORCH else start
+        if self._compute.runtime == TORCH:
+            start = 0
         if start not in self._known:
-            self._known[start] = prepare_for_inference(
-                self._backbone, self._compute, stops=self.stops, start=start, n_frozen=self._n_frozen
+            in_torch = self._compute.runtime == TORCH
+            self._known[start] = (
+                prepare_for_inference(self._backbone, self._compute) if in_torch else self._in_runtime(start)
             )
         return self._known[start]
 
+    def _in_runtime(self, start: int) -> PreparedStages:
+        """Return the frozen stages as the runtime computes them, and the others as torch does."""
+        from sktransfer.runtimes.stages import compile_stages  # imports the exporter of torch
 
-def _in_runtime(
-    backbone: Backbone, compute: Compute, stops: Sequence[int], start: int, n_frozen: int
-) -> PreparedStages:
-    """Return the frozen stages as the runtime computes them, and the others as torch does."""
-    runtime = find_runtime(compute.runtime, compute.precision, on_cpu=compute.on_cpu)
-    assert runtime is not None
-    last = stops[-1]
-    borders = sorted({start, *(min(stop, n_frozen) for stop in stops if min(stop, n_frozen) > start)})
-    from sktransfer.runtimes.stages import compile_stages  # imports the exporter of torch
-
-    compiled = compile_stages(backbone, runtime, compute.precision, borders) if len(borders) > 1 else []
-    if compiled and last <= n_frozen:
-        return PreparedStages([*compiled, *backbone.stages[len(compiled) :]], pads_attention=True)
-    in_torch = prepare_for_inference(backbone, replace(compute, runtime=TORCH))
-    channels_last = in_torch.channels_last and not compiled
-    stages = [*compiled, *list(in_torch)[len(compiled) :]]
-    return PreparedStages(stages, channels_last=channels_last, pads_attention=in_torch.pads_attention)
+        compute, stages = self._compute, self._backbone.stages
+        runtime = find_runtime(compute.runtime, compute.precision, on_cpu=compute.on_cpu)
+        assert runtime is not None
+        ends = {min(stop, self._n_frozen) for stop in self._stops}
+        borders = sorted({start, *(stop for stop in ends if stop > start)})
+        compiled: list[nn.Module] = []
+        if len(borders) > 1:
+            compiled = compile_stages(self._backbone, runtime, compute.precision, borders, self._n_threads)
+        n = len(compiled)
+        if compiled and self._stops[-1] <= self._n_frozen:
+            return PreparedStages([*compiled, *stages[n:]], pads_attention=True)  # the others do not run
+        in_torch = prepare_for_inference(self._backbone, replace(compute, runtime=TORCH))
+        return PreparedStages(
+            [*compiled, *list(in_torch)[n:]],
+            channels_last=in_torch.channels_last and not compiled,
+            pads_attention=in_torch.pads_attention,
+        )
 
 
 def _copy(stages: nn.ModuleList, compute: Compute) -> PreparedStages:

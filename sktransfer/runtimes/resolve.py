@@ -128,7 +128,7 @@ def _choose(runtimes: dict[str, Runtime], failures: list[str], precision: str) -
 
 
 def runtime_key(name: str, precision: str) -> str:
-    """Return what values depend on apart from stages and samples, for the key of a cache.
+    """Return what values depend on apart from stages and samples, as part of the key of a cache.
 
     Parameters
     ----------

@@ -15,7 +15,7 @@ __all__ = ["Runtime"]
 
 
 class Runtime(ABC):
-    """A library that runs frozen stages on the CPU in place of torch.
+    """A library that runs frozen stages on the CPU instead of torch.
 
     Each stage is a model of its own. Its inputs are `"values"` (n, ...) and, for texts, `"mask"` (n, tokens). The
     number of samples and the number of tokens are free. The output has float32 numbers. A plugin returns its runtimes

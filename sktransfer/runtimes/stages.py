@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
@@ -43,21 +43,40 @@ class CompiledStages(nn.Module):
     ----------
     run : callable
         Function of `Runtime.compile`.
-    dtype : torch.dtype
-        Type of the output, if it has floats.
+    precision : str
+        Precision that the runtime computes in.
+    stages : iterable of nn.Module
+        The stages in torch, for images of another size.
+    size : tuple of int or None
+        Shape of a sample that the model takes. None for any.
     """
 
-    def __init__(self, run: Callable[[Mapping[str, np.ndarray]], np.ndarray], dtype: torch.dtype) -> None:
+    def __init__(
+        self,
+        run: Callable[[Mapping[str, np.ndarray]], np.ndarray],
+        precision: str,
+        stages: Iterable[nn.Module],
+        size: tuple[int, ...] | None,
+    ) -> None:
         super().__init__()
-        self._run, self._dtype = run, dtype
+        self._run, self._precision, self._size = run, precision, size
+        self._stages = tuple(stages)  # not a part of this module
+        self._dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
 
     def forward(self, values: Tensor, mask: Tensor | None = None) -> Tensor:
         """Return the output of the last of the stages."""
-        return torch.from_numpy(self._run(_arrays(values, mask))).to(self._dtype)
+        if self._size is None or tuple(values.shape[1:]) == self._size:
+            return torch.from_numpy(self._run(_arrays(values, mask))).to(self._dtype)
+        if self._precision == "int8":
+            raise InvalidParameterError(
+                f"precision='int8': the network was converted for values of shape {self._size}, not "
+                f"{tuple(values.shape[1:])}; choose precision='float32'"
+            )
+        return _run(self._stages, values.float(), mask).to(self._dtype)
 
 
 class _Skipped(nn.Module):
-    """Place of a stage whose output nobody reads. The model of a later place computes it."""
+    """Place of a stage whose output is not read. The model of a later place computes it."""
 
     def forward(self, values: Tensor, mask: Tensor | None = None) -> Tensor:
         return values
@@ -72,7 +91,9 @@ class _Compiled(nn.ModuleList):
         self.models: dict[tuple[int, int], CompiledStages] = {}
 
 
-def compile_stages(backbone: Backbone, runtime: Runtime, precision: str, borders: Sequence[int]) -> list[nn.Module]:
+def compile_stages(
+    backbone: Backbone, runtime: Runtime, precision: str, borders: Sequence[int], n_threads: int
+) -> list[nn.Module]:
     """Return the first stages of a backbone as a runtime computes them, or none if torch has to.
 
     The stages between two borders are one model, because a runtime fuses layers across stages. In int8 each stage is a
@@ -89,6 +110,8 @@ def compile_stages(backbone: Backbone, runtime: Runtime, precision: str, borders
         Precision that the runtime computes in.
     borders : sequence of int
         Numbers of stages in ascending order: where the pass begins, then those after which the output is read.
+    n_threads : int
+        Number of threads that run the stages at once.
 
     Returns
     -------
@@ -100,20 +123,19 @@ def compile_stages(backbone: Backbone, runtime: Runtime, precision: str, borders
     InvalidParameterError
         If the precision is int8, which torch cannot compute, and the runtime cannot compute the stages.
     """
-    compiler = _Compiler(backbone, runtime, precision, torch.get_num_threads())
     if precision == "int8":
         borders = range(borders[0], borders[-1] + 1)
     with _lock:
         backbone.forget_if_changed()
-        values, mask = example_batch(backbone, _N_CHECKED)
-        shape = tuple(values.shape[1:]) if mask is None else ()
-        key = f"{runtime.name} {precision} {compiler.n_threads} {shape}"
-        known = backbone.copies.setdefault(key, _Compiled())
+        size = "" if backbone.modality == "text" else backbone.preprocess.key
+        known = backbone.copies.setdefault(f"{runtime.name} {precision} {n_threads} {size}", _Compiled())
         assert isinstance(known, _Compiled)
         parts = list(pairwise(borders))
-        if known.reason is None:
+        missing = [part for part in parts if part not in known.models]
+        if known.reason is None and missing:
+            compiler = _Compiler(backbone, runtime, precision, n_threads)
             try:
-                _extend(known.models, compiler, values, mask, parts)
+                _extend(known.models, compiler, missing)
             except Exception as error:  # torch and the libraries raise errors of many types
                 _fall_back(known, compiler, error)
         if known.reason is not None:
@@ -132,14 +154,10 @@ def _fall_back(known: _Compiled, compiler: _Compiler, error: Exception) -> None:
 
 @torch.no_grad()
 def _extend(
-    models: dict[tuple[int, int], CompiledStages],
-    compiler: _Compiler,
-    values: Tensor,
-    mask: Tensor | None,
-    parts: Sequence[tuple[int, int]],
+    models: dict[tuple[int, int], CompiledStages], compiler: _Compiler, missing: Sequence[tuple[int, int]]
 ) -> None:
-    """Add the models that are missing, each checked on the values that torch computes for the stage before it."""
-    missing = [part for part in parts if part not in models]
+    """Add missing models, each checked on the values that torch computes for the stage before it."""
+    values, mask = example_batch(compiler.backbone, _N_CHECKED)
     stages, done = compiler.backbone.stages, 0
     for start, stop in missing:
         values, done = _run(stages[done:start], values, mask), start
@@ -149,7 +167,7 @@ def _extend(
         models[start, stop] = compiled
 
 
-def _run(stages: nn.ModuleList, values: Tensor, mask: Tensor | None) -> Tensor:
+def _run(stages: Iterable[nn.Module], values: Tensor, mask: Tensor | None) -> Tensor:
     values = values.clone()  # a stage may write into its input
     for stage in stages:
         values = stage(values, mask)
@@ -173,13 +191,19 @@ class _Compiler:
 
     def __init__(self, backbone: Backbone, runtime: Runtime, precision: str, n_threads: int) -> None:
         self.backbone, self.runtime, self.precision, self.n_threads = backbone, runtime, precision, n_threads
-        self._dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
         self._calibration: tuple[int, list[tuple[Tensor, Tensor | None]]] | None = None
 
     def compile(self, start: int, stop: int, values: Tensor, mask: Tensor | None) -> CompiledStages:
         """Return `stages[start:stop]` compiled, for an input like `values`."""
-        model = self._model(start, stop, values, mask)
-        return CompiledStages(self.runtime.compile(model, self.precision, self.n_threads), self._dtype)
+        run = self.runtime.compile(self._model(start, stop, values, mask), self.precision, self.n_threads)
+        size = None if mask is not None or self._is_free(values) else tuple(values.shape[1:])
+        return CompiledStages(run, self.precision, self.backbone.stages[start:stop], size)
+
+    def _is_free(self, values: Tensor) -> bool:
+        """Return whether images of any size reach a stage, because the preprocessing does not set it."""
+        preprocess = self.backbone.preprocess
+        is_set = getattr(preprocess, "crop", None) is not None or isinstance(getattr(preprocess, "resize", None), tuple)
+        return values.ndim == 4 and not is_set
 
     def _model(self, start: int, stop: int, values: Tensor, mask: Tensor | None) -> Any:
         root = get_config()["runtime_cache"]
@@ -210,10 +234,9 @@ class _Compiler:
             shutil.rmtree(written, ignore_errors=True)
 
     def _convert(self, start: int, stop: int, values: Tensor, mask: Tensor | None) -> Any:
-        free_size = mask is None and _has_free_size(self.backbone.preprocess)
-        model = self.runtime.convert(
-            export_stages(self.backbone.stages[start:stop], values, mask, free_size=free_size and values.ndim == 4)
-        )
+        is_free = mask is None and self._is_free(values)
+        stages = self.backbone.stages[start:stop]
+        model = self.runtime.convert(export_stages(stages, values, mask, free_size=is_free))
         if self.precision != "int8":
             return model
         return self.runtime.quantize(model, [_arrays(*batch) for batch in self._calibrate(start)])
@@ -222,8 +245,8 @@ class _Compiler:
         """Return inputs of a stage for the samples that show the range of its values."""
         if self._calibration is None:
             values, mask = example_batch(self.backbone, _N_CALIBRATION)
-            parts = zip(values.split(_CALIBRATION_BATCH), [None] * len(values) if mask is None else mask.split(
-                _CALIBRATION_BATCH))  # fmt: skip
+            slices = [slice(row, row + _CALIBRATION_BATCH) for row in range(0, len(values), _CALIBRATION_BATCH)]
+            parts = [(values[rows], None if mask is None else mask[rows]) for rows in slices]
             self._calibration = 0, [_without_padding(*part) for part in parts]
         start, batches = self._calibration
         for stage in self.backbone.stages[start:index]:
@@ -238,10 +261,6 @@ def _without_padding(values: Tensor, mask: Tensor | None) -> tuple[Tensor, Tenso
         return values, None
     n = int(mask.sum(1).max())
     return values[:, :n], mask[:, :n]  # (n, tokens)
-
-
-def _has_free_size(preprocess: Any) -> bool:
-    return getattr(preprocess, "crop", None) is None and not isinstance(getattr(preprocess, "resize", None), tuple)
 
 
 def _arrays(values: Tensor, mask: Tensor | None) -> dict[str, np.ndarray]:

@@ -129,7 +129,7 @@ def check_frozen(subject: RuntimeSubject) -> None:
 
 
 def check_runtime_pickle(subject: RuntimeSubject) -> None:
-    """Check that a fitted estimator is pickled without what was compiled, and computes the same."""
+    """Check that a fitted estimator is pickled without compiled stages, and computes the same."""
     X, _ = make_samples("text", 6)
     with config_context(runtime=subject.name):
         featurizer = TextFeaturizer(subject.backbones["text"], cache=None, device="cpu").fit(X)

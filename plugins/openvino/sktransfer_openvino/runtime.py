@@ -49,7 +49,7 @@ class OpenVINO(Runtime):
     def quantize(self, model: Any, batches: Sequence[Mapping[str, np.ndarray]]) -> Any:
         """Return the model with weights and activations in int8.
 
-        The stage that reads token ids stays as it is, because a table look-up does not multiply.
+        The stage that reads token ids is not changed, because a table look-up does not multiply.
         """
         if np.issubdtype(batches[0]["values"].dtype, np.integer):
             return model
