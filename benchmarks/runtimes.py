@@ -1,6 +1,7 @@
 """Seconds of frozen networks in torch, OpenVINO and ONNX Runtime, side by side in one process.
 
-    SKTRANSFER_TEST_DATA=... python -m benchmarks.runtimes
+    SKTRANSFER_TEST_DATA=... python -m benchmarks.runtimes [--kinds texts photos] [--variants "openvino float32" ...]
+    SKTRANSFER_TEST_DATA=... python -m benchmarks.runtimes --parts times       # or agreement, accuracy
 
 Texts are encoded by all-MiniLM-L6-v2, and photos by MobileNetV2 from JPEG files. All programs run in turn, in reverse
 order every second round. Times are those of the processor, because other programs may share the machine. Each round is
@@ -9,6 +10,7 @@ stored when it is measured, so an interrupted run resumes.
 
 from __future__ import annotations
 
+import argparse
 import functools
 import os
 import time
@@ -37,6 +39,7 @@ VARIANTS = (
     ("onnxruntime", "float32"),
 )
 PEER = "peer"
+PARTS = ("times", "agreement", "accuracy")
 FEATURES = ("amx", "avx2", "avx512f", "avx512_bf16", "avx512_vnni", "avx_vnni")
 OPERATIONS = {"texts": text_throughput.OPERATIONS, "photos": 2 * 0.3e9}  # per token or image
 Program = Callable[[], np.ndarray]
@@ -64,8 +67,8 @@ def in_runtime(variant: Sequence[str], ours: Callable[[str], Any], X: Any) -> np
     return found
 
 
-def programs(kind: str, X: Any) -> dict[str, Program]:
-    """Return the peer and all variants, each as a function that returns features."""
+def programs(kind: str, X: Any, variants: Sequence[tuple[str, str]]) -> dict[str, Program]:
+    """Return the peer and the variants, each as a function that returns features."""
     if kind == "texts":
         model = text_throughput.peer("float32")
         found: dict[str, Program] = {PEER: functools.partial(text_throughput.encode, model, X, 8)}
@@ -74,7 +77,7 @@ def programs(kind: str, X: Any) -> dict[str, Program]:
         found = {PEER: functools.partial(image_throughput.embetter_way, image_throughput.network(), X)}
         ours = image_throughput.ours
     prepared = functools.cache(ours)  # a network is loaded once, and its models are kept with it
-    return found | {name(one): functools.partial(in_runtime, one, prepared, X) for one in VARIANTS}
+    return found | {name(one): functools.partial(in_runtime, one, prepared, X) for one in variants}
 
 
 def one_round(made: Mapping[str, Program], number: int) -> dict[str, float]:
@@ -107,7 +110,7 @@ def agreement(found: np.ndarray, expected: np.ndarray) -> dict[str, float]:
 def samples(kind: str) -> tuple[Any, float]:
     """Return the samples of the times, and the number of operations of the network for all of them."""
     if kind == "texts":
-        X: Any = text_throughput.texts(sized(100, 300), sized(10, 30))
+        X: Any = text_throughput.texts(sized(60, 300), sized(6, 30))
         tokens = text_throughput.n_tokens(text_throughput.peer("float32"), X)
         return X, tokens * OPERATIONS[kind]
     X, _ = photos(sized(24, 64))
@@ -116,7 +119,7 @@ def samples(kind: str) -> tuple[Any, float]:
 
 def probe(kind: str, variant: Sequence[str]) -> float:
     """Return the accuracy of a logistic regression on features that a runtime computes."""
-    n = sized(120, 400)
+    n = sized(80, 400)
     if kind == "texts":
         X, y = some_reviews(2 * n)
     else:
@@ -130,48 +133,52 @@ def probe(kind: str, variant: Sequence[str]) -> float:
     return float(classifier.score(features[half:], y[half:]))
 
 
-def measure(report: Report, kind: str, rounds: int) -> None:
+def measure(report: Report, kind: str, rounds: int, variants: Sequence[tuple[str, str]], parts: Sequence[str]) -> None:
     """Report each variant relative to the peer."""
     remembered = Remembered("runtimes_rounds")
-    machine = processor()
+    where: dict[str, Any] = {"kind": kind, "machine": processor(), "torch": torch.__version__, "size": sized(0, 1)}
+    if "accuracy" in parts:
+        for variant in variants:
+            accuracy = remembered({**where, "probe": name(variant)}, functools.partial(probe, kind, variant))
+            report.row(f"{kind}, {name(variant)}: accuracy of a probe", [accuracy])
+    if not {"times", "agreement"} & set(parts):
+        return
     X, operations = samples(kind)
-    made = programs(kind, X)
-    where = {"kind": kind, "n": len(X), "machine": machine, "torch": torch.__version__}
-    expected: list[np.ndarray] = []
-
-    def compare(what: str) -> dict[str, float]:
-        if not expected:
-            expected.append(made[PEER]())
-        return agreement(made[what](), expected[0])
-
-    agree = {what: remembered({**where, "agreement": what}, functools.partial(compare, what)) for what in made}
-    found = [
-        remembered({**where, "round": number}, functools.partial(one_round, made, number)) for number in range(rounds)
-    ]
-    report.row(f"{kind}: {machine}", [len(X)], rounds=rounds, load=float(np.median([one["load"] for one in found])))
+    made = programs(kind, X, variants)
+    where["n"] = len(X)
+    if "agreement" in parts:
+        expected = functools.cache(made[PEER])
+        for what, program in made.items():
+            found = remembered({**where, "agreement": what}, lambda run=program: agreement(run(), expected()))
+            report.row(f"{kind}, {what}: cosine with the peer", [found["mean_cosine"]], **found)
+    if "times" not in parts:
+        return
+    where["programs"] = list(made)
+    taken = [remembered({**where, "round": one}, functools.partial(one_round, made, one)) for one in range(rounds)]
+    report.row(f"{kind}: {processor()}", [len(X)], load=float(np.median([one["load"] for one in taken])))
     for what in made:
-        cpu = [one[PEER] / one[what] for one in found]
-        shares = [operations / one[what] / one["product_rate"] for one in found]
         report.row(
             f"{kind}, {what}: processor time, peer over this",
-            cpu,
-            median=float(np.median(cpu)),
-            wall=float(np.median([one[f"wall {PEER}"] / one[f"wall {what}"] for one in found])),
-            share_of_product_rate=float(np.median(shares)),
-            **agree[what],
+            [float(np.median([one[PEER] / one[what] for one in taken]))],
+            rounds=[round(one[PEER] / one[what], 2) for one in taken],
+            wall=float(np.median([one[f"wall {PEER}"] / one[f"wall {what}"] for one in taken])),
+            share_of_product_rate=float(np.median([operations / one[what] / one["product_rate"] for one in taken])),
         )
-    for variant in (("torch", "float32"), ("openvino", "float32"), ("openvino", "int8")):
-        accuracy = remembered({**where, "probe": name(variant)}, functools.partial(probe, kind, variant))
-        report.row(f"{kind}, {name(variant)}: accuracy of a probe", [accuracy])
 
 
 def main() -> None:
     """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kinds", nargs="+", choices=list(OPERATIONS), default=list(OPERATIONS))
+    parser.add_argument("--variants", nargs="+", choices=[*map(name, VARIANTS)], default=[*map(name, VARIANTS)])
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
+    given = parser.parse_args()
+    variants = [one for one in VARIANTS if name(one) in given.variants]
     report = Report("frozen networks in torch and in other runtimes", "runtimes")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", TruncatedTextWarning)  # both truncate long reviews
-        for kind in ("photos", "texts"):
-            measure(report, kind, rounds=sized(3, 7))
+        for kind in given.kinds:
+            measure(report, kind, sized(3, 7), variants, given.parts)
     report.write()
 
 

@@ -116,6 +116,8 @@ def _core() -> Any:
 
 
 def _openvino() -> Any:
+    if "openvino" in sys.modules:
+        return sys.modules["openvino"]
     with _lock, _quiet():
         import openvino
 
