@@ -2,7 +2,7 @@
 PYTHON ?= python3.11
 VENV ?= .venv
 BIN := $(VENV)/bin
-PLUGINS := plugins/clip plugins/historic plugins/sentence_transformers plugins/timm
+PLUGINS := plugins/clip plugins/historic plugins/onnxruntime plugins/openvino plugins/sentence_transformers plugins/timm
 # One thread per worker. SCIPY_ARRAY_API enables the array API, which a check of scikit-learn requires.
 TEST_ENV := OMP_NUM_THREADS=1 SCIPY_ARRAY_API=1
 

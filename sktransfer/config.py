@@ -22,6 +22,7 @@ _ALLOWED: dict[str, tuple[Any, ...]] = {
     "cache_dtype": ("auto", "float16", "bfloat16"),
     "compile": (False, True),
 }
+_TEXTS = ("runtime", "runtime_cache")
 _SIZES = ("cache_memory", "cache_disk", "cache_device")
 _DEFAULTS: dict[str, Any] = {
     "download": "auto",
@@ -31,6 +32,8 @@ _DEFAULTS: dict[str, Any] = {
     "cache_dtype": "auto",
     "compile": False,
     "weights_path": (),
+    "runtime": os.environ.get("SKTRANSFER_RUNTIME") or "torch",
+    "runtime_cache": "",
 }
 _settings = threading.local()
 
@@ -50,7 +53,8 @@ def get_config() -> dict[str, Any]:
     >>> import sktransfer
     >>> sktransfer.get_config()
     {'download': 'auto', 'cache_memory': 2147483648, 'cache_disk': 10737418240, \
-'cache_device': 2147483648, 'cache_dtype': 'auto', 'compile': False, 'weights_path': ()}
+'cache_device': 2147483648, 'cache_dtype': 'auto', 'compile': False, 'weights_path': (), 'runtime': 'torch', \
+'runtime_cache': ''}
     """
     return dict(_current())
 
@@ -64,6 +68,8 @@ def set_config(
     cache_dtype: str | None = None,
     compile: bool | None = None,
     weights_path: Places | None = None,
+    runtime: str | None = None,
+    runtime_cache: str | os.PathLike[str] | None = None,
 ) -> None:
     """Change settings of this thread.
 
@@ -90,6 +96,14 @@ def set_config(
     weights_path : path or list of paths, default=None
         Where to look for weights that a saved or pickled estimator names by a path, if they are not there any more:
         files, and folders that hold them. They are used if their hash is that of the estimator. `()` for none.
+    runtime : {"torch", "openvino", "onnxruntime", "auto"} or str, default=None
+        Library that computes frozen stages on the CPU. All but "torch" come from a plugin, such as
+        `sktransfer-openvino`. "auto" is a runtime that was measured to be faster than torch if one is installed, and
+        torch on a GPU. Trained stages stay in torch. Initially "torch", or the environment variable
+        `SKTRANSFER_RUNTIME`, which worker processes read as well.
+    runtime_cache : path, default=None
+        Folder for the stages that a runtime has converted, so that other processes start faster. It is made if it does
+        not exist. Initially "" for none.
 
     Raises
     ------
@@ -110,6 +124,8 @@ def set_config(
         "cache_dtype": cache_dtype,
         "compile": compile,
         "weights_path": weights_path,
+        "runtime": runtime,
+        "runtime_cache": runtime_cache,
     }
     changes = _check_settings(given)
     _current().update(changes)
@@ -124,9 +140,22 @@ def _check_settings(given: dict[str, Any]) -> dict[str, Any]:
             changes[name] = check_places(name, value)
         elif name in _SIZES:
             changes[name] = parse_size(name, value)
+        elif name in _TEXTS:
+            changes[name] = _check_text(name, value)
         elif type(value) is not type(_ALLOWED[name][0]) or value not in _ALLOWED[name]:
             raise InvalidParameterError(f"{name}={value!r} must be one of {_ALLOWED[name]}")
     return changes
+
+
+def _check_text(name: str, value: Any) -> str:
+    """Return the name of a runtime, or the absolute path of a folder that may not exist yet."""
+    if name == "runtime":
+        if isinstance(value, str) and value:
+            return value
+        raise InvalidParameterError(f"runtime={value!r} must be 'torch', 'auto' or the name of a runtime")
+    if not isinstance(value, (str, os.PathLike)):
+        raise InvalidParameterError(f"runtime_cache={value!r} must be the path of a folder, or '' for none")
+    return str(Path(value).expanduser().absolute()) if str(value) else ""
 
 
 def check_places(name: str, value: Any) -> tuple[str, ...]:
@@ -201,6 +230,8 @@ def config_context(
     cache_dtype: str | None = None,
     compile: bool | None = None,
     weights_path: Places | None = None,
+    runtime: str | None = None,
+    runtime_cache: str | os.PathLike[str] | None = None,
 ) -> Iterator[None]:
     """Change settings of this thread within a `with` block.
 
@@ -220,6 +251,10 @@ def config_context(
         Whether to run frozen stages with `torch.compile`.
     weights_path : path or list of paths, default=None
         Where to look for the weights of saved estimators.
+    runtime : {"torch", "openvino", "onnxruntime", "auto"} or str, default=None
+        Library that computes frozen stages on the CPU.
+    runtime_cache : path, default=None
+        Folder for the stages that a runtime has converted.
 
     Raises
     ------
@@ -241,6 +276,8 @@ def config_context(
         "cache_dtype": cache_dtype,
         "compile": compile,
         "weights_path": weights_path,
+        "runtime": runtime,
+        "runtime_cache": runtime_cache,
     }
     before, changes = get_config(), _check_settings(given)
     _current().update(changes)

@@ -24,6 +24,7 @@ SktransferWarning (UserWarning)
 ├── InvalidCellWarning                    cells of a table are no numbers or dates and count as missing, or unknown
 ├── InvalidSampleWarning                  samples cannot be used and became rows of NaN; has rows and reasons
 ├── ReducedImageWarning                   photos are reduced to very few pixels
+├── RuntimeFallbackWarning                a runtime cannot compute a backbone; torch computes it
 ├── StoreWarning                          a store on disk cannot be read or written; values are computed
 ├── TargetWarning                         targets have a form that often means something else
 ├── TruncatedTextWarning                  texts are longer than the model's limit
@@ -65,6 +66,7 @@ __all__ = [
     "PluginError",
     "ReducedImageWarning",
     "ResumeError",
+    "RuntimeFallbackWarning",
     "SaveError",
     "ShortTextWarning",
     "SktransferError",
@@ -317,6 +319,10 @@ class ReducedImageWarning(SktransferWarning):
 
     def __reduce__(self) -> tuple[type[ReducedImageWarning], tuple[str]]:
         return type(self), (self.size,)
+
+
+class RuntimeFallbackWarning(SktransferWarning):
+    """A runtime cannot compute a backbone, or is missing. Torch computes it instead."""
 
 
 class ShortTextWarning(SktransferWarning):

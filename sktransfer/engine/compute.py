@@ -22,6 +22,7 @@ from sktransfer._validation import check_option, is_int
 from sktransfer.config import get_config
 from sktransfer.devices.memory import MeasuredPeak
 from sktransfer.exceptions import InvalidParameterError, NotFiniteError
+from sktransfer.runtimes.resolve import TORCH, find_runtime
 
 __all__ = [
     "PRECISIONS",
@@ -76,6 +77,10 @@ class Compute:
         Samples per batch. None for as many as fill a core or a GPU, by the tokens of texts or the pixels of images.
     compiled : bool, default=False
         Whether to compile the stages with `torch.compile`, which takes time once.
+    runtime : str, default="torch"
+        Library that computes frozen stages.
+    is_int8 : bool, default=False
+        Whether the runtime computes with weights in int8. Values between stages are in float32.
     growth : int, default=1
         How many times as large automatic batches are.
     """
@@ -84,7 +89,14 @@ class Compute:
     dtype: torch.dtype = torch.float32
     batch_size: int | None = None
     compiled: bool = False
+    runtime: str = TORCH
+    is_int8: bool = False
     growth: int = field(default=1, repr=False)
+
+    @property
+    def precision(self) -> str:
+        """Name of the precision."""
+        return "int8" if self.is_int8 else str(self.dtype).removeprefix("torch.")
 
     @property
     def on_cpu(self) -> bool:
@@ -156,8 +168,9 @@ def resolve_compute(device: str | torch.device, precision: str = "float32", batc
     ----------
     device : str or torch.device
         As `resolve_device` takes it.
-    precision : {"float32", "bfloat16", "float16", "auto"}, default="float32"
-        "auto" is bfloat16 if the device supports it natively, else float32.
+    precision : {"float32", "bfloat16", "float16", "auto", "int8"}, default="float32"
+        "auto" is bfloat16 if the device supports it natively, else float32. Runtimes compute "int8", and "auto" is
+        float32 in them.
     batch_size : int or "auto", default="auto"
         Samples per batch.
 
@@ -170,18 +183,24 @@ def resolve_compute(device: str | torch.device, precision: str = "float32", batc
     --------
     >>> from sktransfer.engine.compute import resolve_compute
     >>> resolve_compute("cpu", "bfloat16")
-    Compute(device=device(type='cpu'), dtype=torch.bfloat16, batch_size=None, compiled=False)
+    Compute(device=device(type='cpu'), dtype=torch.bfloat16, batch_size=None, compiled=False, runtime='torch', \
+is_int8=False)
     """
     resolved = resolve_device(device)
-    check_option("precision", precision, (*PRECISIONS, "auto"))
+    check_option("precision", precision, (*PRECISIONS, "auto", "int8"))
+    setting = get_config()["runtime"]
     if precision == "auto":
-        precision = "bfloat16" if _has_bfloat16(resolved) else "float32"
+        in_torch = setting == TORCH or (setting == "auto" and resolved.type != "cpu")
+        precision = "bfloat16" if in_torch and _has_bfloat16(resolved) else "float32"
+    runtime = find_runtime(setting, precision, on_cpu=resolved.type == "cpu")
+    chosen: dict[str, Any] = {"runtime": TORCH if runtime is None else runtime.name, "is_int8": precision == "int8"}
+    dtype = PRECISIONS["float32" if precision == "int8" else precision]
     compiled = bool(get_config()["compile"])
     if isinstance(batch_size, str) and batch_size == "auto":
-        return Compute(resolved, PRECISIONS[precision], compiled=compiled)
+        return Compute(resolved, dtype, compiled=compiled, **chosen)
     if not is_int(batch_size) or int(batch_size) < 1:
         raise InvalidParameterError(f"batch_size={batch_size!r} must be 'auto' or an int of at least 1")
-    return Compute(resolved, PRECISIONS[precision], int(batch_size), compiled)
+    return Compute(resolved, dtype, int(batch_size), compiled, **chosen)
 
 
 def check_finite_outputs(outputs: np.ndarray, compute: Compute) -> np.ndarray:

@@ -22,7 +22,7 @@ from sktransfer.cache.types import Store
 from sktransfer.devices.memory import measured_peak
 from sktransfer.devices.transfers import begin_download, finish_downloads, upload
 from sktransfer.engine.compute import Compute
-from sktransfer.engine.inference import PreparedStages, prepare_for_inference
+from sktransfer.engine.inference import StagesOfPass
 from sktransfer.engine.inputs import PreprocessedSamples, in_batches
 from sktransfer.engine.layers import LayerOutput
 from sktransfer.engine.lookup import CacheLookup, PendingSample
@@ -182,15 +182,19 @@ def _forward(
     prefetch: Sequence[LayerOutput],
 ) -> Iterator[Outputs]:
     """Yield the outputs of layers of a backbone that is not joined."""
-    one_pass = _Pass(backbone, inputs, layers, compute, len(selected))
+    n_stages = len(backbone.stages) if cacheable_stages is None else cacheable_stages
+    one_pass = _Pass(backbone, inputs, layers, compute, len(selected), n_stages)
     if store is not None:
-        n_stages = len(backbone.stages) if cacheable_stages is None else cacheable_stages
         one_pass.use(CacheLookup(store, backbone, inputs, compute, one_pass.computed, n_stages), prefetch)
     batches = one_pass.batches(selected)
     try:
         for batch in batches:
-            if not batch or one_pass.is_complete(batch[0]) or one_pass.is_measuring:
-                yield one_pass.run(batch)  # cached outputs need no other thread, and the first batch tells the size
+            if not batch or one_pass.is_complete(batch[0]):
+                yield one_pass.run(batch)  # cached outputs need no other thread
+                continue
+            one_pass.prepare(batch)
+            if one_pass.is_measuring:
+                yield one_pass.run(batch)  # the first batch tells the size of the others
             else:
                 for outputs in in_parallel(chain([batch], batches), one_pass.run):
                     stop_if_cancelled()
@@ -209,9 +213,10 @@ class _Pass:
         layers: Sequence[LayerOutput],
         compute: Compute,
         n_samples: int,
+        n_frozen: int,
     ) -> None:
         self.backbone, self.inputs, self.layers = backbone, inputs, list(layers)
-        self.compute, self.n_samples = compute, n_samples
+        self.compute, self.n_samples, self._n_frozen = compute, n_samples, n_frozen
         # A cheap input, such as token ids, is read again for the output of stage 0, not looked up or held.
         self.computed = [layer for layer in self.layers if layer.stop or not inputs.batching.is_cheap]
         self.has_written = False
@@ -225,7 +230,6 @@ class _Pass:
         self._postponed: list[PendingSample] = []  # other passes compute them
         self._slowest = 0.0  # seconds of a batch
         self._mean_length = 0.0
-        self._stages: PreparedStages | None = None
         self.is_measuring = compute.fills_memory  # of further batches, which the memory of the first one decides
         # A GPU takes one batch at a time, while others are decoded. On the CPU, each core has a batch of its own.
         self._device: AbstractContextManager[Any] = nullcontext() if compute.on_cpu else threading.Lock()
@@ -240,6 +244,12 @@ class _Pass:
         ]
         self._is_chosen = not self._prefetch
         self._is_claiming = any(map(cache.may_cache, (*self.computed, *self._prefetch)))
+
+    def prepare(self, batch: list[PendingSample]) -> None:
+        """Prepare the stages, in the thread of the caller, to whom warnings about them point."""
+        stops = {layer.stop for layer in (*self.computed, *self._prefetch)}
+        self._stages = StagesOfPass(self.backbone, self.compute, self._n_frozen, stops)
+        self._stages.at(batch[0].start)
 
     def close(self) -> None:
         """Write what is buffered, and release the claims of batches that were not run."""
@@ -396,7 +406,6 @@ class _Pass:
         if not self.is_measuring:
             yield
             return
-        self._prepared()  # the weights are no part of it
         with measured_peak(self.compute.device) as peak:
             yield
         self.compute, self.is_measuring = self.compute.grown(peak, self.inputs.batching.cost_unit), False
@@ -430,7 +439,7 @@ class _Pass:
     def _run(self, tensors: list[Tensor], start: int, layers: Sequence[LayerOutput]) -> dict[LayerOutput, list[Tensor]]:
         values, mask = self.inputs.batching.collate(tensors, self.backbone.preprocess.pad_value)  # (n, ...)
         lengths = None if mask is None else self.inputs.batching.lengths(tensors)
-        stages, device = self._prepared(), self.compute.device
+        stages, device = self._stages.at(start), self.compute.device
         taken: dict[LayerOutput, list[Tensor]] = {}
         copied: dict[LayerOutput, Tensor] = {}  # from a GPU, which is waited for once
         needs_context = mask is not None and self.compute.on_cpu and not self.compute.compiled
@@ -457,11 +466,6 @@ class _Pass:
         for layer, host in copied.items():
             taken[layer] = self._split(layer, host, lengths)
         return taken
-
-    def _prepared(self) -> PreparedStages:
-        if self._stages is None:
-            self._stages = prepare_for_inference(self.backbone, self.compute)
-        return self._stages
 
     def _pooled(self, layer: LayerOutput, output: Tensor, mask: Tensor | None) -> Tensor:
         """Return the output of a layer for a batch (n, ...), pooled, and in the type that the store keeps."""

@@ -22,7 +22,7 @@ PROSE = sorted(path for folder in ("plugins", "examples", "benchmarks") for path
 # Lowest first: a package imports from itself and from the packages before it.
 LAYERS = ["_version", "exceptions", "_deprecation", "_validation", "_parameters", "config", "_deferred"]
 LAYERS += ["_cluster", "_utils", "html", "samples", "tagging"]
-LAYERS += ["weights", "backbones", "towers", "providers", "cache", "kernels", "devices"]
+LAYERS += ["weights", "backbones", "towers", "providers", "cache", "kernels", "devices", "runtimes"]
 LAYERS += ["engine", "pixels", "sentences"]
 LAYERS += ["words"]
 LAYERS += [
