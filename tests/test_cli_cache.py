@@ -45,6 +45,12 @@ def test_cache_prints_a_table_of_namespaces(folder, capsys):
     assert left(folder) == ["tiny/2", "tiny/1", "tiny/0"]
 
 
+def test_cache_clear_of_an_empty_folder(folder, capsys):
+    assert [main(["cache", str(folder), "--clear"]) for _ in range(2)] == [0, 0]
+    assert rows_of(capsys.readouterr().out)[1:] == []
+    assert main(["cache", str(folder)]) != 0
+
+
 def test_cache_json(folder, capsys):
     assert main(["cache", str(folder), "--json"]) == 0
     output = json.loads(capsys.readouterr().out)

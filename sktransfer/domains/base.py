@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import inspect
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -11,14 +10,14 @@ import torch
 from torch import Tensor
 
 from sktransfer.engine.choose_layers import LayerChoice
-from sktransfer.tasks.base import Targets, Task
+from sktransfer.tasks.base import ParametrizedTask, Targets
 from sktransfer.tasks.head_init import standardize
 from sktransfer.tasks.heads import FeatureHead
 
 __all__ = ["Alignment", "domain_shares"]
 
 
-class Alignment(Task):
+class Alignment(ParametrizedTask):
     """Task whose targets are the domains of the samples: a positive weight in the source, a negative one in the target.
 
     The loss of a batch compares its samples of both domains, and is 0 if it has less than two of one of them. It reads
@@ -96,10 +95,6 @@ class Alignment(Task):
         source, target = domain_shares(targets)
         both = ((source > 0).sum() > 1) & ((target > 0).sum() > 1)  # ()
         return (self.distance(outputs, source, target) * both).expand(len(targets))  # (n,)
-
-    def __repr__(self) -> str:
-        names = inspect.signature(type(self)).parameters
-        return f"{type(self).__name__}({', '.join(f'{name}={getattr(self, name)!r}' for name in names)})"
 
 
 def domain_shares(weights: Tensor) -> tuple[Tensor, Tensor]:

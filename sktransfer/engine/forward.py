@@ -325,7 +325,6 @@ class _Pass:
         self.compute, self.n_samples = compute, n_samples
         # A cheap input, such as token ids, is read again for the output of stage 0, not looked up or held.
         self.computed = [layer for layer in self.layers if layer.stop or not inputs.batching.is_cheap]
-        self.has_written = False
         self._n_computed = len(set(self.computed))
         self._last = max((layer.stop for layer in self.computed), default=0)
         self._cache: CacheLookup | None = None
@@ -354,8 +353,8 @@ class _Pass:
     def close(self) -> None:
         """Write what is buffered, and release the claims of batches that were not run."""
         self._release(list(self._claimed.values()))
-        if self._cache is not None and self.has_written:
-            self._cache.store.flush()
+        if self._cache is not None:
+            self._cache.store.flush()  # entries that were only read may be written to another level
 
     def is_complete(self, sample: PendingSample) -> bool:
         """Return whether all outputs of a sample are known."""
@@ -516,7 +515,6 @@ class _Pass:
         for layer in (*self.computed, *self._prefetch):
             if layer in taken and self._cache.may_cache(layer):
                 self._cache.write(layer, batch, taken[layer])
-                self.has_written = True
 
     def _run(self, tensors: list[Tensor], start: int, layers: Sequence[LayerOutput]) -> dict[LayerOutput, list[Tensor]]:
         values, mask = self.inputs.batching.collate(tensors, self.backbone.preprocess.pad_value)  # (n, ...)

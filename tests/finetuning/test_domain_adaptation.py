@@ -336,7 +336,7 @@ def test_score_leaves_out_samples_without_a_label_and_of_the_target():
             {},
             "EpochScoring scores the predictions of one task",
         ),
-        ({"callbacks": [MicroBatches(2)]}, {}, "an alignment compares all of its samples"),
+        ({"callbacks": [MicroBatches(2)]}, {}, "the loss here compares all samples of a batch"),
     ],
 )
 def test_fit_refuses(params, fit_params, message):
