@@ -32,7 +32,7 @@ from benchmarks.timing import ratios
 from sktransfer import SelfSupervisedTuner, clear_cache
 
 N_LAYERS, FROZEN, TEMPERATURE, MUST = 6, 4, 0.05, 1.5  # the embeddings are a stage as well
-N_TEXTS, ROUNDS = sized(128, 1024), sized(3, 7)
+N_TEXTS, ROUNDS = sized(64, 1024), sized(3, 7)
 
 
 class Seconds(Callback):  # type: ignore[misc]
