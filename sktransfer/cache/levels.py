@@ -22,8 +22,8 @@ class LayeredStore:
     """Cache entries of this machine, and of all machines that use a URL.
 
     Entries are looked up on this machine first. Segments that hold missing ones are copied to this machine. New entries
-    go to both levels, and entries that are found on this machine alone to the shared level. That level writes them at the
-    end of `fit` or of another call, and earlier if there are about a thousand.
+    go to both levels, and entries that only this machine has to the shared level. That level writes them at the end of
+    `fit` or of another call, and earlier if there are about a thousand.
 
     Parameters
     ----------

@@ -90,7 +90,8 @@ def forward(
     selected = list(range(len(inputs))) if rows is None else list(rows)
     options = {"compute": compute, "store": store, "cacheable_stages": cacheable_stages, "prefetch": prefetch}
     if None in backbone.towers:
-        yield from _forward(backbone, inputs, layers, selected, **options)
+        for network, part in inputs.divided(backbone, selected):
+            yield from _forward(network, inputs, layers, part, **options)
         return
     for part in in_batches(selected, _SORTED):
         yield part, _of_towers(backbone, inputs, layers, part, **options)

@@ -72,7 +72,7 @@ def test_layer_auto_weighs_stages_by_their_pixels(tmp_path):
     assert segmenter.report_.count("\n") > 0
     assert segmenter.score(IMAGES[4:], MASKS[4:]) > 0.85
     weaker = quick(layer="auto", C=1e-6).fit(IMAGES[:4], SCRIBBLES[:4])
-    assert np.std(weaker.predict_proba(IMAGES)) < 0.5 * np.std(segmenter.predict_proba(IMAGES))
+    assert np.std(weaker.predict_proba(IMAGES)) < 0.8 * np.std(segmenter.predict_proba(IMAGES))
     save(segmenter, tmp_path / "own.skt")
     np.testing.assert_array_equal(load(tmp_path / "own.skt").predict(IMAGES), segmenter.predict(IMAGES))
 
