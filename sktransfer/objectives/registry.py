@@ -86,7 +86,7 @@ def check_views(views: Any, objective: Objective | None) -> None:
     views : int or None
         Number of copies; None for new noise in each epoch.
     objective : Objective or None
-        Objective of the training; None if nothing is trained.
+        Objective of the training; None without a training.
 
     Raises
     ------

@@ -76,7 +76,7 @@ class ContrastiveTension(TextObjective):
         return super().for_backbone(backbone)
 
     def change_stages(self, stages: nn.ModuleList) -> None:
-        """Put a second network beside the trained stages."""
+        """Add a second network to the trained stages."""
         copies = copy.deepcopy(stages)  # in one call: parameters that stages share stay shared
         for index, (stage, other) in enumerate(zip(list(stages), copies, strict=True)):
             stages[index] = _TwoStages(stage, other)

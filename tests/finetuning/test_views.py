@@ -42,7 +42,7 @@ def tuner(backbone, objective, **params):
 def test_frozen_stages_run_once_per_copy(objective, views, n_run, masked):
     source = load_backbone(masked)
     ran = _runs(source, lambda: tuner(source, objective, views=views).fit(TEXTS))
-    assert ran == n_run + 1  # nine texts are trained on, three are held out, and the featurizer reads one as it is
+    assert ran == n_run + 1  # nine texts are trained on, three are held out, and the featurizer reads one
 
 
 def test_frozen_stages_run_once_per_copy_of_images():
