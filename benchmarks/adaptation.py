@@ -101,7 +101,8 @@ def adapted(domain: str, objective: str, settings: dict[str, Any], X: Any, seed:
     kind = OF_KIND.get(domain, REVIEWS)
     options = {**kind.options, **settings}
     tuner = SelfSupervisedTuner(kind.backbone, objective=objective, random_state=seed, **options)
-    return tuner.fit(X[: kind.n_unlabelled]).backbone_
+    backbone: Backbone = tuner.fit(X[: kind.n_unlabelled]).backbone_
+    return backbone
 
 
 def accuracy(backbone: Backbone, domain: str, pool: Data, test: Data, labels_a_class: int | None, seed: int) -> float:

@@ -261,7 +261,8 @@ def _cache_in_folder(arguments: argparse.Namespace) -> None:
     for other in other_layouts(folder):
         print(f"sktransfer: left alone, of another version: {folder / other}", file=sys.stderr)
     if not namespace_sizes(folder):
-        hint = None if arguments.clear else "No estimator has used it as its cache since it was cleared"
+        is_cleared = arguments.clear and folder.is_dir()
+        hint = None if is_cleared else "No estimator has used it as its cache since it was cleared"
         from sktransfer.cache.segments import LAYOUT
 
         if (folder / LAYOUT).is_dir():
