@@ -90,7 +90,8 @@ def forward(
     selected = list(range(len(inputs))) if rows is None else list(rows)
     options = {"compute": compute, "store": store, "cacheable_stages": cacheable_stages, "prefetch": prefetch}
     if None in backbone.towers:
-        yield from _forward(backbone, inputs, layers, selected, **options)
+        for network, part in inputs.divided(backbone, selected):
+            yield from _forward(network, inputs, layers, part, **options)
         return
     for part in in_batches(selected, _SORTED):
         yield part, _of_towers(backbone, inputs, layers, part, **options)
@@ -219,7 +220,6 @@ class _Pass:
         self.compute, self.n_samples, self._n_frozen = compute, n_samples, n_frozen
         # A cheap input, such as token ids, is read again for the output of stage 0, not looked up or held.
         self.computed = [layer for layer in self.layers if layer.stop or not inputs.batching.is_cheap]
-        self.has_written = False
         self._n_computed = len(set(self.computed))
         self._last = max((layer.stop for layer in self.computed), default=0)
         self._cache: CacheLookup | None = None
@@ -254,8 +254,8 @@ class _Pass:
     def close(self) -> None:
         """Write what is buffered, and release the claims of batches that were not run."""
         self._release(list(self._claimed.values()))
-        if self._cache is not None and self.has_written:
-            self._cache.store.flush()
+        if self._cache is not None:
+            self._cache.store.flush()  # entries that were only read may be written to another level
 
     def is_complete(self, sample: PendingSample) -> bool:
         """Return whether all outputs of a sample are known."""
@@ -434,7 +434,6 @@ class _Pass:
         for layer in (*self.computed, *self._prefetch):
             if layer in taken and self._cache.may_cache(layer):
                 self._cache.write(layer, batch, taken[layer])
-                self.has_written = True
 
     def _run(self, tensors: list[Tensor], start: int, layers: Sequence[LayerOutput]) -> dict[LayerOutput, list[Tensor]]:
         values, mask = self.inputs.batching.collate(tensors, self.backbone.preprocess.pad_value)  # (n, ...)

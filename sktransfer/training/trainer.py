@@ -48,13 +48,7 @@ from sktransfer.training.network import (
 from sktransfer.training.run import FitRun, LRRange, Trunk, split_rows
 from sktransfer.training.settings import Settings
 
-__all__ = [
-    "TrainingResult",
-    "history_frame",
-    "net_of_task",
-    "snapshot",
-    "train",
-]
+__all__ = ["TrainingResult", "net_of_task", "snapshot", "train"]
 
 
 MOST_VECTORS = 10_000  # of words or pixels, which a probe is fitted to
@@ -143,6 +137,8 @@ def train(run: FitRun) -> TrainingResult:
         if len(net.history):
             check_weights(net)
             warn_if_grown(net, dataset)
+    _restore_stages(net)
+    _forget_removed(net)
     stages = stages_frame(run.trunk.backbone, network, net, run.trunk.boundary)
     net.to_cpu()
     backbone = _with_trained_stages(run.trunk, network, settings)
@@ -165,7 +161,23 @@ def snapshot(run: FitRun, net: FineTuneNet) -> tuple[FineTuneNet, Backbone]:
     copied.device = "cpu"
     copied.train_split = copied.checkpoint = None
     copied.on_epoch = copied.on_device = copied.mixture = copied._add_l2_sp = None
+    _restore_stages(copied)
     return copied, _with_trained_stages(run.trunk, copied.module_, run.settings)
+
+
+def _restore_stages(net: FineTuneNet) -> None:
+    """Undo what tasks have changed of the stages for the training."""
+    for task in net.tasks.values():
+        task.restore_stages(net.module_.stages)
+
+
+def _forget_removed(net: FineTuneNet) -> None:
+    """Drop parameters that are no longer part of the network from the optimizer."""
+    kept = {id(parameter) for parameter in net.module_.parameters()}
+    for group in net.optimizer_.param_groups:
+        group["params"] = [one for one in group["params"] if id(one) in kept]
+    for parameter in [one for one in net.optimizer_.state if id(one) not in kept]:
+        del net.optimizer_.state[parameter]
 
 
 def net_of_task(net: FineTuneNet, name: str, new_name: str) -> FineTuneNet:
@@ -385,6 +397,8 @@ def _build_network(run: FitRun, train_rows: np.ndarray) -> tuple[FineTuneNetwork
         lm_head = trainable_lm_head(trunk.backbone, stages, trunk.boundary)
     if settings.adapter is not None:
         add_adapters(stages, settings.adapter)
+    for task in run.tasks.values():
+        task.change_stages(stages)
     widths = {kind: joined.shape[1 if kind != "tokens" else 2] for kind, joined in features.items()}
     blocks = block_widths(trunk.backbone, layer_widths)
     n_mixed = len(next(iter(trunk.layers.values()))) if trunk.mixed else None
@@ -460,6 +474,12 @@ def _vectors(run: FitRun, name: str, known: np.ndarray) -> tuple[np.ndarray, Tar
     return vectors, targets
 
 
+def _all_stages(trunk: Trunk, trained: nn.ModuleList) -> nn.ModuleList:
+    """Return the stages of a training, the frozen ones included."""
+    remaining, trains = iter(trained), trunk.backbone.trains(trunk.boundary)
+    return nn.ModuleList([next(remaining) if one else stage for stage, one in zip(trunk.backbone.stages, trains)])
+
+
 def _make_heads(
     run: FitRun,
     widths: Mapping[str, int],
@@ -469,7 +489,7 @@ def _make_heads(
     blocks: Sequence[int],
 ) -> TaskModules:
     """Return the heads of the tasks, by name, before they are initialized."""
-    modules = TaskModules()
+    modules, stages = TaskModules(), _all_stages(run.trunk, stages)
     # Heads that are not learned come last: no others depend on what is drawn for them.
     for name in sorted(run.tasks, key=lambda name: not run.settings.learns(name)):
         task = run.tasks[name]
@@ -551,25 +571,3 @@ def _check_mix(trunk: Trunk, widths: list[int]) -> None:
             f"layer='mix' adds layers up, and those of {trunk.backbone.name} are of different width: {named}; "
             "layer='all' concatenates them"
         )
-
-
-def history_frame(history: History) -> pd.DataFrame:
-    """Return one row per epoch, counted from 1, with every single number that skorch and callbacks have recorded.
-
-    Parameters
-    ----------
-    history : skorch History
-        History of a net. Details of batches are left out.
-    """
-    hidden = ("batches", "epoch", "train_batch_count", "valid_batch_count")
-    rows = [
-        {name: value for name, value in row.items() if name not in hidden and not _marks_best(name, row)}
-        for row in history
-    ]
-    rows = [{"seconds" if name == "dur" else name: value for name, value in row.items()} for row in rows]
-    return pd.DataFrame(rows, index=pd.RangeIndex(1, len(rows) + 1, name="epoch"))
-
-
-def _marks_best(name: str, row: Any) -> bool:
-    """Return whether a column of skorch's history says that another one has its best value."""
-    return name.endswith("_best") and name.removesuffix("_best") in row
