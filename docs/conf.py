@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
@@ -34,7 +33,6 @@ exclude_patterns = ["extensions", "auto_examples/**/*.ipynb", "auto_examples/**/
 templates_path = ["templates"]
 default_role = "code"
 nitpicky = True
-suppress_warnings = ["config.cache"]  # a class in the settings of the gallery
 
 myst_heading_anchors = 3
 myst_enable_extensions = ["colon_fence"]
@@ -43,9 +41,10 @@ autosummary_generate = True
 autodoc_typehints = "none"
 autodoc_default_options = {"members": True, "inherited-members": True, "member-order": "groupwise"}
 numpydoc_show_class_members = False
+smartquotes = False
 numpydoc_use_plots = False
 
-sphinx_gallery_conf = gallery.settings(run=os.environ.get("GALLERY") == "run")
+sphinx_gallery_conf = gallery.SETTINGS
 
 copybutton_exclude = ".linenos, .gp, .go"
 
@@ -56,6 +55,7 @@ html_css_files = ["custom.css"]
 html_show_sourcelink = False
 html_copy_source = False
 html_theme_options = {
+    "collapse_navigation": True,
     "header_links_before_dropdown": 5,
     "navigation_with_keys": False,
     "show_prev_next": True,

@@ -1,36 +1,101 @@
 """Settings of the gallery, and the stored pictures of examples on their pages.
 
-Executing all examples takes about half an hour. A page shows the pictures that the repository stores instead, with the
+Executing all examples takes half an hour. A page shows the pictures that the repository stores instead, with the
 alternative texts of `examples/README.md`. `make docs GALLERY=run` executes the examples.
 """
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
-PICTURE = re.compile(r"!\[([^]]+)\]\(pictures/(\w+\.png)\)")
+from sphinx_gallery.scrapers import figure_rst
+from sphinx_gallery.utils import scale_image
+
+ROOT = Path(__file__).parents[2]
+EXAMPLES = ROOT / "examples"
+RUN = os.environ.get("GALLERY") == "run"
+OUT = Path(tempfile.gettempdir()) / f"gallery_{os.getpid()}"  # folder for pictures of executed examples
+SCRIPT_OR_PICTURE = re.compile(r"\]\(([\w/]+\.py)\)|!\[([^]]+)\]\((pictures/\w+\.png)\)")
+
+SETTINGS = {
+    "examples_dirs": [str(EXAMPLES)],
+    "gallery_dirs": ["auto_examples"],
+    "filename_pattern": r"\.py$",
+    "ignore_pattern": r"_show\.py|service",
+    "plot_gallery": RUN,
+    "reset_argv": "extensions.gallery.arguments",
+    "image_scrapers": ["extensions.gallery.scrape"],
+    "download_all_examples": False,
+    "nested_sections": False,
+    "show_memory": False,
+    "show_signature": False,
+    "write_computation_times": False,
+    "min_reported_time": 1e9,
+    "thumbnail_size": (320, 224),
+}
 
 
-def settings(run: bool) -> dict[str, Any]:
-    """Return the settings of sphinx-gallery, which executes the examples if `run`."""
-    return {
-        "examples_dirs": [str(EXAMPLES)],
-        "gallery_dirs": ["auto_examples"],
-        "filename_pattern": r"\.py$",
-        "ignore_pattern": r"_show\.py|service",
-        "plot_gallery": run,
-        "download_all_examples": False,
-        "show_memory": False,
-        "show_signature": False,
-        "min_reported_time": 1e9,
-        "remove_config_comments": True,
-        "only_warn_on_example_error": False,
-    }
+def arguments(gallery_conf: dict[str, Any], script_vars: dict[str, Any]) -> list[str]:
+    """Return the arguments of an executed example, and empty the folder for its pictures."""
+    shutil.rmtree(OUT, ignore_errors=True)
+    return ["--out", str(OUT)]
+
+
+def scrape(block: Any, block_vars: dict[str, Any], gallery_conf: dict[str, Any]) -> str:
+    """Move the pictures that an example has saved to its page."""
+    moved = []
+    for picture in sorted(OUT.glob("*.png")):
+        moved.append(next(block_vars["image_path_iterator"]))
+        shutil.move(picture, moved[-1])
+    return figure_rst(moved, gallery_conf["src_dir"])
+
+
+def stored_pictures() -> dict[str, list[tuple[Path, str]]]:
+    """Return pictures and their alternative texts by script, in the order of `examples/README.md`."""
+    pictures: dict[str, list[tuple[Path, str]]] = {}
+    script = ""
+    for link, text, picture in SCRIPT_OR_PICTURE.findall((EXAMPLES / "README.md").read_text(encoding="utf-8")):
+        script = link or script
+        if picture:
+            pictures.setdefault(script, []).append((EXAMPLES / picture, text))
+    return pictures
+
+
+def _make_thumbnails(app: Any) -> None:
+    """Make the first stored picture of a script its thumbnail."""
+    for script, pictures in stored_pictures().items():
+        path = Path(app.srcdir, "auto_examples", script)
+        thumbnail = path.parent / "images" / "thumb" / f"sphx_glr_{path.stem}_thumb.png"
+        scale_image(pictures[0][0], thumbnail, *SETTINGS["thumbnail_size"])
+
+
+def _read_source(app: Any, docname: str, content: list[str]) -> None:
+    """Give the page of a script a title, a block for its command, and its pictures."""
+    folder, _, script = docname.partition("/")
+    if folder != "auto_examples" or docname.endswith("index"):
+        return
+    head, label, rest = content[0].partition(f"_sphx_glr_auto_examples_{script.replace('/', '_')}.py:\n\n")
+    title, _, rest = rest.partition("\n")
+    title = title.rstrip(".")
+    rest = re.sub(r"^(?=    \w)", ".. code-block:: console\n\n", rest, count=1, flags=re.MULTILINE)
+    images = ""
+    if not RUN:
+        for picture, text in stored_pictures()[f"{script}.py"]:
+            path = os.path.relpath(picture, Path(app.srcdir, docname).parent)
+            images += f".. image:: {path}\n   :alt: {text}\n\n"
+    marker = ".. GENERATED FROM PYTHON SOURCE LINES"
+    before, _, after = rest.partition(marker)
+    content[0] = f"{head}{label}{title}\n{'=' * len(title)}\n{before}{images}{marker}{after}"
 
 
 def setup(app: Any) -> dict[str, bool]:
+    """Register the stored pictures."""
+    if not RUN:
+        app.connect("builder-inited", _make_thumbnails, priority=900)  # after sphinx-gallery
+    app.connect("source-read", _read_source)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -20,15 +20,23 @@ INCLUDED = {
     "CHANGES.md": "whats_new.md",
     "CONTRIBUTING.md": "contributing.md",
     "examples/README.md": "examples.md",
-    "plugins/README.md": "plugins.md",
+    "plugins/README.md": "plugins/index.md",
+    "plugins/clip/README.md": "plugins/clip.md",
+    "plugins/historic/README.md": "plugins/historic.md",
+    "plugins/sentence_transformers/README.md": "plugins/sentence_transformers.md",
+    "plugins/template/README.md": "plugins/template.md",
+    "plugins/timm/README.md": "plugins/timm.md",
     "README.md": "index.md",
     "SECURITY.md": "security.md",
+    "sktransfer/providers/shipped/tiny_bert.md": "networks/tiny_bert.md",
+    "sktransfer/providers/shipped/tiny_cnn.md": "networks/tiny_cnn.md",
 }
 LINK = re.compile(r"(?<=\]\()([^)\s#:]+)(#[^)\s]*)?(?=\))")
 
 
 def page_of(path: Path) -> Path:
     """Return the file that shows `path` on the site, or `path` itself if no page does."""
+    path = path / "README.md" if path.is_dir() else path
     name = path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else ""
     if name in INCLUDED:
         return DOCS / INCLUDED[name]
