@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import doctest
 import importlib
 import re
@@ -90,3 +91,34 @@ def test_links_of_documents_lead_somewhere(document):
         if not path.exists() or (anchor and anchor not in anchors(path.read_text())):
             dead.append(target)
     assert not dead, dead
+
+
+def messages_of_the_code() -> list[str]:
+    """Return the strings of the code, with "..." in place of values."""
+    found = []
+    for tree in (ast.parse(path.read_text()) for path in SOURCES):
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                found.append(node.value)
+            if isinstance(node, ast.JoinedStr):
+                found.append("".join(one.value if isinstance(one, ast.Constant) else "..." for one in node.values))
+    return found
+
+
+TROUBLES = re.findall(r"^### `(.+)`$", PAGES["docs/guide/troubleshooting.md"], re.MULTILINE)
+
+
+def test_quoted_messages_occur_in_the_code():
+    code = messages_of_the_code()
+    patterns = {message: re.compile(".*".join(map(re.escape, message.split("...")))) for message in TROUBLES}
+    assert len(patterns) > 25
+    missing = [message for message, pattern in patterns.items() if not any(map(pattern.search, code))]
+    assert not missing, missing
+
+
+def test_quoted_exceptions_exist():
+    modules = [importlib.import_module(name) for name in ("sktransfer.exceptions", "sklearn.exceptions", "builtins")]
+    quoted = {name for text in PAGES.values() for name in re.findall(r"`(\w+(?:Error|Warning))`", text)}
+    missing = {name for name in quoted if not any(hasattr(module, name) for module in modules)}
+    assert "ReducedImageWarning" in quoted
+    assert not missing
