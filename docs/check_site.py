@@ -5,8 +5,8 @@
 
 Files: dead links and anchors, missing pictures, pictures without alternative text, skipped levels of headings, missing
 language. Chromium, at 1,280 and 390 pixels, light and dark: errors of the console, requests to other hosts, pages wider
-than the screen, and the rules of axe-core for WCAG 2 AA, contrast among them. Then search, the copy button, the choice of
-colours and the menu of a narrow screen are used once. The exit status is 1 if there is a finding.
+than the screen, and the rules of axe-core for WCAG 2.1 AA, contrast among them. Then search, the copy button, the
+choice of colours and the menu of a narrow screen are used once. The exit status is 1 if there is a finding.
 """
 
 from __future__ import annotations
@@ -164,7 +164,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("site", type=Path)
     parser.add_argument("--pages", default="", help="look only at pages whose path contains this")
-    parser.add_argument("--chromium", default=shutil.which("chromium"), help="path of Chromium; Playwright's own if none")
+    parser.add_argument(
+        "--chromium", default=shutil.which("chromium"), help="path of Chromium; Playwright's own if none"
+    )
     parser.add_argument("--screenshots", type=Path, help="folder for pictures of the pages")
     args = parser.parse_args()
     site = Site(args.site)
