@@ -54,7 +54,8 @@ class Site:
     def __init__(self, folder: Path) -> None:
         """Parse all pages."""
         self.folder = folder.resolve()
-        names = sorted(path.relative_to(self.folder).as_posix() for path in self.folder.rglob("*.html"))
+        paths = (path for path in self.folder.rglob("*.html") if "_static" not in path.parts)
+        names = sorted(path.relative_to(self.folder).as_posix() for path in paths)
         self.pages = {name: BeautifulSoup((self.folder / name).read_bytes(), "html.parser") for name in names}
         self.anchors = {name: {tag["id"] for tag in page.find_all(id=True)} for name, page in self.pages.items()}
 

@@ -28,6 +28,7 @@ SETTINGS = {
     "filename_pattern": r"\.py$",
     "ignore_pattern": r"_show\.py|service",
     "plot_gallery": RUN,
+    "within_subsection_order": "extensions.gallery.ReadmeOrder",
     "reset_argv": "extensions.gallery.arguments",
     "image_scrapers": ["extensions.gallery.scrape"],
     "download_all_examples": False,
@@ -38,6 +39,18 @@ SETTINGS = {
     "min_reported_time": 1e9,
     "thumbnail_size": (320, 224),
 }
+
+
+class ReadmeOrder:
+    """Order scripts as `examples/README.md` does."""
+
+    def __init__(self, folder: str) -> None:
+        """Keep the folder of the scripts."""
+        self.folder = Path(folder)
+
+    def __call__(self, name: str) -> int:
+        """Return the place of a script."""
+        return list(stored_pictures()).index((self.folder / name).relative_to(EXAMPLES).as_posix())
 
 
 def arguments(gallery_conf: dict[str, Any], script_vars: dict[str, Any]) -> list[str]:
@@ -77,9 +90,12 @@ def _make_thumbnails(app: Any) -> None:
 def _read_source(app: Any, docname: str, content: list[str]) -> None:
     """Give the page of a script a title, a block for its command, and its pictures."""
     folder, _, script = docname.partition("/")
-    if folder != "auto_examples" or docname.endswith("index"):
+    if folder != "auto_examples":
         return
-    head, label, rest = content[0].partition(f"_sphx_glr_auto_examples_{script.replace('/', '_')}.py:\n\n")
+    if docname.endswith("index"):
+        content[0] = re.sub(r"\.(?=</div>$)", "", content[0], flags=re.MULTILINE)  # of titles
+        return
+    _, label, rest = content[0].partition(f"_sphx_glr_auto_examples_{script.replace('/', '_')}.py:\n\n")
     title, _, rest = rest.partition("\n")
     title = title.rstrip(".")
     rest = re.sub(r"^(?=    \w)", ".. code-block:: console\n\n", rest, count=1, flags=re.MULTILINE)
@@ -90,7 +106,7 @@ def _read_source(app: Any, docname: str, content: list[str]) -> None:
             images += f".. image:: {path}\n   :alt: {text}\n\n"
     marker = ".. GENERATED FROM PYTHON SOURCE LINES"
     before, _, after = rest.partition(marker)
-    content[0] = f"{head}{label}{title}\n{'=' * len(title)}\n{before}{images}{marker}{after}"
+    content[0] = f".. {label}{title}\n{'=' * len(title)}\n{before}{images}{marker}{after}"
 
 
 def setup(app: Any) -> dict[str, bool]:

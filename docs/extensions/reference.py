@@ -14,9 +14,16 @@ from docutils.parsers.rst import Directive
 from sphinx import addnodes
 
 import sktransfer
-from extensions.guide_pages import Guide
+from extensions.guide_pages import PAGE_OF, Guide
 
 SKLEARN = "https://scikit-learn.org/stable/modules/generated"
+
+
+def _to_page(here: str, page: str, explicit: bool) -> addnodes.pending_xref:
+    """Return a link from one page to another, whose text is the title of that page unless `explicit`."""
+    return addnodes.pending_xref(
+        "", refdomain="std", reftype="doc", reftarget=f"/{page}", refexplicit=explicit, refdoc=here
+    )
 
 
 class GuidePages(Directive):
@@ -34,9 +41,7 @@ class GuidePages(Directive):
         for i, page in enumerate(pages):
             if i:
                 paragraph += nodes.Text(", ")
-            link = addnodes.pending_xref(
-                "", refdomain="std", reftype="doc", reftarget=f"/{page}", refexplicit=False, refdoc=env.docname
-            )
+            link = _to_page(env.docname, page, explicit=False)
             link += nodes.inline("", page)
             paragraph += link
         return [paragraph]
@@ -84,20 +89,11 @@ def _link(app: Any, doctree: nodes.document) -> None:
 
 def _link_parameters(app: Any, doctree: nodes.document) -> None:
     for term in doctree.findall(nodes.term):
-        name = next(iter(term.findall(nodes.strong)), None)
-        place = app.guide.place_of(name.astext()) if name is not None and len(name.astext()) > 2 else None
-        if place is not None:
-            link = addnodes.pending_xref(
-                "",
-                refdomain="doc",
-                reftype="myst",
-                reftarget=place.page,
-                reftargetid=place.anchor or None,
-                refexplicit=True,
-                refdoc=app.env.docname,
-            )
-            name.replace_self(link)
-            link += name
+        for name in list(term.findall(nodes.strong)):
+            if name.astext() in PAGE_OF:
+                link = _to_page(app.env.docname, PAGE_OF[name.astext()], explicit=True)
+                name.replace_self(link)
+                link += name
 
 
 def _resolve_sklearn(app: Any, env: Any, node: addnodes.pending_xref, text: nodes.Element) -> nodes.Element | None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import sktransfer
-from docs.extensions.guide_pages import Guide, Place
+from docs.extensions.guide_pages import PAGE_OF, Guide
 from docs.extensions.repository_links import INCLUDED, rewrite
 
 ROOT = Path(__file__).parents[2]
@@ -37,7 +37,7 @@ def documented_names():
     for current, member, data in AUTOSUMMARY.findall((DOCS / "reference.md").read_text()):
         module = current or module
         if not current:
-            names[data or f"{module}.{member}"] += 1
+            names[f"{module}.{member or data}"] += 1
     return names
 
 
@@ -100,13 +100,16 @@ def test_rewrite_makes_links_of_included_files_relative_to_their_page():
     )
 
 
-def test_guide_finds_the_place_of_a_parameter():
-    guide = Guide()
-    guide.texts = {
-        "guide/a": "# A\n\n## What `alpha` does\n",
-        "guide/b": "`beta` and `beta`, `gamma`\n\n`alpha` `alpha`\n",
-    }
-    guide.mentions = {page: guide._count(text) for page, text in guide.texts.items()}
-    assert guide.place_of("alpha") == Place("guide/a", "what-alpha-does")
-    assert guide.place_of("beta") == Place("guide/b")
-    assert guide.place_of("gamma") is None
+def test_pages_mention_the_parameters_that_they_explain():
+    words = Guide().words
+    assert [name for name, page in PAGE_OF.items() if name not in words[page]] == []
+
+
+def test_guide_lists_the_page_with_the_largest_share_of_a_name_first(tmp_path):
+    (tmp_path / "guide").mkdir()
+    (tmp_path / "guide" / "a.md").write_text("`alpha`, `beta` and `beta`, alpha alpha alpha\n")
+    (tmp_path / "guide" / "b.md").write_text("# B\n\n```python\nalpha = beta\n```\n")
+    guide = Guide(tmp_path)
+    assert guide.pages_on("beta") == ["guide/a", "guide/b"]
+    assert guide.pages_on("alpha", 1) == ["guide/a"]
+    assert guide.pages_on("gamma") == []
