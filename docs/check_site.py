@@ -1,7 +1,7 @@
 """Look at the built site as a reader does: files first, then every page in Chromium.
 
     python docs/check_site.py build/site
-    python docs/check_site.py build/site --pages reference --screenshots shots
+    python docs/check_site.py build/site --pages 'guide/|^index' --screenshots shots
 
 Files: dead links and anchors, missing pictures, pictures without alternative text, skipped levels of headings, missing
 language. Chromium, at 1,280 and 390 pixels, light and dark: errors of the console, requests to other hosts, pages wider
@@ -12,6 +12,7 @@ choice of colours and the menu of a narrow screen are used once. The exit status
 from __future__ import annotations
 
 import argparse
+import re
 import shutil
 import sys
 import threading
@@ -92,86 +93,88 @@ class Site:
         return bool(anchor) and page in self.anchors and unquote(anchor) not in self.anchors[page]
 
 
-def look_at(page: Page, url: str, shots: Path | None) -> list[str]:
-    """Return what is wrong with a page in the browser, in both widths and both colour schemes."""
-    faults: list[str] = []
-    host = urlsplit(url).netloc
+class Reader:
+    """A browser that notes what is wrong."""
 
-    def on_request(request: Any) -> None:
-        if urlsplit(request.url).netloc not in (host, "") and not request.url.startswith(("data:", "blob:")):
-            faults.append(f"request to {request.url}")
+    def __init__(self, page: Page, root: str) -> None:
+        """Listen to the page."""
+        self.page, self.root = page, root
+        self.faults: list[str] = []
+        page.on("request", self._on_request)
+        page.on("console", lambda message: self._on_console(message.type, message.text))
+        page.on("pageerror", lambda error: self.faults.append(f"script: {error}"))
 
-    def on_console(message: Any) -> None:
-        if message.type in ("error", "warning"):
-            faults.append(f"console: {message.text}")
+    def _on_request(self, request: Any) -> None:
+        if not request.url.startswith((self.root, "data:", "blob:")):
+            self.faults.append(f"request to {request.url}")
 
-    def on_error(error: Any) -> None:
-        faults.append(f"script: {error}")
+    def _on_console(self, kind: str, text: str) -> None:
+        if kind in ("error", "warning"):
+            self.faults.append(f"console: {text}")
 
-    listeners = {"request": on_request, "console": on_console, "pageerror": on_error}
-    for event, listener in listeners.items():
-        page.on(event, listener)  # type: ignore[call-overload]
-    try:
+    def look_at(self, name: str, shots: Path | None) -> list[str]:
+        """Return what is wrong with a page, in both widths and both colour schemes."""
+        self.faults = []
+        page = self.page
         page.set_viewport_size(WIDE)
-        page.goto(url, wait_until="load")
+        page.goto(f"{self.root}/{name}", wait_until="load")
         page.evaluate((files("axe_playwright_python") / "axe.min.js").read_text())
-        for theme in ("light", "dark"):
+        for theme, rules in (("light", AXE_TAGS), ("dark", ["cat.color"])):
             page.evaluate(SET_THEME, theme)
             for size in (WIDE, NARROW):
                 page.set_viewport_size(size)
                 where = f"{theme}, {size['width']}"
-                faults += [f"{where}: wider than the screen: {found}" for found in page.evaluate(OVERFLOW)]
-                if size is WIDE or theme == "light":
-                    faults += [f"{where}: {found}" for found in page.evaluate(AXE, AXE_TAGS)]
+                if size is WIDE:
+                    self.faults += [f"{where}: {found}" for found in page.evaluate(AXE, rules)]
+                elif theme == "light":
+                    self.faults += [f"{where}: wider than the screen: {found}" for found in page.evaluate(OVERFLOW)]
                 if shots is not None:
-                    shots.mkdir(parents=True, exist_ok=True)
-                    name = urlsplit(url).path.strip("/").replace("/", "_").removesuffix(".html")
-                    page.screenshot(path=shots / f"{name}_{theme}_{size['width']}.png")
-    finally:
-        for event, listener in listeners.items():
-            page.remove_listener(event, listener)
-    return faults
+                    stem = name.replace("/", "_").removesuffix(".html")
+                    page.screenshot(path=shots / f"{stem}_{theme}_{size['width']}.png")
+        return self.faults
 
-
-def use(page: Page, root: str) -> list[str]:
-    """Return what does not work: search, copy button, choice of colours, menu of a narrow screen."""
-    faults = []
-    page.set_viewport_size(WIDE)
-    page.goto(f"{root}/search.html?q=freeze_depth", wait_until="load")
-    page.wait_for_selector("#search-results li a", timeout=30_000)
-    results = page.locator("#search-results li a").all_inner_texts()
-    if not any("FineTuneClassifier" in result for result in results):
-        faults.append(f"search finds {results[:5]}")
-    page.goto(f"{root}/index.html", wait_until="load")
-    block = page.locator("div.highlight-python").first
-    block.hover()
-    block.locator("button.copybtn").click()
-    copied = page.evaluate("navigator.clipboard.readText()")
-    if copied.strip() != block.locator("pre").inner_text().strip():
-        faults.append(f"the copy button copies {copied[:60]!r}")
-    before = page.evaluate("document.documentElement.dataset.mode")
-    page.locator("button.theme-switch-button:visible").first.click()
-    if page.evaluate("document.documentElement.dataset.mode") == before:
-        faults.append("the button for colours changes nothing")
-    page.set_viewport_size(NARROW)
-    page.locator("button.primary-toggle").click()
-    if not page.locator("#pst-primary-sidebar-modal").is_visible():
-        faults.append("the menu of a narrow screen does not open")
-    return faults
+    def use(self) -> list[str]:
+        """Return what does not work: search, copy button, choice of colours, menu of a narrow screen."""
+        self.faults = []
+        page = self.page
+        page.set_viewport_size(WIDE)
+        page.goto(f"{self.root}/search.html?q=freeze_depth", wait_until="load")
+        page.wait_for_selector("#search-results li a")
+        results = page.locator("#search-results li a").all_inner_texts()
+        if not any("FineTuneClassifier" in result for result in results):
+            self.faults.append(f"search finds {results[:5]}")
+        page.goto(f"{self.root}/index.html", wait_until="load")
+        block = page.locator("div.highlight-python").first
+        block.hover()
+        block.locator("button.copybtn").click()
+        copied = page.evaluate("navigator.clipboard.readText()")
+        if copied.strip() != block.locator("pre").inner_text().strip():
+            self.faults.append(f"the copy button copies {copied[:60]!r}")
+        before = page.evaluate("document.documentElement.dataset.mode")
+        page.locator("button.theme-switch-button:visible").first.click()
+        if page.evaluate("document.documentElement.dataset.mode") == before:
+            self.faults.append("the button for colours changes nothing")
+        page.set_viewport_size(NARROW)
+        page.locator("button.primary-toggle").click()
+        if not page.locator("#pst-primary-sidebar-modal").is_visible():
+            self.faults.append("the menu of a narrow screen does not open")
+        return self.faults
 
 
 def main() -> None:
     """Print findings per page and their number."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("site", type=Path)
-    parser.add_argument("--pages", default="", help="look only at pages whose path contains this")
+    parser.add_argument("--pages", default="", help="regular expression of the pages to look at")
     parser.add_argument(
         "--chromium", default=shutil.which("chromium"), help="path of Chromium; Playwright's own if none"
     )
     parser.add_argument("--screenshots", type=Path, help="folder for pictures of the pages")
     args = parser.parse_args()
     site = Site(args.site)
-    chosen = [name for name in site.pages if args.pages in name]
+    chosen = [name for name in site.pages if re.search(args.pages, name)]
+    if args.screenshots:
+        args.screenshots.mkdir(parents=True, exist_ok=True)
     counts: Counter[str] = Counter()
 
     def report(name: str, faults: list[str]) -> None:
@@ -185,14 +188,14 @@ def main() -> None:
     threading.Thread(target=server.serve_forever, daemon=True).start()
     root = f"http://127.0.0.1:{server.server_address[1]}"
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=args.chromium, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=args.chromium, args=["--no-sandbox"])  # for containers
         context = browser.new_context(permissions=["clipboard-read", "clipboard-write"], reduced_motion="reduce")
         page = context.new_page()
         page.set_default_timeout(120_000)
+        reader = Reader(page, root)
         for name in chosen:
-            report(name, look_at(page, f"{root}/{name}", args.screenshots))
-        if not args.pages:
-            report("use", use(page, root))
+            report(name, reader.look_at(name, args.screenshots))
+        report("use", reader.use())
         browser.close()
     server.shutdown()
     print(f"{len(chosen)} pages, {sum(counts.values())} findings")

@@ -13,7 +13,6 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from sphinx_gallery.scrapers import figure_rst
 from sphinx_gallery.utils import scale_image
 
 ROOT = Path(__file__).parents[2]
@@ -61,11 +60,17 @@ def arguments(gallery_conf: dict[str, Any], script_vars: dict[str, Any]) -> list
 
 def scrape(block: Any, block_vars: dict[str, Any], gallery_conf: dict[str, Any]) -> str:
     """Move the pictures that an example has saved to its page."""
-    moved = []
+    texts = {path.name: text for pictures in stored_pictures().values() for path, text in pictures}
+    images = ""
     for picture in sorted(OUT.glob("*.png")):
-        moved.append(next(block_vars["image_path_iterator"]))
-        shutil.move(picture, moved[-1])
-    return figure_rst(moved, gallery_conf["src_dir"])
+        path = Path(next(block_vars["image_path_iterator"]))
+        shutil.move(picture, path)
+        images += _image(f"/{path.relative_to(gallery_conf['src_dir']).as_posix()}", texts[picture.name])
+    return images
+
+
+def _image(path: str, text: str) -> str:
+    return f".. image:: {path}\n   :alt: {text}\n\n"
 
 
 def stored_pictures() -> dict[str, list[tuple[Path, str]]]:
@@ -103,7 +108,7 @@ def _read_source(app: Any, docname: str, content: list[str]) -> None:
     if not RUN:
         for picture, text in stored_pictures()[f"{script}.py"]:
             path = os.path.relpath(picture, Path(app.srcdir, docname).parent)
-            images += f".. image:: {path}\n   :alt: {text}\n\n"
+            images += _image(path, text)
     marker = ".. GENERATED FROM PYTHON SOURCE LINES"
     before, _, after = rest.partition(marker)
     content[0] = f".. {label}{title}\n{'=' * len(title)}\n{before}{images}{marker}{after}"
