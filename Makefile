@@ -6,7 +6,7 @@ PLUGINS := plugins/clip plugins/historic plugins/onnxruntime plugins/openvino pl
 # One thread per worker. SCIPY_ARRAY_API enables the array API, which a check of scikit-learn requires.
 TEST_ENV := OMP_NUM_THREADS=1 SCIPY_ARRAY_API=1
 
-.PHONY: demo test cluster fuzz lint bench matrix release-check clean
+.PHONY: demo test cluster fuzz lint docs docs-check bench matrix release-check clean
 
 demo: $(VENV)/demo  ## two examples with the shipped backbones, without a network
 	$(BIN)/python examples/digits.py
@@ -27,6 +27,12 @@ lint: $(VENV)/test  ## style, format, spelling and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+docs: $(VENV)/docs  ## documentation site in build/site, without a network; GALLERY=run executes the examples
+	$(BIN)/python -m sphinx -W --keep-going -b html -d build/doctrees docs build/site
+
+docs-check: docs  ## look at the site in Chromium: links, console, contrast, widths
+	$(BIN)/python docs/check_site.py build/site
+
 bench: $(VENV)/bench  ## tables, a JSON file and a picture in results/; SIZE=full for all; needs SKTRANSFER_TEST_DATA
 	$(BIN)/python -m benchmarks.run
 
@@ -44,6 +50,10 @@ $(VENV)/demo: pyproject.toml | $(BIN)/python
 
 $(VENV)/test: pyproject.toml $(PLUGINS:=/pyproject.toml) | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[demo,test,words]" $(addprefix -e ,$(PLUGINS))
+	touch $@
+
+$(VENV)/docs: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[demo,docs]"
 	touch $@
 
 $(VENV)/bench: $(VENV)/test
@@ -68,4 +78,4 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 clean:  ## remove everything that the other targets created
-	rm -rf $(VENV) build dist results demo *.egg-info
+	rm -rf $(VENV) build dist results demo *.egg-info docs/auto_examples docs/reference
