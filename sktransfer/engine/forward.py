@@ -182,6 +182,7 @@ def _forward(
     prefetch: Sequence[LayerOutput],
 ) -> Iterator[Outputs]:
     """Yield the outputs of layers of a backbone that is not joined."""
+    compute = compute.tuned_for(backbone)
     one_pass = _Pass(backbone, inputs, layers, compute, len(selected))
     if store is not None:
         n_stages = len(backbone.stages) if cacheable_stages is None else cacheable_stages
@@ -192,7 +193,7 @@ def _forward(
             if not batch or one_pass.is_complete(batch[0]):
                 yield one_pass.run(batch)  # cached outputs need no other thread
             else:
-                for outputs in in_parallel(chain([batch], batches), one_pass.run):
+                for outputs in in_parallel(chain([batch], batches), one_pass.run, most=compute.workers):
                     stop_if_cancelled()
                     yield outputs
     finally:
