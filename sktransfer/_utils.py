@@ -16,7 +16,7 @@ from typing import Any, Self, TypeVar
 
 from tqdm import tqdm
 
-__all__ = ["after_fit", "all_or_nothing", "in_process", "local_path", "progress", "title_of"]
+__all__ = ["after_fit", "all_or_nothing", "cache_folder", "in_process", "local_path", "progress", "title_of"]
 
 _fits = threading.local()  # `waiting`: functions that run at the end of the outermost fit of a thread
 _LINE_SECONDS = 10.0  # between two lines of progress where no bar can be drawn
@@ -40,6 +40,15 @@ def local_path(given: str | os.PathLike[str]) -> Path:
     with suppress(RuntimeError, ValueError):  # unknown user, or not a valid name
         return path.expanduser()
     return path
+
+
+def cache_folder() -> Path:
+    """Return the cache folder, `$SKTRANSFER_CACHE` or `sktransfer` in the user's cache folder."""
+    configured = os.environ.get("SKTRANSFER_CACHE")
+    if configured:
+        return local_path(configured)
+    home = os.environ.get("XDG_CACHE_HOME")
+    return (Path(home) if home else Path.home() / ".cache") / "sktransfer"
 
 
 Method = TypeVar("Method", bound=Callable[..., Any])

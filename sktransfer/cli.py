@@ -1,4 +1,4 @@
-"""The command line: `sktransfer backbones | recommend | plugins | check | cache | export | card`."""
+"""The command line: `sktransfer backbones | recommend | plugins | check | tune | cache | export | card`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,15 @@ from sktransfer.backbones.registry import COLUMNS, Registry, backbone_rows, regi
 from sktransfer.backbones.spec import MODALITIES
 from sktransfer.cache.types import readable_size
 from sktransfer.config import parse_size
-from sktransfer.exceptions import InvalidParameterError, LoadError, SaveError, SktransferError, StoreError, StoreWarning
+from sktransfer.exceptions import (
+    InvalidParameterError,
+    LoadError,
+    SaveError,
+    SktransferError,
+    SktransferWarning,
+    StoreError,
+    StoreWarning,
+)
 
 if TYPE_CHECKING:
     from sktransfer.cache.segments import Segment
@@ -92,6 +100,12 @@ def _parser() -> argparse.ArgumentParser:
     check = command("check", _check, "Run the checks that every backbone must pass.")
     check.add_argument("name", metavar="NAME", help="name of a backbone, as in 'torchvision/resnet18'")
     check.add_argument("--device", help="device to compare with the CPU (default: the first CUDA device)")
+    tune = command("tune", _tune, "Measure how a backbone runs fastest on this processor, and use it from then on.")
+    tune.add_argument("name", nargs="?", metavar="NAME", help="name of a backbone, as in 'torchvision/resnet18'")
+    tune.add_argument("--seconds", type=float, default=20.0, help="time for the measurement (default: 20)")
+    tune_actions = tune.add_mutually_exclusive_group()
+    tune_actions.add_argument("--list", action="store_true", help="list what is tuned, and whether it is used")
+    tune_actions.add_argument("--forget", action="store_true", help="forget what is tuned of NAME, or all")
     cache = command("cache", _cache, "List, merge or delete the cache entries of a folder or URL that estimators use.")
     cache.add_argument("store", metavar="FOLDER_OR_URL", help="the folder, or a URL as in 's3://bucket/run'")
     actions = cache.add_mutually_exclusive_group()
@@ -221,6 +235,39 @@ def _check(arguments: argparse.Namespace) -> int:
     else:
         print(f"{name}: " + ", ".join(f"{count} {status}" for status, count in counts.items()))
     return 1 if counts["failed"] else 0
+
+
+def _tune(arguments: argparse.Namespace) -> int:
+    with redirect_stdout(sys.stderr):
+        from sktransfer.machine.tuned import forget
+        from sktransfer.tuning import describe_records, tune
+
+    if arguments.list:
+        with redirect_stdout(sys.stderr):
+            rows = describe_records()
+        if arguments.json:
+            print(json.dumps(rows, indent=2))
+        else:
+            _print_table(["backbone", "measured", "fastest", "gain", "used"], rows)
+        return 0
+    if arguments.forget:
+        deleted = [str(path) for path in forget(arguments.name)]
+        print(json.dumps({"forgotten": deleted}, indent=2) if arguments.json else f"forgotten: {len(deleted)}")
+        return 0
+    if arguments.name is None:
+        raise InvalidParameterError("name a backbone, as in `sktransfer tune torchvision/resnet18`")
+    _load_registry().find(arguments.name)
+    with redirect_stdout(sys.stderr), warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", SktransferWarning)
+        record = tune(arguments.name, seconds=arguments.seconds)
+    for message in dict.fromkeys(str(warning.message) for warning in caught):
+        print(f"sktransfer: warning: {' '.join(message.split())}", file=sys.stderr)
+    if arguments.json:
+        print(json.dumps(asdict(record), indent=2))
+        return 0
+    rows = [{"precision": name, **asdict(choice)} for name, choice in record.choices.items()]
+    _print_table(["precision", "budget", "workers", "per_second", "gain"], rows)
+    return 0
 
 
 def _cache(arguments: argparse.Namespace) -> int:

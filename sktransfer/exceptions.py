@@ -18,6 +18,7 @@ SktransferWarning (UserWarning)
 ├── DeprecatedWarning (FutureWarning)     something is renamed or will be removed
 ├── DisagreementWarning                   scores and a probe rank backbones or layers differently
 ├── DroppedColumnWarning                  columns of a table are left out
+├── EmulatedPrecisionWarning              the processor emulates a precision, which is slower than float32
 ├── FlatImageWarning                      flat rows are read as strips, or have values outside [0, 1]
 ├── FolderLayoutWarning                   folders that are read as classes look like parts of a data set or copies
 ├── FreezingWarning                       stages are frozen or unfrozen otherwise than a parameter suggests
@@ -52,6 +53,7 @@ __all__ = [
     "DeprecatedWarning",
     "DisagreementWarning",
     "DroppedColumnWarning",
+    "EmulatedPrecisionWarning",
     "FlatImageWarning",
     "FolderLayoutWarning",
     "FreezingWarning",
@@ -232,6 +234,10 @@ class DisagreementWarning(SktransferWarning):
 
 class DroppedColumnWarning(SktransferWarning):
     """Columns of a table are left out, because no step of a pipeline can use them."""
+
+
+class EmulatedPrecisionWarning(SktransferWarning):
+    """The processor emulates the precision, which is slower than float32."""
 
 
 class FlatImageWarning(SktransferWarning):

@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
-import functools
-import os
-import platform
-import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
-from pathlib import Path
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -22,6 +16,9 @@ from sktransfer._validation import check_option, is_int
 from sktransfer.config import get_config
 from sktransfer.devices.memory import MeasuredPeak
 from sktransfer.exceptions import InvalidParameterError, NotFiniteError
+from sktransfer.machine.precision import native_precision, warn_if_emulated
+from sktransfer.machine.processor import this_processor
+from sktransfer.machine.tuned import Choice, find_choices
 from sktransfer.runtimes.resolve import TORCH, find_runtime
 
 __all__ = [
@@ -29,7 +26,6 @@ __all__ = [
     "Compute",
     "autocast",
     "check_finite_outputs",
-    "processor",
     "resolve_compute",
     "resolve_device",
     "uses_tf32",
@@ -39,17 +35,11 @@ __all__ = [
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
-# Lines of /proc/cpuinfo, instructions and environment variables by which torch, oneDNN and MKL choose algorithms.
-_CPU_FACTS = ("vendor_id", "cpu family", "model", "CPU implementer", "CPU architecture", "CPU part")
-_CPU_FLAGS = ("amx", "asimd", "avx", "bf16", "f16c", "fma", "i8mm", "sse4", "sve")
-_CPU_LIMITS = ("DNNL_MAX_CPU_ISA", "MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS", "ONEDNN_MAX_CPU_ISA")
-
-
 @dataclass(frozen=True)
 class _Budget:
     """Size of an automatic batch: enough to fill the caches of one core, or a GPU."""
 
-    cpu: int
+    cpu: int  # for a core with 16 MiB of caches
     gpu: int
     in_bytes: bool = False  # whether the cost of a sample is multiplied by the bytes per number
     max_cpu: int = 2**31  # samples per batch
@@ -83,6 +73,8 @@ class Compute:
         Whether the runtime computes with weights in int8. Values between stages are in float32.
     growth : int, default=1
         How many times as large automatic batches are.
+    tuned : Choice, default=None
+        What `sktransfer tune` found for the network on this processor; None for budgets by the sizes of its caches.
     """
 
     device: torch.device
@@ -92,6 +84,7 @@ class Compute:
     runtime: str = TORCH
     is_int8: bool = False
     growth: int = field(default=1, repr=False)
+    tuned: Choice | None = field(default=None, repr=False)
 
     @property
     def precision(self) -> str:
@@ -118,7 +111,24 @@ class Compute:
         unit : {"tokens", "pixels"}
             Unit of the cost of samples.
         """
-        return dataclasses.replace(self, growth=peak.growth(_BUDGETS[unit].growth))
+        return replace(self, growth=peak.growth(_BUDGETS[unit].growth))
+
+    @property
+    def workers(self) -> int | None:
+        """Largest number of batches that run at once; None for one per thread of torch."""
+        return None if self.tuned is None else self.tuned.workers
+
+    def tuned_for(self, backbone: Any) -> Compute:
+        """Return the same with what `sktransfer tune` found for a backbone. Only speed depends on it.
+
+        Parameters
+        ----------
+        backbone : Backbone
+            Backbone that is not joined.
+        """
+        if not self.on_cpu or self.runtime != TORCH or self.compiled or self.batch_size is not None or self.tuned:
+            return self
+        return replace(self, tuned=find_choices(backbone).get(str(self.dtype).removeprefix("torch.")))
 
     def samples_per_batch(self, cost: int, unit: str) -> int:
         """Return the number of samples per batch.
@@ -132,10 +142,22 @@ class Compute:
         """
         if self.batch_size is not None:
             return self.batch_size
-        budget = _BUDGETS[unit]
-        size, most = (budget.cpu, budget.max_cpu) if self.on_cpu else (budget.gpu, budget.max_gpu)
-        n = size // max(1, cost * (self.dtype.itemsize if budget.in_bytes else 1))
-        return max(1, min(n, most)) * self.growth
+        limits = _BUDGETS[unit]
+        n = self.budget(unit) // max(1, cost * (self.dtype.itemsize if limits.in_bytes else 1))
+        return max(1, min(n, limits.max_cpu if self.on_cpu else limits.max_gpu)) * self.growth
+
+    def budget(self, unit: str) -> int:
+        """Return the cost of an automatic batch, in tokens or in bytes of pixels.
+
+        Parameters
+        ----------
+        unit : {"tokens", "pixels"}
+            Unit of the cost.
+        """
+        if self.tuned is not None:
+            return self.tuned.budget
+        limits = _BUDGETS[unit]
+        return int(limits.cpu * this_processor().scale) if self.on_cpu else limits.gpu
 
     def batches(self, costs: Sequence[int], unit: str = "tokens") -> list[list[int]]:
         """Return batches of samples of similar cost, as indices into `costs`.
@@ -161,7 +183,9 @@ class Compute:
         return batches
 
 
-def resolve_compute(device: str | torch.device, precision: str = "float32", batch_size: int | str = "auto") -> Compute:
+def resolve_compute(
+    device: str | torch.device, precision: str = "float32", batch_size: int | str = "auto", backbone: Any = None
+) -> Compute:
     """Return the `Compute` of the parameters of an estimator.
 
     Parameters
@@ -170,9 +194,11 @@ def resolve_compute(device: str | torch.device, precision: str = "float32", batc
         As `resolve_device` takes it.
     precision : {"float32", "bfloat16", "float16", "auto", "int8"}, default="float32"
         "auto" is bfloat16 if the device supports it natively, else float32. Runtimes compute "int8", and "auto" is
-        float32 in them.
+        float32 in them. Another precision warns once if the processor emulates it.
     batch_size : int or "auto", default="auto"
         Samples per batch.
+    backbone : Backbone, default=None
+        Backbone for which "auto" is float32 where `sktransfer tune` found bfloat16 slower.
 
     Raises
     ------
@@ -191,10 +217,12 @@ is_int8=False)
     setting = get_config()["runtime"]
     if precision == "auto":
         in_torch = setting == TORCH or (setting == "auto" and resolved.type != "cpu")
-        precision = "bfloat16" if in_torch and _has_bfloat16(resolved) else "float32"
+        precision = _native_precision(resolved, backbone) if in_torch else "float32"
     runtime = find_runtime(setting, precision, on_cpu=resolved.type == "cpu")
     chosen: dict[str, Any] = {"runtime": TORCH if runtime is None else runtime.name, "is_int8": precision == "int8"}
     dtype = PRECISIONS["float32" if precision == "int8" else precision]
+    if resolved.type == "cpu" and runtime is None:
+        warn_if_emulated(dtype)
     compiled = bool(get_config()["compile"])
     if isinstance(batch_size, str) and batch_size == "auto":
         return Compute(resolved, dtype, compiled=compiled, **chosen)
@@ -259,13 +287,14 @@ def autocast(compute: Compute) -> Iterator[None]:
             yield
 
 
-def _has_bfloat16(device: torch.device) -> bool:
-    """Return whether a device supports bfloat16 natively. Emulation would be slower than float32."""
+def _native_precision(device: torch.device, backbone: Any) -> str:
+    """Return the fastest precision that a device does not emulate."""
     if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    if device.type == "cpu":
-        return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
-    return False
+        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
+    if device.type != "cpu":
+        return "float32"
+    measured = find_choices(backbone) if backbone is not None and None in backbone.towers else {}
+    return "float32" if next(iter(measured), "") == "float32" else native_precision(this_processor())
 
 
 def resolve_device(device: str | torch.device) -> torch.device:
@@ -310,44 +339,6 @@ def resolve_device(device: str | torch.device) -> torch.device:
     if named.type == "mps" and torch.backends.mps.is_available():
         return torch.device("mps", 0)
     raise InvalidParameterError(f"device={device!r} is not available; give {allowed}")
-
-
-def processor(device: torch.device) -> str:
-    """Return the processor or GPU that computes on a device, and the version of torch.
-
-    The last bits of results depend on them: libraries choose their algorithms by vendor, model and instructions.
-
-    Parameters
-    ----------
-    device : torch.device
-
-    Examples
-    --------
-    >>> import torch
-    >>> from sktransfer.engine.compute import processor
-    >>> torch.__version__ in processor(torch.device("cpu"))
-    True
-    """
-    if device.type == "cuda" and torch.cuda.is_available():
-        model = [torch.cuda.get_device_name(device.index), str(torch.cuda.get_device_capability(device.index))]
-    else:
-        model = [platform.machine(), torch.backends.cpu.get_cpu_capability(), *_cpu_model()]
-        model += [f"{name}={os.environ[name]}" for name in _CPU_LIMITS if name in os.environ]
-    return " ".join([torch.__version__, *model])
-
-
-@functools.cache
-def _cpu_model() -> list[str]:
-    """Return vendor, model and vector instructions as Linux tells them."""
-    with suppress(OSError):
-        first = Path("/proc/cpuinfo").read_text(encoding="utf-8").partition("\n\n")[0]
-        facts: dict[str, str] = dict(re.findall(r"^([\w ]+?)\s*:[ \t]*(.*)$", first, re.MULTILINE))
-        flags = (facts.get("flags") or facts.get("Features") or "").split()
-        return [
-            *(facts[name] for name in _CPU_FACTS if name in facts),
-            *sorted(flag for flag in flags if flag.startswith(_CPU_FLAGS)),
-        ]
-    return [platform.processor()]
 
 
 def uses_tf32() -> bool:

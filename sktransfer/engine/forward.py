@@ -183,6 +183,7 @@ def _forward(
     prefetch: Sequence[LayerOutput],
 ) -> Iterator[Outputs]:
     """Yield the outputs of layers of a backbone that is not joined."""
+    compute = compute.tuned_for(backbone)
     n_stages = len(backbone.stages) if cacheable_stages is None else cacheable_stages
     one_pass = _Pass(backbone, inputs, layers, compute, len(selected), n_stages)
     if store is not None:
@@ -197,7 +198,7 @@ def _forward(
             if one_pass.is_measuring:
                 yield one_pass.run(batch)  # the first batch tells the size of the others
             else:
-                for outputs in in_parallel(chain([batch], batches), one_pass.run):
+                for outputs in in_parallel(chain([batch], batches), one_pass.run, most=compute.workers):
                     stop_if_cancelled()
                     yield outputs
     finally:

@@ -14,7 +14,8 @@ from sktransfer.backbones.pooling import check_pooling
 from sktransfer.backbones.stages import naming_tower
 from sktransfer.cache.policy import cache_namespace, stored_dtype
 from sktransfer.cache.types import CacheNamespace
-from sktransfer.engine.compute import PRECISIONS, Compute, processor, uses_tf32
+from sktransfer.engine.compute import PRECISIONS, Compute, uses_tf32
+from sktransfer.machine.processor import processor
 from sktransfer.runtimes.resolve import TORCH, runtime_key
 
 __all__ = [

@@ -35,7 +35,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=functools.partial(torch.set_num_threads, 1))
 
 
-def in_parallel(jobs: Iterator[Job], work: Callable[[Job], Result]) -> Iterator[Result]:
+def in_parallel(jobs: Iterator[Job], work: Callable[[Job], Result], *, most: int | None = None) -> Iterator[Result]:
     """Yield the result of each job, in the order in which they finish.
 
     At most as many threads start as torch has threads or as there are jobs, and torch's threads are divided among them.
@@ -49,9 +49,11 @@ def in_parallel(jobs: Iterator[Job], work: Callable[[Job], Result]) -> Iterator[
         Jobs. One thread at a time advances it.
     work : callable
         Called with a job, returns its result. Its errors are raised here.
+    most : int, default=None
+        Largest number of threads. None for 8.
     """
     with _share_of(torch.get_num_threads()) as n_threads:
-        first = list(islice(jobs, min(n_threads, MOST)))
+        first = list(islice(jobs, min(n_threads, most or MOST)))
         jobs = chain(first, jobs)
         if len(first) < 2:
             yield from map(work, jobs)

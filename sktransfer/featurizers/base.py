@@ -253,7 +253,8 @@ class Featurizer(
             task.call_on_fit_task_end(estimator=self)
 
     def _compute(self) -> Compute:
-        return resolve_compute(self.device, self.precision, self.batch_size)
+        backbone = getattr(self, "backbone_", None)
+        return resolve_compute(self.device, self.precision, self.batch_size, backbone)
 
     def _check(self, X: Any, *, reset: bool) -> Rows:
         if self.on_error not in _ON_ERROR:

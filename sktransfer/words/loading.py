@@ -15,14 +15,14 @@ from typing import Any
 
 import numpy as np
 
-from sktransfer._utils import local_path
+from sktransfer._utils import cache_folder, local_path
 from sktransfer.exceptions import InvalidParameterError, SktransferError, WeightsError, did_you_mean
 from sktransfer.weights.moved import advice, iter_paths
 from sktransfer.words.formats import is_gzipped, list_formats, open_file, sniff
 from sktransfer.words.subwords import Subwords
 from sktransfer.words.vectors import Source, WordBlock, WordVectors
 
-__all__ = ["FORMAT_VERSION", "LARGE", "cache_folder", "cached_folder", "load_vectors", "load_verified", "source_of"]
+__all__ = ["FORMAT_VERSION", "LARGE", "cached_folder", "load_vectors", "load_verified", "source_of"]
 
 LARGE = 100 * 2**20  # bytes; vectors of files of at least this size are converted once and memory-mapped
 FORMAT_VERSION = 1  # of the converted files in the cache
@@ -166,15 +166,6 @@ def _write_header(file: Any, n_words: int, n_dims: int) -> None:
     """Write the header of a .npy file. NumPy pads it, so its length does not depend on `n_words`."""
     header = {"descr": "<f4", "fortran_order": False, "shape": (n_words, n_dims)}
     np.lib.format.write_array_header_1_0(file, header)
-
-
-def cache_folder() -> Path:
-    """Return the cache folder, `$SKTRANSFER_CACHE` or `sktransfer` in the user's cache folder."""
-    configured = os.environ.get("SKTRANSFER_CACHE")
-    if configured:
-        return local_path(configured)
-    home = os.environ.get("XDG_CACHE_HOME")
-    return (Path(home) if home else Path.home() / ".cache") / "sktransfer"
 
 
 def cached_folder(key: str, make: Callable[[Path], Any]) -> Path:

@@ -22,9 +22,8 @@ PROSE = sorted(path for folder in ("plugins", "examples", "benchmarks") for path
 # Lowest first: a package imports from itself and from the packages before it.
 LAYERS = ["_version", "exceptions", "_deprecation", "_validation", "_parameters", "config", "_deferred"]
 LAYERS += ["_cluster", "_utils", "html", "samples", "tagging"]
-LAYERS += ["weights", "backbones", "towers", "providers", "cache", "kernels", "devices", "runtimes"]
-LAYERS += ["engine", "pixels", "sentences"]
-LAYERS += ["words"]
+LAYERS += ["weights", "backbones", "towers", "providers", "cache", "kernels", "devices", "runtimes", "machine"]
+LAYERS += ["engine", "pixels", "sentences", "words"]
 LAYERS += [
     "featurizers",
     "pipelines",
@@ -39,7 +38,7 @@ LAYERS += [
     "classifiers",
     "language",
 ]
-LAYERS += ["selection", "explain", "displays", "persistence", "mlflow", "testing", "cli", "__main__"]
+LAYERS += ["selection", "explain", "displays", "persistence", "mlflow", "testing", "tuning", "cli", "__main__"]
 MAX_LINES, MAX_FILES = 600, 16
 QUESTION = re.compile(r"(What|Which|Whose|Where|Whether|Who|How|Of|As)\b")
 

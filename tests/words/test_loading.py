@@ -15,9 +15,10 @@ from gensim.models import FastText
 from sklearn.base import clone
 
 from sktransfer import WordEmbedder, load_vectors
+from sktransfer._utils import cache_folder
 from sktransfer.exceptions import InvalidParameterError, WeightsError
 from sktransfer.words import loading
-from sktransfer.words.loading import cache_folder, cached_folder, source_of
+from sktransfer.words.loading import cached_folder, source_of
 from tests.helpers.word_files import SENTENCES, fasttext_file, keyed_vectors, quantized_file, short, word2vec_file
 
 
