@@ -2,8 +2,8 @@
 
     SKTRANSFER_TEST_DATA=... python -m benchmarks.scale
 
-Processor seconds and bytes per sample are measured on few samples. The formula of `docs/guide/scale.md` multiplies them by
-the number of samples, and is compared with the costs of larger numbers. Results are stored when they are measured.
+Processor seconds and bytes per sample are measured on few samples. The formula of `docs/guide/scale.md` multiplies them
+by the number of samples, and is compared with the costs of larger numbers. Results are stored when they are measured.
 """
 
 from __future__ import annotations
