@@ -5,7 +5,8 @@
 The network is adapted to up to 2,000 reviews of a domain without their labels, of which none is tested. Then
 `TextFeaturizer` and a logistic regression learn the sentiment from 32 labels a class. The score is the accuracy on 500
 other reviews. For the photos of CIFAR-10, these are 2,000 photos (10,000 with SIZE=full), 10 labels a class and 1,000
-other photos. Each objective has the same labels and the default settings of `SelfSupervisedTuner`.
+other photos. For the grey images that resemble chest X-rays (`examples/grey_images.py`), they are 300 images, 20 labels
+a class and 300 other images. Each objective has the same labels and the default settings of `SelfSupervisedTuner`.
 
 The results are stored in `results/adaptation.jsonl` when they are measured, so an interrupted run resumes. SIZE=full
 has all domains of reviews and five draws.
@@ -14,8 +15,11 @@ has all domains of reviews and five draws.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import functools
+import importlib.util
 import warnings
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,17 +29,35 @@ from sklearn.pipeline import make_pipeline
 from benchmarks.common import Report, sized
 from benchmarks.multitask import DOMAINS, amazon_data
 from benchmarks.remembered import Remembered
-from sktransfer import ImageFeaturizer, SelfSupervisedTuner, TextFeaturizer, clear_cache
+from sktransfer import Backbone, ImageFeaturizer, SelfSupervisedTuner, TextFeaturizer, clear_cache
 from sktransfer.exceptions import NewHeadWarning, TruncatedTextWarning
 from sktransfer.objectives.registry import OBJECTIVES
 
-MOST_TEXTS, LABELS_A_CLASS, LENGTH = 2000, 32, 128
-PHOTOS, LABELS_OF_PHOTOS, N_TEST_PHOTOS = "photos", 10, 1000
-OF_TEXTS, OF_PHOTOS = (
+PHOTOS, GREY = "photos", "grey"
+N_TEST_PHOTOS, N_GREY, N_TEST_GREY = 1000, 300, 300
+OF_TEXTS, OF_IMAGES = (
     ["none", *(name for name, kind in OBJECTIVES.items() if kind.modality == modality)]
     for modality in ("text", "image")
 )
 Data = tuple[Any, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class Samples:
+    """Samples of a kind: the network, the numbers of unlabelled and labelled ones, and the featurizer."""
+
+    backbone: str
+    n_unlabelled: int
+    labels_a_class: int
+    featurizer: type[ImageFeaturizer | TextFeaturizer]
+    options: dict[str, Any]
+
+
+REVIEWS = Samples("tiny/bert", 2000, 32, TextFeaturizer, {"max_length": 128})
+OF_KIND = {
+    PHOTOS: Samples("tiny/cnn", sized(2000, 10_000), 10, ImageFeaturizer, {}),
+    GREY: Samples("tiny/cnn", N_GREY, 20, ImageFeaturizer, {}),
+}
 
 
 def photos() -> tuple[Data, Data]:
@@ -46,42 +68,78 @@ def photos() -> tuple[Data, Data]:
     return (X, y), (X_test[:N_TEST_PHOTOS], y_test[:N_TEST_PHOTOS])
 
 
-def accuracy(domain: str, objective: str, settings: dict[str, Any], pool: Data, test: Data, seed: int) -> float:
-    """Return the test accuracy after an adaptation.
+def grey_images() -> tuple[Data, Data]:
+    """Return pool and test images of uint16 (64, 64), of three kinds."""
+    path = Path(__file__).parents[1] / "examples" / "grey_images.py"
+    spec = importlib.util.spec_from_file_location("grey_images", path)
+    assert spec is not None
+    assert spec.loader is not None
+    example = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(example)
+    rng, n = np.random.default_rng(0), N_GREY + N_TEST_GREY
+    labels = np.resize(example.KINDS, n)  # (n,)
+    images = [example.chest(kind, rng) for kind in labels]
+    return (images[:N_GREY], labels[:N_GREY]), (images[N_GREY:], labels[N_GREY:])
+
+
+def adapted(domain: str, objective: str, settings: dict[str, Any], X: Any, seed: int) -> Backbone:
+    """Return the network after an adaptation to samples without labels.
 
     Parameters
     ----------
     domain : str
-        Domain of the reviews, or "photos".
+        Domain of the reviews, "photos" or "grey".
     objective : str
         Objective of `SelfSupervisedTuner`.
     settings : dict
         Its other parameters.
-    pool, test : tuple of ndarray
-        Samples to learn from and to test, with their labels.
+    X : sequence
+        Samples.
     seed : int
-        Draw of the labelled samples, and seed of the training.
+        Seed of the training.
+    """
+    kind = OF_KIND.get(domain, REVIEWS)
+    options = {**kind.options, **settings}
+    tuner = SelfSupervisedTuner(kind.backbone, objective=objective, random_state=seed, **options)
+    backbone: Backbone = tuner.fit(X[: kind.n_unlabelled]).backbone_
+    return backbone
+
+
+def accuracy(backbone: Backbone, domain: str, pool: Data, test: Data, labels_a_class: int | None, seed: int) -> float:
+    """Return the test accuracy of a logistic regression on features of a network.
+
+    Parameters
+    ----------
+    backbone : Backbone
+        Network.
+    domain : str
+        Domain of the reviews, "photos" or "grey".
+    pool, test : tuple
+        Samples to learn from and to test, with their labels.
+    labels_a_class : int or None
+        Number of labelled samples of each class, None for all.
+    seed : int
+        Draw of these.
     """
     X, labels = pool
-    is_photos = domain == PHOTOS
-    n_labels = LABELS_OF_PHOTOS if is_photos else LABELS_A_CLASS
     order = np.random.default_rng(300 + seed).permutation(len(labels))
-    rows = np.concatenate([order[labels[order] == label][:n_labels] for label in np.unique(labels)])
-    name, most, featurizer = (
-        ("tiny/cnn", sized(2000, 10_000), ImageFeaturizer) if is_photos else ("tiny/bert", MOST_TEXTS, TextFeaturizer)
-    )
-    length = {} if is_photos else {"max_length": LENGTH}
-    tuner = SelfSupervisedTuner(name, objective=objective, random_state=seed, **length, **settings).fit(X[:most])
-    model = make_pipeline(featurizer(tuner.backbone_), LogisticRegression(max_iter=1000))
-    score = model.fit(X[rows], labels[rows]).score(*test)
+    rows = np.concatenate([order[labels[order] == label][:labels_a_class] for label in np.unique(labels)])
+    model = make_pipeline(OF_KIND.get(domain, REVIEWS).featurizer(backbone), LogisticRegression(max_iter=1000))
+    return float(model.fit([X[row] for row in rows], labels[rows]).score(*test))
+
+
+def measured(domain: str, objective: str, settings: dict[str, Any], pool: Data, test: Data, seed: int) -> float:
+    """Return the test accuracy after an adaptation."""
+    backbone = adapted(domain, objective, settings, pool[0], seed)
+    score = accuracy(backbone, domain, pool, test, OF_KIND.get(domain, REVIEWS).labels_a_class, seed)
     clear_cache()
-    return float(score)
+    return score
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--domains", nargs="+", choices=[*DOMAINS, PHOTOS], default=DOMAINS[: sized(1, 4)])
+    parser.add_argument("--domains", nargs="+", choices=[*DOMAINS, *OF_KIND], default=DOMAINS[: sized(1, 4)])
     parser.add_argument(
         "--objectives", nargs="+", choices=["none", *OBJECTIVES], help="default: those that the network can learn by"
     )
@@ -94,17 +152,19 @@ def main() -> None:
         name: float(value) if "." in value or "e" in value else int(value)
         for name, _, value in (one.partition("=") for one in chosen.set)
     }
-    data, known = {**amazon_data(), PHOTOS: photos()}, Remembered("adaptation")
+    data: dict[str, tuple[Data, Data]] = amazon_data() if set(chosen.domains) - set(OF_KIND) else {}
+    data |= {name: make() for name, make in {PHOTOS: photos, GREY: grey_images}.items() if name in chosen.domains}
+    known = Remembered("adaptation")
     report = Report("Samples of a domain without labels: accuracy after an adaptation?", "adaptation")
     for domain in chosen.domains:
-        usual = [name for name in (OF_PHOTOS if domain == PHOTOS else OF_TEXTS) if name not in ("causal", "mae")]
+        usual = [name for name in (OF_IMAGES if domain in OF_KIND else OF_TEXTS) if name not in ("causal", "mae")]
         for seed in range(chosen.draws):
             for objective in chosen.objectives or usual:
                 used = {} if objective == "none" else settings
                 what = {"domain": domain, "objective": objective, "seed": seed, **used}
                 if domain == PHOTOS:
                     what["n"] = sized(2000, 10_000)
-                score = known(what, functools.partial(accuracy, domain, objective, used, *data[domain], seed))
+                score = known(what, functools.partial(measured, domain, objective, used, *data[domain], seed))
                 report.row(" ".join(map(str, what.values())), [score])
     report.write()
 

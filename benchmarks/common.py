@@ -27,7 +27,7 @@ def data_folder() -> Path:
     """Return the folder of real data, or exit with instructions."""
     folder = os.environ.get("SKTRANSFER_TEST_DATA")
     if not folder:
-        sys.exit("set SKTRANSFER_TEST_DATA to the folder of real images, texts and weights (README: Develop)")
+        sys.exit("set SKTRANSFER_TEST_DATA to the folder of real images, texts and weights (CONTRIBUTING.md: Set-up)")
     return Path(folder)
 
 

@@ -1,10 +1,11 @@
-"""Speed and values of a GPU: throughput, waiting, searches, fine-tuning, memory, photos from files.
+"""Speed and values of a GPU: throughput, waiting, searches, fine-tuning, memory, batches, photos from files.
 
     python -m benchmarks.gpu [--seconds 480]
 
 The parts run in the order of their importance, each only if its time is left, and `results/gpu.json` is written after
 each. Data are generated, and networks have random weights or come with the package, so nothing is downloaded. Without a
-GPU, the same parts run on the CPU in tiny sizes, as a test of the benchmark itself.
+GPU, the same parts run on the CPU in tiny sizes, as a test of the benchmark itself. The part `flows` then runs on a
+simulated GPU.
 """
 
 from __future__ import annotations
@@ -15,9 +16,11 @@ import functools
 import gc
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -27,7 +30,15 @@ from torch import Tensor
 
 from benchmarks.common import Report
 from benchmarks.timing import device, finished, in_turn, ratios, seconds
-from sktransfer import FineTuneClassifier, ImageFeaturizer, TextFeaturizer, clear_cache, load_backbone
+from sktransfer import (
+    FineTuneClassifier,
+    ImageFeaturizer,
+    MicroBatches,
+    TextFeaturizer,
+    clear_cache,
+    config_context,
+    load_backbone,
+)
 from sktransfer.backbones.backbone import Backbone
 from sktransfer.backbones.pooling import pool
 from sktransfer.backbones.stages import run_stages
@@ -84,6 +95,81 @@ def equality(report: Report) -> None:
             )
         difference = float(np.abs(found - expected).max() / np.abs(expected).max())
         report.judge(f"{name}: largest difference to the CPU", [difference], must=TOLERANCE, at_most=True)
+
+
+class Flow(NamedTuple):
+    """An estimator whose values, memory and waiting are compared with those of the CPU."""
+
+    make: Callable[..., Any]
+    backbone: str
+    parameters: dict[str, Any]
+    before: str  # waits of the CPU per batch on the simulated GPU before copies were gathered
+
+
+TRAINED = {"freeze_depth": -1, "max_epochs": 2, "lr": 1e-4, "random_state": SEED}
+FLOWS = {
+    "a frozen pass over images, all layers": Flow(ImageFeaturizer, "tiny/cnn", {"layer": "all"}, "7"),
+    "a frozen pass over texts, all layers": Flow(TextFeaturizer, "tiny/bert", {"layer": "all"}, "7"),
+    "fine-tuning on images": Flow(FineTuneClassifier, "tiny/cnn", TRAINED, "5 to 6"),
+    "fine-tuning on texts": Flow(FineTuneClassifier, "tiny/bert", TRAINED, "5 to 6"),
+    "fine-tuning in micro-batches": Flow(
+        FineTuneClassifier, "tiny/cnn", {**TRAINED, "callbacks": [MicroBatches(1)]}, "14"
+    ),
+}
+
+
+def flows(report: Report) -> None:
+    """Report flows on the GPU, or on a simulated one: difference to the CPU, bytes left, waits of the CPU per batch."""
+    from tests.helpers.simulated_cuda import simulated_cuda
+
+    n, size, place = 32, 8, "real" if on_gpu() else "simulated"
+    for name, flow in FLOWS.items():
+        X, y = texts(n) if flow.backbone == "tiny/bert" else images(n, 32), np.arange(n) % 2
+        backbone = network(flow.backbone)
+        is_trained = flow.make is FineTuneClassifier
+        options = {"batch_size": size, **({} if is_trained else {"cache": None}), **flow.parameters}
+
+        def fitted(where: str, X: Any = X, y: Any = y, flow: Flow = flow, options: Any = options, **more: Any) -> Any:
+            return flow.make(network(flow.backbone), device=where, **{**options, **more}).fit(X, y)
+
+        def values(estimator: Any, X: Any = X, is_trained: bool = is_trained) -> np.ndarray:
+            found: np.ndarray = estimator.predict_proba(X) if is_trained else estimator.transform(X)
+            return found
+
+        expected = values(fitted("cpu"))
+        with nullcontext() if on_gpu() else simulated_cuda() as gpu, without_tf32():
+            before = torch.cuda.memory_allocated()
+            estimator = fitted("cuda")
+            backbone.copies.clear()
+            gc.collect()
+            left = torch.cuda.memory_allocated() - before
+            difference = float(np.abs(values(estimator) - expected).max() / np.abs(expected).max())
+            if is_trained:  # what one more epoch waits
+                counts = [waits(functools.partial(fitted, "cuda", max_epochs=epochs), gpu) for epochs in (2, 3)]
+                waited = counts[1] - counts[0]
+            else:
+                waited = waits(functools.partial(values, estimator), gpu)
+            del estimator
+            backbone.copies.clear()
+        what, shown = f"{name} ({place}): largest difference", {"before": flow.before, "left": left}
+        report.judge(what, [difference], must=TOLERANCE, at_most=True, **shown, waits=waited / (n // size))
+
+
+def waits(program: Callable[[], Any], gpu: Any) -> int:
+    """Return how often the CPU waits for a GPU in a program, as a simulation or torch counts it."""
+    if gpu is not None:
+        gpu.reset()
+        program()
+        return int(sum(gpu.syncs.values()))
+    before = torch.cuda.get_sync_debug_mode()
+    torch.cuda.set_sync_debug_mode("warn")
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            program()
+    finally:
+        torch.cuda.set_sync_debug_mode(before)
+    return sum("synchronizing" in str(one.message) for one in caught)
 
 
 def bare_loop(backbone: Backbone, batches: Sequence[Any], dtype: torch.dtype) -> Callable[[], np.ndarray]:
@@ -199,6 +285,48 @@ def epoch(report: Report) -> None:
     report.judge(what, ratios(taken["ours"], taken["by hand"]), must=1.5, aim=1.0, at_most=True, N=n)
 
 
+def boundary(report: Report) -> None:
+    """Report epochs above a frozen prefix whose outputs are copied in each epoch, over ones that stay on the GPU."""
+    n, size = scaled(8192, 32), scaled(128, 8)
+    for name, X in (("tiny/cnn", images(n, 32)), ("tiny/bert", texts(n))):
+        options: dict[str, Any] = {"layer": -1, "freeze_depth": -1, "max_epochs": scaled(6, 2), "batch_size": size}
+        tuner = FineTuneClassifier(network(name), head_init="random", device=device(), random_state=SEED, **options)
+        y = np.arange(n) % 2
+
+        def program(limit: int | str, tuner: Any = tuner, X: Any = X, y: Any = y) -> None:
+            with config_context(cache_device=limit):
+                tuner.fit(X, y)
+
+        programs = {"kept": functools.partial(program, "16 GB"), "copied": functools.partial(program, 1)}
+        in_turn(programs, 1)  # fills the cache
+        taken = in_turn(programs, scaled(3, 1))
+        what = f"{name}: epochs with copies of the boundary, over without"
+        report.judge(what, ratios(taken["copied"], taken["kept"]), must=0.97, aim=1.2, N=n, seconds=taken["kept"][0])
+
+
+def batches(report: Report) -> None:
+    """Report samples per second in batches that fill the memory, as a share of the best fixed size."""
+    n = scaled(20_000, 48)
+    photos = images(scaled(4096, 16), scaled(224, 32))
+    cases: list[tuple[str, Any, Any]] = [
+        ("tiny/bert", TextFeaturizer, texts(n)),
+        (of_photos(), ImageFeaturizer, photos),
+    ]
+    for name, make, X in cases:
+        sizes: list[Any] = ["auto", *((64, 256, 1024) if on_gpu() else (8, 16))]
+        ours = {
+            size: make(network(name), precision="bfloat16", cache=None, device=device(), batch_size=size).fit(X[:2])
+            for size in sizes
+        }
+        programs = {str(size): functools.partial(one.transform, X) for size, one in ours.items()}
+        in_turn(programs, 1)
+        taken = in_turn(programs, scaled(3, 1))
+        best = min(list(programs)[1:], key=lambda size: float(np.median(taken[size])))
+        what = f"{name}, bfloat16: batches by memory, share of the best fixed size"
+        rate = len(X) / float(np.median(taken["auto"]))
+        report.judge(what, ratios(taken[best], taken["auto"]), must=0.9, aim=1.0, per_second=rate, best=best)
+
+
 def search(report: Report) -> None:
     """Report a search over freezing depths with the cache, over one without."""
     n = scaled(2000, 24)
@@ -246,12 +374,15 @@ def files(report: Report) -> None:
 
 PARTS: dict[str, tuple[Callable[[Report], None], float]] = {  # seconds that each may take
     "equality": (equality, 60),
-    "throughput": (throughput, 120),
-    "epoch": (epoch, 60),
-    "busy": (busy, 60),
-    "search": (search, 60),
+    "flows": (flows, 30),
+    "throughput": (throughput, 100),
+    "epoch": (epoch, 50),
+    "boundary": (boundary, 40),
+    "batches": (batches, 60),
+    "busy": (busy, 40),
+    "search": (search, 40),
     "memory": (memory, 20),
-    "files": (files, 60),
+    "files": (files, 40),
 }
 
 

@@ -1,15 +1,18 @@
-"""Picture of all questions that have a mark to reach, one bar per question."""
+"""Pictures: all questions that have a mark to reach, one bar per question, and lines of several draws."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["draw", "progress"]
+import numpy as np
+
+__all__ = ["draw", "draw_lines", "progress"]
 
 REACHED, SHORT = "#2a7f62", "#c0563b"
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#777777")
 
 
 def progress(row: dict[str, Any], value: float) -> float:
@@ -55,4 +58,36 @@ def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
     axes.set_xticks([-2, -1, 0, 1, 2], ["¼", "½", "must", "2x", "4x"])
     axes.invert_yaxis()
     axes.set_title("Reached value as a multiple of the mark (black ticks: target)", fontsize=9)
+    figure.savefig(path, dpi=130)
+
+
+def draw_lines(lines: Mapping[str, np.ndarray], ticks: Sequence[str], path: Path, *, across: str, along: str) -> None:
+    """Draw a line per name, the mean over draws, with a band of the standard error, and write the picture.
+
+    Parameters
+    ----------
+    lines : mapping of str to ndarray of shape (n_draws, n_ticks)
+        Values by name.
+    ticks : sequence of str
+        Labels of the places of the horizontal axis.
+    path : Path
+        Path of the PNG file.
+    across, along : str
+        Labels of the horizontal and of the vertical axis.
+    """
+    from matplotlib.figure import Figure  # pyplot would start a window system
+
+    figure = Figure(figsize=(6.2, 4.2), layout="constrained")
+    axes = figure.subplots()
+    places = range(len(ticks))
+    for (name, values), colour in zip(lines.items(), COLOURS):
+        means, errors = values.mean(0), values.std(0) / np.sqrt(len(values))  # (n_ticks,) each
+        axes.plot(places, means, marker="o", markersize=4, label=name, color=colour)
+        axes.fill_between(places, means - errors, means + errors, color=colour, alpha=0.1)
+    axes.axhline(0, color="black", linewidth=0.8)
+    axes.set_xticks(places, ticks)
+    axes.set_xlabel(across)
+    axes.set_ylabel(along)
+    axes.grid(alpha=0.25)
+    axes.legend(frameon=False, fontsize=8)
     figure.savefig(path, dpi=130)

@@ -2,7 +2,7 @@
 
     SKTRANSFER_TEST_DATA=... python -m benchmarks.scale
 
-Processor seconds and bytes per sample are measured on few samples. The formula of `docs/scale.md` multiplies them by
+Processor seconds and bytes per sample are measured on few samples. The formula of `docs/guide/scale.md` multiplies them by
 the number of samples, and is compared with the costs of larger numbers. Results are stored when they are measured.
 """
 

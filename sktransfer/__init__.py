@@ -23,6 +23,7 @@ _HOME = {
     "Checkpoint": "sktransfer.callbacks.checkpoint",
     "ClassMapDisplay": "sktransfer.displays.class_map",
     "ContrastiveFineTuner": "sktransfer.finetuning.contrastive",
+    "ContrastiveTension": "sktransfer.objectives.tension",
     "DANN": "sktransfer.domains.adversarial",
     "DateFeatures": "sktransfer.pipelines.dates",
     "Denoising": "sktransfer.objectives.denoising",
@@ -173,6 +174,7 @@ if TYPE_CHECKING:
     from sktransfer.objectives.patches import MaskedPatches as MaskedPatches
     from sktransfer.objectives.reconstruction import StageDenoising as StageDenoising
     from sktransfer.objectives.siamese import SiameseViews as SiameseViews
+    from sktransfer.objectives.tension import ContrastiveTension as ContrastiveTension
     from sktransfer.objectives.views import DropoutViews as DropoutViews
     from sktransfer.persistence.api import load as load
     from sktransfer.persistence.api import save as save

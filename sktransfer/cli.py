@@ -308,12 +308,14 @@ def _cache_in_folder(arguments: argparse.Namespace) -> None:
     for other in other_layouts(folder):
         print(f"sktransfer: left alone, of another version: {folder / other}", file=sys.stderr)
     if not namespace_sizes(folder):
-        hint = "No estimator has used it as its cache since it was cleared"
+        is_cleared = arguments.clear and folder.is_dir()
+        hint = None if is_cleared else "No estimator has used it as its cache since it was cleared"
         from sktransfer.cache.segments import LAYOUT
 
         if (folder / LAYOUT).is_dir():
             hint = f"It holds those of a URL, so give {folder.as_uri()}"
-        raise StoreError(f"{folder} holds no cache entries. {hint}")
+        if hint is not None:
+            raise StoreError(f"{folder} holds no cache entries. {hint}")
     deleted: list[NamespaceInfo] = []
     try:
         if arguments.clear:
@@ -342,7 +344,7 @@ def _cache_below_url(arguments: argparse.Namespace) -> None:
 
     days = arguments.older_than if arguments.prune is None else _days(arguments.prune)
     store = resolve_shared(arguments.store)
-    if not store.segments():
+    if not (arguments.clear or store.segments()):
         raise StoreError(
             f"{store.location.url} holds no cache entries. No estimator has written any, or all are deleted"
         )

@@ -22,14 +22,18 @@ _ALLOWED: dict[str, tuple[Any, ...]] = {
     "cache_dtype": ("auto", "float16", "bfloat16"),
     "compile": (False, True),
 }
-_SIZES = ("cache_memory", "cache_disk")
+_TEXTS = ("runtime", "runtime_cache")
+_SIZES = ("cache_memory", "cache_disk", "cache_device")
 _DEFAULTS: dict[str, Any] = {
     "download": "auto",
     "cache_memory": DEFAULT_MEMORY,
     "cache_disk": 10 * 1024**3,
+    "cache_device": DEFAULT_MEMORY,
     "cache_dtype": "auto",
     "compile": False,
     "weights_path": (),
+    "runtime": os.environ.get("SKTRANSFER_RUNTIME") or "torch",
+    "runtime_cache": "",
 }
 _settings = threading.local()
 
@@ -48,8 +52,9 @@ def get_config() -> dict[str, Any]:
     --------
     >>> import sktransfer
     >>> sktransfer.get_config()
-    {'download': 'auto', 'cache_memory': 2147483648, 'cache_disk': 10737418240, 'cache_dtype': 'auto', \
-'compile': False, 'weights_path': ()}
+    {'download': 'auto', 'cache_memory': 2147483648, 'cache_disk': 10737418240, \
+'cache_device': 2147483648, 'cache_dtype': 'auto', 'compile': False, 'weights_path': (), 'runtime': 'torch', \
+'runtime_cache': ''}
     """
     return dict(_current())
 
@@ -59,9 +64,12 @@ def set_config(
     download: str | None = None,
     cache_memory: int | str | None = None,
     cache_disk: int | str | None = None,
+    cache_device: int | str | None = None,
     cache_dtype: str | None = None,
     compile: bool | None = None,
     weights_path: Places | None = None,
+    runtime: str | None = None,
+    runtime_cache: str | os.PathLike[str] | None = None,
 ) -> None:
     """Change settings of this thread.
 
@@ -77,6 +85,9 @@ def set_config(
         Limit of the store of `cache="memory"`, in bytes or as a string such as "4 GB". Initially 2 GiB.
     cache_disk : int or str, default=None
         Limit of the store in each cache folder, in bytes or as a string such as "4 GB". Initially 10 GiB.
+    cache_device : int or str, default=None
+        Limit of what a training on a CUDA device keeps on it of the samples, in bytes or as a string such as "4 GB".
+        Initially 2 GiB. At most half of the free memory of the device is used.
     cache_dtype : {"auto", "float16", "bfloat16"}, default=None
         Data type of cached floats. "auto" is the type in which they are computed. The others round to half the bytes
         of float32.
@@ -85,6 +96,14 @@ def set_config(
     weights_path : path or list of paths, default=None
         Where to look for weights that a saved or pickled estimator names by a path, if they are not there any more:
         files, and folders that hold them. They are used if their hash is that of the estimator. `()` for none.
+    runtime : {"torch", "openvino", "onnxruntime", "auto"} or str, default=None
+        Library that computes frozen stages on the CPU. All but "torch" come from a plugin, such as
+        `sktransfer-openvino`. "auto" is a runtime that was measured to be faster than torch if one is installed, and
+        torch on a GPU. Trained stages stay in torch. Initially "torch", or the environment variable
+        `SKTRANSFER_RUNTIME`, which worker processes read as well.
+    runtime_cache : path, default=None
+        Folder for the stages that a runtime has converted, so that other processes start faster. It is made if it does
+        not exist. Initially "" for none.
 
     Raises
     ------
@@ -101,9 +120,12 @@ def set_config(
         "download": download,
         "cache_memory": cache_memory,
         "cache_disk": cache_disk,
+        "cache_device": cache_device,
         "cache_dtype": cache_dtype,
         "compile": compile,
         "weights_path": weights_path,
+        "runtime": runtime,
+        "runtime_cache": runtime_cache,
     }
     changes = _check_settings(given)
     _current().update(changes)
@@ -118,9 +140,22 @@ def _check_settings(given: dict[str, Any]) -> dict[str, Any]:
             changes[name] = check_places(name, value)
         elif name in _SIZES:
             changes[name] = parse_size(name, value)
+        elif name in _TEXTS:
+            changes[name] = _check_text(name, value)
         elif type(value) is not type(_ALLOWED[name][0]) or value not in _ALLOWED[name]:
             raise InvalidParameterError(f"{name}={value!r} must be one of {_ALLOWED[name]}")
     return changes
+
+
+def _check_text(name: str, value: Any) -> str:
+    """Return the name of a runtime, or the absolute path of a folder that may not exist yet."""
+    if name == "runtime":
+        if isinstance(value, str) and value:
+            return value
+        raise InvalidParameterError(f"runtime={value!r} must be 'torch', 'auto' or the name of a runtime")
+    if not isinstance(value, (str, os.PathLike)):
+        raise InvalidParameterError(f"runtime_cache={value!r} must be the path of a folder, or '' for none")
+    return str(Path(value).expanduser().absolute()) if str(value) else ""
 
 
 def check_places(name: str, value: Any) -> tuple[str, ...]:
@@ -191,9 +226,12 @@ def config_context(
     download: str | None = None,
     cache_memory: int | str | None = None,
     cache_disk: int | str | None = None,
+    cache_device: int | str | None = None,
     cache_dtype: str | None = None,
     compile: bool | None = None,
     weights_path: Places | None = None,
+    runtime: str | None = None,
+    runtime_cache: str | os.PathLike[str] | None = None,
 ) -> Iterator[None]:
     """Change settings of this thread within a `with` block.
 
@@ -205,12 +243,18 @@ def config_context(
         Limit of the store in memory.
     cache_disk : int or str, default=None
         Limit of the store in each cache folder.
+    cache_device : int or str, default=None
+        Limit of what a training keeps on a CUDA device.
     cache_dtype : {"auto", "float16", "bfloat16"}, default=None
         Data type of cached floats.
     compile : bool, default=None
         Whether to run frozen stages with `torch.compile`.
     weights_path : path or list of paths, default=None
         Where to look for the weights of saved estimators.
+    runtime : {"torch", "openvino", "onnxruntime", "auto"} or str, default=None
+        Library that computes frozen stages on the CPU.
+    runtime_cache : path, default=None
+        Folder for the stages that a runtime has converted.
 
     Raises
     ------
@@ -228,9 +272,12 @@ def config_context(
         "download": download,
         "cache_memory": cache_memory,
         "cache_disk": cache_disk,
+        "cache_device": cache_device,
         "cache_dtype": cache_dtype,
         "compile": compile,
         "weights_path": weights_path,
+        "runtime": runtime,
+        "runtime_cache": runtime_cache,
     }
     before, changes = get_config(), _check_settings(given)
     _current().update(changes)

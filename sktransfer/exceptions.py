@@ -15,6 +15,7 @@ SktransferError
 SktransferWarning (UserWarning)
 ├── CheckpointWarning                     a training checkpoint cannot be read or written; training continues
 ├── DarkImageWarning                      images use a small part of the range of their values
+├── DeprecatedWarning (FutureWarning)     something is renamed or will be removed
 ├── DisagreementWarning                   scores and a probe rank backbones or layers differently
 ├── DroppedColumnWarning                  columns of a table are left out
 ├── EmulatedPrecisionWarning              the processor emulates a precision, which is slower than float32
@@ -24,6 +25,7 @@ SktransferWarning (UserWarning)
 ├── InvalidCellWarning                    cells of a table are no numbers or dates and count as missing, or unknown
 ├── InvalidSampleWarning                  samples cannot be used and became rows of NaN; has rows and reasons
 ├── ReducedImageWarning                   photos are reduced to very few pixels
+├── RuntimeFallbackWarning                a runtime cannot compute a backbone; torch computes it
 ├── StoreWarning                          a store on disk cannot be read or written; values are computed
 ├── TargetWarning                         targets have a form that often means something else
 ├── TruncatedTextWarning                  texts are longer than the model's limit
@@ -48,6 +50,7 @@ __all__ = [
     "BackboneNotFoundError",
     "CheckpointWarning",
     "DarkImageWarning",
+    "DeprecatedWarning",
     "DisagreementWarning",
     "DroppedColumnWarning",
     "EmulatedPrecisionWarning",
@@ -65,6 +68,7 @@ __all__ = [
     "PluginError",
     "ReducedImageWarning",
     "ResumeError",
+    "RuntimeFallbackWarning",
     "SaveError",
     "ShortTextWarning",
     "SktransferError",
@@ -220,6 +224,10 @@ class DarkImageWarning(SktransferWarning):
         return type(self), (self.n_samples, self.brightest)
 
 
+class DeprecatedWarning(SktransferWarning, FutureWarning):
+    """A name, a parameter or a value is deprecated. A later version removes it."""
+
+
 class DisagreementWarning(SktransferWarning):
     """Scores and a probe rank backbones or layers differently."""
 
@@ -317,6 +325,10 @@ class ReducedImageWarning(SktransferWarning):
 
     def __reduce__(self) -> tuple[type[ReducedImageWarning], tuple[str]]:
         return type(self), (self.size,)
+
+
+class RuntimeFallbackWarning(SktransferWarning):
+    """A runtime cannot compute a backbone, or is missing. Torch computes it instead."""
 
 
 class ShortTextWarning(SktransferWarning):

@@ -45,6 +45,13 @@ def test_cache_prints_a_table_of_namespaces(folder, capsys):
     assert left(folder) == ["tiny/2", "tiny/1", "tiny/0"]
 
 
+def test_cache_clear_of_an_empty_folder(folder, capsys):
+    for _ in range(2):
+        assert main(["cache", str(folder), "--clear"]) == 0
+        assert rows_of(capsys.readouterr().out)[1:] == []
+    assert main(["cache", str(folder)]) == 2
+
+
 def test_cache_json(folder, capsys):
     assert main(["cache", str(folder), "--json"]) == 0
     output = json.loads(capsys.readouterr().out)
@@ -111,9 +118,10 @@ def test_cache_clear_and_prune_exclude_each_other(folder, capsys):
 
 @pytest.mark.parametrize("act", [[], ["--clear"], ["--prune", "1GB"]])
 def test_cache_of_a_folder_without_a_store_is_an_error(act, tmp_path, capsys):
-    for folder in (tmp_path, tmp_path / "missing"):
+    for folder in (tmp_path / "missing", *([] if act == ["--clear"] else [tmp_path])):
         assert main(["cache", str(folder), *act]) == 2
         assert "holds no cache entries" in capsys.readouterr().err
+    assert act != ["--clear"] or main(["cache", str(tmp_path), *act]) == 0
     assert list(tmp_path.iterdir()) == []
 
 

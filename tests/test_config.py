@@ -28,6 +28,7 @@ def test_get_config_defaults():
         "download": "auto",
         "cache_memory": 2 * 1024**3,
         "cache_disk": 10 * 1024**3,
+        "cache_device": 2 * 1024**3,
         "cache_dtype": "auto",
         "compile": False,
         "weights_path": (),
@@ -84,7 +85,7 @@ def test_download_error_names_the_allowed_values(value):
     assert get_config()["download"] == "auto"
 
 
-@pytest.mark.parametrize("name", ["cache_memory", "cache_disk"])
+@pytest.mark.parametrize("name", ["cache_memory", "cache_disk", "cache_device"])
 @pytest.mark.parametrize(
     ("given", "n_bytes"),
     [
@@ -100,7 +101,7 @@ def test_download_error_names_the_allowed_values(value):
         ("7 B", 7),
     ],
 )
-def test_cache_memory_and_cache_disk_accept_units(name, given, n_bytes):
+def test_cache_memory_cache_disk_and_cache_device_accept_units(name, given, n_bytes):
     before = get_config()
     with config_context(**{name: given}):
         assert get_config() == before | {name: n_bytes}
@@ -108,11 +109,11 @@ def test_cache_memory_and_cache_disk_accept_units(name, given, n_bytes):
     assert get_config() == before | {name: n_bytes}
 
 
-@pytest.mark.parametrize("name", ["cache_memory", "cache_disk"])
+@pytest.mark.parametrize("name", ["cache_memory", "cache_disk", "cache_device"])
 @pytest.mark.parametrize(
     "value", [0, -1, "", "GB", "4 XB", "4 iB", "-4 GB", "4 GB GB", "0 GB", 1.5, True, [1], "4,5 GB"]
 )
-def test_cache_memory_and_cache_disk_reject_invalid_sizes(name, value):
+def test_cache_memory_cache_disk_and_cache_device_reject_invalid_sizes(name, value):
     before = get_config()
     for change in (set_config, lambda **given: config_context(**given).__enter__()):
         with pytest.raises(InvalidParameterError, match=rf"{name}=.* must be a number of bytes .* '4 GB'"):

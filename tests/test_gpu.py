@@ -337,3 +337,21 @@ def test_torch_save_of_a_fitted_estimator_needs_no_device(gpu):
     torch.save(clf.net_.module_.state_dict(), file)
     file.seek(0)
     assert {value.device.type for value in torch.load(file).values()} == {"cpu"}
+
+
+FLOWS_OF_MPS = [
+    "images: numbers",
+    "images: masks, trained",
+    "images: domains",
+    "sentences: tags",
+    "texts: several tasks",
+]
+
+
+@pytest.mark.parametrize("name", FLOWS_OF_MPS)
+def test_no_number_on_a_device_is_float64_which_mps_lacks(name, gpu, monkeypatch):
+    if gpu is None:
+        pytest.skip("needs a device without float64")
+    monkeypatch.setattr(gpu, "has_float64", False)
+    make, X, y = FLOWS[name]
+    outputs(make("cuda").fit(X, y), X)

@@ -32,8 +32,34 @@ def segments(data: Path, wordnet: Path, seed: int = 0) -> list[str]:
         Seed of the segmentation and the order.
     """
     generator = np.random.default_rng(seed)
-    texts = [piece for review in _reviews(data) for piece in _cut(review, generator)] + glosses(wordnet)
+    texts = film_segments(data, generator) + glosses(wordnet)
     return [texts[i] for i in generator.permutation(len(texts))]
+
+
+def film_segments(data: Path, generator: np.random.Generator) -> list[str]:
+    """Return the film reviews in segments, in the order of the file."""
+    return [piece for review in _reviews(data) for piece in _cut(review, generator)]
+
+
+def mixed(texts: list[str], others: list[str], share: float, generator: np.random.Generator) -> list[str]:
+    """Return texts of two lists in a random order that keeps the order of each, until one of them ends.
+
+    Parameters
+    ----------
+    texts, others : list of str
+        The two lists.
+    share : float
+        Share of `others` in the result.
+    generator : numpy.random.Generator
+        Source of the order.
+    """
+    left, result = [iter(texts), iter(others)], []
+    for is_other in generator.random(len(texts) + len(others)) < share:
+        text = next(left[int(is_other)], None)
+        if text is None:
+            break
+        result.append(text)
+    return result
 
 
 def train_tokenizer(texts: list[str], path: Path) -> None:

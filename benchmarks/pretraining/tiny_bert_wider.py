@@ -1,11 +1,12 @@
 """Train the second edition of `tiny/bert`: from the first, on wider texts, for masked words and distillation together.
 
     SKTRANSFER_TEST_DATA=... python -m benchmarks.pretraining.tiny_bert_corpus
-    python -m benchmarks.pretraining.tiny_bert_wider
+    SKTRANSFER_TEST_DATA=... python -m benchmarks.pretraining.tiny_bert_wider
 
-The network keeps its size. A part of its word pieces gives way to pieces of the wider texts. It learns what the first
-edition learned from the teacher, and at the same time the masked word pieces in half of the texts of a batch, with a
-head that is tied to the table of word pieces.
+The network keeps its size. Half of the texts are segments of film reviews, as in the first edition. Without them it
+forgets: after 11 rounds, its accuracy on MR was three points lower. A part of its word pieces gives way to pieces that
+these texts use more. It learns what the first edition learned from the teacher, and at the same time the masked word
+pieces in half of the texts of a batch, with a head that is tied to the table of word pieces.
 
 Training is in rounds. In each, the teacher reads a new part of the texts, and the student reads this part and the two
 before it, so that it reads most texts three times. The rate of learning is constant, and falls in the last two rounds.
@@ -29,6 +30,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 from transformers.models.bert.modeling_bert import BertPredictionHeadTransform
 
+from benchmarks.common import data_folder
 from benchmarks.pretraining.common import (
     SHIPPED,
     groups_of,
@@ -40,7 +42,7 @@ from benchmarks.pretraining.common import (
 from benchmarks.pretraining.tiny_bert import LOSSES, TEACHER, Batches, Student, inputs_of_maps, losses
 from benchmarks.pretraining.tiny_bert_corpus import read
 from benchmarks.pretraining.tiny_bert_teacher import Teacher, states_of
-from benchmarks.pretraining.tiny_bert_texts import widen_tokenizer
+from benchmarks.pretraining.tiny_bert_texts import film_segments, mixed, widen_tokenizer
 from sktransfer.providers.tiny_bert import CONFIG, in_file
 from sktransfer.weights.reading import read_state
 
@@ -196,7 +198,10 @@ def held_out_figures(student: WiderStudent, batches: Batches, tokenizer: Tokeniz
 def train(args: argparse.Namespace) -> None:
     """Train, and write weights and word pieces after each round. Resume an earlier run."""
     args.work.mkdir(parents=True, exist_ok=True)
-    texts = read(args.corpus)
+    generator = np.random.default_rng(args.seed)
+    films = film_segments(data_folder(), generator)
+    films = [films[i] for i in generator.permutation(len(films))]
+    texts = mixed(read(args.corpus), films, args.films, generator)
     if not (args.work / TOKENIZER).exists():
         counted = texts[args.held_out :][:COUNTED]
         widen_tokenizer(args.first / TOKENIZER, counted, args.work / TOKENIZER, args.replaced)
@@ -271,11 +276,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--corpus", type=Path, default=Path("pretraining/texts.tsv"))
     parser.add_argument("--first", type=Path, default=SHIPPED, help="weights and word pieces of the first edition")
-    parser.add_argument("--rounds", type=int, default=60)
+    parser.add_argument("--rounds", type=int, default=24)
+    parser.add_argument("--films", type=float, default=0.5, help="share of segments of film reviews in the texts")
     parser.add_argument("--held-out", type=int, default=2048, help="texts for figures")
     parser.add_argument("--part", type=int, default=8192, help="texts that the teacher reads in a round")
     parser.add_argument("--budget", type=int, default=2048, help="tokens in a batch")
-    parser.add_argument("--replaced", type=int, default=2000, help="word pieces that give way to new ones")
+    parser.add_argument("--replaced", type=int, default=1500, help="word pieces that give way to new ones")
     parser.add_argument("--rate", type=float, default=0.2, help="share of masked word pieces in half of the texts")
     parser.add_argument("--masked-weight", type=float, default=0.3, help="weight of the loss of masked word pieces")
     parser.add_argument("--lr", type=float, default=1e-3)

@@ -17,6 +17,7 @@ _HOME = {
     "LanguageModelHead": "sktransfer.backbones.language",
     "PooledHead": "sktransfer.backbones.stages",
     "Preprocess": "sktransfer.backbones.preprocess",
+    "Runtime": "sktransfer.runtimes.runtime",
     "SharedSpace": "sktransfer.backbones.stages",
     "TextEmbeddings": "sktransfer.providers.huggingface_text",
     "TextLayer": "sktransfer.providers.huggingface_text",
@@ -41,6 +42,7 @@ _HOME = {
     "replace_stages": "sktransfer.backbones.backbone",
     "require_field": "sktransfer._validation",
     "without_prefix": "sktransfer.weights.reading",
+    "write_onnx": "sktransfer.runtimes.export",
 }
 __all__ = sorted(_HOME)
 
@@ -68,6 +70,8 @@ if TYPE_CHECKING:
     from sktransfer.providers.huggingface_load import read_transformers_transform as read_transformers_transform
     from sktransfer.providers.huggingface_text import TextEmbeddings as TextEmbeddings
     from sktransfer.providers.huggingface_text import TextLayer as TextLayer
+    from sktransfer.runtimes.export import write_onnx as write_onnx
+    from sktransfer.runtimes.runtime import Runtime as Runtime
     from sktransfer.towers.joined import JoinedBackbone as JoinedBackbone
     from sktransfer.weights.hub import hub_file as hub_file
     from sktransfer.weights.hub import hub_tokenizer as hub_tokenizer

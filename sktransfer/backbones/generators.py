@@ -46,8 +46,10 @@ def fork_rng(device: torch.device | None = None) -> Iterator[None]:
     device : torch.device, default=None
         Device of the computation. None for the CPU.
     """
-    devices = [device] if device is not None and device.type == "cuda" else []
-    with _lock, torch.random.fork_rng(devices=devices):
+    options: dict[str, Any] = {"devices": []}
+    if device is not None and device.type != "cpu":
+        options = {"devices": [device], "device_type": device.type}
+    with _lock, torch.random.fork_rng(**options):
         yield
 
 

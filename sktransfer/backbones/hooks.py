@@ -39,3 +39,13 @@ def sktransfer_transferability_scores() -> Iterable[object]:
     It runs when a score of a plugin is requested. The names of scores begin with the name of the entry point.
     """
     raise NotImplementedError
+
+
+@hookspec
+def sktransfer_runtimes() -> Iterable[object]:
+    """Return `sktransfer.backbones.Runtime` objects, imported inside the function.
+
+    It runs when the setting `runtime` is not "torch". The name of a runtime is that of the entry point. The library of
+    the runtime is imported by the methods of the object.
+    """
+    raise NotImplementedError

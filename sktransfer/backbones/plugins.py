@@ -16,10 +16,25 @@ from sktransfer.backbones import hooks
 from sktransfer.backbones.spec import BackboneSpec
 from sktransfer.exceptions import PluginError, did_you_mean
 
-__all__ = ["Finder", "Plugin", "check_spec", "installed_plugins", "is_allowed", "load_plugin", "origin", "reason"]
+__all__ = [
+    "Finder",
+    "Plugin",
+    "check_spec",
+    "hook_results",
+    "installed_plugins",
+    "is_allowed",
+    "load_plugin",
+    "origin",
+    "reason",
+]
 
 Finder = Callable[..., list[BackboneSpec | None]]
-_HOOKS = ("sktransfer_backbones", "sktransfer_find_backbone", "sktransfer_transferability_scores")
+_HOOKS = (
+    "sktransfer_backbones",
+    "sktransfer_find_backbone",
+    "sktransfer_runtimes",
+    "sktransfer_transferability_scores",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,6 +215,22 @@ def load_plugin(entry: EntryPoint) -> tuple[list[BackboneSpec], Finder | None]:
     if summary is not None:
         raise PluginError(f"{summary!r} is a summary, and {entry.value} has no sktransfer_find_backbone to complete it")
     return specs, finder if finds else None
+
+
+def hook_results(name: str, module: str, hook: str) -> list[Any]:
+    """Return the objects that a hook of a loaded plugin lists, none if it lacks the hook.
+
+    Parameters
+    ----------
+    name, module : str
+        Name and module of the plugin's entry point.
+    hook : str
+        Name of a hook without arguments.
+    """
+    manager = pluggy.PluginManager(hooks.GROUP)  # one per plugin, as for its backbones
+    manager.add_hookspecs(hooks)
+    manager.register(EntryPoint(name, module, hooks.GROUP).load(), name=name)
+    return [one for batch in getattr(manager.hook, hook)() for one in batch]
 
 
 def _check_hooks(manager: pluggy.PluginManager, plugin: ModuleType) -> None:

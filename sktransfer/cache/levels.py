@@ -22,8 +22,8 @@ class LayeredStore:
     """Cache entries of this machine, and of all machines that use a URL.
 
     Entries are looked up on this machine first. Segments that hold missing ones are copied to this machine. New entries
-    go to both levels. The shared level writes them at the end of `fit` or of another call, and earlier if there are
-    about a thousand.
+    go to both levels, and entries that only this machine has to the shared level. That level writes them at the end of
+    `fit` or of another call, and earlier if there are about a thousand.
 
     Parameters
     ----------
@@ -40,6 +40,8 @@ class LayeredStore:
     def get(self, namespace: CacheNamespace, keys: Sequence[bytes], *, counted: bool = True) -> list[Tensor | None]:
         """Return the entry of each key, None for a missing one. The caller must not change it."""
         values = self.local.get(namespace, keys, counted=counted)
+        known = {key: value for key, value in zip(keys, values) if value is not None}
+        self.shared.put(namespace, list(known), list(known.values()))  # which leaves out those that it holds
         missing = [key for key, value in zip(keys, values) if value is None]
         if missing and (fetched := self.shared.fetch(namespace, missing, counted=counted)):
             self.local.put(namespace, list(fetched), list(fetched.values()))

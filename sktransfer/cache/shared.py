@@ -104,6 +104,11 @@ class SharedStore:
         ------
         StoreError
             The message names the URL and the reason.
+
+        Warns
+        -----
+        StoreWarning
+            If the folder holds data of another layout.
         """
         failures: list[BaseException] = []
 
@@ -124,6 +129,16 @@ class SharedStore:
             raise StoreError(
                 f"cache={self.location.url!r} cannot be used: {_reason(failures[0])}. {_CHECK}"
             ) from failures[0]
+        if others := self.other_layouts():
+            self._warn(
+                f"{self.location.url} holds data of another version of sktransfer ({', '.join(others)}), which is not "
+                "read. Delete it if no other version needs it"
+            )
+
+    def other_layouts(self) -> list[str]:
+        """Return the names of subfolders that other versions of sktransfer have written."""
+        prefix = LAYOUT.rpartition("-")[0] + "-"
+        return [name for name in self.location.names() if name.startswith(prefix) and name != LAYOUT]
 
     def fetch(self, namespace: CacheNamespace, keys: Sequence[bytes], *, counted: bool = True) -> dict[bytes, Tensor]:
         """Return the entries of all segments that hold some of the keys, without those that cannot be read.

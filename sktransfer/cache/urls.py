@@ -132,6 +132,14 @@ class Location:
         found = fs.find(self.path(name), detail=True)
         return {path: info for path, info in found.items() if info.get("type", "file") == "file"}
 
+    def names(self) -> list[str]:
+        """Return the names of the files and folders in the folder. Empty if there is none, or it cannot be listed."""
+        try:
+            found = self.fs.ls(self.root, detail=False)
+        except (OSError, NotImplementedError):
+            return []
+        return sorted(path.rstrip("/").rpartition("/")[2] for path in found)
+
     def check(self) -> None:
         """Raise if the folder cannot be listed, or cannot be created.
 

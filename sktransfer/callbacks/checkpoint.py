@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,9 +19,10 @@ from torch import Tensor
 
 from sktransfer.exceptions import CheckpointWarning, InvalidParameterError, warn
 
-__all__ = ["Checkpoint", "Digest", "params_of", "set_state", "state_of"]
+__all__ = ["FORMAT", "Checkpoint", "Digest", "params_of", "set_state", "state_of"]
 
-_FORMAT = 3
+FORMAT = 3  # part of the names of files
+_NAME = re.compile(r"[0-9a-f]{32,}(?:\.(\d+))?\.pt")
 
 
 class Checkpoint(Callback):  # type: ignore[misc]
@@ -45,8 +47,8 @@ class Checkpoint(Callback):  # type: ignore[misc]
     Warns
     -----
     CheckpointWarning
-        If a file cannot be read, and the training starts from the beginning. If a file cannot be written, and the
-        training continues without it.
+        If a file cannot be read, or the folder has files of another version of sktransfer, and the training starts from
+        the beginning. If a file cannot be written, and the training continues without it.
 
     Examples
     --------
@@ -73,7 +75,7 @@ class Checkpoint(Callback):  # type: ignore[misc]
         *identity : anything
             What tells this fit from others of the folder, as `Digest.add` takes it.
         """
-        self.seed_path_ = Path(self.folder) / f"{Digest().add(_FORMAT, *identity).hex()}.seed"
+        self.seed_path_ = Path(self.folder) / f"{Digest().add(FORMAT, *identity).hex()}.seed"
         try:
             self.seed_ = int(self.seed_path_.read_text())
         except (OSError, ValueError):  # none is kept, or it is damaged
@@ -97,8 +99,10 @@ class Checkpoint(Callback):  # type: ignore[misc]
             raise InvalidParameterError(
                 f"folder={str(self.folder)!r} of a Checkpoint cannot be written to: {error}; choose another folder"
             ) from error
-        self.path_ = folder / f"{self._digest(net, X)}.pt"
+        self.path_ = folder / f"{self._digest(net, X)}.{FORMAT}.pt"
         self.may_write_ = True
+        if not self.path_.exists():
+            _warn_of_other_formats(folder)
         net.checkpoint = self
 
     def on_train_end(self, net: NeuralNet, **kwargs: Any) -> None:
@@ -168,7 +172,7 @@ class Checkpoint(Callback):  # type: ignore[misc]
 
     def _digest(self, net: NeuralNet, dataset: Any) -> str:
         """Return a hash of everything that the result of this training depends on."""
-        digest = Digest().add(_FORMAT, torch.__version__, *net.identity, net.module_.state_dict())
+        digest = Digest().add(FORMAT, torch.__version__, *net.identity, net.module_.state_dict())
         digest.add(net.optimizer_.state_dict(), dataset.identity())
         valid = net.get_split_datasets(dataset, None)[1]
         digest.add(None if valid is None else valid.identity())
@@ -176,6 +180,19 @@ class Checkpoint(Callback):  # type: ignore[misc]
             if callback is not self:
                 digest.add(name, type(callback).__qualname__, params_of(callback))
         return digest.hex()
+
+
+def _warn_of_other_formats(folder: Path) -> None:
+    """Warn if a folder has checkpoints that another version of sktransfer has written in another format."""
+    named = {name: _NAME.fullmatch(name) for name in sorted(os.listdir(folder))}  # noqa: PTH208, of many fits
+    others = [name for name, match in named.items() if match and match[1] != str(FORMAT)]
+    if others:
+        warn(
+            f"{folder} has {len(others)} checkpoints of another version of sktransfer, such as {others[0]}, which are "
+            "not read: the training starts from the beginning. Complete their trainings with that version, or delete "
+            "them",
+            CheckpointWarning,
+        )
 
 
 def state_of(callback: Any) -> dict[str, Any]:

@@ -37,9 +37,9 @@ class MicroBatches(Callback):  # type: ignore[misc]
 
     def on_train_begin(self, net: NeuralNet, **kwargs: Any) -> None:
         """Set the size of the net's micro-batches."""
-        if any(task.is_auxiliary for task in net.tasks.values()):
+        if any(task.pairwise for task in net.tasks.values()):
             raise InvalidParameterError(
-                f"MicroBatches({self.size!r}) computes a batch in parts, and an alignment compares all of its samples; "
-                "leave it out of callbacks, or set batch_size to less"
+                f"MicroBatches({self.size!r}) computes a batch in parts, and the loss here compares all samples of a "
+                "batch; leave it out of callbacks, or set batch_size to less"
             )
         net.micro_batch_size = check_int("size", self.size, 1)

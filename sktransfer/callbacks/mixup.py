@@ -12,7 +12,7 @@ from skorch.callbacks import Callback
 from torch import Tensor
 
 from sktransfer._validation import check_float
-from sktransfer.engine.transfers import upload
+from sktransfer.devices.transfers import upload
 from sktransfer.exceptions import InvalidParameterError
 
 __all__ = ["MixedBatch", "Mixup"]

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import copy
-import inspect
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from sktransfer.domains.statistics import DomainNorms
 from sktransfer.engine.choose_layers import LayerChoice
-from sktransfer.tasks.base import Targets, Task
+from sktransfer.tasks.base import ParametrizedTask, Targets
 from sktransfer.tasks.head_init import standardize
 from sktransfer.tasks.heads import FeatureHead
 
 __all__ = ["Alignment", "domain_shares"]
 
 
-class Alignment(Task):
+class Alignment(ParametrizedTask):
     """Task whose targets are the domains of the samples: a positive weight in the source, a negative one in the target.
 
     The loss of a batch compares its samples of both domains, and is 0 if it has less than two of one of them. It reads
@@ -39,6 +39,7 @@ class Alignment(Task):
     kind = "domain"
     pairwise = True
     is_auxiliary = True
+    norms: DomainNorms | None = None  # of a training with statistics of each domain
     moves_features: ClassVar[bool] = True
     needs_classes: ClassVar[bool] = False
 
@@ -90,16 +91,32 @@ class Alignment(Task):
         """Write mean and scale of the features of both domains, or of the choice of layers, into the head."""
         standardize(head, features, targets.weight, choice)
 
+    def change_stages(self, stages: nn.ModuleList) -> None:
+        """Give the BatchNorms statistics of each domain, if the training asks for it."""
+        if self.norms is not None:
+            self.norms.divide(stages)
+
+    def restore_stages(self, stages: nn.ModuleList) -> None:
+        """Undo `change_stages`."""
+        if self.norms is not None:
+            self.norms.restore(stages)
+
+    def prepare(self, arguments: dict[str, Tensor], targets: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        """Tell the BatchNorms the domain of each row."""
+        if self.norms is not None:
+            self.norms.is_target = targets < 0  # (n,)
+        return arguments, targets
+
+    def to_state(self) -> dict[str, Any]:
+        """Return the parameters. A checkpoint depends on the statistics through the samples."""
+        return {name: value for name, value in super().to_state().items() if name != "norms"}
+
     def loss(self, outputs: Tensor | None, targets: Tensor, features: Tensor) -> Tensor:
         """Return the loss of the batch for each row (n,), 0 if a domain has less than two samples in it."""
         assert outputs is not None
         source, target = domain_shares(targets)
         both = ((source > 0).sum() > 1) & ((target > 0).sum() > 1)  # ()
         return (self.distance(outputs, source, target) * both).expand(len(targets))  # (n,)
-
-    def __repr__(self) -> str:
-        names = inspect.signature(type(self)).parameters
-        return f"{type(self).__name__}({', '.join(f'{name}={getattr(self, name)!r}' for name in names)})"
 
 
 def domain_shares(weights: Tensor) -> tuple[Tensor, Tensor]:

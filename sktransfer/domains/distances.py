@@ -71,7 +71,8 @@ def _squared_distance(kernel: Tensor, source: Tensor, target: Tensor) -> Tensor:
 def mmd_distance(features: Tensor, source: Tensor, target: Tensor, n_kernels: int) -> Tensor:
     """Return the squared maximum mean discrepancy of two domains, under a mean of Gaussian kernels [1]_.
 
-    The bandwidths of the kernels, multiples of the mean squared distance of two rows, are powers of 2 around 1.
+    It is estimated from pairs of different samples, as the distances of `coral_distance` are, so that it may be less
+    than 0. The bandwidths of the kernels, multiples of the mean squared distance of two rows, are powers of 2 around 1.
 
     Parameters
     ----------
@@ -95,8 +96,8 @@ def mmd_distance(features: Tensor, source: Tensor, target: Tensor, n_kernels: in
     >>> import torch
     >>> from sktransfer.domains.distances import mmd_distance
     >>> half = torch.tensor([0.5, 0.5, 0.0, 0.0])
-    >>> mmd_distance(torch.tensor([[0.0], [1.0], [0.0], [1.0]]), half, half.flip(0), 1).item()
-    0.0
+    >>> round(mmd_distance(torch.tensor([[0.0], [0.0], [1.0], [1.0]]), half, half.flip(0), 1).item(), 3)
+    1.554
     """
     squares = (features**2).sum(1)  # (n,)
     distances = (squares[:, None] + squares - 2 * features @ features.T).clamp_min(0)  # (n, n)
@@ -104,8 +105,7 @@ def mmd_distance(features: Tensor, source: Tensor, target: Tensor, n_kernels: in
     mean = (distances.sum() / max(1, n * (n - 1))).detach().clamp_min(_SMALLEST)
     powers = [index - (n_kernels - 1) / 2 for index in range(n_kernels)]
     kernel = torch.stack([torch.exp(-distances / (mean * 2.0**power)) for power in powers]).mean(0)  # (n, n)
-    gap = source - target  # (n,)
-    return gap @ (kernel @ gap)
+    return _squared_distance(kernel, source, target)
 
 
 def class_confusion(logits: Tensor, share: Tensor, temperature: float) -> Tensor:

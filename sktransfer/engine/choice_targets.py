@@ -71,6 +71,11 @@ class ChoiceTargets:
         columns = list(matrix.reshape(len(matrix), -1).T)
         for column in columns:
             missing = np.flatnonzero(pd.isna(column))
+            if 0 < len(missing) == len(column):
+                raise ValueError(
+                    "y: no target is known, so that layer='auto' has nothing to choose layers by; leave y out, or set "
+                    "layer=-1"
+                )
             if len(missing):
                 where = named_row(given, int(missing[0]))
                 raise ValueError(f"y: the target of {where} is missing; drop the sample, or set layer=-1")

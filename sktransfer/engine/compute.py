@@ -14,10 +14,12 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from sktransfer._cluster import gpu_of_worker
 from sktransfer._validation import check_option, is_int
 from sktransfer.config import get_config
+from sktransfer.devices.memory import MeasuredPeak
 from sktransfer.exceptions import InvalidParameterError, NotFiniteError
 from sktransfer.machine.precision import native_precision, warn_if_emulated
 from sktransfer.machine.processor import this_processor
 from sktransfer.machine.tuned import Choice, find_choices
+from sktransfer.runtimes.resolve import TORCH, find_runtime
 
 __all__ = [
     "PRECISIONS",
@@ -42,11 +44,12 @@ class _Budget:
     in_bytes: bool = False  # whether the cost of a sample is multiplied by the bytes per number
     max_cpu: int = 2**31  # samples per batch
     max_gpu: int = 2**31
+    growth: int = 8  # how many times as large a batch of a GPU becomes if its memory is free. More gains nothing
 
 
 _BUDGETS = {
     "tokens": _Budget(1024, 32_768),
-    "pixels": _Budget(16 * 224 * 224, 256 * 224 * 224, in_bytes=True, max_cpu=64, max_gpu=1024),
+    "pixels": _Budget(16 * 224 * 224, 256 * 224 * 224, in_bytes=True, max_cpu=64, max_gpu=1024, growth=4),
 }
 
 
@@ -64,6 +67,12 @@ class Compute:
         Samples per batch. None for as many as fill a core or a GPU, by the tokens of texts or the pixels of images.
     compiled : bool, default=False
         Whether to compile the stages with `torch.compile`, which takes time once.
+    runtime : str, default="torch"
+        Library that computes frozen stages.
+    is_int8 : bool, default=False
+        Whether the runtime computes with weights in int8. Values between stages are in float32.
+    growth : int, default=1
+        How many times as large automatic batches are.
     tuned : Choice, default=None
         What `sktransfer tune` found for the network on this processor; None for budgets by the sizes of its caches.
     """
@@ -72,12 +81,37 @@ class Compute:
     dtype: torch.dtype = torch.float32
     batch_size: int | None = None
     compiled: bool = False
+    runtime: str = TORCH
+    is_int8: bool = False
+    growth: int = field(default=1, repr=False)
     tuned: Choice | None = field(default=None, repr=False)
+
+    @property
+    def precision(self) -> str:
+        """Name of the precision."""
+        return "int8" if self.is_int8 else str(self.dtype).removeprefix("torch.")
 
     @property
     def on_cpu(self) -> bool:
         """Whether the pass runs on the CPU, one batch per core."""
         return self.device.type == "cpu"
+
+    @property
+    def fills_memory(self) -> bool:
+        """Whether the size of batches follows from the memory that the first one took."""
+        return self.device.type == "cuda" and self.batch_size is None
+
+    def grown(self, peak: MeasuredPeak, unit: str) -> Compute:
+        """Return the same with larger automatic batches, which take at most half of the free memory.
+
+        Parameters
+        ----------
+        peak : MeasuredPeak
+            What the first batch took.
+        unit : {"tokens", "pixels"}
+            Unit of the cost of samples.
+        """
+        return replace(self, growth=peak.growth(_BUDGETS[unit].growth))
 
     @property
     def workers(self) -> int | None:
@@ -92,7 +126,7 @@ class Compute:
         backbone : Backbone
             Backbone that is not joined.
         """
-        if not self.on_cpu or self.compiled or self.batch_size is not None or self.tuned is not None:
+        if not self.on_cpu or self.runtime != TORCH or self.compiled or self.batch_size is not None or self.tuned:
             return self
         choices = find_choices(backbone)
         return replace(self, tuned=choices.get(str(self.dtype).removeprefix("torch."))) if choices else self
@@ -111,7 +145,7 @@ class Compute:
             return self.batch_size
         limits = _BUDGETS[unit]
         n = self.budget(unit) // max(1, cost * (self.dtype.itemsize if limits.in_bytes else 1))
-        return max(1, min(n, limits.max_cpu if self.on_cpu else limits.max_gpu))
+        return max(1, min(n, limits.max_cpu if self.on_cpu else limits.max_gpu)) * self.growth
 
     def budget(self, unit: str) -> int:
         """Return the cost of an automatic batch, in tokens or in bytes of pixels.
@@ -159,9 +193,9 @@ def resolve_compute(
     ----------
     device : str or torch.device
         As `resolve_device` takes it.
-    precision : {"float32", "bfloat16", "float16", "auto"}, default="float32"
-        "auto" is bfloat16 if the device supports it natively, else float32. Another precision warns once if the
-        processor emulates it.
+    precision : {"float32", "bfloat16", "float16", "auto", "int8"}, default="float32"
+        "auto" is bfloat16 if the device supports it natively, else float32. Runtimes compute "int8", and "auto" is
+        float32 in them. Another precision warns once if the processor emulates it.
     batch_size : int or "auto", default="auto"
         Samples per batch.
     backbone : Backbone, default=None
@@ -176,20 +210,26 @@ def resolve_compute(
     --------
     >>> from sktransfer.engine.compute import resolve_compute
     >>> resolve_compute("cpu", "bfloat16")
-    Compute(device=device(type='cpu'), dtype=torch.bfloat16, batch_size=None, compiled=False)
+    Compute(device=device(type='cpu'), dtype=torch.bfloat16, batch_size=None, compiled=False, runtime='torch', \
+is_int8=False)
     """
     resolved = resolve_device(device)
-    check_option("precision", precision, (*PRECISIONS, "auto"))
+    check_option("precision", precision, (*PRECISIONS, "auto", "int8"))
+    setting = get_config()["runtime"]
     if precision == "auto":
-        precision = _native_precision(resolved, backbone)
-    elif resolved.type == "cpu":
-        warn_if_emulated(PRECISIONS[precision])
+        in_torch = setting == TORCH or (setting == "auto" and resolved.type != "cpu")
+        precision = _native_precision(resolved, backbone) if in_torch else "float32"
+    runtime = find_runtime(setting, precision, on_cpu=resolved.type == "cpu")
+    chosen: dict[str, Any] = {"runtime": TORCH if runtime is None else runtime.name, "is_int8": precision == "int8"}
+    dtype = PRECISIONS["float32" if precision == "int8" else precision]
+    if resolved.type == "cpu" and runtime is None:
+        warn_if_emulated(dtype)
     compiled = bool(get_config()["compile"])
     if isinstance(batch_size, str) and batch_size == "auto":
-        return Compute(resolved, PRECISIONS[precision], compiled=compiled)
+        return Compute(resolved, dtype, compiled=compiled, **chosen)
     if not is_int(batch_size) or int(batch_size) < 1:
         raise InvalidParameterError(f"batch_size={batch_size!r} must be 'auto' or an int of at least 1")
-    return Compute(resolved, PRECISIONS[precision], int(batch_size), compiled)
+    return Compute(resolved, dtype, int(batch_size), compiled, **chosen)
 
 
 def check_finite_outputs(outputs: np.ndarray, compute: Compute) -> np.ndarray:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import chain
 from typing import Any
 
@@ -18,14 +17,15 @@ from sktransfer._cluster import stop_if_cancelled
 from sktransfer.backbones.backbone import Backbone
 from sktransfer.backbones.pooling import pool
 from sktransfer.backbones.stages import of_tower, run_stages
-from sktransfer.cache.policy import is_cacheable, resume_stops, select_prefetch
-from sktransfer.cache.types import CacheNamespace, Store
-from sktransfer.config import get_config
+from sktransfer.cache.policy import select_prefetch
+from sktransfer.cache.types import Store
+from sktransfer.devices.memory import measured_peak
+from sktransfer.devices.transfers import begin_download, finish_downloads, upload
 from sktransfer.engine.compute import Compute
-from sktransfer.engine.inference import PreparedStages, prepare_for_inference
+from sktransfer.engine.inference import StagesOfPass
 from sktransfer.engine.inputs import PreprocessedSamples, in_batches
-from sktransfer.engine.layers import LayerOutput, kept_dtype
-from sktransfer.engine.transfers import begin_download, finish_downloads, upload
+from sktransfer.engine.layers import LayerOutput
+from sktransfer.engine.lookup import CacheLookup, PendingSample
 from sktransfer.engine.workers import in_parallel, retry_on_oom
 from sktransfer.kernels.attention import PaddingInvariantAttention
 from sktransfer.samples.images import check_images
@@ -90,7 +90,8 @@ def forward(
     selected = list(range(len(inputs))) if rows is None else list(rows)
     options = {"compute": compute, "store": store, "cacheable_stages": cacheable_stages, "prefetch": prefetch}
     if None in backbone.towers:
-        yield from _forward(backbone, inputs, layers, selected, **options)
+        for network, part in inputs.divided(backbone, selected):
+            yield from _forward(network, inputs, layers, part, **options)
         return
     for part in in_batches(selected, _SORTED):
         yield part, _of_towers(backbone, inputs, layers, part, **options)
@@ -183,132 +184,25 @@ def _forward(
 ) -> Iterator[Outputs]:
     """Yield the outputs of layers of a backbone that is not joined."""
     compute = compute.tuned_for(backbone)
-    one_pass = _Pass(backbone, inputs, layers, compute, len(selected))
+    n_stages = len(backbone.stages) if cacheable_stages is None else cacheable_stages
+    one_pass = _Pass(backbone, inputs, layers, compute, len(selected), n_stages)
     if store is not None:
-        n_stages = len(backbone.stages) if cacheable_stages is None else cacheable_stages
         one_pass.use(CacheLookup(store, backbone, inputs, compute, one_pass.computed, n_stages), prefetch)
     batches = one_pass.batches(selected)
     try:
         for batch in batches:
             if not batch or one_pass.is_complete(batch[0]):
                 yield one_pass.run(batch)  # cached outputs need no other thread
+                continue
+            one_pass.prepare(batch)
+            if one_pass.is_measuring:
+                yield one_pass.run(batch)  # the first batch tells the size of the others
             else:
                 for outputs in in_parallel(chain([batch], batches), one_pass.run, most=compute.workers):
                     stop_if_cancelled()
                     yield outputs
     finally:
         one_pass.close()
-
-
-@dataclass(eq=False)
-class PendingSample:
-    """A sample of a pass, with the outputs that are known so far.
-
-    Parameters
-    ----------
-    rows : list of int
-        Rows of the sample: several if samples are equal.
-    key : bytes, default=b""
-        Hash of the content; empty if the pass needs none.
-    """
-
-    rows: list[int]
-    key: bytes = b""
-    outputs: dict[LayerOutput, Tensor] = field(default_factory=dict)
-    start: int = 0  # stage that the pass resumes from
-    values: Tensor | None = None  # input of that stage; None for a sample that is not read yet
-
-
-class CacheLookup:
-    """Cache lookups and writes of one forward pass.
-
-    Parameters
-    ----------
-    store : Store
-        Cache.
-    backbone : Backbone
-        Backbone of the pass.
-    inputs : PreprocessedSamples
-        Samples of the pass.
-    compute : Compute
-        Device and precision.
-    layers : sequence of LayerOutput
-        Layer outputs that are requested.
-    cacheable_stages : int
-        Number of first stages whose outputs may be cached.
-    """
-
-    def __init__(
-        self,
-        store: Store,
-        backbone: Backbone,
-        inputs: PreprocessedSamples,
-        compute: Compute,
-        layers: Sequence[LayerOutput],
-        cacheable_stages: int,
-    ) -> None:
-        self.store, self._backbone, self._compute = store, backbone, compute
-        self._cacheable_stages, self._cheap_input = cacheable_stages, inputs.batching.is_cheap
-        self._layers = tuple(dict.fromkeys(layers))
-        self._cache_dtype = get_config()["cache_dtype"]  # of the caller's thread: workers have their own configuration
-        self._namespaces: dict[LayerOutput, CacheNamespace] = {}
-
-    def may_cache(self, layer: LayerOutput) -> bool:
-        """Return whether outputs of a layer are cached."""
-        return is_cacheable(layer.stop, self._cacheable_stages, cheap_input=self._cheap_input)
-
-    def claim(self, samples: Sequence[PendingSample]) -> list[bool]:
-        """Return for each sample whether no other pass computes it, and claim those."""
-        return self.store.claim(self._first, [sample.key for sample in samples])
-
-    def release(self, samples: Sequence[PendingSample]) -> None:
-        """Release claims after the outputs are written."""
-        self.store.release(self._first, [sample.key for sample in samples])
-
-    @property
-    def _first(self) -> CacheNamespace:
-        # Passes that share the first stage share outputs, or can resume from those of each other, at any layers.
-        return self._namespace(LayerOutput(min(1, self._cacheable_stages)))
-
-    def look_up(self, samples: Sequence[PendingSample], *, counted: bool = True) -> None:
-        """Add the cached outputs to samples, and the values of the highest stage that each pass can resume from."""
-        for layer in filter(self.may_cache, self._layers):
-            for sample, value in zip(samples, self._get(layer, samples, counted)):
-                if value is not None:
-                    sample.outputs[layer] = value
-        # Layers above `start` are computed from there. Those below are not computed, so none of them may be missing.
-        ceilings = {
-            id(sample): min(layer.stop for layer in self._layers if layer not in sample.outputs)
-            for sample in samples
-            if len(sample.outputs) < len(self._layers)
-        }
-        highest = max(ceilings.values(), default=-1)
-        for stop in resume_stops(highest, self._cacheable_stages, cheap_input=self._cheap_input):
-            asked = [one for one in samples if ceilings.get(id(one), -1) >= stop]
-            asked = [one for one in asked if one.values is None or one.start < stop]
-            for sample, value in zip(asked, self._get(LayerOutput(stop), asked, counted)):
-                if value is not None:
-                    sample.start, sample.values = stop, value
-
-    def write(self, layer: LayerOutput, samples: Sequence[PendingSample], values: Sequence[Tensor]) -> None:
-        """Cache the outputs of a layer for some samples."""
-        self.store.put(self._namespace(layer), [sample.key for sample in samples], values)
-
-    def rounded(self, layer: LayerOutput, values: Tensor) -> Tensor:
-        """Return values in the stored type, so that the first result equals the later, cached ones."""
-        if not values.is_floating_point():
-            return values
-        return values.to(kept_dtype(layer.dtype(self._compute), self._cache_dtype))
-
-    def _get(self, layer: LayerOutput, samples: Sequence[PendingSample], counted: bool) -> list[Tensor | None]:
-        if not samples:
-            return []
-        return self.store.get(self._namespace(layer), [sample.key for sample in samples], counted=counted)
-
-    def _namespace(self, layer: LayerOutput) -> CacheNamespace:
-        if layer not in self._namespaces:
-            self._namespaces[layer] = layer.namespace(self._backbone, self._compute, self._cache_dtype)
-        return self._namespaces[layer]
 
 
 class _Pass:
@@ -321,12 +215,12 @@ class _Pass:
         layers: Sequence[LayerOutput],
         compute: Compute,
         n_samples: int,
+        n_frozen: int,
     ) -> None:
         self.backbone, self.inputs, self.layers = backbone, inputs, list(layers)
-        self.compute, self.n_samples = compute, n_samples
+        self.compute, self.n_samples, self._n_frozen = compute, n_samples, n_frozen
         # A cheap input, such as token ids, is read again for the output of stage 0, not looked up or held.
         self.computed = [layer for layer in self.layers if layer.stop or not inputs.batching.is_cheap]
-        self.has_written = False
         self._n_computed = len(set(self.computed))
         self._last = max((layer.stop for layer in self.computed), default=0)
         self._cache: CacheLookup | None = None
@@ -337,7 +231,7 @@ class _Pass:
         self._postponed: list[PendingSample] = []  # other passes compute them
         self._slowest = 0.0  # seconds of a batch
         self._mean_length = 0.0
-        self._stages: PreparedStages | None = None
+        self.is_measuring = compute.fills_memory  # of further batches, which the memory of the first one decides
         # A GPU takes one batch at a time, while others are decoded. On the CPU, each core has a batch of its own.
         self._device: AbstractContextManager[Any] = nullcontext() if compute.on_cpu else threading.Lock()
 
@@ -352,11 +246,17 @@ class _Pass:
         self._is_chosen = not self._prefetch
         self._is_claiming = any(map(cache.may_cache, (*self.computed, *self._prefetch)))
 
+    def prepare(self, batch: list[PendingSample]) -> None:
+        """Prepare the stages, in the thread of the caller, to whom warnings about them point."""
+        stops = {layer.stop for layer in (*self.computed, *self._prefetch)}
+        self._stages = StagesOfPass(self.backbone, self.compute, self._n_frozen, stops)
+        self._stages.at(batch[0].start)
+
     def close(self) -> None:
         """Write what is buffered, and release the claims of batches that were not run."""
         self._release(list(self._claimed.values()))
-        if self._cache is not None and self.has_written:
-            self._cache.store.flush()
+        if self._cache is not None:
+            self._cache.store.flush()  # entries that were only read may be written to another level
 
     def is_complete(self, sample: PendingSample) -> bool:
         """Return whether all outputs of a sample are known."""
@@ -364,11 +264,6 @@ class _Pass:
 
     def batches(self, rows: Sequence[int]) -> Iterator[list[PendingSample]]:
         """Yield batches of samples. Samples whose outputs are cached come at once."""
-        if self.inputs.is_ragged:
-            size = _SORTED
-        else:
-            (cost,) = self.inputs.batching.batch_costs(self.inputs.preprocess, [None])
-            size = max(_LOOKUP, 8 * self.compute.samples_per_batch(cost, self.inputs.batching.cost_unit))
         waiting: dict[bytes | int, PendingSample] = {}
         for part in in_batches(rows, _LOOKUP):
             complete = []
@@ -379,12 +274,20 @@ class _Pass:
                     waiting[name] = sample
             if complete:
                 yield complete
-            if len(waiting) >= size:
+            if len(waiting) >= self._n_waiting:
                 yield from self._form_batches(list(waiting.values()))
                 waiting = {}
         yield from self._form_batches(list(waiting.values()))
         if self._cache is not None:
             yield from self._finish(self._cache)
+
+    @property
+    def _n_waiting(self) -> int:
+        """Number of samples that are divided into batches together."""
+        if self.inputs.is_ragged:
+            return _SORTED * self.compute.growth
+        (cost,) = self.inputs.batching.batch_costs(self.inputs.preprocess, [None])
+        return max(_LOOKUP, 8 * self.compute.samples_per_batch(cost, self.inputs.batching.cost_unit))
 
     def _samples(
         self, rows: Sequence[int], waiting: dict[bytes | int, PendingSample]
@@ -416,9 +319,14 @@ class _Pass:
                         sample.values = tensor
                 lengths = batching.lengths([sample.values for sample in group if sample.values is not None])
                 self._mean_length = self._mean_length or sum(lengths) / len(lengths)
-            costs = batching.batch_costs(self.inputs.preprocess, [sample.values for sample in group])
-            for batch in self.compute.batches(costs, batching.cost_unit):
-                yield from self._claim([group[index] for index in batch])
+            while group:
+                costs = batching.batch_costs(self.inputs.preprocess, [sample.values for sample in group])
+                batches = self.compute.batches(costs, batching.cost_unit)
+                batches = batches[:1] if self.is_measuring else batches
+                for batch in batches:
+                    yield from self._claim([group[index] for index in batch])
+                done = set(chain.from_iterable(batches))
+                group = [sample for index, sample in enumerate(group) if index not in done]
 
     def _claim(self, batch: list[PendingSample]) -> Iterator[list[PendingSample]]:
         """Yield the samples of a batch that no other pass computes, in groups of one state."""
@@ -480,7 +388,7 @@ class _Pass:
             if not batch:
                 return [], [[] for _ in self.layers]
             first_rows = [sample.rows[0] for sample in batch]
-            with self.inputs.labelled_rows():
+            with self.inputs.labelled_rows(), self._measured():
                 retry_on_oom(lambda part: self._compute(batch[part], tensors[part]), first_rows)
         rows = [row for sample in batch for row in sample.rows]
         outputs = []
@@ -492,6 +400,16 @@ class _Pass:
             dtype = layer.dtype(self.compute)  # the store may keep a smaller type
             outputs.append(values if values[0].dtype == dtype else [_as_dtype(value, dtype) for value in values])
         return rows, outputs
+
+    @contextmanager
+    def _measured(self) -> Iterator[None]:
+        """Decide the size of further batches by the memory that the first one takes."""
+        if not self.is_measuring:
+            yield
+            return
+        with measured_peak(self.compute.device) as peak:
+            yield
+        self.compute, self.is_measuring = self.compute.grown(peak, self.inputs.batching.cost_unit), False
 
     def _read(self, batch: list[PendingSample]) -> tuple[list[PendingSample], list[Tensor]]:
         """Return the samples that can be read, and their tensors."""
@@ -517,12 +435,11 @@ class _Pass:
         for layer in (*self.computed, *self._prefetch):
             if layer in taken and self._cache.may_cache(layer):
                 self._cache.write(layer, batch, taken[layer])
-                self.has_written = True
 
     def _run(self, tensors: list[Tensor], start: int, layers: Sequence[LayerOutput]) -> dict[LayerOutput, list[Tensor]]:
         values, mask = self.inputs.batching.collate(tensors, self.backbone.preprocess.pad_value)  # (n, ...)
         lengths = None if mask is None else self.inputs.batching.lengths(tensors)
-        stages, device = self._prepared(), self.compute.device
+        stages, device = self._stages.at(start), self.compute.device
         taken: dict[LayerOutput, list[Tensor]] = {}
         copied: dict[LayerOutput, Tensor] = {}  # from a GPU, which is waited for once
         needs_context = mask is not None and self.compute.on_cpu and not self.compute.compiled
@@ -552,11 +469,6 @@ class _Pass:
         for layer, host in copied.items():
             taken[layer] = self._split(layer, host, lengths)
         return taken
-
-    def _prepared(self) -> PreparedStages:
-        if self._stages is None:
-            self._stages = prepare_for_inference(self.backbone, self.compute)
-        return self._stages
 
     def _pooled(self, layer: LayerOutput, output: Tensor, mask: Tensor | None) -> Tensor:
         """Return the output of a layer for a batch (n, ...), pooled, and in the type that the store keeps."""

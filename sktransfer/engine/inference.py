@@ -6,6 +6,7 @@ import copy
 import threading
 import warnings
 from collections.abc import Iterable
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -19,10 +20,12 @@ from sktransfer.engine.compute import Compute
 from sktransfer.kernels.attention import pad_attention
 from sktransfer.kernels.encoder import fuse_encoder_layers
 from sktransfer.kernels.linear import pack, replace_modules
+from sktransfer.runtimes.resolve import TORCH, find_runtime
 
 __all__ = [
     "BatchInvariantConv2d",
     "PreparedStages",
+    "StagesOfPass",
     "fuse",
     "has_convolutions",
     "prepare_for_inference",
@@ -66,8 +69,11 @@ def prepare_for_inference(backbone: Backbone, compute: Compute) -> PreparedStage
     backbone : Backbone
         Backbone. Its own stages are not changed.
     compute : Compute
-        Device and precision.
+        Device, precision and runtime.
     """
+    if compute.runtime != TORCH:
+        n = len(backbone.stages)
+        return StagesOfPass(backbone, compute, n, range(1, n + 1)).at(0)
     key = f"{compute.device} {compute.dtype} {compute.compiled}"
     with _lock:  # several threads may ask at once, and a large network is copied only once
         backbone.forget_if_changed()
@@ -76,6 +82,67 @@ def prepare_for_inference(backbone: Backbone, compute: Compute) -> PreparedStage
         prepared = backbone.copies[key]
         assert isinstance(prepared, PreparedStages)
         return prepared
+
+
+class StagesOfPass:
+    """Prepared stages of one forward pass. Make it in the thread of the caller, whose number of threads it takes.
+
+    Parameters
+    ----------
+    backbone : Backbone
+        Backbone.
+    compute : Compute
+        Device, precision and runtime.
+    n_frozen : int
+        Number of first stages that are frozen, which a runtime computes.
+    stops : iterable of int
+        Numbers of stages after which the pass reads an output. A runtime gives no other outputs.
+    """
+
+    def __init__(self, backbone: Backbone, compute: Compute, n_frozen: int, stops: Iterable[int]) -> None:
+        self._backbone, self._compute = backbone, compute
+        self._n_frozen, self._stops = n_frozen, sorted(stops)
+        self._n_threads = torch.get_num_threads()
+        self._known: dict[int, PreparedStages] = {}
+
+    def at(self, start: int) -> PreparedStages:
+        """Return the stages for a batch that resumes after some stages.
+
+        Parameters
+        ----------
+        start : int
+            Number of stages that do not run.
+        """
+        if self._compute.runtime == TORCH:
+            start = 0
+        if start not in self._known:
+            in_torch = self._compute.runtime == TORCH
+            self._known[start] = (
+                prepare_for_inference(self._backbone, self._compute) if in_torch else self._in_runtime(start)
+            )
+        return self._known[start]
+
+    def _in_runtime(self, start: int) -> PreparedStages:
+        """Return the frozen stages as the runtime computes them, and the others as torch does."""
+        from sktransfer.runtimes.stages import compile_stages  # imports the exporter of torch
+
+        compute, stages = self._compute, self._backbone.stages
+        runtime = find_runtime(compute.runtime, compute.precision, on_cpu=compute.on_cpu)
+        assert runtime is not None
+        ends = {min(stop, self._n_frozen) for stop in self._stops}
+        borders = sorted({start, *(stop for stop in ends if stop > start)})
+        compiled: list[nn.Module] = []
+        if len(borders) > 1:
+            compiled = compile_stages(self._backbone, runtime, compute.precision, borders, self._n_threads)
+        n = len(compiled)
+        if compiled and self._stops[-1] <= self._n_frozen:
+            return PreparedStages([*compiled, *stages[n:]], pads_attention=True)  # the others do not run
+        in_torch = prepare_for_inference(self._backbone, replace(compute, runtime=TORCH))
+        return PreparedStages(
+            [*compiled, *list(in_torch)[n:]],
+            channels_last=in_torch.channels_last and not compiled,
+            pads_attention=in_torch.pads_attention,
+        )
 
 
 def _copy(stages: nn.ModuleList, compute: Compute) -> PreparedStages:

@@ -75,6 +75,10 @@ class PreprocessedSamples:
         """Return the rows that have a sample. All have one unless they are columns of rows."""
         return list(rows)
 
+    def divided(self, backbone: Any, rows: Sequence[int]) -> list[tuple[Any, list[int]]]:
+        """Return the backbone that reads some rows, and these rows. A subclass may have several."""
+        return [(backbone, list(rows))]
+
     def key(self, row: int) -> bytes | None:
         """Return the hash of a sample's content; None if the sample is left out."""
         key: bytes | None = self._read(self.samples.key, row)

@@ -16,6 +16,7 @@ from sktransfer.cache.policy import cache_namespace, stored_dtype
 from sktransfer.cache.types import CacheNamespace
 from sktransfer.engine.compute import PRECISIONS, Compute, uses_tf32
 from sktransfer.machine.processor import processor
+from sktransfer.runtimes.resolve import TORCH, runtime_key
 
 __all__ = [
     "LayerOutput",
@@ -61,6 +62,7 @@ class LayerOutput:
         """
         backbone = backbone.towers[self.tower]
         model = "" if any_processor else f" {processor(compute.device)}"
+        model += "" if compute.runtime == TORCH else f" {runtime_key(compute.runtime, compute.precision)}"
         on_gpu = compute.device.type == "cuda" and compute.dtype == torch.float32
         return cache_namespace(
             fingerprint=backbone.fingerprint(self.stop),

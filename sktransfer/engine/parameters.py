@@ -120,9 +120,9 @@ DEVICE = Parameter(
 PRECISION = Parameter(
     "precision",
     "float32",
-    '{"float32", "bfloat16", "float16", "auto"}',
+    '{"float32", "bfloat16", "float16", "auto", "int8"}',
     """Precision of the stages. "auto" is bfloat16 if the processor or the GPU computes it natively, else float32.
-    Results are float32 in any case.""",
+    "int8" needs a runtime that computes it, as `set_config` takes one. Results are float32 in any case.""",
 )
 
 CACHE = Parameter(

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 import torch
 from threadpoolctl import ThreadpoolController
 
+from sktransfer.devices.memory import free_failed
 from sktransfer.exceptions import InvalidSampleError
 
 __all__ = ["ahead", "in_parallel", "is_out_of_memory", "retry_on_oom"]
@@ -209,7 +210,9 @@ def retry_on_oom(work: Callable[[slice], None], rows: Sequence[int]) -> None:
                 ) from error
             middle = (part.start + part.stop) // 2
             waiting += [slice(middle, part.stop), slice(part.start, middle)]
-            torch.cuda.empty_cache()  # the halves cannot use cached blocks of the size that was too large
+        else:
+            continue
+        free_failed()
 
 
 def _first_line(error: BaseException) -> str:

@@ -229,7 +229,7 @@ def _captum() -> Any:
     try:
         from captum import attr
     except ImportError as error:
-        raise ImportError("attributions need captum: pip install 'captum>=0.8'") from error
+        raise ImportError("attributions need captum: pip install 'captum>=0.9'") from error
     return attr
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from sktransfer.backbones.preprocess import ImageTransform
 from sktransfer.backbones.tokens import Tokens
 from sktransfer.exceptions import InvalidParameterError, SaveError
 from sktransfer.explain.as_module import EstimatorModule, as_module
+from sktransfer.runtimes.export import first_line, write_onnx
 
 __all__ = ["OnnxExport", "export_onnx"]
 
@@ -187,29 +187,13 @@ def _batch(module: EstimatorModule, X: Any) -> tuple[Tensor, ...]:
 
 
 def _write_graph(module: EstimatorModule, batch: tuple[Tensor, ...], path: Path, opset: int) -> None:
-    axes = {0: "batch"} if len(batch) == 1 else {0: "batch", 1: "tokens"}
+    names = _NAMES[module.backbone.modality]
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of torch, about names of axes and its own deprecated functions
-            program = torch.onnx.export(
-                module,
-                batch,
-                dynamo=True,
-                dynamic_shapes=tuple(axes for _ in batch),
-                input_names=list(_NAMES[module.backbone.modality]),
-                output_names=[module.output],
-                opset_version=opset,
-                verbose=False,
-            )
-        assert program is not None
-        program.save(path)
+        write_onnx(module, batch, path, input_names=names, output_name=module.output, opset=opset)
     except OSError:
         raise
     except Exception as error:  # torch raises errors of many types
-        reason = next(iter(str(error).strip().splitlines()), "")
-        raise SaveError(
-            f"torch cannot express {module.backbone.name} in ONNX ({type(error).__name__}: {reason})"
-        ) from error
+        raise SaveError(f"torch cannot express {module.backbone.name} in ONNX ({first_line(error)})") from error
 
 
 def _largest_difference(module: EstimatorModule, batch: tuple[Tensor, ...], path: Path) -> float | None:

@@ -7,9 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
+from scipy.sparse import issparse
 from sklearn.utils.validation import check_consistent_length
 
 from sktransfer.exceptions import InvalidParameterError, ValidationWarning, did_you_mean, name_row, warn
+from sktransfer.samples.columns import is_tensor
 from sktransfer.samples.labels import label_of, row_labels
 from sktransfer.tasks.continuous import Continuous
 from sktransfer.tasks.validation import check_none_missing
@@ -22,6 +25,7 @@ __all__ = [
     "check_known_classes",
     "check_names",
     "check_of_classes",
+    "labelled_rows",
     "listed",
     "value_of",
     "warn_of_unknown",
@@ -261,3 +265,29 @@ def warn_of_unknown(y: Any, known: Mapping[str, np.ndarray | None], learns: Call
         f"the first is {where}",
         ValidationWarning,
     )
+
+
+def labelled_rows(y: Any) -> np.ndarray | None:
+    """Return the rows whose target is known, or None if all are.
+
+    Parameters
+    ----------
+    y : array-like or None
+        Targets. None, NaN, and -1 among three or more integers are missing.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sktransfer.finetuning.arguments import labelled_rows
+    >>> labelled_rows(["a", None, "b"]).tolist(), labelled_rows([0, 1, -1]).tolist(), labelled_rows([-1, 1, 1])
+    ([0, 2], [0, 1], None)
+    """
+    if y is None or is_tensor(y) or issparse(y):
+        return None
+    values = np.asarray(y)
+    if values.ndim != 1:
+        return None
+    known = ~pd.isna(values)  # (n_samples,)
+    if values.dtype.kind == "i" and len(np.unique(values)) > 2:
+        known &= values != -1
+    return None if known.all() or not known.any() else np.flatnonzero(known)

@@ -44,6 +44,7 @@ from sktransfer.tasks.given import GivenTargets, check_targets, encode_targets, 
 from sktransfer.tasks.heads import Head
 from sktransfer.training.augmentation import check_augment, make_augmentation
 from sktransfer.training.callback_list import check_monitors, unnamed
+from sktransfer.training.epochs import history_frame
 from sktransfer.training.lr_finder import LearningRates
 from sktransfer.training.net import FineTuneNet
 from sktransfer.training.optimisation import has_scheduler
@@ -60,7 +61,7 @@ from sktransfer.training.run import (
 from sktransfer.training.samplers import Batches
 from sktransfer.training.saved_net import net_from_state, net_to_state
 from sktransfer.training.settings import Settings, check_settings
-from sktransfer.training.trainer import TrainingResult, history_frame, snapshot, train
+from sktransfer.training.trainer import TrainingResult, snapshot, train
 
 __all__ = ["FineTuneBase"]
 

@@ -13,9 +13,16 @@ from torch import nn
 from sktransfer._parameters import Parameter, with_parameters
 from sktransfer._utils import all_or_nothing
 from sktransfer.backbones.backbone import Backbone
+from sktransfer.domains.base import Alignment
 from sktransfer.domains.registry import Alignments, choose_alignments
 from sktransfer.domains.sample_domain import FEWEST, Domains, read_domains, read_signs
-from sktransfer.domains.statistics import batch_norm_stages, choose_alignment, with_statistics
+from sktransfer.domains.statistics import (
+    DomainInputs,
+    DomainNorms,
+    batch_norm_stages,
+    choose_alignment,
+    with_statistics,
+)
 from sktransfer.engine.compute import Compute
 from sktransfer.engine.inputs import PreprocessedSamples
 from sktransfer.engine.layers import is_auto
@@ -32,7 +39,7 @@ from sktransfer.tasks.given import GivenTargets
 from sktransfer.tasks.validation import check_weight
 from sktransfer.towers.joined import refuse_joined
 from sktransfer.training.callback_list import check_scoring
-from sktransfer.training.run import FitRun, PreviousFit, Trunk, Validation
+from sktransfer.training.run import FitRun, PreviousFit, Trunk, Validation, cut
 from sktransfer.training.settings import Settings, check_settings
 from sktransfer.training.trainer import TrainingResult, net_of_task
 
@@ -160,10 +167,9 @@ class DomainAdaptationClassifier(ClassifyingTuner):
 
     `early_stopping` holds out samples of the source, and cannot see the target.
 
-    With "adabn" alone, the source passes the network with its own BatchNorm statistics, and after the training the
-    target with those of the target. Together with other alignments, both domains pass it with those of both, which
-    count equally. Statistics of frozen stages change as well, so that outputs of stages above the first BatchNorm are
-    computed anew.
+    With "adabn", each domain passes the network with its own BatchNorm statistics, also together with other alignments
+    [11]_, and predictions are made with those of the target. Statistics of frozen stages change as well, so that
+    outputs of stages above the first BatchNorm are computed anew.
 
     With all stages frozen, features cannot be aligned, and only "adabn" and "mcc" are allowed.
 
@@ -179,6 +185,7 @@ class DomainAdaptationClassifier(ClassifyingTuner):
     .. [8] Y. Ganin et al., "Domain-Adversarial Training of Neural Networks", JMLR 2016.
     .. [9] Y. Jin et al., "Minimum Class Confusion for Versatile Domain Adaptation", ECCV 2020.
     .. [10] Y. Li et al., "Revisiting Batch Normalization For Practical Domain Adaptation", ICLR Workshops 2017.
+    .. [11] W. Chang et al., "Domain-Specific Batch Normalization for Unsupervised Domain Adaptation", CVPR 2019.
 
     Examples
     --------
@@ -196,6 +203,7 @@ class DomainAdaptationClassifier(ClassifyingTuner):
     adapted_stages_: list[str]
     alignment_: str
     domains_: np.ndarray
+    _target_backbone: Backbone | None = None  # during `fit`, if samples of the target pass a network of their own
     _target_inputs: PreprocessedSamples | None = None  # during `fit`, if BatchNorm takes statistics of them at its end
 
     # As in skada: domains need no request. Groups that a search gets for its folds need none either.
@@ -409,12 +417,10 @@ class DomainAdaptationClassifier(ClassifyingTuner):
         if not alignments.takes_statistics:
             return backbone
         batch_norm_stages(backbone)  # raises if there are none
-        if alignments.losses:  # batches hold as many samples of both domains, and so do the statistics
-            n = max(map(len, rows.values()))
-            both = np.concatenate([np.resize(some, n) for some in rows.values()])  # (2 * n,)
-            return with_statistics(backbone, PreprocessedSamples(samples.take(both), backbone.preprocess), compute)
         inputs = {sign: PreprocessedSamples(samples.take(some), backbone.preprocess) for sign, some in rows.items()}
         self._target_inputs = inputs[-1]
+        if alignments.losses:  # otherwise no sample of the target passes the network in the training
+            self._target_backbone = with_statistics(backbone, inputs[-1], compute)
         return with_statistics(backbone, inputs[1], compute)
 
     def _validation(self, settings: Settings, arguments: FitArguments, trunk: Trunk) -> Validation:
@@ -435,8 +441,17 @@ class DomainAdaptationClassifier(ClassifyingTuner):
         losses = self._alignments.losses
         if not losses:
             return run
-        sign = run.targets[next(iter(losses))].values  # (n_rows,)
-        return dataclasses.replace(run, sources={"source": sign > 0, "target": sign < 0})
+        name = next(iter(losses))
+        sign = run.targets[name].values  # (n_rows,)
+        run = dataclasses.replace(run, sources={"source": sign > 0, "target": sign < 0})
+        if self._target_backbone is None:
+            return run
+        target = cut(self._target_backbone, [len(run.trunk.backbone.stages)])
+        alignment = run.tasks[name]
+        assert isinstance(alignment, Alignment)
+        alignment.norms = DomainNorms(nn.ModuleList(target.stages[run.trunk.boundary :]).state_dict())
+        del self._target_backbone
+        return dataclasses.replace(run, inputs=DomainInputs(run.inputs, sign < 0, target))
 
     def _store_result(self, run: FitRun, result: TrainingResult) -> None:
         super()._store_result(run, result)

@@ -66,7 +66,9 @@ _INPUT = {one.name: one for one in shared.INPUT if one.name not in ("max_length"
         "int, str or list of these",
         """Stages whose maps the head reads: an index (-1 is the last stage), a name, a list or "all". Maps of several
         stages are brought to the finest of their grids and concatenated. Stages above the highest of them are dropped.
-        The defaults are stages of `tiny/cnn`. Name those of another backbone.
+        The defaults are stages of `tiny/cnn`. Name those of another backbone. "auto" weighs all stages by how well they
+        predict the classes of up to 10,000 known pixels (`layer_`). It takes them for independent samples, and pixels
+        of an image are not, so compare it with named stages.
         "mix" adds all stages up by learned weights (`layer_weights_`) [2]_, if their maps are of equal width.""",
     ),
     Parameter(
@@ -91,7 +93,13 @@ _INPUT = {one.name: one for one in shared.INPUT if one.name not in ("max_length"
         of up to 10,000 known pixels, as many of each class as there are. "class_means" predicts the nearest class mean,
         "random" draws the weights.""",
     ),
-    Parameter("C", 1.0, "float", "Inverse strength of the penalty of the probe, as that of `LogisticRegression`."),
+    Parameter(
+        "C",
+        1.0,
+        "float",
+        """Inverse strength of the penalty of the probe, as that of `LogisticRegression`. With `layer="auto"`, a factor
+        of the strength that is chosen with the layers (`strength_`).""",
+    ),
     shared.TRAINING,
     shared.TRAINING[0].replace(
         default="auto",
@@ -138,6 +146,11 @@ class FineTuneSegmenter(SingleTaskTuner):
         Number of frozen stages.
     history_ : DataFrame
         One row per epoch: losses, highest learning rate at its end, seconds, and what callbacks record.
+    layer_ : Series
+        Only if `layer="auto"`: weight of each layer, by stage, summing to one.
+    strength_ : float
+        Only if `layer="auto"`: C of a logistic regression on features of total variance 1, as found by leave-one-out
+        errors.
     layer_weights_ : Series
         Weight of each stage if `layer="mix"`, summing to one.
     lr_ : float
@@ -145,7 +158,7 @@ class FineTuneSegmenter(SingleTaskTuner):
     n_iter_ : int
         Number of epochs.
     report_ : str
-        Only if `freeze_depth="auto"`: why stages are trained or frozen.
+        The choice of layers if `layer="auto"`, and if `freeze_depth="auto"` why stages are trained or frozen.
     stages_ : DataFrame
         One row per stage: whether it was trained, its rate, and its number of trained parameters.
     n_features_in_ : int

@@ -9,7 +9,6 @@ from typing import Any, Self
 
 import numpy as np
 import pandas as pd
-from scipy.sparse import issparse
 from sklearn.base import TransformerMixin
 from sklearn.callback import with_callbacks
 from sklearn.exceptions import ConvergenceWarning
@@ -27,17 +26,18 @@ from sktransfer.exceptions import InvalidParameterError, NewHeadWarning, ShortTe
 from sktransfer.featurizers.image import ImageFeaturizer
 from sktransfer.featurizers.text import TextFeaturizer
 from sktransfer.finetuning import parameters as shared
-from sktransfer.finetuning.arguments import FitArguments
+from sktransfer.finetuning.arguments import FitArguments, labelled_rows
 from sktransfer.finetuning.single import TASK, SingleTaskTuner
 from sktransfer.objectives.base import Objective, text_tokens
+from sktransfer.objectives.copies import NoisyCopies
 from sktransfer.objectives.heads import with_new_lm_head
-from sktransfer.objectives.registry import OBJECTIVES, choose_objective
+from sktransfer.objectives.registry import OBJECTIVES, check_views, choose_objective
 from sktransfer.samples.base import Samples
-from sktransfer.samples.columns import is_tensor
 from sktransfer.tasks.base import Task
 from sktransfer.tasks.given import GivenTargets
 from sktransfer.training.data import collect_features
 from sktransfer.training.run import FitRun, PreviousFit, Trunk
+from sktransfer.training.samplers import CopyBatches
 from sktransfer.training.settings import Settings, check_settings
 from sktransfer.training.trainer import TrainingResult
 
@@ -75,14 +75,25 @@ class _Samples:
     Parameter(
         "objective",
         "auto",
-        '{"auto", "none", "mlm", "causal", "tsdae", "simcse", "denoise", "simsiam", "mae"} or objective',
+        '{"auto", "none", "mlm", "causal", "tsdae", "simcse", "contrastive_tension", "denoise", "simsiam", "mae"} '
+        "or objective",
         """What is learned from the samples. "none" trains nothing, so that a search shows whether the others help.
         Texts: "mlm" predicts hidden tokens [1]_ (`MaskedTokens`), "causal" the next token (`NextTokens`, for networks
-        like GPT-2), "tsdae" a text of which words are deleted [5]_ (`Denoising`), and "simcse" tells texts apart under
-        dropout [2]_ (`DropoutViews`). Images: "denoise" reconstructs the input of each stage from a noisy copy, stage
-        by stage [6]_ (`StageDenoising`), "simsiam" predicts one changed copy of an image from another [7]_
-        (`SiameseViews`), and "mae" reconstructs hidden patches in a vision transformer [8]_ (`MaskedPatches`). "auto"
+        like GPT-2), and "tsdae" a text of which words are deleted [5]_ (`Denoising`). "simcse" tells texts apart under
+        dropout [2]_ (`DropoutViews`), and "contrastive_tension" by two networks [9]_ (`ContrastiveTension`). Images:
+        "denoise" reconstructs the input of each stage from a noisy copy, stage by stage [6]_ (`StageDenoising`),
+        "simsiam" predicts one changed copy of an image from another [7]_ (`SiameseViews`), and "mae" reconstructs
+        hidden patches in a vision transformer [8]_ (`MaskedPatches`). "auto"
         is for texts: "mlm" or "causal" if the weights have a head for it, otherwise "simcse".""",
+    ),
+    Parameter(
+        "views",
+        None,
+        "int",
+        """Number of fixed noisy copies of each sample for "mlm", "tsdae" and "simsiam", which change the samples. The
+        epochs read them in turn. Frozen stages then run once for each copy, and their outputs are cached. "simsiam"
+        reads two copies in an epoch, so it takes 2 or more. None draws new noise in each epoch, and freezes no stage.
+        The other objectives do not change what frozen stages read, and take None only.""",
     ),
     shared.INPUT[1:],
     LAYER,
@@ -98,8 +109,8 @@ class _Samples:
         default=0,
         description="""Number of frozen stages, counted from the input. 0 trains all stages. An int is a Python slice,
         `stages[:freeze_depth]`, a float f in [0, 1] freezes floor(f * n), and a name freezes up to and with that stage.
-        "mlm", "tsdae" and "simsiam" change the samples, so they take 0 only, and "mae" takes 1 or more. Frozen stages
-        run once, and their outputs are cached.""",
+        "mlm", "tsdae" and "simsiam" change the samples, so they take 0 only, unless `views` fixes the changes. "mae"
+        takes 1 or more. Frozen stages run once, and their outputs are cached.""",
     ),
     shared.TRAINING,
     shared.TRAINING[0].replace(
@@ -108,7 +119,8 @@ class _Samples:
         nothing.""",
     ),
     shared.TRAINING[1].replace(
-        description="""Samples per step. "simcse" compares the texts of a step, and a larger number is harder."""
+        description="""Samples per step. "simcse" and "contrastive_tension" compare the texts of a step. A larger number
+        makes "simcse" harder."""
     ),
     shared.SCHEDULE,
     shared.UNFREEZING,
@@ -198,6 +210,7 @@ class SelfSupervisedTuner(TransformerMixin, SingleTaskTuner):
        Local Denoising Criterion", JMLR 11, 2010.
     .. [7] X. Chen and K. He, "Exploring Simple Siamese Representation Learning", CVPR 2021.
     .. [8] K. He et al., "Masked Autoencoders Are Scalable Vision Learners", CVPR 2022.
+    .. [9] F. Carlsson et al., "Semantic Re-Tuning with Contrastive Tension", ICLR 2021.
 
     Examples
     --------
@@ -259,7 +272,7 @@ class SelfSupervisedTuner(TransformerMixin, SingleTaskTuner):
             If texts are left out of the training, because they have too few tokens.
         """
         self._adapt(X)
-        rows = _labelled_rows(y)
+        rows = labelled_rows(y)
         self.featurizer_.fit(*((X, y) if rows is None else (_safe_indexing(X, rows), _safe_indexing(y, rows))))
         return self
 
@@ -292,7 +305,7 @@ class SelfSupervisedTuner(TransformerMixin, SingleTaskTuner):
             If there are too few samples to learn from.
         """
         features: np.ndarray
-        if _labelled_rows(y) is not None:
+        if labelled_rows(y) is not None:
             features = self.fit(X, y).transform(X)
             return features
         self._adapt(X)
@@ -344,6 +357,7 @@ class SelfSupervisedTuner(TransformerMixin, SingleTaskTuner):
                 delattr(self, name)  # of an earlier fit
         if isinstance(self.objective, str) and self.objective == "none":
             check_settings(self)
+            check_views(self.views, None)
             self.backbone_ = self._load_backbone(0, None, X)  # as that of a featurizer
             self._check_samples(X, self.backbone_, reset=True)
             self.freeze_depth_, self.n_iter_, self.objective_ = len(self.backbone_.stages), 0, None
@@ -441,7 +455,10 @@ class SelfSupervisedTuner(TransformerMixin, SingleTaskTuner):
                 NewHeadWarning,
             )
         self.objective_ = objective
-        return {TASK: objective.for_backbone(backbone)}
+        bound = objective.for_backbone(backbone)
+        check_views(self.views, bound)
+        bound.has_copies = self.views is not None
+        return {TASK: bound}
 
     def _choose_trunk(self, backbone: Backbone, previous: PreviousFit | None, choices: Any) -> Trunk:
         trunk = super()._choose_trunk(backbone, previous, choices)
@@ -458,7 +475,9 @@ class SelfSupervisedTuner(TransformerMixin, SingleTaskTuner):
         settings = run.settings
         if run.tasks[TASK].trains_lm_head and not _has_new_head(run.trunk.backbone):
             settings = dataclasses.replace(settings, head_lr=settings.lr)  # the head is pretrained, as the stages are
-        return dataclasses.replace(run, settings=settings, split=(np.sort(order[n_held:]), np.sort(order[:n_held])))
+        split = (np.sort(order[n_held:]), np.sort(order[:n_held]))
+        run = dataclasses.replace(run, settings=settings.for_rows(len(split[0])), split=split)
+        return run if self.views is None else _with_copies(run, self.views)
 
     def _most_epochs(self, settings: Settings) -> int | None:
         objective = OBJECTIVES.get(self.objective) if isinstance(self.objective, str) else self.objective
@@ -517,36 +536,29 @@ class SelfSupervisedTuner(TransformerMixin, SingleTaskTuner):
         return tags
 
 
-def _labelled_rows(y: Any) -> np.ndarray | None:
-    """Return the rows whose target is known, or None if all are.
-
-    Parameters
-    ----------
-    y : array-like or None
-        Targets. None, NaN, and -1 among three or more integers are missing.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from sktransfer.finetuning.self_supervised import _labelled_rows
-    >>> _labelled_rows(["a", None, "b"]).tolist(), _labelled_rows([0, 1, -1]).tolist(), _labelled_rows([-1, 1, 1])
-    ([0, 2], [0, 1], None)
-    """
-    if y is None or is_tensor(y) or issparse(y):
-        return None
-    values = np.asarray(y)
-    if values.ndim != 1:
-        return None
-    known = ~pd.isna(values)  # (n_samples,)
-    if values.dtype.kind == "i" and len(np.unique(values)) > 2:
-        known &= values != -1
-    return None if known.all() or not known.any() else np.flatnonzero(known)
-
-
 def _objective_of(run: FitRun) -> Objective:
     objective = run.tasks[TASK]
     assert isinstance(objective, Objective)
     return objective
+
+
+def _with_copies(run: FitRun, n_views: int) -> FitRun:
+    """Return the run on fixed noisy copies of its samples. Held-out samples have the copies of one step only."""
+    objective, split = _objective_of(run), run.split
+    assert split is not None
+    n_read = max(1, run.settings.max_epochs) * objective.copies_per_step
+    counts = np.full(len(run.inputs), min(n_views, n_read))  # (n_samples,)
+    counts[split[1]] = objective.copies_per_step
+    rows = np.repeat(np.arange(len(counts)), counts)  # (n_copies,)
+    copies = np.concatenate([np.arange(n) for n in counts])  # (n_copies,)
+    inputs, is_held = NoisyCopies(run.inputs, objective, rows, copies, run.seed), np.isin(rows, split[1])
+    return dataclasses.replace(
+        run,
+        inputs=inputs,
+        targets={TASK: inputs.targets(run.targets[TASK])},
+        split=(np.flatnonzero(~is_held), np.flatnonzero(is_held)),
+        batches=CopyBatches,
+    )
 
 
 def _set_input_shape(run: FitRun) -> None:

@@ -48,7 +48,7 @@ def fill_mask(
         Number of texts per forward pass. "auto" fills a core or the GPU.
     device : str or torch.device, default="auto"
         "auto" is a GPU if there is one, else the CPU. The head runs on the CPU.
-    precision : {"float32", "bfloat16", "float16", "auto"}, default="float32"
+    precision : {"float32", "bfloat16", "float16", "auto", "int8"}, default="float32"
         Precision of the stages. The head computes in float32.
 
     Returns

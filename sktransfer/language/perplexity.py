@@ -59,7 +59,7 @@ def perplexity(
         Number of texts per forward pass. "auto" fills a core or the GPU.
     device : str or torch.device, default="auto"
         "auto" is a GPU if there is one, else the CPU. The head runs on the CPU.
-    precision : {"float32", "bfloat16", "float16", "auto"}, default="float32"
+    precision : {"float32", "bfloat16", "float16", "auto", "int8"}, default="float32"
         Precision of the stages. The head computes in float32.
 
     Returns
@@ -149,7 +149,7 @@ def pseudo_perplexity(
         Number of copies per forward pass. "auto" fills a core or the GPU.
     device : str or torch.device, default="auto"
         "auto" is a GPU if there is one, else the CPU. The head runs on the CPU.
-    precision : {"float32", "bfloat16", "float16", "auto"}, default="float32"
+    precision : {"float32", "bfloat16", "float16", "auto", "int8"}, default="float32"
         Precision of the stages. The head computes in float32.
 
     Returns

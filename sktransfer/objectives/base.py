@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import inspect
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -14,12 +13,12 @@ from sktransfer.backbones.backbone import Backbone
 from sktransfer.backbones.tokens import Tokens
 from sktransfer.engine.inputs import PreprocessedSamples
 from sktransfer.exceptions import InvalidParameterError
-from sktransfer.tasks.base import Targets, Task
+from sktransfer.tasks.base import ParametrizedTask, Targets
 
-__all__ = ["ImageObjective", "Objective", "TextObjective", "per_row", "text_tokens"]
+__all__ = ["ImageObjective", "Objective", "TextObjective", "per_row", "text_tokens", "twice"]
 
 
-class Objective(Task):
+class Objective(ParametrizedTask):
     """Task whose targets are the samples themselves.
 
     A subclass has parameters that a user sets. `for_backbone` returns a copy that also knows the network.
@@ -29,7 +28,12 @@ class Objective(Task):
     modality : {"image", "text"}
         Kind of the samples.
     changes_input : bool
-        Whether the network reads changed samples, so that no stage can be frozen.
+        Whether the network reads noisy copies of the samples, from `corrupt`. Stages can then only be frozen if the
+        copies are fixed.
+    copies_per_step : int
+        Number of noisy copies of a sample that a step reads.
+    has_copies : bool
+        Whether the samples are fixed noisy copies already.
     stagewise : bool
         Whether the stages are trained one after the other from below, each with a new head.
     lm_kind : {"masked", "causal"} or None
@@ -41,6 +45,8 @@ class Objective(Task):
     comes_from_samples = True
     modality: ClassVar[str]
     changes_input: ClassVar[bool] = False
+    copies_per_step: ClassVar[int] = 1
+    has_copies: bool = False
     stagewise: ClassVar[bool] = False
     lm_kind: ClassVar[str | None] = None
     fewest_tokens: ClassVar[int] = 0
@@ -77,13 +83,42 @@ class Objective(Task):
         InvalidParameterError
             If they are.
         """
-        if self.changes_input and boundary:
+        if self.changes_input and boundary and not self.has_copies:
             others = {"text": "'simcse', which changes no text", "image": "'denoise', which changes no image"}
             raise InvalidParameterError(
                 f"freeze_depth={freeze_depth!r} freezes {boundary} of the stages {backbone.stage_names}, and "
-                f"objective={self!r} changes the {self.modality}s that the first stage reads; set freeze_depth=0, or "
-                f"objective={others[self.modality]}"
+                f"objective={self!r} changes the {self.modality}s that the first stage reads in each epoch; set "
+                f"freeze_depth=0, or objective={others[self.modality]}, or views=4 to repeat the changes of 4 epochs"
             )
+        if boundary == len(backbone.stages) and not self.trains_lm_head:
+            raise InvalidParameterError(
+                f"freeze_depth={freeze_depth!r} leaves nothing to train of {backbone.name}; freeze fewer of its stages "
+                f"{backbone.stage_names}, or set objective='none'"
+            )
+
+    def corrupt(
+        self, arguments: dict[str, Tensor], targets: Tensor, generator: torch.Generator | None = None
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """Return noisy copies of samples, and their targets.
+
+        Only called if `changes_input`.
+
+        Parameters
+        ----------
+        arguments : dict of str to Tensor
+            Input of the first stage, `values`, and `mask` for texts.
+        targets : Tensor
+            Targets of the samples without noise.
+        generator : torch.Generator, default=None
+            Generator of the noise. None for the global one of torch.
+        """
+        raise NotImplementedError
+
+    def prepare(self, arguments: dict[str, Tensor], targets: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        """Return noisy copies of the samples if they change, unless they are such copies already."""
+        if not self.changes_input or self.has_copies:
+            return arguments, targets
+        return self.corrupt(arguments, targets)
 
     def set_input_shape(self, shape: tuple[int, ...]) -> None:
         """Take the shape of a sample at the freezing boundary, before the head is made. The default does nothing.
@@ -115,10 +150,6 @@ class Objective(Task):
     def decode(self, outputs: np.ndarray) -> np.ndarray:
         """Return the outputs."""
         return outputs
-
-    def __repr__(self) -> str:
-        names = inspect.signature(type(self)).parameters
-        return f"{type(self).__name__}({', '.join(f'{name}={getattr(self, name)!r}' for name in names)})"
 
 
 class TextObjective(Objective):
@@ -167,30 +198,6 @@ class ImageObjective(Objective):
     """Objective whose targets are made from the values of images at the freezing boundary."""
 
     modality = "image"
-
-    def check_boundary(self, backbone: Backbone, boundary: int, freeze_depth: Any) -> None:
-        """Raise if stages are frozen that may not be.
-
-        Parameters
-        ----------
-        backbone : Backbone
-            Backbone.
-        boundary : int
-            Number of frozen stages.
-        freeze_depth : int, float or str
-            Parameter that it comes from.
-
-        Raises
-        ------
-        InvalidParameterError
-            If they are.
-        """
-        super().check_boundary(backbone, boundary, freeze_depth)
-        if boundary == len(backbone.stages):
-            raise InvalidParameterError(
-                f"freeze_depth={freeze_depth!r} leaves nothing to train of {backbone.name}; freeze fewer of its stages "
-                f"{backbone.stage_names}, or set objective='none'"
-            )
 
     def targets_of(self, inputs: PreprocessedSamples) -> tuple[np.ndarray, np.ndarray]:
         """Return zeros, because `prepare` makes the targets, and that all images can be learned from.
@@ -241,3 +248,18 @@ def per_row(losses: Tensor, chosen: Tensor) -> Tensor:
     rows = chosen.nonzero()[:, 0]  # (m,)
     sums = torch.zeros(len(chosen), dtype=losses.dtype, device=losses.device).index_add(0, rows, losses)  # (n,)
     return sums / chosen.sum(1).clamp(min=1)  # (n,)
+
+
+def twice(value: Any) -> Any:
+    """Return nested dicts and lists with each tensor (n, ...) twice, (2 n, ...).
+
+    Parameters
+    ----------
+    value : Tensor, dict or list
+        Arguments of the network.
+    """
+    if isinstance(value, dict):
+        return {name: twice(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [twice(one) for one in value]
+    return torch.cat([value, value])  # (2 n, ...)

@@ -87,18 +87,25 @@ class Denoising(TextObjective):
         return _Decoder(n_features, self.n_vocabulary, self.width, self.limit)
 
     def connect_head(self, head: nn.Module, stages: nn.ModuleList) -> None:
-        """Tie the table of the decoder to that of the first stage."""
+        """Tie the table of the decoder to that of the first stage, as a buffer if that is frozen."""
         tables = [module.weight for module in stages[0].modules() if isinstance(module, nn.Embedding)]
-        head.table = max(tables, key=len)
+        table = max(tables, key=len)
+        if table.requires_grad:
+            head.table = table
+        else:
+            del head.table
+            head.register_buffer("table", table.detach(), persistent=False)
 
-    def prepare(self, arguments: dict[str, Tensor], targets: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+    def corrupt(
+        self, arguments: dict[str, Tensor], targets: Tensor, generator: torch.Generator | None = None
+    ) -> tuple[dict[str, Tensor], Tensor]:
         """Return texts without the deleted words (n, n_left), and the whole texts."""
         ids, mask = arguments["values"], arguments["mask"]  # (n, n_tokens) each
         device = ids.device
         is_special = torch.isin(ids, torch.tensor(self.special, device=device)) | ~mask
         starts = is_special | ~torch.from_numpy(self.continues).to(device)[ids]
         word = starts.cumsum(1) - 1  # (n, n_tokens)
-        of_word = torch.rand(ids.shape, device=device)
+        of_word = torch.rand(ids.shape, device=device, generator=generator)
         draw = of_word.gather(1, word.clamp(min=0)).masked_fill(is_special, -1.0)  # (n, n_tokens), equal in a word
         left = (draw >= self.rate) | (draw == draw.amax(1, keepdim=True))
         left = (left | is_special) & mask
@@ -129,7 +136,7 @@ class _Decoder(nn.Module):
         Largest number of tokens of a text.
     """
 
-    table: nn.Parameter | None
+    table: Tensor | None
 
     def __init__(self, n_features: int, n_vocabulary: int, width: int, limit: int) -> None:
         super().__init__()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -84,17 +84,20 @@ class MaskedTokens(TextObjective):
         bound.n_vocabulary = len(token_table(backbone))
         return bound
 
-    def prepare(self, arguments: dict[str, Tensor], targets: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+    def corrupt(
+        self, arguments: dict[str, Tensor], targets: Tensor, generator: torch.Generator | None = None
+    ) -> tuple[dict[str, Tensor], Tensor]:
         """Return texts with hidden tokens (n, n_tokens), and the hidden tokens, -100 at other positions."""
         ids = arguments["values"]  # (n, n_tokens)
         may_hide = arguments["mask"] & ~torch.isin(ids, torch.tensor(self.special, device=ids.device))
-        order = torch.rand(ids.shape, device=ids.device).masked_fill(~may_hide, 2.0)  # (n, n_tokens)
+        options: dict[str, Any] = {"device": ids.device, "generator": generator}
+        order = torch.rand(ids.shape, **options).masked_fill(~may_hide, 2.0)  # (n, n_tokens)
         hidden = order < self.probability
         # A text has at least one hidden token: the one that is drawn first.
         first = functional.one_hot(order.argmin(1), ids.shape[1]).bool()  # (n, n_tokens)
         hidden |= first & may_hide
-        how = torch.rand(ids.shape, device=ids.device)
-        drawn = torch.randint(self.n_vocabulary, ids.shape, device=ids.device)
+        how = torch.rand(ids.shape, **options)
+        drawn = torch.randint(self.n_vocabulary, ids.shape, **options)
         changed = torch.where(how < _MASKED, self.mask_value, torch.where(how < _MASKED + _RANDOM, drawn, ids))
         values = torch.where(hidden, changed, ids)
         return {**arguments, "values": values}, ids.masked_fill(~hidden, -100)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from sktransfer._validation import check_int
 from sktransfer.backbones.backbone import Backbone
 from sktransfer.exceptions import InvalidParameterError, did_you_mean
 from sktransfer.objectives.base import Objective
@@ -13,16 +14,18 @@ from sktransfer.objectives.masked import MaskedTokens
 from sktransfer.objectives.patches import MaskedPatches
 from sktransfer.objectives.reconstruction import StageDenoising
 from sktransfer.objectives.siamese import SiameseViews
+from sktransfer.objectives.tension import ContrastiveTension
 from sktransfer.objectives.views import DropoutViews
 from sktransfer.towers.joined import refuse_joined
 
-__all__ = ["OBJECTIVES", "choose_objective"]
+__all__ = ["OBJECTIVES", "check_views", "choose_objective"]
 
 OBJECTIVES: dict[str, type[Objective]] = {
     "mlm": MaskedTokens,
     "causal": NextTokens,
     "tsdae": Denoising,
     "simcse": DropoutViews,
+    "contrastive_tension": ContrastiveTension,
     "denoise": StageDenoising,
     "simsiam": SiameseViews,
     "mae": MaskedPatches,
@@ -73,3 +76,32 @@ def choose_objective(objective: Any, backbone: Backbone) -> Objective | None:
         head = backbone.lm_head
         objective = "simcse" if head is None else _OF_HEAD[head.kind]
     return choose_objective(OBJECTIVES[objective](), backbone)
+
+
+def check_views(views: Any, objective: Objective | None) -> None:
+    """Raise unless a number of fixed noisy copies is allowed.
+
+    Parameters
+    ----------
+    views : int or None
+        Number of copies; None for new noise in each epoch.
+    objective : Objective or None
+        Objective of the training; None without a training.
+
+    Raises
+    ------
+    InvalidParameterError
+        If it is not.
+    """
+    if views is None:
+        return
+    if objective is not None and not objective.changes_input:
+        names = tuple(name for name, kind in OBJECTIVES.items() if kind.changes_input)
+        raise InvalidParameterError(
+            f"views={views!r} fixes noisy copies of the {objective.modality}s, and objective={objective!r} does not "
+            "change what the first stage reads, so that frozen stages run once for each of them anyway; set views to "
+            f"None, or objective to one of {names}"
+        )
+    least = 1 if objective is None else objective.copies_per_step
+    hint = ", the copies that a step compares" if least > 1 else "; None for new noise in each epoch"
+    check_int("views", views, least, hint)

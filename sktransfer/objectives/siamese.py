@@ -51,7 +51,8 @@ class SiameseViews(ImageObjective):
     """
 
     kind = "siamese-views"
-    changes_input = True
+    changes_input = pairwise = True  # the BatchNorm of the projector compares the images of a batch
+    copies_per_step = 2
 
     def __init__(self, smallest: float = 0.3, mirror: bool = True, width: int = 256) -> None:
         self.smallest, self.mirror, self.width = smallest, mirror, width
@@ -80,18 +81,27 @@ class SiameseViews(ImageObjective):
         """Return a new projector and predictor."""
         return _Siamese(n_features, self.width)
 
+    def corrupt(
+        self, arguments: dict[str, Tensor], targets: Tensor, generator: torch.Generator | None = None
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """Return a view of each image (n, channels, height, width)."""
+        views = random_views(arguments["values"], self.smallest, self.mirror, generator)
+        return {**arguments, "values": views}, targets
+
     def prepare(self, arguments: dict[str, Tensor], targets: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-        """Return two views of each image, (2 n, channels, height, width)."""
-        values = arguments["values"]  # (n, channels, height, width)
-        views = [random_views(values, self.smallest, self.mirror) for _ in range(2)]
+        """Return two views of each image, (2 n, channels, height, width), unless the images are views already."""
+        if self.has_copies:
+            return arguments, targets
+        views = [self.corrupt(arguments, targets)[0]["values"] for _ in range(self.copies_per_step)]
         return {**arguments, "values": torch.cat(views)}, targets
 
     def loss(self, outputs: Tensor | None, targets: Tensor, features: Tensor) -> Tensor:
-        """Return the mean negative cosine of both predictions of each image (n,)."""
+        """Return the negative cosine of the prediction of each view (2 n,), or its mean for each image (n,)."""
         assert outputs is not None
         predicted, projected = outputs.chunk(2, dim=1)  # (2 n, width) each
         other = torch.cat(projected.detach().chunk(2)[::-1])  # (2 n, width): the projection of the other view
-        return -functional.cosine_similarity(predicted, other).reshape(2, -1).mean(0)  # (n,)
+        losses = -functional.cosine_similarity(predicted, other)  # (2 n,)
+        return losses.reshape(-1, len(targets)).mean(0)  # (n,), or (2 n,) if each view has a target
 
 
 class _Siamese(nn.Module):
@@ -125,7 +135,7 @@ class _Siamese(nn.Module):
         return torch.cat([self.predict(projected), projected], 1)  # (n, 2 width)
 
 
-def random_views(values: Tensor, smallest: float, mirror: bool) -> Tensor:
+def random_views(values: Tensor, smallest: float, mirror: bool, generator: torch.Generator | None = None) -> Tensor:
     """Return a random part of each image, of another brightness, contrast and colour, at the size of the image.
 
     Parameters
@@ -136,6 +146,8 @@ def random_views(values: Tensor, smallest: float, mirror: bool) -> Tensor:
         Least share of the area.
     mirror : bool
         Whether half of the views are mirrored.
+    generator : torch.Generator, default=None
+        Generator of the changes. None for the global one of torch.
 
     Returns
     -------
@@ -144,7 +156,7 @@ def random_views(values: Tensor, smallest: float, mirror: bool) -> Tensor:
     n, device = len(values), values.device
 
     def draw(low: float, high: float) -> Tensor:
-        return low + (high - low) * torch.rand(n, 1, 1, 1, device=device)  # (n, 1, 1, 1)
+        return low + (high - low) * torch.rand(n, 1, 1, 1, device=device, generator=generator)  # (n, 1, 1, 1)
 
     side = draw(smallest, 1).sqrt()
     ratio = draw(-0.28, 0.28).exp()  # of width to height, up to 4 : 3

@@ -11,7 +11,7 @@ from torch.nn import functional
 from sktransfer._validation import check_float
 from sktransfer.backbones.backbone import Backbone
 from sktransfer.exceptions import InvalidParameterError
-from sktransfer.objectives.base import TextObjective
+from sktransfer.objectives.base import TextObjective, twice
 
 __all__ = ["DropoutViews"]
 
@@ -96,19 +96,10 @@ class DropoutViews(TextObjective):
 
     def prepare(self, arguments: dict[str, Tensor], targets: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         """Return every argument twice, (2 n, ...)."""
-        return _twice(arguments), targets
+        return twice(arguments), targets
 
     def loss(self, outputs: Tensor | None, targets: Tensor, features: Tensor) -> Tensor:
         """Return the cross entropy of each text among those of its batch (n,)."""
         first, second = functional.normalize(features, dim=1).chunk(2)  # (n, n_features) each
         cosines = first @ second.T / self.temperature  # (n, n)
         return functional.cross_entropy(cosines, torch.arange(len(first), device=first.device), reduction="none")
-
-
-def _twice(value: Any) -> Any:
-    """Return nested dicts and lists with each tensor (n, ...) twice, (2 n, ...)."""
-    if isinstance(value, dict):
-        return {name: _twice(one) for name, one in value.items()}
-    if isinstance(value, list):
-        return [_twice(one) for one in value]
-    return torch.cat([value, value])  # (2 n, ...)

@@ -23,6 +23,7 @@ __all__ = ["CALLBACKS", "CODECS", "DECODERS", "ESTIMATORS", "STATES", "find_code
 # Tables of kind -> "module:Class". Classes come from these tables, never from a file.
 STATES = {
     "CORAL": "sktransfer.domains.distances:CORAL",
+    "ContrastiveTension": "sktransfer.objectives.tension:ContrastiveTension",
     "DANN": "sktransfer.domains.adversarial:DANN",
     "Head": "sktransfer.tasks.heads:Head",
     "Denoising": "sktransfer.objectives.denoising:Denoising",

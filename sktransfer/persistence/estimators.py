@@ -13,6 +13,7 @@ from typing import Any
 from torch import nn
 
 from sktransfer._validation import require_field
+from sktransfer._version import __version__
 from sktransfer.backbones.backbone import Backbone
 from sktransfer.exceptions import LoadError, SaveError
 from sktransfer.persistence.context import Codec, LoadContext, SaveContext, import_class
@@ -109,8 +110,14 @@ def _decode(cls: Any, data: dict[str, Any], context: LoadContext) -> Any:
         require_field(attributes, "cache", (str, type(None)), ("memory", None))
     estimator = cls.__new__(cls)
     # Files of an older sktransfer may lack parameters that were added since.
-    parameters = inspect.signature(cls.__init__).parameters.values()
-    defaults = {each.name: each.default for each in parameters if each.default is not inspect.Parameter.empty}
+    parameters = inspect.signature(cls.__init__).parameters
+    unknown = [name for name in attributes if not (name in parameters or name.startswith("_") or name.endswith("_"))]
+    if unknown:
+        raise LoadError(
+            f"{cls.__name__} has no parameter {unknown[0]!r} in this sktransfer {__version__}. Load the file with the "
+            "version that its manifest.json names, or with a newer one"
+        )
+    defaults = {one.name: one.default for one in parameters.values() if one.default is not inspect.Parameter.empty}
     vars(estimator).update({**defaults, **attributes})
     weights = vars(estimator).get("weights")
     if not isinstance(weights, (str, os.PathLike, type(None))):

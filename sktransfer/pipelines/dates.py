@@ -32,7 +32,7 @@ class DateFeatures(ColumnFeatures):
     ----------
     n_features_in_ : int
         Number of columns.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_features,)
         Names of the columns.
 
     See Also

@@ -27,7 +27,7 @@ class NumberFeatures(OneToOneFeatureMixin, ColumnFeatures):
     ----------
     n_features_in_ : int
         Number of columns.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_features,)
         Names of the columns.
 
     See Also

@@ -59,7 +59,7 @@ def _tensor(output: Any) -> Tensor:
     return values
 
 
-class Embeddings(nn.Module):
+class TextEmbeddings(nn.Module):
     """First stage: from token ids (n, tokens) to hidden states (n, tokens, channels).
 
     Parameters
@@ -81,10 +81,7 @@ class Embeddings(nn.Module):
         return out
 
 
-TextEmbeddings = Embeddings  # name in the plugin API
-
-
-class CountedEmbeddings(Embeddings):
+class CountedEmbeddings(TextEmbeddings):
     """Embeddings whose positions count the real tokens, starting after the padding position.
 
     The model itself counts ids other than the padding id. The mask counts the same tokens, and is also right for a text
@@ -99,7 +96,7 @@ class CountedEmbeddings(Embeddings):
         return out
 
 
-class MaskedEmbeddings(Embeddings):
+class MaskedEmbeddings(TextEmbeddings):
     """Embeddings that are zero at padding."""
 
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
@@ -130,7 +127,7 @@ class SummedEmbeddings(nn.Module):
         return out
 
 
-class Layer(nn.Module):
+class TextLayer(nn.Module):
     """Stage of one transformer layer, called as `layer(values, attention_mask=bias)`.
 
     Parameters
@@ -153,9 +150,6 @@ class Layer(nn.Module):
         bias = attention_bias(values, mask, causal=self.causal)
         out: Tensor = self.norm(_tensor(self.layer(values, attention_mask=bias)))  # (n, tokens, channels)
         return out
-
-
-TextLayer = Layer  # name in the plugin API
 
 
 class MPNetLayer(nn.Module):
@@ -254,11 +248,13 @@ class ModernBertLayer(nn.Module):
 
 def _encoder(model: Any, embeddings: nn.Module) -> list[nn.Module]:
     causal = getattr(model.config, "is_decoder", False)
-    return [embeddings, *(Layer(layer, causal=causal) for layer in model.encoder.layer)]
+    return [embeddings, *(TextLayer(layer, causal=causal) for layer in model.encoder.layer)]
 
 
 def _bert(model: Any) -> list[nn.Module]:
-    return _encoder(model, Embeddings(model.embeddings, getattr(model, "embeddings_project", None)))  # ELECTRA has one
+    return _encoder(
+        model, TextEmbeddings(model.embeddings, getattr(model, "embeddings_project", None))
+    )  # ELECTRA has one
 
 
 def _roberta(model: Any) -> list[nn.Module]:
@@ -266,13 +262,13 @@ def _roberta(model: Any) -> list[nn.Module]:
 
 
 def _distilbert(model: Any) -> list[nn.Module]:
-    return [Embeddings(model.embeddings), *(Layer(layer) for layer in model.transformer.layer)]
+    return [TextEmbeddings(model.embeddings), *(TextLayer(layer) for layer in model.transformer.layer)]
 
 
 def _albert(model: Any) -> list[nn.Module]:
     groups, n = model.encoder.albert_layer_groups, model.config.num_hidden_layers
-    first = Embeddings(model.embeddings, model.encoder.embedding_hidden_mapping_in)
-    return [first, *(Layer(groups[int(i / (n / len(groups)))]) for i in range(n))]
+    first = TextEmbeddings(model.embeddings, model.encoder.embedding_hidden_mapping_in)
+    return [first, *(TextLayer(groups[int(i / (n / len(groups)))]) for i in range(n))]
 
 
 def _mpnet(model: Any) -> list[nn.Module]:
@@ -297,7 +293,7 @@ def _modernbert(model: Any) -> list[nn.Module]:
             f"rope_type={unsupported.pop()!r} is not supported: it makes a text's values depend on the longest text of "
             "its batch"
         )
-    stages: list[nn.Module] = [Embeddings(model.embeddings)]
+    stages: list[nn.Module] = [TextEmbeddings(model.embeddings)]
     for layer in model.layers:
         window = model.config.sliding_window if layer.attention_type == "sliding_attention" else None
         norm = model.final_norm if layer is model.layers[-1] else None
@@ -307,12 +303,12 @@ def _modernbert(model: Any) -> list[nn.Module]:
 
 def _openai_gpt(model: Any) -> list[nn.Module]:
     first = SummedEmbeddings(model.tokens_embed, model.positions_embed, model.drop)
-    return [first, *(Layer(block) for block in model.h)]  # its attention is causal already
+    return [first, *(TextLayer(block) for block in model.h)]  # its attention is causal already
 
 
 def _gpt2(model: Any) -> list[nn.Module]:
     norms = [None] * (len(model.h) - 1) + [model.ln_f]
-    layers = [Layer(block, causal=True, norm=norm) for block, norm in zip(model.h, norms)]
+    layers = [TextLayer(block, causal=True, norm=norm) for block, norm in zip(model.h, norms)]
     return [SummedEmbeddings(model.wte, model.wpe, model.drop), *layers]
 
 

@@ -77,7 +77,7 @@ class BestBackbone(PlainState, BackboneHTML, MetaEstimatorMixin, BaseEstimator):
         As in `ImageFeaturizer`.
     device : str or torch.device, default="auto"
         As in `ImageFeaturizer`.
-    precision : {"float32", "bfloat16", "float16", "auto"}, default="float32"
+    precision : {"float32", "bfloat16", "float16", "auto", "int8"}, default="float32"
         As in `ImageFeaturizer`.
     cache : "memory", path, URL, list or None, default="memory"
         As in `ImageFeaturizer`. With a cache, folds share the backbone's outputs for a sample.

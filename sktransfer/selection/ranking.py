@@ -97,7 +97,7 @@ def rank_backbones(
         As in `ImageFeaturizer`.
     device : str or torch.device, default="auto"
         As in `ImageFeaturizer`.
-    precision : {"float32", "bfloat16", "float16", "auto"}, default="float32"
+    precision : {"float32", "bfloat16", "float16", "auto", "int8"}, default="float32"
         As in `ImageFeaturizer`.
     cache : "memory", path, URL, list or None, default="memory"
         Store for the features of each layer, from which later estimators read them, such as an `ImageFeaturizer` of

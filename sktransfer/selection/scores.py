@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.metadata import EntryPoint
 from typing import Any
 
 import numpy as np
-import pluggy
 
-from sktransfer.backbones import hooks
-from sktransfer.backbones.plugins import reason
+from sktransfer.backbones.plugins import hook_results, reason
 from sktransfer.backbones.registry import registry
 from sktransfer.exceptions import InvalidParameterError, PluginError, did_you_mean
 from sktransfer.selection.feature_scores import h_score, knn, logme
@@ -138,10 +135,7 @@ def plugin_scores() -> tuple[dict[str, Score], list[str]]:
 
 
 def _load_scores(name: str, module: str) -> list[Score]:
-    manager = pluggy.PluginManager(hooks.GROUP)  # one per plugin, as for its backbones
-    manager.add_hookspecs(hooks)
-    manager.register(EntryPoint(name, module, hooks.GROUP).load(), name=name)
-    scores = [score for batch in manager.hook.sktransfer_transferability_scores() for score in batch]
+    scores = hook_results(name, module, "sktransfer_transferability_scores")
     for score in scores:
         if not isinstance(score, Score):
             raise PluginError(f"{name!r} must give Score objects, not {type(score).__name__}")

@@ -13,7 +13,7 @@ from filelock import FileLock, Timeout
 from sktransfer._utils import local_path, progress, title_of
 from sktransfer._validation import check_bool, check_int, check_option
 from sktransfer.cache.urls import is_url, without_secrets
-from sktransfer.exceptions import InvalidParameterError
+from sktransfer.exceptions import InvalidParameterError, ResumeError
 from sktransfer.samples.columns import quoted
 from sktransfer.streaming.digests import fingerprint, versions
 from sktransfer.streaming.features import StoredFeatures, stored
@@ -107,7 +107,8 @@ def featurize(
     NotFittedError
         If the featurizer is not fitted.
     ResumeError
-        If the output was written from other samples, by another featurizer, or with other settings.
+        If the output was written from other samples, by another featurizer, with other settings, or in a format of
+        another version.
     ValueError
         If there are no rows.
 
@@ -173,6 +174,8 @@ def featurize(
     step = Step(featurizer, columns, tuple(kept))
     title = f"featurize: {title_of(featurizer)}"
     with _locked(sink.out):
+        if resume:
+            sink.log.check_format(f"out={str(out)!r}", ResumeError)
         sink.open(resume=resume)
         if sink.log.settings is not None:
             sink.log.check(settings, str(out))

@@ -148,7 +148,7 @@ def load_features(path: str | os.PathLike[str]) -> StoredFeatures:
     Raises
     ------
     LoadError
-        If there are no features at the path, or not all are written.
+        If there are no features at the path, not all are written, or a version has written them in another format.
     InvalidParameterError
         If `path` is not a path.
 
@@ -166,6 +166,7 @@ def load_features(path: str | os.PathLike[str]) -> StoredFeatures:
     if not out.exists():
         raise LoadError(f"{out}: there is no such file or folder")
     sink = sink_of(out)
+    sink.log.check_format(str(out), LoadError)
     if sink.log.totals is None:
         raise LoadError(
             f"{out} has no complete features of featurize. If it was interrupted, call it again with the same arguments"

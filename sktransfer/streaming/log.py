@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sktransfer.exceptions import ResumeError
+from sktransfer._version import __version__
+from sktransfer.exceptions import ResumeError, SktransferError
 
 __all__ = ["FORMAT", "Log"]
 
@@ -50,7 +51,7 @@ class Log:
                 item = json.loads(line)
             except ValueError:
                 break
-            if not isinstance(item, dict) or (self.settings is None and item.get("format") != FORMAT):
+            if not isinstance(item, dict) or (self.settings is None and type(item.get("format")) is not int):
                 break
             if self.settings is None:
                 self.settings = item
@@ -98,6 +99,26 @@ class Log:
     def _write(self, mode: str, items: Sequence[Mapping[str, Any]]) -> None:
         with self.path.open(mode) as file:
             file.write(_encoded(items))
+
+    def check_format(self, out: str, error: type[SktransferError]) -> None:
+        """Raise an error if a version of sktransfer has written the log that does so in another way.
+
+        Parameters
+        ----------
+        out : str
+            Path of the output in the message.
+        error : type
+            Class of the error.
+        """
+        if self.settings is None or self.settings["format"] == FORMAT:
+            return
+        found, versions = self.settings["format"], self.settings.get("versions")
+        author = versions.get("sktransfer") if isinstance(versions, dict) else None
+        older = "use the sktransfer that wrote it, or replace it by featurize(..., resume=False)"
+        raise error(
+            f"{out} has format {found}, written by sktransfer {author}, and this sktransfer {__version__} reads format "
+            f"{FORMAT}: {'install a newer sktransfer' if found > FORMAT else older}"
+        )
 
     def check(self, given: Mapping[str, Any], out: str) -> None:
         """Raise an error if the log is of another stream.

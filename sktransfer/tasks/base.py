@@ -16,7 +16,7 @@ from sktransfer.engine.head_strength import HeadStrength
 from sktransfer.exceptions import LoadError
 from sktransfer.tasks.criterion import Criterion
 
-__all__ = ["NOTHING_KNOWN", "Targets", "Task", "batch_targets", "relative_weights"]
+__all__ = ["NOTHING_KNOWN", "ParametrizedTask", "Targets", "Task", "batch_targets", "relative_weights"]
 
 NOTHING_KNOWN = (
     "no target has a weight greater than 0, so there is nothing to learn; leave the column out, or give some of its "
@@ -203,14 +203,32 @@ class Task:
         raise NotImplementedError
 
     def connect_head(self, head: nn.Module, stages: nn.ModuleList) -> None:
-        """Tie weights of a new head to those of the trained stages. The default does nothing.
+        """Tie weights of a new head to those of the stages. The default does nothing.
 
         Parameters
         ----------
         head : nn.Module
             Result of `make_head`, changed in place.
         stages : nn.ModuleList
-            Stages above the freezing boundary.
+            All stages. The parameters of frozen ones need no gradient, and must not become parameters of the head.
+        """
+
+    def change_stages(self, stages: nn.ModuleList) -> None:
+        """Change the copies of the trained stages in place, before a training. The default does nothing.
+
+        Parameters
+        ----------
+        stages : nn.ModuleList
+            Stages above the freezing boundary, with their adapters.
+        """
+
+    def restore_stages(self, stages: nn.ModuleList) -> None:
+        """Undo `change_stages` in place, after a training. The default does nothing.
+
+        Parameters
+        ----------
+        stages : nn.ModuleList
+            Trained stages.
         """
 
     def init_head(
@@ -398,6 +416,14 @@ class Task:
         task = cls.__new__(cls)
         vars(task).update(state)
         return task
+
+
+class ParametrizedTask(Task):
+    """Task that a user may give as an object, such as `MaskedTokens(0.3)`. Its parameters are attributes."""
+
+    def __repr__(self) -> str:
+        names = inspect.signature(type(self)).parameters
+        return f"{type(self).__name__}({', '.join(f'{name}={getattr(self, name)!r}' for name in names)})"
 
 
 def relative_weights(weight: np.ndarray) -> np.ndarray:

@@ -12,6 +12,7 @@ from sklearn.utils.class_weight import compute_class_weight
 from torch import Tensor
 from torch.nn import functional
 
+from sktransfer.engine.choice_targets import ChoiceTargets
 from sktransfer.engine.choose_layers import LayerChoice
 from sktransfer.engine.head_strength import HeadStrength
 from sktransfer.exceptions import InvalidParameterError
@@ -58,7 +59,7 @@ class PixelClasses(Task):
     label_smoothing : float, default=0.0
         Share of each target that is spread evenly over the classes.
     C : float, default=1.0
-        Inverse strength of the penalty of a probe.
+        Inverse strength of the penalty of a probe, relative to that of the choice of layers if there is one.
     seed : int, default=0
         Seed of the choice of the pixels that a probe is fitted to.
     """
@@ -134,10 +135,17 @@ class PixelClasses(Task):
         """Write a logistic regression of pixels, or the means of the classes, into a head."""
         weight = relative_weights(targets.weight)  # (n_pixels,)
         standardize(head, features, weight, choice)
-        if how != "random":
-            read = linear_input(head, features)  # (n_pixels, width)
-            write_linear(head, *linear_head(read, targets.values, weight, head.n_outputs, how, self.C))
-        return None
+        if how == "random":
+            return None
+        read = linear_input(head, features)  # (n_pixels, width)
+        strength = None if choice is None or how != "probe" else choice.head
+        C = self.C if choice is None else self.C * choice.head.of_variance(choice.variance)
+        write_linear(head, *linear_head(read, targets.values, weight, head.n_outputs, how, C))
+        return strength
+
+    def choice_targets(self, targets: Targets) -> ChoiceTargets:
+        """Return one-hot labels of the classes of pixels that there are."""
+        return ChoiceTargets.of_classes(targets.values)
 
     def loss(self, outputs: Tensor | None, targets: Tensor, features: Tensor) -> Tensor:
         """Return the mean cross entropy over the known pixels of each tile (n,), of outputs interpolated to pixels."""

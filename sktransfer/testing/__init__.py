@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 _HOME = {
     "CheckResult": "sktransfer.testing.backbone_checks",
     "check_backbone": "sktransfer.testing.backbone_checks",
+    "check_runtime": "sktransfer.testing.runtime_checks",
     "check_transfer_estimator": "sktransfer.testing.estimator_checks",
     "parametrize_with_backbone_checks": "sktransfer.testing.backbone_checks",
+    "parametrize_with_runtime_checks": "sktransfer.testing.runtime_checks",
     "parametrize_with_transfer_checks": "sktransfer.testing.estimator_checks",
     "rows_as_texts": "sktransfer.testing.row_bridge",
     "yield_backbone_checks": "sktransfer.testing.backbone_checks",
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
     from sktransfer.testing.estimator_checks import check_transfer_estimator as check_transfer_estimator
     from sktransfer.testing.estimator_checks import parametrize_with_transfer_checks as parametrize_with_transfer_checks
     from sktransfer.testing.row_bridge import rows_as_texts as rows_as_texts
+    from sktransfer.testing.runtime_checks import check_runtime as check_runtime
+    from sktransfer.testing.runtime_checks import parametrize_with_runtime_checks as parametrize_with_runtime_checks
 
 
 def __getattr__(name: str) -> Any:

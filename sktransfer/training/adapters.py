@@ -28,7 +28,7 @@ def check_adapter(adapter: Any) -> None:
     try:
         from peft import PeftConfig
     except ImportError as error:
-        raise InvalidParameterError(f"adapter={adapter!r} needs peft: pip install 'peft>=0.17'") from error
+        raise InvalidParameterError(f"adapter={adapter!r} needs peft: pip install 'peft>=0.18'") from error
     if not isinstance(adapter, PeftConfig) or adapter.is_prompt_learning:
         raise InvalidParameterError(
             f"adapter={adapter!r} must be None or a configuration of peft that adds to layers, such as "

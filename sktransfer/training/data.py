@@ -14,6 +14,8 @@ from sktransfer.backbones.backbone import Backbone
 from sktransfer.backbones.stages import of_tower
 from sktransfer.cache.policy import fits, prefetch_for_depths
 from sktransfer.cache.types import Store
+from sktransfer.devices.rows import DeviceRows, DeviceStore
+from sktransfer.devices.transfers import upload
 from sktransfer.engine.compute import Compute
 from sktransfer.engine.forward import blank_widths, forward, in_rows
 from sktransfer.engine.inputs import JoinedInputs, PreprocessedSamples, collate, concat_features
@@ -130,6 +132,8 @@ class FrozenPrefixDataset(Dataset):  # type: ignore[misc]
     """
 
     augmentation: Any
+    on_device: DeviceStore | None = None
+    _rows_on_device: DeviceRows | None = None
 
     def __init__(
         self,
@@ -157,6 +161,19 @@ class FrozenPrefixDataset(Dataset):  # type: ignore[misc]
         pooled = self.frozen_layers.get("features")
         keeps = pooled and not augmentation and self.rows  # a column may have no sample in some rows
         self.fixed = concat_features(self._collect(pooled or (), range(len(self)))) if keeps else None
+
+    def keep_on_device(self, store: DeviceStore) -> None:
+        """Keep what batches need on a device, from the first time that they are read. Augmented samples are not kept.
+
+        Parameters
+        ----------
+        store : DeviceStore
+            Memory of the device.
+        """
+        if self.augmentation is None:
+            lengths = self.inputs.lengths(self.rows) if self.inputs.is_ragged else None
+            pads = [*([] if self.fixed is None else [0]), *(self._pad_value(layer) for _, layer in self._read_layers())]
+            self.on_device, self._rows_on_device = store, store.rows(len(self), lengths, pads)
 
     def _set_targets(self, targets: Mapping[str, Targets], sources: Mapping[str, np.ndarray] | None) -> None:
         self.targets = {name: _as_tensors(one.values) for name, one in targets.items()}
@@ -225,25 +242,22 @@ class FrozenPrefixDataset(Dataset):  # type: ignore[misc]
             Rows of this data set.
         """
         arguments: dict[str, Any] = {}
-        # Layer outputs to collect, with the kind of head input that they belong to; None for the trained stages' input.
-        layers: list[tuple[str | None, LayerOutput]] = [
-            (kind, layer)
-            for kind, outputs in self.frozen_layers.items()
-            if kind != "features" or self.fixed is None
-            for layer in outputs
-        ]
-        if self.boundary_layer is not None:
-            layers.append((None, self.boundary_layer))
-        outputs = self._collect([layer for _, layer in layers], index) if layers else []
-        if self.fixed is not None:
-            arguments["fixed"] = self.fixed[index]  # (n, n_fixed)
-        elif self.frozen_layers.get("features"):
-            pooled = [values for (kind, _), values in zip(layers, outputs) if kind == "features"]
-            arguments["fixed"] = concat_features(pooled)  # (n, n_fixed)
-        for (kind, layer), values in zip(layers, outputs):
-            if kind == "features":
-                continue
-            padded, mask = self._collate(layer, values)  # (n, ...), (n, n_tokens)
+        layers = self._read_layers()
+        batches = None if self._rows_on_device is None else self._rows_on_device.batch(index, self._read)
+        if batches is None:
+            outputs = self._collect([layer for _, layer in layers], index) if layers else []
+            if self.fixed is not None:
+                arguments["fixed"] = self.fixed[index]  # (n, n_fixed)
+            elif self.frozen_layers.get("features"):
+                pooled = [values for (kind, _), values in zip(layers, outputs) if kind == "features"]
+                arguments["fixed"] = concat_features(pooled)  # (n, n_fixed)
+            batches = [
+                self._collate(layer, values) for (kind, layer), values in zip(layers, outputs) if kind != "features"
+            ]
+        elif self.fixed is not None:
+            arguments["fixed"] = batches.pop(0)[0]  # (n, n_fixed)
+        kinds = [kind for kind, _ in layers if kind != "features"]
+        for kind, (padded, mask) in zip(kinds, batches, strict=True):  # (n, ...), (n, n_tokens)
             if kind is None:
                 arguments["values"] = padded
             else:
@@ -252,9 +266,27 @@ class FrozenPrefixDataset(Dataset):  # type: ignore[misc]
                 arguments["mask"] = mask
         return arguments
 
+    def _read_layers(self) -> list[tuple[str | None, LayerOutput]]:
+        """Return the outputs that each batch reads, and the kind of head input; None for the trained stages' input."""
+        layers: list[tuple[str | None, LayerOutput]] = [
+            (kind, layer)
+            for kind, outputs in self.frozen_layers.items()
+            if kind != "features" or self.fixed is None
+            for layer in outputs
+        ]
+        return layers if self.boundary_layer is None else [*layers, (None, self.boundary_layer)]
+
+    def _read(self, rows: list[int]) -> list[list[Tensor]]:
+        """Return per tensor of a batch what it has of some rows: their pooled features, and the outputs of layers."""
+        layers = [layer for _, layer in self._read_layers()]
+        fixed = [] if self.fixed is None else [list(self.fixed[rows])]
+        return [*fixed, *(self._collect(layers, rows) if layers else [])]
+
     def _collate(self, layer: LayerOutput, values: Sequence[Tensor]) -> tuple[Tensor, Tensor | None]:
-        pad_value = self.backbone.preprocess.pad_value if layer.stop == 0 else 0
-        return collate(values, self.backbone.modality, pad_value)
+        return collate(values, self.backbone.modality, self._pad_value(layer))
+
+    def _pad_value(self, layer: LayerOutput) -> int:
+        return self.backbone.preprocess.pad_value if layer.stop == 0 else 0
 
 
 class JoinedDataset(FrozenPrefixDataset):
@@ -314,6 +346,19 @@ class JoinedDataset(FrozenPrefixDataset):
                 )
             self._towers[name] = dataset, {index: position for position, index in enumerate(rows_here)}
 
+    def keep_on_device(self, store: DeviceStore) -> None:
+        """Keep what the batches of each tower need on a device. Augmented columns are not kept.
+
+        Parameters
+        ----------
+        store : DeviceStore
+            Memory of the device.
+        """
+        self.on_device = store
+        for name, (dataset, _) in self._towers.items():
+            with self.inputs.samples.named(name):  # type: ignore[attr-defined]
+                dataset.keep_on_device(store)
+
     @property
     def epoch(self) -> int:
         """Number of the epoch, which the order of samples and their augmented views depend on."""
@@ -372,8 +417,8 @@ def make_dataset(
 def _spread(values: Tensor, present: Tensor) -> Tensor:
     """Return values (n_present, ...) in the rows that have a sample, and zeros in the others, (n, ...)."""
     spread = values.new_zeros(len(present), *values.shape[1:])
-    spread[present] = values
-    return spread
+    index = upload(present.nonzero()[:, 0], values.device)  # (n_present,)
+    return spread.index_copy_(0, index, values)
 
 
 def _as_tensors(values: Any) -> Any:

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from skorch import NeuralNet
-from skorch.callbacks import Callback
 from skorch.helper import predefined_split
 from skorch.utils import to_numpy
 from torch import Tensor, nn
 
+from sktransfer.devices.rows import DeviceStore
 from sktransfer.engine.compute import Compute, autocast
 from sktransfer.engine.rng import derive_seed, seed_torch
 from sktransfer.tasks.base import Task
@@ -35,6 +35,8 @@ from sktransfer.training.divergence import check_loss
 from sktransfer.training.epochs import (
     BestWeights,
     EpochLog,
+    NotifyEpoch,
+    StopTraining,
     TaskHistory,
     Unfreezing,
     ValidationScore,
@@ -49,7 +51,7 @@ from sktransfer.training.settings import Settings
 if TYPE_CHECKING:
     from sklearn.utils import Tags
 
-__all__ = ["FineTuneNet", "StopTraining", "build_net"]
+__all__ = ["FineTuneNet", "build_net"]
 
 BatchTargets = Mapping[str, tuple[Tensor, Tensor]]
 
@@ -62,10 +64,6 @@ class _BatchLosses:
     shares: dict[str, Tensor]  # (): share of the batch's weights in this part, 0 if no target is known
     outputs: dict[str, Tensor]  # by task
     features: list[Tensor]  # inputs of heads
-
-
-class StopTraining(Exception):
-    """Raised by a callback to end the training."""
 
 
 def build_net(
@@ -135,7 +133,7 @@ def build_net(
         train_split=None if valid is None else predefined_split(valid),
         callbacks=[
             *with_schedule([*own, *(callbacks or [])], settings.lr_schedule, settings.max_epochs * n_batches),
-            ("notify_epoch", _NotifyEpoch()),
+            ("notify_epoch", NotifyEpoch()),
         ],
         device=str(compute.device),
         verbose=settings.verbose,
@@ -163,16 +161,6 @@ def build_net(
     return net
 
 
-class _NotifyEpoch(Callback):  # type: ignore[misc]
-    """Call the net's `on_epoch` after all other callbacks, and stop the training if it returns True."""
-
-    def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:
-        rates = [group["lr"] for group in net.optimizer_.param_groups if not group.get("own_rate")]
-        net.history.record("lr", max(rates))
-        if net.on_epoch is not None and net.on_epoch():
-            raise StopTraining
-
-
 class FineTuneNet(NeuralNet):  # type: ignore[misc]
     """A skorch `NeuralNet` with a weighted loss per task.
 
@@ -194,6 +182,7 @@ class FineTuneNet(NeuralNet):  # type: ignore[misc]
     mixture: Callable[[int], Any] | None = None  # draws how the samples of a batch are mixed
     paired: bool = False  # whether a batch is computed twice with the same random numbers
     title: str = ""  # line above the table of epochs
+    on_device: DeviceStore | None = None  # holds what batches need, until the training ends
     checkpoint: Any = None  # writes and reads the state after each epoch
     identity: Sequence[Any] = ()  # what the result depends on, apart from network and samples
     interrupted: bool = False  # whether the last training ended by Ctrl-C or an error
@@ -403,7 +392,11 @@ class FineTuneNet(NeuralNet):  # type: ignore[misc]
         return (torch.where(weight > 0, losses, 0.0) * weight).sum()
 
     def train_step_single(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
-        """Compute loss and gradients of one batch."""
+        """Compute loss and gradients of one batch. If memory is short, what the device keeps of samples is freed."""
+        work = functools.partial(self._train_step, batch, **fit_params)
+        return work() if self.on_device is None else self.on_device.retry(work, self._zero_grad_optimizer)
+
+    def _train_step(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
         self._set_training(True)
         losses, outputs = [], []
         for part in self._parts(batch, **fit_params):
@@ -481,7 +474,7 @@ class FineTuneNet(NeuralNet):  # type: ignore[misc]
     def to_cpu(self) -> None:
         """Move everything to the CPU, so that a pickle loads on a machine without a GPU."""
         self.device = "cpu"
-        self.train_split = self.aggregation = None  # predictions need neither validation data nor gradients
+        self.train_split = self.aggregation = self.on_device = None  # what predictions do not need
         self.module_.cpu()
         for state in self.optimizer_.state.values():
             state.update({name: value.cpu() for name, value in state.items() if isinstance(value, Tensor)})

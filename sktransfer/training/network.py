@@ -27,6 +27,7 @@ __all__ = [
     "tower_spans",
     "trainable_lm_head",
     "trainable_stages",
+    "update_batch_norms",
 ]
 
 _SHOWN_WEIGHTS = 2  # in a message
@@ -449,3 +450,38 @@ def stages_frame(backbone: Backbone, network: FineTuneNetwork, net: Any, boundar
             }
         )
     return pd.DataFrame(rows, index=pd.Index(backbone.stage_names, name="stage"))
+
+
+def update_batch_norms(net: Any, dataset: Any) -> None:
+    """Recompute the BatchNorm statistics over all training samples under the final weights.
+
+    The running statistics lag behind the weights by tens of steps, so after a short training, or with averaged weights,
+    predictions would be wrong. Nothing is done if BatchNorm keeps its pretrained statistics.
+    `torch.optim.swa_utils.update_bn` does the same, but turns dropout on.
+
+    Parameters
+    ----------
+    net : FineTuneNet
+        Trained net.
+    dataset : FrozenPrefixDataset
+        Data that it was trained on.
+    """
+    network = net.module_
+    norms = [norm for norm in network.batch_norms() if norm.track_running_stats]
+    if network.keep_statistics or not norms:
+        return
+    heads = [name for name, task in net.tasks.items() if not task.head_reads_targets]  # the others have no targets here
+    network.eval()
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # the mean over batches
+        norm.train()
+    try:
+        with torch.no_grad():
+            for arguments, _ in net.get_iterator(dataset, training=True):
+                net.infer(arguments, heads=heads)
+    finally:
+        for norm, momentum in zip(norms, momenta):
+            norm.momentum = momentum
+        network.eval()

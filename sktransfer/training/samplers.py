@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 
 from sktransfer._cluster import stop_if_cancelled
+from sktransfer.devices.transfers import upload
 from sktransfer.engine.inputs import in_batches
-from sktransfer.engine.transfers import upload
 from sktransfer.engine.workers import ahead
 from sktransfer.exceptions import InvalidParameterError
 from sktransfer.tasks.weighting import counts_of, shares_of
 from sktransfer.training.data import Batch, FrozenPrefixDataset
 
-__all__ = ["Batches", "DeviceBatch", "PairBatches", "part_of"]
+__all__ = ["Batches", "CopyBatches", "DeviceBatch", "PairBatches", "part_of"]
 
 
 class DeviceBatch(tuple[dict[str, Any], dict[str, tuple[Tensor, Tensor]]]):
@@ -106,7 +106,7 @@ class Batches:
     def __len__(self) -> int:
         """Return the number of batches of an epoch."""
         if self.seed is None:
-            return -(-len(self.dataset) // self.batch_size)
+            return -(-len(self._in_order) // self.batch_size)
         n_rows, n_sources = len(self._rows), len(self._shares)
         if self._is_joint:
             return -(-n_rows // (n_sources * self._per_source))
@@ -119,18 +119,25 @@ class Batches:
             yield batch
 
     def _read(self) -> Iterator[Batch]:
-        batches = map(self.dataset.batch, self._order())
-        compute = self.dataset.compute
-        if compute.on_cpu:
-            return batches
-        moved: Iterator[Batch] = (DeviceBatch.of(batch, compute.device) for batch in batches)
+        if self.dataset.compute.on_cpu:
+            return map(self.dataset.batch, self._order())
+        moved = map(self._moved, self._order())
         if self.no_prefetch and self.dataset.augmentation is not None:
             return moved
         return ahead(moved)  # the cores are idle while a GPU trains
 
+    def _moved(self, rows: list[int]) -> Batch:
+        """Return a batch on the device."""
+        store, device = self.dataset.on_device, self.dataset.compute.device
+
+        def work() -> Batch:
+            return DeviceBatch.of(self.dataset.batch(rows), device)
+
+        return work() if store is None else store.retry(work)
+
     def _order(self) -> list[list[int]]:
         if self.seed is None:
-            return list(in_batches(range(len(self.dataset)), self.batch_size))
+            return list(in_batches(self._in_order, self.batch_size))
         generator = np.random.default_rng([self.seed, self.dataset.epoch])
         if self._is_joint:
             drawn = self._drawn(dict.fromkeys(self._shares, len(self) * self._per_source))
@@ -166,6 +173,11 @@ class Batches:
             pools = [order[start : start + pool] for start in range(0, len(order), pool)]
             order = np.concatenate([rows[np.argsort(lengths[rows], kind="stable")] for rows in pools])
         return list(in_batches(order.tolist(), size))
+
+    @property
+    def _in_order(self) -> Sequence[int]:
+        """Rows that are read without a seed."""
+        return range(len(self.dataset))
 
     @functools.cached_property
     def _rows(self) -> np.ndarray:
@@ -216,6 +228,37 @@ class PairBatches(Batches):
             [next(members[turn]) for turn in (next(turns) for _ in range(self.batch_size // 2)) for _ in range(2)]
             for _ in range(len(self))
         ]
+
+
+class CopyBatches(Batches):
+    """Batches of fixed noisy copies of samples, of which each epoch reads the next ones.
+
+    The data set has the copies of all its samples as rows. `copies` of its inputs has the number of each row among
+    those of its sample, and `objective` tells how many copies of a sample a step reads. A batch has the first of them
+    of each sample, then the second.
+    """
+
+    def _order(self) -> list[list[int]]:
+        first, *_ = self._shown
+        batches = [np.searchsorted(first, batch) for batch in super()._order()]
+        return [np.concatenate([rows[batch] for rows in self._shown]).tolist() for batch in batches]
+
+    @property
+    def _in_order(self) -> Sequence[int]:
+        return self._shown[0].tolist()  # type: ignore[no-any-return]
+
+    @property
+    def _rows(self) -> np.ndarray:  # type: ignore[override]
+        return self._shown[0]
+
+    @functools.cached_property
+    def _shown(self) -> list[np.ndarray]:
+        """Rows of the copies of this epoch, (n_samples,) each, in the order of the samples."""
+        inputs: Any = self.dataset.inputs
+        copies, n_shown = inputs.copies[self.dataset.rows], inputs.objective.copies_per_step
+        first = self.dataset.epoch * n_shown
+        n_copies = copies.max() + 1
+        return [np.flatnonzero(copies == (first + index) % n_copies) for index in range(n_shown)]
 
 
 def _endless(rng: np.random.Generator, items: np.ndarray) -> Iterator[int]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import compress, islice
 from typing import Any
 
@@ -19,6 +20,8 @@ from sktransfer.backbones.backbone import Backbone, replace_stages
 from sktransfer.backbones.generators import fork_rng
 from sktransfer.backbones.language import LanguageModelHead, own_state
 from sktransfer.backbones.stages import of_tower
+from sktransfer.config import get_config
+from sktransfer.devices.rows import DeviceStore
 from sktransfer.engine.compute import check_finite_outputs
 from sktransfer.engine.head_strength import HeadStrength
 from sktransfer.engine.layers import LayerOutput, is_auto
@@ -40,18 +43,12 @@ from sktransfer.training.network import (
     tower_spans,
     trainable_lm_head,
     trainable_stages,
+    update_batch_norms,
 )
 from sktransfer.training.run import FitRun, LRRange, Trunk, split_rows
 from sktransfer.training.settings import Settings
 
-__all__ = [
-    "TrainingResult",
-    "history_frame",
-    "net_of_task",
-    "snapshot",
-    "train",
-    "update_batch_norms",
-]
+__all__ = ["TrainingResult", "net_of_task", "snapshot", "train"]
 
 
 MOST_VECTORS = 10_000  # of words or pixels, which a probe is fitted to
@@ -123,22 +120,25 @@ def train(run: FitRun) -> TrainingResult:
     run, depth_report = _choose_depth(run, train_rows)
     network, strengths = _build_network(run, train_rows)
     dataset = _dataset(run, train_rows, run.augmentation)
-    settings, lr_curve = _find_lr(run, network, dataset)
     valid = _validation_dataset(run, valid_rows)
-    net = _build(run, network, settings, settings.callbacks, dataset, valid)
-    if run.on_start is not None:
-        run.on_start(net)
-    net.on_epoch = run.on_epoch
-    net.initialize()
-    if run.previous is not None and run.previous.net is not None and settings.adapter is None:  # adapters are new
-        net.continue_from(run.previous.net)
-    net.partial_fit(dataset)
-    net.on_epoch = None
-    if len(net.history) and not settings.is_partial_fit:
-        update_batch_norms(net, dataset)
-    if len(net.history):
-        check_weights(net)
-        warn_if_grown(net, dataset)
+    with _kept_on_device(run, network, [dataset, valid]):
+        settings, lr_curve = _find_lr(run, network, dataset)
+        net = _build(run, network, settings, settings.callbacks, dataset, valid)
+        if run.on_start is not None:
+            run.on_start(net)
+        net.on_epoch = run.on_epoch
+        net.initialize()
+        if run.previous is not None and run.previous.net is not None and settings.adapter is None:  # adapters are new
+            net.continue_from(run.previous.net)
+        net.partial_fit(dataset)
+        net.on_epoch = None
+        if len(net.history) and not settings.is_partial_fit:
+            update_batch_norms(net, dataset)
+        if len(net.history):
+            check_weights(net)
+            warn_if_grown(net, dataset)
+    _restore_stages(net)
+    _forget_removed(net)
     stages = stages_frame(run.trunk.backbone, network, net, run.trunk.boundary)
     net.to_cpu()
     backbone = _with_trained_stages(run.trunk, network, settings)
@@ -160,8 +160,24 @@ def snapshot(run: FitRun, net: FineTuneNet) -> tuple[FineTuneNet, Backbone]:
     copied.module_ = copy.deepcopy(net.module_).cpu().eval()
     copied.device = "cpu"
     copied.train_split = copied.checkpoint = None
-    copied.on_epoch = copied.mixture = copied._add_l2_sp = None
+    copied.on_epoch = copied.on_device = copied.mixture = copied._add_l2_sp = None
+    _restore_stages(copied)
     return copied, _with_trained_stages(run.trunk, copied.module_, run.settings)
+
+
+def _restore_stages(net: FineTuneNet) -> None:
+    """Undo what tasks have changed of the stages for the training."""
+    for task in net.tasks.values():
+        task.restore_stages(net.module_.stages)
+
+
+def _forget_removed(net: FineTuneNet) -> None:
+    """Drop parameters that are no longer part of the network from the optimizer."""
+    kept = {id(parameter) for parameter in net.module_.parameters()}
+    for group in net.optimizer_.param_groups:
+        group["params"] = [one for one in group["params"] if id(one) in kept]
+    for parameter in [one for one in net.optimizer_.state if id(one) not in kept]:
+        del net.optimizer_.state[parameter]
 
 
 def net_of_task(net: FineTuneNet, name: str, new_name: str) -> FineTuneNet:
@@ -301,6 +317,25 @@ def _dataset(run: FitRun, rows: np.ndarray, augmentation: Any = None) -> FrozenP
     )
 
 
+@contextmanager
+def _kept_on_device(
+    run: FitRun, network: FineTuneNetwork, datasets: Sequence[FrozenPrefixDataset | None]
+) -> Iterator[None]:
+    """Keep what several epochs read on a GPU until the block ends."""
+    if run.compute.device.type != "cuda" or run.store is None or run.settings.max_epochs < 2:
+        yield
+        return
+    trained = sum(parameter.nbytes for parameter in network.parameters() if parameter.requires_grad)
+    # Gradients, and two numbers per weight of an optimizer such as AdamW.
+    store = DeviceStore(run.compute.device, get_config()["cache_device"], spare=3 * trained)
+    for dataset in filter(None, datasets):
+        dataset.keep_on_device(store)
+    try:
+        yield
+    finally:
+        store.clear()
+
+
 def _sources(run: FitRun, rows: np.ndarray) -> dict[str, np.ndarray]:
     """Return which of some rows belong to each source that is drawn from. A task of weight 0 is not."""
     masks = run.sources
@@ -327,9 +362,11 @@ def _build(
     valid: FrozenPrefixDataset | None = None,
 ) -> FineTuneNet:
     n_batches = len(run.batches(dataset, settings.batch_size, run.seed, sampling=settings.task_sampling))
-    return build_net(
+    net = build_net(
         network, run.tasks, settings, run.compute, run.seed, callbacks, n_batches, valid, batches=run.batches
     )
+    net.on_device = dataset.on_device
+    return net
 
 
 def _find_lr(
@@ -360,6 +397,8 @@ def _build_network(run: FitRun, train_rows: np.ndarray) -> tuple[FineTuneNetwork
         lm_head = trainable_lm_head(trunk.backbone, stages, trunk.boundary)
     if settings.adapter is not None:
         add_adapters(stages, settings.adapter)
+    for task in run.tasks.values():
+        task.change_stages(stages)
     widths = {kind: joined.shape[1 if kind != "tokens" else 2] for kind, joined in features.items()}
     blocks = block_widths(trunk.backbone, layer_widths)
     n_mixed = len(next(iter(trunk.layers.values()))) if trunk.mixed else None
@@ -435,6 +474,12 @@ def _vectors(run: FitRun, name: str, known: np.ndarray) -> tuple[np.ndarray, Tar
     return vectors, targets
 
 
+def _all_stages(trunk: Trunk, trained: nn.ModuleList) -> nn.ModuleList:
+    """Return the stages of a training, the frozen ones included."""
+    remaining, trains = iter(trained), trunk.backbone.trains(trunk.boundary)
+    return nn.ModuleList([next(remaining) if one else stage for stage, one in zip(trunk.backbone.stages, trains)])
+
+
 def _make_heads(
     run: FitRun,
     widths: Mapping[str, int],
@@ -444,7 +489,7 @@ def _make_heads(
     blocks: Sequence[int],
 ) -> TaskModules:
     """Return the heads of the tasks, by name, before they are initialized."""
-    modules = TaskModules()
+    modules, stages = TaskModules(), _all_stages(run.trunk, stages)
     # Heads that are not learned come last: no others depend on what is drawn for them.
     for name in sorted(run.tasks, key=lambda name: not run.settings.learns(name)):
         task = run.tasks[name]
@@ -526,60 +571,3 @@ def _check_mix(trunk: Trunk, widths: list[int]) -> None:
             f"layer='mix' adds layers up, and those of {trunk.backbone.name} are of different width: {named}; "
             "layer='all' concatenates them"
         )
-
-
-def update_batch_norms(net: FineTuneNet, dataset: FrozenPrefixDataset) -> None:
-    """Recompute the BatchNorm statistics over all training samples under the final weights.
-
-    The running statistics lag behind the weights by tens of steps, so after a short training, or with averaged weights,
-    predictions would be wrong. Nothing is done if BatchNorm keeps its pretrained statistics.
-    `torch.optim.swa_utils.update_bn` does the same, but turns dropout on.
-
-    Parameters
-    ----------
-    net : FineTuneNet
-        Trained net.
-    dataset : FrozenPrefixDataset
-        Data that it was trained on.
-    """
-    network = net.module_
-    norms = [norm for norm in network.batch_norms() if norm.track_running_stats]
-    if network.keep_statistics or not norms:
-        return
-    heads = [name for name, task in net.tasks.items() if not task.head_reads_targets]  # the others have no targets here
-    network.eval()
-    momenta = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # the mean over batches
-        norm.train()
-    try:
-        with torch.no_grad():
-            for arguments, _ in net.get_iterator(dataset, training=True):
-                net.infer(arguments, heads=heads)
-    finally:
-        for norm, momentum in zip(norms, momenta):
-            norm.momentum = momentum
-        network.eval()
-
-
-def history_frame(history: History) -> pd.DataFrame:
-    """Return one row per epoch, counted from 1, with every single number that skorch and callbacks have recorded.
-
-    Parameters
-    ----------
-    history : skorch History
-        History of a net. Details of batches are left out.
-    """
-    hidden = ("batches", "epoch", "train_batch_count", "valid_batch_count")
-    rows = [
-        {name: value for name, value in row.items() if name not in hidden and not _marks_best(name, row)}
-        for row in history
-    ]
-    rows = [{"seconds" if name == "dur" else name: value for name, value in row.items()} for row in rows]
-    return pd.DataFrame(rows, index=pd.RangeIndex(1, len(rows) + 1, name="epoch"))
-
-
-def _marks_best(name: str, row: Any) -> bool:
-    """Return whether a column of skorch's history says that another one has its best value."""
-    return name.endswith("_best") and name.removesuffix("_best") in row

@@ -31,6 +31,7 @@ def test_hooks_have_the_documented_arguments():
         "sktransfer_backbones": [],
         "sktransfer_find_backbone": ["name"],
         "sktransfer_transferability_scores": [],
+        "sktransfer_runtimes": [],
     }
     assert found == expected
 

@@ -8,6 +8,9 @@ import pytest
 from PIL import Image
 
 from benchmarks import (
+    adaptation,
+    adaptation_cost,
+    adaptation_curve,
     common,
     domains,
     forgetting,
@@ -220,3 +223,29 @@ def test_outputs_of_candidates_have_scores_and_shares(two_scanners):
         assert found["true"] == np.mean(pair.y_test < 5)
         assert 0 <= found["score"] <= 1
     assert 0 <= domains.shuffled_score(pair, "tiny/cnn", settings, domains.ALIGNMENTS["none"]) <= 1
+
+
+def test_adaptation_curve_is_measured_and_drawn(results, monkeypatch):
+    monkeypatch.setattr(adaptation_curve, "LABELS_A_CLASS", (2, None))
+    texts, labels = np.array(TEXTS, dtype=object), np.tile([0, 1], 12)
+    part = texts[:16], labels[:16]
+    scores = {"none": [adaptation_curve.curve("books", "none", part, (texts[16:], labels[16:]), 0)] * 2}
+    assert len(scores["none"][0]) == 2
+    adaptation_curve.draw({**scores, "mlm": [[0.5, 0.6], [0.7, 0.6]]}, results / "lines.png")
+    assert is_picture(results / "lines.png")
+
+
+def test_adaptation_to_grey_images(monkeypatch):
+    monkeypatch.setattr(adaptation, "N_GREY", 12)
+    monkeypatch.setattr(adaptation, "N_TEST_GREY", 6)
+    pool, test = adaptation.grey_images()
+    assert (len(pool[0]), len(test[0]), pool[0][0].dtype) == (12, 6, np.uint16)
+    assert set(test[1]) == {"clear", "haze", "spot"}
+    score = adaptation.measured("grey", "denoise", {"max_epochs": 1, "freeze_depth": -1}, pool, test, 0)
+    assert 0 <= score <= 1
+
+
+def test_operations_of_simcse():
+    assert adaptation_cost.operations(0, cached=False) == 2 * 3 * 6
+    assert adaptation_cost.operations(3, cached=False) == 2 * (3 * 3 + 3)
+    assert adaptation_cost.operations(3, cached=True) == 2 * 3 * 3

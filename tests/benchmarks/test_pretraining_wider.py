@@ -7,12 +7,14 @@ import gzip
 import shutil
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from tokenizers import Tokenizer
 
 from benchmarks.pretraining import tiny_bert_corpus, tiny_bert_readers, tiny_bert_texts, tiny_bert_wider
 from benchmarks.pretraining.common import SHIPPED
+from benchmarks.pretraining.tiny_bert_texts import mixed
 from sktransfer.providers.tiny_bert import CONFIG
 from sktransfer.weights.reading import read_metadata, read_state
 
@@ -170,6 +172,15 @@ def test_widen_tokenizer_replaces_the_least_used_pieces_and_keeps_other_numbers(
     assert new.encode("a good film").ids == old.encode("a good film").ids
 
 
+def test_mixed_keeps_the_order_of_each_list_and_their_shares():
+    many, few = [f"a{i}" for i in range(900)], [f"b{i}" for i in range(300)]
+    texts = mixed(many, few, 0.25, np.random.default_rng(0))
+    assert len(texts) > 1000
+    assert [text for text in texts if text[0] == "a"] == many[: sum(text[0] == "a" for text in texts)]
+    assert [text for text in texts if text[0] == "b"] == few[: sum(text[0] == "b" for text in texts)]
+    assert sum(text[0] == "b" for text in texts) == pytest.approx(0.25 * len(texts), rel=0.1)
+
+
 def test_hidden_masks_word_pieces_of_half_of_the_texts():
     ids, words = torch.full((400, 10), 7), torch.full((400, 10), 0)
     words[:, 0] = -1
@@ -189,17 +200,21 @@ def test_train_resumes_to_equal_weights_with_a_tied_head(tmp_path, monkeypatch):
     rng = np.random.default_rng(0)
     lines = [f"a\t{' '.join(rng.choice(WORDS, size))}\n" for size in rng.integers(8, 12, 16 + 2 * 24)]
     (tmp_path / "texts.tsv").write_text("".join(lines))
+    (tmp_path / "text").mkdir()
+    reviews = pd.DataFrame({"text": [" ".join(rng.choice(WORDS, 40)) for _ in range(200)]})
+    reviews.to_csv(tmp_path / "text" / "imdb_train.csv.gz")
+    monkeypatch.setenv("SKTRANSFER_TEST_DATA", str(tmp_path))
 
     def settings(folder):
         places = {"corpus": tmp_path / "texts.tsv", "first": SHIPPED, "work": folder, "out": folder / "out"}
         numbers = {"rounds": 2, "held_out": 16, "part": 24, "budget": 64, "replaced": 3, "lr": 1e-3, "seed": 0}
-        return argparse.Namespace(**places, **numbers, rate=0.5, masked_weight=0.3, minutes=0)
+        return argparse.Namespace(**places, **numbers, films=0.3, rate=0.5, masked_weight=0.3, minutes=0)
 
     steps, update = [], tiny_bert_wider.update_average
 
     def copied(*args):
         steps.append(args)
-        if len(steps) == 8:  # in the second round, as if the run had been killed here
+        if len(steps) == 14:  # in the second round, as if the run had been killed here
             shutil.copytree(tmp_path / "whole", tmp_path / "resumed")
             shutil.rmtree(tmp_path / "resumed" / "out")
         update(*args)
@@ -207,7 +222,7 @@ def test_train_resumes_to_equal_weights_with_a_tied_head(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(tiny_bert_wider, "update_average", copied)
         tiny_bert_wider.train(settings(tmp_path / "whole"))
-    assert torch.load(tmp_path / "resumed" / "tiny_bert.pt")["steps"] == 7 < len(steps)
+    assert torch.load(tmp_path / "resumed" / "tiny_bert.pt")["steps"] == 13 < len(steps)
     tiny_bert_wider.train(settings(tmp_path / "resumed"))
     files = [tmp_path / name / "out" / "tiny_bert.safetensors" for name in ("whole", "resumed")]
     whole, resumed = map(read_state, files)

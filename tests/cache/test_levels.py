@@ -52,6 +52,35 @@ def test_get_copies_segments_of_the_shared_level_to_the_local_one(url):
     assert second.shared.n_read == n_read
 
 
+def test_get_offers_entries_of_the_local_level_to_the_shared_one(url):
+    first = machine(url)
+    keep(first.local, range(20))  # before there was a URL
+    for number in range(20):
+        assert found(first, [number, number + 20]) == [number]
+    assert first.shared.n_written == 0
+    first.flush()
+    assert len(first.shared.segments()) == 1
+    assert found(first, range(20)) == list(range(20))
+    first.flush()
+    assert found(machine(url), range(21)) == list(range(20))
+    other = machine(url)
+    keep(other.local, range(20))  # as in the shared level already
+    found(other, range(20))
+    other.flush()
+    assert len(first.shared.segments()) == 1
+
+
+def test_a_url_that_is_given_later_gets_what_a_folder_holds(url, tmp_path):
+    folder = str(tmp_path / "local")
+    TextFeaturizer("tiny/bert", cache=folder).fit_transform(TEXTS)
+    TextFeaturizer("tiny/bert", cache=[folder, url]).fit_transform(TEXTS)
+    store = shared_store(url)
+    n_segments = len(store.segments())
+    assert store.info().n_entries >= len(TEXTS)
+    TextFeaturizer("tiny/bert", cache=[folder, url]).fit_transform(TEXTS)
+    assert len(store.segments()) == n_segments <= 2
+
+
 def test_get_where_the_local_level_is_too_small(url):
     first, second = machine(url), machine(url, limit=2000)
     keep(first, range(20))

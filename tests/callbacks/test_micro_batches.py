@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from skorch.callbacks import Callback, GradientNormClipping
 
-from sktransfer import FineTuneClassifier, MicroBatches
+from sktransfer import ContrastiveFineTuner, FineTuneClassifier, MicroBatches, SelfSupervisedTuner
 from sktransfer.exceptions import InvalidParameterError
 from sktransfer.testing.samples import make_samples
 from tests.helpers.small_bert import small_bert
@@ -57,3 +57,9 @@ def test_gradient_norm_clipping_of_skorch_clips_gradients():
 def test_size_of_micro_batches_rejects_other_values(size):
     with pytest.raises(InvalidParameterError, match="size="):
         FineTuneClassifier(callbacks=[MicroBatches(size)]).fit(IMAGES, LABELS)
+
+
+@pytest.mark.parametrize("tuner", [ContrastiveFineTuner, SelfSupervisedTuner])
+def test_micro_batches_are_refused_if_samples_are_compared(tuner):
+    with pytest.raises(InvalidParameterError, match="the loss here compares all samples of a batch"):
+        tuner("hf/" + small_bert(), callbacks=[MicroBatches(4)]).fit(TEXTS, LABELS)

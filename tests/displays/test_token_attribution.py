@@ -143,5 +143,5 @@ def test_from_estimator_refuses_images_and_unknown_methods():
 
 def test_from_estimator_without_captum_names_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "captum", None)
-    with pytest.raises(ImportError, match=r"attributions need captum: pip install 'captum>=0.8'"):
+    with pytest.raises(ImportError, match=r"attributions need captum: pip install 'captum>=0.9'"):
         TokenAttributionDisplay.from_estimator(classifier(), TEXTS)

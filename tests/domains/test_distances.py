@@ -32,7 +32,11 @@ def mmd_by_hand(source, target):
     both = np.concatenate([source, target])
     squares = cdist(both, both, "sqeuclidean")
     mean = squares[~np.eye(len(both), dtype=bool)].mean()
-    return kernel_mean(source, source, mean) + kernel_mean(target, target, mean) - 2 * kernel_mean(source, target, mean)
+    pairs = []
+    for part in (source, target):  # without the pairs of a sample with itself, whose kernel is 1
+        n = len(part)
+        pairs.append((n * n * kernel_mean(part, part, mean) - n) / (n * (n - 1)))
+    return sum(pairs) - 2 * kernel_mean(source, target, mean)
 
 
 def mcc_by_hand(logits, temperature):
@@ -111,6 +115,14 @@ def test_coral_loss_weighs_samples_within_their_domain():
 def test_mmd_loss_is_the_discrepancy_of_kernel_means():
     expected = mmd_by_hand(FEATURES[DOMAIN > 0], FEATURES[DOMAIN < 0])
     np.testing.assert_allclose(losses(MMD(), FEATURES).numpy(), np.full(11, expected), rtol=1e-6)
+
+
+def test_mmd_loss_of_equal_domains_is_zero_in_the_mean():
+    generator = np.random.default_rng(0)
+    domain = torch.from_numpy(np.repeat([1.0, -1.0], 8))
+    batches = torch.from_numpy(generator.normal(size=(300, 16, 5)))
+    found = [MMD().loss(batch, domain, None)[0].item() for batch in batches]
+    assert abs(np.mean(found)) < 4 * np.std(found) / np.sqrt(300) < 0.02
 
 
 def test_mmd_n_kernels_changes_the_loss():

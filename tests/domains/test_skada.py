@@ -96,7 +96,7 @@ def test_scorers_of_skada_take_no_texts(skada, routing):
     assert entropy < 0
 
 
-# The two faults of skada 0.6 that docs/choosing_without_labels.md names. A test fails when a release has mended one.
+# The two faults of skada 0.6 that docs/guide/choosing_without_labels.md names. A test fails when one is mended.
 
 
 def test_mano_of_skada_inverts_the_order_of_logits(skada, routing):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import torch
 
+from sktransfer.backbones.generators import fork_rng
 from sktransfer.engine.rng import derive_seed, seed_torch
 
 
@@ -19,3 +20,19 @@ def test_seed_torch_makes_draws_reproducible():
             drawn.append(torch.rand(3))
     assert torch.equal(drawn[0], drawn[2])
     assert not torch.equal(drawn[0], drawn[1])
+
+
+def test_seed_torch_and_fork_rng_reach_the_generator_of_mps(monkeypatch):
+    generator, mps = torch.Generator(), torch.device("mps", 0)
+    monkeypatch.setattr(torch._C, "_has_mps", True)
+    monkeypatch.setattr(torch.mps, "_get_default_mps_generator", lambda: generator)
+    with fork_rng():
+        seed_torch(1, mps)
+        first = torch.rand(3, generator=generator)
+        with fork_rng(mps):
+            torch.rand(3, generator=generator)
+        second = torch.rand(3, generator=generator)
+        seed_torch(1, mps)
+        again = torch.rand(3, generator=generator)
+        assert torch.equal(again, first)
+        assert torch.equal(torch.rand(3, generator=generator), second)

@@ -230,13 +230,35 @@ def test_adabn_takes_statistics_of_each_domain():
     np.testing.assert_allclose(clf.decision_function(IMAGES), logits[:, 1] - logits[:, 0], atol=1e-4)
 
 
-def test_adabn_with_another_alignment_takes_statistics_of_both_domains_equally():
-    source, target = np.flatnonzero(SOURCE), np.flatnonzero(TARGET)
-    balanced = _with_statistics(BACKBONE, np.r_[source, np.resize(target, len(source))])
-    both = adapt(alignment=["adabn", "coral"]).fit(IMAGES, Y)
-    alone = clone(both).set_params(backbone=balanced, alignment="coral").fit(IMAGES, Y)
-    assert_equal_fits(both, alone)
+@pytest.mark.parametrize("freeze_depth", [0, 1])
+def test_adabn_with_another_alignment_takes_statistics_of_each_domain(freeze_depth):
+    options = {"freeze_depth": freeze_depth, "max_epochs": 0}
+    alone, both = (adapt(alignment=one, **options).fit(IMAGES, Y) for one in ("adabn", ["adabn", "coral"]))
+    np.testing.assert_allclose(both.decision_function(IMAGES), alone.decision_function(IMAGES), atol=1e-4)
     assert both.adapted_stages_ == ["stem"]
+    source, target = (_with_statistics(BACKBONE, rows) for rows in (SOURCE, TARGET))
+    seen = {}
+
+    class Seen(Callback):
+        def on_train_begin(self, net, X=None, **kwargs):
+            arguments, targets = X.batch(range(N))
+            coral = net.tasks["coral"]
+            arguments, _ = coral.prepare(arguments, targets["coral"][0])
+            net.module_.eval()
+            with torch.no_grad():
+                seen["features"] = net.module_(**arguments)[1]["features"].numpy()  # (n, n_features)
+                seen["of target"] = net.module_(**arguments)[1]["features"].numpy()  # the domains are forgotten
+
+    clf = adapt(alignment=["adabn", "coral"], freeze_depth=freeze_depth, callbacks=[Seen()]).fit(IMAGES, Y)
+    expected = [ImageFeaturizer(one, layer=-1).fit_transform(IMAGES) for one in (source, target)]
+    np.testing.assert_allclose(seen["features"][SOURCE], expected[0][SOURCE], atol=1e-4)
+    np.testing.assert_allclose(seen["features"][TARGET], expected[1][TARGET], atol=1e-4)
+    if freeze_depth == 0:
+        np.testing.assert_allclose(seen["of target"], expected[1], atol=1e-4)
+    assert not any("Domain" in type(one).__name__ for one in clf.net_.module_.modules())
+    final = _with_statistics(clf.backbone_, TARGET)
+    features = [ImageFeaturizer(one).fit_transform(IMAGES) for one in (clf.backbone_, final)]
+    np.testing.assert_allclose(*features, atol=1e-4)
     assert not hasattr(both.set_params(alignment="coral").fit(IMAGES, Y), "adapted_stages_")
 
 
@@ -336,7 +358,7 @@ def test_score_leaves_out_samples_without_a_label_and_of_the_target():
             {},
             "EpochScoring scores the predictions of one task",
         ),
-        ({"callbacks": [MicroBatches(2)]}, {}, "an alignment compares all of its samples"),
+        ({"callbacks": [MicroBatches(2)]}, {}, "the loss here compares all samples of a batch"),
     ],
 )
 def test_fit_refuses(params, fit_params, message):

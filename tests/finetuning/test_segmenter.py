@@ -16,7 +16,7 @@ from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.utils._metadata_requests import UnsetMetadataPassedError
 from torch import nn
 
-from sktransfer import EMA, Backbone, FineTuneSegmenter, cache_info, clear_cache, load_backbone
+from sktransfer import EMA, Backbone, FineTuneSegmenter, cache_info, clear_cache, load, load_backbone, save
 from sktransfer.exceptions import InvalidParameterError, TargetWarning, ValidationWarning
 from tests.helpers.toys import image_backbone, token_backbone
 
@@ -62,6 +62,19 @@ def test_report_names_the_fixed_strength_of_the_probe(fitted):
     assert fitted.report_ == "layer='block2' is fixed, and so is the strength of the probe, C=1.0"
     other = quick(head_init="random", max_epochs=1, lr=1e-3).fit(IMAGES[:2], SCRIBBLES[:2])
     assert other.report_ == "layer='block2' is fixed, and the head did not start as a probe"
+
+
+def test_layer_auto_weighs_stages_by_their_pixels(tmp_path):
+    segmenter = quick(layer="auto").fit(IMAGES[:4], SCRIBBLES[:4])
+    assert segmenter.layer_.sum() == pytest.approx(1)
+    assert (segmenter.layer_ > 0).any()
+    assert segmenter.strength_ > 0
+    assert segmenter.report_.count("\n") > 0
+    assert segmenter.score(IMAGES[4:], MASKS[4:]) > 0.85
+    weaker = quick(layer="auto", C=1e-6).fit(IMAGES[:4], SCRIBBLES[:4])
+    assert np.std(weaker.predict_proba(IMAGES)) < 0.8 * np.std(segmenter.predict_proba(IMAGES))
+    save(segmenter, tmp_path / "own.skt")
+    np.testing.assert_array_equal(load(tmp_path / "own.skt").predict(IMAGES), segmenter.predict(IMAGES))
 
 
 def test_predict_keeps_the_size_of_each_image(fitted):
@@ -260,7 +273,6 @@ def test_layer_reads_patches_of_a_network_of_one_size():
     [
         ({"backbone": "tiny/bert"}, "backbone='tiny/bert' reads texts"),
         ({"preprocess": {"resize": 32}}, "preprocess: resize=32 changes the size of images"),
-        ({"layer": "auto"}, "layer='auto' chooses layers for a linear head"),
         ({"max_pixels": 0}, "max_pixels=0"),
         ({"C": 0}, "C=0"),
         ({"layer": "block9"}, "layer='block9' is not a stage"),

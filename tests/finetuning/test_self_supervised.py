@@ -76,7 +76,7 @@ def test_objective_none_equals_the_frozen_featurizer(layer):
     assert own.backbone_.fingerprint() == load_backbone(BERT).fingerprint()
 
 
-@pytest.mark.parametrize("objective", ["mlm", "causal", "tsdae", "simcse"])
+@pytest.mark.parametrize("objective", ["mlm", "causal", "tsdae", "simcse", "contrastive_tension"])
 def test_fit_lowers_the_loss_and_gives_a_backbone(objective, folders):
     source = load_backbone(folders[WITH_HEADS.get(objective, "masked")])
     before = state(source)
@@ -124,7 +124,7 @@ def test_mlm_draws_a_head_if_there_is_none(folders, tmp_path):
     assert repr(loaded.objective_) == "MaskedTokens(probability=0.4)"
 
 
-@pytest.mark.parametrize("objective", ["simcse", "causal"])
+@pytest.mark.parametrize("objective", ["simcse", "contrastive_tension", "causal"])
 @pytest.mark.parametrize("freeze_depth", [1, -1])
 def test_freeze_depth_keeps_frozen_stages(objective, freeze_depth, folders):
     source = load_backbone(folders[WITH_HEADS.get(objective, "none")])
@@ -142,7 +142,7 @@ def test_freeze_depth_is_refused_if_texts_change(objective, folders):
         tuner(folders["masked"], objective, freeze_depth=2).fit(QUICK)
 
 
-@pytest.mark.parametrize("objective", ["mlm", "tsdae", "simcse"])
+@pytest.mark.parametrize("objective", ["mlm", "tsdae", "simcse", "contrastive_tension"])
 def test_random_state_repeats_and_cache_changes_nothing(objective, folders):
     def features(**params):
         return tuner(folders["masked"], objective, **params).fit(QUICK).transform(QUICK)
@@ -229,7 +229,7 @@ def test_short_texts_are_left_out_with_a_warning(folders):
         tuner(folders["masked"], "mlm").fit(["", "fox"])
 
 
-@pytest.mark.parametrize(("objective", "n"), [("simcse", 3), ("mlm", 2)])
+@pytest.mark.parametrize(("objective", "n"), [("simcse", 3), ("contrastive_tension", 3), ("mlm", 2)])
 def test_fit_of_few_texts(objective, n, folders):
     with pytest.raises(ValueError, match=f"needs {n} texts.*n_samples={n - 1}.*objective='none'"):
         tuner(folders["masked"], objective).fit(QUICK[: n - 1])

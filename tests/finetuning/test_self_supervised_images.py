@@ -142,8 +142,8 @@ def test_parameters_are_checked(params, message):
 
 
 def test_few_images_and_missing_ones_are_refused():
-    with pytest.raises(ValueError, match=r"needs 2 images at least, of which one is held out, and X has n_samples=1"):
-        tuner().fit(ROWS[:1])
+    with pytest.raises(ValueError, match=r"needs 3 images at least, of which one is held out, and X has n_samples=2"):
+        tuner().fit(ROWS[:2])
     with pytest.raises(InvalidSampleError, match="row 1"):
         tuner().fit([ROWS[0].reshape(8, 8), None, ROWS[1].reshape(8, 8)])
-    assert torch.isfinite(torch.from_numpy(tuner().fit(ROWS[:2]).transform(ROWS[:2]))).all()
+    assert torch.isfinite(torch.from_numpy(tuner().fit(ROWS[:3]).transform(ROWS[:3]))).all()

@@ -20,10 +20,10 @@ ROOT = Path(__file__).parents[2]
 SOURCES = sorted((ROOT / "sktransfer").rglob("*.py"))
 PROSE = sorted(path for folder in ("plugins", "examples", "benchmarks") for path in (ROOT / folder).rglob("*.py"))
 # Lowest first: a package imports from itself and from the packages before it.
-LAYERS = ["_version", "exceptions", "_validation", "_parameters", "config", "_deferred"]
+LAYERS = ["_version", "exceptions", "_deprecation", "_validation", "_parameters", "config", "_deferred"]
 LAYERS += ["_cluster", "_utils", "html", "samples", "tagging"]
-LAYERS += ["weights", "backbones", "towers", "providers", "cache", "kernels", "machine", "engine", "pixels"]
-LAYERS += ["sentences", "words"]
+LAYERS += ["weights", "backbones", "towers", "providers", "cache", "kernels", "devices", "runtimes", "machine"]
+LAYERS += ["engine", "pixels", "sentences", "words"]
 LAYERS += [
     "featurizers",
     "pipelines",

@@ -15,9 +15,10 @@ from sktransfer.exceptions import InvalidParameterError
 from sktransfer.tasks.classification import Multiclass
 from sktransfer.tasks.continuous import Continuous
 from sktransfer.testing.samples import make_samples
+from sktransfer.training.epochs import history_frame
 from sktransfer.training.run import Validation
 from sktransfer.training.saved_net import net_from_state, net_to_state
-from sktransfer.training.trainer import history_frame, train
+from sktransfer.training.trainer import train
 from tests.helpers.runs import fit_run
 from tests.helpers.small_bert import small_bert
 

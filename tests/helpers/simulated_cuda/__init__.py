@@ -6,8 +6,9 @@ operations across devices, `numpy` of a device tensor, a generator of another de
 Silent errors of a GPU become visible. A copy to the CPU with `non_blocking=True` holds NaN until something waits for
 the device. Pinned memory that is changed before its copy is known to be complete is recorded in `gpu.hazards`.
 
-`gpu` counts `launches` (operations except views), `syncs` (by reason), `uploads`, `downloads` and `pickled` tensors.
-`gpu.used` and `gpu.most` are bytes per device. `install()` simulates devices until a worker process ends.
+`gpu` counts `launches` (operations except views), `syncs` (by reason), `uploads`, `downloads` and `pickled` tensors,
+and `uploaded` bytes. `gpu.used` and `gpu.most` are bytes per device. `install()` simulates devices until a worker
+process ends.
 
 Not simulated: several streams, timing, rounding of kernels (TF32, cuDNN, attention), the threads in which gradients are
 computed, the early release of saved tensors, CUDA graphs, `torch.compile`, hooks of tensors that are no leaves,

@@ -29,13 +29,16 @@ class Simulation:
         Bytes of each device.
     capability : tuple of int, default=(9, 0)
         Compute capability.
+    has_float64 : bool, default=True
+        Whether tensors may be float64, which those of MPS cannot be.
     """
 
-    def __init__(self, n_devices=2, memory=16 * 2**30, capability=(9, 0)):
+    def __init__(self, n_devices=2, memory=16 * 2**30, capability=(9, 0), has_float64=True):
         self.n_devices, self.memory, self.capability, self.pid = n_devices, memory, capability, os.getpid()
+        self.has_float64 = has_float64
         self.used, self.most = [0] * n_devices, [0] * n_devices
         self.generators = tuple(CudaGenerator(index) for index in range(n_devices))
-        self.launches = self.uploads = self.downloads = self.pickled = 0
+        self.launches = self.uploads = self.uploaded = self.downloads = self.pickled = 0
         self.syncs, self.hazards = Counter(), []
         self.is_asked = self.is_initialized = False
         self._downloads = []  # targets of unfinished copies to the CPU, with their values
@@ -43,7 +46,7 @@ class Simulation:
 
     def reset(self):
         """Set all counts to 0."""
-        self.launches = self.uploads = self.downloads = self.pickled = 0
+        self.launches = self.uploads = self.uploaded = self.downloads = self.pickled = 0
         self.syncs, self.hazards = Counter(), []
 
     def index(self, device=None):
@@ -79,6 +82,7 @@ class Simulation:
         """Copy between two tensors, at least one of which is on a device."""
         from_cpu, to_cpu = not hasattr(source, "behind"), not hasattr(target, "behind")
         self.uploads += from_cpu
+        self.uploaded += source.nbytes if from_cpu else 0
         self.downloads += to_cpu
         value = source if from_cpu else source.behind
         if to_cpu and non_blocking:

@@ -39,7 +39,7 @@ def simulated_cuda(n_devices=2, **options):
     n_devices : int, default=2
         Number of devices.
     **options
-        `memory` and `capability` of `Simulation`.
+        `memory`, `capability` and `has_float64` of `Simulation`.
 
     Yields
     ------

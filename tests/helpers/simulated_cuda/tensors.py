@@ -36,6 +36,8 @@ class CudaTensor(Tensor):
 
     def __new__(cls, behind, index):
         storage, device = behind.untyped_storage(), torch.device("cuda", index)
+        if behind.dtype in (torch.float64, torch.complex128) and not running().has_float64:
+            raise TypeError("Cannot convert a MPS Tensor to float64 dtype as the MPS framework doesn't support float64")
         if not hasattr(storage, "of_device"):
             storage.of_device = Memory(running(), index, storage.nbytes())
         layout = {"strides": behind.stride(), "storage_offset": behind.storage_offset(), "layout": behind.layout}

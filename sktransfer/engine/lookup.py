@@ -1,0 +1,129 @@
+"""Cache lookups and writes of a forward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from sktransfer.backbones.backbone import Backbone
+from sktransfer.cache.policy import is_cacheable, resume_stops
+from sktransfer.cache.types import CacheNamespace, Store
+from sktransfer.config import get_config
+from sktransfer.engine.compute import Compute
+from sktransfer.engine.inputs import PreprocessedSamples
+from sktransfer.engine.layers import LayerOutput, kept_dtype
+
+__all__ = ["CacheLookup", "PendingSample"]
+
+
+@dataclass(eq=False)
+class PendingSample:
+    """A sample of a pass, with the outputs that are known so far.
+
+    Parameters
+    ----------
+    rows : list of int
+        Rows of the sample: several if samples are equal.
+    key : bytes, default=b""
+        Hash of the content; empty if the pass needs none.
+    """
+
+    rows: list[int]
+    key: bytes = b""
+    outputs: dict[LayerOutput, Tensor] = field(default_factory=dict)
+    start: int = 0  # stage that the pass resumes from
+    values: Tensor | None = None  # input of that stage; None for a sample that is not read yet
+
+
+class CacheLookup:
+    """Cache lookups and writes of one forward pass.
+
+    Parameters
+    ----------
+    store : Store
+        Cache.
+    backbone : Backbone
+        Backbone of the pass.
+    inputs : PreprocessedSamples
+        Samples of the pass.
+    compute : Compute
+        Device and precision.
+    layers : sequence of LayerOutput
+        Layer outputs that are requested.
+    cacheable_stages : int
+        Number of first stages whose outputs may be cached.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        backbone: Backbone,
+        inputs: PreprocessedSamples,
+        compute: Compute,
+        layers: Sequence[LayerOutput],
+        cacheable_stages: int,
+    ) -> None:
+        self.store, self._backbone, self._compute = store, backbone, compute
+        self._cacheable_stages, self._cheap_input = cacheable_stages, inputs.batching.is_cheap
+        self._layers = tuple(dict.fromkeys(layers))
+        self._cache_dtype = get_config()["cache_dtype"]  # of the caller's thread: workers have their own configuration
+        self._namespaces: dict[LayerOutput, CacheNamespace] = {}
+
+    def may_cache(self, layer: LayerOutput) -> bool:
+        """Return whether outputs of a layer are cached."""
+        return is_cacheable(layer.stop, self._cacheable_stages, cheap_input=self._cheap_input)
+
+    def claim(self, samples: Sequence[PendingSample]) -> list[bool]:
+        """Return for each sample whether no other pass computes it, and claim those."""
+        return self.store.claim(self._first, [sample.key for sample in samples])
+
+    def release(self, samples: Sequence[PendingSample]) -> None:
+        """Release claims after the outputs are written."""
+        self.store.release(self._first, [sample.key for sample in samples])
+
+    @property
+    def _first(self) -> CacheNamespace:
+        # Passes that share the first stage share outputs, or can resume from those of each other, at any layers.
+        return self._namespace(LayerOutput(min(1, self._cacheable_stages)))
+
+    def look_up(self, samples: Sequence[PendingSample], *, counted: bool = True) -> None:
+        """Add the cached outputs to samples, and the values of the highest stage that each pass can resume from."""
+        for layer in filter(self.may_cache, self._layers):
+            for sample, value in zip(samples, self._get(layer, samples, counted)):
+                if value is not None:
+                    sample.outputs[layer] = value
+        # Layers above `start` are computed from there. Those below are not computed, so none of them may be missing.
+        ceilings = {
+            id(sample): min(layer.stop for layer in self._layers if layer not in sample.outputs)
+            for sample in samples
+            if len(sample.outputs) < len(self._layers)
+        }
+        highest = max(ceilings.values(), default=-1)
+        for stop in resume_stops(highest, self._cacheable_stages, cheap_input=self._cheap_input):
+            asked = [one for one in samples if ceilings.get(id(one), -1) >= stop]
+            asked = [one for one in asked if one.values is None or one.start < stop]
+            for sample, value in zip(asked, self._get(LayerOutput(stop), asked, counted)):
+                if value is not None:
+                    sample.start, sample.values = stop, value
+
+    def write(self, layer: LayerOutput, samples: Sequence[PendingSample], values: Sequence[Tensor]) -> None:
+        """Cache the outputs of a layer for some samples."""
+        self.store.put(self._namespace(layer), [sample.key for sample in samples], values)
+
+    def rounded(self, layer: LayerOutput, values: Tensor) -> Tensor:
+        """Return values in the stored type, so that the first result equals the later, cached ones."""
+        if not values.is_floating_point():
+            return values
+        return values.to(kept_dtype(layer.dtype(self._compute), self._cache_dtype))
+
+    def _get(self, layer: LayerOutput, samples: Sequence[PendingSample], counted: bool) -> list[Tensor | None]:
+        if not samples:
+            return []
+        return self.store.get(self._namespace(layer), [sample.key for sample in samples], counted=counted)
+
+    def _namespace(self, layer: LayerOutput) -> CacheNamespace:
+        if layer not in self._namespaces:
+            self._namespaces[layer] = layer.namespace(self._backbone, self._compute, self._cache_dtype)
+        return self._namespaces[layer]

@@ -1,0 +1,1 @@
+"""Other runtimes than torch for frozen stages, which plugins provide."""
