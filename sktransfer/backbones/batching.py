@@ -280,6 +280,9 @@ def _brightness(image: Image.Image | np.ndarray) -> float:
     """Return the largest value of an image as a share of the largest possible value; 1 if it is not dark."""
     if not isinstance(image, Image.Image):
         return float(image.max())
+    centre: Any = image.getpixel((image.width // 2, image.height // 2))
+    if max(centre) >= 255 * _DARK:
+        return 1.0
     some = image.resize((8, 8), Image.Resampling.NEAREST)  # of a photo, these pixels suffice
     if _brightest(some) >= 255 * _DARK:
         return 1.0

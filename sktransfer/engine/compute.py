@@ -128,7 +128,8 @@ class Compute:
         """
         if not self.on_cpu or self.runtime != TORCH or self.compiled or self.batch_size is not None or self.tuned:
             return self
-        return replace(self, tuned=find_choices(backbone).get(str(self.dtype).removeprefix("torch.")))
+        choices = find_choices(backbone)
+        return replace(self, tuned=choices.get(str(self.dtype).removeprefix("torch."))) if choices else self
 
     def samples_per_batch(self, cost: int, unit: str) -> int:
         """Return the number of samples per batch.

@@ -443,7 +443,10 @@ class _Pass:
         taken: dict[LayerOutput, list[Tensor]] = {}
         copied: dict[LayerOutput, Tensor] = {}  # from a GPU, which is waited for once
         needs_context = mask is not None and self.compute.on_cpu and not self.compute.compiled
-        needs_context = needs_context and not stages.pads_attention
+        context = PaddingInvariantAttention if needs_context and not stages.pads_attention else nullcontext
+        wanted: dict[int, dict[LayerOutput, None]] = {}
+        for layer in layers:
+            wanted.setdefault(layer.stop, {})[layer] = None
         with self._device, torch.inference_mode():
             mask = None if mask is None else upload(mask, device)
             values = _as_dtype(upload(values, device), self.compute.dtype)
@@ -453,10 +456,10 @@ class _Pass:
             passed = run_stages([*stages][start : self._last], values, mask, explain)
             for stop in range(start, self._last + 1):
                 if stop > start:
-                    with PaddingInvariantAttention() if needs_context else nullcontext():
+                    with context():
                         values = next(passed)
                 # Outputs are taken before the next stage runs: an in-place ReLU at its start would overwrite them.
-                for layer in dict.fromkeys(one for one in layers if one.stop == stop):
+                for layer in wanted.get(stop, ()):
                     host = begin_download(self._pooled(layer, values, mask))
                     if self.compute.on_cpu:
                         taken[layer] = self._split(layer, host, lengths)

@@ -121,7 +121,8 @@ class Featurizer(
         InvalidSampleError
             If a sample cannot be used.
         """
-        check_is_fitted(self)
+        if not hasattr(self, "backbone_"):
+            check_is_fitted(self)  # which collects all tags first
         return self._features(self._inputs(self._check(X, reset=False)), self._widths)[0]
 
     @all_or_nothing
@@ -303,24 +304,28 @@ class Featurizer(
             found += [LayerOutput(*output, name) for output in outputs]
         return found
 
-    def _forward(self, inputs: PreprocessedSamples, rows: Sequence[int] | None = None) -> Iterator[Outputs]:
+    def _forward(
+        self, inputs: PreprocessedSamples, rows: Sequence[int] | None = None, compute: Compute | None = None
+    ) -> Iterator[Outputs]:
         store = resolve_store(self.cache)
         return forward(
             self.backbone_,
             inputs,
             self._layers(),
             rows=rows,
-            compute=self._compute(),
+            compute=compute or self._compute(),
             store=store,
             prefetch=() if store is None else self._prefetch(),
         )
 
-    def _outputs(self, inputs: PreprocessedSamples, known: CandidateOutputs | None) -> Iterator[Outputs]:
+    def _outputs(
+        self, inputs: PreprocessedSamples, known: CandidateOutputs | None, compute: Compute
+    ) -> Iterator[Outputs]:
         """Yield the outputs for all rows. Those for rows that layers were chosen by are known."""
         if known is None:
-            return self._forward(inputs)
+            return self._forward(inputs, compute=compute)
         rest = np.setdiff1d(np.arange(len(inputs)), [*known.rows, *inputs.left_out]).tolist()
-        return chain([(known.rows, known.of(self._layers()))], self._forward(inputs, rest) if rest else ())
+        return chain([(known.rows, known.of(self._layers()))], self._forward(inputs, rest, compute) if rest else ())
 
     def _features(
         self,
@@ -331,11 +336,11 @@ class Featurizer(
         context: Any = None,
     ) -> tuple[np.ndarray, list[int]]:
         """Return the features, and the number of features of each layer."""
-        n_samples = len(inputs)
+        n_samples, compute = len(inputs), self._compute()
         features: np.ndarray | None = None
         is_readable = np.zeros(n_samples, dtype=bool)
         with progress(n_samples, self, self._modality, self.verbose) as bar:
-            for rows, outputs in self._outputs(inputs, known):
+            for rows, outputs in self._outputs(inputs, known, compute):
                 if not rows:
                     continue
                 values = concat_features(outputs).numpy()  # (n, n_features)
@@ -352,9 +357,11 @@ class Featurizer(
         widths = widths or self._count_features_of_blank()
         if features is None:
             features = np.empty((n_samples, sum(widths)), np.float32)
-        features[unreadable] = 0
-        check_finite_outputs(features, self._compute())
-        features[unreadable] = np.nan
+        if len(unreadable):
+            features[unreadable] = 0
+        check_finite_outputs(features, compute)
+        if len(unreadable):
+            features[unreadable] = np.nan
         if self.on_error == "warn":
             _warn_of_unreadable(inputs, unreadable.tolist())
         return self._postprocess(features, widths), widths

@@ -150,5 +150,4 @@ class TextFeaturizer(Featurizer):
     def _is_own_unit_length(self) -> bool:
         """Return whether the features are the vectors that the model itself scales to length 1."""
         backbone = self.backbone_
-        last = resolve_layers(backbone, -1, "auto")
-        return backbone.unit_length and self._layers() == last
+        return backbone.unit_length and self._layers() == resolve_layers(backbone, -1, "auto")

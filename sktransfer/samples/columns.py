@@ -47,7 +47,7 @@ def column_names(frame: Any) -> list[Any]:
 
 def as_series(X: Any) -> nw.Series[Any] | None:
     """Return a Series or the only column of a frame, wrapped by narwhals, and None for other objects."""
-    if is_frame(X) and X.shape[1] != 1:
+    if isinstance(X, np.ndarray) or (is_frame(X) and X.shape[1] != 1):
         return None
     wrapped = nw.from_native(X, eager_only=True, allow_series=True, pass_through=True)
     if isinstance(wrapped, nw.DataFrame):

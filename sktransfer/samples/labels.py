@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import narwhals as nw
+import numpy as np
 
 from sktransfer.exceptions import InvalidSampleError, name_row
 
@@ -29,7 +30,7 @@ def row_labels(X: Any) -> Any:
     >>> row_labels(texts) is None, list(row_labels(texts[1:]))
     (True, [1, 2])
     """
-    if isinstance(X, (list, tuple)):
+    if isinstance(X, (list, tuple, np.ndarray)):
         return None
     if not (nw.dependencies.is_pandas_like_series(X) or nw.dependencies.is_pandas_like_dataframe(X)):
         return None

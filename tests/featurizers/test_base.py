@@ -14,7 +14,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 
-from sktransfer import ImageFeaturizer, TextFeaturizer, load_backbone
+from sktransfer import ImageFeaturizer, TextFeaturizer, clear_cache, load_backbone
+from sktransfer.backbones.pooling import POOLINGS, Pooling
 from sktransfer.exceptions import InvalidParameterError
 from sktransfer.testing.samples import make_samples
 from tests.helpers.small_bert import small_bert
@@ -154,3 +155,20 @@ def test_fit_transform_of_a_path_column_in_column_transformer(tmp_path):
 def test_fit_transform_with_default_parameters():
     assert ImageFeaturizer().fit_transform(IMAGES).shape == (12, 512)
     assert TextFeaturizer().fit_transform(TEXTS).shape == (12, 160)
+
+
+@pytest.mark.parametrize(("cache", "n_pooled"), [(None, 1), ("memory", 5)])
+def test_transform_without_a_cache_pools_only_the_layer_that_is_asked_for(cache, n_pooled, monkeypatch):
+    pooled = []
+
+    def first(values, mask, prefix_tokens):
+        pooled.append(len(values))
+        return values[:, 0]  # (n, channels)
+
+    counting = Pooling(name="counting", function=first, modalities=("text",), cheap=True)
+    monkeypatch.setitem(POOLINGS, "counting", counting)
+    featurizer = TextFeaturizer(layer=-1, pooling="counting", cache=cache).fit(["one text"])
+    pooled.clear()
+    clear_cache()
+    featurizer.transform(["a good film", "a bad film"])
+    assert pooled == [2] * n_pooled
