@@ -74,7 +74,8 @@ def check_precisions(subject: RuntimeSubject) -> None:
 def check_values(subject: RuntimeSubject) -> None:
     """Check that features of intermediate and last layers equal those of torch, also of padded texts."""
     for modality in subject.backbones:
-        for params in ({}, {"layer": [1, -1], "pooling": "max"}):
+        several: dict[str, Any] = {"layer": [1, -1], "pooling": "max"}
+        for params in ({}, several):
             found, expected = (subject.features(modality, runtime=one, **params) for one in (None, "torch"))
             fix = "Set the precision of the library to float32, and pass the mask."
             subject.assert_close(found, expected, f"features of {modality}s and those of torch", fix)
@@ -109,8 +110,8 @@ def check_runtime_cache(subject: RuntimeSubject) -> None:
         subject.assert_close(resumed, expected, "features after a resumed pass and without a cache", "")
         again = subject.features(modality, cache="memory")
         assert np.array_equal(again, resumed), "cached features must be those that the pass returned"
-        in_torch = [subject.features(modality, runtime="torch", cache=one) for one in ("memory", None)]
-        assert np.array_equal(*in_torch), "torch must not read values that the runtime has cached"
+        cached, computed = (subject.features(modality, runtime="torch", cache=one) for one in ("memory", None))
+        assert np.array_equal(cached, computed), "torch must not read values that the runtime has cached"
     clear_cache()
 
 
