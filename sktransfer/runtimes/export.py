@@ -63,7 +63,7 @@ def export_stages(
     >>> from sktransfer.runtimes.export import export_stages
     >>> program = export_stages(load_backbone("tiny/cnn").stages[:1], torch.rand(2, 3, 32, 32), None)
     >>> program.module()(torch.rand(5, 3, 32, 32)).shape
-    torch.Size([5, 16, 32, 32])
+    torch.Size([5, 32, 32, 32])
     """
     free = {0: Dim.DYNAMIC}
     with warnings.catch_warnings(), torch.no_grad():

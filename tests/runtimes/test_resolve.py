@@ -3,6 +3,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 
@@ -144,4 +145,4 @@ def test_runtime_torch_imports_no_other_runtime():
 
 def test_featurizer_with_a_runtime_that_is_not_installed_fails_in_fit():
     with sktransfer.config_context(runtime="nothing"), pytest.raises(InvalidParameterError, match="nothing"):
-        ImageFeaturizer("tiny/cnn").fit([[[0.5]]])
+        ImageFeaturizer("tiny/cnn").fit([np.zeros((8, 8, 3))])
