@@ -152,9 +152,9 @@ def flows(report: Report) -> None:
                 waited = waits(functools.partial(values, estimator), gpu)
             del estimator
             backbone.copies.clear()
-        what, waited = f"{name} ({place}): largest difference", waited / (n // size)
+        what, per_batch = f"{name} ({place}): largest difference", waited / (n // size)
         marks: dict[str, Any] = {"must": TOLERANCE, "at_most": True}
-        report.judge(what, [difference], **marks, left=left, waits=waited, waits_before=flow.before)
+        report.judge(what, [difference], **marks, left=left, waits=per_batch, waits_before=flow.before)
 
 
 def waits(program: Callable[[], Any], gpu: Any) -> int:
