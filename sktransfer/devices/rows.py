@@ -169,9 +169,9 @@ class DeviceRows:
         return upload(torch.tensor([list(rows), starts, [self._length(row) for row in rows]]), self._store.device)
 
     def _add(self, rows: list[int], layers: list[list[Tensor]]) -> None:
-        """Copy the values of some rows to the device, or close the tables if not all rows fit."""
+        """Copy the values of some rows to the device, or close the tables if not all rows fit or shapes differ."""
         tables = self._tables or self._allocate([values[0] for values in layers])
-        if not tables:
+        if not tables or not all(self._fits(*table, rows, values) for table, values in zip(tables, layers)):
             self.close()
             return
         spans = [] if self._lengths is None else [(self._starts[row], self._starts[row + 1]) for row in rows]
@@ -184,6 +184,11 @@ class DeviceRows:
         self._kept.update(rows)
         if not self.is_open:
             self.close()  # another thread has closed the tables before
+
+    def _fits(self, table: Tensor, is_of_tokens: bool, rows: list[int], values: list[Tensor]) -> bool:
+        """Return whether values have the shape of a table. Images of different sizes do not."""
+        lengths = [[self._length(row)] if is_of_tokens else [] for row in rows]
+        return all([*one.shape] == length + [*table.shape[1:]] for one, length in zip(values, lengths, strict=True))
 
     def _allocate(self, examples: list[Tensor]) -> list[_Table]:
         """Return empty tables for the values of all rows, given those of one row by layer; none if they do not fit."""

@@ -16,7 +16,7 @@ def upload(values: Tensor, device: torch.device) -> Tensor:
     values : Tensor
         Tensor on the CPU, which must not be changed afterwards, or on the device.
     device : torch.device
-        Device to copy to. A tensor that is there is returned itself.
+        Device to copy to. A tensor on it is returned unchanged.
     """
     if device.type != "cuda" or values.device == device:
         return values.to(device)

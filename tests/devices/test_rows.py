@@ -194,6 +194,15 @@ def test_batch_is_none_if_the_values_do_not_fit(gpu):
     assert not rows.is_open
 
 
+def test_batch_is_none_if_images_differ_in_size(gpu):
+    values = [torch.rand(3, 4, 4), torch.rand(3, 4, 4), torch.rand(3, 5, 4)]
+    rows = table().rows(3, None, [0])
+    ((found, mask),) = rows.batch([1, 0], lambda missing: [[values[row] for row in missing]])
+    assert mask is None
+    assert torch.equal(found.cpu(), torch.stack([values[1], values[0]]))
+    assert rows.batch([2], lambda missing: [[values[row] for row in missing]]) is None
+
+
 def test_a_pickle_of_the_rows_holds_nothing_of_the_device(gpu):
     store = table()
     rows = store.rows(2, None, [0])
