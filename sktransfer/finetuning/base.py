@@ -44,9 +44,9 @@ from sktransfer.tasks.given import GivenTargets, check_targets, encode_targets, 
 from sktransfer.tasks.heads import Head
 from sktransfer.training.augmentation import check_augment, make_augmentation
 from sktransfer.training.callback_list import check_monitors, unnamed
-from sktransfer.training.epochs import history_frame
 from sktransfer.training.lr_finder import LearningRates
 from sktransfer.training.net import FineTuneNet
+from sktransfer.training.network import history_frame
 from sktransfer.training.optimisation import has_scheduler
 from sktransfer.training.run import (
     FitRun,

@@ -10,11 +10,9 @@ from collections.abc import Collection, Mapping
 from typing import Any, Self
 
 import numpy as np
-import pandas as pd
 from sklearn.model_selection import GroupShuffleSplit, StratifiedGroupKFold, train_test_split
 from skorch import NeuralNet
 from skorch.callbacks import Callback, EarlyStopping, EpochScoring, PrintLog
-from skorch.history import History
 from skorch.utils import Ansi, to_numpy
 
 from sktransfer._utils import in_process
@@ -32,7 +30,6 @@ __all__ = [
     "Unfreezing",
     "ValidationScore",
     "columns_of",
-    "history_frame",
     "hold_back",
     "hold_out",
     "n_phases",
@@ -571,25 +568,3 @@ class NotifyEpoch(Callback):  # type: ignore[misc]
         net.history.record("lr", max(rates))
         if net.on_epoch is not None and net.on_epoch():
             raise StopTraining
-
-
-def history_frame(history: History) -> pd.DataFrame:
-    """Return one row per epoch, counted from 1, with every single number that skorch and callbacks have recorded.
-
-    Parameters
-    ----------
-    history : skorch History
-        History of a net. Details of batches are left out.
-    """
-    hidden = ("batches", "epoch", "train_batch_count", "valid_batch_count")
-    rows = [
-        {name: value for name, value in row.items() if name not in hidden and not _marks_best(name, row)}
-        for row in history
-    ]
-    rows = [{"seconds" if name == "dur" else name: value for name, value in row.items()} for row in rows]
-    return pd.DataFrame(rows, index=pd.RangeIndex(1, len(rows) + 1, name="epoch"))
-
-
-def _marks_best(name: str, row: Any) -> bool:
-    """Return whether a column of skorch's history says that another one has its best value."""
-    return name.endswith("_best") and name.removesuffix("_best") in row

@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 import torch
+from skorch.history import History
 from torch import Tensor, nn
 
 from sktransfer.backbones.backbone import Backbone
@@ -21,6 +22,7 @@ from sktransfer.engine.layers import LayerOutput
 __all__ = [
     "FineTuneNetwork",
     "TaskModules",
+    "history_frame",
     "join",
     "split_layers",
     "stages_frame",
@@ -485,3 +487,25 @@ def update_batch_norms(net: Any, dataset: Any) -> None:
         for norm, momentum in zip(norms, momenta):
             norm.momentum = momentum
         network.eval()
+
+
+def history_frame(history: History) -> pd.DataFrame:
+    """Return one row per epoch, counted from 1, with every single number that skorch and callbacks have recorded.
+
+    Parameters
+    ----------
+    history : skorch History
+        History of a net. Details of batches are left out.
+    """
+    hidden = ("batches", "epoch", "train_batch_count", "valid_batch_count")
+    rows = [
+        {name: value for name, value in row.items() if name not in hidden and not _marks_best(name, row)}
+        for row in history
+    ]
+    rows = [{"seconds" if name == "dur" else name: value for name, value in row.items()} for row in rows]
+    return pd.DataFrame(rows, index=pd.RangeIndex(1, len(rows) + 1, name="epoch"))
+
+
+def _marks_best(name: str, row: Any) -> bool:
+    """Return whether a column of skorch's history says that another one has its best value."""
+    return name.endswith("_best") and name.removesuffix("_best") in row

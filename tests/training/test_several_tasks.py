@@ -15,7 +15,7 @@ from sktransfer.exceptions import InvalidParameterError
 from sktransfer.tasks.classification import Multiclass
 from sktransfer.tasks.continuous import Continuous
 from sktransfer.testing.samples import make_samples
-from sktransfer.training.epochs import history_frame
+from sktransfer.training.network import history_frame
 from sktransfer.training.run import Validation
 from sktransfer.training.saved_net import net_from_state, net_to_state
 from sktransfer.training.trainer import train
