@@ -49,6 +49,7 @@ sphinx_gallery_conf = gallery.SETTINGS
 copybutton_exclude = ".linenos, .gp, .go"
 
 html_theme = "pydata_sphinx_theme"
+html_favicon = "static/favicon.svg"
 html_title = f"sktransfer {version}"
 html_static_path = ["static"]
 html_css_files = ["custom.css"]

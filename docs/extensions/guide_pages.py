@@ -50,6 +50,6 @@ class Guide:
                 self.words[page] = Counter(word for code in codes for word in WORD.findall(code))
 
     def pages_on(self, name: str, n: int = 4) -> list[str]:
-        """Return up to `n` pages whose code mentions `name`, first those with the largest share of mentions."""
-        shares = {page: words[name] / words.total() for page, words in self.words.items() if name in words}
-        return sorted(shares, key=lambda page: -shares[page])[:n]
+        """Return up to `n` pages whose code mentions `name`, first those that mention it often for their length."""
+        ranks = {page: words[name] / words.total() ** 0.5 for page, words in self.words.items() if name in words}
+        return sorted(ranks, key=lambda page: -ranks[page])[:n]

@@ -105,7 +105,7 @@ def test_pages_mention_the_parameters_that_they_explain():
     assert [name for name, page in PAGE_OF.items() if name not in words[page]] == []
 
 
-def test_guide_lists_the_page_with_the_largest_share_of_a_name_first(tmp_path):
+def test_guide_lists_the_page_that_mentions_a_name_most_often_first(tmp_path):
     (tmp_path / "guide").mkdir()
     (tmp_path / "guide" / "a.md").write_text("`alpha`, `beta` and `beta`, alpha alpha alpha\n")
     (tmp_path / "guide" / "b.md").write_text("# B\n\n```python\nalpha = beta\n```\n")
