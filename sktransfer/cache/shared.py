@@ -132,7 +132,8 @@ class SharedStore:
         if others := self.other_layouts():
             self._warn(
                 f"{self.location.url} holds data of another version of sktransfer ({', '.join(others)}), which is not "
-                "read. Delete it if no other version needs it"
+                "read. Delete it if no other version needs it",
+                "other layouts",
             )
 
     def other_layouts(self) -> list[str]:

@@ -89,7 +89,9 @@ def _encode(estimator: Any, context: SaveContext) -> dict[str, Any]:
                 f"If predicting does not need it: estimator.set_params({name}=None)"
             )
     state = estimator._saved_state() if hasattr(cls, "_saved_state") else {}
-    return {"attributes": attributes, **({"state": state} if state else {})}
+    # Attributes of the user are not parameters, so those are named. A version that lacks one refuses the file.
+    parameters = ",".join([*inspect.signature(cls.__init__).parameters][1:])  # without self
+    return {"attributes": attributes, "parameters": parameters, **({"state": state} if state else {})}
 
 
 def _check_attribute(cls: type, name: str, error: type[Exception]) -> None:
@@ -109,9 +111,10 @@ def _decode(cls: Any, data: dict[str, Any], context: LoadContext) -> Any:
     if "cache" in attributes:
         require_field(attributes, "cache", (str, type(None)), ("memory", None))
     estimator = cls.__new__(cls)
-    # Files of an older sktransfer may lack parameters that were added since.
+    # Files of an older sktransfer may lack parameters that were added since, and have those that were removed.
     parameters = inspect.signature(cls.__init__).parameters
-    unknown = [name for name in attributes if not (name in parameters or name.startswith("_") or name.endswith("_"))]
+    written = require_field({"parameters": "", **data}, "parameters", str)
+    unknown = [name for name in written.split(",") if name and name not in parameters]
     if unknown:
         raise LoadError(
             f"{cls.__name__} has no parameter {unknown[0]!r} in this sktransfer {__version__}. Load the file with the "

@@ -271,6 +271,23 @@ def test_fetch_that_fails_warns_once_and_goes_on(store, tmp_path):
     assert folder.is_dir()
 
 
+@pytest.mark.parametrize("other", ["sktransfer-segments-0", "sktransfer-segments-2"])
+def test_check_warns_of_other_layouts_which_are_not_read_and_not_changed(other, store, tmp_path):
+    keep(store, range(10))
+    store.flush()
+    store.check()  # a warning would be an error
+    (tmp_path / "shared" / LAYOUT).rename(tmp_path / "shared" / other)
+    before = {path: path.read_bytes() for path in files(store)}
+    reader = another(store)
+    with pytest.warns(
+        StoreWarning, match=rf"holds data of another version of sktransfer \({other}\), which is not read"
+    ):
+        reader.check()
+    assert found(reader, range(10)) == []
+    reader.clear()
+    assert {path: path.read_bytes() for path in files(store)} == before
+
+
 def test_clear_of_a_store_that_cannot_be_reached(store, tmp_path):
     keep(store, range(3))
     store.flush()

@@ -31,7 +31,7 @@ from sktransfer import (
     Mixup,
     WiSEFT,
 )
-from sktransfer.callbacks.checkpoint import Digest, params_of, set_state, state_of
+from sktransfer.callbacks.checkpoint import FORMAT, Digest, params_of, set_state, state_of
 from sktransfer.exceptions import CheckpointWarning, InvalidParameterError
 from tests.finetuning.test_base import BERT, TEXTS
 from tests.helpers.toys import image_backbone
@@ -312,6 +312,20 @@ def test_checkpoint_warns_of_a_damaged_file_and_starts_from_the_beginning(damage
         clf = classifier(tmp_path).fit(IMAGES, LABELS)
     assert Steps.n == 20
     np.testing.assert_array_equal(clf.decision_function(IMAGES), whole)
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".2.pt", ".4.pt"])
+def test_checkpoint_warns_of_files_of_another_format_and_leaves_them(suffix, tmp_path):
+    interrupted(classifier(tmp_path), IMAGES, LABELS, 6)
+    (path,) = tmp_path.iterdir()
+    assert path.name.endswith(f".{FORMAT}.pt")
+    other = path.rename(tmp_path / path.name.replace(f".{FORMAT}.pt", suffix))
+    with pytest.warns(
+        CheckpointWarning, match=f"has 1 checkpoints of another version .* as {other.name}, which are not"
+    ):
+        classifier(tmp_path).fit(IMAGES, LABELS)
+    assert Steps.n == 20
+    assert list(tmp_path.iterdir()) == [other]
 
 
 def test_checkpoint_stops_writing_but_not_training_on_a_full_disk(tmp_path):

@@ -6,6 +6,7 @@ import os
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from sktransfer import ImageFeaturizer, load, save
@@ -198,3 +199,18 @@ def test_load_refuses_format_1_and_names_the_version_that_wrote_it(name):
         f"reads format {FORMAT}: fit and save the estimator again, or load the file with the sktransfer that wrote it"
         in message
     )
+
+
+@pytest.mark.filterwarnings("ignore:.*scikit-learn")  # the version that wrote the file is another one some day
+@pytest.mark.parametrize(("name", "added"), [("pipeline", "precision"), ("fine_tuned", "label_smoothing")])
+def test_load_reads_files_of_an_older_version_without_parameters_that_were_added_since(name, added):
+    folder = Path(__file__).parent / "data"
+    path = folder / f"format_3_{name}.skt"
+    manifest = json.loads(unzip(path.read_bytes())[MANIFEST])
+    assert (manifest["format_version"], manifest["sktransfer"]) == (3, "0.0.9")
+    estimator = load(path)
+    step = estimator[0] if name == "pipeline" else estimator
+    assert getattr(step, added) == getattr(type(step)(), added)
+    X = np.random.default_rng(0).random((12, 8, 8))
+    expected = json.loads((folder / "format_3.json").read_text())[name]
+    np.testing.assert_allclose(estimator.predict_proba(X), expected, atol=1e-3)

@@ -77,6 +77,19 @@ def test_parameter_missing_in_the_file_gets_its_default(tmp_path):
     assert load(tmp_path / "one").pooling == "auto"
 
 
+def test_parameter_in_the_file_that_this_version_lacks_is_refused(tmp_path):
+    save(ImageFeaturizer(), tmp_path / "one")
+
+    def change(schema):
+        node_data(schema, "ImageFeaturizer")[0]["parameters"] = json_node("layer,colour")
+
+    forge(tmp_path / "one", schema=change)
+    with pytest.raises(
+        LoadError, match=r"ImageFeaturizer has no parameter 'colour' in .* with the version that its man"
+    ):
+        load(tmp_path / "one")
+
+
 def test_subclasses_do_not_use_the_codec_of_their_base(tmp_path):
     class Mine(ImageFeaturizer):
         pass

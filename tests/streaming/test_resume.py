@@ -10,6 +10,7 @@ import time
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 from filelock import FileLock
 from PIL import Image
@@ -18,6 +19,8 @@ from sklearn.preprocessing import FunctionTransformer
 
 from sktransfer import ImageFeaturizer, TextFeaturizer, WordEmbedder, featurize, load_features
 from sktransfer.exceptions import InvalidParameterError, LoadError, ResumeError
+from sktransfer.streaming.digests import versions
+from sktransfer.streaming.log import FORMAT
 from sktransfer.streaming.sinks import LOG
 from sktransfer.words.vectors import WordVectors
 
@@ -180,6 +183,57 @@ def test_resume_computes_what_is_damaged(damage, texts, counter, tmp_path):
     assert featurize(texts, counter, path, chunk_size=5).n_computed == computed
     assert content(path) == whole
     assert {one.name for one in path.iterdir()} == {LOG, *whole}
+
+
+def rewrite_settings(path, **changes):
+    """Change the settings in the log of a complete output, which is a file of its own or metadata of Parquet."""
+
+    def changed(log):
+        first, _, rest = log.partition(b"\n")
+        return json.dumps({**json.loads(first), **changes}).encode() + b"\n" + rest
+
+    if path.suffix == ".parquet":
+        table = pq.read_table(path)
+        metadata = {name: changed(log) for name, log in table.schema.metadata.items() if b"featurize" in name}
+        pq.write_table(table.replace_schema_metadata(metadata), path, row_group_size=5)
+        return
+    log = path / LOG if path.is_dir() else path.with_name(f"{path.name}.jsonl")
+    log.write_bytes(changed(log.read_bytes()))
+
+
+@pytest.mark.parametrize("out", OUTPUTS)
+@pytest.mark.parametrize(
+    ("number", "advice"),
+    [(FORMAT - 1, r"use the .* wrote it, or replace .*resume=False"), (FORMAT + 1, "install a newer")],
+)
+def test_format_of_another_version_is_refused_and_nothing_is_changed(out, number, advice, texts, counter, tmp_path):
+    path = tmp_path / out
+    whole = featurize(texts, counter, path, chunk_size=5).to_numpy()
+    rewrite_settings(path, format=number, versions={"sktransfer": "0.0.9"})
+    before = content(path)
+    says = (
+        rf"has format {number}, written by sktransfer 0\.0\.9, and this sktransfer .* reads format {FORMAT}: {advice}"
+    )
+    with pytest.raises(ResumeError, match=says):
+        featurize(texts, counter, path, chunk_size=5)
+    with pytest.raises(LoadError, match=says):
+        load_features(path)
+    assert content(path) == before
+    replaced = featurize(texts, counter, path, chunk_size=5, resume=False)
+    assert replaced.n_computed == 25
+    assert np.array_equal(load_features(path).to_numpy(), whole)
+
+
+@pytest.mark.parametrize("out", OUTPUTS)
+def test_resume_refuses_values_of_an_older_version(out, texts, counter, tmp_path):
+    path = tmp_path / out
+    featurize(texts, counter, path, chunk_size=5)
+    rewrite_settings(path, versions={**versions(), "sktransfer": "0.0.9"})
+    with pytest.raises(
+        ResumeError, match=r"was written with sktransfer 0\.0\.9, and this is .*, whose values may differ"
+    ):
+        featurize(texts, counter, path, chunk_size=5)
+    assert len(load_features(path)) == 25  # complete features can be read
 
 
 def test_resume_of_an_array_cuts_off_what_is_not_logged(texts, counter, tmp_path):
