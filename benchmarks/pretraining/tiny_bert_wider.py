@@ -275,7 +275,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--corpus", type=Path, default=Path("pretraining/texts.tsv"))
     parser.add_argument(
-        "--first", type=Path, default=Path("pretraining/tiny_bert"), help="output of the first edition's training"
+        "--first", type=Path, default=Path("pretraining/tiny_bert"), help="output of tiny_bert"
     )
     parser.add_argument("--rounds", type=int, default=14)
     parser.add_argument("--films", type=float, default=0.5, help="share of segments of film reviews in the texts")
