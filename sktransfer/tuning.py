@@ -79,7 +79,7 @@ def tune(name: str, *, seconds: float = 20.0) -> Record:
 
 
 def describe_records() -> list[dict[str, str]]:
-    """Return what is tuned, one row per record: backbone, date, fastest precision, gain, and whether it is used."""
+    """Return one row per record with backbone, date, fastest precision, gain, and whether it is used."""
     rows = []
     for path, record in read_records().items():
         if not isinstance(record, Record):

@@ -39,7 +39,7 @@ _USUAL_CACHE = 16 * 2**20  # bytes, of one core, for a processor whose caches ar
 
 @dataclass(frozen=True)
 class Processor:
-    """What decides how a network is best run on a processor.
+    """Facts that decide how a network is best run on a processor.
 
     Parameters
     ----------
@@ -96,7 +96,7 @@ def this_processor() -> Processor:
 
 
 def core_cache(folder: Path) -> int:
-    """Return the bytes of the caches of one core from the second level on, of shared caches its part; 0 if unknown.
+    """Return the bytes of the caches of one core from the second level on, of shared caches its part, or 0 if unknown.
 
     Parameters
     ----------
