@@ -168,7 +168,7 @@ def _choose(backbone: Backbone, inputs: PreprocessedSamples, dtype: torch.dtype,
 
 def _in_turn(run: Callable[[Compute], tuple[float, float]], programs: Sequence[Compute], seconds: float) -> np.ndarray:
     """Return the times of each program in some rounds, (rounds, programs, 2), after a pass that warms up."""
-    ends, rounds = time.perf_counter() + seconds, []
+    ends, rounds = time.perf_counter() + seconds, list[list[tuple[float, float]]]()
     run(programs[0])
     while not rounds or time.perf_counter() + sum(wall for wall, _ in rounds[-1]) < ends:
         places = range(len(programs))[:: -1 if len(rounds) % 2 else 1]

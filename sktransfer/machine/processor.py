@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -169,6 +170,6 @@ def _cpuinfo() -> Mapping[str, str]:
 def _flags(facts: Mapping[str, str]) -> frozenset[str]:
     flags: Iterable[str] = (facts.get("flags") or facts.get("Features") or "").split()
     if not flags:  # not Linux
-        known = getattr(torch.cpu, "get_capabilities", dict)()  # since torch 2.9
+        known: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # since torch 2.9
         flags = [name for name, value in known.items() if value is True]
     return frozenset(flags)
