@@ -123,7 +123,7 @@ def compare(program: Program, expected: Program) -> dict[str, float]:
 def samples(kind: str) -> tuple[Any, float]:
     """Return the samples of the times, and the number of operations of the network for all of them."""
     if kind == "texts":
-        X: Any = text_throughput.texts(sized(60, 300), sized(6, 30))
+        X: Any = text_throughput.texts(sized(100, 300), sized(10, 30))
         tokens = text_throughput.n_tokens(text_throughput.peer("float32"), X)
         return X, tokens * OPERATIONS[kind]
     X, _ = photos(sized(24, 64))
