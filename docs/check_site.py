@@ -157,7 +157,7 @@ class Reader:
         if copied.strip() != block.locator("pre").inner_text().strip():
             self.faults.append(f"the copy button copies {copied[:60]!r}")
         page.locator("button.theme-switch-button:visible").first.click()
-        page.locator("button:visible, a:visible", has_text="Dark").first.click()
+        page.locator("button.theme-change-button[data-mode=dark]:visible").first.click()
         if page.evaluate("document.documentElement.dataset.theme") != "dark":
             self.faults.append("the choice of dark colours changes nothing")
         page.set_viewport_size(NARROW)
