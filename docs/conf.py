@@ -25,6 +25,7 @@ extensions = [
     "numpydoc",
     "sphinx_copybutton",
     "sphinx_gallery.gen_gallery",
+    "extensions.accessibility",
     "extensions.repository_links",
     "extensions.gallery",
     "extensions.reference",
