@@ -91,7 +91,7 @@ def test_cache_device_ends_the_copies_of_samples_after_the_first_epoch(X, backbo
         copied[name] = np.diff(uploaded)
     boundary = copied["copied"] - copied["kept"]  # bytes of the activations of all samples, in each later epoch
     assert (boundary > 10 * copied["kept"]).all()
-    # What is left are places, targets and weights: numbers per sample.
+    # Later epochs copy places, targets and weights, a few numbers per sample.
     assert (copied["kept"] <= len(X) * 64).all()
 
 
