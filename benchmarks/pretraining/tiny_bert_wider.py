@@ -274,9 +274,7 @@ def main() -> None:
     """Read the settings and train."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--corpus", type=Path, default=Path("pretraining/texts.tsv"))
-    parser.add_argument(
-        "--first", type=Path, default=Path("pretraining/tiny_bert"), help="output of tiny_bert"
-    )
+    parser.add_argument("--first", type=Path, default=Path("pretraining/tiny_bert"), help="output of tiny_bert")
     parser.add_argument("--rounds", type=int, default=14)
     parser.add_argument("--films", type=float, default=0.5, help="share of segments of film reviews in the texts")
     parser.add_argument("--held-out", type=int, default=2048, help="texts for figures")
