@@ -1,12 +1,13 @@
-"""Look at the built site as a reader does: files first, then every page in Chromium.
+"""Check the built site as a reader sees it, first its files and then every page in Chromium.
 
     python docs/check_site.py build/site
     python docs/check_site.py build/site --pages 'guide/|^index' --screenshots shots
 
-Files: dead links and anchors, missing pictures, pictures without alternative text, skipped levels of headings, missing
-language. Chromium, at 1,280 and 390 pixels, light and dark: errors of the console, requests to other hosts, pages wider
-than the screen, and the rules of axe-core for WCAG 2.1 AA, contrast among them. Then search, the copy button, the
-choice of colours and the menu of a narrow screen are used once. The exit status is 1 if there is a finding.
+In the files it reports dead links and anchors, missing pictures, pictures without alternative text, skipped levels of
+headings and a missing language. In Chromium it reports errors of the console, requests to other hosts, files that are
+not found, pages wider than 390 pixels, and breaches of the rules of axe-core for WCAG 2.1 AA. Contrast is checked in
+light and dark colours. Search, the copy button, the choice of colours and the menu of a narrow screen are used once.
+The exit status is 1 if there is a finding.
 """
 
 from __future__ import annotations

@@ -23,6 +23,8 @@ INCLUDED = {
     "plugins/README.md": "plugins/index.md",
     "plugins/clip/README.md": "plugins/clip.md",
     "plugins/historic/README.md": "plugins/historic.md",
+    "plugins/onnxruntime/README.md": "plugins/onnxruntime.md",
+    "plugins/openvino/README.md": "plugins/openvino.md",
     "plugins/sentence_transformers/README.md": "plugins/sentence_transformers.md",
     "plugins/template/README.md": "plugins/template.md",
     "plugins/timm/README.md": "plugins/timm.md",
