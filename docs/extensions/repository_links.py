@@ -29,6 +29,7 @@ INCLUDED = {
     "plugins/template/README.md": "plugins/template.md",
     "plugins/timm/README.md": "plugins/timm.md",
     "README.md": "index.md",
+    "RELEASE.md": "release.md",
     "SECURITY.md": "security.md",
     "sktransfer/providers/shipped/tiny_bert.md": "networks/tiny_bert.md",
     "sktransfer/providers/shipped/tiny_cnn.md": "networks/tiny_cnn.md",
@@ -55,7 +56,9 @@ def rewrite(text: str, folder: Path, page: Path) -> str:
         if not path.exists():
             return match[0]
         shown = page_of(path)
-        return os.path.relpath(shown, page.parent) + (match[2] or "")
+        link = os.path.relpath(shown, page.parent) + (match[2] or "")
+        is_page = shown.is_relative_to(DOCS) or shown.suffix != ".md"
+        return link if is_page else f"path:{link}"  # MyST offers a download then, in place of a page
 
     return LINK.sub(target, text)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from importlib import import_module
@@ -85,6 +86,12 @@ def test_rewrite_leads_links_to_pages_of_the_site():
     text = "[a](../../SECURITY.md#trusted) [b](../paths.md) [c](../../examples/digits.py) ![d](../../LICENSE)"
     expected = "[a](../security.md#trusted) [b](../paths.md) [c](../auto_examples/digits.rst) ![d](../../LICENSE)"
     assert rewrite(text, page.parent, page) == expected
+
+
+def test_rewrite_makes_documents_that_no_page_includes_downloads(tmp_path):
+    (tmp_path / "notes.md").touch()
+    path = Path(os.path.relpath(tmp_path / "notes.md", DOCS))
+    assert rewrite("[a](notes.md)", tmp_path, DOCS / "index.md") == f"[a](path:{path})"
 
 
 def test_rewrite_leaves_links_to_nothing_and_to_the_web():
