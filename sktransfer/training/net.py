@@ -102,13 +102,13 @@ def build_net(
     FreezingWarning
         If there are fewer epochs than phases of unfreezing.
     """
-    n_stages = len(network.trainable_levels())
-    warn_of_few_epochs(settings.unfreezing, n_stages, settings.max_epochs)
+    n_stages, has_head = len(network.trainable_levels()), network.trains_heads
+    warn_of_few_epochs(settings.unfreezing, n_stages, settings.max_epochs, has_head)
     own: list[Any] = []
     if settings.unfreezing != "none":
         own.append(("unfreezing", Unfreezing(settings.unfreezing, settings.max_epochs)))
     if valid is not None and settings.early_stopping:
-        wait = n_phases(settings.unfreezing, n_stages, settings.max_epochs) - 1
+        wait = n_phases(settings.unfreezing, n_stages, settings.max_epochs, has_head) - 1
         own.append(("best_weights", BestWeights(settings.patience, wait)))
     score = next(iter(tasks.values())).score_name
     if len(tasks) > 1:
