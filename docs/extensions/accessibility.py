@@ -8,7 +8,7 @@ from typing import Any
 # Entries of a list of references or footnotes. Their roles of digital publishing are deprecated.
 ENTRY = re.compile(r'role="doc-(biblioentry|footnote)"')
 # The corner of a table with names of rows is a header of nothing.
-CORNER = re.compile(r'<th class="head"></th>')
+CORNER = re.compile(r'<th class="head"><p></p></th>')
 
 
 def _repair(app: Any, page: str, template: str, context: dict[str, Any], doctree: Any) -> None:
