@@ -38,7 +38,7 @@ OVERFLOW = """() => {
     return wide.slice(0, 3).map(e => e.tagName.toLowerCase() + "." + e.className);
 }"""
 AXE = """async rules => {
-    const found = await axe.run(document, {runOnly: rules, resultTypes: ["violations"]});
+    const found = await axe.run(document, {runOnly: rules, resultTypes: ["violations"], preload: false});
     return found.violations.flatMap(v => v.nodes.map(n => `${v.id}: ${n.target.join(" ")}`));
 }"""
 SET_THEME = "theme => { document.documentElement.dataset.theme = theme; }"
