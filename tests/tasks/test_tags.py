@@ -100,7 +100,7 @@ def test_loss_is_the_mean_over_the_words_of_a_window(subword):
 
 def test_loss_label_smoothing():
     outputs, task = logits(), Tags(label_smoothing=0.3)
-    targets = batch_targets(task.encode(windows(), np.ones(2)).values, [0, 1])
+    targets = batch_targets(task.encode(windows(), np.ones(2)).values, torch.tensor([0, 1]))
     log_p = log_probabilities(outputs, "mean")
     expected = -(0.7 * log_p[np.arange(4), [0, 1, 2, 1]] + 0.3 * log_p.mean(1))
     np.testing.assert_allclose(task.loss(outputs, targets, None), [expected[:3].mean(), expected[3]], rtol=1e-5)
