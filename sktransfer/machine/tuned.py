@@ -144,8 +144,8 @@ def find_choices(backbone: Any) -> Mapping[str, Choice]:
         return held[1]
     with _lock:
         choices: Mapping[str, Choice] = {}
-        path = path_of(backbone.name)
-        if path.is_file():
+        path = _readable(backbone.name)
+        if path is not None:
             try:
                 record = _read(path)
             except StoreError as error:
@@ -154,6 +154,15 @@ def find_choices(backbone: Any) -> Mapping[str, Choice]:
                 choices = {} if record.stale(structure_of(backbone)) else record.choices
         _found[backbone] = backbone.stages, choices
         return choices
+
+
+def _readable(name: str) -> Path | None:
+    """Return the file of a record, None if there is none. A network runs without a cache folder as well."""
+    try:
+        path = path_of(name)
+        return path if path.is_file() else None
+    except (OSError, RuntimeError):  # a folder that may not be read, or a user without a home
+        return None
 
 
 def write(record: Record) -> Path:

@@ -61,7 +61,7 @@ def compare_with_baseline(
     Raises
     ------
     InvalidParameterError
-        If X holds neither images nor texts.
+        If X holds neither images nor texts, or images as flat rows of pixels.
     ValueError
         If X and y have different lengths, or an estimator cannot be fitted.
 
@@ -87,7 +87,7 @@ def compare_with_baseline(
     >>> comparison.attrs["report"]
     'estimator and tf-idf are equal within the noise of 2 folds: 1.000 and 1.000'
     """
-    modality = recognize_samples(X, "modality")
+    modality = recognize_samples(X, None)
     samples = check_samples(BaseEstimator(), X, modality, reset=True)
     targets = np.asarray(y)
     check_consistent_length(range(len(samples)), targets)
