@@ -16,6 +16,7 @@ from sktransfer import (
     FineTuneTagger,
     MicroBatches,
     Mixup,
+    clear_cache,
     config_context,
     find_lr,
 )
@@ -59,6 +60,7 @@ RECIPES = {
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_cache_device_changes_no_bit(name, gpu):
+    clear_cache()  # on a GPU, the last bits of a value depend on the batch that it was computed in
     before = used(gpu)
     found = weights(fitted(**RECIPES[name]))
     assert used(gpu) == before
