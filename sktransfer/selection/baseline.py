@@ -63,11 +63,7 @@ def compare_with_baseline(
     Raises
     ------
     InvalidParameterError
-<<<<<<< HEAD
-        If X holds neither images nor texts, or images as flat rows of pixels.
-=======
         If X holds neither images nor texts, or has several columns.
->>>>>>> trial1
     ValueError
         If X and y have different lengths, or an estimator cannot be fitted.
 
@@ -93,17 +89,13 @@ def compare_with_baseline(
     >>> comparison.attrs["report"]
     'estimator and tf-idf are equal within the noise of 2 folds: 1.000 and 1.000'
     """
-<<<<<<< HEAD
-    modality = recognize_samples(X, None)
-=======
     shape = getattr(X, "shape", ())
     if len(shape) == 2 and shape[1] > 1 and not is_tensor(X):
         raise InvalidParameterError(
             f"X has {shape[1]} columns, and the baseline reads one column of texts, or images. Pass a column, "
             "such as X['text'], with an estimator of it, or flat images as X.reshape(-1, height, width)"
         )
-    modality = recognize_samples(X, "modality")
->>>>>>> trial1
+    modality = recognize_samples(X, None)
     samples = check_samples(BaseEstimator(), X, modality, reset=True)
     targets = np.asarray(y)
     check_consistent_length(range(len(samples)), targets)

@@ -60,11 +60,7 @@ def test_compare_with_baseline_refuses_other_input():
         compare_with_baseline(DummyClassifier(), TEXTS, MOODS, cv=1)
     with pytest.raises(ValueError, match="inconsistent numbers of samples"):
         compare_with_baseline(DummyClassifier(), TEXTS, MOODS[:5])
-<<<<<<< HEAD
-    with pytest.raises(InvalidParameterError, match=r"numbers.*\? Reshape images to \(n_samples, height, width\)"):
-=======
     with pytest.raises(InvalidParameterError, match="X has 3 columns"):
->>>>>>> trial1
         compare_with_baseline(DummyClassifier(), np.ones((10, 3)), np.arange(10) % 2)
 
 
