@@ -156,7 +156,7 @@ def test_unfreezing_without_a_head_begins_with_a_stage(objective, unfreezing, n_
 
 def test_mlm_draws_a_head_if_there_is_none(folders, tmp_path):
     with pytest.warns(NewHeadWarning, match="has no masked language-model head in its weights, so a new one is drawn"):
-        own = tuner(folders["none"], MaskedTokens(0.4), max_epochs=10).fit(QUICK * 4)
+        own = tuner(folders["none"], MaskedTokens(0.4), max_epochs=20, lr=3e-4).fit(QUICK * 4)
     assert own.history_["train_loss"].iloc[-1] < 0.9 * own.history_["train_loss"].iloc[0]
     expected = fill_mask(own.backbone_, "a <mask> dog")
     save(own, tmp_path / "own.skt")
