@@ -26,7 +26,6 @@ from sklearn.linear_model import LogisticRegression
 from benchmarks import image_throughput, text_throughput
 from benchmarks.common import Report, photos, sized, some_reviews
 from benchmarks.remembered import Remembered
-from benchmarks.timing import product_rate
 from sktransfer import config_context
 from sktransfer.exceptions import TruncatedTextWarning
 
@@ -89,11 +88,20 @@ def one_round(made: Mapping[str, Program], number: int) -> dict[str, float]:
         found[what] = time.process_time() - cpu
         found[f"wall {what}"] = time.perf_counter() - started
     found["load"] = os.getloadavg()[0]
-    started, cpu = time.perf_counter(), time.process_time()
-    rate = product_rate(torch.float32)
-    share = (time.process_time() - cpu) / (time.perf_counter() - started)
-    found["product_rate"] = rate / min(1.0, share)  # per second of the processor
+    found["product_rate"] = product_rate()
     return found
+
+
+def product_rate(least: float = 0.5, shape: tuple[int, int, int] = (1024, 384, 1536)) -> float:
+    """Return operations of float32 products (m, k) @ (k, n) per second of the processor."""
+    m, k, n = shape
+    left, right = torch.ones(m, k), torch.ones(k, n)
+    torch.mm(left, right)
+    started, done = time.process_time(), 0
+    while (spent := time.process_time() - started) < least:
+        torch.mm(left, right)  # (m, n)
+        done += 1
+    return 2 * m * k * n * done / spent
 
 
 def agreement(found: np.ndarray, expected: np.ndarray) -> dict[str, float]:
@@ -107,10 +115,15 @@ def agreement(found: np.ndarray, expected: np.ndarray) -> dict[str, float]:
     }
 
 
+def compare(program: Program, expected: Program) -> dict[str, float]:
+    """Return the agreement of the features of two programs."""
+    return agreement(program(), expected())
+
+
 def samples(kind: str) -> tuple[Any, float]:
     """Return the samples of the times, and the number of operations of the network for all of them."""
     if kind == "texts":
-        X: Any = text_throughput.texts(sized(60, 300), sized(6, 30))
+        X: Any = text_throughput.texts(sized(100, 300), sized(10, 30))
         tokens = text_throughput.n_tokens(text_throughput.peer("float32"), X)
         return X, tokens * OPERATIONS[kind]
     X, _ = photos(sized(24, 64))
@@ -149,7 +162,7 @@ def measure(report: Report, kind: str, rounds: int, variants: Sequence[tuple[str
     if "agreement" in parts:
         expected = functools.cache(made[PEER])
         for what, program in made.items():
-            found = remembered({**where, "agreement": what}, lambda run=program: agreement(run(), expected()))
+            found = remembered({**where, "agreement": what}, functools.partial(compare, program, expected))
             report.row(f"{kind}, {what}: cosine with the peer", [found["mean_cosine"]], **found)
     if "times" not in parts:
         return

@@ -23,7 +23,14 @@ from pathlib import Path
 __all__ = ["ENVIRONMENTS", "Environment", "Result", "has_failed", "main", "requirements", "run", "table"]
 
 ROOT = Path(__file__).parents[1]
-PLUGINS = ("plugins/clip", "plugins/historic", "plugins/sentence_transformers", "plugins/timm")
+PLUGINS = (
+    "plugins/clip",
+    "plugins/historic",
+    "plugins/onnxruntime",
+    "plugins/openvino",
+    "plugins/sentence_transformers",
+    "plugins/timm",
+)
 WITHOUT_EXTRAS = "tests.helpers.without_extras"  # plugin of pytest
 # What pytest itself needs. The pins of the extra `test` are those of the other environments.
 RUNNERS = ("pytest", "pytest-xdist")

@@ -79,7 +79,7 @@ def tune(name: str, *, seconds: float = 20.0) -> Record:
 
 
 def describe_records() -> list[dict[str, str]]:
-    """Return what is tuned, one row per record: backbone, date, fastest precision, gain, and whether it is used."""
+    """Return one row per record with backbone, date, fastest precision, gain, and whether it is used."""
     rows = []
     for path, record in read_records().items():
         if not isinstance(record, Record):
@@ -168,7 +168,7 @@ def _choose(backbone: Backbone, inputs: PreprocessedSamples, dtype: torch.dtype,
 
 def _in_turn(run: Callable[[Compute], tuple[float, float]], programs: Sequence[Compute], seconds: float) -> np.ndarray:
     """Return the times of each program in some rounds, (rounds, programs, 2), after a pass that warms up."""
-    ends, rounds = time.perf_counter() + seconds, []
+    ends, rounds = time.perf_counter() + seconds, list[list[tuple[float, float]]]()
     run(programs[0])
     while not rounds or time.perf_counter() + sum(wall for wall, _ in rounds[-1]) < ends:
         places = range(len(programs))[:: -1 if len(rounds) % 2 else 1]

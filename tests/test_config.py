@@ -32,7 +32,22 @@ def test_get_config_defaults():
         "cache_dtype": "auto",
         "compile": False,
         "weights_path": (),
+        "runtime": "torch",
+        "runtime_cache": "",
     }
+
+
+def test_set_config_runtime_takes_any_name_and_a_folder_that_may_not_exist(tmp_path):
+    with config_context(runtime="mine", runtime_cache=tmp_path / "new"):
+        assert get_config()["runtime"] == "mine"
+        assert get_config()["runtime_cache"] == str(tmp_path / "new")
+        with config_context(runtime_cache=""):
+            assert get_config()["runtime_cache"] == ""
+    for wrong in ("", 3):
+        with pytest.raises(InvalidParameterError, match="must be 'torch', 'auto' or the name of a runtime"):
+            set_config(runtime=wrong)
+    with pytest.raises(InvalidParameterError, match="runtime_cache=3 must be the path of a folder"):
+        set_config(runtime_cache=3)
 
 
 def test_set_config_weights_path_takes_existing_paths(tmp_path):

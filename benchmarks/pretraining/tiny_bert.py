@@ -28,7 +28,6 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from benchmarks.pretraining.common import (
-    SHIPPED,
     groups_of,
     load_checkpoint,
     save_checkpoint,
@@ -226,5 +225,5 @@ if __name__ == "__main__":
     parser.add_argument("--lr", type=float, default=1.5e-3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--work", type=Path, default=Path("pretraining"), help="the teacher's states and checkpoints")
-    parser.add_argument("--out", type=Path, default=SHIPPED)
+    parser.add_argument("--out", type=Path, default=Path("pretraining/tiny_bert"))
     train(parser.parse_args())

@@ -32,7 +32,6 @@ from transformers.models.bert.modeling_bert import BertPredictionHeadTransform
 
 from benchmarks.common import data_folder
 from benchmarks.pretraining.common import (
-    SHIPPED,
     groups_of,
     load_checkpoint,
     save_checkpoint,
@@ -275,8 +274,8 @@ def main() -> None:
     """Read the settings and train."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--corpus", type=Path, default=Path("pretraining/texts.tsv"))
-    parser.add_argument("--first", type=Path, default=SHIPPED, help="weights and word pieces of the first edition")
-    parser.add_argument("--rounds", type=int, default=24)
+    parser.add_argument("--first", type=Path, default=Path("pretraining/tiny_bert"), help="output of tiny_bert")
+    parser.add_argument("--rounds", type=int, default=14)
     parser.add_argument("--films", type=float, default=0.5, help="share of segments of film reviews in the texts")
     parser.add_argument("--held-out", type=int, default=2048, help="texts for figures")
     parser.add_argument("--part", type=int, default=8192, help="texts that the teacher reads in a round")

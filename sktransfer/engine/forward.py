@@ -231,7 +231,8 @@ class _Pass:
         self._postponed: list[PendingSample] = []  # other passes compute them
         self._slowest = 0.0  # seconds of a batch
         self._mean_length = 0.0
-        self.is_measuring = compute.fills_memory  # of further batches, which the memory of the first one decides
+        # The memory that the first batch takes decides the size of further ones, if there are any.
+        self.is_measuring = compute.fills_memory and n_samples > _LOOKUP
         # A GPU takes one batch at a time, while others are decoded. On the CPU, each core has a batch of its own.
         self._device: AbstractContextManager[Any] = nullcontext() if compute.on_cpu else threading.Lock()
 

@@ -83,8 +83,9 @@ class _Samples:
         dropout [2]_ (`DropoutViews`), and "contrastive_tension" by two networks [9]_ (`ContrastiveTension`). Images:
         "denoise" reconstructs the input of each stage from a noisy copy, stage by stage [6]_ (`StageDenoising`),
         "simsiam" predicts one changed copy of an image from another [7]_ (`SiameseViews`), and "mae" reconstructs
-        hidden patches in a vision transformer [8]_ (`MaskedPatches`). "auto"
-        is for texts: "mlm" or "causal" if the weights have a head for it, otherwise "simcse".""",
+        hidden patches in a vision transformer [8]_ (`MaskedPatches`). "auto" is for texts: "mlm" or "causal" if the
+        weights have a head for it, otherwise "simcse". If stages are frozen and `views` is None, it is "simcse" and not
+        "mlm", which would change what they read. `objective_` is the one that was taken.""",
     ),
     Parameter(
         "views",
@@ -123,7 +124,10 @@ class _Samples:
         makes "simcse" harder."""
     ),
     shared.SCHEDULE,
-    shared.UNFREEZING,
+    shared.UNFREEZING[0].replace(
+        description=shared.UNFREEZING[0].description
+        + """ "simcse" and "contrastive_tension" have no head, and begin with the second of these phases.""",
+    ),
     shared.RECIPE,
     shared.CHANGES[0],
     shared.VALIDATION,
@@ -407,7 +411,7 @@ class SelfSupervisedTuner(TransformerMixin, SingleTaskTuner):
                 f"normalize={self.normalize!r} scales the features of texts, and {backbone.name} takes images; set "
                 "normalize='auto', and add sklearn.preprocessing.Normalizer to the pipeline"
             )
-        objective = choose_objective(self.objective, backbone)
+        objective = self._choose_objective(backbone)
         kind = None if objective is None else objective.lm_kind
         head = backbone.lm_head
         if kind is None or (head is not None and head.kind == kind):
@@ -415,9 +419,12 @@ class SelfSupervisedTuner(TransformerMixin, SingleTaskTuner):
         text_tokens(backbone)
         return with_new_lm_head(backbone, kind)
 
+    def _choose_objective(self, backbone: Backbone) -> Objective | None:
+        return choose_objective(self.objective, backbone, self.freeze_depth, self.views)
+
     def _read_rows(self, arguments: FitArguments, backbone: Backbone, *, reset: bool) -> tuple[Samples, FitArguments]:
         samples, arguments = super()._read_rows(arguments, backbone, reset=reset)
-        objective = choose_objective(self.objective, backbone)
+        objective = self._choose_objective(backbone)
         assert objective is not None
         objective = objective.for_backbone(backbone)
         targets, known = objective.targets_of(PreprocessedSamples(samples, backbone.preprocess))
@@ -446,7 +453,7 @@ class SelfSupervisedTuner(TransformerMixin, SingleTaskTuner):
     def _make_tasks(
         self, given: Mapping[str, GivenTargets], classes: Mapping[str, np.ndarray] | None, backbone: Backbone
     ) -> Mapping[str, Task]:
-        objective = choose_objective(self.objective, backbone)
+        objective = self._choose_objective(backbone)
         assert objective is not None
         if objective.lm_kind is not None and _has_new_head(backbone):
             warn(

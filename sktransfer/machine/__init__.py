@@ -1,1 +1,1 @@
-"""The processor at hand: its instructions and caches, precisions that it emulates, and what was measured on it."""
+"""Instructions and caches of the processor at hand, precisions that it emulates, and records of measurements."""

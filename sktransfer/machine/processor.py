@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -39,7 +40,7 @@ _USUAL_CACHE = 16 * 2**20  # bytes, of one core, for a processor whose caches ar
 
 @dataclass(frozen=True)
 class Processor:
-    """What decides how a network is best run on a processor.
+    """Facts that decide how a network is best run on a processor.
 
     Parameters
     ----------
@@ -96,7 +97,7 @@ def this_processor() -> Processor:
 
 
 def core_cache(folder: Path) -> int:
-    """Return the bytes of the caches of one core from the second level on, of shared caches its part; 0 if unknown.
+    """Return the bytes of the caches of one core from the second level on, of shared caches its part, or 0 if unknown.
 
     Parameters
     ----------
@@ -169,6 +170,6 @@ def _cpuinfo() -> Mapping[str, str]:
 def _flags(facts: Mapping[str, str]) -> frozenset[str]:
     flags: Iterable[str] = (facts.get("flags") or facts.get("Features") or "").split()
     if not flags:  # not Linux
-        known = getattr(torch.cpu, "get_capabilities", dict)()  # since torch 2.9
+        known: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # since torch 2.9
         flags = [name for name, value in known.items() if value is True]
     return frozenset(flags)

@@ -35,7 +35,7 @@ _found: WeakKeyDictionary[Any, tuple[nn.Module, Mapping[str, Choice]]] = WeakKey
 
 @dataclass(frozen=True)
 class Choice:
-    """How a network runs fastest in one precision.
+    """Fastest way to run a network in one precision.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Record:
-    """What was measured of one backbone.
+    """Measurement of one backbone.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ class Record:
     measured : str
         Date and time.
     choices : mapping of str to Choice
-        What is fastest, by precision. The fastest precision comes first.
+        Fastest ways by precision. The fastest precision comes first.
     """
 
     backbone: str
@@ -83,7 +83,7 @@ class Record:
     choices: Mapping[str, Choice] = field(default_factory=dict)
 
     def stale(self, structure: str | None = None) -> str:
-        """Return why the record is ignored here; an empty string if it is used.
+        """Return the reason for which the record is ignored here, or an empty string if it is used.
 
         Parameters
         ----------
@@ -130,7 +130,7 @@ def path_of(name: str) -> Path:
 
 
 def find_choices(backbone: Any) -> Mapping[str, Choice]:
-    """Return what is fastest for a backbone here, by precision; nothing if it is not measured, or a record is ignored.
+    """Return the fastest ways to run a backbone here by precision, or nothing if no record of it is used.
 
     A process reads the record of a backbone once.
 
@@ -144,8 +144,8 @@ def find_choices(backbone: Any) -> Mapping[str, Choice]:
         return held[1]
     with _lock:
         choices: Mapping[str, Choice] = {}
-        path = path_of(backbone.name)
-        if path.is_file():
+        path = _readable(backbone.name)
+        if path is not None:
             try:
                 record = _read(path)
             except StoreError as error:
@@ -156,13 +156,22 @@ def find_choices(backbone: Any) -> Mapping[str, Choice]:
         return choices
 
 
+def _readable(name: str) -> Path | None:
+    """Return the file of a record, None if there is none. A network runs without a cache folder as well."""
+    try:
+        path = path_of(name)
+        return path if path.is_file() else None
+    except (OSError, RuntimeError):  # a folder that may not be read, or a user without a home
+        return None
+
+
 def write(record: Record) -> Path:
     """Write a record, in place of an earlier one of the backbone, and return its file.
 
     Parameters
     ----------
     record : Record
-        What was measured.
+        Measurement.
 
     Raises
     ------

@@ -33,7 +33,7 @@ OBJECTIVES: dict[str, type[Objective]] = {
 _OF_HEAD = {"masked": "mlm", "causal": "causal"}
 
 
-def choose_objective(objective: Any, backbone: Backbone) -> Objective | None:
+def choose_objective(objective: Any, backbone: Backbone, freeze_depth: Any = 0, views: Any = None) -> Objective | None:
     """Return the objective that a parameter stands for, or None for none.
 
     Parameters
@@ -42,6 +42,10 @@ def choose_objective(objective: Any, backbone: Backbone) -> Objective | None:
         Name of an objective, "auto" or "none", or an objective.
     backbone : Backbone
         Backbone, by which "auto" chooses.
+    freeze_depth : int, float or str, default=0
+        Frozen stages. If there are any, "auto" is no objective that changes the samples in each epoch.
+    views : int, default=None
+        Number of fixed noisy copies of each sample, with which stages can be frozen.
 
     Raises
     ------
@@ -75,6 +79,8 @@ def choose_objective(objective: Any, backbone: Backbone) -> Objective | None:
             )
         head = backbone.lm_head
         objective = "simcse" if head is None else _OF_HEAD[head.kind]
+        if OBJECTIVES[objective].changes_input and views is None and backbone.n_frozen(freeze_depth):
+            objective = "simcse"
     return choose_objective(OBJECTIVES[objective](), backbone)
 
 

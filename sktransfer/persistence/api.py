@@ -77,7 +77,7 @@ def save(estimator: Any, path: str | os.PathLike[str], *, weights: str = "refere
     >>> texts = ["a moving, funny film", "two hours of nothing", "I loved every minute", "dull from start to end"]
     >>> clf = make_pipeline(TextFeaturizer("tiny/bert"), LogisticRegression()).fit(texts, [1, 0, 1, 0])
     >>> save(clf, "film.skt")
-    >>> os.path.getsize("film.skt") < 10_000
+    >>> os.path.getsize("film.skt") < 15_000
     True
     >>> (load("film.skt").predict_proba(texts) == clf.predict_proba(texts)).all()
     np.True_

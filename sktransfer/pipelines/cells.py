@@ -391,15 +391,15 @@ _RECOGNIZE: Mapping[str, Callable[[Cells, list[Any]], tuple[str, str]]] = {
 }
 
 
-def recognize_samples(X: Any, option: str) -> str:
+def recognize_samples(X: Any, option: str | None) -> str:
     """Return the modality of samples.
 
     Parameters
     ----------
     X : list, Series, array or one-column DataFrame
         Images or texts.
-    option : str
-        Parameter that states the modality, for messages.
+    option : str or None
+        Parameter that states the modality, for messages. None if there is no such parameter.
 
     Returns
     -------
@@ -433,9 +433,14 @@ def recognize_samples(X: Any, option: str) -> str:
             "pandas.DataFrame(X).add_prefix('x').infer_objects()"
         )
     if len(X) and is_flat(X):
+        remedy = (
+            "Reshape images to (n_samples, height, width); images and texts alone are taken here"
+            if option is None
+            else f"Pass {option}='image' for images, or a DataFrame with names of columns, "
+            "pandas.DataFrame(X).add_prefix('x')"
+        )
         raise InvalidParameterError(
-            f"X is a table of numbers: images as flat rows of pixels, or columns of numbers? Pass {option}='image' for "
-            "images, or a DataFrame with names of columns, pandas.DataFrame(X).add_prefix('x')"
+            f"X is a table of numbers: images as flat rows of pixels, or columns of numbers? {remedy}"
         )
     cells = Cells.of(as_column(as_list(X, "image"), "sample"))
     kind, reason = recognize(cells)

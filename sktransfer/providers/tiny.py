@@ -22,8 +22,8 @@ _CNN_WEIGHTS = WeightsSource(
 _BERT_STAGES = {"embeddings": 160, "layer1": 160, "layer2": 160, "layer3": 160, "layer4": 160}
 _BERT_WEIGHTS = WeightsSource(
     location="package:sktransfer.providers/shipped/tiny_bert.safetensors",
-    sha256="55a4b3690aa4f74af23de04807c0888de981ad4d3cd38abd38531009b9f2f010",
-    size=4_942_920,
+    sha256="09188c16544f075b353fbcc888ee70cdb6ae0359274c1beeb74fc9658d8b679b",
+    size=5_015_640,
 )
 _WORD_PIECES = "shipped/tiny_bert_tokenizer.json"
 

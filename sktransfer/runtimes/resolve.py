@@ -10,7 +10,7 @@ from sktransfer.runtimes.runtime import Runtime
 __all__ = ["TORCH", "find_runtime", "installed_runtimes", "runtime_key"]
 
 TORCH = "torch"
-_FIRST_PARTY = ("openvino", "onnxruntime")  # for hints only
+_FIRST_PARTY = ("openvino", "onnxruntime")  # for messages only
 _found: dict[int, tuple[dict[str, Runtime], list[str]]] = {}  # by registry, of which a process has one
 _warned: set[str] = set()
 
@@ -70,7 +70,7 @@ def find_runtime(setting: str, precision: str, *, on_cpu: bool) -> Runtime | Non
     if setting == TORCH:
         if precision == "int8":
             raise InvalidParameterError(
-                "precision='int8' is not computed by torch: pip install sktransfer-openvino, then "
+                "precision='int8' is not computed by torch: pip install plugins/openvino, then "
                 "sktransfer.set_config(runtime='openvino'). In worker processes, set SKTRANSFER_RUNTIME=openvino"
             )
         return None
@@ -80,7 +80,7 @@ def find_runtime(setting: str, precision: str, *, on_cpu: bool) -> Runtime | Non
     if setting not in runtimes:
         failed = f" Plugins that could not be loaded: {'; '.join(failures)}" if failures else ""
         raise InvalidParameterError(
-            f"runtime={setting!r} is not installed: pip install sktransfer-{setting}, or choose from "
+            f"runtime={setting!r} is not installed: {_remedy(setting)}, or choose from "
             f"{[TORCH, 'auto', *sorted(runtimes)]}.{did_you_mean(setting, (TORCH, 'auto', *_FIRST_PARTY))}{failed}"
         )
     runtime = runtimes[setting]
@@ -96,10 +96,12 @@ def find_runtime(setting: str, precision: str, *, on_cpu: bool) -> Runtime | Non
     try:
         runtime.version()
     except ImportError as error:
-        raise InvalidParameterError(
-            f"runtime={setting!r} lacks its library ({error}): pip install sktransfer-{setting}"
-        ) from error
+        raise InvalidParameterError(f"runtime={setting!r} lacks its library ({error}): {_remedy(setting)}") from error
     return runtime
+
+
+def _remedy(name: str) -> str:
+    return f"pip install plugins/{name}" if name in _FIRST_PARTY else "install the plugin that has it"
 
 
 def _choose(runtimes: dict[str, Runtime], failures: list[str], precision: str) -> Runtime | None:
@@ -115,12 +117,10 @@ def _choose(runtimes: dict[str, Runtime], failures: list[str], precision: str) -
             continue
         return runtime
     if precision == "int8":
-        raise InvalidParameterError(
-            "precision='int8' needs a runtime that computes it: pip install sktransfer-openvino"
-        )
+        raise InvalidParameterError("precision='int8' needs a runtime that computes it: pip install plugins/openvino")
     if missing or not fitting:
         why = "; ".join(missing) or "no plugin is installed that 'auto' chooses from"
-        message = f"runtime='auto' is torch here ({why}). For another runtime: pip install sktransfer-openvino"
+        message = f"runtime='auto' is torch here ({why}). For another runtime: pip install plugins/openvino"
         if message not in _warned:
             _warned.add(message)
             warn(message, RuntimeFallbackWarning)

@@ -81,7 +81,7 @@ class Runtime(ABC):
 
     @abstractmethod
     def read(self, folder: Path) -> Any:
-        """Return the model that `write` has written. Any exception leads to a new conversion.
+        """Return the model that `write` has written. Any exception here or in `compile` leads to a new conversion.
 
         Parameters
         ----------

@@ -35,6 +35,8 @@ _FORMAT = 1  # of the files of compiled stages
 
 _lock = threading.RLock()
 
+Run = Callable[[Mapping[str, np.ndarray]], np.ndarray]
+
 
 class CompiledStages(nn.Module):
     """Consecutive stages that a runtime computes as one model.
@@ -53,7 +55,7 @@ class CompiledStages(nn.Module):
 
     def __init__(
         self,
-        run: Callable[[Mapping[str, np.ndarray]], np.ndarray],
+        run: Run,
         precision: str,
         stages: Iterable[nn.Module],
         size: tuple[int, ...] | None,
@@ -195,7 +197,7 @@ class _Compiler:
 
     def compile(self, start: int, stop: int, values: Tensor, mask: Tensor | None) -> CompiledStages:
         """Return `stages[start:stop]` compiled, for an input like `values`."""
-        run = self.runtime.compile(self._model(start, stop, values, mask), self.precision, self.n_threads)
+        run = self._compile(start, stop, values, mask)
         size = None if mask is not None or self._is_free(values) else tuple(values.shape[1:])
         return CompiledStages(run, self.precision, self.backbone.stages[start:stop], size)
 
@@ -205,17 +207,17 @@ class _Compiler:
         is_set = getattr(preprocess, "crop", None) is not None or isinstance(getattr(preprocess, "resize", None), tuple)
         return values.ndim == 4 and not is_set
 
-    def _model(self, start: int, stop: int, values: Tensor, mask: Tensor | None) -> Any:
+    def _compile(self, start: int, stop: int, values: Tensor, mask: Tensor | None) -> Run:
         root = get_config()["runtime_cache"]
-        if not root:
-            return self._convert(start, stop, values, mask)
-        folder = Path(root, self._digest(start, stop, values, mask))
-        with suppress(Exception):  # it is missing, damaged or of another version of the library
-            return self.runtime.read(folder)
+        folder = Path(root, self._digest(start, stop, values, mask)) if root else None
+        if folder is not None:
+            with suppress(Exception):  # the model is missing, damaged or of another version of the library
+                return self.runtime.compile(self.runtime.read(folder), self.precision, self.n_threads)
         model = self._convert(start, stop, values, mask)
-        with suppress(OSError):  # a full or read-only disk must not end the pass
-            self._write(model, folder)
-        return model
+        if folder is not None:
+            with suppress(OSError):  # a full or read-only disk must not end the pass
+                self._write(model, folder)
+        return self.runtime.compile(model, self.precision, self.n_threads)
 
     def _digest(self, start: int, stop: int, values: Tensor, mask: Tensor | None) -> str:
         shape = tuple(values.shape[1:]) if mask is None else values.ndim

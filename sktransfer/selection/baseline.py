@@ -16,9 +16,11 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_consistent_length
 
 from sktransfer._validation import is_int
+from sktransfer.exceptions import InvalidParameterError
 from sktransfer.pipelines.cells import recognize_samples
 from sktransfer.pipelines.transfer import linear_classifier
 from sktransfer.samples.base import Rows
+from sktransfer.samples.columns import is_tensor
 from sktransfer.samples.validation import check_samples
 from sktransfer.selection.probing import shuffled_folds
 
@@ -61,7 +63,7 @@ def compare_with_baseline(
     Raises
     ------
     InvalidParameterError
-        If X holds neither images nor texts.
+        If X holds neither images nor texts, or has several columns.
     ValueError
         If X and y have different lengths, or an estimator cannot be fitted.
 
@@ -87,7 +89,13 @@ def compare_with_baseline(
     >>> comparison.attrs["report"]
     'estimator and tf-idf are equal within the noise of 2 folds: 1.000 and 1.000'
     """
-    modality = recognize_samples(X, "modality")
+    shape = getattr(X, "shape", ())
+    if len(shape) == 2 and shape[1] > 1 and not is_tensor(X):
+        raise InvalidParameterError(
+            f"X has {shape[1]} columns, and the baseline reads one column of texts, or images. Pass a column, "
+            "such as X['text'], with an estimator of it, or flat images as X.reshape(-1, height, width)"
+        )
+    modality = recognize_samples(X, None)
     samples = check_samples(BaseEstimator(), X, modality, reset=True)
     targets = np.asarray(y)
     check_consistent_length(range(len(samples)), targets)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Sequence
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -452,19 +451,19 @@ def relative_weights(weight: np.ndarray) -> np.ndarray:
     return relative
 
 
-def batch_targets(targets: Any, rows: Sequence[int], pad_value: int = -100) -> Tensor:
+def batch_targets(targets: Any, rows: Tensor, pad_value: int = -100) -> Tensor:
     """Return the targets of a batch (n, ...), padded if they are of different lengths.
 
     Parameters
     ----------
     targets : Tensor or list of Tensor
         One target per sample.
-    rows : sequence of int
+    rows : Tensor of shape (n,), int64
         Rows of the batch.
     pad_value : int, default=-100
         Value of the padding, which torch's cross entropy ignores.
     """
     if isinstance(targets, Tensor):
-        return targets[list(rows)]
-    rows_of_targets = [targets[row] for row in rows]
+        return targets.index_select(0, rows)
+    rows_of_targets = [targets[row] for row in rows.tolist()]
     return nn.utils.rnn.pad_sequence(rows_of_targets, True, pad_value)  # (n, longest, ...)

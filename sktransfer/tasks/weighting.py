@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
+import functools
 import math
+import operator
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -15,12 +18,14 @@ from sktransfer._validation import check_float, check_option
 from sktransfer.exceptions import InvalidParameterError, did_you_mean
 
 __all__ = [
+    "BatchLosses",
     "GradientAggregation",
     "aggregator_identity",
     "check_aggregator",
     "check_task_sampling",
     "check_task_weights",
     "counts_of",
+    "positive",
     "require_names",
     "shares_of",
     "uncertainty_loss",
@@ -207,11 +212,51 @@ def weighted_sum(losses: Mapping[str, Tensor], weights: Mapping[str, float]) -> 
     weights : mapping of str to float
         Weights. A task without a weight has weight 1.
     """
-    total = torch.zeros((), device=next(iter(losses.values())).device)
-    for name, loss in losses.items():
-        weight = weights.get(name, 1.0)
-        total = total + (loss if weight == 1 else weight * loss)
-    return total
+    factors = ((loss, weights.get(name, 1.0)) for name, loss in losses.items())
+    return functools.reduce(operator.add, (loss if weight == 1 else weight * loss for loss, weight in factors))
+
+
+def positive(total: Tensor) -> Tensor:
+    """Return a sum of weights (), or the smallest positive number if no target of a batch is known.
+
+    Parameters
+    ----------
+    total : Tensor of shape ()
+        Sum of the weights of a batch.
+    """
+    return total.clamp_min(torch.finfo(torch.float32).tiny)
+
+
+@dataclasses.dataclass(frozen=True)
+class BatchLosses:
+    """Losses of a batch or of a part of it, by task. Those of all parts sum to those of the batch.
+
+    Parameters
+    ----------
+    losses : dict of str to Tensor of shape ()
+        Weighted means over the samples whose target is known.
+    totals : mapping of str to Tensor of shape ()
+        Sums of the weights of the batch.
+    weights : mapping of str to Tensor of shape (n,)
+        Weights of this part.
+    outputs : dict of str to Tensor of shape (n, ...)
+        Outputs of heads.
+    features : list of Tensor
+        Inputs of heads.
+    """
+
+    losses: dict[str, Tensor]
+    totals: Mapping[str, Tensor]
+    weights: Mapping[str, Tensor]
+    outputs: dict[str, Tensor]
+    features: list[Tensor]
+
+    def shares(self) -> dict[str, Tensor]:
+        """Return the share () of the batch's weights in this part by task, 0 if no target is known."""
+        return {
+            name: self.weights[name].sum().to(loss.device) / positive(self.totals[name]).to(loss.device)
+            for name, loss in self.losses.items()
+        }
 
 
 def uncertainty_loss(

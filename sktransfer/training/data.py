@@ -228,8 +228,10 @@ class FrozenPrefixDataset(Dataset):  # type: ignore[misc]
             Rows of this data set.
         """
         index = list(rows)
+        places = torch.tensor(index, dtype=torch.long)  # (n,), because an index that is a list is slow
         targets = {
-            name: (batch_targets(values, index), self.weights[name][index]) for name, values in self.targets.items()
+            name: (batch_targets(values, places), self.weights[name].index_select(0, places))
+            for name, values in self.targets.items()
         }
         return self.arguments(index), targets
 
@@ -247,7 +249,7 @@ class FrozenPrefixDataset(Dataset):  # type: ignore[misc]
         if batches is None:
             outputs = self._collect([layer for _, layer in layers], index) if layers else []
             if self.fixed is not None:
-                arguments["fixed"] = self.fixed[index]  # (n, n_fixed)
+                arguments["fixed"] = self.fixed.index_select(0, torch.tensor(index, dtype=torch.long))  # (n, n_fixed)
             elif self.frozen_layers.get("features"):
                 pooled = [values for (kind, _), values in zip(layers, outputs) if kind == "features"]
                 arguments["fixed"] = concat_features(pooled)  # (n, n_fixed)

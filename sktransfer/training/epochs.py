@@ -44,7 +44,7 @@ MOST_HELD = 500
 _WHOLE = {"none": 1, "gradual": 1, "chain_thaw": 2}  # phases besides those that add a group of stages
 
 
-def n_phases(unfreezing: str, n_stages: int, max_epochs: int | None = None) -> int:
+def n_phases(unfreezing: str, n_stages: int, max_epochs: int | None = None, has_head: bool = True) -> int:
     """Return the number of phases of an unfreezing schedule.
 
     Parameters
@@ -55,14 +55,18 @@ def n_phases(unfreezing: str, n_stages: int, max_epochs: int | None = None) -> i
         Number of trained stages.
     max_epochs : int, default=None
         Number of epochs, which is the largest number of phases. None for as many as the schedule takes.
+    has_head : bool, default=True
+        Whether a head is trained. Without one, there is no phase of the head.
     """
     if n_stages == 0 or unfreezing == "none":
         return 1
-    n = n_stages + _WHOLE[unfreezing]
+    n = n_stages + _WHOLE[unfreezing] - (not has_head)
     return n if max_epochs is None else max(1, min(n, max_epochs))
 
 
-def phase(unfreezing: str, n_stages: int, epoch: int, max_epochs: int | None = None) -> tuple[set[int], bool]:
+def phase(
+    unfreezing: str, n_stages: int, epoch: int, max_epochs: int | None = None, has_head: bool = True
+) -> tuple[set[int], bool]:
     """Return the stages that are trained in an epoch, and whether the head is.
 
     "gradual" [1]_ trains only the head, then one more stage per epoch, from the top. "chain_thaw" [2]_ trains only the
@@ -79,6 +83,8 @@ def phase(unfreezing: str, n_stages: int, epoch: int, max_epochs: int | None = N
         Counted from 0.
     max_epochs : int, default=None
         Number of epochs; None for as many as the schedule takes.
+    has_head : bool, default=True
+        Whether a head is trained. Without one, the schedule starts at the second phase.
 
     References
     ----------
@@ -95,8 +101,11 @@ def phase(unfreezing: str, n_stages: int, epoch: int, max_epochs: int | None = N
     [(set(), True), ({0}, False), ({1}, False), ({0, 1}, True)]
     >>> [phase("gradual", 4, epoch, max_epochs=3)[0] for epoch in range(3)]
     [set(), {2, 3}, {0, 1, 2, 3}]
+    >>> [phase("gradual", 2, epoch, has_head=False)[0] for epoch in range(2)]
+    [{1}, {0, 1}]
     """
-    n = n_phases(unfreezing, n_stages, max_epochs)
+    skipped = int(not has_head)
+    n, epoch = n_phases(unfreezing, n_stages, max_epochs, has_head) + skipped, epoch + skipped
     if epoch >= n - 1:
         return set(range(n_stages)), True
     if epoch == 0:
@@ -107,7 +116,7 @@ def phase(unfreezing: str, n_stages: int, epoch: int, max_epochs: int | None = N
     return set(groups[epoch - 1].tolist()), False
 
 
-def warn_of_few_epochs(unfreezing: str, n_stages: int, max_epochs: int) -> None:
+def warn_of_few_epochs(unfreezing: str, n_stages: int, max_epochs: int, has_head: bool = True) -> None:
     """Warn if there are fewer epochs than phases, so that stages are unfrozen together.
 
     Parameters
@@ -118,13 +127,15 @@ def warn_of_few_epochs(unfreezing: str, n_stages: int, max_epochs: int) -> None:
         Number of trained stages.
     max_epochs : int
         Number of epochs; 0 trains nothing.
+    has_head : bool, default=True
+        Whether a head is trained.
 
     Warns
     -----
     FreezingWarning
         If there are fewer epochs than phases.
     """
-    takes = n_phases(unfreezing, n_stages)
+    takes = n_phases(unfreezing, n_stages, has_head=has_head)
     if 0 < max_epochs < takes:
         together = "all stages are trained from the start" if max_epochs == 1 else "several stages are unfrozen at once"
         warn(
@@ -151,7 +162,8 @@ class Unfreezing(Callback):  # type: ignore[misc]
     def on_epoch_begin(self, net: NeuralNet, **kwargs: Any) -> None:
         """Set the phase of this epoch. skorch has already added the epoch to its history."""
         levels = net.module_.trainable_levels()
-        stages, head = phase(self.unfreezing, len(levels), len(net.history) - 1, self.max_epochs)
+        has_head = net.module_.trains_heads
+        stages, head = phase(self.unfreezing, len(levels), len(net.history) - 1, self.max_epochs, has_head)
         net.module_.unfreeze([index for level in stages for index in levels[level]], head)
 
     def on_train_end(self, net: NeuralNet, **kwargs: Any) -> None:

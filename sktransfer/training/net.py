@@ -22,8 +22,10 @@ from sktransfer.engine.compute import Compute, autocast
 from sktransfer.engine.rng import derive_seed, seed_torch
 from sktransfer.tasks.base import Task
 from sktransfer.tasks.weighting import (
+    BatchLosses,
     GradientAggregation,
     aggregator_identity,
+    positive,
     uncertainty_loss,
     uncertainty_weights,
     weighted_sum,
@@ -54,16 +56,6 @@ if TYPE_CHECKING:
 __all__ = ["FineTuneNet", "build_net"]
 
 BatchTargets = Mapping[str, tuple[Tensor, Tensor]]
-
-
-@dataclasses.dataclass(frozen=True)
-class _BatchLosses:
-    """Losses of a batch or of a part of it, by task. Those of all parts sum to those of the batch."""
-
-    losses: dict[str, Tensor]  # (): weighted mean over the samples whose target is known
-    shares: dict[str, Tensor]  # (): share of the batch's weights in this part, 0 if no target is known
-    outputs: dict[str, Tensor]  # by task
-    features: list[Tensor]  # inputs of heads
 
 
 def build_net(
@@ -110,13 +102,13 @@ def build_net(
     FreezingWarning
         If there are fewer epochs than phases of unfreezing.
     """
-    n_stages = len(network.trainable_levels())
-    warn_of_few_epochs(settings.unfreezing, n_stages, settings.max_epochs)
+    n_stages, has_head = len(network.trainable_levels()), network.trains_heads
+    warn_of_few_epochs(settings.unfreezing, n_stages, settings.max_epochs, has_head)
     own: list[Any] = []
     if settings.unfreezing != "none":
         own.append(("unfreezing", Unfreezing(settings.unfreezing, settings.max_epochs)))
     if valid is not None and settings.early_stopping:
-        wait = n_phases(settings.unfreezing, n_stages, settings.max_epochs) - 1
+        wait = n_phases(settings.unfreezing, n_stages, settings.max_epochs, has_head) - 1
         own.append(("best_weights", BestWeights(settings.patience, wait)))
     score = next(iter(tasks.values())).score_name
     if len(tasks) > 1:
@@ -249,10 +241,6 @@ class FineTuneNet(NeuralNet):  # type: ignore[misc]
                 stop = True
             if stop and method_name != "on_epoch_end":
                 break
-        if batch is not None and method_name == "on_batch_end":
-            # A batch counts in the epoch's mean loss by the weight of its samples.
-            size = self.batch_weight(batch)
-            self.history.record_batch(f"{'train' if kwargs['training'] else 'valid'}_batch_size", size)
         if stop:
             raise StopTraining
 
@@ -300,17 +288,21 @@ class FineTuneNet(NeuralNet):  # type: ignore[misc]
         """Run an epoch. On a GPU, losses are read together at its end, unless a callback may read them per batch."""
         if not training:  # samples that a task corrupts are corrupted in the same way in each epoch
             seed_torch(derive_seed(self.seed), self.compute.device)
-        if iterator is None or not self._reads_losses_late:
-            super().run_single_epoch(iterator, training, prefix, step_fn, **fit_params)
+        if iterator is None:
             return
-        losses, n_before = [], len(self.history[-1]["batches"])  # batches of validation data follow those of training
+        late, n_before = self._reads_losses_late, len(self.history[-1]["batches"])  # those of training come first
+        losses: list[Tensor] = []
         for batch in iterator:
             self.notify("on_batch_begin", batch=batch, training=training)
             step = step_fn(batch, **fit_params)
             losses.append(step["loss"].detach())
+            if not late:
+                self.history.record_batch(f"{prefix}_loss", losses[-1].item())
+            # A batch counts in the epoch's mean loss by the weight of its samples.
+            self.history.record_batch(f"{prefix}_batch_size", self.batch_weight(batch))
             self.notify("on_batch_end", batch=batch, training=training, **step)
         rows = self.history[-1]["batches"]
-        for index, loss in enumerate(torch.stack(losses).tolist(), start=n_before):
+        for index, loss in enumerate(torch.stack(losses).tolist() if late else (), start=n_before):
             rows[index][f"{prefix}_loss"] = loss
             check_loss(self, training, index)
         self.history.record(f"{prefix}_batch_count", len(losses))
@@ -337,7 +329,7 @@ class FineTuneNet(NeuralNet):  # type: ignore[misc]
         for part in self._parts(batch, **fit_params):
             yield weighted_sum(part.losses, self.task_weights), part.outputs
 
-    def _parts(self, batch: Any, **fit_params: Any) -> Iterator[_BatchLosses]:
+    def _parts(self, batch: Any, **fit_params: Any) -> Iterator[BatchLosses]:
         targets: BatchTargets = batch[1]
         totals = {name: weight.sum() for name, (_, weight) in targets.items()}
         n, size = len(next(iter(targets.values()))[1]), self.micro_batch_size
@@ -347,7 +339,7 @@ class FineTuneNet(NeuralNet):  # type: ignore[misc]
 
     def _losses(
         self, arguments: dict[str, Any], targets: BatchTargets, totals: Mapping[str, Tensor], **fit_params: Any
-    ) -> _BatchLosses:
+    ) -> BatchLosses:
         for name, task in self.tasks.items():
             arguments, values = task.prepare(arguments, targets[name][0])
             targets = {**targets, name: (values, targets[name][1])}
@@ -360,18 +352,18 @@ class FineTuneNet(NeuralNet):  # type: ignore[misc]
         if mixture is not None:
             outputs, features = mixture.outputs(outputs, arguments), mixture.outputs(features, arguments)
             held = mixture.targets(targets)
-        losses, shares = {}, {}
+        losses = {}
         for name, task in self.tasks.items():
             if not self._learns(name):
                 continue
             read = features[task.reads]
-            total = _positive(totals[name]).to(read.device)
+            total = positive(totals[name]).to(read.device)
             summed = sum(self._weighted(task, outputs.get(task.output_of or name), read, one[name]) for one in held)
             losses[name] = summed / total
-            shares[name] = targets[name][1].sum().to(read.device) / total
-        return _BatchLosses(losses, shares, outputs, list(raw_features.values()))
+        weights = {name: weight for name, (_, weight) in targets.items()}
+        return BatchLosses(losses, totals, weights, outputs, list(raw_features.values()))
 
-    def _backward(self, part: _BatchLosses) -> None:
+    def _backward(self, part: BatchLosses) -> None:
         """Compute the gradients of a part of a batch."""
         features = [one for one in part.features if one.requires_grad]
         if self.aggregation is not None and features:  # there are none while all stages wait to be unfrozen
@@ -380,7 +372,7 @@ class FineTuneNet(NeuralNet):  # type: ignore[misc]
             return
         variances = self.module_.variances_by_task()
         if variances:
-            loss = uncertainty_loss(part.losses, part.shares, variances, self._factors)
+            loss = uncertainty_loss(part.losses, part.shares(), variances, self._factors)
         else:
             loss = weighted_sum(part.losses, self.task_weights)
         self.scaler_.scale(loss).backward()  # type: ignore[no-untyped-call]
@@ -408,13 +400,13 @@ class FineTuneNet(NeuralNet):  # type: ignore[misc]
         self.scaler_.unscale_(self.optimizer_)
         if self._add_l2_sp is not None:
             self._add_l2_sp()
-        joined = {name: torch.cat([part[name] for part in outputs]) for name in outputs[0]}
+        joined = {name: _merged(torch.cat, [part[name] for part in outputs]) for name in outputs[0]}
         return self._step(batch, losses, joined)
 
     def _step(self, batch: Any, losses: Sequence[Mapping[str, Tensor]], outputs: dict[str, Tensor]) -> dict[str, Any]:
         """Return what callbacks learn of a batch: its loss, the outputs, and loss and weights of the rows by task."""
-        loss = torch.stack([weighted_sum(part, self.task_weights) for part in losses]).sum()
-        by_task = {name: (sum(part[name] for part in losses), batch[1][name][1]) for name in losses[0]}
+        loss = _merged(_total, [weighted_sum(part, self.task_weights) for part in losses])
+        by_task = {name: (_merged(sum, [part[name] for part in losses]), batch[1][name][1]) for name in losses[0]}
         return {"loss": loss, "y_pred": self._unwrap(outputs), "by_task": by_task}
 
     def validation_step(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
@@ -583,9 +575,13 @@ def _separate(module: nn.Module, state: dict[str, Tensor], prefix: str, metadata
     state.update({name: value.clone(memory_format=torch.contiguous_format) for name, value in state.items()})
 
 
-def _positive(total: Tensor) -> Tensor:
-    """Return a sum of weights, or the smallest positive number if no target of the batch is known."""
-    return total.clamp_min(torch.finfo(torch.float32).tiny)
+def _merged(merge: Callable[[list[Tensor]], Any], parts: list[Tensor]) -> Any:
+    """Return the values of all parts of a batch in one tensor. Most batches have one part."""
+    return parts[0] if len(parts) == 1 else merge(parts)
+
+
+def _total(losses: list[Tensor]) -> Tensor:
+    return torch.stack(losses).sum()
 
 
 def _as_float(values: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -288,6 +288,11 @@ class FineTuneNetwork(nn.Module):
             [some[level - n + len(some)] for some in of_network if level - n + len(some) >= 0] for level in range(n)
         ]
 
+    @property
+    def trains_heads(self) -> bool:
+        """Whether heads have trained parameters of their own. Those that are tied to a stage are trained with it."""
+        return any(not name.startswith("stages.") for name in self.trainable)
+
     def variances_by_task(self) -> dict[str, Tensor]:
         """Return the trained log variance () of each task that has one."""
         return {} if self.log_variances is None else dict(zip(self.scaled, self.log_variances.unbind()))

@@ -16,6 +16,7 @@ from sktransfer import (
     FineTuneTagger,
     MicroBatches,
     Mixup,
+    clear_cache,
     config_context,
     find_lr,
 )
@@ -59,6 +60,7 @@ RECIPES = {
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_cache_device_changes_no_bit(name, gpu):
+    clear_cache()  # on a GPU, the last bits of a value depend on the batch that it was computed in
     before = used(gpu)
     found = weights(fitted(**RECIPES[name]))
     assert used(gpu) == before
@@ -91,7 +93,7 @@ def test_cache_device_ends_the_copies_of_samples_after_the_first_epoch(X, backbo
         copied[name] = np.diff(uploaded)
     boundary = copied["copied"] - copied["kept"]  # bytes of the activations of all samples, in each later epoch
     assert (boundary > 10 * copied["kept"]).all()
-    # What is left are places, targets and weights: numbers per sample.
+    # Later epochs copy places, targets and weights, a few numbers per sample.
     assert (copied["kept"] <= len(X) * 64).all()
 
 

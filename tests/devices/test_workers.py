@@ -38,7 +38,7 @@ class Placed(Callback):
     def on_train_begin(self, net, **kwargs):
         if "Loky" in multiprocessing.current_process().name:
             Path(self.folder, f"{os.getpid()} {net.device}").touch()
-            end = time.monotonic() + 120
+            end = time.monotonic() + 600
             while len(list(Path(self.folder).iterdir())) < 2 and time.monotonic() < end:
                 time.sleep(0.05)
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from tests.helpers.pictures import close
-
 
 @pytest.fixture(autouse=True)
 def _close_figures():
+    from tests.helpers.pictures import close  # imports matplotlib, without which tests of displays are skipped
+
     yield
     close()

@@ -101,7 +101,7 @@ def pipeline(*steps, y=Y):
 def test_as_module_equals_the_estimator(name):
     estimator, samples = fitted(name), X if MAKERS[name][2] == "images" else TEXTS
     module = as_module(estimator)
-    np.testing.assert_allclose(run(module, samples), expected(estimator, samples), atol=1e-5)
+    np.testing.assert_allclose(run(module, samples), expected(estimator, samples), atol=1e-5, rtol=1e-5)
     if hasattr(estimator, "classes_"):
         assert module.classes_.tolist() == list(estimator.classes_)
 

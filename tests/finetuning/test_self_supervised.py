@@ -14,7 +14,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.semi_supervised import SelfTrainingClassifier
-from skorch.callbacks import EarlyStopping
+from skorch.callbacks import Callback, EarlyStopping
 
 from sktransfer import (
     Denoising,
@@ -30,7 +30,13 @@ from sktransfer import (
     perplexity,
     save,
 )
-from sktransfer.exceptions import InvalidParameterError, InvalidSampleError, NewHeadWarning, ShortTextWarning
+from sktransfer.exceptions import (
+    FreezingWarning,
+    InvalidParameterError,
+    InvalidSampleError,
+    NewHeadWarning,
+    ShortTextWarning,
+)
 from sktransfer.testing.samples import make_samples
 from tests.helpers import huggingface_folders as hub
 from tests.helpers.small_bert import small_bert
@@ -55,6 +61,18 @@ def folders(tmp_path_factory):
         hub.save_tokenizer(folder, special=name != "causal", mask=name != "causal")
         made[name] = f"hf/{folder}"
     return made
+
+
+class Trained(Callback):
+    """Which stages get gradients in each epoch."""
+
+    def on_train_begin(self, net, **kwargs):
+        self.trained_ = []
+
+    def on_grad_computed(self, net, **kwargs):
+        if len(self.trained_) < len(net.history):
+            stages = net.module_.stages
+            self.trained_.append([any(p.grad is not None for p in stage.parameters()) for stage in stages])
 
 
 def tuner(backbone=BERT, objective="simcse", **params):
@@ -112,10 +130,34 @@ def test_auto_chooses_by_the_head(folders):
     )
 
 
+def test_auto_changes_no_text_if_stages_are_frozen(folders):
+    kinds = [
+        type(tuner(folders["masked"], "auto", max_epochs=0, **given).fit(QUICK).objective_)
+        for given in ({"freeze_depth": 1}, {"freeze_depth": 1, "views": 2}, {"freeze_depth": 0.0})
+    ]
+    assert kinds == [DropoutViews, MaskedTokens, MaskedTokens]
+    assert type(tuner("tiny/bert", "auto", freeze_depth=-1, max_epochs=0).fit(QUICK).objective_) is DropoutViews
+
+
+@pytest.mark.parametrize("objective", ["simcse", "contrastive_tension"])
+@pytest.mark.parametrize(("unfreezing", "n_epochs"), [("gradual", 2), ("chain_thaw", 3)])
+def test_unfreezing_without_a_head_begins_with_a_stage(objective, unfreezing, n_epochs, recwarn):
+    parameters = {"objective": objective, "unfreezing": unfreezing, "freeze_depth": -2}
+    one = tuner(**parameters, max_epochs=1, callbacks=[("trained", Trained())]).fit(QUICK)
+    assert one.history_["train_loss"].notna().all()
+    whole = tuner(**parameters, max_epochs=n_epochs, callbacks=[("trained", Trained())]).fit(QUICK)
+    plan = {"gradual": [[False, True], [True, True]], "chain_thaw": [[True, False], [False, True], [True, True]]}
+    assert dict(whole.net_.callbacks_)["trained"].trained_ == plan[unfreezing]
+    assert [str(one.message) for one in recwarn if issubclass(one.category, FreezingWarning)] == [
+        f"unfreezing={unfreezing!r} of 2 stages takes {n_epochs} epochs, and max_epochs=1: all stages are trained from "
+        f"the start. Set max_epochs to {n_epochs} or more, or freeze_depth so that fewer stages are trained"
+    ]
+
+
 def test_mlm_draws_a_head_if_there_is_none(folders, tmp_path):
     with pytest.warns(NewHeadWarning, match="has no masked language-model head in its weights, so a new one is drawn"):
-        own = tuner(folders["none"], MaskedTokens(0.4), max_epochs=20).fit(QUICK * 4)
-    assert own.history_["train_loss"].iloc[-1] < 0.8 * own.history_["train_loss"].iloc[0]
+        own = tuner(folders["none"], MaskedTokens(0.4), max_epochs=10).fit(QUICK * 4)
+    assert own.history_["train_loss"].iloc[-1] < 0.9 * own.history_["train_loss"].iloc[0]
     expected = fill_mask(own.backbone_, "a <mask> dog")
     save(own, tmp_path / "own.skt")
     loaded = load(tmp_path / "own.skt")

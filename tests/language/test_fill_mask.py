@@ -13,6 +13,7 @@ from sktransfer import Backbone, FineTuneClassifier, fill_mask, load_backbone
 from sktransfer.backbones import LanguageModelHead
 from sktransfer.exceptions import InvalidParameterError, InvalidSampleError, NotFiniteError, TruncatedTextWarning
 from tests.helpers.huggingface_folders import link_all_minilm, make_folder, save_tokenizer
+from tests.helpers.mutants import text_twin
 
 TEXTS = ["the quick <mask> fox jumps", "a <mask>", "<mask> of black quartz judge my vow"]
 
@@ -65,10 +66,10 @@ def test_fill_mask_top_is_checked(backbone):
     assert fill_mask(backbone, TEXTS[0], 200)["probability"].sum() == pytest.approx(1)
 
 
-@pytest.mark.parametrize("name", ["tiny/bert", "tiny/cnn"])
-def test_fill_mask_refuses_a_backbone_without_lm_head(name):
-    with pytest.raises(InvalidParameterError, match=rf"{name} has no language-model head.*ForMaskedLM"):
-        fill_mask(name, TEXTS)
+@pytest.mark.parametrize("backbone", [text_twin(), load_backbone("tiny/cnn")], ids=["text", "image"])
+def test_fill_mask_refuses_a_backbone_without_lm_head(backbone):
+    with pytest.raises(InvalidParameterError, match=rf"{backbone.name} has no language-model head.*ForMaskedLM"):
+        fill_mask(backbone, TEXTS)
 
 
 def test_fill_mask_refuses_a_backbone_that_ends_below_its_lm_head(backbone):

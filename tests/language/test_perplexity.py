@@ -89,8 +89,8 @@ def test_perplexity_refuses_the_other_kind_and_names_the_function(causal, masked
         perplexity(masked[1], SCORED)
     with pytest.raises(InvalidParameterError, match=r"is a causal language model, .* use perplexity"):
         pseudo_perplexity(causal[1], SCORED)
-    with pytest.raises(InvalidParameterError, match="tiny/bert has no language-model head"):
-        perplexity("tiny/bert", SCORED)
+    with pytest.raises(InvalidParameterError, match="tiny/cnn has no language-model head"):
+        perplexity("tiny/cnn", SCORED)
 
 
 @pytest.mark.parametrize("function", [perplexity, pseudo_perplexity])

@@ -122,6 +122,13 @@ def test_write_replaces_the_file_at_once(folder):
     assert read_records() == {path: record(float32=Choice(512, 2))}
 
 
+def test_find_choices_takes_a_folder_that_cannot_be_read_for_none(monkeypatch):
+    write(record())
+    with monkeypatch.context() as patch:
+        patch.setenv("SKTRANSFER_CACHE", "x" * 300)  # longer than a name may be
+        assert not find_choices(load_backbone(NAME))
+
+
 def test_write_names_a_folder_that_cannot_be_written(folder):
     folder.parent.mkdir(exist_ok=True)
     folder.write_text("a file")

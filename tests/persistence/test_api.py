@@ -92,7 +92,7 @@ def test_files_and_pickles_hold_little_more_than_trained_weights(name, tmp_path)
 @pytest.mark.parametrize("name", ["Pipeline", "ColumnTransformer", "GridSearchCV", "TextFeaturizer", "BestBackbone"])
 def test_files_without_trained_network_take_a_few_kilobytes(name, tmp_path):
     save(fitted(name), tmp_path / "one.skt")
-    assert (tmp_path / "one.skt").stat().st_size < 10_000
+    assert (tmp_path / "one.skt").stat().st_size < 15_000
     assert len(pickle.dumps(fitted(name))) < 20_000
 
 

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import zipfile
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -208,6 +209,8 @@ def test_load_reads_files_of_an_older_version_without_parameters_that_were_added
     path = folder / f"format_3_{name}.skt"
     manifest = json.loads(unzip(path.read_bytes())[MANIFEST])
     assert (manifest["format_version"], manifest["sktransfer"]) == (3, "0.0.9")
+    if manifest["versions"]["torch"] != version("torch"):
+        pytest.skip("the file names its backbone by a hash, which other versions of torch change")
     estimator = load(path)
     step = estimator[0] if name == "pipeline" else estimator
     assert getattr(step, added) == getattr(type(step)(), added)

@@ -48,7 +48,7 @@ def test_sha256_and_licence_of_the_shipped_weights(spec):
     content = files(module).joinpath(file).read_bytes()
     assert scheme == "package"
     assert hashlib.sha256(content).hexdigest().startswith(spec.weights.sha256)
-    assert len(content) < 5_000_000  # both, the word pieces and all code are to fit into a wheel of 9 MB
+    assert len(content) < 5_100_000  # both, the word pieces and all code are to fit into a wheel of 9 MB
     assert spec.licence != "unknown"
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from sktransfer import FineTuneClassifier, TextFeaturizer, load_backbone
+from sktransfer import FineTuneClassifier, TextFeaturizer, fill_mask, load_backbone
 from sktransfer.backbones.registry import registry
 from sktransfer.engine.inputs import collate
 from sktransfer.exceptions import InvalidParameterError, TruncatedTextWarning
@@ -33,7 +33,7 @@ def test_load_backbone_tiny_bert_stages_equal_transformers():
 
     model = build_model().eval()
     state = read_state(locate(registry().find("tiny/bert"), "pretrained"))
-    model.load_state_dict({name: tensor.float() for name, tensor in state.items()})
+    model.load_state_dict({name: tensor.float() for name, tensor in state.items() if not name.startswith("cls.")})
     backbone = load_backbone("tiny/bert")
     ids, mask = ids_and_mask(backbone)
     with torch.no_grad():
@@ -63,9 +63,18 @@ def test_load_backbone_reads_the_lm_head_of_a_file_of_weights(tmp_path):
     assert len(tied) == 1
 
 
-def test_load_backbone_without_an_lm_head_in_the_weights():
-    assert load_backbone("tiny/bert").lm_head is None
-    assert load_backbone("tiny/bert", weights="random").lm_head.kind == "masked"
+def test_load_backbone_without_an_lm_head_in_the_weights(tmp_path):
+    save_file(build_model().state_dict(), tmp_path / "without.safetensors")
+    assert load_backbone("tiny/bert", weights=str(tmp_path / "without.safetensors")).lm_head is None
+    for weights in ("pretrained", "random"):
+        assert load_backbone("tiny/bert", weights=weights).lm_head.kind == "masked"
+
+
+def test_fill_mask_of_tiny_bert_names_likely_words():
+    table = fill_mask("tiny/bert", ["this [MASK] has a great cast.", "return the inverse of a square [MASK]."])
+    tokens = table.groupby("row")["token"].agg(set)
+    assert {"film", "movie"} & tokens[0]
+    assert "matrix" in tokens[1]
 
 
 def test_preprocess_of_tiny_bert_lowercases_and_fills_the_vocabulary():

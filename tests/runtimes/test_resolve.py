@@ -60,13 +60,15 @@ def test_find_runtime_of_torch_is_none_and_reads_no_plugin(installed):
 
 def test_find_runtime_that_is_not_installed_names_the_distribution(installed):
     installed(Made("other"), failures=["broken = broken: ImportError: no"])
-    with pytest.raises(InvalidParameterError, match=r"pip install sktransfer-openvin, .*'other'.*'openvino'.*broken"):
+    with pytest.raises(InvalidParameterError, match="pip install plugins/openvino, or"):
+        find_runtime("openvino", "float32", on_cpu=True)
+    with pytest.raises(InvalidParameterError, match=r"install the plugin .*'other'.*'openvino'.*broken"):
         find_runtime("openvin", "float32", on_cpu=True)
 
 
 def test_find_runtime_without_its_library_names_the_distribution(installed):
     installed(Made("openvino", missing="No module named 'openvino'"))
-    with pytest.raises(InvalidParameterError, match=r"lacks its library.*pip install sktransfer-openvino"):
+    with pytest.raises(InvalidParameterError, match=r"lacks its library.*pip install plugins/openvino"):
         find_runtime("openvino", "float32", on_cpu=True)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.datasets import load_digits
 from sklearn.dummy import DummyClassifier
@@ -59,5 +60,13 @@ def test_compare_with_baseline_refuses_other_input():
         compare_with_baseline(DummyClassifier(), TEXTS, MOODS, cv=1)
     with pytest.raises(ValueError, match="inconsistent numbers of samples"):
         compare_with_baseline(DummyClassifier(), TEXTS, MOODS[:5])
-    with pytest.raises(InvalidParameterError, match="numbers"):
+    with pytest.raises(InvalidParameterError, match="X has 3 columns"):
         compare_with_baseline(DummyClassifier(), np.ones((10, 3)), np.arange(10) % 2)
+
+
+def test_compare_with_baseline_refuses_tables_with_what_to_pass():
+    table = pd.DataFrame({"text": TEXTS, "stars": [5.0] * len(TEXTS)})
+    message = r"X has 2 columns.*X\['text'\].*reshape\(-1, height, width\)"
+    for X in (table, table.to_numpy()):
+        with pytest.raises(InvalidParameterError, match=message):
+            compare_with_baseline(DummyClassifier(), X, MOODS, cv=2)

@@ -87,7 +87,7 @@ def test_rank_backbones_target_of_numbers_and_of_several_labels():
 def test_rank_backbones_of_texts_with_layers_and_pooling():
     table = rank_backbones(["tiny/bert"], TEXTS, MOODS, layers=[0, "layer2"], pooling="max", probe=True, random_state=0)
     assert set(table["layer"]) == {"embeddings", "layer2"}
-    assert table["probe_mean"].min() > 0.9
+    assert table["probe_mean"].min() > 0.8
 
 
 def test_rank_backbones_subsample_is_stratified_and_drawn_by_random_state():

@@ -91,7 +91,7 @@ def test_loss_is_the_mean_over_the_words_of_a_window(subword):
     task = Tags(subword)
     targets = task.encode(windows([["DET", "NOUN", None], ["NOUN"]]), np.ones(2))
     outputs = logits(2)
-    losses = task.loss(outputs, batch_targets(targets.values, [0, 1]), None)
+    losses = task.loss(outputs, batch_targets(targets.values, torch.tensor([0, 1])), None)
     expected = -log_probabilities(outputs, subword)[[0, 1, 3], [0, 1, 1]]
     np.testing.assert_allclose(losses, [expected[:2].mean(), expected[2]], rtol=1e-5)
     # With the weights of the windows, the loss of the batch is the mean over words.
@@ -100,7 +100,7 @@ def test_loss_is_the_mean_over_the_words_of_a_window(subword):
 
 def test_loss_label_smoothing():
     outputs, task = logits(), Tags(label_smoothing=0.3)
-    targets = batch_targets(task.encode(windows(), np.ones(2)).values, [0, 1])
+    targets = batch_targets(task.encode(windows(), np.ones(2)).values, torch.tensor([0, 1]))
     log_p = log_probabilities(outputs, "mean")
     expected = -(0.7 * log_p[np.arange(4), [0, 1, 2, 1]] + 0.3 * log_p.mean(1))
     np.testing.assert_allclose(task.loss(outputs, targets, None), [expected[:3].mean(), expected[3]], rtol=1e-5)
@@ -111,7 +111,7 @@ def test_class_weight_weighs_words(class_weight):
     outputs, task = logits(), Tags(class_weight=class_weight)
     targets = task.encode(windows(), np.ones(2))
     weight = np.array([2, 1, 4, 1]) if class_weight != "balanced" else np.array([4, 2, 4, 2]) / 3
-    losses = task.loss(outputs, batch_targets(targets.values, [0, 1]), None)
+    losses = task.loss(outputs, batch_targets(targets.values, torch.tensor([0, 1])), None)
     expected = -log_probabilities(outputs, "mean")[np.arange(4), [0, 1, 2, 1]]
     np.testing.assert_allclose(
         np.average(losses, weights=targets.weight), np.average(expected, weights=weight), rtol=1e-5
@@ -152,7 +152,7 @@ def test_scored_leaves_out_padding():
     task = Tags("mean")
     targets = task.encode(windows(), np.ones(2))
     outputs = logits()
-    scored, codes = task.scored(outputs.numpy(), batch_targets(targets.values, [0, 1]).numpy())
+    scored, codes = task.scored(outputs.numpy(), batch_targets(targets.values, torch.tensor([0, 1])).numpy())
     assert codes.tolist() == [0, 1, 2, 1]
     log_p = scored - np.log(np.exp(scored).sum(1, keepdims=True))
     np.testing.assert_allclose(log_p, log_probabilities(outputs, "mean"), atol=1e-5)

@@ -31,6 +31,7 @@ from sktransfer.tasks.base import Targets, Task
 from sktransfer.training.saved_net import net_from_state, net_to_state
 from sktransfer.training.trainer import train
 from tests.helpers.huggingface_folders import TEXTS, batch_of, make_folder
+from tests.helpers.mutants import text_twin
 from tests.helpers.runs import fit_run
 
 
@@ -236,13 +237,13 @@ def test_getstate_for_skops_keeps_a_trained_lm_head(masked):
 
 
 def test_load_refuses_a_trained_lm_head_of_a_backbone_without_one():
-    backbone = load_backbone("tiny/bert")
+    backbone = text_twin()
     with pytest.raises(LoadError, match="has no language-model head"):
         _decode_trained(
             {
                 "source": backbone,
-                "first": 5,
-                "stop": 5,
+                "first": len(backbone.stages),
+                "stop": len(backbone.stages),
                 "state": {},
                 "lm_state": {"body.0.bias": torch.zeros(3)},
                 "fingerprint": backbone.fingerprint(),

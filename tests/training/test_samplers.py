@@ -53,7 +53,7 @@ def test_no_prefetch_keeps_augmentation_in_the_calling_thread(monkeypatch, on_cp
     ran_ahead = []
     monkeypatch.setattr(samplers, "ahead", lambda batches: ran_ahead.append(True) or batches)
     compute = SimpleNamespace(on_cpu=on_cpu, device=torch.device("cpu"))
-    dataset = SimpleNamespace(compute=compute, augmentation=object() if changed else None)
+    dataset = SimpleNamespace(compute=compute, on_device=None, augmentation=object() if changed else None)
     batches = Batches(dataset, 2, no_prefetch=no_prefetch)
     monkeypatch.setattr(batches, "_order", lambda: [[0, 1], [2]])
     dataset.batch = lambda rows: ({"values": torch.tensor(rows)}, {})

@@ -118,6 +118,18 @@ def test_phase_with_max_epochs_trains_each_stage_in_order(unfreezing, n_stages):
             assert [stage for stages in alone for stage in stages] == list(range(n_stages))
 
 
+@pytest.mark.parametrize("unfreezing", UNFREEZING[1:])
+def test_phase_without_a_head_trains_stages_in_each_epoch(unfreezing):
+    takes = n_phases(unfreezing, 3, has_head=False)
+    assert takes == n_phases(unfreezing, 3) - 1
+    whole = [phase(unfreezing, 3, epoch) for epoch in range(takes + 1)]
+    assert [phase(unfreezing, 3, epoch, has_head=False) for epoch in range(takes)] == whole[1:]
+    for max_epochs in range(1, takes + 1):
+        plan = [phase(unfreezing, 3, epoch, max_epochs, has_head=False) for epoch in range(max_epochs)]
+        assert all(stages for stages, _ in plan)
+        assert plan[-1] == ({0, 1, 2}, True)
+
+
 def test_unfreezing_in_a_search_over_max_epochs_has_a_score_for_each_candidate():
     tuner = FineTuneClassifier(freeze_depth=0, unfreezing="gradual", random_state=0)
     with pytest.warns(FreezingWarning):
