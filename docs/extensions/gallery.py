@@ -98,7 +98,7 @@ def _read_source(app: Any, docname: str, content: list[str]) -> None:
     if folder != "auto_examples":
         return
     if docname.endswith("index"):
-        content[0] = re.sub(r"\.(?=</div>$)", "", content[0], flags=re.MULTILINE)  # of titles
+        content[0] = re.sub(r' tooltip="[^"]*"|\.(?=</div>$)', "", content[0], flags=re.MULTILINE)  # no commands there
         return
     _, label, rest = content[0].partition(f"_sphx_glr_auto_examples_{script.replace('/', '_')}.py:\n\n")
     title, _, rest = rest.partition("\n")
