@@ -89,7 +89,7 @@ def compare_with_baseline(
     >>> comparison.attrs["report"]
     'estimator and tf-idf are equal within the noise of 2 folds: 1.000 and 1.000'
     """
-    shape = getattr(X, "shape", ())
+    shape: tuple[int, ...] = getattr(X, "shape", ())
     if len(shape) == 2 and shape[1] > 1 and not is_tensor(X):
         raise InvalidParameterError(
             f"X has {shape[1]} columns, and the baseline reads one column of texts, or images. Pass a column, "
