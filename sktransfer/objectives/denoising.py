@@ -12,7 +12,7 @@ from torch.nn import functional
 from sktransfer._validation import check_fraction
 from sktransfer.backbones.backbone import Backbone
 from sktransfer.objectives.base import TextObjective, per_row, text_tokens
-from sktransfer.objectives.heads import n_attention_heads, token_table
+from sktransfer.objectives.heads import largest_embedding, n_attention_heads, token_table
 
 __all__ = ["Denoising"]
 
@@ -88,8 +88,8 @@ class Denoising(TextObjective):
 
     def connect_head(self, head: nn.Module, stages: nn.ModuleList) -> None:
         """Tie the table of the decoder to that of the first stage, as a buffer if that is frozen."""
-        tables = [module.weight for module in stages[0].modules() if isinstance(module, nn.Embedding)]
-        table = max(tables, key=len)
+        table = largest_embedding(stages[0])
+        assert table is not None  # `for_backbone` has asked for it
         if table.requires_grad:
             head.table = table
         else:

@@ -12,7 +12,7 @@ from sktransfer.backbones.backbone import Backbone
 from sktransfer.backbones.language import HeldHead, LanguageModelHead
 from sktransfer.exceptions import InvalidParameterError
 
-__all__ = ["is_causal", "n_attention_heads", "token_table", "with_new_lm_head"]
+__all__ = ["is_causal", "largest_embedding", "n_attention_heads", "token_table", "with_new_lm_head"]
 
 _LEAST_WIDTH = 32  # channels of an attention head of a decoder
 
@@ -47,15 +47,25 @@ def token_table(backbone: Backbone) -> nn.Parameter:
     InvalidParameterError
         If its first stage has none.
     """
-    modules = backbone.stages[0].modules()
-    tables: list[Any] = [module.weight for module in modules if isinstance(module, nn.Embedding)]
-    if not tables:
+    table = largest_embedding(backbone.stages[0])
+    if table is None:
         raise InvalidParameterError(
             f"backbone: the first stage of {backbone.name} has no torch.nn.Embedding, whose tokens could be predicted; "
             "set objective='simcse'"
         )
-    table: nn.Parameter = max(tables, key=len)
     return table
+
+
+def largest_embedding(stage: nn.Module) -> nn.Parameter | None:
+    """Return the table with the most rows of a stage (n_rows, width); None if it has no table.
+
+    Parameters
+    ----------
+    stage : nn.Module
+        First stage of a backbone of texts.
+    """
+    tables: list[Any] = [module.weight for module in stage.modules() if isinstance(module, nn.Embedding)]
+    return max(tables, key=len, default=None)
 
 
 def with_new_lm_head(source: Backbone, kind: str) -> Backbone:
