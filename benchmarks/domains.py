@@ -1,12 +1,14 @@
 """Adaptation from a labelled domain to an unlabelled one, by each alignment.
 
-    SKTRANSFER_TEST_DATA=... [SIZE=full] python -m benchmarks.domains [digits] [shift] [amazon]
+    SKTRANSFER_TEST_DATA=... [SIZE=full] python -m benchmarks.domains [digits] [shift] [scanner] [amazon]
 
 digits: MNIST to USPS and back, with `tiny/cnn` and 1,000 labels. Only the last stage is trained, unless a row is "deep"
 (from block4 on, at a rate of 1e-3).
 
 shift: MNIST to USPS, where the digits 0 to 4 are four times as frequent in the target as 5 to 9, and equally frequent
 in the source. The rows have the predicted share of the digits 0 to 4 in both domains, and the true one.
+
+scanner: scikit-learn's digits and the same ones in a lower contrast, `0.2 + 0.5 * X`, with 50 or 150 digits of each.
 
 amazon: the 12 ordered pairs of the domains of Amazon reviews, with `tiny/bert` and all-MiniLM-L6-v2.
 
@@ -30,6 +32,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from sklearn.datasets import load_digits
 
 from benchmarks.common import Report, data_folder, sentence_encoder, sized
 from benchmarks.multitask import DOMAINS, amazon_data
@@ -113,6 +116,15 @@ def digits(source: str, target: str, seed: int, *, shifted: bool = False) -> Pai
         parts.append(drawn[:size])
     unlabelled, test = parts
     return Pair(X[rows], y[rows], X_t[unlabelled], y_t[unlabelled], X_t[test], y_t[test])
+
+
+def scanner(n: int, seed: int) -> Pair:
+    """Return n digits of each of two scanners, of which the second has a lower contrast."""
+    X, y = load_digits(return_X_y=True)
+    X = X.reshape(-1, 8, 8) / 16  # (n_digits, 8, 8)
+    source, target, test = np.split(np.random.default_rng(seed).permutation(len(y))[: 2 * n + 400], [n, 2 * n])
+    low = 0.2 + 0.5 * X  # (n_digits, 8, 8)
+    return Pair(X[source], y[source], low[target], y[target], low[test], y[test])
 
 
 @functools.cache
@@ -207,6 +219,19 @@ def measure_digits(report: Report, known: Remembered, n_draws: int, *, shifted: 
         report.row(f"MNIST to USPS, shuffled domains: {name}", scores)
 
 
+def measure_scanner(report: Report, known: Remembered, n_draws: int) -> None:
+    """Report the accuracies on digits of a lower contrast."""
+    candidates = {name: {**ALIGNMENTS, **STATISTICS}[name] for name in ("none", "coral", "adabn", "mcc", "adabn, mcc")}
+    for n, (name, alignment) in itertools.product((50, 150), candidates.items()):
+        found = []
+        for seed in range(n_draws):
+            what = {**DIGITS, "scanner": n, "alignment": alignment, "seed": seed}
+            draw = functools.partial(scanner, n, seed)
+            settings = {**DIGITS, "random_state": seed}
+            found.append(known(what, functools.partial(_later, outputs, draw, "tiny/cnn", settings, alignment)))
+        report.row(f"{n} digits in a lower contrast: {name}", [one["score"] for one in found])
+
+
 def _later(function: Callable[..., Any], draw: Callable[[], Pair], *arguments: Any) -> Any:
     """Return the result of a function of a pair, which is drawn only if it is needed."""
     return function(draw(), *arguments)
@@ -240,7 +265,9 @@ def measure_amazon(report: Report, known: Remembered, n_draws: int) -> None:
 def main() -> None:
     """Print and write the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", default=["digits", "shift", "amazon"], help="digits, shift, amazon")
+    parser.add_argument(
+        "parts", nargs="*", default=["digits", "shift", "scanner", "amazon"], help="digits, shift, scanner, amazon"
+    )
     parser.add_argument("--draws", type=int, default=3)
     args = parser.parse_args()
     data_folder()
@@ -252,6 +279,7 @@ def main() -> None:
     parts: dict[str, Callable[[Report, Remembered, int], None]] = {
         "digits": measure_digits,
         "shift": functools.partial(measure_digits, shifted=True),
+        "scanner": measure_scanner,
         "amazon": measure_amazon,
     }
     for part in args.parts:

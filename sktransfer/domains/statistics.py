@@ -15,7 +15,7 @@ from sktransfer.engine.compute import Compute
 from sktransfer.engine.inputs import PreprocessedSamples, collate
 from sktransfer.exceptions import InvalidParameterError
 
-__all__ = ["DomainInputs", "DomainNorms", "batch_norm_stages", "choose_alignment", "with_statistics"]
+__all__ = ["DomainInputs", "DomainNorms", "batch_norm_stages", "has_batch_norm", "with_statistics"]
 
 _BATCH = 128  # samples, whose own statistics are near those of all
 
@@ -26,15 +26,15 @@ def _batch_norms(module: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
     return [norm for norm in norms if norm.track_running_stats]
 
 
-def choose_alignment(backbone: Backbone) -> str:
-    """Return the alignment that suits a backbone: "adabn" if it has BatchNorm statistics, else "coral".
+def has_batch_norm(backbone: Backbone) -> bool:
+    """Return whether a stage has BatchNorm statistics.
 
     Parameters
     ----------
     backbone : Backbone
         Backbone.
     """
-    return "adabn" if any(_batch_norms(stage) for stage in backbone.stages) else "coral"
+    return any(_batch_norms(stage) for stage in backbone.stages)
 
 
 def batch_norm_stages(backbone: Backbone) -> list[int]:

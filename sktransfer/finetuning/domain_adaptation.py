@@ -20,7 +20,7 @@ from sktransfer.domains.statistics import (
     DomainInputs,
     DomainNorms,
     batch_norm_stages,
-    choose_alignment,
+    has_batch_norm,
     with_statistics,
 )
 from sktransfer.engine.compute import Compute
@@ -50,8 +50,8 @@ ALIGNMENT = [
         "alignment",
         "auto",
         '{"auto", "none", "adabn", "coral", "mmd", "dann", "mcc"}, object such as DANN(), or list of these',
-        """Alignment of the domains. "auto" is "adabn" if the backbone has BatchNorm, and "coral" otherwise or with
-        `warm_start` (`alignment_`). "adabn" takes BatchNorm statistics of each domain, and needs no training [10]_.
+        """Alignment of the domains. "auto" is "mcc", together with "adabn" if the backbone has BatchNorm. An indicator
+        matrix has "coral" instead of "mcc" (`alignment_`). "adabn" takes BatchNorm statistics of each domain [10]_.
         "coral" makes means and covariances of features equal [6]_, "mmd" kernel means [7]_. "dann" trains features that
         do not tell the domains apart [8]_, and "mcc" sharpens the predictions of the target [9]_. A list adds
         alignments up. `CORAL`, `MMD`, `DANN` and `MCC` are objects with parameters. "none" learns from the source
@@ -107,8 +107,8 @@ class DomainAdaptationClassifier(ClassifyingTuner):
         Domains of `sample_domain`, sorted. -1 and 1 if it was not given.
     backbone_ : Backbone
         Adapted backbone, for a featurizer or the next estimator.
-    alignment_ : str
-        Only if `alignment="auto"`: the alignment that it stood for.
+    alignment_ : str or list of str
+        Only if `alignment="auto"`: the value of `alignment` that it stood for.
     adapted_stages_ : list of str
         Names of the stages whose BatchNorm statistics are those of the target, or of both domains if there are other
         alignments. Only with "adabn".
@@ -201,7 +201,7 @@ class DomainAdaptationClassifier(ClassifyingTuner):
     alignment: Any
     alignment_weight: Any
     adapted_stages_: list[str]
-    alignment_: str
+    alignment_: str | list[str]
     domains_: np.ndarray
     _target_backbone: Backbone | None = None  # during `fit`, if samples of the target pass a network of their own
     _target_inputs: PreprocessedSamples | None = None  # during `fit`, if BatchNorm takes statistics of them at its end
@@ -364,7 +364,9 @@ class DomainAdaptationClassifier(ClassifyingTuner):
         if hasattr(self, "alignment_"):
             del self.alignment_  # of an earlier fit
         if is_auto(self.alignment):
-            of_network = "coral" if self.warm_start else choose_alignment(backbone)
+            loss = "mcc" if np.ndim(domains.labels) == 1 else "coral"  # "mcc" takes one class per sample
+            with_statistics = has_batch_norm(backbone) and not self.warm_start  # "adabn" cannot be continued
+            of_network = ["adabn", loss] if with_statistics else loss
             self.alignment_ = "none" if self.alignment_weight == 0 else of_network
         return samples, dataclasses.replace(arguments, y=domains)
 

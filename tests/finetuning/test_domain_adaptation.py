@@ -275,27 +275,34 @@ def test_adabn_with_another_alignment_is_no_worse_than_without_statistics_after_
     assert both.score(X[200:], y[200:300]) > none.score(X[200:], y[200:300])
 
 
-def test_alignment_auto_is_adabn_of_a_network_with_batch_norm():
+def test_alignment_auto_is_adabn_and_mcc_of_a_network_with_batch_norm():
     auto = adapt(alignment="auto").fit(IMAGES, Y)
-    assert auto.alignment_ == "adabn"
-    assert_equal_fits(auto, adapt(alignment="adabn").fit(IMAGES, Y))
+    assert auto.alignment_ == ["adabn", "mcc"]
+    assert_equal_fits(auto, adapt(alignment=["adabn", "mcc"]).fit(IMAGES, Y))
     assert not hasattr(auto.set_params(alignment="coral").fit(IMAGES, Y), "alignment_")
     assert DomainAdaptationClassifier().alignment == "auto"
 
 
-def test_alignment_auto_is_coral_of_a_network_without_batch_norm():
+def test_alignment_auto_is_mcc_of_a_network_without_batch_norm():
     X, y = make_samples("text", 12)
     y, options = np.where(np.arange(12) < 6, y.astype(object), None), {**OPTIONS, "max_epochs": 1}
-    auto, coral = (
-        DomainAdaptationClassifier("tiny/bert", **{**options, "alignment": one}).fit(X, y) for one in ("auto", "coral")
+    auto, mcc = (
+        DomainAdaptationClassifier("tiny/bert", **{**options, "alignment": one}).fit(X, y) for one in ("auto", "mcc")
     )
-    assert auto.alignment_ == "coral"
-    np.testing.assert_array_equal(auto.predict_proba(X), coral.predict_proba(X))
-    assert "train_loss_coral" in auto.history_
+    assert auto.alignment_ == "mcc"
+    np.testing.assert_array_equal(auto.predict_proba(X), mcc.predict_proba(X))
+    assert "train_loss_mcc" in auto.history_
 
 
-def test_alignment_auto_is_coral_with_warm_start_and_none_with_weight_0():
-    assert_equal_fits(*(adapt(alignment=one, warm_start=True).fit(IMAGES, Y) for one in ("auto", "coral")))
+def test_alignment_auto_is_coral_instead_of_mcc_for_an_indicator_matrix():
+    labels = np.tile([[1.0, 0], [0, 1]], (len(IMAGES) // 2, 1))
+    labels[len(IMAGES) // 2 :] = np.nan
+    auto = adapt(alignment="auto").fit(IMAGES, labels)
+    assert auto.alignment_ == ["adabn", "coral"]
+
+
+def test_alignment_auto_is_mcc_with_warm_start_and_none_with_weight_0():
+    assert_equal_fits(*(adapt(alignment=one, warm_start=True).fit(IMAGES, Y) for one in ("auto", "mcc")))
     assert_equal_fits(*(adapt(alignment=one, alignment_weight=0).fit(IMAGES, Y) for one in ("auto", "none")))
 
 
