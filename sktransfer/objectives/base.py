@@ -34,6 +34,8 @@ class Objective(ParametrizedTask):
         Number of noisy copies of a sample that a step reads.
     has_copies : bool
         Whether the samples are fixed noisy copies already.
+    reads_twice : bool
+        Whether the trained stages read each sample twice in a step.
     stagewise : bool
         Whether the stages are trained one after the other from below, each with a new head.
     lm_kind : {"masked", "causal"} or None
@@ -47,6 +49,7 @@ class Objective(ParametrizedTask):
     changes_input: ClassVar[bool] = False
     copies_per_step: ClassVar[int] = 1
     has_copies: bool = False
+    reads_twice: ClassVar[bool] = False
     stagewise: ClassVar[bool] = False
     lm_kind: ClassVar[str | None] = None
     fewest_tokens: ClassVar[int] = 0
@@ -64,7 +67,11 @@ class Objective(ParametrizedTask):
         InvalidParameterError
             If the network cannot be trained by this objective.
         """
+        self.check_parameters()
         return copy.copy(self)
+
+    def check_parameters(self) -> None:
+        """Raise if a parameter is not allowed. The default does nothing."""
 
     def check_boundary(self, backbone: Backbone, boundary: int, freeze_depth: Any) -> None:
         """Raise if stages are frozen that may not be.
@@ -115,10 +122,13 @@ class Objective(ParametrizedTask):
         raise NotImplementedError
 
     def prepare(self, arguments: dict[str, Tensor], targets: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-        """Return noisy copies of the samples if they change, unless they are such copies already."""
-        if not self.changes_input or self.has_copies:
-            return arguments, targets
-        return self.corrupt(arguments, targets)
+        """Return noisy copies of the samples if they change, unless they are such copies already.
+
+        Every argument is repeated, (2 n, ...), if the trained stages read each sample twice.
+        """
+        if self.changes_input and not self.has_copies:
+            arguments, targets = self.corrupt(arguments, targets)
+        return (twice(arguments) if self.reads_twice else arguments), targets
 
     def set_input_shape(self, shape: tuple[int, ...]) -> None:
         """Take the shape of a sample at the freezing boundary, before the head is made. The default does nothing.

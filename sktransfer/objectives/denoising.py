@@ -59,6 +59,10 @@ class Denoising(TextObjective):
     def __init__(self, rate: float = 0.6) -> None:
         self.rate = rate
 
+    def check_parameters(self) -> None:
+        """Raise if a parameter is not allowed."""
+        check_fraction("rate", self.rate)
+
     def for_backbone(self, backbone: Backbone) -> Self:
         """Return a copy that knows the tokens.
 
@@ -70,9 +74,8 @@ class Denoising(TextObjective):
         Raises
         ------
         InvalidParameterError
-            If `rate` is not allowed.
+            If a parameter is not allowed.
         """
-        check_fraction("rate", self.rate)
         bound = super().for_backbone(backbone)
         tokens = text_tokens(backbone)
         before, after = tokens.special_ids

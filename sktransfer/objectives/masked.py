@@ -57,6 +57,10 @@ class MaskedTokens(TextObjective):
     def __init__(self, probability: float = 0.15) -> None:
         self.probability = probability
 
+    def check_parameters(self) -> None:
+        """Raise if a parameter is not allowed."""
+        check_fraction("probability", self.probability)
+
     def for_backbone(self, backbone: Backbone) -> Self:
         """Return a copy that knows the ids of the tokens.
 
@@ -68,9 +72,8 @@ class MaskedTokens(TextObjective):
         Raises
         ------
         InvalidParameterError
-            If its tokenizer has no mask token, or `probability` is not allowed.
+            If a parameter is not allowed, or its tokenizer has no mask token.
         """
-        check_fraction("probability", self.probability)
         bound = super().for_backbone(backbone)
         tokens = text_tokens(backbone)
         if tokens.mask_value is None:

@@ -54,6 +54,10 @@ class MaskedPatches(ImageObjective):
     def __init__(self, rate: float = 0.75) -> None:
         self.rate = rate
 
+    def check_parameters(self) -> None:
+        """Raise if a parameter is not allowed."""
+        check_fraction("rate", self.rate)
+
     def for_backbone(self, backbone: Backbone) -> Self:
         """Return a copy that knows the number of tokens before the patches.
 
@@ -65,9 +69,8 @@ class MaskedPatches(ImageObjective):
         Raises
         ------
         InvalidParameterError
-            If `rate` is not allowed.
+            If a parameter is not allowed.
         """
-        check_fraction("rate", self.rate)
         bound = super().for_backbone(backbone)
         bound.n_prefix = backbone.prefix_tokens
         return bound

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from sktransfer._validation import check_float
-from sktransfer.backbones.backbone import Backbone
 from sktransfer.exceptions import InvalidParameterError
 from sktransfer.objectives.base import ImageObjective
 
@@ -54,21 +53,9 @@ class StageDenoising(ImageObjective):
     def __init__(self, noise: float = 0.5) -> None:
         self.noise = noise
 
-    def for_backbone(self, backbone: Backbone) -> Self:
-        """Return a copy.
-
-        Parameters
-        ----------
-        backbone : Backbone
-            Backbone of images.
-
-        Raises
-        ------
-        InvalidParameterError
-            If `noise` is not allowed.
-        """
+    def check_parameters(self) -> None:
+        """Raise if a parameter is not allowed."""
         check_float("noise", self.noise)
-        return super().for_backbone(backbone)
 
     def set_input_shape(self, shape: tuple[int, ...]) -> None:
         """Take the shape of a sample at the freezing boundary.

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Self
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from sktransfer._validation import check_bool, check_float, check_int
-from sktransfer.backbones.backbone import Backbone
 from sktransfer.exceptions import InvalidParameterError
 from sktransfer.objectives.base import ImageObjective
 
@@ -57,25 +54,13 @@ class SiameseViews(ImageObjective):
     def __init__(self, smallest: float = 0.3, mirror: bool = True, width: int = 256) -> None:
         self.smallest, self.mirror, self.width = smallest, mirror, width
 
-    def for_backbone(self, backbone: Backbone) -> Self:
-        """Return a copy.
-
-        Parameters
-        ----------
-        backbone : Backbone
-            Backbone of images.
-
-        Raises
-        ------
-        InvalidParameterError
-            If a parameter is not allowed.
-        """
+    def check_parameters(self) -> None:
+        """Raise if a parameter is not allowed."""
         check_float("smallest", self.smallest, exclude_minimum=True)
         if self.smallest > 1:
             raise InvalidParameterError(f"smallest={self.smallest!r} must be at most 1, the area of the whole image")
         check_bool("mirror", self.mirror)
         check_int("width", self.width, minimum=2)
-        return super().for_backbone(backbone)
 
     def make_head(self, n_features: int, n_mixed: int | None = None) -> nn.Module:
         """Return a new projector and predictor."""

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import copy
-from typing import Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from sktransfer._validation import check_int
-from sktransfer.backbones.backbone import Backbone
-from sktransfer.objectives.base import TextObjective, twice
+from sktransfer.objectives.base import TextObjective
 
 __all__ = ["ContrastiveTension"]
 
@@ -55,25 +53,14 @@ class ContrastiveTension(TextObjective):
 
     kind = "contrastive-tension"
     pairwise = True
+    reads_twice = True
 
     def __init__(self, negatives: int = 7) -> None:
         self.negatives = negatives
 
-    def for_backbone(self, backbone: Backbone) -> Self:
-        """Return a copy.
-
-        Parameters
-        ----------
-        backbone : Backbone
-            Backbone of texts.
-
-        Raises
-        ------
-        InvalidParameterError
-            If `negatives` is not allowed.
-        """
+    def check_parameters(self) -> None:
+        """Raise if a parameter is not allowed."""
         check_int("negatives", self.negatives, minimum=1)
-        return super().for_backbone(backbone)
 
     def change_stages(self, stages: nn.ModuleList) -> None:
         """Add a second network to the trained stages."""
@@ -86,10 +73,6 @@ class ContrastiveTension(TextObjective):
         for index, stage in enumerate(list(stages)):
             if isinstance(stage, _TwoStages):
                 stages[index] = stage.first
-
-    def prepare(self, arguments: dict[str, Tensor], targets: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-        """Return every argument twice, (2 n, ...): once for each network."""
-        return twice(arguments), targets
 
     def loss(self, outputs: Tensor | None, targets: Tensor, features: Tensor) -> Tensor:
         """Return the mean binary cross entropy of the pairs of each text (n,)."""

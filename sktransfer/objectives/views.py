@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +11,7 @@ from torch.nn import functional
 from sktransfer._validation import check_float
 from sktransfer.backbones.backbone import Backbone
 from sktransfer.exceptions import InvalidParameterError
-from sktransfer.objectives.base import TextObjective, twice
+from sktransfer.objectives.base import TextObjective
 
 __all__ = ["DropoutViews"]
 
@@ -48,25 +48,14 @@ class DropoutViews(TextObjective):
 
     kind = "dropout-views"
     pairwise = True
+    reads_twice = True
 
     def __init__(self, temperature: float = 0.05) -> None:
         self.temperature = temperature
 
-    def for_backbone(self, backbone: Backbone) -> Self:
-        """Return a copy.
-
-        Parameters
-        ----------
-        backbone : Backbone
-            Backbone of texts.
-
-        Raises
-        ------
-        InvalidParameterError
-            If `temperature` is not allowed.
-        """
+    def check_parameters(self) -> None:
+        """Raise if a parameter is not allowed."""
         check_float("temperature", self.temperature, exclude_minimum=True)
-        return super().for_backbone(backbone)
 
     def check_boundary(self, backbone: Backbone, boundary: int, freeze_depth: Any) -> None:
         """Raise if the trained stages have no dropout.
@@ -93,10 +82,6 @@ class DropoutViews(TextObjective):
                 f"above the freezing boundary, {list(backbone.stage_names[boundary:])}, have none; set "
                 "objective='mlm', a lower freeze_depth, or give a backbone whose configuration has a dropout"
             )
-
-    def prepare(self, arguments: dict[str, Tensor], targets: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-        """Return every argument twice, (2 n, ...)."""
-        return twice(arguments), targets
 
     def loss(self, outputs: Tensor | None, targets: Tensor, features: Tensor) -> Tensor:
         """Return the cross entropy of each text among those of its batch (n,)."""
