@@ -2,9 +2,9 @@
 
     SKTRANSFER_TEST_DATA=... [SIZE=full] python -m benchmarks.adaptation_curve [--domains books] [--objectives mlm]
 
-The network is adapted to 2,000 reviews of a domain once per objective and draw, as in `adaptation.py`. Each number of
-labels a class, from 16 to all, then has its logistic regression. The gain is the accuracy over that of the network as
-it was, with the same labels. The picture is `results/adaptation_curve.png`.
+The network is adapted to 2,000 reviews of a domain once per objective, as in `adaptation.py`. Each number of labels a
+class, from 16 to all, and each draw of them then has its logistic regression. The gain is the accuracy over that of the
+network as it was, with the same labels. The picture is `results/adaptation_curve.png`.
 
 The results are stored in `results/adaptation_curve.jsonl` when they are measured, so an interrupted run resumes.
 """
@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import functools
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,24 +25,23 @@ from benchmarks.common import Report, sized
 from benchmarks.multitask import DOMAINS, amazon_data
 from benchmarks.picture import draw_lines
 from benchmarks.remembered import Remembered
-from sktransfer import clear_cache
+from sktransfer import Backbone, clear_cache
 from sktransfer.exceptions import TruncatedTextWarning
 
 LABELS_A_CLASS = (16, 32, 64, 128, 256, None)  # None for all
 
 
-def curve(domain: str, objective: str, pool: Data, test: Data, seed: int) -> list[float]:
-    """Return the test accuracy for each number of labels, after an adaptation.
+def curve(network: Callable[[], Backbone], domain: str, pool: Data, test: Data, seed: int) -> list[float]:
+    """Return the test accuracy of a network for each number of labels.
 
     Parameters
     ----------
-    domain, objective, pool, test, seed
+    network : callable
+        Returns the network, and is not called if the result is known.
+    domain, pool, test, seed
         As `benchmarks.adaptation` takes them.
     """
-    backbone = adapted(domain, objective, {}, pool[0], seed)
-    scores = [accuracy(backbone, domain, pool, test, n, seed) for n in LABELS_A_CLASS]
-    clear_cache()
-    return scores
+    return [accuracy(network(), domain, pool, test, n, seed) for n in LABELS_A_CLASS]
 
 
 def draw(scores: Mapping[str, Sequence[Sequence[float]]], path: Path) -> None:
@@ -67,7 +66,7 @@ def main() -> None:
     parser.add_argument("--domains", nargs="+", choices=DOMAINS, default=DOMAINS[: sized(1, 4)])
     usual = [name for name in OF_TEXTS if name not in ("none", "causal")]
     parser.add_argument("--objectives", nargs="+", choices=usual, default=usual)
-    parser.add_argument("--draws", type=int, default=sized(1, 5))
+    parser.add_argument("--draws", type=int, default=sized(1, 5), help="draws of the labels")
     chosen = parser.parse_args()
     warnings.simplefilter("ignore", TruncatedTextWarning)
     data, known = amazon_data(), Remembered("adaptation_curve")
@@ -75,12 +74,22 @@ def main() -> None:
     scores: dict[str, list[list[float]]] = {}
     for objective in ["none", *chosen.objectives]:
         for domain in chosen.domains:
-            for seed in range(chosen.draws):
-                what = {"domain": domain, "objective": objective, "seed": seed}
-                found = known(what, functools.partial(curve, domain, objective, *data[domain], seed))
-                scores.setdefault(objective, []).append(found)
-                for n, score in zip(LABELS_A_CLASS, found, strict=True):
-                    report.row(f"{domain} {objective} {seed}, {n or 'all'} labels a class", [score])
+            pool, test = data[domain]
+            network = functools.cache(functools.partial(adapted, domain, objective, {}, pool[0], 0))
+            found = [
+                known(
+                    {"domain": domain, "objective": objective, "seed": seed},
+                    functools.partial(curve, network, domain, pool, test, seed),
+                )
+                for seed in range(chosen.draws)
+            ]
+            scores.setdefault(objective, []).extend(found)
+            for n, of_number in zip(LABELS_A_CLASS, zip(*found, strict=True), strict=True):
+                report.row(f"{domain} {objective}, {n or 'all'} labels a class", list(of_number))
+            clear_cache()
+    for objective, found in scores.items():
+        for n, of_number in zip(LABELS_A_CLASS, zip(*found, strict=True), strict=True):
+            report.row(f"mean of the domains: {objective}, {n or 'all'} labels a class", [float(np.mean(of_number))])
     report.write()
     draw(scores, common.RESULTS / "adaptation_curve.png")
 
