@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sktransfer.kernels.attention import ATTENTION, pad_mask, pad_tokens
-from sktransfer.kernels.linear import PackedLinear, is_close, replace_modules
+from sktransfer.kernels.linear import PackedLinear, is_close, replace_modules, with_spare_rows
 
 __all__ = ["EncoderLayer", "fuse_encoder_layers"]
 
@@ -39,16 +39,19 @@ class EncoderLayer(nn.Module):
 
     def forward(self, values: Tensor, attention_mask: Tensor) -> Tensor:
         """Return hidden states (n, tokens, channels), with an additive mask (n, 1, 1 or tokens, tokens)."""
-        n, n_tokens, _ = values.shape
-        projected = pad_tokens(self.projection(values))  # (n, 16 k, 3 * channels)
+        n, n_tokens, width = values.shape
+        rows = with_spare_rows(values)  # (m, channels), as all products of the layer take and give them
+        projected = self.projection(rows)[: n * n_tokens].view(n, n_tokens, -1)  # (n, tokens, 3 * channels)
+        projected = pad_tokens(projected)  # (n, 16 k, 3 * channels)
         heads = projected.view(n, projected.shape[1], 3, self.n_heads, -1).permute(2, 0, 3, 1, 4)
         query, key, value = heads.unbind(0)  # (n, heads, 16 k, width)
         mask = pad_mask(attention_mask, n_tokens, n_tokens)  # (n, 1, 16 k, 16 k)
         out = functional.scaled_dot_product_attention(query, key, value, mask, scale=self.scaling)
-        out = out.transpose(1, 2)[:, :n_tokens].reshape(n, n_tokens, -1)  # (n, tokens, channels)
-        values = self.attended_norm(self.attended(out) + values)
-        last: Tensor = self.norm(self.dense(self.intermediate(values)) + values)
-        return last
+        joined = torch.empty_like(rows)  # (m, channels)
+        joined[: n * n_tokens].view(n, n_tokens, self.n_heads, -1).copy_(out.transpose(1, 2)[:, :n_tokens])
+        rows = self.attended_norm(self.attended(joined) + rows)
+        rows = self.norm(self.dense(self.intermediate(rows)) + rows)
+        return rows[: n * n_tokens].view(n, n_tokens, width)  # (n, tokens, channels)
 
 
 def fuse_encoder_layers(stages: nn.ModuleList) -> None:
