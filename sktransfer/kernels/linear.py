@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 __all__ = ["PackedLinear", "is_close", "pack", "replace_modules", "with_spare_rows"]
 
@@ -53,14 +52,25 @@ class PackedLinear(nn.Linear):
 
     def forward(self, values: Tensor) -> Tensor:
         """Return the output (..., out_features). It has the same bits for any number of rows."""
-        rows = with_spare_rows(values)  # (m, in_features)
+        out = self.product(with_spare_rows(values))  # (m, out_features)
+        return out[: values.numel() // self.in_features].view(*values.shape[:-1], -1)  # (..., out_features)
+
+    def product(self, rows: Tensor) -> Tensor:
+        """Return the output for rows of `with_spare_rows`.
+
+        Parameters
+        ----------
+        rows : Tensor of shape (m, in_features)
+
+        Returns
+        -------
+        out : Tensor of shape (m, out_features)
+        """
         # The overload is named, because torch takes as long to choose it as to multiply a few tokens.
         out: Tensor = torch.ops.mkldnn._linear_pointwise.default(
             rows, self._packed, self.bias, self._activation, [], "none"
-        )  # (m, out_features)
-        if values.ndim == 2 and len(values) == len(rows):
-            return out
-        return out[: values.numel() // self.in_features].view(*values.shape[:-1], -1)  # (..., out_features)
+        )
+        return out
 
 
 def with_spare_rows(values: Tensor) -> Tensor:
@@ -79,16 +89,15 @@ def with_spare_rows(values: Tensor) -> Tensor:
     rows : Tensor of shape (m, channels)
         A view if the memory of `values` has room for it, as outputs of `PackedLinear` do.
     """
-    width = values.shape[-1]
-    rows = values.reshape(-1, width)  # (n, channels)
-    n = len(rows)
+    rows = values.reshape(-1, values.shape[-1])  # (n, channels)
+    n, width = rows.shape  # len(rows) would pass through Python
     step = 1 << max(1, n.bit_length() - (4 if n < 256 else 5))
     m = -(-n // step) * step
     if m == n:
         return rows
     if (rows.storage_offset() + m * width) * rows.itemsize <= rows.untyped_storage().nbytes() and rows.is_contiguous():
         return rows.as_strided((m, width), (width, 1))  # (m, channels)
-    return functional.pad(rows, (0, 0, 0, m - n))  # (m, channels)
+    return torch.constant_pad_nd(rows, (0, 0, 0, m - n), 0.0)  # (m, channels)
 
 
 def pack(stages: nn.ModuleList) -> None:
