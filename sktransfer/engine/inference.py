@@ -255,7 +255,9 @@ class BatchInvariantConv2d(nn.Conv2d):
             found = self._ordered(values, ordered)
         except (AttributeError, RuntimeError, TypeError):  # operators private to torch, which may change
             return False
-        return ordered if torch.equal(found, torch.mkldnn_convolution(values, self.weight, self.bias, *sizes)) else False
+        return (
+            ordered if torch.equal(found, torch.mkldnn_convolution(values, self.weight, self.bias, *sizes)) else False
+        )
 
 
 def _replace_convolutions(stages: nn.ModuleList) -> None:

@@ -41,7 +41,7 @@ class EncoderLayer(nn.Module):
         self.dense, self.norm = layer.output.dense, layer.output.LayerNorm
 
     def forward(self, values: Tensor, attention_mask: Tensor) -> Tensor:
-        """Return hidden states (n, tokens, channels), with a mask (n, 1, 1 or tokens, tokens), of bool or to be added."""
+        """Return hidden states (n, tokens, channels), with a bool or additive mask (n, 1, 1 or tokens, tokens)."""
         n, n_tokens, width = values.shape
         rows = with_spare_rows(values)  # (m, channels), as all products of the layer take and give them
         parts: Any = self._modules
