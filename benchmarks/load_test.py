@@ -1,10 +1,11 @@
 """The example service under load for a minute: errors, latencies, and memory over time.
 
-    python -m benchmarks.load_test [--seconds 60] [--clients 8]
+    python -m benchmarks.load_test [--seconds 60] [--warm-up 30] [--clients 8]
 
 The service of `examples/service` runs as a process of its own, with `tiny/bert` and `tiny/cnn`. Each client sends one
 request after the other, of one new text or image. Every fiftieth request is a bad upload, which must be answered 400.
-Any other answer but 200 is an error. The memory of the service is measured every five seconds.
+Any other answer but 200 is an error. The memory of the service is measured every five seconds. In the seconds of the
+warm-up, which no other figure counts, the service meets most sizes of batches. From then on its memory must stay.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from sktransfer import ImageFeaturizer, TextFeaturizer, save
 WORDS = ["a", "the", "film", "of", "and", "to", "is", "in", "that", "it", "as", "but", "with", "for", "its", "story"]
 BAD = 50  # one of so many requests holds a file that is no image
 INTERVAL = 5.0  # seconds between two measurements of memory
+GROWTH = 1.02  # largest ratio of the memory at the end to that after the warm-up
 
 
 @dataclass
@@ -51,7 +53,7 @@ class Seen:
     n_refused : int, default=0
         Number of bad uploads that were answered 400.
     memory : list of int
-        Resident memory of the service in bytes, every five seconds.
+        Resident memory of the service in bytes, at the start and every five seconds.
     """
 
     seconds: list[float] = field(default_factory=list)
@@ -144,10 +146,11 @@ async def client(seed: int, address: str, numbers: Iterable[int], seen: Seen) ->
                 seen.n_refused += is_bad
 
 
-async def load(address: str, pid: int, seconds: float, n_clients: int) -> Seen:
+async def load(address: str, pid: int, seconds: float, n_clients: int, seed: int = 0) -> Seen:
     """Send requests from several clients for some seconds."""
-    seen, ends = Seen(), time.perf_counter() + seconds
-    clients = [asyncio.create_task(client(seed, address, until(ends), seen)) for seed in range(n_clients)]
+    seen, ends = Seen(memory=[resident(pid)]), time.perf_counter() + seconds
+    numbers = range(seed * n_clients, (seed + 1) * n_clients)
+    clients = [asyncio.create_task(client(number, address, until(ends), seen)) for number in numbers]
     while time.perf_counter() < ends:
         await asyncio.sleep(min(INTERVAL, max(0.0, ends - time.perf_counter())))
         seen.memory.append(resident(pid))
@@ -159,17 +162,22 @@ def main() -> None:
     """Print figures, and fail if a request failed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--warm-up", type=float, default=30, help="seconds before the measurement")
     parser.add_argument("--clients", type=int, default=8)
     args = parser.parse_args()
     report = Report(f"the service for {args.seconds:g} s with {args.clients} clients", "load_test")
     with tempfile.TemporaryDirectory() as folder, running(write_estimators(Path(folder))) as (address, pid):
+        first = asyncio.run(load(address, pid, args.warm_up, args.clients, seed=1)).memory
         seen = asyncio.run(load(address, pid, args.seconds, args.clients))
     report.row("requests", [len(seen.seconds) + len(seen.errors)], per_second=len(seen.seconds) / args.seconds)
     report.row("bad uploads answered 400", [seen.n_refused])
     report.row("errors", [len(seen.errors)], first=(seen.errors or ["none"])[0])
     report.row("latency p50, ms", [np.percentile(seen.seconds, 50) * 1e3])
     report.row("latency p99, ms", [np.percentile(seen.seconds, 99) * 1e3])
-    report.row("memory, MB", [one / 1e6 for one in seen.memory], each=[round(one / 1e6, 1) for one in seen.memory])
+    report.row("memory in the warm-up, MB", [first[-1] / 1e6], each=[round(one / 1e6, 1) for one in first])
+    report.row("memory, MB", [seen.memory[-1] / 1e6], each=[round(one / 1e6, 1) for one in seen.memory])
+    growth = seen.memory[-1] / seen.memory[0]
+    report.judge("memory at the end over that after the warm-up", [growth], must=GROWTH, at_most=True)
     report.write()
     if seen.errors:
         sys.exit(f"{len(seen.errors)} requests failed")

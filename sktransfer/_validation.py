@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any
@@ -15,8 +16,10 @@ __all__ = [
     "check_fraction",
     "check_int",
     "check_option",
+    "check_text",
     "is_int",
     "is_real",
+    "require_estimator",
     "require_field",
 ]
 
@@ -183,6 +186,56 @@ def check_option(name: str, value: Any, options: Sequence[str], other: str = "")
         allowed = f"{tuple(options)}{', or ' if other else ''}{other}"
         raise InvalidParameterError(f"{name}={value!r} must be one of {allowed}{'.' if near else ''}{near}")
     return value
+
+
+def check_text(name: str, value: Any) -> str:
+    """Return `value`, a string.
+
+    Parameters
+    ----------
+    name : str
+        Name of the parameter, for the error.
+    value : object
+        Value to check.
+
+    Raises
+    ------
+    InvalidParameterError
+        If `value` is no str.
+    """
+    if not isinstance(value, str):
+        raise InvalidParameterError(f"{name}={value!r} must be a str")
+    return value
+
+
+def require_estimator(value: Any) -> None:
+    """Raise an error that tells what to do if a value is no estimator. Whether it is fitted is not checked.
+
+    Parameters
+    ----------
+    value : object
+        Value given for an estimator.
+
+    Raises
+    ------
+    InvalidParameterError
+        If it is a class, a path or anything else without parameters.
+
+    Examples
+    --------
+    >>> from sklearn.linear_model import Ridge
+    >>> from sktransfer._validation import require_estimator
+    >>> require_estimator(Ridge())
+    """
+    if isinstance(value, type):
+        raise InvalidParameterError(
+            f"{value.__name__} is a class, not a fitted estimator: pass what {value.__name__}(...).fit(...) returns"
+        )
+    if isinstance(value, (str, os.PathLike)):
+        path = os.fspath(value)
+        raise InvalidParameterError(f"{path!r} is a path, not a fitted estimator: pass sktransfer.load({path!r})")
+    if not hasattr(value, "get_params"):
+        raise InvalidParameterError(f"an object of type {type(value).__name__} is not a fitted estimator")
 
 
 def check_bool(name: str, value: Any) -> bool:

@@ -9,6 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from sktransfer._validation import require_estimator
 from sktransfer._version import __version__
 from sktransfer.cache.types import Cache
 from sktransfer.config import Places
@@ -75,6 +76,7 @@ def save_model(
     PretrainedClassifier()
     """
     mlflow = _import_mlflow()
+    require_estimator(estimator)
     if not callable(getattr(estimator, str(pyfunc_predict_fn), None)):
         raise InvalidParameterError(
             f"pyfunc_predict_fn={pyfunc_predict_fn!r} is no method of {type(estimator).__name__}; name one that takes "

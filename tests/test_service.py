@@ -90,14 +90,20 @@ def test_service_predicts_several_labels_without_probabilities(tmp_path):
     assert response.json() == {"predictions": [{"prediction": row} for row in clf.predict(TEXTS).tolist()]}
 
 
-def test_service_refuses_estimators_that_are_neither_classifier_nor_regressor(tmp_path):
+def test_service_refuses_estimators_that_do_not_predict_and_names_the_file(tmp_path, files):
     save(TextFeaturizer("tiny/bert", layer=1).fit(TEXTS), tmp_path / "features.skt")
+    save(make_pipeline(TextFeaturizer("tiny/bert"), LogisticRegression()), tmp_path / "unfitted.skt")
 
     async def talk(client):
         return await client.get("/ready")
 
-    with pytest.raises(TypeError, match="TextFeaturizer is neither a classifier nor a regressor"):
-        served(create_app(text=tmp_path / "features.skt"), talk)
+    for arguments, message in (
+        ({"text": tmp_path / "features.skt"}, "features.skt.*TextFeaturizer is neither a classifier nor a regressor"),
+        ({"text": tmp_path / "unfitted.skt"}, "unfitted.skt does not predict texts.*not fitted"),
+        ({"text": files["image"]}, f"{files['image'].name} does not predict texts.*images are expected"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            served(create_app(**arguments), talk)
 
 
 def test_service_keeps_nothing_in_the_cache(files):

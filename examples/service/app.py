@@ -112,14 +112,22 @@ async def load_batchers(batchers: dict[str, Batcher], files: dict[str, str | Pat
         Files of `sktransfer.save` by modality.
     **options
         Parameters of `Batcher`.
+
+    Raises
+    ------
+    ValueError
+        If an estimator cannot predict a sample of its modality. The message names the file.
     """
     for modality, path in files.items():
         if path is not None:
             estimator = load(path, cache=None)  # a cache would grow with every sample
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                batchers[modality] = Batcher(predictor(estimator, _FIRST[modality]), **options)
-                await batchers[modality].predict(_FIRST[modality])
+                try:
+                    batchers[modality] = Batcher(predictor(estimator, _FIRST[modality]), **options)
+                    await batchers[modality].predict(_FIRST[modality])
+                except Exception as error:  # an estimator that is not fitted, or of the other modality
+                    raise ValueError(f"{path} does not predict {modality}s: {error}") from error
 
 
 def add_errors(app: FastAPI) -> None:

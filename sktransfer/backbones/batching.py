@@ -128,7 +128,7 @@ class TextBatching:
 
     def lengths(self, tensors: Sequence[Tensor]) -> list[int]:
         """Return the number of tokens per text; 1 for texts that a stage has pooled to vectors."""
-        return [1 if _is_vector(tensor) else len(tensor) for tensor in tensors]
+        return [1 if _is_vector(tensor) else tensor.shape[0] for tensor in tensors]  # len() would pass through Python
 
     def batch_costs(self, preprocess: TextPreprocess, tensors: Sequence[Tensor | None]) -> list[int]:
         """Return the number of tokens per text."""
@@ -153,7 +153,7 @@ class TextBatching:
         """
         if _is_vector(tensors[0]):
             return torch.stack(list(tensors)), torch.ones(len(tensors), 1, dtype=torch.bool)  # (n, channels), (n, 1)
-        lengths = [len(tensor) for tensor in tensors]
+        lengths = [tensor.shape[0] for tensor in tensors]
         if min(lengths) == max(lengths):
             mask = torch.ones(len(lengths), lengths[0], dtype=torch.bool)  # (n, tokens)
             return torch.stack(list(tensors)), mask  # (n, tokens, ...), (n, tokens)

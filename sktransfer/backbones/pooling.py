@@ -213,8 +213,10 @@ def check_pooling(pooling: str, modality: str) -> str:
     InvalidParameterError
         If the modality has no such pooling.
     """
-    synonyms = {one.synonym: one.name for one in POOLINGS.values() if modality in one.modalities and one.synonym}
     if isinstance(pooling, str):
+        if pooling == "auto" or (pooling in POOLINGS and modality in POOLINGS[pooling].modalities):
+            return pooling
+        synonyms = {one.synonym: one.name for one in POOLINGS.values() if modality in one.modalities and one.synonym}
         pooling = synonyms.get(pooling, pooling)
     allowed = ("auto", *pooling_names(modality))
     if not isinstance(pooling, str) or pooling not in allowed:

@@ -486,7 +486,7 @@ class _Pass:
             lengths = None
         with torch.inference_mode(False), torch.no_grad():  # normal tensors, which training can use
             if self._cache is None and lengths is None:  # one copy: no sample outlives its batch for long
-                return list(output.clone(memory_format=torch.contiguous_format))  # n of (...)
+                return list(output.clone(memory_format=torch.contiguous_format).unbind())  # n of (...)
             return [
                 (one if lengths is None else one[: lengths[i]]).clone(memory_format=torch.contiguous_format)
                 for i, one in enumerate(output)

@@ -206,6 +206,9 @@ class BatchInvariantConv2d(nn.Conv2d):
     `nn.Conv2d` calls oneDNN or another kernel, by the number of images, their size, and the number of threads. An image
     in a batch of its own then has other last bits than in a larger one.
 
+    oneDNN reorders weights in each call, which takes a third of the time of a small network on a single image. From the
+    second single image of a size on, weights are kept in that order, if the bits stay the same.
+
     Parameters
     ----------
     convolution : nn.Conv2d
@@ -215,14 +218,46 @@ class BatchInvariantConv2d(nn.Conv2d):
     def __init__(self, convolution: nn.Conv2d) -> None:
         nn.Module.__init__(self)  # that of nn.Conv2d would draw weights
         self.__dict__.update(convolution.__dict__)
+        # Shape and threads of the last single image, and weights ordered for it: None before the second such image,
+        # False if they give other bits. One attribute, because several threads set it.
+        self._alone: tuple[Any, Tensor | bool | None] = None, None
 
     def forward(self, values: Tensor) -> Tensor:
         """Return the output (n, out_channels, height, width)."""
         assert not isinstance(self.padding, str)  # "same" and "valid" are left to torch
+        if values.shape[0] == 1:
+            now = values.shape, torch.get_num_threads()
+            known, ordered = self._alone
+            if known != now:
+                self._alone = now, None
+            elif isinstance(ordered, Tensor):
+                return self._ordered(values, ordered)
+            elif ordered is None:
+                self._alone = now, self._order(values)
         out: Tensor = torch.mkldnn_convolution(
             values, self.weight, self.bias, self.padding, self.stride, self.dilation, self.groups
         )
         return out
+
+    def _ordered(self, values: Tensor, ordered: Tensor) -> Tensor:
+        out: Tensor = torch.ops.mkldnn._convolution_pointwise.default(
+            values, ordered, self.bias, self.padding, self.stride, self.dilation, self.groups, "none", [], ""
+        )
+        return out
+
+    def _order(self, values: Tensor) -> Tensor | bool:
+        """Return weights in the order that oneDNN takes for an image, or False if torch or the bits do not allow it."""
+        sizes = self.padding, self.stride, self.dilation, self.groups
+        try:
+            ordered: Tensor = torch.ops.mkldnn._reorder_convolution_weight(
+                self.weight.detach(), *sizes, list(values.shape)
+            )
+            found = self._ordered(values, ordered)
+        except (AttributeError, RuntimeError, TypeError):  # operators private to torch, which may change
+            return False
+        return (
+            ordered if torch.equal(found, torch.mkldnn_convolution(values, self.weight, self.bias, *sizes)) else False
+        )
 
 
 def _replace_convolutions(stages: nn.ModuleList) -> None:
@@ -248,8 +283,9 @@ _WORTH_TRACING = 4_000_000  # parameters
 def fuse(stages: nn.ModuleList) -> None:
     """Fuse BatchNorms into the convolutions before them, in place.
 
-    Outputs change by rounding only. If a BatchNorm does not directly follow its convolution in an `nn.Sequential`, the
-    stage is traced with torch.fx. Parts that cannot be traced stay unchanged.
+    Outputs change by rounding only. A module can tell by an attribute `norm_of` which BatchNorm directly follows which
+    of its convolutions, as a dict of their names. If neither this attribute nor an `nn.Sequential` tells, the stages of
+    a large network are traced with torch.fx. Parts that cannot be traced stay unchanged.
 
     Parameters
     ----------
@@ -267,8 +303,10 @@ def fuse(stages: nn.ModuleList) -> None:
     """
     shared = _shared(stages)
     for module in stages.modules():
+        pairs: Iterable[tuple[str, str]] = getattr(module, "norm_of", {}).items()
         if isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward:
-            _fuse_neighbours(module, shared)
+            pairs = pairwise(name for name, _ in list(module.named_children()))
+        _fuse_pairs(module, pairs, shared)
     if not shared and sum(parameter.numel() for parameter in stages.parameters()) >= _WORTH_TRACING:
         _fuse_traced(stages)
 
@@ -282,12 +320,13 @@ def _shared(stages: nn.ModuleList) -> set[int]:
     return repeated
 
 
-def _fuse_neighbours(sequence: nn.Sequential, shared: set[int]) -> None:
-    for (name, first), (after, second) in pairwise(list(sequence.named_children())):
+def _fuse_pairs(module: nn.Module, pairs: Iterable[tuple[str, str]], shared: set[int]) -> None:
+    for name, after in pairs:
+        first, second = getattr(module, name), getattr(module, after)
         alone = not shared & {id(first), id(second)}
         if type(first) is nn.Conv2d and type(second) is nn.BatchNorm2d and second.track_running_stats and alone:
-            setattr(sequence, name, fuse_conv_bn_eval(first, second))
-            setattr(sequence, after, nn.Identity())
+            setattr(module, name, fuse_conv_bn_eval(first, second))
+            setattr(module, after, nn.Identity())
 
 
 def _fuse_traced(module: nn.Module) -> None:

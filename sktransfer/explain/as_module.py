@@ -76,7 +76,20 @@ class EstimatorModule(nn.Module):
             Images (n, 3, height, width), or token ids (n, tokens).
         mask : Tensor of shape (n, tokens), default=None
             True, or not 0, for real tokens. None for images, and for texts without padding.
+
+        Raises
+        ------
+        InvalidParameterError
+            If the values are not a tensor of samples.
         """
+        n_axes = 4 if self.backbone.modality == "image" else 2
+        if not isinstance(values, Tensor) or values.ndim != n_axes:
+            given = f"a tensor of shape {tuple(values.shape)}" if isinstance(values, Tensor) else type(values).__name__
+            star = "" if n_axes == 4 else "*"
+            raise InvalidParameterError(
+                f"the module takes a batch of preprocessed {self.backbone.modality}s, not {given}: "
+                f"module({star}module.preprocess(X))"
+            )
         if self.backbone.modality == "text":
             mask = torch.ones_like(values, dtype=torch.bool) if mask is None else mask.bool()
         read: list[Tensor | None] = [None] * len(self.layers)

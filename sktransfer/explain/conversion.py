@@ -10,6 +10,7 @@ import numpy as np
 from sklearn.base import ClassifierMixin, RegressorMixin, TransformerMixin
 from torch import nn
 
+from sktransfer._validation import require_estimator
 from sktransfer.backbones.backbone import Backbone
 from sktransfer.engine.layers import LayerOutput
 from sktransfer.exceptions import InvalidParameterError
@@ -99,8 +100,7 @@ def converter_of(estimator: Any, table: Mapping[type, Converter], refused: Mappi
         return table[kind]
     if kind in refused:
         raise InvalidParameterError(f"{kind.__name__} has no module, because {refused[kind]}")
-    if not hasattr(estimator, "get_params") or isinstance(estimator, type):
-        raise InvalidParameterError(f"{estimator!r} is not a fitted estimator")
+    require_estimator(estimator)
     before = "convert the steps before it, as_module(pipeline[:-1])" if hasattr(estimator, "predict") else "omit it"
     raise InvalidParameterError(
         f"{kind.__name__} has no module. {_similar(estimator, table)}, or {before}. sktransfer.save and joblib keep "

@@ -93,7 +93,7 @@ def export_onnx(
     X : array-like, Series, one-column DataFrame or list of n_samples, default=None
         Samples to trace and to check with. None for made-up ones, of which the size is that of the preprocessing.
     opset_version : int, default=20
-        Version of ONNX's operators, 18 or newer.
+        Version of ONNX's operators, from 18 to the newest that the installed onnx knows.
 
     Returns
     -------
@@ -128,14 +128,16 @@ def export_onnx(
     >>> [file.name for file in export.files], export.difference < 1e-5
     (['tiny.onnx', 'tiny.json'], True)
     """
-    _require_exporter()
     file = local_path(path)
     if file.suffix != ".onnx":
         raise InvalidParameterError(
             f"path={str(path)!r} must end in .onnx, because its description has the same name and ends in .json"
         )
-    if not is_int(opset_version) or opset_version < _OLDEST:
-        raise InvalidParameterError(f"opset_version={opset_version!r} must be an int of at least {_OLDEST}")
+    newest = _newest_opset()
+    if not is_int(opset_version) or not _OLDEST <= opset_version <= newest:
+        raise InvalidParameterError(
+            f"opset_version={opset_version!r} must be an int from {_OLDEST} to {newest}, the newest of onnx here"
+        )
     if not file.parent.is_dir():
         raise SaveError(f"{file} cannot be written, because the folder {file.parent} does not exist: create it")
     module = as_module(estimator, output=output)
@@ -156,12 +158,14 @@ def export_onnx(
     )
 
 
-def _require_exporter() -> None:
+def _newest_opset() -> int:
+    """Return the newest version of ONNX's operators that the installed onnx knows."""
     try:
-        import onnx  # noqa: F401
+        import onnx
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise ImportError(f"export_onnx needs onnx and onnxscript: {_INSTALL}") from error
+    return int(onnx.defs.onnx_opset_version())
 
 
 def _batch(module: EstimatorModule, X: Any) -> tuple[Tensor, ...]:
@@ -202,7 +206,13 @@ def _largest_difference(module: EstimatorModule, batch: tuple[Tensor, ...], path
         import onnxruntime
     except ImportError:
         return None
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    try:
+        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    except Exception as error:  # of types that onnxruntime does not export
+        raise SaveError(
+            f"onnxruntime cannot run the file, and nothing was written ({first_line(error)}). Choose an older "
+            "opset_version, or install a newer onnxruntime"
+        ) from error
     names = [one.name for one in session.get_inputs()]
     largest = 0.0
     for inputs in (batch, _first(batch)):

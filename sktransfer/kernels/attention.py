@@ -99,9 +99,9 @@ def pad_mask(mask: Tensor, n_queries: int, n_keys: int) -> Tensor:
     if not more_queries and not more_keys:
         return mask
     masked = False if mask.dtype == torch.bool else float("-inf")
-    mask = functional.pad(mask, (0, more_keys), value=masked)  # (..., n_queries or 1, 16 k)
+    mask = torch.constant_pad_nd(mask, (0, more_keys), masked)  # (..., n_queries or 1, 16 k)
     if mask.shape[-2] == n_queries > 1:
-        mask = functional.pad(mask, (0, 0, 0, more_queries))  # (..., 16 k, 16 k), dropped afterwards
+        mask = torch.constant_pad_nd(mask, (0, 0, 0, more_queries), 0)  # (..., 16 k, 16 k), dropped afterwards
     return mask.expand(*mask.shape[:-2], n_queries + more_queries, n_keys + more_keys)  # (..., 16 k, 16 k)
 
 
@@ -120,7 +120,7 @@ def pad_tokens(values: Tensor) -> Tensor:
 
 
 def _pad(values: Tensor, n: int) -> Tensor:
-    return functional.pad(values, (0, 0, 0, n)) if n else values
+    return torch.constant_pad_nd(values, (0, 0, 0, n), 0.0) if n else values
 
 
 def pad_attention(stages: nn.ModuleList) -> bool:

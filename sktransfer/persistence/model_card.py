@@ -23,6 +23,7 @@ from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import check_is_fitted
 from skops.card import Card
 
+from sktransfer._validation import check_text, require_estimator
 from sktransfer._version import __version__
 from sktransfer.backbones.backbone import Backbone
 from sktransfer.backbones.registry import registry
@@ -81,7 +82,7 @@ def model_card(
     Raises
     ------
     InvalidParameterError
-        If only one of X and y is given, or the estimator predicts nothing.
+        If a parameter has another type, only one of X and y is given, or the estimator predicts nothing.
     NotFittedError
         If the estimator is not fitted.
 
@@ -106,6 +107,9 @@ def model_card(
     >>> card.select("Scores").table["score"]
     ['accuracy', 'balanced accuracy', 'F1, macro', 'log loss']
     """
+    require_estimator(estimator)
+    for name, value in {"description": description, "data": data, "file": file}.items():
+        check_text(name, value)
     check_is_fitted(estimator)
     if (X is None) != (y is None):
         raise InvalidParameterError(

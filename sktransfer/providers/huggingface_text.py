@@ -147,7 +147,8 @@ class TextLayer(nn.Module):
 
     def forward(self, values: Tensor, mask: Tensor) -> Tensor:
         """Return hidden states (n, tokens, channels)."""
-        bias = attention_bias(values, mask, causal=self.causal)
+        takes_bool = not self.causal and getattr(self.layer, "takes_bool_mask", False)
+        bias = mask[:, None, None, :] if takes_bool else attention_bias(values, mask, causal=self.causal)
         out: Tensor = self.norm(_tensor(self.layer(values, attention_mask=bias)))  # (n, tokens, channels)
         return out
 

@@ -6,7 +6,9 @@ the freeze depth. Only one convolution works at full resolution, because such ma
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import pairwise
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +29,8 @@ class ResidualBlock(nn.Module):
     stride : int, default=1
         Stride of the first convolution. 2 halves height and width.
     """
+
+    norm_of: ClassVar[Mapping[str, str]] = {"conv1": "norm1", "conv2": "norm2"}  # to fuse for inference
 
     def __init__(self, in_channels: int, out_channels: int, stride: int = 1) -> None:
         super().__init__()

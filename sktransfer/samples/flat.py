@@ -57,7 +57,7 @@ def is_flat(X: Any) -> bool:
     if isinstance(X, numbers.Number) or issparse(X):
         return True
     if isinstance(X, (list, tuple)):
-        return _are_numbers(X, rows=True)
+        return not (X and isinstance(X[0], (str, bytes))) and _are_numbers(X, rows=True)  # asked for each prediction
     if isinstance(X, np.ndarray):
         return _is_flat_array(X)
     if is_tensor(X):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import pytest
 import torch
 from torch import nn
@@ -35,7 +37,13 @@ def run(stages, size=64):
 
 
 @pytest.mark.parametrize(
-    ("name", "left"), [("torchvision/mobilenet_v2", 0), ("torchvision/resnet18", 0), ("torchvision/densenet121", None)]
+    ("name", "left"),
+    [
+        ("tiny/cnn", 0),  # by `norm_of`, without tracing
+        ("torchvision/mobilenet_v2", 0),
+        ("torchvision/resnet18", 0),
+        ("torchvision/densenet121", None),
+    ],
 )
 def test_fuse_keeps_outputs_up_to_rounding(name, left):
     import copy
@@ -57,10 +65,21 @@ def test_fuse_skips_layers_whose_values_are_used_elsewhere():
             inner = self[0](values)
             return self[1](inner) + inner
 
+    class Named(nn.Module):
+        norm_of: ClassVar = {"conv": "norm"}
+
+        def __init__(self, conv, norm):
+            super().__init__()
+            self.conv, self.norm = conv, norm
+
+        def forward(self, values):
+            return self.norm(self.conv(values))
+
     for stages in (
         nn.ModuleList([nn.Sequential(conv, norm), nn.Sequential(conv, nn.ReLU())]),  # one convolution, two places
         nn.ModuleList([Both(nn.Conv2d(3, 3, 3, padding=1), nn.BatchNorm2d(3))]),
         nn.ModuleList([nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3, track_running_stats=False))]),
+        nn.ModuleList([Named(conv, norm), nn.Sequential(conv)]),  # by `norm_of`, and one convolution in two places
     ):
         stages.eval()
         before, values = norms(stages), torch.randn(2, 3, 8, 8)

@@ -7,10 +7,11 @@ import pickle
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
 import torch
 
 from sktransfer.engine.compute import Compute
-from sktransfer.engine.inference import has_convolutions, prepare_for_inference, prepare_head
+from sktransfer.engine.inference import BatchInvariantConv2d, has_convolutions, prepare_for_inference, prepare_head
 from tests.helpers.toys import image_backbone, text_backbone
 
 CPU = Compute(torch.device("cpu"))
@@ -45,6 +46,34 @@ def test_prepare_for_inference_uses_channels_last_for_convolutions():
     assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in stages.modules())
     assert all(torch.equal(tensor, before[name]) for name, tensor in backbone.stages.state_dict().items())
     assert not any(p.requires_grad for p in stages.parameters())
+
+
+@pytest.mark.parametrize("groups", [1, 4])
+def test_convolution_keeps_ordered_weights_from_the_second_single_image_on(groups):
+    torch.manual_seed(0)
+    layer = torch.nn.Conv2d(4, 8, 3, stride=2, padding=1, groups=groups).requires_grad_(False)
+    convolution = BatchInvariantConv2d(layer.to(memory_format=torch.channels_last))
+    images = torch.randn(5, 4, 9, 9).contiguous(memory_format=torch.channels_last)
+    with torch.inference_mode():
+        together = convolution(images)
+        assert convolution._alone == (None, None)
+        for row, image in enumerate(images.split(1)):
+            assert torch.equal(convolution(image)[0], together[row])
+            assert (convolution._alone[1] is None) == (row == 0)
+        assert not torch.is_tensor(convolution._alone[1]) or convolution._alone[1].is_mkldnn
+        convolution(images[:1, :, :7])  # another size
+        assert convolution._alone[1] is None
+
+
+def test_convolution_keeps_no_ordered_weights_that_give_other_bits(monkeypatch):
+    convolution = BatchInvariantConv2d(torch.nn.Conv2d(3, 8, 3).requires_grad_(False))
+    image = torch.ones(1, 3, 9, 9)
+    with torch.inference_mode():
+        expected = convolution(image)
+        monkeypatch.setattr(convolution, "_ordered", lambda values, ordered: expected + 1)
+        for _ in range(2):
+            assert torch.equal(convolution(image), expected)
+    assert convolution._alone[1] is False
 
 
 def test_prepare_for_inference_gives_all_threads_one_copy():

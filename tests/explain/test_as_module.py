@@ -310,8 +310,14 @@ def test_as_module_refuses_other_inputs():
             as_module(refused)
     with pytest.raises(InvalidParameterError, match="convert the pipeline that begins with the featurizer"):
         as_module(NearestClassMean().fit([[0.0, 1.0], [1.0, 0.0]], ["a", "b"]))
-    with pytest.raises(InvalidParameterError, match="3 is not a fitted estimator"):
-        as_module(3)
+    for wrong, message in (
+        (3, "an object of type int is not a fitted estimator"),
+        (as_module(PretrainedClassifier("tiny/cnn")), "an object of type EstimatorModule is not a fitted estimator"),
+        (LogisticRegression, r"LogisticRegression is a class.*LogisticRegression\(\.\.\.\)\.fit"),
+        ("a.skt", r"'a.skt' is a path.*pass sktransfer.load\('a.skt'\)"),
+    ):
+        with pytest.raises(InvalidParameterError, match=message):
+            as_module(wrong)
 
     class Own(LogisticRegression):
         pass
@@ -407,3 +413,14 @@ def test_as_module_suits_captum_and_grad_cam():
     ids, mask = texts.preprocess(TEXTS[:2])
     layer = LayerIntegratedGradients(texts, texts.stages[0])
     assert layer.attribute(ids, additional_forward_args=(mask,), target=1, n_steps=4).shape == (*ids.shape, 160)
+
+
+def test_module_takes_a_batch_of_preprocessed_samples():
+    images, texts = as_module(PretrainedClassifier("tiny/cnn")), as_module(TextFeaturizer("tiny/bert").fit(["a"]))
+    pixels = torch.zeros(1, 3, 32, 32)
+    for wrong, given in ((pixels[0], r"shape \(3, 32, 32\)"), (pixels.numpy(), "ndarray"), ([pixels], "list")):
+        with pytest.raises(InvalidParameterError, match=rf"of preprocessed images, not .*{given}: module\(module\.pre"):
+            images(wrong)
+    for wrong, given in ((texts.preprocess(["a"]), "tuple"), (["a"], "list")):
+        with pytest.raises(InvalidParameterError, match=rf"texts, not {given}: module\(\*module\.preprocess\(X\)\)"):
+            texts(wrong)

@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import onnxruntime
 import pytest
+import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from tokenizers import Tokenizer
@@ -17,11 +18,13 @@ from sktransfer import (
     ImageFeaturizer,
     PretrainedClassifier,
     TextFeaturizer,
+    as_module,
     export_onnx,
     save,
 )
 from sktransfer.cli import main
 from sktransfer.exceptions import InvalidParameterError, SaveError
+from sktransfer.explain.onnx import _largest_difference
 from sktransfer.testing.samples import make_samples
 from tests.helpers.small_bert import small_bert
 
@@ -99,8 +102,9 @@ def test_export_onnx_refuses_what_it_cannot_write(tmp_path):
     clf = PretrainedClassifier()
     with pytest.raises(InvalidParameterError, match=r"path='model.bin' must end in .onnx"):
         export_onnx(clf, "model.bin")
-    with pytest.raises(InvalidParameterError, match="opset_version=11 must be an int of at least 18"):
-        export_onnx(clf, tmp_path / "model.onnx", opset_version=11)
+    for version in (11, 99, "20"):
+        with pytest.raises(InvalidParameterError, match=rf"opset_version={version!r} must be an int from 18 to \d\d,"):
+            export_onnx(clf, tmp_path / "model.onnx", opset_version=version)
     with pytest.raises(SaveError, match=r"because the folder .*no folder does not exist: create it"):
         export_onnx(clf, tmp_path / "no folder" / "model.onnx")
 
@@ -132,3 +136,10 @@ def test_cli_export_writes_the_file_and_reports_the_difference(tmp_path, capsys)
     assert printed["difference"] < 1e-5
     assert main(["export", str(tmp_path / "stem.skt"), str(tmp_path / "stem.onnx"), "--output", "logits"]) == 2
     assert "output='logits' is none of ImageFeaturizer, which gives features" in capsys.readouterr().err
+
+
+def test_export_onnx_says_what_to_do_if_onnxruntime_cannot_run_the_file(tmp_path):
+    (tmp_path / "model.onnx").write_bytes(b"of operators that onnxruntime does not know")
+    module = as_module(PretrainedClassifier("tiny/cnn"))
+    with pytest.raises(SaveError, match=r"cannot run the file, and nothing was written.*Choose an older opset_version"):
+        _largest_difference(module, (torch.zeros(2, 3, 32, 32),), tmp_path / "model.onnx")

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from sktransfer.kernels.linear import PackedLinear, pack
+from sktransfer.kernels.linear import PackedLinear, pack, with_spare_rows
 
 
 def packed(stages):
@@ -81,3 +81,42 @@ def test_pack_fuses_gelu_into_the_linear_layer_before_it(activation, folds):
     assert isinstance(stages[0].intermediate_act_fn, nn.Identity) == folds
     with torch.inference_mode():
         torch.testing.assert_close(stages[0](values), plain[0](values), atol=1e-6, rtol=1e-5)
+
+
+def test_pack_generates_code_for_few_numbers_of_rows(capfd):
+    stages = nn.ModuleList([nn.Linear(13, 29)]).eval()  # of no other test, whose code would be used again
+    pack(stages)
+    with torch.inference_mode(), torch.backends.mkldnn.verbose(torch.backends.mkldnn.VERBOSE_ON_CREATION):
+        for n in range(1, 301):
+            stages[0](torch.ones(n, 13))
+    generated = [line for line in capfd.readouterr().out.splitlines() if "create:cache_miss" in line and "ic13" in line]
+    assert 0 < len(generated) <= 50
+
+
+@pytest.mark.parametrize("shape", [(12,), (1, 12), (31, 12), (7, 37, 12), (300, 12), (2, 151, 12)])
+def test_pack_gives_a_row_the_same_bits_with_any_number_of_rows(shape):
+    torch.manual_seed(0)
+    stages = nn.ModuleList([nn.Sequential(nn.Linear(12, 20), nn.Linear(20, 4))]).eval()
+    pack(stages)
+    values = torch.randn(shape)
+    with torch.inference_mode():
+        found, alone = stages[0](values), [stages[0](row) for row in values.reshape(-1, 12)]
+    assert torch.equal(found, torch.stack(alone).view(*shape[:-1], 4))
+
+
+def test_with_spare_rows_gives_few_numbers_of_rows():
+    sizes = [len(with_spare_rows(torch.empty(n, 3))) for n in range(1, 2049)]
+    assert len(set(sizes)) <= 100
+    assert all(n <= size <= max(n + 1, n * 1.13) for n, size in enumerate(sizes, start=1))
+
+
+def test_with_spare_rows_copies_only_without_room():
+    values = torch.arange(144.0).view(36, 4)
+    assert with_spare_rows(values).data_ptr() == values.data_ptr()
+    within = with_spare_rows(values[:33])
+    assert within.shape == (36, 4)
+    assert within.data_ptr() == values.data_ptr()
+    for apart in (values[3:], values[:33].clone(), values[:33, :2], values.T):
+        rows = with_spare_rows(apart)
+        assert torch.equal(rows[: len(apart)], apart)
+        assert not rows[len(apart) :].any()

@@ -147,3 +147,7 @@ def test_model_card_refuses_what_it_cannot_describe(tuner):
         model_card(tuner, IMAGES)
     with pytest.raises(InvalidParameterError, match="ImageFeaturizer has neither predict nor score"):
         model_card(ImageFeaturizer("tiny/cnn").fit(IMAGES), IMAGES, LABELS)
+    with pytest.raises(InvalidParameterError, match=r"'moods\.skt' is a path.*sktransfer\.load\('moods\.skt'\)"):
+        model_card("moods.skt")
+    with pytest.raises(InvalidParameterError, match=r"data=\['Four reviews\.'\] must be a str"):
+        model_card(tuner, data=["Four reviews."])
