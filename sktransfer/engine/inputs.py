@@ -84,6 +84,10 @@ class PreprocessedSamples:
         key: bytes | None = self._read(self.samples.key, row)
         return key
 
+    def keys(self, rows: Sequence[int]) -> list[bytes | None]:
+        """Return the hash of the content of each of some samples; None for those that are left out."""
+        return [self.key(row) for row in rows]
+
     def readable(self, rows: Sequence[int]) -> dict[int, Tensor]:
         """Return the tensors of some rows, without those that are left out."""
         if not self.leave_out:
@@ -238,9 +242,10 @@ def in_batches(rows: Sequence[Row], size: int) -> Iterator[list[Row]]:
         yield list(rows[start : start + size])
 
 
-def concat_features(layers: Sequence[Sequence[Tensor]]) -> Tensor:
-    """Concatenate the vectors of several layers, each given as one per sample, to (n, n_features)."""
-    columns = [torch.stack(list(layer)) for layer in layers]  # of (n, n_features of the layer)
+def concat_features(layers: Sequence[Sequence[Tensor] | Tensor]) -> Tensor:
+    """Concatenate the vectors of several layers, each given as one per sample or as one tensor, to (n, n_features)."""
+    # Each is (n, n_features of the layer).
+    columns = [layer if isinstance(layer, Tensor) else torch.stack(list(layer)) for layer in layers]
     return columns[0] if len(columns) == 1 else torch.cat(columns, 1)  # (n, n_features)
 
 

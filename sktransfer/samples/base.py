@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
 import hashlib
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol, Self
@@ -103,7 +104,7 @@ class Rows:
         InvalidSampleError
             If the sample cannot be read. The error names the row of the original X.
         """
-        original = int(self._rows[row])
+        original: int = self._rows.item(row)
         if original not in self._keys:
             try:
                 self._keys[original] = self._hash(original)
@@ -175,12 +176,17 @@ def content_hash(kind: str, *parts: Any) -> bytes:
     >>> content_hash("text", "a b") == content_hash("text", "a", "b")
     False
     """
-    running = hashlib.blake2b(kind.encode(), digest_size=20)
+    running = _begin(kind).copy()
     for part in parts:
         content = _as_bytes(part)
         running.update(b"|%d|" % len(content))
         running.update(content)
     return running.digest()
+
+
+@functools.cache
+def _begin(kind: str) -> Any:
+    return hashlib.blake2b(kind.encode(), digest_size=20)
 
 
 def _as_bytes(part: str | bytes | np.ndarray) -> Any:
