@@ -34,7 +34,7 @@ from sktransfer.samples.texts import check_texts
 __all__ = ["LayerOutput", "Outputs", "blank_widths", "forward", "in_rows"]
 
 _LOOKUP = 64  # samples per lookup: cached outputs are yielded before the next lookup
-_CHEAP_LOOKUP = 512  # of vectors of texts, which take less memory and whose hashes take less time
+_VECTORS = 256  # samples per lookup of vectors, which take less memory
 _POLL = 0.02  # seconds between two looks at samples that another pass computes
 _PATIENCE = 10.0  # seconds without such a sample, after which they are computed here; more if own batches are slow
 _SORTED = 1024  # ragged samples that are sorted by length together: more would need memory and save little padding
@@ -269,8 +269,8 @@ class _Pass:
     def batches(self, rows: Sequence[int]) -> Iterator[list[PendingSample] | Outputs]:
         """Yield batches of samples, or the outputs of rows. Cached outputs come at once."""
         waiting: dict[bytes | int, PendingSample] = {}
-        of_vectors = all(layer.pooling for layer in self.computed) and self.inputs.batching.is_cheap
-        for part in in_batches(rows, _CHEAP_LOOKUP if of_vectors else _LOOKUP):
+        of_vectors = all(layer.pooling for layer in self.computed)
+        for part in in_batches(rows, _VECTORS if of_vectors else _LOOKUP):
             names = self._names(part)
             new = [name for name in dict.fromkeys(names) if name is not None and name not in waiting]
             found = {} if self._cache is None else self._cache.find(new)
