@@ -22,7 +22,7 @@ from benchmarks.common import RESULTS, data_folder
 from benchmarks.picture import draw
 
 SPEED = ["startup", "text_throughput", "image_throughput", "grid_search", "freeze_depth_search", "full_fine_tuning"]
-SPEED += ["token_throughput", "memory", "streaming", "second_process", "multitask_cost"]
+SPEED += ["token_throughput", "memory", "streaming", "second_process", "multitask_cost", "runtimes"]
 ACCURACY = ["tiny_images", "tiny_texts", "hymenoptera", "movie_reviews", "words", "recipes", "ranking", "few_shot"]
 ACCURACY += ["layer_mix", "source_task", "freezing_curve", "forgetting", "mixed_table", "multitask", "segmentation"]
 ACCURACY += ["joined", "tagging", "domains"]

@@ -1,11 +1,11 @@
 """Seconds of frozen networks in torch, OpenVINO and ONNX Runtime, side by side in one process.
 
     SKTRANSFER_TEST_DATA=... python -m benchmarks.runtimes [--kinds texts photos] [--variants "openvino float32" ...]
-    SKTRANSFER_TEST_DATA=... python -m benchmarks.runtimes --parts times       # or agreement, accuracy
+    SKTRANSFER_TEST_DATA=... python -m benchmarks.runtimes --parts times agreement accuracy
 
 Texts are encoded by all-MiniLM-L6-v2, and photos by MobileNetV2 from JPEG files. All programs run in turn, in reverse
 order every second round. Times are those of the processor, because other programs may share the machine. Each round is
-stored when it is measured, so an interrupted run resumes.
+stored when it is measured, so an interrupted run resumes. The default is the times, and with SIZE=full all parts.
 """
 
 from __future__ import annotations
@@ -184,7 +184,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kinds", nargs="+", choices=list(OPERATIONS), default=list(OPERATIONS))
     parser.add_argument("--variants", nargs="+", choices=[*map(name, VARIANTS)], default=[*map(name, VARIANTS)])
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS[: sized(1, len(PARTS))])
     given = parser.parse_args()
     variants = [one for one in VARIANTS if name(one) in given.variants]
     report = Report("frozen networks in torch and in other runtimes", "runtimes")

@@ -7,6 +7,7 @@ import re
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,8 @@ _DEFAULTS: dict[str, Any] = {
     "runtime": os.environ.get("SKTRANSFER_RUNTIME") or "torch",
     "runtime_cache": "",
 }
+# Plugins have runtimes, so the module that reads them checks their names. It is imported when a name is set.
+_CHECK_RUNTIME = EntryPoint("runtime", "sktransfer.runtimes.resolve:check_runtime_name", "")
 _settings = threading.local()
 
 
@@ -97,7 +100,7 @@ def set_config(
         Where to look for weights that a saved or pickled estimator names by a path, if they are not there any more:
         files, and folders that hold them. They are used if their hash is that of the estimator. `()` for none.
     runtime : {"torch", "openvino", "onnxruntime", "auto"} or str, default=None
-        Library that computes frozen stages on the CPU. All but "torch" come from a plugin, such as
+        Library that computes frozen stages on the CPU. All but "torch" come from an installed plugin, such as
         `sktransfer-openvino`. "auto" is a runtime that was measured to be faster than torch if one is installed, and
         torch on a GPU. Trained stages stay in torch. Initially "torch", or the environment variable
         `SKTRANSFER_RUNTIME`, which worker processes read as well.
@@ -151,6 +154,7 @@ def _check_text(name: str, value: Any) -> str:
     """Return the name of a runtime, or the absolute path of a folder that may not exist yet."""
     if name == "runtime":
         if isinstance(value, str) and value:
+            _CHECK_RUNTIME.load()(value)
             return value
         raise InvalidParameterError(f"runtime={value!r} must be 'torch', 'auto' or the name of a runtime")
     if not isinstance(value, (str, os.PathLike)):

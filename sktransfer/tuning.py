@@ -21,7 +21,7 @@ from sktransfer.engine.layers import LayerOutput
 from sktransfer.engine.workers import MOST
 from sktransfer.exceptions import InvalidParameterError, SktransferError, warn
 from sktransfer.machine.processor import processor, this_processor
-from sktransfer.machine.tuned import Choice, Record, read_records, structure_of, write
+from sktransfer.machine.tuned import Choice, Record, check_writable, read_records, structure_of, write
 from sktransfer.samples.images import check_images
 from sktransfer.samples.texts import check_texts
 
@@ -60,6 +60,7 @@ def tune(name: str, *, seconds: float = 20.0) -> Record:
     backbone = load_backbone(name)
     if None not in backbone.towers:
         raise InvalidParameterError(f"{backbone.name!r} joins several networks. Tune each of them by its name")
+    check_writable()
     here = this_processor()
     dtypes = {key: dtype for key, dtype in PRECISIONS.items() if here.multiplies(dtype)}
     inputs = _samples(backbone, seconds / _PASSES)

@@ -37,9 +37,27 @@ def test_get_config_defaults():
     }
 
 
-def test_set_config_runtime_takes_any_name_and_a_folder_that_may_not_exist(tmp_path):
-    with config_context(runtime="mine", runtime_cache=tmp_path / "new"):
-        assert get_config()["runtime"] == "mine"
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (
+            "openvinno",
+            r"runtime='openvinno' is not installed: .*choose from \['torch', 'auto'.* Did you mean 'openvino'",
+        ),
+        ("hf", r"runtime='hf' is not installed: install the plugin"),  # a plugin without a runtime
+    ],
+)
+def test_set_config_runtime_must_be_installed(name, message):
+    with pytest.raises(InvalidParameterError, match=message):
+        set_config(runtime=name, download="never")
+    with pytest.raises(InvalidParameterError, match=message), config_context(runtime=name):
+        pass
+    assert (get_config()["runtime"], get_config()["download"]) == ("torch", "auto")
+
+
+def test_set_config_runtime_cache_takes_a_folder_that_may_not_exist(tmp_path):
+    with config_context(runtime="auto", runtime_cache=tmp_path / "new"):
+        assert get_config()["runtime"] == "auto"
         assert get_config()["runtime_cache"] == str(tmp_path / "new")
         with config_context(runtime_cache=""):
             assert get_config()["runtime_cache"] == ""

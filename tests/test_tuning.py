@@ -26,6 +26,7 @@ def test_tune_measures_and_is_listed(name, capsys):
     assert main(["tune", name, "--seconds", "0.2", "--json"]) == 0
     record = json.loads(capsys.readouterr().out)
     assert record["backbone"] == name
+    assert [path.name for path in path_of(name).parent.iterdir()] == [path_of(name).name]
     assert set(record["choices"]) <= {"float32", "bfloat16", "float16"}
     choice = find_choices(load_backbone(name))["float32"]
     assert choice.per_second > 0
@@ -54,6 +55,15 @@ def test_tune_list_names_ignored_and_damaged_records(capsys):
     assert capsys.readouterr().out == "forgotten: 3\n"
     assert main(["tune", "--list"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 1
+
+
+def test_tune_checks_that_it_can_write_before_it_measures(folder, monkeypatch, capsys):
+    load_backbone("tiny/cnn").copies.clear()
+    (folder / "file").write_text("")
+    monkeypatch.setenv("SKTRANSFER_CACHE", str(folder / "file"))
+    assert main(["tune", "tiny/cnn", "--seconds", "0.1"]) == 2
+    assert "cannot be written" in capsys.readouterr().err
+    assert not load_backbone("tiny/cnn").copies  # of a network that has run
 
 
 @pytest.mark.parametrize(

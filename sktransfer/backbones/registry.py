@@ -130,6 +130,15 @@ class Registry:
         return {plugin.name: plugin.module for plugin in self.plugins if plugin.status == "loaded"}
 
     @property
+    def providers(self) -> list[str]:
+        """Names of the loaded plugins that have backbones, sorted. Others have runtimes or scores."""
+        return sorted(
+            plugin.name
+            for plugin in self.plugins
+            if plugin.status == "loaded" and (plugin.n_backbones or plugin.open_family)
+        )
+
+    @property
     def failures(self) -> dict[str, str]:
         """Errors of the failed plugins by `name = module`."""
         return {
@@ -242,8 +251,8 @@ class Registry:
             raise PluginError(f"the plugin {label} failed when asked for {model!r}: {reason(error)}") from error
 
     def _not_found(self, name: str, provider: str) -> str:
-        hint = name_hint(name, self.specs, self.sources)
-        message = f"there is no backbone {name!r}.{hint} list_backbones() shows all of {sorted(self.sources)}"
+        hint = name_hint(name, self.specs, self.providers)
+        message = f"there is no backbone {name!r}.{hint} list_backbones() shows all of {self.providers}"
         message += "." if "'hf/" in hint else "; 'hf/<hub id or local folder>' takes models of transformers."
         failed = [plugin for plugin in self.plugins if plugin.status == "failed"]
         relevant = [plugin for plugin in failed if plugin.name == provider]

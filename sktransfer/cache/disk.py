@@ -185,7 +185,7 @@ class DiskStore:
             self._mark_used(namespace)
         return values
 
-    def put(self, namespace: CacheNamespace, keys: Sequence[bytes], values: Sequence[Tensor]) -> None:
+    def put(self, namespace: CacheNamespace, keys: Sequence[bytes], values: Sequence[Tensor] | Tensor) -> None:
         """Add entries unless their key exists. Other processes find them after the next write."""
         from sktransfer.cache.serialization import encode
 

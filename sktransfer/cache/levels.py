@@ -13,6 +13,8 @@ from sktransfer.cache.types import CacheInfo, CacheNamespace, Store
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from sktransfer.cache.types import Entries
+
 __all__ = ["LayeredStore", "layered_store"]
 
 _lock = threading.Lock()
@@ -37,7 +39,7 @@ class LayeredStore:
         self.local, self.shared = local, shared
         self._hits = self._misses = 0
 
-    def get(self, namespace: CacheNamespace, keys: Sequence[bytes], *, counted: bool = True) -> list[Tensor | None]:
+    def get(self, namespace: CacheNamespace, keys: Sequence[bytes], *, counted: bool = True) -> Entries:
         """Return the entry of each key, None for a missing one. The caller must not change it."""
         values = self.local.get(namespace, keys, counted=counted)
         known = {key: value for key, value in zip(keys, values) if value is not None}
@@ -53,8 +55,8 @@ class LayeredStore:
                 self._hits += len(values) - n_misses
         return values
 
-    def put(self, namespace: CacheNamespace, keys: Sequence[bytes], values: Sequence[Tensor]) -> None:
-        """Add contiguous tensors that own their memory. The caller must not change them afterwards."""
+    def put(self, namespace: CacheNamespace, keys: Sequence[bytes], values: Sequence[Tensor] | Tensor) -> None:
+        """Add contiguous tensors, or one tensor of all. The caller must not change them afterwards."""
         self.local.put(namespace, keys, values)
         self.shared.put(namespace, keys, values)
 

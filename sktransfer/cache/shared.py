@@ -266,7 +266,7 @@ class SharedStore:
         if reason is not None:
             self._warn(reason, reason)
 
-    def put(self, namespace: CacheNamespace, keys: Sequence[bytes], values: Sequence[Tensor]) -> None:
+    def put(self, namespace: CacheNamespace, keys: Sequence[bytes], values: Sequence[Tensor] | Tensor) -> None:
         """Collect entries, and write those of a namespace if there are about a thousand.
 
         Parameters
@@ -274,15 +274,16 @@ class SharedStore:
         namespace : CacheNamespace
         keys : sequence of bytes
             Keys of the samples.
-        values : sequence of Tensor
-            CPU tensors that own their memory. The caller must not change them afterwards.
+        values : sequence of Tensor, or Tensor of shape (n, ...)
+            CPU tensors. The caller must not change them afterwards.
         """
         with _lock:
             index = self._index.get(namespace.digest, {})
             pending = self._pending.setdefault(namespace, {})
             for key, value in zip(keys, values, strict=True):
                 if key not in index and key not in pending:
-                    pending[key] = value
+                    is_view = value.untyped_storage().nbytes() > value.nbytes
+                    pending[key] = value.clone() if is_view else value  # a view would keep the other values alive
                     self._sizes[namespace] += value.nbytes
             if self._sizes.total() >= N_BYTES_ALL:
                 due = self._take(list(self._pending))

@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    # Entries of some keys, None for a missing one; or all of them as one tensor.
+    Entries: TypeAlias = Sequence[Tensor | None] | Tensor
 
 __all__ = ["Cache", "CacheInfo", "CacheNamespace", "NamespaceInfo", "Store", "readable_size"]
 
@@ -100,14 +103,15 @@ class NamespaceInfo:
 class Store(Protocol):
     """Store of cache entries: CPU tensors of any shape, by namespace and by the sample's key of 20 bytes."""
 
-    def get(self, namespace: CacheNamespace, keys: Sequence[bytes], *, counted: bool = True) -> list[Tensor | None]:
+    def get(self, namespace: CacheNamespace, keys: Sequence[bytes], *, counted: bool = True) -> Entries:
         """Return the entry of each key, None for a missing one. The caller must not change it.
 
-        A second look at the same keys is not `counted` as a lookup.
+        If all are there, they may come as one tensor (n, ...). A second look at the same keys is not `counted` as a
+        lookup.
         """
 
-    def put(self, namespace: CacheNamespace, keys: Sequence[bytes], values: Sequence[Tensor]) -> None:
-        """Add contiguous tensors that own their memory. The caller must not change them afterwards."""
+    def put(self, namespace: CacheNamespace, keys: Sequence[bytes], values: Sequence[Tensor] | Tensor) -> None:
+        """Add contiguous tensors, or one tensor (n, ...) of all. The caller must not change them afterwards."""
 
     def claim(self, namespace: CacheNamespace, keys: Sequence[bytes]) -> list[bool]:
         """Claim samples that the caller computes now, and return for each whether nobody else computes it."""

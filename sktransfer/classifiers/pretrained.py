@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -31,7 +31,7 @@ from sktransfer.classifiers.kept import KeptBackbones
 from sktransfer.engine.compute import Compute, check_finite_outputs, resolve_compute
 from sktransfer.engine.forward import LayerOutput, forward
 from sktransfer.engine.inference import prepare_head
-from sktransfer.engine.inputs import PreprocessedSamples, collate
+from sktransfer.engine.inputs import PreprocessedSamples, collate, concat_features
 from sktransfer.engine.parameters import (
     BACKBONE,
     BATCH_SIZE,
@@ -126,12 +126,12 @@ class PretrainedHead:
         """Whether the head reads one vector per sample, which is small enough to cache."""
         return is_small(self.layer.pooling)
 
-    def probabilities(self, outputs: list[Tensor]) -> np.ndarray:
+    def probabilities(self, outputs: Sequence[Tensor] | Tensor) -> np.ndarray:
         """Return the probability of each category, in the backbone's order.
 
         Parameters
         ----------
-        outputs : list of Tensor
+        outputs : sequence of Tensor, or Tensor of shape (n_samples, ...)
             Output of `layer` per sample.
 
         Returns
@@ -140,9 +140,9 @@ class PretrainedHead:
         """
         with torch.inference_mode():
             if self.is_small:
-                logits = self._head(torch.stack(outputs).float())  # (n, n_categories)
+                logits = self._head(concat_features([outputs]).float())  # (n, n_categories)
             else:
-                values, mask = collate(outputs, self.backbone.modality)
+                values, mask = collate(list(outputs), self.backbone.modality)
                 logits = self._head(values.float(), mask)  # (n, n_categories)
         if logits.ndim != 2 or logits.shape[1] != len(self.backbone.categories):
             raise InvalidParameterError(

@@ -22,7 +22,7 @@ from sktransfer.cache.types import Store
 from sktransfer.devices.memory import measured_peak
 from sktransfer.devices.transfers import begin_download, finish_downloads, upload
 from sktransfer.engine.compute import Compute
-from sktransfer.engine.inference import StagesOfPass
+from sktransfer.engine.inference import StagesOfPass, in_working_runtime
 from sktransfer.engine.inputs import PreprocessedSamples, in_batches
 from sktransfer.engine.layers import LayerOutput
 from sktransfer.engine.lookup import CacheLookup, PendingSample
@@ -34,13 +34,15 @@ from sktransfer.samples.texts import check_texts
 __all__ = ["LayerOutput", "Outputs", "blank_widths", "forward", "in_rows"]
 
 _LOOKUP = 64  # samples per lookup: cached outputs are yielded before the next lookup
+_VECTORS = 256  # samples per lookup of vectors, which take less memory
 _POLL = 0.02  # seconds between two looks at samples that another pass computes
 _PATIENCE = 10.0  # seconds without such a sample, after which they are computed here; more if own batches are slow
 _SORTED = 1024  # ragged samples that are sorted by length together: more would need memory and save little padding
 
 _BLANK = (224, 224, 3)  # shape of the image that shows widths
 
-Outputs = tuple[list[int], list[list[Tensor]]]
+# Rows, and per layer one tensor per row, or one tensor (n_rows, n_features) of vectors from the cache.
+Outputs = tuple[list[int], list[Sequence[Tensor] | Tensor]]
 
 
 def forward(
@@ -84,8 +86,9 @@ def forward(
     rows : list of int
         In any order, each row once, without those that `inputs` leaves out. Empty if it leaves out a whole batch, and
         while other passes compute the rest of the rows.
-    outputs : list of list of Tensor
-        Per layer one tensor per row, on the CPU: vectors in float32, values in the compute precision, token ids.
+    outputs : list of sequence of Tensor
+        Per layer one tensor per row, on the CPU: vectors in float32, values in the compute precision, token ids. Of
+        cached rows they may be the rows of one tensor.
     """
     selected = list(range(len(inputs))) if rows is None else list(rows)
     options = {"compute": compute, "store": store, "cacheable_stages": cacheable_stages, "prefetch": prefetch}
@@ -183,7 +186,7 @@ def _forward(
     prefetch: Sequence[LayerOutput],
 ) -> Iterator[Outputs]:
     """Yield the outputs of layers of a backbone that is not joined."""
-    compute = compute.tuned_for(backbone)
+    compute = in_working_runtime(backbone, compute).tuned_for(backbone)
     n_stages = len(backbone.stages) if cacheable_stages is None else cacheable_stages
     one_pass = _Pass(backbone, inputs, layers, compute, len(selected), n_stages)
     if store is not None:
@@ -191,7 +194,7 @@ def _forward(
     batches = one_pass.batches(selected)
     try:
         for batch in batches:
-            if not batch or one_pass.is_complete(batch[0]):
+            if isinstance(batch, tuple) or not batch or one_pass.is_complete(batch[0]):
                 yield one_pass.run(batch)  # cached outputs need no other thread
                 continue
             one_pass.prepare(batch)
@@ -263,12 +266,23 @@ class _Pass:
         """Return whether all outputs of a sample are known."""
         return len(sample.outputs) == self._n_computed
 
-    def batches(self, rows: Sequence[int]) -> Iterator[list[PendingSample]]:
-        """Yield batches of samples. Samples whose outputs are cached come at once."""
+    def batches(self, rows: Sequence[int]) -> Iterator[list[PendingSample] | Outputs]:
+        """Yield batches of samples, or the outputs of rows. Cached outputs come at once."""
         waiting: dict[bytes | int, PendingSample] = {}
-        for part in in_batches(rows, _LOOKUP):
+        of_vectors = all(layer.pooling for layer in self.computed)
+        for part in in_batches(rows, _VECTORS if of_vectors else _LOOKUP):
+            names = self._names(part)
+            new = [name for name in dict.fromkeys(names) if name is not None and name not in waiting]
+            found = {} if self._cache is None else self._cache.find(new)
+            known = None if waiting else self._known(part, names, new, found)
+            if known is not None:
+                yield known
+                continue
+            samples = self._samples(part, names, waiting)
+            if self._cache is not None:
+                self._cache.look_up(list(samples.values()), found)
             complete = []
-            for name, sample in self._samples(part, waiting).items():
+            for name, sample in samples.items():
                 if self.is_complete(sample):
                     complete.append(sample)
                 else:
@@ -290,24 +304,38 @@ class _Pass:
         (cost,) = self.inputs.batching.batch_costs(self.inputs.preprocess, [None])
         return max(_LOOKUP, 8 * self.compute.samples_per_batch(cost, self.inputs.batching.cost_unit))
 
+    def _names(self, rows: Sequence[int]) -> list[Any]:
+        """Return what equal samples have in common: keys, or else rows. None for samples that are left out."""
+        if self._cache is None and (not self.inputs.batching.is_cheap or self.n_samples == 1):
+            return list(rows)
+        return self.inputs.keys(rows)
+
+    def _known(
+        self, rows: list[int], names: list[Any], distinct: list[Any], found: Mapping[LayerOutput, Any]
+    ) -> Outputs | None:
+        """Return the outputs of some rows if the cache has each layer as one tensor, else None."""
+        blocks = [found.get(layer) for layer in self.layers]
+        if not all(isinstance(block, Tensor) for block in blocks) or None in names:
+            return None
+        if len(distinct) < len(rows):
+            place = {name: position for position, name in enumerate(distinct)}
+            places = torch.tensor([place[name] for name in names])  # (n_rows,)
+            blocks = [block[places] for block in blocks]  # each (n_rows, n_features)
+        return rows, [_as_dtype(block, layer.dtype(self.compute)) for layer, block in zip(self.layers, blocks)]
+
     def _samples(
-        self, rows: Sequence[int], waiting: dict[bytes | int, PendingSample]
-    ) -> dict[bytes | int, PendingSample]:
+        self, rows: Sequence[int], names: Sequence[Any], waiting: Mapping[Any, PendingSample]
+    ) -> dict[Any, PendingSample]:
         """Return the distinct samples of some rows, without those that wait already."""
-        needs_key = self._cache is not None or (self.inputs.batching.is_cheap and self.n_samples > 1)
-        new: dict[bytes | int, PendingSample] = {}
-        for row in rows:
-            key = self.inputs.key(row) if needs_key else b""
-            if key is None:
+        new: dict[Any, PendingSample] = {}
+        for row, name in zip(rows, names, strict=True):
+            if name is None:
                 continue
-            name = key or row
             equal = waiting.get(name) or new.get(name)
             if equal is None:
-                new[name] = PendingSample([row], key)
+                new[name] = PendingSample([row], name if isinstance(name, bytes) else b"")
             else:
                 equal.rows.append(row)
-        if self._cache is not None:
-            self._cache.look_up(list(new.values()))
         return new
 
     def _form_batches(self, samples: list[PendingSample]) -> Iterator[list[PendingSample]]:
@@ -338,7 +366,7 @@ class _Pass:
         self._postponed += [sample for sample, is_free in zip(batch, free) if not is_free]
         batch = [sample for sample, is_free in zip(batch, free) if is_free]
         self._claimed |= {sample.key: sample for sample in batch}
-        self._cache.look_up(batch, counted=False)  # others may have computed them since the first lookup
+        self._cache.look_up(batch)  # others may have computed them since the first lookup
         complete = [sample for sample in batch if self.is_complete(sample)]
         if complete:
             yield complete
@@ -360,7 +388,7 @@ class _Pass:
         while self._postponed:
             start, waiting, self._postponed = time.monotonic(), self._postponed, []
             cache.store.flush()  # others may wait for the samples of this pass
-            cache.look_up(waiting, counted=False)
+            cache.look_up(waiting)
             complete = [sample for sample in waiting if self.is_complete(sample)]
             missing = [sample for sample in waiting if not self.is_complete(sample)]
             if start - since > max(_PATIENCE, 4 * self._slowest):
@@ -372,8 +400,10 @@ class _Pass:
             else:
                 time.sleep(max(_POLL, 4 * (time.monotonic() - start)))  # most of the time is for those who compute
 
-    def run(self, batch: list[PendingSample]) -> Outputs:
+    def run(self, batch: list[PendingSample] | Outputs) -> Outputs:
         """Return the outputs for the rows of a batch, and compute those that are not known."""
+        if isinstance(batch, tuple):
+            return batch
         if not batch:
             return [], [[] for _ in self.layers]
         start = time.monotonic()
@@ -435,13 +465,13 @@ class _Pass:
             self._choose_prefetch(self._cache, taken, tensors)
         for layer in (*self.computed, *self._prefetch):
             if layer in taken and self._cache.may_cache(layer):
-                self._cache.write(layer, batch, taken[layer])
+                self._cache.write(layer, batch, taken[layer], self._stages.at(batch[0].start).runtime)
 
-    def _run(self, tensors: list[Tensor], start: int, layers: Sequence[LayerOutput]) -> dict[LayerOutput, list[Tensor]]:
+    def _run(self, tensors: list[Tensor], start: int, layers: Sequence[LayerOutput]) -> dict[LayerOutput, Any]:
         values, mask = self.inputs.batching.collate(tensors, self.backbone.preprocess.pad_value)  # (n, ...)
         lengths = None if mask is None else self.inputs.batching.lengths(tensors)
         stages, device = self._stages.at(start), self.compute.device
-        taken: dict[LayerOutput, list[Tensor]] = {}
+        taken: dict[LayerOutput, Any] = {}  # one tensor per sample, or one of all
         copied: dict[LayerOutput, Tensor] = {}  # from a GPU, which is waited for once
         needs_context = mask is not None and self.compute.on_cpu and not self.compute.compiled
         context = PaddingInvariantAttention if needs_context and not stages.pads_attention else nullcontext
@@ -477,24 +507,22 @@ class _Pass:
             output = pool(output, mask, layer.pooling, prefix_tokens=self.backbone.prefix_tokens)  # (n, n_features)
         return output if self._cache is None else self._cache.rounded(layer, output)
 
-    def _split(self, layer: LayerOutput, output: Tensor, lengths: list[int] | None) -> list[Tensor]:
-        """Return one tensor per sample, without padding.
+    def _split(self, layer: LayerOutput, output: Tensor, lengths: list[int] | None) -> Sequence[Tensor] | Tensor:
+        """Return one tensor per sample, without padding, or one tensor of all vectors.
 
-        Tensors for the store own their memory, because a view would keep the whole batch alive.
+        Larger values own their memory if there is a store, because a view would keep the whole batch alive.
         """
         if layer.pooling is not None or (output.ndim == 2 and output.is_floating_point()):  # one vector per text
             lengths = None
         with torch.inference_mode(False), torch.no_grad():  # normal tensors, which training can use
-            if self._cache is None and lengths is None:  # one copy: no sample outlives its batch for long
-                return list(output.clone(memory_format=torch.contiguous_format).unbind())  # n of (...)
+            if lengths is None and (self._cache is None or output.ndim == 2):
+                return output.clone(memory_format=torch.contiguous_format)  # (n, ...)
             return [
                 (one if lengths is None else one[: lengths[i]]).clone(memory_format=torch.contiguous_format)
                 for i, one in enumerate(output)
             ]
 
-    def _choose_prefetch(
-        self, cache: CacheLookup, taken: dict[LayerOutput, list[Tensor]], tensors: list[Tensor]
-    ) -> None:
+    def _choose_prefetch(self, cache: CacheLookup, taken: dict[LayerOutput, Any], tensors: list[Tensor]) -> None:
         """Choose the outputs to prefetch, once, by the sizes that the first batch shows."""
         # The longest texts come first, so that the size of the other texts follows from their share of the tokens.
         n_tokens = sum(self.inputs.batching.lengths(tensors))

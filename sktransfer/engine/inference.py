@@ -20,7 +20,7 @@ from sktransfer.engine.compute import Compute
 from sktransfer.kernels.attention import pad_attention
 from sktransfer.kernels.encoder import fuse_encoder_layers
 from sktransfer.kernels.linear import pack, replace_modules
-from sktransfer.runtimes.resolve import TORCH, find_runtime
+from sktransfer.runtimes.resolve import TORCH, find_runtime, models_key
 
 __all__ = [
     "BatchInvariantConv2d",
@@ -28,6 +28,7 @@ __all__ = [
     "StagesOfPass",
     "fuse",
     "has_convolutions",
+    "in_working_runtime",
     "prepare_for_inference",
     "prepare_head",
 ]
@@ -47,13 +48,20 @@ class PreparedStages(nn.ModuleList):
         Whether images are fastest in the channels_last layout.
     pads_attention : bool, default=False
         Whether outputs do not depend on the padding of a batch, without `PaddingInvariantAttention` around the stages.
+    runtime : str, default="torch"
+        Runtime that computes the frozen stages.
     """
 
     def __init__(
-        self, stages: Iterable[nn.Module] = (), *, channels_last: bool = False, pads_attention: bool = False
+        self,
+        stages: Iterable[nn.Module] = (),
+        *,
+        channels_last: bool = False,
+        pads_attention: bool = False,
+        runtime: str = TORCH,
     ) -> None:
         super().__init__(stages)
-        self.channels_last, self.pads_attention = channels_last, pads_attention
+        self.channels_last, self.pads_attention, self.runtime = channels_last, pads_attention, runtime
 
 
 def has_convolutions(stages: nn.Module) -> bool:
@@ -136,13 +144,32 @@ class StagesOfPass:
             compiled = compile_stages(self._backbone, runtime, compute.precision, borders, self._n_threads)
         n = len(compiled)
         if compiled and self._stops[-1] <= self._n_frozen:
-            return PreparedStages([*compiled, *stages[n:]], pads_attention=True)  # the others do not run
+            # The others do not run.
+            return PreparedStages([*compiled, *stages[n:]], pads_attention=True, runtime=compute.runtime)
         in_torch = prepare_for_inference(self._backbone, replace(compute, runtime=TORCH))
         return PreparedStages(
             [*compiled, *list(in_torch)[n:]],
             channels_last=in_torch.channels_last and not compiled,
             pads_attention=in_torch.pads_attention,
+            runtime=TORCH if len(borders) > 1 and not compiled else compute.runtime,
         )
+
+
+def in_working_runtime(backbone: Backbone, compute: Compute) -> Compute:
+    """Return the same, or in torch if the runtime is known to fail for a backbone.
+
+    Parameters
+    ----------
+    backbone : Backbone
+        Backbone that is not joined.
+    compute : Compute
+        Device, precision and runtime.
+    """
+    if compute.runtime == TORCH or compute.is_int8:  # which never falls back
+        return compute
+    backbone.forget_if_changed()
+    models = backbone.copies.get(models_key(backbone, compute.runtime, compute.precision, torch.get_num_threads()))
+    return compute if getattr(models, "reason", None) is None else replace(compute, runtime=TORCH)
 
 
 def _copy(stages: nn.ModuleList, compute: Compute) -> PreparedStages:

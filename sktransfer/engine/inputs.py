@@ -81,8 +81,14 @@ class PreprocessedSamples:
 
     def key(self, row: int) -> bytes | None:
         """Return the hash of a sample's content; None if the sample is left out."""
-        key: bytes | None = self._read(self.samples.key, row)
-        return key
+        return self.keys([row])[0]
+
+    def keys(self, rows: Sequence[int]) -> list[bytes | None]:
+        """Return the hash of the content of each of some samples; None for those that are left out."""
+        if self.leave_out:
+            return [self._read(self.samples.key, row) for row in rows]
+        keys: list[bytes | None] = self.samples.keys(rows)
+        return keys
 
     def readable(self, rows: Sequence[int]) -> dict[int, Tensor]:
         """Return the tensors of some rows, without those that are left out."""
@@ -162,8 +168,8 @@ class PreprocessedSamples:
         """Return the values known of some rows for all rows with equal samples, of which a pass reads one."""
         if not self.batching.is_cheap:  # equal images may have been left out, and hashing them takes long
             return list(values.values())
-        by_key = {self.key(row): value for row, value in values.items()}
-        return [by_key[key] for key in map(self.key, range(len(self))) if key in by_key]
+        by_key = dict(zip(self.keys(list(values)), values.values()))
+        return [by_key[key] for key in self.keys(range(len(self))) if key in by_key]
 
 
 class _ColumnInputs(PreprocessedSamples):
@@ -238,9 +244,10 @@ def in_batches(rows: Sequence[Row], size: int) -> Iterator[list[Row]]:
         yield list(rows[start : start + size])
 
 
-def concat_features(layers: Sequence[Sequence[Tensor]]) -> Tensor:
-    """Concatenate the vectors of several layers, each given as one per sample, to (n, n_features)."""
-    columns = [torch.stack(list(layer)) for layer in layers]  # of (n, n_features of the layer)
+def concat_features(layers: Sequence[Sequence[Tensor] | Tensor]) -> Tensor:
+    """Concatenate the vectors of several layers, each given as one per sample or as one tensor, to (n, n_features)."""
+    # Each is (n, n_features of the layer).
+    columns = [layer if isinstance(layer, Tensor) else torch.stack(list(layer)) for layer in layers]
     return columns[0] if len(columns) == 1 else torch.cat(columns, 1)  # (n, n_features)
 
 

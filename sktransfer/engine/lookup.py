@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
@@ -14,6 +15,9 @@ from sktransfer.config import get_config
 from sktransfer.engine.compute import Compute
 from sktransfer.engine.inputs import PreprocessedSamples
 from sktransfer.engine.layers import LayerOutput, kept_dtype
+
+if TYPE_CHECKING:
+    from sktransfer.cache.types import Entries
 
 __all__ = ["CacheLookup", "PendingSample"]
 
@@ -69,7 +73,7 @@ class CacheLookup:
         self._cacheable_stages, self._cheap_input = cacheable_stages, inputs.batching.is_cheap
         self._layers = tuple(dict.fromkeys(layers))
         self._cache_dtype = get_config()["cache_dtype"]  # of the caller's thread: workers have their own configuration
-        self._namespaces: dict[LayerOutput, CacheNamespace] = {}
+        self._namespaces: dict[tuple[LayerOutput, str], CacheNamespace] = {}
 
     def may_cache(self, layer: LayerOutput) -> bool:
         """Return whether outputs of a layer are cached."""
@@ -88,10 +92,26 @@ class CacheLookup:
         # Passes that share the first stage share outputs, or can resume from those of each other, at any layers.
         return self._namespace(LayerOutput(min(1, self._cacheable_stages)))
 
-    def look_up(self, samples: Sequence[PendingSample], *, counted: bool = True) -> None:
-        """Add the cached outputs to samples, and the values of the highest stage that each pass can resume from."""
-        for layer in filter(self.may_cache, self._layers):
-            for sample, value in zip(samples, self._get(layer, samples, counted)):
+    def find(self, keys: Sequence[bytes], *, counted: bool = True) -> dict[LayerOutput, Entries]:
+        """Return the cached outputs of samples for each layer that is cached."""
+        layers = filter(self.may_cache, self._layers) if keys else ()
+        return {layer: self.store.get(self._namespace(layer), keys, counted=counted) for layer in layers}
+
+    def look_up(self, samples: Sequence[PendingSample], found: Mapping[LayerOutput, Entries] | None = None) -> None:
+        """Add the cached outputs to samples, and the values of the highest stage that each pass can resume from.
+
+        Parameters
+        ----------
+        samples : sequence of PendingSample
+            Samples.
+        found : mapping of LayerOutput to Entries, default=None
+            Result of `find`. None if the samples were looked up before, so that this lookup is not counted.
+        """
+        counted = found is not None
+        if found is None:
+            found = self.find([sample.key for sample in samples], counted=False)
+        for layer, values in found.items():
+            for sample, value in zip(samples, values):
                 if value is not None:
                     sample.outputs[layer] = value
         # Layers above `start` are computed from there. Those below are not computed, so none of them may be missing.
@@ -104,13 +124,32 @@ class CacheLookup:
         for stop in resume_stops(highest, self._cacheable_stages, cheap_input=self._cheap_input):
             asked = [one for one in samples if ceilings.get(id(one), -1) >= stop]
             asked = [one for one in asked if one.values is None or one.start < stop]
-            for sample, value in zip(asked, self._get(LayerOutput(stop), asked, counted)):
+            if not asked:
+                continue
+            keys = [sample.key for sample in asked]
+            for sample, value in zip(asked, self.store.get(self._namespace(LayerOutput(stop)), keys, counted=counted)):
                 if value is not None:
                     sample.start, sample.values = stop, value
 
-    def write(self, layer: LayerOutput, samples: Sequence[PendingSample], values: Sequence[Tensor]) -> None:
-        """Cache the outputs of a layer for some samples."""
-        self.store.put(self._namespace(layer), [sample.key for sample in samples], values)
+    def write(
+        self, layer: LayerOutput, samples: Sequence[PendingSample], values: Sequence[Tensor] | Tensor, runtime: str
+    ) -> None:
+        """Cache the outputs of a layer for some samples.
+
+        Parameters
+        ----------
+        layer : LayerOutput
+            Layer.
+        samples : sequence of PendingSample
+            Samples, which all resume from the same stage.
+        values : sequence of Tensor, or Tensor of shape (n_samples, n_features)
+            Outputs.
+        runtime : str
+            Runtime that has computed them. If it is torch instead of that of the pass, they are cached as values of
+            torch, unless they resume from values of the other runtime.
+        """
+        if runtime == self._compute.runtime or not samples[0].start:
+            self.store.put(self._namespace(layer, runtime), [sample.key for sample in samples], values)
 
     def rounded(self, layer: LayerOutput, values: Tensor) -> Tensor:
         """Return values in the stored type, so that the first result equals the later, cached ones."""
@@ -118,12 +157,9 @@ class CacheLookup:
             return values
         return values.to(kept_dtype(layer.dtype(self._compute), self._cache_dtype))
 
-    def _get(self, layer: LayerOutput, samples: Sequence[PendingSample], counted: bool) -> list[Tensor | None]:
-        if not samples:
-            return []
-        return self.store.get(self._namespace(layer), [sample.key for sample in samples], counted=counted)
-
-    def _namespace(self, layer: LayerOutput) -> CacheNamespace:
-        if layer not in self._namespaces:
-            self._namespaces[layer] = layer.namespace(self._backbone, self._compute, self._cache_dtype)
-        return self._namespaces[layer]
+    def _namespace(self, layer: LayerOutput, runtime: str | None = None) -> CacheNamespace:
+        compute = self._compute if runtime is None else replace(self._compute, runtime=runtime)
+        known = layer, compute.runtime
+        if known not in self._namespaces:
+            self._namespaces[known] = layer.namespace(self._backbone, compute, self._cache_dtype)
+        return self._namespaces[known]

@@ -409,7 +409,7 @@ class FineTuneBase(PlainState, BackboneHTML, CallbackSupportMixin, CallbackParam
         if self.random_state is not None or not callbacks:
             return seed
         params = {name: value for name, value in params_of(self).items() if name not in _NO_RESULT}
-        data = [samples.key(row) for row in range(len(samples))]
+        data = samples.keys(range(len(samples)))
         of_tasks = [(name, listed(one.values), one.known) for name, one in targets.items()]
         given = [of_tasks, *(listed(one) for one in (arguments.sample_weight, arguments.groups))]
         n_before = 0 if previous is None else len(previous.history)

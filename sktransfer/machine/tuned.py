@@ -10,8 +10,8 @@ import json
 import os
 import tempfile
 import threading
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,17 @@ from sktransfer._validation import is_int, is_real
 from sktransfer.exceptions import StoreError, StoreWarning, warn
 from sktransfer.machine.processor import processor
 
-__all__ = ["Choice", "Record", "find_choices", "forget", "read_records", "structure_of", "tuned_folder", "write"]
+__all__ = [
+    "Choice",
+    "Record",
+    "check_writable",
+    "find_choices",
+    "forget",
+    "read_records",
+    "structure_of",
+    "tuned_folder",
+    "write",
+]
 
 _LAYOUT = 1  # version of the files
 
@@ -165,6 +175,34 @@ def _readable(name: str) -> Path | None:
         return None
 
 
+def check_writable() -> None:
+    """Check that a record can be written, before the time for its measurement is spent.
+
+    Raises
+    ------
+    StoreError
+        If no file can be written.
+    """
+    with _writing(tuned_folder()):
+        pass
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[Path]:
+    """Give an empty file in a folder, or in that of a file, which is deleted at the end if it is still there."""
+    folder = path.parent if path.suffix else path
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=folder, suffix=".part")
+        os.close(handle)
+        try:
+            yield Path(temporary)
+        finally:
+            Path(temporary).unlink(missing_ok=True)
+    except OSError as error:
+        raise StoreError(f"{path} cannot be written ({error}). SKTRANSFER_CACHE names another cache folder") from error
+
+
 def write(record: Record) -> Path:
     """Write a record, in place of an earlier one of the backbone, and return its file.
 
@@ -179,19 +217,9 @@ def write(record: Record) -> Path:
         If the file cannot be written.
     """
     path, text = path_of(record.backbone), json.dumps({"layout": _LAYOUT, **asdict(record)}, indent=1)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(text)
-            Path(temporary).replace(path)
-        except BaseException:
-            with suppress(OSError):
-                Path(temporary).unlink()
-            raise
-    except OSError as error:
-        raise StoreError(f"{path} cannot be written ({error}). SKTRANSFER_CACHE names another cache folder") from error
+    with _writing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
     _found.clear()
     return path
 

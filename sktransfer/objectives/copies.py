@@ -41,11 +41,13 @@ class NoisyCopies(PreprocessedSamples):
         self.inputs, self.objective, self.rows, self.copies, self.seed = inputs, objective, rows, copies, seed
         self._noisy: dict[int, tuple[Tensor, Tensor]] = {}  # only of samples that are cheap to hold
 
-    def key(self, row: int) -> bytes:
-        """Return the hash of the content of a copy."""
-        clean = self.inputs.key(int(self.rows[row]))
-        assert clean is not None  # no sample is left out of a training
-        return content_hash("noisy", clean, repr(self.objective), str(self.seed), str(self.copies[row]))
+    def keys(self, rows: Sequence[int]) -> list[bytes | None]:
+        """Return the hash of the content of each of some copies."""
+        settings, keys = (
+            (repr(self.objective), str(self.seed)),
+            self.inputs.samples.keys(self.rows[list(rows)].tolist()),
+        )
+        return [content_hash("noisy", key, *settings, str(self.copies[row])) for row, key in zip(rows, keys)]
 
     def tensors(self, rows: Sequence[int]) -> list[Tensor]:
         """Return the input of the first stage per copy: (3, height, width) or (tokens,)."""
@@ -79,7 +81,7 @@ class NoisyCopies(PreprocessedSamples):
 
     def _corrupt(self, row: int, values: Tensor) -> tuple[Tensor, Tensor]:
         # A generator of its own: samples are read in several threads.
-        generator = torch.Generator().manual_seed(int.from_bytes(self.key(row)[:7], "big"))
+        generator = torch.Generator().manual_seed(int.from_bytes(self.keys([row])[0][:7], "big"))
         arguments = {"values": values[None]}  # (1, ...)
         if self.is_ragged:
             arguments["mask"] = torch.ones(1, len(values), dtype=torch.bool)  # (1, n_tokens)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+from typing import Any
+
 from sktransfer.backbones.plugins import hook_results, reason
 from sktransfer.backbones.registry import registry
 from sktransfer.exceptions import InvalidParameterError, PluginError, RuntimeFallbackWarning, did_you_mean, warn
 from sktransfer.runtimes.runtime import Runtime
 
-__all__ = ["TORCH", "find_runtime", "installed_runtimes", "runtime_key"]
+__all__ = ["TORCH", "check_runtime_name", "find_runtime", "installed_runtimes", "models_key", "runtime_key"]
 
 TORCH = "torch"
 _FIRST_PARTY = ("openvino", "onnxruntime")  # for messages only
@@ -44,6 +47,38 @@ def _runtimes_of(name: str, module: str) -> dict[str, Runtime]:
     return {runtime.name: runtime for runtime in found}
 
 
+def check_runtime_name(name: str, given: str = "") -> None:
+    """Raise an error unless a name is that of an installed runtime, "torch" or "auto".
+
+    Parameters
+    ----------
+    name : str
+        Name.
+    given : str, default=""
+        What the user has given, for the message; empty for the setting `runtime`.
+
+    Raises
+    ------
+    InvalidParameterError
+        If no installed runtime has this name.
+
+    Examples
+    --------
+    >>> from sktransfer.runtimes.resolve import check_runtime_name
+    >>> check_runtime_name("auto")
+    """
+    if name in (TORCH, "auto"):
+        return
+    runtimes, failures = installed_runtimes()
+    if name not in runtimes:
+        failed = f" Plugins that could not be loaded: {'; '.join(failures)}" if failures else ""
+        names = dict.fromkeys((TORCH, "auto", *sorted(runtimes), *_FIRST_PARTY))
+        raise InvalidParameterError(
+            f"{given or f'runtime={name!r}'} is not installed: {_remedy(name)}, or choose from "
+            f"{[TORCH, 'auto', *sorted(runtimes)]}.{did_you_mean(name, names)}{failed}"
+        )
+
+
 def find_runtime(setting: str, precision: str, *, on_cpu: bool) -> Runtime | None:
     """Return the runtime that a setting and a precision name, or None for torch.
 
@@ -74,16 +109,11 @@ def find_runtime(setting: str, precision: str, *, on_cpu: bool) -> Runtime | Non
                 "sktransfer.set_config(runtime='openvino'). In worker processes, set SKTRANSFER_RUNTIME=openvino"
             )
         return None
-    runtimes, failures = installed_runtimes()
     if setting == "auto":
-        return _choose(runtimes, failures, precision) if on_cpu else None
-    if setting not in runtimes:
-        failed = f" Plugins that could not be loaded: {'; '.join(failures)}" if failures else ""
-        raise InvalidParameterError(
-            f"runtime={setting!r} is not installed: {_remedy(setting)}, or choose from "
-            f"{[TORCH, 'auto', *sorted(runtimes)]}.{did_you_mean(setting, (TORCH, 'auto', *_FIRST_PARTY))}{failed}"
-        )
-    runtime = runtimes[setting]
+        return _choose(*installed_runtimes(), precision) if on_cpu else None
+    variable = os.environ.get("SKTRANSFER_RUNTIME")  # not checked when it was read
+    check_runtime_name(setting, f"SKTRANSFER_RUNTIME={setting}" if setting == variable else "")
+    runtime = installed_runtimes()[0][setting]
     if not on_cpu:
         raise InvalidParameterError(
             f"runtime={setting!r} computes on the CPU only: set device='cpu', or the setting runtime to 'auto', which "
@@ -125,6 +155,22 @@ def _choose(runtimes: dict[str, Runtime], failures: list[str], precision: str) -
             _warned.add(message)
             warn(message, RuntimeFallbackWarning)
     return None
+
+
+def models_key(backbone: Any, runtime: str, precision: str, n_threads: int) -> str:
+    """Return the key in `copies` of a backbone of the models that a runtime has compiled.
+
+    Parameters
+    ----------
+    backbone : Backbone
+        Backbone that is not joined.
+    runtime, precision : str
+        Names of the runtime, and of the precision that it computes in.
+    n_threads : int
+        Number of threads that run the models at once.
+    """
+    size = "" if backbone.modality == "text" else backbone.preprocess.key
+    return f"{runtime} {precision} {n_threads} {size}"
 
 
 def runtime_key(name: str, precision: str) -> str:

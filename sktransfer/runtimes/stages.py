@@ -22,7 +22,7 @@ from sktransfer.config import get_config
 from sktransfer.exceptions import InvalidParameterError, RuntimeFallbackWarning, warn
 from sktransfer.runtimes.examples import example_batch
 from sktransfer.runtimes.export import export_stages, first_line
-from sktransfer.runtimes.resolve import runtime_key
+from sktransfer.runtimes.resolve import models_key, runtime_key
 from sktransfer.runtimes.runtime import Runtime
 
 __all__ = ["CompiledStages", "compile_stages"]
@@ -129,8 +129,7 @@ def compile_stages(
         borders = range(borders[0], borders[-1] + 1)
     with _lock:
         backbone.forget_if_changed()
-        size = "" if backbone.modality == "text" else backbone.preprocess.key
-        known = backbone.copies.setdefault(f"{runtime.name} {precision} {n_threads} {size}", _Compiled())
+        known = backbone.copies.setdefault(models_key(backbone, runtime.name, precision, n_threads), _Compiled())
         assert isinstance(known, _Compiled)
         parts = list(pairwise(borders))
         missing = [part for part in parts if part not in known.models]

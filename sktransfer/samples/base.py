@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Protocol, Self
 
 import numpy as np
@@ -13,7 +14,7 @@ import numpy as np
 from sktransfer.exceptions import InvalidSample, InvalidSampleError, short_path
 from sktransfer.samples.labels import add_label, label_of
 
-__all__ = ["Rows", "Samples", "collect_invalid", "content_hash", "to_invalid_sample"]
+__all__ = ["Rows", "Samples", "collect_invalid", "content_hash", "content_hashes", "to_invalid_sample"]
 
 
 class Samples(Protocol):
@@ -26,6 +27,9 @@ class Samples(Protocol):
 
     def key(self, row: int) -> bytes:
         """Return a hash of 20 bytes of the sample's content."""
+
+    def keys(self, rows: Sequence[int]) -> list[bytes]:
+        """Return the key of each of some rows, in less time than one by one."""
 
     def path(self, row: int) -> str | None:
         """Return the path of a sample that is read from a file, else None."""
@@ -68,6 +72,9 @@ class Rows:
     def _hash(self, row: int) -> bytes:
         raise NotImplementedError
 
+    def _hashes(self, rows: list[int]) -> Iterable[bytes]:
+        return map(self._hash, rows)
+
     def __len__(self) -> int:
         return len(self._rows)
 
@@ -103,14 +110,29 @@ class Rows:
         InvalidSampleError
             If the sample cannot be read. The error names the row of the original X.
         """
-        original = int(self._rows[row])
-        if original not in self._keys:
-            try:
-                self._keys[original] = self._hash(original)
-            except InvalidSampleError as error:
-                add_label(error, self.labels)
-                raise
-        return self._keys[original]
+        return self.keys([row])[0]
+
+    def keys(self, rows: Sequence[int]) -> list[bytes]:
+        """Return the key of each of some rows, in less time than one by one.
+
+        Parameters
+        ----------
+        rows : sequence of int
+            Positions in this subset.
+
+        Raises
+        ------
+        InvalidSampleError
+            If a sample cannot be read. The error names the row of the original X.
+        """
+        known, originals = self._keys, [self._rows.item(row) for row in rows]
+        new = [row for row in dict.fromkeys(originals) if row not in known]
+        try:
+            known.update(zip(new, self._hashes(new)))
+        except InvalidSampleError as error:
+            add_label(error, self.labels)
+            raise
+        return [known[row] for row in originals]
 
     def path(self, row: int) -> str | None:
         """Return the path of a sample that is read from a file, and None for other samples.
@@ -175,12 +197,45 @@ def content_hash(kind: str, *parts: Any) -> bytes:
     >>> content_hash("text", "a b") == content_hash("text", "a", "b")
     False
     """
-    running = hashlib.blake2b(kind.encode(), digest_size=20)
+    running = _begin(kind).copy()
     for part in parts:
         content = _as_bytes(part)
+        if isinstance(content, bytes):
+            running.update(b"|%d|%b" % (len(content), content))
+            continue
         running.update(b"|%d|" % len(content))
         running.update(content)
     return running.digest()
+
+
+def content_hashes(kind: str, texts: Iterable[str]) -> list[bytes]:
+    """Return `content_hash` of each of many texts, in half of the time.
+
+    Parameters
+    ----------
+    kind : str
+        Kind of sample.
+    texts : iterable of str
+        Contents of one part.
+
+    Examples
+    --------
+    >>> from sktransfer.samples.base import content_hash, content_hashes
+    >>> content_hashes("text", ["a", "b"]) == [content_hash("text", "a"), content_hash("text", "b")]
+    True
+    """
+    begin, found = _begin(kind).copy, []
+    for text in texts:
+        content = text.encode("utf-8", "surrogatepass")
+        running = begin()
+        running.update(b"|%d|%b" % (len(content), content))
+        found.append(running.digest())
+    return found
+
+
+@functools.cache
+def _begin(kind: str) -> Any:
+    return hashlib.blake2b(kind.encode(), digest_size=20)
 
 
 def _as_bytes(part: str | bytes | np.ndarray) -> Any:

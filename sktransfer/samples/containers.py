@@ -216,7 +216,7 @@ def image_of_cell(item: Any) -> Any:
     >>> image_of_cell({"bytes": None, "path": "cat.jpg"}), image_of_cell("cat.jpg")
     ('cat.jpg', 'cat.jpg')
     """
-    if not isinstance(item, Mapping) or not item or not item.keys() <= {"bytes", "path"}:
+    if isinstance(item, str) or not isinstance(item, Mapping) or not item or not item.keys() <= {"bytes", "path"}:
         return item
     return item.get("path") if item.get("bytes") is None else item["bytes"]
 

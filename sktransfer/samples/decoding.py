@@ -113,8 +113,8 @@ def _check_path(path: str | bytes, row: int) -> str:
     return path
 
 
-def file_status(path: str, row: int) -> os.stat_result:
-    """Return the status of a file.
+def file_status(path: str, row: int, *, follow_links: bool = True) -> os.stat_result:
+    """Return the status of a file, or of a link itself unless `follow_links`.
 
     Raises
     ------
@@ -124,7 +124,7 @@ def file_status(path: str, row: int) -> os.stat_result:
         If this process cannot open any file, for example because too many are open.
     """
     try:
-        return os.stat(path)  # noqa: PTH116 - Path("") is the current folder
+        return os.stat(path, follow_symlinks=follow_links)  # noqa: PTH116 - Path("") is the current folder
     except (OSError, ValueError) as error:  # ValueError: a null byte in the path
         raise access_error(path, row, error) from error
 

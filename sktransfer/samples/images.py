@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import re
+import stat
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from typing import Any, Self
 
@@ -85,10 +86,10 @@ class ImageSamples(Rows):
             raise InvalidSampleError(row, self._invalid[row])
 
     def _hash_file(self, path: str, row: int) -> bytes:
-        status = file_status(path, row)
+        status = file_status(path, row, follow_links=False)
         folder, name = os.path.split(path)
-        if os.path.islink(path):  # noqa: PTH114 - a Path per file would double the time
-            folder, name = os.path.split(os.path.realpath(path))
+        if stat.S_ISLNK(status.st_mode):
+            status, (folder, name) = file_status(path, row), os.path.split(os.path.realpath(path))
         if folder not in self._folders:
             self._folders[folder] = os.path.realpath(folder)
         return content_hash("path", self._folders[folder], name, f"{status.st_size} {status.st_mtime_ns}")
@@ -279,8 +280,7 @@ def _check_list(
         if row in absent:
             samples.append(None)
             continue
-        kind, sample = None, _path_of(item)
-        with collect_invalid(invalid):
+        try:  # not `collect_invalid`, which takes as long as the check
             kind, sample = check_item(item, row, column)
             first = first or (kind, row)
             if kind != first[0]:
@@ -288,6 +288,10 @@ def _check_list(
                 raise InvalidSampleError(
                     row, f"{name} is of kind {kind}, row {first[1]} of kind {first[0]}; pass images of one kind"
                 )
+        except InvalidSampleError as error:
+            if invalid is None:
+                raise
+            invalid[row], sample = error.message, _path_of(item)
         samples.append(sample)
     kind = "path" if first is None else first[0]
     return samples, "array" if kind == "tensor" else kind

@@ -9,7 +9,7 @@ from scipy.sparse import issparse
 
 from sktransfer.exceptions import InvalidSampleError
 from sktransfer.samples.arrays import tensor_to_array
-from sktransfer.samples.base import Rows, content_hash
+from sktransfer.samples.base import Rows, content_hashes
 from sktransfer.samples.columns import as_column, is_missing, is_tensor, quoted
 from sktransfer.samples.containers import as_list, column_of, item_hint
 from sktransfer.samples.flat import is_flat
@@ -34,8 +34,8 @@ class TextSamples(Rows):
     def _load(self, row: int) -> str:
         return self._texts[row]
 
-    def _hash(self, row: int) -> bytes:
-        return content_hash("text", self._texts[row])
+    def _hashes(self, rows: list[int]) -> list[bytes]:
+        return content_hashes("text", map(self._texts.__getitem__, rows))
 
 
 def check_texts(X: Any, missing: str = "raise") -> TextSamples:
@@ -76,7 +76,8 @@ in pandas, X.fill_null("") in polars or [x if isinstance(x, str) else "" for x i
     texts, column = as_column(X, "text"), column_of(X)
     if missing == "empty":
         texts = ["" if is_missing(value) else value for value in texts]
-    checked = [_text(value, row, column) for row, value in enumerate(texts)]
+    plain = set(map(type, texts)) == {str}
+    checked = texts if plain else [_text(value, row, column) for row, value in enumerate(texts)]
     refuse_names_of_images(checked)
     return TextSamples(checked)
 

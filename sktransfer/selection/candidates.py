@@ -8,8 +8,6 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from sktransfer._utils import progress
 from sktransfer.backbones.backbone import Backbone
@@ -19,7 +17,7 @@ from sktransfer.cache.types import Store
 from sktransfer.classifiers.pretrained import PretrainedHead
 from sktransfer.engine.compute import Compute, resolve_compute
 from sktransfer.engine.forward import LayerOutput, forward
-from sktransfer.engine.inputs import preprocessed
+from sktransfer.engine.inputs import concat_features, preprocessed
 from sktransfer.engine.layers import resolve_layers
 from sktransfer.exceptions import InvalidParameterError
 
@@ -192,8 +190,8 @@ def run_backbone(
     return BackboneOutputs(features, probabilities, perf_counter() - started)
 
 
-def _write_rows(features: list[np.ndarray], index: int, rows: list[int], values: list[Tensor], n_samples: int) -> None:
-    stacked = torch.stack(values).numpy()  # (rows, n_features)
+def _write_rows(features: list[np.ndarray], index: int, rows: list[int], values: Any, n_samples: int) -> None:
+    stacked = concat_features([values]).numpy()  # (rows, n_features)
     if not features[index].size:
         features[index] = np.empty((n_samples, stacked.shape[1]), np.float32)
     features[index][rows] = stacked

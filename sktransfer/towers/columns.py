@@ -46,8 +46,11 @@ class JoinedSamples(Rows):
                     found[name] = column.load(row)
         return found
 
-    def key(self, row: int) -> bytes:
-        """Return a hash of 20 bytes of the samples that a row has."""
+    def keys(self, rows: Sequence[int]) -> list[bytes]:
+        """Return a hash of 20 bytes of the samples that each of some rows has."""
+        return [self._key(row) for row in rows]
+
+    def _key(self, row: int) -> bytes:
         parts: list[str | bytes] = []
         for name, column in self.columns.items():
             if column.has(row):

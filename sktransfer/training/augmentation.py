@@ -109,6 +109,10 @@ class Augmented:
         """Return a key that is unique in the batch."""
         return row.to_bytes(20, "big")
 
+    def keys(self, rows: Sequence[int]) -> list[bytes]:
+        """Return keys that are unique in the batch."""
+        return list(map(self.key, rows))
+
     def take(self, rows: Sequence[int] | np.ndarray) -> Augmented:
         """Return some of the rows."""
         return Augmented([self.samples[row] for row in rows])

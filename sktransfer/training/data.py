@@ -192,7 +192,7 @@ class FrozenPrefixDataset(Dataset):  # type: ignore[misc]
 
     def identity(self) -> list[Any]:
         """Return everything that a training on these samples depends on, for a checkpoint's key."""
-        keys = [self.inputs.samples.key(row) for row in self.rows]
+        keys = self.inputs.samples.keys(self.rows)
         augmentation = None if self.augmentation is None else self.augmentation.identity()
         return [self.namespaces(), keys, self.targets, self.weights, self.sources, augmentation]
 

@@ -70,6 +70,23 @@ def test_find_reports_only_failures_that_concern_the_name(plugin):
         made.find("absent/cnm")
 
 
+def test_find_names_only_plugins_that_have_backbones(plugin):
+    runtimes = """
+        from sktransfer.backbones import hookimpl
+        @hookimpl
+        def sktransfer_runtimes():
+            return []
+    """
+    entries = [plugin("fast", runtimes), plugin("good", offers(toy_spec("good/small")))]
+    made = Registry(entry_points=lambda: entries, environ={})
+    assert {"fast", "good"} <= set(made.sources)
+    with pytest.raises(BackboneNotFoundError, match=r"all of \['good', 'hf', 'tiny', 'torchvision'\]"):
+        made.find("good/smal")
+    with pytest.raises(BackboneNotFoundError) as caught:
+        made.find("fas/small")
+    assert "fast" not in str(caught.value)
+
+
 def test_failures_name_two_plugins_of_one_name_and_neither_is_loaded(plugin):
     first = plugin("good", offers(toy_spec("good/small")), module="sktransfer_toy_one")
     second = plugin("good", offers(toy_spec("good/large")), module="sktransfer_toy_two")

@@ -57,6 +57,58 @@ def test_get_returns_the_stored_memory_without_a_copy():
     assert missing is None
 
 
+def test_get_gathers_small_vectors_that_are_all_there():
+    store, values = MemoryStore(), torch.rand(5, 7)
+    put(store, 10, 11)  # lie between those of the rows
+    store.put(NAMESPACE, [key(n) for n in range(3)], values[:3])
+    put(store, 12)
+    store.put(NAMESPACE, [key(3), key(4)], values[3:])
+    gathered = store.get(NAMESPACE, [key(n) for n in (4, 0, 2, 0)])
+    assert torch.equal(gathered, values[[4, 0, 2, 0]])
+    gathered.zero_()
+    assert torch.equal(store.get(NAMESPACE, [key(n) for n in range(5)]), values)
+
+
+def test_get_gathers_vectors_of_one_layout_only():
+    store = MemoryStore()
+    values = [torch.rand(4), torch.rand(2), torch.rand(4).bfloat16(), torch.rand(2, 2), torch.rand(0), torch.rand(4097)]
+    store.put(NAMESPACE, [key(n) for n in range(6)], values)
+    for some in ([0, 1], [0, 2], [0, 3], [3, 3], [4, 4], [5, 5], [0, 6], [6, 0]):
+        found = store.get(NAMESPACE, [key(n) for n in some])
+        assert isinstance(found, list)
+        assert all(torch.equal(one, values[n]) if n < 6 else one is None for n, one in zip(some, found, strict=True))
+    for n in (0, 1, 2):
+        assert torch.equal(store.get(NAMESPACE, [key(n)] * 2), torch.stack([values[n]] * 2))
+    assert store.get(NAMESPACE, []) == []
+
+
+def test_get_of_many_keys_counts_like_one_by_one():
+    stores = [MemoryStore(limit=40 * SIZE) for _ in range(2)]
+    order = random.Random(0)
+    for _ in range(100):
+        numbers = order.sample(range(60), 8)
+        stores[0].get(NAMESPACE, [key(n) for n in numbers])
+        for n in numbers:
+            stores[1].get(NAMESPACE, [key(n)])
+        for store in stores:
+            put(store, *numbers[:3])
+    one, other = ([(name, entry.last_lookup) for name, entry in store._entries.items()] for store in stores)
+    assert one == other
+    assert stores[0]._policy.protected == stores[1]._policy.protected > 0
+    assert stores[0].info() == stores[1].info()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.int64])
+def test_put_of_one_tensor_equals_that_of_its_rows(dtype):
+    values = (100 * torch.rand(6, 5)).to(dtype).T  # not contiguous
+    whole, rows = MemoryStore(), MemoryStore()
+    whole.put(NAMESPACE, [key(n) for n in range(5)], values)
+    rows.put(NAMESPACE, [key(n) for n in range(5)], list(values))
+    assert torch.equal(whole.get(NAMESPACE, [key(n) for n in range(5)]), values)
+    assert torch.equal(rows.get(NAMESPACE, [key(n) for n in range(5)]), values)
+    assert whole.info().n_bytes == rows.info().n_bytes == values.nbytes
+
+
 def test_put_keeps_no_other_tensor_alive():
     store, batch = MemoryStore(), torch.rand(8, 3, 50_000)
     batch_memory = weakref.ref(batch.untyped_storage())
@@ -295,7 +347,7 @@ def status_of(child):
 def look_up(policy, *rounds):
     for keys in rounds:
         for key in keys:
-            policy.record_lookup(key)
+            policy.record_lookups([key])
 
 
 def test_scan_resistant_lru_protects_nothing_without_reuse():
@@ -336,9 +388,9 @@ def test_scan_resistant_lru_keeps_protection_with_a_tenth_of_new_samples():
     policy, new = ScanResistantLRU(), iter(range(10**6, 10**7))
     for _ in range(5):
         for key in range(900):
-            policy.record_lookup(key)
+            policy.record_lookups([key])
             if key % 9 == 8:
-                policy.record_lookup(next(new))
+                policy.record_lookups([next(new)])
     assert policy.protected > 1000
 
 

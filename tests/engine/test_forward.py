@@ -133,6 +133,37 @@ def test_forward_computes_only_rows_missing_from_the_store(case):
     assert_close(found, [[tap[row] for row in (2, 3, 0)] for tap in one_by_one(backbone, samples, taps)])
 
 
+@pytest.mark.parametrize("setting", ["auto", "float16"])
+@pytest.mark.parametrize("n_layers", [1, 2, 5])
+def test_forward_gives_cached_vectors_of_many_rows_as_one_tensor(n_layers, setting):
+    backbone, store = text_backbone(), MemoryStore()
+    layers = [LayerOutput(1, "mean"), LayerOutput(3, "mean"), LayerOutput(3, "last_token"), LayerOutput(2, "max")][
+        :n_layers
+    ]
+    many = Listed(TEXTS * 300)  # more rows than one lookup has, most of them equal to another
+    with sktransfer.config_context(cache_dtype=setting):
+        first = ask(backbone, many, layers, store=store)
+        ran, hits = count_stages(backbone), store.info().hits
+        again = ask(backbone, many, layers, store=store)
+        inputs = PreprocessedSamples(many, backbone.preprocess)
+        kinds = {type(one) for _, parts in forward(backbone, inputs, layers, compute=Compute(CPU), store=store)
+                 for one in parts}  # fmt: skip
+    assert ran == []
+    assert kinds == {torch.Tensor}
+    assert store.info().hits > hits
+    for tap, other in zip(first, again, strict=True):
+        assert all(one.dtype == two.dtype == torch.float32 and torch.equal(one, two) for one, two in zip(tap, other))
+
+
+def test_forward_gives_cached_vectors_that_may_be_changed():
+    backbone, store, layers = text_backbone(), MemoryStore(), [LayerOutput(3, "mean")]
+    first = torch.stack(ask(backbone, Listed(TEXTS), layers, store=store)[0])
+    inputs = PreprocessedSamples(Listed(TEXTS), backbone.preprocess)
+    for _, (vectors,) in forward(backbone, inputs, layers, compute=Compute(CPU), store=store):
+        vectors.zero_()
+    assert torch.equal(torch.stack(ask(backbone, Listed(TEXTS), layers, store=store)[0]), first)
+
+
 def test_forward_shares_stored_values_of_equal_samples():
     backbone, store = image_backbone(), MemoryStore()
     ask(backbone, images(2), [LayerOutput(3, "average")], store=store)
@@ -210,9 +241,10 @@ def test_forward_returns_tensors_that_own_their_memory(case):
     outputs = ask(backbone, samples, taps, store=store, batch_size=100)
     cached = {entry.value.untyped_storage().data_ptr() for entry in store._entries.values()}
     assert cached
-    for tap in outputs:
+    for layer, tap in zip(taps, outputs):
         for one in tap:
-            assert one.untyped_storage().nbytes() == one.numel() * one.element_size()
+            n_together = len(samples) if layer.pooling else 1  # the vectors of a batch share a copy
+            assert one.nbytes <= one.untyped_storage().nbytes() <= n_together * one.nbytes
             assert one.untyped_storage().data_ptr() not in cached
 
 

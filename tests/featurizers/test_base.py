@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 from sklearn.callback import ProgressBar
 from sklearn.compose import ColumnTransformer
 from sklearn.linear_model import LogisticRegression
@@ -55,6 +56,43 @@ def test_cache_computes_each_sample_once_in_a_grid_search():
     hook.remove()
     assert cached <= len(IMAGES) + 1  # one blank image counts the features
     assert sum(seen) - cached >= len(IMAGES)
+
+
+def change_array(images):
+    images[3, 0, 0, 0] = 1 - images[3, 0, 0, 0]
+
+
+def change_picture(images):
+    images[3].putpixel((0, 0), (1, 2, 3))
+
+
+def change_arrays(images):
+    images[3][0, 0, 0] = 1 - images[3][0, 0, 0]
+
+
+def change_text(texts):
+    texts[3] = texts[3] + " not"
+
+
+CHANGES = {
+    "array": (ImageFeaturizer, lambda: np.stack(IMAGES), change_array),
+    "arrays": (ImageFeaturizer, lambda: [np.array(image) for image in IMAGES], change_arrays),
+    "pictures": (ImageFeaturizer, lambda: [Image.fromarray(np.uint8(255 * image)) for image in IMAGES], change_picture),
+    "texts": (TextFeaturizer, lambda: list(TEXTS), change_text),
+    "texts in an array": (TextFeaturizer, lambda: np.array(TEXTS, dtype=object), change_text),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_transform_sees_samples_that_change_in_place(name):
+    kind, make, change = CHANGES[name]
+    X = make()
+    featurizer = kind(layer=1).fit(X)
+    before = [featurizer.transform(X) for _ in range(2)][1]
+    change(X)
+    after = featurizer.transform(X)
+    np.testing.assert_array_equal(after, kind(layer=1, cache=None).fit_transform(X))
+    assert [row for row in range(len(X)) if not np.array_equal(before[row], after[row])] == [3]
 
 
 def test_transform_is_equal_with_and_without_cache():

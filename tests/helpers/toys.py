@@ -38,6 +38,9 @@ class Listed:
         content = value.encode() if isinstance(value, str) else np.ascontiguousarray(value).tobytes()
         return hashlib.sha256(content).digest()[:20]
 
+    def keys(self, rows):
+        return [self.key(row) for row in rows]
+
 
 class Words:
     """Tokenizer that splits at blanks. The id of a word is its number of letters."""

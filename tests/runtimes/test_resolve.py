@@ -3,12 +3,10 @@ from __future__ import annotations
 import subprocess
 import sys
 
-import numpy as np
 import pytest
 import torch
 
 import sktransfer
-from sktransfer import ImageFeaturizer
 from sktransfer.backbones.plugins import hook_results
 from sktransfer.engine.compute import Compute, resolve_compute
 from sktransfer.engine.layers import LayerOutput
@@ -132,9 +130,21 @@ def test_hook_results_of_runtimes_must_be_named_after_the_entry_point(tmp_path, 
 
 @pytest.mark.process
 def test_runtime_of_a_worker_process_comes_from_the_environment(monkeypatch):
-    monkeypatch.setenv("SKTRANSFER_RUNTIME", "auto")
-    code = "import sktransfer; print(sktransfer.get_config()['runtime'])"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "auto"
+    monkeypatch.setenv("SKTRANSFER_RUNTIME", "openvinno")
+    code = "import numpy, sktransfer; print(sktransfer.get_config()['runtime'])"
+    code += "; sktransfer.ImageFeaturizer().fit([numpy.zeros((8, 8, 3))])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip() == "openvinno"
+    assert "InvalidParameterError: SKTRANSFER_RUNTIME=openvinno is not installed" in done.stderr
+
+
+def test_find_runtime_names_the_variable_of_the_environment(installed, monkeypatch):
+    installed(Made("made"))
+    monkeypatch.setenv("SKTRANSFER_RUNTIME", "mad")
+    with pytest.raises(InvalidParameterError, match=r"^SKTRANSFER_RUNTIME=mad is not .* Did you mean 'made'"):
+        find_runtime("mad", "float32", on_cpu=True)
+    with pytest.raises(InvalidParameterError, match=r"^runtime='others' is not"):
+        find_runtime("others", "float32", on_cpu=True)
 
 
 @pytest.mark.process
@@ -143,8 +153,3 @@ def test_runtime_torch_imports_no_other_runtime():
     code += "; print({'openvino', 'onnxruntime', 'nncf', 'sktransfer.runtimes.stages'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
-
-
-def test_featurizer_with_a_runtime_that_is_not_installed_fails_in_fit():
-    with sktransfer.config_context(runtime="nothing"), pytest.raises(InvalidParameterError, match="nothing"):
-        ImageFeaturizer("tiny/cnn").fit([np.zeros((8, 8, 3))])

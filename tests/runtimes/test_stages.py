@@ -103,6 +103,31 @@ def test_compile_stages_falls_back_to_torch_with_one_warning(runtime, recwarn):
     np.testing.assert_array_equal(found, in_torch(featurizer, IMAGES))
 
 
+def test_cache_has_values_of_a_fallback_as_those_of_torch(runtime):
+    sktransfer.clear_cache()
+    featurizer = ImageFeaturizer(small(("branch", Branch())), cache="memory")
+    with pytest.warns(RuntimeFallbackWarning):
+        found = featurizer.fit_transform(IMAGES)
+    before = sktransfer.cache_info()
+    np.testing.assert_array_equal(in_torch(featurizer, IMAGES), found)
+    np.testing.assert_array_equal(featurizer.fit_transform(IMAGES), found)
+    after = sktransfer.cache_info()
+    assert (after.misses, after.n_entries) == (before.misses, before.n_entries)
+    assert after.hits > before.hits
+    sktransfer.clear_cache()
+
+
+def test_cache_has_no_values_of_torch_that_resume_from_a_runtime(runtime):
+    sktransfer.clear_cache()
+    backbone = small(("branch", Branch()))
+    ImageFeaturizer(backbone, layer=0, cache="memory").fit_transform(IMAGES)
+    before = sktransfer.cache_info()
+    with pytest.warns(RuntimeFallbackWarning):
+        ImageFeaturizer(backbone, cache="memory").fit_transform(IMAGES)
+    assert sktransfer.cache_info().n_entries == before.n_entries
+    sktransfer.clear_cache()
+
+
 def test_compile_stages_in_int8_never_falls_back(runtime):
     with pytest.raises(InvalidParameterError, match=r"precision='int8': made cannot compute .*precision='float32'"):
         ImageFeaturizer(small(), cache=None, precision="int8").fit_transform(IMAGES)

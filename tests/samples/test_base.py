@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sktransfer.samples.base import Rows, content_hash
+from sktransfer.samples.base import Rows, content_hash, content_hashes
 
 
 class Letters(Rows):
@@ -25,6 +25,20 @@ def test_take_picks_rows_in_any_order_and_nests():
     nested = samples.take(np.array([3, 1]))
     assert [nested.load(0), nested.load(1)] == ["a", "c"]
     assert len(samples.take([])) == 0
+
+
+def test_keys_are_those_of_each_row_and_are_kept():
+    samples = Letters("abca").take([3, 1, 0, 3])
+    assert samples.keys([0, 2, 1, 0]) == [content_hash("letter", one) for one in "aaba"]
+    assert samples.hashed == [3, 0, 1]
+    assert samples.keys([1]) == [samples.key(1)]
+    assert samples.hashed == [3, 0, 1]
+    assert samples.keys([]) == []
+
+
+@pytest.mark.parametrize("texts", [["", "a", "|1|a", "a" * 300, "\ud800", "ä\0"], []])
+def test_content_hashes_are_content_hash_of_each(texts):
+    assert content_hashes("text", texts) == [content_hash("text", text) for text in texts]
 
 
 def test_take_does_not_change_the_original():
