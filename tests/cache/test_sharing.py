@@ -62,6 +62,7 @@ def test_cache_hits_entries_of_another_process(tmp_path):
 
 
 @pytest.mark.process
+@pytest.mark.loky
 def test_cache_is_shared_by_grid_search_processes(tmp_path):
     X, y = [f"film {n} {'good' if n % 2 else 'bad'}" for n in range(24)], np.arange(24) % 2
     scores = {}

@@ -137,14 +137,6 @@ def test_runtime_of_a_worker_process_comes_from_the_environment(monkeypatch):
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "auto"
 
 
-@pytest.mark.process
-def test_runtime_torch_imports_no_other_runtime():
-    code = "import sys, numpy, sktransfer; sktransfer.ImageFeaturizer('tiny/cnn').fit_transform(numpy.zeros((1, 8, 8)))"
-    code += "; print({'openvino', 'onnxruntime', 'nncf', 'sktransfer.runtimes.stages'} & set(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "set()"
-
-
 def test_featurizer_with_a_runtime_that_is_not_installed_fails_in_fit():
     with sktransfer.config_context(runtime="nothing"), pytest.raises(InvalidParameterError, match="nothing"):
         ImageFeaturizer("tiny/cnn").fit([np.zeros((8, 8, 3))])
