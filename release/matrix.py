@@ -147,7 +147,8 @@ def run(environment: Environment, tests: Sequence[str], workers: int) -> Result:
         if _uv("venv", "--quiet", "--python", environment.python, folder / "venv"):
             return Result(environment, "no Python")
         (folder / "requirements.txt").write_text("\n".join(requirements(environment)))
-        install = ("pip", "install", "--quiet", "--python", python)
+        # Tests start many processes, each of which would compile the libraries anew.
+        install = ("pip", "install", "--quiet", "--compile-bytecode", "--python", python)
         own = [part for path in (".", *(PLUGINS if environment.extras else ())) for part in ("--editable", path)]
         if _uv(*install, "--resolution", environment.resolution, "--requirements", folder / "requirements.txt"):
             return Result(environment, "not installed")
@@ -202,6 +203,7 @@ def _pytest(
     variables |= {
         "OMP_NUM_THREADS": "1",
         "SCIPY_ARRAY_API": "1",
+        "PYTHONDONTWRITEBYTECODE": "",
         "PATH": f"{python.parent}{os.pathsep}{os.environ['PATH']}",
     }
     command = [str(python), "-m", "pytest", "-q", *options, *(tests or (() if environment.extras else ("tests",)))]

@@ -53,6 +53,7 @@ def test_cache_misses_changed_weights(image_files, tmp_path):
     assert not np.allclose(features[0], features[2], rtol=1e-2)
 
 
+@pytest.mark.process
 def test_cache_hits_entries_of_another_process(tmp_path):
     assert features_elsewhere(tmp_path / "kept") == ["equal"]
     features = TextFeaturizer(cache=tmp_path / "kept").fit_transform(TEXTS)
