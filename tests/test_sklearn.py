@@ -9,7 +9,7 @@ import pytest
 from scipy.sparse import issparse
 from sklearn.exceptions import SkipTestWarning
 from sklearn.utils import _safe_indexing
-from sklearn.utils.estimator_checks import parametrize_with_checks
+from sklearn.utils.estimator_checks import estimator_checks_generator, parametrize_with_checks
 from sklearn.utils.validation import _check_sample_weight, _num_samples
 
 from sktransfer import (
@@ -116,10 +116,14 @@ def test_scikit_learn_estimator_checks_of_texts(estimator, check):
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", SkipTestWarning)  # scikit-learn passes no tables, so its checks without data remain
-    checks_of_tables = parametrize_with_checks([DateFeatures(), NumberFeatures()])
+    CHECKS_OF_TABLES = [
+        pytest.param(estimator, check, id=f"{type(estimator).__name__}-{check.func.__name__}")
+        for table in (DateFeatures(), NumberFeatures())
+        for estimator, check in estimator_checks_generator(table)
+    ]
 
 
-@checks_of_tables
+@pytest.mark.parametrize(("estimator", "check"), CHECKS_OF_TABLES)
 def test_scikit_learn_estimator_checks_of_tables(estimator, check):
     check(estimator)
 
