@@ -3,8 +3,9 @@ PYTHON ?= python3.11
 VENV ?= .venv
 BIN := $(VENV)/bin
 PLUGINS := plugins/clip plugins/historic plugins/onnxruntime plugins/openvino plugins/sentence_transformers plugins/timm
-# One thread per worker. SCIPY_ARRAY_API enables the array API, which a check of scikit-learn requires.
-TEST_ENV := OMP_NUM_THREADS=1 SCIPY_ARRAY_API=1
+# One thread per worker. SCIPY_ARRAY_API enables the array API, which a check of scikit-learn requires. New processes
+# find the bytecode of this repository, also where a variable of the environment forbids to write it.
+TEST_ENV := OMP_NUM_THREADS=1 SCIPY_ARRAY_API=1 PYTHONDONTWRITEBYTECODE=
 
 .PHONY: demo test cluster fuzz lint docs docs-check bench matrix release-check clean
 

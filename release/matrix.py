@@ -20,7 +20,7 @@ import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 
-__all__ = ["ENVIRONMENTS", "Environment", "Result", "has_failed", "main", "requirements", "run", "table"]
+__all__ = ["ENVIRONMENTS", "Environment", "Result", "counts", "has_failed", "main", "requirements", "run", "table"]
 
 ROOT = Path(__file__).parents[1]
 PLUGINS = (
@@ -82,17 +82,18 @@ class Result:
         "no Python" if this machine has no interpreter of that version.
     versions : str
         Versions of some packages, separated by commas.
-    summary : str
-        Last line of pytest.
-    minutes : float
+    n_passed, n_failed : int
+        Number of tests. Errors in a fixture count as failed.
+    seconds : float
         Time of the tests.
     """
 
     environment: Environment
     status: str
     versions: str = ""
-    summary: str = ""
-    minutes: float = 0.0
+    n_passed: int = 0
+    n_failed: int = 0
+    seconds: float = 0.0
 
 
 def requirements(environment: Environment, root: Path = ROOT) -> list[str]:
@@ -146,7 +147,8 @@ def run(environment: Environment, tests: Sequence[str], workers: int) -> Result:
         if _uv("venv", "--quiet", "--python", environment.python, folder / "venv"):
             return Result(environment, "no Python")
         (folder / "requirements.txt").write_text("\n".join(requirements(environment)))
-        install = ("pip", "install", "--quiet", "--python", python)
+        # Tests start many processes, each of which would compile the libraries anew.
+        install = ("pip", "install", "--quiet", "--compile-bytecode", "--python", python)
         own = [part for path in (".", *(PLUGINS if environment.extras else ())) for part in ("--editable", path)]
         if _uv(*install, "--resolution", environment.resolution, "--requirements", folder / "requirements.txt"):
             return Result(environment, "not installed")
@@ -156,7 +158,26 @@ def run(environment: Environment, tests: Sequence[str], workers: int) -> Result:
         print(f"{environment.name}: {versions}", flush=True)
         start = time.monotonic()
         status, summary = _pytest(python, environment, tests, workers, folder)
-        return Result(environment, status, versions, summary, (time.monotonic() - start) / 60)
+        seconds = time.monotonic() - start
+        return Result(environment, status, versions, *counts(summary), seconds)
+
+
+def counts(summary: str) -> tuple[int, int]:
+    """Return how many tests passed and failed by the last line of pytest.
+
+    Parameters
+    ----------
+    summary : str
+        The line.
+
+    Examples
+    --------
+    >>> from release.matrix import counts
+    >>> counts("1 failed, 12 passed, 3 skipped, 2 errors in 4.50s")
+    (12, 3)
+    """
+    found = {name: int(n) for n, name in re.findall(r"(\d+) (passed|failed|error)", summary)}
+    return found.get("passed", 0), found.get("failed", 0) + found.get("error", 0)
 
 
 def _uv(*arguments: str | Path) -> int:
@@ -182,6 +203,7 @@ def _pytest(
     variables |= {
         "OMP_NUM_THREADS": "1",
         "SCIPY_ARRAY_API": "1",
+        "PYTHONDONTWRITEBYTECODE": "",
         "PATH": f"{python.parent}{os.pathsep}{os.environ['PATH']}",
     }
     command = [str(python), "-m", "pytest", "-q", *options, *(tests or (() if environment.extras else ("tests",)))]
@@ -205,18 +227,22 @@ def table(results: Sequence[Result]) -> str:
     --------
     >>> from release.matrix import Environment, Result, table
     >>> print(table([Result(Environment("new", "3.14"), "no Python")]))
-    | environment | Python | status | minutes | tests | versions |
-    |---|---|---|---|---|---|
-    | new | 3.14 | no Python | 0.0 |  |  |
+    | environment | Python | status | passed | failed | seconds | versions |
+    |---|---|---|---|---|---|---|
+    | new | 3.14 | no Python | 0 | 0 | 0 |  |
     """
-    lines = ["| environment | Python | status | minutes | tests | versions |", "|---|---|---|---|---|---|"]
+    lines = [
+        "| environment | Python | status | passed | failed | seconds | versions |",
+        "|---|---|---|---|---|---|---|",
+    ]
     for one in results:
         cells = (
             one.environment.name,
             one.environment.python,
             one.status,
-            f"{one.minutes:.1f}",
-            one.summary,
+            str(one.n_passed),
+            str(one.n_failed),
+            f"{one.seconds:.0f}",
             one.versions,
         )
         lines.append(f"| {' | '.join(cells)} |")

@@ -94,9 +94,19 @@ def pytest_make_parametrize_id(config, val, argname):
     return None
 
 
+def pytest_collection_finish():
+    """Keep the tests and modules out of garbage collections, each of which would look at millions of objects."""
+    gc.collect()
+    gc.freeze()
+
+
 def pytest_collection_modifyitems(items):
-    """Mark the checks of sktransfer.testing that start a process."""
+    """Mark the checks of sktransfer.testing that start a process, and put those that use joblib's processes first.
+
+    These tests share the processes, which end after a pause.
+    """
     for item in items:
         callspec = getattr(item, "callspec", None)
         if callspec is not None and any(check in callspec.id for check in PROCESS_CHECKS):
             item.add_marker("process")
+    items.sort(key=lambda item: item.get_closest_marker("loky") is None)

@@ -13,6 +13,7 @@ import pytest
 from sklearn.ensemble import RandomForestClassifier
 
 import sktransfer
+import sktransfer.backbones.registry as home
 from sktransfer.backbones.plugins import Plugin
 from sktransfer.backbones.registry import COLUMNS
 from sktransfer.cli import main
@@ -182,11 +183,22 @@ def test_main_escapes_characters_that_stderr_cannot_encode(site):
     assert r"tiny/caf\xe9" in done.stderr
 
 
+@pytest.fixture
+def here(site, monkeypatch):
+    """Install two of the plugins in the process of the tests."""
+    monkeypatch.syspath_prepend(site)
+    monkeypatch.setenv("SKTRANSFER_PLUGINS", "good,wrong")
+    monkeypatch.setattr(home, "_registry", None)
+    yield
+    for name in [name for name in sys.modules if name.startswith("zoo_")]:
+        del sys.modules[name]
+
+
 @pytest.mark.process
-def test_check_of_a_valid_backbone_exits_with_0(site):
-    done = cli("check", "good/small", site=site)
-    assert done.returncode == 0, done.stdout + done.stderr
-    *lines, summary = done.stdout.splitlines()
+def test_check_of_a_valid_backbone_exits_with_0(here, capsys):
+    status = main(["check", "good/small"])
+    *lines, summary = capsys.readouterr().out.splitlines()
+    assert status == 0, lines
     assert summary.startswith("good/small: ")
     assert ", 0 failed, " in summary
     statuses = {line.split()[0]: " ".join(line.split()[1:]) for line in lines}
@@ -195,10 +207,9 @@ def test_check_of_a_valid_backbone_exits_with_0(site):
 
 
 @pytest.mark.process
-def test_check_of_an_invalid_backbone_exits_with_1_and_reasons(site):
-    done = cli("check", "wrong/width", "--json", site=site)
-    assert done.returncode == 1, done.stderr
-    report = json.loads(done.stdout)
+def test_check_of_an_invalid_backbone_exits_with_1_and_reasons(here, capsys):
+    assert main(["check", "wrong/width", "--json"]) == 1
+    report = json.loads(capsys.readouterr().out)
     assert list(report) == ["name", "passed", "failed", "not run", "results"]
     assert {tuple(result) for result in report["results"]} == {("name", "status", "reason")}
     failed = {result["name"]: result["reason"] for result in report["results"] if result["status"] == "failed"}

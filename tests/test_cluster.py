@@ -142,6 +142,7 @@ def test_gpu_of_worker_follows_the_name_of_a_worker_of_dask(client):
 
 
 @pytest.mark.process
+@pytest.mark.loky
 def test_gpu_of_worker_differs_between_workers_of_loky():
     found = Parallel(2, batch_size=1)(delayed(gpu_of_process)(i) for i in range(8))
     assert all(gpu == (number - 1) % 3 for number, gpu in found)

@@ -101,6 +101,7 @@ def test_pool_reports_the_error_of_an_unpickled_estimator(fitted):
 
 
 @pytest.mark.process
+@pytest.mark.loky
 def test_executor_and_loky_report_the_error_of_an_unpickled_estimator(fitted):
     with ProcessPoolExecutor(1) as pool:
         with pytest.raises(WeightsError, match="mine"):

@@ -98,7 +98,8 @@ def test_load_model_of_types_that_need_trust(tmp_path):
 
 
 def test_load_model_refuses_other_flavours_and_save_model_other_methods(tmp_path, texts_classifier):
-    mlflow.sklearn.save_model(LogisticRegression().fit([[0], [1]], [0, 1]), str(tmp_path / "other"))
+    other = LogisticRegression().fit([[0], [1]], [0, 1])
+    mlflow.sklearn.save_model(other, str(tmp_path / "other"), pip_requirements=[])  # else mlflow starts a process
     with pytest.raises(LoadError, match=r"flavours \['python_function', 'sklearn'\], and not 'sktransfer'"):
         load_model(tmp_path / "other")
     with pytest.raises(InvalidParameterError, match="pyfunc_predict_fn='transform' is no method of Pipeline"):
@@ -113,6 +114,7 @@ def test_sklearn_flavour_writes_and_loads_by_skops(texts_classifier):
     skops.io.dump(texts_classifier, "moods.skops")
     trusted = skops.io.get_untrusted_types(file="moods.skops")
     with mlflow.start_run():
-        info = mlflow.sklearn.log_model(texts_classifier, name="moods", skops_trusted_types=trusted)
+        options = {"skops_trusted_types": trusted, "pip_requirements": []}
+        info = mlflow.sklearn.log_model(texts_classifier, name="moods", **options)
     loaded = mlflow.sklearn.load_model(info.model_uri)
     np.testing.assert_array_equal(loaded.predict_proba(TEXTS), texts_classifier.predict_proba(TEXTS))

@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from sktransfer.testing.processes import call
+
 __all__ = ["HEAVY", "imported_by_listing", "in_fresh_process", "no_network", "run_job"]
 
 # Packages that are slow to import, or load native libraries that may be broken.
@@ -39,7 +41,6 @@ HEAVY = (
     "transformers",
 )
 
-_RUN = "import sys; from sktransfer.testing.backbone_process import run_job; run_job(*sys.argv[1:])"
 _LIST = """
 import sys
 before = set(sys.modules)
@@ -71,12 +72,6 @@ def no_network() -> Iterator[list[str]]:
         socket.socket.connect, socket.socket.connect_ex, socket.getaddrinfo = originals  # type: ignore[method-assign]
 
 
-def _python(arguments: Sequence[str], **variables: str) -> subprocess.CompletedProcess[str]:
-    path = os.pathsep.join(entry or "." for entry in sys.path)
-    environment = {**os.environ, "PYTHONPATH": path, **variables}
-    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, env=environment, check=False)
-
-
 def imported_by_listing(name: str) -> list[str]:
     """Return the heavy packages that a new process imports to find a backbone's spec.
 
@@ -91,7 +86,10 @@ def imported_by_listing(name: str) -> list[str]:
         If the new process does not find the spec.
     """
     # Other plugins may be heavy: load only this one and the built-in ones.
-    process = _python(["-c", _LIST, name, *HEAVY], SKTRANSFER_PLUGINS=name.partition("/")[0])
+    path = os.pathsep.join(entry or "." for entry in sys.path)
+    environment = {**os.environ, "PYTHONPATH": path, "SKTRANSFER_PLUGINS": name.partition("/")[0]}
+    command = [sys.executable, "-c", _LIST, name, *HEAVY]
+    process = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     last = process.stdout.strip().rpartition("\n")[2].split()
     if process.returncode != 0 or last[:1] != ["imported"]:
         raise AssertionError(f"{name} cannot be found in a new process: {process.stderr.strip()[-2000:]}")
@@ -119,12 +117,10 @@ def in_fresh_process(backbone: Any, weights: Sequence[str], samples: Sequence[An
     with tempfile.TemporaryDirectory() as folder:
         job, answer = Path(folder, "job"), Path(folder, "answer")
         job.write_bytes(pickle.dumps((backbone, list(weights), list(samples))))
-        process = _python(["-c", _RUN, str(job), str(answer)])
+        process = call(f"{__name__}:{run_job.__name__}", [str(job), str(answer)])
         if not answer.exists():
-            return {
-                "error": f"the process ended with {process.returncode}: {process.stderr.strip()[-2000:]}",
-                "asked": [],
-            }
+            said = process.stderr.decode(errors="replace").strip()[-2000:]
+            return {"error": f"the process ended with {process.returncode}: {said}", "asked": []}
         result: dict[str, Any] = pickle.loads(answer.read_bytes())
         return result
 

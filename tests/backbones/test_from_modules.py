@@ -205,6 +205,7 @@ def test_from_modules_backbone_is_fine_tuned_at_every_freeze_depth(depth, own, d
 
 
 @pytest.mark.process
+@pytest.mark.loky
 def test_from_modules_backbone_works_in_a_grid_search_with_n_jobs(own, data):
     clf = FineTuneClassifier(own, max_epochs=1, random_state=0, device="cpu")
     search = GridSearchCV(clf, {"freeze_depth": [1, "all"]}, cv=2, n_jobs=2, error_score="raise").fit(*data)

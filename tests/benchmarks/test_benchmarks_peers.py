@@ -20,7 +20,6 @@ from benchmarks import (
     token_throughput,
     users_way,
 )
-from sktransfer import clear_cache
 
 TEXTS = np.array(
     [f"{'Never' if i % 3 else 'Always'} see this {'film ' * (1 + i % 5)}again, {i} times" for i in range(12)],
@@ -135,10 +134,9 @@ def test_users_way_searches_depths():
 
 
 def test_second_process_gives_equal_features(tmp_path):
-    clear_cache()
-    options = {"backbone": "tiny/bert"}
+    options, (paths, _) = {"backbone": "tiny/cnn"}, common.photos(3)
     (_, before), (_, after) = (
-        second_process.transform("text", options, list(TEXTS), tmp_path, tmp_path / "cache") for _ in range(2)
+        second_process.transform("image", options, paths, tmp_path, tmp_path / "cache") for _ in range(2)
     )
     np.testing.assert_array_equal(before, after)
     assert any((tmp_path / "cache").iterdir())

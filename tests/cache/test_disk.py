@@ -14,7 +14,7 @@ from sktransfer.cache.disk import N_BYTES, SECONDS, DiskStore, WriteBuffer
 from sktransfer.cache.lmdb import list_namespaces, namespace_path
 from sktransfer.cache.types import CacheNamespace
 from sktransfer.exceptions import StoreError, StoreWarning
-from tests.helpers.plugin_zoo import python
+from tests.helpers.elsewhere import run_code
 
 NAMESPACE = CacheNamespace(bytes(16), "tiny/cnn", "stem", "average", "float32")
 KEYS = [n.to_bytes(20, "big") for n in range(100)]
@@ -87,7 +87,7 @@ def test_flush_at_exit_writes_buffered_records(tmp_path):
         "import torch; from sktransfer.cache.resolve import resolve_store; from sktransfer.cache.types import *; "
         f"resolve_store({str(tmp_path)!r}).put(CacheNamespace(bytes(16), '', '', '', ''), [bytes(20)], [torch.ones(3)])"
     )
-    python("-c", code)
+    run_code(code)
     assert DiskStore(tmp_path, 10**8).get(NAMESPACE, [bytes(20)])[0].sum() == 3
 
 

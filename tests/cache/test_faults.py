@@ -21,7 +21,7 @@ from sktransfer.cache.lmdb import LAYOUT, get_environment, list_namespaces, name
 from sktransfer.cache.types import CacheNamespace
 from sktransfer.exceptions import StoreWarning
 from tests.cache.test_memory import status_of
-from tests.helpers.plugin_zoo import python
+from tests.helpers.elsewhere import run_code
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*use of fork.*:DeprecationWarning")
 
@@ -87,7 +87,7 @@ for warning in caught:
         text = "cannot be written"
         print("warned:", text if text in str(warning.message) else warning.message)
 """
-    return python("-c", code).stdout.splitlines()
+    return run_code(code).stdout.splitlines()
 
 
 def test_put_of_a_killed_process_leaves_right_values(tmp_path):

@@ -174,6 +174,7 @@ def test_fit_writes_one_segment_per_namespace_at_its_end(url):
 
 
 @pytest.mark.process
+@pytest.mark.loky
 def test_cache_of_a_grid_search_in_processes(url):
     clear_cache()
     pipeline = make_pipeline(TextFeaturizer("tiny/bert", cache=url), LogisticRegression())

@@ -2,8 +2,6 @@ from __future__ import annotations
 
 import os
 import random
-import subprocess
-import sys
 import threading
 import time
 import weakref
@@ -16,6 +14,7 @@ import torch
 
 from sktransfer.cache.memory import OVERHEAD, SLAB_BYTES, MemoryStore, ScanResistantLRU
 from sktransfer.cache.types import CacheNamespace
+from tests.helpers.elsewhere import run_code
 
 NAMESPACE = CacheNamespace(bytes(16), "tiny/cnn", "stem", "average", "float32")
 SIZE = 4 + OVERHEAD  # bytes of an entry of one float
@@ -157,8 +156,7 @@ print(resident() - resident_before, cache_info().n_bytes - stored_before)
 @pytest.mark.process
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the memory of the process from /proc")
 def test_process_grows_by_the_size_of_the_cache_if_samples_come_one_by_one():
-    printed = subprocess.run([sys.executable, "-c", GROWTH], check=True, capture_output=True, text=True).stdout
-    grown, stored = map(int, printed.split())
+    grown, stored = map(int, run_code(GROWTH).stdout.split())
     assert stored > 10**6
     assert grown < 5 * stored  # and 15 times as much if each value has a block of memory of its own
 

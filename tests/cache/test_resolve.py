@@ -10,6 +10,7 @@ from sktransfer import cache_info, clear_cache, config_context
 from sktransfer.cache.resolve import resolve_store
 from sktransfer.cache.types import CacheNamespace
 from sktransfer.exceptions import InvalidParameterError
+from tests.helpers.elsewhere import run_code
 from tests.helpers.plugin_zoo import python
 
 NAMESPACE = CacheNamespace(bytes(16), "tiny/cnn", "stem", "average", "float32")
@@ -132,5 +133,5 @@ def test_resolve_store_shares_a_folder_between_processes(tmp_path):
         "namespace = CacheNamespace(bytes(16), 'tiny/cnn', 'stem', 'average', 'float32'); "
         f"resolve_store({os.fspath(tmp_path / 'kept')!r}).put(namespace, [bytes(20)], [torch.arange(5)])"
     )
-    python("-c", code)
+    run_code(code)
     assert resolve_store(tmp_path / "kept").get(NAMESPACE, [bytes(20)])[0].tolist() == [0, 1, 2, 3, 4]

@@ -53,6 +53,7 @@ def test_cache_misses_changed_weights(image_files, tmp_path):
     assert not np.allclose(features[0], features[2], rtol=1e-2)
 
 
+@pytest.mark.process
 def test_cache_hits_entries_of_another_process(tmp_path):
     assert features_elsewhere(tmp_path / "kept") == ["equal"]
     features = TextFeaturizer(cache=tmp_path / "kept").fit_transform(TEXTS)
@@ -62,6 +63,7 @@ def test_cache_hits_entries_of_another_process(tmp_path):
 
 
 @pytest.mark.process
+@pytest.mark.loky
 def test_cache_is_shared_by_grid_search_processes(tmp_path):
     X, y = [f"film {n} {'good' if n % 2 else 'bad'}" for n in range(24)], np.arange(24) % 2
     scores = {}

@@ -5,10 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import signal
-import subprocess
-import sys
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -34,6 +31,7 @@ from sktransfer import (
 from sktransfer.callbacks.checkpoint import FORMAT, Digest, params_of, set_state, state_of
 from sktransfer.exceptions import CheckpointWarning, InvalidParameterError
 from tests.finetuning.test_base import BERT, TEXTS
+from tests.helpers.elsewhere import run_code
 from tests.helpers.toys import image_backbone
 
 BACKBONE = image_backbone()
@@ -273,8 +271,7 @@ def test_checkpoint_draws_a_new_seed_if_the_kept_one_is_damaged(text, tmp_path):
 
 
 KILLED = """
-import os, sys
-sys.path.insert(0, {tests!r})
+import os
 from tests.callbacks.test_checkpoint import *
 class Kill(Callback):
     def on_batch_end(self, net, training=False, **kwargs):
@@ -290,8 +287,7 @@ class Kill(Callback):
 
 @pytest.mark.process
 def test_checkpoint_of_a_killed_process_loses_only_the_last_epoch(tmp_path):
-    code = KILLED.format(tests=str(Path(__file__).parents[2]), folder=str(tmp_path))
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 9
+    assert run_code(KILLED.format(folder=str(tmp_path)), check=False).returncode == 9
     clf = FineTuneClassifier(BACKBONE, callbacks=[Steps(), Checkpoint(tmp_path), Kill()], **OPTIONS).fit(IMAGES, LABELS)
     assert Steps.n == 2 * 4
     whole = classifier(None).fit(IMAGES, LABELS)

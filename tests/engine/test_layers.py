@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
 import torch
 
 from sktransfer.backbones.preprocess import ImageTransform
 from sktransfer.engine.compute import Compute
 from sktransfer.engine.layers import LayerOutput, kept_dtype
+from tests.helpers.elsewhere import run_code
 from tests.helpers.toys import image_backbone
 
 CPU = Compute(torch.device("cpu"))
@@ -80,4 +78,4 @@ with without_tf32():
     inside = layer.namespace(backbone, gpu).digest
 assert layer.namespace(backbone, gpu).digest == after != before == inside
 """
-    subprocess.run([sys.executable, "-c", code], check=True)  # torch keeps the switch for the whole process
+    run_code(code)  # torch keeps the switch for the whole process

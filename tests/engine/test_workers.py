@@ -213,7 +213,7 @@ if __name__ == "__main__":
 
 @pytest.mark.process
 def test_fit_gives_equal_results_in_other_processes_and_threads(tmp_path):
-    program, ways = tmp_path / "program.py", ["fork", "spawn", "loky", "threading"]
+    program, ways = tmp_path / "program.py", ["fork", "loky", "threading"]
     program.write_text(OF_MANY_KINDS)
     command = [sys.executable, "-W", "ignore", str(program), *ways]
     environ = {**os.environ, "OMP_NUM_THREADS": "2"}

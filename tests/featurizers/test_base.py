@@ -138,6 +138,7 @@ def test_fit_with_an_estimator_as_backbone_points_to_backbone_():
 
 
 @pytest.mark.process
+@pytest.mark.loky
 def test_grid_search_over_backbone_layer_and_pooling():
     pipeline = make_pipeline(ImageFeaturizer(), LogisticRegression(max_iter=500))
     grid = {

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import pickle
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -28,6 +26,7 @@ from sktransfer import (
 )
 from sktransfer.exceptions import InvalidParameterError, TruncatedTextWarning
 from sktransfer.testing.samples import make_samples
+from tests.helpers.elsewhere import run_code
 from tests.helpers.small_bert import small_bert
 
 IMAGES, LABELS = make_samples("image", 12)
@@ -292,15 +291,14 @@ def test_cache_folder_is_used_by_the_next_process(tmp_path):
     program = (
         "import sys, pickle, numpy, torch\n"
         "from sktransfer import load_backbone\n"
-        "clf, X, y = pickle.load(sys.stdin.buffer)\n"
+        "clf, X, y = pickle.load(open(sys.argv[1], 'rb'))\n"
         "ran = []\n"
         "for stage in load_backbone('tiny/cnn').stages[:3]:\n"
         "    stage.register_forward_hook(lambda *_: torch.is_grad_enabled() or ran.append(1))\n"
         "again = clf.fit(X, y).predict_proba(X)\n"
         "assert not ran, ran\n"
-        "sys.stdout.buffer.write(again.tobytes())\n"
+        "numpy.save(sys.argv[2], again)\n"
     )
-    given = pickle.dumps((clone(clf), IMAGES, LABELS))
-    done = subprocess.run([sys.executable, "-c", program], input=given, capture_output=True, check=True)
-    again = np.frombuffer(done.stdout, np.float32).reshape(len(IMAGES), -1)
-    np.testing.assert_allclose(again, clf.predict_proba(IMAGES), atol=1e-5)
+    (tmp_path / "given").write_bytes(pickle.dumps((clone(clf), IMAGES, LABELS)))
+    run_code(program, tmp_path / "given", tmp_path / "again.npy")
+    np.testing.assert_allclose(np.load(tmp_path / "again.npy"), clf.predict_proba(IMAGES), atol=1e-5)

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-import os
 import pickle
-import subprocess
-import sys
 import warnings
 from pathlib import Path
 
@@ -53,6 +50,7 @@ from sktransfer import (
 )
 from sktransfer.exceptions import NewHeadWarning
 from tests.helpers import word_files
+from tests.helpers.elsewhere import run_code
 
 TEXTS = ["a moving, funny film", "two hours of nothing", "I loved every minute", "dull from start to end"] * 4
 SENTENCES = [text.split() for text in TEXTS]
@@ -301,16 +299,15 @@ import pickle, sys
 from pathlib import Path
 from sktransfer import load
 from tests.helpers.saved_estimators import predictions
-jobs = pickle.loads(sys.stdin.buffer.read())
+jobs = pickle.loads(Path(sys.argv[1]).read_bytes())
 outputs = [predictions(load(path), name) for name, path in jobs]
-Path(sys.argv[1]).write_bytes(pickle.dumps(outputs))
+Path(sys.argv[2]).write_bytes(pickle.dumps(outputs))
 """
 
 
 def predictions_in_new_process(jobs, folder):
     """Return the outputs of saved estimators, loaded in a process that has fitted none of them."""
-    out = folder / "outputs"
-    command = [sys.executable, "-c", _NEW_PROCESS, str(out)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    subprocess.run(command, input=pickle.dumps(jobs), check=True, env=environment, timeout=600)
+    given, out = folder / "jobs", folder / "outputs"
+    given.write_bytes(pickle.dumps(jobs))
+    run_code(_NEW_PROCESS, given, out)
     return pickle.loads(out.read_bytes())

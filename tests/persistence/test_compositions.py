@@ -5,8 +5,6 @@ from __future__ import annotations
 import copy
 import io
 import pickle
-import subprocess
-import sys
 
 import cloudpickle
 import joblib
@@ -36,6 +34,7 @@ from sktransfer import (
     load,
     save,
 )
+from tests.helpers.elsewhere import run_code
 from tests.helpers.saved_estimators import MAKERS, MOODS, TEXTS, digits, fitted, frame, predictions
 
 
@@ -95,14 +94,16 @@ def test_save_and_load_of_compositions(name, tmp_path):
 
 
 _NEW_PROCESS = """
-import io, pickle, sys
+import io, pickle, sys, warnings
+from pathlib import Path
 import joblib
-dumps = pickle.loads(sys.stdin.buffer.read())
+warnings.simplefilter("ignore")
+dumps = pickle.loads(Path(sys.argv[1]).read_bytes())
 assert "sktransfer" not in sys.modules
 estimators = [joblib.load(io.BytesIO(dump)) for dump in dumps]
 from tests.helpers.saved_estimators import MAKERS, predictions
 outputs = [predictions(estimator, name) for estimator, name in zip(estimators, MAKERS)]
-sys.stdout.buffer.write(pickle.dumps(outputs))
+Path(sys.argv[2]).write_bytes(pickle.dumps(outputs))
 """
 
 
@@ -113,12 +114,13 @@ def dumped(estimator, library):
 
 
 @pytest.mark.process
-def test_pickle_joblib_and_cloudpickle_load_in_a_process_that_has_not_imported_sktransfer():
+def test_pickle_joblib_and_cloudpickle_load_in_a_process_that_has_not_imported_sktransfer(tmp_path):
     libraries = [pickle, joblib, cloudpickle] * len(MAKERS)  # one of them per estimator
     dumps = [dumped(fitted(name), library) for name, library in zip(MAKERS, libraries)]
-    command = [sys.executable, "-W", "ignore", "-c", _NEW_PROCESS]
-    done = subprocess.run(command, input=pickle.dumps(dumps), capture_output=True, check=True, timeout=600)
-    for name, output in zip(MAKERS, pickle.loads(done.stdout), strict=True):
+    (tmp_path / "dumps").write_bytes(pickle.dumps(dumps))
+    run_code(_NEW_PROCESS, tmp_path / "dumps", tmp_path / "outputs")
+    outputs = pickle.loads((tmp_path / "outputs").read_bytes())
+    for name, output in zip(MAKERS, outputs, strict=True):
         assert np.array_equal(output, predictions(fitted(name), name)), name
 
 

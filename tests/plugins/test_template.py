@@ -90,5 +90,6 @@ def test_installed_as_a_wheel_it_is_found_and_conforms(mine, tmp_path):
     plugin = next(one for one in json.loads(listed) if one["name"] == "mine")
     assert (plugin["distribution"], plugin["status"], plugin["n_backbones"]) == ("sktransfer-mine", "loaded", 1)
     shutil.rmtree(folder / "sktransfer_mine")  # what runs below is the installed one
-    printed = run([sys.executable, "-m", "pytest", "-q", str(folder / "tests")], tmp_path, environment)
-    assert "failed" not in printed
+    chosen = ["-k", "check_widths or check_offline or check_reload", str(folder / "tests")]  # all ran from the folder
+    printed = run([sys.executable, "-m", "pytest", "-q", *chosen], tmp_path, environment)
+    assert re.search(r"^3 passed, \d+ deselected", printed, re.MULTILINE), printed

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import pickle
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -15,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from sktransfer import load_backbone
 from sktransfer.exceptions import WeightsError
 from sktransfer.providers.huggingface import FAMILIES
+from tests.helpers.elsewhere import run_code
 from tests.helpers.huggingface_folders import TEXTS, batch_of, build, distance, make_folder
 
 
@@ -70,8 +69,7 @@ def test_pickle_by_name_detects_other_weights(folder):
     assert len(pickled) < 1000
     assert [one.stages is other.stages for one, other in zip(pickle.loads(pickled), backbones)] == [True, True]
     code = f"import pickle; print([one.fingerprint() for one in pickle.loads({pickled!r})])"
-    anew = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert anew.stdout.strip() == str([backbone.fingerprint() for backbone in backbones])
+    assert run_code(code).stdout.strip() == str([backbone.fingerprint() for backbone in backbones])
     build("bert", seed=5).save_pretrained(folder)
     with pytest.raises(RuntimeError, match="has changed since it was pickled"):
         pickle.loads(pickled)[0].fingerprint()

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from release.matrix import ENVIRONMENTS, Environment, Result, has_failed, main, requirements, table
+from release.matrix import ENVIRONMENTS, Environment, Result, counts, has_failed, main, requirements, table
 
 BY_NAME = {one.name: one for one in ENVIRONMENTS}
 
@@ -35,5 +35,17 @@ def test_has_failed_allows_a_missing_python_only_if_all_are_run(status, named, f
 
 
 def test_table_has_a_row_per_environment():
-    one = Result(Environment("core", "3.13"), "passed", "torch 2.6.0", "12 passed, 3 skipped", 1.5)
-    assert table([one]).splitlines()[-1] == "| core | 3.13 | passed | 1.5 | 12 passed, 3 skipped | torch 2.6.0 |"
+    one = Result(Environment("core", "3.13"), "failed", "torch 2.6.0", 12, 3, 90.4)
+    assert table([one]).splitlines()[-1] == "| core | 3.13 | failed | 12 | 3 | 90 | torch 2.6.0 |"
+
+
+@pytest.mark.parametrize(
+    ("summary", "expected"),
+    [
+        ("12 passed in 3.4s", (12, 0)),
+        ("2 failed, 7 passed, 4 skipped, 1 xfailed, 1 error in 61.00s (0:01:01)", (7, 3)),
+        ("no tests ran in 0.01s", (0, 0)),
+    ],
+)
+def test_counts_reads_the_last_line_of_pytest(summary, expected):
+    assert counts(summary) == expected

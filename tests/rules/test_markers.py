@@ -13,7 +13,9 @@ MODULES = ("subprocess", "multiprocessing")
 # Functions of the helpers and of sktransfer that start processes.
 STARTERS = (
     "tests.helpers.plugin_zoo.python",
-    "tests.helpers.saved_estimators.answers_elsewhere",
+    "tests.helpers.elsewhere.run_code",
+    "tests.helpers.saved_estimators.predictions_in_new_process",
+    "tests.cache.test_faults.features_elsewhere",
     "sktransfer.testing.backbone_process.in_fresh_process",
     "sktransfer.testing.backbone_process.imported_by_listing",
 )

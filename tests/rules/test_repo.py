@@ -128,7 +128,8 @@ def test_public_names_are_sorted_and_exist():
         ("import sktransfer; sktransfer.list_backbones()", ["torch", "torchvision", "transformers", "sklearn"]),
         (
             "import numpy, sktransfer; sktransfer.ImageFeaturizer().fit_transform(numpy.zeros((1, 8, 8)))",
-            ["torchvision", "transformers"],
+            ["torchvision", "transformers", "tokenizers", "skorch", "skops", "openvino", "onnxruntime", "nncf"]
+            + ["sktransfer.runtimes.stages"],
         ),
     ],
 )

@@ -145,11 +145,3 @@ def test_find_runtime_names_the_variable_of_the_environment(installed, monkeypat
         find_runtime("mad", "float32", on_cpu=True)
     with pytest.raises(InvalidParameterError, match=r"^runtime='others' is not"):
         find_runtime("others", "float32", on_cpu=True)
-
-
-@pytest.mark.process
-def test_runtime_torch_imports_no_other_runtime():
-    code = "import sys, numpy, sktransfer; sktransfer.ImageFeaturizer('tiny/cnn').fit_transform(numpy.zeros((1, 8, 8)))"
-    code += "; print({'openvino', 'onnxruntime', 'nncf', 'sktransfer.runtimes.stages'} & set(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "set()"

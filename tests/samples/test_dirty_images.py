@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import re
 import stat
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
@@ -18,6 +16,7 @@ from sktransfer.backbones.preprocess import ImageTransform
 from sktransfer.exceptions import InvalidSampleError, InvalidSampleWarning, short_path
 from sktransfer.samples.images import check_images
 from tests.helpers.dirty_images import BAD, GOOD, PICTURE, encoded, write
+from tests.helpers.elsewhere import run_code
 
 FEATURIZER = ImageFeaturizer(cache=None, batch_size=1)
 
@@ -64,12 +63,12 @@ def test_on_error_names_unusable_images_and_keeps_other_rows(tmp_path, good, nam
 AS_NOBODY = """
 import os, sys
 from sktransfer import find_bad_images
-find_bad_images(sys.argv[2:])  # imports every module
+find_bad_images(sys.argv[1:])  # imports every module
 if os.geteuid() == 0:  # root can read every file
     os.setgroups([])
     os.setgid(65534)
     os.setuid(65534)
-print(*find_bad_images(sys.argv[2:])["reason"], sep="\\n")
+print(*find_bad_images(sys.argv[1:])["reason"], sep="\\n")
 """
 
 
@@ -81,7 +80,7 @@ def test_check_images_names_missing_permissions():
         paths = [write(folder, name, encoded(PICTURE, "PNG")) for name in ("open.png", "closed.png", "closed/a.png")]
         Path(paths[1]).chmod(0)
         Path(folder, "closed").chmod(0)
-        done = subprocess.run([sys.executable, "-c", AS_NOBODY, "", *paths], capture_output=True, text=True, check=True)
+        done = run_code(AS_NOBODY, *paths)
         Path(folder, "closed").chmod(stat.S_IRWXU)
     reason = "cannot be opened, you have no permission to read it; change the permissions of the file or its folder"
     assert done.stdout.splitlines() == [reason, reason]

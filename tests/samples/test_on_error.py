@@ -206,6 +206,7 @@ def test_on_error_rows_of_nan_pass_through_a_pipeline(paths, final):
 
 
 @pytest.mark.process
+@pytest.mark.loky
 def test_on_error_in_grid_search_and_column_transformer(paths):
     frame = pd.DataFrame({"path": paths, "n": range(N)})
     columns = ColumnTransformer([("img", ImageFeaturizer(on_error="nan"), ["path"]), ("n", "passthrough", ["n"])])

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import ast
 import pickle
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +21,7 @@ from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardSc
 from sktransfer import ImageFeaturizer, TextFeaturizer
 from sktransfer.streaming.digests import digest_part, digest_rows, fingerprint
 from sktransfer.testing.samples import make_samples
+from tests.helpers.elsewhere import run_code
 
 ROOT = Path(__file__).parents[2]
 
@@ -138,5 +137,4 @@ def fingerprints():
 @pytest.mark.process
 def test_fingerprint_is_the_same_in_another_process():
     code = "from tests.streaming.test_digests import fingerprints; print(fingerprints())"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert ast.literal_eval(done.stdout.splitlines()[-1]) == fingerprints()
+    assert ast.literal_eval(run_code(code).stdout.splitlines()[-1]) == fingerprints()

@@ -211,6 +211,7 @@ def test_lr_find_does_nothing_with_max_epochs_0():
 
 
 @pytest.mark.process
+@pytest.mark.loky
 def test_lr_find_in_a_grid_search_pickle_and_save(tmp_path):
     tuner = quick(max_epochs=1, freeze_depth=-1)
     search = GridSearchCV(tuner, {"lr": ["find", 1e-4]}, cv=2, n_jobs=2, error_score="raise").fit(
