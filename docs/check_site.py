@@ -63,7 +63,7 @@ class Site:
         self.anchors = {name: {tag["id"] for tag in page.find_all(id=True)} for name, page in self.pages.items()}
 
     def find_faults(self, name: str) -> list[str]:
-        """Return what is wrong with a page that needs no browser."""
+        """Return faults of a page that can be found without a browser."""
         page, faults = self.pages[name], []
         if not page.html.get("lang"):
             faults.append("no language")
@@ -96,7 +96,7 @@ class Site:
 
 
 class Reader:
-    """A browser that notes what is wrong."""
+    """A browser that notes faults."""
 
     def __init__(self, page: Page, root: str) -> None:
         """Listen to the page."""
@@ -120,7 +120,7 @@ class Reader:
             self.faults.append(f"console: {text}")
 
     def look_at(self, name: str, shots: Path | None) -> list[str]:
-        """Return what is wrong with a page, in both widths and both colour schemes."""
+        """Return faults of a page, in both widths and both colour schemes."""
         self.faults = []
         page = self.page
         page.set_viewport_size(WIDE)

@@ -12,6 +12,7 @@ import pytest
 
 import sktransfer
 from docs.extensions.guide_pages import PAGE_OF, Guide
+from docs.extensions.public_names import qualified
 from docs.extensions.repository_links import INCLUDED, rewrite
 
 ROOT = Path(__file__).parents[2]
@@ -120,3 +121,21 @@ def test_guide_lists_the_page_that_mentions_a_name_most_often_first(tmp_path):
     assert guide.pages_on("beta") == ["guide/a", "guide/b"]
     assert guide.pages_on("alpha", 1) == ["guide/a"]
     assert guide.pages_on("gamma") == []
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("save()", "sktransfer.save"),
+        ("sktransfer.save", "sktransfer.save"),
+        ("Backbone", "sktransfer.Backbone"),
+        ("InvalidSampleError", "sktransfer.exceptions.InvalidSampleError"),
+        ("Tokens", "sktransfer.backbones.Tokens"),
+        ("fill", ""),  # may be a parameter
+        ("sktransfer.backbones.fill", "sktransfer.backbones.fill"),
+        ("ValueError", ""),
+        ("save(clf, path)", ""),
+    ],
+)
+def test_qualified_finds_public_names_and_their_modules(text, name):
+    assert qualified(text) == name
