@@ -146,7 +146,7 @@ class Reader:
         page = self.page
         page.set_viewport_size(WIDE)
         page.goto(f"{self.root}/search.html?q=freeze_depth", wait_until="load")
-        page.wait_for_selector("#search-results li a")
+        page.wait_for_selector("#search-results .search-summary:has-text('finished')")  # results appear one by one
         results = page.locator("#search-results li a").all_inner_texts()
         if not any("FineTuneClassifier" in result for result in results):
             self.faults.append(f"search finds {results[:5]}")
