@@ -45,7 +45,7 @@ def compare_with_baseline(
     n_jobs: Any = None,
     random_state: Any = None,
 ) -> pd.DataFrame:
-    """Cross-validate an estimator beside a linear model on tf-idf or raw pixels, on the same folds.
+    """Cross-validate an estimator and a linear model on tf-idf or raw pixels, on the same folds.
 
     A pretrained network does not help every task. With many labelled texts whose words alone tell the classes, tf-idf
     may be more accurate, at a fraction of the cost.
