@@ -104,6 +104,15 @@ def compare_with_baseline(
     {'estimator': 1.0, 'baseline': 1.0}
     >>> comparison.attrs["report"]
     'estimator and tf-idf are equal within the noise of 2 folds: 1.000 and 1.000'
+
+    A table:
+
+    >>> import pandas as pd
+    >>> from sktransfer import make_transfer_pipeline
+    >>> table = pd.DataFrame({"review": texts, "stars": [5, 1, 4, 2] * 3})
+    >>> model = make_transfer_pipeline(table, labels)
+    >>> compare_with_baseline(model, table, labels, cv=2, random_state=0).attrs["report"]
+    'estimator and tf-idf with the other columns are equal within the noise of 2 folds: 1.000 and 1.000'
     """
     shape: tuple[int, ...] = getattr(X, "shape", ())
     is_table = is_frame(X) and shape[1] > 1
@@ -138,10 +147,9 @@ def _read_table(X: Any, kinds: Any) -> tuple[str, list[Any], Any]:
             f"X has {len(columns)} columns to use, and none of texts or images. Name the kind of a column, as in "
             f"kinds={{{column_names(X)[0]!r}: 'text'}}, or pass flat images as X.to_numpy().reshape(-1, height, width)"
         )
-    if any(column.kind not in _NAMES for column in columns):
-        names.append("the other columns")
+    others = " with the other columns" if any(column.kind not in _NAMES for column in columns) else ""
     features = make_columns(columns, {"image": _pixels_of_column, "text": _counts_of_column})
-    return " and ".join(names), [features], X
+    return " and ".join(names) + others, [features], X
 
 
 def _pixels_of_column(**_: Any) -> FunctionTransformer:

@@ -75,6 +75,13 @@ def test_conf_takes_the_version_from_the_package():
     assert re.search(r"^version = release = __version__$", text, re.MULTILINE)
 
 
+def test_pages_without_a_list_of_pages_have_none_below_them():
+    names = re.search(r"html_sidebars = \{page: \[\] for page in \((.*)\)\}", (DOCS / "conf.py").read_text())[1]
+    pages = re.findall(r'"(\w+)"', names)
+    assert "benchmarks" in pages
+    assert [name for name in pages if TOCTREE.search((DOCS / f"{name}.md").read_text())] == []
+
+
 @pytest.mark.parametrize(("source", "page"), INCLUDED.items())
 def test_included_files_exist_and_their_pages_include_them(source, page):
     assert (ROOT / source).is_file()
