@@ -63,7 +63,7 @@ class Site:
         self.anchors = {name: {tag["id"] for tag in page.find_all(id=True)} for name, page in self.pages.items()}
 
     def find_faults(self, name: str) -> list[str]:
-        """Return what is wrong with a page that needs no browser."""
+        """Return faults of a page that can be found without a browser."""
         page, faults = self.pages[name], []
         if not page.html.get("lang"):
             faults.append("no language")
@@ -96,7 +96,7 @@ class Site:
 
 
 class Reader:
-    """A browser that notes what is wrong."""
+    """A browser that notes faults."""
 
     def __init__(self, page: Page, root: str) -> None:
         """Listen to the page."""
@@ -120,7 +120,7 @@ class Reader:
             self.faults.append(f"console: {text}")
 
     def look_at(self, name: str, shots: Path | None) -> list[str]:
-        """Return what is wrong with a page, in both widths and both colour schemes."""
+        """Return faults of a page, in both widths and both colour schemes."""
         self.faults = []
         page = self.page
         page.set_viewport_size(WIDE)
@@ -146,7 +146,7 @@ class Reader:
         page = self.page
         page.set_viewport_size(WIDE)
         page.goto(f"{self.root}/search.html?q=freeze_depth", wait_until="load")
-        page.wait_for_selector("#search-results li a")
+        page.wait_for_selector("#search-results .search-summary:has-text('finished')")  # results appear one by one
         results = page.locator("#search-results li a").all_inner_texts()
         if not any("FineTuneClassifier" in result for result in results):
             self.faults.append(f"search finds {results[:5]}")

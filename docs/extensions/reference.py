@@ -13,8 +13,9 @@ from docutils import nodes
 from docutils.parsers.rst import Directive
 from sphinx import addnodes
 
-import sktransfer
+import sktransfer.exceptions
 from extensions.guide_pages import PAGE_OF, Guide
+from extensions.public_names import qualified
 
 SKLEARN = "https://scikit-learn.org/stable/modules/generated"
 
@@ -76,24 +77,35 @@ def _is_linked(node: nodes.Node) -> bool:
 def _link(app: Any, doctree: nodes.document) -> None:
     page = app.env.docname
     for literal in list(doctree.findall(nodes.literal)):
-        name = literal.astext().removesuffix("()").removeprefix("sktransfer.")
-        if name in sktransfer.__all__ and page != f"reference/sktransfer.{name}" and not _is_linked(literal):
-            link = addnodes.pending_xref(
-                "", refdomain="py", reftype="obj", reftarget=f"sktransfer.{name}", refexplicit=True, refdoc=page
-            )
-            literal.replace_self(link)
-            link += literal
+        target = qualified(literal.astext())
+        if target and page != f"reference/{target}" and not _is_linked(literal):
+            _wrap(literal, _to_object(page, target))
     if page.startswith("reference/"):
-        _link_parameters(app, doctree)
+        _link_terms(page, doctree)
 
 
-def _link_parameters(app: Any, doctree: nodes.document) -> None:
+def _to_object(here: str, target: str) -> addnodes.pending_xref:
+    return addnodes.pending_xref("", refdomain="py", reftype="obj", reftarget=target, refexplicit=True, refdoc=here)
+
+
+def _wrap(node: nodes.Node, link: addnodes.pending_xref) -> None:
+    node.parent.replace(node, link)
+    link += node
+
+
+def _link_terms(page: str, doctree: nodes.document) -> None:
+    """Link parameters to the guide, and exceptions to their pages."""
     for term in doctree.findall(nodes.term):
-        for name in list(term.findall(nodes.strong)):
-            if name.astext() in PAGE_OF:
-                link = _to_page(app.env.docname, PAGE_OF[name.astext()], explicit=True)
-                name.replace_self(link)
-                link += name
+        texts = (child for child in term.children if isinstance(child, nodes.Text))
+        for name in [
+            *term.findall(nodes.strong),
+            *texts,
+        ]:  # names of parameters are strong, those of exceptions are not
+            text = name.astext()
+            if text in PAGE_OF and isinstance(name, nodes.strong):
+                _wrap(name, _to_page(page, PAGE_OF[text], explicit=True))
+            elif text in sktransfer.exceptions.__all__:
+                _wrap(name, _to_object(page, qualified(text)))
 
 
 def _resolve_sklearn(app: Any, env: Any, node: addnodes.pending_xref, text: nodes.Element) -> nodes.Element | None:

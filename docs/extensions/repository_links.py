@@ -58,7 +58,7 @@ def rewrite(text: str, folder: Path, page: Path) -> str:
         shown = page_of(path)
         link = os.path.relpath(shown, page.parent) + (match[2] or "")
         is_page = shown.is_relative_to(DOCS) or shown.suffix != ".md"
-        return link if is_page else f"path:{link}"  # MyST offers a download then, in place of a page
+        return link if is_page else f"path:{link}"  # MyST then offers a download
 
     return LINK.sub(target, text)
 

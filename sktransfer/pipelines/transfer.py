@@ -32,7 +32,7 @@ from sktransfer.samples.columns import as_series, is_frame, is_missing, quoted
 if TYPE_CHECKING:
     from sktransfer.backbones.backbone import Backbone
 
-__all__ = ["linear_classifier", "make_transfer_pipeline"]
+__all__ = ["linear_classifier", "make_columns", "make_transfer_pipeline", "modality_of"]
 
 _ESTIMATORS = ("auto", "classifier", "regressor")
 _GROUPS = {"category": "categories", "number": "numbers", "date": "dates"}
@@ -135,14 +135,14 @@ def make_transfer_pipeline(
     ['up', 'down']
     """
     columns = _checked_columns(X, y, kinds) if is_frame(X) else []
-    kind = "" if columns else _modality(X, kinds)
+    kind = "" if columns else modality_of(X, kinds)
     model = _make_model(X, y, estimator)
     target = _target_of(model)
     featurizers: dict[str, Callable[..., Any]] = {
         "image": partial(ImageFeaturizer, image_backbone, layer="auto", target=target),
         "text": partial(TextFeaturizer, text_backbone, layer="auto", target=target),
     }
-    steps = [("columns", _make_columns(columns, featurizers)) if columns else (kind, featurizers[kind]())]
+    steps = [("columns", make_columns(columns, featurizers)) if columns else (kind, featurizers[kind]())]
     return Pipeline(steps if model is None else [*steps, ("model", model)])
 
 
@@ -238,7 +238,17 @@ def _refuse_target(X: Any, y: Any, names: list[str]) -> None:
         )
 
 
-def _make_columns(columns: list[Column], featurizers: Mapping[str, Callable[..., Any]]) -> ColumnTransformer:
+def make_columns(columns: list[Column], featurizers: Mapping[str, Callable[..., Any]]) -> ColumnTransformer:
+    """Return a transformer of the columns of a table, by their kinds.
+
+    Parameters
+    ----------
+    columns : list of Column
+        Columns that are used.
+    featurizers : mapping of str to callable
+        Functions that return a transformer of a column of images, and of one of texts. They receive `on_error` and
+        `missing` as keywords.
+    """
     transformers: list[tuple[str, Any, list[str]]] = []
     for column in columns:
         if column.kind in MODALITIES:
@@ -277,8 +287,16 @@ def _block(kind: str, featurizers: Mapping[str, Callable[..., Any]]) -> Any:
     return make_pipeline(features, SimpleImputer(add_indicator=True), StandardScaler())
 
 
-def _modality(X: Any, kinds: Any) -> str:
-    """Return the modality of an X that is not a table."""
+def modality_of(X: Any, kinds: Any) -> str:
+    """Return the modality of an X that is not a table.
+
+    Parameters
+    ----------
+    X : list, Series or array of n_samples
+        Images or texts.
+    kinds : {"image", "text"} or None
+        The modality, or None to recognize it.
+    """
     if kinds is None:
         return recognize_samples(X, "kinds")
     if kinds not in MODALITIES:

@@ -12,6 +12,7 @@ import pytest
 
 import sktransfer
 from docs.extensions.guide_pages import PAGE_OF, Guide
+from docs.extensions.public_names import qualified
 from docs.extensions.repository_links import INCLUDED, rewrite
 
 ROOT = Path(__file__).parents[2]
@@ -74,6 +75,13 @@ def test_conf_takes_the_version_from_the_package():
     assert re.search(r"^version = release = __version__$", text, re.MULTILINE)
 
 
+def test_pages_without_a_list_of_pages_have_none_below_them():
+    names = re.search(r"html_sidebars = \{page: \[\] for page in \((.*)\)\}", (DOCS / "conf.py").read_text())[1]
+    pages = re.findall(r'"(\w+)"', names)
+    assert "benchmarks" in pages
+    assert [name for name in pages if TOCTREE.search((DOCS / f"{name}.md").read_text())] == []
+
+
 @pytest.mark.parametrize(("source", "page"), INCLUDED.items())
 def test_included_files_exist_and_their_pages_include_them(source, page):
     assert (ROOT / source).is_file()
@@ -120,3 +128,21 @@ def test_guide_lists_the_page_that_mentions_a_name_most_often_first(tmp_path):
     assert guide.pages_on("beta") == ["guide/a", "guide/b"]
     assert guide.pages_on("alpha", 1) == ["guide/a"]
     assert guide.pages_on("gamma") == []
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("save()", "sktransfer.save"),
+        ("sktransfer.save", "sktransfer.save"),
+        ("Backbone", "sktransfer.Backbone"),
+        ("InvalidSampleError", "sktransfer.exceptions.InvalidSampleError"),
+        ("Tokens", "sktransfer.backbones.Tokens"),
+        ("fill", ""),  # may be a parameter
+        ("sktransfer.backbones.fill", "sktransfer.backbones.fill"),
+        ("ValueError", ""),
+        ("save(clf, path)", ""),
+    ],
+)
+def test_qualified_finds_public_names_and_their_modules(text, name):
+    assert qualified(text) == name

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
+from sklearn import config_context
 from sklearn.datasets import load_digits
 from sklearn.dummy import DummyClassifier
 from sklearn.feature_extraction.text import TfidfVectorizer
@@ -12,7 +14,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import StratifiedKFold, cross_val_score
 from sklearn.pipeline import make_pipeline
 
-from sktransfer import ImageFeaturizer, TextFeaturizer, compare_with_baseline
+from sktransfer import ImageFeaturizer, TextFeaturizer, compare_with_baseline, make_transfer_pipeline
 from sktransfer.exceptions import InvalidParameterError
 
 X, y = load_digits(return_X_y=True)
@@ -64,9 +66,39 @@ def test_compare_with_baseline_refuses_other_input():
         compare_with_baseline(DummyClassifier(), np.ones((10, 3)), np.arange(10) % 2)
 
 
-def test_compare_with_baseline_refuses_tables_with_what_to_pass():
-    table = pd.DataFrame({"text": TEXTS, "stars": [5.0] * len(TEXTS)})
-    message = r"X has 2 columns.*X\['text'\].*reshape\(-1, height, width\)"
-    for X in (table, table.to_numpy()):
-        with pytest.raises(InvalidParameterError, match=message):
-            compare_with_baseline(DummyClassifier(), X, MOODS, cv=2)
+@pytest.mark.parametrize("library", [pd, pl], ids=["pandas", "polars"])
+def test_baseline_of_a_table_reads_texts_by_tf_idf_and_the_other_columns_as_numbers(library):
+    numbers = [5 * (mood == "up") + i % 3 / 10 for i, mood in enumerate(MOODS)]
+    words = library.DataFrame({"text": TEXTS, "noise": [i % 3 for i in range(24)]})
+    stars = library.DataFrame({"text": [*["the same words"] * 23, None], "stars": numbers})
+    for table, output in ((words, "default"), (stars, "pandas")):
+        with config_context(transform_output=output):
+            comparison = compare_with_baseline(
+                DummyClassifier(), table, MOODS, kinds={"text": "text"}, cv=3, random_state=0
+            )
+        assert comparison.loc["baseline", "mean"] == 1.0
+        assert comparison.attrs["report"].startswith("tf-idf with the other columns is ahead of estimator by 0.5")
+
+
+def test_kinds_of_compare_with_baseline_are_those_of_the_columns():
+    table = pd.DataFrame({"text": TEXTS, "noise": [i % 3 for i in range(24)]})
+    kinds = {"noise": "drop", "text": "text"}
+    comparison = compare_with_baseline(DummyClassifier(), table, MOODS, kinds=kinds, cv=3, random_state=0)
+    assert comparison.attrs["report"].startswith("tf-idf is ahead")
+    with pytest.raises(InvalidParameterError, match=r"none of texts or images.*kinds=\{'text': 'text'\}"):
+        compare_with_baseline(DummyClassifier(), table, MOODS, kinds={"text": "drop"})
+
+
+def test_baseline_of_a_table_reads_images_as_pixels_and_leaves_gaps():
+    images = [*np.where(np.arange(24)[:, None, None] % 2, 0.9, 0.1) * np.ones((24, 8, 8))]
+    table = pd.DataFrame({"image": [None, *images[1:]], "number": [i % 3 for i in range(24)]})
+    model = make_transfer_pipeline(table, MOODS)
+    comparison = compare_with_baseline(model, table, MOODS, cv=2, random_state=0)
+    assert comparison.loc["baseline", "mean"] > 0.9
+    assert "raw pixels with the other columns" in comparison.attrs["report"]
+
+
+def test_compare_with_baseline_refuses_columns_without_names_with_what_to_pass():
+    array = pd.DataFrame({"text": TEXTS, "stars": [5.0] * len(TEXTS)}).to_numpy()
+    with pytest.raises(InvalidParameterError, match=r"X has 2 columns without names.*reshape\(-1, height, width\)"):
+        compare_with_baseline(DummyClassifier(), array, MOODS, cv=2)
