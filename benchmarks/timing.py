@@ -41,13 +41,13 @@ def finished() -> None:
         torch.cuda.synchronize()
 
 
-def seconds(program: Callable[[], Any]) -> float:
+def seconds(program: Callable[[], Any], clock: Callable[[], float] = time.perf_counter) -> float:
     """Return the seconds that a program takes."""
     finished()
-    started = time.perf_counter()
+    started = clock()
     program()
     finished()
-    return time.perf_counter() - started
+    return clock() - started
 
 
 def in_turn(
@@ -55,6 +55,7 @@ def in_turn(
     rounds: int,
     before: Callable[[], Any] | None = None,
     each_round: Callable[[], Any] | None = None,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, list[float]]:
     """Run programs in turn, in reverse order every second round, and return the seconds of each.
 
@@ -68,6 +69,8 @@ def in_turn(
         Runs before each program, outside its time.
     each_round : callable, default=None
         Runs before each round. The rates of the machine are measured there, because clock rates vary.
+    clock : callable, default=time.perf_counter
+        Returns the time in seconds. `time.process_time` counts that of the processor.
     """
     taken: dict[str, list[float]] = {name: [] for name in programs}
     for number in range(rounds):
@@ -76,7 +79,7 @@ def in_turn(
         for name in list(programs)[:: 1 if number % 2 == 0 else -1]:
             if before is not None:
                 before()
-            taken[name].append(seconds(programs[name]))
+            taken[name].append(seconds(programs[name], clock))
     return taken
 
 

@@ -27,7 +27,8 @@ from sktransfer.exceptions import InvalidSampleError
 __all__ = ["create_app"]
 
 _NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8))
-_FIRST = {"text": ["one text"], "image": [_NOISE]}  # samples of the first prediction, which prepares the network
+# Samples of the first prediction, which prepares the network.
+_FIRST: dict[str, list[Any]] = {"text": ["one text"], "image": [_NOISE]}
 
 
 def predictor(estimator: Any, first: list[Any]) -> Callable[[list[Any]], list[dict[str, Any]]]:

@@ -110,7 +110,7 @@ class _Slab:
         import torch  # takes seconds, and statistics of an empty store need none of it
 
         self.data = torch.empty(n_bytes, dtype=torch.uint8)  # (n_bytes,)
-        self.memory = memoryview(self.data.numpy())  # the same bytes, of which Python takes a part in less time
+        self.memory = self.data.numpy().data  # the same bytes, of which Python takes a part in less time
         self.views: dict[torch.dtype, Tensor] = {}  # of all bytes
         self.end = self.n_live = 0
         self.keys: set[bytes] = set()
@@ -173,7 +173,7 @@ class _Entry:
 def _as_bytes(value: Tensor) -> memoryview:
     import torch
 
-    return memoryview(value.detach().contiguous().view(-1).view(torch.uint8).numpy())  # (n_bytes,)
+    return value.detach().contiguous().view(-1).view(torch.uint8).numpy().data  # (n_bytes,)
 
 
 def _gather(entries: Sequence[_Entry | None]) -> Tensor | None:
@@ -254,7 +254,7 @@ class MemoryStore:
                 self._misses += n_misses
                 self._hits += len(found) - n_misses
             gathered = _gather(found) if found else None
-            return [entry and entry.value for entry in found] if gathered is None else gathered
+            return [None if entry is None else entry.value for entry in found] if gathered is None else gathered
 
     def put(self, namespace: CacheNamespace, keys: Sequence[bytes], values: Sequence[Tensor] | Tensor) -> None:
         """Add entries while there is room, unless their key exists."""

@@ -42,7 +42,7 @@ _SORTED = 1024  # ragged samples that are sorted by length together: more would 
 _BLANK = (224, 224, 3)  # shape of the image that shows widths
 
 # Rows, and per layer one tensor per row, or one tensor (n_rows, n_features) of vectors from the cache.
-Outputs = tuple[list[int], list[Sequence[Tensor] | Tensor]]
+Outputs = tuple[list[int], Sequence[Sequence[Tensor] | Tensor]]
 
 
 def forward(
@@ -308,13 +308,13 @@ class _Pass:
         """Return what equal samples have in common: keys, or else rows. None for samples that are left out."""
         if self._cache is None and (not self.inputs.batching.is_cheap or self.n_samples == 1):
             return list(rows)
-        return self.inputs.keys(rows)
+        return list(self.inputs.keys(rows))
 
     def _known(
         self, rows: list[int], names: list[Any], distinct: list[Any], found: Mapping[LayerOutput, Any]
     ) -> Outputs | None:
         """Return the outputs of some rows if the cache has each layer as one tensor, else None."""
-        blocks = [found.get(layer) for layer in self.layers]
+        blocks: list[Any] = [found.get(layer) for layer in self.layers]
         if not all(isinstance(block, Tensor) for block in blocks) or None in names:
             return None
         if len(distinct) < len(rows):
@@ -529,7 +529,7 @@ class _Pass:
         share = self._mean_length * len(tensors) / max(1, n_tokens) if self._mean_length else 1.0
 
         def size(layer: LayerOutput) -> float:
-            per_sample = sum(value.nbytes for value in taken.get(layer, ())) / len(tensors)
+            per_sample: float = sum(value.nbytes for value in taken.get(layer, ())) / len(tensors)
             return self.n_samples * per_sample * (1.0 if layer.pooling else share)
 
         sizes = {layer: size(layer) for layer in self._prefetch}

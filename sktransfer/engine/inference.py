@@ -274,7 +274,7 @@ class BatchInvariantConv2d(nn.Conv2d):
 
     def _order(self, values: Tensor) -> Tensor | bool:
         """Return weights in the order that oneDNN takes for an image, or False if torch or the bits do not allow it."""
-        sizes = self.padding, self.stride, self.dilation, self.groups
+        sizes: Any = self.padding, self.stride, self.dilation, self.groups
         try:
             ordered: Tensor = torch.ops.mkldnn._reorder_convolution_weight(
                 self.weight.detach(), *sizes, list(values.shape)

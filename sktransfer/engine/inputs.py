@@ -83,11 +83,11 @@ class PreprocessedSamples:
         """Return the hash of a sample's content; None if the sample is left out."""
         return self.keys([row])[0]
 
-    def keys(self, rows: Sequence[int]) -> list[bytes | None]:
+    def keys(self, rows: Sequence[int]) -> Sequence[bytes | None]:
         """Return the hash of the content of each of some samples; None for those that are left out."""
         if self.leave_out:
             return [self._read(self.samples.key, row) for row in rows]
-        keys: list[bytes | None] = self.samples.keys(rows)
+        keys: list[bytes] = self.samples.keys(rows)
         return keys
 
     def readable(self, rows: Sequence[int]) -> dict[int, Tensor]:

@@ -470,7 +470,7 @@ class FineTuneSegmenter(SingleTaskTuner):
         options: dict[str, Any] = {"compute": compute, "store": store, "cacheable_stages": self.freeze_depth_}
         for shape, of_shape in by_shape.items():
             for rows, values in forward(self.backbone_, inputs, self._layers["maps"], rows=of_shape, **options):
-                stacked = [torch.stack(one).float() for one in values]  # (n, channels, height, width) each
+                stacked = [torch.stack(list(one)).float() for one in values]  # (n, channels, height, width) each
                 maps = join("maps", stacked, self.backbone_.prefix_tokens)
                 for row, outputs in zip(rows, to_pixels(head(maps), shape).numpy()):
                     yield tiles.tiles[row], outputs

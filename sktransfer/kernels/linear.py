@@ -77,8 +77,8 @@ def with_spare_rows(values: Tensor) -> Tensor:
     """Return the rows of values, followed by others of any content, so that there are few numbers of rows.
 
     For each number of rows, oneDNN generates code, which takes a millisecond and half a megabyte that is never freed.
-    At most an eighth of the rows is spare, and a sixteenth from 256 rows on. A single row gets another one, because
-    oneDNN adds it up in another order.
+    Spare rows take time, so at most an eighth of the rows is spare, and three percent from 256 rows on. A single row
+    gets another one, because oneDNN adds it up in another order.
 
     Parameters
     ----------
@@ -91,7 +91,7 @@ def with_spare_rows(values: Tensor) -> Tensor:
     """
     rows = values.reshape(-1, values.shape[-1])  # (n, channels)
     n, width = rows.shape  # len(rows) would pass through Python
-    step = 1 << max(1, n.bit_length() - (4 if n < 256 else 5))
+    step = 1 << max(1, n.bit_length() - (4 if n < 256 else 6))
     m = -(-n // step) * step
     if m == n:
         return rows

@@ -41,7 +41,7 @@ class NoisyCopies(PreprocessedSamples):
         self.inputs, self.objective, self.rows, self.copies, self.seed = inputs, objective, rows, copies, seed
         self._noisy: dict[int, tuple[Tensor, Tensor]] = {}  # only of samples that are cheap to hold
 
-    def keys(self, rows: Sequence[int]) -> list[bytes | None]:
+    def keys(self, rows: Sequence[int]) -> list[bytes]:
         """Return the hash of the content of each of some copies."""
         settings, keys = (
             (repr(self.objective), str(self.seed)),

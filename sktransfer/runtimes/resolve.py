@@ -55,7 +55,7 @@ def check_runtime_name(name: str, given: str = "") -> None:
     name : str
         Name.
     given : str, default=""
-        What the user has given, for the message; empty for the setting `runtime`.
+        Setting in the words of the user, for the message. Empty for the setting `runtime`.
 
     Raises
     ------

@@ -234,7 +234,7 @@ def content_hashes(kind: str, texts: Iterable[str]) -> list[bytes]:
 
 
 @functools.cache
-def _begin(kind: str) -> Any:
+def _begin(kind: str) -> hashlib.blake2b:
     return hashlib.blake2b(kind.encode(), digest_size=20)
 
 
