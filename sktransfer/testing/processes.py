@@ -1,6 +1,6 @@
 """New processes that start fast, because a process that has loaded the libraries forks them.
 
-This file is also the program of the process that forks. It imports nothing of sktransfer, so that a new process begins
+This file is also the program of the process that forks. It imports no module of sktransfer, so that a new process begins
 without any state of it.
 """
 

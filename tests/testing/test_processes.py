@@ -1,4 +1,4 @@
-"""New processes that are forked: what they begin with, what they return, and failures."""
+"""New processes that are forked: their state at the beginning, their results and failures."""
 
 from __future__ import annotations
 
