@@ -1,7 +1,7 @@
 """New processes that start fast, because a process that has loaded the libraries forks them.
 
-This file is also the program of the process that forks. It imports nothing of sktransfer, so that a new process begins
-without any state of it.
+This file is also the program of the process that forks. It imports no module of sktransfer, so that a new process
+begins without any state of it.
 """
 
 from __future__ import annotations

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+import sktransfer.backbones.registry as home
+
 pytestmark = pytest.mark.process
 
 ROOT = Path(__file__).parents[2]
@@ -74,9 +76,21 @@ def test_the_plugin_passes_the_kit_by_the_commands(mine, environment):
     assert re.search(r"^\d+ passed, \d+ skipped", printed, re.MULTILINE), printed
 
 
-def test_the_reference_of_the_tutorial_is_the_network(mine, environment):
+@pytest.fixture
+def here(mine, environment, monkeypatch):
+    """Install the plugin in the process of the tests: its modules, and its metadata from the environment."""
+    folder = Path(environment["PATH"].partition(os.pathsep)[0]).parent
+    monkeypatch.syspath_prepend(sysconfig.get_path("purelib", vars={"base": str(folder)}))
+    monkeypatch.syspath_prepend(mine[0])
+    monkeypatch.setattr(home, "_registry", None)
+    yield
+    for name in [name for name in sys.modules if name.startswith("sktransfer_mine")]:
+        del sys.modules[name]
+
+
+def test_the_reference_of_the_tutorial_is_the_network(here):
     assert len(PYTHON_BLOCKS) == 1
-    run(["python", "-c", PYTHON_BLOCKS[0]], mine[0].parent, environment)
+    exec(compile(PYTHON_BLOCKS[0], "plugins/README.md", "exec"), {"__name__": "__main__"})
 
 
 def test_installed_as_a_wheel_it_is_found_and_conforms(mine, tmp_path):

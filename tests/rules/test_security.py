@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import json
 from contextlib import suppress
 from pathlib import Path
@@ -131,6 +132,7 @@ def faults(code: str) -> list[str]:
     return [fault for node in ast.walk(tree) if isinstance(node, ast.Call) for fault in faults_of_call(node, names)]
 
 
+@functools.cache
 def all_faults() -> set[tuple[str, str]]:
     """Return the faults of all sources as pairs of file and fault."""
     return {(path.relative_to(ROOT).as_posix(), fault) for path in SOURCES for fault in faults(path.read_text())}

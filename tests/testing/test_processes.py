@@ -1,4 +1,4 @@
-"""New processes that are forked: what they begin with, what they return, and failures."""
+"""New processes that are forked: their state at the beginning, their results and failures."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_call_returns_the_output_and_the_status(tmp_path):
 def test_call_begins_without_state():
     modules, text = run_code("import sys; print(*sys.modules); print(hash('a'))").stdout.splitlines()
     assert not [name for name in modules.split() if name.startswith("sktransfer")]
-    assert int(text) != hash("a")
+    assert int(text) != hash("a") or "PYTHONHASHSEED" in os.environ
 
 
 @pytest.fixture
