@@ -1,7 +1,8 @@
 """New processes that start fast, because a process that has loaded the libraries forks them.
 
 This file is also the program of the process that forks. It imports no module of sktransfer, so that a new process
-begins without any state of it.
+begins without any state of it. The fork server of multiprocessing would run the main program again in each process, so
+that a script could only check a backbone under `if __name__ == "__main__"`.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ __all__ = ["LIBRARIES", "call"]
 
 # Modules that take seconds to import. Those that the calling process has loaded are loaded once for all new processes.
 LIBRARIES = ("pandas", "sklearn.pipeline", "skorch", "torch", "transformers.masking_utils")
+
+_ONCE = "--once"  # runs one job without a fork
 
 _lock = threading.Lock()
 _servers: dict[int, subprocess.Popen[bytes]] = {}  # by the process that has started it
@@ -76,6 +79,8 @@ def call(
 
 
 def _ask(job: str) -> int:
+    if not hasattr(os, "fork"):  # Windows
+        return subprocess.run([sys.executable, "-P", __file__, _ONCE], input=job.encode(), check=False).returncode
     server = _servers.get(os.getpid())
     if server is None or server.poll() is not None:
         _end()
@@ -130,6 +135,6 @@ def _run(job: Mapping[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    _job = _serve(sys.argv[1:])
+    _job = json.loads(sys.stdin.buffer.readline()) if sys.argv[1:] == [_ONCE] else _serve(sys.argv[1:])
     if _job is not None:
         _run(_job)

@@ -62,3 +62,9 @@ def test_call_starts_the_forking_process_anew_if_it_has_ended(light):
     server.kill()
     server.wait()
     assert run_code("print('anew')").stdout == "anew\n"
+
+
+def test_call_starts_a_process_for_each_call_where_none_can_be_forked(monkeypatch, light):
+    monkeypatch.delattr(os, "fork")
+    done = run_code("import sys; print('json.tool' in sys.modules); sys.exit(3)", check=False)
+    assert (done.returncode, done.stdout, processes._servers) == (3, "False\n", {})
