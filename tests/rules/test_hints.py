@@ -342,6 +342,18 @@ HINTS = {
         lambda folder: as_module(piped(DecisionTreeClassifier())),
         lambda folder: as_module(piped(DecisionTreeClassifier())[:-1]),
     ),
+    "module of a path": (
+        r"pass sktransfer\.load\(",
+        lambda folder: as_module(save(ImageFeaturizer("tiny/cnn").fit(X), folder / "a.skt") or folder / "a.skt"),
+        lambda folder: as_module(
+            sktransfer.load(save(ImageFeaturizer("tiny/cnn").fit(X), folder / "a.skt") or folder / "a.skt")
+        ),
+    ),
+    "samples for a module": (
+        r"module\(module\.preprocess\(X\)\)",
+        lambda folder: as_module(ImageFeaturizer("tiny/cnn").fit(X))(X),
+        lambda folder: (module := as_module(ImageFeaturizer("tiny/cnn").fit(X)))(module.preprocess(X)),
+    ),
     "probabilities of a module": (
         r"CalibratedClassifierCV\(FrozenEstimator\(pipeline\)\) adds predict_proba",
         lambda folder: as_module(piped(LinearSVC()), output="probabilities"),
