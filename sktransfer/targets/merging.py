@@ -106,12 +106,12 @@ def merge_tasks(
     >>> imdb = ["a moving film", "two hours of nothing"], ["good", "bad"]
     >>> trec = ["when was it written", "where is Rome"], ["date", "place"]
     >>> X, y = merge_tasks({"imdb": imdb, "trec": trec})
-    >>> y.reset_index()
+    >>> y.fillna("-").reset_index()
       merged_source  row  imdb   trec
-    0          imdb    0  good    NaN
-    1          imdb    1   bad    NaN
-    2          trec    0   NaN   date
-    3          trec    1   NaN  place
+    0          imdb    0  good      -
+    1          imdb    1   bad      -
+    2          trec    0     -   date
+    3          trec    1     -  place
     >>> shop, library = (["war and peace", "alien"], ["book", "film"]), (["emma", "thriller"], ["book", "record"])
     >>> X, y = merge_tasks({"shop": shop, "library": library}, labels={"shop": {"film": "movie"}}, task="kind")
     >>> y.kind.tolist()
