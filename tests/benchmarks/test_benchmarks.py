@@ -12,9 +12,10 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmarks import common, memory, picture, run, timing
-from benchmarks.freeze_depth_search import bound
-from benchmarks.grid_search import count, counted, search
+from benchmarks import common, picture, run
+from benchmarks.speed import memory, timing
+from benchmarks.speed.freeze_depth_search import bound
+from benchmarks.speed.grid_search import count, counted, search
 from sktransfer import TextFeaturizer, load_backbone
 
 ROOT = Path(__file__).parents[2]
@@ -77,7 +78,8 @@ def test_run_refuses_an_unknown_question():
 
 
 def test_every_question_has_a_file():
-    assert not [name for name in run.SPEED + run.ACCURACY if not (ROOT / "benchmarks" / f"{name}.py").is_file()]
+    for folder, questions in (("speed", run.SPEED), ("accuracy", run.ACCURACY)):
+        assert not [name for name in questions if not (ROOT / "benchmarks" / folder / f"{name}.py").is_file()]
 
 
 def test_in_turn_alternates_the_order():

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from sklearn.linear_model import LogisticRegression, Ridge
 
-from benchmarks.defaults import gain_table, losses
-from benchmarks.oracle import CS, STRENGTHS, Oracle
+from benchmarks.accuracy.defaults import gain_table, losses
+from benchmarks.accuracy.oracle import CS, STRENGTHS, Oracle
 
 
 def scaled(Z, Z_test):

@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 
-from benchmarks import few_shot
+from benchmarks.accuracy import few_shot
 from sktransfer.testing.samples import make_samples
 
 TEXTS, LABELS = make_samples("text", 60)

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from benchmarks import gpu
+from benchmarks.speed import gpu
 
 
 @pytest.fixture(autouse=True)

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import (
-    common,
+from benchmarks import common
+from benchmarks.speed import (
     freeze_depth_search,
     full_fine_tuning,
     image_throughput,

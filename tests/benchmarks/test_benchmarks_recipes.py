@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks import common, recipes
+from benchmarks import common
+from benchmarks.accuracy import recipes
 from sktransfer import FineTuneClassifier
 from sktransfer.testing.samples import make_samples
 

@@ -15,7 +15,7 @@ import uvicorn
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
-from benchmarks import latency, load_test, overhead
+from benchmarks.speed import latency, load_test, overhead
 from examples.service.app import create_app
 from sktransfer import ImageFeaturizer, TextFeaturizer
 

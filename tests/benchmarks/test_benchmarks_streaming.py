@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from benchmarks import scale, streaming
+from benchmarks.speed import scale, streaming
 
 
 @pytest.mark.process

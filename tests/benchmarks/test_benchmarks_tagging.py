@@ -7,10 +7,11 @@ import functools
 import numpy as np
 import pytest
 
-from benchmarks import common, tagging
+from benchmarks import common
+from benchmarks.accuracy import tagging
+from benchmarks.accuracy.tagging import Tagged
 from benchmarks.common import Report
 from benchmarks.remembered import Remembered
-from benchmarks.tagging import Tagged
 
 TRAIN = Tagged(
     [["Anna", "visits", "New", "York"], ["Rome", "calls", "Anna"], ["she", "visits", "Rome"]],

@@ -7,11 +7,10 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from benchmarks import (
+from benchmarks import common
+from benchmarks.accuracy import (
     adaptation,
-    adaptation_cost,
     adaptation_curve,
-    common,
     domains,
     forgetting,
     freezing_curve,
@@ -22,6 +21,7 @@ from benchmarks import (
     source_task,
 )
 from benchmarks.remembered import Remembered
+from benchmarks.speed import adaptation_cost
 from sktransfer import FineTuneClassifier, load_backbone
 from sktransfer.testing.samples import make_samples
 from tests.helpers.estimators import quick

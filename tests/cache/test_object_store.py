@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.shared_cache import faults
+from benchmarks.speed.shared_cache import faults
 from sktransfer import TextFeaturizer, cache_info, clear_cache
 from sktransfer.cache.resolve import resolve_shared, resolve_store
 from sktransfer.cache.segments import LAYOUT

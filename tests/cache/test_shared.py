@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks.shared_cache import faults
+from benchmarks.speed.shared_cache import faults
 from sktransfer import cache_info, clear_cache
 from sktransfer.cache import shared as module
 from sktransfer.cache.segments import LAYOUT
