@@ -47,15 +47,15 @@ def _runtimes_of(name: str, module: str) -> dict[str, Runtime]:
     return {runtime.name: runtime for runtime in found}
 
 
-def check_runtime_name(name: str, given: str = "") -> None:
+def check_runtime_name(name: str, source: str = "") -> None:
     """Raise an error unless a name is that of an installed runtime, "torch" or "auto".
 
     Parameters
     ----------
     name : str
         Name.
-    given : str, default=""
-        Setting in the words of the user, for the message. Empty for the setting `runtime`.
+    source : str, default=""
+        Begin of the message, if the name does not come from a setting.
 
     Raises
     ------
@@ -74,7 +74,7 @@ def check_runtime_name(name: str, given: str = "") -> None:
         failed = f" Plugins that could not be loaded: {'; '.join(failures)}" if failures else ""
         names = dict.fromkeys((TORCH, "auto", *sorted(runtimes), *_FIRST_PARTY))
         raise InvalidParameterError(
-            f"{given or f'runtime={name!r}'} is not installed: {_remedy(name)}, or choose from "
+            f"{source}runtime={name!r} is not installed: {_remedy(name)}, or choose from "
             f"{[TORCH, 'auto', *sorted(runtimes)]}.{did_you_mean(name, names)}{failed}"
         )
 
@@ -112,7 +112,7 @@ def find_runtime(setting: str, precision: str, *, on_cpu: bool) -> Runtime | Non
     if setting == "auto":
         return _choose(*installed_runtimes(), precision) if on_cpu else None
     variable = os.environ.get("SKTRANSFER_RUNTIME")  # not checked when it was read
-    check_runtime_name(setting, f"SKTRANSFER_RUNTIME={setting}" if setting == variable else "")
+    check_runtime_name(setting, "SKTRANSFER_RUNTIME: " if setting == variable else "")
     runtime = installed_runtimes()[0][setting]
     if not on_cpu:
         raise InvalidParameterError(

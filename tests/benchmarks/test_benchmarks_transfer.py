@@ -229,7 +229,8 @@ def test_adaptation_curve_is_measured_and_drawn(results, monkeypatch):
     monkeypatch.setattr(adaptation_curve, "LABELS_A_CLASS", (2, None))
     texts, labels = np.array(TEXTS, dtype=object), np.tile([0, 1], 12)
     part = texts[:16], labels[:16]
-    scores = {"none": [adaptation_curve.curve("books", "none", part, (texts[16:], labels[16:]), 0)] * 2}
+    found = adaptation_curve.curve(lambda: load_backbone("tiny/bert"), "books", part, (texts[16:], labels[16:]), 0)
+    scores = {"none": [found] * 2}
     assert len(scores["none"][0]) == 2
     adaptation_curve.draw({**scores, "mlm": [[0.5, 0.6], [0.7, 0.6]]}, results / "lines.png")
     assert is_picture(results / "lines.png")

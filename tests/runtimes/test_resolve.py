@@ -135,13 +135,15 @@ def test_runtime_of_a_worker_process_comes_from_the_environment(monkeypatch):
     code += "; sktransfer.ImageFeaturizer().fit([numpy.zeros((8, 8, 3))])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.strip() == "openvinno"
-    assert "InvalidParameterError: SKTRANSFER_RUNTIME=openvinno is not installed" in done.stderr
+    assert "InvalidParameterError: SKTRANSFER_RUNTIME: runtime='openvinno' is not installed" in done.stderr
 
 
 def test_find_runtime_names_the_variable_of_the_environment(installed, monkeypatch):
     installed(Made("made"))
     monkeypatch.setenv("SKTRANSFER_RUNTIME", "mad")
-    with pytest.raises(InvalidParameterError, match=r"^SKTRANSFER_RUNTIME=mad is not .* Did you mean 'made'"):
+    with pytest.raises(
+        InvalidParameterError, match=r"^SKTRANSFER_RUNTIME: runtime='mad' is not .* Did you mean 'made'"
+    ):
         find_runtime("mad", "float32", on_cpu=True)
     with pytest.raises(InvalidParameterError, match=r"^runtime='others' is not"):
         find_runtime("others", "float32", on_cpu=True)
