@@ -83,9 +83,9 @@ class _Samples:
         dropout [2]_ (`DropoutViews`), and "contrastive_tension" by two networks [9]_ (`ContrastiveTension`). Images:
         "denoise" reconstructs the input of each stage from a noisy copy, stage by stage [6]_ (`StageDenoising`),
         "simsiam" predicts one changed copy of an image from another [7]_ (`SiameseViews`), and "mae" reconstructs
-        hidden patches in a vision transformer [8]_ (`MaskedPatches`). "auto" is for texts: "mlm" or "causal" if the
-        weights have a head for it, otherwise "simcse". If stages are frozen and `views` is None, it is "simcse" and not
-        "mlm", which would change what they read. `objective_` is the one that was taken.""",
+        hidden patches in a vision transformer [8]_ (`MaskedPatches`). "auto" is for texts: "causal" if the
+        weights have a head for it, otherwise "simcse". If `views` is given, or the trained stages have no dropout, and
+        the weights have a masked head, it is "mlm". `objective_` is the one that was taken.""",
     ),
     Parameter(
         "views",

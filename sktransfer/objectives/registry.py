@@ -15,7 +15,7 @@ from sktransfer.objectives.patches import MaskedPatches
 from sktransfer.objectives.reconstruction import StageDenoising
 from sktransfer.objectives.siamese import SiameseViews
 from sktransfer.objectives.tension import ContrastiveTension
-from sktransfer.objectives.views import DropoutViews
+from sktransfer.objectives.views import DropoutViews, has_dropout
 from sktransfer.towers.joined import refuse_joined
 
 __all__ = ["OBJECTIVES", "check_views", "choose_objective"]
@@ -30,7 +30,6 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "simsiam": SiameseViews,
     "mae": MaskedPatches,
 }
-_OF_HEAD = {"masked": "mlm", "causal": "causal"}
 
 
 def choose_objective(objective: Any, backbone: Backbone, freeze_depth: Any = 0, views: Any = None) -> Objective | None:
@@ -43,7 +42,7 @@ def choose_objective(objective: Any, backbone: Backbone, freeze_depth: Any = 0, 
     backbone : Backbone
         Backbone, by which "auto" chooses.
     freeze_depth : int, float or str, default=0
-        Frozen stages. If there are any, "auto" is no objective that changes the samples in each epoch.
+        Frozen stages. "auto" is no objective of dropout if the others have none.
     views : int, default=None
         Number of fixed noisy copies of each sample, with which stages can be frozen.
 
@@ -77,10 +76,10 @@ def choose_objective(objective: Any, backbone: Backbone, freeze_depth: Any = 0, 
                 "network where it was measured. Set objective='simsiam', 'denoise' or 'mae', at a low rate such as "
                 "lr=1e-5, and compare with 'none'"
             )
-        head = backbone.lm_head
-        objective = "simcse" if head is None else _OF_HEAD[head.kind]
-        if OBJECTIVES[objective].changes_input and views is None and backbone.n_frozen(freeze_depth):
-            objective = "simcse"
+        kind = None if backbone.lm_head is None else backbone.lm_head.kind
+        trained = backbone.stages[backbone.n_frozen(freeze_depth) :]
+        is_masked = kind == "masked" and (views is not None or not has_dropout(trained))
+        objective = "causal" if kind == "causal" else "mlm" if is_masked else "simcse"
     return choose_objective(OBJECTIVES[objective](), backbone)
 
 

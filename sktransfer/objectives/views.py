@@ -13,7 +13,7 @@ from sktransfer.backbones.backbone import Backbone
 from sktransfer.exceptions import InvalidParameterError
 from sktransfer.objectives.base import TextObjective
 
-__all__ = ["DropoutViews"]
+__all__ = ["DropoutViews", "has_dropout"]
 
 
 class DropoutViews(TextObjective):
@@ -75,8 +75,7 @@ class DropoutViews(TextObjective):
             If they have none.
         """
         trained = backbone.stages[boundary:]
-        rates = [module.p for module in trained.modules() if isinstance(module, nn.modules.dropout._DropoutNd)]
-        if len(trained) and not any(rates):
+        if len(trained) and not has_dropout(trained):
             raise InvalidParameterError(
                 f"objective={self!r} compares two passes with different dropout, and the stages of {backbone.name} "
                 f"above the freezing boundary, {list(backbone.stage_names[boundary:])}, have none; set "
@@ -88,3 +87,14 @@ class DropoutViews(TextObjective):
         first, second = functional.normalize(features, dim=1).chunk(2)  # (n, n_features) each
         cosines = first @ second.T / self.temperature  # (n, n)
         return functional.cross_entropy(cosines, torch.arange(len(first), device=first.device), reduction="none")
+
+
+def has_dropout(stages: nn.ModuleList) -> bool:
+    """Return whether a module of stages has a dropout of a rate above 0.
+
+    Parameters
+    ----------
+    stages : nn.ModuleList
+        Stages.
+    """
+    return any(module.p for module in stages.modules() if isinstance(module, nn.modules.dropout._DropoutNd))
