@@ -57,7 +57,7 @@ def test_batches_grow_with_the_memory_that_the_first_one_took(small_batches, gpu
     expected, sizes = features(batch_size=4)
     assert set(sizes) == {4}
     found, sizes = features()
-    assert sizes == [4, 32, 28, 32, 4]  # samples are divided into batches at most 64, and later 256, at a time
+    assert sizes == [4, 32, 32, 32]
     np.testing.assert_array_equal(found, expected)
     taken = 2 * 4 * 3 * PIXELS * 4  # the values before and after the stage
     for times, size in ((3, 4), (5, 8), (9, 16)):  # half of the free memory is used
@@ -85,7 +85,7 @@ def test_batches_are_halved_if_they_have_grown_too_large(small_batches, gpu):
 
     found, sizes = features(module=Filled)
     assert gpu.memory < full
-    assert sizes == [4, 32, 16, 16, 28, 14, 14, 32, 16, 16, 4]
+    assert sizes == [4, 32, 16, 16, 32, 16, 16, 32, 16, 16]
     np.testing.assert_array_equal(found, expected)
 
 
