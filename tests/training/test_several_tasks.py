@@ -308,7 +308,8 @@ def test_history_has_loss_and_score_of_each_task():
     for name, score in (("kind", "valid_acc_kind"), ("size", "valid_r2_size")):
         outputs, y = targets[name]
         task = net.tasks[name]
-        assert history[score].iloc[-1] == pytest.approx(task.score(y, task.output_predictions(outputs)))
+        # The net has evaluated in batches, and float32 products of other sizes differ in the last bits.
+        assert history[score].iloc[-1] == pytest.approx(task.score(y, task.output_predictions(outputs)), rel=1e-5)
         loss = task.loss(torch.as_tensor(outputs), torch.as_tensor(y), None).mean().item()
         assert history[f"valid_loss_{name}"].iloc[-1] == pytest.approx(loss, rel=1e-4)
 

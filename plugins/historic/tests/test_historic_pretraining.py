@@ -68,7 +68,7 @@ def test_sampled_losses_estimate_losses(script):
 
 @pytest.mark.parametrize("tuning", ["no tuning", "full + discriminative + triangle"], ids=["none", "all"])
 def test_measure_of_the_benchmark_tunes_and_classifies(monkeypatch, tuning):
-    from benchmarks import ulmfit
+    from benchmarks.accuracy import ulmfit
 
     texts = np.array([f"{text} {i}" for i in range(10) for text in PASSAGES], dtype=object)
     labels = np.tile([1, 0, 1, 0], 10)
