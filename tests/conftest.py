@@ -72,7 +72,7 @@ def gpu():
     import torch
 
     from sktransfer.backbones import loading
-    from tests.helpers.simulated_cuda import simulated_cuda
+    from tests.helpers.simulated_cuda import CAN_SIMULATE, simulated_cuda
 
     def forget_copies():
         for backbone in list(loading._loaded.values()):  # shared by all tests of the process
@@ -82,7 +82,7 @@ def gpu():
     if torch.cuda.is_available():
         yield None
         return
-    if not hasattr(torch._C, "_ensureCUDADeviceGuardSet"):
+    if not CAN_SIMULATE:
         pytest.skip("this version of torch is too old to simulate a GPU")
     with simulated_cuda() as simulation:
         yield simulation

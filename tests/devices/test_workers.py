@@ -15,7 +15,7 @@ from sklearn.model_selection import GridSearchCV
 from skorch.callbacks import Callback
 
 from sktransfer import FineTuneClassifier
-from tests.helpers.simulated_cuda import install
+from tests.helpers.simulated_cuda import CAN_SIMULATE, install
 from tests.test_gpu import IMAGES, LABELS, TRAINING
 
 pytestmark = [pytest.mark.gpu, pytest.mark.process]
@@ -49,6 +49,7 @@ def search(folder, device, n_jobs):
     return GridSearchCV(tuner, {"freeze_depth": [2, "all"]}, n_jobs=n_jobs, **options).fit(IMAGES, LABELS)
 
 
+@pytest.mark.skipif(not CAN_SIMULATE, reason="this version of torch is too old to simulate a GPU")
 def test_workers_of_a_search_train_on_a_gpu_each(tmp_path):
     try:
         found = search(tmp_path, "auto", n_jobs=2).cv_results_["mean_test_score"]

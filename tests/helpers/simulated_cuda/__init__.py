@@ -15,7 +15,11 @@ computed, the early release of saved tensors, CUDA graphs, `torch.compile`, hook
 operations that change a shape in place, pinned memory except by `pin_memory`.
 """
 
+import torch
+
 from tests.helpers.simulated_cuda.device import Simulation
 from tests.helpers.simulated_cuda.patches import install, simulated_cuda
 
-__all__ = ["Simulation", "install", "simulated_cuda"]
+__all__ = ["CAN_SIMULATE", "Simulation", "install", "simulated_cuda"]
+
+CAN_SIMULATE = hasattr(torch._C, "_ensureCUDADeviceGuardSet")  # older versions of torch have no such function
