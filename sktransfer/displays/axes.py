@@ -36,7 +36,7 @@ def resolve_axes(ax: Any, size: tuple[float, float] = (6.0, 4.0)) -> Any:
     try:
         from matplotlib import pyplot as plt
     except ImportError as error:
-        raise ImportError("displays need matplotlib: pip install 'matplotlib>=3.9'") from error
+        raise ImportError("displays need matplotlib: pip install 'matplotlib>=3.11'") from error
     if ax is None:
         _, ax = plt.subplots(figsize=size, layout="constrained")
     return ax
