@@ -99,7 +99,7 @@ def test_installed_as_a_wheel_it_is_found_and_conforms(mine, tmp_path):
     quiet = ["--quiet", "--disable-pip-version-check"]
     install = [sys.executable, "-m", "pip", "install", *quiet, "--no-deps", "--no-build-isolation", "--no-index"]
     run([*install, "--target", str(target), str(folder)], tmp_path, dict(os.environ))
-    environment = {**os.environ, "PYTHONPATH": f"{target}{os.pathsep}{ROOT}"}
+    environment = {**os.environ, "PYTHONPATH": f"{target}{os.pathsep}{ROOT}", "PYTEST_ADDOPTS": ""}
     listed = run([sys.executable, "-m", "sktransfer", "plugins", "--json"], tmp_path, environment)
     plugin = next(one for one in json.loads(listed) if one["name"] == "mine")
     assert (plugin["distribution"], plugin["status"], plugin["n_backbones"]) == ("sktransfer-mine", "loaded", 1)
