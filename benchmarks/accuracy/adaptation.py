@@ -84,7 +84,7 @@ def grey_images() -> tuple[Data, Data]:
     return (images[:N_GREY], labels[:N_GREY]), (images[N_GREY:], labels[N_GREY:])
 
 
-def adapted(domain: str, objective: str, settings: dict[str, Any], X: Any, seed: int) -> Backbone:
+def adapted(domain: str, objective: str, settings: dict[str, Any], X: Any) -> Backbone:
     """Return the network after an adaptation to samples without labels.
 
     Parameters
@@ -97,12 +97,10 @@ def adapted(domain: str, objective: str, settings: dict[str, Any], X: Any, seed:
         Its other parameters.
     X : sequence
         Samples.
-    seed : int
-        Seed of the training.
     """
     kind = OF_KIND.get(domain, REVIEWS)
     options = {**kind.options, **settings}
-    tuner = SelfSupervisedTuner(kind.backbone, objective=objective, random_state=seed, **options)
+    tuner = SelfSupervisedTuner(kind.backbone, objective=objective, random_state=0, **options)
     backbone: Backbone = tuner.fit(X[: kind.n_unlabelled]).backbone_
     return backbone
 
@@ -160,7 +158,7 @@ def main() -> None:
         pool, test = data[domain]
         for objective in chosen.objectives or usual:
             used = {} if objective == "none" else settings
-            network = functools.cache(functools.partial(adapted, domain, objective, used, pool[0], 0))
+            network = functools.cache(functools.partial(adapted, domain, objective, used, pool[0]))
             what: dict[str, Any] = {"domain": domain, "objective": objective, **used}
             if domain == PHOTOS:
                 what["n"] = sized(2000, 10_000)

@@ -75,7 +75,7 @@ def main() -> None:
     for objective in ["none", *chosen.objectives]:
         for domain in chosen.domains:
             pool, test = data[domain]
-            network = functools.cache(functools.partial(adapted, domain, objective, {}, pool[0], 0))
+            network = functools.cache(functools.partial(adapted, domain, objective, {}, pool[0]))
             found = [
                 known(
                     {"domain": domain, "objective": objective, "seed": seed},

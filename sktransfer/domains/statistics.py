@@ -34,7 +34,7 @@ def has_batch_norm(backbone: Backbone) -> bool:
     backbone : Backbone
         Backbone.
     """
-    return any(_batch_norms(stage) for stage in backbone.stages)
+    return bool(_batch_norms(backbone.stages))
 
 
 def batch_norm_stages(backbone: Backbone) -> list[int]:

@@ -242,7 +242,7 @@ def test_adaptation_to_grey_images(monkeypatch):
     pool, test = adaptation.grey_images()
     assert (len(pool[0]), len(test[0]), pool[0][0].dtype) == (12, 6, np.uint16)
     assert set(test[1]) == {"clear", "haze", "spot"}
-    backbone = adaptation.adapted("grey", "denoise", {"max_epochs": 1, "freeze_depth": -1}, pool[0], 0)
+    backbone = adaptation.adapted("grey", "denoise", {"max_epochs": 1, "freeze_depth": -1}, pool[0])
     assert 0 <= adaptation.accuracy(backbone, "grey", pool, test, 2, 0) <= 1
 
 
