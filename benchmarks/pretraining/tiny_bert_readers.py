@@ -91,7 +91,7 @@ def paragraphs_of_manual(text: str) -> list[str]:
 def docstrings(folder: Path) -> Iterator[str]:
     """Yield the paragraphs of all docstrings in the folder, without those of its tests."""
     for path in sorted(folder.rglob("*.py")):
-        if "tests" not in path.parts:
+        if "tests" not in path.relative_to(folder).parts:
             try:
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")

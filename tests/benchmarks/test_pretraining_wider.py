@@ -96,6 +96,7 @@ def test_paragraphs_of_page_manual_and_docstring_leave_out_code_and_markup(funct
 
 
 def test_readers_of_unpacked_packages(tmp_path):
+    tmp_path /= "tests"  # folders above do not count
     for name, text in {
         "usr/share/doc/a/html/en/a.html": PAGE,
         "usr/share/doc/a/html/de/a.html": "<p>Deutsch</p>",
