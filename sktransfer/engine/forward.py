@@ -333,17 +333,17 @@ class _Pass:
                 continue
             equal = waiting.get(name) or new.get(name)
             if equal is None:
-                new[name] = PendingSample([row], name if isinstance(name, bytes) else b"")
+                new[name] = PendingSample([row], name if isinstance(name, bytes) else b"", self._last)
             else:
                 equal.rows.append(row)
         return new
 
     def _form_batches(self, samples: list[PendingSample]) -> Iterator[list[PendingSample]]:
         batching = self.inputs.batching
-        for start in sorted({sample.start for sample in samples}):
-            group = [sample for sample in samples if sample.start == start]
+        for span in sorted({sample.span for sample in samples}):
+            group = [sample for sample in samples if sample.span == span]
             if batching.is_ragged:
-                if start == 0:
+                if span[0] == 0:
                     for sample, tensor in zip(group, self.inputs.tensors([sample.rows[0] for sample in group])):
                         sample.values = tensor
                 lengths = batching.lengths([sample.values for sample in group if sample.values is not None])
@@ -371,8 +371,8 @@ class _Pass:
         if complete:
             yield complete
         batch = [sample for sample in batch if not self.is_complete(sample)]
-        for start in sorted({sample.start for sample in batch}):
-            yield [sample for sample in batch if sample.start == start]
+        for span in sorted({sample.span for sample in batch}):
+            yield [sample for sample in batch if sample.span == span]
 
     def _release(self, batch: Sequence[PendingSample]) -> None:
         claimed = [sample for sample in batch if self._claimed.pop(sample.key, None) is not None]
@@ -454,20 +454,24 @@ class _Pass:
 
     def _compute(self, batch: list[PendingSample], tensors: list[Tensor]) -> None:
         """Run the stages on one batch, and add the outputs to its samples and to the cache."""
-        prefetch = self._prefetch  # another thread may choose meanwhile
-        taken = self._run(tensors, batch[0].start, [*self.computed, *prefetch])
+        start, stop = batch[0].span
+        prefetch = [layer for layer in self._prefetch if layer.stop <= stop]  # another thread may choose meanwhile
+        taken = self._run(tensors, start, stop, [*self.computed, *prefetch])
         for layer in self.computed:
             for sample, value in zip(batch, taken.get(layer, ())):
                 sample.outputs[layer] = value
         if self._cache is None:
             return
-        if not self._is_chosen:
+        if not self._is_chosen and stop == self._last:  # a shorter pass does not show the sizes of all outputs
             self._choose_prefetch(self._cache, taken, tensors)
-        for layer in (*self.computed, *self._prefetch):
+        for layer in (*self.computed, *(self._prefetch if self._is_chosen else [])):
             if layer in taken and self._cache.may_cache(layer):
-                self._cache.write(layer, batch, taken[layer], self._stages.at(batch[0].start).runtime)
+                self._cache.write(layer, batch, taken[layer], self._stages.at(start).runtime)
 
-    def _run(self, tensors: list[Tensor], start: int, layers: Sequence[LayerOutput]) -> dict[LayerOutput, Any]:
+    def _run(
+        self, tensors: list[Tensor], start: int, last: int, layers: Sequence[LayerOutput]
+    ) -> dict[LayerOutput, Any]:
+        """Return the outputs of layers between two stages for a batch."""
         values, mask = self.inputs.batching.collate(tensors, self.backbone.preprocess.pad_value)  # (n, ...)
         lengths = None if mask is None else self.inputs.batching.lengths(tensors)
         stages, device = self._stages.at(start), self.compute.device
@@ -484,8 +488,8 @@ class _Pass:
             if values.ndim == 4 and stages.channels_last:
                 values = values.to(memory_format=torch.channels_last)
             explain = self.backbone.explainer(start)
-            passed = run_stages([*stages][start : self._last], values, mask, explain)
-            for stop in range(start, self._last + 1):
+            passed = run_stages([*stages][start:last], values, mask, explain)
+            for stop in range(start, last + 1):
                 if stop > start:
                     with context():
                         values = next(passed)

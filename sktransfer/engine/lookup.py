@@ -32,13 +32,21 @@ class PendingSample:
         Rows of the sample: several if samples are equal.
     key : bytes, default=b""
         Hash of the content; empty if the pass needs none.
+    stop : int, default=0
+        Number of stages after which all outputs that are missing are known.
     """
 
     rows: list[int]
     key: bytes = b""
+    stop: int = 0
     outputs: dict[LayerOutput, Tensor] = field(default_factory=dict)
     start: int = 0  # stage that the pass resumes from
     values: Tensor | None = None  # input of that stage; None for a sample that is not read yet
+
+    @property
+    def span(self) -> tuple[int, int]:
+        """Number of stages that do not run, and of those after which the pass ends."""
+        return self.start, self.stop
 
 
 class CacheLookup:
@@ -115,11 +123,11 @@ class CacheLookup:
                 if value is not None:
                     sample.outputs[layer] = value
         # Layers above `start` are computed from there. Those below are not computed, so none of them may be missing.
-        ceilings = {
-            id(sample): min(layer.stop for layer in self._layers if layer not in sample.outputs)
-            for sample in samples
-            if len(sample.outputs) < len(self._layers)
-        }
+        ceilings = {}
+        for sample in samples:
+            missing = [layer.stop for layer in self._layers if layer not in sample.outputs]
+            if missing:
+                ceilings[id(sample)], sample.stop = min(missing), max(missing)
         highest = max(ceilings.values(), default=-1)
         for stop in resume_stops(highest, self._cacheable_stages, cheap_input=self._cheap_input):
             asked = [one for one in samples if ceilings.get(id(one), -1) >= stop]
