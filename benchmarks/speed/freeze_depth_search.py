@@ -246,10 +246,10 @@ def main() -> None:
     )
     measure(
         report,
-        n_texts=sized(240, 2000),
-        n_images=sized(240, 300),
-        n_users=sized(36, 300),
-        n_test=sized(500, 2000),
+        n_texts=sized(120, 2000),
+        n_images=sized(120, 300),
+        n_users=sized(12, 300),
+        n_test=sized(300, 2000),
         rounds=sized(1, 3),
     )
     report.write()

@@ -67,7 +67,7 @@ def measure(report: Report, n_texts: int, n_images: int, rounds: int) -> None:
 def main() -> None:
     """Print the table."""
     report = Report("time of transform in a second process, with a folder as cache", "second_process")
-    measure(report, n_texts=sized(500, 10000), n_images=sized(120, 396), rounds=sized(3, 5))
+    measure(report, n_texts=sized(500, 10000), n_images=sized(120, 396), rounds=sized(2, 5))
     report.write()
 
 

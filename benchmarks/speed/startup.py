@@ -13,7 +13,7 @@ import time
 
 from benchmarks.common import Report
 
-ROUNDS = 5
+ROUNDS = 3
 PROGRAMS = {
     "tiny/cnn, 100 arrays": (
         "import numpy, torch, sklearn.base",

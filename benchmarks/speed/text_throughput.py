@@ -129,7 +129,7 @@ def main() -> None:
     report = Report("texts/s, all-MiniLM-L6-v2, MR and IMDB, max_length=256", "text_throughput")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", TruncatedTextWarning)  # both truncate long reviews
-        measure(report, n_sentences=1000, n_reviews=100, rounds=sized(5, 15))
+        measure(report, n_sentences=1000, n_reviews=100, rounds=sized(3, 15))
     report.write()
 
 
