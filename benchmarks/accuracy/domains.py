@@ -27,7 +27,7 @@ import dataclasses
 import functools
 import itertools
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -43,6 +43,7 @@ from sktransfer.exceptions import TruncatedTextWarning
 MUST, AIM = 0.85, 0.94  # accuracy on USPS
 DIGITS: dict[str, Any] = {}  # the defaults of the estimator
 REVIEWS: dict[str, Any] = {"max_length": 128}
+NETWORKS = ("tiny/bert", "all-MiniLM-L6-v2")
 DEEP = {"freeze_depth": "block3", "lr": 1e-3}
 ALIGNMENTS: dict[str, dict[str, Any]] = {
     "none": {"alignment": "none"},
@@ -243,9 +244,9 @@ def _shares(found: list[dict[str, float]]) -> dict[str, str]:
     return {text.replace(" ", "_"): f"{np.mean([one[name] for one in found]):.2f}" for name, text in names.items()}
 
 
-def measure_amazon(report: Report, known: Remembered, n_draws: int) -> None:
+def measure_amazon(report: Report, known: Remembered, n_draws: int, *, networks: Sequence[str]) -> None:
     """Report the mean accuracy over the ordered pairs, and that of each pair."""
-    for network in ("tiny/bert", "all-MiniLM-L6-v2"):
+    for network in networks:
         backbone = "tiny/bert" if network == "tiny/bert" else sentence_encoder()
         for name, alignment in {**ALIGNMENTS, "supervised": "supervised"}.items():
             scores = []
@@ -269,6 +270,7 @@ def main() -> None:
         "parts", nargs="*", default=["digits", "shift", "scanner", "amazon"], help="digits, shift, scanner, amazon"
     )
     parser.add_argument("--draws", type=int, default=3)
+    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=NETWORKS, help="networks of the reviews")
     args = parser.parse_args()
     data_folder()
     warnings.simplefilter("ignore", TruncatedTextWarning)  # the limit is intended
@@ -280,7 +282,7 @@ def main() -> None:
         "digits": measure_digits,
         "shift": functools.partial(measure_digits, shifted=True),
         "scanner": measure_scanner,
-        "amazon": measure_amazon,
+        "amazon": functools.partial(measure_amazon, networks=args.networks),
     }
     for part in args.parts:
         parts[part](report, known, args.draws)
