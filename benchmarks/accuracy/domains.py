@@ -10,7 +10,8 @@ in the source. The rows have the predicted share of the digits 0 to 4 in both do
 
 scanner: scikit-learn's digits and the same ones in a lower contrast, `0.2 + 0.5 * X`, with 50 or 150 digits of each.
 
-amazon: the 12 ordered pairs of the domains of Amazon reviews, with `tiny/bert` and all-MiniLM-L6-v2.
+amazon: the 12 ordered pairs of the domains of Amazon reviews, with `tiny/bert` and all-MiniLM-L6-v2. Only the last
+layer is trained, or none in the rows "frozen".
 
 The network adapts to unlabelled samples of the target, and is tested on others. "supervised" learns from the labels of
 these unlabelled samples alone, which is an upper bound. With "shuffled" domains, samples are assigned to the domains at
@@ -59,6 +60,16 @@ STATISTICS: dict[str, dict[str, Any]] = {
     "adabn, mcc, deep": {"alignment": ["adabn", "mcc"], **DEEP},
     "adabn, coral": {"alignment": ["adabn", "coral"]},
     "adabn, mmd": {"alignment": ["adabn", "mmd"]},
+}
+
+
+FROZEN = {"freeze_depth": "all"}  # features cannot be aligned then, but predictions can
+REVIEW_ALIGNMENTS: dict[str, Any] = {
+    "none, frozen": {"alignment": "none", **FROZEN},
+    "mcc, frozen": {"alignment": "mcc", **FROZEN},
+    "supervised, frozen": {"alignment": "supervised", **FROZEN},
+    **ALIGNMENTS,
+    "supervised": "supervised",
 }
 
 
@@ -155,10 +166,12 @@ def fit_candidate(pair: Pair, backbone: Any, settings: Mapping[str, Any], alignm
     alignment : mapping or "supervised"
         Parameters of the alignment. "supervised" learns from the labels of the target alone.
     """
-    if isinstance(alignment, str):
-        return FineTuneClassifier(backbone, **settings).fit(pair.X_target, pair.y_target)
+    parameters = {**settings, **({"alignment": alignment} if isinstance(alignment, str) else alignment)}
+    if parameters["alignment"] == "supervised":
+        del parameters["alignment"]
+        return FineTuneClassifier(backbone, **parameters).fit(pair.X_target, pair.y_target)
     X, y, _ = pair.masked()
-    return DomainAdaptationClassifier(backbone, **{**settings, **alignment}).fit(X, y)
+    return DomainAdaptationClassifier(backbone, **parameters).fit(X, y)
 
 
 def shuffled_score(pair: Pair, backbone: Any, settings: Mapping[str, Any], alignment: Mapping[str, Any]) -> float:
@@ -248,13 +261,15 @@ def measure_amazon(report: Report, known: Remembered, n_draws: int, *, networks:
     """Report the mean accuracy over the ordered pairs, and that of each pair."""
     for network in networks:
         backbone = "tiny/bert" if network == "tiny/bert" else sentence_encoder()
-        for name, alignment in {**ALIGNMENTS, "supervised": "supervised"}.items():
+        for name, alignment in REVIEW_ALIGNMENTS.items():
             scores = []
             for source, target in itertools.permutations(DOMAINS, 2):
-                of_pair = []
+                of_pair, read = [], source
+                if name.startswith("supervised"):  # reads no source: measured once for each target
+                    read = next(domain for domain in DOMAINS if domain != target)
                 for seed in range(n_draws):
-                    what = {**REVIEWS, "network": network, "pair": [source, target], "alignment": alignment}
-                    draw = functools.partial(reviews, source, target, seed)
+                    what = {**REVIEWS, "network": network, "pair": [read, target], "alignment": alignment}
+                    draw = functools.partial(reviews, read, target, seed)
                     settings = {**REVIEWS, "random_state": seed}
                     measure = functools.partial(_later, outputs, draw, backbone, settings, alignment)
                     of_pair.append(known({**what, "seed": seed, "n": sized(500, 1500)}, measure)["score"])
