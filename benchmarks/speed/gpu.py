@@ -3,7 +3,7 @@
     python -m benchmarks.speed.gpu [--seconds 480]
 
 The parts run in the order of their importance, each only if its time is left, and `results/gpu.json` is written after
-each. Data are generated, and networks have random weights or come with the package, so nothing is downloaded. Without a
+each. Data are generated. Networks have random weights or come with the package. There is no download. Without a
 GPU, the same parts run on the CPU in tiny sizes, as a test of the benchmark itself. The part `flows` then runs on a
 simulated GPU.
 """
