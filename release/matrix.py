@@ -77,7 +77,7 @@ class Result:
     Parameters
     ----------
     environment : Environment
-        What was tested.
+        Environment of the tests.
     status : {"passed", "failed", "not installed", "no Python"}
         "no Python" if this machine has no interpreter of that version.
     versions : str
@@ -130,7 +130,7 @@ def run(environment: Environment, tests: Sequence[str], workers: int) -> Result:
     Parameters
     ----------
     environment : Environment
-        What to install.
+        Environment to install.
     tests : sequence of str
         Arguments of pytest. None means all tests.
     workers : int
