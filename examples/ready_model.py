@@ -97,7 +97,7 @@ def picture(clf: PretrainedClassifier, photos: list[np.ndarray], tables: dict[st
         axes = right.subplots()
         axes.plot([0, 1], [0, 1], color="0.6", linestyle=":")
         for (name, table), colour, marker in zip(tables.items(), ("#D55E00", "#0072B2"), "so"):
-            deciles = table.groupby(pd.qcut(table["confidence"], 10))[["confidence", "correct"]].mean()
+            deciles = table.groupby(pd.qcut(table["confidence"], 10), observed=True)[["confidence", "correct"]].mean()
             axes.plot(deciles["confidence"], deciles["correct"], color=colour, marker=marker, label=name)
         axes.set_title("tiny/cnn on grey photos")
         axes.set_xlabel("mean confidence, per decile of the photos")

@@ -144,7 +144,7 @@ def run(environment: Environment, tests: Sequence[str], workers: int) -> Result:
     with tempfile.TemporaryDirectory(prefix=f"sktransfer-{environment.name}-") as name:
         folder = Path(name)
         python = folder / "venv" / "bin" / "python"
-        if _uv("venv", "--quiet", "--python", environment.python, folder / "venv"):
+        if _uv("venv", "--quiet", "--seed", "--python", environment.python, folder / "venv"):
             return Result(environment, "no Python")
         (folder / "requirements.txt").write_text("\n".join(requirements(environment)))
         # Tests start many processes, each of which would compile the libraries anew.

