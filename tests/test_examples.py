@@ -142,6 +142,7 @@ def test_example_runs_on_real_data(script, expected, run, small_data, tmp_path):
 
 @pytest.mark.process
 def test_example_runs_as_a_program_and_warns_of_nothing(tmp_path):
+    pytest.importorskip("matplotlib")
     script = "ready_model.py"
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "SKTRANSFER_TEST_DATA": ""}
     command = [sys.executable, str(EXAMPLES / script), *SMALL[script], "--out", "out"]

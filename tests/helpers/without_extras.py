@@ -31,8 +31,10 @@ def missing_package(error: BaseException, paths: list[Path]) -> str | None:
         Files of its traceback, the innermost last.
     """
     cause = error.__cause__  # sktransfer raises errors that say what to install from those of an import
-    if isinstance(cause, ModuleNotFoundError):
-        return cause.name
+    while cause is not None:
+        if isinstance(cause, ModuleNotFoundError):
+            return cause.name
+        cause = cause.__cause__
     if isinstance(error, ImportError) and innermost(paths) != "sktransfer":
         return error.name or str(error)
     return None
@@ -43,6 +45,13 @@ def missing_in_report(text: str) -> str | None:
     found = re.search(r"ModuleNotFoundError: No module named '([\w.]+)'", text)
     paths = [ROOT / path for path in re.findall(r"^(\S+\.py):\d+: in ", text, re.MULTILINE)]
     return found.group(1) if found and innermost(paths) != "sktransfer" else None
+
+
+def missing_in_examples(output: str) -> str | None:
+    """Return the package whose import failed in the first failure of docstring examples, or None."""
+    first = output.partition("Failed example:")[2].partition("Failed example:")[0]
+    found = re.search(r"ModuleNotFoundError: No module named '([\w.]+)'", first)
+    return found.group(1) if found else None
 
 
 def skip(report: pytest.TestReport | pytest.CollectReport, path: str, package: str) -> None:
@@ -64,7 +73,7 @@ def pytest_runtest_makereport(item, call):
     report = yield
     if report.failed and call.excinfo is not None:
         paths = [Path(str(entry.path)) for entry in call.excinfo.traceback]
-        package = missing_package(call.excinfo.value, paths)
+        package = missing_package(call.excinfo.value, paths) or missing_in_examples(report.capstdout)
         if package is not None:
             skip(report, str(item.path), package)
     return report
