@@ -56,7 +56,7 @@ html_static_path = ["static"]
 html_css_files = ["custom.css"]
 html_js_files = ["summaries.js"]
 # Pages without pages below them, whose list of pages would be empty.
-html_sidebars = {page: [] for page in ("start", "paths", "benchmarks", "glossary", "whats_new", "cite")}
+html_sidebars = {page: [] for page in ("start", "paths", "glossary", "whats_new", "cite")}
 html_context = {"default_mode": "auto"}
 html_show_sourcelink = False
 html_copy_source = False
