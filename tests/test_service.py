@@ -23,7 +23,7 @@ from sklearn.pipeline import make_pipeline
 import sktransfer
 from examples.service.app import create_app
 from examples.service.batching import Batcher, BusyError
-from sktransfer import FineTuneClassifier, ImageFeaturizer, TextFeaturizer, load, save
+from sktransfer import FineTuneClassifier, FineTuneTagger, ImageFeaturizer, TextFeaturizer, load, save
 
 ROOT = Path(__file__).parents[1]
 TEXTS = ["a moving, funny film", "two hours of nothing", "I loved every minute", "dull from start to end"]
@@ -90,6 +90,21 @@ def test_service_predicts_several_labels_without_probabilities(tmp_path):
     assert response.json() == {"predictions": [{"prediction": row} for row in clf.predict(TEXTS).tolist()]}
 
 
+def test_service_predicts_a_tag_for_each_word(tmp_path):
+    sentences = [["Anna", "lives", "in", "Rome"], ["he", "calls", "Peter"]]
+    tags = [["B-PER", "O", "O", "B-LOC"], ["O", "O", "B-PER"]]
+    tagger = FineTuneTagger("tiny/bert", freeze_depth="all", max_epochs=0, random_state=0).fit(sentences, tags)
+    save(tagger, tmp_path / "names.skt")
+
+    async def talk(client):
+        return [await client.post("/text", json={"texts": texts}) for texts in (sentences, [["Anna"], "Anna"])]
+
+    predicted, refused = served(create_app(text=tmp_path / "names.skt"), talk)
+    assert predicted.json()["predictions"] == [{"prediction": tags} for tags in tagger.predict(sentences)]
+    assert refused.status_code == 400
+    assert refused.json()["row"] == 1
+
+
 def test_service_refuses_estimators_that_do_not_predict_and_names_the_file(tmp_path, files):
     save(TextFeaturizer("tiny/bert", layer=1).fit(TEXTS), tmp_path / "features.skt")
     save(make_pipeline(TextFeaturizer("tiny/bert"), LogisticRegression()), tmp_path / "unfitted.skt")
@@ -98,7 +113,10 @@ def test_service_refuses_estimators_that_do_not_predict_and_names_the_file(tmp_p
         return await client.get("/ready")
 
     for arguments, message in (
-        ({"text": tmp_path / "features.skt"}, "features.skt.*TextFeaturizer is neither a classifier nor a regressor"),
+        (
+            {"text": tmp_path / "features.skt"},
+            "features.skt.*TextFeaturizer is neither a classifier, a regressor nor a tagger",
+        ),
         ({"text": tmp_path / "unfitted.skt"}, "unfitted.skt does not predict texts.*not fitted"),
         ({"text": files["image"]}, f"{files['image'].name} does not predict texts.*images are expected"),
     ):

@@ -21,14 +21,14 @@ from PIL import Image
 from sklearn.base import is_classifier, is_regressor
 
 from examples.service.batching import Batcher, BusyError
-from sktransfer import load
+from sktransfer import FineTuneTagger, load
 from sktransfer.exceptions import InvalidSampleError
 
 __all__ = ["create_app"]
 
 _NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8))
 # Samples of the first prediction, which prepares the network.
-_FIRST: dict[str, list[Any]] = {"text": ["one text"], "image": [_NOISE]}
+_FIRST: dict[str, list[Any]] = {"text": ["one text"], "words": [["one", "text"]], "image": [_NOISE]}
 
 
 def predictor(estimator: Any, first: list[Any]) -> Callable[[list[Any]], list[dict[str, Any]]]:
@@ -39,18 +39,20 @@ def predictor(estimator: Any, first: list[Any]) -> Callable[[list[Any]], list[di
     Parameters
     ----------
     estimator : estimator
-        Fitted classifier or regressor of images or texts.
+        Fitted classifier or regressor of images or texts, or `FineTuneTagger`, whose samples are lists of words.
     first : list of one sample
         Sample to predict once, which tells whether there are several labels or numbers.
 
     Raises
     ------
     TypeError
-        If the estimator is neither a classifier nor a regressor.
+        If the estimator is neither a classifier, a regressor nor a tagger.
     """
+    if isinstance(estimator, FineTuneTagger):
+        return lambda samples: [{"prediction": tags} for tags in estimator.predict(samples)]
     if not (is_classifier(estimator) or is_regressor(estimator)):
         raise TypeError(
-            f"{type(estimator).__name__} is neither a classifier nor a regressor, which this service serves"
+            f"{type(estimator).__name__} is neither a classifier, a regressor nor a tagger, which this service serves"
         )
     has_probabilities = np.ndim(estimator.predict(first)) == 1 and hasattr(estimator, "predict_proba")
 
@@ -124,9 +126,10 @@ async def load_batchers(batchers: dict[str, Batcher], files: dict[str, str | Pat
             estimator = load(path, cache=None)  # a cache would grow with every sample
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
+                first = _FIRST["words" if isinstance(estimator, FineTuneTagger) else modality]
                 try:
-                    batchers[modality] = Batcher(predictor(estimator, _FIRST[modality]), **options)
-                    await batchers[modality].predict(_FIRST[modality])
+                    batchers[modality] = Batcher(predictor(estimator, first), **options)
+                    await batchers[modality].predict(first)
                 except Exception as error:  # an estimator that is not fitted, or of the other modality
                     raise ValueError(f"{path} does not predict {modality}s: {error}") from error
 
@@ -176,7 +179,7 @@ def create_app(
     Parameters
     ----------
     text, image : str or Path, default=None
-        Files of `sktransfer.save` with an estimator of texts and of images. None for no such endpoint.
+        Files of `sktransfer.save` with an estimator of texts or a tagger, and of images. None for no such endpoint.
     max_bytes : int, default=10_000_000
         Largest size of the body of a request.
     max_samples : int, default=32
@@ -208,7 +211,7 @@ def create_app(
 
         @app.post("/text")
         async def predict_texts(texts: Annotated[list[Any], Body(embed=True)]) -> dict[str, Any]:
-            """Predict texts, {"texts": [...]}. The estimator checks them."""
+            """Predict texts, or lists of words for a tagger, {"texts": [...]}. The estimator checks them."""
             return await answer("text", texts)
 
     if image is not None:
