@@ -126,8 +126,6 @@ class MaskDisplay:
         n_columns : int, default=6
             Largest number of images that are drawn, the first ones.
         """
-        from matplotlib.patches import Patch
-
         opacity = check_float("opacity", opacity, 0.0, 1.0, exclude_minimum=True)
         n = min(check_int("n_columns", n_columns, minimum=1), len(self.images))
         ratio = max(image.shape[0] / image.shape[1] for image in self.images[:n])  # of the highest image, in widths
@@ -135,6 +133,8 @@ class MaskDisplay:
         height = ratio + _TITLE
         size = 1.8 if n > 2 else 2.6  # inches per image
         self.ax_ = resolve_axes(ax, (size * n * (1 + _GAP), size * len(rows) * height + 0.5))
+        from matplotlib.patches import Patch  # after the message of `resolve_axes`, if matplotlib is not installed
+
         self.figure_ = self.ax_.figure
         for place, (name, masks) in enumerate(rows.items()):
             top = -place * height - _TITLE

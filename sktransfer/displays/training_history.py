@@ -87,9 +87,9 @@ class TrainingHistoryDisplay:
         ax : Axes, default=None
             Axes to draw on. None creates a figure.
         """
-        from matplotlib.ticker import MaxNLocator
-
         self.ax_ = resolve_axes(ax)
+        from matplotlib.ticker import MaxNLocator  # after the message of `resolve_axes`, if it is not installed
+
         self.figure_, self.right_ax_ = self.ax_.figure, None
         lines = [self._draw_line(self.ax_, k, name, values) for k, (name, values) in enumerate(self.losses.items())]
         self.ax_.set_xlabel("epoch")

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,7 +9,7 @@ import torch
 from matplotlib import pyplot as plt
 from sklearn.linear_model import LogisticRegression
 
-from sktransfer import load_backbone
+from sktransfer import MaskDisplay, TrainingHistoryDisplay, load_backbone
 from sktransfer.displays.axes import COLOURS, MARKERS, check_ranking, labels_of, resolve_axes, shorten_name, style_axes
 from sktransfer.exceptions import InvalidParameterError
 
@@ -18,6 +20,21 @@ def test_resolve_axes_returns_the_given_axes_or_new_ones():
     assert resolve_axes(None) is not ax
     style_axes(ax)
     assert not ax.spines["top"].get_visible()
+
+
+@pytest.mark.parametrize(
+    "display",
+    [
+        MaskDisplay(np.zeros((1, 8, 8, 3)), {"mask": [np.eye(8, dtype=int)]}),
+        TrainingHistoryDisplay({"train_loss": [1]}),
+    ],
+    ids=["mask", "history"],
+)
+def test_plot_without_matplotlib_says_what_to_install(display, monkeypatch):
+    for name in [name for name in sys.modules if name.partition(".")[0] == "matplotlib"]:
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(ImportError, match="displays need matplotlib: pip install"):
+        display.plot()
 
 
 def test_colours_have_distinct_markers():

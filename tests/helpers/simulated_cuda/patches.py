@@ -12,7 +12,7 @@ from unittest import mock
 import torch
 from torch import Tensor
 from torch.overrides import _get_current_function_mode_stack
-from torch.utils._device import DeviceContext
+from torch.utils._device import DeviceContext, _device_constructors
 
 from tests.helpers.simulated_cuda.device import (
     CPU,
@@ -48,6 +48,7 @@ def simulated_cuda(n_devices=2, **options):
     if torch.cuda.is_available():
         raise RuntimeError("there is a CUDA device already")
     torch._C._ensureCUDADeviceGuardSet()  # autograd asks it about devices. It remains, and does nothing
+    _device_constructors()  # torch keeps this set for `with torch.device(...)`, and must not find the replacements
     gpu, registry, entry = Simulation(n_devices, **options), torch.serialization._package_registry, (5, _tag, _restore)
     with contextlib.ExitStack() as stack:
         for owner, name, value in list(_replacements(gpu)):
