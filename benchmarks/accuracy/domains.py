@@ -64,12 +64,13 @@ STATISTICS: dict[str, dict[str, Any]] = {
 
 
 FROZEN = {"freeze_depth": "all"}  # features cannot be aligned then, but predictions can
+SUPERVISED = {"alignment": "supervised"}  # the labels of the target alone, without an alignment
 REVIEW_ALIGNMENTS: dict[str, Any] = {
     "none, frozen": {"alignment": "none", **FROZEN},
     "mcc, frozen": {"alignment": "mcc", **FROZEN},
-    "supervised, frozen": {"alignment": "supervised", **FROZEN},
+    "supervised, frozen": {**SUPERVISED, **FROZEN},
     **ALIGNMENTS,
-    "supervised": "supervised",
+    "supervised": SUPERVISED,
 }
 
 
@@ -152,7 +153,7 @@ def reviews(source: str, target: str, seed: int) -> Pair:
     return Pair(X[rows], y[rows], X_t[unlabelled], y_t[unlabelled], X_test, y_test)
 
 
-def fit_candidate(pair: Pair, backbone: Any, settings: Mapping[str, Any], alignment: Mapping[str, Any] | str) -> Any:
+def fit_candidate(pair: Pair, backbone: Any, settings: Mapping[str, Any], alignment: Mapping[str, Any]) -> Any:
     """Return an estimator fitted to a pair of domains.
 
     Parameters
@@ -163,10 +164,10 @@ def fit_candidate(pair: Pair, backbone: Any, settings: Mapping[str, Any], alignm
         Backbone.
     settings : mapping
         Parameters of the training.
-    alignment : mapping or "supervised"
-        Parameters of the alignment. "supervised" learns from the labels of the target alone.
+    alignment : mapping
+        Parameters of the alignment, or `SUPERVISED`.
     """
-    parameters = {**settings, **({"alignment": alignment} if isinstance(alignment, str) else alignment)}
+    parameters = {**settings, **alignment}
     if parameters["alignment"] == "supervised":
         del parameters["alignment"]
         return FineTuneClassifier(backbone, **parameters).fit(pair.X_target, pair.y_target)
@@ -183,7 +184,7 @@ def shuffled_score(pair: Pair, backbone: Any, settings: Mapping[str, Any], align
     return float(clf.score(pair.X_test, pair.y_test))
 
 
-def outputs(pair: Pair, backbone: Any, settings: Mapping[str, Any], alignment: Mapping[str, Any] | str) -> Any:
+def outputs(pair: Pair, backbone: Any, settings: Mapping[str, Any], alignment: Mapping[str, Any]) -> Any:
     """Return test accuracy, and predicted and true share of the lower half of the classes in both domains."""
     fitted = fit_candidate(pair, backbone, settings, alignment)
     predicted = fitted.predict(pair.X_test)
@@ -201,7 +202,7 @@ def measure_digits(report: Report, known: Remembered, n_draws: int, *, shifted: 
     best = {}
     for source, target in [("MNIST", "USPS"), ("USPS", "MNIST")][: 1 if shifted else 2]:
         candidates: dict[str, Any] = {"none": ALIGNMENTS["none"], **STATISTICS, **ALIGNMENTS} | (
-            {} if shifted else {"supervised": "supervised"}
+            {} if shifted else {"supervised": SUPERVISED}
         )
         for name, alignment in candidates.items():
             found = []

@@ -218,7 +218,7 @@ def test_digits_of_two_domains_are_drawn_per_seed(two_scanners):
 def test_outputs_of_candidates_have_scores_and_shares(two_scanners):
     pair = domains.digits("MNIST", "USPS", 0)
     settings = {"max_epochs": 0, "freeze_depth": "all", "layer": -1, "random_state": 0}
-    for alignment in (domains.STATISTICS["adabn"], "supervised"):
+    for alignment in (domains.STATISTICS["adabn"], domains.SUPERVISED):
         found = domains.outputs(pair, "tiny/cnn", settings, alignment)
         assert found["true"] == np.mean(pair.y_test < 5)
         assert 0 <= found["score"] <= 1
