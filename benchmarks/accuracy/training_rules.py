@@ -27,7 +27,7 @@ from benchmarks.accuracy.small_tasks import SMALL_TASKS, SmallTask
 from benchmarks.common import RESULTS, sized
 from benchmarks.remembered import Remembered
 from sktransfer import FineTuneClassifier, FineTuneRegressor
-from sktransfer.training.epochs import DepthTrial, hold_back
+from sktransfer.training.epochs.held_out import DepthTrial, hold_back
 
 NAME = "training_rules"
 KEYS = ["task", "size", "draw"]

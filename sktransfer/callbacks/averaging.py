@@ -11,7 +11,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from sktransfer._validation import check_float
 from sktransfer.exceptions import InvalidParameterError
-from sktransfer.training.epochs import BestWeights
+from sktransfer.training.epochs.held_out import BestWeights
 
 __all__ = ["EMA", "SWA", "WiSEFT"]
 

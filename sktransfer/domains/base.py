@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from sktransfer.domains.statistics import DomainNorms
-from sktransfer.engine.choose_layers import LayerChoice
+from sktransfer.engine.layer_choice import LayerChoice
 from sktransfer.tasks.base import ParametrizedTask, Targets
 from sktransfer.tasks.head_init import standardize
 from sktransfer.tasks.heads import FeatureHead

@@ -9,8 +9,8 @@ import pandas as pd
 from sklearn.utils.validation import check_is_fitted
 
 from sktransfer.backbones.backbone import Backbone
-from sktransfer.engine.choose_layers import LayerChoice
 from sktransfer.engine.head_strength import HeadStrength
+from sktransfer.engine.layer_choice import LayerChoice
 from sktransfer.engine.layers import is_auto
 
 __all__ = ["ChosenLayers", "ChosenLayersByTask"]

@@ -23,12 +23,12 @@ from sktransfer.backbones.loading import load_backbone
 from sktransfer.backbones.registry import modality_of
 from sktransfer.cache.resolve import resolve_store
 from sktransfer.callbacks.checkpoint import params_of
-from sktransfer.engine.choose_layers import LayerChoice
 from sktransfer.engine.compute import Compute, check_finite_outputs, resolve_compute
 from sktransfer.engine.forward import forward
 from sktransfer.engine.head_strength import HeadStrength
 from sktransfer.engine.inference import prepare_head
 from sktransfer.engine.inputs import concat_features, preprocessed
+from sktransfer.engine.layer_choice import LayerChoice
 from sktransfer.engine.layers import LayerOutput, boundary_outputs, is_auto
 from sktransfer.engine.rng import seed_torch
 from sktransfer.exceptions import InvalidParameterError, InvalidSampleError

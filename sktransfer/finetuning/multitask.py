@@ -17,9 +17,9 @@ from sktransfer._parameters import with_parameters
 from sktransfer._utils import all_or_nothing
 from sktransfer._validation import require_field
 from sktransfer.backbones.backbone import Backbone
-from sktransfer.engine.choose_layers import LayerChoice
 from sktransfer.engine.chosen_layers import ChosenLayersByTask
 from sktransfer.engine.head_strength import HeadStrength
+from sktransfer.engine.layer_choice import LayerChoice
 from sktransfer.exceptions import InvalidParameterError, LoadError, did_you_mean
 from sktransfer.finetuning import parameters as shared
 from sktransfer.finetuning.arguments import (

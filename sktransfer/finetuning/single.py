@@ -13,9 +13,9 @@ import torch
 from sklearn.utils.validation import check_is_fitted
 
 from sktransfer.backbones.backbone import Backbone
-from sktransfer.engine.choose_layers import LayerChoice
 from sktransfer.engine.chosen_layers import ChosenLayers
 from sktransfer.engine.head_strength import HeadStrength
+from sktransfer.engine.layer_choice import LayerChoice
 from sktransfer.finetuning.base import FineTuneBase
 from sktransfer.tasks.base import Task
 from sktransfer.tasks.given import GivenTargets

@@ -10,8 +10,8 @@ import numpy as np
 from torch import Tensor, nn
 
 from sktransfer.engine.choice_targets import ChoiceTargets
-from sktransfer.engine.choose_layers import LayerChoice
 from sktransfer.engine.head_strength import HeadStrength
+from sktransfer.engine.layer_choice import LayerChoice
 from sktransfer.exceptions import LoadError
 from sktransfer.tasks.criterion import Criterion
 

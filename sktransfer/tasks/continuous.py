@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from sktransfer.engine.choice_targets import ChoiceTargets
-from sktransfer.engine.choose_layers import LayerChoice
 from sktransfer.engine.head_strength import HeadStrength
+from sktransfer.engine.layer_choice import LayerChoice
 from sktransfer.tasks.base import NOTHING_KNOWN, Targets, Task
 from sktransfer.tasks.criterion import Criterion
 from sktransfer.tasks.head_init import linear_input, probe_strength, ridge_probe, standardize, write_linear

@@ -8,8 +8,8 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from threadpoolctl import threadpool_limits
 
 from sktransfer.engine.choice_targets import ChoiceTargets
-from sktransfer.engine.choose_layers import LayerChoice
 from sktransfer.engine.head_strength import HeadStrength
+from sktransfer.engine.layer_choice import LayerChoice
 from sktransfer.engine.leave_one_out import scale_towers
 from sktransfer.tasks.heads import FeatureHead
 from sktransfer.tasks.validation import many_classes_allowed

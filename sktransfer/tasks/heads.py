@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from sktransfer._validation import require_field
 from sktransfer.backbones.backbone import Backbone
 from sktransfer.backbones.generators import private_draws
-from sktransfer.engine.choose_layers import LayerChoice
+from sktransfer.engine.layer_choice import LayerChoice
 from sktransfer.engine.layers import LayerOutput
 from sktransfer.exceptions import InvalidParameterError, LoadError
 from sktransfer.tasks.base import Task

@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from sktransfer.engine.choice_targets import ChoiceTargets
-from sktransfer.engine.choose_layers import LayerChoice
 from sktransfer.engine.head_strength import HeadStrength
+from sktransfer.engine.layer_choice import LayerChoice
 from sktransfer.exceptions import ValidationWarning, warn
 from sktransfer.tasks.base import NOTHING_KNOWN, Targets
 from sktransfer.tasks.classification import Multiclass, balances

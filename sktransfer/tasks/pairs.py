@@ -11,7 +11,7 @@ from scipy.sparse import issparse
 from torch import Tensor
 from torch.nn import functional
 
-from sktransfer.engine.choose_layers import LayerChoice
+from sktransfer.engine.layer_choice import LayerChoice
 from sktransfer.tasks.base import Targets, Task
 from sktransfer.tasks.classification import check_labels
 from sktransfer.tasks.head_init import standardize

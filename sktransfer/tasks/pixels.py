@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from sktransfer.engine.choice_targets import ChoiceTargets
-from sktransfer.engine.choose_layers import LayerChoice
 from sktransfer.engine.head_strength import HeadStrength
+from sktransfer.engine.layer_choice import LayerChoice
 from sktransfer.exceptions import InvalidParameterError
 from sktransfer.pixels.maps import to_pixels
 from sktransfer.pixels.masks import UNKNOWN, mean_iou

@@ -34,17 +34,9 @@ from sktransfer.training.adapters import adapter_identity
 from sktransfer.training.callback_list import raised_by_statement, reads_batch_losses
 from sktransfer.training.data import FrozenPrefixDataset
 from sktransfer.training.divergence import check_loss
-from sktransfer.training.epochs import (
-    BestWeights,
-    EpochLog,
-    NotifyEpoch,
-    StopTraining,
-    TaskHistory,
-    Unfreezing,
-    ValidationScore,
-    n_phases,
-    warn_of_few_epochs,
-)
+from sktransfer.training.epochs.held_out import BestWeights
+from sktransfer.training.epochs.history import EpochLog, NotifyEpoch, StopTraining, TaskHistory, ValidationScore
+from sktransfer.training.epochs.unfreezing import Unfreezing, n_phases, warn_of_few_epochs
 from sktransfer.training.network import FineTuneNetwork
 from sktransfer.training.optimisation import OPTIMIZERS, l2_sp_penalty, parameter_groups, with_schedule
 from sktransfer.training.samplers import Batches, DeviceBatch, part_of

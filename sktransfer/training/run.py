@@ -17,7 +17,6 @@ from sktransfer.engine.choose_layers import (
     GRID,
     MOST_ROWS,
     CandidateOutputs,
-    LayerChoice,
     candidate_layers,
     choice_rows,
     choose_jointly,
@@ -26,6 +25,7 @@ from sktransfer.engine.choose_layers import (
 )
 from sktransfer.engine.compute import Compute
 from sktransfer.engine.inputs import PreprocessedSamples
+from sktransfer.engine.layer_choice import LayerChoice
 from sktransfer.engine.layers import LayerOutput, by_tower, highest_stops, is_auto, resolve_layers, sort_layers
 from sktransfer.exceptions import InvalidParameterError
 from sktransfer.tasks.base import Targets, Task
@@ -33,7 +33,7 @@ from sktransfer.tasks.heads import Head
 from sktransfer.tasks.strata import hold_out_tasks
 from sktransfer.training.augmentation import Augmentation, JoinedAugmentation
 from sktransfer.training.data import collect_vectors
-from sktransfer.training.epochs import hold_out
+from sktransfer.training.epochs.held_out import hold_out
 from sktransfer.training.net import FineTuneNet
 from sktransfer.training.samplers import Batches
 from sktransfer.training.settings import Settings

@@ -23,7 +23,7 @@ from sktransfer.tasks.weighting import (
 )
 from sktransfer.training.adapters import check_adapter
 from sktransfer.training.callback_list import check_callbacks, copied
-from sktransfer.training.epochs import UNFREEZING
+from sktransfer.training.epochs.unfreezing import UNFREEZING
 from sktransfer.training.optimisation import OPTIMIZERS, SCHEDULES
 
 __all__ = ["Settings", "check_settings"]

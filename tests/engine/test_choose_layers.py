@@ -15,7 +15,6 @@ from sktransfer.cache.memory import MemoryStore
 from sktransfer.engine.choice_targets import ChoiceTargets
 from sktransfer.engine.choose_layers import (
     CandidateOutputs,
-    LayerChoice,
     candidate_layers,
     choice_rows,
     choose_layers,
@@ -23,6 +22,7 @@ from sktransfer.engine.choose_layers import (
 )
 from sktransfer.engine.compute import Compute
 from sktransfer.engine.inputs import PreprocessedSamples
+from sktransfer.engine.layer_choice import LayerChoice
 from sktransfer.engine.layers import LayerOutput
 from sktransfer.exceptions import LoadError
 from tests.helpers import toys

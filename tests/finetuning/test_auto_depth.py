@@ -21,7 +21,7 @@ from sktransfer import (
 )
 from sktransfer.exceptions import InvalidParameterError
 from sktransfer.testing.samples import make_samples
-from sktransfer.training.epochs import DepthTrial, hold_back
+from sktransfer.training.epochs.held_out import DepthTrial, hold_back
 from tests.helpers.toys import image_backbone
 
 X, Y = make_samples("image", 60)

@@ -26,7 +26,7 @@ from sktransfer import (
 )
 from sktransfer.exceptions import InvalidParameterError
 from sktransfer.testing.samples import make_samples
-from sktransfer.training.epochs import hold_out
+from sktransfer.training.epochs.held_out import hold_out
 from tests.helpers import toys
 
 IMAGES = np.random.default_rng(0).random((48, 8, 8, 3)).astype(np.float32)

@@ -10,8 +10,8 @@ from sklearn.neighbors import NearestCentroid
 
 from sktransfer import FineTuneClassifier, FineTuneRegressor, ImageFeaturizer
 from sktransfer.engine.choice_targets import ChoiceTargets
-from sktransfer.engine.choose_layers import LayerChoice
 from sktransfer.engine.head_strength import HeadStrength
+from sktransfer.engine.layer_choice import LayerChoice
 from sktransfer.engine.layers import LayerOutput
 from sktransfer.exceptions import InvalidParameterError
 from sktransfer.tasks.base import Targets

@@ -10,7 +10,7 @@ from skorch.callbacks import Callback, EarlyStopping, EpochScoring
 from sktransfer import FineTuneClassifier, FineTuneRegressor, MultiTaskFineTuner, merge_tasks
 from sktransfer.exceptions import ValidationWarning
 from sktransfer.testing.samples import make_samples
-from sktransfer.training.epochs import BestWeights, hold_out
+from sktransfer.training.epochs.held_out import BestWeights, hold_out
 
 IMAGES, LABELS = make_samples("image", 40)
 RNG = np.random.default_rng(0)

@@ -12,7 +12,7 @@ from skorch.callbacks import Callback
 from sktransfer import FineTuneClassifier
 from sktransfer.exceptions import FreezingWarning
 from sktransfer.testing.samples import make_samples
-from sktransfer.training.epochs import UNFREEZING, n_phases, phase, warn_of_few_epochs
+from sktransfer.training.epochs.unfreezing import UNFREEZING, n_phases, phase, warn_of_few_epochs
 from tests.helpers.small_bert import small_bert
 
 IMAGES, LABELS = make_samples("image", 12)

@@ -1,0 +1,1 @@
+"""Unfreezing, held-out samples and the history of the epochs of a training."""
