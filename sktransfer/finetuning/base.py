@@ -43,7 +43,7 @@ from sktransfer.tasks.base import Targets, Task, relative_weights
 from sktransfer.tasks.given import GivenTargets, check_targets, encode_targets, known_weights
 from sktransfer.tasks.heads import Head
 from sktransfer.training.augmentation import check_augment, make_augmentation
-from sktransfer.training.callback_list import check_monitors, unnamed
+from sktransfer.training.callback_list import check_monitors, check_scoring, unnamed
 from sktransfer.training.lr_finder import LearningRates
 from sktransfer.training.net import FineTuneNet
 from sktransfer.training.network import history_frame
@@ -203,11 +203,6 @@ class FineTuneBase(PlainState, BackboneHTML, CallbackSupportMixin, CallbackParam
 
     def _fit(self, arguments: FitArguments) -> Self:
         settings = self._settings()
-        validates = arguments.validates or self._holds_out(settings)
-        remedy = "pass X_val and y_val to fit, or set early_stopping=True"
-        if not hasattr(self, "early_stopping"):
-            remedy = f"{type(self).__name__} takes none"
-        check_monitors(self.callbacks, validates=validates, remedy=remedy, by_task=hasattr(self, "tasks"))
         previous = self._previous(None) if self.warm_start and hasattr(self, "net_") else None
         if hasattr(self, "lr_curve_"):
             del self.lr_curve_  # of an earlier fit
@@ -233,8 +228,6 @@ class FineTuneBase(PlainState, BackboneHTML, CallbackSupportMixin, CallbackParam
                     f"{name}={getattr(self, name)!r} depends on epochs, and partial_fit runs one per call; set "
                     f"{name}={value!r}, or call fit"
                 )
-        remedy = "partial_fit takes none, so call fit"
-        check_monitors(self.callbacks, validates=False, remedy=remedy, by_task=hasattr(self, "tasks"))
         # A scheduler among the callbacks is used in each call, and starts anew.
         schedule = settings.lr_schedule if has_scheduler(self.callbacks) else "constant"
         settings = dataclasses.replace(
@@ -301,6 +294,7 @@ class FineTuneBase(PlainState, BackboneHTML, CallbackSupportMixin, CallbackParam
             seed_torch(seed, compute.device)
             backbone = self._load_backbone(seed, previous, arguments.X)  # another one if its weights are random
         self._tasks = self._make_tasks(given, arguments.classes, backbone) if tasks is None else tasks
+        self._check_callbacks(settings, arguments)
         settings = self._settings_of_tasks(settings)
         rows, targets = self._encode(settings, given, of_rows, len(samples))
         groups = None if of_rows.groups is None else np.asarray(of_rows.groups)[rows]
@@ -330,6 +324,16 @@ class FineTuneBase(PlainState, BackboneHTML, CallbackSupportMixin, CallbackParam
             choices, known = choose_for_tasks(run, self.pooling)
             run = dataclasses.replace(run, trunk=self._choose_trunk(backbone, None, choices), known=known)
         return dataclasses.replace(run, on_epoch=functools.partial(self._on_epoch, context, arguments, run))
+
+    def _check_callbacks(self, settings: Settings, arguments: FitArguments) -> None:
+        """Raise if a callback would fail with the tasks of this fit, and warn if one scores nothing."""
+        validates = not settings.is_partial_fit and (arguments.validates or self._holds_out(settings))
+        none = f"{type(self).__name__} takes none"
+        remedy = "pass X_val and y_val to fit, or set early_stopping=True" if hasattr(self, "early_stopping") else none
+        if settings.is_partial_fit:
+            remedy = "partial_fit takes none, so call fit"
+        check_monitors(self.callbacks, self._tasks, validates=validates, remedy=remedy)
+        check_scoring(self.callbacks, self._tasks)
 
     def _settings_of_tasks(self, settings: Settings) -> Settings:
         return settings.for_tasks(list(self._tasks))

@@ -38,7 +38,6 @@ from sktransfer.tasks.classification import MultilabelIndicator
 from sktransfer.tasks.given import GivenTargets
 from sktransfer.tasks.validation import check_weight
 from sktransfer.towers.joined import refuse_joined
-from sktransfer.training.callback_list import check_scoring
 from sktransfer.training.run import FitRun, PreviousFit, Trunk, Validation, cut
 from sktransfer.training.settings import Settings, check_settings
 from sktransfer.training.trainer import TrainingResult, net_of_task
@@ -395,10 +394,6 @@ class DomainAdaptationClassifier(ClassifyingTuner):
                 "another alignment, such as 'coral'"
             )
         return tasks
-
-    def _encode(self, *arguments: Any) -> Any:
-        check_scoring(self.callbacks, {name: task.score_name for name, task in self._tasks.items()})
-        return super()._encode(*arguments)
 
     def _adapt_backbone(
         self, backbone: Backbone, samples: Samples, arguments: FitArguments, compute: Compute

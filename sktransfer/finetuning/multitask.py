@@ -41,7 +41,6 @@ from sktransfer.tasks.continuous import Continuous
 from sktransfer.tasks.criterion import Criterion
 from sktransfer.tasks.given import GivenTargets
 from sktransfer.tasks.heads import Head
-from sktransfer.training.callback_list import check_scoring
 from sktransfer.training.run import FitRun
 from sktransfer.training.settings import Settings
 from sktransfer.training.trainer import TrainingResult
@@ -547,7 +546,6 @@ class MultiTaskFineTuner(ChosenLayersByTask, FineTuneBase):
     def _encode(
         self, settings: Settings, given: Mapping[str, GivenTargets], arguments: FitArguments, n_samples: int
     ) -> tuple[np.ndarray, dict[str, Targets]]:
-        check_scoring(self.callbacks, {name: task.score_name for name, task in self._tasks.items()})
         kept, targets = super()._encode(settings, given, arguments, n_samples)
         self.n_left_out_ = n_samples - len(kept)
         self.classes_ = [_classes_of(task) for task in self._tasks.values()]

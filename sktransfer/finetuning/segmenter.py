@@ -38,7 +38,6 @@ from sktransfer.samples.validation import check_samples
 from sktransfer.tasks.base import Task
 from sktransfer.tasks.pixels import PixelClasses
 from sktransfer.tasks.validation import check_weight
-from sktransfer.training.callback_list import refuse_scoring
 from sktransfer.training.network import join
 from sktransfer.training.run import FitRun, PreviousFit
 
@@ -282,7 +281,6 @@ class FineTuneSegmenter(SingleTaskTuner):
         """
         check_float("C", self.C, exclude_minimum=True)
         self._tile_pixels()
-        refuse_scoring(self.callbacks, "pixel", "valid_iou")
         validation = {"X_val": X_val, "y_val": y_val, "sample_weight_val": sample_weight_val}
         return self._fit(FitArguments(X, y, sample_weight, groups, **validation))
 

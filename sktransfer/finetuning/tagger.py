@@ -37,7 +37,6 @@ from sktransfer.tasks.criterion import Criterion
 from sktransfer.tasks.given import GivenTargets
 from sktransfer.tasks.tags import GivenTags, Tags, check_tag_types
 from sktransfer.tasks.validation import check_weight
-from sktransfer.training.callback_list import refuse_scoring
 
 if TYPE_CHECKING:
     from sklearn.utils import Tags as EstimatorTags
@@ -444,7 +443,6 @@ class FineTuneTagger(SingleTaskTuner):
                 f"backbone={self.backbone!r} reads {backbone.modality}s, and a tagger reads words; give a backbone of "
                 "texts, such as 'tiny/bert'"
             )
-        refuse_scoring(self.callbacks, "word", "valid_acc")
         sentences = check_sentences(arguments.X, self, reset=reset)
         labels = _labels(arguments.X, arguments.y)
         tags = check_word_values(check_tags(arguments.y), sentences.n_words, labels)

@@ -92,6 +92,10 @@ class Task:
         to, and stays part of the trained backbone. `make_head` is then only called for other backbones.
     score_name : str or None
         Short name of `score`, which is recorded per epoch as "valid_<name>" if there are validation data.
+    scored_unit : str
+        What has a prediction that `score` compares, such as "word".
+    fewest_scored : int
+        Least number of predictions that have a score.
     """
 
     by_name: ClassVar[dict[str, type[Task]]] = {}  # all subclasses, by name: saved files name their class
@@ -110,6 +114,8 @@ class Task:
     head_reads_targets: ClassVar[bool] = False
     trains_lm_head: ClassVar[bool] = False
     score_name: ClassVar[str | None] = None
+    scored_unit: ClassVar[str] = "sample"
+    fewest_scored: ClassVar[int] = 1
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

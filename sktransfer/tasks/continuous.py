@@ -45,6 +45,7 @@ class Continuous(Task):
 
     kind = "continuous"
     score_name = "r2"
+    fewest_scored = 2
 
     def __init__(self, criterion: Criterion | None = None) -> None:
         if criterion is not None:

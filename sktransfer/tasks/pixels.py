@@ -67,6 +67,7 @@ class PixelClasses(Task):
     kind = "multiclass-per-pixel"
     reads = "maps"
     score_name = "iou"
+    scored_unit = "pixel"
 
     def __init__(self, class_weight: Any = None, label_smoothing: float = 0.0, C: float = 1.0, seed: int = 0) -> None:
         self.class_weight, self.label_smoothing, self.C, self.seed = class_weight, label_smoothing, C, seed

@@ -169,6 +169,7 @@ class Tags(Multiclass):
 
     kind = "tags"
     reads = "tokens"
+    scored_unit = "word"
     stratifies = False
     factors: np.ndarray | None = None  # of the words of each tag, (n_classes,)
 

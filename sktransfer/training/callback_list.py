@@ -22,6 +22,8 @@ from skorch.callbacks.scoring import ScoringBase
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from sktransfer.exceptions import InvalidParameterError, ValidationWarning, warn
+from sktransfer.tasks.base import Task
+from sktransfer.training.epochs.history import recorded_columns
 
 __all__ = [
     "check_callbacks",
@@ -32,14 +34,10 @@ __all__ = [
     "named",
     "raised_by_statement",
     "reads_batch_losses",
-    "refuse_scoring",
     "unnamed",
 ]
 
 _RAISE = dis.opmap["RAISE_VARARGS"]
-_ALWAYS = {"train_loss", "train_loss_best"}  # columns of the history that each training records
-_VALIDATION = {"valid_loss", "valid_loss_best"}
-_SCORES = {"valid_acc", "valid_acc_best", "valid_r2", "valid_r2_best"}  # of validation data, of a single task
 
 
 def unnamed(callbacks: Sequence[Any] | None) -> list[Any]:
@@ -170,20 +168,19 @@ def check_callbacks(callbacks: Any) -> None:
         )
 
 
-def check_monitors(callbacks: Sequence[Any] | None, *, validates: bool, remedy: str, by_task: bool = False) -> None:
+def check_monitors(callbacks: Sequence[Any] | None, tasks: Mapping[str, Task], *, validates: bool, remedy: str) -> None:
     """Raise if a callback of skorch monitors a score that is not recorded, and warn if one scores nothing.
 
     Parameters
     ----------
     callbacks : sequence of skorch callbacks or None
         Value of the parameter, checked by `check_callbacks`.
+    tasks : mapping of str to Task
+        Tasks of the training by name. The columns of the history follow from them.
     validates : bool
         Whether the training has validation data.
     remedy : str
         What to do to have validation data, for messages.
-    by_task : bool, default=False
-        Whether each task has columns of its own, such as "valid_loss_topic". Their names are not checked, because the
-        tasks are not yet known.
 
     Raises
     ------
@@ -198,9 +195,9 @@ def check_monitors(callbacks: Sequence[Any] | None, *, validates: bool, remedy: 
     given = [callback() if isinstance(callback, type) else callback for callback in unnamed(callbacks)]
     others = [one for one in given if one is not None]
     knows_all = all(type(callback).__module__.startswith(("skorch.", "sktransfer.")) for callback in others)
-    validation = _VALIDATION | (set() if by_task else _SCORES)
-    recorded = _ALWAYS | (validation if validates else set())
-    missing = set() if validates else set(validation)  # names that need validation data
+    columns = recorded_columns(tasks)
+    missing = set() if validates else {name for name in columns if name.startswith("valid_")}
+    recorded = columns - missing
     later = {name for callback in given for name in _recorded_by(callback)}
     for index, callback in enumerate(given):
         names, what = _recorded_by(callback), f"callbacks[{index}]: {type(callback).__name__}"
@@ -216,10 +213,7 @@ def check_monitors(callbacks: Sequence[Any] | None, *, validates: bool, remedy: 
         monitor = _monitor_of(callback)
         if not isinstance(monitor, str) or monitor in recorded:
             continue
-        of_task = by_task and monitor not in _SCORES and monitor.startswith(("train_loss_", "valid_"))
-        if of_task and (validates or monitor.startswith("train_")):
-            continue
-        if monitor in missing or of_task:
+        if monitor in missing:
             raise InvalidParameterError(
                 f"{what} monitors {monitor!r}, which is computed on validation data, and this training has none: "
                 f"{remedy}, or set monitor='train_loss{'_best' if monitor.endswith('_best') else ''}'"
@@ -228,21 +222,16 @@ def check_monitors(callbacks: Sequence[Any] | None, *, validates: bool, remedy: 
             raise InvalidParameterError(
                 f"{what} monitors {monitor!r}, which a later callback records; put that callback before it"
             )
-        if knows_all and by_task:
-            raise InvalidParameterError(
-                f"{what} monitors {monitor!r}, which no callback records; recorded are {sorted(recorded)}, and of each "
-                "task train_loss_<task>, valid_loss_<task>, and valid_acc_<task> or valid_r2_<task>"
-            )
         if knows_all:
             scoring = f"EpochScoring({monitor.removesuffix('_best')!r}{'' if validates else ', on_train=True'})"
+            remedies = f". Put {scoring} before it, if that is the name of a metric" if _are_scored(tasks) else ""
             raise InvalidParameterError(
-                f"{what} monitors {monitor!r}, which no callback records; recorded are {sorted(recorded)}. Put "
-                f"{scoring} before it, if that is the name of a metric"
+                f"{what} monitors {monitor!r}, which no callback records; recorded are {sorted(recorded)}{remedies}"
             )
 
 
-def check_scoring(callbacks: Sequence[Any] | None, scores: Mapping[str, str | None]) -> None:
-    """Raise if a callback of skorch scores predictions, and there are several tasks.
+def check_scoring(callbacks: Sequence[Any] | None, tasks: Mapping[str, Task]) -> None:
+    """Raise if a callback of skorch scores predictions, and there is not one prediction per sample.
 
     A function of (net, X, y) is allowed: as `BatchScoring`, or as `EpochScoring` without kept predictions.
 
@@ -250,47 +239,35 @@ def check_scoring(callbacks: Sequence[Any] | None, scores: Mapping[str, str | No
     ----------
     callbacks : sequence of skorch callbacks or None
         Value of the parameter, checked by `check_callbacks`.
-    scores : mapping of str to str or None
-        Short name of the score of each task, which is recorded of validation data; None if there is none.
-
-    Raises
-    ------
-    InvalidParameterError
-        If `EpochScoring` or `BatchScoring` would fail, because a batch has the predictions of several tasks.
-    """
-    columns = [f"valid_{score}_{name}" for name, score in scores.items() if score is not None]
-    for index, callback in _scores_of_predictions(callbacks) if len(scores) > 1 else ():
-        raise InvalidParameterError(
-            f"callbacks[{index}]: {type(callback).__name__} scores the predictions of one task, and there are "
-            f"{len(scores)}, {list(scores)}. With X_val and y_val, history_ has the scores of the tasks in the columns "
-            f"{columns}, which callbacks may monitor, such as monitor='valid_loss_{next(iter(scores))}'. For "
-            "another score, use set_callbacks with a callback of scikit-learn"
-        )
-
-
-def refuse_scoring(callbacks: Sequence[Any] | None, unit: str, score: str) -> None:
-    """Raise if a callback of skorch scores predictions, and a sample has several, such as one per word.
-
-    Parameters
-    ----------
-    callbacks : sequence of skorch callbacks or None
-        Value of the parameter.
-    unit : str
-        What has a prediction, such as "word".
-    score : str
-        Column of the history with the score of validation data.
+    tasks : mapping of str to Task
+        Tasks of the training by name.
 
     Raises
     ------
     InvalidParameterError
         If `EpochScoring` or `BatchScoring` would fail.
     """
+    if _are_scored(tasks):
+        return
+    kinds = {task.scored_unit for task in tasks.values()}
+    if len(tasks) > 1:
+        here = f"the predictions of one task, and there are {len(tasks)} tasks, {list(tasks)}"
+    elif any(task.score_name for task in tasks.values()):
+        here = f"one prediction per sample, and here there is one per {kinds.pop()}"
+    else:
+        here = "predictions, and this training makes none"
+    columns = sorted(name for name in recorded_columns(tasks) if not name.endswith("_best") and name != "train_loss")
     for index, callback in _scores_of_predictions(callbacks):
         raise InvalidParameterError(
-            f"callbacks[{index}]: {type(callback).__name__} scores one prediction per sample, and here there is one "
-            f"per {unit}. With validation data, history_ has the column {score!r}, which callbacks may monitor. For "
-            "another score, use set_callbacks with a callback of scikit-learn"
+            f"callbacks[{index}]: {type(callback).__name__} scores {here}. history_ has the columns {columns}, which "
+            "callbacks may monitor; those that begin with valid_ need validation data. For another score, use "
+            "set_callbacks with a callback of scikit-learn"
         )
+
+
+def _are_scored(tasks: Mapping[str, Task]) -> bool:
+    """Return whether a net of some tasks makes one prediction per sample, which skorch can score."""
+    return len(tasks) == 1 and all(task.score_name and task.scored_unit == "sample" for task in tasks.values())
 
 
 def _scores_of_predictions(callbacks: Sequence[Any] | None) -> Iterator[tuple[int, Any]]:

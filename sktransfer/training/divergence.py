@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -121,9 +121,10 @@ def warn_if_grown(net: Any, dataset: Any) -> None:
         If the loss under the final weights is not finite.
     """
     steps = net.history[0]["batches"]  # none if the training was resumed from a checkpoint
-    first = float((steps or net.history)[0]["train_loss"])
-    ended = net.history[-1]  # a callback may have ended it before its mean was recorded
-    last = float(ended["train_loss"] if "train_loss" in ended else ended["batches"][-1]["train_loss"])
+    losses = [loss for epoch in net.history for loss in _recorded_losses(epoch)]
+    if not losses:  # a callback ended the training before its first step
+        return
+    first, last = _recorded_losses({"batches": steps} if steps else net.history[0])[0], losses[-1]
     one_step = len(net.history) == 1 == len(steps)
     if last <= first and not one_step:
         return
@@ -138,6 +139,13 @@ def warn_if_grown(net: Any, dataset: Any) -> None:
         f"{_remedy(net)}",
         ConvergenceWarning,
     )
+
+
+def _recorded_losses(epoch: Mapping[str, Any]) -> list[float]:
+    """Return the mean loss of an epoch, or those of its batches if a callback ended it before its mean was recorded."""
+    if "train_loss" in epoch:
+        return [float(epoch["train_loss"])]
+    return [float(batch["train_loss"]) for batch in epoch["batches"] if "train_loss" in batch]
 
 
 def _grown_loss(net: Any, batches: Iterable[Any], first: float) -> float | None:

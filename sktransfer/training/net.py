@@ -105,7 +105,7 @@ def build_net(
     score = next(iter(tasks.values())).score_name
     if len(tasks) > 1:
         own.append(("task_history", TaskHistory()))
-    if valid is not None and len(tasks) == 1 and score is not None and len(valid) > 1:  # R² of one sample is undefined
+    if valid is not None and len(tasks) == 1 and score is not None:
         own.append(("valid_score", ValidationScore(None, lower_is_better=False, name=f"valid_{score}")))
     net = FineTuneNet(
         network,

@@ -7,8 +7,13 @@ from sklearn.callback import ProgressBar
 from sklearn.metrics import accuracy_score, make_scorer
 from skorch.callbacks import BatchScoring, EarlyStopping, EpochScoring, LRScheduler, PassthroughScoring, PrintLog
 
-from sktransfer import EMA, FineTuneClassifier
+from sktransfer import EMA, MCC, FineTuneClassifier, MaskedTokens
 from sktransfer.exceptions import InvalidParameterError
+from sktransfer.tasks.classification import Multiclass
+from sktransfer.tasks.continuous import Continuous
+from sktransfer.tasks.pairs import Pairs
+from sktransfer.tasks.pixels import PixelClasses
+from sktransfer.tasks.tags import Tags
 from sktransfer.testing.samples import make_samples
 from sktransfer.training.callback_list import check_callbacks, check_monitors, check_scoring, is_callback_type, unnamed
 
@@ -37,24 +42,45 @@ def test_check_callbacks_rejects_other_values(wrong):
         check_callbacks(wrong)
 
 
+TOPIC, STARS = Multiclass(), Continuous()
+ONE, TWO = {"topic": TOPIC}, {"topic": TOPIC, "stars": STARS}
+
+
 @pytest.mark.parametrize("monitor", ["train_loss_topic", "valid_loss_topic", "valid_acc_topic"])
-def test_check_monitors_knows_columns_by_task(monitor):
+def test_check_monitors_knows_columns_of_several_tasks(monitor):
     stop = [EarlyStopping(monitor)]
-    check_monitors(stop, validates=True, remedy="pass X_val", by_task=True)
+    check_monitors(stop, TWO, validates=True, remedy="pass X_val")
     with pytest.raises(InvalidParameterError, match="which no callback records"):
-        check_monitors(stop, validates=True, remedy="pass X_val")
+        check_monitors(stop, ONE, validates=True, remedy="pass X_val")
     if monitor.startswith("train"):
-        check_monitors(stop, validates=False, remedy="pass X_val", by_task=True)
+        check_monitors(stop, TWO, validates=False, remedy="pass X_val")
     else:
         with pytest.raises(InvalidParameterError, match=r"computed on validation data.*: pass X_val"):
-            check_monitors(stop, validates=False, remedy="pass X_val", by_task=True)
+            check_monitors(stop, TWO, validates=False, remedy="pass X_val")
 
 
-def test_check_monitors_knows_the_score_of_a_single_task_only():
-    stop = [EarlyStopping("valid_acc")]
-    check_monitors(stop, validates=True, remedy="pass X_val")
-    with pytest.raises(InvalidParameterError, match=r"which no callback records.* of each task .*, valid_loss_<task>"):
-        check_monitors(stop, validates=True, remedy="pass X_val", by_task=True)
+@pytest.mark.parametrize(
+    ("task", "score"),
+    [(TOPIC, "acc"), (STARS, "r2"), (Tags(), "acc"), (PixelClasses(), "iou"), (Pairs(), None), (MaskedTokens(), None)],
+)
+def test_check_monitors_knows_the_score_of_a_single_task(task, score):
+    for name in ("acc", "r2", "iou"):
+        stop = [EarlyStopping(f"valid_{name}_best")]
+        if name == score:
+            check_monitors(stop, {"one": task}, validates=True, remedy="pass X_val")
+        else:
+            with pytest.raises(InvalidParameterError, match=rf"'valid_{name}_best', which no callback records"):
+                check_monitors(stop, {"one": task}, validates=True, remedy="pass X_val")
+    with pytest.raises(InvalidParameterError, match=r"which no callback records.*'valid_acc_topic'"):
+        check_monitors([EarlyStopping("valid_acc")], TWO, validates=True, remedy="pass X_val")
+
+
+def test_check_monitors_knows_that_auxiliary_tasks_have_a_loss_of_the_training_alone():
+    tasks = {"y": TOPIC, "mcc": MCC()}
+    for name in ("train_loss_mcc", "valid_acc_y"):
+        check_monitors([EarlyStopping(name)], tasks, validates=True, remedy="pass X_val")
+    with pytest.raises(InvalidParameterError, match="which no callback records"):
+        check_monitors([EarlyStopping("valid_loss_mcc")], tasks, validates=True, remedy="pass X_val")
 
 
 def own_score(net, X, y):
@@ -71,18 +97,23 @@ def own_score(net, X, y):
         BatchScoring("accuracy"),
     ],
 )
-def test_check_scoring_refuses_scores_of_predictions_of_several_tasks(callback):
-    check_scoring([callback], {"mood": "acc"})
-    with pytest.raises(
-        InvalidParameterError, match=r"callbacks\[1\]: .*Scoring .*\['valid_acc_mood'\], .*'valid_loss_mood'"
-    ):
-        check_scoring([EMA, ("score", callback)], {"mood": "acc", "other": None})
+def test_check_scoring_refuses_scores_unless_a_sample_has_one_prediction(callback):
+    check_scoring([callback], ONE)
+    for tasks, reason in [
+        (TWO, r"one task, and there are 2 tasks, .*'valid_acc_topic'"),
+        ({"y": Tags()}, "there is one per word.*'valid_acc'"),
+        ({"y": PixelClasses()}, "there is one per pixel.*'valid_iou'"),
+        ({"y": Pairs()}, "makes none.*'valid_loss'"),
+        ({"y": MaskedTokens()}, "makes none"),
+    ]:
+        with pytest.raises(InvalidParameterError, match=rf"callbacks\[1\]: .*Scoring scores .*{reason}"):
+            check_scoring([EMA, ("score", callback)], tasks)
 
 
 def test_check_scoring_allows_functions_that_read_no_predictions():
     callbacks = [EpochScoring(own_score, use_caching=False), BatchScoring(own_score), PassthroughScoring("train_loss")]
-    check_scoring(callbacks, {"mood": "acc", "stars": "r2"})
-    check_scoring(None, {"mood": "acc", "stars": "r2"})
+    check_scoring(callbacks, TWO)
+    check_scoring(None, TWO)
 
 
 @pytest.mark.parametrize("callbacks", [[STEP], [("s", STEP)], [["s", STEP]]])

@@ -186,7 +186,28 @@ PLATEAU = LRScheduler("ReduceLROnPlateau", monitor="valid_loss")
 )
 def test_callbacks_that_monitor_what_is_not_recorded_raise_before_the_training(callbacks, match):
     with pytest.raises(InvalidParameterError, match=match):
-        quick(backbone="no/network", callbacks=callbacks).fit(X, Y)  # raised before the backbone is loaded
+        quick(callbacks=callbacks).fit(X, Y)
+
+
+@pytest.mark.parametrize("method", ["on_epoch_begin", "on_batch_begin", "on_batch_end"])
+@pytest.mark.parametrize("epoch", [1, 2])
+def test_a_callback_may_end_the_training_at_any_point(method, epoch):
+    def stop(self, net, *args, **kwargs):
+        if len(net.history) == epoch:
+            raise KeyboardInterrupt
+
+    callback = type("Stop", (Callback,), {method: stop})()
+    clf = quick(max_epochs=3, callbacks=[callback]).fit(X, Y)
+    assert clf.n_iter_ == epoch
+    assert np.isfinite(clf.predict_proba(X)).all()
+
+
+def test_one_validation_sample_has_an_accuracy_and_no_r2():
+    stop = EarlyStopping("valid_acc", lower_is_better=False)
+    clf = quick(callbacks=[stop]).fit(X, Y, X_val=X[:1], y_val=Y[:1])
+    assert clf.history_["valid_acc"].isin([0.0, 1.0]).all()
+    reg = FineTuneRegressor(max_epochs=1).fit(X, np.arange(20.0), X_val=X[:1], y_val=[3.0])
+    assert reg.history_["valid_r2"].isna().all()
 
 
 def test_callbacks_that_score_missing_validation_data_warn():

@@ -13,6 +13,7 @@ from skorch.callbacks import Callback, EpochScoring, PrintLog
 from skorch.utils import Ansi, to_numpy
 
 from sktransfer._utils import in_process
+from sktransfer.tasks.base import Task
 
 __all__ = ["EpochLog", "NotifyEpoch", "StopTraining", "TaskHistory", "ValidationScore", "columns_of"]
 
@@ -37,29 +38,57 @@ class ValidationScore(EpochScoring):  # type: ignore[misc]
         self._initialize_cache()
 
 
-def _score(task: Any, y_true: np.ndarray, outputs: np.ndarray) -> float:
+def _score(task: Task, y_true: np.ndarray, outputs: np.ndarray) -> float:
+    """Return the score, NaN if there are too few predictions for one."""
+    if len(y_true) < task.fewest_scored:
+        return math.nan
     return float(task.score(y_true, task.for_rows(y_true).output_predictions(outputs)))
 
 
-def columns_of(name: str, net: NeuralNet) -> dict[str, str]:
+def columns_of(name: str, task: Task) -> dict[str, str]:
     """Return the columns of the history that `TaskHistory` records for a task, with their names without the task.
 
     Parameters
     ----------
     name : str
         Name of the task.
-    net : FineTuneNet
-        Net with the task.
+    task : Task
+        The task.
     """
-    score = net.tasks[name].score_name
-    kinds = ["train_loss", "valid_loss", *([] if score is None else [f"valid_{score}"])]
+    kinds = ["train_loss"]
+    if not task.is_auxiliary:
+        kinds += ["valid_loss", *([] if task.score_name is None else [f"valid_{task.score_name}"])]
     return {f"{kind}_{name}": kind for kind in kinds}
+
+
+def recorded_columns(tasks: Mapping[str, Task]) -> set[str]:
+    """Return the columns of the history that a training of some tasks records, without those of callbacks.
+
+    Columns that begin with "valid_" need validation data.
+
+    Parameters
+    ----------
+    tasks : mapping of str to Task
+        Tasks by name.
+
+    Examples
+    --------
+    >>> from sktransfer.tasks.continuous import Continuous
+    >>> from sktransfer.training.epochs.history import recorded_columns
+    >>> sorted(recorded_columns({"stars": Continuous()}))
+    ['train_loss', 'train_loss_best', 'valid_loss', 'valid_loss_best', 'valid_r2', 'valid_r2_best']
+    """
+    columns = {"train_loss", "train_loss_best", "valid_loss", "valid_loss_best"}
+    if len(tasks) > 1:
+        return columns.union(*(columns_of(name, task) for name, task in tasks.items()))
+    scores = [f"valid_{task.score_name}" for task in tasks.values() if task.score_name is not None]
+    return columns | {*scores, *(f"{score}_best" for score in scores)}
 
 
 class TaskHistory(Callback):  # type: ignore[misc]
     """Loss of each task per epoch, and score of each task on validation data, if there are several tasks.
 
-    Both are of the rows whose target is known. A task without such rows has NaN, and so has the score of a single row.
+    Both are of the rows whose target is known. A task without such rows has NaN, and so has R² of a single row.
     Auxiliary tasks have a loss of the training alone.
     """
 
@@ -98,8 +127,7 @@ class TaskHistory(Callback):  # type: ignore[misc]
         for name, parts in self._scored.items():
             outputs, y_true = (np.concatenate(one) for one in zip(*parts))  # (n_scored, ...) each
             task = net.tasks[name]
-            score = _score(task, y_true, outputs) if len(y_true) > 1 else math.nan
-            net.history.record(f"valid_{task.score_name}_{name}", score)
+            net.history.record(f"valid_{task.score_name}_{name}", _score(task, y_true, outputs))
         self._sums, self._scored = {}, {}
 
 
@@ -117,7 +145,7 @@ class EpochLog(PrintLog):  # type: ignore[misc]
         """Print the line of an epoch, and before the first one the title of the net."""
         if self.first_iteration_ and net.title:
             self._sink(net.title, net.verbose)
-        by_task = {name: columns_of(name, net) for name in net.tasks} if len(net.tasks) > 1 else {}
+        by_task = {name: columns_of(name, task) for name, task in net.tasks.items()} if len(net.tasks) > 1 else {}
         self._of_tasks = {key for columns in by_task.values() for key in columns}
         super().on_epoch_end(net, **kwargs)
         row = net.history[-1]
