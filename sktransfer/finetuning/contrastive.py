@@ -63,6 +63,8 @@ _MIN_BATCH_SIZE = 4  # two samples of each of two classes
     shared.RECIPE,
     shared.CHANGES,
     [one for one in shared.END if one.name != "warm_start"],
+    shared.CALLBACKS_WITHOUT_SCORES,
+    shared.TRAINED_DEPTH,
 )
 class ContrastiveFineTuner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SingleTaskTuner):
     """Turn images or texts into features whose classes are separated, learned from few labelled samples.

@@ -84,6 +84,14 @@ ALIGNMENT = [
         description="Share of the labelled samples of the source in the validation split, stratified by class."
     ),
     shared.END,
+    shared.CALLBACKS_WITHOUT_SCORES,
+    shared.TRAINED_DEPTH.replace(
+        description=shared.TRAINED_DEPTH.description.replace(
+            "At least one stage is trained.",
+            """"all" freezes all, which "coral", "mmd" and "dann" refuse, because they change features. "auto", as
+            `FineTuneClassifier` has it, is for "none" and "adabn".""",
+        )
+    ),
 )
 class DomainAdaptationClassifier(ClassifyingTuner):
     """Classify a target domain without labels by the labels of a source domain.

@@ -8,6 +8,7 @@ from sktransfer.engine import parameters as engine
 __all__ = [
     "BY_TASK",
     "CALLBACKS_BY_TASK",
+    "CALLBACKS_WITHOUT_SCORES",
     "CLASSIFICATION",
     "CRITERION",
     "END",
@@ -19,6 +20,7 @@ __all__ = [
     "RECIPE",
     "SCHEDULE",
     "TASKS",
+    "TRAINED_DEPTH",
     "TRAINING",
     "UNFREEZING",
     "VALIDATION",
@@ -30,6 +32,14 @@ ONE_BACKBONE = engine.BACKBONE.replace(
     `list_backbones()` lists the names, and `"hf/<hub id or local folder>"` loads models of transformers. The modality
     of the backbone decides whether X holds images or texts. "auto" is "tiny/bert" if X holds texts, and "tiny/cnn"
     otherwise.""",
+)
+TRAINED_DEPTH = Parameter(
+    "freeze_depth",
+    -1,
+    "int, float, str or dict",
+    """Number of frozen stages, counted from the input. An int is a Python slice, `stages[:freeze_depth]`: 0 trains all
+    stages, 1 freezes one stage, -1 all but the last. A float f in [0, 1) freezes floor(f * n), so that one grid serves
+    backbones of different depth. A name freezes up to and with that stage. At least one stage is trained.""",
 )
 INPUT = [
     ONE_BACKBONE.replace(
@@ -297,13 +307,24 @@ END = [
         description="1 prints one line per epoch. `sklearn.callback.ProgressBar` shows the progress of a whole search."
     ),
 ]
+CALLBACKS_WITHOUT_SCORES = Parameter(
+    "callbacks",
+    None,
+    "list of skorch callbacks",
+    """Callbacks of skorch (`EarlyStopping("train_loss")`, `GradientNormClipping` and others), `EMA`, `SWA`, `WiSEFT`,
+    `MicroBatches`, `Checkpoint`. They may monitor the columns of `history_`, some of which need validation data.
+    `EpochScoring` and `BatchScoring` by the name of a metric are refused. Callbacks of scikit-learn (`set_callbacks`)
+    work as well. Parameters of a named one, such as `("es", EarlyStopping())`, are set by `callbacks__es__patience`.
+    `fit` trains with copies, which are in `net_.callbacks_`.""",
+)
 CALLBACKS_BY_TASK = Parameter(
     "callbacks",
     None,
     "list of skorch callbacks",
     """Callbacks of skorch (`EarlyStopping("valid_loss_topic")`, `GradientNormClipping` and others), `EMA`, `SWA`,
-    `WiSEFT`, `MicroBatches`, `Mixup`, `Checkpoint`. They may monitor the columns of `history_` that each task has, such
-    as "train_loss_topic", and of validation data "valid_loss_topic" and "valid_acc_topic". `EpochScoring` and
+    `WiSEFT`, `MicroBatches`, `Mixup`, `Checkpoint`. They may monitor the columns of `history_` that each of several
+    tasks has, such as "train_loss_topic", and of validation data "valid_loss_topic" and "valid_acc_topic". A single
+    task has "train_loss", "valid_loss" and "valid_acc". `EpochScoring` and
     `BatchScoring` by the name of a metric score one task, and are refused with several. Callbacks of scikit-learn
     (`set_callbacks`) work as well. Parameters of a named one, such as `("es", EarlyStopping())`, are set by
     `callbacks__es__patience`. `fit` trains with copies, which are in `net_.callbacks_`.""",

@@ -120,6 +120,7 @@ _INPUT = {one.name: one for one in shared.INPUT if one.name not in ("max_length"
     shared.VALIDATION,
     shared.VALIDATION[1].replace(description="Share of the images in the validation split."),
     shared.END,
+    shared.CALLBACKS_WITHOUT_SCORES,
 )
 class FineTuneSegmenter(SingleTaskTuner):
     """Give each pixel of an image a class, with a pretrained network that is frozen or fine-tuned.

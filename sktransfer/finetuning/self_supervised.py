@@ -139,6 +139,7 @@ class _Samples:
         description="Share of the samples that are held out. `history_` has their loss, `valid_loss`. At least one."
     ),
     [one for one in shared.END if one.name != "warm_start"],
+    shared.CALLBACKS_WITHOUT_SCORES,
 )
 class SelfSupervisedTuner(TransformerMixin, SingleTaskTuner):
     """Adapt a pretrained network to texts or images without labels, and turn them into features.

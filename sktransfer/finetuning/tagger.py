@@ -100,15 +100,7 @@ _DECODERS = ("auto", "argmax", *(name.lower() for name in SCHEMES if name != "IO
     shared.VALIDATION,
     shared.VALIDATION[1].replace(description="Share of the sentences in the validation split."),
     shared.END,
-    [
-        one.replace(
-            description="""Callbacks of skorch (`EarlyStopping("valid_loss")`, `GradientNormClipping` and others),
-            `EMA`, `SWA`, `WiSEFT`, `MicroBatches`, `Checkpoint`. `EpochScoring` by the name of a metric scores one
-            prediction per sample, and is refused. Callbacks of scikit-learn (`set_callbacks`) work as well."""
-        )
-        for one in shared.END
-        if one.name == "callbacks"
-    ],
+    shared.CALLBACKS_WITHOUT_SCORES,
 )
 class FineTuneTagger(SingleTaskTuner):
     """Predict a tag for each word of a sentence with a pretrained network whose upper stages are fine-tuned.

@@ -90,17 +90,18 @@ class Objective(ParametrizedTask):
         InvalidParameterError
             If they are.
         """
-        if self.changes_input and boundary and not self.has_copies:
+        changes = self.changes_input and not self.has_copies
+        if boundary == len(backbone.stages) and (changes or not self.trains_lm_head):
+            raise InvalidParameterError(
+                f"freeze_depth={freeze_depth!r} leaves nothing to train of {backbone.name}; freeze fewer of its stages "
+                f"{backbone.stage_names}, or set objective='none'"
+            )
+        if changes and boundary:
             others = {"text": "'simcse', which changes no text", "image": "'denoise', which changes no image"}
             raise InvalidParameterError(
                 f"freeze_depth={freeze_depth!r} freezes {boundary} of the stages {backbone.stage_names}, and "
                 f"objective={self!r} changes the {self.modality}s that the first stage reads in each epoch; set "
                 f"freeze_depth=0, or objective={others[self.modality]}, or views=4 to repeat the changes of 4 epochs"
-            )
-        if boundary == len(backbone.stages) and not self.trains_lm_head:
-            raise InvalidParameterError(
-                f"freeze_depth={freeze_depth!r} leaves nothing to train of {backbone.name}; freeze fewer of its stages "
-                f"{backbone.stage_names}, or set objective='none'"
             )
 
     def corrupt(

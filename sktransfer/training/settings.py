@@ -169,7 +169,7 @@ def check_settings(estimator: Any) -> Settings:
     head_init = check_option("head_init", given.get("head_init", "random"), tuple(HEAD_LR_RATIO))
     by_task = hasattr(estimator, "tasks")  # head and criterion are dicts with a value per task
     head = _check_head(given.get("head", "linear"), head_init, by_task=by_task)
-    _check_depth(estimator.freeze_depth, head_init)
+    _check_depth(estimator.freeze_depth, given.get("head_init"))
     check_callbacks(estimator.callbacks)
     check_bool("warm_start", getattr(estimator, "warm_start", False))
     if estimator.adapter is not None:
@@ -207,12 +207,14 @@ def check_settings(estimator: Any) -> Settings:
     )
 
 
-def _check_depth(freeze_depth: Any, head_init: str) -> None:
-    """Raise if `freeze_depth="auto"` has no initial head to return to."""
-    if is_auto(freeze_depth) and head_init == "random":
+def _check_depth(freeze_depth: Any, head_init: str | None) -> None:
+    """Raise if `freeze_depth="auto"` has no initial head to return to. `head_init=None` for an estimator without it."""
+    if is_auto(freeze_depth) and head_init in ("random", None):
+        reason = "which this estimator has not" if head_init is None else "which is drawn at random here"
+        remedy = "" if head_init is None else ", or head_init to 'probe'"
         raise InvalidParameterError(
-            "freeze_depth='auto' keeps the initial head if training does not help, and the initial head is drawn at "
-            "random here; set freeze_depth to a number, or head_init to 'probe' if the estimator has it"
+            f"freeze_depth='auto' keeps the initial head if training does not help, {reason}; set freeze_depth to a "
+            f"number{remedy}"
         )
 
 
