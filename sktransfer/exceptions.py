@@ -368,7 +368,9 @@ class ValidationWarning(SktransferWarning):
 
 def did_you_mean(given: str, allowed: Iterable[str], n: int = 3) -> str:
     """Return ` Did you mean 'a' or 'b'?`, or an empty string if no allowed name is similar."""
-    near = get_close_matches(given, list(allowed), n=n, cutoff=0.6 if len(given) > 3 else 0.7)  # "cpu" is not "gpu"
+    names = list(allowed)
+    near = [name for name in names if name.lower() == given.lower()]
+    near = near or get_close_matches(given, names, n=n, cutoff=0.6 if len(given) > 3 else 0.7)  # "cpu" is not "gpu"
     return f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
 
 

@@ -58,7 +58,8 @@ def name_hint(name: str, names: Iterable[str], providers: Collection[str]) -> st
         if path.exists():
             return f" {_of_path(name, path, providers)}"
     if slash:
-        near = get_close_matches(provider, providers, n=1, cutoff=_NEAR)
+        near = [one for one in providers if one.lower() == provider.lower()]
+        near = near or get_close_matches(provider, providers, n=1, cutoff=_NEAR)
         if near:
             known = did_you_mean(f"{near[0]}/{model}", [one for one in names if one.startswith(f"{near[0]}/")])
             return known or f" Did you mean '{near[0]}/{model}'?"

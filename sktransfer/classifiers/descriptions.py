@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -38,7 +39,10 @@ def class_names(labels: Any) -> np.ndarray:
     if isinstance(labels, str) or not isinstance(labels, (Mapping, Sequence, np.ndarray)):
         raise InvalidParameterError(f"labels={labels!r} must be {allowed}")
     names = list(labels)
-    classes: np.ndarray = np.unique(np.array(names))
+    array = np.array(names) if all(isinstance(name, (str, numbers.Real, np.bool_)) for name in names) else None
+    if array is None or array.tolist() != names:  # NumPy turns 1 and "a" into strings
+        raise InvalidParameterError(f"labels={labels!r} must name classes of one type, all strings or all numbers")
+    classes: np.ndarray = np.unique(array)
     if len(classes) < 2 or len(classes) != len(names):
         raise InvalidParameterError(f"labels={labels!r} must name two classes or more, each once: {allowed}")
     return classes

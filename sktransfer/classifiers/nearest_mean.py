@@ -12,7 +12,8 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from sktransfer._utils import all_or_nothing
 from sktransfer.classifiers.cosine import SCALE, CosineClassifier, check_scale, mean_direction
-from sktransfer.tasks.validation import check_weight
+from sktransfer.samples.labels import row_labels
+from sktransfer.tasks.validation import as_array, check_none_missing, check_weight
 
 __all__ = ["NearestClassMean"]
 
@@ -91,6 +92,8 @@ class NearestClassMean(CosineClassifier, BaseEstimator):
         """
         check_scale(self.scale)
         _refuse_texts(X)
+        if y is not None:
+            check_none_missing(as_array(y, "y"), "y", "label", labels=row_labels(y))
         X, y = validate_data(self, X, y, dtype=[np.float64, np.float32])
         check_classification_targets(y)
         weight = check_weight(sample_weight, len(X))

@@ -87,6 +87,8 @@ class FeatureMapDisplay:
         fitted = clone(estimator)
         features = np.asarray(fitted.fit_transform(X))
         refuse_joined(fitted.backbone_, cls.__name__, "draw the featurizer of one column")
+        if len(features) < 2:
+            raise InvalidParameterError(f"X has {len(features)} sample; a map needs two or more")
         reducer = PCA(2, random_state=0) if reducer is None else clone(reducer)
         places = np.asarray(reducer.fit_transform(features))
         if places.ndim != 2 or places.shape[1] != 2:

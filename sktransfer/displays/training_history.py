@@ -75,6 +75,8 @@ class TrainingHistoryDisplay:
             raise InvalidParameterError(
                 "no epoch was trained (max_epochs=0): fit with max_epochs of at least 1 to have a history"
             )
+        if isinstance(scores, str):
+            raise InvalidParameterError(f"scores={scores!r} must be a list of names, such as [{scores!r}]")
         known = [name for name in history[-1] if all(name in epoch for epoch in history)]
         losses = {name: history[:, name] for name in ("train_loss", "valid_loss") if name in known}
         return cls(losses, {name: history[:, name] for name in scores if name in known}).plot(ax=ax)

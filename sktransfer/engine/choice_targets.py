@@ -42,7 +42,7 @@ class ChoiceTargets:
     n_classes: int | None
 
     @classmethod
-    def of(cls, y: Any, target: str = "auto") -> Self:
+    def of(cls, y: Any, target: str = "auto", *, remedy: str = ", or set layer=-1") -> Self:
         """Return the targets that y holds, one kind per column.
 
         Numbers are those with a fraction, and whole numbers of more than 20 values with fewer than 5 samples each in
@@ -54,6 +54,8 @@ class ChoiceTargets:
             Labels of any type, indicators or numbers.
         target : {"auto", "classes", "numbers"}, default="auto"
             What y holds. "auto" decides by the values.
+        remedy : str, default=", or set layer=-1"
+            What to do instead of leaving a sample out, for the message about a missing target.
 
         Raises
         ------
@@ -78,7 +80,7 @@ class ChoiceTargets:
                 )
             if len(missing):
                 where = named_row(given, int(missing[0]))
-                raise ValueError(f"y: the target of {where} is missing; drop the sample, or set layer=-1")
+                raise ValueError(f"y: the target of {where} is missing; leave the sample out{remedy}")
         if target == "numbers":
             return cls.of_numbers(np.stack([_checked_floats(column, given) for column in columns], axis=1))
         numbers = [None if target == "classes" else _numbers(column) for column in columns]

@@ -160,7 +160,7 @@ def _make_model(X: Any, y: Any, estimator: Any) -> Any:
                     "y=None leaves open what is predicted: pass y, or estimator='classifier' or 'regressor', or "
                     "estimator=None for features alone"
                 )
-            estimator = "regressor" if ChoiceTargets.of(y).n_classes is None else "classifier"
+            estimator = "regressor" if ChoiceTargets.of(y, remedy="").n_classes is None else "classifier"
         return Ridge() if estimator == "regressor" else linear_classifier(y)
     if estimator is None or hasattr(estimator, "fit"):
         if isinstance(estimator, type):

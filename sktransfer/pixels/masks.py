@@ -67,6 +67,8 @@ def _check(mask: Any, where: str) -> np.ndarray:
         mask, where = _read(mask, where), f"{where}, {short_path(os.fspath(mask))},"
     elif isinstance(mask, Image.Image):
         mask = _of_image(mask, where)
+    elif mask is None:
+        raise ValueError(f"{where} is None; drop the image, or give a mask of -1, whose pixels are unknown")
     array = tensor_to_array(mask) if is_tensor(mask) else np.asarray(mask)
     if array.dtype == bool:
         array = array.astype(np.uint8)

@@ -87,6 +87,8 @@ def _dtype_hint(values: np.ndarray) -> str:
             f"Its values run from {low} to {high}: choose the range to show, the same for all images, and pass "
             "np.clip((x - low) / (high - low), 0, 1)"
         )
+    if high == 1:
+        return "Its values are 0 and 1: convert it to black and white, x.astype(bool)"
     if high > 255:
         bits = next((bits for bits in (10, 12, 14, 16) if high < 2**bits), 32)
         return f"Its values run from 0 to {high}: divide by the largest value that a pixel can have, x / {2**bits - 1}"

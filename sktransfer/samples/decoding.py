@@ -140,7 +140,9 @@ def access_error(path: str, row: int, error: OSError | ValueError) -> InvalidSam
     number = getattr(error, "errno", None)
     if number in _PROCESS_ERRORS:
         raise error
-    if number == errno.ENOENT and os.path.islink(path):  # noqa: PTH114
+    if not path.strip():
+        reason = "is an empty path; give the path of an image, or drop this row from X and y"
+    elif number == errno.ENOENT and os.path.islink(path):  # noqa: PTH114
         reason = f"is a link to {short_path(os.readlink(path))}, which does not exist; repair the link"  # noqa: PTH115
     elif "://" in path:
         reason = "cannot be opened, it looks like a URL: download the image first, or pass its bytes"

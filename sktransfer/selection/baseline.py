@@ -22,11 +22,14 @@ from sklearn.utils.validation import check_consistent_length
 
 from sktransfer._validation import is_int
 from sktransfer.exceptions import InvalidParameterError, InvalidSampleError
+from sktransfer.finetuning.multitask import MultiTaskFineTuner
 from sktransfer.pipelines.table import read_columns
 from sktransfer.pipelines.transfer import linear_classifier, make_columns, modality_of
 from sktransfer.samples.columns import column_names, is_frame, is_tensor
+from sktransfer.samples.labels import row_labels
 from sktransfer.samples.validation import check_samples
 from sktransfer.selection.probing import shuffled_folds
+from sktransfer.tasks.validation import check_none_missing
 
 __all__ = ["compare_with_baseline"]
 
@@ -78,9 +81,10 @@ def compare_with_baseline(
     Raises
     ------
     InvalidParameterError
-        If X holds neither images nor texts, or has several columns and is no table of pandas or polars.
+        If X holds neither images nor texts, or has several columns and is no table of pandas or polars, or the
+        estimator learns several tasks.
     ValueError
-        If X and y have different lengths, or an estimator cannot be fitted.
+        If X and y have different lengths, a label is missing, or an estimator cannot be fitted.
 
     See Also
     --------
@@ -121,8 +125,15 @@ def compare_with_baseline(
             f"X has {shape[1]} columns without names. Pass a table of pandas or polars, one column of texts or images "
             "with an estimator of it, or flat images as X.reshape(-1, height, width)"
         )
+    last = estimator.steps[-1][1] if isinstance(estimator, Pipeline) else estimator
+    if isinstance(last, MultiTaskFineTuner):
+        raise InvalidParameterError(
+            "MultiTaskFineTuner has a score for each task, and a comparison needs one. Compare one task at a time, as "
+            "FineTuneClassifier or FineTuneRegressor learns y[task]"
+        )
     targets = np.asarray(y)
     check_consistent_length(X, targets)
+    check_none_missing(targets, "y", "label", labels=row_labels(y))
     regresses = is_regressor(estimator)
     head = Ridge() if regresses else linear_classifier(targets)
     name, steps, plain = _read_table(X, kinds) if is_table else _read_samples(X, kinds)

@@ -341,7 +341,7 @@ def _rank(candidates: list[_Candidate], X: Any, y: Any, options: dict[str, Any])
     """Rank candidates on the data."""
     if not candidates:
         return
-    numbers = ChoiceTargets.of(y).n_classes is None
+    numbers = ChoiceTargets.of(y, remedy="").n_classes is None
     names = {one.spec.name: one.spec.name for one in candidates}
     ranking = rank_backbones(
         names, X, y, layers="all", metrics=[SCORE], target="numbers" if numbers else "auto", **options

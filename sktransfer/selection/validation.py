@@ -12,7 +12,8 @@ import numpy as np
 
 from sktransfer._validation import check_option
 from sktransfer.exceptions import InvalidParameterError
-from sktransfer.tasks.validation import as_array, check_numbers, holds_dates
+from sktransfer.samples.labels import row_labels
+from sktransfer.tasks.validation import as_array, check_none_missing, check_numbers, holds_dates
 
 __all__ = ["TARGET_TYPES", "check_features", "encode_labels", "encode_targets", "resolve_target_type"]
 
@@ -64,11 +65,15 @@ def encode_labels(y: Any, n_samples: int) -> tuple[np.ndarray, int]:
     Raises
     ------
     InvalidParameterError
-        If there is not one label per sample, or there are fewer than two classes.
+        If there is not one label per sample, a label is missing, or there are fewer than two classes.
     """
     labels = np.asarray(y)
     if labels.shape != (n_samples,):
         raise InvalidParameterError(f"y of shape {labels.shape} must hold one label for each of {n_samples} samples")
+    try:
+        check_none_missing(labels, "y", "label", labels=row_labels(y))
+    except ValueError as error:
+        raise InvalidParameterError(str(error)) from error
     classes, indices = np.unique(labels, return_inverse=True)
     if len(classes) < 2:
         raise InvalidParameterError("y holds one class only: a score needs samples of at least two classes")

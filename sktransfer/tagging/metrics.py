@@ -9,7 +9,7 @@ import numpy as np
 from sktransfer._validation import check_option, is_real
 from sktransfer.exceptions import InvalidParameterError, TargetWarning, warn
 from sktransfer.samples.labels import row_labels
-from sktransfer.tagging.schemes import SCHEMES, guess_scheme, invalid_tags, spans_of_rows
+from sktransfer.tagging.schemes import SCHEMES, guess_scheme, invalid_tags, scheme_named, spans_of_rows
 from sktransfer.tagging.sequences import check_pair
 
 if TYPE_CHECKING:
@@ -296,12 +296,12 @@ def _check_weight(weight: Any, n_sentences: int) -> np.ndarray:
 
 def _count(y_true: Any, y_pred: Any, scheme: str, sample_weight: Any) -> tuple[list[str], np.ndarray]:
     """Return the types, and the numbers of right, predicted and true spans of each, of shape (3, n_types)."""
-    known = SCHEMES[check_option("scheme", scheme, tuple(SCHEMES))]
+    known = scheme_named("scheme", scheme)
     rows, others = check_pair(y_true, y_pred)
     weight = _check_weight(sample_weight, len(rows))
     true = spans_of_rows(rows, known, "y_true", row_labels(y_true))
     predicted = spans_of_rows(others, known, "y_pred", row_labels(y_pred))
-    _warn_of_another_scheme(rows, scheme)
+    _warn_of_another_scheme(rows, scheme.upper())
     used = [row for row, row_weight in enumerate(weight) if row_weight > 0]
     types = sorted({span.type for row in used for span in (*true[row], *predicted[row])})
     position = {name: i for i, name in enumerate(types)}

@@ -26,6 +26,7 @@ __all__ = [
     "find_spans",
     "guess_scheme",
     "invalid_tags",
+    "scheme_named",
 ]
 
 _TYPED = re.compile(r"[BIELSU](-|$)")  # a tag of any scheme
@@ -161,6 +162,24 @@ SCHEMES = {
 }
 
 
+def scheme_named(name: str, scheme: Any) -> Scheme:
+    """Return a scheme by its name in capitals, or in small letters as `FineTuneTagger.decode_` has it.
+
+    Parameters
+    ----------
+    name : str
+        Name of the parameter, for messages.
+    scheme : str
+        Name of the scheme.
+
+    Raises
+    ------
+    InvalidParameterError
+        If there is no such scheme.
+    """
+    return SCHEMES[check_option(name, scheme.upper() if isinstance(scheme, str) else scheme, tuple(SCHEMES))]
+
+
 def find_spans(y: Any, scheme: str = "IOB2") -> list[list[Span]]:
     """Return the spans of each sentence. A span that breaks the scheme is left out.
 
@@ -195,7 +214,7 @@ def find_spans(y: Any, scheme: str = "IOB2") -> list[list[Span]]:
     >>> find_spans([["O", "I-LOC", "I-LOC"]])  # a span of IOB2 begins with B
     [[]]
     """
-    known = SCHEMES[check_option("scheme", scheme, tuple(SCHEMES))]
+    known = scheme_named("scheme", scheme)
     return spans_of_rows(check_tags(y), known, "y", row_labels(y))
 
 
@@ -294,8 +313,8 @@ def convert_scheme(y: Any, from_scheme: str, to_scheme: str, *, invalid: str = "
     >>> convert_scheme([["O", "I-PER"]], "IOB2", "BIOES", invalid="repair")
     [['O', 'S-PER']]
     """
-    source = SCHEMES[check_option("from_scheme", from_scheme, tuple(SCHEMES))]
-    target = SCHEMES[check_option("to_scheme", to_scheme, tuple(SCHEMES))]
+    source = scheme_named("from_scheme", from_scheme)
+    target = scheme_named("to_scheme", to_scheme)
     check_option("invalid", invalid, ("raise", "repair"))
     rows, labels = check_tags(y), row_labels(y)
     converted = []
@@ -359,7 +378,7 @@ def find_invalid_tags(y: Any, scheme: str = "IOB2") -> pd.DataFrame:
     """
     import pandas as pd
 
-    known = SCHEMES[check_option("scheme", scheme, tuple(SCHEMES))]
+    known = scheme_named("scheme", scheme)
     rows, labels = check_tags(y), row_labels(y)
     found = [(row, at, rows[row][at], reason) for row, at, reason in invalid_tags(rows, known)]
     table = pd.DataFrame(found, columns=["row", "position", "tag", "reason"])

@@ -177,6 +177,8 @@ def _as_cells(given: Any, where: str, index: Any) -> _Cells:
         given = given.toarray()
     if is_tensor(given):
         given = tensor_to_array(given)
+    if isinstance(given, (pd.api.extensions.ExtensionArray, pd.Index)):
+        given = pd.Series(given)
     names = column_names(given) if is_frame(given) else None
     if names is not None and len(names) != 1:
         if len(set(names)) < len(names):

@@ -12,11 +12,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from sktransfer.engine.layer_choice import LayerChoice
+from sktransfer.samples.labels import row_labels
 from sktransfer.tasks.base import Targets, Task
 from sktransfer.tasks.classification import check_labels
 from sktransfer.tasks.head_init import standardize
 from sktransfer.tasks.heads import FeatureHead
 from sktransfer.tasks.labels import refuse_label_lists
+from sktransfer.tasks.validation import as_array, check_none_missing
 
 __all__ = ["PAIR_LOSSES", "Pairs", "cosine_pairs", "supervised_contrast"]
 
@@ -134,6 +136,7 @@ class Pairs(Task):
         shape = np.asarray(y).shape
         if len(shape) == 2 and shape[1] > 1:
             raise ValueError(f"y has shape {shape}: {_ONE_LABEL}")
+        check_none_missing(as_array(y, "y"), "y", "label", labels=row_labels(y))
         try:
             return check_labels(y)
         except ValueError as error:

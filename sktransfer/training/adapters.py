@@ -74,7 +74,7 @@ def add_adapters(stages: nn.ModuleList, adapter: Any) -> None:
     """
     if not len(stages):
         raise InvalidParameterError(
-            f"adapter={adapter!r} goes on trained stages, and no stage is trained; freeze fewer by freeze_depth"
+            f"adapter={type(adapter).__name__}(...) goes on trained stages, and none is trained; freeze fewer"
         )
     from peft import inject_adapter_in_model
 
@@ -82,7 +82,11 @@ def add_adapters(stages: nn.ModuleList, adapter: Any) -> None:
     try:
         inject_adapter_in_model(copy.deepcopy(adapter), stages)
     except ValueError as error:
-        raise InvalidParameterError(f"adapter={adapter!r} cannot be added to the trained stages: {error}") from error
+        has_linear = any(isinstance(module, nn.Linear) for module in stages.modules())
+        reason = str(error) if has_linear else "they have no linear layers, which an adapter changes"
+        raise InvalidParameterError(
+            f"adapter={type(adapter).__name__}(...) cannot be added to the trained stages: {reason}"
+        ) from error
     for parameter in stages.parameters():  # parameters of frozen stages stay frozen
         if id(parameter) in frozen:
             parameter.requires_grad_(False)

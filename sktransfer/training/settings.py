@@ -190,8 +190,8 @@ def check_settings(estimator: Any) -> Settings:
     checked.pop("label_smoothing", None)  # the task of the estimator has it, and the criterion
     if estimator.adapter is not None and checked["l2_sp"]:
         raise InvalidParameterError(
-            f"l2_sp={checked['l2_sp']:g} holds weights that are trained, and adapter={estimator.adapter!r} trains none "
-            "of them; leave one of the two out"
+            f"l2_sp={checked['l2_sp']:g} holds weights that are trained, and adapter trains none of "
+            "them; leave one of the two out"
         )
     return Settings(
         finds_epochs=is_auto(given.get("max_epochs")),

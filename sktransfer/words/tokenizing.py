@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import re
 import unicodedata
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from sktransfer.exceptions import InvalidParameterError, InvalidSampleError
@@ -106,9 +106,11 @@ class Documents:
     def _tokens(self, text: str, row: int) -> list[str]:
         if self.tokenizer is None:
             return split_words(text)
-        tokens = list(self.tokenizer(text))
-        if not all(issubclass(kind, str) for kind in set(map(type, tokens))):
-            problem = f"the tokenizer returned {quoted(tokens, 80)}. It must return a list of str"
+        found: Any = self.tokenizer(text)
+        tokens = list(found) if isinstance(found, Iterable) else None
+        if tokens is None or not all(issubclass(kind, str) for kind in set(map(type, tokens))):
+            returned = quoted(found if tokens is None else tokens, 80)
+            problem = f"the tokenizer returned {returned}. It must return a list of str"
             raise InvalidSampleError(row, problem, label_of(self.labels, row))
         return tokens
 

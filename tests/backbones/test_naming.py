@@ -81,3 +81,8 @@ def test_name_hint_of_an_existing_path(files, named, tmp_path):
 @pytest.mark.parametrize("name", ["tiny-cnn", "tiny_cnn", "Tiny cnn"])
 def test_name_hint_of_another_sign_for_the_slash(name):
     assert name_hint(name, ["tiny/bert", "tiny/cnn"], ["hf", "tiny"]) == " Did you mean 'tiny/cnn'?"
+
+
+@pytest.mark.parametrize("name", ["Tiny/bert", "tiny/BERT", "TINY/bert"])
+def test_name_hint_corrects_capital_letters(name):
+    assert name_hint(name, ["tiny/bert", "tiny/cnn"], ["hf", "tiny"]) == " Did you mean 'tiny/bert'?"

@@ -65,3 +65,14 @@ def test_check_known_labels_tells_types_apart(y, classes, convert):
     with pytest.raises(InvalidParameterError, match=rf"of type .*, and the class .*\[{convert.__name__}\(label\) for"):
         check_known_labels(y, np.array(classes), kind="kinds", hint=".")
     assert len(check_known_labels([convert(label) for label in y], np.array(classes), kind="kinds", hint=".")) == 2
+
+
+@pytest.mark.parametrize("labels", [{1: "good", "a": "bad"}, ["good", 1], {None: "good", "a": "bad"}, [("a", 1), "b"]])
+def test_class_names_are_of_one_type(labels):
+    with pytest.raises(InvalidParameterError, match="must name classes of one type"):
+        class_names(labels)
+
+
+def test_class_names_keep_the_type_of_the_classes():
+    assert class_names({True: "good", False: "bad"}).tolist() == [False, True]
+    assert class_names([2.5, 1]).tolist() == [1.0, 2.5]

@@ -72,3 +72,8 @@ def test_fit_names_a_featurizer_for_texts(to):
     with pytest.raises(ValueError, match=r"X holds strings, such as 'a good film', .*TextFeaturizer\(\)"):
         NearestClassMean().fit(texts, ["up", "down"])
     assert make_pipeline(TextFeaturizer(), NearestClassMean()).fit(texts, ["up", "down"]).predict(texts)[0] == "up"
+
+
+def test_fit_names_a_missing_label():
+    with pytest.raises(ValueError, match=r"y\[2\] is None: 1 of 3 samples has no label"):
+        NearestClassMean().fit(np.eye(3), ["a", "b", None])

@@ -91,3 +91,8 @@ def test_plot_names_labels_of_any_type_in_the_legend(labels, expected):
     y = np.array(labels, dtype=object)
     display = FeatureMapDisplay(np.random.default_rng(0).random((3, 2)), y).plot()
     assert [text.get_text() for text in display.ax_.get_legend().get_texts()] == expected
+
+
+def test_a_map_needs_two_samples():
+    with pytest.raises(InvalidParameterError, match="X has 1 sample; a map needs two or more"):
+        FeatureMapDisplay.from_estimator(TextFeaturizer("tiny/bert", layer=1), ["one text"])

@@ -57,3 +57,9 @@ def test_from_estimator_of_a_pipeline_names_the_tuner():
 def test_from_estimator_without_an_epoch_is_an_error():
     with pytest.raises(InvalidParameterError, match="no epoch was trained"):
         TrainingHistoryDisplay.from_estimator(FineTuneClassifier(max_epochs=0).fit(X, y))
+
+
+def test_scores_are_a_list_of_names():
+    clf = FineTuneClassifier("tiny/bert", freeze_depth="all", max_epochs=1, layer=-1).fit(["a", "b"] * 2, [0, 1] * 2)
+    with pytest.raises(InvalidParameterError, match="scores='valid_acc' must be a list of names"):
+        TrainingHistoryDisplay.from_estimator(clf, scores="valid_acc")

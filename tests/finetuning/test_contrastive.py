@@ -203,3 +203,8 @@ def test_fit_that_fails_leaves_the_estimator_unchanged():
     with pytest.raises(ValueError, match="one class only"):
         tuner.fit(TEXTS, ["same"] * 16)
     np.testing.assert_array_equal(tuner.transform(TEXTS), before)
+
+
+def test_fit_names_a_missing_label():
+    with pytest.raises(ValueError, match=r"y\[3\] is None: 1 of 4 samples has no label; leave such samples out$"):
+        ContrastiveFineTuner("tiny/bert").fit(["one", "two", "three", "four"], ["a", "a", "b", None])

@@ -130,3 +130,8 @@ def test_mean_iou_leaves_out_absent_classes():
     assert mean_iou([mask], [mask], np.ones(1)) == 1.0  # classes 1 and 2 are not among them
     with pytest.raises(ValueError, match="nothing to score"):
         mean_iou([mask * 0 - 1], [mask], np.ones(1))
+
+
+def test_a_missing_mask_is_named():
+    with pytest.raises(ValueError, match=r"masks\[1\] is None; drop the image"):
+        check_masks([np.zeros((4, 4), int), None])

@@ -329,8 +329,13 @@ HINTS = {
     ),
     "dtype": (
         r"x\.astype\(np\.uint8\)",
-        lambda folder: check_images(np.asarray(X).astype(np.int64)),
-        lambda folder: check_images([x.astype(np.uint8) for x in np.asarray(X).astype(np.int64)]),
+        lambda folder: check_images((255 * np.asarray(X)).astype(np.int64)),
+        lambda folder: check_images([x.astype(np.uint8) for x in (255 * np.asarray(X)).astype(np.int64)]),
+    ),
+    "integers 0 and 1": (
+        r"x\.astype\(bool\)",
+        lambda folder: check_images([np.eye(8, dtype=int)]),
+        lambda folder: check_images([x.astype(bool) for x in [np.eye(8, dtype=int)]]),
     ),
     "floats to 255": (
         r"x / 255 for 8 bits",

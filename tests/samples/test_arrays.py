@@ -5,6 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
+from sktransfer import ImageFeaturizer
 from sktransfer.exceptions import InvalidSampleError
 from sktransfer.samples.arrays import array_to_rgb, channels_last, check_pixels, tensor_to_array
 
@@ -139,3 +140,8 @@ def test_channels_last_moves_channels_that_come_first(shape: tuple[int, ...], ax
 def test_check_pixels_of_normalized_values_says_that_the_backbone_normalizes():
     with pytest.raises(InvalidSampleError, match=r"from -2 to 2.5; .*If it is normalized, pass it as it was before"):
         check_pixels(np.array([[-2.0, 2.5]]), 0)
+
+
+def test_arrays_of_integers_0_and_1_are_black_and_white():
+    with pytest.raises(InvalidSampleError, match=r"Its values are 0 and 1: .*x\.astype\(bool\)"):
+        ImageFeaturizer("tiny/cnn").fit([np.eye(8, dtype=int)])

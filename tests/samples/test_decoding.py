@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile
 
+from sktransfer import ImageFeaturizer
 from sktransfer.exceptions import InvalidSampleError
 from sktransfer.samples.decoding import decode, decode_pil
 
@@ -265,3 +266,8 @@ def test_decode_closes_files(tmp_path: Path):
             decode(str(path), 0)
     open_files = [link.readlink() for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
     assert path not in open_files
+
+
+def test_an_empty_path_is_named():
+    with pytest.raises(InvalidSampleError, match="row 0: '' is an empty path"):
+        ImageFeaturizer("tiny/cnn").fit([""])

@@ -14,7 +14,14 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import StratifiedKFold, cross_val_score
 from sklearn.pipeline import make_pipeline
 
-from sktransfer import ImageFeaturizer, TextFeaturizer, compare_with_baseline, make_transfer_pipeline
+from sktransfer import (
+    FineTuneClassifier,
+    ImageFeaturizer,
+    MultiTaskFineTuner,
+    TextFeaturizer,
+    compare_with_baseline,
+    make_transfer_pipeline,
+)
 from sktransfer.exceptions import InvalidParameterError
 
 X, y = load_digits(return_X_y=True)
@@ -102,3 +109,12 @@ def test_compare_with_baseline_refuses_columns_without_names_with_what_to_pass()
     array = pd.DataFrame({"text": TEXTS, "stars": [5.0] * len(TEXTS)}).to_numpy()
     with pytest.raises(InvalidParameterError, match=r"X has 2 columns without names.*reshape\(-1, height, width\)"):
         compare_with_baseline(DummyClassifier(), array, MOODS, cv=2)
+
+
+def test_compare_with_baseline_refuses_missing_labels_and_several_tasks():
+    frozen = FineTuneClassifier(freeze_depth="all", max_epochs=0)
+    with pytest.raises(ValueError, match=r"y\[23\] is None: 1 of 24 samples has no label"):
+        compare_with_baseline(frozen, TEXTS, [*MOODS[:-1], None], cv=2)
+    tasks = pd.DataFrame({"mood": MOODS, "again": MOODS})
+    with pytest.raises(InvalidParameterError, match="MultiTaskFineTuner has a score for each task"):
+        compare_with_baseline(make_pipeline(MultiTaskFineTuner()), TEXTS, tasks, cv=2)

@@ -159,3 +159,8 @@ def test_rank_backbones_checks_samples_and_the_length_of_y():
         rank_backbones([CNN], [*IMAGES[:2], None], LABELS[:3])
     with pytest.raises(ValueError, match="inconsistent numbers of samples"):
         rank_backbones([CNN], IMAGES, LABELS[:-1])
+
+
+def test_rank_backbones_names_a_missing_label():
+    with pytest.raises(InvalidParameterError, match=r"y\[3\] is None: 1 of 4 samples has no label"):
+        rank_backbones(["tiny/bert"], ["one", "two", "three", "four"], ["a", "b", "a", None])

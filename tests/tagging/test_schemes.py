@@ -10,7 +10,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from sktransfer import convert_scheme, find_invalid_tags, find_spans
+from sktransfer import convert_scheme, find_invalid_tags, find_spans, span_f1_score
 from sktransfer.exceptions import InvalidParameterError
 from sktransfer.tagging.schemes import SCHEMES, guess_scheme
 from tests.helpers.tagged import random_tags
@@ -93,7 +93,7 @@ def test_convert_scheme_reads_bare_types():
         (["B-PER O"], "IOB2", r"y\[0\] is 'B-PER O'.*sentences as str \[one.split\(\) for one in y\]"),
         (np.array([["O", "O"]]), "IOB2", r"y is an array of shape \(1, 2\).*pass y.tolist\(\) if no row is padded"),
         ([[["O"]]], "IOB2", r"y\[0\], position 0: \['O'\] is not a tag"),
-        ([["O"]], "iob2", "scheme='iob2' must be one of"),
+        ([["O"]], "iobes", "scheme='IOBES' must be one of"),
     ],
 )
 def test_find_spans_refuses(y, scheme, message):
@@ -135,3 +135,13 @@ def test_guess_scheme_allows_few_faults():
     fine, faulty = ["B-PER", "I-PER", "O"], ["O", "I-PER", "O"]
     assert guess_scheme([fine] * 9 + [faulty]) == "IOB2"
     assert guess_scheme(random_tags("BI", 0)[0]) is None
+
+
+def test_names_of_schemes_may_be_in_small_letters_as_decode_has_them():
+    tags = [["B-PER", "I-PER", "O"]]
+    assert convert_scheme(tags, "iob2", "bioes") == convert_scheme(tags, "IOB2", "BIOES")
+    assert find_spans(tags, scheme="iob2") == find_spans(tags, scheme="IOB2")
+    assert len(find_invalid_tags(tags, scheme="iob2")) == 0
+    assert span_f1_score(tags, tags, scheme="iob2") == 1
+    with pytest.raises(InvalidParameterError, match="scheme='IOBES' must be one of"):
+        find_spans(tags, scheme="iobes")

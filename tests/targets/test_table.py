@@ -13,6 +13,7 @@ import torch
 from scipy.sparse import csr_array
 
 from sktransfer.exceptions import InvalidParameterError, LoadError, ValidationWarning
+from sktransfer.targets.reading import known_values
 from sktransfer.targets.table import TaskSchema, check_task_weight, read_tasks
 
 NAN = np.nan
@@ -510,3 +511,11 @@ def test_unknown_targets_have_the_shape_of_known_ones(values, nothing):
     assert targets.values.shape[1:] == known.values.shape[1:]
     assert targets.values.dtype == known.values.dtype
     assert targets.weight.tolist() == [0]
+
+
+@pytest.mark.parametrize("kind", [pd.array, pd.Index, pd.Series])
+def test_integers_of_pandas_stay_integers_next_to_missing_ones(kind):
+    given = kind([2**53 + 1, 1, None], dtype="Int64")
+    values, known = known_values(given, "y", None)
+    assert values.tolist() == [2**53 + 1, 1]
+    assert known.tolist() == [True, True, False]

@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 from sklearn.base import BaseEstimator
 
+from sktransfer import WordEmbedder
 from sktransfer.exceptions import InvalidParameterError, InvalidSampleError
 from sktransfer.words.tokenizing import check_documents, split_words
 
@@ -131,3 +132,8 @@ def test_documents_blocks_hold_whole_documents_in_order():
 def test_check_documents_rejects_mappings_and_bytearrays(value):
     with pytest.raises(InvalidSampleError, match=f"row 1: .* is a {type(value).__name__}, not a str"):
         check_documents(BaseEstimator(), [["a"], value], tokenizer=None, lowercase=True, reset=True)
+
+
+def test_a_tokenizer_that_returns_none_is_named():
+    with pytest.raises(InvalidSampleError, match=r"row 0: the tokenizer returned None\. It must return a list of str"):
+        WordEmbedder(min_count=1, tokenizer=lambda text: None).fit(["one text", "another"])
