@@ -13,7 +13,7 @@ import sys
 import time
 from pathlib import Path
 
-import httpx
+import httpx2
 import numpy as np
 import pytest
 from PIL import Image
@@ -53,8 +53,8 @@ def served(app, talk):
     """Run the application without a server, and return what `talk(client)` returns."""
 
     async def run():
-        transport = httpx.ASGITransport(app)
-        async with app.router.lifespan_context(app), httpx.AsyncClient(transport=transport, base_url="http://x") as one:
+        transport = httpx2.ASGITransport(app)
+        async with app.router.lifespan_context(app), httpx2.AsyncClient(transport=transport, base_url="http://x") as one:
             return await talk(one)
 
     return asyncio.run(run())
@@ -241,11 +241,11 @@ def test_service_starts_answers_and_ends_by_sigterm(files):
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
     service = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
     try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=300) as client:
+        with httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=300) as client:
             is_ready = False
             while not is_ready:
                 assert service.poll() is None, service.communicate()[1]
-                with contextlib.suppress(httpx.ConnectError):
+                with contextlib.suppress(httpx2.ConnectError):
                     is_ready = client.get("/ready").status_code == 200
                 time.sleep(0.05)
             response = client.post("/text", json={"texts": TEXTS})
