@@ -25,7 +25,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import httpx
+import httpx2
 import numpy as np
 from PIL import Image
 from sklearn.linear_model import LogisticRegression
@@ -97,8 +97,8 @@ def running(files: dict[str, Path]) -> Iterator[tuple[str, int]]:
     try:
         address = f"http://127.0.0.1:{port}"
         while True:
-            with suppress(httpx.ConnectError):
-                httpx.get(f"{address}/ready", timeout=60).raise_for_status()
+            with suppress(httpx2.ConnectError):
+                httpx2.get(f"{address}/ready", timeout=60).raise_for_status()
                 break
             if service.poll() is not None:
                 sys.exit("the service ended before it was ready")
@@ -127,7 +127,7 @@ def until(ends: float) -> Iterator[int]:
 async def client(seed: int, address: str, numbers: Iterable[int], seen: Seen) -> None:
     """Send a request per number, one after the other. Bad uploads are those whose number `BAD` divides."""
     rng = np.random.default_rng(seed)
-    async with httpx.AsyncClient(base_url=address, timeout=60) as http:
+    async with httpx2.AsyncClient(base_url=address, timeout=60) as http:
         for number in numbers:
             is_bad, is_text = number % BAD == 0, rng.random() < 0.5
             arguments: dict[str, object] = {"json": {"texts": [new_text(rng)]}}
@@ -136,7 +136,7 @@ async def client(seed: int, address: str, numbers: Iterable[int], seen: Seen) ->
             started = time.perf_counter()
             try:
                 answer = await http.post("/image" if "files" in arguments else "/text", **arguments)  # type: ignore[arg-type]
-            except httpx.HTTPError as error:
+            except httpx2.HTTPError as error:
                 seen.errors.append(repr(error))
                 continue
             if answer.status_code != (400 if is_bad else 200):
