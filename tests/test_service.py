@@ -54,7 +54,10 @@ def served(app, talk):
 
     async def run():
         transport = httpx2.ASGITransport(app)
-        async with app.router.lifespan_context(app), httpx2.AsyncClient(transport=transport, base_url="http://x") as one:
+        async with (
+            app.router.lifespan_context(app),
+            httpx2.AsyncClient(transport=transport, base_url="http://x") as one,
+        ):
             return await talk(one)
 
     return asyncio.run(run())
