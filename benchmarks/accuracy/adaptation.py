@@ -2,7 +2,7 @@
 
     SKTRANSFER_TEST_DATA=... [SIZE=full] python -m benchmarks.accuracy.adaptation [--domains books] [--objectives mlm]
 
-The network is adapted to up to 2,000 reviews of a domain without their labels, of which none is tested. Then
+The network is adapted to the 1,500 reviews of a domain that are not tested, without their labels. Then
 `TextFeaturizer` and a logistic regression learn the sentiment from 32 labels a class. The score is the accuracy on 500
 other reviews. For the photos of CIFAR-10, these are 2,000 photos (10,000 with SIZE=full), 10 labels a class and 1,000
 other photos. For the grey images that resemble chest X-rays (`examples/grey_images.py`), they are 300 images, 20 labels

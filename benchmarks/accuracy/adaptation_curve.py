@@ -2,7 +2,7 @@
 
     SKTRANSFER_TEST_DATA=... python -m benchmarks.accuracy.adaptation_curve [--domains books] [--objectives mlm]
 
-The network is adapted to 2,000 reviews of a domain once per objective, as in `adaptation.py`. Each number of labels a
+The network is adapted to 1,500 reviews of a domain once per objective, as in `adaptation.py`. Each number of labels a
 class, from 16 to all, and each draw of them then has its logistic regression. The gain is the accuracy over that of the
 network as it was, with the same labels. The picture is `results/adaptation_curve.png`.
 
