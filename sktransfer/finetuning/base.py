@@ -328,11 +328,11 @@ class FineTuneBase(PlainState, BackboneHTML, CallbackSupportMixin, CallbackParam
     def _check_callbacks(self, settings: Settings, arguments: FitArguments) -> None:
         """Raise if a callback would fail with the tasks of this fit, and warn if one scores nothing."""
         validates = not settings.is_partial_fit and (arguments.validates or self._holds_out(settings))
-        none = f"{type(self).__name__} takes none"
-        remedy = "pass X_val and y_val to fit, or set early_stopping=True" if hasattr(self, "early_stopping") else none
-        if settings.is_partial_fit:
-            remedy = "partial_fit takes none, so call fit"
-        check_monitors(self.callbacks, self._tasks, validates=validates, remedy=remedy)
+        either = "pass X_val and y_val to fit, or set early_stopping=True"
+        remedy = either if hasattr(self, "early_stopping") else f"{type(self).__name__} takes none"
+        remedy = "partial_fit takes none, so call fit" if settings.is_partial_fit else remedy
+        idle = [name for name in self._tasks if not settings.learns(name)]
+        check_monitors(self.callbacks, self._tasks, validates=validates, remedy=remedy, idle=idle)
         check_scoring(self.callbacks, self._tasks)
 
     def _settings_of_tasks(self, settings: Settings) -> Settings:

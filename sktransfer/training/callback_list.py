@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import dis
 import signal
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from sklearn.callback import FitCallback
@@ -168,7 +168,14 @@ def check_callbacks(callbacks: Any) -> None:
         )
 
 
-def check_monitors(callbacks: Sequence[Any] | None, tasks: Mapping[str, Task], *, validates: bool, remedy: str) -> None:
+def check_monitors(
+    callbacks: Sequence[Any] | None,
+    tasks: Mapping[str, Task],
+    *,
+    validates: bool,
+    remedy: str,
+    idle: Collection[str] = (),
+) -> None:
     """Raise if a callback of skorch monitors a score that is not recorded, and warn if one scores nothing.
 
     Parameters
@@ -181,6 +188,8 @@ def check_monitors(callbacks: Sequence[Any] | None, tasks: Mapping[str, Task], *
         Whether the training has validation data.
     remedy : str
         What to do to have validation data, for messages.
+    idle : collection of str, default=()
+        Names of tasks of weight 0.
 
     Raises
     ------
@@ -195,7 +204,7 @@ def check_monitors(callbacks: Sequence[Any] | None, tasks: Mapping[str, Task], *
     given = [callback() if isinstance(callback, type) else callback for callback in unnamed(callbacks)]
     others = [one for one in given if one is not None]
     knows_all = all(type(callback).__module__.startswith(("skorch.", "sktransfer.")) for callback in others)
-    columns = recorded_columns(tasks)
+    columns = recorded_columns(tasks, idle)
     missing = set() if validates else {name for name in columns if name.startswith("valid_")}
     recorded = columns - missing
     later = {name for callback in given for name in _recorded_by(callback)}

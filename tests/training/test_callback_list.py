@@ -75,6 +75,12 @@ def test_check_monitors_knows_the_score_of_a_single_task(task, score):
         check_monitors([EarlyStopping("valid_acc")], TWO, validates=True, remedy="pass X_val")
 
 
+def test_check_monitors_knows_that_tasks_of_weight_0_have_no_columns():
+    check_monitors([EarlyStopping("valid_loss_topic")], TWO, validates=True, remedy="pass X_val", idle=["stars"])
+    with pytest.raises(InvalidParameterError, match="which no callback records"):
+        check_monitors([EarlyStopping("valid_loss_stars")], TWO, validates=True, remedy="pass X_val", idle=["stars"])
+
+
 def test_check_monitors_knows_that_auxiliary_tasks_have_a_loss_of_the_training_alone():
     tasks = {"y": TOPIC, "mcc": MCC()}
     for name in ("train_loss_mcc", "valid_acc_y"):

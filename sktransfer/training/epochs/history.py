@@ -61,7 +61,7 @@ def columns_of(name: str, task: Task) -> dict[str, str]:
     return {f"{kind}_{name}": kind for kind in kinds}
 
 
-def recorded_columns(tasks: Mapping[str, Task]) -> set[str]:
+def recorded_columns(tasks: Mapping[str, Task], idle: Collection[str] = ()) -> set[str]:
     """Return the columns of the history that a training of some tasks records, without those of callbacks.
 
     Columns that begin with "valid_" need validation data.
@@ -70,6 +70,8 @@ def recorded_columns(tasks: Mapping[str, Task]) -> set[str]:
     ----------
     tasks : mapping of str to Task
         Tasks by name.
+    idle : collection of str, default=()
+        Names of tasks of weight 0. They have no columns if there are several tasks.
 
     Examples
     --------
@@ -80,7 +82,7 @@ def recorded_columns(tasks: Mapping[str, Task]) -> set[str]:
     """
     columns = {"train_loss", "train_loss_best", "valid_loss", "valid_loss_best"}
     if len(tasks) > 1:
-        return columns.union(*(columns_of(name, task) for name, task in tasks.items()))
+        return columns.union(*(columns_of(name, task) for name, task in tasks.items() if name not in idle))
     scores = [f"valid_{task.score_name}" for task in tasks.values() if task.score_name is not None]
     return columns | {*scores, *(f"{score}_best" for score in scores)}
 
