@@ -254,6 +254,11 @@ def build_backbone(spec: BackboneSpec, path: Path | None) -> Backbone:
         ) from error
     if not isinstance(backbone, Backbone):
         raise PluginError(f"{spec.name}: {spec.loader} must return a Backbone, not {type(backbone).__name__}")
+    if not hasattr(backbone.preprocess, "key"):
+        raise PluginError(
+            f"{spec.name}: {spec.loader} returns a Backbone whose preprocess is {backbone.preprocess!r}; it must be an "
+            "ImageTransform, Tokens, or another object with a key"
+        )
     return backbone
 
 

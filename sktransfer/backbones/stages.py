@@ -106,8 +106,25 @@ def run_stages(
                 raise
             explained = explain(index, values, error)
             raise explained from (None if explained is error else error)
+        if explain is not None:
+            _check_output(stage, values, output)
         values = output
         yield values
+
+
+def _check_output(stage: nn.Module, values: Tensor, output: Any) -> None:
+    """Raise unless the output of a stage is one tensor with a row per sample."""
+    if isinstance(output, Tensor):
+        if output.ndim in (2, 3, 4) and len(output) == len(values):
+            return
+        given = f"a tensor of shape {tuple(output.shape)} for {len(values)} samples"
+    else:
+        given = f"a {type(output).__name__}"
+    own = stage.body[0] if isinstance(stage, ImageStage) else stage
+    raise InvalidParameterError(
+        f"the stage {type(own).__name__} returns {given}. A stage returns one tensor with a row per sample: features "
+        "(n, channels), tokens (n, tokens, channels) or maps (n, channels, height, width)"
+    )
 
 
 @dataclass(frozen=True)
@@ -260,14 +277,12 @@ def find_stage(layer: Any, stage_names: Sequence[str], name: str) -> int:
     if isinstance(layer, str):
         if layer not in stage_names:
             raise InvalidParameterError(
-                f"layer={layer!r} is not a stage of {name}; its stages are {tuple(stage_names)}. 'all' is all "
-                "of them, and 'auto' lets a featurizer or tuner choose." + did_you_mean(layer, stage_names)
+                f"layer={layer!r} is not a stage of {name}; its stages are {tuple(stage_names)}."
+                + did_you_mean(layer, stage_names)
             )
         return stage_names.index(layer)
     if not is_int(layer):
-        raise InvalidParameterError(
-            f"layer={layer!r} must be an int, a stage's name, a list of these, 'all', or 'auto' if an estimator chooses"
-        )
+        raise InvalidParameterError(f"layer={layer!r} must be an int or a stage's name")
     if not -n <= layer < n:
         raise InvalidParameterError(f"layer={layer} is out of range: {name} has {n} stages, so {-n} to {n - 1}")
     return int(layer) % n

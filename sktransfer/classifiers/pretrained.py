@@ -138,12 +138,20 @@ class PretrainedHead:
         -------
         probabilities : ndarray of shape (n_samples, n_categories), float32
         """
+        mask = None
         with torch.inference_mode():
             if self.is_small:
-                logits = self._head(concat_features([outputs]).float())  # (n, n_categories)
+                values = concat_features([outputs])  # (n, n_features)
             else:
                 values, mask = collate(list(outputs), self.backbone.modality)
-                logits = self._head(values.float(), mask)  # (n, n_categories)
+            try:
+                arguments = (values.float(),) if self.is_small else (values.float(), mask)
+                logits = self._head(*arguments)  # (n, n_categories)
+            except RuntimeError as error:
+                raise InvalidParameterError(
+                    f"the head of {self.backbone.name} does not take values of shape (n, "
+                    f"{', '.join(map(str, values.shape[1:]))}), which its last stage gives ({str(error)[:80]})"
+                ) from error
         if logits.ndim != 2 or logits.shape[1] != len(self.backbone.categories):
             raise InvalidParameterError(
                 f"the head of {self.backbone.name} gives {tuple(logits.shape)[1:]} numbers per sample "

@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import Any
 
 import numpy as np
+from sklearn.utils.validation import check_is_fitted
 
 from sktransfer.backbones.backbone import Backbone
 from sktransfer.exceptions import InvalidParameterError
@@ -40,6 +41,32 @@ def resolve_axes(ax: Any, size: tuple[float, float] = (6.0, 4.0)) -> Any:
     if ax is None:
         _, ax = plt.subplots(figsize=size, layout="constrained")
     return ax
+
+
+def require_ranking(estimator: Any) -> Any:
+    """Return the ranking of a fitted `BestBackbone`.
+
+    Parameters
+    ----------
+    estimator : BestBackbone
+        Estimator as given.
+
+    Raises
+    ------
+    InvalidParameterError
+        If it is another estimator.
+    NotFittedError
+        If it is not fitted.
+    """
+    from sktransfer.selection.best import BestBackbone
+
+    if not isinstance(estimator, BestBackbone):
+        raise InvalidParameterError(
+            f"{type(estimator).__name__} ranks no backbones; pass a fitted BestBackbone, or a result of rank_backbones "
+            "to from_ranking"
+        )
+    check_is_fitted(estimator)
+    return estimator.ranking_
 
 
 def style_axes(ax: Any, *, grid: str = "both") -> None:

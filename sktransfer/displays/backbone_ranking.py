@@ -7,7 +7,7 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 
-from sktransfer.displays.axes import COLOURS, check_ranking, resolve_axes, shorten_name, style_axes
+from sktransfer.displays.axes import COLOURS, check_ranking, require_ranking, resolve_axes, shorten_name, style_axes
 from sktransfer.exceptions import InvalidParameterError
 
 __all__ = ["BackboneRankingDisplay"]
@@ -91,7 +91,7 @@ class BackboneRankingDisplay:
         ax : Axes, default=None
             Axes to draw on. None creates a figure.
         """
-        return cls.from_ranking(estimator.ranking_, top=top, ax=ax)
+        return cls.from_ranking(require_ranking(estimator), top=top, ax=ax)
 
     def plot(self, ax: Any = None) -> Self:
         """Draw the plot.

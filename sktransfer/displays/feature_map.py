@@ -84,6 +84,10 @@ class FeatureMapDisplay:
         InvalidParameterError
             If the reducer does not return two dimensions.
         """
+        if not hasattr(estimator, "fit_transform"):
+            raise InvalidParameterError(
+                f"{type(estimator).__name__} gives no features; pass an ImageFeaturizer or TextFeaturizer"
+            )
         fitted = clone(estimator)
         features = np.asarray(fitted.fit_transform(X))
         refuse_joined(fitted.backbone_, cls.__name__, "draw the featurizer of one column")

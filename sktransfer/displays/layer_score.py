@@ -7,7 +7,15 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 
-from sktransfer.displays.axes import COLOURS, MARKERS, check_ranking, resolve_axes, shorten_name, style_axes
+from sktransfer.displays.axes import (
+    COLOURS,
+    MARKERS,
+    check_ranking,
+    require_ranking,
+    resolve_axes,
+    shorten_name,
+    style_axes,
+)
 from sktransfer.exceptions import InvalidParameterError, did_you_mean
 
 __all__ = ["LayerScoreDisplay"]
@@ -88,7 +96,7 @@ class LayerScoreDisplay:
         ax : Axes, default=None
             Axes to draw on. None creates a figure.
         """
-        return cls.from_ranking(estimator.ranking_, backbone=estimator.best_backbone_, ax=ax)
+        return cls.from_ranking(require_ranking(estimator), backbone=estimator.best_backbone_, ax=ax)
 
     def plot(self, ax: Any = None) -> Self:
         """Draw the plot.

@@ -9,6 +9,7 @@ import numpy as np
 
 from sktransfer._validation import check_float, check_int
 from sktransfer.displays.axes import COLOURS, resolve_axes
+from sktransfer.exceptions import InvalidParameterError
 from sktransfer.pixels.masks import check_masks, check_sizes
 from sktransfer.samples.labels import row_labels
 
@@ -105,7 +106,10 @@ class MaskDisplay:
         """
         from sktransfer.samples.images import check_images
 
-        given, predicted = {} if y is None else {"mask": check_masks(y)}, list(estimator.predict(X))
+        predicted = list(estimator.predict(X))
+        if any(np.ndim(one) != 2 for one in predicted):
+            raise InvalidParameterError(f"{type(estimator).__name__} predicts no masks; pass a FineTuneSegmenter")
+        given = {} if y is None else {"mask": check_masks(y)}
         for some in given.values():
             check_sizes(some, [one.shape for one in predicted], row_labels(X))
         samples = check_images(X, image_shape=estimator.image_shape)

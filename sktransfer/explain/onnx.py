@@ -6,6 +6,7 @@ import json
 import os
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -133,6 +134,7 @@ def export_onnx(
         raise InvalidParameterError(
             f"path={str(path)!r} must end in .onnx, because its description has the same name and ends in .json"
         )
+    _check_replaced(file.with_suffix(".json"))
     newest = _newest_opset()
     if not is_int(opset_version) or not _OLDEST <= opset_version <= newest:
         raise InvalidParameterError(
@@ -234,6 +236,19 @@ def _first(batch: Sequence[Tensor]) -> tuple[Tensor, ...]:
         return (values[:1],)
     n_tokens = int(mask[0][0].sum())
     return values[:1, :n_tokens], mask[0][:1, :n_tokens]
+
+
+def _check_replaced(path: Path) -> None:
+    """Raise if a file that is no description of an export would be replaced."""
+    if not path.is_file():
+        return
+    with suppress(ValueError, OSError):
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(content, dict) and {"sktransfer", "backbone"} <= content.keys():
+            return
+    raise InvalidParameterError(
+        f"{path} exists and is no description of an exported network, which this file would become; give another path"
+    )
 
 
 def _write_description(module: EstimatorModule, path: Path, opset: int, difference: float | None) -> None:

@@ -95,6 +95,6 @@ def _check_estimator(estimator: Any) -> None:
         hint = ". Of a search pass its estimator"
     given = estimator.__name__ if isinstance(estimator, type) else type(estimator).__name__
     raise InvalidParameterError(
-        f"estimator={given} must be an instance of FineTuneClassifier, FineTuneRegressor, MultiTaskFineTuner or "
-        f"ContrastiveFineTuner, which train with a learning rate{hint}"
+        f"estimator={given} must be an instance of an estimator that trains with a learning rate, such as "
+        f"FineTuneClassifier{hint}"
     )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import numbers
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import narwhals as nw
+import numpy as np
 from sklearn.base import BaseEstimator, is_classifier, is_regressor
 from sklearn.compose import ColumnTransformer
 from sklearn.impute import SimpleImputer
@@ -196,7 +198,7 @@ def linear_classifier(y: Any) -> BaseEstimator:
 def _checked_columns(X: Any, y: Any, kinds: Any) -> list[Column]:
     """Return the columns that are used."""
     columns = read_columns(X, kinds)
-    _refuse_target(X, y, [column.name for column in columns if column.kind != "drop"])
+    refuse_target(X, y, [column.name for column in columns if column.kind != "drop"])
     dropped = [column for column in columns if column.kind == "drop" and not column.is_given]
     reasons = "; ".join(f"{column.name!r} ({column.reason})" for column in dropped)
     used = [column for column in columns if column.kind != "drop"]
@@ -224,18 +226,41 @@ def _checked_columns(X: Any, y: Any, kinds: Any) -> list[Column]:
     return used
 
 
-def _refuse_target(X: Any, y: Any, names: list[str]) -> None:
-    """Raise an error if y is a column of X."""
+def refuse_target(X: Any, y: Any, names: Sequence[str]) -> None:
+    """Raise an error if y is a column of X.
+
+    Parameters
+    ----------
+    X : DataFrame of shape (n_samples, n_columns)
+        Table of pandas or polars.
+    y : array-like of shape (n_samples,)
+        Targets. Of a series, the column of its name is compared, and else every column.
+    names : sequence of str
+        Columns that are used.
+
+    Raises
+    ------
+    InvalidParameterError
+        If y equals a column.
+    """
     series = as_series(y)
-    if series is None or series.name not in names or len(series) != len(X):
+    if series is None and np.ndim(y) != 1:
         return
-    name = series.name
-    ours, theirs = nw.from_native(X, eager_only=True)[name].to_list(), series.to_list()
-    if all(one is other or one == other or (is_missing(one) and is_missing(other)) for one, other in zip(ours, theirs)):
-        raise InvalidParameterError(
-            f"y is the column {name!r} of X, from which it would be predicted: pass X.drop(columns={name!r}) in "
-            f"pandas, X.drop({name!r}) in polars"
-        )
+    values = list(y) if series is None else series.to_list()
+    columns = names if series is None or series.name in (None, "") else [name for name in names if name == series.name]
+    for name in columns if len(values) == len(X) else ():
+        column = nw.from_native(X, eager_only=True)[name].to_list()
+        if all(one is other or _are_equal(one, other) for one, other in zip(column, values)):
+            raise InvalidParameterError(
+                f"y is the column {name!r} of X, from which it would be predicted: pass X.drop(columns={name!r}) in "
+                f"pandas, X.drop({name!r}) in polars"
+            )
+
+
+def _are_equal(one: Any, other: Any) -> bool:
+    if is_missing(one) or is_missing(other):
+        return is_missing(one) and is_missing(other)
+    return isinstance(one, (str, numbers.Real, np.generic)) and bool(np.all(one == other))
 
 
 def make_columns(columns: list[Column], featurizers: Mapping[str, Callable[..., Any]]) -> ColumnTransformer:

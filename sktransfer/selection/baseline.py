@@ -24,7 +24,7 @@ from sktransfer._validation import is_int
 from sktransfer.exceptions import InvalidParameterError, InvalidSampleError
 from sktransfer.finetuning.multitask import MultiTaskFineTuner
 from sktransfer.pipelines.table import read_columns
-from sktransfer.pipelines.transfer import linear_classifier, make_columns, modality_of
+from sktransfer.pipelines.transfer import linear_classifier, make_columns, modality_of, refuse_target
 from sktransfer.samples.columns import column_names, is_frame, is_tensor
 from sktransfer.samples.labels import row_labels
 from sktransfer.samples.validation import check_samples
@@ -81,8 +81,8 @@ def compare_with_baseline(
     Raises
     ------
     InvalidParameterError
-        If X holds neither images nor texts, or has several columns and is no table of pandas or polars, or the
-        estimator learns several tasks.
+        If X holds neither images nor texts, or has several columns and is no table of pandas or polars, or y is one of
+        them, or the estimator learns several tasks.
     ValueError
         If X and y have different lengths, a label is missing, or an estimator cannot be fitted.
 
@@ -134,6 +134,8 @@ def compare_with_baseline(
     targets = np.asarray(y)
     check_consistent_length(X, targets)
     check_none_missing(targets, "y", "label", labels=row_labels(y))
+    if is_table:
+        refuse_target(X, y, column_names(X))
     regresses = is_regressor(estimator)
     head = Ridge() if regresses else linear_classifier(targets)
     name, steps, plain = _read_table(X, kinds) if is_table else _read_samples(X, kinds)

@@ -181,9 +181,10 @@ class Step:
                 block.features = self._features(cut(X, skip, n_rows), block)
             except ValueError as error:
                 if self.columns is None and fitted is None and is_frame(X):
-                    error.add_note(
-                        "featurize was not told which column has the samples. Give it, as in columns='text'."
-                    )
+                    raise InvalidParameterError(
+                        "columns=None, so that all columns are read as samples. Name the column of the samples, as in "
+                        f"columns='text' ({error})"
+                    ) from error
                 raise
             block.kept = None if kept is None else kept.slice(skip)
         return block

@@ -228,8 +228,9 @@ class Multiclass(_Classification):
         """
         classes = np.unique(y) if self.classes is None else self.classes
         if len(classes) < 2:
+            given = "y" if self.classes is None else "classes"
             raise ValueError(
-                f"y holds one class only, {classes.tolist()[0]!r}; a classifier needs two or more to tell apart"
+                f"{given} holds one class only, {classes.tolist()[0]!r}; a classifier needs two or more to tell apart"
             )
         unexpected = np.setdiff1d(y, classes)
         if len(unexpected):

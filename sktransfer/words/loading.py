@@ -112,8 +112,9 @@ def source_of(path: str | os.PathLike[str]) -> Source:
     resolved = local_path(path).resolve()
     if not resolved.is_file():
         near = did_you_mean(str(path), ["fasttext", "word2vec"])
+        problem = "it is a folder" if resolved.is_dir() else "there is no such file"
         raise WeightsError(
-            f"{str(path)!r}: there is no such file ({resolved}).{near} Give the path of a file of word vectors, "
+            f"{str(path)!r}: {problem} ({resolved}).{near} Give the path of a file of word vectors, "
             f"gzipped or not. Supported formats: {list_formats()}"
         )
     status = resolved.stat()

@@ -150,6 +150,8 @@ def _write_texts(documents: Iterable[Sequence[str]], path: Path, min_count: int)
     vocabulary = [word for word, count in counts.items() if count >= min_count and word and word != END_OF_LINE]
     if not vocabulary:
         most = counts.most_common(1)[0][1] if counts else 0
+        if not most:
+            raise InvalidParameterError(f"the {row + 1} texts hold no words; pass texts with words")
         raise InvalidParameterError(
             f"no word occurs min_count={min_count} times in {row + 1} texts (the most frequent {most} times). Lower "
             "min_count, or pass more texts"

@@ -334,3 +334,24 @@ def test_from_modules_names_the_stage_that_does_not_take_its_input():
         InvalidParameterError, match=r"stage 'layer1' .* \(n, 3, 64, 64\): .* in the order of the network"
     ):
         ImageFeaturizer(Backbone.from_modules(stages[4:])).fit(images)
+
+
+@pytest.mark.parametrize(
+    ("change", "given"),
+    [
+        (lambda x: (x, x), "a tuple"),
+        (lambda x: x.numpy(), "a ndarray"),
+        (lambda x: x.mean(), r"a tensor of shape \(\)"),
+        (lambda x: x[:1], r"a tensor of shape \(1, 8, 6, 6\) for 4 samples"),
+        (lambda x: x[:, :, None], r"a tensor of shape \(4, 8, 1, 6, 6\)"),
+    ],
+)
+def test_a_stage_returns_one_tensor_with_a_row_per_sample(change, given):
+    class Changed(nn.Module):
+        def forward(self, x):
+            return change(x)
+
+    stages = [("conv", nn.Conv2d(3, 8, 3)), ("changed", Changed())]
+    featurizer = ImageFeaturizer(Backbone.from_modules(stages, input_size=(8, 8)), layer=-1, cache=None)
+    with pytest.raises(InvalidParameterError, match=f"the stage Changed returns {given}.* a row per sample"):
+        featurizer.fit_transform(np.zeros((4, 8, 8, 3), np.uint8))

@@ -270,3 +270,12 @@ def test_check_has_categories_requires_head_and_categories():
         PretrainedHead(load_backbone("tiny/bert"))
     with pytest.raises(InvalidParameterError, match="do not name its categories"):
         PretrainedHead(load_backbone("tiny/cnn", weights="random"))
+
+
+def test_a_head_of_another_width_is_named():
+    network = Backbone.from_modules(
+        [("conv", nn.Conv2d(3, 8, 3))], input_size=(8, 8), head=nn.Linear(9, 2), categories=("a", "b")
+    )
+    clf = PretrainedClassifier(network)
+    with pytest.raises(InvalidParameterError, match=r"the head of own/network does not take values of shape \(n, 8\)"):
+        clf.predict(np.zeros((2, 8, 8, 3), np.uint8))

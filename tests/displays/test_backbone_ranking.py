@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import pandas as pd
 import pytest
+from sklearn.exceptions import NotFittedError
 
-from sktransfer import BestBackbone
+from sktransfer import BestBackbone, ImageFeaturizer
 from sktransfer.displays.backbone_ranking import BackboneRankingDisplay
+from sktransfer.displays.layer_score import LayerScoreDisplay
 from sktransfer.exceptions import InvalidParameterError
 from sktransfer.testing.samples import make_samples
 from tests.helpers.pictures import cut_labels
@@ -45,3 +47,11 @@ def test_from_estimator_draws_a_fitted_best_backbone_without_a_probe():
     assert display.metric == "logme"
     assert display.names == ["one · top", "other · top"]
     assert "probe" not in display.ax_.texts[0].get_text()
+
+
+@pytest.mark.parametrize("display", [BackboneRankingDisplay, LayerScoreDisplay])
+def test_rankings_come_from_a_fitted_best_backbone(display):
+    with pytest.raises(NotFittedError, match="BestBackbone"):
+        display.from_estimator(BestBackbone(["tiny/cnn"]))
+    with pytest.raises(InvalidParameterError, match="ImageFeaturizer ranks no backbones; pass a fitted BestBackbone"):
+        display.from_estimator(ImageFeaturizer())

@@ -5,7 +5,7 @@ import pytest
 from matplotlib import pyplot as plt
 from matplotlib.colors import to_rgb
 
-from sktransfer import FineTuneSegmenter, MaskDisplay
+from sktransfer import FineTuneClassifier, FineTuneSegmenter, MaskDisplay
 from sktransfer.displays.axes import COLOURS
 from sktransfer.exceptions import InvalidParameterError
 from tests.helpers.pictures import cut_labels
@@ -73,3 +73,10 @@ def test_plot_rejects_parameters(parameters):
     display = MaskDisplay(np.zeros((1, 4, 4, 3)), {"mask": [np.eye(4, dtype=int)]})
     with pytest.raises(InvalidParameterError, match=next(iter(parameters))):
         display.plot(**parameters)
+
+
+def test_masks_come_from_a_segmenter():
+    X = np.zeros((4, 8, 8, 3), np.uint8)
+    clf = FineTuneClassifier("tiny/cnn", freeze_depth="all", max_epochs=0, layer=1).fit(X, [0, 1, 0, 1])
+    with pytest.raises(InvalidParameterError, match="FineTuneClassifier predicts no masks; pass a FineTuneSegmenter"):
+        MaskDisplay.from_estimator(clf, X)

@@ -143,3 +143,13 @@ def test_export_onnx_says_what_to_do_if_onnxruntime_cannot_run_the_file(tmp_path
     module = as_module(PretrainedClassifier("tiny/cnn"))
     with pytest.raises(SaveError, match=r"cannot run the file, and nothing was written.*Choose an older opset_version"):
         _largest_difference(module, (torch.zeros(2, 3, 32, 32),), tmp_path / "model.onnx")
+
+
+def test_export_replaces_no_other_json_file(tmp_path):
+    (tmp_path / "one.json").write_text("[1, 2]")
+    clf = FineTuneClassifier("tiny/cnn", freeze_depth="all", max_epochs=0, layer=1)
+    clf.fit(np.zeros((4, 8, 8, 3), np.uint8), [0, 1, 0, 1])
+    with pytest.raises(InvalidParameterError, match=r"one\.json exists and is no description of an exported network"):
+        export_onnx(clf, tmp_path / "one.onnx")
+    assert (tmp_path / "one.json").read_text() == "[1, 2]"
+    assert not (tmp_path / "one.onnx").exists()

@@ -147,7 +147,7 @@ def test_make_transfer_pipeline_finds_the_column_that_tells_y(told):
     [
         (MOODS, LogisticRegression),
         (DIGITS[:N], LogisticRegression),
-        (NUMBERS, Ridge),
+        (2 * NUMBERS, Ridge),
         (np.arange(N), Ridge),
         (np.column_stack([NUMBERS, NUMBERS]), Ridge),
         (np.eye(3, dtype=int)[DIGITS[:N] % 3], OneVsRestClassifier),

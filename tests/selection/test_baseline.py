@@ -118,3 +118,11 @@ def test_compare_with_baseline_refuses_missing_labels_and_several_tasks():
     tasks = pd.DataFrame({"mood": MOODS, "again": MOODS})
     with pytest.raises(InvalidParameterError, match="MultiTaskFineTuner has a score for each task"):
         compare_with_baseline(make_pipeline(MultiTaskFineTuner()), TEXTS, tasks, cv=2)
+
+
+@pytest.mark.parametrize("given", [lambda y: y, lambda y: y.to_numpy(), lambda y: y.tolist()])
+def test_compare_with_baseline_refuses_a_table_with_the_target(given):
+    table = pd.DataFrame({"text": TEXTS, "n": [i % 7 for i in range(24)]})
+    model, leaky = make_transfer_pipeline(table, MOODS), table.assign(mood=MOODS)
+    with pytest.raises(InvalidParameterError, match=r"y is the column 'mood' of X"):
+        compare_with_baseline(model, leaky, given(leaky["mood"]), cv=2)

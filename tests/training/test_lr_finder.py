@@ -257,7 +257,7 @@ def test_find_lr_rejects_invalid_ranges(options, match):
 @pytest.mark.parametrize(
     ("estimator", "hint"),
     [
-        (TextFeaturizer(), "=TextFeaturizer must be an instance of FineTuneClassifier"),
+        (TextFeaturizer(), "=TextFeaturizer must be an instance of an estimator that trains .* FineTuneClassifier"),
         (FineTuneClassifier, "=FineTuneClassifier must be an instance"),
         (make_pipeline("passthrough", FineTuneClassifier()), r"Of a pipeline pass the last step, estimator\[-1\]"),
         (GridSearchCV(FineTuneClassifier(), {}), "Of a search pass its estimator"),

@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from sktransfer import WordEmbedder
 from sktransfer.exceptions import InvalidParameterError, InvalidSampleError, SktransferError
 from sktransfer.words import train_process, training
 from sktransfer.words.fasttext import read_fasttext
@@ -100,7 +101,7 @@ def test_train_rejects_a_start_of_another_vector_size():
 def test_train_without_frequent_words_names_min_count():
     with pytest.raises(InvalidParameterError, match=r"min_count=5 times in 1 texts \(the most frequent 2 times\)"):
         train([["a", "a", "b"]], HOW)
-    with pytest.raises(InvalidParameterError, match="0 times"):
+    with pytest.raises(InvalidParameterError, match="hold no words"):
         train([[]], HOW)
 
 
@@ -229,3 +230,8 @@ def test_train_process_memory_follows_malloc_perturb(tmp_path):
     assert not zeros[2 * tenth :].any()
     dirt = run_train_process(tmp_path, MALLOC_PERTURB_="1", MALLOC_MMAP_THRESHOLD_="1000000000").ravel()
     assert dirt[2 * tenth :].any()  # without zeroed memory, fastText keeps its old content
+
+
+def test_texts_without_words_are_named():
+    with pytest.raises(InvalidParameterError, match="the 2 texts hold no words"):
+        WordEmbedder(min_count=1).fit(["", ""])
