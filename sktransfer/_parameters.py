@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import re
 import textwrap
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
@@ -94,7 +95,10 @@ def with_parameters(*parameters: Parameter | Iterable[Parameter], n_positional: 
         cls.__init__ = _init(cls, list(by_name.values()), n_positional)  # type: ignore[misc]
         if cls.__doc__:
             listed = "\n".join(one.documentation() for one in by_name.values())
-            cls.__doc__ = cls.__doc__.replace("{parameters}", textwrap.indent(listed, "    ").strip())
+            # Python 3.13 removes the indentation of docstrings.
+            cls.__doc__ = re.sub(
+                r"^( *)\{parameters\}", lambda found: textwrap.indent(listed, found[1]), cls.__doc__, flags=re.MULTILINE
+            )
         return cls
 
     return decorate

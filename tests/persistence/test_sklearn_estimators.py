@@ -35,6 +35,7 @@ TREE = ["sklearn.tree._tree.Tree"]
 HISTOGRAM_TREE = ["sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor"]
 NEIGHBOUR_TREE = ["sklearn.metrics._dist_metrics.EuclideanDistance64", "sklearn.neighbors._kd_tree.KDTree"]
 SPLINE = ["scipy._lib.array_api_compat.numpy._aliases.asarray", "scipy.interpolate._bsplines.BSpline"]
+SPLINE += ["scipy.interpolate._bsplines._BSpline"]  # of newer versions of SciPy
 TRUSTED = {
     **dict.fromkeys(["AdaBoostClassifier", "AdaBoostRegressor", "BaggingClassifier", "BaggingRegressor"], TREE),
     **dict.fromkeys(["DecisionTreeClassifier", "DecisionTreeRegressor", "ExtraTreeClassifier"], TREE),

@@ -107,7 +107,7 @@ def test_check_item_rejects_an_empty_file(tmp_path: Path):
         ("https://example.org/a.png", "looks like a URL: download the image first"),
         ("a\0b.png", "cannot be opened .*null.*check the path"),
         ("a" * 5000, r"a\.\.\.a+' cannot be opened \(File name too long\); check the path"),
-        ("", "there is no such file"),
+        ("", "is an empty path"),
     ],
     ids=["address", "null", "long", "empty"],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 
 import pytest
 import torch
@@ -154,7 +155,7 @@ def test_yield_backbone_checks_load_nothing_before_they_run():
 def test_checks_state_a_rule_and_how_to_fix_a_failure():
     assert len(CHECKS) == 31
     for check in CHECKS:
-        rule, _, fix = check.__doc__.partition("\n\n    To fix: ")
+        rule, _, fix = inspect.getdoc(check).partition("\n\nTo fix: ")
         assert rule.startswith("Check that "), check
         assert rule.endswith("."), check
         assert fix.strip().endswith("."), f"{check.__name__} states a rule, but no way to fix"

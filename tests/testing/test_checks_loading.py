@@ -130,5 +130,5 @@ def test_check_pickle_finds_a_preprocessing_that_forgets_its_settings():
 
 
 def test_check_reload_of_a_backbone_that_cannot_be_pickled_is_an_error():
-    with pytest.raises(Exception, match=r"(?i)pickle"):
+    with pytest.raises(Exception, match=r"(?i)pickle|local object"):
         loading.check_reload(Subject(image_twin(preprocess=HoldsFunction())))

@@ -113,5 +113,5 @@ def test_adapter_rejects_invalid_values(adapter, match):
 def test_adapter_rejects_l2_sp_and_freeze_depth_all():
     with pytest.raises(InvalidParameterError, match="l2_sp"):
         quick(l2_sp=0.1).fit(TEXTS, LABELS)
-    with pytest.raises(InvalidParameterError, match="no stage is trained"):
+    with pytest.raises(InvalidParameterError, match="goes on trained stages, and none is trained"):
         quick(freeze_depth="all").fit(TEXTS, LABELS)
