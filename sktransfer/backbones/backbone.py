@@ -321,8 +321,8 @@ class Backbone(OnlyTower, Deferred):
         if isinstance(layer, (list, tuple)):
             if not layer:
                 raise InvalidParameterError("layer=[] names no stage; give at least one, or 'all'")
-            return [self.position(stage) for stage in layer]
-        return [self.position(layer)]  # type: ignore[arg-type]
+            return [find_stage(stage, self.stage_names, self.name, several=True) for stage in layer]
+        return [find_stage(layer, self.stage_names, self.name, several=True)]
 
     def n_frozen(self, freeze_depth: int | float | str, n_stages: int | None = None) -> int:
         """Return the number of frozen stages among the first `n_stages`.

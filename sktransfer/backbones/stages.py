@@ -256,7 +256,7 @@ def count_frozen(freeze_depth: Any, stage_names: Sequence[str], n: int, name: st
     return math.floor(float(freeze_depth) * n + 1e-9)  # 15/22 of 22 stages is 15, though the product is 14.99…
 
 
-def find_stage(layer: Any, stage_names: Sequence[str], name: str) -> int:
+def find_stage(layer: Any, stage_names: Sequence[str], name: str, *, several: bool = False) -> int:
     """Return the index of a stage, for `Backbone.position`.
 
     Parameters
@@ -267,6 +267,8 @@ def find_stage(layer: Any, stage_names: Sequence[str], name: str) -> int:
         Names of all stages.
     name : str
         Name of the backbone, for messages.
+    several : bool, default=False
+        Whether several layers are allowed as well, for messages.
 
     Raises
     ------
@@ -278,11 +280,15 @@ def find_stage(layer: Any, stage_names: Sequence[str], name: str) -> int:
         if layer not in stage_names:
             raise InvalidParameterError(
                 f"layer={layer!r} is not a stage of {name}; its stages are {tuple(stage_names)}."
+                + " 'all' is all of them, and 'auto' lets a featurizer or tuner choose." * several
                 + did_you_mean(layer, stage_names)
             )
         return stage_names.index(layer)
     if not is_int(layer):
-        raise InvalidParameterError(f"layer={layer!r} must be an int or a stage's name")
+        raise InvalidParameterError(
+            f"layer={layer!r} must be an int or a stage's name"
+            + ", a list of these, 'all', or 'auto' if an estimator chooses" * several
+        )
     if not -n <= layer < n:
         raise InvalidParameterError(f"layer={layer} is out of range: {name} has {n} stages, so {-n} to {n - 1}")
     return int(layer) % n
