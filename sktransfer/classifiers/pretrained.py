@@ -138,14 +138,15 @@ class PretrainedHead:
         -------
         probabilities : ndarray of shape (n_samples, n_categories), float32
         """
-        mask = None
+        arguments: tuple[Tensor | None, ...]
         with torch.inference_mode():
             if self.is_small:
                 values = concat_features([outputs])  # (n, n_features)
+                arguments = (values.float(),)
             else:
                 values, mask = collate(list(outputs), self.backbone.modality)
+                arguments = (values.float(), mask)
             try:
-                arguments = (values.float(),) if self.is_small else (values.float(), mask)
                 logits = self._head(*arguments)  # (n, n_categories)
             except RuntimeError as error:
                 raise InvalidParameterError(

@@ -258,11 +258,11 @@ def check_scoring(callbacks: Sequence[Any] | None, tasks: Mapping[str, Task]) ->
     """
     if _are_scored(tasks):
         return
-    kinds = {task.scored_unit for task in tasks.values()}
+    task = next(iter(tasks.values()))
     if len(tasks) > 1:
         here = f"the predictions of one task, and there are {len(tasks)} tasks, {list(tasks)}"
-    elif any(task.score_name for task in tasks.values()):
-        here = f"one prediction per sample, and here there is one per {kinds.pop()}"
+    elif task.score_name:
+        here = f"one prediction per sample, and here there is one per {task.scored_unit}"
     else:
         here = "predictions, and this training makes none"
     columns = sorted(name for name in recorded_columns(tasks) if not name.endswith("_best") and name != "train_loss")

@@ -15,7 +15,7 @@ from skorch.utils import Ansi, to_numpy
 from sktransfer._utils import in_process
 from sktransfer.tasks.base import Task
 
-__all__ = ["EpochLog", "NotifyEpoch", "StopTraining", "TaskHistory", "ValidationScore", "columns_of"]
+__all__ = ["EpochLog", "NotifyEpoch", "StopTraining", "TaskHistory", "ValidationScore", "recorded_columns"]
 
 
 class ValidationScore(EpochScoring):  # type: ignore[misc]
@@ -45,16 +45,8 @@ def _score(task: Task, y_true: np.ndarray, outputs: np.ndarray) -> float:
     return float(task.score(y_true, task.for_rows(y_true).output_predictions(outputs)))
 
 
-def columns_of(name: str, task: Task) -> dict[str, str]:
-    """Return the columns of the history that `TaskHistory` records for a task, with their names without the task.
-
-    Parameters
-    ----------
-    name : str
-        Name of the task.
-    task : Task
-        The task.
-    """
+def _columns_of(name: str, task: Task) -> dict[str, str]:
+    """Return the columns that `TaskHistory` records for a task, with their names without the task."""
     kinds = ["train_loss"]
     if not task.is_auxiliary:
         kinds += ["valid_loss", *([] if task.score_name is None else [f"valid_{task.score_name}"])]
@@ -82,7 +74,7 @@ def recorded_columns(tasks: Mapping[str, Task], idle: Collection[str] = ()) -> s
     """
     columns = {"train_loss", "train_loss_best", "valid_loss", "valid_loss_best"}
     if len(tasks) > 1:
-        return columns.union(*(columns_of(name, task) for name, task in tasks.items() if name not in idle))
+        return columns.union(*(_columns_of(name, task) for name, task in tasks.items() if name not in idle))
     scores = [f"valid_{task.score_name}" for task in tasks.values() if task.score_name is not None]
     return columns | {*scores, *(f"{score}_best" for score in scores)}
 
@@ -147,7 +139,7 @@ class EpochLog(PrintLog):  # type: ignore[misc]
         """Print the line of an epoch, and before the first one the title of the net."""
         if self.first_iteration_ and net.title:
             self._sink(net.title, net.verbose)
-        by_task = {name: columns_of(name, task) for name, task in net.tasks.items()} if len(net.tasks) > 1 else {}
+        by_task = {name: _columns_of(name, task) for name, task in net.tasks.items()} if len(net.tasks) > 1 else {}
         self._of_tasks = {key for columns in by_task.values() for key in columns}
         super().on_epoch_end(net, **kwargs)
         row = net.history[-1]

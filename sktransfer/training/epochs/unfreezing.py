@@ -13,8 +13,6 @@ from sktransfer.exceptions import FreezingWarning, warn
 __all__ = ["UNFREEZING", "Unfreezing", "n_phases", "phase", "warn_of_few_epochs"]
 
 UNFREEZING = ("none", "gradual", "chain_thaw")
-
-
 _WHOLE = {"none": 1, "gradual": 1, "chain_thaw": 2}  # phases besides those that add a group of stages
 
 
